@@ -1,0 +1,78 @@
+"""Sessions, memory and state of AI agents, kept on Postgres."""
+
+__version__ = "0.1.0"
+
+from agentstore.embedded import EmbeddedPostgres
+from agentstore.errors import (
+    AgentStoreError,
+    AlreadyExists,
+    Closed,
+    Conflict,
+    InvalidContent,
+    LimitExceeded,
+    NotConfigured,
+    NotFound,
+    PoolTimeout,
+    SchemaAhead,
+    SchemaBehind,
+    StatementFailed,
+    Unavailable,
+    UnknownOutcome,
+)
+from agentstore.interfaces import Service, ServiceWithLifecycleManager
+from agentstore.schemas import (
+    AudioContent,
+    ContentType,
+    DataContent,
+    Deleted,
+    Error,
+    FileContent,
+    ImageContent,
+    Message,
+    MessageType,
+    Page,
+    RefusalContent,
+    Role,
+    RunStatus,
+    Session,
+    TextContent,
+)
+from agentstore.settings import Settings
+from agentstore.store import AgentStore
+
+__all__ = [
+    "AgentStore",
+    "AgentStoreError",
+    "AlreadyExists",
+    "AudioContent",
+    "Closed",
+    "Conflict",
+    "ContentType",
+    "DataContent",
+    "Deleted",
+    "EmbeddedPostgres",
+    "Error",
+    "FileContent",
+    "ImageContent",
+    "InvalidContent",
+    "LimitExceeded",
+    "Message",
+    "MessageType",
+    "NotConfigured",
+    "NotFound",
+    "Page",
+    "PoolTimeout",
+    "RefusalContent",
+    "Role",
+    "RunStatus",
+    "SchemaAhead",
+    "SchemaBehind",
+    "Service",
+    "ServiceWithLifecycleManager",
+    "Session",
+    "Settings",
+    "StatementFailed",
+    "TextContent",
+    "Unavailable",
+    "UnknownOutcome",
+]

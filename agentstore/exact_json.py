@@ -1,0 +1,87 @@
+"""JSON that comes back equal, or is refused before anything is written.
+
+orjson is fast and not exact: it writes NaN as null and an ``Enum`` or a ``UUID`` as a string, and refuses
+integers beyond 64 bits and lone surrogates, which JSON can carry. ``dumps`` lets it write what it writes
+exactly and gives the rest to the standard library.
+"""
+
+import json
+import math
+from typing import Any
+
+import orjson
+import pydantic_core
+
+from agentstore.errors import InvalidContent, LimitExceeded
+
+MAX_DEPTH = 200
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def dumps(value: Any) -> str:
+    """Return `value` as JSON text that :func:`loads` reads back equal (a tuple as a list).
+
+    Raises:
+        InvalidContent: it holds what JSON cannot keep: NaN, an infinity, bytes, a set, a key that is not a string.
+        LimitExceeded: it is nested deeper than 200 levels.
+    """
+    check(value)
+    return dumps_checked(value)
+
+
+def dumps_checked(value: Any) -> str:
+    """Return `value` as JSON text; the caller has run :func:`check` over all of it that could be anything."""
+    try:
+        return orjson.dumps(value, option=_OPTIONS).decode()
+    except TypeError:
+        # Integers beyond 64 bits, lone surrogates, subclasses of tuple: exact in the standard library's hands.
+        try:
+            return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            raise InvalidContent(f"JSON cannot keep this: {error}") from error
+
+
+def loads(text: str) -> Any:
+    """Return the value that :func:`dumps` wrote."""
+    try:
+        return pydantic_core.from_json(text)
+    except ValueError:
+        return json.loads(text)  # a lone surrogate, which pydantic's parser refuses
+
+
+def check(value: Any, *, where: str = "value") -> None:
+    """Raise unless JSON keeps `value` exactly. Not recursive: input of any depth ends in an error, not in a crash.
+
+    Raises:
+        InvalidContent: names what cannot be kept, and where it is.
+        LimitExceeded: nested deeper than 200 levels.
+    """
+    stack: list[tuple[Any, int, str]] = [(value, 0, where)]
+    while stack:
+        item, depth, path = stack.pop()
+        kind = type(item)
+        if kind is str or kind is int or kind is bool or item is None:
+            continue
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                raise InvalidContent(f"{path} is {item}, which JSON cannot keep")
+        elif isinstance(item, dict):
+            _check_depth(depth, where)
+            for key, each in item.items():
+                if not isinstance(key, str):
+                    raise InvalidContent(f"{path} has the key {key!r}: keys must be strings, or they come back as such")
+                kind = type(each)
+                if kind is str or kind is int or kind is bool or each is None:
+                    continue
+                stack.append((each, depth + 1, f"{path}.{key}"))
+        elif isinstance(item, (list, tuple)):
+            _check_depth(depth, where)
+            stack.extend((each, depth + 1, path) for each in item)
+        elif not isinstance(item, (str, int)):
+            raise InvalidContent(f"{path} is of type {kind.__name__}, which JSON cannot keep")
+
+
+def _check_depth(depth: int, where: str) -> None:
+    if depth >= MAX_DEPTH:
+        raise LimitExceeded(f"{where} is nested deeper than {MAX_DEPTH} levels")

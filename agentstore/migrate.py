@@ -1,0 +1,298 @@
+"""The schema and its migrations: the only module that imports Alembic.
+
+The migrations are ordinary Alembic revisions. They lie in ``migrations/`` of a checkout and inside the package of an
+installed wheel. Every function here runs inside a running event loop and on any form of URL.
+"""
+
+import asyncio
+import io
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from agentstore.database import Database, connection_error
+from agentstore.errors import AgentStoreError, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
+from agentstore.settings import Settings
+from agentstore.url import connector, parse_url
+
+_log = logging.getLogger(__name__)
+
+# Alembic keeps what it works on in globals of its modules: one command at a time in a process.
+_ALEMBIC = threading.Lock()
+_LOCK_WAIT = 600.0
+_POLL = 0.05
+
+
+Mode = Literal["check", "upgrade", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A migration of this release."""
+
+    id: str
+    previous: str | None
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a database stands: its revision (None: no schema yet), this release's, and what that means."""
+
+    current: str | None
+    head: str
+    state: Literal["at head", "behind", "ahead"]
+
+
+def head() -> str:
+    """Return the revision that this release needs."""
+    return _scripts().get_current_head() or ""
+
+
+def history() -> list[Revision]:
+    """Return the migrations of this release, the newest first."""
+    return [
+        Revision(
+            script.revision,
+            script._versioned_down_revisions[0] if script._versioned_down_revisions else None,
+            script.doc,
+        )
+        for script in _scripts().walk_revisions()
+    ]
+
+
+async def status(database: Database) -> Status:
+    """Return where the database stands.
+
+    Raises:
+        Unavailable, NotConfigured: it cannot be reached, or does not let us in.
+    """
+    async with database.connection() as connection:
+        current = await _current(connection, database.settings.schema)
+    known = {script.revision for script in _scripts().walk_revisions()}
+    newest = head()
+    if current == newest:
+        return Status(current, newest, "at head")
+    return Status(current, newest, "behind" if current is None or current in known else "ahead")
+
+
+async def ensure(database: Database, mode: Mode) -> None:
+    """Do what a store's start does about the schema: see ``AUTO_MIGRATE``.
+
+    A schema that is newer than this release is accepted: releases keep the schema usable for the one before.
+
+    Raises:
+        SchemaBehind: the schema is older than this release, and `mode` is "check".
+    """
+    if mode == "off":
+        return
+    found = await status(database)
+    if found.state == "ahead":
+        _log.warning("the schema is at revision %s, which this release does not know", found.current)
+    if found.state != "behind":
+        return
+    if mode == "upgrade":
+        await upgrade(database)
+        return
+    raise SchemaBehind(
+        f"The schema {database.settings.schema!r} of {database.where} is at revision {found.current or 'none'}, this "
+        f"release needs {found.head}: run `agentstore upgrade`."
+    )
+
+
+async def upgrade(
+    target: Database | AsyncEngine | str, revision: str = "head", *, settings: Settings | None = None
+) -> None:
+    """Bring the schema to `revision`: a revision's id, ``head``, or relative as in ``+1``.
+
+    Safe to run from many processes at once: one migrates, the others wait for it. At head, no lock is taken.
+
+    Raises:
+        SchemaAhead: the database has a revision that this release does not know.
+        NotConfigured: there is no such revision, or a right is missing.
+        Unavailable: another process migrates for longer than ten minutes, or the database does not answer.
+    """
+    async with _database(target, settings) as database:
+        found = await status(database)
+        if found.state == "at head" and revision in ("head", "heads", found.head):
+            return
+        await _migrate(database, lambda config: command.upgrade(config, revision))
+
+
+async def downgrade(target: Database | AsyncEngine | str, revision: str, *, settings: Settings | None = None) -> None:
+    """Take the schema back to `revision`: an id, ``base``, or relative as in ``-1``.
+
+    This drops what later revisions brought, and the data in it. Raises as :func:`upgrade` does.
+    """
+    async with _database(target, settings) as database:
+        await _migrate(database, lambda config: command.downgrade(config, revision))
+
+
+def sql(revisions: str = "head", *, schema: str = "agentstore") -> str:
+    """Return the SQL of an upgrade, without a database: up to a revision, or from one to another as in ``A:B``."""
+    buffer = io.StringIO()
+    config = _config(buffer)
+    config.attributes["schema"] = schema
+    with _commands():
+        command.upgrade(config, revisions, sql=True)
+    return buffer.getvalue()
+
+
+@asynccontextmanager
+async def connection_for_developers() -> AsyncIterator[AsyncConnection]:
+    """The connection of Alembic's own command line, used in the repository: AGENTSTORE_DATABASE_URL's."""
+    settings = Settings()
+    if settings.database_url is None:
+        raise NotConfigured("Set AGENTSTORE_DATABASE_URL for the alembic command.")
+    url = settings.database_url.get_secret_value()
+    async with _database(url, settings) as database, _connection(database) as connection:
+        await _enter_schema(connection, settings.schema)
+        yield connection
+
+
+@asynccontextmanager
+async def _database(target: Database | AsyncEngine | str, settings: Settings | None) -> AsyncIterator[Database]:
+    if isinstance(target, Database):
+        yield target
+        return
+    settings = settings or Settings()
+    if isinstance(target, str):
+        database = Database(settings, connect=connector(target), where=str(parse_url(target)))
+    else:
+        database = Database(settings, engine=target)
+    try:
+        yield database
+    finally:
+        await database.stop()
+
+
+async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
+    async with _connection(database) as connection:
+
+        def alembic(sync: Connection) -> None:
+            config = _config()
+            config.attributes["connection"] = sync
+            with _commands():
+                run(config)
+
+        try:
+            # Before the schema is made: two CREATE SCHEMA IF NOT EXISTS at once can fail. Released with the
+            # connection, which is closed in every case.
+            await _become_only_migrator(connection, database)
+            await _enter_schema(connection, database.settings.schema)
+            async with _alone_in_process():
+                await connection.run_sync(alembic)
+            await connection.commit()
+        except DBAPIError as error:
+            raise _translate(error, database) from error
+
+
+@asynccontextmanager
+async def _connection(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A connection of its own, whose session settings never reach a pool: it is closed and not returned."""
+    async with database.migration_engine() as engine:
+        try:
+            connection = await engine.connect()
+        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise connection_error(error, database.where) from error
+        try:
+            yield await connection.execution_options(isolation_level="READ COMMITTED")
+        finally:
+            await connection.invalidate()
+            await connection.close()
+
+
+async def _enter_schema(connection: AsyncConnection, schema: str) -> None:
+    """Make the schema if it is not there, and make it the search_path."""
+    # Asked first: IF NOT EXISTS wants the right to create even where there is nothing to create.
+    if await connection.scalar(text("SELECT to_regnamespace(:schema)"), {"schema": f'"{schema}"'}) is None:
+        await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    await connection.execute(text(f'SET search_path TO "{schema}"'))
+    await connection.commit()
+
+
+async def _become_only_migrator(connection: AsyncConnection, database: Database) -> None:
+    """Take the advisory lock of the schema's migrations.
+
+    By polling: a process that waits inside ``pg_advisory_lock`` holds a snapshot, for which CREATE INDEX
+    CONCURRENTLY in the process that has the lock waits in turn.
+    """
+    key = {"key": crc32(f"agentstore migrations of {database.settings.schema}".encode())}
+    deadline = time.monotonic() + _LOCK_WAIT
+    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
+        await connection.commit()
+        if time.monotonic() > deadline:
+            raise Unavailable(f"Another process has been migrating {database.where} for {_LOCK_WAIT:g} s.")
+        await asyncio.sleep(_POLL)
+    await connection.commit()
+
+
+@asynccontextmanager
+async def _alone_in_process() -> AsyncIterator[None]:
+    # Polled: it is held across event loops as well as threads, and blocks neither.
+    while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110
+        await asyncio.sleep(_POLL)
+    try:
+        yield
+    finally:
+        _ALEMBIC.release()
+
+
+async def _current(connection: asyncpg.Connection, schema: str) -> str | None:
+    try:
+        rows = await connection.fetch(f'SELECT version_num FROM "{schema}".alembic_version')  # noqa: S608
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return None
+    return rows[0][0] if rows else None
+
+
+def _translate(error: DBAPIError, database: Database) -> AgentStoreError:
+    if getattr(error.orig, "sqlstate", None) == "42501":
+        return NotConfigured(f"The login to {database.where} may not migrate: {error.orig}.")
+    return Unavailable(f"The migration of {database.where} did not succeed: {error.orig}")
+
+
+def _config(output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output) if output is not None else Config()
+    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    return config
+
+
+@cache
+def _folder() -> Path:
+    inside = Path(__file__).parent / "migrations"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "migrations"
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+@contextmanager
+def _commands() -> Iterator[None]:
+    """Alembic's errors as ours."""
+    try:
+        yield
+    except CommandError as error:
+        if "Can't locate revision" in str(error) or "No such revision" in str(error):
+            raise SchemaAhead(
+                f"{error}: the database may have been migrated by a newer release, or the revision is misspelt."
+            ) from error
+        raise NotConfigured(f"{error}.") from error

@@ -1,0 +1,8 @@
+"""The tables, one module each. A Row never leaves the repositories."""
+
+from agentstore.models.base import Base
+from agentstore.models.message import MessageRow
+from agentstore.models.session import SessionRow
+from agentstore.models.user import UserRow
+
+__all__ = ["Base", "MessageRow", "SessionRow", "UserRow"]

@@ -1,0 +1,31 @@
+"""A message of a conversation."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, Text, UniqueConstraint, func
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.orm import Mapped, mapped_column
+
+from agentstore.models.base import Base
+
+
+class MessageRow(Base):
+    """The payload is the whole message as it was given. No statement and no index looks into it.
+
+    ``json`` and not ``jsonb``: it keeps NUL characters, lone surrogates, large integers and the order of keys.
+    """
+
+    __tablename__ = "messages"
+
+    user_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    id: Mapped[str] = mapped_column(Text)
+    payload: Mapped[Any] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "session_id"], ["sessions.user_id", "sessions.id"], ondelete="CASCADE"),
+        UniqueConstraint("user_id", "session_id", "id"),
+    )

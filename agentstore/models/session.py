@@ -1,0 +1,36 @@
+"""A conversation, and the counter that orders its messages."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Text, func, text
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.orm import Mapped, mapped_column
+
+from agentstore.models.base import Base
+
+
+class SessionRow(Base):
+    """One row a conversation, updated by every append."""
+
+    __tablename__ = "sessions"
+
+    user_id: Mapped[str] = mapped_column(Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    # The seq of the next message. Counted here and not by max(): an append locks this row anyway.
+    next_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    title: Mapped[str | None] = mapped_column(Text)
+    metadata_: Mapped[Any] = mapped_column("metadata", JSON, server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    # updated_at cut to the minute, which is what lists are ordered by: an indexed column that changed with every
+    # append would cost each of them an entry in every index (no HOT update).
+    listed_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("date_trunc('minute', now())")
+    )
+
+    __table_args__ = (
+        Index("sessions_user_id_listed_at_id_idx", "user_id", "listed_at", "id"),
+        # Room in each page for the new version of a row that an append writes.
+        {"postgresql_with": {"fillfactor": 70}},
+    )

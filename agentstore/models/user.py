@@ -1,0 +1,20 @@
+"""A user: the owner of everything else."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Text, func, text
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.orm import Mapped, mapped_column
+
+from agentstore.models.base import Base
+
+
+class UserRow(Base):
+    """Made where a user is first needed; deleting it deletes everything of the user's."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    metadata_: Mapped[Any] = mapped_column("metadata", JSON, server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

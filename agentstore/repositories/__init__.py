@@ -1,0 +1,1 @@
+"""The services on Postgres. Every statement of agentstore is here."""

@@ -1,0 +1,42 @@
+"""The data that callers give and get: pydantic models, and their exact way into JSON and back."""
+
+from agentstore.schemas.message import (
+    AudioContent,
+    Content,
+    ContentType,
+    DataContent,
+    Error,
+    FileContent,
+    ImageContent,
+    Message,
+    MessageLike,
+    MessagesLike,
+    MessageType,
+    RefusalContent,
+    Role,
+    RunStatus,
+    TextContent,
+)
+from agentstore.schemas.page import Deleted, Page
+from agentstore.schemas.session import Session
+
+__all__ = [
+    "AudioContent",
+    "Content",
+    "ContentType",
+    "DataContent",
+    "Deleted",
+    "Error",
+    "FileContent",
+    "ImageContent",
+    "Message",
+    "MessageLike",
+    "MessageType",
+    "MessagesLike",
+    "Page",
+    "RefusalContent",
+    "Role",
+    "RunStatus",
+    "Session",
+    "TextContent",
+]

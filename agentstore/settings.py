@@ -1,0 +1,72 @@
+"""What can be set: ``AGENTSTORE_*`` in the environment, or ``Settings(...)`` in code."""
+
+import re
+import warnings
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+AutoMigrate = Literal["check", "upgrade", "off"]
+
+with warnings.catch_warnings():
+    # AGENTSTORE_SCHEMA is the setting's name; pydantic's own `schema` is a deprecated classmethod.
+    warnings.filterwarnings("ignore", message='Field name "schema"')
+
+    class Settings(BaseSettings):
+        """The settings of a store. Each is read from ``AGENTSTORE_`` and its name in capitals.
+
+        Times are in seconds, sizes in bytes.
+
+        Raises:
+            pydantic.ValidationError: a value is not of its kind; the message names the setting.
+        """
+
+        model_config = SettingsConfigDict(env_prefix="AGENTSTORE_", extra="forbid", hide_input_in_errors=True)
+
+        database_url: SecretStr | None = Field(default=None, description="Any form that a cloud console prints.")
+        migration_database_url: SecretStr | None = Field(
+            default=None, description="A direct connection for migrations, where DATABASE_URL goes through a pooler."
+        )
+        schema: str = Field(default="agentstore", description="The Postgres schema of all our tables.")  # type: ignore[assignment]
+        auto_migrate: AutoMigrate | None = Field(
+            default=None,
+            description="What start() does about an older schema: check (refuse, naming the command), upgrade, or "
+            "off. Default: check; upgrade on the embedded Postgres.",
+        )
+
+        pool_size: PositiveInt = Field(default=10, description="The most connections that a process opens.")
+        pool_timeout: PositiveFloat = Field(default=30.0, description="How long a call waits for a connection.")
+        connect_timeout: PositiveFloat = Field(default=10.0, description="How long one attempt to connect may take.")
+        pooler: Literal["none", "transaction"] = Field(
+            default="none",
+            description="transaction: the URL is a pooler's (PgBouncer, Supavisor, RDS Proxy) in that mode.",
+        )
+        statement_timeout: PositiveFloat = Field(default=30.0, description="How long one statement may take.")
+        lock_timeout: PositiveFloat = Field(
+            default=10.0, description="How long a statement waits for a lock. Not sent through a transaction pooler."
+        )
+
+        embedded_dir: str | None = Field(default=None, description="The data folder of the embedded Postgres.")
+        embedded_binaries: str | None = Field(
+            default=None,
+            description="The installation that the embedded Postgres runs, such as /usr/lib/postgresql/17.",
+        )
+
+        max_id_bytes: PositiveInt = Field(default=512, description="A user, session or message id, in UTF-8.")
+        max_message_bytes: PositiveInt = Field(default=32_000_000, description="One message, as JSON.")
+        max_batch: PositiveInt = Field(default=10_000, description="The messages of one append.")
+        max_page: PositiveInt = Field(default=10_000, description="The entries of one page.")
+
+        @field_validator("schema")
+        @classmethod
+        def _plain_name(cls, value: str) -> str:
+            # Compiled into statements as it stands, so nothing that would need quoting.
+            if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value) or value.startswith("pg_"):
+                raise ValueError("a schema is named in lower-case letters, digits and _, at most 63, not pg_...")
+            return value
+
+        @field_validator("database_url", "migration_database_url", mode="before")
+        @classmethod
+        def _blank_is_unset(cls, value: object) -> object:
+            return None if value == "" else value

@@ -1,0 +1,68 @@
+"""The store: every service of agentstore on one database."""
+
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agentstore.repositories.connect import open_database
+from agentstore.settings import Settings
+from agentstore.url import Password
+
+
+class AgentStore:
+    """Everything that agents of one deployment keep, in one Postgres database.
+
+    ::
+
+        async with AgentStore("postgresql://app@db/agents") as store:
+            ...
+
+    One engine and one pool serve all services. It starts by itself at the first call.
+    """
+
+    def __init__(
+        self,
+        url: str | URL | None = None,
+        *,
+        engine: AsyncEngine | None = None,
+        settings: Settings | None = None,
+        password: Password | None = None,
+    ) -> None:
+        """Without `url` it is AGENTSTORE_DATABASE_URL's database, else the embedded Postgres where that is installed.
+
+        `engine` is yours: it is used and never disposed. `password` replaces the URL's, and may be a function, also
+        an async one, that is asked at each new connection.
+
+        Raises:
+            NotConfigured: nothing names a database, or the URL cannot be read.
+        """
+        self._database = open_database(url, engine=engine, settings=settings, password=password)
+
+    async def start(self) -> None:
+        """Connect, and check that the schema is the one that this release needs. Idempotent.
+
+        Raises:
+            SchemaBehind: it is older; the message names the command to run.
+            Unavailable: the database cannot be reached. The call may be repeated.
+            NotConfigured: it does not let us in.
+        """
+        await self._database.start()
+
+    async def stop(self) -> None:
+        """Close every connection. Calls raise Closed from now on, until start() is called."""
+        await self._database.stop()
+
+    async def health(self) -> bool:
+        """Return whether the database answers now, by a round trip. False before start and after stop."""
+        return await self._database.health()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()

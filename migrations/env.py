@@ -1,0 +1,41 @@
+"""Runs the migrations: on a connection that is handed in, as SQL, or for a developer on the configured database.
+
+A migration says no schema: the connection's search_path is the store's schema alone, so the version table and every
+table land there, and another application's ``alembic_version`` in ``public`` is never seen.
+"""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection
+
+from agentstore.migrate import connection_for_developers
+from agentstore.models import Base
+
+config = context.config
+
+_OPTIONS = {"target_metadata": Base.metadata, "transaction_per_migration": True, "compare_server_default": True}
+
+
+def _run(connection: Connection) -> None:
+    context.configure(connection=connection, **_OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _run_for_developers() -> None:
+    async with connection_for_developers() as connection:
+        await connection.run_sync(_run)
+
+
+if context.is_offline_mode():
+    schema = config.attributes["schema"]
+    context.configure(dialect_name="postgresql", literal_binds=True, **_OPTIONS)
+    context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+    context.execute(f'SET search_path TO "{schema}"')
+    with context.begin_transaction():
+        context.run_migrations()
+elif (given := config.attributes.get("connection")) is not None:
+    _run(given)
+else:
+    asyncio.run(_run_for_developers())
