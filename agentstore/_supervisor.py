@@ -55,7 +55,6 @@ class Server:
         self.sockets = tempfile.mkdtemp(prefix="agentstore-", dir="/tmp")
         if self.uid is not None:
             os.chown(self.sockets, self.uid, self.gid or 0)
-        _write(self.folder / "server.json", json.dumps({"sockets": self.sockets}))
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": self.sockets,
@@ -64,6 +63,7 @@ class Server:
             **({} if self.durable else {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}),
             **self.parameters,
         }
+        _write(self.folder / "server.json", json.dumps({"sockets": self.sockets, "port": settings["port"]}))
         log = self.folder / "log"
         if log.exists():
             log.replace(self.folder / "log.previous")

@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import ClauseElement, PoolProxiedConnection, Select
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.util import greenlet_spawn
 
 from agentstore.errors import (
     AgentStoreError,
@@ -336,7 +337,7 @@ class Database:
     async def _checkout(self, pool: "_Pool") -> PoolProxiedConnection:
         try:
             return await pool.checkout(self.settings.pool_timeout)
-        except (DBAPIError, QueueTimeout, *_DRIVER_ERRORS) as error:
+        except (QueueTimeout, *CONNECT_ERRORS) as error:
             if isinstance(error, QueueTimeout):
                 raise PoolTimeout(f"No connection of the engine was free in time: {pool.status()}.") from error
             raise connection_error(error, self.where) from error
@@ -376,8 +377,7 @@ class _Pool:
         self._idle = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._verify_before = self._discard_before = 0.0
-        pool = engine.sync_engine.pool
-        self._queue = pool if isinstance(pool, QueuePool) else None
+        self._queue = engine.sync_engine.pool
 
     async def checkout(self, timeout: float) -> PoolProxiedConnection:
         """Wait for a connection that works."""
@@ -390,7 +390,7 @@ class _Pool:
             while True:
                 # Only where nothing has to be opened: a cancelled call would take the new connection with it, and
                 # calls that are cancelled sooner than a connection opens would never have one.
-                if self._queue is not None and 0 < self._idle == self._queue.checkedin():
+                if 0 < self._idle == self._checked_in():
                     held = await self._engine.raw_connection()
                 else:
                     held = await self._open()
@@ -406,9 +406,7 @@ class _Pool:
         if driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
             held.invalidate()
         else:
-            held.info["idle_since"] = time.monotonic()
-            self._idle += 1
-            held.close()
+            self._return(held)
         self._release_slot()
 
     def take_back_after(self, held: PoolProxiedConnection, error: BaseException) -> None:
@@ -444,13 +442,11 @@ class _Pool:
             await self._engine.dispose()
 
     def checked_out(self) -> int:
-        if self._queue is not None:
-            return self._queue.checkedout()
-        return len(self._tasks)
+        return self._queue.checkedout() if isinstance(self._queue, QueuePool) else len(self._tasks)
 
     def status(self) -> str:
         if self._slots is None:
-            return self._engine.sync_engine.pool.status()
+            return self._queue.status()
         return f"{self._size - self._slots._value} of {self._size} connections in use"
 
     async def _wait_for_slot(self, slots: asyncio.Semaphore, timeout: float) -> None:
@@ -479,19 +475,30 @@ class _Pool:
         """Give the connection that a cancelled call was opening to the calls after it."""
         try:
             held = await opening
-        except (DBAPIError, QueueTimeout, *_DRIVER_ERRORS) as error:
+        except (QueueTimeout, *CONNECT_ERRORS) as error:
             _log.debug("a connection whose caller was cancelled could not be opened: %s", error)
         else:
-            held.info["idle_since"] = time.monotonic()
+            self._return(held)
+
+    def _return(self, held: PoolProxiedConnection) -> None:
+        held.info["idle_since"] = time.monotonic()
+        if self._slots is not None:
+            # Our pool has no overflow, so that returning a connection never closes one, which would have to wait.
             self._idle += 1
             held.close()
+        else:
+            self._in_background(greenlet_spawn(held.close))
+
+    def _checked_in(self) -> int:
+        return self._queue.checkedin() if isinstance(self._queue, QueuePool) else 0
 
     async def _works(self, held: PoolProxiedConnection) -> bool:
         """Whether a connection can be used; it is invalidated if not."""
         idle_since = held.info.pop("idle_since", None)
         if idle_since is None:
             return True  # just opened
-        self._idle -= 1
+        if self._slots is not None:
+            self._idle -= 1
         driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
         works = not driver.is_closed() and idle_since > self._discard_before
         if works and (idle_since <= self._verify_before or time.monotonic() - idle_since > _PING_AFTER):
@@ -542,6 +549,9 @@ class _Fate(Enum):
 
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
+# As the driver raises them, or wrapped by SQLAlchemy, which differs from release to release.
+CONNECT_ERRORS = (DBAPIError, AsyncAdapt_asyncpg_dbapi.Error, *_DRIVER_ERRORS)
+
 # The server says these before it commits, or instead: admin_shutdown, cannot_connect_now, read_only, deadlock,
 # serialization failure.
 _UNDONE = {"57P01", "57P03", "25006", "40P01", "40001"}
@@ -567,6 +577,9 @@ def _judge(error: BaseException, where: str) -> tuple[_Fate, AgentStoreError]:
         error = error.__cause__  # the server's last words before the connection closed
     if isinstance(error, TimeoutError):
         return _Fate.UNKNOWN, Unavailable(f"{where} did not answer in time")
+    if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
+        # The server's farewell came in before the statement could be sent, and asyncpg has not seen the end yet.
+        return _Fate.UNDONE, Unavailable(f"The connection to {where} was closed by the server")
     state = getattr(error, "sqlstate", None)
     if not isinstance(error, asyncpg.PostgresError) or state is None or state[:2] == "08":
         return _Fate.UNKNOWN, Unavailable(f"The connection to {where} broke: {error}")

@@ -59,7 +59,7 @@ class EmbeddedPostgres:
         self._parameters = dict(parameters or {})
         self._durable = durable
         self._users: int | None = None
-        self._sockets = ""
+        self._sockets = self._port = ""
         self._starting = threading.Lock()
 
     @property
@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         """Return the URL of another database of the server."""
         if not self._sockets:
             raise NotConfigured("The embedded Postgres has no URL before it has started.")
-        return f"postgresql://postgres@/{quote(database)}?host={self._sockets}&port=5432"
+        return f"postgresql://postgres@/{quote(database)}?host={self._sockets}&port={self._port}"
 
     async def start(self) -> None:
         """Use the folder's server, and start it if nobody has. Safe to call again; starts a server that has died.
@@ -121,7 +121,8 @@ class EmbeddedPostgres:
                     with _Lock(self.data_dir / "server.lock") as server:
                         if server.try_once():
                             self._launch(binaries, server.fd)
-                self._sockets = json.loads((self.data_dir / "server.json").read_text())["sockets"]
+                server_file = json.loads((self.data_dir / "server.json").read_text())
+                self._sockets, self._port = server_file["sockets"], server_file["port"]
             except OSError as error:
                 self._release()
                 raise NotConfigured(f"The embedded Postgres cannot use {self.data_dir}: {error}") from error
@@ -187,7 +188,7 @@ class EmbeddedPostgres:
     def _release(self) -> None:
         if self._users is not None:
             os.close(self._users)
-        self._users, self._sockets = None, ""
+        self._users, self._sockets, self._port = None, "", ""
 
 
 def default_data_dir() -> Path:

@@ -26,7 +26,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from agentstore.database import Database, connection_error
+from agentstore.database import CONNECT_ERRORS, Database, connection_error
 from agentstore.errors import AgentStoreError, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
 from agentstore.settings import Settings
 from agentstore.url import connector, parse_url
@@ -209,7 +209,7 @@ async def _connection(database: Database) -> AsyncIterator[AsyncConnection]:
     async with database.migration_engine() as engine:
         try:
             connection = await engine.connect()
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except CONNECT_ERRORS as error:
             raise connection_error(error, database.where) from error
         try:
             yield await connection.execution_options(isolation_level="READ COMMITTED")

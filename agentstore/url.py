@@ -30,6 +30,9 @@ _STRICT = re.compile(r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?(?P<
 # A password with a raw @, /, ? or #: up to the last @ that a host can follow.
 _LENIENT = re.compile(r"(?P<user>[^:@/]*):(?P<password>.*)@(?P<hosts>[^@/?#]*)(?P<rest>[/?].*)?")
 
+# What can only be hosts and ports: after `u:1234/x@h` there is no telling that 1234/x is a password.
+_PLACES = re.compile(r"([^:,]*(:\d+)?)(,[^:,]*(:\d+)?)*")
+
 # Read by asyncpg from a DSN's query only, not as arguments.
 _TLS = (
     "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslnegotiation",
@@ -79,7 +82,9 @@ def parse_url(url: str) -> DatabaseUrl:
         raise NotConfigured(
             "The database URL must begin with postgresql:// or postgres://, as in postgresql://user@host/database."
         )
-    matched = _STRICT.fullmatch(remainder) or _LENIENT.fullmatch(remainder)
+    matched = _STRICT.fullmatch(remainder)
+    if matched is None or (matched["user"] is None and "@" in remainder and not _PLACES.fullmatch(matched["hosts"])):
+        matched = _LENIENT.fullmatch(remainder) or matched
     if matched is None:
         raise NotConfigured("The database URL could not be read: percent-encode the special characters in it.")
     path, _, query = (matched["rest"] or "").partition("?")
@@ -87,8 +92,9 @@ def parse_url(url: str) -> DatabaseUrl:
     for name, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
         # SQLAlchemy's form of several hosts repeats the parameter; of any other the last one counts.
         parameters[name] = f"{parameters[name]},{value}" if name == "host" and name in parameters else value
-    user = unquote(matched["user"] or "") or parameters.pop("user", "")
-    password = parameters.pop("password", "") if matched["password"] is None else unquote(matched["password"])
+    other_user, other_password = parameters.pop("user", ""), parameters.pop("password", "")
+    user = unquote(matched["user"] or "") or other_user
+    password = other_password if matched["password"] is None else unquote(matched["password"])
     hosts, ports = _hosts(matched["hosts"], parameters.pop("host", ""), parameters.pop("port", ""))
     named = parameters.pop("dbname", "") or parameters.pop("database", "")
     parsed = DatabaseUrl(

@@ -1,0 +1,160 @@
+"""The database of the tests: a real Postgres, migrated by our migrations.
+
+``--database=embedded`` (the default) starts one, ``--database=container`` runs ``postgres:18`` by testcontainers,
+``--database=URL`` uses a server on which databases may be created. ``--postgres=DIR`` names the binaries of the
+embedded one, and ``--pooler`` puts a PgBouncer in transaction mode before whichever it is. What is asked for and
+cannot be had is an error.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, EmbeddedPostgres, Settings, migrate
+from agentstore.database import Database
+from agentstore.repositories.connect import open_database
+from tests.support.pgbouncer import PgBouncer, free_port
+from tests.support.servers import Server, container, given
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database", default="embedded", help="embedded, container, or the URL of a server")
+    parser.addoption("--postgres", default=None, help="the installation that the embedded server runs")
+    parser.addoption("--pooler", action="store_true", help="put a PgBouncer in transaction mode before the server")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("AGENTSTORE_", "PG")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def binaries(request: pytest.FixtureRequest) -> str | None:
+    """The installation that embedded servers of the tests run, or None for the bundled one."""
+    value: str | None = request.config.getoption("--postgres")
+    return value
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, binaries: str | None
+) -> Iterator[Server]:
+    """The server of this run; each test has a database of its own in it."""
+    database: str = request.config.getoption("--database")
+    with ExitStack() as stack:
+        if database == "embedded":
+            folder = tmp_path_factory.mktemp("postgres")
+            parameters = {"max_connections": "300", "max_locks_per_transaction": "256"}
+            embedded = EmbeddedPostgres(folder, binaries=binaries, durable=False, parameters=parameters)
+            yield Server(stack.enter_context(embedded).url_of)
+        elif database == "container":
+            yield stack.enter_context(container())
+        else:
+            yield given(database)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(request: pytest.FixtureRequest, server: Server) -> Iterator[PgBouncer | None]:
+    if not request.config.getoption("--pooler"):
+        yield None
+        return
+    with PgBouncer(server) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(server: Server) -> Iterator[str]:
+    """A database at head, which each test's database is a copy of."""
+    name = f"agentstore_test_{uuid4().hex[:12]}"
+    asyncio.run(server.execute(f'CREATE DATABASE "{name}"'))
+    asyncio.run(migrate.upgrade(server.url_of(name), settings=Settings()))
+    yield name
+    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def database_name(server: Server, template: str) -> Iterator[str]:
+    """The name of a migrated database of this test's own."""
+    name = f"{template}_{uuid4().hex[:8]}"
+    asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    yield name
+    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def empty_url(server: Server) -> Iterator[str]:
+    """The URL of an empty database of this test's own, around any pooler."""
+    name = f"agentstore_test_empty_{uuid4().hex[:12]}"
+    asyncio.run(server.execute(f'CREATE DATABASE "{name}"'))
+    yield server.url_of(name)
+    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def direct_url(server: Server, database_name: str) -> str:
+    """The URL of this test's database, around any pooler."""
+    return server.url_of(database_name)
+
+
+@pytest.fixture
+def database_url(direct_url: str, pgbouncer: PgBouncer | None, database_name: str) -> str:
+    """The URL of this test's database, as the store uses it."""
+    return direct_url if pgbouncer is None else pgbouncer.url_of(database_name)
+
+
+@pytest.fixture
+def settings(direct_url: str, pgbouncer: PgBouncer | None) -> Settings:
+    if pgbouncer is None:
+        return Settings()
+    return Settings(pooler="transaction", migration_database_url=direct_url)
+
+
+@pytest.fixture
+async def database(database_url: str, settings: Settings) -> AsyncIterator[Database]:
+    opened = open_database(database_url, settings=settings)
+    await opened.start()
+    yield opened
+    await opened.stop()
+
+
+@pytest.fixture
+async def store(database_url: str, settings: Settings) -> AsyncIterator[AgentStore]:
+    async with AgentStore(database_url, settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def observer(direct_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the driver, around the store and any pooler, to look at what is really there."""
+    connection = await asyncpg.connect(direct_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, binaries: str | None) -> Iterator[EmbeddedPostgres]:
+    """A server of this test's own, to be killed and restarted; durable, as a production server is."""
+    with EmbeddedPostgres(tmp_path / "own server", binaries=binaries) as running:
+        yield running
+    shutil.rmtree(tmp_path / "own server")
+
+
+@pytest.fixture
+def own_tcp_server(tmp_path: Path, binaries: str | None) -> Iterator[tuple[str, int]]:
+    """The URL and the port of a server of this test's own that asks for passwords on TCP."""
+    port = free_port()
+    # The port is the socket's name as well, so its URL has to say it.
+    parameters = {"listen_addresses": "127.0.0.1", "port": str(port)}
+    with EmbeddedPostgres(tmp_path / "tcp", binaries=binaries, parameters=parameters, durable=False) as running:
+        asyncio.run(Server(running.url_of).execute("ALTER ROLE postgres PASSWORD 'postgres'"))
+        yield f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres", port
+    shutil.rmtree(tmp_path / "tcp")

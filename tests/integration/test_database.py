@@ -1,0 +1,489 @@
+"""The database layer: what a call costs the caller when things go wrong."""
+
+import asyncio
+import gc
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import BigInteger, Text, bindparam, func, insert, literal, select, text, update
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from agentstore import (
+    AgentStore,
+    AgentStoreError,
+    Closed,
+    NotConfigured,
+    PoolTimeout,
+    SchemaBehind,
+    Settings,
+    StatementFailed,
+    Unavailable,
+    UnknownOutcome,
+)
+from agentstore.database import Database, Statement
+from agentstore.models import UserRow
+from agentstore.repositories.connect import open_database
+from tests.support.proxy import Proxy
+from tests.support.servers import Server, terminate_all_backends
+
+ECHO = Statement(select(bindparam("value", type_=BigInteger), func.pg_sleep(bindparam("seconds"))))
+ADD_USER = Statement(insert(UserRow).values(id=bindparam("id")).returning(UserRow.id))
+ADD_USER_ONCE = Statement(
+    text("INSERT INTO agentstore.users (id) VALUES (:id) ON CONFLICT (id) DO NOTHING").bindparams(
+        bindparam("id", type_=Text)
+    ),
+    repeatable=True,
+)
+USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(1000))
+
+
+async def _settled(database: Database) -> None:
+    """Wait until what cancelled calls left behind is cleaned up."""
+    async with asyncio.timeout(10):
+        while database.checked_out():
+            await asyncio.sleep(0.01)
+
+
+async def _open_transactions(observer: asyncpg.Connection) -> int:
+    return int(
+        await observer.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND (state LIKE 'idle in transaction%' OR state = 'active') AND backend_type = 'client backend'"
+        )
+    )
+
+
+@asynccontextmanager
+async def _database(url: str, *, password: Any = None, **settings: Any) -> AsyncIterator[Database]:
+    opened = open_database(url, settings=Settings(**settings), password=password)
+    try:
+        yield opened
+    finally:
+        await opened.stop()
+
+
+async def test_a_statement_is_said_with_its_values_in_the_stores_schema(database: Database) -> None:
+    assert await database.fetch(Statement(select(literal(7), literal("x")))) == [(7, "x")]
+    assert await database.fetch_one(ADD_USER, id="alice") == ("alice",)
+    assert await database.fetch(USERS) == [("alice",)]
+    changed = Statement(
+        update(UserRow).where(UserRow.id == bindparam("user_id")).values(metadata_=text("'{}'")).returning(UserRow.id)
+    )
+    assert await database.fetch_one(changed, user_id="nobody") is None
+
+
+async def test_no_statement_leans_on_the_search_path(database: Database, observer: asyncpg.Connection) -> None:
+    await observer.execute("CREATE TABLE public.users (id text)")
+    await database.fetch(ADD_USER, id="alice")
+    assert await observer.fetchval("SELECT count(*) FROM public.users") == 0
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 1
+
+
+def test_only_what_reads_is_repeatable_by_itself() -> None:
+    assert USERS.repeatable
+    assert not ADD_USER.repeatable
+    changed = update(UserRow).values(id="x").returning(UserRow.id).cte("changed")
+    assert not Statement(select(changed.c.id)).repeatable
+
+
+async def test_ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind(
+    database: Database, observer: asyncpg.Connection
+) -> None:
+    rng = random.Random(1)
+    answered = cancelled = 0
+
+    async def call(value: int) -> None:
+        nonlocal answered, cancelled
+        seconds = rng.choice([0.0, 0.0, 0.0, 0.002])
+        if value % 10:
+            task = asyncio.create_task(database.fetch(ECHO, value=value, seconds=seconds))
+        else:
+            task = asyncio.create_task(_two_statements(database, value))
+        await asyncio.sleep(rng.random() * 0.004)
+        task.cancel()
+        try:
+            rows = await task
+        except asyncio.CancelledError:
+            cancelled += 1
+        else:
+            answered += 1
+            assert rows[0][0] == value
+
+    numbers = iter(range(10_000))
+
+    async def caller() -> None:
+        for value in numbers:
+            await call(value)
+
+    await asyncio.gather(*(caller() for _ in range(16)))
+    assert answered + cancelled == 10_000
+    assert cancelled > 2_000
+    assert answered > 200
+    await _settled(database)
+    assert await _open_transactions(observer) == 0
+    for value in range(200):
+        assert (await database.fetch(ECHO, value=value, seconds=0.0))[0][0] == value
+    assert int(await observer.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )) <= database.settings.pool_size  # fmt: skip
+
+
+async def _two_statements(database: Database, value: int) -> list[Any]:
+    async with database.transaction() as transaction:
+        await transaction.fetch(ECHO, value=-1, seconds=0.0)
+        return await transaction.fetch(ECHO, value=value, seconds=0.0)
+
+
+async def test_a_cancelled_statement_ends_on_the_server_too(database: Database, observer: asyncpg.Connection) -> None:
+    task = asyncio.create_task(database.fetch(ECHO, value=1, seconds=60.0))
+    while not await _open_transactions(observer):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _settled(database)
+    assert await _open_transactions(observer) == 0
+
+
+async def test_calls_that_are_cancelled_sooner_than_a_connection_opens_do_not_starve_the_pool(
+    database_url: str, settings: Settings
+) -> None:
+    opened = open_database(database_url, settings=settings.model_copy(update={"auto_migrate": "off"}))
+    try:
+        opened._started = True  # as if started, with a cold pool
+        for _ in range(50):
+            task = asyncio.create_task(opened.fetch(ECHO, value=1, seconds=0.0))
+            await asyncio.sleep(0.0005)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if task.cancelled():
+                continue
+            break
+        else:
+            await _settled(opened)
+            async with asyncio.timeout(5):
+                assert (await opened.fetch(ECHO, value=1, seconds=0.0))[0][0] == 1
+        assert opened._pool is not None
+        assert opened._pool._idle >= 1
+    finally:
+        await opened.stop()
+
+
+async def test_after_all_backends_were_killed_the_next_call_succeeds(
+    database: Database, observer: asyncpg.Connection
+) -> None:
+    await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.01) for _ in range(10)))
+    assert await terminate_all_backends(observer) > 0
+    # At once: nobody has noticed yet that the connections are gone.
+    assert await database.fetch(ADD_USER_ONCE, id="alice") == []
+    await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.01) for _ in range(10)))
+    assert await terminate_all_backends(observer) > 0
+    await asyncio.sleep(0.1)
+    # A write that may not be said twice succeeds too: the dead connections are not tried with it.
+    assert await database.fetch_one(ADD_USER, id="bob") == ("bob",)
+    assert await database.fetch(USERS) == [("alice",), ("bob",)]
+
+
+async def test_a_deadlock_is_said_again(database: Database, observer: asyncpg.Connection) -> None:
+    for name in ("a", "b"):
+        await database.fetch(ADD_USER, id=name)
+    lock_both = Statement(
+        text(
+            "WITH one AS MATERIALIZED (SELECT id FROM agentstore.users WHERE id = :one FOR UPDATE), "
+            "later AS MATERIALIZED (SELECT pg_sleep(0.3) FROM one) "
+            "SELECT id FROM agentstore.users, later WHERE id = :two FOR UPDATE OF users"
+        ).bindparams(bindparam("one", type_=Text), bindparam("two", type_=Text))
+    )
+    rows = await asyncio.gather(
+        database.fetch(lock_both, one="a", two="b"), database.fetch(lock_both, one="b", two="a")
+    )
+    assert rows == [[("b",)], [("a",)]]
+    assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") >= 0
+
+
+async def test_what_the_server_refuses_is_a_typed_error(database: Database, observer: asyncpg.Connection) -> None:
+    await database.fetch(ADD_USER, id="alice")
+    with pytest.raises(StatementFailed) as caught:
+        await database.fetch(ADD_USER, id="alice")
+    assert caught.value.sqlstate == "23505"
+    assert isinstance(caught.value.__cause__, asyncpg.UniqueViolationError)
+    await observer.execute("ALTER TABLE agentstore.users RENAME TO lost")
+    with pytest.raises(SchemaBehind, match="agentstore upgrade"):
+        await database.fetch(USERS)
+
+
+async def test_a_statement_that_takes_too_long_ends(database_url: str, settings: Settings) -> None:
+    fast = settings.model_copy(update={"statement_timeout": 0.2})
+    opened = open_database(database_url, settings=fast)
+    try:
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await opened.fetch(ECHO, value=1, seconds=30.0)
+        assert time.monotonic() - began < 5
+        assert (await opened.fetch(ECHO, value=2, seconds=0.0))[0][0] == 2
+    finally:
+        await opened.stop()
+
+
+async def test_pool_timeout_says_size_and_use(database_url: str, settings: Settings) -> None:
+    small = settings.model_copy(update={"pool_size": 2, "pool_timeout": 0.2})
+    opened = open_database(database_url, settings=small)
+    try:
+        calls = [asyncio.create_task(opened.fetch(ECHO, value=i, seconds=1.0)) for i in range(2)]
+        await asyncio.sleep(0.3)
+        with pytest.raises(PoolTimeout, match="2 of 2 connections in use"):
+            await opened.fetch(ECHO, value=3, seconds=0.0)
+        await asyncio.gather(*calls)
+    finally:
+        await opened.stop()
+
+
+async def test_connections_are_lent_in_order_of_arrival(database_url: str, settings: Settings) -> None:
+    opened = open_database(database_url, settings=settings.model_copy(update={"pool_size": 1}))
+    order: list[int] = []
+
+    async def call(value: int) -> None:
+        await opened.fetch(ECHO, value=value, seconds=0.001)
+        order.append(value)
+
+    try:
+        await opened.start()
+        await asyncio.gather(*(call(value) for value in range(100)))
+        assert order == list(range(100))
+    finally:
+        await opened.stop()
+
+
+async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as transaction:
+            await transaction.fetch(ADD_USER, id="alice")
+            raise ZeroDivisionError
+    with pytest.raises(StatementFailed):
+        async with database.transaction() as transaction:
+            await transaction.fetch(ADD_USER, id="bob")
+            await transaction.fetch(ADD_USER, id="bob")
+    assert await database.fetch(USERS) == []
+    async with database.transaction() as transaction:
+        await transaction.fetch(ADD_USER, id="carol")
+    assert await database.fetch(USERS) == [("carol",)]
+    await _settled(database)
+
+
+async def test_calls_after_stop_are_closed_until_the_next_start(database_url: str, settings: Settings) -> None:
+    opened = open_database(database_url, settings=settings)
+    assert not await opened.health()
+    assert (await opened.fetch(ECHO, value=1, seconds=0.0))[0][0] == 1
+    assert await opened.health()
+    await opened.stop()
+    assert not await opened.health()
+    with pytest.raises(Closed):
+        await opened.fetch(USERS)
+    with pytest.raises(Closed):
+        async with opened.transaction():
+            pass
+    await opened.start()
+    assert await opened.fetch(USERS) == []
+    await opened.stop()
+    await opened.stop()
+
+
+async def test_many_first_calls_start_once(database_url: str, settings: Settings) -> None:
+    opened = open_database(database_url, settings=settings)
+    prepared = 0
+    prepare = opened._prepare
+    assert prepare is not None
+
+    async def counted(database: Database) -> None:
+        nonlocal prepared
+        prepared += 1
+        await prepare(database)
+
+    opened._prepare = counted
+    await asyncio.gather(*(opened.fetch(USERS) for _ in range(50)))
+    assert prepared == 1
+    await opened.stop()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_two_event_loops_one_after_the_other_work(database_url: str, settings: Settings) -> None:
+    opened = open_database(database_url, settings=settings)
+    assert asyncio.run(opened.fetch(USERS)) == []  # and not stopped
+    assert asyncio.run(opened.fetch(USERS)) == []
+    asyncio.run(opened.stop())
+    gc.collect()  # the first loop's connection, which nobody closed, warns here and not in the next test
+
+
+async def test_a_mix_up_of_event_loops_is_a_clear_error(database: Database) -> None:
+    with pytest.raises(AgentStoreError, match="another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(database.fetch(USERS)))
+    assert await database.fetch(USERS) == []
+
+
+async def test_an_engine_of_the_callers_is_used_and_never_disposed(server: Server, database_name: str) -> None:
+    url = server.url_of(database_name).replace("postgresql://", "postgresql+asyncpg://")
+    for arguments in ({}, {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.2}, {"poolclass": NullPool}):
+        engine = create_async_engine(url, **arguments)  # type: ignore[arg-type]
+        async with AgentStore(engine=engine) as store:
+            database = store._database
+            await database.fetch(USERS)
+            if "pool_timeout" in arguments:
+                calls = [asyncio.create_task(database.fetch(ECHO, value=1, seconds=1.0))]
+                await asyncio.sleep(0.2)
+                with pytest.raises(PoolTimeout):
+                    await database.fetch(USERS)
+                await asyncio.gather(*calls)
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SHOW search_path")) == '"$user", public'
+        await engine.dispose()
+
+
+async def test_an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown(own_tcp_server: tuple[str, int]) -> None:
+    url, port = own_tcp_server
+    async with Proxy("127.0.0.1", port) as proxy:
+        through = url.replace(f":{port}/", f":{proxy.port}/")
+        async with _database(through, auto_migrate="upgrade") as database:
+            await database.start()
+            proxy.cut_after_send = True
+            assert await database.fetch(USERS) == []
+            proxy.cut_after_send = True
+            assert await database.fetch(ADD_USER_ONCE, id="repeated") == []
+            await database.fetch(ADD_USER, id="known")  # and prepared, so that what is sent next is the statement
+            proxy.cut_after_send = True
+            with pytest.raises(UnknownOutcome):
+                await database.fetch(ADD_USER, id="unknown")
+            assert not proxy.cut_after_send
+            assert await database.fetch(USERS) == [("known",), ("repeated",), ("unknown",)]
+
+
+async def test_a_network_that_swallows_everything_ends_in_time(
+    own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentstore.database._NETWORK_GRACE", 0.2)
+    monkeypatch.setattr("agentstore.database._PING_TIMEOUT", 0.2)
+    url, port = own_tcp_server
+    async with Proxy("127.0.0.1", port) as proxy:
+        through = url.replace(f":{port}/", f":{proxy.port}/")
+        limits = {"statement_timeout": 0.3, "connect_timeout": 0.5}
+        async with _database(through, auto_migrate="upgrade", **limits) as database:
+            await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.05) for _ in range(2)))
+            proxy.blackhole = True
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                await database.fetch(USERS)
+            with pytest.raises(UnknownOutcome):
+                await database.fetch(ADD_USER, id="alice")
+            proxy.blackhole = False
+            await _settled(database)
+            assert await database.fetch(USERS) == []
+            assert time.monotonic() - began < 5
+
+
+async def test_an_idle_connection_is_asked_for_a_sign_of_life(
+    own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentstore.database._PING_AFTER", 0.0)
+    monkeypatch.setattr("agentstore.database._PING_TIMEOUT", 0.3)
+    url, port = own_tcp_server
+    async with Proxy("127.0.0.1", port) as first, Proxy("127.0.0.1", port) as second:
+        through = url.replace(f"127.0.0.1:{port}/", f"127.0.0.1:{first.port},127.0.0.1:{second.port}/")
+        async with _database(through, auto_migrate="upgrade", connect_timeout=2.0) as database:
+            await database.start()
+            assert first.connections > 0
+            first.blackhole = True  # a firewall that forgot the connection: no reset, no answer
+            first.refuse()
+            # A write that may not be said twice succeeds, because it was never sent into the void.
+            assert await database.fetch_one(ADD_USER, id="alice") == ("alice",)
+
+
+async def test_passwords_of_all_printable_characters_and_functions_that_return_them(
+    own_tcp_server: tuple[str, int],
+) -> None:
+    import string
+    from urllib.parse import quote
+
+    url, port = own_tcp_server
+    password = string.printable.strip() + " ü密"
+    administrator = await asyncpg.connect(url)
+    quoted = password.replace("'", "''")
+    await administrator.execute(f"SET standard_conforming_strings = on; CREATE ROLE app LOGIN PASSWORD '{quoted}'")
+    await administrator.close()
+    settings = {"auto_migrate": "off"}
+    asked = 0
+
+    def current() -> str:
+        nonlocal asked
+        asked += 1
+        return password
+
+    async def current_async() -> str:
+        return current()
+
+    address = f"127.0.0.1:{port}/postgres"
+    async with _database(f"postgres://app:{quote(password, safe='')}@{address}", **settings) as database:
+        assert await database.fetch(ECHO, value=1, seconds=0.0)
+    for function in (current, current_async):
+        async with _database(f"postgresql://app:wrong@{address}", password=function, **settings) as database:
+            assert await database.fetch(ECHO, value=1, seconds=0.0)
+    assert asked == 2
+    async with _database(f"postgresql://app:hunter2%21@{address}", **settings) as database:
+        with pytest.raises(NotConfigured) as caught:
+            await database.fetch(USERS)
+        assert "hunter2" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    async with _database("postgresql://u:hunter2@127.0.0.1:1/db") as database:
+        with pytest.raises(Unavailable) as caught:
+            await database.start()
+        assert "hunter2" not in str(caught.value)
+        assert not await database.health()
+
+
+async def test_deleting_a_user_during_inserts_leaves_no_orphan(
+    database: Database, observer: asyncpg.Connection
+) -> None:
+    """The foreign keys hold under any interleaving: no session without a user, no message without a session."""
+
+    def said(sql: str, *names: str) -> Statement:
+        return Statement(text(sql).bindparams(*(bindparam(name, type_=Text) for name in names)))
+
+    add_session = said("INSERT INTO agentstore.sessions (user_id, id) VALUES (:user, :id) RETURNING 1", "user", "id")
+    add_message = said(
+        "INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload) "
+        "VALUES (:user, :session, 1, :id, '{}') RETURNING 1",
+        "user",
+        "session",
+        "id",
+    )
+    delete_user = said("DELETE FROM agentstore.users WHERE id = :id RETURNING 1", "id")
+    refused = []
+
+    async def write(user: str, number: int) -> None:
+        try:
+            await database.fetch(add_session, user=user, id=f"s{number}")
+            await database.fetch(add_message, user=user, session=f"s{number}", id="m")
+        except StatementFailed as error:
+            refused.append(error.sqlstate)
+
+    async def remove(user: str) -> None:
+        for _ in range(20):
+            await database.fetch(ADD_USER_ONCE, id=user)
+            await asyncio.sleep(0.002)
+            await database.fetch(delete_user, id=user)
+
+    await asyncio.gather(*(remove(f"u{i}") for i in range(3)), *(write(f"u{i % 3}", i) for i in range(200)))
+    assert set(refused) == {"23503"}
+    orphans = await observer.fetchval(
+        "SELECT (SELECT count(*) FROM agentstore.sessions LEFT JOIN agentstore.users ON users.id = user_id "
+        "        WHERE users.id IS NULL) + "
+        "       (SELECT count(*) FROM agentstore.messages LEFT JOIN agentstore.sessions "
+        "        ON (sessions.user_id, sessions.id) = (messages.user_id, session_id) WHERE sessions.id IS NULL)"
+    )
+    assert orphans == 0

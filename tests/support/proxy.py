@@ -1,0 +1,79 @@
+"""A TCP proxy before a server that can do to a connection what networks do."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+
+class Proxy:
+    """Passes bytes between clients and a server, until it is told otherwise.
+
+    ``cut_after_send``: what a client sends next reaches the server, whose answer is lost with the connection.
+    ``blackhole``: nothing passes any more, and nothing is closed.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.cut_after_send = False
+        self.blackhole = False
+        self.connections = 0
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port: int = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._listener.wait_closed()
+
+    def refuse(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection(*self._server)
+        answers = asyncio.create_task(self._pass(up_reader, writer))
+        answers.add_done_callback(lambda _: writer.transport.abort())
+        try:
+            while data := await reader.read(65536):
+                await self._pass_on(data, up_writer)
+                if self.cut_after_send:
+                    self.cut_after_send = False
+                    answers.cancel()
+                    await asyncio.sleep(0.1)  # by then the server has done it
+                    return
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            answers.cancel()
+            await asyncio.wait([answers])
+            for each in (writer, up_writer):
+                each.transport.abort()
+                with contextlib.suppress(ConnectionError):
+                    await each.wait_closed()
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                await self._pass_on(data, target)
+
+    async def _pass_on(self, data: bytes, target: asyncio.StreamWriter) -> None:
+        if self.blackhole:
+            await asyncio.Event().wait()
+        target.write(data)
+        await target.drain()

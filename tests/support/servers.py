@@ -1,0 +1,59 @@
+"""The servers that tests run on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import asyncpg
+
+from agentstore.url import connector, parse_url
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server on which databases may be created; ``url_of`` gives the URL of one."""
+
+    url_of: Callable[[str], str]
+
+    async def execute(self, statement: str) -> None:
+        connection = await connector(self.url_of("postgres"))()
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+def given(url: str) -> Server:
+    """The server of a URL; its database is replaced by that of each test."""
+    parsed = parse_url(url)
+    login = quote(parsed.user or "", safe="") + (f":{quote(parsed.password, safe='')}" if parsed.password else "")
+    parameters = {
+        **parsed.parameters,
+        "host": ",".join(parsed.hosts),
+        "port": ",".join(str(port) for port in parsed.ports),
+    }
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    return Server(lambda database: f"postgresql://{login}@/{quote(database)}?{query}")
+
+
+@contextmanager
+def container(image: str = "postgres:18") -> Iterator[Server]:
+    """The official image, by testcontainers."""
+    from testcontainers.community.postgres import PostgresContainer
+
+    with (
+        PostgresContainer(image, driver=None)
+        .with_env("POSTGRES_INITDB_ARGS", "--no-sync")
+        .with_command("postgres -c max_connections=300 -c fsync=off -c max_locks_per_transaction=256") as running
+    ):
+        yield given(running.get_connection_url())
+
+
+async def terminate_all_backends(observer: asyncpg.Connection) -> int:
+    """Kill every other connection to the observer's database; return how many there were."""
+    rows = await observer.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    return len(rows)

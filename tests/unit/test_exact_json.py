@@ -1,0 +1,91 @@
+"""JSON comes back equal, or is refused."""
+
+import math
+from collections import OrderedDict
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentstore import InvalidContent, LimitExceeded
+from agentstore.exact_json import MAX_DEPTH, dumps, loads
+
+any_text = st.text(st.characters(codec=None))  # NUL and lone surrogates included
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_text,
+    lambda inner: st.lists(inner) | st.dictionaries(any_text, inner),
+    max_leaves=30,
+)
+
+
+class _Number(IntEnum):
+    ONE = 1
+
+
+class _Thing(Enum):
+    ONE = 1
+
+
+def _nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@given(any_json)
+def test_round_trips_are_equal_in_value_type_and_order(value: Any) -> None:
+    back = loads(dumps(value))
+    assert back == value
+    assert repr(back) == repr(value)  # 1 is not 1.0 is not True, -0.0 is not 0.0, and keys keep their order
+
+
+@pytest.mark.parametrize("value", [2**70, -(2**63) - 1, 10**400, "\0", "\ud800", "a\udfffb", {"\ud800": "\0"}])
+def test_what_other_stores_lose_is_kept(value: Any) -> None:
+    assert loads(dumps({"x": value})) == {"x": value}
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        ((1, 2), [1, 2]),
+        (OrderedDict(a=1), {"a": 1}),
+        (_Number.ONE, 1),
+        ({"x": (2**70, _Number.ONE)}, {"x": [2**70, 1]}),
+    ],
+)
+def test_what_is_a_list_dict_or_number_in_another_class_comes_back_plain(value: Any, back: Any) -> None:
+    assert loads(dumps(value)) == back
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, b"bytes", {1, 2}, {1: 2}, {None: 1}, {"x": [math.nan]}, uuid4(), _Thing.ONE,
+     Decimal(1), object(), {"a": {"b": {2: 1}}}, [10**5000]],
+)  # fmt: skip
+def test_what_json_cannot_keep_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidContent):
+        dumps(value)
+
+
+def test_an_error_says_where() -> None:
+    with pytest.raises(InvalidContent, match=r"value\.a\.b is nan"):
+        dumps({"a": {"b": math.nan}})
+
+
+def test_depth_is_limited_and_never_crashes() -> None:
+    assert loads(dumps(_nested(MAX_DEPTH))) == _nested(MAX_DEPTH)
+    for depth in (MAX_DEPTH + 1, 300, 100_000):
+        with pytest.raises(LimitExceeded):
+            dumps(_nested(depth))
+
+
+def test_a_cycle_is_refused() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(LimitExceeded):
+        dumps(value)

@@ -1,0 +1,121 @@
+"""URLs as cloud consoles print them."""
+
+import re
+import string
+
+import asyncpg
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from agentstore import NotConfigured
+from agentstore.url import connector, parse_url
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "hosts", "ports", "database"),
+    [
+        ("postgres://u:p@h.example.com:6432/db", "u", ("h.example.com",), (6432,), "db"),
+        ("postgresql://u:p@h/db?sslmode=require", "u", ("h",), (5432,), "db"),
+        ("postgresql+asyncpg://u:p@h/db", "u", ("h",), (5432,), "db"),
+        ("postgresql+psycopg2://u:p@h/db", "u", ("h",), (5432,), "db"),
+        ("postgresql://postgres.ref:p@aws-0-eu.pooler.example.com:6543/postgres?pgbouncer=true", "postgres.ref",
+         ("aws-0-eu.pooler.example.com",), (6543,), "postgres"),
+        ("postgresql://u:p@ep-x.example.tech/db?sslmode=require&channel_binding=require", "u", ("ep-x.example.tech",),
+         (5432,), "db"),
+        ("postgres://avnadmin:p@pg.example.com:21/defaultdb?sslmode=require", "avnadmin", ("pg.example.com",), (21,),
+         "defaultdb"),
+        ("postgresql://user%40server:p@server.example.com:5432/db", "user@server", ("server.example.com",), (5432,),
+         "db"),
+        ("postgresql://u@/db?host=/cloudsql/project:region:instance", "u", ("/cloudsql/project:region:instance",),
+         (5432,), "db"),
+        ("postgresql://u@%2Fvar%2Frun%2Fpostgresql/db", "u", ("/var/run/postgresql",), (5432,), "db"),
+        ("postgresql://u@/db?host=/tmp/x&port=5433", "u", ("/tmp/x",), (5433,), "db"),
+        ("postgresql://u:p@a:1,b:2,c/db?target_session_attrs=read-write", "u", ("a", "b", "c"), (1, 2, 5432), "db"),
+        ("postgresql+asyncpg://u:p@/db?host=a:1&host=b:2", "u", ("a", "b"), (1, 2), "db"),
+        ("postgresql://u:p@[2001:db8::1]:5433/db", "u", ("2001:db8::1",), (5433,), "db"),
+        ("postgresql://h/db?user=u&password=p", "u", ("h",), (5432,), "db"),
+        ("postgresql:///db", None, (), (), "db"),
+        ("postgresql://", None, (), (), None),
+        ("postgresql://h?dbname=db", None, ("h",), (5432,), "db"),
+        (" postgresql://u:p@h/my%20db\n", "u", ("h",), (5432,), "my db"),
+    ],
+)  # fmt: skip
+def test_urls_of_consoles_are_read(
+    url: str, user: str | None, hosts: tuple[str, ...], ports: tuple[int, ...], database: str | None
+) -> None:
+    parsed = parse_url(url)
+    assert (parsed.user, parsed.hosts, parsed.ports, parsed.database) == (user, hosts, ports, database)
+    connector(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgresql://u:p%40ss@h/db", "p@ss"),
+        ("postgresql://u:p@ss@h/db", "p@ss"),
+        ("postgresql://u:p/ss@h/db", "p/ss"),
+        ("postgresql://u:p?ss#x@h:1/db?sslmode=require", "p?ss#x"),
+        ("postgresql://u:100%@h/db", "100%"),
+        ("postgresql://u:a+b@h/db", "a+b"),
+        ("postgresql://h/db?user=u&password=a+b", "a+b"),
+        ("postgresql://u:p@h/db?application_name=a@b", "p"),
+    ],
+)
+def test_passwords_are_read_encoded_and_raw(url: str, password: str) -> None:
+    assert parse_url(url).password == password
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_every_encoded_password_comes_out(password: str) -> None:
+    from urllib.parse import quote
+
+    parsed = parse_url(f"postgresql://u:{quote(password, safe='')}@h/db")
+    assert parsed.password == password
+    assert parsed.hosts == ("h",)
+
+
+@given(st.text(string.ascii_letters + string.digits + string.punctuation.replace("%", ""), min_size=1))
+def test_every_raw_password_comes_out(password: str) -> None:
+    assume(not re.match(r"\d+[/?#]", password))  # which can only be read as a port
+    assert parse_url(f"postgresql://u:{password}@h/db").password == password
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:secret@h/db",
+        "u:secret@h/db",
+        "postgresql://u:secret@h/db?sslmod=require",
+        "postgresql://u:secret@h/db?sslmode=requires",
+        "postgresql://u:secret@h:port/db",
+        "postgresql://u:secret@h:99999/db",
+        "postgresql://u:secret@h/db?connect_timeout=soon",
+        "postgresql://u:secret@h/db?sslrootcert=system&sslmode=require",
+        "",
+    ],
+)
+def test_what_is_wrong_is_said_without_the_password(url: str) -> None:
+    with pytest.raises(NotConfigured) as caught:
+        connector(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_parsed_url_never_shows_its_password() -> None:
+    parsed = parse_url("postgresql://u:secret@h/db?sslpassword=secret&password=secret")
+    assert "secret" not in f"{parsed} {parsed!r}"
+
+
+async def test_tls_that_is_asked_for_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    async def connect(**arguments: object) -> None:
+        seen.update(arguments)
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    await connector("postgresql://u@h/db?sslmode=verify-full&sslrootcert=/c%20a.pem")()
+    assert seen["dsn"] == "postgresql:///?sslmode=verify-full&sslrootcert=%2Fc%20a.pem"
+    await connector("postgresql+asyncpg://u@h/db?ssl=require")()
+    assert seen["dsn"] == "postgresql:///?sslmode=require"
+    await connector("postgresql://u@h/db?sslmode=verify-full&sslrootcert=system")()
+    assert seen["ssl"].check_hostname  # type: ignore[attr-defined]
