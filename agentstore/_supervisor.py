@@ -6,11 +6,13 @@ process waits for the exclusive one. If this process is killed itself, the kerne
 left running in either case.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -42,6 +44,7 @@ class Server:
         self.gid: int | None = config["gid"]
         self.process: subprocess.Popen[bytes] | None = None
         self.sockets = ""
+        self._ready_lock: int | None = None
 
     def start(self) -> None:
         """Start Postgres and wait until it takes connections."""
@@ -51,10 +54,7 @@ class Server:
             self._initdb()
         self._check_version()
         self._wait_for_predecessor()
-        self._remove_sockets_of_predecessor()
-        self.sockets = tempfile.mkdtemp(prefix="agentstore-", dir="/tmp")
-        if self.uid is not None:
-            os.chown(self.sockets, self.uid, self.gid or 0)
+        self.sockets = self._socket_folder()
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": self.sockets,
@@ -88,6 +88,11 @@ class Server:
 
         threading.Thread(target=wait, daemon=True).start()
 
+    def say_ready(self) -> None:
+        """Hold the lock that tells users that the server takes connections."""
+        self._ready_lock = os.open(self.folder / "ready.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._ready_lock, fcntl.LOCK_EX)
+
     def shut_down(self) -> None:
         """Ask Postgres to end its connections, write its checkpoint and exit."""
         if self.process is not None and self.process.poll() is None:
@@ -98,9 +103,13 @@ class Server:
         if self.process is not None:
             self.process.wait()
 
+    def say_gone(self) -> None:
+        """Let go of that lock."""
+        if self._ready_lock is not None:
+            os.close(self._ready_lock)
+
     def clean_up(self) -> None:
         """Remove what only a running server needs."""
-        (self.folder / "server.json").unlink(missing_ok=True)
         if self.sockets:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
@@ -200,12 +209,27 @@ class Server:
             time.sleep(0.02)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _remove_sockets_of_predecessor(self) -> None:
+    def _socket_folder(self) -> str:
+        """A folder with a short path, which a socket needs, that nobody else can open. The same one at each start.
+
+        So that a URL that somebody holds goes on working.
+        """
+        owner = os.geteuid() if self.uid is None else self.uid
         try:
-            sockets = json.loads((self.folder / "server.json").read_text())["sockets"]
+            before = str(json.loads((self.folder / "server.json").read_text())["sockets"])
+            with contextlib.suppress(FileNotFoundError):
+                if os.lstat(before).st_uid == owner:
+                    shutil.rmtree(before)  # of a server that was killed
+            _make_private(before, owner)
         except (OSError, ValueError, KeyError):
-            return
-        shutil.rmtree(sockets, ignore_errors=True)
+            pass  # none yet, or somebody else has put something there
+        else:
+            return before
+        while True:
+            fresh = f"/tmp/agentstore-{secrets.token_hex(5)}"  # noqa: S108 - private, and named at random
+            with contextlib.suppress(FileExistsError):
+                _make_private(fresh, owner)
+                return fresh
 
     def _ready(self) -> bool:
         try:
@@ -255,6 +279,12 @@ def _reachable_binaries(binaries: Path, uid: int, gid: int | None) -> Path:
     return inside
 
 
+def _make_private(path: str, owner: int) -> None:
+    os.mkdir(path, mode=0o700)
+    if owner != os.geteuid():
+        os.chown(path, owner, -1)
+
+
 def _write(path: Path, text: str) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_text(text)
@@ -283,6 +313,7 @@ def main() -> None:
     failure = None
     try:
         server.start()
+        server.say_ready()
     except (StartError, OSError) as error:
         failure = str(error)
     try:
@@ -295,6 +326,7 @@ def main() -> None:
     else:
         server.shut_down()
     server.wait()
+    server.say_gone()
     server.clean_up()
 
 

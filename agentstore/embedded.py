@@ -118,9 +118,7 @@ class EmbeddedPostgres:
                     self._users = _shared_lock(self.data_dir / "users.lock")
                 with _Lock(self.data_dir / "start.lock") as start:
                     start.wait()
-                    with _Lock(self.data_dir / "server.lock") as server:
-                        if server.try_once():
-                            self._launch(binaries, server.fd)
+                    self._start_or_wait(binaries)
                 server_file = json.loads((self.data_dir / "server.json").read_text())
                 self._sockets, self._port = server_file["sockets"], server_file["port"]
             except OSError as error:
@@ -129,6 +127,23 @@ class EmbeddedPostgres:
             except BaseException:
                 self._release()
                 raise
+
+    def _start_or_wait(self, binaries: Path) -> None:
+        """Start a server, or wait for one that has a supervisor and is not ready yet, or not gone yet."""
+        deadline = time.monotonic() + 120
+        while not self._ready():
+            with _Lock(self.data_dir / "server.lock") as server:
+                if server.try_once():
+                    self._launch(binaries, server.fd)
+                    continue
+            if time.monotonic() > deadline:
+                raise Unavailable(f"The embedded Postgres in {self.data_dir} neither starts nor stops.")
+            time.sleep(0.01)
+
+    def _ready(self) -> bool:
+        """Whether a server takes connections: its supervisor holds a lock for as long."""
+        with _Lock(self.data_dir / "ready.lock") as ready:
+            return not ready.try_once(fcntl.LOCK_SH)
 
     def _launch(self, binaries: Path, server_lock: int) -> None:
         """Start a supervisor, which inherits the lock and keeps it as long as its server lives."""
@@ -165,10 +180,7 @@ class EmbeddedPostgres:
         _log.info("the embedded Postgres in %s has started", self.data_dir)
 
     def _runs(self) -> bool:
-        if self._users is None:
-            return False
-        with _Lock(self.data_dir / "server.lock") as server:
-            return not server.try_once()
+        return self._users is not None and self._ready()
 
     def _stop(self) -> None:
         with self._starting:

@@ -329,7 +329,7 @@ async def test_a_mix_up_of_event_loops_is_a_clear_error(database: Database) -> N
 async def test_an_engine_of_the_callers_is_used_and_never_disposed(server: Server, database_name: str) -> None:
     url = server.url_of(database_name).replace("postgresql://", "postgresql+asyncpg://")
     for arguments in ({}, {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.2}, {"poolclass": NullPool}):
-        engine = create_async_engine(url, **arguments)  # type: ignore[arg-type]
+        engine = create_async_engine(url, **arguments)
         async with AgentStore(engine=engine) as store:
             database = store._database
             await database.fetch(USERS)

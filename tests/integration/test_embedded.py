@@ -1,0 +1,334 @@
+"""The embedded Postgres: it lives exactly as long as some process uses its folder."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable
+from agentstore.database import Statement
+from tests.integration.test_database import ADD_USER, USERS
+
+# Uses the folder's server, says so with the seconds it took, and goes on until it is told to stop or killed.
+_USER = """
+import asyncio, sys, time, asyncpg
+from agentstore import EmbeddedPostgres
+async def main():
+    began = time.monotonic()
+    async with EmbeddedPostgres(sys.argv[1], binaries=sys.argv[2] or None) as server:
+        connection = await asyncpg.connect(server.url)
+        await connection.execute("SELECT 1")
+        print(time.monotonic() - began, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        await connection.close()
+asyncio.run(main())
+"""
+
+
+class _Users:
+    """Processes that use a folder's server."""
+
+    def __init__(self, folder: Path, binaries: str | None) -> None:
+        self._arguments = [sys.executable, "-c", _USER, str(folder), binaries or ""]
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, count: int) -> list["subprocess.Popen[str]"]:
+        started = [
+            subprocess.Popen(self._arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(count)
+        ]
+        self.processes += started
+        return started
+
+    def seconds(self, processes: list["subprocess.Popen[str]"]) -> list[float]:
+        """Wait until each of them uses the server; return how long that took it."""
+        lines = []
+        for process in processes:
+            assert process.stdout is not None
+            lines.append(process.stdout.readline())
+        return [float(line) for line in lines]
+
+    def leave(self, processes: list["subprocess.Popen[str]"]) -> None:
+        for process in processes:
+            process.communicate("\n", timeout=30)
+            assert process.returncode == 0
+            self.processes.remove(process)
+
+    def kill(self, process: "subprocess.Popen[str]") -> None:
+        process.kill()
+        process.communicate()
+        self.processes.remove(process)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "data"
+    _wait_until(lambda: not _server_processes(tmp_path / "data"))
+    shutil.rmtree(tmp_path / "data", ignore_errors=True)
+
+
+@pytest.fixture
+def users(folder: Path, binaries: str | None) -> Iterator[_Users]:
+    started = _Users(folder, binaries)
+    yield started
+    for process in list(started.processes):
+        started.kill(process)
+
+
+def _server_processes(folder: Path) -> list[int]:
+    """The processes that work in the folder's data: the server and its children."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and os.path.samefile(process / "cwd", folder / "data"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def _supervisors(folder: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"_supervisor.py" in command and json.dumps(str(folder)).encode() in command:
+            found.append(int(process.name))
+    return found
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _postmaster(folder: Path) -> int:
+    return int((folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def test_twenty_processes_start_on_one_empty_folder_at_once(users: _Users, folder: Path) -> None:
+    started = users.start(20)
+    users.seconds(started)
+    assert len(_supervisors(folder)) == 1
+    users.leave(started[:10])
+    assert _server_processes(folder)
+    users.kill(started[10])
+    for process in started[11:]:
+        users.kill(process)
+    _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
+
+
+def test_the_server_survives_the_kill_of_its_first_user_and_stops_after_the_last(users: _Users, folder: Path) -> None:
+    first = users.start(1)
+    users.seconds(first)
+    second = users.start(1)
+    users.seconds(second)
+    server = _postmaster(folder)
+    users.kill(first[0])
+    third = users.start(1)
+    users.seconds(third)
+    assert _postmaster(folder) == server
+    users.leave(second)
+    users.kill(third[0])
+    _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
+
+
+def test_a_user_that_is_killed_while_the_server_starts_leaves_nothing_running(users: _Users, folder: Path) -> None:
+    for delay in (0.3, 0.4, 0.5, 0.6, 0.8):
+        started = users.start(1)
+        time.sleep(delay)
+        users.kill(started[0])
+    last = users.start(1)
+    users.seconds(last)
+    users.leave(last)
+    _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
+
+
+def test_if_the_supervisor_is_killed_the_server_stops_and_the_next_call_starts_it_again(
+    folder: Path, binaries: str | None
+) -> None:
+    async def run() -> None:
+        async with AgentStore(settings=Settings(embedded_dir=str(folder), embedded_binaries=binaries)) as store:
+            database = store._database
+            await database.fetch(ADD_USER, id="alice")
+            for victim in (_supervisors(folder)[0], _postmaster(folder)):
+                os.kill(victim, signal.SIGKILL)
+                async with asyncio.timeout(20):
+                    while True:
+                        try:
+                            rows = await database.fetch(USERS)
+                            break
+                        except Unavailable:
+                            await asyncio.sleep(0.05)
+                assert rows == [("alice",)]
+        assert not _server_processes(folder)
+
+    asyncio.run(run())
+
+
+def test_every_acknowledged_commit_survives_a_kill_of_the_whole_server(folder: Path, binaries: str | None) -> None:
+    async def run() -> None:
+        settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries)
+        async with AgentStore(settings=settings) as store:
+            acknowledged: list[str] = []
+
+            async def write(writer: int) -> None:
+                number = 0
+                while len(acknowledged) < 400:
+                    await store._database.fetch(ADD_USER, id=f"{writer:02}-{number:04}")
+                    acknowledged.append(f"{writer:02}-{number:04}")
+                    number += 1
+
+            writers = asyncio.gather(*(write(writer) for writer in range(8)), return_exceptions=True)
+            while len(acknowledged) < 200:
+                await asyncio.sleep(0.001)
+            for process in [_supervisors(folder)[0], *_server_processes(folder)]:
+                try:
+                    os.kill(process, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            await writers
+        async with AgentStore(settings=settings) as store:
+            stored = {row[0] for row in await store._database.fetch(USERS)}
+            assert set(acknowledged) <= stored
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["with space", "x" * 200, "ünïcödé 数据", "quote'\"; rm"])
+def test_any_folder_name_works(tmp_path: Path, name: str, binaries: str | None) -> None:
+    with EmbeddedPostgres(tmp_path / name, binaries=binaries, durable=False) as server:
+        assert asyncio.run(_ask(server.url, "SELECT 1")) == 1
+
+
+def test_the_locale_of_the_user_does_not_matter(
+    folder: Path, binaries: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LC_ALL", "LANG"):
+        monkeypatch.setenv(name, "C")
+    with EmbeddedPostgres(folder, binaries=binaries) as server:
+        assert asyncio.run(_ask(server.url, "SHOW server_encoding")) == "UTF8"
+        assert asyncio.run(_ask(server.url, "SELECT upper('äé')")) == "ÄÉ"
+
+
+def test_a_stale_pid_file_with_the_number_of_another_process_is_no_obstacle(folder: Path, binaries: str | None) -> None:
+    with EmbeddedPostgres(folder, binaries=binaries):
+        pass
+    (folder / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{folder}\n1\n5432\n/tmp\n\n 1 1\nready\n")
+    with EmbeddedPostgres(folder, binaries=binaries) as server:
+        assert asyncio.run(_ask(server.url, "SELECT 1")) == 1
+
+
+def test_starts_are_fast(folder: Path, binaries: str | None) -> None:
+    settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries)
+
+    async def use() -> float:
+        began = time.monotonic()
+        async with AgentStore(settings=settings):
+            return time.monotonic() - began
+
+    assert asyncio.run(use()) < 4.0
+    assert min(asyncio.run(use()) for _ in range(3)) < 0.5
+
+
+def test_the_server_is_open_to_nobody_else(folder: Path, binaries: str | None) -> None:
+    with EmbeddedPostgres(folder, binaries=binaries) as server:
+        sockets = Path(server.url.split("host=")[1].split("&")[0])
+        assert sockets.stat().st_mode & 0o077 == 0
+        assert folder.stat().st_mode & 0o077 == 0
+        assert asyncio.run(_ask(server.url, "SHOW listen_addresses")) == ""
+    assert not sockets.exists()
+
+
+def test_what_cannot_be_used_is_said(tmp_path: Path, binaries: str | None) -> None:
+    with pytest.raises(NotConfigured, match="no Postgres installation"):
+        EmbeddedPostgres(tmp_path / "a", binaries=tmp_path).__enter__()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotConfigured, match="cannot use"):
+        EmbeddedPostgres(tmp_path / "file", binaries=binaries).__enter__()
+    (tmp_path / "b" / "data").mkdir(parents=True)
+    (tmp_path / "b" / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(Unavailable, match="written by Postgres 9"):
+        EmbeddedPostgres(tmp_path / "b", binaries=binaries).__enter__()
+    with pytest.raises(Unavailable, match="no_such_setting"):
+        EmbeddedPostgres(tmp_path / "c", binaries=binaries, parameters={"no_such_setting": "1"}).__enter__()
+    _wait_until(lambda: not _supervisors(tmp_path / "c"))
+
+
+def test_the_url_is_the_same_after_a_restart(folder: Path, binaries: str | None) -> None:
+    urls = set()
+    for _ in range(2):
+        with EmbeddedPostgres(folder, binaries=binaries) as server:
+            urls.add(server.url)
+    sockets = Path(urls.pop().split("host=")[1].split("&")[0])
+    assert not urls
+    sockets.mkdir(mode=0o777)
+    sockets.chmod(0o777)  # a folder that somebody else could have put there
+    with EmbeddedPostgres(folder, binaries=binaries) as server:
+        assert str(sockets) not in server.url
+    sockets.rmdir()
+
+
+async def test_calls_during_a_restart_fail_with_unavailable_or_succeed_and_go_on(
+    own_server: EmbeddedPostgres,
+) -> None:
+    calls = {"succeeded": 0, "unavailable": 0}
+    async with AgentStore(own_server.url, settings=Settings(auto_migrate="upgrade")) as store:
+        running = True
+
+        async def call(statement: Statement) -> None:
+            while running:
+                try:
+                    await store._database.fetch(statement)
+                    calls["succeeded"] += 1
+                except Unavailable:
+                    calls["unavailable"] += 1
+                    await asyncio.sleep(0.01)
+
+        callers = [asyncio.create_task(call(USERS)) for _ in range(20)]
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            os.kill(_postmaster(own_server.data_dir), signal.SIGINT)
+            await asyncio.sleep(0.2)
+            await own_server.start()
+        succeeded = calls["succeeded"]
+        await asyncio.sleep(0.3)
+        running = False
+        await asyncio.gather(*callers)
+        assert calls["succeeded"] > succeeded
+
+
+async def _ask(url: str, question: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(question)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.chaos
+def test_a_full_disk_is_a_clear_error(tmp_path: Path, binaries: str | None) -> None:
+    """Needs the right to mount: run as root."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=True)
+    try:
+        with pytest.raises(Unavailable, match="No space left on device"):
+            EmbeddedPostgres(small / "data", binaries=binaries).__enter__()
+        assert not (small / "data" / "data").exists()
+        _wait_until(lambda: not _supervisors(small / "data"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
