@@ -151,21 +151,22 @@ class Database:
         self._stopped = False
         pool = self._pool_of_this_loop()
         async with pool.starting:
-            if not self._started:
+            if self._started:
+                return
+            try:
                 async with self.connection():
                     pass
                 if self._prepare is not None:
                     await self._prepare(self)
-                self._started = True
+            except BaseException:
+                await self._close()  # nobody stops what did not start
+                raise
+            self._started = True
 
     async def stop(self) -> None:
         """Close the pool. Calls raise Closed from now on, until start() is called."""
         self._started, self._stopped = False, True
-        pool, self._pool = self._pool, None
-        if pool is not None and pool.loop is asyncio.get_running_loop():
-            await pool.close()
-        if self._release is not None:
-            await self._release()
+        await self._close()
 
     async def health(self) -> bool:
         """Return whether the database answers, by a round trip. False before start and after stop; never raises."""
@@ -295,6 +296,13 @@ class Database:
     def checked_out(self) -> int:
         """Return how many connections are in use, those included that a cancelled call is being cleaned from."""
         return 0 if self._pool is None else self._pool.checked_out()
+
+    async def _close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            await pool.close()
+        if self._release is not None:
+            await self._release()
 
     async def _start_unless_stopped(self) -> None:
         if self._stopped:

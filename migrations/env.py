@@ -5,16 +5,31 @@ table land there, and another application's ``alembic_version`` in ``public`` is
 """
 
 import asyncio
+from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import JSON, Column, Connection
 
 from agentstore.migrate import connection_for_developers
 from agentstore.models import Base
 
 config = context.config
 
-_OPTIONS = {"target_metadata": Base.metadata, "transaction_per_migration": True, "compare_server_default": True}
+
+def _default_differs(
+    _context: object, _column: object, column: Column[Any], there: str | None, _default: object, written: str | None
+) -> bool | None:
+    """Compare defaults; Postgres, which Alembic asks, cannot compare two values of the type json."""
+    if not isinstance(column.type, JSON):
+        return None
+    return (there or "").removesuffix("::json") != (written or "")
+
+
+_OPTIONS = {
+    "target_metadata": Base.metadata,
+    "transaction_per_migration": True,
+    "compare_server_default": _default_differs,
+}
 
 
 def _run(connection: Connection) -> None:
