@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 # Alembic keeps what it works on in globals of its modules: one command at a time in a process.
 _ALEMBIC = threading.Lock()
+LOCK_TIMEOUT = "3s"
 _LOCK_WAIT = 600.0
 _POLL = 0.05
 
@@ -224,6 +225,8 @@ async def _enter_schema(connection: AsyncConnection, schema: str) -> None:
     if await connection.scalar(text("SELECT to_regnamespace(:schema)"), {"schema": f'"{schema}"'}) is None:
         await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     await connection.execute(text(f'SET search_path TO "{schema}"'))
+    # Whoever waits for a strong lock makes everybody else wait behind it.
+    await connection.execute(text(f"SET lock_timeout TO '{LOCK_TIMEOUT}'"))
     await connection.commit()
 
 

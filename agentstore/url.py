@@ -26,12 +26,9 @@ Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 """Opens one connection of the driver."""
 
-_STRICT = re.compile(r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?(?P<hosts>[^@/?#]*)(?P<rest>[/?].*)?")
+_STRICT = re.compile(r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?(?P<hosts>[^@/?#]*)(?P<rest>([/?].*)?)")
 # A password with a raw @, /, ? or #: up to the last @ that a host can follow.
-_LENIENT = re.compile(r"(?P<user>[^:@/]*):(?P<password>.*)@(?P<hosts>[^@/?#]*)(?P<rest>[/?].*)?")
-
-# What can only be hosts and ports: after `u:1234/x@h` there is no telling that 1234/x is a password.
-_PLACES = re.compile(r"([^:,]*(:\d+)?)(,[^:,]*(:\d+)?)*")
+_LENIENT = re.compile(r"(?P<user>[^:@/]*):(?P<password>.*)@(?P<hosts>[^@/?#]*)(?P<rest>([/?].*)?)")
 
 # Read by asyncpg from a DSN's query only, not as arguments.
 _TLS = (
@@ -83,11 +80,11 @@ def parse_url(url: str) -> DatabaseUrl:
             "The database URL must begin with postgresql:// or postgres://, as in postgresql://user@host/database."
         )
     matched = _STRICT.fullmatch(remainder)
-    if matched is None or (matched["user"] is None and "@" in remainder and not _PLACES.fullmatch(matched["hosts"])):
+    if matched is None or ("@" in matched["rest"] and not _is_plausible(matched["rest"])):
         matched = _LENIENT.fullmatch(remainder) or matched
     if matched is None:
         raise NotConfigured("The database URL could not be read: percent-encode the special characters in it.")
-    path, _, query = (matched["rest"] or "").partition("?")
+    path, _, query = matched["rest"].partition("?")
     parameters: dict[str, str] = {}
     for name, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
         # SQLAlchemy's form of several hosts repeats the parameter; of any other the last one counts.
@@ -163,6 +160,12 @@ def connector(
         return await asyncpg.connect(**arguments)
 
     return connect
+
+
+def _is_plausible(rest: str) -> bool:
+    """Whether this can be a path and a query with an @ in it, and is not the end of a raw password."""
+    path, _, query = rest.partition("?")
+    return "@" not in path and all("=" in parameter for parameter in query.split("&"))
 
 
 def _hosts(netloc: str, host: str, port: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

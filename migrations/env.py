@@ -10,7 +10,7 @@ from typing import Any
 from alembic import context
 from sqlalchemy import JSON, Column, Connection
 
-from agentstore.migrate import connection_for_developers
+from agentstore.migrate import LOCK_TIMEOUT, connection_for_developers
 from agentstore.models import Base
 
 config = context.config
@@ -46,6 +46,7 @@ async def _run_for_developers() -> None:
 if context.is_offline_mode():
     schema = config.attributes["schema"]
     context.configure(dialect_name="postgresql", literal_binds=True, **_OPTIONS)
+    context.execute(f"SET lock_timeout TO '{LOCK_TIMEOUT}'")
     context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
     context.execute(f'SET search_path TO "{schema}"')
     with context.begin_transaction():

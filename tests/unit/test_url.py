@@ -1,6 +1,5 @@
 """URLs as cloud consoles print them."""
 
-import re
 import string
 
 import asyncpg
@@ -77,7 +76,7 @@ def test_every_encoded_password_comes_out(password: str) -> None:
 
 @given(st.text(string.ascii_letters + string.digits + string.punctuation.replace("%", ""), min_size=1))
 def test_every_raw_password_comes_out(password: str) -> None:
-    assume(not re.match(r"\d+[/?#]", password))  # which can only be read as a port
+    assume("?" not in password or "=" not in password)  # which can be read as a query
     assert parse_url(f"postgresql://u:{password}@h/db").password == password
 
 

