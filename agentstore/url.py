@@ -80,7 +80,7 @@ def parse_url(url: str) -> DatabaseUrl:
             "The database URL must begin with postgresql:// or postgres://, as in postgresql://user@host/database."
         )
     matched = _STRICT.fullmatch(remainder)
-    if matched is None or ("@" in matched["rest"] and not _is_plausible(matched["rest"])):
+    if matched is None or ("@" in matched["rest"] and not _is_plausible(matched)):
         matched = _LENIENT.fullmatch(remainder) or matched
     if matched is None:
         raise NotConfigured("The database URL could not be read: percent-encode the special characters in it.")
@@ -162,10 +162,11 @@ def connector(
     return connect
 
 
-def _is_plausible(rest: str) -> bool:
-    """Whether this can be a path and a query with an @ in it, and is not the end of a raw password."""
-    path, _, query = rest.partition("?")
-    return "@" not in path and all("=" in parameter for parameter in query.split("&"))
+def _is_plausible(url: re.Match[str]) -> bool:
+    """Whether the @ after the hosts belongs to a parameter, and not to the end of a raw password."""
+    path, _, query = url["rest"].partition("?")
+    ports = all(port.isdigit() for port in re.findall(r":([^,]*)", url["hosts"]))
+    return (url["user"] is not None or ports) and "@" not in path and all("=" in part for part in query.split("&"))
 
 
 def _hosts(netloc: str, host: str, port: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
