@@ -30,7 +30,7 @@ lint: $(VENV)/dev ## style, import layers, and the migrations' SQL
 
 types: $(VENV)/dev ## mypy --strict and pyright
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/test ## what a call costs, beside the hand-written floor
 	$(BIN)/python -m benchmarks $(ARGS)
