@@ -19,7 +19,9 @@ from agentstore.errors import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.interfaces import Service, ServiceWithLifecycleManager
+from agentstore.inmemory import InMemorySessionHistoryService
+from agentstore.interfaces import Service, ServiceWithLifecycleManager, SessionHistoryService
+from agentstore.repositories import PostgresSessionHistoryService, PostgresUserService
 from agentstore.schemas import (
     AudioContent,
     ContentType,
@@ -36,6 +38,7 @@ from agentstore.schemas import (
     RunStatus,
     Session,
     TextContent,
+    User,
 )
 from agentstore.settings import Settings
 from agentstore.store import AgentStore
@@ -54,6 +57,7 @@ __all__ = [
     "Error",
     "FileContent",
     "ImageContent",
+    "InMemorySessionHistoryService",
     "InvalidContent",
     "LimitExceeded",
     "Message",
@@ -62,6 +66,8 @@ __all__ = [
     "NotFound",
     "Page",
     "PoolTimeout",
+    "PostgresSessionHistoryService",
+    "PostgresUserService",
     "RefusalContent",
     "Role",
     "RunStatus",
@@ -70,9 +76,11 @@ __all__ = [
     "Service",
     "ServiceWithLifecycleManager",
     "Session",
+    "SessionHistoryService",
     "Settings",
     "StatementFailed",
     "TextContent",
     "Unavailable",
     "UnknownOutcome",
+    "User",
 ]

@@ -1,11 +1,14 @@
 """The interfaces of the services: AgentScope Runtime's names and signatures, as abstract base classes of our own.
 
-What each call promises beyond its signature is proved by the contract tests in ``agentstore.testing``.
+What each call promises beyond its signature is proved by the contract suites in ``agentstore.testing``.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from agentstore.schemas import Deleted, MessagesLike, Page, Session
 
 
 class Service(ABC):
@@ -35,3 +38,95 @@ class ServiceWithLifecycleManager(Service):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+class SessionHistoryService(ServiceWithLifecycleManager):
+    """Conversations: sessions of users, and their messages in order.
+
+    Ids are any text of at most 512 bytes in UTF-8, the empty one included. A call with an id that cannot be kept
+    raises InvalidContent.
+    """
+
+    @abstractmethod
+    async def create_session(
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        exist_ok: bool = True,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Create a session, or return the one that has this id already, as it stands, with its messages.
+
+        Blanks around `session_id` are removed; blank or None is replaced by a new UUID. Two callers with one id get
+        one session. `title` and `metadata` are those of a new session.
+
+        Raises:
+            AlreadyExists: it exists, and `exist_ok` is false.
+            InvalidContent, LimitExceeded: an id, the title or the metadata cannot be kept.
+        """
+
+    @abstractmethod
+    async def get_session(
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> Session | None:
+        """Return a session with its messages in order, or None.
+
+        `limit` gives the last so many messages only, `before` those before the message with that id.
+
+        Raises:
+            NotFound: the session has no message with the id `before`.
+            InvalidContent: `limit` is no whole number from 0.
+        """
+
+    @abstractmethod
+    async def list_sessions(
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Session]:
+        """Return a user's sessions without their messages, the last used first: all, or `limit` of them.
+
+        The order of last use is exact to one minute between pages. `cursor` is ``next_cursor`` of the page before.
+
+        Raises:
+            InvalidContent: `limit` or `cursor` is none.
+            LimitExceeded: `limit` is over 10,000.
+        """
+
+    @abstractmethod
+    async def append_message(self, session: Session, message: MessagesLike) -> None:
+        """Append one message or many to a session: all of them, in this order, or none.
+
+        A dict is a Message's fields; one without an id gets a new one. None is passed over. A message that is stored
+        already, with the same id and equal content, is not stored twice, so that a call may be repeated.
+        ``session.messages`` gains the messages that it lacks once they are committed.
+
+        Raises:
+            NotFound: the session was deleted, or never created.
+            Conflict: an id is stored with other content; nothing was written.
+            InvalidContent: something is not a message, or holds what JSON cannot keep; nothing was written.
+            LimitExceeded: a message over 32 MB, more than 10,000 of them, or nested over 200 levels.
+        """
+
+    @abstractmethod
+    async def delete_session(self, user_id: str, session_id: str) -> Deleted:
+        """Delete a session and its messages; say how many of each. Nothing happens if there is none."""
+
+    @abstractmethod
+    async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:
+        """Give a session a title, or none.
+
+        Raises:
+            NotFound: there is no such session.
+            InvalidContent: it holds a NUL character or a lone surrogate.
+            LimitExceeded: it is longer than 10,000 characters.
+        """
+
+    @abstractmethod
+    async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:
+        """Replace a session's metadata: any JSON object.
+
+        Raises:
+            NotFound: there is no such session.
+            InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
+        """

@@ -6,6 +6,7 @@ from typing import Self
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore.repositories import PostgresSessionHistoryService, PostgresUserService
 from agentstore.repositories.connect import open_database
 from agentstore.settings import Settings
 from agentstore.url import Password
@@ -17,7 +18,8 @@ class AgentStore:
     ::
 
         async with AgentStore("postgresql://app@db/agents") as store:
-            ...
+            session = await store.sessions.create_session("alice")
+            await store.sessions.append_message(session, Message(role=Role.USER, content=[TextContent(text="Hello")]))
 
     One engine and one pool serve all services. It starts by itself at the first call.
     """
@@ -39,6 +41,8 @@ class AgentStore:
             NotConfigured: nothing names a database, or the URL cannot be read.
         """
         self._database = open_database(url, engine=engine, settings=settings, password=password)
+        self.sessions = PostgresSessionHistoryService(database=self._database)
+        self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:
         """Connect, and check that the schema is the one that this release needs. Idempotent.

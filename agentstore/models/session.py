@@ -29,8 +29,4 @@ class SessionRow(Base):
         DateTime(timezone=True), server_default=text("date_trunc('minute', now())")
     )
 
-    __table_args__ = (
-        Index("sessions_user_id_listed_at_id_idx", "user_id", "listed_at", "id"),
-        # Room in each page for the new version of a row that an append writes.
-        {"postgresql_with": {"fillfactor": 70}},
-    )
+    __table_args__ = (Index("sessions_user_id_listed_at_id_idx", "user_id", "listed_at", "id"),)

@@ -19,6 +19,7 @@ from agentstore.schemas.message import (
 )
 from agentstore.schemas.page import Deleted, Page
 from agentstore.schemas.session import Session
+from agentstore.schemas.user import User
 
 __all__ = [
     "AudioContent",
@@ -39,4 +40,5 @@ __all__ = [
     "RunStatus",
     "Session",
     "TextContent",
+    "User",
 ]

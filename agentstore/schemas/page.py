@@ -1,8 +1,13 @@
 """What lists and deletions answer."""
 
+import base64
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar, overload
+
+from agentstore.errors import InvalidContent, LimitExceeded
 
 T = TypeVar("T")
 
@@ -49,3 +54,50 @@ class Deleted:
 
     def __bool__(self) -> bool:
         return any((self.sessions, self.messages, self.memories, self.state_rounds))
+
+
+def check_count(value: int | None, name: str, most: int | None = None) -> int | None:
+    """Return `value`, how many entries are wanted (None: all), if it can be.
+
+    Raises:
+        InvalidContent: it is no whole number, or negative.
+        LimitExceeded: more than `most`.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidContent(f"{name} must be a whole number from 0, not {value!r}")
+    if most is not None and value > most:
+        raise LimitExceeded(f"{name} is {value}, {most} is allowed: use cursor for the rest")
+    return value
+
+
+def write_cursor(*key: datetime | str) -> str:
+    """Return the place of an entry in its list, for a page's ``next_cursor``."""
+    plain = [part.isoformat() if isinstance(part, datetime) else part for part in key]
+    return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, *kinds: type[datetime] | type[str]) -> list[datetime | str]:
+    """Return the parts of a cursor.
+
+    Raises:
+        InvalidContent: it is not one that such a list gave.
+    """
+    try:
+        plain = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        parts = [_of_kind(part, kind) for part, kind in zip(plain, kinds, strict=True)]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor") from error
+    return parts
+
+
+def _of_kind(part: object, kind: type[datetime] | type[str]) -> datetime | str:
+    if not isinstance(part, str) or "\0" in part:
+        raise ValueError
+    if kind is str:
+        return part
+    time = datetime.fromisoformat(part)
+    if time.tzinfo is None:
+        raise ValueError
+    return time

@@ -43,9 +43,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("user_id", "id", name="sessions_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="sessions_user_id_fkey", ondelete="CASCADE"),
-        # Room in each page for the version of the row that an append writes.
-        postgresql_with={"fillfactor": 70},
     )
+    # Room in each page for the version of the row that an append writes.
+    op.execute("ALTER TABLE sessions SET (fillfactor = 70)")
     op.create_index("sessions_user_id_listed_at_id_idx", "sessions", ["user_id", "listed_at", "id"])
     op.create_table(
         "messages",

@@ -1,0 +1,184 @@
+"""Sessions and their messages in memory."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from agentstore.errors import AlreadyExists, Closed, Conflict, NotFound
+from agentstore.exact_json import loads
+from agentstore.interfaces import SessionHistoryService
+from agentstore.schemas import Deleted, MessagesLike, Page, Session
+from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.payload import (
+    check_id,
+    check_title,
+    dump_message,
+    dump_metadata,
+    load_messages,
+    new_session_id,
+    parse_messages,
+)
+from agentstore.settings import Settings
+
+
+@dataclass
+class _Stored:
+    title: str | None
+    metadata: str
+    created_at: datetime
+    updated_at: datetime
+    messages: dict[str, str] = field(default_factory=dict)  # id -> payload, in order
+
+    @property
+    def listed_at(self) -> datetime:
+        return self.updated_at.replace(second=0, microsecond=0)
+
+
+class InMemorySessionHistoryService(SessionHistoryService):
+    """Conversation history for tests: as :class:`SessionHistoryService` says, and gone with the process.
+
+    What is stored is a copy, in the form in which Postgres has it; what comes back is another one.
+    """
+
+    def __init__(
+        self, *, missing_session: Literal["error", "create"] = "error", settings: Settings | None = None
+    ) -> None:
+        """`missing_session="create"`: get and append create the session that is missing."""
+        self._create_missing = missing_session == "create"
+        self._settings = settings or Settings()
+        self._users: dict[str, dict[str, _Stored]] = {}
+        self._started = self._stopped = False
+
+    async def start(self) -> None:  # noqa: D102 - the interface says it
+        self._started, self._stopped = True, False
+
+    async def stop(self) -> None:  # noqa: D102
+        self._started, self._stopped = False, True
+
+    async def health(self) -> bool:  # noqa: D102
+        return self._started
+
+    async def create_session(  # noqa: D102
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        exist_ok: bool = True,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Session:
+        check_id(user_id, "user_id", self._settings)
+        session_id = check_id(new_session_id(session_id), "session_id", self._settings)
+        title, text = check_title(title), dump_metadata(metadata or {}, self._settings)
+        self._open()
+        sessions = self._users.setdefault(user_id, {})
+        if session_id not in sessions:
+            now = datetime.now(UTC)
+            sessions[session_id] = _Stored(title, text, now, now)
+        elif not exist_ok:
+            raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
+        return _session(user_id, session_id, sessions[session_id])
+
+    async def get_session(  # noqa: D102
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> Session | None:
+        check_count(limit, "limit")
+        if before is not None:
+            check_id(before, "before", self._settings)
+        stored = self._find(user_id, session_id)
+        if stored is None:
+            return await self.create_session(user_id, session_id) if self._create_missing else None
+        ids = list(stored.messages)
+        if before is not None:
+            if before not in stored.messages:
+                raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
+            ids = ids[: ids.index(before)]
+        if limit is not None:
+            ids = ids[max(0, len(ids) - limit) :]
+        return _session(user_id, session_id, stored, ids)
+
+    async def list_sessions(  # noqa: D102
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Session]:
+        check_id(user_id, "user_id", self._settings)
+        check_count(limit, "limit", self._settings.max_page)
+        before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
+        self._open()
+        found = [((stored.listed_at, id), stored) for id, stored in self._users.get(user_id, {}).items()]
+        found = sorted((each for each in found if before is None or each[0] < before), key=lambda each: each[0])[::-1]
+        page = found if limit is None else found[:limit]
+        following = write_cursor(*page[-1][0]) if page and len(page) == limit else None
+        page.sort(key=lambda each: each[1].updated_at, reverse=True)
+        return Page((_session(user_id, key[1], stored, ()) for key, stored in page), following)
+
+    async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
+        check_id(session.user_id, "user_id", self._settings)
+        check_id(session.id, "session_id", self._settings)
+        messages = parse_messages(message, self._settings)
+        if not messages:
+            return
+        payloads = {each.id: dump_message(each, self._settings) for each in messages}
+        stored = self._find(session.user_id, session.id)
+        if stored is None:
+            if not self._create_missing:
+                raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
+            await self.create_session(session.user_id, session.id)
+            stored = self._users[session.user_id][session.id]
+        for id, payload in payloads.items():
+            if id in stored.messages and load_messages([stored.messages[id]]) != load_messages([payload]):
+                raise Conflict(
+                    f"session {session.id!r} of user {session.user_id!r} has a message {id!r} with other content"
+                )
+        if not payloads.keys() <= stored.messages.keys():
+            for id, payload in payloads.items():
+                stored.messages.setdefault(id, payload)
+            stored.updated_at = datetime.now(UTC)
+            session.gain(messages, stored.updated_at)
+        else:
+            session.gain(messages, None)
+
+    async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
+        stored = self._find(user_id, session_id)
+        if stored is None:
+            return Deleted()
+        del self._users[user_id][session_id]
+        return Deleted(sessions=1, messages=len(stored.messages))
+
+    async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
+        title = check_title(title)
+        self._must_find(user_id, session_id).title = title
+
+    async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:  # noqa: D102
+        text = dump_metadata(metadata, self._settings)
+        self._must_find(user_id, session_id).metadata = text
+
+    def _open(self) -> None:
+        if self._stopped:
+            raise Closed("The service was stopped: call start() to use it again.")
+        self._started = True
+
+    def _find(self, user_id: str, session_id: str) -> _Stored | None:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        self._open()
+        return self._users.get(user_id, {}).get(session_id)
+
+    def _must_find(self, user_id: str, session_id: str) -> _Stored:
+        stored = self._find(user_id, session_id)
+        if stored is None:
+            raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+        return stored
+
+
+def _session(user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] | None = None) -> Session:
+    payloads = [stored.messages[id] for id in (stored.messages if ids is None else ids)]
+    return Session(
+        id=session_id,
+        user_id=user_id,
+        messages=load_messages(payloads),
+        title=stored.title,
+        metadata=loads(stored.metadata),
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )

@@ -1,0 +1,438 @@
+"""Sessions and their messages on Postgres: the statements, then the class that says them.
+
+Each method is one statement, so one round trip and one transaction, unless another caller is in the way.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    URL,
+    BigInteger,
+    ColumnElement,
+    Text,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agentstore.database import Database, Statement
+from agentstore.errors import AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
+from agentstore.exact_json import loads
+from agentstore.interfaces import SessionHistoryService
+from agentstore.models import MessageRow, SessionRow, UserRow
+from agentstore.repositories.service import PostgresService
+from agentstore.schemas import Deleted, MessagesLike, Page, Session
+from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.payload import (
+    check_id,
+    check_title,
+    dump_message,
+    dump_metadata,
+    load_messages,
+    new_session_id,
+    parse_messages,
+)
+from agentstore.settings import Settings
+from agentstore.url import Password
+
+# Postgres reads it as 'infinity', so the first page needs no statement of its own.
+_NEWEST = (datetime.max.replace(tzinfo=UTC), "")
+_TRIES = 20
+
+_USER = bindparam("user_id", type_=Text)
+_SESSION = bindparam("session_id", type_=Text)
+_LIMIT = bindparam("limit", type_=BigInteger)
+_OF_USER = SessionRow.user_id == _USER
+_THIS = _OF_USER & (SessionRow.id == _SESSION)
+_ITS_MESSAGES = (MessageRow.user_id == _USER) & (MessageRow.session_id == _SESSION)
+# json as text: the driver's codecs, which may be the application's own, never see it.
+_HEAD = (
+    SessionRow.created_at,
+    SessionRow.updated_at,
+    SessionRow.title,
+    cast(SessionRow.metadata_, Text).label("metadata"),
+)
+_PAYLOAD = cast(MessageRow.payload, Text).label("payload")
+_NO_HEAD = (null(), null(), null(), null())
+
+
+def _create() -> Statement:
+    """Make the session, and the user if it is the first; or read what is there, and write nothing.
+
+    No row at all: another caller has just made it, which this statement's snapshot does not see.
+    """
+    old = select(*_HEAD).where(_THIS).cte("old").prefix_with("MATERIALIZED")
+    is_new = ~select(old.c.created_at).exists()
+    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
+    user = (
+        upsert(UserRow)
+        .from_select(["id"], select(_USER).where(is_new, user_is_new))
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(UserRow.id)
+        .cte("made_user")
+    )
+    # Reads the user's CTE, so that it runs first: the session's foreign key needs its row.
+    first = select(func.count().label("count")).select_from(user).subquery("first")
+    new = (
+        upsert(SessionRow)
+        .from_select(
+            ["user_id", "id", "title", "metadata"],
+            select(_USER, _SESSION, bindparam("title", type_=Text), cast(bindparam("metadata", type_=Text), JSON))
+            .select_from(first)
+            .where(is_new),
+        )
+        .on_conflict_do_nothing(index_elements=["user_id", "id"])
+        .returning(*_HEAD)
+        .cte("made")
+    )
+    messages = (
+        select(literal_column("false"), *_NO_HEAD, _PAYLOAD)
+        .where(_ITS_MESSAGES, select(old.c.created_at).exists())
+        .order_by(MessageRow.seq)
+    )
+    return Statement(
+        union_all(
+            select(literal_column("false").label("made"), *old.c, null().label("payload")),
+            select(literal_column("true"), *new.c, null()),
+            messages,
+        ),
+        repeatable=True,
+    )
+
+
+def _get(*, part: bool = False, before: bool = False) -> Statement:
+    """The session's row and its messages, told apart by created_at; none of either if there is no session.
+
+    With `before` the session's row says in its last column where that message is, if it is.
+    """
+    payload, seq = _PAYLOAD, MessageRow.seq
+    found: ColumnElement[Any] = null()
+    messages: Any = select(*_NO_HEAD, payload, null()).where(_ITS_MESSAGES).order_by(seq)
+    if part:
+        wanted = select(seq, payload).where(_ITS_MESSAGES)
+        if before:
+            of_id = select(seq).where(_ITS_MESSAGES, MessageRow.id == bindparam("before", type_=Text))
+            found = of_id.scalar_subquery()
+            wanted = wanted.where(seq < found)
+        last = wanted.order_by(seq.desc()).limit(_LIMIT).subquery("last")
+        messages = select(*_NO_HEAD, last.c.payload, null()).order_by(last.c.seq)
+    return Statement(
+        union_all(select(*_HEAD, null().label("payload"), found.label("found")).where(_THIS), messages),
+        repeatable=True,
+    )
+
+
+def _claim(count: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
+    """Claim the session's next `count` positions.
+
+    Locks the session's row until the commit: appends to one session follow each other without a gap, appends to
+    different sessions share nothing. listed_at stays what it is within a minute, so no index is written.
+    """
+    return (
+        update(SessionRow)
+        .where(_THIS, *where)
+        .values(
+            next_seq=SessionRow.next_seq + count,
+            updated_at=func.now(),
+            listed_at=func.date_trunc("minute", func.now()),
+        )
+        .returning((SessionRow.next_seq - count).label("base"), SessionRow.updated_at)
+        .cte("claimed")
+    )
+
+
+_GIVEN = (
+    func.unnest(bindparam("ids", type_=ARRAY(Text)), bindparam("payloads", type_=ARRAY(Text)))
+    .table_valued("id", "payload", with_ordinality="position", name="given")
+    .render_derived()
+)
+_MESSAGE = ["user_id", "session_id", "seq", "id", "payload"]
+
+
+def _append() -> Statement:
+    """Insert the messages into the positions that it claims, and return the time for each.
+
+    No row: no session. 23505: an id is there already.
+    """
+    claimed = _claim(bindparam("count", type_=BigInteger))
+    seq = claimed.c.base + _GIVEN.c.position - 1
+    return Statement(
+        # A row for each message, and not a count of them: without RETURNING, Citus would take COPY for the insert.
+        insert(MessageRow)
+        .from_select(_MESSAGE, select(_USER, _SESSION, seq, _GIVEN.c.id, cast(_GIVEN.c.payload, JSON)))
+        .returning(MessageRow.created_at),
+        repeatable=True,  # with the same ids it changes nothing more
+    )
+
+
+def _append_again() -> Statement:
+    """Insert those of the messages that are not there, unless one is there with another text than it has now.
+
+    Returns each message's id, that other text, whether it is new, and the time if any were stored. `same` are ids
+    whose other text was found to mean the same. An id that comes in between is 23505, and the statement is said
+    again: a snapshot does not see what it waited for.
+    """
+    there = _ITS_MESSAGES & (MessageRow.id == _GIVEN.c.id)
+    stored = cast(MessageRow.payload, Text)
+    differs = (stored != _GIVEN.c.payload) & (_GIVEN.c.id != func.all(bindparam("same", type_=ARRAY(Text))))
+    known = (
+        select(
+            _GIVEN.c.id,
+            _GIVEN.c.payload,
+            _GIVEN.c.position,
+            MessageRow.seq.is_(None).label("fresh"),
+            case((differs, stored)).label("stored"),
+        )
+        .select_from(_GIVEN.outerjoin(MessageRow, there))
+        .cte("known")
+        .prefix_with("MATERIALIZED")
+    )
+    need = select(func.count().filter(known.c.fresh).label("fresh"), func.count(known.c.stored).label("differing")).cte(
+        "need"
+    )
+    claimed = _claim(need.c.fresh, need.c.fresh > 0, need.c.differing == 0)
+    seq = claimed.c.base + func.row_number().over(order_by=known.c.position) - 1
+    made = (
+        insert(MessageRow)
+        .from_select(
+            _MESSAGE, select(_USER, _SESSION, seq, known.c.id, cast(known.c.payload, JSON)).where(known.c.fresh)
+        )
+        .returning(literal_column("1"))
+        .cte("made")
+    )
+    return Statement(
+        select(known.c.id, known.c.stored, known.c.fresh, select(claimed.c.updated_at).scalar_subquery())
+        .order_by(known.c.position)
+        .add_cte(made),
+        repeatable=True,
+    )
+
+
+CREATE = _create()
+# Said again after a lost answer, it would find the session that it made itself and take it for another's.
+CREATE_NEW = Statement(CREATE.construct, repeatable=False)
+GET = _get()
+GET_LAST = _get(part=True)
+GET_BEFORE = _get(part=True, before=True)
+APPEND = _append()
+APPEND_AGAIN = _append_again()
+LIST = Statement(
+    select(SessionRow.id, *_HEAD, SessionRow.listed_at)
+    .where(
+        _OF_USER,
+        tuple_(SessionRow.listed_at, SessionRow.id)
+        < tuple_(bindparam("before", type_=SessionRow.listed_at.type), bindparam("before_id", type_=Text)),
+    )
+    .order_by(SessionRow.listed_at.desc(), SessionRow.id.desc())
+    .limit(_LIMIT)
+)
+# The messages go by the foreign key. Their number is the counter's, which no append can move once the row is locked.
+DELETE = Statement(delete(SessionRow).where(_THIS).returning(SessionRow.next_seq - 1))
+SET_TITLE = Statement(
+    update(SessionRow).where(_THIS).values(title=bindparam("title", type_=Text)).returning(SessionRow.id),
+    repeatable=True,
+)
+SET_METADATA = Statement(
+    update(SessionRow)
+    .where(_THIS)
+    .values(metadata_=cast(bindparam("metadata", type_=Text), JSON))
+    .returning(SessionRow.id),
+    repeatable=True,
+)
+
+
+class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
+    """Conversation history that survives the process and its replicas. See :class:`SessionHistoryService`."""
+
+    def __init__(
+        self,
+        dsn: str | URL | None = None,
+        *,
+        missing_session: Literal["error", "create"] = "error",
+        engine: AsyncEngine | None = None,
+        settings: Settings | None = None,
+        password: Password | None = None,
+        database: Database | None = None,
+    ) -> None:
+        """`missing_session="create"`: get and append create the session that is missing, as upstream's in memory do.
+
+        The other arguments are :class:`PostgresService`'s.
+        """
+        super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
+        self._create_missing = missing_session == "create"
+
+    async def create_session(  # noqa: D102 - the interface says it
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        exist_ok: bool = True,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Session:
+        check_id(user_id, "user_id", self._settings)
+        session_id = check_id(new_session_id(session_id), "session_id", self._settings)
+        values = {
+            "user_id": user_id,
+            "session_id": session_id,
+            "title": check_title(title),
+            "metadata": dump_metadata(metadata or {}, self._settings),
+        }
+        for attempt in range(_TRIES):
+            try:
+                rows = await self._database.fetch(CREATE if exist_ok else CREATE_NEW, **values)
+            except StatementFailed as error:
+                if error.sqlstate != "23503":  # the user was deleted in between
+                    raise
+                rows = []
+            if rows:
+                head = next(row for row in rows if row[1] is not None)
+                if not head[0] and not exist_ok:
+                    raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
+                return _session(user_id, session_id, tuple(head)[1:], [row[5] for row in rows if row[1] is None])
+            await _back_off(attempt)
+        raise Unavailable(f"session {session_id!r} of user {user_id!r} is deleted and created all the time")
+
+    async def get_session(  # noqa: D102
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> Session | None:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        check_count(limit, "limit")
+        values: dict[str, Any] = {"user_id": user_id, "session_id": session_id}
+        if before is not None:
+            check_id(before, "before", self._settings)
+            rows = await self._database.fetch(GET_BEFORE, **values, limit=limit, before=before)
+        elif limit is not None:
+            rows = await self._database.fetch(GET_LAST, **values, limit=limit)
+        else:
+            rows = await self._database.fetch(GET, **values)
+        head = next((row for row in rows if row[0] is not None), None)
+        if head is None:
+            return await self.create_session(user_id, session_id) if self._create_missing else None
+        if before is not None and head[5] is None:
+            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
+        return _session(user_id, session_id, tuple(head), [row[4] for row in rows if row[0] is None])
+
+    async def list_sessions(  # noqa: D102
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Session]:
+        check_id(user_id, "user_id", self._settings)
+        check_count(limit, "limit", self._settings.max_page)
+        before, before_id = _NEWEST if cursor is None else read_cursor(cursor, datetime, str)
+        rows = await self._database.fetch(LIST, user_id=user_id, before=before, before_id=before_id, limit=limit)
+        sessions = [_session(user_id, row[0], tuple(row)[1:], ()) for row in rows]
+        following = write_cursor(rows[-1][5], rows[-1][0]) if rows and len(rows) == limit else None
+        # Within the page by the second: the minute is only what the index knows.
+        sessions.sort(key=lambda session: session.updated_at or _NEWEST[0], reverse=True)
+        return Page(sessions, following)
+
+    async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
+        check_id(session.user_id, "user_id", self._settings)
+        check_id(session.id, "session_id", self._settings)
+        messages = parse_messages(message, self._settings)
+        if not messages:
+            return
+        values = {
+            "user_id": session.user_id,
+            "session_id": session.id,
+            "ids": [each.id for each in messages],
+            "payloads": [dump_message(each, self._settings) for each in messages],
+        }
+        for _ in range(_TRIES):
+            try:
+                rows = await self._database.fetch(APPEND, **values, count=len(messages))
+                there, updated_at = bool(rows), rows[0][0] if rows else None
+            except StatementFailed as error:
+                if error.sqlstate != "23505":
+                    raise
+                there, updated_at = await self._append_again(values)
+            if there:
+                session.gain(messages, updated_at)
+                return
+            if not self._create_missing:
+                break
+            await self.create_session(session.user_id, session.id)
+        raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
+
+    async def _append_again(self, values: dict[str, Any]) -> tuple[bool, datetime | None]:
+        """Store those of the messages that are not stored.
+
+        Return whether the session is there, and the time if anything was stored.
+        """
+        same: list[str] = []
+        for attempt in range(_TRIES):
+            try:
+                rows = await self._database.fetch(APPEND_AGAIN, **values, same=same)
+            except StatementFailed as error:
+                if error.sqlstate != "23505":
+                    raise
+                await _back_off(attempt)
+                continue
+            differing = {row[0]: row[1] for row in rows if row[1] is not None}
+            if not differing:
+                updated_at = rows[0][3]
+                return updated_at is not None or not any(row[2] for row in rows), updated_at
+            # Another text is not another message: a release may write the same one differently.
+            ours = dict(zip(values["ids"], values["payloads"], strict=True))
+            for id, stored in differing.items():
+                if load_messages([stored]) != load_messages([ours[id]]):
+                    raise Conflict(
+                        f"session {values['session_id']!r} of user {values['user_id']!r} has a message {id!r} with "
+                        f"other content"
+                    )
+            same += differing
+        raise Unavailable(f"other writers store the same messages in session {values['session_id']!r} all the time")
+
+    async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        row = await self._database.fetch_one(DELETE, user_id=user_id, session_id=session_id)
+        return Deleted() if row is None else Deleted(sessions=1, messages=row[0])
+
+    async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
+        await self._set(SET_TITLE, user_id, session_id, title=check_title(title))
+
+    async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:  # noqa: D102
+        await self._set(SET_METADATA, user_id, session_id, metadata=dump_metadata(metadata, self._settings))
+
+    async def _set(self, statement: Statement, user_id: str, session_id: str, **value: str | None) -> None:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        if not await self._database.fetch(statement, user_id=user_id, session_id=session_id, **value):
+            raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+
+
+def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Session:
+    created_at, updated_at, title, metadata = head[:4]
+    return Session(
+        id=session_id,
+        user_id=user_id,
+        messages=load_messages(payloads),
+        title=title,
+        metadata={} if metadata == "{}" else loads(metadata),
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+
+
+async def _back_off(attempt: int) -> None:
+    await asyncio.sleep(random.random() * 0.002 * 2 ** min(attempt, 6))  # noqa: S311 - spreads callers, hides nothing

@@ -1,0 +1,120 @@
+"""Users on Postgres: the statements, then the class that says them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, literal_column, select
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from agentstore.database import Row, Statement
+from agentstore.exact_json import loads
+from agentstore.models import SessionRow, UserRow
+from agentstore.repositories.service import PostgresService
+from agentstore.schemas import Deleted, Page, User
+from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.payload import check_id, dump_metadata
+
+_USER = bindparam("user_id", type_=Text)
+_COLUMNS = (UserRow.id, cast(UserRow.metadata_, Text).label("metadata"), UserRow.created_at)
+
+GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER))
+# An id may be empty, so no id comes before all of them: the first page has a statement of its own.
+LIST = Statement(
+    select(*_COLUMNS)
+    .where(UserRow.id > bindparam("after", type_=Text))
+    .order_by(UserRow.id)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+LIST_FIRST = Statement(select(*_COLUMNS).order_by(UserRow.id).limit(bindparam("limit", type_=BigInteger)))
+SET_METADATA = Statement(
+    upsert(UserRow)
+    .values(id=_USER, metadata_=cast(bindparam("metadata", type_=Text), JSON))
+    .on_conflict_do_update(index_elements=["id"], set_={"metadata": literal_column("excluded.metadata")})
+    .returning(*_COLUMNS),
+    repeatable=True,
+)
+
+
+def _delete() -> Statement:
+    """Delete the user and everything that is the user's, and count it.
+
+    The sessions are locked in the order of their ids, as every statement does that locks several. What is added
+    meanwhile goes by the foreign keys, uncounted, or fails because the user is gone.
+    """
+    locked = (
+        select(SessionRow.id)
+        .where(SessionRow.user_id == _USER)
+        .order_by(SessionRow.id)
+        .with_for_update()
+        .cte("locked")
+        .prefix_with("MATERIALIZED")
+    )
+    sessions = (
+        delete(SessionRow)
+        .where(SessionRow.user_id == _USER, SessionRow.id == locked.c.id)
+        .returning((SessionRow.next_seq - 1).label("messages"))
+        .cte("deleted_sessions")
+    )
+    counted = select(
+        func.count().label("sessions"), func.coalesce(func.sum(sessions.c.messages), 0).label("messages")
+    ).cte("counted")
+    # Reads the count, so that the sessions go first.
+    users = (
+        delete(UserRow).where(UserRow.id == _USER, counted.c.sessions >= 0).returning(UserRow.id).cte("deleted_users")
+    )
+    return Statement(select(counted.c.sessions, cast(counted.c.messages, BigInteger)).add_cte(users), repeatable=False)
+
+
+DELETE = _delete()
+
+
+class PostgresUserService(PostgresService):
+    """Users: made where first needed, and deleted with everything that is theirs."""
+
+    async def get_user(self, user_id: str) -> User | None:
+        """Return a user, or None. A user is there once something of the user's was stored."""
+        check_id(user_id, "user_id", self._settings)
+        row = await self._database.fetch_one(GET, user_id=user_id)
+        return None if row is None else _user(row)
+
+    async def list_users(self, *, limit: int = 100, cursor: str | None = None) -> Page[User]:
+        """Return users by id, `limit` of them; `cursor` is ``next_cursor`` of the page before.
+
+        Raises:
+            InvalidContent: `limit` or `cursor` is none.
+            LimitExceeded: `limit` is over 10,000.
+        """
+        check_count(limit, "limit", self._settings.max_page)
+        if cursor is None:
+            rows = await self._database.fetch(LIST_FIRST, limit=limit)
+        else:
+            (after,) = read_cursor(cursor, str)
+            rows = await self._database.fetch(LIST, after=after, limit=limit)
+        return Page(map(_user, rows), write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
+
+    async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:
+        """Replace a user's metadata, any JSON object, and return the user, made if there was none.
+
+        Raises:
+            InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
+        """
+        check_id(user_id, "user_id", self._settings)
+        rows = await self._database.fetch(
+            SET_METADATA, user_id=user_id, metadata=dump_metadata(metadata, self._settings)
+        )
+        return _user(rows[0])
+
+    async def delete_user(self, user_id: str) -> Deleted:
+        """Delete a user and everything that is the user's; say how much of each kind.
+
+        Safe while others write for the user: what they write is deleted too, or makes the user anew afterwards. No
+        row is left without its owner.
+        """
+        check_id(user_id, "user_id", self._settings)
+        (row,) = await self._database.fetch(DELETE, user_id=user_id)
+        return Deleted(sessions=row[0], messages=row[1])
+
+
+def _user(row: Row) -> User:
+    return User(id=row[0], metadata={} if row[1] == "{}" else loads(row[1]), created_at=row[2])
