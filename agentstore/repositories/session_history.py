@@ -103,7 +103,7 @@ def _create() -> Statement:
         .returning(*_HEAD)
         .cte("made")
     )
-    messages = (
+    messages: Any = (
         select(literal_column("false"), *_NO_HEAD, _PAYLOAD)
         .where(_ITS_MESSAGES, select(old.c.created_at).exists())
         .order_by(MessageRow.seq)

@@ -1,68 +1,68 @@
 """Messages and their contents: the fields of AgentScope Runtime 1.0, validated by pydantic.
 
-A field that these classes do not know is kept, so what a newer runtime adds to a message comes back too.
+A field that these classes do not know is kept, so what a newer runtime adds to a message comes back too. Roles, types
+and states are plain strings; the classes that name them only spare the typing.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Role(StrEnum):
+class Role:
     """Who speaks."""
 
-    ASSISTANT = "assistant"
-    USER = "user"
-    SYSTEM = "system"
-    TOOL = "tool"
+    ASSISTANT: Final = "assistant"
+    USER: Final = "user"
+    SYSTEM: Final = "system"
+    TOOL: Final = "tool"
 
 
-class MessageType(StrEnum):
+class MessageType:
     """What a message is; ``Message.type`` takes other strings too."""
 
-    MESSAGE = "message"
-    FUNCTION_CALL = "function_call"
-    FUNCTION_CALL_OUTPUT = "function_call_output"
-    PLUGIN_CALL = "plugin_call"
-    PLUGIN_CALL_OUTPUT = "plugin_call_output"
-    COMPONENT_CALL = "component_call"
-    COMPONENT_CALL_OUTPUT = "component_call_output"
-    MCP_LIST_TOOLS = "mcp_list_tools"
-    MCP_APPROVAL_REQUEST = "mcp_approval_request"
-    MCP_APPROVAL_RESPONSE = "mcp_approval_response"
-    MCP_TOOL_CALL = "mcp_call"
-    MCP_TOOL_CALL_OUTPUT = "mcp_call_output"
-    REASONING = "reasoning"
-    HEARTBEAT = "heartbeat"
-    ERROR = "error"
+    MESSAGE: Final = "message"
+    FUNCTION_CALL: Final = "function_call"
+    FUNCTION_CALL_OUTPUT: Final = "function_call_output"
+    PLUGIN_CALL: Final = "plugin_call"
+    PLUGIN_CALL_OUTPUT: Final = "plugin_call_output"
+    COMPONENT_CALL: Final = "component_call"
+    COMPONENT_CALL_OUTPUT: Final = "component_call_output"
+    MCP_LIST_TOOLS: Final = "mcp_list_tools"
+    MCP_APPROVAL_REQUEST: Final = "mcp_approval_request"
+    MCP_APPROVAL_RESPONSE: Final = "mcp_approval_response"
+    MCP_TOOL_CALL: Final = "mcp_call"
+    MCP_TOOL_CALL_OUTPUT: Final = "mcp_call_output"
+    REASONING: Final = "reasoning"
+    HEARTBEAT: Final = "heartbeat"
+    ERROR: Final = "error"
 
 
-class ContentType(StrEnum):
+class ContentType:
     """What a part of a message's content is."""
 
-    TEXT = "text"
-    IMAGE = "image"
-    DATA = "data"
-    AUDIO = "audio"
-    FILE = "file"
-    REFUSAL = "refusal"
+    TEXT: Final = "text"
+    IMAGE: Final = "image"
+    DATA: Final = "data"
+    AUDIO: Final = "audio"
+    FILE: Final = "file"
+    REFUSAL: Final = "refusal"
 
 
-class RunStatus(StrEnum):
+class RunStatus:
     """How far a message or a part of it has come; the names are the runtime's."""
 
-    Created = "created"
-    InProgress = "in_progress"
-    Completed = "completed"
-    Canceled = "canceled"
-    Failed = "failed"
-    Rejected = "rejected"
-    Unknown = "unknown"
-    Queued = "queued"
-    Incomplete = "incomplete"
+    Created: Final = "created"
+    InProgress: Final = "in_progress"
+    Completed: Final = "completed"
+    Canceled: Final = "canceled"
+    Failed: Final = "failed"
+    Rejected: Final = "rejected"
+    Unknown: Final = "unknown"
+    Queued: Final = "queued"
+    Incomplete: Final = "incomplete"
 
 
 class Error(BaseModel):
@@ -75,7 +75,7 @@ class Error(BaseModel):
 
 
 class _Content(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     sequence_number: int | None = None
     object: str = "content"
@@ -141,7 +141,7 @@ Content: TypeAlias = Annotated[
 class Message(BaseModel):
     """One message of a conversation."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     sequence_number: int | None = None
     object: str = "message"
@@ -149,7 +149,7 @@ class Message(BaseModel):
     error: Error | None = None
     id: str = Field(default_factory=lambda: f"msg_{uuid4()}")
     type: str = "message"
-    role: Role | None = None
+    role: Literal["assistant", "user", "system", "tool"] | None = None
     content: list[Content] | None = None
     code: str | None = None
     message: str | None = None

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.exact_json import check, dumps_checked
-from agentstore.schemas.message import DataContent, Message, MessagesLike
+from agentstore.schemas.message import DataContent, Message, MessagesLike, Role
 from agentstore.settings import Settings
 
+_ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
 _MAX_TITLE = 10_000
 _MESSAGES = TypeAdapter(list[Message])
 
@@ -114,13 +115,15 @@ def dump_message(message: Message, settings: Settings) -> str:
         InvalidContent: it holds what JSON cannot keep, or a field was set to what the field cannot be.
         LimitExceeded: larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
+    sparse = _none_can_go(message)
     try:
-        # A field that is None is left out: so it comes back, except where the message has fields of its own.
-        value = message.model_dump(exclude_none=not message.model_extra, warnings="error")
+        value = message.model_dump(exclude_none=sparse, warnings="error")
     except PydanticSerializationError:
-        value = _validated_again(message)
+        value = _validated_again(message, sparse)
     except (ValueError, RecursionError) as error:
         raise LimitExceeded(f"message {message.id!r} is nested too deeply: {error}") from error
+    if message.role not in _ROLES:  # which the serializer does not look at
+        value = _validated_again(message, sparse)
     _check_free_parts(message, value)
     return _limited(dumps_checked(value), f"message {message.id!r}", settings)
 
@@ -147,13 +150,23 @@ def _parse(value: object, position: int) -> Message:
         raise InvalidContent(f"message {position} is not a message: {error}") from error
 
 
-def _validated_again(message: Message) -> dict[str, Any]:
-    """The fields of a message that were set after it was made, which pydantic has not looked at."""
+def _none_can_go(message: Message) -> bool:
+    """Whether every None of a message may be left out, to come back as the default of its field."""
+    if message.status is None or message.model_extra or (message.error is not None and message.error.model_extra):
+        return False
+    return all(
+        not isinstance(part, BaseModel) or not (part.delta is None or part.model_extra or part.error is not None)
+        for part in message.content or ()
+    )
+
+
+def _validated_again(message: Message, sparse: bool) -> dict[str, Any]:
+    """Dump a message that was changed, or made, without pydantic's looking at it."""
     try:
         value: dict[str, Any] = message.model_dump(warnings=False)
-        return Message.model_validate(value).model_dump(exclude_none=not message.model_extra, warnings="error")
+        return Message.model_validate(value).model_dump(exclude_none=sparse, warnings="error")
     except (ValidationError, PydanticSerializationError) as error:
-        raise InvalidContent(f"message {message.id!r} is not a message any more: {error}") from error
+        raise InvalidContent(f"message {message.id!r} is not a message: {error}") from error
 
 
 def _check_free_parts(message: Message, value: dict[str, Any]) -> None:
@@ -163,9 +176,9 @@ def _check_free_parts(message: Message, value: dict[str, Any]) -> None:
             check(value[name], where=name)
     for index, part in enumerate(message.content or ()):
         extra = part.model_extra
-        if extra or isinstance(part, DataContent):
+        if extra or part.error is not None or isinstance(part, DataContent):
             dumped = value["content"][index]
-            for name in ("data", *(extra or ())):
+            for name in ("data", "error", *(extra or ())):
                 if name in dumped:
                     check(dumped[name], where=f"content[{index}].{name}")
     if message.error is not None and message.error.model_extra:

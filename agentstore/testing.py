@@ -1,0 +1,524 @@
+"""Contract suites: what every implementation of a service has to do, as pytest classes.
+
+Subclass one in your tests and give it a fixture ``service`` that yields a new, empty service; needs pytest and
+pytest-asyncio::
+
+    class TestMyHistory(SessionHistoryContract):
+        @pytest.fixture
+        async def service(self):
+            async with MySessionHistoryService() as service:
+                yield service
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from agentstore.errors import AlreadyExists, Closed, Conflict, InvalidContent, LimitExceeded, NotFound
+from agentstore.interfaces import SessionHistoryService
+from agentstore.schemas import (
+    AudioContent,
+    DataContent,
+    Deleted,
+    FileContent,
+    ImageContent,
+    Message,
+    MessagesLike,
+    RefusalContent,
+    Role,
+    Session,
+    TextContent,
+)
+
+HOSTILE_IDS = (
+    "", " ", "  ", "%", "_", "*", ":", "a:b", "a_b", "a b", "'", '"', "\\", "'; DROP TABLE users; --", "$1", "{}", "\n",
+    "\u200b", "ü", "u\u0308", "密", "😀", "NULL", "null", "0", "A", "a", "x" * 512,
+)  # fmt: skip
+"""Ids that stores have confused or choked on."""
+
+EXACT_VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 2**53 + 1, 2**63, 2**70, -(10**400), 0.1, -0.0, 1e308, 5e-324, 1.0, "", "\0", "a\0b", "\ud800",
+    "\udfff x", "\u2028", "密 ü 😀", "\\u0000", [], {}, [[[]]], {"z": 1, "a": 2, "": None, "\0": "\ud800"},
+    {"nested": [{"deep": [1, 2.0, "3", None, True]}]},
+)  # fmt: skip
+"""Values that come back equal, in type and order too."""
+
+UNKEEPABLE_VALUES: tuple[Any, ...] = (math.nan, math.inf, -math.inf, b"bytes", {1, 2}, {1: "a"}, object())
+"""Values that JSON cannot keep."""
+
+
+def text(words: str, **fields: Any) -> Message:
+    """Return a message of a user with one text."""
+    return Message(**{"role": Role.USER, "content": [TextContent(text=words)], **fields})
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Return an object that is `depth` levels deep."""
+    value: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        value = {"x": value}
+    return value
+
+
+@pytest.mark.asyncio
+class SessionHistoryContract:
+    """What a SessionHistoryService has to do."""
+
+    async def test_a_session_is_created_with_an_id_title_and_metadata(self, service: SessionHistoryService) -> None:
+        before = datetime.now(UTC)
+        session = await service.create_session("alice", "s", title="Plans", metadata={"z": [1], "a": "\0"})
+        assert (session.id, session.user_id, session.messages) == ("s", "alice", [])
+        assert (session.title, session.metadata) == ("Plans", {"z": [1], "a": "\0"})
+        assert session.created_at is not None
+        assert session.created_at.tzinfo is not None
+        assert abs((session.created_at - before).total_seconds()) < 60
+        assert await service.get_session("alice", "s") == session
+
+    @pytest.mark.parametrize("given", [None, "", "  ", "\n\t"])
+    async def test_a_blank_id_is_replaced_by_a_uuid(self, service: SessionHistoryService, given: str | None) -> None:
+        one, two = await service.create_session("alice", given), await service.create_session("alice", given)
+        assert one.id != two.id
+        assert str(UUID(one.id)) == one.id
+
+    async def test_blanks_around_an_id_are_removed_in_create_only(self, service: SessionHistoryService) -> None:
+        assert (await service.create_session("alice", " s ")).id == "s"
+        assert await service.get_session("alice", " s ") is None
+        assert await service.delete_session("alice", " s ") == Deleted()
+
+    async def test_an_id_that_exists_is_returned_as_it_stands(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s", title="first")
+        await service.append_message(session, [text("one"), text("two")])
+        assert await service.create_session("alice", "s", title="second", metadata={"x": 1}) == session
+        assert await service.get_session("alice", "s") == session
+        with pytest.raises(AlreadyExists):
+            await service.create_session("alice", "s", exist_ok=False)
+        assert (await service.create_session("alice", "t", exist_ok=False)).messages == []
+
+    async def test_many_creates_of_one_id_at_once_are_one_session(self, service: SessionHistoryService) -> None:
+        for name in range(5):
+            sessions = await asyncio.gather(*(service.create_session(f"u{name}", "s") for _ in range(8)))
+            assert all(session == sessions[0] for session in sessions)
+            assert len(await service.list_sessions(f"u{name}")) == 1
+            made = await asyncio.gather(
+                *(service.create_session(f"v{name}", "s", exist_ok=False) for _ in range(8)), return_exceptions=True
+            )
+            assert sum(isinstance(each, Session) for each in made) == 1
+            assert sum(isinstance(each, AlreadyExists) for each in made) == 7
+
+    async def test_what_is_not_there_is_none(self, service: SessionHistoryService) -> None:
+        assert await service.get_session("alice", "s") is None
+        assert await service.list_sessions("alice") == []
+        assert await service.delete_session("alice", "s") == Deleted()
+
+    async def test_messages_come_back_equal_and_in_order(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        messages = [text(str(number)) for number in range(30)]
+        await service.append_message(session, messages[0])
+        await service.append_message(session, messages[1:20])
+        for message in messages[20:]:
+            await service.append_message(session, message)
+        assert session.messages == messages
+        stored = await service.get_session("alice", session.id)
+        assert stored == session
+
+    async def test_every_kind_of_content_comes_back_equal(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        message = Message(
+            role=Role.ASSISTANT,
+            type="function_call",
+            content=[
+                TextContent(type="text", text="text", index=0, delta=None),
+                ImageContent(image_url="data:image/png;base64,AA=="),
+                DataContent(data={"call_id": "c", "arguments": "{}", "big": 2**70}),
+                AudioContent(data="AA==", format="wav"),
+                FileContent(file_id="f", filename="a.txt"),
+                RefusalContent(refusal="no"),
+            ],
+            usage={"tokens": 3},
+            metadata={"name": "密"},
+            sequence_number=7,
+            code="1",
+            message="m",
+        )
+        later = {"role": "tool", "content": None, "a_field_of_tomorrow": {"x": None}, "another": None}
+        await service.append_message(session, [message, later])
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert stored.messages[0] == message
+        assert stored.messages[1].model_extra == {"a_field_of_tomorrow": {"x": None}, "another": None}
+        assert stored.messages == session.messages
+
+    @pytest.mark.parametrize("value", EXACT_VALUES, ids=lambda value: ascii(value)[:20])
+    async def test_any_json_comes_back_equal(self, service: SessionHistoryService, value: Any) -> None:
+        session = await service.create_session("alice", metadata={"x": value})
+        message = Message(
+            role="user",
+            content=[DataContent(data={"x": value}), TextContent(text="\0 \ud800 密")],
+            metadata={"x": value, "in a list": [value]},
+            usage={"x": value},
+        )
+        await service.append_message(session, message)
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert repr(stored.messages[0].metadata) == repr(message.metadata)
+        assert repr(stored.metadata) == repr({"x": value})
+        assert stored.messages == [message]
+
+    async def test_a_tuple_comes_back_as_a_list(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(session, text("", metadata={"x": (1, (2, 3))}))
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert stored.messages[0].metadata == {"x": [1, [2, 3]]}
+
+    async def test_dicts_and_messages_mix_and_none_is_passed_over(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(
+            session,
+            [
+                {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                None,
+                text("b"),
+                {"role": "user", "id": None},
+            ],
+        )
+        await service.append_message(session, {"role": "assistant", "id": "mine"})
+        assert len({message.id for message in session.messages}) == 4
+        assert all(isinstance(message, Message) for message in session.messages)
+        assert session.messages[-1].id == "mine"
+        assert await service.get_session("alice", session.id) == session
+
+    @pytest.mark.parametrize("nothing", [None, [], (), [None, None]])
+    async def test_nothing_is_nothing(self, service: SessionHistoryService, nothing: Any) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(session, nothing)
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_the_same_message_again_is_one(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        one, two, three = text("1"), text("2"), text("3")
+        await service.append_message(session, [one, two])
+        await service.append_message(session, one)
+        await service.append_message(session, one.model_dump())
+        await service.append_message(session, [two, three, one, three])
+        assert session.messages == [one, two, three]
+        elsewhere = Session(id=session.id, user_id="alice")
+        await service.append_message(elsewhere, [three, text("4")])
+        assert elsewhere.messages[0] == three
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert [message.content for message in stored.messages][:3] == [one.content, two.content, three.content]
+        assert len(stored.messages) == 4
+
+    async def test_the_same_id_with_other_content_is_a_conflict_and_nothing_is_written(
+        self, service: SessionHistoryService
+    ) -> None:
+        session = await service.create_session("alice")
+        message = text("original")
+        await service.append_message(session, message)
+        for batch in ([text("other", id=message.id)], [text("new"), text("other", id=message.id), text("newer")]):
+            with pytest.raises(Conflict):
+                await service.append_message(session, batch)
+        with pytest.raises(Conflict):
+            await service.append_message(session, [text("a", id="x"), text("b", id="x")])
+        assert session.messages == [message]
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_the_callers_list_gains_only_what_it_lacks(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        message = text("1")
+        session.messages.append(message)
+        await service.append_message(session, message)
+        assert session.messages == [message]
+        session.messages = [text("only here")]
+        await service.append_message(session, text("2"))
+        assert len(session.messages) == 2
+        session.messages.clear()
+        await service.append_message(session, text("3"))
+        assert len(session.messages) == 1
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert len(stored.messages) == 3
+
+    async def test_what_is_stored_is_a_copy(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s", metadata={"x": []})
+        message = text("kept", metadata={"x": []})
+        await service.append_message(session, message)
+        assert message.metadata is not None
+        message.metadata["x"].append("changed")
+        session.metadata["x"].append("changed")
+        one, two = await service.get_session("alice", "s"), await service.get_session("alice", "s")
+        assert one is not None
+        assert one.messages[0].metadata == {"x": []}
+        assert one.metadata == {"x": []}
+        one.messages.clear()
+        assert two is not None
+        assert len(two.messages) == 1
+
+    async def test_the_last_messages_and_those_before_one(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s")
+        messages = [text(str(number), id=f"m{number}") for number in range(10)]
+        await service.append_message(session, messages)
+
+        async def ids(**part: Any) -> list[str]:
+            found = await service.get_session("alice", "s", **part)
+            assert found is not None
+            assert found.created_at == session.created_at
+            return [message.id for message in found.messages]
+
+        assert await ids(limit=3) == ["m7", "m8", "m9"]
+        assert await ids(limit=0) == []
+        assert await ids(limit=100) == [f"m{number}" for number in range(10)]
+        assert await ids(before="m3") == ["m0", "m1", "m2"]
+        assert await ids(before="m3", limit=2) == ["m1", "m2"]
+        assert await ids(before="m0") == []
+        with pytest.raises(NotFound):
+            await ids(before="nothing")
+        assert await service.get_session("alice", "t", limit=3, before="m3") is None
+        for wrong in (-1, 1.5, "3", True):
+            with pytest.raises(InvalidContent):
+                await ids(limit=wrong)
+
+    async def test_lists_have_no_messages_and_the_last_used_comes_first(self, service: SessionHistoryService) -> None:
+        for name in ("a", "b", "c"):
+            session = await service.create_session("alice", name, title=name.upper(), metadata={"n": name})
+            await service.append_message(session, text("hello"))
+        await service.append_message(Session(id="a", user_id="alice"), text("again"))
+        listed = await service.list_sessions("alice")
+        assert [(each.id, each.title, each.metadata, each.messages) for each in listed] == [
+            ("a", "A", {"n": "a"}, []),
+            ("c", "C", {"n": "c"}, []),
+            ("b", "B", {"n": "b"}, []),
+        ]
+        assert listed.next_cursor is None
+        stored = await service.get_session("alice", "a")
+        assert stored is not None
+        assert listed[0].updated_at == stored.updated_at
+        assert listed[0].created_at == stored.created_at
+
+    async def test_pages_hold_every_session_once(self, service: SessionHistoryService) -> None:
+        for number in range(25):
+            await service.create_session("alice", f"s{number}")
+        await service.create_session("bob", "s0")
+        for limit in (1, 7, 24, 25, 26):
+            seen: list[str] = []
+            cursor = None
+            while True:
+                page = await service.list_sessions("alice", limit=limit, cursor=cursor)
+                assert len(page) <= limit
+                seen += [session.id for session in page]
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            assert sorted(seen) == sorted(f"s{number}" for number in range(25))
+        assert await service.list_sessions("alice", limit=0) == []
+
+    @pytest.mark.parametrize("cursor", ["", "x", "!!", "W10", "WyJhIiwgImIiXQ", "密", "WzEsIDJd", "bnVsbA"])
+    async def test_a_cursor_that_is_none_is_refused(self, service: SessionHistoryService, cursor: str) -> None:
+        with pytest.raises(InvalidContent):
+            await service.list_sessions("alice", cursor=cursor)
+
+    async def test_a_limit_that_is_none_is_refused(self, service: SessionHistoryService) -> None:
+        for wrong in (-1, 1.5, "3", True):
+            with pytest.raises(InvalidContent):
+                await service.list_sessions("alice", limit=wrong)  # type: ignore[arg-type]
+        with pytest.raises(LimitExceeded):
+            await service.list_sessions("alice", limit=10_001)
+
+    async def test_delete_counts_and_is_idempotent(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s")
+        await service.append_message(session, [text("1"), text("2")])
+        await service.append_message(session, [text("3"), session.messages[0]])
+        deleted = await service.delete_session("alice", "s")
+        assert deleted == Deleted(sessions=1, messages=3)
+        assert deleted
+        assert not await service.delete_session("alice", "s")
+        assert await service.get_session("alice", "s") is None
+        with pytest.raises(NotFound):
+            await service.append_message(session, text("too late"))
+        assert len(session.messages) == 3
+        assert (await service.create_session("alice", "s")).messages == []
+
+    async def test_title_and_metadata_are_set(self, service: SessionHistoryService) -> None:
+        await service.create_session("alice", "s", title="one", metadata={"x": 1})
+        await service.set_title("alice", "s", "two 密")
+        await service.set_metadata("alice", "s", {"y": "\0"})
+        (listed,) = await service.list_sessions("alice")
+        assert (listed.title, listed.metadata) == ("two 密", {"y": "\0"})
+        await service.set_title("alice", "s", None)
+        assert (await service.create_session("alice", "s")).title is None
+        for call in (service.set_title("alice", "t", "x"), service.set_metadata("alice", "t", {})):
+            with pytest.raises(NotFound):
+                await call
+        for title in ("\0", "\ud800", 7):
+            with pytest.raises(InvalidContent):
+                await service.set_title("alice", "s", title)  # type: ignore[arg-type]
+        wrong: tuple[Any, ...] = ([], "x", {1: 2}, {"x": math.nan})
+        for metadata in wrong:
+            with pytest.raises(InvalidContent):
+                await service.set_metadata("alice", "s", metadata)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"role": "robot"},
+            {"content": "text"},
+            {"content": [{"type": "smell"}]},
+            {"id": 7},
+            "text",
+            b"bytes",
+            7,
+            object(),
+            ["text"],
+            [text("fine"), {"role": "robot"}],
+            {"role": "user", "content": [{"type": "text", "text": b"\xff"}]},
+        ],
+        ids=lambda value: ascii(value)[:30],
+    )
+    async def test_what_is_no_message_is_refused_and_nothing_is_written(
+        self, service: SessionHistoryService, wrong: Any
+    ) -> None:
+        session = await service.create_session("alice")
+        with pytest.raises(InvalidContent):
+            await service.append_message(session, wrong)
+        assert session.messages == []
+        assert await service.get_session("alice", session.id) == session
+
+    @pytest.mark.parametrize("value", UNKEEPABLE_VALUES, ids=lambda value: ascii(value)[:20])
+    @pytest.mark.parametrize("place", ["metadata", "usage", "data", "extra", "error"])
+    async def test_what_json_cannot_keep_is_refused_and_nothing_is_written(
+        self, service: SessionHistoryService, value: Any, place: str
+    ) -> None:
+        session = await service.create_session("alice")
+        message: dict[str, Any] = {"role": "user"}
+        if place == "data":
+            message["content"] = [{"type": "data", "data": {"deep": [{"x": value}]}}]
+        elif place == "error":
+            message["error"] = {"code": "1", "message": "m", "details": value}
+        elif place == "extra":
+            message["a_field_of_tomorrow"] = value
+        else:
+            message[place] = {"deep": [{"x": value}]}
+        batches: list[MessagesLike] = [message, [text("fine"), message], Message(**message)]
+        for batch in batches:
+            with pytest.raises(InvalidContent):
+                await service.append_message(session, batch)
+        assert session.messages == []
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_a_message_that_skipped_validation_is_validated(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        with_a_string = text("fine")
+        with_a_string.content.append("text")  # type: ignore[union-attr, arg-type]
+        made: Callable[..., Message] = Message.model_construct
+        part: Callable[..., TextContent] = TextContent.model_construct
+        for message in (
+            with_a_string,
+            made(id="a", role="robot"),
+            made(id="b", content="text"),
+            made(id="c", content=[part(text=7)]),
+            made(id="d", content=[part(type="smell")]),
+            made(id="e", sequence_number="x"),
+        ):
+            with pytest.raises(InvalidContent):
+                await service.append_message(session, message)
+        fine = text("fine")
+        fine.role = "assistant"
+        await service.append_message(session, fine)
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_limits_of_size_and_depth(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s")
+        large = text("密" * 3_300_000, metadata=nested(200))
+        await service.append_message(session, large)
+        assert (await service.create_session("alice", "s")).messages == [large]
+        for message in (text("x" * 33_000_000), text("密" * 11_000_000), text("", metadata=nested(201))):
+            with pytest.raises(LimitExceeded):
+                await service.append_message(session, message)
+        for depth in (300, 5_000):
+            with pytest.raises(LimitExceeded):
+                await service.append_message(session, {"role": "user", "metadata": nested(depth)})
+        with pytest.raises(LimitExceeded):
+            await service.append_message(session, [{"role": "user"}] * 10_001)
+        assert len(session.messages) == 1
+
+    @pytest.mark.parametrize("wrong", ["x" * 513, "密" * 171, "x" * 600, "a\0", "\ud800", None, 7, b"x"], ids=ascii)
+    async def test_ids_that_cannot_be_kept_are_refused(self, service: SessionHistoryService, wrong: Any) -> None:
+        session = await service.create_session("alice", "s")
+        calls: list[Callable[[], Any]] = [
+            lambda: service.create_session(wrong),
+            lambda: service.get_session(wrong, "s"),
+            lambda: service.get_session("alice", wrong),
+            lambda: service.list_sessions(wrong),
+            lambda: service.delete_session(wrong, "s"),
+            lambda: service.delete_session("alice", wrong),
+            lambda: service.set_title("alice", wrong, "x"),
+            lambda: service.append_message(Session.model_construct(id=wrong, user_id="alice", messages=[]), text("x")),
+            lambda: service.append_message(Session.model_construct(id="s", user_id=wrong, messages=[]), text("x")),
+        ]
+        if wrong is not None:
+            calls.append(lambda: service.create_session("alice", wrong))
+            calls.append(lambda: service.append_message(session, Message.model_construct(id=wrong)))
+        for call in calls:
+            with pytest.raises(InvalidContent):
+                await call()
+        assert await service.list_sessions("alice") == [session]
+
+    async def test_no_user_ever_sees_or_deletes_anothers(self, service: SessionHistoryService) -> None:
+        """Every pair of hostile ids is a user and a session of its own."""
+        expected: dict[tuple[str, str], Session] = {}
+        names = HOSTILE_IDS
+        for user in names:
+            for session_id in {name.strip() for name in names} - {""}:
+                session = await service.create_session(user, session_id)
+                await service.append_message(session, text(f"{user}|{session_id}", id="same"))
+                expected[user, session_id] = session
+        for (user, session_id), session in expected.items():
+            assert await service.get_session(user, session_id) == session
+        victim = names[8]
+        for session_id in {name.strip() for name in names} - {""}:
+            assert await service.delete_session(victim, session_id) == Deleted(sessions=1, messages=1)
+        for user in names:
+            listed = {session.id for session in await service.list_sessions(user)}
+            assert listed == (set() if user == victim else {key[1] for key in expected if key[0] == user})
+
+    async def test_writers_to_one_session_lose_nothing_and_keep_their_order(
+        self, service: SessionHistoryService
+    ) -> None:
+        await service.create_session("alice", "s")
+
+        async def write(writer: int) -> None:
+            mine = Session(id="s", user_id="alice")
+            for number in range(20):
+                await service.append_message(mine, text("", id=f"{writer}-{number}"))
+
+        await asyncio.gather(*(write(writer) for writer in range(10)))
+        stored = await service.get_session("alice", "s")
+        assert stored is not None
+        ids = [message.id for message in stored.messages]
+        assert len(ids) == len(set(ids)) == 200
+        for writer in range(10):
+            assert [id for id in ids if id.startswith(f"{writer}-")] == [f"{writer}-{number}" for number in range(20)]
+
+    async def test_it_starts_by_itself_and_is_closed_after_stop(self, service: SessionHistoryService) -> None:
+        await service.create_session("alice", "s")
+        assert await service.health()
+        await service.start()
+        await service.stop()
+        assert not await service.health()
+        for call in (
+            service.get_session("alice", "s"),
+            service.create_session("alice"),
+            service.list_sessions("alice"),
+            service.append_message(Session(id="s", user_id="alice"), text("x")),
+            service.delete_session("alice", "s"),
+        ):
+            with pytest.raises(Closed):
+                await call
+        await service.start()
+        assert await service.get_session("alice", "s") is not None
