@@ -1,0 +1,163 @@
+"""Many writers, in many processes, some of them killed: nothing acknowledged is lost, and the order has no gap."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, Conflict, Session, Settings
+from agentstore.testing import text
+
+_BUSY = """
+SELECT count(*) FROM pg_stat_activity
+WHERE state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()
+"""
+_ROOT = Path(__file__).parents[2]
+
+
+def _start(settings: Settings, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    given = settings.model_dump(exclude_defaults=True, exclude={"migration_database_url"})
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.writer", *map(str, arguments)],
+        cwd=_ROOT,
+        env={**os.environ, "WRITER_SETTINGS": json.dumps(given)},
+        text=True,
+        **options,
+    )
+
+
+async def _finish(processes: list["subprocess.Popen[str]"]) -> None:
+    codes = await asyncio.gather(*(asyncio.to_thread(process.wait, 300) for process in processes))
+    assert codes == [0] * len(processes)
+
+
+async def _stored(observer: asyncpg.Connection, session_id: str) -> list[str]:
+    """The ids of a session's messages in order, which has no gap and agrees with the counter."""
+    rows = await observer.fetch(
+        "SELECT seq, id FROM agentstore.messages WHERE user_id = 'alice' AND session_id = $1 ORDER BY seq", session_id
+    )
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    next_seq = await observer.fetchval(
+        "SELECT next_seq FROM agentstore.sessions WHERE user_id = 'alice' AND id = $1", session_id
+    )
+    assert next_seq == len(rows) + 1
+    return [row[1] for row in rows]
+
+
+def _check_order(ids: list[str]) -> None:
+    last: dict[str, int] = {}
+    for id in ids:
+        writer, _, number = id.rpartition("-")
+        assert int(number) > last.get(writer, -1)
+        last[writer] = int(number)
+
+
+@pytest.mark.parametrize("sessions", [1, 200])
+async def test_four_processes_of_fifty_tasks_lose_nothing(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings, sessions: int
+) -> None:
+    for number in range(sessions):
+        await store.sessions.create_session("alice", f"s{number}")
+    processes = [_start(settings, "many", database_url, f"p{name}", 50, 100, sessions) for name in range(4)]
+    await _finish(processes)
+    total = 0
+    for number in range(sessions):
+        ids = await _stored(observer, f"s{number}")
+        assert len(ids) == len(set(ids)) == 20_000 // sessions
+        _check_order(ids)
+        total += len(ids)
+    assert total == 20_000
+    assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+
+
+async def test_eight_writers_of_the_same_messages_store_each_once(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings
+) -> None:
+    await store.sessions.create_session("alice", "s0")
+    await _finish([_start(settings, "overlapping", database_url, f"p{name}", 300) for name in range(8)])
+    assert sorted(await _stored(observer, "s0")) == sorted(f"m{number}" for number in range(300))
+
+
+async def test_two_contents_of_one_id_are_never_both_acknowledged(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await store.sessions.create_session("alice", "s0")
+    for number in range(100):
+        results = await asyncio.gather(
+            *(
+                store.sessions.append_message(
+                    Session(id="s0", user_id="alice"), [text(f"by {writer}", id=f"m{number}"), text("own")]
+                )
+                for writer in range(8)
+            ),
+            return_exceptions=True,
+        )
+        assert Counter(map(type, results)) == {type(None): 1, Conflict: 7}
+    assert len(await _stored(observer, "s0")) == 200  # each winner's two: a batch that conflicts leaves nothing
+
+
+async def test_a_reader_sees_a_prefix_of_the_final_order(store: AgentStore) -> None:
+    session = await store.sessions.create_session("alice", "s0")
+    reads: list[list[str]] = []
+
+    async def write(writer: int) -> None:
+        for number in range(50):
+            await store.sessions.append_message(
+                Session(id="s0", user_id="alice"), [text("", id=f"{writer}-{number}-{part}") for part in range(3)]
+            )
+
+    async def read() -> None:
+        while len(reads) < 60:
+            found = await store.sessions.get_session("alice", "s0")
+            assert found is not None
+            reads.append([message.id for message in found.messages])
+
+    await asyncio.gather(*(write(writer) for writer in range(6)), read(), read())
+    found = await store.sessions.get_session("alice", session.id)
+    assert found is not None
+    final = [message.id for message in found.messages]
+    assert len(final) == 900
+    assert all(seen == final[: len(seen)] for seen in reads)
+
+
+async def test_fifty_kills_of_a_writer_lose_nothing_acknowledged_and_leave_no_half_batch(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings
+) -> None:
+    await store.sessions.create_session("alice", "s0")
+
+    async def run(name: int) -> list[str]:
+        process = _start(settings, "until_killed", database_url, name, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        lines = [await asyncio.to_thread(process.stdout.readline)]  # it writes from now on
+        await asyncio.sleep(name % 10 * 0.003)
+        process.kill()
+        rest, _ = await asyncio.to_thread(process.communicate)
+        return lines + [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+
+    acknowledged: dict[int, list[str]] = {}
+    names = iter(range(50))
+
+    async def lane() -> None:
+        for name in names:
+            acknowledged[name] = await run(name)
+
+    await asyncio.gather(lane(), lane(), lane())
+    async with asyncio.timeout(10):  # for what the killed ones have sent and not been answered
+        while await observer.fetchval(_BUSY):
+            await asyncio.sleep(0.05)
+    ids = await _stored(observer, "s0")
+    stored = set(ids)
+    for name, lines in acknowledged.items():
+        assert lines
+        for line in lines:
+            number, size = map(int, line.split())
+            assert {f"{name}-{number}-{part}-{size}" for part in range(size)} <= stored
+    batches = Counter((id.rsplit("-", 2)[0], id.rsplit("-", 1)[1]) for id in ids)
+    assert all(count == int(size) for (_, size), count in batches.items())

@@ -1,0 +1,222 @@
+"""Every statement: one round trip, an index behind it, and appends that leave the indexes alone."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, Message, Session, Settings
+from agentstore.database import Statement, _Compiled
+from agentstore.repositories import session_history, user
+from agentstore.testing import text
+
+_ROWS = """
+INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, 1000) n;
+INSERT INTO agentstore.sessions (user_id, id, next_seq, updated_at, listed_at)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1001, now(), now() - n * interval '1 minute' FROM generate_series(1, 100000) n;
+INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
+SELECT 'u' || s % 1000 + 1, 's' || s, m, 'm' || m, '{"role": "user"}'
+FROM generate_series(1, 1000) m, (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (1001), (2001)) AS t(s);
+INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
+SELECT 'u' || s % 1000 + 1, 's' || s, 1, 'm1', '{"role": "user"}' FROM generate_series(3000, 90000) s;
+ANALYZE agentstore.users, agentstore.sessions, agentstore.messages;
+"""
+
+_VALUES: dict[str, Any] = {
+    "user_id": "u2",
+    "session_id": "s1",
+    "title": None,
+    "metadata": "{}",
+    "limit": 10,
+    "before_id": "",
+    "ids": ["m1", "new"],
+    "payloads": ["{}", "{}"],
+    "same": [],
+    "count": 2,
+    "after": "u5",
+}
+
+
+def _statements() -> list[tuple[str, Statement]]:
+    found = []
+    for module in (session_history, user):
+        for name, value in vars(module).items():
+            if isinstance(value, Statement):
+                found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))
+    return found
+
+
+@pytest.fixture(scope="module")
+def filled_url(server: Any, template: str) -> Any:
+    """A database with 100,000 sessions and messages."""
+    name = f"{template}_filled"
+
+    async def fill() -> None:
+        await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        connection = await asyncpg.connect(server.url_of(name))
+        await connection.execute(_ROWS, timeout=300)
+        await connection.close()
+
+    asyncio.run(fill())
+    yield server.url_of(name)
+    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+async def filled(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(filled_url, statement_cache_size=0)
+    yield connection
+    await connection.close()
+
+
+def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(("name", "statement"), _statements(), ids=[name for name, _ in _statements()])
+async def test_every_statement_has_an_index_behind_it(
+    filled: asyncpg.Connection, name: str, statement: Statement, mode: str
+) -> None:
+    """Also with the plan that a prepared statement gets, made for no values in particular."""
+    compiled = _Compiled(statement, "agentstore")
+    values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else session_history._NEWEST[0]}
+    await filled.execute(f"SET plan_cache_mode = {mode}")
+    transaction = filled.transaction()
+    await transaction.start()
+    prepared = await filled.prepare(f"EXPLAIN (FORMAT JSON) {compiled.sql}")
+    plan = json.loads(await prepared.fetchval(*compiled.arguments(values)))[0]["Plan"]
+    await transaction.rollback()
+    scanned = [node["Relation Name"] for node in _nodes(plan) if node["Node Type"] == "Seq Scan"]
+    assert scanned == [], json.dumps(plan, indent=1)
+    reached = {node.get("Index Name") for node in _nodes(plan)} - {None}
+    assert reached or plan["Node Type"] == "ModifyTable", json.dumps(plan, indent=1)
+
+
+async def test_each_uncontended_call_is_one_statement(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = 0
+    fetch = asyncpg.Connection.fetch
+
+    async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
+        nonlocal said
+        said += 1
+        return await fetch(self, *args, **kwargs)
+
+    session = await store.sessions.create_session("warm")
+    monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+
+    async def one(call: Any) -> Any:
+        nonlocal said
+        said = 0
+        result = await call
+        assert said == 1
+        return result
+
+    session = await one(store.sessions.create_session("alice", "s"))  # of a new user
+    await one(store.sessions.append_message(session, text("a")))
+    await one(store.sessions.append_message(session, [text("b"), text("c")]))
+    await one(store.sessions.create_session("alice", "s"))  # there already, with its messages
+    await one(store.sessions.get_session("alice", "s"))
+    await one(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
+    await one(store.sessions.list_sessions("alice"))
+    await one(store.sessions.set_title("alice", "s", "x"))
+    await one(store.sessions.set_metadata("alice", "s", {}))
+    await one(store.users.set_metadata("alice", {}))
+    await one(store.users.get_user("alice"))
+    await one(store.users.list_users())
+    await one(store.sessions.delete_session("alice", "s"))
+    await one(store.users.delete_user("alice"))
+
+
+async def test_reading_what_exists_writes_nothing(store: AgentStore, observer: asyncpg.Connection) -> None:
+    session = await store.sessions.create_session("alice", "s")
+    await store.sessions.append_message(session, text("a"))
+    before = await observer.fetchval("SELECT xmin::text || ctid::text FROM agentstore.sessions")
+    for _ in range(3):
+        await store.sessions.create_session("alice", "s", title="x")
+        await store.sessions.get_session("alice", "s")
+        await store.sessions.append_message(session, session.messages)
+    assert await observer.fetchval("SELECT xmin::text || ctid::text FROM agentstore.sessions") == before
+
+
+async def test_appends_are_hot_and_write_to_no_index_of_sessions(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
+    for number in range(1000):
+        await store.sessions.append_message(sessions[number % 20], Message(role="user"))
+    await store.stop()  # a backend reports its counts when it ends
+    async with asyncio.timeout(20):
+        while True:
+            ((updated, hot),) = await observer.fetch(
+                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
+            )
+            if updated >= 1000:
+                break
+            await asyncio.sleep(0.2)
+            await observer.execute("SELECT pg_stat_clear_snapshot()")
+    # All but those in which the minute changed, and the last page's overflow.
+    assert hot >= 0.95 * updated
+
+
+async def test_a_driver_codec_of_the_callers_makes_no_difference(server: Any, database_name: str) -> None:
+    from sqlalchemy import event
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    engine = create_async_engine(server.url_of(database_name).replace("postgresql://", "postgresql+asyncpg://"))
+
+    async def set_codecs(driver: asyncpg.Connection) -> None:
+        for kind in ("json", "jsonb"):
+            await driver.set_type_codec(kind, schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+    def connected(connection: Any, _: Any) -> None:
+        connection.run_async(set_codecs)
+
+    event.listen(engine.sync_engine, "connect", connected)
+    async with AgentStore(engine=engine) as store:
+        session = await store.sessions.create_session("alice", "s", metadata={"x": "y"})
+        await store.sessions.append_message(session, text("hello", metadata={"a": "b"}))
+        assert await store.sessions.get_session("alice", "s") == session
+    await engine.dispose()
+
+
+async def test_statements_run_with_names_that_need_quoting(empty_url: str) -> None:
+    settings = Settings(schema="user", auto_migrate="upgrade")  # a reserved word
+    async with AgentStore(empty_url, settings=settings) as store:
+        session = await store.sessions.create_session("alice")
+        await store.sessions.append_message(session, text("hello"))
+        assert await store.sessions.get_session("alice", session.id) == session
+
+
+async def test_limits_are_settings(database_url: str, settings: Settings) -> None:
+    from agentstore import LimitExceeded
+
+    small = settings.model_copy(update={"max_batch": 2, "max_message_bytes": 1000, "max_page": 5})
+    async with AgentStore(database_url, settings=small) as store:
+        session = await store.sessions.create_session("alice")
+        for message in ([text("1"), text("2"), text("3")], text("x" * 1000)):
+            with pytest.raises(LimitExceeded):
+                await store.sessions.append_message(session, message)
+        with pytest.raises(LimitExceeded):
+            await store.sessions.list_sessions("alice", limit=6)
+
+
+async def test_a_message_written_by_another_release_in_another_way_is_still_the_same(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    session = await store.sessions.create_session("alice", "s")
+    one, two = text("one"), text("two")
+    await store.sessions.append_message(session, one)
+    await observer.execute(
+        "UPDATE agentstore.messages SET payload = $1", json.dumps(one.model_dump(), indent=1, sort_keys=True)
+    )
+    again = Session(id="s", user_id="alice")
+    await store.sessions.append_message(again, [one, two])
+    stored = await store.sessions.get_session("alice", "s")
+    assert stored is not None
+    assert stored.messages == [one, two]

@@ -1,0 +1,116 @@
+"""Users: made where first needed, deleted with everything that is theirs."""
+
+import asyncio
+import math
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, Deleted, InvalidContent, LimitExceeded, NotFound, Session
+from agentstore.testing import HOSTILE_IDS, text
+
+
+async def test_a_user_is_made_with_the_first_session(store: AgentStore) -> None:
+    assert await store.users.get_user("alice") is None
+    await store.sessions.create_session("alice")
+    user = await store.users.get_user("alice")
+    assert user is not None
+    assert (user.id, user.metadata) == ("alice", {})
+    assert user.created_at is not None
+    await store.sessions.create_session("alice")
+    assert await store.users.list_users() == [user]
+
+
+async def test_metadata_is_kept_exactly_and_makes_the_user(store: AgentStore) -> None:
+    made = await store.users.set_metadata("alice", {"z": "\0", "a": [2**70]})
+    assert made == await store.users.get_user("alice")
+    await store.sessions.create_session("alice")
+    changed = await store.users.set_metadata("alice", {})
+    assert (changed.metadata, changed.created_at) == ({}, made.created_at)
+    for wrong in ({"x": math.nan}, {1: 2}, [], None):
+        with pytest.raises(InvalidContent):
+            await store.users.set_metadata("alice", wrong)  # type: ignore[arg-type]
+
+
+async def test_pages_hold_every_user_once_the_empty_id_included(store: AgentStore) -> None:
+    for name in HOSTILE_IDS:
+        await store.sessions.create_session(name)
+    for limit in (1, 5, len(HOSTILE_IDS), 100):
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await store.users.list_users(limit=limit, cursor=cursor)
+            seen += [user.id for user in page]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert len(seen) == len(HOSTILE_IDS)
+        assert set(seen) == set(HOSTILE_IDS)
+    with pytest.raises(LimitExceeded):
+        await store.users.list_users(limit=10_001)
+    with pytest.raises(InvalidContent):
+        await store.users.list_users(cursor="nonsense")
+
+
+async def test_delete_takes_everything_of_one_user_and_counts_it(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    for name in HOSTILE_IDS:
+        for session_id in ("a", "b"):
+            session = await store.sessions.create_session(name, session_id)
+            await store.sessions.append_message(session, [text("1"), text("2")])
+    for name in HOSTILE_IDS:
+        assert await store.users.delete_user(name) == Deleted(sessions=2, messages=4)
+        assert await store.users.get_user(name) is None
+        assert await store.sessions.list_sessions(name) == []
+        for table, column in (("users", "id"), ("sessions", "user_id"), ("messages", "user_id")):
+            assert await observer.fetchval(f"SELECT count(*) FROM agentstore.{table} WHERE {column} = $1", name) == 0
+        assert not await store.users.delete_user(name)
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
+
+
+async def test_deleting_a_user_while_others_write_for_the_user_leaves_no_orphan_and_no_error(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    running = True
+    appended = 0
+
+    async def write(writer: int) -> None:
+        nonlocal appended
+        while running:
+            session = await store.sessions.create_session("alice", f"s{writer % 4}")
+            try:
+                await store.sessions.append_message(session, [text("1"), text("2")])
+                appended += 1
+            except NotFound:
+                continue
+
+    writers = [asyncio.create_task(write(writer)) for writer in range(12)]
+    for _ in range(60):
+        await store.users.delete_user("alice")
+        await asyncio.sleep(0.01)
+    running = False
+    await asyncio.gather(*writers)
+    assert appended > 0
+    orphans = await observer.fetchval(
+        "SELECT (SELECT count(*) FROM agentstore.sessions LEFT JOIN agentstore.users ON users.id = user_id "
+        "        WHERE users.id IS NULL) + "
+        "       (SELECT count(*) FROM agentstore.messages LEFT JOIN agentstore.sessions "
+        "        ON (sessions.user_id, sessions.id) = (messages.user_id, session_id) WHERE sessions.id IS NULL)"
+    )
+    assert orphans == 0
+    await store.users.delete_user("alice")
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
+
+
+async def test_writers_of_one_user_share_no_lock(store: AgentStore, observer: asyncpg.Connection) -> None:
+    """Appends to different sessions of a user go on while one of them is locked, and so does a new session."""
+    sessions = [await store.sessions.create_session("alice", name) for name in ("a", "b")]
+    async with observer.transaction():
+        await observer.execute("SELECT FROM agentstore.sessions WHERE id = 'a' FOR UPDATE")
+        await asyncio.wait_for(store.sessions.append_message(sessions[1], text("x")), 5)
+        await asyncio.wait_for(store.sessions.create_session("alice", "c"), 5)
+        blocked = asyncio.create_task(store.sessions.append_message(Session(id="a", user_id="alice"), text("x")))
+        done, _ = await asyncio.wait([blocked], timeout=0.2)
+        assert not done
+    await blocked
