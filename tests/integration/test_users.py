@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from typing import Any
 
 import asyncpg
 import pytest
@@ -27,9 +28,10 @@ async def test_metadata_is_kept_exactly_and_makes_the_user(store: AgentStore) ->
     await store.sessions.create_session("alice")
     changed = await store.users.set_metadata("alice", {})
     assert (changed.metadata, changed.created_at) == ({}, made.created_at)
-    for wrong in ({"x": math.nan}, {1: 2}, [], None):
+    unkeepable: tuple[Any, ...] = ({"x": math.nan}, {1: 2}, [], None)
+    for wrong in unkeepable:
         with pytest.raises(InvalidContent):
-            await store.users.set_metadata("alice", wrong)  # type: ignore[arg-type]
+            await store.users.set_metadata("alice", wrong)
 
 
 async def test_pages_hold_every_user_once_the_empty_id_included(store: AgentStore) -> None:

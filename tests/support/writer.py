@@ -5,6 +5,8 @@ import json
 import os
 import random
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from agentstore import AgentStore, Session, Settings
 from agentstore.testing import text
@@ -53,6 +55,7 @@ async def until_killed(url: str, name: str) -> None:
 
 if __name__ == "__main__":
     job, url, name, *numbers = sys.argv[1:]
-    asyncio.run(
-        {"many": many, "overlapping": overlapping, "until_killed": until_killed}[job](url, name, *map(int, numbers))
-    )
+    jobs: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+        each.__name__: each for each in (many, overlapping, until_killed)
+    }
+    asyncio.run(jobs[job](url, name, *map(int, numbers)))

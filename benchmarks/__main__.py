@@ -1,0 +1,183 @@
+"""``make bench``: the public API beside the floor, on an embedded Postgres with its defaults, or on ``--url``."""
+
+import argparse
+import asyncio
+import itertools
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+import asyncpg
+from sqlalchemy import BigInteger, Text, bindparam, select, text
+
+from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
+from agentstore.database import Statement
+from benchmarks.floor import BareConnection, Floor
+from benchmarks.rounds import Ratio, compare
+
+_WORDS = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
+
+
+def _message() -> Message:
+    return Message(role="user", content=[TextContent(text=_WORDS)])
+
+
+@asynccontextmanager
+async def _server(url: str | None) -> AsyncIterator[str]:
+    if url is not None:
+        yield url
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        async with EmbeddedPostgres(folder) as server:
+            yield server.url
+
+
+async def _statement_path(store: AgentStore, pool: Any, calls: int, rounds: int) -> list[Ratio]:
+    """The database layer alone: the same SQL through it and through the driver's pool."""
+    database = store._database
+    one = Statement(select(bindparam("value", type_=BigInteger)))
+    add = Statement(
+        text("INSERT INTO agentstore.users (id) VALUES (:id) RETURNING 1").bindparams(bindparam("id", type_=Text))
+    )
+    number = itertools.count()
+    return [
+        await compare(
+            "statement path: select 1",
+            lambda: database.fetch(one, value=1),
+            lambda: pool.fetch("SELECT $1::bigint", 1),
+            calls=calls * 2,
+            rounds=rounds,
+            goal=1.05,
+        ),
+        await compare(
+            "statement path: insert a row",
+            lambda: database.fetch(add, id=f"row {next(number)}"),
+            lambda: pool.fetch("INSERT INTO agentstore.users (id) VALUES ($1) RETURNING 1", f"row {next(number)}"),
+            calls=calls,
+            rounds=rounds,
+            goal=1.05,
+        ),
+    ]
+
+
+async def _sessions(store: AgentStore, floor: Floor, calls: int, rounds: int) -> list[Ratio]:
+    results = []
+    for batch, goal in ((1, 1.25), (100, 1.25)):
+        ours = await store.sessions.create_session("bench", f"ours {batch}")
+        theirs = await store.sessions.create_session("bench", f"floor {batch}")
+        results.append(
+            await compare(
+                f"append {batch}",
+                lambda ours=ours, batch=batch: store.sessions.append_message(ours, [_message() for _ in range(batch)]),
+                lambda theirs=theirs, batch=batch: floor.append(theirs, [_message() for _ in range(batch)]),
+                calls=max(5, calls // batch * 2),
+                rounds=rounds,
+                goal=goal,
+            )
+        )
+        for session in (ours, theirs):
+            stored = await store.sessions.get_session("bench", session.id)
+            assert stored is not None
+            assert stored.messages == session.messages  # everything is there, once and in order
+    for length in (10, 1_000, 10_000):
+        session = await store.sessions.create_session("bench", f"of {length}")
+        for _ in range(0, length, 1_000):
+            await store.sessions.append_message(session, [_message() for _ in range(min(length, 1_000))])
+        one, two = await store.sessions.get_session("bench", session.id), await floor.get("bench", session.id)
+        assert one is not None
+        assert one.messages == two.messages == session.messages
+        results.append(
+            await compare(
+                f"get {length}",
+                lambda session=session: store.sessions.get_session("bench", session.id),
+                lambda session=session: floor.get("bench", session.id),
+                calls=max(2, calls * 5 // length),
+                rounds=rounds,
+                goal=1.25,
+            )
+        )
+    for number in range(1_000):
+        await store.sessions.create_session("lister", f"s{number}")
+    assert [each.id for each in await store.sessions.list_sessions("lister")] == [
+        each.id
+        for each in sorted(await floor.list("lister"), key=lambda each: each.updated_at, reverse=True)  # type: ignore[arg-type, return-value]
+    ]
+    results.append(
+        await compare(
+            "list 1000",
+            lambda: store.sessions.list_sessions("lister"),
+            lambda: floor.list("lister"),
+            calls=max(5, calls // 20),
+            rounds=rounds,
+            goal=1.25,
+        )
+    )
+    return results
+
+
+async def _growth(store: AgentStore, lengths: tuple[int, ...], calls: int, rounds: int) -> list[Ratio]:
+    """A long history beside an empty one: the same calls, so the ratio says how they grow."""
+    results = []
+    for length in lengths:
+        long, short = [await store.sessions.create_session("growth", f"{name} {length}") for name in ("long", "short")]
+        for _ in range(0, length, 10_000):
+            await store.sessions.append_message(long, [_message() for _ in range(min(length, 10_000))])
+        await store.sessions.append_message(short, [_message() for _ in range(50)])
+        results.append(
+            await compare(
+                f"append 1 after {length} messages, to a new one",
+                lambda long=long: store.sessions.append_message(long, _message()),
+                lambda short=short: store.sessions.append_message(short, _message()),
+                calls=calls,
+                rounds=rounds,
+            )
+        )
+        results.append(
+            await compare(
+                f"get the last 50 of {length}, to those of 50",
+                lambda long=long: store.sessions.get_session("growth", long.id, limit=50),
+                lambda short=short: store.sessions.get_session("growth", short.id, limit=50),
+                calls=calls,
+                rounds=rounds,
+            )
+        )
+        assert len(long.messages) == length + calls * rounds + max(3, calls // 10)
+    return results
+
+
+async def main() -> None:
+    """Measure, print a table, and write JSON where that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="a database whose schema may be filled and emptied")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--json", metavar="FILE")
+    given = parser.parse_args()
+    calls, rounds = (100, 9) if given.quick else (200, 31)
+    async with _server(given.url) as url:
+        pool = await asyncpg.create_pool(url, min_size=10, max_size=10, connection_class=BareConnection)
+        async with AgentStore(url, settings=Settings(auto_migrate="upgrade")) as store:
+            floor = Floor(pool)
+            version = await pool.fetchval("SHOW server_version")
+            print(f"Postgres {version}, {asyncio.get_running_loop().__class__.__module__}, {rounds} rounds")
+            print(f"{'':44} {'ours ms':>9} {'floor ms':>9}   ratio (middle half)  goal")
+            results = []
+            for measured in (
+                _statement_path(store, pool, calls, rounds),
+                _sessions(store, floor, calls, rounds),
+                _growth(store, (1_000,) if given.quick else (1_000, 100_000), calls // 2, rounds),
+            ):
+                for result in await measured:
+                    print(result.row(), flush=True)
+                    results.append(result)
+            for user in ("bench", "lister", "growth"):
+                await store.users.delete_user(user)
+        await pool.close()
+    if given.json:
+        with open(given.json, "w", encoding="utf-8") as file:  # noqa: ASYNC230 - nothing else runs any more
+            json.dump([asdict(result) for result in results], file, indent=1)
+
+
+asyncio.run(main())
