@@ -5,9 +5,10 @@ import asyncio
 import itertools
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -16,13 +17,18 @@ from sqlalchemy import BigInteger, Text, bindparam, select, text
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
 from agentstore.database import Statement
 from benchmarks.floor import BareConnection, Floor
-from benchmarks.rounds import Ratio, compare
+from benchmarks.rounds import Call, Ratio, compare
 
 _WORDS = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
 
 
 def _message() -> Message:
     return Message(role="user", content=[TextContent(text=_WORDS)])
+
+
+def _append(append: Callable[[Session, list[Message]], Awaitable[None]], session: Session, batch: int) -> Call:
+    """A call that appends that many new messages."""
+    return lambda: append(session, [_message() for _ in range(batch)])
 
 
 @asynccontextmanager
@@ -71,8 +77,8 @@ async def _sessions(store: AgentStore, floor: Floor, calls: int, rounds: int) ->
         results.append(
             await compare(
                 f"append {batch}",
-                lambda ours=ours, batch=batch: store.sessions.append_message(ours, [_message() for _ in range(batch)]),
-                lambda theirs=theirs, batch=batch: floor.append(theirs, [_message() for _ in range(batch)]),
+                _append(store.sessions.append_message, ours, batch),
+                _append(floor.append, theirs, batch),
                 calls=max(5, calls // batch * 2),
                 rounds=rounds,
                 goal=goal,
@@ -92,8 +98,8 @@ async def _sessions(store: AgentStore, floor: Floor, calls: int, rounds: int) ->
         results.append(
             await compare(
                 f"get {length}",
-                lambda session=session: store.sessions.get_session("bench", session.id),
-                lambda session=session: floor.get("bench", session.id),
+                partial(store.sessions.get_session, "bench", session.id),
+                partial(floor.get, "bench", session.id),
                 calls=max(2, calls * 5 // length),
                 rounds=rounds,
                 goal=1.25,
@@ -129,8 +135,8 @@ async def _growth(store: AgentStore, lengths: tuple[int, ...], calls: int, round
         results.append(
             await compare(
                 f"append 1 after {length} messages, to a new one",
-                lambda long=long: store.sessions.append_message(long, _message()),
-                lambda short=short: store.sessions.append_message(short, _message()),
+                _append(store.sessions.append_message, long, 1),
+                _append(store.sessions.append_message, short, 1),
                 calls=calls,
                 rounds=rounds,
             )
@@ -138,8 +144,8 @@ async def _growth(store: AgentStore, lengths: tuple[int, ...], calls: int, round
         results.append(
             await compare(
                 f"get the last 50 of {length}, to those of 50",
-                lambda long=long: store.sessions.get_session("growth", long.id, limit=50),
-                lambda short=short: store.sessions.get_session("growth", short.id, limit=50),
+                partial(store.sessions.get_session, "growth", long.id, limit=50),
+                partial(store.sessions.get_session, "growth", short.id, limit=50),
                 calls=calls,
                 rounds=rounds,
             )

@@ -49,5 +49,5 @@ async def compare(name: str, ours: Call, floor: Call, *, calls: int, rounds: int
             times[call].append((time.perf_counter() - began) / calls * 1000)
     ratios = sorted(one / two for one, two in zip(times[ours], times[floor], strict=True))
     low, _, high = statistics.quantiles(ratios, n=4)
-    medians = [statistics.median(each) for each in (times[ours], times[floor], ratios)]
-    return Ratio(name, *medians, low, high, goal)
+    ours_ms, floor_ms = statistics.median(times[ours]), statistics.median(times[floor])
+    return Ratio(name, ours_ms, floor_ms, statistics.median(ratios), low, high, goal)
