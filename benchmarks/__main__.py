@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import BigInteger, Text, bindparam, select, text
 
-from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
+from agentstore import AgentStore, EmbeddedPostgres, Message, Session, Settings, TextContent
 from agentstore.database import Statement
 from benchmarks.floor import BareConnection, Floor
 from benchmarks.rounds import Call, Ratio, compare
