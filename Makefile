@@ -7,10 +7,13 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help test chaos lint types bench clean
+.PHONY: help demo test chaos lint types bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(VENV)/test ## what it is for, in half a minute, on an embedded Postgres
+	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/test ## the tests, on an embedded Postgres (ARGS="--database=container" and others: see tests/conftest.py)
 	$(BIN)/python -m pytest $(ARGS)
@@ -36,7 +39,7 @@ bench: $(VENV)/test ## what a call costs, beside the hand-written floor
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/test: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
