@@ -20,7 +20,13 @@ from agentstore.errors import (
     UnknownOutcome,
 )
 from agentstore.inmemory import InMemorySessionHistoryService
-from agentstore.interfaces import Service, ServiceWithLifecycleManager, SessionHistoryService
+from agentstore.interfaces import (
+    MemoryService,
+    Service,
+    ServiceWithLifecycleManager,
+    SessionHistoryService,
+    StateService,
+)
 from agentstore.repositories import PostgresSessionHistoryService, PostgresUserService
 from agentstore.schemas import (
     AudioContent,
@@ -60,6 +66,7 @@ __all__ = [
     "InMemorySessionHistoryService",
     "InvalidContent",
     "LimitExceeded",
+    "MemoryService",
     "Message",
     "MessageType",
     "NotConfigured",
@@ -78,6 +85,7 @@ __all__ = [
     "Session",
     "SessionHistoryService",
     "Settings",
+    "StateService",
     "StatementFailed",
     "TextContent",
     "Unavailable",

@@ -6,12 +6,10 @@ is as durable as any Postgres.
 """
 
 import asyncio
-import fcntl
 import importlib.util
 import json
 import logging
 import os
-import pwd
 import subprocess
 import sys
 import threading
@@ -25,6 +23,10 @@ from urllib.parse import quote
 import platformdirs
 
 from agentstore.errors import NotConfigured, Unavailable
+
+if sys.platform != "win32":
+    import fcntl
+    import pwd
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,8 @@ class EmbeddedPostgres:
 
     def _start(self) -> None:
         with self._starting:
+            if sys.platform == "win32":
+                raise NotConfigured("The embedded Postgres runs on Linux and macOS: set AGENTSTORE_DATABASE_URL.")
             if self._runs():
                 return
             binaries = self._binaries or bundled_binaries()

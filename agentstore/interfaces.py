@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from agentstore.schemas import Deleted, MessagesLike, Page, Session
+from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session
 
 
 class Service(ABC):
@@ -130,3 +130,69 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             NotFound: there is no such session.
             InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
         """
+
+
+class MemoryService(ServiceWithLifecycleManager):
+    """Long-term memory: what was said in earlier conversations, found again by its words.
+
+    A memory belongs to a user and to a bucket named by a session id; a falsy one means the bucket "default".
+    """
+
+    @abstractmethod
+    async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
+        """Add messages, in order. The same message id in the same session is added once, and the first one stays.
+
+        Raises:
+            InvalidContent, LimitExceeded: see :meth:`SessionHistoryService.append_message`.
+        """
+
+    @abstractmethod
+    async def search_memory(
+        self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
+    ) -> list[Message]:
+        """Return what fits the text of the last of `messages`, the best first. Any text is a valid query.
+
+        `filters`: ``top_k`` (10), ``order="chronological"``, ``session_id``, ``role``, ``since``, ``until``,
+        ``min_score``.
+
+        Raises:
+            InvalidContent, LimitExceeded: a filter is not of its kind, or over its limit.
+        """
+
+    @abstractmethod
+    async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:
+        """Return a page of a user's memories: sessions by id, messages in order.
+
+        `filters`: ``page_num`` (1), ``page_size`` (10), or ``cursor``.
+
+        Raises:
+            InvalidContent, LimitExceeded: a number is none, or over its limit.
+        """
+
+    @abstractmethod
+    async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:
+        """Delete a session's memories, or all of the user's; say how many."""
+
+
+class StateService(ServiceWithLifecycleManager):
+    """The states of agents: any JSON object, in numbered rounds of a session."""
+
+    @abstractmethod
+    async def save_state(
+        self,
+        user_id: str,
+        state: Mapping[str, Any],
+        session_id: str | None = None,
+        round_id: int | None = None,
+    ) -> int:
+        """Save a state and return its round: the next one, the first being 1, or the given one, overwritten.
+
+        Raises:
+            InvalidContent, LimitExceeded: it is no object, holds what JSON cannot keep, or is over 64 MB.
+        """
+
+    @abstractmethod
+    async def export_state(
+        self, user_id: str, session_id: str | None = None, round_id: int | None = None
+    ) -> dict[str, Any] | None:
+        """Return a copy of that round's state, or of the highest round's; None if there is none."""

@@ -1,0 +1,104 @@
+"""TLS as the URL asks for it. Needs a Postgres with OpenSSL: ``-m tls --postgres=/usr/lib/postgresql/15``."""
+
+import asyncio
+import datetime
+import os
+import shutil
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable
+from tests.support.pgbouncer import free_port
+
+pytestmark = pytest.mark.tls
+
+
+def _certificate(folder: Path, address: str) -> tuple[Path, Path]:
+    """A certificate for an address that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agentstore test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "server.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "server.crt", folder / "server.key"
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path, binaries: str | None) -> Iterator[tuple[int, Path]]:
+    """The port of a server that has a certificate for 127.0.0.1 and takes TLS only, and the certificate."""
+    assert binaries is not None, "TLS needs --postgres, an installation that was built with OpenSSL"
+    folder = tmp_path / "tls"
+    with EmbeddedPostgres(folder, binaries=binaries, durable=False):
+        pass
+    data = folder / "data"
+    for file in _certificate(data, "127.0.0.1"):
+        os.chown(file, data.stat().st_uid, data.stat().st_gid)
+        file.chmod(0o600)
+    (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 trust\n")
+    port = free_port()
+    parameters = {"listen_addresses": "127.0.0.1", "port": str(port), "ssl": "on"}
+    with EmbeddedPostgres(folder, binaries=binaries, durable=False, parameters=parameters):
+        shutil.copy(data / "server.crt", tmp_path / "root.crt")
+        yield port, tmp_path / "root.crt"
+    shutil.rmtree(folder)
+
+
+async def _encrypted(url: str) -> bool:
+    async with AgentStore(url, settings=Settings(auto_migrate="off")) as store, store._database.connection() as driver:
+        return bool(await driver.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+
+
+async def test_every_mode_is_what_it_says(
+    tls_server: tuple[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.postgresql of the developer's
+    port, root = tls_server
+    url = f"postgres://postgres@127.0.0.1:{port}/postgres"
+    assert await _encrypted(f"{url}?sslmode=require")
+    assert await _encrypted(f"{url}?sslmode=prefer")
+    assert await _encrypted(f"{url}?ssl=require")
+    for mode in ("verify-ca", "verify-full"):
+        assert await _encrypted(f"{url}?sslmode={mode}&sslrootcert={root}")
+    with pytest.raises(NotConfigured):
+        await _encrypted(f"{url}?sslmode=disable")
+    with pytest.raises(NotConfigured, match="certificate"):
+        await _encrypted(f"{url}?sslmode=verify-full")
+    with pytest.raises(NotConfigured, match=r"certificate|CERTIFICATE"):
+        await _encrypted(f"{url}?sslmode=verify-full&sslrootcert=system")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other, _ = _certificate(elsewhere, "127.0.0.2")
+    with pytest.raises(NotConfigured, match=r"certificate|CERTIFICATE"):
+        await _encrypted(f"{url}?sslmode=verify-full&sslrootcert={other}")
+
+
+async def test_migrations_use_it_too(tls_server: tuple[int, Path]) -> None:
+    from agentstore import migrate
+
+    port, root = tls_server
+    url = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={root}"
+    await migrate.upgrade(url)
+    assert (await asyncio.wait_for(_encrypted(url), 10)) is True
+    with pytest.raises((NotConfigured, Unavailable)):
+        await migrate.upgrade(url.replace("127.0.0.1", "localhost"))
