@@ -275,11 +275,13 @@ def test_the_url_is_the_same_after_a_restart(folder: Path, binaries: str | None)
             urls.add(server.url)
     sockets = Path(urls.pop().split("host=")[1].split("&")[0])
     assert not urls
-    sockets.mkdir(mode=0o777)
-    sockets.chmod(0o777)  # a folder that somebody else could have put there
+    sockets.mkdir()
+    sockets.chmod(0o777)  # as somebody else could have put it there
     with EmbeddedPostgres(folder, binaries=binaries) as server:
-        assert str(sockets) not in server.url
-    sockets.rmdir()
+        used = Path(server.url.split("host=")[1].split("&")[0]).stat()
+        assert used.st_mode & 0o077 == 0
+        assert used.st_uid == (folder / "data").stat().st_uid
+    shutil.rmtree(sockets, ignore_errors=True)
 
 
 async def test_calls_during_a_restart_fail_with_unavailable_or_succeed_and_go_on(
