@@ -7,6 +7,7 @@ exactly and gives the rest to the standard library.
 
 import json
 import math
+import re
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from agentstore.errors import InvalidContent, LimitExceeded
 
 MAX_DEPTH = 200
 
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -23,7 +25,8 @@ def dumps(value: Any) -> str:
     """Return `value` as JSON text that :func:`loads` reads back equal (a tuple as a list).
 
     Raises:
-        InvalidContent: it holds what JSON cannot keep: NaN, an infinity, bytes, a set, a key that is not a string.
+        InvalidContent: it holds what JSON cannot keep: NaN, an infinity, bytes, a set, a key that is not a
+            string, a pair of surrogates.
         LimitExceeded: it is nested deeper than 200 levels.
     """
     check(value)
@@ -36,6 +39,7 @@ def dumps_checked(value: Any) -> str:
         return orjson.dumps(value, option=_OPTIONS).decode()
     except TypeError:
         # Integers beyond 64 bits, lone surrogates, subclasses of tuple: exact in the standard library's hands.
+        _refuse_pairs(value)
         try:
             return json.dumps(value, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError) as error:
@@ -80,6 +84,23 @@ def check(value: Any, *, where: str = "value") -> None:
             stack.extend((each, depth + 1, path) for each in item)
         elif not isinstance(item, (str, int)):
             raise InvalidContent(f"{path} is of type {kind.__name__}, which JSON cannot keep")
+
+
+def _refuse_pairs(value: Any) -> None:
+    """Refuse two surrogates that would come back as the one character that JSON writes in the same way."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            if _PAIR.search(item):
+                raise InvalidContent(
+                    "two surrogates in a row, which are one character in JSON: decode the text with the right encoding"
+                )
+        elif isinstance(item, dict):
+            stack.extend(item)
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
 
 
 def _check_depth(depth: int, where: str) -> None:

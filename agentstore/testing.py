@@ -11,6 +11,8 @@ pytest-asyncio::
 """
 
 import asyncio
+import base64
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ from agentstore.schemas import (
     AudioContent,
     DataContent,
     Deleted,
+    Error,
     FileContent,
     ImageContent,
     Message,
@@ -48,8 +51,34 @@ EXACT_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 """Values that come back equal, in type and order too."""
 
-UNKEEPABLE_VALUES: tuple[Any, ...] = (math.nan, math.inf, -math.inf, b"bytes", {1, 2}, {1: "a"}, object())
-"""Values that JSON cannot keep."""
+UNKEEPABLE_VALUES: tuple[Any, ...] = (
+    math.nan, math.inf, -math.inf, b"bytes", {1, 2}, {1: "a"}, object(), UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC),
+    TextContent(text="an object"), "\ud83d\ude00",
+)  # fmt: skip
+"""Values that JSON cannot keep: the last one, two surrogates in a row, would come back as one character."""
+
+
+class _Scored(Message):
+    """A message of an application's own class."""
+
+    score: float | None = None
+    labels: list[Any] | None = None
+
+
+class _Marked(TextContent):
+    """A part of an application's own class."""
+
+    mark: Any = None
+
+
+_BAD_KEYS: tuple[Any, ...] = (
+    ["0001-01-01T00:00:00+14:00", "s"], ["9999-12-31T23:59:59-14:00", "s"], ["2026-01-01T00:00:00", "s"],
+    ["2026-01-01T00:00:00+00:00", "\ud800"], ["2026-01-01T00:00:00+00:00", "\0"], ["2026-01-01T00:00:00+00:00", 7],
+    ["2026-01-01T00:00:00+00:00"], ["a", "b"], [1, 2], {},
+)  # fmt: skip
+BAD_CURSORS = [base64.urlsafe_b64encode(json.dumps(key).encode()).decode() for key in _BAD_KEYS]
+"""Texts that a list may be given for a cursor, from outside, and never gave."""
+BAD_CURSORS.append(base64.urlsafe_b64encode(b"[" * 100_000).decode())
 
 
 def text(words: str, **fields: Any) -> Message:
@@ -226,6 +255,12 @@ class SessionHistoryContract:
                 await service.append_message(session, batch)
         with pytest.raises(Conflict):
             await service.append_message(session, [text("a", id="x"), text("b", id="x")])
+        same = [text("a", id="y", metadata={"x": (1,)}), text("a", id="y", metadata={"x": [1]})]
+        await service.append_message(session, same)
+        assert session.messages.pop().id == "y"
+        assert await service.delete_session("alice", session.id) == Deleted(sessions=1, messages=2)
+        session = await service.create_session("alice")
+        await service.append_message(session, message)
         assert session.messages == [message]
         assert await service.get_session("alice", session.id) == session
 
@@ -244,6 +279,18 @@ class SessionHistoryContract:
         stored = await service.get_session("alice", session.id)
         assert stored is not None
         assert len(stored.messages) == 3
+        one, two = text("4"), text("5")
+        await service.append_message(session, [one, two])
+        session.messages.pop()
+        session.messages.append(three := text("6"))
+        await service.append_message(session, three)
+        assert session.messages[-1:] == [three]
+        session.messages.pop(0)
+        session.messages.append(four := text("7"))
+        await service.append_message(session, four)
+        assert session.messages == [one, three, four]
+        await service.append_message(session, two)
+        assert session.messages == [one, three, four, two]
 
     async def test_what_is_stored_is_a_copy(self, service: SessionHistoryService) -> None:
         session = await service.create_session("alice", "s", metadata={"x": []})
@@ -273,6 +320,7 @@ class SessionHistoryContract:
 
         assert await ids(limit=3) == ["m7", "m8", "m9"]
         assert await ids(limit=0) == []
+        assert len(await ids(limit=2**70)) == 10
         assert await ids(limit=100) == [f"m{number}" for number in range(10)]
         assert await ids(before="m3") == ["m0", "m1", "m2"]
         assert await ids(before="m3", limit=2) == ["m1", "m2"]
@@ -318,7 +366,7 @@ class SessionHistoryContract:
             assert sorted(seen) == sorted(f"s{number}" for number in range(25))
         assert await service.list_sessions("alice", limit=0) == []
 
-    @pytest.mark.parametrize("cursor", ["", "x", "!!", "W10", "WyJhIiwgImIiXQ", "密", "WzEsIDJd", "bnVsbA"])
+    @pytest.mark.parametrize("cursor", ["", "x", "!!", "W10", "密", "bnVsbA", *BAD_CURSORS])
     async def test_a_cursor_that_is_none_is_refused(self, service: SessionHistoryService, cursor: str) -> None:
         with pytest.raises(InvalidContent):
             await service.list_sessions("alice", cursor=cursor)
@@ -413,12 +461,28 @@ class SessionHistoryContract:
 
     async def test_a_message_that_skipped_validation_is_validated(self, service: SessionHistoryService) -> None:
         session = await service.create_session("alice")
-        with_a_string = text("fine")
-        with_a_string.content.append("text")  # type: ignore[union-attr, arg-type]
         made: Callable[..., Message] = Message.model_construct
         part: Callable[..., TextContent] = TextContent.model_construct
+        bare: Callable[..., Error] = Error.model_construct
+
+        def holding(part: Any) -> Message:
+            message = text("fine")
+            assert message.content is not None
+            message.content.append(part)
+            return message
+
+        itself = text("fine")
+        itself.content.append(itself)  # type: ignore[union-attr, arg-type]
         for message in (
-            with_a_string,
+            holding("text"),
+            holding(7),
+            holding(Session(id="s", user_id="alice")),
+            holding({"type": "smell"}),
+            itself,
+            made(id="x", content=7),
+            made(id="y", error="boom"),
+            made(id="z", error=bare(message="m")),
+            made(id="o", object=None),
             made(id="a", role="robot"),
             made(id="b", content="text"),
             made(id="c", content=[part(text=7)]),
@@ -427,10 +491,45 @@ class SessionHistoryContract:
         ):
             with pytest.raises(InvalidContent):
                 await service.append_message(session, message)
+        assert session.messages == []
         fine = text("fine")
         fine.role = "assistant"
-        await service.append_message(session, fine)
-        assert await service.get_session("alice", session.id) == session
+        await service.append_message(session, [fine, made(id="t", role="user", content=(TextContent(text="a"),))])
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert [message.id for message in stored.messages] == [fine.id, "t"]
+
+    async def test_classes_of_an_applications_own_lose_nothing(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(
+            session,
+            [
+                _Scored(role="user", score=0.5, labels=["a"], content=[_Marked(text="b", mark={"c": None})]),
+                _Scored(role="user"),
+                text("d", error={"code": "1", "message": "m", "details": [2**70]}),
+                text("e", status=None),
+            ],
+        )
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        for got, given in zip(stored.messages, session.messages, strict=True):
+            assert got.model_dump() == given.model_dump(serialize_as_any=True)
+        for unkeepable in (_Scored(score=math.nan), _Scored(labels=[UUID(int=1)])):
+            with pytest.raises(InvalidContent):
+                await service.append_message(session, unkeepable)
+
+    async def test_a_list_that_cannot_gain_is_refused_before_anything_is_written(
+        self, service: SessionHistoryService
+    ) -> None:
+        session = await service.create_session("alice", "s")
+        made: Callable[..., Session] = Session.model_construct
+        for wrong in (None, (), "text"):
+            with pytest.raises(InvalidContent):
+                await service.append_message(made(id="s", user_id="alice", messages=wrong), text("x"))
+        assert await service.get_session("alice", "s") == session
+        of_dicts = made(id="s", user_id="alice", messages=[{"id": "a"}, {"role": "user"}])
+        await service.append_message(of_dicts, [text("x", id="a"), text("y", id="b")])
+        assert len(of_dicts.messages) == 3
 
     async def test_limits_of_size_and_depth(self, service: SessionHistoryService) -> None:
         session = await service.create_session("alice", "s")

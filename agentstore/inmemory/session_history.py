@@ -12,13 +12,16 @@ from agentstore.schemas import Deleted, MessagesLike, Page, Session
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     check_id,
+    check_list,
+    check_missing_session,
     check_title,
-    dump_message,
     dump_metadata,
     load_messages,
     new_session_id,
-    parse_messages,
+    prepare_messages,
+    same_content,
 )
+from agentstore.schemas.session import gain
 from agentstore.settings import Settings
 
 
@@ -45,7 +48,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self, *, missing_session: Literal["error", "create"] = "error", settings: Settings | None = None
     ) -> None:
         """`missing_session="create"`: get and append create the session that is missing."""
-        self._create_missing = missing_session == "create"
+        self._create_missing = check_missing_session(missing_session)
         self._settings = settings or Settings()
         self._users: dict[str, dict[str, _Stored]] = {}
         self._started = self._stopped = False
@@ -70,12 +73,17 @@ class InMemorySessionHistoryService(SessionHistoryService):
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
-        title, text = check_title(title), dump_metadata(metadata or {}, self._settings)
+        text = "{}" if metadata is None else dump_metadata(metadata, self._settings)
+        return self._create(user_id, session_id, exist_ok=exist_ok, title=check_title(title), metadata=text)
+
+    def _create(
+        self, user_id: str, session_id: str, *, exist_ok: bool = True, title: str | None = None, metadata: str = "{}"
+    ) -> Session:
         self._open()
         sessions = self._users.setdefault(user_id, {})
         if session_id not in sessions:
             now = datetime.now(UTC)
-            sessions[session_id] = _Stored(title, text, now, now)
+            sessions[session_id] = _Stored(title, metadata, now, now)
         elif not exist_ok:
             raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
         return _session(user_id, session_id, sessions[session_id])
@@ -88,7 +96,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             check_id(before, "before", self._settings)
         stored = self._find(user_id, session_id)
         if stored is None:
-            return await self.create_session(user_id, session_id) if self._create_missing else None
+            return self._create(user_id, session_id) if self._create_missing else None
         ids = list(stored.messages)
         if before is not None:
             if before not in stored.messages:
@@ -115,18 +123,19 @@ class InMemorySessionHistoryService(SessionHistoryService):
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
         check_id(session.user_id, "user_id", self._settings)
         check_id(session.id, "session_id", self._settings)
-        messages = parse_messages(message, self._settings)
-        if not messages:
+        check_list(session.messages)
+        prepared = prepare_messages(message, self._settings)
+        if not prepared:
             return
-        payloads = {each.id: dump_message(each, self._settings) for each in messages}
+        payloads = {id: payload for id, (_, payload) in prepared.items()}
         stored = self._find(session.user_id, session.id)
         if stored is None:
             if not self._create_missing:
                 raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
-            await self.create_session(session.user_id, session.id)
+            self._create(session.user_id, session.id)
             stored = self._users[session.user_id][session.id]
         for id, payload in payloads.items():
-            if id in stored.messages and load_messages([stored.messages[id]]) != load_messages([payload]):
+            if id in stored.messages and not same_content(stored.messages[id], payload):
                 raise Conflict(
                     f"session {session.id!r} of user {session.user_id!r} has a message {id!r} with other content"
                 )
@@ -134,9 +143,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             for id, payload in payloads.items():
                 stored.messages.setdefault(id, payload)
             stored.updated_at = datetime.now(UTC)
-            session.gain(messages, stored.updated_at)
-        else:
-            session.gain(messages, None)
+        gain(session, (each for each, _ in prepared.values()), stored.updated_at)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         stored = self._find(user_id, session_id)

@@ -43,13 +43,16 @@ from agentstore.schemas import Deleted, MessagesLike, Page, Session
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     check_id,
+    check_list,
+    check_missing_session,
     check_title,
-    dump_message,
     dump_metadata,
     load_messages,
     new_session_id,
-    parse_messages,
+    prepare_messages,
+    same_content,
 )
+from agentstore.schemas.session import gain
 from agentstore.settings import Settings
 from agentstore.url import Password
 
@@ -144,15 +147,16 @@ def _claim(count: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
     """Claim the session's next `count` positions.
 
     Locks the session's row until the commit: appends to one session follow each other without a gap, appends to
-    different sessions share nothing. listed_at stays what it is within a minute, so no index is written.
+    different sessions share nothing. listed_at stays what it is within a minute, so no index is written. Neither
+    time goes back: now() is when the statement began, which may have waited for a later one.
     """
     return (
         update(SessionRow)
         .where(_THIS, *where)
         .values(
             next_seq=SessionRow.next_seq + count,
-            updated_at=func.now(),
-            listed_at=func.date_trunc("minute", func.now()),
+            updated_at=func.greatest(SessionRow.updated_at, func.now()),
+            listed_at=func.greatest(SessionRow.listed_at, func.date_trunc("minute", func.now())),
         )
         .returning((SessionRow.next_seq - count).label("base"), SessionRow.updated_at)
         .cte("claimed")
@@ -164,7 +168,7 @@ _GIVEN = (
     .table_valued("id", "payload", with_ordinality="position", name="given")
     .render_derived()
 )
-_MESSAGE = ["user_id", "session_id", "seq", "id", "payload"]
+_MESSAGE = ["user_id", "session_id", "seq", "id", "payload", "created_at"]
 
 
 def _append() -> Statement:
@@ -177,7 +181,9 @@ def _append() -> Statement:
     return Statement(
         # A row for each message, and not a count of them: without RETURNING, Citus would take COPY for the insert.
         insert(MessageRow)
-        .from_select(_MESSAGE, select(_USER, _SESSION, seq, _GIVEN.c.id, cast(_GIVEN.c.payload, JSON)))
+        .from_select(
+            _MESSAGE, select(_USER, _SESSION, seq, _GIVEN.c.id, cast(_GIVEN.c.payload, JSON), claimed.c.updated_at)
+        )
         .returning(MessageRow.created_at),
         repeatable=True,  # with the same ids it changes nothing more
     )
@@ -213,7 +219,10 @@ def _append_again() -> Statement:
     made = (
         insert(MessageRow)
         .from_select(
-            _MESSAGE, select(_USER, _SESSION, seq, known.c.id, cast(known.c.payload, JSON)).where(known.c.fresh)
+            _MESSAGE,
+            select(_USER, _SESSION, seq, known.c.id, cast(known.c.payload, JSON), claimed.c.updated_at).where(
+                known.c.fresh
+            ),
         )
         .returning(literal_column("1"))
         .cte("made")
@@ -277,7 +286,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         The other arguments are :class:`PostgresService`'s.
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
-        self._create_missing = missing_session == "create"
+        self._create_missing = check_missing_session(missing_session)
 
     async def create_session(  # noqa: D102 - the interface says it
         self,
@@ -290,12 +299,25 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
-        values = {
-            "user_id": user_id,
-            "session_id": session_id,
-            "title": check_title(title),
-            "metadata": dump_metadata(metadata or {}, self._settings),
-        }
+        return await self._create(
+            user_id,
+            session_id,
+            exist_ok=exist_ok,
+            title=check_title(title),
+            metadata="{}" if metadata is None else dump_metadata(metadata, self._settings),
+        )
+
+    async def _create(
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        exist_ok: bool = True,
+        title: str | None = None,
+        metadata: str = "{}",
+    ) -> Session:
+        """Create the session with exactly this id, or return it."""
+        values = {"user_id": user_id, "session_id": session_id, "title": title, "metadata": metadata}
         for attempt in range(_TRIES):
             try:
                 rows = await self._database.fetch(CREATE if exist_ok else CREATE_NEW, **values)
@@ -316,7 +338,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> Session | None:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
-        check_count(limit, "limit")
+        limit = check_count(limit, "limit")
         values: dict[str, Any] = {"user_id": user_id, "session_id": session_id}
         if before is not None:
             check_id(before, "before", self._settings)
@@ -327,7 +349,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             rows = await self._database.fetch(GET, **values)
         head = next((row for row in rows if row[0] is not None), None)
         if head is None:
-            return await self.create_session(user_id, session_id) if self._create_missing else None
+            return await self._create(user_id, session_id) if self._create_missing else None
         if before is not None and head[5] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
         return _session(user_id, session_id, tuple(head), [row[4] for row in rows if row[0] is None])
@@ -348,29 +370,30 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
         check_id(session.user_id, "user_id", self._settings)
         check_id(session.id, "session_id", self._settings)
-        messages = parse_messages(message, self._settings)
-        if not messages:
+        check_list(session.messages)
+        prepared = prepare_messages(message, self._settings)
+        if not prepared:
             return
         values = {
             "user_id": session.user_id,
             "session_id": session.id,
-            "ids": [each.id for each in messages],
-            "payloads": [dump_message(each, self._settings) for each in messages],
+            "ids": list(prepared),
+            "payloads": [payload for _, payload in prepared.values()],
         }
         for _ in range(_TRIES):
             try:
-                rows = await self._database.fetch(APPEND, **values, count=len(messages))
+                rows = await self._database.fetch(APPEND, **values, count=len(prepared))
                 there, updated_at = bool(rows), rows[0][0] if rows else None
             except StatementFailed as error:
                 if error.sqlstate != "23505":
                     raise
                 there, updated_at = await self._append_again(values)
             if there:
-                session.gain(messages, updated_at)
+                gain(session, (each for each, _ in prepared.values()), updated_at)
                 return
             if not self._create_missing:
                 break
-            await self.create_session(session.user_id, session.id)
+            await self._create(session.user_id, session.id)
         raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
 
     async def _append_again(self, values: dict[str, Any]) -> tuple[bool, datetime | None]:
@@ -394,7 +417,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             # Another text is not another message: a release may write the same one differently.
             ours = dict(zip(values["ids"], values["payloads"], strict=True))
             for id, stored in differing.items():
-                if load_messages([stored]) != load_messages([ours[id]]):
+                if not same_content(stored, ours[id]):
                     raise Conflict(
                         f"session {values['session_id']!r} of user {values['user_id']!r} has a message {id!r} with "
                         f"other content"

@@ -39,14 +39,17 @@ SET_METADATA = Statement(
 def _delete() -> Statement:
     """Delete the user and everything that is the user's, and count it.
 
-    The sessions are locked in the order of their ids, as every statement does that locks several. What is added
-    meanwhile goes by the foreign keys, uncounted, or fails because the user is gone.
+    The user is locked first, so that of two deletions one waits before it holds anything; then the sessions in the
+    order of their ids, as every statement does that locks several. What is added meanwhile goes by the foreign keys,
+    uncounted, or fails because the user is gone.
     """
+    owner = select(UserRow.id).where(UserRow.id == _USER).with_for_update().cte("owner").prefix_with("MATERIALIZED")
+    owned = select(func.count()).select_from(owner).scalar_subquery()
     locked = (
         select(SessionRow.id)
-        .where(SessionRow.user_id == _USER)
+        .where(SessionRow.user_id == _USER, owned >= 0)
         .order_by(SessionRow.id)
-        .with_for_update()
+        .with_for_update(of=SessionRow)
         .cte("locked")
         .prefix_with("MATERIALIZED")
     )
@@ -106,7 +109,7 @@ class PostgresUserService(PostgresService):
         return _user(rows[0])
 
     async def delete_user(self, user_id: str) -> Deleted:
-        """Delete a user and everything that is the user's; say how much of each kind.
+        """Delete a user and everything that is the user's; say how much of each kind. The user is not counted.
 
         Safe while others write for the user: what they write is deleted too, or makes the user anew afterwards. No
         row is left without its owner.

@@ -68,7 +68,7 @@ class RunStatus:
 class Error(BaseModel):
     """An error that a message or a part of it carries."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     code: str
     message: str

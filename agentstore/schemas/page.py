@@ -4,12 +4,14 @@ import base64
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar, overload
 
 from agentstore.errors import InvalidContent, LimitExceeded
 
 T = TypeVar("T")
+
+_MOST = 2**63 - 1  # more than any list has, and the most that Postgres can be told
 
 
 class Page(Sequence[T]):
@@ -57,7 +59,7 @@ class Deleted:
 
 
 def check_count(value: int | None, name: str, most: int | None = None) -> int | None:
-    """Return `value`, how many entries are wanted (None: all), if it can be.
+    """Return `value`, how many entries are wanted (None: all), if it can be; at most 2**63 - 1.
 
     Raises:
         InvalidContent: it is no whole number, or negative.
@@ -69,7 +71,7 @@ def check_count(value: int | None, name: str, most: int | None = None) -> int | 
         raise InvalidContent(f"{name} must be a whole number from 0, not {value!r}")
     if most is not None and value > most:
         raise LimitExceeded(f"{name} is {value}, {most} is allowed: use cursor for the rest")
-    return value
+    return min(value, _MOST)
 
 
 def write_cursor(*key: datetime | str) -> str:
@@ -87,7 +89,7 @@ def read_cursor(cursor: str, *kinds: type[datetime] | type[str]) -> list[datetim
     try:
         plain = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
         parts = [_of_kind(part, kind) for part, kind in zip(plain, kinds, strict=True)]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor") from error
     return parts
 
@@ -96,8 +98,9 @@ def _of_kind(part: object, kind: type[datetime] | type[str]) -> datetime | str:
     if not isinstance(part, str) or "\0" in part:
         raise ValueError
     if kind is str:
+        part.encode()  # a lone surrogate is a ValueError
         return part
     time = datetime.fromisoformat(part)
     if time.tzinfo is None:
         raise ValueError
-    return time
+    return time.astimezone(UTC)

@@ -10,11 +10,24 @@ from pydantic_core import PydanticSerializationError
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.exact_json import check, dumps_checked
-from agentstore.schemas.message import DataContent, Message, MessagesLike, Role
+from agentstore.schemas.message import (
+    AudioContent,
+    DataContent,
+    FileContent,
+    ImageContent,
+    Message,
+    MessagesLike,
+    RefusalContent,
+    Role,
+    TextContent,
+)
 from agentstore.settings import Settings
 
 _ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
+_PARTS = (TextContent, ImageContent, DataContent, AudioContent, FileContent, RefusalContent)
 _MAX_TITLE = 10_000
+# Postgres takes less than 1 GB at once, and a character may be four bytes.
+_MAX_BATCH_CHARACTERS = 200_000_000
 _MESSAGES = TypeAdapter(list[Message])
 
 
@@ -42,6 +55,27 @@ def new_session_id(value: str | None) -> str:
     if value is not None and not isinstance(value, str):
         raise InvalidContent(f"session_id must be a string, not {type(value).__name__}")
     return (value or "").strip() or str(uuid4())
+
+
+def check_missing_session(value: str) -> bool:
+    """Return whether a service creates the session that is missing.
+
+    Raises:
+        InvalidContent: `value` is neither "error" nor "create".
+    """
+    if value not in ("error", "create"):
+        raise InvalidContent(f'missing_session is "error" or "create", not {value!r}')
+    return value == "create"
+
+
+def check_list(messages: object) -> None:
+    """Make sure, before anything is written, that a session's messages can be added to.
+
+    Raises:
+        InvalidContent: they are no list.
+    """
+    if not isinstance(messages, list):
+        raise InvalidContent(f"session.messages must be a list, not {type(messages).__name__}")
 
 
 def check_title(value: str | None) -> str | None:
@@ -76,15 +110,15 @@ def dump_metadata(value: Mapping[str, Any], settings: Settings) -> str:
     return _limited(dumps_checked(plain), "metadata", settings)
 
 
-def parse_messages(given: MessagesLike, settings: Settings) -> list[Message]:
-    """Return what was given, one or many, as Messages with ids that can be kept; each id once.
+def prepare_messages(given: MessagesLike, settings: Settings) -> dict[str, tuple[Message, str]]:
+    """Return what was given, one or many, as Messages and the JSON text that is stored of each, by id, in order.
 
     None is passed over. The same message twice is once.
 
     Raises:
-        InvalidContent: something is no message, or has an id that cannot be kept.
+        InvalidContent: something is no message, has an id that cannot be kept, or holds what JSON cannot keep.
         Conflict: two messages have one id and different content.
-        LimitExceeded: more than `max_batch` messages.
+        LimitExceeded: too many messages, or too large or too deep ones.
     """
     many: Iterable[object]
     if given is None or isinstance(given, (Message, Mapping)):
@@ -95,37 +129,53 @@ def parse_messages(given: MessagesLike, settings: Settings) -> list[Message]:
         many = given
     else:
         raise InvalidContent(f"a message must be a Message or a dict, not {type(given).__name__}")
-    found: dict[str, Message] = {}
+    found: dict[str, tuple[Message, str]] = {}
+    size = 0
     for position, each in enumerate(many):
         if each is None:
             continue
         message = each if isinstance(each, Message) else _parse(each, position)
         check_id(message.id, f"the id of message {position}", settings)
+        payload = dump_message(message, settings)
         if message.id not in found:
-            found[message.id] = message
-        elif found[message.id] != message:
+            found[message.id] = message, payload
+            size += len(payload)
+        elif not same_content(found[message.id][1], payload):
             raise Conflict(f"two messages have the id {message.id!r} and different content")
-    return list(found.values())
+    if size > _MAX_BATCH_CHARACTERS:
+        raise LimitExceeded(f"{size} characters at once, {_MAX_BATCH_CHARACTERS} are allowed: append in parts")
+    return found
+
+
+def same_content(one: str, other: str) -> bool:
+    """Whether two stored texts are the same message: equal as Messages, however each was written."""
+    return one == other or load_messages([one]) == load_messages([other])
 
 
 def dump_message(message: Message, settings: Settings) -> str:
     """Return a message as the JSON text that is stored.
 
     Raises:
-        InvalidContent: it holds what JSON cannot keep, or a field was set to what the field cannot be.
+        InvalidContent: it holds what JSON cannot keep, or what would not come back as a message.
         LimitExceeded: larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
-    sparse = _none_can_go(message)
+    _check_free_parts(message)
+    name = f"message {message.id!r}"
     try:
-        value = message.model_dump(exclude_none=sparse, warnings="error")
+        if _is_plain(message):
+            # A None that is left out comes back as the default of its field.
+            return _limited(dumps_checked(message.model_dump(exclude_none=True, warnings="error")), name, settings)
     except PydanticSerializationError:
-        value = _validated_again(message, sparse)
-    except (ValueError, RecursionError) as error:
-        raise LimitExceeded(f"message {message.id!r} is nested too deeply: {error}") from error
-    if message.role not in _ROLES:  # which the serializer does not look at
-        value = _validated_again(message, sparse)
-    _check_free_parts(message, value)
-    return _limited(dumps_checked(value), f"message {message.id!r}", settings)
+        pass  # a field was given what it cannot hold, behind pydantic's back
+    try:
+        value = message.model_dump(serialize_as_any=True, warnings=False)
+        _check_dumped(value)
+        Message.model_validate(value)  # what could not be read back would make the whole session unreadable
+    except LimitExceeded:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidContent(f"{name} cannot be stored as a message: {error}") from error
+    return _limited(dumps_checked(value), name, settings)
 
 
 def load_messages(payloads: Sequence[str]) -> list[Message]:
@@ -150,39 +200,54 @@ def _parse(value: object, position: int) -> Message:
         raise InvalidContent(f"message {position} is not a message: {error}") from error
 
 
-def _none_can_go(message: Message) -> bool:
-    """Whether every None of a message may be left out, to come back as the default of its field."""
-    if message.status is None or message.model_extra or (message.error is not None and message.error.model_extra):
+def _is_plain(message: Message) -> bool:
+    """Whether a message is of our own classes, and every None in it is the default of its field."""
+    if (
+        type(message) is not Message
+        or message.error is not None
+        or message.model_extra
+        or None in (message.object, message.type, message.status)
+        or message.role not in _ROLES
+        or type(message.content) not in (list, type(None))
+    ):
         return False
     return all(
-        not isinstance(part, BaseModel) or not (part.delta is None or part.model_extra or part.error is not None)
+        type(part) in _PARTS and part.error is None and None not in (part.object, part.delta) and not part.model_extra
         for part in message.content or ()
     )
 
 
-def _validated_again(message: Message, sparse: bool) -> dict[str, Any]:
-    """Dump a message that was changed, or made, without pydantic's looking at it."""
-    try:
-        value: dict[str, Any] = message.model_dump(warnings=False)
-        return Message.model_validate(value).model_dump(exclude_none=sparse, warnings="error")
-    except (ValidationError, PydanticSerializationError) as error:
-        raise InvalidContent(f"message {message.id!r} is not a message: {error}") from error
+def _check_free_parts(message: Message) -> None:
+    """Check what may hold anything, as it is and not as pydantic would dump it, which writes objects as dicts."""
+    for name in ("metadata", "usage"):
+        if (value := getattr(message, name, None)) is not None:
+            check(value, where=name)
+    _check_extra(message, "")
+    _check_extra(message.error, "error.")
+    if not isinstance(message.content, (list, tuple)):
+        return
+    for index, part in enumerate(message.content):
+        if isinstance(part, DataContent) and part.data is not None:
+            check(part.data, where=f"content[{index}].data")
+        _check_extra(part, f"content[{index}].")
+        _check_extra(getattr(part, "error", None), f"content[{index}].error.")
 
 
-def _check_free_parts(message: Message, value: dict[str, Any]) -> None:
-    """Check the parts of a message that may hold anything; the others have been validated."""
-    for name in ("metadata", "usage", *(message.model_extra or ())):
-        if name in value:
-            check(value[name], where=name)
-    for index, part in enumerate(message.content or ()):
-        extra = part.model_extra
-        if extra or part.error is not None or isinstance(part, DataContent):
-            dumped = value["content"][index]
-            for name in ("data", "error", *(extra or ())):
-                if name in dumped:
-                    check(dumped[name], where=f"content[{index}].{name}")
-    if message.error is not None and message.error.model_extra:
-        check(value["error"], where="error")
+def _check_extra(model: object, where: str) -> None:
+    if isinstance(model, BaseModel) and model.model_extra:
+        for name, value in model.model_extra.items():
+            check(value, where=f"{where}{name}")
+
+
+def _check_dumped(value: dict[str, Any]) -> None:
+    """Check every field of a dumped message, each from its own first level."""
+    for name, field in value.items():
+        if name != "content" or not isinstance(field, (list, tuple)):
+            check(field, where=name)
+            continue
+        for index, part in enumerate(field):
+            for inner_name, inner in part.items() if isinstance(part, dict) else [("", part)]:
+                check(inner, where=f"content[{index}].{inner_name}")
 
 
 def _limited(payload: str, name: str, settings: Settings) -> str:

@@ -1,6 +1,6 @@
 """A conversation, as callers see it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -24,36 +24,46 @@ class Session(BaseModel):
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
-    def gain(self, messages: Iterable[Message], updated_at: datetime | None) -> None:
-        """Add messages that were stored to the end of the list, those left out whose id is in it already."""
-        self._ids.gain(self.messages, messages)
-        if updated_at is not None:
-            self.updated_at = updated_at
-
     @cached_property
     def _ids(self) -> "_Ids":
         return _Ids()
 
 
+def gain(session: Session, messages: Iterable[Message], updated_at: datetime | None) -> None:
+    """Add messages that were stored to the end of a session's list, those left out whose id is in it already."""
+    known = session._ids if isinstance(session, Session) else _Ids()
+    known.gain(session.messages, messages)
+    if updated_at is not None and isinstance(session, Session):
+        session.updated_at = updated_at
+
+
 class _Ids:
     """The ids of a list of messages, kept so that an append does not look through a long list.
 
-    Made anew when the list is another one or has another length than it was left with.
+    Made anew when the list is another one, or has another length or other ends than it was left with.
     """
 
-    __slots__ = ("_ids", "_length", "_list")
+    __slots__ = ("_ends", "_ids", "_length", "_list")
 
     def __init__(self) -> None:
         self._list: list[Message] | None = None
         self._length = 0
-        self._ids: set[str] = set()
+        self._ends: tuple[object, object] = (None, None)
+        self._ids: set[object] = set()
 
     def gain(self, into: list[Message], messages: Iterable[Message]) -> None:
-        if self._list is not into or self._length != len(into):
+        unchanged = self._list is into and self._length == len(into)
+        if not unchanged or (into and (self._ends[0] is not into[0] or self._ends[1] is not into[-1])):
             self._list = into
-            self._ids = {message.id for message in into}
+            self._ids = {_id_of(message) for message in into}
         for message in messages:
             if message.id not in self._ids:
                 self._ids.add(message.id)
                 into.append(message)
         self._length = len(into)
+        self._ends = (into[0], into[-1]) if into else (None, None)
+
+
+def _id_of(message: object) -> object:
+    # A list of the caller's may hold dicts, as upstream's sessions do.
+    return message.get("id") if isinstance(message, Mapping) else getattr(message, "id", None)

@@ -6,6 +6,7 @@ import pytest
 
 from agentstore import (
     InMemorySessionHistoryService,
+    InvalidContent,
     PostgresSessionHistoryService,
     Session,
     SessionHistoryService,
@@ -41,10 +42,32 @@ async def creating(
 
 
 async def test_a_missing_session_is_created_where_the_service_is_told_so(creating: SessionHistoryService) -> None:
-    found = await creating.get_session("alice", "s")
-    assert found is not None
-    assert found.messages == []
-    await creating.append_message(Session(id="t", user_id="bob"), text("hello"))
-    created = await creating.get_session("bob", "t")
-    assert created is not None
-    assert len(created.messages) == 1
+    for id in ("s", " s ", ""):  # exactly this id: it is create_session that strips
+        found = await creating.get_session("alice", id)
+        assert found is not None
+        assert (found.id, found.messages) == (id, [])
+        await creating.append_message(Session(id=id, user_id="bob"), text("hello"))
+        created = await creating.get_session("bob", id)
+        assert created is not None
+        assert len(created.messages) == 1
+    assert len(await creating.list_sessions("alice")) == len(await creating.list_sessions("bob")) == 3
+
+
+@pytest.mark.parametrize("kind", ["in memory", "postgres"])
+async def test_it_starts_by_itself_and_is_not_healthy_before(kind: str, database_url: str, settings: Settings) -> None:
+    service: SessionHistoryService = (
+        InMemorySessionHistoryService()
+        if kind == "in memory"
+        else PostgresSessionHistoryService(database_url, settings=settings)
+    )
+    assert not await service.health()
+    await service.create_session("alice")
+    assert await service.health()
+    await service.stop()
+    assert not await service.health()
+
+
+def test_a_wrong_policy_is_refused(database_url: str) -> None:
+    for make in (InMemorySessionHistoryService, lambda **policy: PostgresSessionHistoryService(database_url, **policy)):
+        with pytest.raises(InvalidContent):
+            make(missing_session="Create")  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ async def test_reading_what_exists_writes_nothing(store: AgentStore, observer: a
     for _ in range(3):
         await store.sessions.create_session("alice", "s", title="x")
         await store.sessions.get_session("alice", "s")
-        await store.sessions.append_message(session, session.messages)
+        await store.sessions.list_sessions("alice")
     assert await observer.fetchval("SELECT xmin::text || ctid::text FROM agentstore.sessions") == before
 
 
@@ -220,3 +220,52 @@ async def test_a_message_written_by_another_release_in_another_way_is_still_the_
     stored = await store.sessions.get_session("alice", "s")
     assert stored is not None
     assert stored.messages == [one, two]
+
+
+async def test_pages_go_on_across_minutes_and_the_ids_within_one(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    for number in range(30):
+        await store.sessions.create_session("alice", f"s{number:02}")
+    await observer.execute(
+        "UPDATE agentstore.sessions SET updated_at = now() - right(id, 2)::int / 4 * interval '1 minute', "
+        "listed_at = date_trunc('minute', now()) - right(id, 2)::int / 4 * interval '1 minute'"
+    )
+    for limit in (1, 3, 7, 29, 30):
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await store.sessions.list_sessions("alice", limit=limit, cursor=cursor)
+            seen += [session.id for session in page]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        minutes = [int(id[1:]) // 4 for id in seen]
+        assert minutes == sorted(minutes)
+        assert sorted(seen) == [f"s{number:02}" for number in range(30)]
+
+
+async def test_an_append_that_waited_does_not_turn_back_the_time(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    session = await store.sessions.create_session("alice", "s")
+    async with observer.transaction():
+        await observer.execute("UPDATE agentstore.sessions SET updated_at = now() + interval '1 hour'")
+        waiting = asyncio.create_task(store.sessions.append_message(session, text("x")))
+        await asyncio.wait([waiting], timeout=0.2)
+    await waiting
+    assert session == await store.sessions.get_session("alice", "s")
+    row = await observer.fetch("SELECT updated_at > now() + interval '50 minutes' FROM agentstore.sessions")
+    assert row == [(True,)]
+
+
+async def test_a_batch_that_postgres_could_not_take_is_refused(
+    store: AgentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentstore import LimitExceeded
+
+    monkeypatch.setattr("agentstore.schemas.payload._MAX_BATCH_CHARACTERS", 1_000)
+    session = await store.sessions.create_session("alice")
+    with pytest.raises(LimitExceeded):
+        await store.sessions.append_message(session, [text("x" * 300) for _ in range(3)])
+    assert await store.sessions.get_session("alice", session.id) == session

@@ -87,10 +87,13 @@ async def test_deleting_a_user_while_others_write_for_the_user_leaves_no_orphan_
             except NotFound:
                 continue
 
+    async def delete() -> None:
+        for _ in range(40):
+            await store.users.delete_user("alice")
+            await asyncio.sleep(0.01)
+
     writers = [asyncio.create_task(write(writer)) for writer in range(12)]
-    for _ in range(60):
-        await store.users.delete_user("alice")
-        await asyncio.sleep(0.01)
+    await asyncio.gather(delete(), delete(), delete())
     running = False
     await asyncio.gather(*writers)
     assert appended > 0
@@ -103,6 +106,8 @@ async def test_deleting_a_user_while_others_write_for_the_user_leaves_no_orphan_
     assert orphans == 0
     await store.users.delete_user("alice")
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
+    await store.stop()  # a backend reports its counts when it ends
+    assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
 async def test_writers_of_one_user_share_no_lock(store: AgentStore, observer: asyncpg.Connection) -> None:
