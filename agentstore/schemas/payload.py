@@ -24,7 +24,7 @@ from agentstore.schemas.message import (
 from agentstore.settings import Settings
 
 _ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
-_PARTS = (TextContent, ImageContent, DataContent, AudioContent, FileContent, RefusalContent)
+_PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
 _MAX_TITLE = 10_000
 # Postgres takes less than 1 GB at once, and a character may be four bytes.
 _MAX_BATCH_CHARACTERS = 200_000_000
@@ -107,7 +107,7 @@ def dump_metadata(value: Mapping[str, Any], settings: Settings) -> str:
         raise InvalidContent(f"metadata must be a dict, not {type(value).__name__}")
     plain = dict(value)
     check(plain, where="metadata")
-    return _limited(dumps_checked(plain), "metadata", settings)
+    return _limited(dumps_checked(plain), None, settings)
 
 
 def prepare_messages(given: MessagesLike, settings: Settings) -> dict[str, tuple[Message, str]]:
@@ -159,14 +159,18 @@ def dump_message(message: Message, settings: Settings) -> str:
         InvalidContent: it holds what JSON cannot keep, or what would not come back as a message.
         LimitExceeded: larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
-    _check_free_parts(message)
-    name = f"message {message.id!r}"
-    try:
-        if _is_plain(message):
+    if _is_plain(message):
+        for name in ("metadata", "usage"):
+            if (free := getattr(message, name)) is not None:
+                check(free, where=name)
+        try:
             # A None that is left out comes back as the default of its field.
-            return _limited(dumps_checked(message.model_dump(exclude_none=True, warnings="error")), name, settings)
-    except PydanticSerializationError:
-        pass  # a field was given what it cannot hold, behind pydantic's back
+            payload = message.__pydantic_serializer__.to_json(message, exclude_none=True, warnings="error").decode()
+        except PydanticSerializationError:
+            pass  # a lone surrogate, or a field that was given what it cannot hold behind pydantic's back
+        else:
+            return _limited(payload, message.id, settings)
+    _check_free_parts(message)
     try:
         value = message.model_dump(serialize_as_any=True, warnings=False)
         _check_dumped(value)
@@ -174,8 +178,8 @@ def dump_message(message: Message, settings: Settings) -> str:
     except LimitExceeded:
         raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidContent(f"{name} cannot be stored as a message: {error}") from error
-    return _limited(dumps_checked(value), name, settings)
+        raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error}") from error
+    return _limited(dumps_checked(value), message.id, settings)
 
 
 def load_messages(payloads: Sequence[str]) -> list[Message]:
@@ -201,20 +205,29 @@ def _parse(value: object, position: int) -> Message:
 
 
 def _is_plain(message: Message) -> bool:
-    """Whether a message is of our own classes, and every None in it is the default of its field."""
+    """Whether a message is of our own classes, and every None in it is the default of its field.
+
+    Only metadata and usage may then hold anything: a part with data is not plain.
+    """
     if (
         type(message) is not Message
         or message.error is not None
-        or message.model_extra
-        or None in (message.object, message.type, message.status)
+        or message.__pydantic_extra__
         or message.role not in _ROLES
+        or None in (message.object, message.type, message.status)
         or type(message.content) not in (list, type(None))
     ):
         return False
-    return all(
-        type(part) in _PARTS and part.error is None and None not in (part.object, part.delta) and not part.model_extra
-        for part in message.content or ()
-    )
+    for part in message.content or ():
+        if (
+            type(part) not in _PLAIN_PARTS
+            or part.error is not None
+            or part.__pydantic_extra__
+            or part.object is None
+            or part.delta is None
+        ):
+            return False
+    return True
 
 
 def _check_free_parts(message: Message) -> None:
@@ -250,9 +263,11 @@ def _check_dumped(value: dict[str, Any]) -> None:
                 check(inner, where=f"content[{index}].{inner_name}")
 
 
-def _limited(payload: str, name: str, settings: Settings) -> str:
-    if len(payload) * 4 > settings.max_message_bytes:  # else it cannot be too large, whatever its characters are
+def _limited(payload: str, message_id: str | None, settings: Settings) -> str:
+    most = settings.max_message_bytes
+    if len(payload) * 4 > most:  # else it cannot be too large, whatever its characters are
         size = len(payload) if payload.isascii() else len(payload.encode())
-        if size > settings.max_message_bytes:
-            raise LimitExceeded(f"{name} has {size} bytes, {settings.max_message_bytes} are allowed")
+        if size > most:
+            name = "metadata" if message_id is None else f"message {message_id!r}"
+            raise LimitExceeded(f"{name} has {size} bytes, {most} are allowed")
     return payload
