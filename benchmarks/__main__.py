@@ -186,4 +186,5 @@ async def main() -> None:
             json.dump([asdict(result) for result in results], file, indent=1)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
