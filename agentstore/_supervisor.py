@@ -70,12 +70,12 @@ class Server:
         options = [f"--{name}={value}" for name, value in settings.items()]
         with log.open("wb") as output:
             self.process = self._run("postgres", self.data, options, output)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600  # after a crash, it replays its log first
         while not self._ready():
             if self.process.poll() is not None:
                 raise StartError(f"Postgres ended as it started: {_last_words(log)}")
             if time.monotonic() > deadline:
-                raise StartError(f"Postgres was not ready after 60 s: {_last_words(log)}")
+                raise StartError(f"Postgres was not ready after ten minutes: {_last_words(log)}")
             time.sleep(0.005)
 
     def stop_when_unused(self) -> None:
@@ -104,7 +104,7 @@ class Server:
             self.process.wait()
 
     def say_gone(self) -> None:
-        """Let go of that lock."""
+        """Let go of the lock that tells users that the server takes connections."""
         if self._ready_lock is not None:
             os.close(self._ready_lock)
 
@@ -241,7 +241,7 @@ class Server:
 
 def _works_in(process: Path, data: Path) -> bool:
     try:
-        return os.path.samefile(process / "cwd", data)
+        return os.path.samefile(process / "cwd", data) and os.readlink(process / "exe").endswith("/postgres")
     except OSError:
         return False  # it ended, or is another user's
 
@@ -314,7 +314,7 @@ def main() -> None:
     try:
         server.start()
         server.say_ready()
-    except (StartError, OSError) as error:
+    except (StartError, OSError, ValueError, subprocess.SubprocessError) as error:
         failure = str(error)
     try:
         with answer:

@@ -44,6 +44,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _RELATIVE = {"ignore_unknown_options": True}
 
 
+def _revision(value: str) -> str:
+    """Take -1 for a revision, and what else begins with - for the misspelt option that it is."""
+    if value.startswith("-") and not value[1:].isdigit():
+        raise typer.BadParameter(f"no such option: {value.partition('=')[0]}")
+    return value
+
+
 def main() -> None:
     """Run the command line, and turn what is expected to go wrong into a line and an exit code."""
     try:
@@ -69,7 +76,9 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command(context_settings=_RELATIVE)
 def upgrade(
-    revision: Annotated[str, typer.Argument(help="A revision, head, or relative as in +1.")] = "head",
+    revision: Annotated[
+        str, typer.Argument(help="A revision, head, or relative as in +1.", callback=_revision)
+    ] = "head",
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -85,7 +94,7 @@ def upgrade(
 
 @app.command(context_settings=_RELATIVE)
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="A revision, base, or relative as in -1.")],
+    revision: Annotated[str, typer.Argument(help="A revision, base, or relative as in -1.", callback=_revision)],
     url: Url = None,
     json_: Json = False,
 ) -> None:

@@ -5,6 +5,7 @@ that asyncpg speaks, and said on the asyncpg connection that the pool lends: one
 """
 
 import asyncio
+import gc
 import logging
 import random
 import ssl
@@ -119,7 +120,7 @@ class Database:
         release: Callable[[], Awaitable[None]] | None = None,
         where: str = "the database",
     ) -> None:
-        """`connect` opens a connection, `connect_directly` one for migrations, around any pooler.
+        """`connect` opens a connection, `connect_directly` one for migrations around any pooler, if there is a way.
 
         `engine` is used instead of them and never disposed. `prepare` is awaited once, before the first statement,
         `release` at the stop, after the last; `where` names the database in errors.
@@ -129,12 +130,13 @@ class Database:
         self.settings = settings
         self.where = where
         self._connect = connect
-        self._connect_directly = connect_directly or connect
+        self._connect_directly = connect_directly
         self._engine = engine
         self._prepare = prepare
         self._release = release
         self._pool: _Pool | None = None
         self._started = self._stopped = False
+        self._starting: asyncio.Task[None] | None = None
         self._compiled: dict[Statement, _Compiled] = {}
         # The server ends a statement that runs too long, where it was told to; the client where it could not be, and
         # where the network does not bring the answer.
@@ -149,19 +151,15 @@ class Database:
             SchemaBehind: the schema is not there, or older than this release.
         """
         self._stopped = False
-        pool = self._pool_of_this_loop()
-        async with pool.starting:
-            if self._started:
-                return
-            try:
-                async with self.connection():
-                    pass
-                if self._prepare is not None:
-                    await self._prepare(self)
-            except BaseException:
-                await self._close()  # nobody stops what did not start
-                raise
-            self._started = True
+        if self._started:
+            self._pool_of_this_loop()
+            return
+        # One task for everybody who waits: they all get its error, and a cancelled one does not take it along.
+        loop = asyncio.get_running_loop()
+        if self._starting is None or self._starting.done() or self._starting.get_loop() is not loop:
+            self._starting = loop.create_task(self._start())
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
         """Close the pool. Calls raise Closed from now on, until start() is called."""
@@ -240,19 +238,12 @@ class Database:
             await self._start_unless_stopped()
         pool = self._pool_of_this_loop()
         held = await self._checkout(pool)
-        driver = held.driver_connection
-        committing = False
+        transaction = Transaction(self, held.driver_connection)  # type: ignore[arg-type]
         try:
-            await driver.execute("BEGIN", timeout=self._timeout)  # type: ignore[union-attr]
-            yield Transaction(self, driver)  # type: ignore[arg-type]
-            committing = True
-            await driver.execute("COMMIT", timeout=self._timeout)  # type: ignore[union-attr]
-        except _DRIVER_ERRORS as error:
-            pool.take_back_after(held, error)
-            fate, translated = _judge(error, self.where)
-            if committing and fate is _Fate.UNKNOWN:
-                raise UnknownOutcome(f"The answer of {self.where} to a commit was lost. ({translated})") from error
-            raise translated from error
+            await transaction.command("BEGIN")
+            yield transaction
+            if await transaction.command("COMMIT") != "COMMIT":
+                raise StatementFailed(f"{self.where} rolled back, since a statement of the transaction failed", "25P02")
         except BaseException:
             pool.take_back_interrupted(held)
             raise
@@ -281,6 +272,11 @@ class Database:
         if self._engine is not None:
             yield self._engine
             return
+        if self._connect_directly is None:
+            raise NotConfigured(
+                "Migrations need a direct connection, and AGENTSTORE_POOLER says that the URL is a pooler's: set "
+                "AGENTSTORE_MIGRATION_DATABASE_URL."
+            )
         engine = create_async_engine(
             "postgresql+asyncpg://", async_creator=self._connect_directly, poolclass=NullPool, hide_parameters=True
         )
@@ -297,12 +293,32 @@ class Database:
         """Return how many connections are in use, those included that a cancelled call is being cleaned from."""
         return 0 if self._pool is None else self._pool.checked_out()
 
+    async def _start(self) -> None:
+        try:
+            async with self.connection():
+                pass
+            if self._prepare is not None:
+                await self._prepare(self)
+        except BaseException:
+            await self._close()  # nobody stops what did not start
+            raise
+        if self._stopped:
+            await self._close()
+            raise Closed("The store was stopped while it started.")
+        self._started = True
+
     async def _close(self) -> None:
         pool, self._pool = self._pool, None
-        if pool is not None and pool.loop is asyncio.get_running_loop():
-            await pool.close()
-        if self._release is not None:
-            await self._release()
+        # In a task of its own: a stop that is cancelled closes everything all the same.
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._close_pool(pool)))
+
+    async def _close_pool(self, pool: "_Pool | None") -> None:
+        try:
+            if pool is not None and pool.loop is asyncio.get_running_loop():
+                await pool.close()
+        finally:
+            if self._release is not None:
+                await self._release()
 
     async def _start_unless_stopped(self) -> None:
         if self._stopped:
@@ -327,6 +343,14 @@ class Database:
             )
         if self._stopped:
             raise Closed("The store was stopped: call start() to use it again.")
+        if pool is not None:
+            if pool.keeps_connections_of(self._engine):
+                raise AgentStoreError(
+                    "The engine's connections belong to an event loop that is closed: await engine.dispose() before a "
+                    "loop ends, or make the engine with poolclass=NullPool."
+                )
+            pool = self._pool = None
+            gc.collect()  # closes the sockets of the old loop's connections, which it has left open
         engine, slots = self._engine, None
         if engine is None:
             size = self.settings.pool_size
@@ -359,9 +383,25 @@ class Transaction:
         self._driver = driver
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
-        """Say a statement and return its rows. An error leaves as the driver's and is translated by the block."""
+        """Say a statement and return its rows. Errors are those of :meth:`Database.fetch`."""
         compiled = self._database._compile(statement)
-        return await self._driver.fetch(compiled.sql, *compiled.arguments(values), timeout=self._database._timeout)
+        arguments = compiled.arguments(values)
+        try:
+            return await self._driver.fetch(compiled.sql, *arguments, timeout=self._database._timeout)
+        except _DRIVER_ERRORS as error:
+            raise _judge(error, self._database.where)[1] from error
+
+    async def command(self, command: str) -> str:
+        """Say BEGIN or COMMIT, and return what the server did."""
+        try:
+            return await self._driver.execute(command, timeout=self._database._timeout)
+        except _DRIVER_ERRORS as error:
+            fate, translated = _judge(error, self._database.where)
+            if command == "COMMIT" and fate is _Fate.UNKNOWN:
+                raise UnknownOutcome(
+                    f"The answer to a commit was lost; it may have happened. ({translated})"
+                ) from error
+            raise translated from error
 
     async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
         """Like :meth:`fetch`; return the first row, or None."""
@@ -378,11 +418,11 @@ class _Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: AsyncEngine, slots: asyncio.Semaphore | None) -> None:
         self.loop = loop
-        self.starting = asyncio.Lock()
         self._engine = engine
         self._slots = slots
         self._size = slots._value if slots is not None else 0
         self._idle = 0
+        self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._verify_before = self._discard_before = 0.0
         self._queue = engine.sync_engine.pool
@@ -411,7 +451,8 @@ class _Pool:
     def take_back(self, held: PoolProxiedConnection) -> None:
         """Return a connection after a statement that was answered."""
         driver = held.driver_connection
-        if driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
+        unwanted = self._closed and self._slots is not None
+        if unwanted or driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
             held.invalidate()
         else:
             self._return(held)
@@ -443,11 +484,16 @@ class _Pool:
             self._in_background(self._clean(held))
 
     async def close(self) -> None:
-        """Close every connection, unless the engine is the caller's."""
+        """Close every connection, unless the engine is the caller's; those in use when they are returned."""
+        self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self._slots is not None:
             await self._engine.dispose()
+
+    def keeps_connections_of(self, engine: AsyncEngine | None) -> bool:
+        """Whether this is about the pool that a caller's engine still has, and that keeps connections."""
+        return engine is not None and engine.sync_engine.pool is self._queue and not isinstance(self._queue, NullPool)
 
     def checked_out(self) -> int:
         return self._queue.checkedout() if isinstance(self._queue, QueuePool) else len(self._tasks)
@@ -526,10 +572,11 @@ class _Pool:
         try:
             # asyncpg has asked the server to cancel the statement, and waits here until it has. Once this is
             # answered no cancel request is on its way any more that could hit the next call's statement.
-            try:
-                await driver.execute("ROLLBACK", timeout=_PING_TIMEOUT)
-            except asyncpg.QueryCanceledError:
-                await driver.execute("ROLLBACK", timeout=_PING_TIMEOUT)
+            async with asyncio.timeout(_PING_TIMEOUT):
+                try:
+                    await driver.execute("ROLLBACK")
+                except asyncpg.QueryCanceledError:
+                    await driver.execute("ROLLBACK")
         except _DRIVER_ERRORS as error:
             _log.debug("a connection is closed, which did not come back from a cancelled call: %s", error)
             held.invalidate()
@@ -558,7 +605,8 @@ class _Fate(Enum):
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 # As the driver raises them, or wrapped by SQLAlchemy, which differs from release to release.
-CONNECT_ERRORS = (DBAPIError, AsyncAdapt_asyncpg_dbapi.Error, *_DRIVER_ERRORS)
+# ValueError: a host name that cannot be one.
+CONNECT_ERRORS = (DBAPIError, AsyncAdapt_asyncpg_dbapi.Error, ValueError, *_DRIVER_ERRORS)
 
 # The server says these before it commits, or instead: admin_shutdown, cannot_connect_now, read_only, deadlock,
 # serialization failure.
@@ -613,7 +661,9 @@ def connection_error(error: BaseException, where: str) -> AgentStoreError:
     error = _cause(error)
     if isinstance(error, AgentStoreError):
         return error
-    if isinstance(error, (asyncpg.ClientConfigurationError, ssl.SSLCertVerificationError)):
+    if "unsupported startup parameter" in str(error):
+        return NotConfigured(f"{where} is a pooler: set AGENTSTORE_POOLER=transaction. ({error})")
+    if isinstance(error, (ValueError, ssl.SSLCertVerificationError)):
         return NotConfigured(f"The connection to {where} is not configured: {error}")
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate in _LOGIN:
         return NotConfigured(f"{where} refused the login: {error}")

@@ -82,8 +82,16 @@ class EmbeddedPostgres:
             NotConfigured: there are no binaries, the folder is another version's, or cannot be used.
             Unavailable: the server did not start: a full disk, for one; the message has its last words.
         """
-        if not self._runs():
-            await asyncio.to_thread(self._start)
+        if self._runs():
+            return
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody would stop what it has started.
+            await asyncio.wait([starting])
+            await asyncio.to_thread(self._stop)
+            raise
 
     async def stop(self) -> None:
         """Stop using the server. If nobody else does, it shuts down, and this waits for it."""

@@ -23,13 +23,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database import CONNECT_ERRORS, Database, connection_error
 from agentstore.errors import AgentStoreError, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
-from agentstore.settings import Settings
-from agentstore.url import connector, parse_url
+from agentstore.settings import AutoMigrate, Settings
+from agentstore.url import Connect, Password, connector, parse_url
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +37,6 @@ _ALEMBIC = threading.Lock()
 LOCK_TIMEOUT = "3s"
 _LOCK_WAIT = 600.0
 _POLL = 0.05
-
-
-Mode = Literal["check", "upgrade", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +89,7 @@ async def status(database: Database) -> Status:
     return Status(current, newest, "behind" if current is None or current in known else "ahead")
 
 
-async def ensure(database: Database, mode: Mode) -> None:
+async def ensure(database: Database, mode: AutoMigrate) -> None:
     """Do what a store's start does about the schema: see ``AUTO_MIGRATE``.
 
     A schema that is newer than this release is accepted: releases keep the schema usable for the one before.
@@ -155,6 +151,19 @@ def sql(revisions: str = "head", *, schema: str = "agentstore") -> str:
     return buffer.getvalue()
 
 
+def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
+    """Return what opens connections for migrations: MIGRATION_DATABASE_URL's, else `url`'s if it is no pooler's.
+
+    A migration needs a session of its own: its search_path, its lock. A transaction pooler would give each part of it
+    another connection of the server's, and leave those settings on it for others.
+    """
+    if settings.migration_database_url is not None:
+        return connector(settings.migration_database_url.get_secret_value(), timeout=settings.connect_timeout)
+    if settings.pooler == "transaction":
+        return None
+    return connector(url, password=password, timeout=settings.connect_timeout)
+
+
 @asynccontextmanager
 async def connection_for_developers() -> AsyncIterator[AsyncConnection]:
     """The connection of Alembic's own command line, used in the repository: AGENTSTORE_DATABASE_URL's."""
@@ -174,7 +183,14 @@ async def _database(target: Database | AsyncEngine | str, settings: Settings | N
         return
     settings = settings or Settings()
     if isinstance(target, str):
-        database = Database(settings, connect=connector(target), where=str(parse_url(target)))
+        direct = direct_connector(target, settings)
+        # The URL of a pooler serves to look where the schema stands, and no more.
+        database = Database(
+            settings,
+            connect=direct or connector(target, statement_cache_size=0),
+            connect_directly=direct,
+            where=str(parse_url(target)),
+        )
     else:
         database = Database(settings, engine=target)
     try:
@@ -200,7 +216,7 @@ async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
             async with _alone_in_process():
                 await connection.run_sync(alembic)
             await connection.commit()
-        except DBAPIError as error:
+        except CONNECT_ERRORS as error:
             raise _translate(error, database) from error
 
 
@@ -265,10 +281,11 @@ async def _current(connection: asyncpg.Connection, schema: str) -> str | None:
     return rows[0][0] if rows else None
 
 
-def _translate(error: DBAPIError, database: Database) -> AgentStoreError:
-    if getattr(error.orig, "sqlstate", None) == "42501":
-        return NotConfigured(f"The login to {database.where} may not migrate: {error.orig}.")
-    return Unavailable(f"The migration of {database.where} did not succeed: {error.orig}")
+def _translate(error: BaseException, database: Database) -> AgentStoreError:
+    said = getattr(error, "orig", None) or error
+    if getattr(said, "sqlstate", None) == "42501":
+        return NotConfigured(f"The login to {database.where} may not migrate: {said}.")
+    return Unavailable(f"The migration of {database.where} did not succeed: {said}")
 
 
 def _config(output: io.StringIO | None = None) -> Config:

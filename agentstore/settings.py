@@ -2,11 +2,12 @@
 
 import re
 import warnings
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import Field, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Seconds = Annotated[float, Field(ge=0.001, le=86_400.0)]
 AutoMigrate = Literal["check", "upgrade", "off"]
 
 with warnings.catch_warnings():
@@ -36,14 +37,14 @@ with warnings.catch_warnings():
         )
 
         pool_size: PositiveInt = Field(default=10, description="The most connections that a process opens.")
-        pool_timeout: PositiveFloat = Field(default=30.0, description="How long a call waits for a connection.")
-        connect_timeout: PositiveFloat = Field(default=10.0, description="How long one attempt to connect may take.")
+        pool_timeout: Seconds = Field(default=30.0, description="How long a call waits for a connection.")
+        connect_timeout: Seconds = Field(default=10.0, description="How long one attempt to connect may take.")
         pooler: Literal["none", "transaction"] = Field(
             default="none",
             description="transaction: the URL is a pooler's (PgBouncer, Supavisor, RDS Proxy) in that mode.",
         )
-        statement_timeout: PositiveFloat = Field(default=30.0, description="How long one statement may take.")
-        lock_timeout: PositiveFloat = Field(
+        statement_timeout: Seconds = Field(default=30.0, description="How long one statement may take.")
+        lock_timeout: Seconds = Field(
             default=10.0, description="How long a statement waits for a lock. Not sent through a transaction pooler."
         )
 
@@ -66,7 +67,7 @@ with warnings.catch_warnings():
                 raise ValueError("a schema is named in lower-case letters, digits and _, at most 63, not pg_...")
             return value
 
-        @field_validator("database_url", "migration_database_url", mode="before")
+        @field_validator("database_url", "migration_database_url", "embedded_dir", "embedded_binaries", mode="before")
         @classmethod
         def _blank_is_unset(cls, value: object) -> object:
             return None if value == "" else value

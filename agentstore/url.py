@@ -40,7 +40,7 @@ _SERVER_SETTINGS = ("application_name", "options")
 # Of libpq and of other clients, and without a meaning for this one.
 _IGNORED = (
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "gssencmode",
-    "fallback_application_name", "client_encoding", "load_balance_hosts", "sslcompression", "sslsni", "requiressl",
+    "fallback_application_name", "client_encoding", "load_balance_hosts", "sslcompression", "sslsni",
     "pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size", "prepared_statement_cache_size",
     "prepared_statement_name_func", "supa", "workaround",
 )  # fmt: skip
@@ -144,6 +144,9 @@ def connector(
         tls = {}
     else:
         tls = {name: parameters[name] for name in _TLS if name in parameters}
+        for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+            if name in tls and not os.access(tls[name], os.R_OK):
+                raise NotConfigured(f"{name} in the database URL names {tls[name]}, which cannot be read.")
     arguments |= {
         "dsn": "postgresql:///?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in tls.items())
         if tls
@@ -195,16 +198,18 @@ def _hosts(netloc: str, host: str, port: str) -> tuple[tuple[str, ...], tuple[in
 def _check_parameters(parameters: Mapping[str, str]) -> None:
     known = {*_TLS, *_ARGUMENTS, *_SERVER_SETTINGS, *_IGNORED, "ssl", "connect_timeout", "channel_binding"}
     if unknown := sorted(set(parameters) - known):
+        # Not by name where it could be the end of a raw password.
+        plain = not any(re.search("[@/?#]", part) for parameter in parameters.items() for part in parameter)
         raise NotConfigured(
-            f"The database URL has the unknown parameter {unknown[0]!r}. Settings of the server go into options, as "
-            f"in options=-c%20search_path%3Dx."
+            f"The database URL has {f'the unknown parameter {unknown[0]!r}' if plain else 'an unknown parameter'}. "
+            f"Settings of the server go into options, as in options=-c%20search_path%3Dx."
         )
     modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
     if (mode := parameters.get("sslmode")) is not None and mode not in modes:
         raise NotConfigured(f"sslmode in the database URL must be one of {', '.join(modes)}.")
     if (mode := parameters.get("ssl")) is not None and mode not in (*modes, "true", "false"):
         raise NotConfigured(f"ssl in the database URL must be one of {', '.join(modes)}, true, false.")
-    if not re.fullmatch(r"\d{0,9}", parameters.get("connect_timeout", "")):
+    if not re.fullmatch(r"\d{1,9}", parameters.get("connect_timeout", "0")):
         raise NotConfigured("connect_timeout in the database URL must be a whole number of seconds.")
 
 

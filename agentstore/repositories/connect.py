@@ -11,7 +11,7 @@ from agentstore import migrate
 from agentstore.database import Database
 from agentstore.embedded import EmbeddedPostgres, bundled_binaries
 from agentstore.errors import NotConfigured
-from agentstore.settings import Settings
+from agentstore.settings import AutoMigrate, Settings
 from agentstore.url import Password, connector, parse_url
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ def open_database(
     if engine is not None:
         if url is not None:
             raise NotConfigured("Give either a URL or an engine.")
+        if not isinstance(engine, AsyncEngine) or engine.dialect.driver != "asyncpg":
+            raise NotConfigured("The engine must be an async one, on asyncpg: postgresql+asyncpg://...")
         return Database(settings, engine=engine, prepare=_prepare("check"), where=_describe(engine))
     if isinstance(url, URL):
         url = url.render_as_string(hide_password=False)
@@ -45,29 +47,22 @@ def open_database(
     # A transaction pooler takes no settings of a session, and gives each statement another connection of the
     # server's, where a prepared statement of a moment ago is not known.
     pooled = settings.pooler == "transaction"
-    session = {
-        "statement_timeout": f"{settings.statement_timeout * 1000:.0f}",
-        "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
-    }
-    direct_url = url if settings.migration_database_url is None else settings.migration_database_url.get_secret_value()
     return Database(
         settings,
         connect=connector(
             url,
             password=password,
-            server_settings=None if pooled else session,
+            server_settings=None if pooled else _session(settings),
             timeout=settings.connect_timeout,
             statement_cache_size=0 if pooled else 100,
         ),
-        connect_directly=connector(
-            direct_url, password=password if direct_url == url else None, timeout=settings.connect_timeout
-        ),
+        connect_directly=migrate.direct_connector(url, settings, password=password),
         prepare=_prepare("check"),
         where=str(parse_url(url)),
     )
 
 
-def _prepare(default: migrate.Mode) -> Callable[[Database], Awaitable[None]]:
+def _prepare(default: AutoMigrate) -> Callable[[Database], Awaitable[None]]:
     """What a database needs before its first statement: a schema that this release can use."""
 
     async def prepare(database: Database) -> None:
@@ -90,12 +85,17 @@ def _embedded(settings: Settings) -> Database:
     async def connect() -> asyncpg.Connection:
         # At every new connection: a server that has died is started again.
         await server.start()
+        return await connector(server.url, server_settings=_session(settings), timeout=settings.connect_timeout)()
+
+    async def connect_directly() -> asyncpg.Connection:
+        await server.start()
         return await connector(server.url, timeout=settings.connect_timeout)()
 
     _log.info("no database is named: using the embedded Postgres in %s", server.data_dir)
     return Database(
         settings,
         connect=connect,
+        connect_directly=connect_directly,
         prepare=_prepare("upgrade"),
         where=f"the embedded Postgres in {server.data_dir}",
         release=server.stop,
@@ -103,4 +103,12 @@ def _embedded(settings: Settings) -> Database:
 
 
 def _describe(engine: AsyncEngine) -> str:
-    return engine.url.set(password=None).render_as_string()
+    return engine.url.set(password=None, query={}).render_as_string()
+
+
+def _session(settings: Settings) -> dict[str, str]:
+    """What each connection tells the server; times are in milliseconds there."""
+    return {
+        "statement_timeout": f"{settings.statement_timeout * 1000:.0f}",
+        "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
+    }

@@ -54,6 +54,7 @@ def test_version() -> None:
         (("current", "--url", "mysql://u:hunter2@h/x"), {}, 1),
         (("current",), {"AGENTSTORE_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, 1),
         (("current",), {"AGENTSTORE_POOL_SIZE": "hunter2"}, 1),
+        (("upgrade", "--ulr=postgresql://u:hunter2@127.0.0.1:1/x"), {}, 2),
         (("nonsense",), {}, 2),
         (("downgrade",), {}, 2),
     ],

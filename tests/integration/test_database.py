@@ -270,6 +270,15 @@ async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
             await transaction.fetch(ADD_USER, id="bob")
             await transaction.fetch(ADD_USER, id="bob")
     assert await database.fetch(USERS) == []
+    with pytest.raises(FileNotFoundError):  # an error of the block's own is not taken for the database's
+        async with database.transaction() as transaction:
+            await transaction.fetch(ADD_USER, id="dave")
+            raise FileNotFoundError
+    with pytest.raises(StatementFailed, match="rolled back"):
+        async with database.transaction() as transaction:
+            await transaction.fetch(ADD_USER, id="erin")
+            with pytest.raises(StatementFailed):
+                await transaction.fetch(ADD_USER, id="erin")
     async with database.transaction() as transaction:
         await transaction.fetch(ADD_USER, id="carol")
     assert await database.fetch(USERS) == [("carol",)]
@@ -309,6 +318,102 @@ async def test_many_first_calls_start_once(database_url: str, settings: Settings
     await asyncio.gather(*(opened.fetch(USERS) for _ in range(50)))
     assert prepared == 1
     await opened.stop()
+
+
+async def _connections(observer: asyncpg.Connection) -> int:
+    return int(
+        await observer.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND backend_type = 'client backend'"
+        )
+    )
+
+
+async def test_a_stop_closes_everything_also_during_a_call_and_when_it_is_cancelled(
+    own_tcp_server: tuple[str, int],
+) -> None:
+    url, _ = own_tcp_server
+    looking = await asyncpg.connect(url)
+    for cancel in (False, True):
+        async with _database(url, auto_migrate="upgrade") as database:
+            await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.05) for _ in range(5)))
+            calls = [asyncio.create_task(database.fetch(ECHO, value=1, seconds=0.5)) for _ in range(3)]
+            interrupted = asyncio.create_task(database.fetch(ECHO, value=1, seconds=60.0))
+            await asyncio.sleep(0.2)
+            interrupted.cancel()
+            stopping = asyncio.create_task(database.stop())
+            await asyncio.sleep(0)
+            if cancel:
+                stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+            await asyncio.gather(*calls)
+            async with asyncio.timeout(10):
+                while await _connections(looking):
+                    await asyncio.sleep(0.02)
+    await looking.close()
+
+
+async def test_first_calls_on_a_dead_host_fail_together() -> None:
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    async with _database(f"postgresql://u@127.0.0.1:{port}/db?sslmode=disable", connect_timeout=0.5) as database:
+        began = time.monotonic()
+        results = await asyncio.gather(*(database.fetch(USERS) for _ in range(20)), return_exceptions=True)
+        assert {type(result) for result in results} == {Unavailable}
+        assert time.monotonic() - began < 2
+    listener.close()
+
+
+async def test_a_stop_that_overtakes_a_start_wins(database_url: str, settings: Settings) -> None:
+    opened = open_database(database_url, settings=settings)
+    starting = asyncio.create_task(opened.start())
+    await asyncio.sleep(0.001)
+    await opened.stop()
+    with pytest.raises((Closed, Unavailable)):
+        await starting
+    with pytest.raises(Closed):
+        await opened.fetch(USERS)
+    await opened.start()
+    assert await opened.fetch(USERS) == []
+    await opened.stop()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_engine_that_has_connections_of_a_closed_loop_is_a_clear_error(server: Server, database_name: str) -> None:
+    url = server.url_of(database_name).replace("postgresql://", "postgresql+asyncpg://")
+    engine = create_async_engine(url)
+    store = AgentStore(engine=engine)
+    assert asyncio.run(store._database.fetch(USERS)) == []
+    with pytest.raises(AgentStoreError, match="dispose"):
+        asyncio.run(store._database.fetch(USERS))
+    engine.sync_engine.dispose(close=False)
+    gc.collect()
+
+
+def test_an_engine_that_is_not_on_asyncpg_is_refused() -> None:
+    from sqlalchemy import create_mock_engine
+
+    for engine in (object(), create_mock_engine("postgresql://", lambda *_: None)):
+        with pytest.raises(NotConfigured, match="asyncpg"):
+            AgentStore(engine=engine)  # type: ignore[arg-type]
+
+
+def test_an_engines_url_shows_no_password_in_errors() -> None:
+    engine = create_async_engine("postgresql+asyncpg://u:hunter2@127.0.0.1:1/db?password=hunter2")
+    with pytest.raises(Unavailable) as caught:
+        asyncio.run(AgentStore(engine=engine).start())
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["db..example.com", "x" * 70, "h%00"])
+async def test_a_host_that_cannot_be_one_is_a_typed_error(host: str) -> None:
+    async with _database(f"postgresql://u@{host}/db") as database:
+        with pytest.raises((NotConfigured, Unavailable)):
+            await database.start()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

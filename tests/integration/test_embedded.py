@@ -174,7 +174,7 @@ def test_if_the_supervisor_is_killed_the_server_stops_and_the_next_call_starts_i
                         except Unavailable:
                             await asyncio.sleep(0.05)
                 assert rows == [("alice",)]
-        assert not _server_processes(folder)
+        _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
 
     asyncio.run(run())
 
@@ -242,6 +242,29 @@ def test_starts_are_fast(folder: Path, binaries: str | None) -> None:
 
     assert asyncio.run(use()) < 4.0
     assert min(asyncio.run(use()) for _ in range(3)) < 0.5
+
+
+async def test_the_timeouts_of_the_settings_are_in_force(folder: Path, binaries: str | None) -> None:
+    settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries, lock_timeout=1.5, statement_timeout=7)
+    async with AgentStore(settings=settings) as store, store._database.connection() as connection:
+        assert await connection.fetchval("SHOW lock_timeout") == "1500ms"
+        assert await connection.fetchval("SHOW statement_timeout") == "7s"
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_running(folder: Path, binaries: str | None) -> None:
+    cancelled = 0
+    for delay in (0.01, 0.05, 0.2, 0.4):
+        server = EmbeddedPostgres(folder, binaries=binaries)
+        starting = asyncio.create_task(server.start())
+        await asyncio.sleep(delay)
+        starting.cancel()
+        await asyncio.wait([starting])
+        if starting.cancelled():
+            cancelled += 1
+        else:
+            await server.stop()  # it was faster
+        assert not _server_processes(folder)
+    assert cancelled > 0
 
 
 def test_the_server_is_open_to_nobody_else(folder: Path, binaries: str | None) -> None:

@@ -1,6 +1,8 @@
 """URLs as cloud consoles print them."""
 
 import string
+from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -67,8 +69,6 @@ def test_passwords_are_read_encoded_and_raw(url: str, password: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_every_encoded_password_comes_out(password: str) -> None:
-    from urllib.parse import quote
-
     parsed = parse_url(f"postgresql://u:{quote(password, safe='')}@h/db")
     assert parsed.password == password
     assert parsed.hosts == ("h",)
@@ -90,6 +90,10 @@ def test_every_raw_password_comes_out(password: str) -> None:
         "postgresql://u:secret@h:port/db",
         "postgresql://u:secret@h:99999/db",
         "postgresql://u:secret@h/db?connect_timeout=soon",
+        "postgresql://u:secret@h/db?connect_timeout=",
+        "postgresql://u:secret@h/db?sslrootcert=/not/there.pem",
+        "postgresql://u:secret@h/db?requiressl=1",
+        "postgresql://u:1?secret=x@h/db",
         "postgresql://u:secret@h/db?sslrootcert=system&sslmode=require",
         "",
     ],
@@ -105,15 +109,16 @@ def test_a_parsed_url_never_shows_its_password() -> None:
     assert "secret" not in f"{parsed} {parsed!r}"
 
 
-async def test_tls_that_is_asked_for_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_that_is_asked_for_is_not_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "c a.pem").write_text("")
     seen = {}
 
     async def connect(**arguments: object) -> None:
         seen.update(arguments)
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    await connector("postgresql://u@h/db?sslmode=verify-full&sslrootcert=/c%20a.pem")()
-    assert seen["dsn"] == "postgresql:///?sslmode=verify-full&sslrootcert=%2Fc%20a.pem"
+    await connector(f"postgresql://u@h/db?sslmode=verify-full&sslrootcert={tmp_path}/c%20a.pem")()
+    assert seen["dsn"] == f"postgresql:///?sslmode=verify-full&sslrootcert={quote(f'{tmp_path}/c a.pem', safe='')}"
     await connector("postgresql+asyncpg://u@h/db?ssl=require")()
     assert seen["dsn"] == "postgresql:///?sslmode=require"
     await connector("postgresql://u@h/db?sslmode=verify-full&sslrootcert=system")()
