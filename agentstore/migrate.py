@@ -22,6 +22,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from pydantic import SecretStr
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -154,10 +155,12 @@ def sql(revisions: str = "head", *, schema: str = "agentstore") -> str:
 def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
     """Return what opens connections for migrations: MIGRATION_DATABASE_URL's, else `url`'s if it is no pooler's.
 
+    The former is another way to DATABASE_URL's database: a URL that names another one is not led astray by it.
+
     A migration needs a session of its own: its search_path, its lock. A transaction pooler would give each part of it
     another connection of the server's, and leave those settings on it for others.
     """
-    if settings.migration_database_url is not None:
+    if settings.migration_database_url is not None and settings.database_url in (None, SecretStr(url)):
         return connector(settings.migration_database_url.get_secret_value(), timeout=settings.connect_timeout)
     if settings.pooler == "transaction":
         return None

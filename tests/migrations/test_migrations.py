@@ -78,6 +78,18 @@ def test_the_migrations_are_what_the_models_say(direct_url: str, monkeypatch: py
         command.check(config)
 
 
+async def test_the_direct_url_is_that_of_the_configured_database_and_of_no_other(
+    empty_url: str, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_MIGRATION_DATABASE_URL", empty_url)
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", "postgresql://pooler.invalid/db")
+    await migrate.downgrade(direct_url, "base")
+    await migrate.upgrade(direct_url)
+    assert await _fetch(empty_url, _TABLES, "agentstore") == []
+    await migrate.upgrade("postgresql://pooler.invalid/db")
+    assert await _fetch(empty_url, _TABLES, "agentstore") != []
+
+
 async def test_relative_revisions_are_taken_as_written(empty_url: str) -> None:
     database = open_database(empty_url)
     await migrate.upgrade(database, "+1")
