@@ -135,7 +135,7 @@ def prepare_messages(given: MessagesLike, settings: Settings) -> dict[str, tuple
         if each is None:
             continue
         message = each if isinstance(each, Message) else _parse(each, position)
-        check_id(message.id, f"the id of message {position}", settings)
+        check_id(message.id, "a message's id", settings)
         payload = dump_message(message, settings)
         if message.id not in found:
             found[message.id] = message, payload
@@ -160,9 +160,10 @@ def dump_message(message: Message, settings: Settings) -> str:
         LimitExceeded: larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
     if _is_plain(message):
-        for name in ("metadata", "usage"):
-            if (free := getattr(message, name)) is not None:
-                check(free, where=name)
+        if message.metadata is not None:
+            check(message.metadata, where="metadata")
+        if message.usage is not None:
+            check(message.usage, where="usage")
         try:
             # A None that is left out comes back as the default of its field.
             payload = message.__pydantic_serializer__.to_json(message, exclude_none=True, warnings="error").decode()

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from agentstore import AgentStore, Session, Settings
-from agentstore.testing import text
+from agentstore import AgentStore, Message, Session, Settings, TextContent
+
+
+def _text(words: str, id: str) -> Message:
+    return Message(id=id, role="user", content=[TextContent(text=words)])
 
 
 def _store(url: str) -> AgentStore:
@@ -23,7 +26,7 @@ async def many(url: str, name: str, tasks: int, appends: int, sessions: int) -> 
         async def write(task: int) -> None:
             for number in range(appends):
                 target = Session(id=f"s{(task * appends + number) % sessions}", user_id="alice")
-                await store.sessions.append_message(target, text("x" * 100, id=f"{name}-{task}-{number:03}"))
+                await store.sessions.append_message(target, _text("x" * 100, id=f"{name}-{task}-{number:03}"))
 
         await asyncio.gather(*(write(task) for task in range(tasks)))
 
@@ -31,7 +34,7 @@ async def many(url: str, name: str, tasks: int, appends: int, sessions: int) -> 
 async def overlapping(url: str, name: str, count: int) -> None:
     """Append shuffled batches of the same messages that the other writers append."""
     rng = random.Random(name)
-    messages = [text(f"content {number}", id=f"m{number}") for number in range(count)]
+    messages = [_text(f"content {number}", id=f"m{number}") for number in range(count)]
     async with _store(url) as store:
         target = Session(id="s0", user_id="alice")
         for _ in range(40):
@@ -46,7 +49,7 @@ async def until_killed(url: str, name: str) -> None:
         number = 0
         while True:
             size = number % 7 + 1
-            batch = [text("x" * 200, id=f"{name}-{number}-{part}-{size}") for part in range(size)]
+            batch = [_text("x" * 200, id=f"{name}-{number}-{part}-{size}") for part in range(size)]
             await store.sessions.append_message(target, batch)
             print(f"{number} {size}", flush=True)
             target.messages.clear()
