@@ -361,7 +361,12 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_count(limit, "limit", self._settings.max_page)
         before, before_id = _NEWEST if cursor is None else read_cursor(cursor, datetime, str)
         rows = await self._database.fetch(LIST, user_id=user_id, before=before, before_id=before_id, limit=limit)
-        sessions = [_session(user_id, row[0], tuple(row)[1:], ()) for row in rows]
+        sessions = [
+            Session(
+                id=id, user_id=user_id, title=title, metadata=_metadata(text), created_at=created, updated_at=updated
+            )
+            for id, created, updated, title, text, _ in rows
+        ]
         following = write_cursor(rows[-1][5], rows[-1][0]) if rows and len(rows) == limit else None
         # Within the page by the second: the minute is only what the index knows.
         sessions.sort(key=lambda session: session.updated_at or _NEWEST[0], reverse=True)
@@ -451,10 +456,14 @@ def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Seque
         user_id=user_id,
         messages=load_messages(payloads),
         title=title,
-        metadata={} if metadata == "{}" else loads(metadata),
+        metadata=_metadata(metadata),
         created_at=created_at,
         updated_at=updated_at,
     )
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    return {} if text == "{}" else loads(text)
 
 
 async def _back_off(attempt: int) -> None:
