@@ -403,11 +403,6 @@ class Transaction:
                 ) from error
             raise translated from error
 
-    async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
-        """Like :meth:`fetch`; return the first row, or None."""
-        rows = await self.fetch(statement, **values)
-        return rows[0] if rows else None
-
 
 class _Pool:
     """SQLAlchemy's pool in one event loop, with a fair queue before it and the care that asyncio needs.

@@ -1,18 +1,16 @@
 """The store: every service of agentstore on one database."""
 
-from types import TracebackType
-from typing import Self
-
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore.interfaces import ServiceWithLifecycleManager
 from agentstore.repositories import PostgresSessionHistoryService, PostgresUserService
 from agentstore.repositories.connect import open_database
 from agentstore.settings import Settings
 from agentstore.url import Password
 
 
-class AgentStore:
+class AgentStore(ServiceWithLifecycleManager):
     """Everything that agents of one deployment keep, in one Postgres database.
 
     ::
@@ -61,12 +59,3 @@ class AgentStore:
     async def health(self) -> bool:
         """Return whether the database answers now, by a round trip. False before start and after stop."""
         return await self._database.health()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()

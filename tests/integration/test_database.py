@@ -30,7 +30,7 @@ from agentstore.database import Database, Statement
 from agentstore.models import UserRow
 from agentstore.repositories.connect import open_database
 from tests.support.proxy import Proxy
-from tests.support.servers import Server, terminate_all_backends
+from tests.support.servers import Server, count_orphans, terminate_all_backends
 
 ECHO = Statement(select(bindparam("value", type_=BigInteger), func.pg_sleep(bindparam("seconds"))))
 ADD_USER = Statement(insert(UserRow).values(id=bindparam("id")).returning(UserRow.id))
@@ -585,10 +585,4 @@ async def test_deleting_a_user_during_inserts_leaves_no_orphan(
 
     await asyncio.gather(*(remove(f"u{i}") for i in range(3)), *(write(f"u{i % 3}", i) for i in range(200)))
     assert set(refused) == {"23503"}
-    orphans = await observer.fetchval(
-        "SELECT (SELECT count(*) FROM agentstore.sessions LEFT JOIN agentstore.users ON users.id = user_id "
-        "        WHERE users.id IS NULL) + "
-        "       (SELECT count(*) FROM agentstore.messages LEFT JOIN agentstore.sessions "
-        "        ON (sessions.user_id, sessions.id) = (messages.user_id, session_id) WHERE sessions.id IS NULL)"
-    )
-    assert orphans == 0
+    assert await count_orphans(observer) == 0

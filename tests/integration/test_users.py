@@ -9,6 +9,7 @@ import pytest
 
 from agentstore import AgentStore, Deleted, InvalidContent, LimitExceeded, NotFound, Session
 from agentstore.testing import HOSTILE_IDS, text
+from tests.support.servers import count_orphans
 
 
 async def test_a_user_is_made_with_the_first_session(store: AgentStore) -> None:
@@ -97,13 +98,7 @@ async def test_deleting_a_user_while_others_write_for_the_user_leaves_no_orphan_
     running = False
     await asyncio.gather(*writers)
     assert appended > 0
-    orphans = await observer.fetchval(
-        "SELECT (SELECT count(*) FROM agentstore.sessions LEFT JOIN agentstore.users ON users.id = user_id "
-        "        WHERE users.id IS NULL) + "
-        "       (SELECT count(*) FROM agentstore.messages LEFT JOIN agentstore.sessions "
-        "        ON (sessions.user_id, sessions.id) = (messages.user_id, session_id) WHERE sessions.id IS NULL)"
-    )
-    assert orphans == 0
+    assert await count_orphans(observer) == 0
     await store.users.delete_user("alice")
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
     await store.stop()  # a backend reports its counts when it ends

@@ -57,3 +57,15 @@ async def terminate_all_backends(observer: asyncpg.Connection) -> int:
         "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
     return len(rows)
+
+
+async def count_orphans(observer: asyncpg.Connection) -> int:
+    """Count the sessions without a user and the messages without a session."""
+    return int(
+        await observer.fetchval(
+            "SELECT (SELECT count(*) FROM agentstore.sessions LEFT JOIN agentstore.users ON users.id = user_id "
+            "        WHERE users.id IS NULL) + "
+            "       (SELECT count(*) FROM agentstore.messages LEFT JOIN agentstore.sessions "
+            "        ON (sessions.user_id, sessions.id) = (messages.user_id, session_id) WHERE sessions.id IS NULL)"
+        )
+    )
