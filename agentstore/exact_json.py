@@ -46,6 +46,21 @@ def dumps_checked(value: Any) -> str:
             raise InvalidContent(f"JSON cannot keep this: {error}") from error
 
 
+def dumps_sorted(value: Any) -> str:
+    """Return what came from JSON as a text that is the same for equal values, whatever the order of their keys.
+
+    Raises:
+        LimitExceeded: it is nested too deep to be written.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        try:
+            return json.dumps(value, sort_keys=True)
+        except RecursionError as error:
+            raise LimitExceeded(f"it is nested deeper than {MAX_DEPTH} levels") from error
+
+
 def loads(text: str) -> Any:
     """Return the value that :func:`dumps` wrote."""
     try:

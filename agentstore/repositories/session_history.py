@@ -33,15 +33,16 @@ from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agentstore.database import Database, Statement
+from agentstore.database import Database, Row, Statement
 from agentstore.errors import AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
 from agentstore.repositories.service import PostgresService
-from agentstore.schemas import Deleted, MessagesLike, Page, Session
+from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
+    aware,
     check_id,
     check_list,
     check_missing_session,
@@ -77,13 +78,8 @@ _PAYLOAD = cast(MessageRow.payload, Text).label("payload")
 _NO_HEAD = (null(), null(), null(), null())
 
 
-def _create() -> Statement:
-    """Make the session, and the user if it is the first; or read what is there, and write nothing.
-
-    No row at all: another caller has just made it, which this statement's snapshot does not see.
-    """
-    old = select(*_HEAD).where(_THIS).cte("old").prefix_with("MATERIALIZED")
-    is_new = ~select(old.c.created_at).exists()
+def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
+    """Make the session where `is_new`, with `more` of its columns, and the user if it is the first."""
     user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
     user = (
         upsert(UserRow)
@@ -94,18 +90,29 @@ def _create() -> Statement:
     )
     # Reads the user's CTE, so that it runs first: the session's foreign key needs its row.
     first = select(func.count().label("count")).select_from(user).subquery("first")
-    new = (
+    values = {
+        "user_id": _USER,
+        "id": _SESSION,
+        "title": bindparam("title", type_=Text),
+        "metadata": cast(bindparam("metadata", type_=Text), JSON),
+        **more,
+    }
+    return (
         upsert(SessionRow)
-        .from_select(
-            ["user_id", "id", "title", "metadata"],
-            select(_USER, _SESSION, bindparam("title", type_=Text), cast(bindparam("metadata", type_=Text), JSON))
-            .select_from(first)
-            .where(is_new),
-        )
+        .from_select(list(values), select(*values.values()).select_from(first).where(is_new))
         .on_conflict_do_nothing(index_elements=["user_id", "id"])
         .returning(*_HEAD)
         .cte("made")
     )
+
+
+def _create() -> Statement:
+    """Make the session, and the user if it is the first; or read what is there, and write nothing.
+
+    No row at all: another caller has just made it, which this statement's snapshot does not see.
+    """
+    old = select(*_HEAD).where(_THIS).cte("old").prefix_with("MATERIALIZED")
+    new = _make(~select(old.c.created_at).exists())
     messages: Any = (
         select(literal_column("false"), *_NO_HEAD, _PAYLOAD)
         .where(_ITS_MESSAGES, select(old.c.created_at).exists())
@@ -235,9 +242,41 @@ def _append_again() -> Statement:
     )
 
 
+def _import() -> Statement:
+    """Make the session with its messages and its times, and the user if it is the first, unless it is there.
+
+    No row: it is there, or another caller has just made it. A time to come would keep the session on top of its
+    user's list, so none is taken.
+    """
+    kind = SessionRow.updated_at.type
+    now = func.now(type_=kind)
+    created, updated = bindparam("created_at", type_=kind), bindparam("updated_at", type_=kind)
+    created_at = func.least(func.coalesce(created, now), now)
+    updated_at = func.greatest(created_at, func.least(func.coalesce(updated, now), now))
+    made = _make(
+        ~select(SessionRow.id).where(_THIS).exists(),
+        next_seq=bindparam("count", type_=BigInteger) + 1,
+        created_at=created_at,
+        updated_at=updated_at,
+        listed_at=func.date_trunc("minute", updated_at),
+    )
+    messages = (
+        insert(MessageRow)
+        .from_select(
+            _MESSAGE,
+            select(_USER, _SESSION, _GIVEN.c.position, _GIVEN.c.id, cast(_GIVEN.c.payload, JSON), made.c.updated_at),
+        )
+        .returning(literal_column("1"))
+        .cte("messages_made")
+    )
+    # Said again after a lost answer it writes nothing more; what it made is then counted as there before.
+    return Statement(select(made.c.updated_at).add_cte(messages), repeatable=True)
+
+
 CREATE = _create()
 # Said again after a lost answer, it would find the session that it made itself and take it for another's.
 CREATE_NEW = Statement(CREATE.construct, repeatable=False)
+IMPORT = _import()
 GET = _get()
 GET_LAST = _get(part=True)
 GET_BEFORE = _get(part=True, before=True)
@@ -379,21 +418,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         prepared = prepare_messages(message, self._settings)
         if not prepared:
             return
-        values = {
-            "user_id": session.user_id,
-            "session_id": session.id,
-            "ids": list(prepared),
-            "payloads": [payload for _, payload in prepared.values()],
-        }
+        values = _values(session, prepared)
         for _ in range(_TRIES):
             try:
                 rows = await self._database.fetch(APPEND, **values, count=len(prepared))
-                there, updated_at = bool(rows), rows[0][0] if rows else None
+                stored, updated_at = (len(prepared), rows[0][0]) if rows else (None, None)
             except StatementFailed as error:
                 if error.sqlstate != "23505":
                     raise
-                there, updated_at = await self._append_again(values)
-            if there:
+                stored, updated_at = await self._append_again(values)
+            if stored is not None:
                 gain(session, (each for each, _ in prepared.values()), updated_at)
                 return
             if not self._create_missing:
@@ -401,10 +435,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             await self._create(session.user_id, session.id)
         raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
 
-    async def _append_again(self, values: dict[str, Any]) -> tuple[bool, datetime | None]:
+    async def _append_again(self, values: dict[str, Any]) -> tuple[int | None, datetime | None]:
         """Store those of the messages that are not stored.
 
-        Return whether the session is there, and the time if anything was stored.
+        Return how many, or None where there is no session, and the time if anything was stored.
         """
         same: list[str] = []
         for attempt in range(_TRIES):
@@ -417,8 +451,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 continue
             differing = {row[0]: row[1] for row in rows if row[1] is not None}
             if not differing:
-                updated_at = rows[0][3]
-                return updated_at is not None or not any(row[2] for row in rows), updated_at
+                fresh, updated_at = sum(row[2] for row in rows), rows[0][3]
+                return (None if fresh and updated_at is None else fresh), updated_at
             # Another text is not another message: a release may write the same one differently.
             ours = dict(zip(values["ids"], values["payloads"], strict=True))
             for id, stored in differing.items():
@@ -429,6 +463,53 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                     )
             same += differing
         raise Unavailable(f"other writers store the same messages in session {values['session_id']!r} all the time")
+
+    async def import_session(self, session: Session) -> Imported:
+        """Store a conversation that was kept elsewhere, or what is missing of it; return what was new.
+
+        A new session is made whole, in one statement: its messages, its title and metadata, ``created_at`` and
+        ``updated_at`` where it has them. One that is there keeps all that it has, and messages that it lacks are
+        appended to it. So it may be repeated, and broken off at any time. More than `max_batch` messages go in parts
+        of so many, each of them atomic.
+
+        Raises:
+            Conflict: a message's id is stored with other content.
+            InvalidContent, LimitExceeded: something cannot be kept; nothing was written.
+        """
+        check_id(session.user_id, "user_id", self._settings)
+        check_id(session.id, "session_id", self._settings)
+        check_list(session.messages)
+        size = self._settings.max_batch
+        parts = [
+            _values(session, prepare_messages(session.messages[start : start + size], self._settings))
+            for start in range(0, len(session.messages) or 1, size)
+        ]
+        head = {
+            "title": check_title(session.title),
+            "metadata": dump_metadata(session.metadata, self._settings),
+            "created_at": aware(session.created_at, "created_at"),
+            "updated_at": aware(session.updated_at, "updated_at"),
+        }
+        for attempt in range(_TRIES):
+            made = bool(await self._import(parts[0], head))
+            new = len(parts[0]["ids"]) if made else 0
+            for part in parts[1:] if made else parts:
+                stored, _ = await self._append_again(part) if part["ids"] else (0, None)
+                if stored is None:
+                    break  # deleted in between
+                new += stored
+            else:
+                return Imported(sessions=int(made), messages=new)
+            await _back_off(attempt)
+        raise Unavailable(f"session {session.id!r} of user {session.user_id!r} is deleted and created all the time")
+
+    async def _import(self, part: dict[str, Any], head: dict[str, Any]) -> list[Row]:
+        try:
+            return await self._database.fetch(IMPORT, **part, **head, count=len(part["ids"]))
+        except StatementFailed as error:
+            if error.sqlstate != "23503":  # the user was deleted in between
+                raise
+            return []
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
@@ -447,6 +528,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(session_id, "session_id", self._settings)
         if not await self._database.fetch(statement, user_id=user_id, session_id=session_id, **value):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+
+
+def _values(session: Session, prepared: dict[str, tuple[Message, str]]) -> dict[str, Any]:
+    """What every statement that stores messages is given."""
+    return {
+        "user_id": session.user_id,
+        "session_id": session.id,
+        "ids": list(prepared),
+        "payloads": [payload for _, payload in prepared.values()],
+    }
 
 
 def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Session:

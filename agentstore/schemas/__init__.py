@@ -17,7 +17,7 @@ from agentstore.schemas.message import (
     RunStatus,
     TextContent,
 )
-from agentstore.schemas.page import Deleted, Page
+from agentstore.schemas.page import Deleted, Imported, Page
 from agentstore.schemas.session import Session
 from agentstore.schemas.user import User
 
@@ -30,6 +30,7 @@ __all__ = [
     "Error",
     "FileContent",
     "ImageContent",
+    "Imported",
     "Message",
     "MessageLike",
     "MessageType",

@@ -58,6 +58,14 @@ class Deleted:
         return any((self.sessions, self.messages, self.memories, self.state_rounds))
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """How many rows an import made, by kind; what was there already is not counted."""
+
+    sessions: int = 0
+    messages: int = 0
+
+
 def check_count(value: int | None, name: str, most: int | None = None) -> int | None:
     """Return `value`, how many entries are wanted (None: all), if it can be; at most 2**63 - 1.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -93,6 +94,17 @@ def check_title(value: str | None) -> str | None:
         raise InvalidContent("a title cannot hold a NUL character or a lone surrogate")
     if len(value) > _MAX_TITLE:
         raise LimitExceeded(f"a title has {len(value)} characters, {_MAX_TITLE} are allowed")
+    return value
+
+
+def aware(value: datetime | None, name: str) -> datetime | None:
+    """Return a time that says which time zone it is of, or None.
+
+    Raises:
+        InvalidContent: it does not say so.
+    """
+    if value is not None and value.tzinfo is None:
+        raise InvalidContent(f"{name} has no time zone: give it one, as in datetime.now(UTC)")
     return value
 
 

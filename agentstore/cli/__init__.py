@@ -1,0 +1,63 @@
+"""The command line: parse, call, print.
+
+Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 the command line is wrong, 3 the schema is behind
+this release, 4 it is ahead of it, 5 an import left out what it could not read (each place is on stderr).
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from agentstore import __version__
+from agentstore.cli import doctor, importing, schema, sessions, users
+from agentstore.cli.console import complain, say
+from agentstore.errors import AgentStoreError, SchemaAhead, SchemaBehind
+
+app = typer.Typer(
+    name="agentstore",
+    help="Sessions, memory and state of AI agents, kept on Postgres.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(schema.app)
+app.add_typer(importing.app)
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(users.app, name="users")
+app.add_typer(doctor.app)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        say(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line, and turn what is expected to go wrong into a line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal cannot show is written as its escape.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app()
+    except AgentStoreError as error:
+        complain(str(error))
+        sys.exit({SchemaBehind: 3, SchemaAhead: 4}.get(type(error), 1))
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            name = "_".join(str(part) for part in each["loc"]).upper()
+            complain(f"AGENTSTORE_{name}: {each['msg']}")
+        sys.exit(1)
+    except BrokenPipeError:  # whoever reads it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

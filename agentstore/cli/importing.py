@@ -1,0 +1,110 @@
+"""The command that imports conversations from files."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from agentstore.cli.console import Json, Url, complain, err, say, say_json, with_store
+from agentstore.importing import Importer, Problem, Progress
+from agentstore.settings import Settings
+from agentstore.store import AgentStore
+
+app = typer.Typer()
+
+# More are counted and not shown: a file that is something else has as many as it has lines.
+_SHOWN = 50
+_STDIN = Path("-")
+
+
+@app.command("import")
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Files to import; - is stdin."),
+    ],
+    user: Annotated[str, typer.Option(help="The owner of conversations that name no user.")] = "default",
+    session: Annotated[
+        str | None, typer.Option(help="The session of messages that are in no conversation, one a line.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and store nothing.")] = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Import conversations: JSON Lines of chat completions, a ChatGPT export, or AgentScope Runtime's messages.
+
+    What is there already is not imported again. What cannot be read is left out and reported with its place, and the
+    exit code is 5. docs/import.md says what becomes of what.
+    """
+    for file in files:  # before anything of the others is stored
+        if file != _STDIN and (not file.exists() or file.is_dir()):
+            raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
+    problems: list[dict[str, str]] = []
+
+    def report(file: str, problem: Problem) -> None:
+        if len(problems) < _SHOWN:
+            problems.append({"file": file, "place": problem.place, "reason": problem.reason})
+            complain(f"{problem.place + ': ' if problem.place else ''}{problem.reason}", label=file)
+
+    named: list[tuple[str, Path | BinaryIO]] = [
+        ("stdin", sys.stdin.buffer) if file == _STDIN else (str(file), file) for file in files
+    ]
+
+    async def run(store: AgentStore | None) -> Importer:
+        importer = Importer(
+            None if store is None else store.sessions,
+            settings=settings,
+            user_id=user,
+            session_id=session,
+            report=report,
+        )
+        with _bar(importer.progress, named) as tick:
+            await importer.run(named, tick)
+        return importer
+
+    settings = Settings()
+    importer = asyncio.run(run(None)) if dry_run else with_store(url, run)
+    done = importer.progress
+    if done.problems > len(problems):
+        complain(f"{done.problems - len(problems):,} more were left out", label="and")
+    if json_:
+        summary = {name: value for name, value in asdict(done).items() if name not in ("bytes", "seconds")}
+        say_json({**summary, "seconds": round(done.seconds, 3), "dry_run": dry_run, "left_out": problems})
+    else:
+        rate = done.messages / done.seconds if done.seconds else 0.0
+        say(
+            f"{done.conversations:,} conversations with {done.messages:,} messages in {done.seconds:.1f} s "
+            f"({rate:,.0f} messages/s). "
+            + (
+                "Nothing was stored: a dry run."
+                if dry_run
+                else f"New: {done.new_sessions:,} sessions, {done.new_messages:,} messages."
+            )
+            + (f" Left out: {done.problems:,}." if done.problems else "")
+        )
+    if done.problems:
+        raise typer.Exit(5)
+
+
+@contextmanager
+def _bar(progress: Progress, files: list[tuple[str, Path | BinaryIO]]) -> Iterator[Callable[[], None]]:
+    """Show on a terminal how far the import is; gives what is to be called after each conversation."""
+    sizes = [file.stat().st_size for _, file in files if isinstance(file, Path) and file.is_file()]
+    with Bar(
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[messages]:,} messages"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as bar:
+        task = bar.add_task("import", total=sum(sizes) if len(sizes) == len(files) else None, messages=0)
+        yield lambda: bar.update(task, completed=progress.bytes, messages=progress.messages)

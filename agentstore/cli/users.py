@@ -1,0 +1,86 @@
+"""Commands about users: to look at them, and delete them with everything that is theirs."""
+
+import json
+import shlex
+
+import typer
+from rich.text import Text
+
+from agentstore.cli.console import (
+    Json,
+    Url,
+    confirmed,
+    one_line,
+    plain,
+    say,
+    say_json,
+    say_table,
+    table,
+    with_store,
+)
+from agentstore.cli.sessions import Cursor, Limit, User, Yes
+from agentstore.errors import NotFound
+from agentstore.store import AgentStore
+
+app = typer.Typer(help="Look at users, and delete them.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json = False) -> None:
+    """List users by their ids."""
+
+    async def run(store: AgentStore) -> None:
+        page = await store.users.list_users(limit=limit, cursor=cursor)
+        if json_:
+            say_json({"users": [user.model_dump(mode="json") for user in page], "next_cursor": page.next_cursor})
+            return
+        rows = table("user", "since", "metadata")
+        for user in page:
+            metadata = one_line(json.dumps(user.metadata, ensure_ascii=False)) if user.metadata else ""
+            rows.add_row(
+                Text(one_line(user.id)), f"{user.created_at:%Y-%m-%d %H:%M}" if user.created_at else "", Text(metadata)
+            )
+        if page:
+            say_table(rows)
+        else:
+            say(f"there are no {'more ' if cursor else ''}users")
+        if page.next_cursor:
+            say(f"More: --cursor {page.next_cursor}", style="dim")
+
+    with_store(url, run)
+
+
+@app.command()
+def show(user: User, url: Url = None, json_: Json = False) -> None:
+    """Show what is known of a user."""
+
+    async def run(store: AgentStore) -> None:
+        found = await store.users.get_user(user)
+        if found is None:
+            raise NotFound(f"there is no user {user!r}")
+        if json_:
+            say_json(found.model_dump(mode="json"))
+            return
+        out_of = f"{found.created_at:%Y-%m-%d %H:%M} UTC" if found.created_at else "unknown"
+        say(found.id, style="bold")
+        say(f"since {out_of}", style="dim")
+        if found.metadata:
+            say(json.dumps(found.metadata, ensure_ascii=False, indent=2))
+        say(f"Sessions: agentstore sessions list {shlex.quote(user)}", style="dim")
+
+    with_store(url, run)
+
+
+@app.command()
+def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -> None:
+    """Delete a user and everything that is the user's."""
+    confirmed(f"Delete user {plain(user)!r} and everything that is the user's for ever?", yes)
+
+    async def run(store: AgentStore) -> None:
+        deleted = await store.users.delete_user(user)
+        if json_:
+            say_json({"sessions": deleted.sessions, "messages": deleted.messages})
+        else:
+            say(f"deleted: {deleted.sessions:,} sessions, {deleted.messages:,} messages")
+
+    with_store(url, run)

@@ -1,0 +1,6 @@
+"""Conversations that were kept elsewhere: files in the forms of others, into the store."""
+
+from agentstore.importing.importer import Importer, Progress
+from agentstore.importing.source import Problem
+
+__all__ = ["Importer", "Problem", "Progress"]

@@ -1,0 +1,188 @@
+"""From files to the store: a window of sessions at a time, the next one read while the last one is stored."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded
+from agentstore.importing.source import Problem, read
+from agentstore.importing.translate import Translator
+from agentstore.repositories import PostgresSessionHistoryService
+from agentstore.schemas import Session
+from agentstore.schemas.payload import check_id, check_title, dump_metadata, prepare_messages
+from agentstore.settings import Settings
+
+# What is stored at a time: enough for several connections, little enough to be held twice.
+_WINDOW_MESSAGES = 2_000
+_WINDOW_BYTES = 16_000_000
+_WRITERS = 4
+
+_REFUSED = (InvalidContent, LimitExceeded, Conflict)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an import is: what was read, what of it was new to the store, and what was left out."""
+
+    bytes: int = 0
+    conversations: int = 0
+    messages: int = 0
+    new_sessions: int = 0
+    new_messages: int = 0
+    problems: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A session as it was read, or a part of one, and where."""
+
+    file: str
+    place: str
+    session: Session
+
+
+class Importer:
+    """Imports files of conversations; see :mod:`agentstore.importing.translate` for the forms that they may have.
+
+    Each conversation is stored whole or, with a reason that goes to `report`, not at all. What is there already is
+    not stored again, so an import may be broken off and repeated. Memory is bounded by the largest conversation, and
+    a few bytes for each that had to be given an id.
+    """
+
+    def __init__(
+        self,
+        sessions: PostgresSessionHistoryService | None,
+        *,
+        settings: Settings,
+        user_id: str = "default",
+        session_id: str | None = None,
+        report: Callable[[str, Problem], None],
+    ) -> None:
+        """Without `sessions` everything is read and checked, and nothing stored.
+
+        `user_id` owns what names no user, `session_id` is of messages that are in no conversation; `report` is
+        called with a file's name and a problem in it.
+        """
+        self.progress = Progress()
+        self._sessions = sessions
+        self._settings = settings
+        self._user_id = user_id
+        self._session_id = session_id
+        self._report = report
+        self._window: dict[tuple[str, str], list[_Read]] = {}
+        self._messages = self._bytes = 0
+        self._storing: asyncio.Task[None] | None = None
+
+    async def run(self, files: list[tuple[str, Path | BinaryIO]], tick: Callable[[], None] = lambda: None) -> None:
+        """Import files, each with the name that it is reported by; `tick` is called after each conversation.
+
+        Raises:
+            OSError: a file cannot be read.
+            Unavailable and others: the database does not answer. What was stored until then stays.
+        """
+        began = time.monotonic()
+        try:
+            for name, file in files:
+                for each in self._read(name, file):
+                    self.progress.seconds = time.monotonic() - began
+                    await self._add(each)
+                    tick()
+            await self._flush()
+            await self._stored()
+        finally:
+            self.progress.seconds = time.monotonic() - began
+            if self._storing is not None:
+                self._storing.cancel()
+
+    def _read(self, name: str, file: Path | BinaryIO) -> Iterator[_Read]:
+        translator = Translator(self._user_id, self._session_id)
+        most = 2 * self._settings.max_message_bytes
+        before = self.progress.bytes
+        with ExitStack() as stack:
+            stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
+            for piece in read(stream, most=most):
+                self.progress.bytes = before + stream.tell() if stream.seekable() else 0
+                if isinstance(piece, Problem):
+                    self._refuse(name, piece)
+                    continue
+                try:
+                    session = translator.session(piece.value)
+                    self._check(session)
+                except _REFUSED as error:
+                    self._refuse(name, Problem(piece.place, str(error)))
+                    continue
+                self._bytes += piece.size
+                yield _Read(name, piece.place, session)
+
+    def _check(self, session: Session) -> None:
+        """Refuse now, and not when it is stored with others, what cannot be kept."""
+        if self._sessions is not None:
+            return
+        check_id(session.user_id, "user_id", self._settings)
+        check_id(session.id, "session_id", self._settings)
+        check_title(session.title)
+        dump_metadata(session.metadata, self._settings)
+        size = self._settings.max_batch
+        for start in range(0, len(session.messages), size):
+            prepare_messages(session.messages[start : start + size], self._settings)
+
+    async def _add(self, each: _Read) -> None:
+        if self._sessions is None:
+            self._count(each)
+            return
+        self._window.setdefault((each.session.user_id, each.session.id), []).append(each)
+        self._messages += len(each.session.messages) or 1
+        if self._messages >= _WINDOW_MESSAGES or self._bytes >= _WINDOW_BYTES:
+            await self._flush()
+        await asyncio.sleep(0)  # so that the window before is stored meanwhile
+
+    async def _flush(self) -> None:
+        await self._stored()
+        window, self._window = self._window, {}
+        self._messages = self._bytes = 0
+        self._storing = asyncio.create_task(self._store(list(window.values())))
+
+    async def _stored(self) -> None:
+        if self._storing is not None:
+            await self._storing
+
+    async def _store(self, window: list[list[_Read]]) -> None:
+        """Store sessions side by side, and the parts of each in their order."""
+        waiting = iter(window)
+
+        async def write() -> None:
+            for parts in waiting:
+                await self._store_session(parts)
+
+        await asyncio.gather(*(write() for _ in range(min(_WRITERS, self._settings.pool_size))))
+
+    async def _store_session(self, parts: list[_Read]) -> None:
+        assert self._sessions is not None  # noqa: S101
+        first = parts[0].session
+        messages = [message for part in parts for message in part.session.messages]
+        try:
+            imported = await self._sessions.import_session(first.model_copy(update={"messages": messages}))
+        except _REFUSED as error:
+            if len(parts) == 1:
+                self._refuse(parts[0].file, Problem(parts[0].place, str(error)))
+                return
+            for part in parts:  # one of them is to blame, and the others are stored
+                await self._store_session([part])
+            return
+        self.progress.new_sessions += imported.sessions
+        self.progress.new_messages += imported.messages
+        for part in parts:
+            self._count(part)
+
+    def _count(self, each: _Read) -> None:
+        self.progress.conversations += 1
+        self.progress.messages += len(each.session.messages)
+
+    def _refuse(self, file: str, problem: Problem) -> None:
+        self.progress.problems += 1
+        self._report(file, problem)
