@@ -27,6 +27,7 @@ from tests.support.servers import Server, container, given
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", default="embedded", help="embedded, container, or the URL of a server")
     parser.addoption("--postgres", default=None, help="the installation that the embedded server runs")
+    parser.addoption("--labelled", type=Path, help="a folder of labelled conversations, for -m labelled")
     parser.addoption("--pooler", action="store_true", help="put a PgBouncer in transaction mode before the server")
 
 
@@ -138,6 +139,15 @@ async def observer(direct_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(direct_url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def labelled(request: pytest.FixtureRequest) -> Path:
+    """The folder of labelled conversations that ``--labelled`` names."""
+    folder: Path | None = request.config.getoption("--labelled")
+    assert folder is not None, "--labelled=DIR names none"
+    assert folder.is_dir()
+    return folder
 
 
 @pytest.fixture

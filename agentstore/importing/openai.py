@@ -90,7 +90,8 @@ def _part(part: Any, where: str) -> dict[str, Any]:
     if of == "image_url":
         image = part.get("image_url")
         image = {"url": image} if isinstance(image, str) else dict(an_object(image, f"{where}.image_url"))
-        return {**image, "type": ContentType.IMAGE, "image_url": image.pop("url", None)}
+        url = image.pop("url", None)
+        return {**image, "type": ContentType.IMAGE, "image_url": url}
     if of == "input_audio":
         return {**an_object(part.get("input_audio"), f"{where}.input_audio"), "type": ContentType.AUDIO}
     if of == "file":

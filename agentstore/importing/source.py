@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import pydantic_core
 
+_HEAD = 1 << 16
 _CHUNK = 1 << 18
 _BLANK = b" \t\r\n"
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
@@ -42,15 +43,18 @@ def read(stream: BinaryIO, *, most: int) -> Iterator[Piece | Problem]:
 
     No piece is longer than `most` bytes, and no more than that is held at a time.
     """
-    head = stream.read(_CHUNK)
+    head = stream.read(_HEAD)
     if refusal := _refusal(head):
         yield Problem("", refusal)
         return
-    head = head.removeprefix(b"\xef\xbb\xbf")
-    chunks = _chunks(head, stream)
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    begun = text.lstrip(_BLANK)
+    if begun[:1] == b"[" or begun.partition(b"\n")[0].rstrip() == b"{":
+        pieces = _elements(_chunks(begun, stream), most, offset=len(head) - len(begun))
+    else:
+        pieces = _lines(_chunks(text, stream), most)
     found = False
-    is_document = head.lstrip(_BLANK)[:1] == b"[" or head.lstrip(_BLANK).partition(b"\n")[0].rstrip() == b"{"
-    for each in _elements(chunks, most) if is_document else _lines(chunks, most):
+    for each in pieces:
         found = True
         yield each
     if not found:
@@ -71,9 +75,9 @@ def _refusal(head: bytes) -> str | None:
 
 
 def _chunks(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    while head:
-        yield head
-        head = stream.read(_CHUNK)
+    yield from (head[start : start + _CHUNK] for start in range(0, len(head), _CHUNK))
+    while chunk := stream.read(_CHUNK):
+        yield chunk
 
 
 def _lines(chunks: Iterator[bytes], most: int) -> Iterator[Piece | Problem]:
@@ -96,14 +100,12 @@ def _lines(chunks: Iterator[bytes], most: int) -> Iterator[Piece | Problem]:
     yield from _piece(f"line {number}", line, length, most)
 
 
-def _elements(chunks: Iterator[bytes], most: int) -> Iterator[Piece | Problem]:
-    """Yield the elements of an array, or the one value that a document is.
+def _elements(chunks: Iterator[bytes], most: int, *, offset: int) -> Iterator[Piece | Problem]:
+    """Yield the elements of an array, or the one value that a document is, which begins at `offset` in the file.
 
     Only strings and brackets are looked at, so an element with an error inside ends where it should.
     """
     data = next(chunks)
-    offset = len(data) - len(data.lstrip(_BLANK))  # of `data` in the file
-    data = data[offset:]
     outer = 1 if data[:1] == b"[" else 0
     data, offset = data[outer:], offset + outer
     depth, number, begin, length = outer, 1, offset, 0

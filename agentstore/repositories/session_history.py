@@ -251,7 +251,7 @@ def _import() -> Statement:
     kind = SessionRow.updated_at.type
     now = func.now(type_=kind)
     created, updated = bindparam("created_at", type_=kind), bindparam("updated_at", type_=kind)
-    created_at = func.least(func.coalesce(created, now), now)
+    created_at = func.least(func.coalesce(created, updated, now), now)
     updated_at = func.greatest(created_at, func.least(func.coalesce(updated, now), now))
     made = _make(
         ~select(SessionRow.id).where(_THIS).exists(),

@@ -37,6 +37,8 @@ _VALUES: dict[str, Any] = {
     "same": [],
     "count": 2,
     "after": "u5",
+    "created_at": None,
+    "updated_at": None,
 }
 
 
@@ -124,6 +126,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one(store.sessions.get_session("alice", "s"))
     await one(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
     await one(store.sessions.list_sessions("alice"))
+    await one(store.sessions.import_session(session.model_copy(update={"id": "imported"})))
     await one(store.sessions.set_title("alice", "s", "x"))
     await one(store.sessions.set_metadata("alice", "s", {}))
     await one(store.users.set_metadata("alice", {}))

@@ -1,0 +1,293 @@
+"""``agentstore import``: what it stores, what it says, and that a second run adds nothing."""
+
+import asyncio
+import gzip
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.cli import Done, run
+
+Import = Callable[..., Done]
+
+
+@pytest.fixture
+def import_(direct_url: str) -> Import:
+    def call(*arguments: object, stdin: bytes = b"") -> Done:
+        return run("import", *map(str, arguments), "--url", direct_url, stdin=stdin)
+
+    return call
+
+
+def _stored(url: str, statement: str) -> list[Any]:
+    async def fetch() -> list[Any]:
+        connection = await asyncpg.connect(url)
+        try:
+            return [tuple(row) for row in await connection.fetch(statement)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(fetch())
+
+
+_TEXTS = """
+SELECT user_id, session_id, seq, payload->'content'->0->>'text', payload->>'role'
+FROM agentstore.messages ORDER BY user_id COLLATE "C", session_id COLLATE "C", seq
+"""
+_COUNTS = "SELECT (SELECT count(*) FROM agentstore.sessions), (SELECT count(*) FROM agentstore.messages)"
+
+
+def _line(*texts: str, **head: Any) -> str:
+    return json.dumps({**head, "messages": [{"role": "user", "content": text} for text in texts]}, ensure_ascii=False)
+
+
+def test_json_lines_are_imported_and_a_second_run_adds_nothing(
+    import_: Import, direct_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "对话.jsonl"
+    file.write_text("\n".join([_line("你好", "hello", user="alice", session="s"), _line("x"), _line("x")]))
+    first = import_(file)
+    assert first.code == 0
+    assert "3 conversations with 4 messages" in first.out
+    assert "New: 3 sessions, 4 messages." in first.out
+    assert _stored(direct_url, _TEXTS)[:2] == [
+        ("alice", "s", 1, "你好", "user"),
+        ("alice", "s", 2, "hello", "user"),
+    ]
+    stored = _stored(direct_url, _TEXTS)
+    moved = tmp_path / "moved"
+    file.rename(moved)
+    again = import_(moved, "--json").json()
+    assert (again["conversations"], again["new_sessions"], again["new_messages"]) == (3, 0, 0)
+    assert _stored(direct_url, _TEXTS) == stored
+
+
+def test_several_files_and_stdin_and_lines_of_one_session(import_: Import, direct_url: str, tmp_path: Path) -> None:
+    for name in "ab":
+        lines = (_line(f"{name}{number}", session=f"s{number % 2}", user="u") for number in range(1_500))
+        (tmp_path / name).write_text("\n".join(lines))
+    done = import_(tmp_path / "a", tmp_path / "b", "-", "--json", stdin=_line("last", session="s0", user="u").encode())
+    assert done.json()["new_messages"] == 3_001
+    texts = [row[3] for row in _stored(direct_url, _TEXTS) if row[1] == "s0"]
+    assert texts == [f"{name}{number}" for name in "ab" for number in range(0, 1_500, 2)] + ["last"]
+
+
+def test_messages_without_a_conversation_are_one(import_: Import, direct_url: str) -> None:
+    lines = b'{"role": "user", "content": "a"}\n{"role": "assistant", "content": "b"}\n'
+    assert import_("-", "--user", "alice", "--session", "s", stdin=lines).code == 0
+    assert [row[:4] for row in _stored(direct_url, _TEXTS)] == [("alice", "s", 1, "a"), ("alice", "s", 2, "b")]
+
+
+def test_what_is_wrong_is_left_out_and_said_and_the_rest_is_imported(
+    import_: Import, direct_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mixed.jsonl"
+    good = [_line(f"good {number}", session="s", user="u") for number in range(4)]
+    file.write_bytes(
+        b"\n".join(
+            [
+                good[0].encode(),
+                b'{"messages": [',
+                good[1].encode(),
+                b'{"messages": [{"role": "user", "content": "whole"}, {"role": "bot", "content": "x"}]}',
+                '{"messages": "编码"}'.encode("gbk"),
+                b'{"messages": [], "session": "' + b"x" * 600 + b'"}',
+                good[2].encode(),
+                b'{"session": "s", "user": "u", "messages": [{"role": "user", "content": "new", "id": "m"}]}',
+                b'{"session": "s", "user": "u", "messages": [{"role": "user", "content": "other", "id": "m"}]}',
+                good[3].encode(),
+            ]
+        )
+    )
+    done = import_(file, "--json")
+    assert done.code == 5
+    assert "Traceback" not in done.err
+    summary = json.loads(done.out)
+    reasons = {each["place"]: each["reason"] for each in summary["left_out"]}
+    assert sorted(reasons) == ["line 2", "line 4", "line 5", "line 6", "line 9"]
+    assert "not JSON" in reasons["line 2"]
+    assert "messages[1]: role: 'bot' is none of" in reasons["line 4"]
+    assert "not UTF-8" in reasons["line 5"]
+    assert "600 bytes" in reasons["line 6"]
+    assert "'m'" in reasons["line 9"]
+    for place, reason in reasons.items():
+        assert f"{file}: {place}: {reason}" in done.err
+    assert summary["problems"] == 5
+    assert [row[3] for row in _stored(direct_url, _TEXTS)] == ["good 0", "good 1", "good 2", "new", "good 3"]
+    assert _stored(direct_url, _COUNTS) == [(1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "empty"),
+        (bytes(range(256)) * 10, "binary"),
+        ("{}".encode("utf-16"), "UTF-16"),
+        (gzip.compress(b"{}"), "gzip"),
+        (b'{"prompt": "x"}\n' * 3, "line 3: it has neither"),
+        (b"user,content\nalice,hi\n", "line 1: it is not JSON"),
+        (b'{"messages": [{"role": "user", "content": "cut o', "line 1: it is not JSON: EOF"),
+        (b'{"messages": [{"role": "user", "content": "' + b"x" * 3_000_000 + b'"}]}', "line 1: it has 3,000,047 bytes"),
+    ],
+)
+def test_a_file_that_is_something_else_is_said_so(
+    import_: Import, direct_url: str, tmp_path: Path, data: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_MAX_MESSAGE_BYTES", "1000000")
+    (tmp_path / "bad").write_bytes(data)
+    (tmp_path / "good").write_text(_line("x"))
+    done = import_(tmp_path / "bad", tmp_path / "good")
+    assert done.code == 5
+    assert f"{tmp_path / 'bad'}: " in done.err
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert _stored(direct_url, _COUNTS) == [(1, 1)]
+
+
+def test_of_very_many_faults_some_are_shown_and_all_counted(import_: Import) -> None:
+    done = import_("-", stdin=b"no\n" * 1_000)
+    assert done.err.count("stdin: line") == 50
+    assert "950 more were left out" in done.err
+    assert "Left out: 1,000." in done.out
+
+
+def test_a_truncated_export_is_imported_up_to_there(import_: Import, direct_url: str) -> None:
+    conversation = {
+        "mapping": {
+            "m": {
+                "message": {
+                    "id": "m",
+                    "author": {"role": "user"},
+                    "content": {"content_type": "text", "parts": ["hi"]},
+                },
+                "parent": None,
+            }
+        },
+        "current_node": "m",
+    }
+    data = json.dumps([{**conversation, "id": f"c{number}"} for number in range(3)]).encode()
+    done = import_("-", stdin=data[:-10])
+    assert done.code == 5
+    assert "element 3 (byte " in done.err
+    assert "ends in the middle" in done.err
+    assert [row[:4] for row in _stored(direct_url, _TEXTS)] == [("default", f"c{n}", 1, "hi") for n in range(2)]
+
+
+def test_a_dry_run_finds_the_same_faults_and_needs_no_database() -> None:
+    lines = "\n".join([_line("x"), "{", _line("x", title="\0"), _line("x", session="x" * 600)])
+    done = run("import", "-", "--dry-run", "--url", "postgresql://nobody@127.0.0.1:1/none", stdin=lines.encode())
+    assert done.code == 5
+    assert "1 conversations with 1 messages" in done.out
+    assert "Nothing was stored" in done.out
+    for place in ("line 2", "line 3", "line 4"):
+        assert f"stdin: {place}: " in done.err
+
+
+def test_a_file_that_is_not_there_stops_it_before_anything_is_stored(
+    import_: Import, direct_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "good").write_text(_line("x"))
+    for missing in (tmp_path / "none", tmp_path):
+        done = import_(tmp_path / "good", missing)
+        assert done.code == 2
+        assert "there is no file" in done.err
+    assert _stored(direct_url, _COUNTS) == [(0, 0)]
+
+
+def test_an_import_that_is_killed_leaves_whole_conversations_and_goes_on_where_it_was(
+    import_: Import, direct_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "long.jsonl"
+    lines = [_line(*(f"{number}-{part}" for part in range(10)), session=f"s{number}") for number in range(4_000)]
+    file.write_text("\n".join(lines))
+    process = subprocess.Popen([sys.executable, "-m", "agentstore", "import", str(file), "--url", direct_url])
+    deadline = time.monotonic() + 60
+    while _stored(direct_url, _COUNTS)[0][0] < 500:
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    sizes = _stored(direct_url, "SELECT count(*) FROM agentstore.messages GROUP BY session_id")
+    assert set(sizes) == {(10,)}
+    assert len(sizes) < 4_000
+    assert _stored(direct_url, "SELECT count(*) FROM agentstore.sessions") == [(len(sizes),)]
+    assert import_(file, "--json").json()["new_sessions"] <= 4_000 - len(sizes)
+    assert _stored(direct_url, _COUNTS) == [(4_000, 40_000)]
+
+
+def test_a_database_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "good").write_text(_line("x"))
+    done = run("import", str(tmp_path / "good"), "--url", "postgresql://u:hunter2@127.0.0.1:1/none")
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "hunter2" not in done.err
+
+
+def _peak(url: str, file: Path) -> tuple[dict[str, Any], int]:
+    """Import in a process of its own; return what it said, and its peak memory in MB, as Linux knows it."""
+    program = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('agentstore', run_name='__main__')\n"
+        "finally: print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "import", str(file), "--url", url, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
+    return json.loads(done.stdout), int(done.stderr.split()[1]) // 1024
+
+
+def test_memory_does_not_grow_with_the_file(direct_url: str, tmp_path: Path) -> None:
+    peaks = []
+    for size in (1_000, 8_000):
+        file = tmp_path / str(size)
+        with file.open("w") as lines:
+            for number in range(size):
+                lines.write(_line(*(f"{number} {part} " + "x" * 400 for part in range(6)), session=f"{size}-{number}"))
+                lines.write("\n")
+        said, peak = _peak(direct_url, file)
+        assert said["new_messages"] == 6 * size
+        peaks.append(peak)
+    # 3 and 24 MB of text, in windows of 2,000 messages.
+    assert peaks[1] < peaks[0] + 12
+
+
+@pytest.mark.labelled
+def test_the_labelled_conversations(direct_url: str, tmp_path: Path, labelled: Path) -> None:
+    """Every conversation of a folder of labelled data, as JSON Lines: counts and contents equal, memory flat."""
+    expected: list[tuple[str, str, int, str, str]] = []
+    peaks = []
+    for path in sorted(labelled.glob("*.jsonl.gz")):
+        file = tmp_path / path.stem
+        count = 0
+        with gzip.open(path, "rt", encoding="utf-8") as users, file.open("w", encoding="utf-8") as lines:
+            for user in map(json.loads, users):
+                for session, group in itertools.groupby(user["docs"], key=lambda doc: doc["session"]):
+                    docs = list(group)
+                    messages = [{"role": doc["role"], "content": doc["text"], "name": doc["name"]} for doc in docs]
+                    head = {"user": user["user"], "session": str(session), "time": docs[0]["time"]}
+                    lines.write(json.dumps({**head, "messages": messages}, ensure_ascii=False) + "\n")
+                    expected += [
+                        (user["user"], str(session), seq, doc["text"], doc["role"]) for seq, doc in enumerate(docs, 1)
+                    ]
+                    count += len(docs)
+        said, peak = _peak(direct_url, file)
+        print(f"{path.stem}: {count:,} messages in {said['seconds']} s, {count / said['seconds']:,.0f}/s, {peak} MB")
+        peaks.append(peak)
+        assert said["new_messages"] == said["messages"] == count
+        assert _peak(direct_url, file)[0]["new_messages"] == 0
+    assert len(expected) > 15_000
+    assert _stored(direct_url, _TEXTS) == sorted(expected)
+    assert max(peaks) < min(peaks) + 60

@@ -1,0 +1,140 @@
+"""Sessions that were kept elsewhere: made whole, with their times, and completed where they are there."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, Conflict, Imported, InvalidContent, LimitExceeded, Message, Session, Settings
+from agentstore.testing import EXACT_VALUES, HOSTILE_IDS, text
+
+_CREATED = datetime(2020, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+_UPDATED = datetime(2021, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+
+
+async def test_a_session_is_made_as_it_was(store: AgentStore, observer: asyncpg.Connection) -> None:
+    session = Session(
+        id="s",
+        user_id="alice",
+        messages=[text(str(number)) for number in range(10)],
+        title="t",
+        metadata={"values": list(EXACT_VALUES)},
+        created_at=_CREATED,
+        updated_at=_UPDATED,
+    )
+    assert await store.sessions.import_session(session) == Imported(sessions=1, messages=10)
+    assert await store.sessions.get_session("alice", "s") == session
+    assert await observer.fetch("SELECT seq FROM agentstore.messages ORDER BY seq") == [(n,) for n in range(1, 11)]
+    later = await store.sessions.create_session("alice", "later")
+    await store.sessions.import_session(Session(id="older", user_id="alice", updated_at=_CREATED))
+    assert [each.id for each in await store.sessions.list_sessions("alice")] == [later.id, "s", "older"]
+    await store.sessions.append_message(session, text("next"))
+    assert await store.sessions.get_session("alice", "s") == session
+
+
+@pytest.mark.parametrize("id", HOSTILE_IDS)
+async def test_ids_are_kept_as_they_are(store: AgentStore, id: str) -> None:
+    session = Session(id=id, user_id=id, messages=[text("x", id=id)])
+    assert await store.sessions.import_session(session) == Imported(sessions=1, messages=1)
+    stored = await store.sessions.get_session(id, id)
+    assert stored is not None
+    assert stored.messages == session.messages
+
+
+async def test_what_is_there_stays_and_what_is_missing_is_added(store: AgentStore) -> None:
+    messages = [text(str(number)) for number in range(5)]
+    session = Session(id="s", user_id="alice", messages=messages[:3], title="first")
+    await store.sessions.import_session(session)
+    again = Session(id="s", user_id="alice", messages=messages, title="second", updated_at=_UPDATED)
+    assert await store.sessions.import_session(again) == Imported(sessions=0, messages=2)
+    assert await store.sessions.import_session(again) == Imported()
+    stored = await store.sessions.get_session("alice", "s")
+    assert stored is not None
+    assert (stored.messages, stored.title) == (messages, "first")
+
+
+async def test_times_that_are_missing_or_to_come_are_now(store: AgentStore) -> None:
+    before = datetime.now(UTC)
+    future = datetime.now(UTC) + timedelta(days=1)
+    await store.sessions.import_session(Session(id="none", user_id="alice"))
+    await store.sessions.import_session(Session(id="future", user_id="alice", created_at=future, updated_at=future))
+    await store.sessions.import_session(Session(id="turned", user_id="alice", created_at=_UPDATED, updated_at=_CREATED))
+    sessions = {each.id: each for each in await store.sessions.list_sessions("alice")}
+    for name in ("none", "future"):
+        created, updated = sessions[name].created_at, sessions[name].updated_at
+        assert created is not None
+        assert updated is not None
+        assert before - timedelta(seconds=5) <= created == updated <= datetime.now(UTC) + timedelta(seconds=5)
+    assert sessions["turned"].created_at == sessions["turned"].updated_at == _UPDATED
+
+
+async def test_more_messages_than_a_batch_go_in_parts(database_url: str, settings: Settings) -> None:
+    small = settings.model_copy(update={"max_batch": 10})
+    session = Session(id="s", user_id="alice", messages=[text(str(number)) for number in range(95)])
+    async with AgentStore(database_url, settings=small) as store:
+        assert await store.sessions.import_session(session) == Imported(sessions=1, messages=95)
+        assert await store.sessions.import_session(session) == Imported()
+        stored = await store.sessions.get_session("alice", "s")
+        assert stored is not None
+        assert stored.messages == session.messages
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"id": "\0"}, InvalidContent),
+        ({"user_id": "\ud800"}, InvalidContent),
+        ({"title": "\0"}, InvalidContent),
+        ({"metadata": {"x": float("nan")}}, InvalidContent),
+        ({"created_at": datetime(2020, 1, 1)}, InvalidContent),
+        ({"messages": [Message(role="user", metadata={"x": {1}})]}, InvalidContent),
+        ({"messages": [Message(id="m", role="user"), Message(id="m", role="system")]}, Conflict),
+        ({"title": "x" * 10_001}, LimitExceeded),
+    ],
+)
+async def test_what_cannot_be_kept_is_refused_before_anything_is_written(
+    store: AgentStore, observer: asyncpg.Connection, change: dict[str, object], error: type[Exception]
+) -> None:
+    session = Session(id="s", user_id="alice", messages=[text("x")]).model_copy(update=change)
+    with pytest.raises(error):
+        await store.sessions.import_session(session)
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 0
+
+
+async def test_another_content_of_an_id_is_a_conflict_and_nothing_is_written(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await store.sessions.import_session(Session(id="s", user_id="alice", messages=[text("x", id="m")]))
+    with pytest.raises(Conflict):
+        await store.sessions.import_session(
+            Session(id="s", user_id="alice", messages=[text("new"), text("other", id="m")])
+        )
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 1
+
+
+async def test_many_who_import_one_session_at_once_make_it_once(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    for number in range(10):
+        session = Session(id=f"s{number}", user_id=f"u{number % 3}", messages=[text(str(each)) for each in range(20)])
+        done = await asyncio.gather(*(store.sessions.import_session(session) for _ in range(8)))
+        assert sorted((each.sessions, each.messages) for each in done) == [(0, 0)] * 7 + [(1, 20)]
+        assert await store.sessions.get_session(session.user_id, session.id) is not None
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 200
+
+
+async def test_imports_go_on_while_the_user_is_deleted(store: AgentStore, observer: asyncpg.Connection) -> None:
+    async def delete() -> None:
+        for _ in range(30):
+            await store.users.delete_user("alice")
+
+    async def insert(name: str) -> None:
+        for number in range(30):
+            await store.sessions.import_session(Session(id=f"{name}{number}", user_id="alice", messages=[text("x")]))
+
+    await asyncio.gather(delete(), insert("a"), insert("b"), insert("c"))
+    assert await observer.fetchval(
+        "SELECT count(*) FROM agentstore.messages m WHERE NOT EXISTS "
+        "(SELECT FROM agentstore.sessions s WHERE (s.user_id, s.id) = (m.user_id, m.session_id))"
+    ) == 0  # fmt: skip

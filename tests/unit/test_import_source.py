@@ -1,0 +1,152 @@
+"""Files taken apart: every piece with its place, every fault with its reason, whatever the chunks are."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentstore.importing import source
+from agentstore.importing.source import Piece, Problem, read
+
+
+def _read(data: bytes, *, most: int = 10_000, chunk: int = 1 << 18) -> list[Piece | Problem]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "_CHUNK", chunk)
+        return list(read(io.BytesIO(data), most=most))
+
+
+def _values(found: list[Piece | Problem]) -> list[Any]:
+    return [each.value for each in found if isinstance(each, Piece)]
+
+
+def _problems(found: list[Piece | Problem]) -> list[tuple[str, str]]:
+    return [(each.place, each.reason) for each in found if isinstance(each, Problem)]
+
+
+_JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+_OBJECTS = st.lists(st.dictionaries(st.text(), _JSON, max_size=4) | st.lists(_JSON, max_size=3), min_size=1, max_size=6)
+
+
+@given(_OBJECTS, st.integers(1, 40), st.sampled_from([None, 1]), st.booleans())
+def test_an_array_gives_its_elements_whatever_the_chunks_are(
+    values: list[Any], chunk: int, indent: int | None, escaped: bool
+) -> None:
+    data = json.dumps(values, indent=indent, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+    found = _read(b" \n" + data + b"\n", chunk=chunk)
+    assert not _problems(found)
+    assert _values(found) == values
+    for number, each in enumerate(found, 1):
+        assert each.place.startswith(f"element {number} (byte ")
+        begin = int(each.place.partition("(byte ")[2].rstrip(")")) - 2
+        assert data[begin : begin + 1] in (b"{", b"[")
+
+
+@given(_OBJECTS, st.integers(1, 40), st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\n \n"]), st.booleans())
+def test_lines_give_their_values_whatever_the_chunks_are(
+    values: list[Any], chunk: int, end: bytes, ended: bool
+) -> None:
+    values = [{"first": True}, *values]
+    data = end.join(json.dumps(value).encode() for value in values) + (end if ended else b"")
+    found = _read(data, chunk=chunk)
+    assert _values(found) == values
+    lines = [int(each.place.removeprefix("line ")) for each in found]
+    assert [json.loads(data.split(b"\n")[line - 1]) for line in lines] == values
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"[", b"[{", b'[{"a": "', b'{"a": 1}\n']), st.integers(1, 50))
+def test_anything_at_all_is_read_to_its_end_or_refused(data: bytes, before: bytes, chunk: int) -> None:
+    found = _read(before + data, chunk=chunk)
+    assert found
+    assert all(each.reason for each in found if isinstance(each, Problem))
+
+
+def test_a_document_over_several_lines_is_one_value() -> None:
+    assert _values(_read(json.dumps({"messages": [{"a": "}"}]}, indent=2).encode())) == [{"messages": [{"a": "}"}]}]
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**70, 1e300, "\U0001f600", "\0"])
+def test_values_are_exact(value: Any) -> None:
+    assert _values(_read(json.dumps({"x": value}).encode())) == [{"x": value}]
+
+
+def test_a_mark_of_the_byte_order_is_passed_over() -> None:
+    assert _values(_read(b"\xef\xbb\xbf" + b'{"a": 1}\n')) == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("data", "place", "reason"),
+    [
+        (b"", "", "empty"),
+        (b" \n\n ", "", "empty"),
+        (b"\xef\xbb\xbf", "", "empty"),
+        (b"[]", "", "empty"),
+        ('{"a": "b"}'.encode("utf-16"), "", "UTF-16"),
+        (b"\x1f\x8b\x08rest", "", "gzip"),
+        (b"PK\x03\x04rest", "", "ZIP"),
+        (b"\x7fELF\x02\x01\x01\x00rest", "", "binary file, with a NUL at byte 7"),
+        (b'{"a": 1\n', "line 1", "not JSON"),
+        (b'{"a": 1}\n{"a": "tr', "line 2", "not JSON: EOF"),
+        ('{"a": "名"}\n'.encode("gbk"), "line 1", "not UTF-8: byte 0xc3 at 8"),
+        (b'{"a": NaN}\n', "line 1", "not JSON"),
+        (b'{"a": "\\ud800", "b": NaN}\n', "line 1", "not JSON"),
+        (b'{"a": "' + b"x" * 20_000 + b'"}\n', "line 1", "20,009 bytes, 10,000 are allowed"),
+        (b"[" * 300 + b"]" * 300, "element 1 (byte 1)", "recursion"),
+        (b'[{"a": 1}, {"a": ', "element 2 (byte 11)", "ends in the middle"),
+        (b'[{"a": 1}', "byte 9", "ends before its array"),
+        (b'[{"a": 1}] x', "byte 11", "after the end"),
+        (b'[{"a": "' + b"x" * 20_000 + b'"}]', "element 1 (byte 1)", "20,009 bytes"),
+        (b'[7, {"a": 1}]', "byte 1", "'7' is no conversation"),
+        (b'["{", {"a": 1}]', "byte 1", "is no conversation"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [16, 1 << 18])
+def test_what_is_wrong_is_said_with_its_place(data: bytes, place: str, reason: str, chunk: int) -> None:
+    ((found_place, found_reason),) = _problems(_read(data, chunk=chunk))
+    assert found_place == place
+    assert reason in found_reason
+
+
+def test_what_is_wrong_does_not_keep_the_rest_from_being_read() -> None:
+    lines = [b'{"n": 1}', b"{", b'{"n": "' + b"x" * 20_000 + b'"}', b'{"n": "\xff"}', b'{"n": 2}']
+    for data, kind in ((b"\n".join(lines), "line"), (b"[" + b",".join(lines[:1] + lines[2:]) + b"]", "element")):
+        for chunk in (7, 1 << 18):
+            found = _read(data, chunk=chunk)
+            assert _values(found) == [{"n": 1}, {"n": 2}], kind
+
+
+def test_a_line_of_any_length_takes_no_more_memory_than_is_allowed() -> None:
+    import tracemalloc
+
+    class Endless(io.RawIOBase):
+        left = 200_000_000
+
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            size = min(size, self.left)
+            self.left -= size
+            return b"x" * size
+
+    for begin in (b'{"a": "', b'[{"a": "'):
+        stream = Endless()
+        stream.left = 50_000_000
+        chain = io.BytesIO(begin)
+
+        class Both(io.RawIOBase):
+            def read(self, size: int = -1, chain: io.BytesIO = chain, stream: Endless = stream) -> bytes:
+                return chain.read(size) or stream.read(size)
+
+        tracemalloc.start()
+        found = list(read(Both(), most=1_000_000))  # type: ignore[arg-type]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(_problems(found)) == 1
+        assert peak < 5_000_000

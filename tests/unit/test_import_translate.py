@@ -1,0 +1,524 @@
+"""What becomes of the messages of others: the mapping that docs/import.md describes."""
+
+import json
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from agentstore import InvalidContent, Message, Session
+from agentstore.importing.translate import Translator
+from agentstore.schemas.times import parse_time
+
+
+def _session(value: Any) -> Session:
+    return Translator("default").session(value)
+
+
+def _one(message: dict[str, Any]) -> dict[str, Any]:
+    (found,) = _many(message)
+    return found
+
+
+def _many(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """What one message of OpenAI's becomes: its fields that are set, without the id."""
+    found = _session({"messages": [message]}).messages
+    assert all(each.id for each in found)
+    assert len({each.id for each in found}) == len(found)
+    for each in found:
+        assert each.status == "completed"
+    return [
+        {
+            "role": each.role,
+            "type": each.type,
+            "content": None
+            if each.content is None
+            else [
+                part.model_dump(exclude_defaults=True, exclude_none=True) | {"type": part.type} for part in each.content
+            ],
+            "metadata": each.metadata,
+        }
+        for each in found
+    ]
+
+
+def _said(role: str, *parts: dict[str, Any], kind: str = "message", metadata: Any = None) -> dict[str, Any]:
+    return {"role": role, "type": kind, "content": list(parts), "metadata": metadata}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_text_is_text(role: str) -> None:
+    assert _one({"role": role, "content": "你好"}) == _said(role, _text("你好"))
+    assert _one({"role": role, "content": ""}) == _said(role, _text(""))
+    assert _one({"role": role, "content": ["a", _text("b")]}) == _said(role, _text("a"), _text("b"))
+
+
+def test_a_developer_is_the_system_and_a_function_is_a_tool() -> None:
+    assert _one({"role": "developer", "content": "x"}) == _said("system", _text("x"), metadata={"role": "developer"})
+    output = {"type": "data", "data": {"call_id": None, "output": "21", "name": "add"}}
+    assert _one({"role": "function", "name": "add", "content": "21"}) == _said(
+        "tool", output, kind="function_call_output", metadata={"name": "add", "role": "function"}
+    )
+
+
+def test_null_content_is_no_content() -> None:
+    assert _one({"role": "assistant", "content": None}) == {
+        "role": "assistant",
+        "type": "message",
+        "content": None,
+        "metadata": None,
+    }
+
+
+@pytest.mark.parametrize("content", [None, "", "missing"])
+def test_each_tool_call_is_a_message(content: str | None) -> None:
+    message = {
+        "role": "assistant",
+        "content": content,
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}},
+            {"id": "c2", "type": "function", "function": {"name": "add", "arguments": {"a": "二"}}},
+            {"id": "c3", "type": "custom", "custom": {"name": "sh", "input": "ls"}},
+        ],
+    }
+    if content == "missing":
+        del message["content"]
+    assert _many(message) == [
+        _said("assistant", {"type": "data", "data": data}, kind="function_call")
+        for data in (
+            {"call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
+            {"call_id": "c2", "name": "add", "arguments": '{"a": "二"}'},
+            {"call_id": "c3", "name": "sh", "arguments": "ls", "type": "custom"},
+        )
+    ]
+
+
+def test_what_was_reasoned_and_said_comes_before_what_was_called() -> None:
+    found = _many(
+        {
+            "role": "assistant",
+            "reasoning_content": "hm",
+            "content": "Let me see",
+            "function_call": {"name": "add", "arguments": "{}"},
+        }
+    )
+    assert [each["type"] for each in found] == ["reasoning", "message", "function_call"]
+    assert found[2]["content"] == [{"type": "data", "data": {"call_id": None, "name": "add", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("content", "output"),
+    [
+        ("21", "21"),
+        (None, None),
+        ([_text("2"), _text("1")], "21"),
+        ([{"type": "image_url", "image_url": {"url": "u"}}], '[{"type": "image_url", "image_url": {"url": "u"}}]'),
+    ],
+)
+def test_what_a_tool_answered_is_text(content: Any, output: str | None) -> None:
+    (part,) = _one({"role": "tool", "tool_call_id": "c1", "content": content})["content"]
+    assert part["data"] == {"call_id": "c1", "output": output}
+
+
+@pytest.mark.parametrize(
+    ("part", "ours"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
+            {"type": "image", "image_url": "https://x/y.png", "detail": "low"},
+        ),
+        ({"type": "image_url", "image_url": "data:x"}, {"type": "image", "image_url": "data:x"}),
+        (
+            {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}},
+            {"type": "audio", "data": "QUJD", "format": "wav"},
+        ),
+        (
+            {"type": "file", "file": {"file_id": "f1", "filename": "a.pdf", "file_data": "QUJD"}},
+            {"type": "file", "file_id": "f1", "filename": "a.pdf", "file_data": "QUJD"},
+        ),
+        ({"type": "refusal", "refusal": "no"}, {"type": "refusal", "refusal": "no"}),
+        ({"type": "video", "video": {"x": [1]}}, {"type": "data", "data": {"type": "video", "video": {"x": [1]}}}),
+    ],
+)
+def test_each_kind_of_part_has_its_own(part: dict[str, Any], ours: dict[str, Any]) -> None:
+    assert _one({"role": "user", "content": [part]})["content"] == [ours]
+
+
+def test_a_refusal_and_audio_of_the_model_are_parts() -> None:
+    message = {
+        "role": "assistant",
+        "content": None,
+        "refusal": "no",
+        "audio": {"id": "a", "data": "QUJD", "transcript": "t"},
+    }
+    assert _one(message)["content"] == [
+        {"type": "refusal", "refusal": "no"},
+        {"type": "audio", "data": "QUJD", "id": "a", "transcript": "t"},
+    ]
+
+
+def test_what_else_a_message_has_is_metadata() -> None:
+    message = {"role": "user", "content": "x", "name": "Ann", "metadata": {"k": 1}, "time": "2024-01-02"}
+    assert _one(message)["metadata"] == {"name": "Ann", "k": 1, "timestamp": "2024-01-02"}
+
+
+def test_a_conversation_has_its_own_ids_title_time_and_metadata() -> None:
+    value = {
+        "user": "alice",
+        "session": 7,
+        "title": "标题",
+        "time": "2024-01-02T03:04:05+08:00",
+        "metadata": {"k": 1},
+        "model": "m",
+        "messages": [{"role": "user", "content": "x", "id": "m1"}],
+    }
+    session = _session(value)
+    assert (session.user_id, session.id, session.title) == ("alice", "7", "标题")
+    assert session.metadata == {"k": 1, "model": "m"}
+    assert session.created_at == session.updated_at == datetime(2024, 1, 1, 19, 4, 5, tzinfo=UTC)
+    assert session.messages[0].id == "m1"
+    assert session.messages[0].metadata == {"timestamp": "2024-01-02T03:04:05+08:00"}
+    assert _session({**value, "time": "long ago"}).metadata["time"] == "long ago"
+    assert _session({**value, "time": ""}).created_at is None
+    assert Translator("bob").session({"messages": []}).user_id == "bob"
+
+
+def test_messages_of_the_runtime_are_taken_as_they_are() -> None:
+    message = Message(
+        role="assistant", type="plugin_call", content=[{"type": "data", "data": {"call_id": "c"}}], metadata={"k": 1}
+    )
+    dumped = message.model_dump(mode="json")
+    assert _session({"messages": [dumped], "time": "2024-01-02"}).messages == [message]
+    assert _session(dumped).messages == [message]
+    again = _session({"messages": [{"role": "user", "type": "message", "content": [_text("x")]}]}).messages[0]
+    assert (again.role, again.status) == ("user", "created")
+
+
+def test_messages_by_themselves_are_one_conversation_unless_they_name_another() -> None:
+    lines = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    translator = Translator("alice")
+    first, second = (translator.session(line) for line in lines)
+    assert first.id == second.id
+    named = translator.session({"role": "user", "content": "c", "session": "s", "user": "bob"})
+    assert (named.user_id, named.id, named.messages[0].metadata) == ("bob", "s", None)
+    assert Translator("alice", "mine").session(lines[0]).id == "mine"
+
+
+# Ids
+
+
+def _ids(lines: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    translator = Translator("default")
+    return [
+        (session.user_id, session.id, message.id)
+        for session in map(translator.session, lines)
+        for message in session.messages
+    ]
+
+
+def _line(*texts: str, **head: Any) -> dict[str, Any]:
+    return {**head, "messages": [{"role": "user", "content": text} for text in texts]}
+
+
+_LINES = [
+    _line("yes", "yes", "no"),
+    _line("yes", "yes", "no"),
+    _line("yes", user="bob"),
+    _line("yes", "go on", session="s"),
+    _line("yes", session="s"),
+    _line("yes", session="s", user="bob"),
+    _line("a", session="t"),
+]
+
+
+def test_ids_are_all_different_and_the_same_again() -> None:
+    ids = _ids(_LINES)
+    assert len(set(ids)) == len(ids) == 12
+    assert _ids(_LINES) == ids
+    assert len({session for _, session, _ in ids[:7]}) == 3
+
+
+def test_ids_do_not_depend_on_the_order_of_lines_or_of_keys() -> None:
+    rng = random.Random(1)
+    for _ in range(20):
+        shuffled = rng.sample(_LINES, len(_LINES))
+        assert set(_ids(shuffled)) == set(_ids(_LINES))
+    turned = [{name: line[name] for name in reversed(line)} for line in _LINES]
+    assert _ids(turned) == _ids(_LINES)
+
+
+def test_a_file_that_goes_on_keeps_the_ids_it_had() -> None:
+    longer = [*_LINES[:-1], _line("a", "b", "a", session="t"), _line("new")]
+    assert set(_ids(longer)) > set(_ids(_LINES))
+
+
+def test_ids_are_what_they_were_in_the_first_release() -> None:
+    """Another way to make them would import everything a second time."""
+    assert _ids([_line("你好"), _line("x", session="s")]) == [
+        ("default", "6ee6ec07-f1a4-5f61-b8f8-aa7e736e1f9f", "msg_29bcc0f0-8525-5d1d-a175-a6bc570dc370"),
+        ("default", "s", "msg_51d2d717-79ce-5955-a2bb-468561d33a08"),
+    ]
+
+
+def test_many_ids_of_equal_content_are_counted() -> None:
+    ids = _ids([_line(*(str(number % 7) for number in range(1_000)), session="s")] * 3)
+    assert len(set(ids)) == 3_000
+
+
+# ChatGPT
+
+
+def _node(id: str, parent: str | None, message: dict[str, Any] | None) -> dict[str, Any]:
+    return {"id": id, "parent": parent, "children": [], "message": message}
+
+
+def _chat(id: str, role: str, content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "author": {"role": role, "name": None, "metadata": {}},
+        "create_time": 1_700_000_000.5,
+        "content": content,
+        "status": "finished_successfully",
+        "recipient": "all",
+        "metadata": {},
+        **more,
+    }
+
+
+def _said_there(text: str) -> dict[str, Any]:
+    return {"content_type": "text", "parts": [text]}
+
+
+_EXPORT = {
+    "title": "上海",
+    "create_time": 1_700_000_000.5,
+    "update_time": 1_700_000_100,
+    "conversation_id": "conv-1",
+    "default_model_slug": "gpt-4o",
+    "current_node": "d",
+    "mapping": {
+        "root": _node("root", None, None),
+        "a": _node("a", "root", _chat("a", "system", _said_there(""))),
+        "b": _node("b", "a", _chat("b", "user", _said_there("上海有什么好吃的?"))),
+        "c1": _node("c1", "b", _chat("c1", "assistant", _said_there("the answer that was thrown away"))),
+        "c2": _node("c2", "b", _chat("c2", "assistant", _said_there("小笼包"), metadata={"model_slug": "gpt-4o"})),
+        "d": _node("d", "c2", _chat("d", "user", _said_there("谢谢"))),
+    },
+}
+
+
+def test_of_a_chatgpt_conversation_the_path_to_the_current_node_is_taken() -> None:
+    session = _session(_EXPORT)
+    assert (session.id, session.title, session.user_id) == ("conv-1", "上海", "default")
+    assert session.metadata == {"source": "chatgpt", "default_model_slug": "gpt-4o"}
+    assert session.created_at == datetime.fromtimestamp(1_700_000_000.5, UTC)
+    assert session.updated_at == datetime.fromtimestamp(1_700_000_100, UTC)
+    assert [(each.id, each.role) for each in session.messages] == [("b", "user"), ("c2", "assistant"), ("d", "user")]
+    assert session.messages[1].metadata == {
+        "timestamp": 1_700_000_000.5,
+        "chatgpt": {"metadata": {"model_slug": "gpt-4o"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "content"),
+    [
+        (
+            _chat("m", "assistant", {"content_type": "code", "language": "python", "text": "1+1"}, recipient="python"),
+            "function_call",
+            [{"type": "data", "data": {"call_id": None, "name": "python", "arguments": "1+1"}}],
+        ),
+        (
+            _chat(
+                "m",
+                "tool",
+                {"content_type": "execution_output", "text": "2"},
+                author={"role": "tool", "name": "python"},
+            ),
+            "function_call_output",
+            [{"type": "data", "data": {"call_id": None, "name": "python", "output": "2"}}],
+        ),
+        (
+            _chat(
+                "m",
+                "user",
+                {
+                    "content_type": "multimodal_text",
+                    "parts": [
+                        {"content_type": "image_asset_pointer", "asset_pointer": "file-service://f", "width": 4},
+                        {"content_type": "audio_transcription", "text": "spoken"},
+                        {"content_type": "audio_asset_pointer", "asset_pointer": "sediment://a", "format": "wav"},
+                        {"content_type": "other", "x": 1},
+                        "what is it?",
+                    ],
+                },
+            ),
+            "message",
+            [
+                {"type": "image", "image_url": "file-service://f", "width": 4},
+                {"type": "text", "text": "spoken"},
+                {"type": "file", "file_id": "sediment://a", "format": "wav"},
+                {"type": "data", "data": {"content_type": "other", "x": 1}},
+                {"type": "text", "text": "what is it?"},
+            ],
+        ),
+        (
+            _chat("m", "assistant", {"content_type": "thoughts", "thoughts": [{"summary": "s", "content": "c"}]}),
+            "reasoning",
+            [{"type": "text", "text": "s\nc"}],
+        ),
+        (
+            _chat("m", "user", {"content_type": "user_editable_context", "user_profile": "p"}),
+            "message",
+            [{"type": "data", "data": {"content_type": "user_editable_context", "user_profile": "p"}}],
+        ),
+    ],
+)
+def test_each_kind_of_chatgpt_content_has_its_own(message: dict[str, Any], kind: str, content: Any) -> None:
+    (found,) = _session({"mapping": {"m": _node("m", None, message)}, "current_node": "m", "id": "c"}).messages
+    assert found.type == kind
+    parts = [
+        each.model_dump(exclude_defaults=True, exclude_none=True) | {"type": each.type} for each in found.content or ()
+    ]
+    assert parts == content
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (7, "it is a number, and not an object with messages"),
+        ([], "it is a list"),
+        ({}, "it has neither"),
+        ({"prompt": "x", "completion": "y"}, "but 'prompt', 'completion'"),
+        ({"messages": {}}, "messages: it is an object and not a list"),
+        ({"messages": None}, "messages: it is null and not a list"),
+        ({"messages": ["x"]}, "messages[0]: it is a string and not an object"),
+        ({"messages": [{"content": "x"}]}, "messages[0]: role: None is none of system"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0]: role: 'bot' is none of"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0]: role:"),
+        ({"messages": [{"role": "user", "text": "x"}]}, "messages[0]: content: it is missing"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0]: content: it is a number"),
+        ({"messages": [{"role": "user", "content": [7]}]}, "messages[0]: content[0]: it is a number"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0]: content[0].type: it is null"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "content.0.text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content[0].image_url: it is null"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": {}, "content": None, "x": 1}], "user": []},
+            "user: it is a list",
+        ),
+        ({"messages": [{"role": "assistant", "tool_calls": "x"}]}, "tool_calls: it is a string"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "tool_calls[0]: it names no function"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": 1}]}]},
+            "tool_calls[0].function: it is a number",
+        ),
+        ({"messages": [{"role": "user", "content": "x", "metadata": [1]}]}, "messages[0]: metadata: it is a list"),
+        ({"messages": [{"role": "user", "content": "x", "id": []}]}, "id: it is a list"),
+        ({"messages": [], "session": True}, "session: it is a boolean"),
+        ({"messages": [], "title": 7}, "title: it is a number"),
+        ({"messages": [], "time": []}, "time: it is a list"),
+        ({"messages": [], "created_at": "soon"}, "created_at: 'soon' is no time"),
+        ({"messages": [], "metadata": [1]}, "metadata: it is a list"),
+        ({"messages": [{"object": "message", "role": "bot"}]}, "messages[0]: role"),
+        ({"object": "session", "messages": []}, "Field required"),
+        ({"object": "session"}, "messages: it is null"),
+        ({"mapping": [], "current_node": "a"}, "mapping: it is a list"),
+        ({"mapping": {}}, "current_node: it is missing"),
+        ({"mapping": {}, "current_node": "a"}, "current_node: there is no node 'a'"),
+        ({"mapping": {"a": _node("a", "b", None)}, "current_node": "a"}, "mapping: there is no node 'b'"),
+        ({"mapping": {"a": _node("a", "a", None)}, "current_node": "a"}, "its own ancestor"),
+        ({"mapping": {"a": {"message": 7}}, "current_node": "a"}, "mapping.a.message: it is a number"),
+        ({"mapping": {"a": {"message": {"id": "m"}}}, "current_node": "a"}, "message m: author: it is null"),
+        (
+            {"mapping": {"a": {"message": {"author": {"role": "x"}, "content": {}}}}, "current_node": "a"},
+            "author.role: 'x' is none of",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(value: Any, reason: str) -> None:
+    with pytest.raises(InvalidContent) as error:
+        _session(value)
+    assert reason in str(error.value)
+
+
+def test_what_is_nested_too_deep_is_refused() -> None:
+    deep: Any = "x"
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested deeper"):
+        _session({"messages": [{"role": "user", "content": "x", "extra": deep}]})
+
+
+_CALLS = {
+    "user": "alice",
+    "title": "t",
+    "time": 1,
+    "metadata": {},
+    "messages": [
+        {"role": "developer", "content": "x"},
+        {"role": "user", "content": [_text("a"), {"type": "image_url", "image_url": {"url": "u"}}], "name": "n"},
+        {"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}, {"type": "refusal", "refusal": "r"}]},
+        {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "add", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": [_text("a")]},
+        {"role": "assistant", "reasoning_content": "hm", "content": None, "audio": {"data": "QUJD"}},
+        {"object": "message", "role": "user", "content": [_text("a")], "id": "m"},
+    ],
+}
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container in a JSON value, with each of its keys."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
+
+
+def test_a_conversation_with_something_else_anywhere_in_it_is_a_session_or_refused() -> None:
+    rng = random.Random(7)
+    others: list[Any] = [None, True, 7, 1.5, "", "user", "text", "message", [], {}, [None], ["a"], {"type": "text"}]
+    outcomes = {"session": 0, "refused": 0}
+    for _ in range(5_000):
+        candidate = json.loads(json.dumps(rng.choice([_EXPORT, _CALLS])))
+        for _ in range(rng.randint(1, 3)):
+            container, key = rng.choice(_places(candidate))
+            if rng.random() < 0.2:
+                del container[key]
+            else:
+                container[key] = rng.choice(others)
+        try:
+            session = _session(candidate)
+        except InvalidContent:
+            outcomes["refused"] += 1
+        else:
+            outcomes["session"] += 1
+            assert Session.model_validate_json(session.model_dump_json()) == session
+    assert min(outcomes.values()) > 500
+
+
+_NO_TIMES: tuple[object, ...] = ("", " ", "soon", "nan", "inf", 1e300, True, None, [], "9999-12-31T23:59:59-23:00")
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        ("2024-01-02", datetime(2024, 1, 2, tzinfo=UTC)),
+        ("2024-01-02T03:04:05Z", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2024-01-02 03:04:05.5+02:00", datetime(2024, 1, 2, 1, 4, 5, 500_000, tzinfo=UTC)),
+        ("6:10 pm on 22 December, 2022", datetime(2022, 12, 22, 18, 10, tzinfo=UTC)),
+        ("2023/05/20 (Sat) 17:53", datetime(2023, 5, 20, 17, 53, tzinfo=UTC)),
+        ("2023/05/20 17:53", datetime(2023, 5, 20, 17, 53, tzinfo=UTC)),
+        (1_700_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        (1_700_000_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        ("1700000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        *((wrong, None) for wrong in _NO_TIMES),
+    ],
+)
+def test_times_as_others_write_them(written: object, time: datetime | None) -> None:
+    assert parse_time(written) == time
