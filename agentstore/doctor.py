@@ -22,11 +22,10 @@ _CLOCK_OFF = 2.0
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 _DURABILITY = {
-    "fsync": "a crash of the machine can destroy the database: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()",
-    "full_page_writes": "a crash of the machine can destroy the database: ALTER SYSTEM SET full_page_writes = on; "
-    "SELECT pg_reload_conf()",
-    "synchronous_commit": "a crash of the server loses the last acknowledged messages: RESET synchronous_commit by "
-    "ALTER ROLE, ALTER DATABASE or ALTER SYSTEM, wherever it is set",
+    "fsync": "a crash of the machine can destroy the database; ALTER SYSTEM SET it on, and reload",
+    "full_page_writes": "a crash of the machine can destroy the database; ALTER SYSTEM SET it on, and reload",
+    "synchronous_commit": "a crash of the server loses the last acknowledged messages; RESET it by ALTER ROLE, ALTER "
+    "DATABASE or ALTER SYSTEM, wherever it is set",
 }
 
 _SERVER = """
@@ -79,7 +78,6 @@ async def examine(database: Database) -> list[Finding]:
             rights = await _rights(connection, database, server)
             indexes = [_index(row) for row in await connection.fetch(_INVALID_INDEXES, database.settings.schema)]
         pooler = await _pooler(database)
-        status = await migrate.status(database)
     except AgentStoreError as error:
         advice = (
             "see that the server runs and can be reached from here: address, port, firewall, TLS"
@@ -88,7 +86,7 @@ async def examine(database: Database) -> list[Finding]:
         )
         return [Finding("connection", "problem", str(error), advice)]
     findings += [
-        _schema(status, database.settings),
+        await _schema(database),
         *rights,
         *(indexes or [Finding("indexes", "ok", "all are valid")]),
         pooler,
@@ -129,8 +127,9 @@ def _server(server: asyncpg.Record) -> Iterator[Finding]:
     unsafe = [name for name in _DURABILITY if server[name] == "off"]
     if not unsafe:
         yield Finding("durability", "ok", f"synchronous_commit {server['synchronous_commit']}, fsync on")
-    for name in unsafe:
-        yield Finding("durability", "problem", f"{name} is off", _DURABILITY[name])
+    else:
+        advice = "; ".join(f"{name}: {_DURABILITY[name]}" for name in unsafe)
+        yield Finding("durability", "problem", f"{', '.join(unsafe)} off", advice)
 
 
 async def _clock(connection: asyncpg.Connection) -> Finding:
@@ -144,8 +143,12 @@ async def _clock(connection: asyncpg.Connection) -> Finding:
     return Finding("clock", "warning", said, "run NTP on both: no order depends on it, but times and logs will not fit")
 
 
-def _schema(status: migrate.Status, settings: Settings) -> Finding:
-    said = f"{settings.schema!r} is at revision {status.current or 'none'}"
+async def _schema(database: Database) -> Finding:
+    try:
+        status = await migrate.status(database)
+    except AgentStoreError as error:
+        return Finding("schema", "problem", str(error), "give the role the rights that it lacks")
+    said = f"{database.settings.schema!r} is at revision {status.current or 'none'}"
     if status.state == "behind":
         return Finding("schema", "problem", f"{said}, this release needs {status.head}", "run `agentstore upgrade`")
     if status.state == "ahead":

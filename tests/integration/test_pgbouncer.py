@@ -3,7 +3,11 @@
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, NotConfigured, Settings, migrate
+from agentstore import AgentStore, NotConfigured, Settings, doctor, migrate
+from agentstore.database import Database
+from agentstore.doctor import examine
+from agentstore.repositories.connect import open_database
+from agentstore.url import connector
 from tests.support.pgbouncer import PgBouncer
 
 pytestmark = pytest.mark.pooler
@@ -35,3 +39,28 @@ async def test_a_migration_takes_the_direct_url(pooled_url: str, direct_url: str
     await migrate.upgrade(pooled_url, settings=settings)
     async with AgentStore(pooled_url, settings=settings) as store:
         assert await store.health()
+
+
+async def test_the_doctor_sees_the_pooler_and_what_it_needs(pooled_url: str, direct_url: str) -> None:
+    for settings, state in (
+        (Settings(pooler="transaction"), "warning"),
+        (Settings(pooler="transaction", migration_database_url=direct_url), "ok"),
+    ):
+        database = open_database(pooled_url, settings=settings)
+        findings = {finding.check: finding for finding in await examine(database)}
+        await database.stop()
+        assert (findings["pooler"].state, "a pooler by transaction" in findings["pooler"].found) == (state, True)
+        assert "to the pooler" in findings["pool"].found
+    database = open_database(pooled_url, settings=Settings())
+    (finding,) = await examine(database)
+    await database.stop()
+    assert "AGENTSTORE_POOLER=transaction" in finding.found
+
+
+async def test_the_doctor_sees_a_pooler_that_takes_any_parameter(pooled_url: str) -> None:
+    """Some poolers ignore what they do not know, and break prepared statements later."""
+    connect = connector(pooled_url, statement_cache_size=0)
+    database = Database(Settings(), connect=connect)
+    finding = await doctor._pooler(database)
+    await database.stop()
+    assert (finding.state, finding.found) == ("problem", "a pooler by transaction")

@@ -1,0 +1,27 @@
+"""``agentstore doctor``: what it prints, and its exit codes. What it finds is in tests/integration/test_doctor.py."""
+
+from agentstore import EmbeddedPostgres
+from tests.support.cli import run
+
+
+def test_findings_are_printed_and_the_exit_code_says_whether_to_act(own_server: EmbeddedPostgres) -> None:
+    behind = run("doctor", "--url", own_server.url)
+    assert behind.code == 1
+    assert "BAD  schema" in behind.out
+    assert "run `agentstore upgrade`" in behind.out
+    assert run("upgrade", "--url", own_server.url).code == 0
+    healthy = run("doctor", "--url", own_server.url)
+    assert healthy.code == 0
+    assert "ok   schema" in healthy.out
+    assert {each["check"]: each["state"] for each in run("doctor", "--url", own_server.url, "--json").json()} == {
+        line.split()[1]: {"ok": "ok", "look": "warning"}[line.split()[0]]
+        for line in healthy.out.splitlines()
+        if not line.startswith(" ")
+    }
+
+
+def test_a_database_that_cannot_be_reached_is_a_finding() -> None:
+    done = run("doctor", "--url", "postgresql://u:hunter2@127.0.0.1:1/none")
+    assert done.code == 1
+    assert "BAD  connection" in done.out
+    assert "hunter2" not in done.out + done.err

@@ -1,0 +1,180 @@
+"""``agentstore doctor``: each thing that can be set up wrongly is set up wrongly, and found."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from agentstore import EmbeddedPostgres, Settings, doctor, migrate
+from agentstore.doctor import Finding, examine
+from agentstore.repositories.connect import open_database
+from tests.support.servers import Server
+
+
+async def _examine(url: str, **settings: object) -> dict[str, Finding]:
+    """What is found, by the name of the check; each said once."""
+    database = open_database(url, settings=Settings(**settings))  # type: ignore[arg-type]
+    try:
+        findings = await examine(database)
+    finally:
+        await database.stop()
+    named = {finding.check: finding for finding in findings}
+    assert len(named) == len(findings)
+    assert all(bool(finding.advice) == (finding.state != "ok") for finding in findings)
+    return named
+
+
+@pytest.fixture
+async def role(server: Server, database_name: str) -> AsyncIterator[str]:
+    """An ordinary role, which may connect and no more."""
+    name = f"app_{uuid4().hex[:8]}"
+    await server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+    yield name
+    connection = await asyncpg.connect(server.url_of(database_name))
+    await connection.execute(f"DROP OWNED BY {name}")
+    await connection.close()
+    await server.execute(f"DROP ROLE {name}")
+
+
+def _as(role: str, url: str) -> str:
+    return re.sub("//[^@/]*@", f"//{role}:x@", url)
+
+
+async def test_a_healthy_database_is_healthy(own_server: EmbeddedPostgres) -> None:
+    await migrate.upgrade(own_server.url, settings=Settings())
+    found = await _examine(own_server.url)
+    assert {check: finding.state for check, finding in found.items()} == {
+        "connection": "ok",
+        "version": "ok",
+        "durability": "ok",
+        "clock": "ok",
+        "schema": "ok",
+        "role": "warning",
+        "indexes": "ok",
+        "pooler": "ok",
+        "pool": "ok",
+    }
+    assert "superuser" in found["role"].found
+
+
+async def test_a_schema_that_is_behind_is_found(empty_url: str) -> None:
+    found = (await _examine(empty_url))["schema"]
+    assert (found.state, "agentstore upgrade" in found.advice) == ("problem", True)
+
+
+async def test_a_schema_that_is_ahead_is_found(direct_url: str, observer: asyncpg.Connection) -> None:
+    await observer.execute("UPDATE agentstore.alembic_version SET version_num = '9999'")
+    found = (await _examine(direct_url))["schema"]
+    assert found.state == "warning"
+    assert "9999" in found.found
+
+
+async def test_a_role_without_rights_is_found_with_the_grants_that_mend_it(
+    direct_url: str, observer: asyncpg.Connection, role: str
+) -> None:
+    await observer.execute(f"GRANT USAGE ON SCHEMA agentstore TO {role}")
+    await observer.execute(f"GRANT SELECT ON agentstore.alembic_version, agentstore.messages TO {role}")
+    found = (await _examine(_as(role, direct_url)))["role"]
+    assert found.state == "problem"
+    assert "messages (" in found.found
+    assert "users (" in found.found
+    await observer.execute(found.advice)
+    assert (await _examine(_as(role, direct_url)))["role"] == Finding(
+        "role", "ok", f"'{role}' may read and write every table"
+    )
+
+
+async def test_a_role_that_may_not_use_the_schema_is_found(
+    direct_url: str, observer: asyncpg.Connection, role: str
+) -> None:
+    found = await _examine(_as(role, direct_url))
+    assert found["schema"].state == "problem"
+    assert found["role"] == Finding(
+        "role", "problem", f"'{role}' may not use the schema 'agentstore'", found["role"].advice
+    )
+    await observer.execute(found["role"].advice)
+    found = await _examine(_as(role, direct_url))
+    assert (found["schema"].state, found["role"].state) == ("ok", "ok")
+
+
+async def test_an_invalid_index_is_found_with_the_command_that_mends_it(
+    direct_url: str, observer: asyncpg.Connection
+) -> None:
+    assert (await _examine(direct_url))["indexes"].state == "ok"
+    for name, command in (("broken", "REINDEX"), ("broken_ccnew1", "DROP")):
+        await observer.execute(f"CREATE INDEX {name} ON agentstore.messages (created_at)")
+        await observer.execute(
+            f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'agentstore.{name}'::regclass"
+        )
+        found = (await _examine(direct_url))["indexes"]
+        assert found == Finding(
+            "indexes",
+            "problem",
+            f"agentstore.{name} is INVALID, and not used",
+            f"{command} INDEX CONCURRENTLY agentstore.{name}",
+        )
+        await observer.execute(found.advice)
+        assert (await _examine(direct_url))["indexes"].state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("setting", "check"),
+    [("synchronous_commit = off", "durability"), ("default_transaction_read_only = on", "writes")],
+)
+async def test_settings_that_lose_or_refuse_writes_are_found(
+    own_server: EmbeddedPostgres, setting: str, check: str
+) -> None:
+    await migrate.upgrade(own_server.url, settings=Settings())
+    await Server(own_server.url_of).execute(f"ALTER DATABASE postgres SET {setting}")
+    found = (await _examine(own_server.url))[check]
+    assert found.state == "problem"
+    assert setting.partition(" ")[0] in found.found
+    assert setting.partition(" ")[0] in found.advice
+
+
+async def test_a_server_that_does_not_write_to_the_disk_is_found(own_tcp_server: tuple[str, int]) -> None:
+    found = (await _examine(own_tcp_server[0]))["durability"]
+    assert (found.state, found.found) == ("problem", "fsync, full_page_writes, synchronous_commit off")
+
+
+async def test_an_encoding_that_lacks_languages_is_found(server: Server) -> None:
+    name = f"agentstore_test_ascii_{uuid4().hex[:8]}"
+    await server.execute(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C'"
+    )
+    found = (await _examine(server.url_of(name)))["encoding"]
+    await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert (found.state, found.found) == ("problem", "SQL_ASCII")
+
+
+@pytest.mark.usefixtures("observer")  # whose connection is in use
+async def test_a_pool_that_is_larger_than_the_server_is_found(direct_url: str) -> None:
+    assert (await _examine(direct_url, pool_size=100_000))["pool"].state == "problem"
+    most = re.search(r"takes (\d+)", (await _examine(direct_url))["pool"].found)
+    assert most is not None
+    assert (await _examine(direct_url, pool_size=int(most[1])))["pool"].state == "warning"
+
+
+async def test_a_clock_that_is_off_is_found(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return datetime.now(UTC) - timedelta(seconds=90)
+
+    monkeypatch.setattr(doctor, "datetime", Slow)
+    found = (await _examine(direct_url))["clock"]
+    assert (found.state, found.found) == ("warning", "+90.0 s from this machine's")
+
+
+async def test_a_pooler_that_is_named_and_not_there_is_found(direct_url: str) -> None:
+    assert (await _examine(direct_url, pooler="transaction"))["pooler"].state == "warning"
+
+
+async def test_a_database_that_cannot_be_reached_is_the_only_finding() -> None:
+    found = await _examine("postgresql://u:hunter2@127.0.0.1:1/none")
+    assert list(found) == ["connection"]
+    assert found["connection"].state == "problem"
+    assert "hunter2" not in found["connection"].found
