@@ -4,66 +4,43 @@ Run by ``make demo``. Everything happens on an embedded Postgres in the folder `
 """
 
 import asyncio
+import json
+import os
+import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from agentstore import AgentStore, Message, Role, Session, Settings, TextContent, __version__
+from agentstore import AgentStore, Message, Role, Settings, TextContent, __version__
 
-FOLDER = Path(__file__).parents[1] / ".demo"
+HERE = Path(__file__).parent
+FOLDER = HERE.parent / ".demo"
+CONVERSATIONS = HERE / "conversations.jsonl"
 SECONDS_OF_WRITING = 1.5
 
-CONVERSATIONS = {
-    ("alice", "trip", "A week in Chengdu"): [
-        (Role.USER, "I have a week in Chengdu in May. What should I not miss?"),
-        (Role.ASSISTANT, "The panda base early in the morning, and an evening of tea and opera in People's Park."),
-        (Role.USER, "I do not eat peppers, so please remember that for the restaurants."),
-        (Role.ASSISTANT, "Noted: no peppers. I will look for places that cook Huaiyang dishes."),
-    ],
-    ("李雷", "体检", "体检报告"): [
-        (Role.USER, "我的体检报告说血脂有点高, 平时应该怎么吃?"),
-        (Role.ASSISTANT, "少吃油炸食品和动物内脏, 多吃蔬菜, 每周吃两次鱼. 三个月以后再查一次."),
-        (Role.USER, "好的. 我对虾过敏, 请记住."),
-        (Role.ASSISTANT, "记住了: 您对虾过敏, 我推荐的菜单里不会有虾."),
-    ],
-}
-
 out = Console(highlight=False)
+
+
+def say(words: str) -> None:
+    """Print a line that stands above what follows."""
+    out.print(f"\n[bold]{words}[/bold]")
+
+
+def command(*arguments: str) -> None:
+    """Show a command as a user types it, and run it."""
+    out.print(f"[cyan]$ {shlex.join(('agentstore', *arguments))}[/cyan]", soft_wrap=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTSTORE_")}
+    environment["AGENTSTORE_EMBEDDED_DIR"] = str(FOLDER)
+    subprocess.run([sys.executable, "-m", "agentstore", *arguments], env=environment, check=True)
 
 
 def open_store() -> AgentStore:
     """Return a store on the demo's own Postgres."""
     return AgentStore(settings=Settings(database_url=None, embedded_dir=str(FOLDER)))
-
-
-async def converse(store: AgentStore) -> None:
-    """Write the conversations. The ids make it safe to run again: what is there is not written twice."""
-    for (user, name, title), turns in CONVERSATIONS.items():
-        session = await store.sessions.create_session(user, name, title=title)
-        messages = [
-            Message(id=f"{name}-{number}", role=role, content=[TextContent(text=words)])
-            for number, (role, words) in enumerate(turns)
-        ]
-        await store.sessions.append_message(session, messages)
-
-
-async def show(store: AgentStore) -> None:
-    """Print every conversation of every user."""
-    for user in await store.users.list_users():
-        for listed in await store.sessions.list_sessions(user.id):
-            if listed.title is None:
-                continue
-            session = await store.sessions.get_session(user.id, listed.id)
-            assert session is not None  # noqa: S101
-            table = Table(title=f"{user.id}: {session.title}", title_justify="left", show_header=False, min_width=72)
-            for message in session.messages:
-                words = " ".join(part.text or "" for part in message.content or () if isinstance(part, TextContent))
-                table.add_row(f"[bold]{message.role}[/bold]", words)
-            out.print(table)
 
 
 async def write_for_ever(session_id: str) -> None:
@@ -74,53 +51,71 @@ async def write_for_ever(session_id: str) -> None:
         while True:
             words = TextContent(text=f"thought {number}")
             await store.sessions.append_message(session, Message(role=Role.ASSISTANT, content=[words]))
-            print(number, flush=True)  # noqa: T201
+            print(number, flush=True)
             number += 1
 
 
-async def kill_a_writer() -> bool:
-    """Kill a process in the middle of its appends; return whether everything acknowledged is there, in order."""
-    session_id = f"thoughts at {time.time():.3f}"
-    writer = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "write", session_id, stdout=asyncio.subprocess.PIPE
-    )
-    assert writer.stdout is not None  # noqa: S101
-    first = await writer.stdout.readline()
-    await asyncio.sleep(SECONDS_OF_WRITING)
-    writer.send_signal(signal.SIGKILL)
-    lines = [first, *(await writer.stdout.read()).splitlines(keepends=True)]
-    await writer.wait()
-    acknowledged = [int(line) for line in lines if line.endswith(b"\n")]
-    out.print(f"\nA process appended for {SECONDS_OF_WRITING} s and was killed with SIGKILL in the middle of it.")
+def killed_writer(session_id: str) -> list[int]:
+    """Start a process that appends, kill it in the middle of that, and return what was acknowledged to it."""
+    with subprocess.Popen([sys.executable, __file__, "write", session_id], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        time.sleep(SECONDS_OF_WRITING)
+        writer.send_signal(signal.SIGKILL)
+        lines = [first, *writer.stdout.read().splitlines(keepends=True)]
+    return [int(line) for line in lines if line.endswith(b"\n")]
+
+
+async def stored_thoughts(session_id: str) -> list[int]:
+    """Return the numbers of the messages that a new process finds, in their order."""
     async with open_store() as store:
-        session: Session | None = await store.sessions.get_session("writer", session_id)
-    stored = [
+        session = await store.sessions.get_session("writer", session_id)
+    assert session is not None
+    return [
         int((part.text or "").removeprefix("thought "))
-        for message in (session.messages if session else ())
+        for message in session.messages
         for part in message.content or ()
         if isinstance(part, TextContent)
     ]
-    kept = acknowledged == list(range(len(acknowledged))) and stored == list(range(len(stored)))
-    kept = kept and len(acknowledged) <= len(stored) <= len(acknowledged) + 1
-    out.print(
-        f"Acknowledged before it died: {len(acknowledged)} messages. In the store now, in order: {len(stored)}. "
-        + ("[green]Nothing acknowledged was lost.[/green]" if kept else "[red]Something was lost.[/red]")
-    )
-    return kept
 
 
-async def main() -> None:
-    """Show the whole story."""
-    began = time.monotonic()
-    async with open_store() as store:
-        seconds = time.monotonic() - began
-        out.print(f"agentstore {__version__}: a Postgres in {FOLDER} was ready after {seconds:.1f} s.\n")
-        await converse(store)
-        await show(store)
-    kept = await kill_a_writer()
-    out.print("\nThe conversations are still there the next time: run it again.")
+def main() -> None:
+    """Show the whole story; exit with 1 if a message is missing at its end."""
+    out.print(f"agentstore {__version__}: what AI agents must not forget, on a Postgres in {FOLDER}.", soft_wrap=True)
+
+    say("1. A database, and the schema in it")
+    command("upgrade")
+
+    say("2. Conversations from a file, in English and Chinese")
+    command("import", os.path.relpath(CONVERSATIONS))
+
+    say("3. Whose are they, and what was said?")
+    command("users", "list")
+    command("sessions", "list", "李雷")
+    command("sessions", "show", "李雷", "天气")
+    command("sessions", "show", "alice", "chengdu", "--limit", "2")
+
+    say("4. A process that appends as fast as it can is killed with SIGKILL")
+    session_id = f"thoughts at {time.time():.3f}"
+    acknowledged = killed_writer(session_id)
+    out.print(f"Before it died it was told of {len(acknowledged):,} messages that they are stored.")
+
+    say("5. A new process, on a Postgres that has started again")
+    stored = asyncio.run(stored_thoughts(session_id))
+    # The last append may have been committed when the kill came before the word of it.
+    kept = stored == list(range(len(stored))) and acknowledged == stored[: len(acknowledged)]
+    kept = kept and len(stored) - len(acknowledged) <= 1
+    out.print(f"It finds {len(stored):,} messages, {'in order' if stored == sorted(stored) else 'out of order'}.")
+    if kept:
+        out.print("[bold green]Every acknowledged message is there, in order.[/bold green]")
+    else:
+        out.print(f"[bold red]Something was lost:[/bold red] {json.dumps([acknowledged, stored])}", soft_wrap=True)
+    out.print("\nRun it again: the conversations are still there, and nothing is imported twice.")
     sys.exit(not kept)
 
 
 if __name__ == "__main__":
-    asyncio.run(write_for_ever(sys.argv[2]) if sys.argv[1:2] == ["write"] else main())
+    if sys.argv[1:2] == ["write"]:
+        asyncio.run(write_for_ever(sys.argv[2]))
+    else:
+        main()

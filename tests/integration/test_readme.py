@@ -1,0 +1,75 @@
+"""The README says what is so: its example runs, its tests exist, its settings are all of them."""
+
+import re
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, Settings
+from tests.support.cli import run
+
+_ROOT = Path(__file__).parents[2]
+_README = (_ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _table(heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading, without the line that names its columns."""
+    lines = _README.split(f"## {heading}\n")[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+async def test_its_example_runs(database_url: str, settings: Settings, observer: asyncpg.Connection) -> None:
+    code = re.search(r"```python\n(.*?)```", _README, re.DOTALL)
+    assert code is not None
+    program = code[1].replace('"postgresql://app@db.example.com/agents"', "URL, settings=SETTINGS")
+    program = program.replace("asyncio.run(main())", "")
+    assert "URL, settings=SETTINGS" in program
+    names = {"URL": database_url, "SETTINGS": settings}
+    exec(compile(program, "README.md", "exec"), names)
+    await names["main"]()  # type: ignore[operator]
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 1
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    rows = _table("What is promised, and the test that proves it")
+    assert len(rows) >= 12
+    for promise, tests in rows:
+        names = re.findall("`([^`]+)`", tests)
+        assert names, promise
+        file = None
+        for name in names:
+            named, _, test = name.rpartition("::") if "::" in name else (name, "", "")
+            if named.endswith(".py"):
+                (file,) = [path for path in _ROOT.rglob(named) if ".venv" not in path.parts]
+            else:
+                test = name
+            assert file is not None
+            if test:
+                assert f"def {test.removesuffix('...')}" in file.read_text(encoding="utf-8"), name
+
+
+def test_every_setting_is_in_the_table() -> None:
+    named = {name.lower() for row in _table("Configuration") for name in re.findall("`([A-Z_]+)`", row[0])}
+    assert named == set(Settings.model_fields)
+
+
+def test_every_command_of_it_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    commands = set(re.findall(r"^agentstore ([a-z]+(?: (?:list|show|export|delete)\b)?)", _README, re.MULTILINE))
+    assert {"import", "sessions list", "doctor", "upgrade"} <= commands
+    for command in commands:
+        assert run(*command.split(), "--help").code == 0, command
+    for call in re.findall(r"`store\.(sessions|users)\.(\w+)", _README):
+        assert hasattr(getattr(AgentStore("postgresql://h/db"), call[0]), call[1])
+
+
+def test_what_it_links_to_is_there() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", _README):
+        assert (_ROOT / link).exists(), link
