@@ -3,48 +3,45 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from agentstore import __version__, migrate
-
-
-def _run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-m", "agentstore", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=60,
-        check=False,
-    )
+from tests.support.cli import run
 
 
 def test_the_life_of_a_schema(empty_url: str) -> None:
     url = {"AGENTSTORE_DATABASE_URL": empty_url}
     head = migrate.head()
-    assert _run("check", **url).returncode == 3
-    assert "agentstore upgrade" in _run("check", **url).stdout
-    assert _run("upgrade", **url).returncode == 0
-    assert json.loads(_run("current", "--json", **url).stdout) == {"current": head, "head": head, "state": "at head"}
-    assert _run("check", **url).returncode == 0
-    assert _run("downgrade", "-1", **url).returncode == 0
-    assert _run("check", **url).returncode == 3
-    assert json.loads(_run("upgrade", "+1", "--json", **url).stdout)["to"] == head
-    assert json.loads(_run("downgrade", "base", "--json", **url).stdout) == {"from": head, "to": None}
+    assert run("check", environment=url).code == 3
+    assert "agentstore upgrade" in run("check", environment=url).out
+    assert run("upgrade", environment=url).code == 0
+    assert json.loads(run("current", "--json", environment=url).out) == {
+        "current": head,
+        "head": head,
+        "state": "at head",
+    }
+    assert run("check", environment=url).code == 0
+    assert run("downgrade", "-1", environment=url).code == 0
+    assert run("check", environment=url).code == 3
+    assert json.loads(run("upgrade", "+1", "--json", environment=url).out)["to"] == head
+    assert json.loads(run("downgrade", "base", "--json", environment=url).out) == {"from": head, "to": None}
 
 
 def test_history_and_sql_need_no_database() -> None:
-    assert json.loads(_run("history", "--json").stdout)[-1]["previous"] is None
-    sql = _run("sql", AGENTSTORE_SCHEMA="other").stdout
+    assert json.loads(run("history", "--json").out)[-1]["previous"] is None
+    sql = run("sql", environment={"AGENTSTORE_SCHEMA": "other"}).out
     assert 'CREATE SCHEMA IF NOT EXISTS "other"' in sql
     assert "CREATE TABLE messages" in sql
 
 
-def test_version() -> None:
-    assert _run("--version").stdout.strip() == __version__
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-m", "agentstore"], [f"{Path(sys.executable).parent}/agentstore"]]
+)
+def test_version(command: list[str]) -> None:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == __version__
 
 
 @pytest.mark.parametrize(
@@ -62,14 +59,14 @@ def test_version() -> None:
 def test_what_goes_wrong_is_a_line_without_secrets(
     arguments: tuple[str, ...], environment: dict[str, str], code: int
 ) -> None:
-    done = _run(*arguments, **environment)
-    assert done.returncode == code
-    assert done.stderr
-    assert "Traceback" not in done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
+    done = run(*arguments, environment=environment)
+    assert done.code == code
+    assert done.err
+    assert "Traceback" not in done.err
+    assert "hunter2" not in done.out + done.err
 
 
 def test_an_unknown_revision_is_said(empty_url: str) -> None:
-    done = _run("upgrade", "nonsense", "--url", empty_url)
-    assert done.returncode == 4
-    assert "nonsense" in done.stderr
+    done = run("upgrade", "nonsense", "--url", empty_url)
+    assert done.code == 4
+    assert "nonsense" in done.err
