@@ -1,5 +1,6 @@
 """A look at a database with the eyes of the person who is woken for it: what is set up wrongly, and what to do."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -11,7 +12,7 @@ from typing import Literal
 import asyncpg
 
 from agentstore import migrate
-from agentstore.database import Database
+from agentstore.database import CONNECT_ERRORS, Database, connection_error
 from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.models import Base
 from agentstore.settings import Settings
@@ -19,11 +20,11 @@ from agentstore.settings import Settings
 OLDEST, NEWEST = 15, 18
 _SLOW_ROUND_TRIP = 0.05
 _CLOCK_OFF = 2.0
-_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
+_PROBE_TIMEOUT = 2.0
 _DURABILITY = {
-    "fsync": "a crash of the machine can destroy the database; ALTER SYSTEM SET it on, and reload",
-    "full_page_writes": "a crash of the machine can destroy the database; ALTER SYSTEM SET it on, and reload",
+    "fsync": "a crash of the machine can destroy the database; set it on, by ALTER SYSTEM or the provider's parameters",
+    "full_page_writes": "a crash of the machine can destroy the database; set it on in the same way",
     "synchronous_commit": "a crash of the server loses the last acknowledged messages; RESET it by ALTER ROLE, ALTER "
     "DATABASE or ALTER SYSTEM, wherever it is set",
 }
@@ -34,22 +35,52 @@ SELECT current_setting('server_version') AS version, current_setting('server_ver
     current_setting('default_transaction_read_only') = 'on' AS read_only,
     current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
     current_setting('full_page_writes') AS full_page_writes,
-    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS connections,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS used,
-    rolname AS role, rolsuper AS superuser, rolconnlimit AS role_connections
+    EXISTS (SELECT FROM pg_settings WHERE name = 'neon.tenant_id') AS neon,
+    rolname AS role, rolsuper AS superuser
 FROM pg_roles WHERE rolname = current_user
 """
-_MISSING_RIGHTS = """
-SELECT t.name || ' (' || string_agg(r.name, ', ') || ')'
-FROM unnest($2::text[]) AS t(name), unnest($3::text[]) AS r(name)
-WHERE NOT has_table_privilege(to_regclass(format('%I.%I', $1::text, t.name)), r.name)
-GROUP BY t.name ORDER BY t.name
+# Counted by numbackends, and not in pg_stat_activity, which hides other roles' sessions from an ordinary role.
+_CONNECTIONS = """
+SELECT 'the server' AS name, 'max_connections' AS setting,
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0) AS most,
+    (SELECT sum(numbackends)::int - 1 FROM pg_stat_database) AS used
+UNION ALL
+SELECT 'the database', 'its CONNECTION LIMIT', datconnlimit,
+    (SELECT numbackends - 1 FROM pg_stat_database WHERE datname = current_database())
+FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
+UNION ALL
+SELECT 'the role', 'its CONNECTION LIMIT', rolconnlimit,
+    (SELECT count(*)::int - 1 FROM pg_stat_activity WHERE usename = current_user)
+FROM pg_roles WHERE rolname = current_user AND rolconnlimit >= 0
 """
+_RIGHTS = """
+WITH needed AS (
+    SELECT format('%I.%I', $1::text, t.name) AS name, r.name AS privilege
+    FROM unnest($2::text[]) AS t(name), unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(name)
+    UNION ALL SELECT format('%I.alembic_version', $1::text), 'SELECT'
+), missing AS (
+    SELECT name, string_agg(privilege, ', ') AS privileges FROM needed
+    WHERE NOT has_table_privilege(to_regclass(name), privilege) GROUP BY name
+)
+SELECT (SELECT string_agg(format('%s (%s)', name, privileges), '; ' ORDER BY name) FROM missing) AS missing,
+    (SELECT string_agg(format('GRANT %s ON %s TO %I', privileges, name, current_user), '; ' ORDER BY name) FROM missing)
+        AS grants
+"""
+_GRANTS = """
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I; ', $1::text, current_user)
+    || format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO %I; ', $1::text, current_user)
+    || format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO %I',
+        $1::text, current_user)
+"""
+# Whoever builds an index concurrently, or vacuums, holds this lock; pg_locks shows it to every role.
 _INVALID_INDEXES = """
-SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relname ~ '_ccnew\\d*$' AS leftover,
-    p.pid IS NOT NULL AS building
+SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relname ~ '_cc(new|old)\\d*$' AS leftover,
+    EXISTS (
+        SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        WHERE l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock' AND d.datname = current_database()
+    ) AS busy
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_stat_progress_create_index p ON p.index_relid = i.indexrelid
 WHERE n.nspname = $1 AND NOT i.indisvalid ORDER BY c.relname
 """
 
@@ -77,22 +108,28 @@ async def examine(database: Database) -> list[Finding]:
             findings.append(await _clock(connection))
             rights = await _rights(connection, database, server)
             indexes = [_index(row) for row in await connection.fetch(_INVALID_INDEXES, database.settings.schema)]
-        pooler = await _pooler(database)
+            limits = await connection.fetch(_CONNECTIONS)
     except AgentStoreError as error:
-        advice = (
-            "see that the server runs and can be reached from here: address, port, firewall, TLS"
-            if isinstance(error, Unavailable)
-            else "mend what the message names: the URL, the password, pg_hba.conf or the role's rights"
-        )
-        return [Finding("connection", "problem", str(error), advice)]
-    findings += [
-        await _schema(database),
-        *rights,
-        *(indexes or [Finding("indexes", "ok", "all are valid")]),
-        pooler,
-        _pool(server, database.settings, pooled=pooler.found.startswith("a pooler")),
-    ]
+        return [Finding("connection", "problem", str(error), _advice(error))]
+    findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all are valid")])]
+    pooler = await _pooler(database)
+    findings.append(pooler)
+    if database.settings.migration_database_url is not None:
+        findings.append(await _migrations(database))
+    findings.append(_pool(limits, database.settings, pooled=pooler.found.startswith("a pooler")))
     return findings
+
+
+def _advice(error: AgentStoreError) -> str:
+    """Say what to do about a database that could not be asked."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state == "53300":
+        return "every connection is taken: lower AGENTSTORE_POOL_SIZE or the number of replicas, or raise the limit"
+    if state == "57P03":
+        return "the server starts or stops: wait for it"
+    if isinstance(error, Unavailable):
+        return "see that the server runs and can be reached from here: address, port, firewall, TLS"
+    return "correct what the message names: the URL, the password, pg_hba.conf or the role's rights"
 
 
 async def _connection(connection: asyncpg.Connection, database: Database) -> Finding:
@@ -122,11 +159,16 @@ def _server(server: asyncpg.Record) -> Iterator[Finding]:
         advice = "connect to the primary: name all hosts in the URL, with target_session_attrs=read-write"
         yield Finding("writes", "problem", "this server is a standby, which takes none", advice)
     elif server["read_only"]:
-        advice = "ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only"
+        advice = (
+            "see first whether the provider has set default_transaction_read_only because the disk is full; else RESET "
+            "it where it is set"
+        )
         yield Finding("writes", "problem", "default_transaction_read_only is on", advice)
-    unsafe = [name for name in _DURABILITY if server[name] == "off"]
+    # Neon's storage keeps what is written without them.
+    without = ("fsync", "full_page_writes") if server["neon"] else ()
+    unsafe = [name for name in _DURABILITY if server[name] == "off" and name not in without]
     if not unsafe:
-        yield Finding("durability", "ok", f"synchronous_commit {server['synchronous_commit']}, fsync on")
+        yield Finding("durability", "ok", f"synchronous_commit {server['synchronous_commit']}, fsync {server['fsync']}")
     else:
         advice = "; ".join(f"{name}: {_DURABILITY[name]}" for name in unsafe)
         yield Finding("durability", "problem", f"{', '.join(unsafe)} off", advice)
@@ -140,14 +182,16 @@ async def _clock(connection: asyncpg.Connection) -> Finding:
     said = f"{off:+.1f} s from this machine's"
     if abs(off) < _CLOCK_OFF:
         return Finding("clock", "ok", said)
-    return Finding("clock", "warning", said, "run NTP on both: no order depends on it, but times and logs will not fit")
+    return Finding(
+        "clock", "warning", said, "run NTP on both: no order depends on it, but times and logs will not line up"
+    )
 
 
 async def _schema(database: Database) -> Finding:
     try:
         status = await migrate.status(database)
     except AgentStoreError as error:
-        return Finding("schema", "problem", str(error), "give the role the rights that it lacks")
+        return Finding("schema", "problem", str(error), _advice(error))
     said = f"{database.settings.schema!r} is at revision {status.current or 'none'}"
     if status.state == "behind":
         return Finding("schema", "problem", f"{said}, this release needs {status.head}", "run `agentstore upgrade`")
@@ -157,35 +201,31 @@ async def _schema(database: Database) -> Finding:
     return Finding("schema", "ok", said)
 
 
-async def _rights(connection: asyncpg.Connection, database: Database, server: asyncpg.Record) -> list[Finding]:
+async def _rights(connection: asyncpg.Connection, database: Database, server: asyncpg.Record) -> Finding:
     role, schema = server["role"], database.settings.schema
     if server["superuser"]:
         advice = (
             "harmless on the embedded Postgres; elsewhere give the application a role of its own, with USAGE on the "
-            f"schema and {', '.join(_RIGHTS)} on its tables"
+            "schema and SELECT, INSERT, UPDATE, DELETE on its tables"
         )
-        return [Finding("role", "warning", f"{role!r} is a superuser", advice)]
+        return Finding("role", "warning", f"{role!r} is a superuser", advice)
     usage = await connection.fetchval("SELECT has_schema_privilege(to_regnamespace($1), 'USAGE')", f'"{schema}"')
     if usage is None:
-        return [Finding("role", "ok", f"{role!r}; there is no schema yet")]
-    if usage:
-        tables = sorted(Base.metadata.tables)
-        missing = [row[0] for row in await connection.fetch(_MISSING_RIGHTS, schema, tables, _RIGHTS)]
-        if not missing:
-            return [Finding("role", "ok", f"{role!r} may read and write every table")]
-        said = f"{role!r} lacks rights on {'; '.join(missing)}"
-    else:
-        said = f"{role!r} may not use the schema {schema!r}"
-    advice = (
-        f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"; '
-        f'GRANT {", ".join(_RIGHTS)} ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"'
-    )
-    return [Finding("role", "problem", said, advice)]
+        return Finding("role", "ok", f"{role!r}; there is no schema yet")
+    if not usage:
+        grants = await connection.fetchval(_GRANTS, schema)
+        return Finding("role", "problem", f"{role!r} may not use the schema {schema!r}", grants)
+    rights = await connection.fetchrow(_RIGHTS, schema, sorted(Base.metadata.tables))
+    assert rights is not None  # noqa: S101
+    if rights["missing"] is not None:
+        return Finding("role", "problem", f"{role!r} lacks rights: {rights['missing']}", rights["grants"])
+    return Finding("role", "ok", f"{role!r} has every right that is needed on the tables that there are")
 
 
 def _index(row: asyncpg.Record) -> Finding:
-    if row["building"]:
-        return Finding("indexes", "ok", f"{row['name']} is being built")
+    if row["busy"]:
+        advice = "if it is being built, look again when that is done; nothing is to be dropped until then"
+        return Finding("indexes", "warning", f"{row['name']} is INVALID, and something works on its table", advice)
     command = "DROP INDEX CONCURRENTLY" if row["leftover"] else "REINDEX INDEX CONCURRENTLY"
     return Finding("indexes", "problem", f"{row['name']} is INVALID, and not used", f"{command} {row['name']}")
 
@@ -198,46 +238,58 @@ async def _pooler(database: Database) -> Finding:
     """
     settings = database.settings
     told = settings.pooler == "transaction"
-    shared = False
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(database.connection())
-        process = await first.fetchval("SELECT pg_backend_pid()")
-        pooled = process != first.get_server_pid()
-        for _ in range(min(3, settings.pool_size - 1) if pooled else 0):
-            other = await stack.enter_async_context(database.connection())
-            await other.execute("BEGIN")
-            stack.push_async_callback(other.execute, "ROLLBACK")
-            shared = shared or process == await other.fetchval("SELECT pg_backend_pid()")
+    pooled = shared = False
+    try:
+        # In little time: a busy pooler makes whoever comes wait, and others wait for what is held here.
+        async with asyncio.timeout(_PROBE_TIMEOUT), AsyncExitStack() as stack:
+            first = await stack.enter_async_context(database.connection())
+            process = await first.fetchval("SELECT pg_backend_pid()")
+            pooled = process != first.get_server_pid()
+            for _ in range(min(3, settings.pool_size - 1) if pooled else 0):
+                other = await stack.enter_async_context(database.connection())
+                await other.execute("BEGIN")
+                stack.push_async_callback(other.execute, "ROLLBACK")
+                shared = process == await other.fetchval("SELECT pg_backend_pid()")
+                if shared:
+                    break
+    except (AgentStoreError, TimeoutError) as error:
+        if not pooled:
+            return Finding("pooler", "warning", f"could not be looked for: {error or 'no answer in time'}", "try again")
     if not pooled:
         if not told:
             return Finding("pooler", "ok", "none")
         advice = "unset AGENTSTORE_POOLER: without it statements are prepared once and time out at the server"
         return Finding("pooler", "warning", "none, and AGENTSTORE_POOLER says transaction", advice)
     if shared and not told:
-        advice = "set AGENTSTORE_POOLER=transaction: prepared statements break, now and then, without it"
-        return Finding("pooler", "problem", "a pooler by transaction", advice)
+        advice = "set AGENTSTORE_POOLER=transaction: without it prepared statements break now and then"
+        return Finding("pooler", "problem", "a pooler in transaction mode", advice)
+    said = "a pooler in transaction mode" if shared else "a pooler, not seen to be in transaction mode"
     if told and settings.migration_database_url is None:
-        advice = (
-            "set AGENTSTORE_MIGRATION_DATABASE_URL to a direct way, or run `agentstore upgrade` from where there is one"
-        )
-        return Finding("pooler", "warning", "a pooler by transaction, through which no migration can run", advice)
-    return Finding("pooler", "ok", "a pooler by transaction" if shared or told else "a pooler by session")
+        advice = "set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database, for migrations"
+        return Finding("pooler", "warning", f"{said}, through which no migration can run", advice)
+    return Finding("pooler", "ok", said)
 
 
-def _pool(server: asyncpg.Record, settings: Settings, *, pooled: bool) -> Finding:
+async def _migrations(database: Database) -> Finding:
+    try:
+        async with database.migration_engine() as engine, engine.connect():
+            return Finding("migrations", "ok", "AGENTSTORE_MIGRATION_DATABASE_URL answers")
+    except CONNECT_ERRORS as error:
+        failure = connection_error(error, "AGENTSTORE_MIGRATION_DATABASE_URL")
+        return Finding("migrations", "problem", str(failure), _advice(failure))
+
+
+def _pool(limits: list[asyncpg.Record], settings: Settings, *, pooled: bool) -> Finding:
+    size = settings.pool_size
     if pooled:
-        return Finding("pool", "ok", f"up to {settings.pool_size} connections of this process, to the pooler")
-    most = server["connections"]
-    if server["role_connections"] >= 0:
-        most = min(most, server["role_connections"])
-    said = (
-        f"up to {settings.pool_size} connections of each process; the server takes {most}, {server['used']} are in use"
-    )
-    if settings.pool_size > most:
-        return Finding("pool", "problem", said, f"set AGENTSTORE_POOL_SIZE under {most}, or raise max_connections")
-    if server["used"] + settings.pool_size > most:
-        advice = (
-            "lower AGENTSTORE_POOL_SIZE or the number of replicas, raise max_connections, or put a pooler before it"
-        )
+        return Finding("pool", "ok", f"up to {size} connections of this process, to the pooler")
+    tightest = min(limits, key=lambda limit: limit["most"] - limit["used"])
+    said = f"up to {size} connections a process; {tightest['name']} takes {tightest['most']}, {tightest['used']} in use"
+    least = min(limits, key=lambda limit: limit["most"])
+    if size > least["most"]:
+        advice = f"set AGENTSTORE_POOL_SIZE to at most {least['most']}, or raise {least['setting']}"
+        return Finding("pool", "problem", said, advice)
+    if tightest["used"] + size > tightest["most"]:
+        advice = f"lower AGENTSTORE_POOL_SIZE or the number of replicas, raise {tightest['setting']}, or use a pooler"
         return Finding("pool", "warning", said, advice)
     return Finding("pool", "ok", said)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentstore import AgentStore, Message, Role, Settings, TextContent, __version__
+from agentstore import AgentStore, Message, Role, TextContent, __version__
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / ".demo"
@@ -33,19 +33,19 @@ def say(words: str) -> None:
 def command(*arguments: str) -> None:
     """Show a command as a user types it, and run it."""
     out.print(f"[cyan]$ {shlex.join(('agentstore', *arguments))}[/cyan]", soft_wrap=True)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTSTORE_")}
-    environment["AGENTSTORE_EMBEDDED_DIR"] = str(FOLDER)
-    subprocess.run([sys.executable, "-m", "agentstore", *arguments], env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "agentstore", *arguments], check=True)
 
 
-def open_store() -> AgentStore:
-    """Return a store on the demo's own Postgres."""
-    return AgentStore(settings=Settings(database_url=None, embedded_dir=str(FOLDER)))
+def use_the_demos_own_postgres() -> None:
+    """Set the environment of this process and of those that it starts."""
+    for name in [name for name in os.environ if name.startswith("AGENTSTORE_")]:
+        del os.environ[name]
+    os.environ["AGENTSTORE_EMBEDDED_DIR"] = str(FOLDER)
 
 
 async def write_for_ever(session_id: str) -> None:
     """Append message after message, and say the number of each once the database has acknowledged it."""
-    async with open_store() as store:
+    async with AgentStore() as store:
         session = await store.sessions.create_session("writer", session_id)
         number = 0
         while True:
@@ -68,9 +68,10 @@ def killed_writer(session_id: str) -> list[int]:
 
 async def stored_thoughts(session_id: str) -> list[int]:
     """Return the numbers of the messages that a new process finds, in their order."""
-    async with open_store() as store:
+    async with AgentStore() as store:
         session = await store.sessions.get_session("writer", session_id)
-    assert session is not None
+    if session is None:
+        return []
     return [
         int((part.text or "").removeprefix("thought "))
         for message in session.messages
@@ -104,17 +105,20 @@ def main() -> None:
     stored = asyncio.run(stored_thoughts(session_id))
     # The last append may have been committed when the kill came before the word of it.
     kept = stored == list(range(len(stored))) and acknowledged == stored[: len(acknowledged)]
-    kept = kept and len(stored) - len(acknowledged) <= 1
+    kept = kept and acknowledged != [] and len(stored) - len(acknowledged) <= 1
     out.print(f"It finds {len(stored):,} messages, {'in order' if stored == sorted(stored) else 'out of order'}.")
     if kept:
         out.print("[bold green]Every acknowledged message is there, in order.[/bold green]")
     else:
         out.print(f"[bold red]Something was lost:[/bold red] {json.dumps([acknowledged, stored])}", soft_wrap=True)
-    out.print("\nRun it again: the conversations are still there, and nothing is imported twice.")
+    out.print("\nRun it again: the conversations are still there, and nothing is imported twice. To look around:")
+    program = os.path.relpath(Path(sys.executable).with_name("agentstore"))
+    out.print(f"AGENTSTORE_EMBEDDED_DIR={os.path.relpath(FOLDER)} {program} sessions list alice", soft_wrap=True)
     sys.exit(not kept)
 
 
 if __name__ == "__main__":
+    use_the_demos_own_postgres()
     if sys.argv[1:2] == ["write"]:
         asyncio.run(write_for_ever(sys.argv[2]))
     else:

@@ -1,7 +1,8 @@
 """The command line: parse, call, print.
 
 Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 the command line is wrong, 3 the schema is behind
-this release, 4 it is ahead of it, 5 an import left out what it could not read (each place is on stderr).
+this release, 4 it is ahead of it, 5 an import left out what it could not read (each place is on stderr), 130 it was
+interrupted.
 """
 
 import os
@@ -9,7 +10,6 @@ import sys
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from agentstore import __version__
 from agentstore.cli import doctor, importing, schema, sessions, users
@@ -40,19 +40,16 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """Run the command line, and turn what is expected to go wrong into a line and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
         # What the terminal cannot show is written as its escape.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         app()
     except AgentStoreError as error:
         complain(str(error))
         sys.exit({SchemaBehind: 3, SchemaAhead: 4}.get(type(error), 1))
-    except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            name = "_".join(str(part) for part in each["loc"]).upper()
-            complain(f"AGENTSTORE_{name}: {each['msg']}")
-        sys.exit(1)
     except BrokenPipeError:  # whoever reads it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -7,16 +7,20 @@ from rich.text import Text
 
 from agentstore.cli.console import Json, Url, out, plain, say_json, with_database
 from agentstore.doctor import Finding, examine
+from agentstore.errors import NotConfigured
 
 app = typer.Typer()
 
-_MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "problem": ("BAD", "bold red")}
+_MARKS = {"ok": ("ok", "green"), "warning": ("WARN", "yellow"), "problem": ("BAD", "bold red")}
 
 
 @app.command()
 def doctor(url: Url = None, json_: Json = False) -> None:
     """Look over the database and how it is set up, and say what to do. Exit code 1 if something must be done."""
-    findings = with_database(url, examine)
+    try:
+        findings = with_database(url, examine)
+    except NotConfigured as error:
+        findings = [Finding("connection", "problem", str(error), "correct the URL, or set AGENTSTORE_DATABASE_URL")]
     if json_:
         say_json([asdict(finding) for finding in findings])
     else:

@@ -1,6 +1,7 @@
 """The command that imports conversations from files."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from agentstore.cli.console import Json, Url, complain, err, say, say_json, with_store
+from agentstore.cli.console import Json, Url, as_text, complain, err, say, say_json, settings, with_store
 from agentstore.importing import Importer, Problem, Progress
-from agentstore.settings import Settings
 from agentstore.store import AgentStore
 
 app = typer.Typer()
@@ -30,9 +30,10 @@ def import_(
         list[Path],
         typer.Argument(metavar="FILE...", help="Files to import; - is stdin."),
     ],
-    user: Annotated[str, typer.Option(help="The owner of conversations that name no user.")] = "default",
+    user: Annotated[str, typer.Option(help="The owner of what names no user.", callback=as_text)] = "default",
     session: Annotated[
-        str | None, typer.Option(help="The session of messages that are in no conversation, one a line.")
+        str | None,
+        typer.Option(help="The session of messages that are in no conversation and name none.", callback=as_text),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and store nothing.")] = False,
     url: Url = None,
@@ -46,6 +47,8 @@ def import_(
     for file in files:  # before anything of the others is stored
         if file != _STDIN and (not file.exists() or file.is_dir()):
             raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
+    if _STDIN in files and sys.stdin is None:
+        raise typer.BadParameter("stdin is closed", param_hint="FILE")
     problems: list[dict[str, str]] = []
 
     def report(file: str, problem: Problem) -> None:
@@ -60,16 +63,18 @@ def import_(
     async def run(store: AgentStore | None) -> Importer:
         importer = Importer(
             None if store is None else store.sessions,
-            settings=settings,
+            settings=found_settings,
             user_id=user,
             session_id=session,
             report=report,
         )
+        # asyncio's own handler of Ctrl-C waits for a read to end, which a pipe may never do.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with _bar(importer.progress, named) as tick:
             await importer.run(named, tick)
         return importer
 
-    settings = Settings()
+    found_settings = settings()
     importer = asyncio.run(run(None)) if dry_run else with_store(url, run)
     done = importer.progress
     if done.problems > len(problems):
@@ -80,7 +85,7 @@ def import_(
     else:
         rate = done.messages / done.seconds if done.seconds else 0.0
         say(
-            f"{done.conversations:,} conversations with {done.messages:,} messages in {done.seconds:.1f} s "
+            f"{done.records:,} records with {done.messages:,} messages in {done.seconds:.1f} s "
             f"({rate:,.0f} messages/s). "
             + (
                 "Nothing was stored: a dry run."

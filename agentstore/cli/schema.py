@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from agentstore import migrate
-from agentstore.cli.console import Json, Url, say, say_json, say_table, table, with_database
+from agentstore.cli.console import Json, Url, say, say_json, say_table, settings, table, with_database
 from agentstore.database import Database
-from agentstore.settings import Settings
 
 app = typer.Typer()
 
@@ -108,7 +107,7 @@ def check(url: Url = None, json_: Json = False) -> None:
 @app.command()
 def sql(revisions: Annotated[str, typer.Argument(help="A revision, or two as in A:B.")] = "head") -> None:
     """Print the SQL of an upgrade, for a DBA to read and run. Needs no database."""
-    sys.stdout.write(migrate.sql(revisions, schema=Settings().schema))
+    sys.stdout.write(migrate.sql(revisions, schema=settings().schema))
 
 
 def _print_move(before: migrate.Status, after: migrate.Status, as_json: bool) -> None:

@@ -1,37 +1,44 @@
 """Commands about sessions: to look at them, take them out and delete them."""
 
+import json
+import shlex
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from pydantic import ValidationError
 from rich.text import Text
 
 from agentstore.cli.console import (
     Json,
     Url,
+    as_text,
     complain,
     confirmed,
     one_line,
     out,
     plain,
+    replacing,
     say,
     say_json,
     say_table,
+    settings,
+    shown_id,
     table,
     with_store,
     write_json,
 )
 from agentstore.cli.transcript import transcript
-from agentstore.errors import NotFound
+from agentstore.errors import AgentStoreError, NotFound
 from agentstore.schemas import Session
 from agentstore.store import AgentStore
 
 app = typer.Typer(help="Look at sessions, export and delete them.", no_args_is_help=True)
 
-User = Annotated[str, typer.Argument(help="The user's id.")]
-SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+User = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", callback=as_text)]
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", callback=as_text)]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option(help="Where the page before ended.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -46,10 +53,10 @@ def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None,
         if json_:
             say_json({"sessions": [_head(session) for session in page], "next_cursor": page.next_cursor})
             return
-        rows = table("session", "title", "created", "last used")
+        rows = table("session", "title", created=16, last_used=16)
         for session in page:
             times = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in (session.created_at, session.updated_at))
-            rows.add_row(Text(one_line(session.id)), Text(one_line(session.title or "")), *times)
+            rows.add_row(Text(shown_id(session.id)), Text(one_line(session.title or "")), *times)
         if page:
             say_table(rows)
         else:
@@ -72,16 +79,21 @@ def show(
     """Show a session's messages in order."""
 
     async def run(store: AgentStore) -> None:
-        found = await store.sessions.get_session(user, session, limit=limit, before=before)
+        # One more than wanted says whether there are more.
+        more = None if limit is None or json_ else limit + 1
+        found = await _get(store, user, session, limit=more or limit, before=before)
         if found is None:
             raise NotFound(f"user {user!r} has no session {session!r}")
         if json_:
             say_json(_exported(found))
             return
+        earlier = limit is not None and len(found.messages) > limit
+        if earlier:
+            found.messages = found.messages[1:]
         for part in transcript(found):
             out.print(part)
-        if limit is not None and found.messages and len(found.messages) == limit:
-            say(f"Earlier ones: --limit {limit} --before {found.messages[0].id}", style="dim")
+        if earlier and found.messages:
+            say(f"Earlier ones: --limit {limit} --before={shlex.quote(found.messages[0].id)}", style="dim")
 
     with_store(url, run)
 
@@ -89,7 +101,9 @@ def show(
 @app.command()
 def export(
     user: User,
-    sessions: Annotated[list[str] | None, typer.Argument(metavar="[SESSION]...", help="All by default.")] = None,
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="[SESSION]...", help="All by default.", callback=as_text)
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", dir_okay=False, help="A file; by default stdout.")
     ] = None,
@@ -97,46 +111,79 @@ def export(
 ) -> None:
     """Export a user's sessions as JSON Lines, exactly: `agentstore import` makes the same ones of them."""
 
-    async def run(store: AgentStore) -> None:
+    async def run(store: AgentStore) -> int:
         if output is None:
-            await _export(store, user, sessions, sys.stdout)
-            return
-        # In one piece or not at all.
-        part = output.with_name(f"{output.name}.part")
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            count = await _export(store, user, sessions, file)
-        part.replace(output)
-        complain(f"{count:,} sessions in {output}", label="exported", style="green")
+            return await _export(store, user, sessions, sys.stdout)
+        with replacing(output) as file:
+            return await _export(store, user, sessions, file)
 
-    with_store(url, run)
+    count = with_store(url, run)
+    if output is not None:
+        complain(f"{count:,} sessions in {output}", label="exported", style="green")
 
 
 @app.command()
 def delete(user: User, session: SessionId, yes: Yes = False, url: Url = None, json_: Json = False) -> None:
     """Delete a session and its messages."""
-    confirmed(f"Delete session {plain(session)!r} of user {plain(user)!r} for ever?", yes)
+    confirmed(f"Delete session {plain(session)!r} of user {plain(user)!r}? This cannot be undone.", yes)
 
     async def run(store: AgentStore) -> None:
         deleted = await store.sessions.delete_session(user, session)
         if json_:
             say_json({"sessions": deleted.sessions, "messages": deleted.messages})
-        else:
+        elif deleted:
             say(f"deleted: {deleted.sessions:,} sessions, {deleted.messages:,} messages")
+        else:
+            say(f"nothing deleted: user {user!r} has no session {session!r}")
 
     with_store(url, run)
 
 
+async def _get(store: AgentStore, user: str, session: str, **part: Any) -> Session | None:
+    """Return a session.
+
+    Raises:
+        AgentStoreError: something that was not written by agentstore is stored where its messages are.
+    """
+    try:
+        return await store.sessions.get_session(user, session, **part)
+    except ValidationError as error:
+        raise AgentStoreError(f"session {session!r} of user {user!r} has a message that is none: {error}") from error
+
+
 async def _export(store: AgentStore, user: str, ids: list[str] | None, file: TextIO) -> int:
-    """Write sessions as JSON Lines, one held at a time; return how many."""
+    """Write sessions as JSON Lines, one held at a time; return how many.
+
+    Raises:
+        NotFound: there is no such user, or no such session.
+    """
+    if await store.users.get_user(user) is None:
+        raise NotFound(f"there is no user {user!r}")
     count = 0
     async for id in _named(ids) if ids else _all(store, user):
-        session = await store.sessions.get_session(user, id)
+        session = await _get(store, user, id)
         if session is not None:
-            write_json(_exported(session), file)
+            for part in _parts(session, longest=settings().max_message_bytes):
+                write_json(part, file)
             count += 1
         elif ids:
             raise NotFound(f"user {user!r} has no session {id!r}")
     return count
+
+
+def _parts(session: Session, longest: int) -> Iterator[dict[str, Any]]:
+    """Yield the lines that a session is: more than one if it is longer than an import takes a line."""
+    head = _exported(session)
+    messages, head["messages"] = head["messages"], []
+    size = 0
+    for message in messages:
+        length = len(json.dumps(message))
+        if size and size + length > longest:
+            yield head
+            head["messages"], size = [], 0
+        head["messages"].append(message)
+        size += length
+    yield head
 
 
 async def _named(ids: list[str]) -> AsyncIterator[str]:
@@ -156,7 +203,10 @@ async def _all(store: AgentStore, user: str) -> AsyncIterator[str]:
 
 def _exported(session: Session) -> dict[str, Any]:
     """A session as JSON, in the form that an import takes for exactly this."""
-    return {"object": "session", **session.model_dump(mode="json", serialize_as_any=True)}
+    # Not pydantic's own JSON, which has no lone surrogates.
+    dumped = session.model_dump(serialize_as_any=True)
+    times = {name: time.isoformat() for name in ("created_at", "updated_at") if (time := dumped[name]) is not None}
+    return {"object": "session", **dumped, **times}
 
 
 def _head(session: Session) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _LONGEST_NAME = 120
 
 def transcript(session: Session) -> Iterator[Text]:
     """Yield a session's head and then its messages."""
-    head = Text(plain(session.title or "(no title)"), style="bold")
+    head = Text(one_line(session.title or "(no title)"), style="bold")
     head.append(f"\n{one_line(session.user_id)} / {one_line(session.id)}", style="dim")
     if session.updated_at is not None:
         head.append(f", last used {session.updated_at:%Y-%m-%d %H:%M} UTC", style="dim")
@@ -49,16 +49,20 @@ def _message(message: Message) -> Text:
     if (time := parse_time((message.metadata or {}).get("timestamp"))) is not None:
         text.append(f" {time:%Y-%m-%d %H:%M}", style="dim")
     style = "dim italic" if message.type == MessageType.REASONING else ""
-    for part in message.content or ():
-        text.append(f"\n{plain(_part(part))}", style=style)
+    said = [_part(part, message.type) for part in message.content or ()]
+    if message.code or message.message:
+        said.append(f"{message.code or ''} {message.message or ''}".strip())
+    for each in said:
+        # Indented, so that no text can look like the head of a message.
+        text.append("".join(f"\n  {line}" for line in plain(each).split("\n")), style=style)
     return text
 
 
-def _part(part: Content) -> str:
+def _part(part: Content, of: str) -> str:
     if isinstance(part, TextContent):
         return part.text or ""
     if isinstance(part, DataContent):
-        return _data(part.data or {})
+        return _data(part.data or {}, of)
     if isinstance(part, RefusalContent):
         return f"(refused) {part.refusal or ''}"
     if isinstance(part, ImageContent):
@@ -71,12 +75,11 @@ def _part(part: Content) -> str:
     raise AssertionError(part)
 
 
-def _data(data: dict[Any, Any]) -> str:
-    name, arguments, output = (data.get(each) for each in ("name", "arguments", "output"))
-    if "output" in data:
-        return f"← {_said(output)}"
-    if "arguments" in data:
-        return f"→ {name}({_said(arguments)})"
+def _data(data: dict[Any, Any], of: str) -> str:
+    if of.endswith("call_output") and data.keys() <= {"call_id", "name", "output"}:
+        return f"← {_said(data.get('output'))}"
+    if of.endswith("call") and data.keys() <= {"call_id", "name", "arguments"}:
+        return f"→ {data.get('name')}({_said(data.get('arguments'))})"
     return _said(data)
 
 

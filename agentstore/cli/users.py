@@ -15,6 +15,7 @@ from agentstore.cli.console import (
     say,
     say_json,
     say_table,
+    shown_id,
     table,
     with_store,
 )
@@ -34,12 +35,11 @@ def list_(limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json
         if json_:
             say_json({"users": [user.model_dump(mode="json") for user in page], "next_cursor": page.next_cursor})
             return
-        rows = table("user", "since", "metadata")
+        rows = table("user", "metadata", since=16)
         for user in page:
             metadata = one_line(json.dumps(user.metadata, ensure_ascii=False)) if user.metadata else ""
-            rows.add_row(
-                Text(one_line(user.id)), f"{user.created_at:%Y-%m-%d %H:%M}" if user.created_at else "", Text(metadata)
-            )
+            since = f"{user.created_at:%Y-%m-%d %H:%M}" if user.created_at else ""
+            rows.add_row(Text(shown_id(user.id)), Text(metadata), since)
         if page:
             say_table(rows)
         else:
@@ -66,7 +66,7 @@ def show(user: User, url: Url = None, json_: Json = False) -> None:
         say(f"since {out_of}", style="dim")
         if found.metadata:
             say(json.dumps(found.metadata, ensure_ascii=False, indent=2))
-        say(f"Sessions: agentstore sessions list {shlex.quote(user)}", style="dim")
+        say(f"Sessions: agentstore sessions list -- {shlex.quote(user)}", style="dim")
 
     with_store(url, run)
 
@@ -74,13 +74,17 @@ def show(user: User, url: Url = None, json_: Json = False) -> None:
 @app.command()
 def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -> None:
     """Delete a user and everything that is the user's."""
-    confirmed(f"Delete user {plain(user)!r} and everything that is the user's for ever?", yes)
+    confirmed(f"Delete user {plain(user)!r} and everything that is the user's? This cannot be undone.", yes)
 
     async def run(store: AgentStore) -> None:
+        known = await store.users.get_user(user) is not None
         deleted = await store.users.delete_user(user)
+        known = known or bool(deleted)
         if json_:
-            say_json({"sessions": deleted.sessions, "messages": deleted.messages})
+            say_json({"users": int(known), "sessions": deleted.sessions, "messages": deleted.messages})
+        elif known:
+            say(f"deleted: the user, {deleted.sessions:,} sessions, {deleted.messages:,} messages")
         else:
-            say(f"deleted: {deleted.sessions:,} sessions, {deleted.messages:,} messages")
+            say(f"nothing deleted: there is no user {user!r}")
 
     with_store(url, run)

@@ -11,7 +11,9 @@ from agentstore.importing.fields import an_object, data_part, text_part
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
 
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT, "tool": Role.TOOL}
-_HEAD = {"mapping", "current_node", "title", "create_time", "update_time", "id", "conversation_id"}
+_HEAD = {"mapping", "current_node", "title", "create_time", "update_time", "id", "conversation_id", "user", "user_id"}
+# Of what OpenAI notes about a message the export of next month has more; this is what stays and means something.
+_NOTES = ("model_slug", "attachments")
 
 
 def path(conversation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -70,14 +72,22 @@ def message(raw: dict[str, Any]) -> dict[str, Any] | None:
     elif role == "assistant" and recipient not in (None, "all") and text is not None:
         fields["type"] = MessageType.FUNCTION_CALL
         parts = [data_part({"call_id": None, "name": recipient, "arguments": text})]
-    rest = {
+    notes = an_object(raw.get("metadata") or {}, "metadata")
+    kept = {
         "author": name,
         "recipient": None if recipient == "all" else recipient,
         "channel": raw.get("channel"),
-        "metadata": raw.get("metadata"),
+        "content": {each: value for each, value in content.items() if each not in _SAID},
+        **{each: notes.get(each) for each in _NOTES},
     }
-    kept = {"timestamp": raw.get("create_time"), "chatgpt": {name: each for name, each in rest.items() if each}}
-    return {**fields, "content": parts, "metadata": {name: each for name, each in kept.items() if each}}
+    of_ours = {
+        "timestamp": raw.get("create_time"),
+        "chatgpt": {each: value for each, value in kept.items() if value not in (None, {}, [])},
+    }
+    return {**fields, "content": parts, "metadata": {each: value for each, value in of_ours.items() if value}}
+
+
+_SAID = ("content_type", "parts", "thoughts", "text", "result", "content")
 
 
 def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -85,9 +95,9 @@ def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:
         return [part for each in listed if (part := _part(each)) is not None]
     if isinstance(thoughts := content.get("thoughts"), list):
         return [_thought(each) for each in thoughts]
-    for name in ("text", "result", "content"):
-        if isinstance(said := content.get(name), str):
-            return [text_part(said)] if said else []
+    said = [content[name] for name in _SAID[3:] if name in content]
+    if len(said) == 1 and isinstance(said[0], str):
+        return [text_part(said[0])] if said[0] else []
     return [data_part(content)]
 
 
@@ -114,8 +124,8 @@ def _thought(thought: Any) -> dict[str, Any]:
 
 
 def _rest(part: dict[str, Any]) -> dict[str, Any]:
-    rest = {name: part.get(name) for name in ("width", "height", "size_bytes", "format", "metadata")}
-    return {name: value for name, value in rest.items() if value is not None}
+    own = ("content_type", "asset_pointer", "type", "object", "error", "status", "index", "delta")
+    return {name: value for name, value in part.items() if name not in own and value is not None}
 
 
 def _joined(parts: list[dict[str, Any]]) -> str | None:

@@ -16,6 +16,16 @@ def data_part(data: Any) -> dict[str, Any]:
     return {"type": ContentType.DATA, "data": data}
 
 
+def with_rest(fields: dict[str, Any], rest: dict[str, Any], of: str) -> dict[str, Any]:
+    """Return `fields` with what else there is: under its own name or, where that is taken, with `of` before it."""
+    found = dict(fields)
+    for name, value in rest.items():
+        while name in found:
+            name = f"{of}.{name}"
+        found[name] = value
+    return found
+
+
 def an_object(value: Any, where: str) -> dict[str, Any]:
     """Return `value`, the field that is called `where`, if it is an object.
 

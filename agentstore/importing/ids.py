@@ -13,23 +13,30 @@ _NAMESPACE = UUID("6f0d3f6e-4b0c-5c0e-9d55-0a6f5b1f7c11")
 class Ids:
     """The ids that the conversations and messages of one file get.
 
-    Each is a UUID of version 5 (RFC 9562) of the content and of how often something equal came before it: in the
-    file for a conversation, in all that the file has of its session for a message. Not of the line's number or the
-    file's name: what was imported of a file keeps its ids when the file is moved, sorted, mended or continued.
+    Each is a UUID of version 5 (RFC 9562) of the content and of its place: for a conversation how often an equal one
+    came before it in the file; for a message of a named session, which other files may have parts of, also the file.
+    No line's number is in it, so what was imported of a file keeps its ids when the file is mended, sorted or
+    continued.
 
-    Some 16 bytes are kept of each conversation, and of each message of a session that has an id.
+    Some 20 bytes are kept of each conversation, and of each message of a session that has a name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: str) -> None:
+        """`file` is what tells the file from others, such as its path."""
+        self._file = file
         self._seen = _Counter()
+
+    def of_file(self) -> str:
+        """Return the id of the session that the messages without one are."""
+        return str(uuid5(_NAMESPACE, dumps_sorted(["file", self._file])))
 
     def of_conversation(self, user_id: str, content: Any) -> str:
         """Return the id of a conversation that names no session."""
         return str(_id(self._seen, ["session", user_id, content]))
 
     def of_message(self, user_id: str, session_id: str, content: Any) -> str:
-        """Return the id of a message that has none, in a session that has an id."""
-        return f"msg_{_id(self._seen, ['message', user_id, session_id, content])}"
+        """Return the id of a message that has none, in a session that has a name."""
+        return f"msg_{_id(self._seen, ['message', self._file, user_id, session_id, content])}"
 
     @staticmethod
     def of_messages(session_id: str, contents: list[Any]) -> list[str]:

@@ -13,13 +13,14 @@ from agentstore.importing.source import Problem, read
 from agentstore.importing.translate import Translator
 from agentstore.repositories import PostgresSessionHistoryService
 from agentstore.schemas import Session
-from agentstore.schemas.payload import check_id, check_title, dump_metadata, prepare_messages
+from agentstore.schemas.payload import aware, check_id, check_title, dump_metadata, prepare_messages
 from agentstore.settings import Settings
 
 # What is stored at a time: enough for several connections, little enough to be held twice.
 _WINDOW_MESSAGES = 2_000
 _WINDOW_BYTES = 16_000_000
 _WRITERS = 4
+_LONGEST_REASON = 300
 
 _REFUSED = (InvalidContent, LimitExceeded, Conflict)
 
@@ -29,7 +30,7 @@ class Progress:
     """How far an import is: what was read, what of it was new to the store, and what was left out."""
 
     bytes: int = 0
-    conversations: int = 0
+    records: int = 0
     messages: int = 0
     new_sessions: int = 0
     new_messages: int = 0
@@ -97,22 +98,26 @@ class Importer:
         finally:
             self.progress.seconds = time.monotonic() - began
             if self._storing is not None:
+                # Nothing is stored any more once this has ended, whatever ended it.
                 self._storing.cancel()
+                await asyncio.wait([self._storing])
 
     def _read(self, name: str, file: Path | BinaryIO) -> Iterator[_Read]:
-        translator = Translator(self._user_id, self._session_id)
+        place = str(file.resolve()) if isinstance(file, Path) and file.is_file() else None
+        translator = Translator(place, self._user_id, self._session_id)
         most = 2 * self._settings.max_message_bytes
         before = self.progress.bytes
         with ExitStack() as stack:
             stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
             for piece in read(stream, most=most):
-                self.progress.bytes = before + stream.tell() if stream.seekable() else 0
+                self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
                 if isinstance(piece, Problem):
                     self._refuse(name, piece)
                     continue
                 try:
                     session = translator.session(piece.value)
-                    self._check(session)
+                    if self._sessions is None:
+                        self._check(session)
                 except _REFUSED as error:
                     self._refuse(name, Problem(piece.place, str(error)))
                     continue
@@ -120,13 +125,13 @@ class Importer:
                 yield _Read(name, piece.place, session)
 
     def _check(self, session: Session) -> None:
-        """Refuse now, and not when it is stored with others, what cannot be kept."""
-        if self._sessions is not None:
-            return
+        """Refuse what would be refused when it is stored."""
         check_id(session.user_id, "user_id", self._settings)
         check_id(session.id, "session_id", self._settings)
         check_title(session.title)
         dump_metadata(session.metadata, self._settings)
+        aware(session.created_at, "created_at")
+        aware(session.updated_at, "updated_at")
         size = self._settings.max_batch
         for start in range(0, len(session.messages), size):
             prepare_messages(session.messages[start : start + size], self._settings)
@@ -159,7 +164,12 @@ class Importer:
             for parts in waiting:
                 await self._store_session(parts)
 
-        await asyncio.gather(*(write() for _ in range(min(_WRITERS, self._settings.pool_size))))
+        try:
+            async with asyncio.TaskGroup() as writers:
+                for _ in range(min(_WRITERS, self._settings.pool_size)):
+                    writers.create_task(write())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _store_session(self, parts: list[_Read]) -> None:
         assert self._sessions is not None  # noqa: S101
@@ -180,9 +190,11 @@ class Importer:
             self._count(part)
 
     def _count(self, each: _Read) -> None:
-        self.progress.conversations += 1
+        self.progress.records += 1
         self.progress.messages += len(each.session.messages)
 
     def _refuse(self, file: str, problem: Problem) -> None:
         self.progress.problems += 1
+        if len(problem.reason) > _LONGEST_REASON:  # it may have a value of the file in it
+            problem = Problem(problem.place, f"{problem.reason[:_LONGEST_REASON]}...")
         self._report(file, problem)

@@ -1,13 +1,13 @@
-"""Messages of OpenAI's chat completions, as Messages of ours. Translation only.
+"""Messages of OpenAI's chat completions, as Messages of ours. Translation only: nothing that is there is left out.
 
 One of theirs can be several of ours: what a model reasoned, what it said, and each tool that it called.
 """
 
-import json
 from typing import Any
 
 from agentstore.errors import InvalidContent
-from agentstore.importing.fields import an_object, data_part, kind, text_part
+from agentstore.exact_json import dumps
+from agentstore.importing.fields import an_object, data_part, kind, text_part, with_rest
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
 
 _ROLES = {
@@ -18,12 +18,11 @@ _ROLES = {
     "tool": Role.TOOL,
     "function": Role.TOOL,
 }
-_SAYS = ("content", "refusal", "audio", "tool_calls", "function_call", "reasoning_content")
-_KNOWN = {*_SAYS, "id", "role", "metadata", "time", "tool_call_id"}
+_SAID = ("content", "refusal", "audio", "tool_calls", "function_call", "reasoning_content")
 
 
-def messages(raw: dict[str, Any], time: str | float | None = None) -> list[dict[str, Any]]:
-    """Return the fields of the Messages that one of OpenAI's is, without ids; `time` is the conversation's.
+def messages(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of the Messages that one of OpenAI's is, without ids.
 
     Raises:
         InvalidContent: it is none; the message begins with the name of the field.
@@ -31,18 +30,26 @@ def messages(raw: dict[str, Any], time: str | float | None = None) -> list[dict[
     role = raw.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         raise InvalidContent(f"role: {role!r} is none of {', '.join(_ROLES)}")
-    if not any(name in raw for name in _SAYS):
+    if not any(name in raw for name in _SAID):
         raise InvalidContent("content: it is missing")
+    is_tool = role in ("tool", "function")
+    used = {"id", "role", "metadata", "time", *(("content", "tool_call_id", "name") if is_tool else _SAID)}
+    metadata = dict(an_object(raw.get("metadata") or {}, "metadata"))
+    if role in ("developer", "function"):
+        metadata.setdefault("role", role)
+    if raw.get("time") not in (None, ""):
+        metadata = with_rest(metadata, {"timestamp": raw["time"]}, "message")
+    metadata = with_rest(metadata, {name: value for name, value in raw.items() if name not in used}, "message")
     common: dict[str, Any] = {"role": _ROLES[role], "status": RunStatus.Completed}
-    if metadata := _metadata(raw, role, time):
+    if metadata:
         common["metadata"] = metadata
-    if role in ("tool", "function"):
+    if is_tool:
         output: dict[str, Any] = {"call_id": raw.get("tool_call_id"), "output": _output(raw.get("content"))}
         if "name" in raw:
             output["name"] = raw["name"]
         return [{**common, "type": MessageType.FUNCTION_CALL_OUTPUT, "content": [data_part(output)]}]
     found = []
-    if reasoning := raw.get("reasoning_content"):
+    if (reasoning := raw.get("reasoning_content")) is not None:
         found.append({**common, "type": MessageType.REASONING, "content": [text_part(reasoning)]})
     calls = [{**common, "type": MessageType.FUNCTION_CALL, "content": [data_part(call)]} for call in _calls(raw)]
     content = _content(raw)
@@ -50,16 +57,6 @@ def messages(raw: dict[str, Any], time: str | float | None = None) -> list[dict[
         found.append({**common, "content": content})
     found += calls
     return found or [{**common, "content": None}]
-
-
-def _metadata(raw: dict[str, Any], role: str, time: str | float | None) -> dict[str, Any]:
-    metadata = an_object(raw.get("metadata") or {}, "metadata")
-    found = {name: value for name, value in raw.items() if name not in _KNOWN}
-    if role in ("developer", "function"):
-        found["role"] = role
-    if (said := raw.get("time", time)) not in (None, ""):
-        found.setdefault("timestamp", said)
-    return {**found, **metadata}
 
 
 def _content(raw: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,13 +87,16 @@ def _part(part: Any, where: str) -> dict[str, Any]:
     if of == "image_url":
         image = part.get("image_url")
         image = {"url": image} if isinstance(image, str) else dict(an_object(image, f"{where}.image_url"))
-        url = image.pop("url", None)
-        return {**image, "type": ContentType.IMAGE, "image_url": url}
+        return with_rest({"type": ContentType.IMAGE, "image_url": image.pop("url", None)}, {**_rest(part), **image}, of)
     if of == "input_audio":
-        return {**an_object(part.get("input_audio"), f"{where}.input_audio"), "type": ContentType.AUDIO}
+        return with_rest({"type": ContentType.AUDIO}, {**an_object(part.get(of), f"{where}.{of}"), **_rest(part)}, of)
     if of == "file":
-        return {**an_object(part.get("file"), f"{where}.file"), "type": ContentType.FILE}
+        return with_rest({"type": ContentType.FILE}, {**an_object(part.get(of), f"{where}.{of}"), **_rest(part)}, of)
     return data_part(part)
+
+
+def _rest(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name not in ("type", part["type"])}
 
 
 def _calls(raw: dict[str, Any]) -> list[dict[str, Any]]:
@@ -105,31 +105,43 @@ def _calls(raw: dict[str, Any]) -> list[dict[str, Any]]:
         raise InvalidContent(f"tool_calls: it is {kind(calls)} and not a list")
     found = [_call(call, f"tool_calls[{index}]") for index, call in enumerate(calls)]
     if (function := raw.get("function_call")) is not None:
-        found.append({"call_id": None, **_function(function, "function_call")})
+        found.append({"call_id": None, **_function(function, "function_call", "arguments")})
     return found
 
 
 def _call(call: Any, where: str) -> dict[str, Any]:
-    call_id = an_object(call, where).get("id")
-    if "function" in call:
-        return {"call_id": call_id, **_function(call["function"], f"{where}.function")}
-    if "custom" in call:
-        custom = an_object(call["custom"], f"{where}.custom")
-        return {"call_id": call_id, "name": custom.get("name"), "arguments": custom.get("input"), "type": "custom"}
+    an_object(call, where)
+    for of, arguments in (("function", "arguments"), ("custom", "input")):
+        if of in call:
+            data = {"call_id": call.get("id"), **_function(call[of], f"{where}.{of}", arguments)}
+            rest = {name: value for name, value in call.items() if name not in ("id", of)}
+            if rest.get("type") == "function":
+                del rest["type"]
+            return with_rest(data, rest, "call")
     raise InvalidContent(f"{where}: it names no function")
 
 
-def _function(function: Any, where: str) -> dict[str, Any]:
-    arguments = an_object(function, where).get("arguments")
+def _function(function: Any, where: str, name_of_arguments: str) -> dict[str, Any]:
+    arguments = an_object(function, where).get(name_of_arguments)
     if arguments is not None and not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    return {"name": function.get("name"), "arguments": arguments}
+        arguments = dumps(arguments)
+    rest = {name: value for name, value in function.items() if name not in ("name", name_of_arguments)}
+    return with_rest({"name": function.get("name"), "arguments": arguments}, rest, "function")
 
 
 def _output(content: Any) -> str | None:
     """What a tool answered, as text: that of its text parts, or JSON where it is something else."""
     if content is None or isinstance(content, str):
         return content
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "".join(str(part.get("text")) for part in content)
-    return json.dumps(content, ensure_ascii=False)
+    if isinstance(content, list) and all(_is_plain_text(part) for part in content):
+        return "".join(part["text"] for part in content)
+    return dumps(content)
+
+
+def _is_plain_text(part: Any) -> bool:
+    return (
+        isinstance(part, dict)
+        and part.keys() == {"type", "text"}
+        and part["type"] == "text"
+        and isinstance(part["text"], str)
+    )

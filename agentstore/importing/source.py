@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import pydantic_core
 
-_HEAD = 1 << 16
+_HEAD = 1 << 20
 _CHUNK = 1 << 18
 _BLANK = b" \t\r\n"
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
@@ -49,7 +49,7 @@ def read(stream: BinaryIO, *, most: int) -> Iterator[Piece | Problem]:
         return
     text = head.removeprefix(b"\xef\xbb\xbf")
     begun = text.lstrip(_BLANK)
-    if begun[:1] == b"[" or begun.partition(b"\n")[0].rstrip() == b"{":
+    if begun[:1] == b"[" or _is_one_object(begun):
         pieces = _elements(_chunks(begun, stream), most, offset=len(head) - len(begun))
     else:
         pieces = _lines(_chunks(text, stream), most)
@@ -61,6 +61,25 @@ def read(stream: BinaryIO, *, most: int) -> Iterator[Piece | Problem]:
         yield Problem("", "it is empty: there is no conversation in it")
 
 
+def _is_one_object(head: bytes) -> bool:
+    """Whether a file begins with an object that has more than one line, and so is no JSON Lines."""
+    first = head.partition(b"\n")[0].rstrip()
+    if not head.startswith(b"{") or first == head.rstrip():
+        return False
+    depth = 0
+    for found in _STRUCTURE.finditer(head):
+        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(found.group(), 0)
+        if depth == 0:
+            if found.end() <= len(first):
+                return False
+            try:
+                _parse(head[: found.end()])
+            except ValueError:
+                return False
+            return True
+    return first == b"{" and len(head) > _HEAD // 2
+
+
 def _refusal(head: bytes) -> str | None:
     """Say why a file that begins like this is no text, if it is none."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -69,8 +88,8 @@ def _refusal(head: bytes) -> str | None:
         return "it is compressed: gzip -dc FILE | agentstore import -"
     if head.startswith(b"PK\x03\x04"):
         return "it is a ZIP archive: unpack it, and import the conversations.json or *.jsonl in it"
-    if b"\0" in head:
-        return f"it is a binary file, with a NUL at byte {head.index(0)}, and not JSON"
+    if b"\0" in (first := head.partition(b"\n")[0][:4096]):
+        return f"it is a binary file, with a NUL at byte {first.index(0)}, and not JSON"
     return None
 
 
@@ -129,7 +148,7 @@ def _elements(chunks: Iterator[bytes], most: int, *, offset: int) -> Iterator[Pi
                     yield from _between(data[kept : at - 1], offset + kept)
                     begin, kept = offset + at - 1, at - 1
                 depth += 1
-            elif token in (b"}", b"]"):
+            elif token in (b"}", b"]") and depth > outer:
                 depth -= 1
                 if depth == outer:
                     length += at - kept
@@ -138,10 +157,9 @@ def _elements(chunks: Iterator[bytes], most: int, *, offset: int) -> Iterator[Pi
                     yield from _piece(f"element {number} (byte {begin})", element, length, most)
                     number, length, kept = number + 1, 0, at
                     element.clear()
-                elif depth < outer:
-                    yield from _between(data[kept : at - 1], offset + kept)
-                    yield from _after(data[at:], chunks, offset + at)
-                    return
+            elif token == b"]" and outer:
+                yield from _between(data[kept : at - 1], offset + kept)
+                depth, outer, kept = 0, 0, at  # what comes after it is read, and will be something else
             elif token == b'"':
                 in_string = True
         if depth > outer:
@@ -164,16 +182,10 @@ def _elements(chunks: Iterator[bytes], most: int, *, offset: int) -> Iterator[Pi
 
 def _between(data: bytes, offset: int) -> Iterator[Problem]:
     if not _BETWEEN.fullmatch(data):
-        yield Problem(f"byte {offset}", f"{_shown(data.strip(_BLANK + b','))} is no conversation")
-
-
-def _after(data: bytes, chunks: Iterator[bytes], offset: int) -> Iterator[Problem]:
-    while data:
-        if rest := data.lstrip(_BLANK):
-            yield Problem(f"byte {offset + len(data) - len(rest)}", f"after the end there is {_shown(rest)}")
-            return
-        offset += len(data)
-        data = next(chunks, b"")
+        begun = data.lstrip(_BLANK + b",")
+        yield Problem(
+            f"byte {offset + len(data) - len(begun)}", f"{_shown(begun.rstrip(_BLANK + b','))} is no conversation"
+        )
 
 
 def _piece(place: str, data: bytearray, length: int, most: int) -> Iterator[Piece | Problem]:
@@ -186,7 +198,7 @@ def _piece(place: str, data: bytearray, length: int, most: int) -> Iterator[Piec
             yield Problem(place, str(error))
 
 
-def _parse(data: bytearray) -> Any:
+def _parse(data: bytes | bytearray) -> Any:
     """Return the value of a JSON text.
 
     Raises:

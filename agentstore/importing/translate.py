@@ -3,7 +3,7 @@
 ====================================================  ================================================================
 a conversation, ``{"messages": [...]}``               OpenAI's chat completions or AgentScope Runtime's, by message
 an export of ChatGPT, ``{"mapping": {...}}``          the path that ends in ``current_node``
-a message by itself, ``{"role": ...}``                all of a file's that name no session are one conversation
+a message by itself, ``{"role": ...}``                all of a file's that name no session are one
 ``{"object": "session", ...}``                        what ``agentstore sessions export`` wrote, exactly
 ====================================================  ================================================================
 """
@@ -16,23 +16,28 @@ from pydantic import ValidationError
 
 from agentstore.errors import InvalidContent
 from agentstore.importing import chatgpt, openai
-from agentstore.importing.fields import an_object, kind
+from agentstore.importing.fields import an_object, kind, with_rest
 from agentstore.importing.ids import Ids
 from agentstore.schemas import Message, Session
 from agentstore.schemas.times import parse_time
 
-_OWNER = ("user", "user_id", "session", "session_id")
-_HEAD = {*_OWNER, "id", "title", "time", "created_at", "updated_at", "metadata", "messages"}
+_USER = ("user", "user_id")
+_SESSION = ("session", "session_id", "id")
+_READ = ("title", "time", "created_at", "updated_at", "metadata", "messages")
 
 
 class Translator:
     """Makes sessions of the pieces of one file."""
 
-    def __init__(self, user_id: str, session_id: str | None = None) -> None:
-        """`user_id` owns what names no user; `session_id` is of messages that are in no conversation."""
+    def __init__(self, file: str | None, user_id: str, session_id: str | None = None) -> None:
+        """`file` tells the file from others; None where nothing does, as of stdin.
+
+        `user_id` owns what names no user; `session_id` is of messages that are in no conversation and name none.
+        """
         self._user_id = user_id
-        self._loose_ids = {} if session_id is None else {user_id: session_id}
-        self._ids = Ids()
+        self._session_id = session_id
+        self._file = file
+        self._ids = Ids(file or "")
 
     def session(self, value: Any) -> Session:
         """Return the session that a JSON value means; several of one file may be parts of the same session.
@@ -55,57 +60,63 @@ class Translator:
 
     def _of_conversation(self, value: dict[str, Any]) -> Session:
         raw = _list(value["messages"])
-        metadata = an_object(value.get("metadata") or {}, "metadata")
         time = value.get("time")
         if isinstance(time, bool) or not isinstance(time, (str, int, float, type(None))):
             raise InvalidContent(f"time: it is {kind(time)}, and not a string or a number")
-        user_id = _id(value, "user", "user_id") or self._user_id
-        session_id = _id(value, "session", "session_id", "id")
-        translated = [_at(f"messages[{index}]", _messages, each, time) for index, each in enumerate(raw)]
+        (user_id, of_user), (session_id, of_session) = _id(value, *_USER), _id(value, *_SESSION)
+        user_id = user_id or self._user_id
+        translated = [_at(f"messages[{index}]", _messages, each) for index, each in enumerate(raw)]
+        given = [_at(f"messages[{index}]", _id, each, "id")[0] for index, each in enumerate(raw)]
         if session_id is None:
             session_id = self._ids.of_conversation(user_id, value)
-            ids = Ids.of_messages(session_id, raw)
+            made = Ids.of_messages(session_id, raw)
+            ids = [id or other for id, other in zip(given, made, strict=True)]
         else:
-            ids = [_id(each, "id") or self._ids.of_message(user_id, session_id, each) for each in raw]
+            ids = [id or self._ids.of_message(user_id, session_id, each) for id, each in zip(given, raw, strict=True)]
         dated = parse_time(time)
-        if time not in (None, "") and dated is None:
-            metadata = {"time": time, **metadata}
+        used = {of_user, of_session, *_READ} - ({"time"} if dated is None and time not in (None, "") else set())
+        rest = {name: each for name, each in value.items() if name not in used}
         return Session(
             id=session_id,
             user_id=user_id,
             messages=[
                 message
-                for index, (each, id, fields) in enumerate(zip(raw, ids, translated, strict=True))
-                for message in _at(f"messages[{index}]", _numbered, _id(each, "id") or id, fields)
+                for index, (id, fields) in enumerate(zip(ids, translated, strict=True))
+                for message in _at(f"messages[{index}]", _numbered, id, fields)
             ],
             title=_title(value),
-            metadata={**{name: each for name, each in value.items() if name not in _HEAD}, **metadata},
+            metadata=with_rest(an_object(value.get("metadata") or {}, "metadata"), rest, "conversation"),
             created_at=_time(value, "created_at") or dated,
             updated_at=_time(value, "updated_at") or dated,
         )
 
     def _of_message(self, value: dict[str, Any]) -> Session:
-        user_id = _id(value, "user", "user_id") or self._user_id
-        raw = {name: each for name, each in value.items() if name not in _OWNER}
-        session_id = _id(value, "session", "session_id") or self._loose_ids.get(user_id)
+        (user_id, of_user), (session_id, of_session) = _id(value, *_USER), _id(value, *_SESSION[:2])
+        user_id = user_id or self._user_id
+        session_id = session_id or self._session_id
         if session_id is None:
-            session_id = self._loose_ids[user_id] = self._ids.of_conversation(user_id, raw)
-        id = _id(raw, "id") or self._ids.of_message(user_id, session_id, raw)
-        return Session(id=session_id, user_id=user_id, messages=_numbered(id, _messages(raw, None)))
+            if self._file is None:
+                raise InvalidContent("it is a message of no conversation, and names no session: say --session")
+            session_id = self._ids.of_file()
+        raw = {name: each for name, each in value.items() if name not in (of_user, of_session)}
+        fields = _messages(raw)
+        id = _id(raw, "id")[0] or self._ids.of_message(user_id, session_id, raw)
+        return Session(id=session_id, user_id=user_id, messages=_numbered(id, fields))
 
     def _of_chatgpt(self, value: dict[str, Any]) -> Session:
         raw = chatgpt.path(value)
-        session_id = _id(value, "conversation_id", "id") or self._ids.of_conversation(self._user_id, value)
+        user_id = _id(value, *_USER)[0] or self._user_id
+        session_id = _id(value, "conversation_id", "id")[0] or self._ids.of_conversation(user_id, value)
         messages = []
         for each in raw:
             where = f"message {each.get('id')}"
             fields = _at(where, chatgpt.message, each)
             if fields is not None:
-                id = _id(each, "id") or self._ids.of_message(self._user_id, session_id, each)
+                id = _at(where, _id, each, "id")[0] or self._ids.of_message(user_id, session_id, each)
                 messages += _at(where, _numbered, id, [fields])
         return Session(
             id=session_id,
-            user_id=self._user_id,
+            user_id=user_id,
             messages=messages,
             title=_title(value),
             metadata=chatgpt.metadata(value),
@@ -116,20 +127,24 @@ class Translator:
 
 def _exported(value: dict[str, Any]) -> Session:
     """Return the session that was exported: nothing in it is read as anything else than it was."""
-    _list(value.get("messages"))
+    for index, message in enumerate(_list(value.get("messages"))):
+        if not isinstance(an_object(message, f"messages[{index}]").get("id"), str):
+            raise InvalidContent(f"messages[{index}].id: it is missing")
+    if unknown := sorted(value.keys() - Session.model_fields.keys() - {"object"}):
+        raise InvalidContent(f"{unknown[0]}: a session that was exported has no such field")
     try:
         return Session.model_validate({name: each for name, each in value.items() if name != "object"})
     except ValidationError as error:
         raise _invalid(error) from error
 
 
-def _messages(raw: Any, time: str | float | None) -> list[dict[str, Any]]:
+def _messages(raw: Any) -> list[dict[str, Any]]:
     """Return the fields of the Messages that one of a conversation is, without ids."""
     if not isinstance(raw, dict):
         raise InvalidContent(f"it is {kind(raw)} and not an object")
     if raw.get("object") == "message" or ("type" in raw and not isinstance(raw.get("content"), str)):
         return [{name: each for name, each in raw.items() if name != "id"}]  # the runtime's, as it is
-    return openai.messages(raw, time)
+    return openai.messages(raw)
 
 
 def _numbered(id: str, all_fields: list[dict[str, Any]]) -> list[Message]:
@@ -162,17 +177,17 @@ def _list(messages: Any) -> list[Any]:
     return messages
 
 
-def _id(value: dict[str, Any], *names: str) -> str | None:
-    """Return the first of these that is there, a number as its digits; a blank one is none."""
+def _id(value: dict[str, Any], *names: str) -> tuple[str | None, str | None]:
+    """Return the first of these that is there, and its name; a number is its digits, and a blank one is none."""
     for name in names:
         id = value.get(name)
         if isinstance(id, int) and not isinstance(id, bool):
-            return str(id)
+            return str(id), name
         if id is not None and not isinstance(id, str):
             raise InvalidContent(f"{name}: it is {kind(id)} and not a string")
         if id is not None and id.strip():
-            return id
-    return None
+            return id, name
+    return None, None
 
 
 def _title(value: dict[str, Any]) -> str | None:
@@ -184,8 +199,8 @@ def _title(value: dict[str, Any]) -> str | None:
 
 def _time(value: dict[str, Any], name: str) -> datetime | None:
     time = value.get(name)
-    if time is not None and (found := parse_time(time)) is not None:
-        return found
-    if time is not None:
+    if time in (None, ""):
+        return None
+    if (found := parse_time(time)) is None:
         raise InvalidContent(f"{name}: {time!r} is no time")
-    return None
+    return found

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from sqlalchemy import (
     ARRAY,
@@ -307,6 +307,12 @@ SET_METADATA = Statement(
 )
 
 
+class _Fetch(Protocol):
+    """Says a statement, by itself or in a transaction."""
+
+    async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]: ...
+
+
 class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     """Conversation history that survives the process and its replicas. See :class:`SessionHistoryService`."""
 
@@ -436,19 +442,24 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
 
     async def _append_again(self, values: dict[str, Any]) -> tuple[int | None, datetime | None]:
+        """Store those of the messages that are not stored; what comes in between makes it begin anew."""
+        for attempt in range(_TRIES):
+            try:
+                return await self._append_missing(self._database.fetch, values)
+            except StatementFailed as error:
+                if error.sqlstate != "23505":
+                    raise
+                await _back_off(attempt)
+        raise Unavailable(f"other writers store the same messages in session {values['session_id']!r} all the time")
+
+    async def _append_missing(self, fetch: _Fetch, values: dict[str, Any]) -> tuple[int | None, datetime | None]:
         """Store those of the messages that are not stored.
 
         Return how many, or None where there is no session, and the time if anything was stored.
         """
         same: list[str] = []
-        for attempt in range(_TRIES):
-            try:
-                rows = await self._database.fetch(APPEND_AGAIN, **values, same=same)
-            except StatementFailed as error:
-                if error.sqlstate != "23505":
-                    raise
-                await _back_off(attempt)
-                continue
+        while True:
+            rows = await fetch(APPEND_AGAIN, **values, same=same)
             differing = {row[0]: row[1] for row in rows if row[1] is not None}
             if not differing:
                 fresh, updated_at = sum(row[2] for row in rows), rows[0][3]
@@ -462,15 +473,14 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                         f"other content"
                     )
             same += differing
-        raise Unavailable(f"other writers store the same messages in session {values['session_id']!r} all the time")
 
     async def import_session(self, session: Session) -> Imported:
         """Store a conversation that was kept elsewhere, or what is missing of it; return what was new.
 
         A new session is made whole, in one statement: its messages, its title and metadata, ``created_at`` and
         ``updated_at`` where it has them. One that is there keeps all that it has, and messages that it lacks are
-        appended to it. So it may be repeated, and broken off at any time. More than `max_batch` messages go in parts
-        of so many, each of them atomic.
+        appended to it. So it may be repeated, and broken off at any time. More than `max_batch` messages are a
+        transaction of several statements.
 
         Raises:
             Conflict: a message's id is stored with other content.
@@ -491,25 +501,35 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             "updated_at": aware(session.updated_at, "updated_at"),
         }
         for attempt in range(_TRIES):
-            made = bool(await self._import(parts[0], head))
-            new = len(parts[0]["ids"]) if made else 0
-            for part in parts[1:] if made else parts:
-                stored, _ = await self._append_again(part) if part["ids"] else (0, None)
-                if stored is None:
-                    break  # deleted in between
-                new += stored
-            else:
-                return Imported(sessions=int(made), messages=new)
+            try:
+                if len(parts) == 1:
+                    imported = await self._import(self._database.fetch, parts, head)
+                else:
+                    async with self._database.transaction() as transaction:
+                        imported = await self._import(transaction.fetch, parts, head)
+            except StatementFailed as error:
+                # The user was deleted in between, or a message came in between.
+                if error.sqlstate not in ("23503", "23505"):
+                    raise
+                imported = None
+            if imported is not None:
+                return imported
             await _back_off(attempt)
-        raise Unavailable(f"session {session.id!r} of user {session.user_id!r} is deleted and created all the time")
+        raise Unavailable(f"session {session.id!r} of user {session.user_id!r} is written to all the time")
 
-    async def _import(self, part: dict[str, Any], head: dict[str, Any]) -> list[Row]:
-        try:
-            return await self._database.fetch(IMPORT, **part, **head, count=len(part["ids"]))
-        except StatementFailed as error:
-            if error.sqlstate != "23503":  # the user was deleted in between
-                raise
-            return []
+    async def _import(self, fetch: _Fetch, parts: list[dict[str, Any]], head: dict[str, Any]) -> Imported | None:
+        """Make the session of the first part, or take the one that is there, and append what it lacks of all parts.
+
+        None: it was deleted in between.
+        """
+        made = bool(await fetch(IMPORT, **parts[0], **head, count=len(parts[0]["ids"])))
+        new = len(parts[0]["ids"]) if made else 0
+        for part in parts[1:] if made else parts:
+            stored, _ = await self._append_missing(fetch, part) if part["ids"] else (0, None)
+            if stored is None:
+                return None
+            new += stored
+        return Imported(sessions=int(made), messages=new)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

@@ -101,10 +101,15 @@ def aware(value: datetime | None, name: str) -> datetime | None:
     """Return a time that says which time zone it is of, or None.
 
     Raises:
-        InvalidContent: it does not say so.
+        InvalidContent: it does not say so, or is of the first or the last year that there is, which the database
+            and its driver use for infinity.
     """
-    if value is not None and value.tzinfo is None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
         raise InvalidContent(f"{name} has no time zone: give it one, as in datetime.now(UTC)")
+    if not 1 < value.year < 9999:
+        raise InvalidContent(f"{name} is {value.isoformat()}: a time is of the years 2 to 9998")
     return value
 
 

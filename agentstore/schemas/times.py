@@ -1,6 +1,5 @@
 """Times as other programs write them."""
 
-import math
 from datetime import UTC, datetime
 
 # Beyond ISO 8601, which fromisoformat reads: what chat logs hold.
@@ -12,25 +11,33 @@ def parse_time(value: object) -> datetime | None:
     """Return the time, in UTC, that a string or a number means, or None if it means none.
 
     ISO 8601, ``6:10 pm on 22 December, 2022``, ``2023/05/20 (Sat) 17:53``, and the seconds or milliseconds since
-    1970, as a number or in digits. A time without a zone is UTC.
+    1970, as a number or in digits. A time without a zone is UTC. One before 1900 or after 9000 is none: it is how
+    programs write that they know of none.
     """
-    if isinstance(value, bool):
+    try:
+        time = _read(value)
+        if time is None:
+            return None
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
         return None
-    if isinstance(value, (int, float)):
+    return time if 1900 <= time.year <= 9000 else None
+
+
+def _read(value: object) -> datetime | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         return _of_epoch(value)
-    if not isinstance(value, str) or not (text := value.strip()):
+    if not isinstance(value, str):
         return None
+    text = value.strip()
+    # A digit may stand between date and time for fromisoformat, so it would read milliseconds as a date.
+    if text.isdecimal() and len(text) != 8:
+        return _of_epoch(float(text))
     try:
-        time = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
-        other = next(filter(None, (_of_format(text, each) for each in _FORMATS)), None)
-        if other is None:
-            return _of_digits(text)
-        time = other
-    try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except OverflowError:
-        return None
+        found = next(filter(None, (_of_format(text, each) for each in _FORMATS)), None)
+        return found or _of_epoch(float(text))
 
 
 def _of_format(text: str, pattern: str) -> datetime | None:
@@ -40,17 +47,5 @@ def _of_format(text: str, pattern: str) -> datetime | None:
         return None
 
 
-def _of_digits(text: str) -> datetime | None:
-    try:
-        return _of_epoch(float(text))
-    except ValueError:
-        return None
-
-
-def _of_epoch(seconds: float) -> datetime | None:
-    try:
-        if not math.isfinite(seconds):
-            return None
-        return datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= _MILLISECONDS else seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
+def _of_epoch(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= _MILLISECONDS else seconds, UTC)

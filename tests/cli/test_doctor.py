@@ -1,5 +1,7 @@
 """``agentstore doctor``: what it prints, and its exit codes. What it finds is in tests/integration/test_doctor.py."""
 
+import json
+
 from agentstore import EmbeddedPostgres
 from tests.support.cli import run
 
@@ -14,14 +16,16 @@ def test_findings_are_printed_and_the_exit_code_says_whether_to_act(own_server: 
     assert healthy.code == 0
     assert "ok   schema" in healthy.out
     assert {each["check"]: each["state"] for each in run("doctor", "--url", own_server.url, "--json").json()} == {
-        line.split()[1]: {"ok": "ok", "look": "warning"}[line.split()[0]]
+        line.split()[1]: {"ok": "ok", "WARN": "warning"}[line.split()[0]]
         for line in healthy.out.splitlines()
         if not line.startswith(" ")
     }
 
 
 def test_a_database_that_cannot_be_reached_is_a_finding() -> None:
-    done = run("doctor", "--url", "postgresql://u:hunter2@127.0.0.1:1/none")
-    assert done.code == 1
-    assert "BAD  connection" in done.out
-    assert "hunter2" not in done.out + done.err
+    for url in ("postgresql://u:hunter2@127.0.0.1:1/none", "nonsense://u:hunter2@h"):
+        done = run("doctor", "--url", url)
+        assert done.code == 1
+        assert "BAD  connection" in done.out
+        assert "hunter2" not in done.out + done.err
+        assert [each["check"] for each in json.loads(run("doctor", "--json", "--url", url).out)] == ["connection"]

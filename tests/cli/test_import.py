@@ -1,6 +1,7 @@
 """``agentstore import``: what it stores, what it says, and that a second run adds nothing."""
 
 import asyncio
+import fcntl
 import gzip
 import itertools
 import json
@@ -8,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from agentstore import Imported, Session, Settings, Unavailable
+from agentstore.importing import Importer
 from tests.support.cli import Done, run
 
 Import = Callable[..., Done]
@@ -58,17 +62,15 @@ def test_json_lines_are_imported_and_a_second_run_adds_nothing(
     file.write_text("\n".join([_line("你好", "hello", user="alice", session="s"), _line("x"), _line("x")]))
     first = import_(file)
     assert first.code == 0
-    assert "3 conversations with 4 messages" in first.out
+    assert "3 records with 4 messages" in first.out
     assert "New: 3 sessions, 4 messages." in first.out
     assert _stored(direct_url, _TEXTS)[:2] == [
         ("alice", "s", 1, "你好", "user"),
         ("alice", "s", 2, "hello", "user"),
     ]
     stored = _stored(direct_url, _TEXTS)
-    moved = tmp_path / "moved"
-    file.rename(moved)
-    again = import_(moved, "--json").json()
-    assert (again["conversations"], again["new_sessions"], again["new_messages"]) == (3, 0, 0)
+    again = import_(file, "--json").json()
+    assert (again["records"], again["new_sessions"], again["new_messages"]) == (3, 0, 0)
     assert _stored(direct_url, _TEXTS) == stored
 
 
@@ -80,6 +82,107 @@ def test_several_files_and_stdin_and_lines_of_one_session(import_: Import, direc
     assert done.json()["new_messages"] == 3_001
     texts = [row[3] for row in _stored(direct_url, _TEXTS) if row[1] == "s0"]
     assert texts == [f"{name}{number}" for name in "ab" for number in range(0, 1_500, 2)] + ["last"]
+
+
+def test_what_is_said_again_in_another_file_of_a_session_is_there_again(
+    import_: Import, direct_url: str, tmp_path: Path
+) -> None:
+    for name, texts in (("monday", ("yes", "go")), ("tuesday", ("yes", "stop"))):
+        (tmp_path / name).write_text(_line(*texts, session="s"))
+        assert import_(tmp_path / name).code == 0
+        assert import_(tmp_path / name).code == 0
+    assert [row[3] for row in _stored(direct_url, _TEXTS)] == ["yes", "go", "yes", "stop"]
+
+
+def test_chats_in_files_of_their_own_that_begin_alike_are_not_mixed(
+    import_: Import, direct_url: str, tmp_path: Path
+) -> None:
+    for name in "ab":
+        lines = [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": f"What is {name}?"}]
+        (tmp_path / name).write_text(
+            "\n".join(json.dumps(line) for line in (*lines, {"role": "user", "content": "yes"}))
+        )
+    assert import_(tmp_path / "a", tmp_path / "b").code == 0
+    assert _stored(direct_url, _COUNTS) == [(2, 6)]
+
+
+def test_a_file_that_was_mended_or_has_grown_adds_what_is_new(import_: Import, direct_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    lines = [_line(text, session="s", time=f"2024-01-0{day}") for day, text in enumerate(["yes", "yes", "no"], 1)]
+    lines += ['{"role": "user", "content": "loose"}']
+    file.write_text("\n".join(["{broken", *lines[1:]]))
+    assert import_(file).code == 5
+    file.write_text("\n".join([*lines, _line("new", session="s")]))
+    assert import_(file, "--json").json()["new_messages"] == 2
+    assert sorted(row[3] for row in _stored(direct_url, _TEXTS)) == ["loose", "new", "no", "yes", "yes"]
+
+
+def test_a_long_conversation_with_a_fault_leaves_nothing(
+    import_: Import, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_MAX_BATCH", "10")
+    messages = [{"role": "user", "content": str(number), "id": f"m{number}"} for number in range(25)]
+    bad = {"session": "s", "messages": [*messages, {"role": "user", "content": "other", "id": "m0"}]}
+    done = import_("-", stdin=json.dumps(bad).encode())
+    assert done.code == 5
+    assert "m0" in done.err
+    assert _stored(direct_url, _COUNTS) == [(0, 0)]
+    assert import_("-", "--json", stdin=json.dumps({**bad, "messages": messages}).encode()).json()["new_messages"] == 25
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"])
+def test_a_time_that_no_database_keeps_is_a_fault_of_its_line(import_: Import, direct_url: str, time: str) -> None:
+    bad = json.dumps({"object": "session", "id": "bad", "user_id": "u", "messages": [], "created_at": time})
+    for arguments in ((), ("--dry-run",)):
+        done = import_("-", *arguments, stdin=f"{bad}\n{_line('x', session='s', time=time)}".encode())
+        assert done.code == 5
+        assert "stdin: line 1: created_at is " in done.err
+    assert _stored(direct_url, _COUNTS) == [(1, 1)]
+    assert run("sessions", "list", "default", "--url", direct_url).code == 0
+
+
+def test_a_value_of_any_size_in_a_fault_is_not_repeated(import_: Import) -> None:
+    done = import_("-", stdin=json.dumps({"messages": [{"role": "x" * 1_000_000, "content": "x"}]}).encode())
+    assert done.code == 5
+    assert len(done.err) < 1_000
+
+
+def test_an_interrupt_ends_it_at_once_also_while_it_waits_for_a_pipe(direct_url: str) -> None:
+    command = [sys.executable, "-m", "agentstore", "import", "-", "--url", direct_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(_line("x").encode())
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):  # until it has read that
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr.read() == b""
+
+
+async def test_nothing_is_stored_any_more_once_an_import_has_failed(tmp_path: Path) -> None:
+    class Failing:
+        stored = 0
+
+        async def import_session(self, session: Session) -> Imported:
+            self.stored += 1
+            if self.stored == 3:
+                raise Unavailable("gone")
+            await asyncio.sleep(0.01)
+            return Imported(1, 1)
+
+    file = tmp_path / "file"
+    file.write_text("\n".join(_line(str(number)) for number in range(50)))
+    failing = Failing()
+    importer = Importer(failing, settings=Settings(), report=lambda *_: None)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        await importer.run([("file", file)])
+    stored = failing.stored
+    await asyncio.sleep(0.1)
+    assert failing.stored == stored < 10
 
 
 def test_messages_without_a_conversation_are_one(import_: Import, direct_url: str) -> None:
@@ -187,7 +290,7 @@ def test_a_dry_run_finds_the_same_faults_and_needs_no_database() -> None:
     lines = "\n".join([_line("x"), "{", _line("x", title="\0"), _line("x", session="x" * 600)])
     done = run("import", "-", "--dry-run", "--url", "postgresql://nobody@127.0.0.1:1/none", stdin=lines.encode())
     assert done.code == 5
-    assert "1 conversations with 1 messages" in done.out
+    assert "1 records with 1 messages" in done.out
     assert "Nothing was stored" in done.out
     for place in ("line 2", "line 3", "line 4"):
         assert f"stdin: {place}: " in done.err

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from agentstore import AgentStore, DataContent, FileContent, ImageContent, Message, Session, TextContent
 from agentstore.testing import EXACT_VALUES, HOSTILE_IDS, text
-from tests.support.cli import Done, run
+from tests.support.cli import run
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +72,9 @@ def test_users_are_listed_shown_and_deleted() -> None:
     assert "bob" in run("users", "list").out
     assert run("users", "show", "李雷", "--json").json()["id"] == "李雷"
     assert "agentstore sessions list" in run("users", "show", "李雷").out
-    assert run("users", "delete", "bob", "--yes", "--json").json() == {"sessions": 3, "messages": 3}
-    assert "deleted: 0 sessions, 0 messages" in run("users", "delete", "bob", "--yes").out
+    assert run("users", "delete", "bob", "--yes", "--json").json() == {"users": 1, "sessions": 3, "messages": 3}
+    assert run("users", "delete", "bob", "--yes", "--json").json() == {"users": 0, "sessions": 0, "messages": 0}
+    assert "nothing deleted: there is no user 'bob'" in run("users", "delete", "bob", "--yes").out
     assert run("users", "show", "bob").code == 1
 
 
@@ -84,11 +86,14 @@ def test_a_session_is_shown_as_it_was_said() -> None:
         Message(role="tool", type="function_call_output", content=[DataContent(data={"output": "21"})]),
         Message(role="user", content=[ImageContent(image_url="data:" + "x" * 500), FileContent(filename="a.pdf")]),
         Message(role="assistant", content=None),
+        Message(role="assistant", type="error", code="429", message="rate limited"),
+        Message(role="tool", type="function_call_output", content=[DataContent(data={"output": "x", "exit_code": 1})]),
     ]
     _store(Session(id="s", user_id="alice", messages=messages, title="标题", metadata={"k": "v"}))
     shown = run("sessions", "show", "alice", "s").out
-    expected = ["标题", "alice / s", '{"k": "v"}', "user Ann 2023-11-14 22:13", "你好\nworld [bold]x[/bold]"]
+    expected = ["标题", "alice / s", '{"k": "v"}', "user Ann 2023-11-14 22:13", "\n  你好\n  world [bold]x[/bold]"]
     expected += ["assistant reasoning", "→ add({})", "← 21", f"[image data:{'x' * 115}...]", "[file a.pdf]"]
+    expected += ["assistant error\n  429 rate limited", '{"output": "x", "exit_code": 1}']
     at = 0
     for each in expected:
         assert each in shown[at:], each
@@ -101,27 +106,45 @@ def test_the_last_messages_are_shown_and_those_before() -> None:
     shown = run("sessions", "show", "alice", "s", "--limit", "3").out
     assert "number 6" not in shown
     assert "number 7" in shown
-    assert "--before m7" in shown
+    assert "--limit 3 --before=m7" in shown
+    assert "Earlier" not in run("sessions", "show", "alice", "s", "--limit", "10").out
+    assert "Earlier" not in run("sessions", "show", "alice", "s", "--limit", "3", "--before=m3").out
     found = run("sessions", "show", "alice", "s", "--limit", "3", "--before", "m7", "--json").json()
     assert [each["id"] for each in found["messages"]] == ["m4", "m5", "m6"]
 
 
-def test_what_was_stored_cannot_work_on_the_terminal() -> None:
-    evil = "\x1b]0;title\x07\x1b[31mred\x9b31m\r\u202egnp"
-    _store(Session(id=evil, user_id="alice", title=evil, messages=[text(evil)]))
+_EVIL = "\x1b]0;title\x07\x1b[31mred\x9b31m\r\u202egnp\u2028\u200b\nassistant 2026-01-01 00:00"
+
+
+def test_what_was_stored_cannot_work_on_the_terminal(tmp_path: Path) -> None:
+    _store(Session(id=_EVIL, user_id="alice", title=_EVIL, messages=[text(_EVIL)]))
+    file = tmp_path / "\x1b[31mred"
+    file.write_text("{")
     for arguments in (
         ("sessions", "list", "alice"),
-        ("sessions", "show", "alice", evil),
-        ("sessions", "show", evil, evil),
+        ("sessions", "show", "alice", _EVIL),
+        ("sessions", "show", "alice", _EVIL, "--json"),
+        ("sessions", "show", _EVIL, _EVIL),
+        ("sessions", "export", "alice"),
+        ("import", str(file)),
     ):
         done = run(*arguments)
         printed = done.out + done.err
         assert "red" in printed
-        for character in "\x1b\x07\x9b\r\u202e":
+        for character in "\x1b\x07\x9b\r\u202e\u2028\u200b":
             assert character not in printed
+    shown = run("sessions", "show", "alice", _EVIL).out
+    assert sum(line.startswith("assistant") for line in shown.splitlines()) == 0
 
 
-@pytest.mark.parametrize("id", [id for id in HOSTILE_IDS if not id.startswith("-")])
+def test_ids_that_look_alike_are_shown_apart() -> None:
+    ids = ["a b", "a\nb", "a  b", "a\u2028b", "", " ", "李雷", "-x"]
+    _store(*(Session(id=id, user_id=id) for id in ids))
+    shown = [line.rstrip().rpartition("  2")[0].rstrip() for line in run("users", "list").out.splitlines()[1:]]
+    assert sorted(shown) == sorted(["a b", "'a\\nb'", "'a  b'", "'a\\u2028b'", "''", "' '", "李雷", "-x"])
+
+
+@pytest.mark.parametrize("id", HOSTILE_IDS)
 def test_what_was_exported_is_imported_as_it_was(id: str, tmp_path: Path) -> None:
     session = Session(
         id=id,
@@ -131,21 +154,83 @@ def test_what_was_exported_is_imported_as_it_was(id: str, tmp_path: Path) -> Non
         messages=[
             text("a", id=id),
             Message(role=None, metadata={"values": list(EXACT_VALUES)}, status="in_progress"),
-            Message(role="assistant", object="other", type="own", content=[DataContent(data={"x": "\ud800\0"})]),
+            Message(role="assistant", object="other", type="own", content=[DataContent(data={"x\ud800": "\ud800\0"})]),
         ],
     )
     _store(session)
     before = _read(id, id)
-    exported = run("sessions", "export", id)
+    exported = run("sessions", "export", "--", id)
     assert exported.code == 0
     file = tmp_path / "out.jsonl"
-    assert run("sessions", "export", id, "-o", str(file)).code == 0
+    assert run("sessions", "export", "-o", str(file), "--", id).code == 0
     assert json.loads(file.read_text()) == json.loads(exported.out)
-    assert run("users", "delete", id, "--yes").code == 0
+    assert run("users", "delete", "--yes", "--", id).code == 0
     assert run("import", str(file)).code == 0
     assert _read(id, id) == before
-    assert run("sessions", "export", id).out == exported.out
+    assert run("sessions", "export", "--", id).out == exported.out
     assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_session_that_is_longer_than_a_line_may_be_is_exported_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    _store(Session(id="s", user_id="alice", title="t", messages=[text("x" * 800) for _ in range(20)]))
+    before = _read("alice", "s")
+    monkeypatch.setenv("AGENTSTORE_MAX_MESSAGE_BYTES", "2000")
+    exported = run("sessions", "export", "alice").out
+    assert len(exported.splitlines()) > 5
+    assert run("users", "delete", "alice", "--yes").code == 0
+    assert run("import", "-", stdin=exported.encode()).code == 0
+    assert _read("alice", "s") == before
+
+
+def test_an_export_replaces_a_file_in_one_piece_and_nothing_else(tmp_path: Path) -> None:
+    _store(*_sessions(2))
+    target = tmp_path / "private.jsonl"
+    target.write_text("what was there")
+    target.chmod(0o600)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(target)
+    for arguments in (("alice", "s00", "none"), ("alcie",)):
+        assert run("sessions", "export", *arguments, "-o", str(link)).code == 1
+        assert target.read_text() == "what was there"
+    assert run("sessions", "export", "alice", "-o", str(link)).code == 0
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert len(target.read_text().splitlines()) == 2
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link.jsonl", "private.jsonl"]
+    assert run("sessions", "export", "alice", "-o", os.devnull).code == 0
+    assert Path(os.devnull).is_char_device()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "agentstore", "sessions", "export", "alice", "-o", str(pipe)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        assert len(pipe.read_text().splitlines()) == 2
+    assert process.returncode == 0
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_streams_that_are_closed_are_no_error(closed: str) -> None:
+    _store(*_sessions(1))
+    for command, code in (("users list", 0), ("users delete alice", 2), ("import -", 2 if "<" in closed else 5)):
+        stdin = "" if "<" in closed else " </dev/null"
+        done = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -m agentstore {command}{stdin} {closed}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_an_export_is_utf_8_whatever_the_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    _store(Session(id="é", user_id="é", messages=[text("你好é😀")]))
+    command = [sys.executable, "-m", "agentstore", "sessions", "export", "é"]
+    done = subprocess.run(
+        command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, timeout=60, check=True
+    )
+    assert json.loads(done.stdout.decode("utf-8"))["messages"][0]["content"][0]["text"] == "你好é😀"
 
 
 def test_some_sessions_are_exported_or_none() -> None:
@@ -153,7 +238,7 @@ def test_some_sessions_are_exported_or_none() -> None:
     lines = run("sessions", "export", "alice", "s01", "s03").out.splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["s01", "s03"]
     assert len(run("sessions", "export", "alice").out.splitlines()) == 4
-    assert run("sessions", "export", "bob") == Done(0, "", "")
+    assert run("sessions", "export", "bob").code == 1
     missing = run("sessions", "export", "alice", "s09")
     assert missing.code == 1
     assert "user 'alice' has no session 's09'" in missing.err
@@ -170,6 +255,7 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
 def test_what_is_deleted_is_counted_and_nobody_is_asked_with_yes() -> None:
     _store(*_sessions(2))
     assert run("sessions", "delete", "alice", "s00", "--yes").out == "deleted: 1 sessions, 1 messages\n"
+    assert "nothing deleted" in run("sessions", "delete", "alice", "s00", "--yes").out
     assert run("sessions", "delete", "alice", "s00", "-y", "--json").json() == {"sessions": 0, "messages": 0}
     for command in (("sessions", "delete", "alice", "s01"), ("users", "delete", "alice")):
         refused = run(*command)
@@ -190,7 +276,8 @@ def test_what_is_deleted_is_counted_and_nobody_is_asked_with_yes() -> None:
         (("sessions", "list"), 2),
         (("sessions",), 2),
         (("users", "list", "--cursor", "nonsense"), 1),
-        (("users", "show", "\udcff"), 1),
+        (("users", "show", "\udcff"), 2),
+        (("import", "--user", "\udcff", "-"), 2),
         (("sessions", "export", "alice", "-o", "/nowhere/file"), 1),
     ],
 )

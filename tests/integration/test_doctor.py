@@ -1,5 +1,6 @@
 """``agentstore doctor``: each thing that can be set up wrongly is set up wrongly, and found."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from tests.support.servers import Server
 
 async def _examine(url: str, **settings: object) -> dict[str, Finding]:
     """What is found, by the name of the check; each said once."""
-    database = open_database(url, settings=Settings(**settings))  # type: ignore[arg-type]
+    database = open_database(url or None, settings=Settings(**settings))  # type: ignore[arg-type]
     try:
         findings = await examine(database)
     finally:
@@ -82,9 +83,12 @@ async def test_a_role_without_rights_is_found_with_the_grants_that_mend_it(
     assert "messages (" in found.found
     assert "users (" in found.found
     await observer.execute(found.advice)
-    assert (await _examine(_as(role, direct_url)))["role"] == Finding(
-        "role", "ok", f"'{role}' may read and write every table"
-    )
+    assert (await _examine(_as(role, direct_url)))["role"].state == "ok"
+    await observer.execute(f"REVOKE ALL ON agentstore.alembic_version FROM {role}")
+    found = (await _examine(_as(role, direct_url)))["role"]
+    assert "alembic_version (SELECT)" in found.found
+    await observer.execute(found.advice)
+    assert (await _examine(_as(role, direct_url)))["role"].state == "ok"
 
 
 async def test_a_role_that_may_not_use_the_schema_is_found(
@@ -104,7 +108,7 @@ async def test_an_invalid_index_is_found_with_the_command_that_mends_it(
     direct_url: str, observer: asyncpg.Connection
 ) -> None:
     assert (await _examine(direct_url))["indexes"].state == "ok"
-    for name, command in (("broken", "REINDEX"), ("broken_ccnew1", "DROP")):
+    for name, command in (("broken", "REINDEX"), ("broken_ccnew1", "DROP"), ("broken_ccold", "DROP")):
         await observer.execute(f"CREATE INDEX {name} ON agentstore.messages (created_at)")
         await observer.execute(
             f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'agentstore.{name}'::regclass"
@@ -118,6 +122,28 @@ async def test_an_invalid_index_is_found_with_the_command_that_mends_it(
         )
         await observer.execute(found.advice)
         assert (await _examine(direct_url))["indexes"].state == "ok"
+
+
+async def test_an_index_that_is_being_built_is_left_alone(
+    direct_url: str, observer: asyncpg.Connection, role: str
+) -> None:
+    await observer.execute(f"GRANT USAGE ON SCHEMA agentstore TO {role}")
+    holder, builder = await asyncpg.connect(direct_url), await asyncpg.connect(direct_url)
+    transaction = holder.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await holder.execute("LOCK TABLE agentstore.users IN ROW EXCLUSIVE MODE")  # the build waits for its end
+    building = asyncio.create_task(builder.execute("CREATE INDEX CONCURRENTLY slow ON agentstore.users (created_at)"))
+    async with asyncio.timeout(30):
+        while not await observer.fetchval("SELECT to_regclass('agentstore.slow') IS NOT NULL"):
+            await asyncio.sleep(0.01)
+    for url in (direct_url, _as(role, direct_url)):
+        found = (await _examine(url))["indexes"]
+        assert (found.state, "DROP" in found.advice, "REINDEX" in found.advice) == ("warning", False, False)
+    await transaction.rollback()
+    await building
+    assert (await _examine(direct_url))["indexes"].state == "ok"
+    await holder.close()
+    await builder.close()
 
 
 @pytest.mark.parametrize(
@@ -156,6 +182,43 @@ async def test_a_pool_that_is_larger_than_the_server_is_found(direct_url: str) -
     most = re.search(r"takes (\d+)", (await _examine(direct_url))["pool"].found)
     assert most is not None
     assert (await _examine(direct_url, pool_size=int(most[1])))["pool"].state == "warning"
+
+
+async def test_the_limits_of_a_role_and_of_a_database_count(
+    direct_url: str, observer: asyncpg.Connection, role: str, database_name: str
+) -> None:
+    await observer.execute(f"GRANT USAGE ON SCHEMA agentstore TO {role}")
+    url = _as(role, direct_url)
+    others = [await asyncpg.connect(direct_url) for _ in range(3)]
+    every = int((await _examine(url))["pool"].found.rpartition(",")[2].split()[0])
+    assert every >= 3  # an ordinary role sees how many there are, too
+    await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT 4")
+    found = (await _examine(url))["pool"]
+    assert (found.state, "at most 4" in found.advice, "the role takes 4, 0 in use" in found.found) == (
+        "problem",
+        True,
+        True,
+    )
+    await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+    await observer.execute(f'ALTER DATABASE "{database_name}" CONNECTION LIMIT 9')
+    assert "the database takes 9" in (await _examine(url, pool_size=8))["pool"].found
+    for other in others:
+        await other.close()
+
+
+async def test_a_role_without_connections_left_is_told_so(
+    direct_url: str, observer: asyncpg.Connection, role: str
+) -> None:
+    await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+    found = (await _examine(_as(role, direct_url)))["connection"]
+    assert (found.state, "every connection is taken" in found.advice) == ("problem", True)
+
+
+async def test_a_url_for_migrations_that_does_not_answer_is_found(direct_url: str) -> None:
+    for url, state in ((direct_url, "ok"), ("postgresql://u:hunter2@127.0.0.1:1/none", "problem")):
+        found = await _examine("", database_url=direct_url, pooler="transaction", migration_database_url=url)
+        assert found["migrations"].state == state
+        assert "hunter2" not in found["migrations"].found
 
 
 async def test_a_clock_that_is_off_is_found(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ async def test_the_doctor_sees_the_pooler_and_what_it_needs(pooled_url: str, dir
         database = open_database(pooled_url, settings=settings)
         findings = {finding.check: finding for finding in await examine(database)}
         await database.stop()
-        assert (findings["pooler"].state, "a pooler by transaction" in findings["pooler"].found) == (state, True)
+        assert (findings["pooler"].state, "a pooler in transaction mode" in findings["pooler"].found) == (state, True)
         assert "to the pooler" in findings["pool"].found
     database = open_database(pooled_url, settings=Settings())
     (finding,) = await examine(database)
@@ -63,4 +63,4 @@ async def test_the_doctor_sees_a_pooler_that_takes_any_parameter(pooled_url: str
     database = Database(Settings(), connect=connect)
     finding = await doctor._pooler(database)
     await database.stop()
-    assert (finding.state, finding.found) == ("problem", "a pooler by transaction")
+    assert (finding.state, finding.found) == ("problem", "a pooler in transaction mode")

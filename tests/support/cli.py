@@ -40,7 +40,7 @@ def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | No
         try:
             main()
         except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     printed = []
     for stream in (out, err):
         stream.flush()

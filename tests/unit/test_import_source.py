@@ -71,6 +71,31 @@ def test_a_document_over_several_lines_is_one_value() -> None:
     assert _values(_read(json.dumps({"messages": [{"a": "}"}]}, indent=2).encode())) == [{"messages": [{"a": "}"}]}]
 
 
+def test_brackets_too_many_and_arrays_in_a_row_do_not_end_the_reading() -> None:
+    for data in (b'[{"n": 1}}, {"n": 2}]', b'[{"n": 1}]\n[{"n": 2}]', b'[{"n": 1}]\n{"n": 2}'):
+        values = _values(_read(data))
+        assert values[0] == {"n": 1}
+        assert values[1] in ({"n": 2}, [{"n": 2}])
+
+
+@pytest.mark.parametrize(
+    ("data", "values"),
+    [
+        (b'{"messages": [\n{"n": 1},\n{"n": 2}\n]}\n', [{"messages": [{"n": 1}, {"n": 2}]}]),
+        (b'{\n"n": 1}\n{"n": 2}', [{"n": 1}, {"n": 2}]),
+        (b'{\n{"n": 1}\n{"n": 2}\n', [{"n": 1}, {"n": 2}]),
+        (b'{"messages": [\n{"n": 1}\n{"n": 2}\n', [{"n": 1}, {"n": 2}]),
+        (b'{"n": 1}\n{"n": 2}', [{"n": 1}, {"n": 2}]),
+        (b'{"n": "\n{"n": 2}', [{"n": 2}]),
+        (b'{"n": 1}\n\0\0\0\0', [{"n": 1}]),
+        (b'{"list": [\n' + b'{"n": 1},\n' * 200_000 + b'{"n": 1}]}', []),
+    ],
+)
+def test_an_object_of_several_lines_is_told_from_a_line_that_is_broken(data: bytes, values: list[Any]) -> None:
+    found = _read(data, most=10_000_000)
+    assert [value for value in _values(found) if "n" in value or "messages" in value] == values
+
+
 @pytest.mark.parametrize("value", ["\ud800", 2**70, 1e300, "\U0001f600", "\0"])
 def test_values_are_exact(value: Any) -> None:
     assert _values(_read(json.dumps({"x": value}).encode())) == [{"x": value}]
@@ -100,7 +125,8 @@ def test_a_mark_of_the_byte_order_is_passed_over() -> None:
         (b"[" * 300 + b"]" * 300, "element 1 (byte 1)", "recursion"),
         (b'[{"a": 1}, {"a": ', "element 2 (byte 11)", "ends in the middle"),
         (b'[{"a": 1}', "byte 9", "ends before its array"),
-        (b'[{"a": 1}] x', "byte 11", "after the end"),
+        (b'[{"a": 1}] x', "byte 11", "'x' is no conversation"),
+        (b'[{"a": 1}}, {"b": 2}]', "byte 9", "'}' is no conversation"),
         (b'[{"a": "' + b"x" * 20_000 + b'"}]', "element 1 (byte 1)", "20,009 bytes"),
         (b'[7, {"a": 1}]', "byte 1", "'7' is no conversation"),
         (b'["{", {"a": 1}]', "byte 1", "is no conversation"),

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from agentstore.schemas.times import parse_time
 
 
 def _session(value: Any) -> Session:
-    return Translator("default").session(value)
+    return Translator("file", "default").session(value)
 
 
 def _one(message: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def test_a_developer_is_the_system_and_a_function_is_a_tool() -> None:
     assert _one({"role": "developer", "content": "x"}) == _said("system", _text("x"), metadata={"role": "developer"})
     output = {"type": "data", "data": {"call_id": None, "output": "21", "name": "add"}}
     assert _one({"role": "function", "name": "add", "content": "21"}) == _said(
-        "tool", output, kind="function_call_output", metadata={"name": "add", "role": "function"}
+        "tool", output, kind="function_call_output", metadata={"role": "function"}
     )
 
 
@@ -92,7 +93,7 @@ def test_each_tool_call_is_a_message(content: str | None) -> None:
         _said("assistant", {"type": "data", "data": data}, kind="function_call")
         for data in (
             {"call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
-            {"call_id": "c2", "name": "add", "arguments": '{"a": "二"}'},
+            {"call_id": "c2", "name": "add", "arguments": '{"a":"二"}'},
             {"call_id": "c3", "name": "sh", "arguments": "ls", "type": "custom"},
         )
     ]
@@ -117,7 +118,7 @@ def test_what_was_reasoned_and_said_comes_before_what_was_called() -> None:
         ("21", "21"),
         (None, None),
         ([_text("2"), _text("1")], "21"),
-        ([{"type": "image_url", "image_url": {"url": "u"}}], '[{"type": "image_url", "image_url": {"url": "u"}}]'),
+        ([{"type": "image_url", "image_url": {"url": "u"}}], '[{"type":"image_url","image_url":{"url":"u"}}]'),
     ],
 )
 def test_what_a_tool_answered_is_text(content: Any, output: str | None) -> None:
@@ -182,10 +183,10 @@ def test_a_conversation_has_its_own_ids_title_time_and_metadata() -> None:
     assert session.metadata == {"k": 1, "model": "m"}
     assert session.created_at == session.updated_at == datetime(2024, 1, 1, 19, 4, 5, tzinfo=UTC)
     assert session.messages[0].id == "m1"
-    assert session.messages[0].metadata == {"timestamp": "2024-01-02T03:04:05+08:00"}
+    assert session.messages[0].metadata is None
     assert _session({**value, "time": "long ago"}).metadata["time"] == "long ago"
     assert _session({**value, "time": ""}).created_at is None
-    assert Translator("bob").session({"messages": []}).user_id == "bob"
+    assert Translator("file", "bob").session({"messages": []}).user_id == "bob"
 
 
 def test_messages_of_the_runtime_are_taken_as_they_are() -> None:
@@ -199,21 +200,69 @@ def test_messages_of_the_runtime_are_taken_as_they_are() -> None:
     assert (again.role, again.status) == ("user", "created")
 
 
-def test_messages_by_themselves_are_one_conversation_unless_they_name_another() -> None:
+def test_messages_by_themselves_are_one_conversation_of_the_file_unless_they_name_another() -> None:
     lines = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    translator = Translator("alice")
+    translator = Translator("file", "alice")
     first, second = (translator.session(line) for line in lines)
     assert first.id == second.id
+    assert Translator("file", "alice").session(lines[1]).id == first.id
+    assert Translator("other", "alice").session(lines[0]).id != first.id
     named = translator.session({"role": "user", "content": "c", "session": "s", "user": "bob"})
     assert (named.user_id, named.id, named.messages[0].metadata) == ("bob", "s", None)
-    assert Translator("alice", "mine").session(lines[0]).id == "mine"
+    assert Translator(None, "alice", "mine").session(lines[0]).id == "mine"
+    with pytest.raises(InvalidContent, match="--session"):
+        Translator(None, "alice").session(lines[0])
+
+
+def test_nothing_that_a_message_has_is_left_out() -> None:
+    """Every leaf of the input is somewhere in the output."""
+    message = {
+        "role": "assistant",
+        "content": [
+            {"type": "image_url", "image_url": {"url": "A", "detail": "B"}, "cache_control": {"type": "C"}},
+            {"type": "file", "file": {"file_id": "D", "type": "E"}, "index": 7},
+            {"type": "input_audio", "input_audio": {"data": "F"}, "G": "H"},
+            {"type": "text", "text": "I", "annotations": ["J"]},
+        ],
+        "tool_calls": [
+            {"id": "K", "type": "function", "index": 8, "function": {"name": "L", "arguments": "M", "strict": "N"}},
+            {"id": "O", "type": "custom", "custom": {"name": "P", "input": "Q"}, "extra": {"thought": "R"}},
+        ],
+        "name": "S",
+        "metadata": {"name": "T", "timestamp": "U"},
+        "time": "V",
+        "tool_call_id": "W",
+        "reasoning_content": "X",
+    }
+    tool = {
+        "role": "tool",
+        "content": [{"type": "text", "text": "Y", "more": "Z"}],
+        "refusal": "AA",
+        "tool_calls": ["AB"],
+    }
+    for raw in (message, tool):
+        written = json.dumps(_many(raw))
+        for leaf in re.findall(r': "([A-Z]{1,2})"|\["([A-Z]{1,2})"\]', json.dumps(raw)):
+            assert f'"{leaf[0] or leaf[1]}"' in written or f'\\"{leaf[0] or leaf[1]}\\"' in written, leaf
+    head = {
+        "id": "A",
+        "session": "B",
+        "user_id": "C",
+        "user": "D",
+        "model": "E",
+        "metadata": {"model": "F"},
+        "messages": [],
+    }
+    session = _session(head)
+    assert (session.id, session.user_id) == ("B", "D")
+    assert session.metadata == {"model": "F", "conversation.model": "E", "id": "A", "user_id": "C"}
 
 
 # Ids
 
 
-def _ids(lines: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    translator = Translator("default")
+def _ids(lines: list[dict[str, Any]], file: str = "file") -> list[tuple[str, str, str]]:
+    translator = Translator(file, "default")
     return [
         (session.user_id, session.id, message.id)
         for session in map(translator.session, lines)
@@ -257,11 +306,22 @@ def test_a_file_that_goes_on_keeps_the_ids_it_had() -> None:
     assert set(_ids(longer)) > set(_ids(_LINES))
 
 
+def test_another_file_has_other_messages_of_a_session_and_the_same_conversations() -> None:
+    ids, others = _ids(_LINES), _ids(_LINES, "other")
+    assert ids[:7] == others[:7]
+    assert not {id for _, _, id in ids[7:]} & {id for _, _, id in others[7:]}
+
+
+def test_ids_do_not_depend_on_when_a_conversation_was() -> None:
+    first, second = (_ids([_line("a", session="s", time=time)]) for time in ("2024-01-01", "2024-02-01"))
+    assert first == second
+
+
 def test_ids_are_what_they_were_in_the_first_release() -> None:
     """Another way to make them would import everything a second time."""
     assert _ids([_line("你好"), _line("x", session="s")]) == [
         ("default", "6ee6ec07-f1a4-5f61-b8f8-aa7e736e1f9f", "msg_29bcc0f0-8525-5d1d-a175-a6bc570dc370"),
-        ("default", "s", "msg_51d2d717-79ce-5955-a2bb-468561d33a08"),
+        ("default", "s", "msg_503b1980-1044-5ac8-9044-868f73d31b83"),
     ]
 
 
@@ -321,7 +381,7 @@ def test_of_a_chatgpt_conversation_the_path_to_the_current_node_is_taken() -> No
     assert [(each.id, each.role) for each in session.messages] == [("b", "user"), ("c2", "assistant"), ("d", "user")]
     assert session.messages[1].metadata == {
         "timestamp": 1_700_000_000.5,
-        "chatgpt": {"metadata": {"model_slug": "gpt-4o"}},
+        "chatgpt": {"model_slug": "gpt-4o"},
     }
 
 
@@ -373,6 +433,11 @@ def test_of_a_chatgpt_conversation_the_path_to_the_current_node_is_taken() -> No
             [{"type": "text", "text": "s\nc"}],
         ),
         (
+            _chat("m", "tool", {"content_type": "tether_quote", "url": "u", "text": "t"}, author={"role": "tool"}),
+            "function_call_output",
+            [{"type": "data", "data": {"call_id": None, "name": None, "output": "t"}}],
+        ),
+        (
             _chat("m", "user", {"content_type": "user_editable_context", "user_profile": "p"}),
             "message",
             [{"type": "data", "data": {"content_type": "user_editable_context", "user_profile": "p"}}],
@@ -386,6 +451,8 @@ def test_each_kind_of_chatgpt_content_has_its_own(message: dict[str, Any], kind:
         each.model_dump(exclude_defaults=True, exclude_none=True) | {"type": each.type} for each in found.content or ()
     ]
     assert parts == content
+    if message["content"]["content_type"] == "tether_quote":
+        assert (found.metadata or {})["chatgpt"] == {"content": {"url": "u"}}
 
 
 # What is wrong
@@ -429,6 +496,9 @@ def test_each_kind_of_chatgpt_content_has_its_own(message: dict[str, Any], kind:
         ({"messages": [], "metadata": [1]}, "metadata: it is a list"),
         ({"messages": [{"object": "message", "role": "bot"}]}, "messages[0]: role"),
         ({"object": "session", "messages": []}, "Field required"),
+        ({"object": "session", "messages": [{"role": "user"}]}, "messages[0].id: it is missing"),
+        ({"object": "session", "messages": [], "more": 1}, "more: a session that was exported has no such field"),
+        ({"messages": [{"role": "tool", "content": [{"x": 1e999}]}]}, "messages[0]: value.x is inf"),
         ({"object": "session"}, "messages: it is null"),
         ({"mapping": [], "current_node": "a"}, "mapping: it is a list"),
         ({"mapping": {}}, "current_node: it is missing"),
@@ -502,7 +572,22 @@ def test_a_conversation_with_something_else_anywhere_in_it_is_a_session_or_refus
     assert min(outcomes.values()) > 500
 
 
-_NO_TIMES: tuple[object, ...] = ("", " ", "soon", "nan", "inf", 1e300, True, None, [], "9999-12-31T23:59:59-23:00")
+_NO_TIMES: tuple[object, ...] = (
+    "0001-01-01",
+    "0001-01-01T00:00:00Z",
+    -62135596800,
+    "1" * 5_000,
+    "",
+    " ",
+    "soon",
+    "nan",
+    "inf",
+    1e300,
+    True,
+    None,
+    [],
+    "9999-12-31T23:59:59-23:00",
+)
 
 
 @pytest.mark.parametrize(
@@ -516,6 +601,7 @@ _NO_TIMES: tuple[object, ...] = ("", " ", "soon", "nan", "inf", 1e300, True, Non
         ("2023/05/20 17:53", datetime(2023, 5, 20, 17, 53, tzinfo=UTC)),
         (1_700_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         (1_700_000_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        ("1712010112345", datetime(2024, 4, 1, 22, 21, 52, 345_000, tzinfo=UTC)),
         ("1700000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         *((wrong, None) for wrong in _NO_TIMES),
     ],
