@@ -111,7 +111,7 @@ def main() -> None:
         out.print("[bold green]Every acknowledged message is there, in order.[/bold green]")
     else:
         out.print(f"[bold red]Something was lost:[/bold red] {json.dumps([acknowledged, stored])}", soft_wrap=True)
-    out.print("\nRun it again: the conversations are still there, and nothing is imported twice. To look around:")
+    out.print("\nRun it again: the conversations are still there. To look around:")
     program = os.path.relpath(Path(sys.executable).with_name("agentstore"))
     out.print(f"AGENTSTORE_EMBEDDED_DIR={os.path.relpath(FOLDER)} {program} sessions list alice", soft_wrap=True)
     sys.exit(not kept)

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentstore.errors import InvalidContent
+from agentstore.exact_json import dumps_sorted
 from agentstore.importing import chatgpt, openai
 from agentstore.importing.fields import an_object, kind, with_rest
 from agentstore.importing.ids import Ids
@@ -37,7 +38,7 @@ class Translator:
         self._user_id = user_id
         self._session_id = session_id
         self._file = file
-        self._ids = Ids(file or "")
+        self._ids: Ids | None = None
 
     def session(self, value: Any) -> Session:
         """Return the session that a JSON value means; several of one file may be parts of the same session.
@@ -47,18 +48,21 @@ class Translator:
         """
         if not isinstance(value, dict):
             raise InvalidContent(f"it is {kind(value)}, and not an object with messages")
+        if self._ids is None:
+            # What comes by stdin is told from what else does by how it begins.
+            self._ids = Ids(dumps_sorted(value) if self._file is None else self._file)
         if "mapping" in value:
-            return self._of_chatgpt(value)
+            return self._of_chatgpt(value, self._ids)
         if value.get("object") == "session":
             return _exported(value)
         if "messages" in value:
-            return self._of_conversation(value)
+            return self._of_conversation(value, self._ids)
         if "role" in value or value.get("object") == "message":
-            return self._of_message(value)
+            return self._of_message(value, self._ids)
         keys = ", ".join(map(repr, list(value)[:5])) or "nothing"
         raise InvalidContent(f'it has neither "messages" nor "mapping" nor "role", but {keys}')
 
-    def _of_conversation(self, value: dict[str, Any]) -> Session:
+    def _of_conversation(self, value: dict[str, Any], ids: Ids) -> Session:
         raw = _list(value["messages"])
         time = value.get("time")
         if isinstance(time, bool) or not isinstance(time, (str, int, float, type(None))):
@@ -68,11 +72,11 @@ class Translator:
         translated = [_at(f"messages[{index}]", _messages, each) for index, each in enumerate(raw)]
         given = [_at(f"messages[{index}]", _id, each, "id")[0] for index, each in enumerate(raw)]
         if session_id is None:
-            session_id = self._ids.of_conversation(user_id, value)
+            session_id = ids.of_conversation(user_id, value)
             made = Ids.of_messages(session_id, raw)
-            ids = [id or other for id, other in zip(given, made, strict=True)]
+            all_ids = [id or other for id, other in zip(given, made, strict=True)]
         else:
-            ids = [id or self._ids.of_message(user_id, session_id, each) for id, each in zip(given, raw, strict=True)]
+            all_ids = [id or ids.of_message(user_id, session_id, each) for id, each in zip(given, raw, strict=True)]
         dated = parse_time(time)
         used = {of_user, of_session, *_READ} - ({"time"} if dated is None and time not in (None, "") else set())
         rest = {name: each for name, each in value.items() if name not in used}
@@ -81,7 +85,7 @@ class Translator:
             user_id=user_id,
             messages=[
                 message
-                for index, (id, fields) in enumerate(zip(ids, translated, strict=True))
+                for index, (id, fields) in enumerate(zip(all_ids, translated, strict=True))
                 for message in _at(f"messages[{index}]", _numbered, id, fields)
             ],
             title=_title(value),
@@ -90,29 +94,29 @@ class Translator:
             updated_at=_time(value, "updated_at") or dated,
         )
 
-    def _of_message(self, value: dict[str, Any]) -> Session:
+    def _of_message(self, value: dict[str, Any], ids: Ids) -> Session:
         (user_id, of_user), (session_id, of_session) = _id(value, *_USER), _id(value, *_SESSION[:2])
         user_id = user_id or self._user_id
         session_id = session_id or self._session_id
         if session_id is None:
             if self._file is None:
                 raise InvalidContent("it is a message of no conversation, and names no session: say --session")
-            session_id = self._ids.of_file()
+            session_id = ids.of_file()
         raw = {name: each for name, each in value.items() if name not in (of_user, of_session)}
         fields = _messages(raw)
-        id = _id(raw, "id")[0] or self._ids.of_message(user_id, session_id, raw)
+        id = _id(raw, "id")[0] or ids.of_message(user_id, session_id, raw)
         return Session(id=session_id, user_id=user_id, messages=_numbered(id, fields))
 
-    def _of_chatgpt(self, value: dict[str, Any]) -> Session:
+    def _of_chatgpt(self, value: dict[str, Any], ids: Ids) -> Session:
         raw = chatgpt.path(value)
         user_id = _id(value, *_USER)[0] or self._user_id
-        session_id = _id(value, "conversation_id", "id")[0] or self._ids.of_conversation(user_id, value)
+        session_id = _id(value, "conversation_id", "id")[0] or ids.of_conversation(user_id, value)
         messages = []
         for each in raw:
             where = f"message {each.get('id')}"
             fields = _at(where, chatgpt.message, each)
             if fields is not None:
-                id = _at(where, _id, each, "id")[0] or self._ids.of_message(user_id, session_id, each)
+                id = _at(where, _id, each, "id")[0] or ids.of_message(user_id, session_id, each)
                 messages += _at(where, _numbered, id, [fields])
         return Session(
             id=session_id,

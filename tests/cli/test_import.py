@@ -92,6 +92,9 @@ def test_what_is_said_again_in_another_file_of_a_session_is_there_again(
         assert import_(tmp_path / name).code == 0
         assert import_(tmp_path / name).code == 0
     assert [row[3] for row in _stored(direct_url, _TEXTS)] == ["yes", "go", "yes", "stop"]
+    for text in ("wait", "end"):
+        assert import_("-", stdin=_line("yes", text, session="s").encode()).code == 0
+    assert [row[3] for row in _stored(direct_url, _TEXTS)][4:] == ["yes", "wait", "yes", "end"]
 
 
 def test_chats_in_files_of_their_own_that_begin_alike_are_not_mixed(
