@@ -19,7 +19,7 @@ from agentstore.errors import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.inmemory import InMemorySessionHistoryService
+from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService
 from agentstore.interfaces import (
     MemoryService,
     Service,
@@ -27,7 +27,7 @@ from agentstore.interfaces import (
     SessionHistoryService,
     StateService,
 )
-from agentstore.repositories import PostgresSessionHistoryService, PostgresUserService
+from agentstore.repositories import PostgresMemoryService, PostgresSessionHistoryService, PostgresUserService
 from agentstore.schemas import (
     AudioContent,
     ContentType,
@@ -37,6 +37,7 @@ from agentstore.schemas import (
     FileContent,
     ImageContent,
     Imported,
+    MemoryHit,
     Message,
     MessageType,
     Page,
@@ -65,9 +66,11 @@ __all__ = [
     "FileContent",
     "ImageContent",
     "Imported",
+    "InMemoryMemoryService",
     "InMemorySessionHistoryService",
     "InvalidContent",
     "LimitExceeded",
+    "MemoryHit",
     "MemoryService",
     "Message",
     "MessageType",
@@ -75,6 +78,7 @@ __all__ = [
     "NotFound",
     "Page",
     "PoolTimeout",
+    "PostgresMemoryService",
     "PostgresSessionHistoryService",
     "PostgresUserService",
     "RefusalContent",

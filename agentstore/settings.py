@@ -48,6 +48,11 @@ with warnings.catch_warnings():
             default=10.0, description="How long a statement waits for a lock. Not sent through a transaction pooler."
         )
 
+        text_search_config: str = Field(
+            default="english",
+            description="The language of words in Latin letters, as Postgres and Snowball name it, or simple.",
+        )
+
         embedded_dir: str | None = Field(default=None, description="The data folder of the embedded Postgres.")
         embedded_binaries: str | None = Field(
             default=None,
@@ -58,6 +63,11 @@ with warnings.catch_warnings():
         max_message_bytes: PositiveInt = Field(default=32_000_000, description="One message, as JSON.")
         max_batch: PositiveInt = Field(default=10_000, description="The messages of one append.")
         max_page: PositiveInt = Field(default=10_000, description="The entries of one page.")
+        max_top_k: PositiveInt = Field(default=1_000, description="The memories that one search returns.")
+        max_query: PositiveInt = Field(default=10_000, description="The characters of a question that are looked for.")
+        max_indexed: PositiveInt = Field(
+            default=200_000, description="The characters of one memory that can be found; all of it is kept."
+        )
 
         @field_validator("schema")
         @classmethod

@@ -4,7 +4,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.interfaces import ServiceWithLifecycleManager
-from agentstore.repositories import PostgresSessionHistoryService, PostgresUserService
+from agentstore.repositories import PostgresMemoryService, PostgresSessionHistoryService, PostgresUserService
 from agentstore.repositories.connect import open_database
 from agentstore.settings import Settings
 from agentstore.url import Password
@@ -18,6 +18,7 @@ class AgentStore(ServiceWithLifecycleManager):
         async with AgentStore("postgresql://app@db/agents") as store:
             session = await store.sessions.create_session("alice")
             await store.sessions.append_message(session, Message(role=Role.USER, content=[TextContent(text="Hello")]))
+            await store.memory.add_memory("alice", session.messages, session.id)
 
     One engine and one pool serve all services. It starts by itself at the first call.
     """
@@ -40,6 +41,7 @@ class AgentStore(ServiceWithLifecycleManager):
         """
         self._database = open_database(url, engine=engine, settings=settings, password=password)
         self.sessions = PostgresSessionHistoryService(database=self._database)
+        self.memory = PostgresMemoryService(database=self._database)
         self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:

@@ -1,8 +1,9 @@
 """The tables, one module each. A Row never leaves the repositories."""
 
 from agentstore.models.base import Base
+from agentstore.models.memory import MemoryBucketRow, MemoryRow
 from agentstore.models.message import MessageRow
 from agentstore.models.session import SessionRow
 from agentstore.models.user import UserRow
 
-__all__ = ["Base", "MessageRow", "SessionRow", "UserRow"]
+__all__ = ["Base", "MemoryBucketRow", "MemoryRow", "MessageRow", "SessionRow", "UserRow"]

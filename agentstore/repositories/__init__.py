@@ -1,6 +1,7 @@
 """The services on Postgres. Every statement of agentstore is here."""
 
+from agentstore.repositories.memory import PostgresMemoryService
 from agentstore.repositories.session_history import PostgresSessionHistoryService
 from agentstore.repositories.user import PostgresUserService
 
-__all__ = ["PostgresSessionHistoryService", "PostgresUserService"]
+__all__ = ["PostgresMemoryService", "PostgresSessionHistoryService", "PostgresUserService"]

@@ -1,5 +1,8 @@
 """What the services on Postgres share: a database, and its life."""
 
+import asyncio
+import random
+
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -43,3 +46,8 @@ class PostgresService(ServiceWithLifecycleManager):
     async def health(self) -> bool:
         """Return whether the database answers now, by a round trip. False before start and after stop."""
         return await self._database.health()
+
+
+async def back_off(attempt: int) -> None:
+    """Wait a moment that grows with each attempt, and is another one for each caller."""
+    await asyncio.sleep(random.random() * 0.002 * 2 ** min(attempt, 6))  # noqa: S311 - spreads callers, hides nothing

@@ -3,8 +3,6 @@
 Each method is one statement, so one round trip and one transaction, unless another caller is in the way.
 """
 
-import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -38,7 +36,7 @@ from agentstore.errors import AlreadyExists, Conflict, NotFound, StatementFailed
 from agentstore.exact_json import loads
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
-from agentstore.repositories.service import PostgresService
+from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
@@ -375,7 +373,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 if not head[0] and not exist_ok:
                     raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
                 return _session(user_id, session_id, tuple(head)[1:], [row[5] for row in rows if row[1] is None])
-            await _back_off(attempt)
+            await back_off(attempt)
         raise Unavailable(f"session {session_id!r} of user {user_id!r} is deleted and created all the time")
 
     async def get_session(  # noqa: D102
@@ -449,7 +447,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             except StatementFailed as error:
                 if error.sqlstate != "23505":
                     raise
-                await _back_off(attempt)
+                await back_off(attempt)
         raise Unavailable(f"other writers store the same messages in session {values['session_id']!r} all the time")
 
     async def _append_missing(self, fetch: _Fetch, values: dict[str, Any]) -> tuple[int | None, datetime | None]:
@@ -514,7 +512,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 imported = None
             if imported is not None:
                 return imported
-            await _back_off(attempt)
+            await back_off(attempt)
         raise Unavailable(f"session {session.id!r} of user {session.user_id!r} is written to all the time")
 
     async def _import(self, fetch: _Fetch, parts: list[dict[str, Any]], head: dict[str, Any]) -> Imported | None:
@@ -575,7 +573,3 @@ def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Seque
 
 def _metadata(text: str) -> dict[str, Any]:
     return {} if text == "{}" else loads(text)
-
-
-async def _back_off(attempt: int) -> None:
-    await asyncio.sleep(random.random() * 0.002 * 2 ** min(attempt, 6))  # noqa: S311 - spreads callers, hides nothing

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database import Row, Statement
 from agentstore.exact_json import loads
-from agentstore.models import SessionRow, UserRow
+from agentstore.models import MemoryBucketRow, SessionRow, UserRow
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, User
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
@@ -59,14 +59,35 @@ def _delete() -> Statement:
         .returning((SessionRow.next_seq - 1).label("messages"))
         .cte("deleted_sessions")
     )
-    counted = select(
-        func.count().label("sessions"), func.coalesce(func.sum(sessions.c.messages), 0).label("messages")
-    ).cte("counted")
+    locked_buckets = (
+        select(MemoryBucketRow.session_id)
+        .where(MemoryBucketRow.user_id == _USER, owned >= 0)
+        .order_by(MemoryBucketRow.session_id)
+        .with_for_update(of=MemoryBucketRow)
+        .cte("locked_buckets")
+        .prefix_with("MATERIALIZED")
+    )
+    buckets = (
+        delete(MemoryBucketRow)
+        .where(MemoryBucketRow.user_id == _USER, MemoryBucketRow.session_id == locked_buckets.c.session_id)
+        .returning(MemoryBucketRow.count)
+        .cte("deleted_buckets")
+    )
+    counted = (
+        select(
+            func.count().label("sessions"),
+            func.coalesce(func.sum(sessions.c.messages), 0).label("messages"),
+            select(func.coalesce(func.sum(buckets.c.count), 0)).scalar_subquery().label("memories"),
+        )
+        .select_from(sessions)
+        .cte("counted")
+    )
     # Reads the count, so that the sessions go first.
     users = (
         delete(UserRow).where(UserRow.id == _USER, counted.c.sessions >= 0).returning(UserRow.id).cte("deleted_users")
     )
-    return Statement(select(counted.c.sessions, cast(counted.c.messages, BigInteger)).add_cte(users), repeatable=False)
+    numbers = (counted.c.sessions, cast(counted.c.messages, BigInteger), cast(counted.c.memories, BigInteger))
+    return Statement(select(*numbers).add_cte(users), repeatable=False)
 
 
 DELETE = _delete()
@@ -116,7 +137,7 @@ class PostgresUserService(PostgresService):
         """
         check_id(user_id, "user_id", self._settings)
         (row,) = await self._database.fetch(DELETE, user_id=user_id)
-        return Deleted(sessions=row[0], messages=row[1])
+        return Deleted(sessions=row[0], messages=row[1], memories=row[2])
 
 
 def _user(row: Row) -> User:

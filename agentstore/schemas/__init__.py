@@ -1,5 +1,6 @@
 """The data that callers give and get: pydantic models, and their exact way into JSON and back."""
 
+from agentstore.schemas.memory import MemoryHit
 from agentstore.schemas.message import (
     AudioContent,
     Content,
@@ -31,6 +32,7 @@ __all__ = [
     "FileContent",
     "ImageContent",
     "Imported",
+    "MemoryHit",
     "Message",
     "MessageLike",
     "MessageType",

@@ -127,10 +127,12 @@ def dump_metadata(value: Mapping[str, Any], settings: Settings) -> str:
     return _limited(dumps_checked(plain), None, settings)
 
 
-def prepare_messages(given: MessagesLike, settings: Settings) -> dict[str, tuple[Message, str]]:
+def prepare_messages(
+    given: MessagesLike, settings: Settings, *, first_wins: bool = False
+) -> dict[str, tuple[Message, str]]:
     """Return what was given, one or many, as Messages and the JSON text that is stored of each, by id, in order.
 
-    None is passed over. The same message twice is once.
+    None is passed over. The same message twice is once; with `first_wins` so is the same id with other content.
 
     Raises:
         InvalidContent: something is no message, has an id that cannot be kept, or holds what JSON cannot keep.
@@ -151,13 +153,13 @@ def prepare_messages(given: MessagesLike, settings: Settings) -> dict[str, tuple
     for position, each in enumerate(many):
         if each is None:
             continue
-        message = each if isinstance(each, Message) else _parse(each, position)
+        message = as_message(each, position)
         check_id(message.id, "a message's id", settings)
         payload = dump_message(message, settings)
         if message.id not in found:
             found[message.id] = message, payload
             size += len(payload)
-        elif not same_content(found[message.id][1], payload):
+        elif not first_wins and not same_content(found[message.id][1], payload):
             raise Conflict(f"two messages have the id {message.id!r} and different content")
     if size > _MAX_BATCH_CHARACTERS:
         raise LimitExceeded(f"{size} characters at once, {_MAX_BATCH_CHARACTERS} are allowed: append in parts")
@@ -211,7 +213,14 @@ def load_messages(payloads: Sequence[str]) -> list[Message]:
         return _MESSAGES.validate_python([json.loads(payload) for payload in payloads])
 
 
-def _parse(value: object, position: int) -> Message:
+def as_message(value: object, position: int = 0) -> Message:
+    """Return a Message, or the one that a dict's fields are; `position` is where it was given.
+
+    Raises:
+        InvalidContent: it is neither.
+    """
+    if isinstance(value, Message):
+        return value
     if not isinstance(value, Mapping):
         raise InvalidContent(f"message {position} is a {type(value).__name__}: give a Message or a dict")
     if value.get("id", "") is None:

@@ -1,0 +1,66 @@
+"""Memories: messages that are found again by their words, in buckets by session."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from agentstore.models.base import Base
+
+
+class MemoryBucketRow(Base):
+    """One row a user and session: what a search has to know of all its memories, without reading them."""
+
+    __tablename__ = "memory_buckets"
+
+    user_id: Mapped[str] = mapped_column(Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    # Of its memories, which are numbered from 1 without a gap.
+    count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class MemoryRow(Base):
+    """The payload is the whole message; beside it is what it is found by."""
+
+    __tablename__ = "memories"
+
+    user_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    id: Mapped[str] = mapped_column(Text)
+    payload: Mapped[Any] = mapped_column(JSON)
+    role: Mapped[str | None] = mapped_column(Text)
+    is_question: Mapped[bool] = mapped_column(Boolean)
+    # When it was said, where the message tells, else when it was stored.
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    tokens: Mapped[int] = mapped_column(Integer)
+    # Each lexeme begins with a hash of the user, so that an entry of the index is one user's: what others say makes
+    # no search slower, and the index needs no extension.
+    lexemes: Mapped[Any] = mapped_column(TSVECTOR)
+    analysis: Mapped[int] = mapped_column(SmallInteger)
+    # The text was longer than what is indexed of one.
+    is_cut: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["user_id", "session_id"], ["memory_buckets.user_id", "memory_buckets.session_id"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("user_id", "session_id", "id"),
+        Index("memories_lexemes_idx", "lexemes", postgresql_using="gin"),
+    )

@@ -1,0 +1,200 @@
+"""What a search is asked, and what it answers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.schemas.message import (
+    AudioContent,
+    Content,
+    DataContent,
+    FileContent,
+    Message,
+    MessagesLike,
+    RefusalContent,
+    TextContent,
+)
+from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.payload import as_message, check_id
+from agentstore.schemas.times import parse_time
+from agentstore.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHit:
+    """A memory that a search found: higher scores fit better, and compare within one search only."""
+
+    message: Message
+    score: float
+    session_id: str
+    position: int
+    """Its number in its session's memories, from 1."""
+    time: datetime
+    """When it was said, where the message's ``metadata["timestamp"]`` tells, else when it was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilters:
+    """The filters of a search, read and checked."""
+
+    top_k: int = 10
+    order: Literal["relevance", "chronological"] = "relevance"
+    session_id: str | None = None
+    role: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    min_score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ListFilters:
+    """The filters of a list of memories, read and checked."""
+
+    page_num: int = 1
+    page_size: int = 10
+    cursor: str | None = None
+
+
+def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -> SearchFilters:
+    """Return the filters that a caller gave.
+
+    Raises:
+        InvalidContent: one is unknown, or not of its kind.
+        LimitExceeded: `top_k` is over 1,000.
+    """
+    given = _known(filters, SearchFilters)
+    if "top_k" in given:
+        top_k = check_count(given["top_k"], "top_k")
+        if top_k is None:
+            raise InvalidContent("top_k must be a whole number from 0, not None")
+        if top_k > settings.max_top_k:
+            raise LimitExceeded(f"top_k is {top_k}, {settings.max_top_k} is allowed")
+    if given.get("order", "relevance") not in ("relevance", "chronological"):
+        raise InvalidContent(f'order is "relevance" or "chronological", not {given["order"]!r}')
+    for name in ("session_id", "role"):
+        if given.get(name) is not None:
+            check_id(given[name], name, settings)
+    for name in ("since", "until"):
+        if given.get(name) is not None:
+            given[name] = _time(given[name], name)
+    score = given.get("min_score", 0.0)
+    if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
+        raise InvalidContent(f"min_score must be a number, not {score!r}")
+    return SearchFilters(**given)
+
+
+def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> ListFilters:
+    """Return the filters that a caller gave.
+
+    Raises:
+        InvalidContent: one is unknown, or not of its kind, or both a page and a cursor are named.
+        LimitExceeded: `page_size` is over 10,000.
+    """
+    given = _known(filters, ListFilters)
+    for name in ("page_num", "page_size"):
+        if name in given and not check_count(given[name], name, settings.max_page if name == "page_size" else None):
+            raise InvalidContent(f"{name} must be a whole number from 1, not {given[name]!r}")
+    if given.get("cursor") is not None and "page_num" in given:
+        raise InvalidContent("give either page_num or cursor")
+    return ListFilters(**given)
+
+
+def question_of(messages: MessagesLike | str, settings: Settings) -> str:
+    """Return what a search looks for: the text of the last message that is one, or the string itself.
+
+    Raises:
+        InvalidContent: it is neither.
+    """
+    if isinstance(messages, str):
+        return messages[: settings.max_query]
+    many = [messages] if messages is None or isinstance(messages, (Message, Mapping)) else messages
+    if not isinstance(many, Sequence) or isinstance(many, (bytes, bytearray)):
+        raise InvalidContent(f"a question must be a Message, a dict or a list of them, not {type(many).__name__}")
+    last = next((each for each in reversed(many) if each is not None), None)
+    return "" if last is None else text_of(as_message(last))[: settings.max_query]
+
+
+def bucket(session_id: str | None, settings: Settings) -> str:
+    """Return the name of the bucket that a session's memories are in."""
+    return check_id(session_id or "default", "session_id", settings)
+
+
+def write_memory_cursor(session_id: str, position: int) -> str:
+    """Return the place of a memory in the list, for a page's ``next_cursor``."""
+    return write_cursor(session_id, str(position))
+
+
+def read_memory_cursor(cursor: str) -> tuple[str, int]:
+    """Return the session and the position that a cursor names.
+
+    Raises:
+        InvalidContent: it is not one that such a list gave.
+    """
+    session_id, position = read_cursor(cursor, str, str)
+    if not re.fullmatch("[0-9]{1,18}", str(position)):
+        raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor")
+    return str(session_id), int(str(position))
+
+
+def speaker_and_text(message: Message) -> str:
+    """Return the words that a message is found by: its speaker's name, and all text in its content."""
+    name = next(
+        (each for key in ("name", "original_name") if isinstance(each := (message.metadata or {}).get(key), str)), ""
+    )
+    return f"{name} {text_of(message)}" if name else text_of(message)
+
+
+def text_of(message: Message) -> str:
+    """Return all text in a message's content."""
+    return " ".join(filter(None, map(_text, message.content or ())))
+
+
+def _text(part: Content) -> str:
+    if isinstance(part, TextContent):
+        return part.text or ""
+    if isinstance(part, RefusalContent):
+        return part.refusal or ""
+    if isinstance(part, DataContent):
+        return " ".join(_strings(part.data))
+    if isinstance(part, FileContent):
+        return part.filename or ""
+    if isinstance(part, AudioContent):
+        said = (part.model_extra or {}).get("transcript")
+        return said if isinstance(said, str) else ""
+    return ""
+
+
+def _strings(value: Any) -> list[str]:
+    found, stack = [], [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, str):
+            found.append(each)
+        elif isinstance(each, Mapping):
+            stack.extend(reversed(list(each.values())))
+        elif isinstance(each, (list, tuple)):
+            stack.extend(reversed(each))
+    return found
+
+
+def _known(filters: Mapping[str, Any] | None, kind: type[SearchFilters] | type[ListFilters]) -> dict[str, Any]:
+    if filters is not None and not isinstance(filters, Mapping):
+        raise InvalidContent(f"filters must be a dict, not {type(filters).__name__}")
+    given = dict(filters or {})
+    if unknown := [name for name in given if name not in kind.__dataclass_fields__]:
+        raise InvalidContent(f"there is no filter {unknown[0]!r}: there are {', '.join(kind.__dataclass_fields__)}")
+    return given
+
+
+def _time(value: object, name: str) -> datetime:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidContent(f"{name} has no time zone: give it one, as in datetime.now(UTC)")
+        return value
+    time = parse_time(value)
+    if time is None:
+        raise InvalidContent(f"{name}: {value!r} is no time")
+    return time

@@ -1,0 +1,1 @@
+"""Search: from text to tokens, and from tokens to an order."""

@@ -1,0 +1,132 @@
+"""The order in which memories fit a question: what is multiplied by what, and the numbers that were measured.
+
+BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009) over the tokens that a
+memory has, each counted once, since an index of words knows no more. What was said around a memory in the same
+session counts too: in a conversation the answer often has none of the question's words, and the turn before it has
+them. The numbers were chosen on labelled conversations in English, Chinese and Japanese.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+K1, B = 0.9, 0.65
+# A token that is in more memories than this, and than this part of the user's, is left out, unless fewer than
+# FEW others are in the question: it would cost much and tell little.
+COMMON, COMMON_PART = 1_000, 0.1
+FEW = 2
+# So many memories with the best scores of their own lend them to those around them.
+LENDERS = 500
+# What a token counts so many turns after the memory that has it, and before.
+AFTER, BEFORE = (0.6, 0.36, 0.2), (0.4, 0.2)
+# Long messages speak for themselves: where a user's have more tokens than this on average, neighbours lend less.
+TURN = 50.0
+# What others than the user say, and questions, answer less often.
+NOT_THE_USERS, QUESTION = 0.7, 0.85
+
+NEIGHBOURS = {
+    0: 1.0,
+    **dict(enumerate(AFTER, 1)),
+    **{-step: weight for step, weight in enumerate(BEFORE, 1)},
+}
+
+
+# Of a question that is a whole text the beginning is looked for.
+MOST_TOKENS = 300
+
+
+class Memory(NamedTuple):
+    """What the order of a memory depends on."""
+
+    session_id: str
+    seq: int
+    tokens: frozenset[str]
+    role: str | None
+    is_question: bool
+
+
+def is_question(text: str) -> bool:
+    """Whether a text ends as a question does."""
+    return text.rstrip().endswith(("?", "？", "؟"))
+
+
+def lexeme(user_id: str, token: str) -> str:
+    """Return the token as the index has it, where each is one user's."""
+    return f"{_mark(user_id)}{token}"
+
+
+def lexemes(user_id: str, tokens: Sequence[str]) -> str:
+    """Return tokens in the form of a tsvector."""
+    mark = _mark(user_id)
+    return " ".join(_quoted(f"{mark}{token}") for token in tokens)
+
+
+def queries(user_id: str, tokens: Sequence[str], *, prefix: bool = False) -> list[str]:
+    """Return a tsquery for each token: for the token itself, or for all that begin with it."""
+    mark = _mark(user_id)
+    return [f"{_quoted(f'{mark}{token}')}{':*' if prefix else ''}" for token in tokens]
+
+
+def beginnings(tokens: Sequence[str]) -> list[str]:
+    """Return what the words begin with that are looked for when none is found whole: two thirds, at least three."""
+    return list(dict.fromkeys(token[: max(3, len(token) * 2 // 3)] for token in tokens if len(token) >= 3))
+
+
+def scores(
+    memories: Sequence[Memory], tokens: Sequence[str], session_id: str | None = None, *, prefix: bool = False
+) -> dict[tuple[str, int], float]:
+    """Return the score of each memory of a user that fits, by its session and number: what Postgres computes."""
+    count = len(memories)
+    all_tokens = sum(len(memory.tokens) for memory in memories)
+    if not all_tokens:
+        return {}
+    average = all_tokens / count
+    most = max(COMMON, math.ceil(count * COMMON_PART))
+    having = {token: [memory for memory in memories if _has(memory, token, prefix)] for token in tokens}
+    having = {token: found for token, found in having.items() if found}
+    rare = sum(len(found) <= most for found in having.values())
+    own: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for token, found in having.items():
+        if len(found) > most and rare >= FEW:
+            continue
+        idf = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5))
+        for memory in found:
+            if session_id in (None, memory.session_id):
+                length = 1 - B + B * len(memory.tokens) / average
+                own[memory.session_id, memory.seq][token] = idf * (1 + K1) / (1 + K1 * length)
+    totals = sorted((sum(each.values()) for each in own.values()), reverse=True)
+    least = totals[:LENDERS][-1] if totals else 0.0
+    lent: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for (session, seq), found_tokens in own.items():
+        if sum(found_tokens.values()) < least:
+            continue
+        for step, weight in NEIGHBOURS.items():
+            weight = weight if step == 0 else weight * min(1.0, TURN / average)
+            there = lent[session, seq + step]
+            for token, score in found_tokens.items():
+                there[token] = max(there.get(token, 0.0), score * weight)
+    return {
+        (memory.session_id, memory.seq): sum(lent[memory.session_id, memory.seq].values())
+        * prior(memory.role, memory.is_question)
+        for memory in memories
+        if (memory.session_id, memory.seq) in lent
+    }
+
+
+def prior(role: str | None, is_question: bool) -> float:
+    """Return what a memory's score is multiplied by for who said it, and how."""
+    return (1.0 if role in (None, "user") else NOT_THE_USERS) * (QUESTION if is_question else 1.0)
+
+
+def _has(memory: Memory, token: str, prefix: bool) -> bool:
+    return any(each.startswith(token) for each in memory.tokens) if prefix else token in memory.tokens
+
+
+def _mark(user_id: str) -> str:
+    return blake2b(user_id.encode(), digest_size=4).hexdigest()
+
+
+def _quoted(lexeme: str) -> str:
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"

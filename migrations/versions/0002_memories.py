@@ -1,0 +1,61 @@
+"""Memories, and their buckets.
+
+Revision ID: 0002
+Revises: 0001
+
+Locks: none on what exists but SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key. Time: none.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_NOW = sa.text("now()")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "memory_buckets",
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("count", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "session_id", name="memory_buckets_pkey"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="memory_buckets_user_id_fkey", ondelete="CASCADE"),
+    )
+    # Room in each page for the version of the row that an addition writes.
+    op.execute("ALTER TABLE memory_buckets SET (fillfactor = 70)")
+    op.create_table(
+        "memories",
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("payload", postgresql.JSON(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=True),
+        sa.Column("is_question", sa.Boolean(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
+        sa.Column("tokens", sa.Integer(), nullable=False),
+        sa.Column("lexemes", postgresql.TSVECTOR(), nullable=False),
+        sa.Column("analysis", sa.SmallInteger(), nullable=False),
+        sa.Column("is_cut", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "session_id", "seq", name="memories_pkey"),
+        sa.UniqueConstraint("user_id", "session_id", "id", name="memories_user_id_session_id_id_key"),
+        sa.ForeignKeyConstraint(
+            ["user_id", "session_id"],
+            ["memory_buckets.user_id", "memory_buckets.session_id"],
+            name="memories_user_id_session_id_fkey",
+            ondelete="CASCADE",
+        ),
+    )
+    op.create_index("memories_lexemes_idx", "memories", ["lexemes"], postgresql_using="gin")
+
+
+def downgrade() -> None:
+    op.drop_table("memories")
+    op.drop_table("memory_buckets")
