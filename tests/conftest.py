@@ -15,13 +15,23 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 
+import tests.support.plain  # noqa: F401
+
+# isort: split
 from agentstore import AgentStore, EmbeddedPostgres, Settings, migrate
 from agentstore.database import Database
 from agentstore.repositories.connect import open_database
 from tests.support.pgbouncer import PgBouncer, free_port
 from tests.support.servers import Server, container, given
+
+# A loaded machine is no failure.
+hypothesis.settings.register_profile(
+    "agentstore", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("agentstore")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

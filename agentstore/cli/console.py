@@ -97,11 +97,18 @@ def replacing(path: Path) -> Iterator[TextIO]:
     path = path.resolve()
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(f"{str(path)!r} may not be written")
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    number, name = tempfile.mkstemp(prefix=".agentstore-", dir=path.parent)
     try:
         with os.fdopen(number, "w", encoding="utf-8") as file:
             if path.exists():
-                os.chmod(name, stat.S_IMODE(path.stat().st_mode))
+                old = path.stat()
+                os.chmod(name, stat.S_IMODE(old.st_mode))
+                if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                    os.chown(name, old.st_uid, old.st_gid)
+            else:
+                mask = os.umask(0)
+                os.umask(mask)
+                os.chmod(name, 0o666 & ~mask)
             yield file
         os.replace(name, path)
     except BaseException:

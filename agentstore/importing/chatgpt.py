@@ -58,8 +58,8 @@ def message(raw: dict[str, Any]) -> dict[str, Any] | None:
     role = author.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         raise InvalidContent(f"author.role: {role!r} is none of {', '.join(_ROLES)}")
-    parts = _parts(content)
-    if not parts:
+    parts, rest = _parts(content)
+    if not parts and not rest:
         return None
     fields: dict[str, Any] = {"role": _ROLES[role], "status": RunStatus.Completed}
     name, recipient = author.get("name"), raw.get("recipient")
@@ -77,28 +77,31 @@ def message(raw: dict[str, Any]) -> dict[str, Any] | None:
         "author": name,
         "recipient": None if recipient == "all" else recipient,
         "channel": raw.get("channel"),
-        "content": {each: value for each, value in content.items() if each not in _SAID},
+        "content": rest,
         **{each: notes.get(each) for each in _NOTES},
     }
     of_ours = {
         "timestamp": raw.get("create_time"),
         "chatgpt": {each: value for each, value in kept.items() if value not in (None, {}, [])},
     }
-    return {**fields, "content": parts, "metadata": {each: value for each, value in of_ours.items() if value}}
+    return {**fields, "content": parts or None, "metadata": {each: value for each, value in of_ours.items() if value}}
 
 
-_SAID = ("content_type", "parts", "thoughts", "text", "result", "content")
+def _parts(content: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the parts of a content, and what else it has."""
 
+    def but(*names: str) -> dict[str, Any]:
+        rest = {name: value for name, value in content.items() if name not in ("content_type", *names)}
+        return {name: value for name, value in rest.items() if value not in (None, "", [], {})}
 
-def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:
     if isinstance(listed := content.get("parts"), list):
-        return [part for each in listed if (part := _part(each)) is not None]
+        return [part for each in listed if (part := _part(each)) is not None], but("parts")
     if isinstance(thoughts := content.get("thoughts"), list):
-        return [_thought(each) for each in thoughts]
-    said = [content[name] for name in _SAID[3:] if name in content]
-    if len(said) == 1 and isinstance(said[0], str):
-        return [text_part(said[0])] if said[0] else []
-    return [data_part(content)]
+        return [_thought(each) for each in thoughts], but("thoughts")
+    said = [name for name in ("text", "result", "content") if isinstance(content.get(name), str)]
+    if len(said) == 1:
+        return [text_part(content[said[0]])] if content[said[0]] else [], but(said[0])
+    return [data_part(content)], {}
 
 
 def _part(part: Any) -> dict[str, Any] | None:
@@ -130,6 +133,6 @@ def _rest(part: dict[str, Any]) -> dict[str, Any]:
 
 def _joined(parts: list[dict[str, Any]]) -> str | None:
     """The text of parts that are all text."""
-    if any(part["type"] != ContentType.TEXT for part in parts):
+    if not parts or any(part["type"] != ContentType.TEXT for part in parts):
         return None
     return "\n".join(part["text"] for part in parts)

@@ -13,7 +13,7 @@ from agentstore.importing.source import Problem, read
 from agentstore.importing.translate import Translator
 from agentstore.repositories import PostgresSessionHistoryService
 from agentstore.schemas import Session
-from agentstore.schemas.payload import aware, check_id, check_title, dump_metadata, prepare_messages
+from agentstore.schemas.payload import aware, check_id, check_title, dump_metadata, prepare_messages, same_content
 from agentstore.settings import Settings
 
 # What is stored at a time: enough for several connections, little enough to be held twice.
@@ -132,9 +132,13 @@ class Importer:
         dump_metadata(session.metadata, self._settings)
         aware(session.created_at, "created_at")
         aware(session.updated_at, "updated_at")
+        known: dict[str, str] = {}
         size = self._settings.max_batch
         for start in range(0, len(session.messages), size):
-            prepare_messages(session.messages[start : start + size], self._settings)
+            prepared = prepare_messages(session.messages[start : start + size], self._settings)
+            for id, (_, payload) in prepared.items():
+                if not same_content(known.setdefault(id, payload), payload):
+                    raise Conflict(f"two messages have the id {id!r} and different content")
 
     async def _add(self, each: _Read) -> None:
         if self._sessions is None:

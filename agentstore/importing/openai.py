@@ -34,12 +34,12 @@ def messages(raw: dict[str, Any]) -> list[dict[str, Any]]:
         raise InvalidContent("content: it is missing")
     is_tool = role in ("tool", "function")
     used = {"id", "role", "metadata", "time", *(("content", "tool_call_id", "name") if is_tool else _SAID)}
-    metadata = dict(an_object(raw.get("metadata") or {}, "metadata"))
+    rest = {name: value for name, value in raw.items() if name not in used}
     if role in ("developer", "function"):
-        metadata.setdefault("role", role)
+        rest["role"] = role
     if raw.get("time") not in (None, ""):
-        metadata = with_rest(metadata, {"timestamp": raw["time"]}, "message")
-    metadata = with_rest(metadata, {name: value for name, value in raw.items() if name not in used}, "message")
+        rest = with_rest({"timestamp": raw["time"]}, rest, "message")
+    metadata = with_rest(an_object(raw.get("metadata") or {}, "metadata"), rest, "message")
     common: dict[str, Any] = {"role": _ROLES[role], "status": RunStatus.Completed}
     if metadata:
         common["metadata"] = metadata
@@ -84,14 +84,14 @@ def _part(part: Any, where: str) -> dict[str, Any]:
         raise InvalidContent(f"{where}.type: it is {kind(of)} and not a string")
     if of in ("text", "refusal"):
         return dict(part)
+    inner = part.get(of)
     if of == "image_url":
-        image = part.get("image_url")
-        image = {"url": image} if isinstance(image, str) else dict(an_object(image, f"{where}.image_url"))
-        return with_rest({"type": ContentType.IMAGE, "image_url": image.pop("url", None)}, {**_rest(part), **image}, of)
-    if of == "input_audio":
-        return with_rest({"type": ContentType.AUDIO}, {**an_object(part.get(of), f"{where}.{of}"), **_rest(part)}, of)
-    if of == "file":
-        return with_rest({"type": ContentType.FILE}, {**an_object(part.get(of), f"{where}.{of}"), **_rest(part)}, of)
+        image = {"url": inner} if isinstance(inner, str) else dict(an_object(inner, f"{where}.{of}"))
+        fields = {"type": ContentType.IMAGE, "image_url": image.pop("url", None)}
+        return with_rest(with_rest(fields, image, of), _rest(part), "part")
+    if of in ("input_audio", "file"):
+        fields = {"type": ContentType.AUDIO if of == "input_audio" else ContentType.FILE}
+        return with_rest(with_rest(fields, an_object(inner, f"{where}.{of}"), of), _rest(part), "part")
     return data_part(part)
 
 
@@ -105,7 +105,7 @@ def _calls(raw: dict[str, Any]) -> list[dict[str, Any]]:
         raise InvalidContent(f"tool_calls: it is {kind(calls)} and not a list")
     found = [_call(call, f"tool_calls[{index}]") for index, call in enumerate(calls)]
     if (function := raw.get("function_call")) is not None:
-        found.append({"call_id": None, **_function(function, "function_call", "arguments")})
+        found.append(with_rest({"call_id": None}, _function(function, "function_call", "arguments"), "function"))
     return found
 
 
@@ -113,7 +113,7 @@ def _call(call: Any, where: str) -> dict[str, Any]:
     an_object(call, where)
     for of, arguments in (("function", "arguments"), ("custom", "input")):
         if of in call:
-            data = {"call_id": call.get("id"), **_function(call[of], f"{where}.{of}", arguments)}
+            data = with_rest({"call_id": call.get("id")}, _function(call[of], f"{where}.{of}", arguments), of)
             rest = {name: value for name, value in call.items() if name not in ("id", of)}
             if rest.get("type") == "function":
                 del rest["type"]

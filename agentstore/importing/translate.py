@@ -91,7 +91,7 @@ class Translator:
             title=_title(value),
             metadata=with_rest(an_object(value.get("metadata") or {}, "metadata"), rest, "conversation"),
             created_at=_time(value, "created_at") or dated,
-            updated_at=_time(value, "updated_at") or dated,
+            updated_at=_time(value, "updated_at") or _time(value, "created_at") or dated,
         )
 
     def _of_message(self, value: dict[str, Any], ids: Ids) -> Session:
@@ -110,14 +110,18 @@ class Translator:
     def _of_chatgpt(self, value: dict[str, Any], ids: Ids) -> Session:
         raw = chatgpt.path(value)
         user_id = _id(value, *_USER)[0] or self._user_id
-        session_id = _id(value, "conversation_id", "id")[0] or ids.of_conversation(user_id, value)
+        session_id = _id(value, "conversation_id", "id")[0]
+        if session_id is None:
+            session_id = ids.of_conversation(user_id, value)
+            made = Ids.of_messages(session_id, raw)
+        else:
+            made = [ids.of_message(user_id, session_id, each) for each in raw]
         messages = []
-        for each in raw:
+        for each, other in zip(raw, made, strict=True):
             where = f"message {each.get('id')}"
             fields = _at(where, chatgpt.message, each)
             if fields is not None:
-                id = _at(where, _id, each, "id")[0] or ids.of_message(user_id, session_id, each)
-                messages += _at(where, _numbered, id, [fields])
+                messages += _at(where, _numbered, _at(where, _id, each, "id")[0] or other, [fields])
         return Session(
             id=session_id,
             user_id=user_id,

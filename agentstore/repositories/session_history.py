@@ -74,6 +74,7 @@ _HEAD = (
 )
 _PAYLOAD = cast(MessageRow.payload, Text).label("payload")
 _NO_HEAD = (null(), null(), null(), null())
+_NOW = func.now()
 
 
 def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
@@ -148,7 +149,7 @@ def _get(*, part: bool = False, before: bool = False) -> Statement:
     )
 
 
-def _claim(count: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
+def _claim(count: ColumnElement[int], *where: ColumnElement[bool], now: ColumnElement[Any] = _NOW) -> CTE:
     """Claim the session's next `count` positions.
 
     Locks the session's row until the commit: appends to one session follow each other without a gap, appends to
@@ -160,8 +161,8 @@ def _claim(count: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
         .where(_THIS, *where)
         .values(
             next_seq=SessionRow.next_seq + count,
-            updated_at=func.greatest(SessionRow.updated_at, func.now()),
-            listed_at=func.greatest(SessionRow.listed_at, func.date_trunc("minute", func.now())),
+            updated_at=func.greatest(SessionRow.updated_at, now),
+            listed_at=func.greatest(SessionRow.listed_at, func.date_trunc("minute", now)),
         )
         .returning((SessionRow.next_seq - count).label("base"), SessionRow.updated_at)
         .cte("claimed")
@@ -198,9 +199,10 @@ def _append_again() -> Statement:
     """Insert those of the messages that are not there, unless one is there with another text than it has now.
 
     Returns each message's id, that other text, whether it is new, and the time if any were stored. `same` are ids
-    whose other text was found to mean the same. An id that comes in between is 23505, and the statement is said
-    again: a snapshot does not see what it waited for.
+    whose other text was found to mean the same, `at` is the time of what is stored, if it is not now. An id that comes
+    in between is 23505, and the statement is said again: a snapshot does not see what it waited for.
     """
+    at = func.coalesce(bindparam("at", type_=SessionRow.updated_at.type), func.now())
     there = _ITS_MESSAGES & (MessageRow.id == _GIVEN.c.id)
     stored = cast(MessageRow.payload, Text)
     differs = (stored != _GIVEN.c.payload) & (_GIVEN.c.id != func.all(bindparam("same", type_=ARRAY(Text))))
@@ -219,7 +221,7 @@ def _append_again() -> Statement:
     need = select(func.count().filter(known.c.fresh).label("fresh"), func.count(known.c.stored).label("differing")).cte(
         "need"
     )
-    claimed = _claim(need.c.fresh, need.c.fresh > 0, need.c.differing == 0)
+    claimed = _claim(need.c.fresh, need.c.fresh > 0, need.c.differing == 0, now=at)
     seq = claimed.c.base + func.row_number().over(order_by=known.c.position) - 1
     made = (
         insert(MessageRow)
@@ -450,14 +452,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 await back_off(attempt)
         raise Unavailable(f"other writers store the same messages in session {values['session_id']!r} all the time")
 
-    async def _append_missing(self, fetch: _Fetch, values: dict[str, Any]) -> tuple[int | None, datetime | None]:
+    async def _append_missing(
+        self, fetch: _Fetch, values: dict[str, Any], at: datetime | None = None
+    ) -> tuple[int | None, datetime | None]:
         """Store those of the messages that are not stored.
 
         Return how many, or None where there is no session, and the time if anything was stored.
         """
         same: list[str] = []
         while True:
-            rows = await fetch(APPEND_AGAIN, **values, same=same)
+            rows = await fetch(APPEND_AGAIN, **values, same=same, at=at)
             differing = {row[0]: row[1] for row in rows if row[1] is not None}
             if not differing:
                 fresh, updated_at = sum(row[2] for row in rows), rows[0][3]
@@ -497,6 +501,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             "metadata": dump_metadata(session.metadata, self._settings),
             "created_at": aware(session.created_at, "created_at"),
             "updated_at": aware(session.updated_at, "updated_at"),
+            # Not a time to come, which would keep the session on top of its user's list.
+            "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
         }
         for attempt in range(_TRIES):
             try:
@@ -523,7 +529,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         made = bool(await fetch(IMPORT, **parts[0], **head, count=len(parts[0]["ids"])))
         new = len(parts[0]["ids"]) if made else 0
         for part in parts[1:] if made else parts:
-            stored, _ = await self._append_missing(fetch, part) if part["ids"] else (0, None)
+            stored, _ = await self._append_missing(fetch, part, head["at"]) if part["ids"] else (0, None)
             if stored is None:
                 return None
             new += stored

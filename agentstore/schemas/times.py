@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 # Beyond ISO 8601, which fromisoformat reads: what chat logs hold.
 _FORMATS = ("%I:%M %p on %d %B, %Y", "%Y/%m/%d (%a) %H:%M", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d")
+_FIRST_SECONDS = 1e8  # 1973
 _MILLISECONDS = 1e11  # as seconds it would be the year 5138
 
 
@@ -11,8 +12,8 @@ def parse_time(value: object) -> datetime | None:
     """Return the time, in UTC, that a string or a number means, or None if it means none.
 
     ISO 8601, ``6:10 pm on 22 December, 2022``, ``2023/05/20 (Sat) 17:53``, and the seconds or milliseconds since
-    1970, as a number or in digits. A time without a zone is UTC. One before 1900 or after 9000 is none: it is how
-    programs write that they know of none.
+    1970, from 1973 on, as a number or in digits. A time without a zone is UTC. One before 1900 or after 9000 is none:
+    it is how programs write that they know of none.
     """
     try:
         time = _read(value)
@@ -47,5 +48,7 @@ def _of_format(text: str, pattern: str) -> datetime | None:
         return None
 
 
-def _of_epoch(seconds: float) -> datetime:
+def _of_epoch(seconds: float) -> datetime | None:
+    if abs(seconds) < _FIRST_SECONDS:
+        return None  # a year, or a day as 20230520
     return datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= _MILLISECONDS else seconds, UTC)

@@ -203,7 +203,8 @@ def test_an_export_replaces_a_file_in_one_piece_and_nothing_else(tmp_path: Path)
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "agentstore", "sessions", "export", "alice", "-o", str(pipe)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        assert len(pipe.read_text().splitlines()) == 2
+        read = subprocess.run(["timeout", "60", "cat", str(pipe)], capture_output=True, check=True)
+    assert len(read.stdout.splitlines()) == 2
     assert process.returncode == 0
     assert pipe.is_fifo()
 

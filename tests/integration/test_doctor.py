@@ -15,6 +15,11 @@ from agentstore.repositories.connect import open_database
 from tests.support.servers import Server
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PROBE_TIMEOUT", 60.0)
+
+
 async def _examine(url: str, **settings: object) -> dict[str, Finding]:
     """What is found, by the name of the check; each said once."""
     database = open_database(url or None, settings=Settings(**settings))  # type: ignore[arg-type]
@@ -229,7 +234,8 @@ async def test_a_clock_that_is_off_is_found(direct_url: str, monkeypatch: pytest
 
     monkeypatch.setattr(doctor, "datetime", Slow)
     found = (await _examine(direct_url))["clock"]
-    assert (found.state, found.found) == ("warning", "+90.0 s from this machine's")
+    assert found.state == "warning"
+    assert 89 < float(found.found.split()[0]) < 91
 
 
 async def test_a_pooler_that_is_named_and_not_there_is_found(direct_url: str) -> None:

@@ -71,13 +71,17 @@ async def test_times_that_are_missing_or_to_come_are_now(store: AgentStore) -> N
 
 async def test_more_messages_than_a_batch_go_in_parts(database_url: str, settings: Settings) -> None:
     small = settings.model_copy(update={"max_batch": 10})
-    session = Session(id="s", user_id="alice", messages=[text(str(number)) for number in range(95)])
+    session = Session(
+        id="s",
+        user_id="alice",
+        messages=[text(str(number)) for number in range(95)],
+        created_at=_CREATED,
+        updated_at=_UPDATED,
+    )
     async with AgentStore(database_url, settings=small) as store:
         assert await store.sessions.import_session(session) == Imported(sessions=1, messages=95)
         assert await store.sessions.import_session(session) == Imported()
-        stored = await store.sessions.get_session("alice", "s")
-        assert stored is not None
-        assert stored.messages == session.messages
+        assert await store.sessions.get_session("alice", "s") == session
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,11 @@ from tests.support.pgbouncer import PgBouncer
 pytestmark = pytest.mark.pooler
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PROBE_TIMEOUT", 60.0)
+
+
 @pytest.fixture
 def pooled_url(pgbouncer: PgBouncer | None, database_name: str) -> str:
     assert pgbouncer is not None, "these tests need --pooler"

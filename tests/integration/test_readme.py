@@ -47,7 +47,9 @@ def test_each_promise_names_a_test_that_exists() -> None:
         for name in names:
             named, _, test = name.rpartition("::") if "::" in name else (name, "", "")
             if named.endswith(".py"):
-                (file,) = [path for path in _ROOT.rglob(named) if ".venv" not in path.parts]
+                (file,) = [
+                    path for folder in ("agentstore", "tests") for path in _ROOT.glob(f"{folder}/**/{Path(named).name}")
+                ]
             else:
                 test = name
             assert file is not None

@@ -37,6 +37,7 @@ _VALUES: dict[str, Any] = {
     "same": [],
     "count": 2,
     "after": "u5",
+    "at": None,
     "created_at": None,
     "updated_at": None,
 }

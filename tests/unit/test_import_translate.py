@@ -234,13 +234,24 @@ def test_nothing_that_a_message_has_is_left_out() -> None:
         "tool_call_id": "W",
         "reasoning_content": "X",
     }
+    twice = {
+        "role": "developer",
+        "content": [
+            {"type": "input_audio", "input_audio": {"data": "AC", "format": "AD"}, "format": "AE"},
+            {"type": "image_url", "image_url": {"url": "AF", "detail": "AG"}, "detail": "AH"},
+        ],
+        "tool_calls": [{"id": "AI", "function": {"name": "AJ", "arguments": "AK", "call_id": "AL"}, "name": "AM"}],
+        "metadata": {"role": "AN", "message.role": "AO"},
+        "timestamp": "AP",
+        "time": "AQ",
+    }
     tool = {
         "role": "tool",
         "content": [{"type": "text", "text": "Y", "more": "Z"}],
         "refusal": "AA",
         "tool_calls": ["AB"],
     }
-    for raw in (message, tool):
+    for raw in (message, tool, twice):
         written = json.dumps(_many(raw))
         for leaf in re.findall(r': "([A-Z]{1,2})"|\["([A-Z]{1,2})"\]', json.dumps(raw)):
             assert f'"{leaf[0] or leaf[1]}"' in written or f'\\"{leaf[0] or leaf[1]}\\"' in written, leaf
@@ -573,6 +584,11 @@ def test_a_conversation_with_something_else_anywhere_in_it_is_a_session_or_refus
 
 
 _NO_TIMES: tuple[object, ...] = (
+    "2023",
+    2023,
+    "12",
+    0,
+    20230520,
     "0001-01-01",
     "0001-01-01T00:00:00Z",
     -62135596800,
