@@ -14,7 +14,7 @@ import asyncio
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from uuid import UUID
 import pytest
 
 from agentstore.errors import AlreadyExists, Closed, Conflict, InvalidContent, LimitExceeded, NotFound
-from agentstore.interfaces import SessionHistoryService
+from agentstore.interfaces import MemoryService, SessionHistoryService
 from agentstore.schemas import (
     AudioContent,
     DataContent,
@@ -79,6 +79,15 @@ _BAD_KEYS: tuple[Any, ...] = (
 BAD_CURSORS = [base64.urlsafe_b64encode(json.dumps(key).encode()).decode() for key in _BAD_KEYS]
 """Texts that a list may be given for a cursor, from outside, and never gave."""
 BAD_CURSORS.append(base64.urlsafe_b64encode(b"[" * 100_000).decode())
+
+
+_QUESTIONS = (
+    "' | & ! ( ) :* <-> <2> \\", "a & b | !c", "'" * 4, '"quoted phrase"', "\0 nul", "\ud800 surrogate", "😀👍🏽 🇨🇳",
+    "%_", "$1",
+    "'; DROP TABLE memories; --", "tsquery:*A", "x" * 100_000, "词" * 20_000, "a b " * 20_000, "-", "'" * 2, "\u200b",
+    "ﬁ ½ ㎏",
+    "\u0301\u0301", "C++ C# .NET e-mail@example.com https://x.y/z?q=1", "ไทย ລາວ ខ្មែរ မြန်မာ हिन्दी العربية עברית",
+)  # fmt: skip
 
 
 def text(words: str, **fields: Any) -> Message:
@@ -621,3 +630,196 @@ class SessionHistoryContract:
                 await call
         await service.start()
         assert await service.get_session("alice", "s") is not None
+
+
+def _ids(messages: Iterable[Message]) -> list[str]:
+    return [message.id for message in messages]
+
+
+@pytest.mark.asyncio
+class MemoryContract:
+    """What a MemoryService has to do."""
+
+    async def test_what_was_said_is_found_by_its_words(self, service: MemoryService) -> None:
+        said = [
+            text("I am allergic to shrimps", id="shrimps"),
+            text("The train leaves at nine", id="train"),
+            text("我对虾过敏，请记住", id="虾"),
+            text("会議は東京で行われます", id="東京"),
+            text("Мы живём в Москве", id="москва"),
+        ]
+        for number, message in enumerate(said):  # each in a session of its own, so that none has neighbours
+            await service.add_memory("alice", message, f"s{number}")
+        for question, id in (
+            ("shrimp allergies?", "shrimps"), ("when do the trains leave", "train"), ("虾", "虾"), ("过敏吗", "虾"),
+            ("東京", "東京"), ("в москву", "москва"), ("TRAIN!!!", "train"),
+        ):  # fmt: skip
+            found = await service.search_memory("alice", text(question))
+            assert _ids(found)[:1] == [id], question
+            assert found[0] == next(message for message in said if message.id == id)
+
+    async def test_the_question_is_the_text_of_the_last_message(self, service: MemoryService) -> None:
+        await service.add_memory("alice", [text("apples", id="a")], "s")
+        await service.add_memory("alice", [text("pears", id="p")], "t")
+        asked: list[MessagesLike] = [
+            text("pears"), [text("apples"), text("pears")], [text("pears"), None],
+            {"role": "user", "content": [{"type": "text", "text": "the"}, {"type": "text", "text": "pears"}]},
+        ]  # fmt: skip
+        for question in asked:
+            assert _ids(await service.search_memory("alice", question)) == ["p"]
+
+    async def test_an_empty_question_and_an_unknown_user_find_nothing(self, service: MemoryService) -> None:
+        await service.add_memory("alice", text("apples"), "s")
+        nothing: list[MessagesLike] = [None, [], text(""), text("  "), text("?!"), Message(role="user"), [None]]
+        for question in nothing:
+            assert await service.search_memory("alice", question) == []
+        assert await service.search_memory("bob", text("apples")) == []
+        assert list(await service.list_memory("bob")) == []
+        assert not await service.delete_memory("bob")
+
+    async def test_any_text_is_a_question(self, service: MemoryService) -> None:
+        await service.add_memory("alice", [text(words) for words in _QUESTIONS], "s")
+        for words in _QUESTIONS:
+            await service.search_memory("alice", text(words))
+            await service.search_memory("alice", text(f"{words} {words}"), {"order": "chronological"})
+
+    async def test_the_same_message_is_there_once_in_a_session_and_the_first_one_stays(
+        self, service: MemoryService
+    ) -> None:
+        first, other = text("apples", id="m"), text("pears", id="m")
+        await service.add_memory("alice", [first, first, other], "s")
+        await service.add_memory("alice", [other, text("plums", id="n")], "s")
+        await service.add_memory("alice", other, "t")
+        assert list(await service.list_memory("alice")) == [first, text("plums", id="n"), other]
+
+    async def test_a_message_without_a_session_is_in_the_default_one(self, service: MemoryService) -> None:
+        await service.add_memory("alice", text("a", id="1"))
+        await service.add_memory("alice", [text("b", id="2"), None], "")
+        await service.add_memory("alice", [text("b", id="2")], "default")
+        await service.add_memory("alice", None)
+        assert _ids(await service.list_memory("alice")) == ["1", "2"]
+        assert await service.delete_memory("alice", "") == Deleted(memories=2)
+
+    async def test_what_goes_in_comes_out_equal(self, service: MemoryService) -> None:
+        messages = [
+            text(f"word{number}", id=f"m{number:02}", metadata={"value": value})
+            for number, value in enumerate(EXACT_VALUES)
+        ]
+        await service.add_memory("alice", messages, "s")
+        assert list(await service.list_memory("alice", {"page_size": 100})) == messages
+        for number, message in enumerate(messages):
+            assert await service.search_memory("alice", text(f"word{number}"), {"top_k": 1}) == [message]
+
+    async def test_memories_are_listed_in_pages(self, service: MemoryService) -> None:
+        for session in ("b", "a", "c"):
+            await service.add_memory("alice", [text("x", id=f"{session}{number}") for number in range(5)], session)
+        every = [f"{session}{number}" for session in "abc" for number in range(5)]
+        assert _ids(await service.list_memory("alice")) == every[:10]
+        for size in (1, 4, 5, 15, 20):
+            pages = [await service.list_memory("alice", {"page_num": n, "page_size": size}) for n in range(1, 17)]
+            assert [id for page in pages for id in _ids(page)] == every
+            page, seen = pages[0], _ids(pages[0])
+            while page.next_cursor is not None:
+                page = await service.list_memory("alice", {"page_size": size, "cursor": page.next_cursor})
+                seen += _ids(page)
+            assert seen == every
+        assert list(await service.list_memory("alice", {"page_num": 10**30})) == []
+
+    async def test_filters_leave_out_what_does_not_fit(self, service: MemoryService) -> None:
+        for number in range(4):
+            message = text(
+                f"apples {number}",
+                id=f"m{number}",
+                role="assistant" if number % 2 else "user",
+                metadata={"timestamp": f"2024-01-0{number + 1}"},
+            )
+            await service.add_memory("alice", message, f"s{number}")
+
+        async def found(**filters: Any) -> set[str]:
+            return set(_ids(await service.search_memory("alice", text("apples"), filters)))
+
+        assert await found() == {"m0", "m1", "m2", "m3"}
+        assert await found(session_id="s2") == {"m2"}
+        assert await found(role="assistant") == {"m1", "m3"}
+        assert await found(since="2024-01-02", until=datetime(2024, 1, 4, tzinfo=UTC)) == {"m1", "m2"}
+        assert await found(min_score=1000) == set()
+        assert await found(top_k=0) == set()
+        assert len(await found(top_k=3)) == 3
+        ordered = await service.search_memory("alice", text("apples"), {"order": "chronological"})
+        assert _ids(ordered) == ["m0", "m1", "m2", "m3"]
+
+    @pytest.mark.parametrize(
+        "filters",
+        [
+            {"top_k": -1}, {"top_k": "5"}, {"top_k": None}, {"top_k": 1.5}, {"top_k": 1001}, {"order": "random"},
+            {"since": "soon"}, {"until": datetime(2024, 1, 1)}, {"role": 7}, {"session_id": "\0"}, {"min_score": "x"},
+            {"min_score": math.nan}, {"limit": 5}, [("top_k", 5)],
+        ],
+    )  # fmt: skip
+    async def test_a_filter_that_is_none_is_refused(self, service: MemoryService, filters: Any) -> None:
+        with pytest.raises((InvalidContent, LimitExceeded)):
+            await service.search_memory("alice", text("x"), filters)
+
+    @pytest.mark.parametrize(
+        "filters",
+        [
+            {"page_num": 0}, {"page_num": -1}, {"page_num": "1"}, {"page_size": 0}, {"page_size": 10_001},
+            {"page_size": None}, {"cursor": "nonsense"}, {"cursor": "x", "page_num": 2}, {"page": 1}, 7,
+        ],
+    )  # fmt: skip
+    async def test_a_page_that_is_none_is_refused(self, service: MemoryService, filters: Any) -> None:
+        with pytest.raises((InvalidContent, LimitExceeded)):
+            await service.list_memory("alice", filters)
+
+    @pytest.mark.parametrize("id", HOSTILE_IDS)
+    async def test_nobody_sees_or_deletes_what_is_anothers(self, service: MemoryService, id: str) -> None:
+        other = f"{id}x" if len(id) < 500 else "x"
+        await service.add_memory(id, text("apples", id="mine"), id)
+        await service.add_memory(other, text("apples", id="theirs"), id)
+        await service.add_memory(id, text("apples", id="elsewhere"), other)
+        assert set(_ids(await service.search_memory(id, text("apples")))) == {"mine", "elsewhere"}
+        assert _ids(await service.search_memory(other, text("apples"))) == ["theirs"]
+        assert _ids(await service.search_memory(id, text("apples"), {"session_id": id or "default"})) == ["mine"]
+        assert await service.delete_memory(id, id) == Deleted(memories=1)
+        assert _ids(await service.list_memory(id)) == ["elsewhere"]
+        assert await service.delete_memory(id) == Deleted(memories=1)
+        assert not await service.delete_memory(id)
+        assert _ids(await service.list_memory(other)) == ["theirs"]
+
+    async def test_what_cannot_be_kept_is_refused_before_anything_is_written(self, service: MemoryService) -> None:
+        for value in UNKEEPABLE_VALUES:
+            with pytest.raises(InvalidContent):
+                await service.add_memory("alice", [text("good"), text("bad", metadata={"value": value})], "s")
+        for wrong in ("text", 7, [7], {"role": "nobody"}):
+            with pytest.raises(InvalidContent):
+                await service.add_memory("alice", wrong, "s")  # type: ignore[arg-type]
+        for arguments in (("\0", "s"), ("alice", "\ud800"), ("x" * 513, "s")):
+            with pytest.raises(InvalidContent):
+                await service.add_memory(arguments[0], text("x"), arguments[1])
+        assert list(await service.list_memory("alice")) == []
+
+    async def test_many_who_add_at_once_lose_nothing(self, service: MemoryService) -> None:
+        messages = [text(f"word{number}", id=f"m{number}") for number in range(20)]
+        await asyncio.gather(
+            *(service.add_memory("alice", messages[start : start + 8], "s") for start in range(13) for _ in range(3))
+        )
+        found = _ids(await service.list_memory("alice", {"page_size": 100}))
+        assert sorted(found) == sorted(_ids(messages))
+
+    async def test_a_huge_text_is_kept_and_found_by_its_first_words(self, service: MemoryService) -> None:
+        long = text("beginning " + "x" * 10_000_000, id="long")
+        rich = text(" ".join(f"word{number}x" for number in range(100_000)), id="rich")
+        dense = text("开头" + "".join(chr(0x4E00 + number % 20_000) for number in range(150_000)), id="dense")
+        for message in (long, rich, dense):
+            await service.add_memory("alice", message, message.id)
+        for question, message in (("beginning", long), ("word7x word8x", rich), ("开头", dense)):
+            assert (await service.search_memory("alice", text(question), {"top_k": 1})) == [message]
+
+    async def test_a_stopped_service_says_so(self, service: MemoryService) -> None:
+        await service.stop()
+        assert not await service.health()
+        for call in (service.add_memory("alice", text("x")), service.search_memory("alice", text("x"))):
+            with pytest.raises(Closed):
+                await call
+        await service.start()
+        assert await service.health()

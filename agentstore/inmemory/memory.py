@@ -62,7 +62,8 @@ class InMemoryMemoryService(MemoryService):
         for id, (message, payload) in prepared.items():
             if id in there:
                 continue
-            tokens = analysis.tokens(speaker_and_text(message)[: self._settings.max_indexed], self._language)
+            text = speaker_and_text(message)[: self._settings.max_indexed]
+            tokens = ranking.fitting(analysis.tokens(text, self._language))
             there[id] = _Stored(
                 payload,
                 parse_time((message.metadata or {}).get("timestamp")) or datetime.now(UTC),

@@ -62,5 +62,10 @@ class MemoryRow(Base):
             ["user_id", "session_id"], ["memory_buckets.user_id", "memory_buckets.session_id"], ondelete="CASCADE"
         ),
         UniqueConstraint("user_id", "session_id", "id"),
-        Index("memories_lexemes_idx", "lexemes", postgresql_using="gin"),
+        Index(
+            "memories_lexemes_idx",
+            "lexemes",
+            postgresql_using="gin",
+            postgresql_with={"gin_pending_list_limit": "512"},
+        ),
     )

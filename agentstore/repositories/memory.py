@@ -211,10 +211,21 @@ def _search() -> Statement:
         "size",
     )
     common = select(size.c.common).scalar_subquery()
+    # By its lexemes alone, which are the user's: a planner who knows the user too prefers reading all that the user
+    # has. The offset keeps the two apart, and the join keeps the limit from being taken for a reason to scan the table.
+    probed = (
+        select(memory.user_id, memory.session_id, memory.seq, memory.tokens)
+        .where(memory.lexemes.bool_op("@@")(asked.c.query))
+        .offset(literal_column("0"))
+        .correlate(asked)
+        .subquery("probed")
+    )
     probe = (
-        select(memory.session_id, memory.seq, memory.tokens)
-        .where(memory.user_id == _USER, memory.lexemes.bool_op("@@")(asked.c.query))
+        select(probed.c.session_id, probed.c.seq, probed.c.tokens)
+        .select_from(size.join(probed, true()))
+        .where(probed.c.user_id == _USER)
         .limit(common + 1)
+        .correlate(asked)
         .lateral("probe")
     )
     hits = _once(
@@ -438,7 +449,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
         most = self._settings.max_indexed
         messages = [message for message, _ in prepared.values()]
         texts = [speaker_and_text(message) for message in messages]
-        tokens = [analysis.tokens(text[:most], self._language) for text in texts]
+        all_tokens = [analysis.tokens(text[:most], self._language) for text in texts]
+        tokens = [ranking.fitting(each) for each in all_tokens]
         return {
             "user_id": user_id,
             "session_id": session_id,
@@ -449,7 +461,10 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "times": [parse_time((message.metadata or {}).get("timestamp")) for message in messages],
             "tokens": [len(each) for each in tokens],
             "lexemes": [ranking.lexemes(user_id, each) for each in tokens],
-            "cuts": [len(text) > most for text in texts],
+            "cuts": [
+                len(text) > most or len(each) > len(fitting)
+                for text, each, fitting in zip(texts, all_tokens, tokens, strict=True)
+            ],
         }
 
     async def search_memory(  # noqa: D102

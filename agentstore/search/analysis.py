@@ -98,7 +98,11 @@ def _tokens(text: str, language: str) -> Iterator[str]:
         token = found.group()
         match found.lastgroup:
             case "word":
-                yield from _words(token, language)
+                if len(token) <= _LONGEST:
+                    yield from _words(token, language)
+                else:
+                    for part in _PARTS.findall(token):
+                        yield from _word(part, language)
             case "cjk":
                 token = token.translate(_FOLDING)
                 yield from token
@@ -111,18 +115,17 @@ def _tokens(text: str, language: str) -> Iterator[str]:
                     yield token
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def _words(token: str, language: str) -> tuple[str, ...]:
     """What a word gives that has no blank in it: itself, and what it is made of."""
-    if len(token) > _LONGEST:
-        return tuple(each for part in _PARTS.findall(token) for each in _word(part, language))
     parts = _PARTS.findall(token)
     found: list[str] = []
     if len(parts) == 1 and parts[0] != token:
         found.append(token.translate(_FOLDING))  # c++ and c#, beside c
     elif len(parts) > 1 and "'" not in token and "’" not in token:
         folded = [part.translate(_FOLDING) for part in parts]
-        found += [token.translate(_FOLDING), "".join(folded)]  # e-bike and ebike, beside bike
+        # e-bikes, and ebik as of ebike, beside bike
+        found += [token.translate(_FOLDING), _stem("".join(folded), language)]
     for part in parts:
         found += _word(part, language)
     return tuple(found)

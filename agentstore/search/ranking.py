@@ -37,6 +37,11 @@ NEIGHBOURS = {
 MOST_TOKENS = 300
 
 
+# A tsvector has at most 1 MB, in which each lexeme takes some bytes beside its own.
+_MOST_BYTES = 1_000_000
+_BESIDE = 10
+
+
 class Memory(NamedTuple):
     """What the order of a memory depends on."""
 
@@ -61,6 +66,17 @@ def lexemes(user_id: str, tokens: Sequence[str]) -> str:
     """Return tokens in the form of a tsvector."""
     mark = _mark(user_id)
     return " ".join(_quoted(f"{mark}{token}") for token in tokens)
+
+
+def fitting(tokens: Sequence[str]) -> list[str]:
+    """Return as many of the first tokens as one memory can be indexed by."""
+    found, size = [], 0
+    for token in tokens:
+        size += _BESIDE + 8 + (len(token) if token.isascii() else len(token.encode()))
+        if size > _MOST_BYTES:
+            break
+        found.append(token)
+    return found
 
 
 def queries(user_id: str, tokens: Sequence[str], *, prefix: bool = False) -> list[str]:

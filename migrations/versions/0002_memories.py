@@ -53,7 +53,15 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
-    op.create_index("memories_lexemes_idx", "memories", ["lexemes"], postgresql_using="gin")
+    # What is not in the index proper yet is read by every search, and written to it at once by whoever fills it: so
+    # less than the 4 MB that are usual.
+    op.create_index(
+        "memories_lexemes_idx",
+        "memories",
+        ["lexemes"],
+        postgresql_using="gin",
+        postgresql_with={"gin_pending_list_limit": "512"},
+    )
 
 
 def downgrade() -> None:

@@ -47,9 +47,8 @@ def test_each_promise_names_a_test_that_exists() -> None:
         for name in names:
             named, _, test = name.rpartition("::") if "::" in name else (name, "", "")
             if named.endswith(".py"):
-                (file,) = [
-                    path for folder in ("agentstore", "tests") for path in _ROOT.glob(f"{folder}/**/{Path(named).name}")
-                ]
+                files = [path for folder in ("agentstore", "tests") for path in (_ROOT / folder).rglob("*.py")]
+                (file,) = [path for path in files if path.as_posix().endswith(f"/{named}")]
             else:
                 test = name
             assert file is not None

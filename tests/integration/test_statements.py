@@ -10,7 +10,8 @@ import pytest
 
 from agentstore import AgentStore, Message, Session, Settings
 from agentstore.database import Statement, _Compiled
-from agentstore.repositories import session_history, user
+from agentstore.repositories import memory, session_history, user
+from agentstore.search import ranking
 from agentstore.testing import text
 
 _ROWS = """
@@ -22,7 +23,13 @@ SELECT 'u' || s % 1000 + 1, 's' || s, m, 'm' || m, '{"role": "user"}'
 FROM generate_series(1, 1000) m, (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (1001), (2001)) AS t(s);
 INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
 SELECT 'u' || s % 1000 + 1, 's' || s, 1, 'm1', '{"role": "user"}' FROM generate_series(3000, 90000) s;
-ANALYZE agentstore.users, agentstore.sessions, agentstore.messages;
+INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1, 2 FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1, 'm1', '{"role": "user"}', false, 2,
+    array_to_tsvector(ARRAY['a' || n, 'b' || n % 100]), 1
+FROM generate_series(1, 40000) n;
+ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories;
 """
 
 _VALUES: dict[str, Any] = {
@@ -38,6 +45,21 @@ _VALUES: dict[str, Any] = {
     "count": 2,
     "after": "u5",
     "at": None,
+    "roles": ["user", None],
+    "questions": [True, False],
+    "times": [None, None],
+    "tokens": [1, 1],
+    "lexemes": ["'a'", "'b'"],
+    "cuts": [False, False],
+    "all_tokens": 2,
+    "queries": ranking.queries("u2", ["a", "b"]),
+    "wanted_session": None,
+    "role": None,
+    "since": None,
+    "until": None,
+    "min_score": 0.0,
+    "offset": 10,
+    "after_session": "s1",
     "created_at": None,
     "updated_at": None,
 }
@@ -45,7 +67,7 @@ _VALUES: dict[str, Any] = {
 
 def _statements() -> list[tuple[str, Statement]]:
     found = []
-    for module in (session_history, user):
+    for module in (memory, session_history, user):
         for name, value in vars(module).items():
             if isinstance(value, Statement):
                 found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))
@@ -87,6 +109,8 @@ async def test_every_statement_has_an_index_behind_it(
     """Also with the plan that a prepared statement gets, made for no values in particular."""
     compiled = _Compiled(statement, "agentstore")
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else session_history._NEWEST[0]}
+    if name.endswith("LIST_AFTER"):
+        values["after"] = 1
     await filled.execute(f"SET plan_cache_mode = {mode}")
     transaction = filled.transaction()
     await transaction.start()

@@ -1,0 +1,51 @@
+"""``agentstore memory``: to search, to look, to delete."""
+
+import asyncio
+
+import pytest
+
+from agentstore import AgentStore
+from agentstore.testing import text
+from tests.support.cli import run
+
+
+@pytest.fixture(autouse=True)
+def _memories(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
+
+    async def add() -> None:
+        async with AgentStore() as store:
+            said = [
+                text("我对虾过敏", id="虾", metadata={"timestamp": "2024-01-02"}),
+                text("\x1b[31mtrains", id="train"),
+            ]
+            for message in said:
+                await store.memory.add_memory("alice", message, f"of {message.id}")
+
+    asyncio.run(add())
+
+
+def test_memories_are_searched() -> None:
+    shown = run("memory", "search", "alice", "过敏").out
+    assert "of 虾" in shown
+    assert "我对虾过敏" in shown
+    assert "2024-01-02" in shown
+    (hit,) = run("memory", "search", "alice", "过敏", "--json").json()
+    assert (hit["session_id"], hit["position"], hit["message"]["id"]) == ("of 虾", 1, "虾")
+    assert hit["score"] > 0
+    assert "\x1b" not in run("memory", "search", "alice", "train").out
+    assert "nothing of user 'bob' fits" in run("memory", "search", "bob", "x").out
+    assert run("memory", "search", "alice", "过敏", "--until", "2024-01-01", "--json").json() == []
+    assert run("memory", "search", "alice", "过敏", "--since", "soon").code == 1
+
+
+def test_memories_are_listed_in_pages_and_deleted() -> None:
+    page = run("memory", "list", "alice", "--limit", "1", "--json").json()
+    (first,) = page["messages"]
+    rest = run("memory", "list", "alice", "--limit", "1", "--cursor", page["next_cursor"], "--json").json()
+    assert {first["id"], rest["messages"][0]["id"]} == {"虾", "train"}
+    assert "我对虾过敏" in run("memory", "list", "alice").out
+    assert run("memory", "delete", "alice").code == 2
+    assert run("memory", "delete", "alice", "--session", "of 虾", "--yes", "--json").json() == {"memories": 1}
+    assert run("memory", "delete", "alice", "--yes").out == "deleted: 1 memories\n"
+    assert "has no memories" in run("memory", "list", "alice").out

@@ -1,0 +1,90 @@
+"""The contract of MemoryService, held against each implementation, and against each other."""
+
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agentstore import InMemoryMemoryService, MemoryService, NotConfigured, PostgresMemoryService, Settings
+from agentstore.testing import MemoryContract, text
+
+
+class TestInMemory(MemoryContract):
+    @pytest.fixture
+    async def service(self) -> AsyncIterator[MemoryService]:
+        async with InMemoryMemoryService() as service:
+            yield service
+
+
+class TestPostgres(MemoryContract):
+    @pytest.fixture
+    async def service(self, database_url: str, settings: Settings) -> AsyncIterator[MemoryService]:
+        async with PostgresMemoryService(database_url, settings=settings) as service:
+            yield service
+
+
+@pytest.fixture
+async def both(
+    database_url: str, settings: Settings
+) -> AsyncIterator[tuple[InMemoryMemoryService, PostgresMemoryService]]:
+    async with InMemoryMemoryService() as reference, PostgresMemoryService(database_url, settings=settings) as postgres:
+        yield reference, postgres
+
+
+@pytest.mark.parametrize("common", [1_000, 3])
+async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService], common: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where tokens are too common to count: what Postgres computes is what `ranking.scores` says."""
+    from agentstore.repositories import memory
+    from agentstore.search import ranking
+
+    monkeypatch.setattr(ranking, "COMMON", common)
+    monkeypatch.setattr(ranking, "LENDERS", 20)
+    monkeypatch.setattr(memory, "SEARCH", memory._search())
+    rng = random.Random(3)
+    words = [f"word{number}" for number in range(60)] + ["虾", "东京塔", "e-mail", "running"]
+    weights = [1 / (1 + number) for number in range(len(words))]
+    for number in range(200):
+        message = text(
+            " ".join(rng.choices(words, weights, k=rng.randint(1, 12))) + rng.choice(["", "?", "？"]),
+            id=f"m{number}",
+            role=rng.choice(["user", "assistant", None]),
+            metadata={"timestamp": 1_700_000_000 + number, "name": rng.choice(["Ann", "Bo", ""])},
+        )
+        session = f"s{rng.randint(0, 5)}"
+        for service in both:
+            await service.add_memory("alice", message, session)
+    for _ in range(60):
+        # With two that are rare, whatever else is common is left out.
+        asked = rng.choices([*words[40:], "nothing"], k=2) if common == 3 else []
+        question = " ".join(asked + rng.choices([*words, "wor", "nothing"], k=rng.randint(1, 6)))
+        filters: dict[str, Any] = rng.choice(
+            [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}]
+        )
+        reference, postgres = [await service.search("alice", question, filters) for service in both]
+        assert [(hit.message.id, hit.session_id, hit.position) for hit in postgres] == [
+            (hit.message.id, hit.session_id, hit.position) for hit in reference
+        ]
+        assert [hit.score for hit in postgres] == pytest.approx([hit.score for hit in reference])
+        assert [hit.time for hit in postgres] == [hit.time for hit in reference]
+
+
+async def test_what_is_not_found_whole_is_found_by_its_beginning(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    for service in both:
+        await service.add_memory("alice", [text("The refrigerator is broken", id="fridge")], "s")
+        await service.add_memory("alice", [text("The aquarium leaks", id="fish")], "t")
+        assert [hit.message.id for hit in await service.search("alice", "refrigerater")] == ["fridge"]
+        assert [hit.message.id for hit in await service.search("alice", "aqua")] == ["fish"]
+        assert await service.search("alice", "xy") == []
+
+
+def test_a_language_that_is_none_is_refused() -> None:
+    wrong = Settings(text_search_config="klingon")
+    with pytest.raises(NotConfigured, match="klingon"):
+        InMemoryMemoryService(settings=wrong)
+    with pytest.raises(NotConfigured, match="AGENTSTORE_TEXT_SEARCH_CONFIG"):
+        PostgresMemoryService("postgresql://h/db", settings=wrong)

@@ -1,0 +1,52 @@
+"""How well `search_memory` finds, on labelled conversations: what it found when it was measured, and no less."""
+
+import gzip
+import json
+import math
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from agentstore import AgentStore, Message, TextContent
+from agentstore.testing import text
+
+pytestmark = pytest.mark.labelled
+
+# Recall and nDCG of the first ten, in percent, a little under what was measured.
+_LEAST = {
+    "locomo": (76, 58),
+    "longmemeval": (86, 65),
+    "memorybank_zh": (94, 76),
+    "cmrc2018": (93, 78),
+    "jsquad": (93, 85),
+}
+
+
+@pytest.mark.parametrize("name", _LEAST)
+async def test_the_answers_are_among_the_first_ten(name: str, store: AgentStore, labelled: Path) -> None:
+    recalls, gains = [], []
+    with gzip.open(labelled / f"{name}.jsonl.gz", "rt", encoding="utf-8") as users:
+        for number, user in enumerate(map(json.loads, users)):
+            for session, docs in groupby(user["docs"], key=lambda doc: str(doc["session"])):
+                said = [
+                    Message(
+                        id=doc["id"],
+                        role=doc["role"],
+                        content=[TextContent(text=doc["text"])],
+                        metadata={"name": doc["name"], "timestamp": doc["time"]},
+                    )
+                    for doc in docs
+                ]
+                await store.memory.add_memory(f"u{number}", said, session)
+            for query in user["queries"]:
+                wanted = set(query["relevant"])
+                found = await store.memory.search_memory(f"u{number}", text(query["text"]))
+                hits = [message.id in wanted for message in found]
+                recalls.append(sum(hits) / len(wanted))
+                ideal = sum(1 / math.log2(place + 2) for place in range(min(len(wanted), 10)))
+                gains.append(sum(1 / math.log2(place + 2) for place, hit in enumerate(hits) if hit) / ideal)
+    print(f"{name}: R@10 {100 * fmean(recalls):.1f}, nDCG@10 {100 * fmean(gains):.1f}")
+    assert 100 * fmean(recalls) >= _LEAST[name][0]
+    assert 100 * fmean(gains) >= _LEAST[name][1]
