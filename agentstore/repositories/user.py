@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, literal_column, select
+from sqlalchemy import CTE, BigInteger, Text, bindparam, cast, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -45,34 +45,8 @@ def _delete() -> Statement:
     """
     owner = select(UserRow.id).where(UserRow.id == _USER).with_for_update().cte("owner").prefix_with("MATERIALIZED")
     owned = select(func.count()).select_from(owner).scalar_subquery()
-    locked = (
-        select(SessionRow.id)
-        .where(SessionRow.user_id == _USER, owned >= 0)
-        .order_by(SessionRow.id)
-        .with_for_update(of=SessionRow)
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
-    sessions = (
-        delete(SessionRow)
-        .where(SessionRow.user_id == _USER, SessionRow.id == locked.c.id)
-        .returning((SessionRow.next_seq - 1).label("messages"))
-        .cte("deleted_sessions")
-    )
-    locked_buckets = (
-        select(MemoryBucketRow.session_id)
-        .where(MemoryBucketRow.user_id == _USER, owned >= 0)
-        .order_by(MemoryBucketRow.session_id)
-        .with_for_update(of=MemoryBucketRow)
-        .cte("locked_buckets")
-        .prefix_with("MATERIALIZED")
-    )
-    buckets = (
-        delete(MemoryBucketRow)
-        .where(MemoryBucketRow.user_id == _USER, MemoryBucketRow.session_id == locked_buckets.c.session_id)
-        .returning(MemoryBucketRow.count)
-        .cte("deleted_buckets")
-    )
+    sessions = _deleted(SessionRow, SessionRow.id, owned, (SessionRow.next_seq - 1).label("messages"))
+    buckets = _deleted(MemoryBucketRow, MemoryBucketRow.session_id, owned, MemoryBucketRow.count)
     counted = (
         select(
             func.count().label("sessions"),
@@ -88,6 +62,24 @@ def _delete() -> Statement:
     )
     numbers = (counted.c.sessions, cast(counted.c.messages, BigInteger), cast(counted.c.memories, BigInteger))
     return Statement(select(*numbers).add_cte(users), repeatable=False)
+
+
+def _deleted(row: Any, id: Any, owned: Any, *counts: Any) -> CTE:
+    """Delete all of a user's rows, locked in the order of their ids, once the user is locked, which `owned` counts."""
+    locked = (
+        select(id)
+        .where(row.user_id == _USER, owned >= 0)
+        .order_by(id)
+        .with_for_update(of=row)
+        .cte(f"locked_{row.__tablename__}")
+        .prefix_with("MATERIALIZED")
+    )
+    return (
+        delete(row)
+        .where(row.user_id == _USER, id == locked.c[id.key])
+        .returning(*counts)
+        .cte(f"deleted_{row.__tablename__}")
+    )
 
 
 DELETE = _delete()
