@@ -58,6 +58,7 @@ class InMemoryMemoryService(MemoryService):
         self._use()
         if not prepared:
             return
+        now = datetime.now(UTC)
         there = self._users.setdefault(user_id, {}).setdefault(session_id, {})
         for id, (message, payload) in prepared.items():
             if id in there:
@@ -66,7 +67,7 @@ class InMemoryMemoryService(MemoryService):
             tokens = ranking.fitting(analysis.tokens(text, self._language))
             there[id] = _Stored(
                 payload,
-                parse_time((message.metadata or {}).get("timestamp")) or datetime.now(UTC),
+                parse_time((message.metadata or {}).get("timestamp")) or now,
                 ranking.Memory(
                     session_id, len(there) + 1, frozenset(tokens), message.role, ranking.is_question(text_of(message))
                 ),
@@ -92,20 +93,25 @@ class InMemoryMemoryService(MemoryService):
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
         memories = [each.memory for each in stored.values()]
 
+        def among(memory: ranking.Memory) -> bool:
+            time = stored[memory[:2]].time
+            return (
+                wanted.session_id in (None, memory.session_id)
+                and (wanted.since is None or time >= wanted.since)
+                and (wanted.until is None or time < wanted.until)
+            )
+
         def fitting(tokens: list[str], *, prefix: bool = False) -> list[MemoryHit]:
             return [
                 MemoryHit(load_messages([each.payload])[0], score, *place, each.time)
-                for place, score in ranking.scores(memories, tokens, wanted.session_id, prefix=prefix).items()
-                if wanted.role in (None, (each := stored[place]).memory.role)
-                and (wanted.since is None or each.time >= wanted.since)
-                and (wanted.until is None or each.time < wanted.until)
-                and score >= wanted.min_score
+                for place, score in ranking.scores(memories, tokens, among, prefix=prefix).items()
+                if wanted.role in (None, (each := stored[place]).memory.role) and score >= wanted.min_score
             ]
 
         hits = fitting(asked)
         if not hits:
             hits = fitting(ranking.beginnings(asked), prefix=True)
-        hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, hit.position))
+        hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
         hits = hits[: wanted.top_k]
         if wanted.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))

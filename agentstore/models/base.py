@@ -5,8 +5,11 @@ its search_path. Every primary key and unique constraint begins with the user's 
 distributed by it.
 """
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Text
 from sqlalchemy.orm import DeclarativeBase
+
+Id = Text(collation="C")
+"""The type of ids: compared by bytes, so that no index depends on a locale."""
 
 
 class Base(DeclarativeBase):

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
-from agentstore.models.base import Base
+from agentstore.models.base import Base, Id
 
 
 class MemoryBucketRow(Base):
@@ -26,8 +26,8 @@ class MemoryBucketRow(Base):
 
     __tablename__ = "memory_buckets"
 
-    user_id: Mapped[str] = mapped_column(Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    session_id: Mapped[str] = mapped_column(Id, primary_key=True)
     # Of its memories, which are numbered from 1 without a gap.
     count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
@@ -38,10 +38,10 @@ class MemoryRow(Base):
 
     __tablename__ = "memories"
 
-    user_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Id, primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    id: Mapped[str] = mapped_column(Text)
+    id: Mapped[str] = mapped_column(Id)
     payload: Mapped[Any] = mapped_column(JSON)
     role: Mapped[str | None] = mapped_column(Text)
     is_question: Mapped[bool] = mapped_column(Boolean)
@@ -51,7 +51,8 @@ class MemoryRow(Base):
     # Each lexeme begins with a hash of the user, so that an entry of the index is one user's: what others say makes
     # no search slower, and the index needs no extension.
     lexemes: Mapped[Any] = mapped_column(TSVECTOR)
-    analysis: Mapped[int] = mapped_column(BigInteger)
+    # By what it was analysed: another release, language or stemmer would find it by other tokens.
+    analysis: Mapped[str] = mapped_column(Text)
     # The text was longer than what is indexed of one.
     is_cut: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, Text, UniqueConstraint, func
+from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, UniqueConstraint, func
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
-from agentstore.models.base import Base
+from agentstore.models.base import Base, Id
 
 
 class MessageRow(Base):
@@ -18,10 +18,10 @@ class MessageRow(Base):
 
     __tablename__ = "messages"
 
-    user_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Id, primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    id: Mapped[str] = mapped_column(Text)
+    id: Mapped[str] = mapped_column(Id)
     payload: Mapped[Any] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 

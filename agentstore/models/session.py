@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Text, func, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
-from agentstore.models.base import Base
+from agentstore.models.base import Base, Id
 
 
 class SessionRow(Base):
@@ -15,8 +15,8 @@ class SessionRow(Base):
 
     __tablename__ = "sessions"
 
-    user_id: Mapped[str] = mapped_column(Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
     # The seq of the next message. Counted here and not by max(): an append locks this row anyway.
     next_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     title: Mapped[str | None] = mapped_column(Text)

@@ -3,6 +3,7 @@
 Each method is one statement, unless another caller is in the way or a search finds nothing by whole words.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Double,
     Float,
     Integer,
+    Numeric,
     Text,
     bindparam,
     case,
@@ -36,7 +38,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database import Database, Row, Statement
-from agentstore.errors import StatementFailed, Unavailable
+from agentstore.errors import LimitExceeded, StatementFailed, Unavailable
 from agentstore.interfaces import MemoryService
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
 from agentstore.repositories.service import PostgresService, back_off
@@ -58,6 +60,9 @@ from agentstore.settings import Settings
 from agentstore.url import Password
 
 _TRIES = 20
+_LONG = 200_000
+# Postgres takes less than 1 GB at once, and a character may be four bytes.
+_MOST_LEXEMES = 200_000_000
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
@@ -103,7 +108,7 @@ def _rows(given: Any, seq: ColumnElement[Any]) -> list[Any]:
         given.c.tokens,
         cast(given.c.lexemes, TSVECTOR),
         given.c.is_cut,
-        literal(analysis.VERSION, BigInteger),
+        bindparam("analysis", type_=Text),
     ]
 
 
@@ -191,9 +196,10 @@ def _search() -> Statement:
     def number(value: float) -> ColumnElement[float]:
         return literal(value, Double)
 
-    given = func.unnest(bindparam("queries", type_=ARRAY(Text))).table_valued(
-        "query", with_ordinality="position", name="q"
-    )
+    queries = bindparam("queries", type_=ARRAY(Text))
+    wanted_session = bindparam("wanted_session", type_=Text)
+    since, until = bindparam("since", type_=_TIME), bindparam("until", type_=_TIME)
+    given = func.unnest(queries).table_valued("query", with_ordinality="position", name="q")
     given = given.render_derived()
     asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.position), "asked")
     size = _once(
@@ -213,7 +219,7 @@ def _search() -> Statement:
     # By its lexemes alone, which are the user's: a planner who knows the user too prefers reading all that the user
     # has. The offset keeps the two apart, and the join keeps the limit from being taken for a reason to scan the table.
     probed = (
-        select(memory.user_id, memory.session_id, memory.seq, memory.tokens)
+        select(memory.user_id, memory.session_id, memory.seq, memory.tokens, memory.time)
         .where(memory.lexemes.bool_op("@@")(asked.c.query))
         .offset(literal_column("0"))
         .correlate(asked)
@@ -222,8 +228,13 @@ def _search() -> Statement:
     probe = (
         select(probed.c.session_id, probed.c.seq, probed.c.tokens)
         .select_from(size.join(probed, true()))
-        .where(probed.c.user_id == _USER)
-        .limit(common + 1)
+        .where(
+            probed.c.user_id == _USER,
+            or_(wanted_session.is_(None), probed.c.session_id == wanted_session),
+            or_(since.is_(None), probed.c.time >= since),
+            or_(until.is_(None), probed.c.time < until),
+        )
+        .limit(func.greatest(common + 1, ranking.HITS / func.cardinality(queries)))
         .correlate(asked)
         .lateral("probe")
     )
@@ -244,18 +255,17 @@ def _search() -> Statement:
     )
     length = number(1 - ranking.B) + number(ranking.B) * hits.c.tokens / func.nullif(size.c.average, 0)
     own = (weighed.c.idf * number(1 + ranking.K1) / (1 + number(ranking.K1) * length)).label("score")
-    wanted_session = bindparam("wanted_session", type_=Text)
     scored = _once(
-        select(hits.c.position, hits.c.session_id, hits.c.seq, own)
-        .select_from(hits.join(weighed, hits.c.position == weighed.c.position).join(size, true()))
-        .where(or_(wanted_session.is_(None), hits.c.session_id == wanted_session)),
+        select(hits.c.position, hits.c.session_id, hits.c.seq, own).select_from(
+            hits.join(weighed, hits.c.position == weighed.c.position).join(size, true())
+        ),
         "scored",
     )
     of_memory = (scored.c.session_id, scored.c.seq)
     summed = _once(
         select(
             *scored.c,
-            func.sum(scored.c.score).over(partition_by=of_memory).label("total"),
+            _rounded(func.sum(scored.c.score).over(partition_by=of_memory)).label("total"),
             func.row_number().over(partition_by=of_memory).label("copy"),
         ),
         "summed",
@@ -281,7 +291,7 @@ def _search() -> Statement:
     lent = (
         select(summed.c.session_id, seq, func.max(summed.c.score * weight).label("score"))
         .select_from(summed.join(around, true()).join(size, true()))
-        .where(summed.c.total >= least)
+        .where(or_(summed.c.total >= least, around.c.step == 0))
         .group_by(summed.c.position, summed.c.session_id, seq)
         .subquery("lent")
     )
@@ -290,39 +300,48 @@ def _search() -> Statement:
         .group_by(lent.c.session_id, lent.c.seq)
         .subquery("total")
     )
-    role = case((memory.role != "user", number(ranking.NOT_THE_USERS)), else_=number(1.0))
-    question = case((memory.is_question, number(ranking.QUESTION)), else_=number(1.0))
-    score = (total.c.score * role * question).label("score")
+    # By all of its key, whatever the planner believes of a user that it does not know.
+    place = (
+        select(memory.role, memory.is_question, memory.time)
+        .where(memory.user_id == _USER, memory.session_id == total.c.session_id, memory.seq == total.c.seq)
+        .limit(literal_column("1"))
+        .correlate(total)
+        .lateral("place")
+    )
+    role = case((place.c.role != "user", number(ranking.NOT_THE_USERS)), else_=number(1.0))
+    question = case((place.c.is_question, number(ranking.QUESTION)), else_=number(1.0))
+    score = _rounded(total.c.score * role * question).label("score")
     role_wanted = bindparam("role", type_=Text)
-    since, until = bindparam("since", type_=_TIME), bindparam("until", type_=_TIME)
     found = (
-        select(memory.session_id, memory.seq, memory.time, score)
-        .select_from(
-            total.join(
-                memory,
-                (memory.user_id == _USER) & (memory.session_id == total.c.session_id) & (memory.seq == total.c.seq),
-            )
-        )
+        select(total.c.session_id, total.c.seq, place.c.time, score)
+        .select_from(total.join(place, true()))
         .where(
-            or_(role_wanted.is_(None), memory.role == role_wanted),
-            or_(since.is_(None), memory.time >= since),
-            or_(until.is_(None), memory.time < until),
+            or_(role_wanted.is_(None), place.c.role == role_wanted),
+            or_(since.is_(None), place.c.time >= since),
+            or_(until.is_(None), place.c.time < until),
             score >= bindparam("min_score", type_=Double),
         )
-        .order_by(score.desc(), memory.time.desc(), memory.session_id, memory.seq)
+        .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
         .limit(_LIMIT)
         .subquery("found")
     )
-    return Statement(
-        select(_PAYLOAD, found.c.score, found.c.session_id, found.c.seq, found.c.time)
-        .select_from(
-            found.join(
-                memory,
-                (memory.user_id == _USER) & (memory.session_id == found.c.session_id) & (memory.seq == found.c.seq),
-            )
-        )
-        .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq)
+    payload = (
+        select(_PAYLOAD)
+        .where(memory.user_id == _USER, memory.session_id == found.c.session_id, memory.seq == found.c.seq)
+        .limit(literal_column("1"))
+        .correlate(found)
+        .lateral("payload")
     )
+    return Statement(
+        select(payload.c.payload, found.c.score, found.c.session_id, found.c.seq, found.c.time)
+        .select_from(found.join(payload, true()))
+        .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq.desc())
+    )
+
+
+def _rounded(score: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Sums of the same numbers in another order are equal."""
+    return cast(func.round(cast(score, Numeric), 9), Double)
 
 
 def _once(statement: Any, name: str) -> CTE:
@@ -425,7 +444,16 @@ class PostgresMemoryService(PostgresService, MemoryService):
         prepared = prepare_messages(messages, self._settings, first_wins=True)
         if not prepared:
             return
-        values = self._values(user_id, session_id, prepared)
+        # Long texts take a while to analyse, in which the event loop has other things to do.
+        is_long = sum(len(payload) for _, payload in prepared.values()) > _LONG
+        make = self._values
+        values = (
+            await asyncio.to_thread(make, user_id, session_id, prepared)
+            if is_long
+            else make(user_id, session_id, prepared)
+        )
+        if sum(map(len, values["lexemes"])) > _MOST_LEXEMES:
+            raise LimitExceeded(f"more than {_MOST_LEXEMES:,} characters to be found by at once: add in parts")
         for attempt in range(_TRIES):
             try:
                 if attempt == 0:
@@ -453,6 +481,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         return {
             "user_id": user_id,
             "session_id": session_id,
+            "analysis": analysis.fingerprint(self._language),
             "ids": list(prepared),
             "payloads": [payload for _, payload in prepared.values()],
             "roles": [message.role for message in messages],

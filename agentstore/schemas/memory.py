@@ -18,7 +18,7 @@ from agentstore.schemas.message import (
     TextContent,
 )
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import as_message, check_id
+from agentstore.schemas.payload import as_message, aware, check_id
 from agentstore.schemas.times import parse_time
 from agentstore.settings import Settings
 
@@ -83,6 +83,9 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
     score = given.get("min_score", 0.0)
     if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
         raise InvalidContent(f"min_score must be a number, not {score!r}")
+    given["min_score"] = float(max(min(score, 1e300), -1e300))
+    if given.get("session_id") is not None:
+        given["session_id"] = bucket(given["session_id"], settings)
     return SearchFilters(**given)
 
 
@@ -191,8 +194,7 @@ def _known(filters: Mapping[str, Any] | None, kind: type[SearchFilters] | type[L
 
 def _time(value: object, name: str) -> datetime:
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise InvalidContent(f"{name} has no time zone: give it one, as in datetime.now(UTC)")
+        aware(value, name)
         return value
     time = parse_time(value)
     if time is None:

@@ -84,6 +84,11 @@ def check_language(name: str) -> str:
     return name
 
 
+def fingerprint(language: str) -> str:
+    """Name what tokens depend on: what was indexed by another has to be indexed anew."""
+    return f"{VERSION} {language} {Stemmer.version()}"
+
+
 def tokens(text: str, language: str) -> list[str]:
     """Return the different tokens of a text, in their order.
 

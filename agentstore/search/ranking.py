@@ -8,7 +8,7 @@ them. The numbers were chosen on labelled conversations in English, Chinese and 
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -17,6 +17,9 @@ K1, B = 0.9, 0.65
 # FEW others are in the question: it would cost much and tell little.
 COMMON, COMMON_PART = 1_000, 0.1
 FEW = 2
+# So many hits are looked at in all, where a question has few tokens: those of a token beyond its part of them, and
+# beyond COMMON, are passed over.
+HITS = 20_000
 # So many memories with the best scores of their own lend them to those around them.
 LENDERS = 500
 # What a token counts so many turns after the memory that has it, and before.
@@ -90,17 +93,27 @@ def beginnings(tokens: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(token[: max(3, len(token) * 2 // 3)] for token in tokens if len(token) >= 3))
 
 
+def rounded(score: float) -> float:
+    """Return a score as it is compared: sums of the same numbers in another order are equal."""
+    return round(score, 9)
+
+
 def scores(
-    memories: Sequence[Memory], tokens: Sequence[str], session_id: str | None = None, *, prefix: bool = False
+    memories: Sequence[Memory], tokens: Sequence[str], among: Callable[[Memory], bool], *, prefix: bool = False
 ) -> dict[tuple[str, int], float]:
-    """Return the score of each memory of a user that fits, by its session and number: what Postgres computes."""
+    """Return the score of each memory of a user that fits, by its session and number: what Postgres computes.
+
+    Only memories `among` those that are wanted are looked at, but all of the user's say what is long.
+    """
     count = len(memories)
     all_tokens = sum(len(memory.tokens) for memory in memories)
     if not all_tokens:
         return {}
     average = all_tokens / count
     most = max(COMMON, math.ceil(count * COMMON_PART))
-    having = {token: [memory for memory in memories if _has(memory, token, prefix)] for token in tokens}
+    having = {
+        token: [memory for memory in memories if among(memory) and _has(memory, token, prefix)] for token in tokens
+    }
     having = {token: found for token, found in having.items() if found}
     rare = sum(len(found) <= most for found in having.values())
     own: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
@@ -109,25 +122,26 @@ def scores(
             continue
         idf = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5))
         for memory in found:
-            if session_id in (None, memory.session_id):
-                length = 1 - B + B * len(memory.tokens) / average
-                own[memory.session_id, memory.seq][token] = idf * (1 + K1) / (1 + K1 * length)
-    totals = sorted((sum(each.values()) for each in own.values()), reverse=True)
+            length = 1 - B + B * len(memory.tokens) / average
+            own[memory.session_id, memory.seq][token] = idf * (1 + K1) / (1 + K1 * length)
+    totals = sorted((rounded(sum(each.values())) for each in own.values()), reverse=True)
     least = totals[:LENDERS][-1] if totals else 0.0
     lent: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
     for (session, seq), found_tokens in own.items():
-        if sum(found_tokens.values()) < least:
-            continue
+        lends = rounded(sum(found_tokens.values())) >= least
         for step, weight in NEIGHBOURS.items():
+            if step and not lends:
+                continue
             weight = weight if step == 0 else weight * min(1.0, TURN / average)
             there = lent[session, seq + step]
             for token, score in found_tokens.items():
                 there[token] = max(there.get(token, 0.0), score * weight)
     return {
-        (memory.session_id, memory.seq): sum(lent[memory.session_id, memory.seq].values())
-        * prior(memory.role, memory.is_question)
+        (memory.session_id, memory.seq): rounded(
+            sum(lent[memory.session_id, memory.seq].values()) * prior(memory.role, memory.is_question)
+        )
         for memory in memories
-        if (memory.session_id, memory.seq) in lent
+        if among(memory) and (memory.session_id, memory.seq) in lent
     }
 
 

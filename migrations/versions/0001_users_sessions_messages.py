@@ -16,20 +16,22 @@ branch_labels = None
 depends_on = None
 
 _NOW = sa.text("now()")
+# By bytes, so that no index depends on the locale of a database, which an upgrade of its operating system can change.
+_ID = sa.Text(collation="C")
 
 
 def upgrade() -> None:
     op.create_table(
         "users",
-        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
         sa.Column("metadata", postgresql.JSON(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.PrimaryKeyConstraint("id", name="users_pkey"),
     )
     op.create_table(
         "sessions",
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("user_id", _ID, nullable=False),
+        sa.Column("id", _ID, nullable=False),
         sa.Column("next_seq", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column("title", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSON(), server_default=sa.text("'{}'"), nullable=False),
@@ -49,10 +51,10 @@ def upgrade() -> None:
     op.create_index("sessions_user_id_listed_at_id_idx", "sessions", ["user_id", "listed_at", "id"])
     op.create_table(
         "messages",
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("user_id", _ID, nullable=False),
+        sa.Column("session_id", _ID, nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
         sa.Column("payload", postgresql.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.PrimaryKeyConstraint("user_id", "session_id", "seq", name="messages_pkey"),

@@ -16,13 +16,14 @@ branch_labels = None
 depends_on = None
 
 _NOW = sa.text("now()")
+_ID = sa.Text(collation="C")
 
 
 def upgrade() -> None:
     op.create_table(
         "memory_buckets",
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("user_id", _ID, nullable=False),
+        sa.Column("session_id", _ID, nullable=False),
         sa.Column("count", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "session_id", name="memory_buckets_pkey"),
@@ -32,17 +33,17 @@ def upgrade() -> None:
     op.execute("ALTER TABLE memory_buckets SET (fillfactor = 70)")
     op.create_table(
         "memories",
-        sa.Column("user_id", sa.Text(), nullable=False),
-        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("user_id", _ID, nullable=False),
+        sa.Column("session_id", _ID, nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
         sa.Column("payload", postgresql.JSON(), nullable=False),
         sa.Column("role", sa.Text(), nullable=True),
         sa.Column("is_question", sa.Boolean(), nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
         sa.Column("lexemes", postgresql.TSVECTOR(), nullable=False),
-        sa.Column("analysis", sa.BigInteger(), nullable=False),
+        sa.Column("analysis", sa.Text(), nullable=False),
         sa.Column("is_cut", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "session_id", "seq", name="memories_pkey"),
         sa.UniqueConstraint("user_id", "session_id", "id", name="memories_user_id_session_id_id_key"),

@@ -71,6 +71,34 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
         assert [hit.time for hit in postgres] == [hit.time for hit in reference]
 
 
+async def test_filters_leave_what_is_wanted_however_much_else_fits(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    said = [text(f"apple {number}", metadata={"timestamp": "2020-01-01"}) for number in range(1_500)]
+    pie = text("an apple pie that somebody made", id="pie", role="assistant", metadata={"timestamp": "2030-01-01"})
+    for service in both:
+        await service.add_memory("alice", said, "s")
+        await service.add_memory("alice", pie, "mine")
+        for filters in ({"session_id": "mine"}, {"since": "2029-01-01"}, {"role": "assistant"}):
+            assert [hit.message.id for hit in await service.search("alice", "apple", filters)] == ["pie"]
+
+
+async def test_equal_scores_are_equal_and_the_newest_comes_first(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    rng = random.Random(4)
+    words = [f"word{number}" for number in range(12)]
+    sets = [rng.sample(words, 4) for _ in range(6)]
+    said = [text(" ".join(sets[number % 6]), id=f"m{number}") for number in range(60)]
+    for service in both:
+        for number, message in enumerate(said):
+            await service.add_memory("alice", message, f"s{number}")
+        for _ in range(10):
+            hits = await service.search("alice", " ".join(rng.sample(words, 4)), {"top_k": 100})
+            order = [(-hit.score, -hit.time.timestamp()) for hit in hits]
+            assert order == sorted(order)
+
+
 async def test_what_is_not_found_whole_is_found_by_its_beginning(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:

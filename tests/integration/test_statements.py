@@ -27,7 +27,7 @@ INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
 SELECT 'u' || n % 1000 + 1, 's' || n, 1, 2 FROM generate_series(1, 40000) n;
 INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
 SELECT 'u' || n % 1000 + 1, 's' || n, 1, 'm1', '{"role": "user"}', false, 2,
-    array_to_tsvector(ARRAY['a' || n, 'b' || n % 100]), 1
+    array_to_tsvector(ARRAY['a' || n, 'b' || n % 100]), '1'
 FROM generate_series(1, 40000) n;
 ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories;
 """
@@ -52,6 +52,7 @@ _VALUES: dict[str, Any] = {
     "lexemes": ["'a'", "'b'"],
     "cuts": [False, False],
     "all_tokens": 2,
+    "analysis": "1",
     "queries": ranking.queries("u2", ["a", "b"]),
     "wanted_session": None,
     "role": None,
