@@ -60,7 +60,8 @@ class MemoryRow(Base):
         ForeignKeyConstraint(
             ["user_id", "session_id"], ["memory_buckets.user_id", "memory_buckets.session_id"], ondelete="CASCADE"
         ),
-        UniqueConstraint("user_id", "session_id", "id"),
+        # The session last, so that no planner takes this index for the place of a memory in its session.
+        UniqueConstraint("user_id", "id", "session_id"),
         Index(
             "memories_lexemes_idx",
             "lexemes",
