@@ -60,8 +60,8 @@ class MemoryRow(Base):
         ForeignKeyConstraint(
             ["user_id", "session_id"], ["memory_buckets.user_id", "memory_buckets.session_id"], ondelete="CASCADE"
         ),
-        # The session last, so that no planner takes this index for the place of a memory in its session.
-        UniqueConstraint("user_id", "id", "session_id"),
+        # The id first, so that no planner takes this index for the place of a memory in its session.
+        UniqueConstraint("id", "user_id", "session_id"),
         Index(
             "memories_lexemes_idx",
             "lexemes",

@@ -46,8 +46,8 @@ def upgrade() -> None:
         sa.Column("analysis", sa.Text(), nullable=False),
         sa.Column("is_cut", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "session_id", "seq", name="memories_pkey"),
-        # The session last, so that no planner takes this index for the place of a memory in its session.
-        sa.UniqueConstraint("user_id", "id", "session_id", name="memories_user_id_id_session_id_key"),
+        # The id first, so that no planner takes this index for the place of a memory in its session.
+        sa.UniqueConstraint("id", "user_id", "session_id", name="memories_id_user_id_session_id_key"),
         sa.ForeignKeyConstraint(
             ["user_id", "session_id"],
             ["memory_buckets.user_id", "memory_buckets.session_id"],
