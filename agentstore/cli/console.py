@@ -9,17 +9,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from agentstore.database import Database
 from agentstore.repositories.connect import open_database
+from agentstore.schemas import Page
 from agentstore.settings import Settings
 from agentstore.store import AgentStore
 
@@ -157,6 +159,22 @@ def as_text(value: str | list[str] | None) -> str | list[str] | None:
         if any("\ud800" <= character <= "\udfff" for character in each):
             raise typer.BadParameter(f"{each!r} is no text in this locale; LANG=C.UTF-8 may help")
     return value
+
+
+def say_page(filled: Table, page: Page[Any], nothing: str) -> None:
+    """Print a page of a list, or that there is nothing, and how to go on."""
+    if page:
+        say_table(filled)
+    else:
+        say(nothing)
+    if page.next_cursor:
+        say(f"More: --cursor {page.next_cursor}", style="dim")
+
+
+def dumped(model: BaseModel) -> dict[str, Any]:
+    """Return a session or a user as what JSON can say: not by pydantic's own JSON, which has no lone surrogates."""
+    fields = model.model_dump(serialize_as_any=True)
+    return {name: each.isoformat() if isinstance(each, datetime) else each for name, each in fields.items()}
 
 
 def with_database(url: str | None, run: Callable[[Database], Coroutine[Any, Any, T]]) -> T:

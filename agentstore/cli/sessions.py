@@ -17,13 +17,14 @@ from agentstore.cli.console import (
     as_text,
     complain,
     confirmed,
+    dumped,
     one_line,
     out,
     plain,
     replacing,
     say,
     say_json,
-    say_table,
+    say_page,
     settings,
     shown_id,
     table,
@@ -57,12 +58,7 @@ def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None,
         for session in page:
             times = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in (session.created_at, session.updated_at))
             rows.add_row(Text(shown_id(session.id)), Text(one_line(session.title or "")), *times)
-        if page:
-            say_table(rows)
-        else:
-            say(f"user {user!r} has no {'more ' if cursor else ''}sessions")
-        if page.next_cursor:
-            say(f"More: --cursor {page.next_cursor}", style="dim")
+        say_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}sessions")
 
     with_store(url, run)
 
@@ -159,11 +155,12 @@ async def _export(store: AgentStore, user: str, ids: list[str] | None, file: Tex
     """
     if await store.users.get_user(user) is None:
         raise NotFound(f"there is no user {user!r}")
+    longest = settings().max_message_bytes
     count = 0
     async for id in _named(ids) if ids else _all(store, user):
         session = await _get(store, user, id)
         if session is not None:
-            for part in _parts(session, longest=settings().max_message_bytes):
+            for part in _parts(session, longest):
                 write_json(part, file)
             count += 1
         elif ids:
@@ -203,11 +200,8 @@ async def _all(store: AgentStore, user: str) -> AsyncIterator[str]:
 
 def _exported(session: Session) -> dict[str, Any]:
     """A session as JSON, in the form that an import takes for exactly this."""
-    # Not pydantic's own JSON, which has no lone surrogates.
-    dumped = session.model_dump(serialize_as_any=True)
-    times = {name: time.isoformat() for name in ("created_at", "updated_at") if (time := dumped[name]) is not None}
-    return {"object": "session", **dumped, **times}
+    return {"object": "session", **dumped(session)}
 
 
 def _head(session: Session) -> dict[str, Any]:
-    return session.model_dump(mode="json", exclude={"messages"})
+    return {name: each for name, each in dumped(session).items() if name != "messages"}

@@ -10,11 +10,12 @@ from agentstore.cli.console import (
     Json,
     Url,
     confirmed,
+    dumped,
     one_line,
     plain,
     say,
     say_json,
-    say_table,
+    say_page,
     shown_id,
     table,
     with_store,
@@ -33,19 +34,14 @@ def list_(limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json
     async def run(store: AgentStore) -> None:
         page = await store.users.list_users(limit=limit, cursor=cursor)
         if json_:
-            say_json({"users": [user.model_dump(mode="json") for user in page], "next_cursor": page.next_cursor})
+            say_json({"users": [dumped(user) for user in page], "next_cursor": page.next_cursor})
             return
         rows = table("user", "metadata", since=16)
         for user in page:
             metadata = one_line(json.dumps(user.metadata, ensure_ascii=False)) if user.metadata else ""
             since = f"{user.created_at:%Y-%m-%d %H:%M}" if user.created_at else ""
             rows.add_row(Text(shown_id(user.id)), Text(metadata), since)
-        if page:
-            say_table(rows)
-        else:
-            say(f"there are no {'more ' if cursor else ''}users")
-        if page.next_cursor:
-            say(f"More: --cursor {page.next_cursor}", style="dim")
+        say_page(rows, page, f"there are no {'more ' if cursor else ''}users")
 
     with_store(url, run)
 
@@ -59,7 +55,7 @@ def show(user: User, url: Url = None, json_: Json = False) -> None:
         if found is None:
             raise NotFound(f"there is no user {user!r}")
         if json_:
-            say_json(found.model_dump(mode="json"))
+            say_json(dumped(found))
             return
         out_of = f"{found.created_at:%Y-%m-%d %H:%M} UTC" if found.created_at else "unknown"
         say(found.id, style="bold")

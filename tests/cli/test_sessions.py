@@ -234,6 +234,20 @@ def test_an_export_is_utf_8_whatever_the_terminal_is(monkeypatch: pytest.MonkeyP
     assert json.loads(done.stdout.decode("utf-8"))["messages"][0]["content"][0]["text"] == "你好é😀"
 
 
+def test_lone_surrogates_are_printed_wherever_they_are() -> None:
+    _store(Session(id="s", user_id="alice", metadata={"x\ud800": "\ud800"}))
+
+    async def mark() -> None:
+        async with AgentStore() as store:
+            await store.users.set_metadata("alice", {"x\ud800": "\ud800"})
+
+    asyncio.run(mark())
+    (session,) = run("sessions", "list", "alice", "--json").json()["sessions"]
+    (user,) = run("users", "list", "--json").json()["users"]
+    for found in (session, user, run("users", "show", "alice", "--json").json()):
+        assert found["metadata"] == {"x\ud800": "\ud800"}
+
+
 def test_some_sessions_are_exported_or_none() -> None:
     _store(*_sessions(4))
     lines = run("sessions", "export", "alice", "s01", "s03").out.splitlines()
