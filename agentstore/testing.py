@@ -638,7 +638,7 @@ def _ids(messages: Iterable[Message]) -> list[str]:
 
 @pytest.mark.asyncio
 class MemoryContract:
-    """What a MemoryService has to do."""
+    """What a MemoryService has to do; ours know facts beside messages."""
 
     async def test_what_was_said_is_found_by_its_words(self, service: MemoryService) -> None:
         said = [

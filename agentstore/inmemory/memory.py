@@ -1,13 +1,13 @@
 """Memories in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agentstore.errors import Closed
+from agentstore.errors import Closed, Conflict
 from agentstore.interfaces import MemoryService
-from agentstore.schemas import Deleted, MemoryHit, Message, MessagesLike, Page
+from agentstore.schemas import Deleted, MemoryHit, MemoryItem, Message, MessagesLike, Page, Role
 from agentstore.schemas.memory import (
     bucket,
     question_of,
@@ -18,7 +18,9 @@ from agentstore.schemas.memory import (
     text_of,
     write_memory_cursor,
 )
-from agentstore.schemas.payload import check_id, load_messages, prepare_messages
+from agentstore.schemas.memory_item import MESSAGE, check_ids, message_of, prepare_items
+from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.schemas.times import parse_time
 from agentstore.search import analysis, ranking
 from agentstore.settings import Settings
@@ -29,6 +31,16 @@ class _Stored:
     payload: str
     time: datetime
     memory: ranking.Memory
+    item: MemoryItem | None = None
+
+    def is_valid(self, at: datetime) -> bool:
+        item = self.item
+        return item is None or (
+            (item.valid_from is None or item.valid_from <= at) and (item.valid_until is None or item.valid_until > at)
+        )
+
+    def message(self) -> Message:
+        return load_messages([self.payload])[0]
 
 
 class InMemoryMemoryService(MemoryService):
@@ -73,6 +85,74 @@ class InMemoryMemoryService(MemoryService):
                 ),
             )
 
+    async def save_items(
+        self,
+        user_id: str,
+        items: MemoryItem | Mapping[str, Any] | Sequence[MemoryItem | Mapping[str, Any]],
+        session_id: str | None = None,
+        *,
+        supersedes: Iterable[str] = (),
+    ) -> list[MemoryItem]:
+        """See :meth:`PostgresMemoryService.save_items`."""
+        check_id(user_id, "user_id", self._settings)
+        session_id = bucket(session_id, self._settings)
+        prepared = prepare_items(items, self._settings)
+        gone = check_ids(supersedes, self._settings)
+        self._use()
+        payloads = {id: dump_message(message_of(item), self._settings) for id, item in prepared.items()}
+        buckets = self._users.setdefault(user_id, {}) if prepared or gone else {}
+        items_in = {
+            each.item.id: there for there in buckets.values() for each in there.values() if each.item is not None
+        }
+        for id in prepared.keys() - items_in.keys():
+            if id in buckets.get(session_id, {}):
+                raise Conflict(f"{id!r} is the id of a message in bucket {session_id!r} of user {user_id!r}")
+        now = datetime.now(UTC)
+        for id, item in prepared.items():
+            into = items_in.get(id)
+            if into is None:
+                into = buckets.setdefault(session_id, {})
+            place = into[id].memory[:2] if id in into else (session_id, len(into) + 1)
+            tokens = ranking.fitting(analysis.tokens(item.text[: self._settings.max_indexed], self._language))
+            memory = ranking.Memory(*place, frozenset(tokens), Role.SYSTEM, False, item.importance)
+            into[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True))
+        for id in gone:
+            for each in filter(None, (there.get(id) for there in buckets.values())):
+                if each.item is not None and (each.item.valid_until is None or each.item.valid_until > now):
+                    each.item.valid_until = now
+                    each.payload = dump_message(message_of(each.item), self._settings)
+        return list(prepared.values())
+
+    async def list_items(
+        self,
+        user_id: str,
+        *,
+        kind: str | None = None,
+        with_invalid: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[MemoryItem]:
+        """See :meth:`PostgresMemoryService.list_items`."""
+        check_id(user_id, "user_id", self._settings)
+        check_count(limit, "limit", self._settings.max_page)
+        before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
+        self._use()
+        now = datetime.now(UTC)
+        found = sorted(
+            (
+                ((each.time, each.item.id), each.item)
+                for each in self._all(user_id)
+                if each.item is not None and kind in (None, each.item.kind) and (with_invalid or each.is_valid(now))
+            ),
+            key=lambda each: each[0],
+            reverse=True,
+        )
+        page = [each for each in found if before is None or each[0] < before][:limit]
+        return Page(
+            (item.model_copy(deep=True) for _, item in page),
+            write_cursor(*page[-1][0]) if page and len(page) == limit else None,
+        )
+
     async def search_memory(  # noqa: D102
         self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
     ) -> list[Message]:
@@ -90,20 +170,24 @@ class InMemoryMemoryService(MemoryService):
         wanted = read_search_filters(filters, self._settings)
         asked = analysis.tokens(question_of(messages, self._settings), self._language)[: ranking.MOST_TOKENS]
         self._use()
+        at = wanted.valid_at or datetime.now(UTC)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
         memories = [each.memory for each in stored.values()]
 
         def among(memory: ranking.Memory) -> bool:
-            time = stored[memory[:2]].time
+            each = stored[memory[:2]]
+            kind = MESSAGE if each.item is None else each.item.kind
             return (
                 wanted.session_id in (None, memory.session_id)
-                and (wanted.since is None or time >= wanted.since)
-                and (wanted.until is None or time < wanted.until)
+                and wanted.kind in (None, kind)
+                and (wanted.since is None or each.time >= wanted.since)
+                and (wanted.until is None or each.time < wanted.until)
+                and each.is_valid(at)
             )
 
         def fitting(tokens: list[str], *, prefix: bool = False) -> list[MemoryHit]:
             return [
-                MemoryHit(load_messages([each.payload])[0], score, *place, each.time)
+                MemoryHit(each.message(), score, *place, each.time, each.item and each.item.model_copy(deep=True))
                 for place, score in ranking.scores(memories, tokens, among, prefix=prefix).items()
                 if wanted.role in (None, (each := stored[place]).memory.role) and score >= wanted.min_score
             ]
@@ -126,7 +210,7 @@ class InMemoryMemoryService(MemoryService):
         offset = (wanted.page_num - 1) * wanted.page_size
         page = found[offset : offset + wanted.page_size]
         cursor = write_memory_cursor(*page[-1].memory[:2]) if len(page) == wanted.page_size else None
-        return Page(load_messages([each.payload for each in page]), cursor)
+        return Page((each.message() for each in page), cursor)
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

@@ -1,4 +1,4 @@
-"""Memories: messages that are found again by their words, in buckets by session."""
+"""Memories: messages and facts that are found again by their words, in buckets by session."""
 
 from datetime import datetime
 from typing import Any
@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     DateTime,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -55,6 +56,11 @@ class MemoryRow(Base):
     analysis: Mapped[str] = mapped_column(Text)
     # The text was longer than what is indexed of one.
     is_cut: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    # "message", or the kind of a fact, which alone has what follows.
+    kind: Mapped[str] = mapped_column(Text, server_default=text("'message'"))
+    importance: Mapped[float | None] = mapped_column(Double)
+    valid_from: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    valid_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -62,6 +68,7 @@ class MemoryRow(Base):
         ),
         # The id first, so that no planner takes this index for the place of a memory in its session.
         UniqueConstraint("id", "user_id", "session_id"),
+        Index("memories_items_idx", "user_id", "time", "id", postgresql_where=text("kind <> 'message'")),
         Index(
             "memories_lexemes_idx",
             "lexemes",

@@ -4,57 +4,43 @@ Each method is one statement, unless another caller is in the way or a search fi
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
-    CTE,
     URL,
     BigInteger,
-    Boolean,
-    ColumnElement,
-    Double,
-    Float,
-    Integer,
-    Numeric,
     Text,
     bindparam,
-    case,
     cast,
     delete,
     func,
-    insert,
-    literal,
-    literal_column,
-    or_,
     select,
-    true,
     tuple_,
-    update,
 )
-from sqlalchemy.dialects.postgresql import JSON, TSQUERY, TSVECTOR
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database import Database, Row, Statement
-from agentstore.errors import LimitExceeded, StatementFailed, Unavailable
+from agentstore.errors import Conflict, LimitExceeded, StatementFailed, Unavailable
 from agentstore.interfaces import MemoryService
-from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
+from agentstore.models import MemoryBucketRow, MemoryRow
+from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, save_items
+from agentstore.repositories.memory_rows import ADD, ADD_AGAIN, values_of_messages
+from agentstore.repositories.memory_search import SEARCH
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.schemas import Deleted, MemoryHit, Message, MessagesLike, Page
+from agentstore.schemas import Deleted, MemoryHit, MemoryItem, Message, MessagesLike, Page
 from agentstore.schemas.memory import (
     bucket,
     question_of,
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
-    speaker_and_text,
-    text_of,
     write_memory_cursor,
 )
+from agentstore.schemas.memory_item import MESSAGE, check_ids, item_of, message_of, prepare_items, with_end
+from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
-from agentstore.schemas.times import parse_time
 from agentstore.search import analysis, ranking
 from agentstore.settings import Settings
 from agentstore.url import Password
@@ -70,283 +56,6 @@ _LIMIT = bindparam("limit", type_=BigInteger)
 _THIS = (MemoryBucketRow.user_id == _USER) & (MemoryBucketRow.session_id == _SESSION)
 _PAYLOAD = cast(MemoryRow.payload, Text).label("payload")
 _TIME = MemoryRow.time.type
-_GIVEN = (
-    func.unnest(
-        bindparam("ids", type_=ARRAY(Text)),
-        bindparam("payloads", type_=ARRAY(Text)),
-        bindparam("roles", type_=ARRAY(Text)),
-        bindparam("questions", type_=ARRAY(Boolean)),
-        bindparam("times", type_=ARRAY(_TIME)),
-        bindparam("tokens", type_=ARRAY(BigInteger)),
-        bindparam("lexemes", type_=ARRAY(Text)),
-        bindparam("cuts", type_=ARRAY(Boolean)),
-    )
-    .table_valued(
-        *("id", "payload", "role", "is_question", "time", "tokens", "lexemes", "is_cut"),
-        with_ordinality="position",
-        name="given",
-    )
-    .render_derived()
-)
-_MEMORY = [
-    *("user_id", "session_id", "seq", "id", "payload", "role", "is_question", "time", "tokens", "lexemes", "is_cut"),
-    "analysis",
-]
-
-
-def _rows(given: Any, seq: ColumnElement[Any]) -> list[Any]:
-    """What is inserted of `given`, with the number `seq`."""
-    return [
-        _USER,
-        _SESSION,
-        seq,
-        given.c.id,
-        cast(given.c.payload, JSON),
-        given.c.role,
-        given.c.is_question,
-        func.coalesce(given.c.time, func.now(type_=_TIME)),
-        given.c.tokens,
-        cast(given.c.lexemes, TSVECTOR),
-        given.c.is_cut,
-        bindparam("analysis", type_=Text),
-    ]
-
-
-def _add() -> Statement:
-    """Insert the memories, and the bucket and the user if they are the first. 23505: an id is there already."""
-    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
-    user = (
-        upsert(UserRow)
-        .from_select(["id"], select(_USER).where(user_is_new))
-        .on_conflict_do_nothing(index_elements=["id"])
-        .returning(UserRow.id)
-        .cte("made_user")
-    )
-    # Reads the user's CTE, so that it runs first: the bucket's foreign key needs its row.
-    first = select(func.count().label("count")).select_from(user).subquery("first")
-    count, tokens = bindparam("count", type_=BigInteger), bindparam("all_tokens", type_=BigInteger)
-    bucket = upsert(MemoryBucketRow).from_select(
-        ["user_id", "session_id", "count", "tokens"], select(_USER, _SESSION, count, tokens).select_from(first)
-    )
-    claimed = (
-        bucket.on_conflict_do_update(
-            index_elements=["user_id", "session_id"],
-            set_={
-                "count": MemoryBucketRow.count + bucket.excluded.count,
-                "tokens": MemoryBucketRow.tokens + bucket.excluded.tokens,
-            },
-        )
-        .returning((MemoryBucketRow.count - count).label("base"))
-        .cte("claimed")
-    )
-    return Statement(
-        insert(MemoryRow)
-        .from_select(
-            _MEMORY,
-            select(*_rows(_GIVEN, claimed.c.base + _GIVEN.c.position)).select_from(_GIVEN.join(claimed, true())),
-        )
-        .returning(literal_column("1")),
-        repeatable=True,  # with the same ids it changes nothing more
-    )
-
-
-def _add_again() -> Statement:
-    """Insert those of the memories that are not there, and return how many were wanted and the bucket's count, if any.
-
-    An id that comes in between is 23505, and the statement is said again: a snapshot does not see what it waited for.
-    """
-    there = (MemoryRow.user_id == _USER) & (MemoryRow.session_id == _SESSION) & (MemoryRow.id == _GIVEN.c.id)
-    fresh = (
-        select(_GIVEN)
-        .select_from(_GIVEN.outerjoin(MemoryRow, there))
-        .where(MemoryRow.seq.is_(None))
-        .cte("fresh")
-        .prefix_with("MATERIALIZED")
-    )
-    need = (
-        select(func.count().label("count"), func.coalesce(func.sum(fresh.c.tokens), 0).label("tokens"))
-        .select_from(fresh)
-        .cte("need")
-    )
-    claimed = (
-        update(MemoryBucketRow)
-        .where(_THIS, need.c.count > 0)
-        .values(count=MemoryBucketRow.count + need.c.count, tokens=MemoryBucketRow.tokens + need.c.tokens)
-        .returning((MemoryBucketRow.count - need.c.count).label("base"))
-        .cte("claimed")
-    )
-    seq = claimed.c.base + func.row_number().over(order_by=fresh.c.position)
-    made = (
-        insert(MemoryRow)
-        .from_select(_MEMORY, select(*_rows(fresh, seq)).select_from(fresh.join(claimed, true())))
-        .returning(literal_column("1"))
-        .cte("made")
-    )
-    return Statement(select(need.c.count, select(claimed.c.base).scalar_subquery()).add_cte(made), repeatable=True)
-
-
-def _search() -> Statement:
-    """Return the memories that fit best, as :mod:`agentstore.search.ranking` says; the planner has little to guess.
-
-    The index is asked once for each token, and gives one user's memories only. No tsvector and no payload is read of
-    what is not returned. CTEs are not joined to each other on keys whose number the planner cannot know.
-    """
-    buckets, memory = MemoryBucketRow, MemoryRow
-
-    def number(value: float) -> ColumnElement[float]:
-        return literal(value, Double)
-
-    queries = bindparam("queries", type_=ARRAY(Text))
-    wanted_session = bindparam("wanted_session", type_=Text)
-    since, until = bindparam("since", type_=_TIME), bindparam("until", type_=_TIME)
-    given = func.unnest(queries).table_valued("query", with_ordinality="position", name="q")
-    given = given.render_derived()
-    asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.position), "asked")
-    size = _once(
-        select(
-            cast(func.sum(buckets.count), Double).label("count"),
-            (cast(func.sum(buckets.tokens), Double) / func.nullif(func.sum(buckets.count), 0)).label("average"),
-            cast(
-                func.greatest(
-                    ranking.COMMON, func.ceil(func.sum(buckets.count) * literal(ranking.COMMON_PART, Double))
-                ),
-                BigInteger,
-            ).label("common"),
-        ).where(buckets.user_id == _USER),
-        "size",
-    )
-    common = select(size.c.common).scalar_subquery()
-    # By its lexemes alone, which are the user's: a planner who knows the user too prefers reading all that the user
-    # has. The offset keeps the two apart, and the join keeps the limit from being taken for a reason to scan the table.
-    probed = (
-        select(memory.user_id, memory.session_id, memory.seq, memory.tokens, memory.time)
-        .where(memory.lexemes.bool_op("@@")(asked.c.query))
-        .offset(literal_column("0"))
-        .correlate(asked)
-        .subquery("probed")
-    )
-    probe = (
-        select(probed.c.session_id, probed.c.seq, probed.c.tokens)
-        .select_from(size.join(probed, true()))
-        .where(
-            probed.c.user_id == _USER,
-            or_(wanted_session.is_(None), probed.c.session_id == wanted_session),
-            or_(since.is_(None), probed.c.time >= since),
-            or_(until.is_(None), probed.c.time < until),
-        )
-        .limit(func.greatest(common + 1, ranking.HITS / func.cardinality(queries)))
-        .correlate(asked)
-        .lateral("probe")
-    )
-    hits = _once(
-        select(asked.c.position, probe.c.session_id, probe.c.seq, probe.c.tokens).select_from(
-            asked.join(probe, true())
-        ),
-        "hits",
-    )
-    df = _once(select(hits.c.position, func.count().label("count")).group_by(hits.c.position), "df")
-    rare = select(func.count()).select_from(df).where(df.c.count <= common).scalar_subquery()
-    idf = func.ln(1 + (size.c.count - func.least(df.c.count, size.c.count) + number(0.5)) / (df.c.count + number(0.5)))
-    weighed = _once(
-        select(df.c.position, idf.label("idf"))
-        .select_from(df.join(size, true()))
-        .where(or_(df.c.count <= common, rare < ranking.FEW)),
-        "weighed",
-    )
-    length = number(1 - ranking.B) + number(ranking.B) * hits.c.tokens / func.nullif(size.c.average, 0)
-    own = (weighed.c.idf * number(1 + ranking.K1) / (1 + number(ranking.K1) * length)).label("score")
-    scored = _once(
-        select(hits.c.position, hits.c.session_id, hits.c.seq, own).select_from(
-            hits.join(weighed, hits.c.position == weighed.c.position).join(size, true())
-        ),
-        "scored",
-    )
-    of_memory = (scored.c.session_id, scored.c.seq)
-    summed = _once(
-        select(
-            *scored.c,
-            _rounded(func.sum(scored.c.score).over(partition_by=of_memory)).label("total"),
-            func.row_number().over(partition_by=of_memory).label("copy"),
-        ),
-        "summed",
-    )
-    best = (
-        select(summed.c.total)
-        .where(summed.c.copy == 1)
-        .order_by(summed.c.total.desc())
-        .limit(ranking.LENDERS)
-        .subquery("best")
-    )
-    least = select(func.min(best.c.total)).scalar_subquery()
-    around = (
-        func.unnest(
-            literal(list(ranking.NEIGHBOURS), ARRAY(Integer)), literal(list(ranking.NEIGHBOURS.values()), ARRAY(Float))
-        )
-        .table_valued("step", "weight", name="around")
-        .render_derived()
-    )
-    less = func.least(1, number(ranking.TURN) / func.nullif(size.c.average, 0))
-    weight = case((around.c.step == 0, number(1.0)), else_=around.c.weight * less)
-    seq = (summed.c.seq + around.c.step).label("seq")
-    lent = (
-        select(summed.c.session_id, seq, func.max(summed.c.score * weight).label("score"))
-        .select_from(summed.join(around, true()).join(size, true()))
-        .where(or_(summed.c.total >= least, around.c.step == 0))
-        .group_by(summed.c.position, summed.c.session_id, seq)
-        .subquery("lent")
-    )
-    total = (
-        select(lent.c.session_id, lent.c.seq, func.sum(lent.c.score).label("score"))
-        .group_by(lent.c.session_id, lent.c.seq)
-        .subquery("total")
-    )
-    # By all of its key, whatever the planner believes of a user that it does not know.
-    place = (
-        select(memory.role, memory.is_question, memory.time)
-        .where(memory.user_id == _USER, memory.session_id == total.c.session_id, memory.seq == total.c.seq)
-        .limit(literal_column("1"))
-        .correlate(total)
-        .lateral("place")
-    )
-    role = case((place.c.role != "user", number(ranking.NOT_THE_USERS)), else_=number(1.0))
-    question = case((place.c.is_question, number(ranking.QUESTION)), else_=number(1.0))
-    score = _rounded(total.c.score * role * question).label("score")
-    role_wanted = bindparam("role", type_=Text)
-    found = (
-        select(total.c.session_id, total.c.seq, place.c.time, score)
-        .select_from(total.join(place, true()))
-        .where(
-            or_(role_wanted.is_(None), place.c.role == role_wanted),
-            or_(since.is_(None), place.c.time >= since),
-            or_(until.is_(None), place.c.time < until),
-            score >= bindparam("min_score", type_=Double),
-        )
-        .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
-        .limit(_LIMIT)
-        .subquery("found")
-    )
-    payload = (
-        select(_PAYLOAD)
-        .where(memory.user_id == _USER, memory.session_id == found.c.session_id, memory.seq == found.c.seq)
-        .limit(literal_column("1"))
-        .correlate(found)
-        .lateral("payload")
-    )
-    return Statement(
-        select(payload.c.payload, found.c.score, found.c.session_id, found.c.seq, found.c.time)
-        .select_from(found.join(payload, true()))
-        .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq.desc())
-    )
-
-
-def _rounded(score: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Sums of the same numbers in another order are equal."""
-    return cast(func.round(cast(score, Numeric), 9), Double)
-
-
-def _once(statement: Any, name: str) -> CTE:
-    cte: CTE = statement.cte(name).prefix_with("MATERIALIZED")
-    return cte
 
 
 def _list() -> Statement:
@@ -372,19 +81,16 @@ def _list() -> Statement:
         select(start.c.session_id).scalar_subquery(), select(start.c.seq).scalar_subquery()
     )
     return Statement(
-        select(memory.session_id, memory.seq, _PAYLOAD)
+        select(memory.session_id, memory.seq, _PAYLOAD, memory.kind, memory.valid_until)
         .where(memory.user_id == _USER, from_there)
         .order_by(memory.session_id, memory.seq)
         .limit(_LIMIT)
     )
 
 
-ADD = _add()
-ADD_AGAIN = _add_again()
-SEARCH = _search()
 LIST = _list()
 LIST_AFTER = Statement(
-    select(MemoryRow.session_id, MemoryRow.seq, _PAYLOAD)
+    select(MemoryRow.session_id, MemoryRow.seq, _PAYLOAD, MemoryRow.kind, MemoryRow.valid_until)
     .where(
         MemoryRow.user_id == _USER,
         tuple_(MemoryRow.session_id, MemoryRow.seq)
@@ -444,14 +150,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         prepared = prepare_messages(messages, self._settings, first_wins=True)
         if not prepared:
             return
-        # Long texts take a while to analyse, in which the event loop has other things to do.
-        is_long = sum(len(payload) for _, payload in prepared.values()) > _LONG
-        make = self._values
-        values = (
-            await asyncio.to_thread(make, user_id, session_id, prepared)
-            if is_long
-            else make(user_id, session_id, prepared)
-        )
+        values = await self._values(user_id, session_id, list(prepared.values()))
         if sum(map(len, values["lexemes"])) > _MOST_LEXEMES:
             raise LimitExceeded(f"more than {_MOST_LEXEMES:,} characters to be found by at once: add in parts")
         for attempt in range(_TRIES):
@@ -472,28 +171,76 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 await back_off(attempt)
         raise Unavailable(f"the memories of session {session_id!r} of user {user_id!r} are written all the time")
 
-    def _values(self, user_id: str, session_id: str, prepared: dict[str, tuple[Message, str]]) -> dict[str, Any]:
-        most = self._settings.max_indexed
-        messages = [message for message, _ in prepared.values()]
-        texts = [speaker_and_text(message) for message in messages]
-        all_tokens = [analysis.tokens(text[:most], self._language) for text in texts]
-        tokens = [ranking.fitting(each) for each in all_tokens]
-        return {
+    async def save_items(
+        self,
+        user_id: str,
+        items: MemoryItem | Mapping[str, Any] | Sequence[MemoryItem | Mapping[str, Any]],
+        session_id: str | None = None,
+        *,
+        supersedes: Iterable[str] = (),
+    ) -> list[MemoryItem]:
+        """Save facts, all or none of them, and return them as they are now.
+
+        An id that is there is written anew, wherever it is; other items are added to the bucket of `session_id`. The
+        items whose ids `supersedes` names are valid until now, and found no more.
+
+        Raises:
+            InvalidContent: something is no item, or holds what cannot be kept.
+            Conflict: an item's id is that of a message in the bucket.
+            LimitExceeded: too many or too large ones.
+        """
+        check_id(user_id, "user_id", self._settings)
+        session_id = bucket(session_id, self._settings)
+        prepared = list(prepare_items(items, self._settings).values())
+        gone = check_ids(supersedes, self._settings)
+        if not prepared and not gone:
+            return []
+        for attempt in range(_TRIES):
+            try:
+                async with self._database.transaction() as transaction:
+                    await save_items(
+                        transaction.fetch, user_id, session_id, prepared, gone, self._language, self._settings
+                    )
+                    return prepared
+            except StatementFailed as error:
+                # An item came in between, or the user or the bucket was deleted.
+                if error.sqlstate not in ("23505", "23503"):
+                    raise
+            ids = [item.id for item in prepared]
+            for (id,) in await self._database.fetch(NAMED, user_id=user_id, session_id=session_id, ids=ids):
+                raise Conflict(f"{id!r} is the id of a message in bucket {session_id!r} of user {user_id!r}")
+            await back_off(attempt)
+        raise Unavailable(f"the memories of session {session_id!r} of user {user_id!r} are written all the time")
+
+    async def list_items(
+        self,
+        user_id: str,
+        *,
+        kind: str | None = None,
+        with_invalid: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[MemoryItem]:
+        """Return a page of a user's facts, the newest first: of one kind or all, with those not valid now or without.
+
+        Raises:
+            InvalidContent, LimitExceeded: `limit` or `cursor` is none, or over 10,000.
+        """
+        check_id(user_id, "user_id", self._settings)
+        values: dict[str, Any] = {
             "user_id": user_id,
-            "session_id": session_id,
-            "analysis": analysis.fingerprint(self._language),
-            "ids": list(prepared),
-            "payloads": [payload for _, payload in prepared.values()],
-            "roles": [message.role for message in messages],
-            "questions": [ranking.is_question(text_of(message)) for message in messages],
-            "times": [parse_time((message.metadata or {}).get("timestamp")) for message in messages],
-            "tokens": [len(each) for each in tokens],
-            "lexemes": [ranking.lexemes(user_id, each) for each in tokens],
-            "cuts": [
-                len(text) > most or len(each) > len(fitting)
-                for text, each, fitting in zip(texts, all_tokens, tokens, strict=True)
-            ],
+            "kind": kind if kind is None else check_id(kind, "kind", self._settings),
+            "with_invalid": with_invalid,
+            "limit": check_count(limit, "limit", self._settings.max_page),
         }
+        if cursor is None:
+            rows = await self._database.fetch(LIST_ITEMS, **values)
+        else:
+            at, after = read_cursor(cursor, datetime, str)
+            rows = await self._database.fetch(LIST_ITEMS_AFTER, **values, at=at, after_id=after)
+        messages = load_messages([row[0] for row in rows])
+        items = [item_of(message, row[1]) for message, row in zip(messages, rows, strict=True)]
+        return Page(items, write_cursor(rows[-1][2], items[-1].id) if items and len(items) == limit else None)
 
     async def search_memory(  # noqa: D102
         self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
@@ -521,14 +268,14 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "until": wanted.until,
             "min_score": wanted.min_score,
             "limit": wanted.top_k,
+            "kind": wanted.kind,
+            "valid_at": wanted.valid_at,
         }
         rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, tokens))
         if not rows and (begun := ranking.beginnings(tokens)):
             rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, begun, prefix=True))
-        hits = [
-            MemoryHit(message, *row[1:])
-            for message, row in zip(load_messages([row[0] for row in rows]), rows, strict=True)
-        ]
+        messages = load_messages([row["payload"] for row in rows])
+        hits = [_hit(message, row) for message, row in zip(messages, rows, strict=True)]
         if wanted.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
@@ -548,7 +295,14 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 [] if offset >= 2**62 else await self._database.fetch(LIST, user_id=user_id, offset=offset, limit=size)
             )
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
-        return Page(load_messages([row[2] for row in rows]), cursor)
+        messages = load_messages([row[2] for row in rows])
+        return Page(
+            (
+                message if row[3] == MESSAGE else with_end(message, row[4])
+                for message, row in zip(messages, rows, strict=True)
+            ),
+            cursor,
+        )
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
@@ -559,3 +313,18 @@ class PostgresMemoryService(PostgresService, MemoryService):
             session_id = bucket(session_id, self._settings)
             rows = await self._database.fetch(DELETE, user_id=user_id, session_id=session_id)
         return Deleted(memories=sum(row[0] for row in rows))
+
+    async def _values(self, user_id: str, session_id: str, prepared: list[tuple[Message, str]]) -> dict[str, Any]:
+        """Analyse what is added; long texts in another thread, since the event loop has other things to do."""
+        given = user_id, session_id, prepared, self._language, self._settings
+        if sum(len(payload) for _, payload in prepared) > _LONG:
+            return await asyncio.to_thread(values_of_messages, *given)
+        return values_of_messages(*given)
+
+
+def _hit(message: Message, row: Row) -> MemoryHit:
+    score, session_id, position, time, _, kind, valid_until = row
+    if kind == MESSAGE:
+        return MemoryHit(message, score, session_id, position, time)
+    item = item_of(message, valid_until)
+    return MemoryHit(message_of(item), score, session_id, position, time, item)

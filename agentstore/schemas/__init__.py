@@ -1,6 +1,7 @@
 """The data that callers give and get: pydantic models, and their exact way into JSON and back."""
 
 from agentstore.schemas.memory import MemoryHit
+from agentstore.schemas.memory_item import MemoryItem
 from agentstore.schemas.message import (
     AudioContent,
     Content,
@@ -33,6 +34,7 @@ __all__ = [
     "ImageContent",
     "Imported",
     "MemoryHit",
+    "MemoryItem",
     "Message",
     "MessageLike",
     "MessageType",

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.schemas.memory_item import MemoryItem
 from agentstore.schemas.message import (
     AudioContent,
     Content,
@@ -34,6 +35,8 @@ class MemoryHit:
     """Its number in its session's memories, from 1."""
     time: datetime
     """When it was said, where the message's ``metadata["timestamp"]`` tells, else when it was stored."""
+    item: MemoryItem | None = None
+    """The fact, if it is one; ``message`` then stands for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class SearchFilters:
     since: datetime | None = None
     until: datetime | None = None
     min_score: float = 0.0
+    kind: str | None = None
+    valid_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +79,10 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
             raise LimitExceeded(f"top_k is {top_k}, {settings.max_top_k} is allowed")
     if given.get("order", "relevance") not in ("relevance", "chronological"):
         raise InvalidContent(f'order is "relevance" or "chronological", not {given["order"]!r}')
-    for name in ("session_id", "role"):
+    for name in ("session_id", "role", "kind"):
         if given.get(name) is not None:
             check_id(given[name], name, settings)
-    for name in ("since", "until"):
+    for name in ("since", "until", "valid_at"):
         if given.get(name) is not None:
             given[name] = _time(given[name], name)
     score = given.get("min_score", 0.0)

@@ -28,6 +28,8 @@ AFTER, BEFORE = (0.6, 0.36, 0.2), (0.4, 0.2)
 TURN = 50.0
 # What others than the user say, and questions, answer less often.
 NOT_THE_USERS, QUESTION = 0.7, 0.85
+# What a fact's score is multiplied by where its importance is 0; it is 1 at 0.5, and as much above 1 at 1.
+LEAST_IMPORTANT = 0.75
 
 NEIGHBOURS = {
     0: 1.0,
@@ -53,6 +55,8 @@ class Memory(NamedTuple):
     tokens: frozenset[str]
     role: str | None
     is_question: bool
+    # Of a fact; None: a message.
+    importance: float | None = None
 
 
 def is_question(text: str) -> bool:
@@ -127,27 +131,28 @@ def scores(
     totals = sorted((rounded(sum(each.values())) for each in own.values()), reverse=True)
     least = totals[:LENDERS][-1] if totals else 0.0
     lent: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    facts = {memory[:2] for memory in memories if memory.importance is not None}
     for (session, seq), found_tokens in own.items():
         lends = rounded(sum(found_tokens.values())) >= least
         for step, weight in NEIGHBOURS.items():
-            if step and not lends:
+            if step and not (lends and (session, seq) not in facts):
                 continue
             weight = weight if step == 0 else weight * min(1.0, TURN / average)
             there = lent[session, seq + step]
             for token, score in found_tokens.items():
                 there[token] = max(there.get(token, 0.0), score * weight)
     return {
-        (memory.session_id, memory.seq): rounded(
-            sum(lent[memory.session_id, memory.seq].values()) * prior(memory.role, memory.is_question)
-        )
+        memory[:2]: rounded(sum(got.values()) * prior(memory))
         for memory in memories
-        if among(memory) and (memory.session_id, memory.seq) in lent
+        if among(memory) and (got := (lent if memory.importance is None else own).get(memory[:2]))
     }
 
 
-def prior(role: str | None, is_question: bool) -> float:
-    """Return what a memory's score is multiplied by for who said it, and how."""
-    return (1.0 if role in (None, "user") else NOT_THE_USERS) * (QUESTION if is_question else 1.0)
+def prior(memory: Memory) -> float:
+    """Return what a memory's score is multiplied by for who said it, and how, or for a fact's importance."""
+    if memory.importance is not None:
+        return LEAST_IMPORTANT + memory.importance * (1 - LEAST_IMPORTANT) * 2
+    return (1.0 if memory.role in (None, "user") else NOT_THE_USERS) * (QUESTION if memory.is_question else 1.0)
 
 
 def _has(memory: Memory, token: str, prefix: bool) -> bool:

@@ -45,6 +45,10 @@ def upgrade() -> None:
         sa.Column("lexemes", postgresql.TSVECTOR(), nullable=False),
         sa.Column("analysis", sa.Text(), nullable=False),
         sa.Column("is_cut", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("'message'"), nullable=False),
+        sa.Column("importance", sa.Double(), nullable=True),
+        sa.Column("valid_from", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("user_id", "session_id", "seq", name="memories_pkey"),
         # The id first, so that no planner takes this index for the place of a memory in its session.
         sa.UniqueConstraint("id", "user_id", "session_id", name="memories_id_user_id_session_id_key"),
@@ -54,6 +58,9 @@ def upgrade() -> None:
             name="memories_user_id_session_id_fkey",
             ondelete="CASCADE",
         ),
+    )
+    op.create_index(
+        "memories_items_idx", "memories", ["user_id", "time", "id"], postgresql_where=sa.text("kind <> 'message'")
     )
     # What is not in the index proper yet is read by every search, and written to it at once by whoever fills it: so
     # less than the 4 MB that are usual.

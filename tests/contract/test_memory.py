@@ -37,12 +37,12 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
     both: tuple[InMemoryMemoryService, PostgresMemoryService], common: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where tokens are too common to count: what Postgres computes is what `ranking.scores` says."""
-    from agentstore.repositories import memory
+    from agentstore.repositories import memory, memory_search
     from agentstore.search import ranking
 
     monkeypatch.setattr(ranking, "COMMON", common)
     monkeypatch.setattr(ranking, "LENDERS", 20)
-    monkeypatch.setattr(memory, "SEARCH", memory._search())
+    monkeypatch.setattr(memory, "SEARCH", memory_search._search())
     rng = random.Random(3)
     words = [f"word{number}" for number in range(60)] + ["虾", "东京塔", "e-mail", "running"]
     weights = [1 / (1 + number) for number in range(len(words))]

@@ -10,7 +10,7 @@ import pytest
 
 from agentstore import AgentStore, Message, Session, Settings
 from agentstore.database import Statement, _Compiled
-from agentstore.repositories import memory, session_history, user
+from agentstore.repositories import memory, memory_items, memory_rows, memory_search, session_history, user
 from agentstore.search import ranking
 from agentstore.testing import text
 
@@ -60,6 +60,14 @@ _VALUES: dict[str, Any] = {
     "until": None,
     "min_score": 0.0,
     "offset": 10,
+    "kind": None,
+    "valid_at": None,
+    "kinds": ["fact", "fact"],
+    "importances": [0.5, 0.5],
+    "froms": [None, None],
+    "untils": [None, None],
+    "with_invalid": False,
+    "after_id": "m1",
     "after_session": "s1",
     "created_at": None,
     "updated_at": None,
@@ -67,10 +75,10 @@ _VALUES: dict[str, Any] = {
 
 
 def _statements() -> list[tuple[str, Statement]]:
-    found = []
-    for module in (memory, session_history, user):
+    found: list[tuple[str, Statement]] = []
+    for module in (memory_rows, memory_items, memory_search, memory, session_history, user):
         for name, value in vars(module).items():
-            if isinstance(value, Statement):
+            if isinstance(value, Statement) and value not in [each for _, each in found]:
                 found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))
     return found
 

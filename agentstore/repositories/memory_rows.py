@@ -1,0 +1,214 @@
+"""Memories on their way into their table: what is written of each, and the statements that write it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Double,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from agentstore.database import Statement
+from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
+from agentstore.schemas import MemoryItem, Message
+from agentstore.schemas.memory import speaker_and_text, text_of
+from agentstore.schemas.memory_item import message_of
+from agentstore.schemas.payload import dump_message
+from agentstore.schemas.times import parse_time
+from agentstore.search import analysis, ranking
+from agentstore.settings import Settings
+
+_TIME = DateTime(timezone=True)
+_USER = bindparam("user_id", type_=Text)
+_SESSION = bindparam("session_id", type_=Text)
+_THIS = (MemoryBucketRow.user_id == _USER) & (MemoryBucketRow.session_id == _SESSION)
+
+# What is given of each message, as an array: the name of the column, that of the array, and its type.
+GIVEN = {
+    "id": ("ids", Text()),
+    "payload": ("payloads", Text()),
+    "role": ("roles", Text()),
+    "is_question": ("questions", Boolean()),
+    "time": ("times", _TIME),
+    "tokens": ("tokens", BigInteger()),
+    "lexemes": ("lexemes", Text()),
+    "is_cut": ("cuts", Boolean()),
+}
+# And of each fact beside that.
+GIVEN_ITEM = {
+    **GIVEN,
+    "kind": ("kinds", Text()),
+    "importance": ("importances", Double()),
+    "valid_from": ("froms", _TIME),
+    "valid_until": ("untils", _TIME),
+}
+
+
+def table_of(given: dict[str, tuple[str, Any]]) -> Any:
+    """The arrays as a table, a row a memory."""
+    arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in given.values()]
+    table = func.unnest(*arrays).table_valued(*given, with_ordinality="position", name="given")
+    return table.render_derived()
+
+
+def _columns(given: dict[str, tuple[str, Any]]) -> list[str]:
+    return ["user_id", "session_id", "seq", *given, "analysis"]
+
+
+def _rows(table: Any, given: dict[str, tuple[str, Any]], seq: ColumnElement[Any]) -> list[Any]:
+    """What is inserted of `table`, with the number `seq`."""
+    said = {
+        "payload": cast(table.c.payload, JSON),
+        "time": func.coalesce(table.c.time, func.now(type_=_TIME)),
+        "lexemes": cast(table.c.lexemes, TSVECTOR),
+    }
+    values = [said.get(name, table.c[name]) for name in given]
+    return [_USER, _SESSION, seq, *values, bindparam("analysis", type_=Text)]
+
+
+def _add(given: dict[str, tuple[str, Any]]) -> Statement:
+    """Insert the memories, and the bucket and the user if they are the first. 23505: an id is there already."""
+    table = table_of(given)
+    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
+    user = (
+        upsert(UserRow)
+        .from_select(["id"], select(_USER).where(user_is_new))
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(UserRow.id)
+        .cte("made_user")
+    )
+    # Reads the user's CTE, so that it runs first: the bucket's foreign key needs its row.
+    first = select(func.count().label("count")).select_from(user).subquery("first")
+    count, tokens = bindparam("count", type_=BigInteger), bindparam("all_tokens", type_=BigInteger)
+    bucket = upsert(MemoryBucketRow).from_select(
+        ["user_id", "session_id", "count", "tokens"], select(_USER, _SESSION, count, tokens).select_from(first)
+    )
+    claimed = (
+        bucket.on_conflict_do_update(
+            index_elements=["user_id", "session_id"],
+            set_={
+                "count": MemoryBucketRow.count + bucket.excluded.count,
+                "tokens": MemoryBucketRow.tokens + bucket.excluded.tokens,
+            },
+        )
+        .returning((MemoryBucketRow.count - count).label("base"))
+        .cte("claimed")
+    )
+    return Statement(
+        insert(MemoryRow)
+        .from_select(
+            _columns(given),
+            select(*_rows(table, given, claimed.c.base + table.c.position)).select_from(table.join(claimed, true())),
+        )
+        .returning(literal_column("1")),
+        repeatable=True,  # with the same ids it changes nothing more
+    )
+
+
+def _add_again() -> Statement:
+    """Insert those of the memories that are not there, and return how many were wanted and the bucket's count, if any.
+
+    An id that comes in between is 23505, and the statement is said again: a snapshot does not see what it waited for.
+    """
+    given = table_of(GIVEN)
+    there = (MemoryRow.user_id == _USER) & (MemoryRow.session_id == _SESSION) & (MemoryRow.id == given.c.id)
+    fresh = (
+        select(given)
+        .select_from(given.outerjoin(MemoryRow, there))
+        .where(MemoryRow.seq.is_(None))
+        .cte("fresh")
+        .prefix_with("MATERIALIZED")
+    )
+    need = (
+        select(func.count().label("count"), func.coalesce(func.sum(fresh.c.tokens), 0).label("tokens"))
+        .select_from(fresh)
+        .cte("need")
+    )
+    claimed = (
+        update(MemoryBucketRow)
+        .where(_THIS, need.c.count > 0)
+        .values(count=MemoryBucketRow.count + need.c.count, tokens=MemoryBucketRow.tokens + need.c.tokens)
+        .returning((MemoryBucketRow.count - need.c.count).label("base"))
+        .cte("claimed")
+    )
+    seq = claimed.c.base + func.row_number().over(order_by=fresh.c.position)
+    made = (
+        insert(MemoryRow)
+        .from_select(_columns(GIVEN), select(*_rows(fresh, GIVEN, seq)).select_from(fresh.join(claimed, true())))
+        .returning(literal_column("1"))
+        .cte("made")
+    )
+    return Statement(select(need.c.count, select(claimed.c.base).scalar_subquery()).add_cte(made), repeatable=True)
+
+
+ADD = _add(GIVEN)
+ADD_ITEMS = _add(GIVEN_ITEM)
+ADD_AGAIN = _add_again()
+
+
+def values_of_messages(
+    user_id: str, session_id: str, prepared: Sequence[tuple[Message, str]], language: str, settings: Settings
+) -> dict[str, Any]:
+    """Return the values that ADD and ADD_AGAIN take of messages, each with the text of JSON that is stored."""
+    messages = [message for message, _ in prepared]
+    return {
+        "user_id": user_id,
+        "session_id": session_id,
+        "ids": [message.id for message in messages],
+        "payloads": [payload for _, payload in prepared],
+        "roles": [message.role for message in messages],
+        "questions": [ranking.is_question(text_of(message)) for message in messages],
+        "times": [parse_time((message.metadata or {}).get("timestamp")) for message in messages],
+        **analysed(user_id, [speaker_and_text(message) for message in messages], language, settings),
+    }
+
+
+def values_of_items(
+    user_id: str, session_id: str, items: Sequence[MemoryItem], language: str, settings: Settings
+) -> dict[str, Any]:
+    """Return the values that ADD_ITEMS takes."""
+    return {
+        "user_id": user_id,
+        "session_id": session_id,
+        "ids": [item.id for item in items],
+        "payloads": [dump_message(message_of(item), settings) for item in items],
+        "roles": [message_of(item).role for item in items],
+        "questions": [False] * len(items),
+        "times": [item.valid_from for item in items],
+        "kinds": [item.kind for item in items],
+        "importances": [item.importance for item in items],
+        "froms": [item.valid_from for item in items],
+        "untils": [item.valid_until for item in items],
+        **analysed(user_id, [item.text for item in items], language, settings),
+    }
+
+
+def analysed(user_id: str, texts: Sequence[str], language: str, settings: Settings) -> dict[str, Any]:
+    """Return what texts are found by, an array a column."""
+    most = settings.max_indexed
+    found = [analysis.tokens(text[:most], language) for text in texts]
+    tokens = [ranking.fitting(each) for each in found]
+    return {
+        "analysis": analysis.fingerprint(language),
+        "tokens": [len(each) for each in tokens],
+        "lexemes": [ranking.lexemes(user_id, each) for each in tokens],
+        "cuts": [
+            len(text) > most or len(each) > len(fitting)
+            for text, each, fitting in zip(texts, found, tokens, strict=True)
+        ],
+    }

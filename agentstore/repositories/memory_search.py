@@ -1,0 +1,226 @@
+"""The search statement: from the tokens of a question to the memories that fit best, in one round trip."""
+
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Double,
+    Float,
+    Integer,
+    Numeric,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import TSQUERY
+
+from agentstore.database import Statement
+from agentstore.models import MemoryBucketRow, MemoryRow
+from agentstore.schemas.memory_item import MESSAGE
+from agentstore.search import ranking
+
+_USER = bindparam("user_id", type_=Text)
+_SESSION = bindparam("wanted_session", type_=Text)
+_KIND = bindparam("kind", type_=Text)
+_TIME = DateTime(timezone=True)
+_SINCE, _UNTIL = bindparam("since", type_=_TIME), bindparam("until", type_=_TIME)
+_VALID_AT = func.coalesce(bindparam("valid_at", type_=_TIME), func.now())
+
+
+def _search() -> Statement:
+    """Return the memories that fit best, as :mod:`agentstore.search.ranking` says; the planner has little to guess.
+
+    The index is asked once for each token, and gives one user's memories only. No tsvector and no payload is read of
+    what is not returned. CTEs are not joined to each other on keys whose number the planner cannot know.
+    """
+    buckets, memory = MemoryBucketRow, MemoryRow
+
+    def number(value: float) -> ColumnElement[float]:
+        return literal(value, Double)
+
+    queries = bindparam("queries", type_=ARRAY(Text))
+    given = func.unnest(queries).table_valued("query", with_ordinality="position", name="q")
+    given = given.render_derived()
+    asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.position), "asked")
+    size = _once(
+        select(
+            cast(func.sum(buckets.count), Double).label("count"),
+            (cast(func.sum(buckets.tokens), Double) / func.nullif(func.sum(buckets.count), 0)).label("average"),
+            cast(
+                func.greatest(
+                    ranking.COMMON, func.ceil(func.sum(buckets.count) * literal(ranking.COMMON_PART, Double))
+                ),
+                BigInteger,
+            ).label("common"),
+        ).where(buckets.user_id == _USER),
+        "size",
+    )
+    common = select(size.c.common).scalar_subquery()
+    # By its lexemes alone, which are the user's: a planner who knows the user too prefers reading all that the user
+    # has. The offset keeps the two apart, and the join keeps the limit from being taken for a reason to scan the table.
+    probed = (
+        select(
+            *(memory.user_id, memory.session_id, memory.seq, memory.tokens),
+            *(memory.time, memory.kind, memory.valid_from, memory.valid_until),
+        )
+        .where(memory.lexemes.bool_op("@@")(asked.c.query))
+        .offset(literal_column("0"))
+        .correlate(asked)
+        .subquery("probed")
+    )
+    probe = (
+        select(probed.c.session_id, probed.c.seq, probed.c.tokens, probed.c.kind)
+        .select_from(size.join(probed, true()))
+        .where(
+            probed.c.user_id == _USER,
+            or_(_SESSION.is_(None), probed.c.session_id == _SESSION),
+            *_wanted(probed.c),
+        )
+        .limit(func.greatest(common + 1, ranking.HITS / func.cardinality(queries)))
+        .correlate(asked)
+        .lateral("probe")
+    )
+    hits = _once(
+        select(asked.c.position, *probe.c).select_from(asked.join(probe, true())),
+        "hits",
+    )
+    df = _once(select(hits.c.position, func.count().label("count")).group_by(hits.c.position), "df")
+    rare = select(func.count()).select_from(df).where(df.c.count <= common).scalar_subquery()
+    idf = func.ln(1 + (size.c.count - func.least(df.c.count, size.c.count) + number(0.5)) / (df.c.count + number(0.5)))
+    weighed = _once(
+        select(df.c.position, idf.label("idf"))
+        .select_from(df.join(size, true()))
+        .where(or_(df.c.count <= common, rare < ranking.FEW)),
+        "weighed",
+    )
+    length = number(1 - ranking.B) + number(ranking.B) * hits.c.tokens / func.nullif(size.c.average, 0)
+    own = (weighed.c.idf * number(1 + ranking.K1) / (1 + number(ranking.K1) * length)).label("score")
+    scored = _once(
+        select(hits.c.position, hits.c.session_id, hits.c.seq, hits.c.kind, own).select_from(
+            hits.join(weighed, hits.c.position == weighed.c.position).join(size, true())
+        ),
+        "scored",
+    )
+    of_memory = (scored.c.session_id, scored.c.seq)
+    summed = _once(
+        select(
+            *scored.c,
+            _rounded(func.sum(scored.c.score).over(partition_by=of_memory)).label("total"),
+            func.row_number().over(partition_by=of_memory).label("copy"),
+        ),
+        "summed",
+    )
+    best = (
+        select(summed.c.total)
+        .where(summed.c.copy == 1)
+        .order_by(summed.c.total.desc())
+        .limit(ranking.LENDERS)
+        .subquery("best")
+    )
+    least = select(func.min(best.c.total)).scalar_subquery()
+    around = (
+        func.unnest(
+            literal(list(ranking.NEIGHBOURS), ARRAY(Integer)), literal(list(ranking.NEIGHBOURS.values()), ARRAY(Float))
+        )
+        .table_valued("step", "weight", name="around")
+        .render_derived()
+    )
+    less = func.least(1, number(ranking.TURN) / func.nullif(size.c.average, 0))
+    weight = case((around.c.step == 0, number(1.0)), else_=around.c.weight * less)
+    seq = (summed.c.seq + around.c.step).label("seq")
+    # A fact stands by itself: it neither lends nor borrows.
+    lends = and_(summed.c.total >= least, summed.c.kind == MESSAGE)
+    lent = (
+        select(
+            *(summed.c.session_id, seq, func.max(summed.c.score * weight).label("score")),
+            func.max(summed.c.score).filter(around.c.step == 0).label("own"),
+        )
+        .select_from(summed.join(around, true()).join(size, true()))
+        .where(or_(lends, around.c.step == 0))
+        .group_by(summed.c.position, summed.c.session_id, seq)
+        .subquery("lent")
+    )
+    total = (
+        select(
+            *(lent.c.session_id, lent.c.seq),
+            *(func.sum(lent.c.score).label("score"), func.sum(lent.c.own).label("own")),
+        )
+        .group_by(lent.c.session_id, lent.c.seq)
+        .subquery("total")
+    )
+    # By all of its key, whatever the planner believes of a user that it does not know.
+    place = (
+        select(memory.role, memory.is_question, memory.importance)
+        .add_columns(memory.time, memory.kind, memory.valid_from, memory.valid_until)
+        .where(memory.user_id == _USER, memory.session_id == total.c.session_id, memory.seq == total.c.seq)
+        .limit(literal_column("1"))
+        .correlate(total)
+        .lateral("place")
+    )
+    role = case((place.c.role != "user", number(ranking.NOT_THE_USERS)), else_=number(1.0))
+    question = case((place.c.is_question, number(ranking.QUESTION)), else_=number(1.0))
+    importance = number(ranking.LEAST_IMPORTANT) + place.c.importance * number(1 - ranking.LEAST_IMPORTANT) * 2
+    score = _rounded(
+        case((place.c.kind == MESSAGE, total.c.score * role * question), else_=total.c.own * importance)
+    ).label("score")
+    role_wanted = bindparam("role", type_=Text)
+    found = (
+        select(total.c.session_id, total.c.seq, place.c.time, score)
+        .select_from(total.join(place, true()))
+        .where(
+            or_(role_wanted.is_(None), place.c.role == role_wanted),
+            *_wanted(place.c),
+            score >= bindparam("min_score", type_=Double),
+        )
+        .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
+        .limit(bindparam("limit", type_=BigInteger))
+        .subquery("found")
+    )
+    payload = (
+        select(cast(memory.payload, Text).label("payload"), memory.kind, memory.valid_until)
+        .where(memory.user_id == _USER, memory.session_id == found.c.session_id, memory.seq == found.c.seq)
+        .limit(literal_column("1"))
+        .correlate(found)
+        .lateral("payload")
+    )
+    return Statement(
+        select(found.c.score, found.c.session_id, found.c.seq, found.c.time, *payload.c)
+        .select_from(found.join(payload, true()))
+        .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq.desc())
+    )
+
+
+def _wanted(memory: Any) -> list[ColumnElement[bool]]:
+    """The filters that a memory has to pass, beside its session and role."""
+    return [
+        or_(_SINCE.is_(None), memory.time >= _SINCE),
+        or_(_UNTIL.is_(None), memory.time < _UNTIL),
+        or_(_KIND.is_(None), memory.kind == _KIND),
+        or_(memory.valid_from.is_(None), memory.valid_from <= _VALID_AT),
+        or_(memory.valid_until.is_(None), memory.valid_until > _VALID_AT),
+    ]
+
+
+def _rounded(score: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Sums of the same numbers in another order are equal."""
+    return cast(func.round(cast(score, Numeric), 9), Double)
+
+
+def _once(statement: Any, name: str) -> CTE:
+    cte: CTE = statement.cte(name).prefix_with("MATERIALIZED")
+    return cte
+
+
+SEARCH = _search()
