@@ -23,6 +23,7 @@ from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.schemas.times import parse_time
 from agentstore.search import analysis, ranking
+from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 
 
@@ -186,8 +187,9 @@ class InMemoryMemoryService(MemoryService):
             )
 
         def fitting(tokens: list[str], *, prefix: bool = False) -> list[MemoryHit]:
+            mark = Highlighter(tokens, self._language, most=self._settings.max_indexed, prefix=prefix)
             return [
-                MemoryHit(each.message(), score, *place, each.time, each.item and each.item.model_copy(deep=True))
+                MemoryHit(each.message(), score, *place, each.time, each.item and each.item.model_copy(deep=True), mark)
                 for place, score in ranking.scores(memories, tokens, among, prefix=prefix).items()
                 if wanted.role in (None, (each := stored[place]).memory.role) and score >= wanted.min_score
             ]

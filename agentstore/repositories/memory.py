@@ -42,6 +42,7 @@ from agentstore.schemas.memory_item import MESSAGE, check_ids, item_of, message_
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
 from agentstore.search import analysis, ranking
+from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 from agentstore.url import Password
 
@@ -272,10 +273,12 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "valid_at": wanted.valid_at,
         }
         rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, tokens))
+        highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         if not rows and (begun := ranking.beginnings(tokens)):
             rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, begun, prefix=True))
+            highlighter = Highlighter(begun, self._language, most=self._settings.max_indexed, prefix=True)
         messages = load_messages([row["payload"] for row in rows])
-        hits = [_hit(message, row) for message, row in zip(messages, rows, strict=True)]
+        hits = [_hit(message, row, highlighter) for message, row in zip(messages, rows, strict=True)]
         if wanted.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
@@ -322,9 +325,9 @@ class PostgresMemoryService(PostgresService, MemoryService):
         return values_of_messages(*given)
 
 
-def _hit(message: Message, row: Row) -> MemoryHit:
+def _hit(message: Message, row: Row, highlighter: Highlighter) -> MemoryHit:
     score, session_id, position, time, _, kind, valid_until = row
     if kind == MESSAGE:
-        return MemoryHit(message, score, session_id, position, time)
+        return MemoryHit(message, score, session_id, position, time, highlighter=highlighter)
     item = item_of(message, valid_until)
-    return MemoryHit(message_of(item), score, session_id, position, time, item)
+    return MemoryHit(message_of(item), score, session_id, position, time, item, highlighter)

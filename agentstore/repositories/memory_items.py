@@ -10,15 +10,16 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    false,
     func,
     literal_column,
     or_,
     select,
-    true,
     tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
@@ -37,30 +38,17 @@ Fetch = Callable[..., Awaitable[list[Row]]]
 
 
 def _lock() -> Statement:
-    """Lock the user, as a deletion does, the buckets of the items that are there, and the one that new ones go to.
+    """Lock the buckets of the items that are there, and the one that new ones go to.
 
-    The buckets in the order of their sessions, as every statement that locks several.
+    In the order of their sessions, as every statement does that locks several.
     """
     buckets = MemoryBucketRow
-    owner = (
-        select(UserRow.id)
-        .where(UserRow.id == _USER)
-        .with_for_update(read=True, key_share=True)
-        .cte("owner")
-        .prefix_with("MATERIALIZED")
-    )
-    owned = select(func.count().label("count")).select_from(owner).subquery("owned")
     theirs = select(MemoryRow.session_id).where(MemoryRow.user_id == _USER, MemoryRow.id == func.any(_IDS))
     return Statement(
         select(buckets.session_id)
-        .select_from(owned.join(buckets, true()))
-        .where(
-            buckets.user_id == _USER,
-            or_(buckets.session_id == _SESSION, buckets.session_id.in_(theirs)),
-            owned.c.count > 0,
-        )
+        .where(buckets.user_id == _USER, or_(buckets.session_id == _SESSION, buckets.session_id.in_(theirs)))
         .order_by(buckets.session_id)
-        .with_for_update(key_share=True, of=buckets)
+        .with_for_update(key_share=True)
     )
 
 
@@ -105,6 +93,13 @@ def _update() -> Statement:
     )
 
 
+# Makes the user or locks it, without a new version of its row: facts of one user are saved one after the other, since
+# an item may be in any bucket. A statement of its own: the next one has to see what it waited for.
+OWN = Statement(
+    upsert(UserRow)
+    .values(id=_USER)
+    .on_conflict_do_update(index_elements=["id"], set_={"metadata": UserRow.metadata_}, where=false())
+)
 LOCK_ITEMS = _lock()
 UPDATE_ITEMS = _update()
 # An id that a message has in the bucket is no item's.
@@ -176,6 +171,7 @@ async def save_items(
         StatementFailed: 23505 or 23503, where another transaction came in between: say all of it again.
     """
     values = values_of_items(user_id, session_id, items, language, settings)
+    await fetch(OWN, user_id=user_id)
     await fetch(LOCK_ITEMS, user_id=user_id, session_id=session_id, ids=[*values["ids"], *supersedes])
     if items:
         there = {row[0] for row in await fetch(UPDATE_ITEMS, **{**values, "session_id": None})}

@@ -1,8 +1,9 @@
 """What a search is asked, and what it answers."""
 
+import html
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -24,6 +25,10 @@ from agentstore.schemas.times import parse_time
 from agentstore.settings import Settings
 
 
+def _unmarked(text: str) -> list[tuple[str, bool]]:
+    return [(text, False)]
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryHit:
     """A memory that a search found: higher scores fit better, and compare within one search only."""
@@ -37,6 +42,19 @@ class MemoryHit:
     """When it was said, where the message's ``metadata["timestamp"]`` tells, else when it was stored."""
     item: MemoryItem | None = None
     """The fact, if it is one; ``message`` then stands for it."""
+    highlighter: Callable[[str], list[tuple[str, bool]]] = field(default=_unmarked, repr=False, compare=False)
+
+    @property
+    def highlights(self) -> list[tuple[str, bool]]:
+        """About 200 characters of its text as parts in order, each with whether it was looked for."""
+        return self.highlighter(text_of(self.message))
+
+    @property
+    def snippet(self) -> str:
+        """The same as HTML: escaped, with what was looked for in ``<mark>``."""
+        return "".join(
+            f"<mark>{html.escape(part)}</mark>" if is_match else html.escape(part) for part, is_match in self.highlights
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ _HANGUL = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"
 _CJK = _HAN + _KANA + _HANGUL
 # Thai and Lao, Burmese, Khmer: like Han and kana written without spaces between words.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+JOINED = _CJK + _UNSPACED
 # Marks that change a letter but begin no word: combining accents and vowel signs are not \w for the re module.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0980-\u0dff"
 _LETTER = rf"(?:[^\W{_CJK}{_UNSPACED}]|[{_MARKS}])"

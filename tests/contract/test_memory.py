@@ -1,12 +1,25 @@
 """The contract of MemoryService, held against each implementation, and against each other."""
 
+import math
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from agentstore import InMemoryMemoryService, MemoryService, NotConfigured, PostgresMemoryService, Settings
+from agentstore import (
+    Conflict,
+    Deleted,
+    InMemoryMemoryService,
+    InvalidContent,
+    LimitExceeded,
+    MemoryItem,
+    MemoryService,
+    NotConfigured,
+    PostgresMemoryService,
+    Settings,
+)
 from agentstore.testing import MemoryContract, text
 
 
@@ -108,6 +121,119 @@ async def test_what_is_not_found_whole_is_found_by_its_beginning(
         assert [hit.message.id for hit in await service.search("alice", "refrigerater")] == ["fridge"]
         assert [hit.message.id for hit in await service.search("alice", "aqua")] == ["fish"]
         assert await service.search("alice", "xy") == []
+
+
+async def test_a_hit_shows_why_it_was_found_and_nothing_of_it_is_markup(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    for service in both:
+        await service.add_memory("alice", [text("<b>Apples</b> & pears"), text("bananas")], "s")
+        hit = (await service.search("alice", "apple"))[0]
+        assert hit.snippet == "&lt;b&gt;<mark>Apples</mark>&lt;/b&gt; &amp; pears"
+        hit = (await service.search("alice", "banan"))[0]
+        assert hit.snippet == "<mark>bananas</mark>"
+
+
+async def test_facts_are_found_beside_messages_and_neither_lend_nor_borrow(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    for service in both:
+        await service.add_memory("alice", [text("Shrimps make me ill", id="said")], "s")
+        facts = [
+            MemoryItem(id="allergy", text="is allergic to shrimps", kind="fact", source_ids=["said"]),
+            MemoryItem(id="dog", text="has a dog", kind="fact", importance=1, metadata={"name": "\ud800 \0"}),
+            MemoryItem(id="cat", text="has a cat", kind="preference", importance=0),
+        ]
+        assert await service.save_items("alice", facts, "s") == facts
+        hits = await service.search("alice", "shrimps")
+        assert {hit.message.id for hit in hits} == {"said", "allergy"}
+        assert next(hit.item for hit in hits if hit.message.id == "allergy") == facts[0]
+        assert [hit.item for hit in hits if hit.message.id == "said"] == [None]
+        assert [hit.item for hit in await service.search("alice", "dog")] == [facts[1]]
+        assert [hit.message.id for hit in await service.search("alice", "shrimps", {"kind": "fact"})] == ["allergy"]
+        assert [hit.message.id for hit in await service.search("alice", "shrimps", {"kind": "message"})] == ["said"]
+        assert [message.id for message in await service.list_memory("alice")] == ["said", "allergy", "dog", "cat"]
+        await service.save_items("alice", {"id": "cat", "text": "has a dog too", "importance": 0.4})
+        assert [hit.message.id for hit in await service.search("alice", "dog")] == ["dog", "cat"]
+
+
+async def test_a_fact_is_found_while_it_is_valid(both: tuple[InMemoryMemoryService, PostgresMemoryService]) -> None:
+    old = MemoryItem(id="old", text="lives in Paris", valid_from=datetime(2020, 1, 1, tzinfo=UTC))
+    new = MemoryItem(id="new", text="lives in Rome", metadata={"huge": 10**400})
+    later = MemoryItem(id="later", text="lives in Oslo", valid_from=datetime(2100, 1, 1, tzinfo=UTC))
+    for service in both:
+
+        async def found(service: Any = service, **filters: Any) -> set[str]:
+            return {hit.message.id for hit in await service.search("alice", "lives", filters)}
+
+        await service.save_items("alice", [old, later], "s")
+        assert await found() == {"old"}
+        assert await service.save_items("alice", new, "t", supersedes=["old", "nobody"]) == [new]
+        assert await found() == {"new"}
+        assert await found(valid_at="2021-01-01") == {"old", "new"}
+        assert await found(valid_at="2101-01-01") == {"new", "later"}
+        assert list(await service.list_items("alice")) == [new]
+        kept = {item.id: item for item in await service.list_items("alice", with_invalid=True)}
+        assert set(kept) == {"old", "new", "later"}
+        assert kept["old"].valid_until is not None
+        (said,) = [message for message in await service.list_memory("alice") if message.id == "old"]
+        assert (said.metadata or {})["memory_item"]["valid_until"] is not None
+        # Saved again, it holds again.
+        await service.save_items("alice", old)
+        assert await found() == {"old", "new"}
+        assert await service.delete_memory("alice", "s") == Deleted(memories=2)
+        assert await found() == {"new"}
+
+
+async def test_facts_are_listed_in_pages_the_newest_first(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    facts = [
+        MemoryItem(id=f"f{n:02}", text="x", kind="ab"[n % 2], valid_from=datetime(2020, 1, 1 + n // 3, tzinfo=UTC))
+        for n in range(20)
+    ]
+    for service in both:
+        await service.add_memory("alice", [text("no fact")], "s")
+        await service.save_items("alice", facts[:7], "s")
+        await service.save_items("alice", facts[7:], "t")
+        page = await service.list_items("alice", limit=6)
+        seen = [item.id for item in page]
+        while page.next_cursor is not None:
+            page = await service.list_items("alice", limit=6, cursor=page.next_cursor)
+            seen += [item.id for item in page]
+        assert seen == [item.id for item in reversed(facts)]
+        assert len(await service.list_items("alice", kind="a")) == 10
+        assert list(await service.list_items("bob")) == []
+        with pytest.raises((InvalidContent, LimitExceeded)):
+            await service.list_items("alice", limit=10_001)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {}, {"text": ""}, {"text": " "}, {"text": "x", "kind": "message"}, {"text": "x", "kind": ""}, 7, "text",
+        {"text": "x", "importance": 2}, {"text": "x", "id": "\0"}, {"text": "x", "valid_from": "2020-01-01T00:00:00"},
+        {"text": "x", "metadata": {"value": math.nan}}, {"text": "x", "more": 1}, [{"text": "good"}, {"text": ""}],
+    ],
+)  # fmt: skip
+async def test_what_is_no_fact_is_refused(both: tuple[InMemoryMemoryService, PostgresMemoryService], item: Any) -> None:
+    for service in both:
+        with pytest.raises(InvalidContent):
+            await service.save_items("alice", item)
+        with pytest.raises(InvalidContent):
+            await service.save_items("alice", [], supersedes="old")
+        assert list(await service.list_items("alice")) == []
+
+
+async def test_a_fact_cannot_have_the_id_of_a_message(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    for service in both:
+        await service.add_memory("alice", [text("said", id="m")], "s")
+        with pytest.raises(Conflict):
+            await service.save_items("alice", MemoryItem(id="m", text="x"), "s")
+        await service.save_items("alice", MemoryItem(id="m", text="x"), "t")
+        assert len(await service.list_memory("alice")) == 2
 
 
 def test_a_language_that_is_none_is_refused() -> None:

@@ -56,6 +56,33 @@ async def test_additions_go_on_while_the_user_and_the_bucket_are_deleted(
     assert await _miscounted(observer) == []
 
 
+async def test_facts_are_saved_by_many_while_they_and_their_user_are_deleted(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    rng = random.Random(5)
+
+    async def save() -> None:
+        for _ in range(20):
+            items = [
+                {"id": f"i{n}", "text": "word " * rng.randint(1, 5) + f"other{n}"} for n in rng.sample(range(9), 3)
+            ]
+            gone = [f"i{rng.randint(0, 8)}"]
+            await store.memory.save_items("alice", items, f"s{rng.randint(0, 2)}", supersedes=gone)
+            await store.memory.add_memory("alice", text("said"), f"s{rng.randint(0, 2)}")
+
+    async def delete() -> None:
+        for _ in range(10):
+            await store.memory.delete_memory("alice", f"s{rng.randint(0, 2)}")
+            await store.users.delete_user("alice")
+
+    await asyncio.gather(*(save() for _ in range(6)), delete())
+    assert await _miscounted(observer) == []
+    await asyncio.gather(*(save() for _ in range(6)))
+    assert await _miscounted(observer) == []
+    ids = [item.id for item in await store.memory.list_items("alice", with_invalid=True)]
+    assert sorted(ids) == [f"i{n}" for n in range(9)]
+
+
 async def _miscounted(observer: asyncpg.Connection) -> list[asyncpg.Record]:
     """The buckets that say something else than their memories."""
     return await observer.fetch(

@@ -7,6 +7,7 @@ import pytest
 
 from agentstore.search import analysis, ranking
 from agentstore.search.analysis import tokens
+from agentstore.search.snippets import Highlighter
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,38 @@ def test_a_question_has_a_token_of_what_was_said(said: str, asked: str) -> None:
 )
 def test_what_tells_nothing_is_no_token(said: str, asked: str) -> None:
     assert not set(tokens(said, "english")) & set(tokens(asked, "english"))
+
+
+def _marked(question: str, said: str, length: int = 200) -> str:
+    mark = Highlighter(tokens(question, "english"), "english", most=1_000)
+    return "".join(f"[{part}]" if is_match else part for part, is_match in mark(said, length))
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "marked"),
+    [
+        ("shrimp?", "No shrimps, please.", "No [shrimps], please."),
+        ("过敏吗", "我对虾过敏。", "我对虾[过敏]。"),
+        ("虾", "我对虾过敏。", "我对[虾]过敏。"),
+        ("แมว", "ฉันชอบแมวมาก", "ฉันชอบ[แมว]มาก"),
+        ("ＡＢＣ", "the abc song", "the [abc] song"),
+        ("🎉", "party 🎉!", "party [🎉]!"),
+        ("example", "mail jane@example.com today", "mail [jane@example.com] today"),
+        ("nothing", "of that", "of that"),
+        ("x", "", ""),
+    ],
+)
+def test_what_was_looked_for_is_marked(question: str, said: str, marked: str) -> None:
+    assert _marked(question, said) == marked
+
+
+def test_of_a_long_text_the_part_with_the_most_of_the_question_is_shown() -> None:
+    said = "red " + "and so on " * 30 + "a red apple " + "and so on " * 30
+    shown = _marked("red apple", said, 80)
+    assert "[red] [apple]" in shown
+    assert shown.startswith("… ")
+    assert shown.endswith(" …")
+    assert len(shown) < 100
 
 
 def test_tokens_are_different_short_and_in_their_order() -> None:
