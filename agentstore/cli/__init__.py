@@ -28,6 +28,7 @@ app.add_typer(schema.app)
 app.add_typer(importing.app)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(memory.app, name="memory")
+app.command()(memory.reindex)
 app.add_typer(users.app, name="users")
 app.add_typer(doctor.app)
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TextIO, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -198,6 +199,22 @@ def with_store(url: str | None, run: Callable[[AgentStore], Coroutine[Any, Any, 
             return await run(store)
 
     return asyncio.run(main())
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how far something is; gives what is told how many are done, of how many."""
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(what),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=max(done, total))
 
 
 def confirmed(question: str, yes: bool) -> None:

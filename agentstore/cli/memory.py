@@ -1,4 +1,4 @@
-"""Commands about memories: to search them, look at them and delete them."""
+"""Commands about memories: to search, add, list and delete them, and to make them findable anew."""
 
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from agentstore.cli.console import (
     Json,
     Url,
     as_text,
+    bar,
     confirmed,
     one_line,
     plain,
@@ -20,12 +21,13 @@ from agentstore.cli.console import (
     with_store,
 )
 from agentstore.cli.sessions import Cursor, Limit, User, Yes
+from agentstore.schemas import Role
 from agentstore.schemas.memory import text_of
+from agentstore.schemas.payload import as_message
 from agentstore.store import AgentStore
 
-app = typer.Typer(help="Search memories, look at them and delete them.", no_args_is_help=True)
+app = typer.Typer(help="Search memories, add to them, list and delete them.", no_args_is_help=True)
 
-_LONGEST_TEXT = 200
 Session = Annotated[str | None, typer.Option(help="Only that session's.", callback=as_text)]
 
 
@@ -54,6 +56,7 @@ def search(
                         "session_id": hit.session_id,
                         "position": hit.position,
                         "time": hit.time.isoformat(),
+                        "snippet": hit.snippet,
                         "message": hit.message.model_dump(serialize_as_any=True),
                     }
                     for hit in hits
@@ -62,12 +65,13 @@ def search(
             return
         rows = table("session", "role", "text", score=6, time=16)
         for hit in hits:
-            said = one_line(text_of(hit.message))
-            said = said if len(said) <= _LONGEST_TEXT else f"{said[:_LONGEST_TEXT]}..."
+            shown = Text()
+            for part, is_match in hit.highlights:
+                shown.append(one_line(part), style="bold yellow" if is_match else "")
             rows.add_row(
                 Text(shown_id(hit.session_id)),
-                Text(one_line(hit.message.role or "")),
-                Text(said),
+                Text(one_line(hit.item.kind if hit.item else hit.message.role or "")),
+                shown,
                 f"{hit.score:.2f}",
                 f"{hit.time:%Y-%m-%d %H:%M}",
             )
@@ -75,6 +79,36 @@ def search(
             say_table(rows)
         else:
             say(f"nothing of user {user!r} fits")
+
+    with_store(url, run)
+
+
+@app.command()
+def add(
+    user: User,
+    said: Annotated[str, typer.Argument(metavar="TEXT", help="What is remembered.", callback=as_text)],
+    session: Annotated[str | None, typer.Option(help="The session whose it is; else the default one.")] = None,
+    role: Annotated[str, typer.Option(help="Who said it.")] = Role.USER,
+    kind: Annotated[
+        str | None, typer.Option(help='What it is, as in "fact", if it was not said but concluded.')
+    ] = None,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Add a memory: something that was said, or with --kind a fact."""
+
+    async def run(store: AgentStore) -> None:
+        if kind is not None:
+            (item,) = await store.memory.save_items(user, {"text": said, "kind": kind}, session)
+            id = item.id
+        else:
+            message = as_message({"role": role, "content": [{"type": "text", "text": said}]})
+            await store.memory.add_memory(user, message, session)
+            id = message.id
+        if json_:
+            say_json({"id": id})
+        else:
+            say(f"added: {id}")
 
     with_store(url, run)
 
@@ -116,5 +150,26 @@ def delete(user: User, session: Session = None, yes: Yes = False, url: Url = Non
             say_json({"memories": deleted.memories})
         else:
             say(f"deleted: {deleted.memories:,} memories")
+
+    with_store(url, run)
+
+
+def reindex(
+    user: Annotated[str | None, typer.Option(help="Only this user's memories.", callback=as_text)] = None,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Make memories findable as this release does: after an upgrade, or another TEXT_SEARCH_CONFIG.
+
+    It runs beside everything else, and may be stopped and said again: what is done is passed over.
+    """
+
+    async def run(store: AgentStore) -> None:
+        with bar("memories") as progress:
+            written = await store.memory.reindex(user_id=user, progress=progress)
+        if json_:
+            say_json({"reindexed": written})
+        else:
+            say(f"reindexed: {written:,} memories")
 
     with_store(url, run)

@@ -4,7 +4,7 @@ Each method is one statement, unless another caller is in the way or a search fi
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from agentstore.database import Database, Row, Statement
 from agentstore.errors import Conflict, LimitExceeded, StatementFailed, Unavailable
 from agentstore.interfaces import MemoryService
 from agentstore.models import MemoryBucketRow, MemoryRow
+from agentstore.repositories import memory_reindex
 from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, save_items
 from agentstore.repositories.memory_rows import ADD, ADD_AGAIN, values_of_messages
 from agentstore.repositories.memory_search import SEARCH
@@ -282,6 +283,42 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if wanted.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
+
+    async def reindex(
+        self,
+        *,
+        user_id: str | None = None,
+        batch: int = 500,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Make every memory findable as this release and `text_search_config` would, and return how many were not.
+
+        After an upgrade that changes the analysis, or another `text_search_config`; until then what was stored before
+        is found by the tokens that are the same. Online, and safe to stop and to say again: only what differs is
+        written. `progress` is told how many were looked at, of about how many.
+
+        Raises:
+            InvalidContent: `batch` is none.
+        """
+        check_count(batch, "batch", self._settings.max_batch)
+        if user_id is not None:
+            check_id(user_id, "user_id", self._settings)
+        ((total,),) = await (
+            self._database.fetch(memory_reindex.COUNT, table=f'"{self._settings.schema}".memories')
+            if user_id is None
+            else self._database.fetch(memory_reindex.COUNT_OF_USER, user_id=user_id)
+        )
+        after: memory_reindex.Place | None = memory_reindex.START
+        seen = written = 0
+        while after is not None:
+            after, looked_at, changed = await memory_reindex.step(
+                self._database, user_id, after, max(1, batch), self._language, self._settings
+            )
+            seen += looked_at
+            written += changed
+            if progress is not None:
+                progress(seen, int(total))
+        return written
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

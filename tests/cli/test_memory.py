@@ -39,6 +39,20 @@ def test_memories_are_searched() -> None:
     assert run("memory", "search", "alice", "过敏", "--since", "soon").code == 1
 
 
+def test_memories_are_added_and_made_findable_anew() -> None:
+    assert run("memory", "add", "bob", "likes tea", "--session", "s").out.startswith("added: msg_")
+    id = run("memory", "add", "bob", "tea is liked", "--kind", "preference", "--json").json()["id"]
+    hits = run("memory", "search", "bob", "tea", "--json").json()
+    assert {hit["message"]["role"] for hit in hits} == {"user", "system"}
+    assert all("<mark>tea</mark>" in hit["snippet"] for hit in hits)
+    assert id in {hit["message"]["id"] for hit in hits}
+    assert "preference" in run("memory", "search", "bob", "tea").out
+    assert run("memory", "add", "bob", " ", "--kind", "fact").code == 1
+    assert run("memory", "add", "bob", "x", "--role", "nobody").code == 1
+    assert run("reindex").out == "reindexed: 0 memories\n"
+    assert run("reindex", "--user", "bob", "--json").json() == {"reindexed": 0}
+
+
 def test_memories_are_listed_in_pages_and_deleted() -> None:
     page = run("memory", "list", "alice", "--limit", "1", "--json").json()
     (first,) = page["messages"]

@@ -83,6 +83,44 @@ async def test_facts_are_saved_by_many_while_they_and_their_user_are_deleted(
     assert sorted(ids) == [f"i{n}" for n in range(9)]
 
 
+async def test_memories_are_made_findable_anew_beside_all_else(store: AgentStore, observer: asyncpg.Connection) -> None:
+    rng = random.Random(6)
+    for user in ("alice", "bob"):
+        said = [text(f"runners ran number{n}", metadata={"name": "Ann"}) for n in range(50)]
+        await store.memory.add_memory(user, said[:30], "s")
+        await store.memory.add_memory(user, said[30:], "t")
+        await store.memory.save_items(user, [{"id": f"i{n}", "text": f"likes thing{n}"} for n in range(10)])
+    before = await observer.fetch("SELECT user_id, session_id, seq, lexemes, tokens FROM agentstore.memories")
+    assert await store.memory.reindex() == 0
+    # As another release would have left it.
+    await observer.execute(
+        "UPDATE agentstore.memories SET analysis = 'older', lexemes = '', tokens = 1; "
+        "UPDATE agentstore.memory_buckets SET tokens = count"
+    )
+    assert await store.memory.search("alice", "runners") == []
+    seen: list[tuple[int, int]] = []
+    assert await store.memory.reindex(user_id="alice", batch=7, progress=lambda *at: seen.append(at)) == 60
+    assert seen[-1] == (60, 60)
+    assert len(await store.memory.search("alice", "runners", {"top_k": 100})) == 50
+    assert await store.memory.search("bob", "runners") == []
+
+    async def change() -> None:
+        for _ in range(15):
+            await store.memory.save_items("bob", {"id": f"i{rng.randint(0, 9)}", "text": "likes nothing any more"})
+            await store.memory.add_memory("bob", text("something else"), "s")
+            await store.memory.add_memory("carol", text("something else"), f"s{rng.randint(0, 3)}")
+            await store.memory.delete_memory("carol", f"s{rng.randint(0, 3)}")
+
+    await asyncio.gather(store.memory.reindex(batch=5), store.memory.reindex(batch=3), change(), change())
+    await store.memory.reindex()
+    assert await store.memory.reindex() == 0
+    assert await _miscounted(observer) == []
+    after = await observer.fetch(
+        "SELECT user_id, session_id, seq, lexemes, tokens FROM agentstore.memories WHERE user_id = 'alice'"
+    )
+    assert sorted(map(tuple, after)) == sorted(tuple(row) for row in before if row["user_id"] == "alice")
+
+
 async def _miscounted(observer: asyncpg.Connection) -> list[asyncpg.Record]:
     """The buckets that say something else than their memories."""
     return await observer.fetch(

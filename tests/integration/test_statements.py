@@ -10,7 +10,15 @@ import pytest
 
 from agentstore import AgentStore, Message, Session, Settings
 from agentstore.database import Statement, _Compiled
-from agentstore.repositories import memory, memory_items, memory_rows, memory_search, session_history, user
+from agentstore.repositories import (
+    memory,
+    memory_items,
+    memory_reindex,
+    memory_rows,
+    memory_search,
+    session_history,
+    user,
+)
 from agentstore.search import ranking
 from agentstore.testing import text
 
@@ -67,6 +75,16 @@ _VALUES: dict[str, Any] = {
     "froms": [None, None],
     "untils": [None, None],
     "with_invalid": False,
+    "table": "agentstore.memories",
+    "after_seq": 0,
+    "new_user_id": ["u2"],
+    "new_session_id": ["s1"],
+    "new_seq": [1],
+    "new_version": ["1"],
+    "new_before": [2],
+    "new_tokens": [2],
+    "new_lexemes": ["'a'"],
+    "new_is_cut": [False],
     "after_id": "m1",
     "after_session": "s1",
     "created_at": None,
@@ -76,7 +94,7 @@ _VALUES: dict[str, Any] = {
 
 def _statements() -> list[tuple[str, Statement]]:
     found: list[tuple[str, Statement]] = []
-    for module in (memory_rows, memory_items, memory_search, memory, session_history, user):
+    for module in (memory_rows, memory_items, memory_reindex, memory_search, memory, session_history, user):
         for name, value in vars(module).items():
             if isinstance(value, Statement) and value not in [each for _, each in found]:
                 found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))
