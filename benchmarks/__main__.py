@@ -4,7 +4,10 @@ import argparse
 import asyncio
 import itertools
 import json
+import random
+import statistics
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -154,6 +157,63 @@ async def _growth(store: AgentStore, lengths: tuple[int, ...], calls: int, round
     return results
 
 
+async def _memories(store: AgentStore, floor: Floor, sizes: tuple[int, ...], calls: int, rounds: int) -> list[Ratio]:
+    """Adding beside the floor; then adding and searching beside themselves, as others' memories grow in the table."""
+    numbers = itertools.count()
+
+    def add(to: Callable[[str, str, list[Message]], Awaitable[None]], user: str) -> Call:
+        return lambda: to(user, f"s{next(numbers) % 50}", [_said(10) for _ in range(10)])
+
+    async def ours(user: str, session: str, messages: list[Message]) -> None:
+        await store.memory.add_memory(user, messages, session)
+
+    results = [
+        await compare(
+            "add_memory 10",
+            add(ours, "adds"),
+            add(floor.add_memory, "floor adds"),
+            calls=calls,
+            rounds=rounds,
+            goal=1.15,
+        )
+    ]
+    await store.memory.add_memory("searches", [_said(10) for _ in range(10_000)], "s")
+    empty = {name: await _milliseconds(call, calls * 3) for name, call in _memory_calls(store).items()}
+    filled = 0
+    for size in sizes:
+        await floor.fill_memories(filled, size)
+        filled = size
+        for name, call in _memory_calls(store).items():
+            now = await _milliseconds(call, calls * 3)
+            before, at = empty[name], f"{name} beside {size:,} of others, to none"
+            results.append(Ratio(at, now, before, now / before, now / before, now / before, None))
+        print(await floor.size_of_memories(), flush=True)
+    return results
+
+
+def _memory_calls(store: AgentStore) -> dict[str, Call]:
+    return {
+        "add_memory 10": lambda: store.memory.add_memory("grows", [_said(10) for _ in range(10)], "s"),
+        "search 10,000": lambda: store.memory.search_memory("searches", _said(4)),
+    }
+
+
+def _said(words: int) -> Message:
+    """A message of words of which few are frequent, as in every language (Zipf)."""
+    said = " ".join(f"word{int(random.paretovariate(0.7))}" for _ in range(words))
+    return Message(role="user", content=[TextContent(text=said)])
+
+
+async def _milliseconds(call: Call, calls: int) -> float:
+    """Return the median time of a call."""
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        await call()
+        times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times)
+
+
 async def main() -> None:
     """Measure, print a table, and write JSON where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -173,12 +233,13 @@ async def main() -> None:
             for measured in (
                 _statement_path(store, pool, calls, rounds),
                 _sessions(store, floor, calls, rounds),
+                _memories(store, floor, (20_000,) if given.quick else (100_000, 1_000_000), calls // 2, rounds),
                 _growth(store, (1_000,) if given.quick else (1_000, 100_000), calls // 2, rounds),
             ):
                 for result in await measured:
                     print(result.row(), flush=True)
                     results.append(result)
-            for user in ("bench", "lister", "growth"):
+            for user in ("bench", "lister", "growth", "adds", "floor adds", "searches", "grows"):
                 await store.users.delete_user(user)
         await pool.close()
     if given.json:

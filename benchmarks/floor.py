@@ -4,6 +4,7 @@ One statement and one round trip a call, no transaction commands, no layer betwe
 server when a connection is returned, which is the least that a pool can do.
 """
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from agentstore import Message, Session
+from agentstore.schemas.memory import text_of
+from agentstore.search import analysis, ranking
 
 _MESSAGES = TypeAdapter(list[Message])
 
@@ -36,6 +39,41 @@ UNION ALL (
 _LIST = """
 SELECT id, created_at, updated_at, title, metadata::text FROM agentstore.sessions
 WHERE user_id = $1 ORDER BY listed_at DESC, id DESC
+"""
+
+
+_ADD_MEMORY = """
+WITH owner AS (INSERT INTO agentstore.users (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING 1),
+claimed AS (
+    INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+    SELECT $1, $2, $3, $4 FROM (SELECT count(*) FROM owner) AS first
+    ON CONFLICT (user_id, session_id) DO UPDATE
+    SET count = memory_buckets.count + excluded.count, tokens = memory_buckets.tokens + excluded.tokens
+    RETURNING count - $3 AS base
+)
+INSERT INTO agentstore.memories
+    (user_id, session_id, seq, id, payload, role, is_question, tokens, lexemes, analysis)
+SELECT $1, $2, base + o, i, p::json, 'user', false, t, l::tsvector, $9
+FROM claimed, unnest($5::text[], $6::text[], $7::bigint[], $8::text[]) WITH ORDINALITY AS t(i, p, t, l, o)
+RETURNING 1
+"""
+
+_FILL = """
+WITH given AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]) AS g(u, s, l)),
+users AS (INSERT INTO agentstore.users (id) SELECT DISTINCT u FROM given ON CONFLICT DO NOTHING RETURNING 1),
+buckets AS (
+    INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+    SELECT u, 's', count(*), count(*) * 9 FROM given, (SELECT count(*) FROM users) AS first GROUP BY u
+    ON CONFLICT (user_id, session_id) DO UPDATE SET count = memory_buckets.count + excluded.count RETURNING 1
+)
+INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
+SELECT u, 's', s, 'm' || s, '{"role": "user"}', false, 9, l::tsvector, 'floor'
+FROM given, (SELECT count(*) FROM buckets) AS second
+"""
+_SIZE = """
+SELECT reltuples::bigint, pg_table_size(oid) / 1000000, pg_relation_size('agentstore.memories_lexemes_idx') / 1000000,
+    pg_indexes_size(oid) / 1000000
+FROM pg_class WHERE oid = 'agentstore.memories'::regclass
 """
 
 
@@ -67,6 +105,23 @@ class Floor:
             raise LookupError(session.id)
         session.messages.extend(messages)
 
+    async def add_memory(self, user_id: str, session_id: str, messages: Sequence[Message]) -> None:
+        """Add messages that are known to be valid, new, the user's and no questions; analysed as ours are."""
+        tokens = [analysis.tokens(text_of(message), "english") for message in messages]
+        rows = await self._pool.fetch(
+            _ADD_MEMORY,
+            user_id,
+            session_id,
+            len(messages),
+            sum(map(len, tokens)),
+            [message.id for message in messages],
+            [message.model_dump_json(exclude_none=True) for message in messages],
+            [len(each) for each in tokens],
+            [ranking.lexemes(user_id, each) for each in tokens],
+            "floor",
+        )
+        assert len(rows) == len(messages)
+
     async def get(self, user_id: str, session_id: str) -> Session:
         """Read a session with its messages."""
         rows = await self._pool.fetch(_GET, user_id, session_id)
@@ -85,3 +140,22 @@ class Floor:
         """Read a user's sessions without their messages."""
         rows = await self._pool.fetch(_LIST, user_id)
         return [Session(id=row[0], user_id=user_id, created_at=row[1], updated_at=row[2], title=row[3]) for row in rows]
+
+    async def fill_memories(self, already: int, count: int) -> None:
+        """Bring the memories of a thousand other users to so many."""
+        rng = random.Random(already)
+        for start in range(already, count, 10_000):
+            users, seqs, lexemes = [], [], []
+            for number in range(start, min(start + 10_000, count)):
+                user = f"other{number % 1_000}"
+                words = {f"word{int(rng.paretovariate(0.7))}" for _ in range(10)}
+                users.append(user)
+                seqs.append(number)
+                lexemes.append(ranking.lexemes(user, list(words)))
+            await self._pool.execute(_FILL, users, seqs, lexemes)
+        await self._pool.execute("VACUUM ANALYZE agentstore.memories")
+
+    async def size_of_memories(self) -> str:
+        """Say how large the table and its indexes are."""
+        rows, table, lexemes, indexes = await self._pool.fetchrow(_SIZE)
+        return f"{rows:,} memories: table {table:,} MB, index of lexemes {lexemes:,} MB, all indexes {indexes:,} MB"

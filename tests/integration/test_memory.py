@@ -6,8 +6,9 @@ import random
 from typing import Any
 
 import asyncpg
+import pytest
 
-from agentstore import AgentStore, Deleted, Message
+from agentstore import AgentStore, Deleted
 from agentstore.database import _Compiled
 from agentstore.repositories import memory_search
 from agentstore.search import ranking
@@ -196,11 +197,30 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
 
 
-async def test_a_hundred_questions_of_every_kind_are_no_error(store: AgentStore) -> None:
+_SYNTAX = [
+    "a & b", "!a", "a <-> b", "(((", ":*", "'a':*ABCD", "a | !b", "\\", "''", '"quoted words"', "-minus", "+plus",
+    "'; DROP TABLE agentstore.memories; --", "' OR 1=1 --", "%s %(x)s $1 :x", "NULL", "\0", "\ud800", "\udfff\ud800",
+    "😀👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301\u0327", "\u202e\u200b\ufeff", "我 对虾", "한국어", "ไทย", "हिन्दी", "العربية", "İI", "ﬃ", "½",
+    "1e999", "2023-13-45", "5月8日", "a.b.c@d-e_f/g:h", "C++", "#tag", "~" * 50, "\n\t\r\v\f", "\U0010ffff", "ⅷ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(100_000, marks=pytest.mark.chaos)])
+async def test_any_text_is_a_question_and_no_error(store: AgentStore, count: int) -> None:
+    """Operators, quotes, NUL, lone surrogates, emoji, long texts, tsquery's syntax, SQL: each an answer in time."""
     rng = random.Random(9)
-    await store.memory.add_memory("alice", [text(f"hello world {number}") for number in range(50)], "s")
-    alphabet = "'\"\\&|!():*<>-~%_$;\0\n\t \ud800😀词aA1éไ한\u200b\u0301"
-    for _ in range(300):
-        question = "".join(rng.choices(alphabet, k=rng.randint(1, 60)))
-        await store.memory.search("alice", question)
-        await store.memory.add_memory("bob", Message(role="user", content=[{"type": "text", "text": question}]))
+    await store.memory.add_memory("alice", [text(f"hello world {words}") for words in _SYNTAX * 5], "s")
+
+    def question() -> str:
+        kind = rng.random()
+        if kind < 0.001:
+            return rng.choice([*_SYNTAX, "word "]) * (1_000_000 // rng.randint(1, 40))
+        if kind < 0.3:
+            return "".join(chr(rng.choice([rng.randint(0, 0x2FF), rng.randint(0, 0x10FFFF)])) for _ in range(20))
+        return rng.choice(["", " ", ""]).join(rng.choices([*_SYNTAX, "hello", "wor", "world1"], k=rng.randint(1, 9)))
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            await store.memory.search("alice", question())
+
+    await asyncio.gather(*(ask(count // 10) for _ in range(10)))
