@@ -20,7 +20,7 @@ from agentstore import (
     PostgresMemoryService,
     Settings,
 )
-from agentstore.testing import MemoryContract, text
+from agentstore.testing import HOSTILE_IDS, MemoryContract, text
 
 
 class TestInMemory(MemoryContract):
@@ -206,6 +206,23 @@ async def test_facts_are_listed_in_pages_the_newest_first(
         assert list(await service.list_items("bob")) == []
         with pytest.raises((InvalidContent, LimitExceeded)):
             await service.list_items("alice", limit=10_001)
+
+
+@pytest.mark.parametrize("id", HOSTILE_IDS)
+async def test_nobody_sees_or_changes_anothers_facts(
+    both: tuple[InMemoryMemoryService, PostgresMemoryService], id: str
+) -> None:
+    other = f"{id}x" if len(id) < 500 else "x"
+    fact = MemoryItem(id="f", text="likes tea")
+    for service in both:
+        await service.save_items(id, fact, id)
+        await service.save_items(other, {"id": "f", "text": "likes coffee"}, id, supersedes=["f"])
+        assert [hit.item for hit in await service.search(id, "likes")] == [fact]
+        assert list(await service.list_items(id)) == [fact]
+        assert list(await service.list_items(other)) == []
+        assert await service.search(other, "likes") == []
+        assert await service.delete_memory(other) == Deleted(memories=1)
+        assert list(await service.list_items(id)) == [fact]
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 _SYNTAX = [
     "a & b", "!a", "a <-> b", "(((", ":*", "'a':*ABCD", "a | !b", "\\", "''", '"quoted words"', "-minus", "+plus",
     "'; DROP TABLE agentstore.memories; --", "' OR 1=1 --", "%s %(x)s $1 :x", "NULL", "\0", "\ud800", "\udfff\ud800",
-    "😀👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301\u0327", "\u202e\u200b\ufeff", "我 对虾", "한국어", "ไทย", "हिन्दी", "العربية", "İI", "ﬃ", "½",
+    "😀👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301\u0327", "\u202e\u200b\ufeff", "我 对虾", "한국어", "ไทย", "हिन्दी", "العربية", "İI",
     "1e999", "2023-13-45", "5月8日", "a.b.c@d-e_f/g:h", "C++", "#tag", "~" * 50, "\n\t\r\v\f", "\U0010ffff", "ⅷ",
 ]  # fmt: skip
 
