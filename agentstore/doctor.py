@@ -15,6 +15,7 @@ from agentstore import migrate
 from agentstore.database import CONNECT_ERRORS, Database, connection_error
 from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.models import Base
+from agentstore.search import analysis
 from agentstore.settings import Settings
 
 OLDEST, NEWEST = 15, 18
@@ -83,6 +84,11 @@ SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relname ~ '_cc(new|old)\
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND NOT i.indisvalid ORDER BY c.relname
 """
+# As the last ANALYZE saw it: no table is read.
+_ANALYSES = """
+SELECT most_common_vals::text::text[] FROM pg_stats
+WHERE schemaname = $1 AND tablename = 'memories' AND attname = 'analysis'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Finding:
 
 
 async def examine(database: Database) -> list[Finding]:
-    """Look at the connection, the server, its schema, roles, pooler, indexes, durability, clock and room for a pool.
+    """Look at the connection, the server, its schema, memories, roles, pooler, indexes, durability, clock and pool.
 
     Writes nothing. A database that cannot be reached is a finding, and the only one.
     """
@@ -109,9 +115,11 @@ async def examine(database: Database) -> list[Finding]:
             rights = await _rights(connection, database, server)
             indexes = [_index(row) for row in await connection.fetch(_INVALID_INDEXES, database.settings.schema)]
             limits = await connection.fetch(_CONNECTIONS)
+            analyses = await connection.fetchval(_ANALYSES, database.settings.schema)
     except AgentStoreError as error:
         return [Finding("connection", "problem", str(error), _advice(error))]
     findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all are valid")])]
+    findings.append(_memories(analyses or [], database.settings))
     pooler = await _pooler(database)
     findings.append(pooler)
     if database.settings.migration_database_url is not None:
@@ -130,6 +138,18 @@ def _advice(error: AgentStoreError) -> str:
     if isinstance(error, Unavailable):
         return "see that the server runs and can be reached from here: address, port, firewall, TLS"
     return "correct what the message names: the URL, the password, pg_hba.conf or the role's rights"
+
+
+def _memories(analyses: list[str], settings: Settings) -> Finding:
+    now = analysis.fingerprint(analysis.check_language(settings.text_search_config))
+    if others := [each for each in analyses if each != now]:
+        return Finding(
+            "memories",
+            "warning",
+            f"some were made findable by {', '.join(others)}, and this release looks by {now}",
+            "run `agentstore reindex`, which may run beside everything else",
+        )
+    return Finding("memories", "ok", f"those that there were at the last ANALYZE are found by {now}")
 
 
 async def _connection(connection: asyncpg.Connection, database: Database) -> Finding:

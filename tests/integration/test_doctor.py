@@ -9,9 +9,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentstore import EmbeddedPostgres, Settings, doctor, migrate
+from agentstore import AgentStore, EmbeddedPostgres, Settings, doctor, migrate
 from agentstore.doctor import Finding, examine
 from agentstore.repositories.connect import open_database
+from agentstore.testing import text
 from tests.support.servers import Server
 
 
@@ -60,6 +61,7 @@ async def test_a_healthy_database_is_healthy(own_server: EmbeddedPostgres) -> No
         "schema": "ok",
         "role": "warning",
         "indexes": "ok",
+        "memories": "ok",
         "pooler": "ok",
         "pool": "ok",
     }
@@ -107,6 +109,17 @@ async def test_a_role_that_may_not_use_the_schema_is_found(
     await observer.execute(found["role"].advice)
     found = await _examine(_as(role, direct_url))
     assert (found["schema"].state, found["role"].state) == ("ok", "ok")
+
+
+async def test_memories_of_another_analysis_are_found_with_the_command_that_mends_it(
+    store: AgentStore, direct_url: str, observer: asyncpg.Connection
+) -> None:
+    await store.memory.add_memory("alice", [text("likes tea") for _ in range(9)])
+    for change, state in (("analysis", "ok"), ("'0 klingon 1.0'", "warning")):
+        await observer.execute(f"UPDATE agentstore.memories SET analysis = {change}; ANALYZE agentstore.memories")
+        assert (await _examine(direct_url))["memories"].state == state
+    assert (await _examine(direct_url, text_search_config="german"))["memories"].state == "warning"
+    assert await store.memory.reindex() == 9
 
 
 async def test_an_invalid_index_is_found_with_the_command_that_mends_it(
