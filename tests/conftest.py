@@ -92,6 +92,28 @@ def template(server: Server) -> Iterator[str]:
     asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
+@pytest.fixture(scope="session")
+def shared_database(server: Server, template: str) -> Iterator[str]:
+    """The name of a migrated database for tests that leave nothing but rows of users."""
+    name = f"{template}_shared"
+    asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    yield name
+    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def emptied_database(server: Server, shared_database: str) -> str:
+    """The same, emptied: a tenth of the time of a database of one's own."""
+
+    async def empty() -> None:
+        connection = await asyncpg.connect(server.url_of(shared_database))
+        await connection.execute("TRUNCATE agentstore.users CASCADE")
+        await connection.close()
+
+    asyncio.run(empty())
+    return shared_database
+
+
 @pytest.fixture
 def database_name(server: Server, template: str) -> Iterator[str]:
     """The name of a migrated database of this test's own."""

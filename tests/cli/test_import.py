@@ -22,6 +22,12 @@ from agentstore import Imported, Session, Settings, Unavailable
 from agentstore.importing import Importer
 from tests.support.cli import Done, run
 
+
+@pytest.fixture
+def database_name(emptied_database: str) -> str:
+    return emptied_database
+
+
 Import = Callable[..., Done]
 
 
