@@ -24,7 +24,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
-from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.util import greenlet_spawn
 
 from agentstore.errors import (
@@ -70,10 +69,23 @@ class Statement:
         """
         self.construct = construct
         if repeatable is None:
-            repeatable = isinstance(construct, Select) and not any(
-                isinstance(part, UpdateBase) for part in iterate(construct)
-            )
+            repeatable = isinstance(construct, Select) and not _writes(construct)
         self.repeatable = repeatable
+
+
+def _writes(construct: ClauseElement) -> bool:
+    """Whether any part of a statement writes. Each part is looked at once: in a statement they are shared."""
+    seen: dict[int, object] = {}
+    parts = [construct]
+    while parts:
+        part = parts.pop()
+        if id(part) in seen:
+            continue
+        seen[id(part)] = part
+        if isinstance(part, UpdateBase):
+            return True
+        parts.extend(part.get_children())
+    return False
 
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
