@@ -9,13 +9,17 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import Stemmer
 
 from agentstore.errors import NotConfigured
 
+if TYPE_CHECKING:
+    from opencc import OpenCC
+
 # Raised whenever the same text gives other tokens than before: what was indexed before then has to be made again.
-VERSION = 1
+VERSION = 2
 
 # Characters; what is longer is no word, and a lexeme of Postgres has an end.
 _LONGEST = 100
@@ -34,6 +38,7 @@ _TOKEN = re.compile(
     rf"|(?P<word>{_LETTER}+(?:[.\-@/:'’&+~%?=#,]+{_LETTER}+)*(?:\+\+|#)?)"
     r"|(?P<symbol>[^\w\s])"
 )
+_IS_HAN = re.compile(f"[{_HAN}]")
 _PARTS = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SCRIPTS = (
@@ -53,10 +58,16 @@ _STOP = frozenset(
 
 
 class _Folding(dict[int, str]):
-    """What becomes of each character: lower case, and without its accent where the letter is Latin or Greek."""
+    """What becomes of each character.
+
+    Lower case, without its accent where the letter is Latin or Greek, and simplified where it is Han.
+    """
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
+        if _IS_HAN.match(character):
+            self[code] = simple = _simplified(character)
+            return simple
         folded = character.casefold()
         base = unicodedata.normalize("NFKD", folded)
         name = unicodedata.name(base[0], "") if base else ""
@@ -65,6 +76,21 @@ class _Folding(dict[int, str]):
         folded = _LETTERS.get(folded, folded)
         self[code] = folded
         return folded
+
+
+def _simplified(character: str) -> str:
+    """Return the simplified form of a Han character, also of one that only Japan writes so: 氣 and 気 are 气."""
+    of_japan, of_china = _converters()
+    simple: str = of_china.convert(of_japan.convert(character))
+    return simple if len(simple) == 1 else character
+
+
+@lru_cache
+def _converters() -> "tuple[OpenCC, OpenCC]":
+    """Their dictionaries are read when the first Han character is met, and never by who meets none."""
+    from opencc import OpenCC
+
+    return OpenCC("jp2t"), OpenCC("t2s")
 
 
 _LETTERS = {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ё": "е"}

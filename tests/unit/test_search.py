@@ -31,6 +31,9 @@ from agentstore.search.analysis import tokens
         ("我对虾过敏", "虾"),
         ("我对虾过敏", "过敏"),
         ("東京タワー", "タワー"),
+        ("我對蝦過敏", "对虾过敏"),
+        ("对虾过敏", "對蝦"),
+        ("気分が悪い", "氣"),
         ("한국어를 공부해요", "한국어"),
         ("ฉันชอบแมว", "แมว"),
         ("красивые дома", "дом"),
@@ -71,12 +74,16 @@ def test_words_are_stemmed_in_the_language_that_is_set() -> None:
 def test_tokens_are_what_they_were_in_this_version() -> None:
     """What was indexed would not be found by other tokens: change VERSION with them, and what is here."""
     said = "Jane's e-bikes, snake_case, getHTTP v1.2: 我爱 東京 한국 ไทย 😀 дома x@y.com"
-    assert analysis.VERSION == 1
+    assert analysis.VERSION == 2
     assert tokens(said, "english") == [
         *("jane", "s", "e-bikes", "ebik", "e", "bike", "snake_case", "snakecas", "snake", "case", "gethttp", "get"),
-        *("http", "v1.2", "v12", "v1", "v", "1", "2", "我", "爱", "我爱", "東", "京", "東京", "한", "국", "한국"),
+        *("http", "v1.2", "v12", "v1", "v", "1", "2", "我", "爱", "我爱", "东", "京", "东京", "한", "국", "한국"),
         *("ไท", "ทย", "ไทย", "😀", "дом", "x@y.com", "xycom", "x", "y", "com"),
     ]
+
+
+def test_simplified_and_traditional_are_the_same_tokens() -> None:
+    assert tokens("我對蝦過敏，請記住", "english") == tokens("我对虾过敏，请记住", "english")
 
 
 @pytest.mark.parametrize(
