@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from agentstore.errors import Closed
@@ -14,12 +15,12 @@ from agentstore.schemas.memory import (
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
+    said_at,
     speaker_and_text,
     text_of,
     write_memory_cursor,
 )
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
-from agentstore.schemas.times import parse_time
 from agentstore.search import analysis, ranking
 from agentstore.settings import Settings
 
@@ -58,18 +59,24 @@ class InMemoryMemoryService(MemoryService):
         self._use()
         if not prepared:
             return
-        now = datetime.now(UTC)
         there = self._users.setdefault(user_id, {}).setdefault(session_id, {})
         for id, (message, payload) in prepared.items():
             if id in there:
                 continue
             text = speaker_and_text(message)[: self._settings.max_indexed]
-            tokens = ranking.fitting(analysis.tokens(text, self._language))
+            time = said_at(message)
+            found = analysis.of_memory(text, time, self._language)
+            tokens = ranking.fitting([*found.dates, *found.words])
             there[id] = _Stored(
                 payload,
-                parse_time((message.metadata or {}).get("timestamp")) or now,
+                time.astimezone(UTC),
                 ranking.Memory(
-                    session_id, len(there) + 1, frozenset(tokens), message.role, ranking.is_question(text_of(message))
+                    session_id,
+                    len(there) + 1,
+                    frozenset(tokens),
+                    len(tokens) - len(found.dates),
+                    message.role,
+                    ranking.is_question(text_of(message)),
                 ),
             )
 
@@ -88,7 +95,8 @@ class InMemoryMemoryService(MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
-        asked = analysis.tokens(question_of(messages, self._settings), self._language)[: ranking.MOST_TOKENS]
+        asked = analysis.of_question(*question_of(messages, self._settings), self._language)
+        asked = dict(islice(asked.items(), ranking.MOST_TOKENS))
         self._use()
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
         memories = [each.memory for each in stored.values()]
@@ -101,7 +109,7 @@ class InMemoryMemoryService(MemoryService):
                 and (wanted.until is None or time < wanted.until)
             )
 
-        def fitting(tokens: list[str], *, prefix: bool = False) -> list[MemoryHit]:
+        def fitting(tokens: Mapping[str, float], *, prefix: bool = False) -> list[MemoryHit]:
             return [
                 MemoryHit(load_messages([each.payload])[0], score, *place, each.time)
                 for place, score in ranking.scores(memories, tokens, among, prefix=prefix).items()
@@ -110,7 +118,7 @@ class InMemoryMemoryService(MemoryService):
 
         hits = fitting(asked)
         if not hits:
-            hits = fitting(ranking.beginnings(asked), prefix=True)
+            hits = fitting(dict.fromkeys(ranking.beginnings(asked), 1.0), prefix=True)
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
         hits = hits[: wanted.top_k]
         if wanted.order == "chronological":

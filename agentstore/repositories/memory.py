@@ -5,6 +5,7 @@ Each method is one statement, unless another caller is in the way or a search fi
 
 import asyncio
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
@@ -49,6 +50,7 @@ from agentstore.schemas.memory import (
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
+    said_at,
     speaker_and_text,
     text_of,
     write_memory_cursor,
@@ -196,12 +198,12 @@ def _search() -> Statement:
     def number(value: float) -> ColumnElement[float]:
         return literal(value, Double)
 
-    queries = bindparam("queries", type_=ARRAY(Text))
+    queries, weights = bindparam("queries", type_=ARRAY(Text)), bindparam("weights", type_=ARRAY(Double))
     wanted_session = bindparam("wanted_session", type_=Text)
     since, until = bindparam("since", type_=_TIME), bindparam("until", type_=_TIME)
-    given = func.unnest(queries).table_valued("query", with_ordinality="position", name="q")
+    given = func.unnest(queries, weights).table_valued("query", "weight", with_ordinality="position", name="q")
     given = given.render_derived()
-    asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.position), "asked")
+    asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.weight, given.c.position), "asked")
     size = _once(
         select(
             cast(func.sum(buckets.count), Double).label("count"),
@@ -239,16 +241,19 @@ def _search() -> Statement:
         .lateral("probe")
     )
     hits = _once(
-        select(asked.c.position, probe.c.session_id, probe.c.seq, probe.c.tokens).select_from(
+        select(asked.c.position, asked.c.weight, probe.c.session_id, probe.c.seq, probe.c.tokens).select_from(
             asked.join(probe, true())
         ),
         "hits",
     )
-    df = _once(select(hits.c.position, func.count().label("count")).group_by(hits.c.position), "df")
+    df = _once(
+        select(hits.c.position, hits.c.weight, func.count().label("count")).group_by(hits.c.position, hits.c.weight),
+        "df",
+    )
     rare = select(func.count()).select_from(df).where(df.c.count <= common).scalar_subquery()
     idf = func.ln(1 + (size.c.count - func.least(df.c.count, size.c.count) + number(0.5)) / (df.c.count + number(0.5)))
     weighed = _once(
-        select(df.c.position, idf.label("idf"))
+        select(df.c.position, (idf * df.c.weight).label("idf"))
         .select_from(df.join(size, true()))
         .where(or_(df.c.count <= common, rare < ranking.FEW)),
         "weighed",
@@ -476,8 +481,9 @@ class PostgresMemoryService(PostgresService, MemoryService):
         most = self._settings.max_indexed
         messages = [message for message, _ in prepared.values()]
         texts = [speaker_and_text(message) for message in messages]
-        all_tokens = [analysis.tokens(text[:most], self._language) for text in texts]
-        tokens = [ranking.fitting(each) for each in all_tokens]
+        said = [said_at(message) for message in messages]
+        found = [analysis.of_memory(text[:most], time, self._language) for text, time in zip(texts, said, strict=True)]
+        tokens = [ranking.fitting([*each.dates, *each.words]) for each in found]
         return {
             "user_id": user_id,
             "session_id": session_id,
@@ -487,11 +493,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "roles": [message.role for message in messages],
             "questions": [ranking.is_question(text_of(message)) for message in messages],
             "times": [parse_time((message.metadata or {}).get("timestamp")) for message in messages],
-            "tokens": [len(each) for each in tokens],
+            "tokens": [len(fitting) - len(each.dates) for fitting, each in zip(tokens, found, strict=True)],
             "lexemes": [ranking.lexemes(user_id, each) for each in tokens],
             "cuts": [
-                len(text) > most or len(each) > len(fitting)
-                for text, each, fitting in zip(texts, all_tokens, tokens, strict=True)
+                len(text) > most or len(each.dates) + len(each.words) > len(fitting)
+                for text, each, fitting in zip(texts, found, tokens, strict=True)
             ],
         }
 
@@ -510,7 +516,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
-        tokens = analysis.tokens(question_of(messages, self._settings), self._language)[: ranking.MOST_TOKENS]
+        asked = analysis.of_question(*question_of(messages, self._settings), self._language)
+        tokens = dict(islice(asked.items(), ranking.MOST_TOKENS))
         if not tokens or not wanted.top_k:
             return []
         values = {
@@ -522,9 +529,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "min_score": wanted.min_score,
             "limit": wanted.top_k,
         }
-        rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, tokens))
+        rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
         if not rows and (begun := ranking.beginnings(tokens)):
-            rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, begun, prefix=True))
+            rows = await self._database.fetch(
+                SEARCH, **values, queries=ranking.queries(user_id, begun, prefix=True), weights=[1.0] * len(begun)
+            )
         hits = [
             MemoryHit(message, *row[1:])
             for message, row in zip(load_messages([row[0] for row in rows]), rows, strict=True)
@@ -559,3 +568,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             session_id = bucket(session_id, self._settings)
             rows = await self._database.fetch(DELETE, user_id=user_id, session_id=session_id)
         return Deleted(memories=sum(row[0] for row in rows))
+
+
+def _asked(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:
+    return {"queries": ranking.queries(user_id, tokens), "weights": list(tokens.values())}

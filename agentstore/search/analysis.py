@@ -8,12 +8,14 @@ is there whole and in parts.
 import re
 import unicodedata
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import Stemmer
 
 from agentstore.errors import NotConfigured
+from agentstore.search import dates
 
 if TYPE_CHECKING:
     from opencc import OpenCC
@@ -113,6 +115,25 @@ def check_language(name: str) -> str:
 def fingerprint(language: str) -> str:
     """Name what tokens depend on: what was indexed by another has to be indexed anew."""
     return f"{VERSION} {language} {Stemmer.version()}"
+
+
+class Tokens(NamedTuple):
+    """What a memory is found by; its length is that of its words alone."""
+
+    words: list[str]
+    dates: list[str]
+
+
+def of_memory(text: str, time: datetime | None, language: str) -> Tokens:
+    """Return the tokens of a memory that was said at `time`."""
+    text = unicodedata.normalize("NFKC", text)
+    return Tokens(tokens(text, language), dates.said(text, time))
+
+
+def of_question(text: str, time: datetime | None, language: str) -> dict[str, float]:
+    """Return the tokens of a question that is asked at `time`, dates first, and what each of them counts."""
+    text = unicodedata.normalize("NFKC", text)
+    return dates.asked(text, time) | dict.fromkeys(tokens(text, language), 1.0)
 
 
 def tokens(text: str, language: str) -> list[str]:

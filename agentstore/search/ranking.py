@@ -8,9 +8,11 @@ them. The numbers were chosen on labelled conversations in English, Chinese and 
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
+
+from agentstore.search import dates
 
 K1, B = 0.9, 0.65
 # A token that is in more memories than this, and than this part of the user's, is left out, unless fewer than
@@ -51,6 +53,7 @@ class Memory(NamedTuple):
     session_id: str
     seq: int
     tokens: frozenset[str]
+    length: int
     role: str | None
     is_question: bool
 
@@ -82,15 +85,21 @@ def fitting(tokens: Sequence[str]) -> list[str]:
     return found
 
 
-def queries(user_id: str, tokens: Sequence[str], *, prefix: bool = False) -> list[str]:
+def queries(user_id: str, tokens: Iterable[str], *, prefix: bool = False) -> list[str]:
     """Return a tsquery for each token: for the token itself, or for all that begin with it."""
     mark = _mark(user_id)
     return [f"{_quoted(f'{mark}{token}')}{':*' if prefix else ''}" for token in tokens]
 
 
-def beginnings(tokens: Sequence[str]) -> list[str]:
+def beginnings(tokens: Iterable[str]) -> list[str]:
     """Return what the words begin with that are looked for when none is found whole: two thirds, at least three."""
-    return list(dict.fromkeys(token[: max(3, len(token) * 2 // 3)] for token in tokens if len(token) >= 3))
+    return list(
+        dict.fromkeys(
+            token[: max(3, len(token) * 2 // 3)]
+            for token in tokens
+            if len(token) >= 3 and not token.startswith(dates.SIGN)
+        )
+    )
 
 
 def rounded(score: float) -> float:
@@ -99,14 +108,15 @@ def rounded(score: float) -> float:
 
 
 def scores(
-    memories: Sequence[Memory], tokens: Sequence[str], among: Callable[[Memory], bool], *, prefix: bool = False
+    memories: Sequence[Memory], tokens: Mapping[str, float], among: Callable[[Memory], bool], *, prefix: bool = False
 ) -> dict[tuple[str, int], float]:
     """Return the score of each memory of a user that fits, by its session and number: what Postgres computes.
 
+    `tokens` are those of the question, with what each counts.
     Only memories `among` those that are wanted are looked at, but all of the user's say what is long.
     """
     count = len(memories)
-    all_tokens = sum(len(memory.tokens) for memory in memories)
+    all_tokens = sum(memory.length for memory in memories)
     if not all_tokens:
         return {}
     average = all_tokens / count
@@ -120,9 +130,9 @@ def scores(
     for token, found in having.items():
         if len(found) > most and rare >= FEW:
             continue
-        idf = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5))
+        idf = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5)) * tokens[token]
         for memory in found:
-            length = 1 - B + B * len(memory.tokens) / average
+            length = 1 - B + B * memory.length / average
             own[memory.session_id, memory.seq][token] = idf * (1 + K1) / (1 + K1 * length)
     totals = sorted((rounded(sum(each.values())) for each in own.values()), reverse=True)
     least = totals[:LENDERS][-1] if totals else 0.0

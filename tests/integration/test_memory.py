@@ -101,7 +101,7 @@ async def test_a_search_asks_the_index_once_for_each_token_whatever_else_is_in_t
     compiled = _Compiled(memory.SEARCH, "agentstore")
     values = {
         "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None, "min_score": 0.0,
-        "limit": 10, "queries": ranking.queries("u3", words[:5]),
+        "limit": 10, "queries": ranking.queries("u3", words[:5]), "weights": [1.0] * 5,
     }  # fmt: skip
     await observer.execute(f"PREPARE search AS {compiled.sql}")
     given = ", ".join(_literal(value) for value in compiled.arguments(values))

@@ -54,6 +54,7 @@ _VALUES: dict[str, Any] = {
     "all_tokens": 2,
     "analysis": "1",
     "queries": ranking.queries("u2", ["a", "b"]),
+    "weights": [1.0, 1.0],
     "wanted_session": None,
     "role": None,
     "since": None,
