@@ -21,7 +21,7 @@ from agentstore.schemas.memory import (
     write_memory_cursor,
 )
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
-from agentstore.search import analysis, ranking
+from agentstore.search import analysis, ranking, spelling
 from agentstore.settings import Settings
 
 
@@ -95,7 +95,8 @@ class InMemoryMemoryService(MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
-        asked = analysis.of_question(*question_of(messages, self._settings), self._language)
+        text, time = question_of(messages, self._settings)
+        asked = analysis.of_question(text, time, self._language)
         asked = dict(islice(asked.items(), ranking.MOST_TOKENS))
         self._use()
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
@@ -109,16 +110,24 @@ class InMemoryMemoryService(MemoryService):
                 and (wanted.until is None or time < wanted.until)
             )
 
-        def fitting(tokens: Mapping[str, float], *, prefix: bool = False) -> list[MemoryHit]:
+        def fitting(tokens: Mapping[str, float]) -> list[MemoryHit]:
             return [
                 MemoryHit(load_messages([each.payload])[0], score, *place, each.time)
-                for place, score in ranking.scores(memories, tokens, among, prefix=prefix).items()
+                for place, score in ranking.scores(memories, tokens, among).items()
                 if wanted.role in (None, (each := stored[place]).memory.role) and score >= wanted.min_score
             ]
 
         hits = fitting(asked)
+        known = {
+            token for token in asked if hits and any(among(each) and ranking.has(each, token) for each in memories)
+        }
+        if len(known) < len(asked):
+            unknown = spelling.unknown(analysis.words(text, self._language), known)
+            if unknown:
+                there = {token for each in memories for token in each.tokens}
+                hits = fitting(asked | spelling.meant(unknown, there))
         if not hits:
-            hits = fitting(dict.fromkeys(ranking.beginnings(asked), 1.0), prefix=True)
+            hits = fitting(ranking.beginnings(asked))
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
         hits = hits[: wanted.top_k]
         if wanted.order == "chronological":

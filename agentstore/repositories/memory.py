@@ -42,6 +42,7 @@ from agentstore.database import Database, Row, Statement
 from agentstore.errors import LimitExceeded, StatementFailed, Unavailable
 from agentstore.interfaces import MemoryService
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
+from agentstore.repositories.memory_words import WORDS, alternatives
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import Deleted, MemoryHit, Message, MessagesLike, Page
 from agentstore.schemas.memory import (
@@ -57,7 +58,7 @@ from agentstore.schemas.memory import (
 )
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
 from agentstore.schemas.times import parse_time
-from agentstore.search import analysis, ranking
+from agentstore.search import analysis, ranking, spelling
 from agentstore.settings import Settings
 from agentstore.url import Password
 
@@ -189,6 +190,8 @@ def _add_again() -> Statement:
 
 def _search() -> Statement:
     """Return the memories that fit best, as :mod:`agentstore.search.ranking` says; the planner has little to guess.
+
+    With each comes which of the queries any memory fits, by their positions.
 
     The index is asked once for each token, and gives one user's memories only. No tsvector and no payload is read of
     what is not returned. CTEs are not joined to each other on keys whose number the planner cannot know.
@@ -330,6 +333,7 @@ def _search() -> Statement:
         .limit(_LIMIT)
         .subquery("found")
     )
+    known = select(func.array_agg(df.c.position)).scalar_subquery().label("known")
     payload = (
         select(_PAYLOAD)
         .where(memory.user_id == _USER, memory.session_id == found.c.session_id, memory.seq == found.c.seq)
@@ -338,7 +342,7 @@ def _search() -> Statement:
         .lateral("payload")
     )
     return Statement(
-        select(payload.c.payload, found.c.score, found.c.session_id, found.c.seq, found.c.time)
+        select(payload.c.payload, found.c.score, found.c.session_id, found.c.seq, found.c.time, known)
         .select_from(found.join(payload, true()))
         .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq.desc())
     )
@@ -516,7 +520,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
-        asked = analysis.of_question(*question_of(messages, self._settings), self._language)
+        text, time = question_of(messages, self._settings)
+        asked = analysis.of_question(text, time, self._language)
         tokens = dict(islice(asked.items(), ranking.MOST_TOKENS))
         if not tokens or not wanted.top_k:
             return []
@@ -530,17 +535,27 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "limit": wanted.top_k,
         }
         rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+        known = {token for at, token in enumerate(tokens, 1) if rows and at in rows[0][-1]}
+        if len(known) < len(tokens) and (unknown := spelling.unknown(analysis.words(text, self._language), known)):
+            meant = spelling.meant(unknown, await self._those_there(user_id, spelling.all_spellings(unknown)))
+            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens | meant))
         if not rows and (begun := ranking.beginnings(tokens)):
-            rows = await self._database.fetch(
-                SEARCH, **values, queries=ranking.queries(user_id, begun, prefix=True), weights=[1.0] * len(begun)
-            )
+            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, begun))
         hits = [
-            MemoryHit(message, *row[1:])
+            MemoryHit(message, *row[1:-1])
             for message, row in zip(load_messages([row[0] for row in rows]), rows, strict=True)
         ]
         if wanted.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
+
+    async def _those_there(self, user_id: str, words: list[str]) -> set[str]:
+        """Return those of the words that any memory of the user has."""
+        if not words:
+            return set()
+        of_query = dict(zip(ranking.queries(user_id, words), words, strict=True))
+        found = await self._database.fetch(WORDS, queries=alternatives(list(of_query)))
+        return {of_query[row[0]] for row in found}
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

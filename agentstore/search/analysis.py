@@ -173,6 +173,14 @@ def of_question(text: str, time: datetime | None, language: str) -> dict[str, fl
     return dates.asked(_plain(text), time) | dict.fromkeys(tokens(text, language), 1.0)
 
 
+def words(text: str, language: str) -> list[tuple[str, ...]]:
+    """Return the tokens of each word of a text that is written with blanks, its own before those of its parts."""
+    text = _plain(text)
+    spoken = _spoken(text, language)
+    found = (each.group("word") for each in _TOKEN.finditer(text) if each.group("word"))
+    return list(filter(None, (_words(word, spoken) for word in found if len(word) <= _LONGEST)))
+
+
 def tokens(text: str, language: str) -> list[str]:
     """Return the different tokens of a text, in their order.
 
@@ -180,9 +188,13 @@ def tokens(text: str, language: str) -> list[str]:
     scripts have their own. A text that is plainly in another language has the stems of both.
     """
     text = _plain(text)
+    return list(dict.fromkeys(filter(None, _tokens(text, _spoken(text, language)))))
+
+
+def _spoken(text: str, language: str) -> tuple[str, ...]:
+    """Return the languages whose stems the words of a text have."""
     guessed = None if language == "simple" else languages.guess(text)
-    spoken = (language,) if guessed in (None, language) else (language, guessed)
-    return list(dict.fromkeys(filter(None, _tokens(text, spoken))))
+    return (language,) if guessed in (None, language) else (language, guessed)
 
 
 def _plain(text: str) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from agentstore.search import dates
+from agentstore.search.dates import SIGN
+from agentstore.search.spelling import BEGINNING
 
 K1, B = 0.9, 0.65
 # A token that is in more memories than this, and than this part of the user's, is left out, unless fewer than
@@ -85,21 +86,19 @@ def fitting(tokens: Sequence[str]) -> list[str]:
     return found
 
 
-def queries(user_id: str, tokens: Iterable[str], *, prefix: bool = False) -> list[str]:
+def queries(user_id: str, tokens: Iterable[str]) -> list[str]:
     """Return a tsquery for each token: for the token itself, or for all that begin with it."""
     mark = _mark(user_id)
-    return [f"{_quoted(f'{mark}{token}')}{':*' if prefix else ''}" for token in tokens]
+    return [
+        f"{_quoted(f'{mark}{token.removesuffix(BEGINNING)}')}{':*' if token.endswith(BEGINNING) else ''}"
+        for token in tokens
+    ]
 
 
-def beginnings(tokens: Iterable[str]) -> list[str]:
+def beginnings(tokens: Iterable[str]) -> dict[str, float]:
     """Return what the words begin with that are looked for when none is found whole: two thirds, at least three."""
-    return list(
-        dict.fromkeys(
-            token[: max(3, len(token) * 2 // 3)]
-            for token in tokens
-            if len(token) >= 3 and not token.startswith(dates.SIGN)
-        )
-    )
+    words = (token for token in tokens if len(token) >= 3 and not token.startswith(SIGN))
+    return {f"{word[: max(3, len(word) * 2 // 3)]}{BEGINNING}": 1.0 for word in words}
 
 
 def rounded(score: float) -> float:
@@ -108,7 +107,7 @@ def rounded(score: float) -> float:
 
 
 def scores(
-    memories: Sequence[Memory], tokens: Mapping[str, float], among: Callable[[Memory], bool], *, prefix: bool = False
+    memories: Sequence[Memory], tokens: Mapping[str, float], among: Callable[[Memory], bool]
 ) -> dict[tuple[str, int], float]:
     """Return the score of each memory of a user that fits, by its session and number: what Postgres computes.
 
@@ -121,9 +120,7 @@ def scores(
         return {}
     average = all_tokens / count
     most = max(COMMON, math.ceil(count * COMMON_PART))
-    having = {
-        token: [memory for memory in memories if among(memory) and _has(memory, token, prefix)] for token in tokens
-    }
+    having = {token: [memory for memory in memories if among(memory) and has(memory, token)] for token in tokens}
     having = {token: found for token, found in having.items() if found}
     rare = sum(len(found) <= most for found in having.values())
     own: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
@@ -160,8 +157,11 @@ def prior(role: str | None, is_question: bool) -> float:
     return (1.0 if role in (None, "user") else NOT_THE_USERS) * (QUESTION if is_question else 1.0)
 
 
-def _has(memory: Memory, token: str, prefix: bool) -> bool:
-    return any(each.startswith(token) for each in memory.tokens) if prefix else token in memory.tokens
+def has(memory: Memory, token: str) -> bool:
+    """Whether a memory has a token, or one that begins with it."""
+    if token.endswith(BEGINNING):
+        return any(each.startswith(token[:-1]) for each in memory.tokens)
+    return token in memory.tokens
 
 
 def _mark(user_id: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from agentstore import AgentStore, Message, Session, Settings
 from agentstore.database import Statement, _Compiled
-from agentstore.repositories import memory, session_history, user
+from agentstore.repositories import memory, memory_words, session_history, user
 from agentstore.search import ranking
 from agentstore.testing import text
 
@@ -69,7 +69,7 @@ _VALUES: dict[str, Any] = {
 
 def _statements() -> list[tuple[str, Statement]]:
     found = []
-    for module in (memory, session_history, user):
+    for module in (memory, memory_words, session_history, user):
         for name, value in vars(module).items():
             if isinstance(value, Statement):
                 found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))
