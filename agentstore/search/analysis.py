@@ -69,8 +69,9 @@ _SCRIPTS = (
 # neighbours; what is left of a word has at least as many letters as stand before them.
 _ENDINGS = (
     (re.compile("[\u0980-\u09ff]"), re.compile("(?<=..)(?:গুলোর|গুলির|গুলো|গুলি|দের|েরা|ের|টির|টার|টি|টা|তে|কে|রা|য়|র|ে)$")),
-    (re.compile("[\u05d0-\u05ea]"), re.compile("^[והבלכמש](?=...)|(?<=..)(?:ימ|ות|יה|ה|ת)$")),
+    (re.compile("[\u05d0-\u05ea]"), re.compile("^[והבלכמש](?=..)|(?<=..)(?:ימ|ות|יה|ה|ת)$")),
     (re.compile("[\u0400-\u052f]"), re.compile("(?<=...)(?:ів|ям|ах|ями|ою|ею|[аеєиіїоуюяйьы])$")),
+    (re.compile("[\u0370-\u03ff]"), re.compile("(?<=..)[αεηιουω]$")),
 )
 _RARE = re.compile(
     "[\u00ad\u2060\ufeff\u2010\u2011\u2212\u02bc\u2018\u201b`\u00b4\u0640\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\u09e6-\u09ef]"
@@ -81,6 +82,7 @@ _PLAIN = {
     **dict.fromkeys((0x2BC, 0x2018, 0x201B, 0x60, 0xB4), "'"),
     **{start + digit: str(digit) for start in (0x660, 0x6F0, 0x966, 0x9E6) for digit in range(10)},
 }
+_TO_HIRAGANA = ord("ァ") - ord("ぁ")
 _CLITICS = frozenset({"s", "t", "m", "d", "re", "ve", "ll"})
 _SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
 _STOP = frozenset(
@@ -95,11 +97,15 @@ _STOP = frozenset(
 class _Folding(dict[int, str]):
     """What becomes of each character.
 
-    Lower case, without its accent where the letter is Latin or Greek, and simplified where it is Han.
+    Lower case, without its accent where the letter is Latin or Greek, simplified where it is Han, and hiragana where it
+    is katakana.
     """
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
+        if "ァ" <= character <= "ヶ":
+            self[code] = hiragana = chr(code - _TO_HIRAGANA)
+            return hiragana
         if _IS_HAN.match(character):
             self[code] = simple = _simplified(character)
             return simple

@@ -26,11 +26,11 @@ HITS = 20_000
 # So many memories with the best scores of their own lend them to those around them.
 LENDERS = 500
 # What a token counts so many turns after the memory that has it, and before.
-AFTER, BEFORE = (0.6, 0.36, 0.2), (0.4, 0.2)
+AFTER, BEFORE = (0.7, 0.45, 0.25), (0.5, 0.25)
 # Long messages speak for themselves: where a user's have more tokens than this on average, neighbours lend less.
-TURN = 50.0
+TURN = 40.0
 # What others than the user say, and questions, answer less often.
-NOT_THE_USERS, QUESTION = 0.7, 0.85
+NOT_THE_USERS, QUESTION = 0.7, 0.7
 
 NEIGHBOURS = {
     0: 1.0,

@@ -25,6 +25,7 @@ _ALPHABETS = (
     "אבגדהוזחטיכלמנסעפצקרשת",
     "ابتثجحخدذرزسشصضطظعغفقكلمنهوي",
 )
+_SOUNDS = (("f", "ph"), ("ph", "f"), ("k", "ck"), ("qu", "k"), ("k", "qu"), ("x", "ks"))
 _WORD = re.compile("|".join(f"[{letters}]{{{_SHORTEST},{_LONGEST}}}" for letters in _ALPHABETS))
 _IDENTIFIER = re.compile("[0-9a-z]{5,40}")
 
@@ -95,4 +96,7 @@ def _one_mistake(word: str) -> Iterator[str]:
         yield from (head + tail[1] + tail[0] + tail[2:] for head, tail in first if len(tail) > 1)
         yield from (head + letter + tail for head, tail in first for letter in letters)
         yield from (head + tail[1:] for head, tail in first if tail)
+        yield from (
+            head + sound + tail[len(same) :] for head, tail in first for same, sound in _SOUNDS if tail.startswith(same)
+        )
         yield from (head + letter + tail[1:] for head, tail in first if tail for letter in letters)
