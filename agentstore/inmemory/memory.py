@@ -118,11 +118,12 @@ class InMemoryMemoryService(MemoryService):
             ]
 
         hits = fitting(asked)
-        known = {
-            token for token in asked if hits and any(among(each) and ranking.has(each, token) for each in memories)
-        }
+        counted = [each for each in memories if among(each)] if hits else []
+        df = {token: sum(ranking.has(each, token) for each in counted) for token in asked}
+        known = {token for token in asked if df[token]}
+        telling = {token for token in known if ranking.is_telling(df[token], len(memories))}
         if len(known) < len(asked):
-            unknown = spelling.unknown(analysis.words(text, self._language), known)
+            unknown = spelling.unknown(analysis.words(text, self._language), known, telling)
             if unknown:
                 there = {token for each in memories for token in each.tokens}
                 hits = fitting(asked | spelling.meant(unknown, there))

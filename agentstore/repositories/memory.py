@@ -191,7 +191,7 @@ def _add_again() -> Statement:
 def _search() -> Statement:
     """Return the memories that fit best, as :mod:`agentstore.search.ranking` says; the planner has little to guess.
 
-    With each comes which of the queries any memory fits, by their positions.
+    With each comes which of the queries any memory fits, by their positions, and which of those are telling.
 
     The index is asked once for each token, and gives one user's memories only. No tsvector and no payload is read of
     what is not returned. CTEs are not joined to each other on keys whose number the planner cannot know.
@@ -334,6 +334,13 @@ def _search() -> Statement:
         .subquery("found")
     )
     known = select(func.array_agg(df.c.position)).scalar_subquery().label("known")
+    telling = (
+        select(func.array_agg(df.c.position))
+        .select_from(df.join(size, true()))
+        .where(size.c.count >= ranking.MANY, df.c.count <= size.c.count * number(ranking.TELLING))
+        .scalar_subquery()
+        .label("telling")
+    )
     payload = (
         select(_PAYLOAD)
         .where(memory.user_id == _USER, memory.session_id == found.c.session_id, memory.seq == found.c.seq)
@@ -342,7 +349,7 @@ def _search() -> Statement:
         .lateral("payload")
     )
     return Statement(
-        select(payload.c.payload, found.c.score, found.c.session_id, found.c.seq, found.c.time, known)
+        select(payload.c.payload, found.c.score, found.c.session_id, found.c.seq, found.c.time, known, telling)
         .select_from(found.join(payload, true()))
         .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq.desc())
     )
@@ -535,14 +542,19 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "limit": wanted.top_k,
         }
         rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
-        known = {token for at, token in enumerate(tokens, 1) if rows and at in rows[0][-1]}
-        if len(known) < len(tokens) and (unknown := spelling.unknown(analysis.words(text, self._language), known)):
+        known, telling = (
+            {token for at, token in enumerate(tokens, 1) if rows and at in (rows[0][column] or ())}
+            for column in (-2, -1)
+        )
+        if len(known) < len(tokens) and (
+            unknown := spelling.unknown(analysis.words(text, self._language), known, telling)
+        ):
             meant = spelling.meant(unknown, await self._those_there(user_id, spelling.all_spellings(unknown)))
             rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens | meant))
         if not rows and (begun := ranking.beginnings(tokens)):
             rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, begun))
         hits = [
-            MemoryHit(message, *row[1:-1])
+            MemoryHit(message, *row[1:-2])
             for message, row in zip(load_messages([row[0] for row in rows]), rows, strict=True)
         ]
         if wanted.order == "chronological":

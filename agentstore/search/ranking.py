@@ -25,6 +25,9 @@ FEW = 2
 HITS = 20_000
 # So many memories with the best scores of their own lend them to those around them.
 LENDERS = 500
+# A token is telling that is in no more than this part of the memories, where they are so many that it costs something
+# to look for other spellings of a question's unknown words.
+MANY, TELLING = 1_000, 0.01
 # What a token counts so many turns after the memory that has it, and before.
 AFTER, BEFORE = (0.7, 0.45, 0.25), (0.5, 0.25)
 # Long messages speak for themselves: where a user's have more tokens than this on average, neighbours lend less.
@@ -155,6 +158,11 @@ def scores(
 def prior(role: str | None, is_question: bool) -> float:
     """Return what a memory's score is multiplied by for who said it, and how."""
     return (1.0 if role in (None, "user") else NOT_THE_USERS) * (QUESTION if is_question else 1.0)
+
+
+def is_telling(df: int, count: int) -> bool:
+    """Whether a token that `df` of `count` memories have is enough to find by."""
+    return count >= MANY and df <= count * TELLING
 
 
 def has(memory: Memory, token: str) -> bool:

@@ -12,7 +12,7 @@ BEGINNING = "*"
 # What a word in another spelling counts, and one that it is only the beginning of, where the word itself counts 1.
 CORRECTED, BEGUN = 0.8, 0.5
 # So many unknown words of a question are looked for, and so many spellings of one are taken.
-WORDS, TAKEN = 3, 2
+WORDS, TAKEN = 2, 2
 # What has more words than this is a text, in which one word more or less tells little.
 _MOST_WORDS = 60
 # Shorter words are near to too many others.
@@ -30,11 +30,14 @@ _WORD = re.compile("|".join(f"[{letters}]{{{_SHORTEST},{_LONGEST}}}" for letters
 _IDENTIFIER = re.compile("[0-9a-z]{5,40}")
 
 
-def unknown(words: Sequence[tuple[str, ...]], known: Container[str]) -> list[str]:
+def unknown(words: Sequence[tuple[str, ...]], known: Container[str], telling: Container[str] = ()) -> list[str]:
     """Return the tokens to look for in other forms: of each word that has no known token, and of identifiers.
 
     `words` are the tokens of each word of a question; any of several can be known, but of an identifier only itself.
+    None is looked for where another word has a token that is `telling`.
     """
+    if any(token in telling for tokens in words for token in tokens):
+        return []
     found: dict[str, None] = {}
     for first, *others in words if len(words) <= _MOST_WORDS else ():
         if first in known:

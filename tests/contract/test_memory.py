@@ -42,6 +42,8 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
 
     monkeypatch.setattr(ranking, "COMMON", common)
     monkeypatch.setattr(ranking, "LENDERS", 20)
+    monkeypatch.setattr(ranking, "MANY", common)
+    monkeypatch.setattr(ranking, "TELLING", 0.1)
     monkeypatch.setattr(memory, "SEARCH", memory._search())
     rng = random.Random(3)
     words = [f"word{number}" for number in range(60)] + ["虾", "东京塔", "e-mail", "running"]

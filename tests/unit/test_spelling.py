@@ -31,6 +31,10 @@ def test_a_word_that_has_a_known_token_is_known() -> None:
     assert spelling.unknown(words("zebras and apples", "english"), {"appl"}) == ["zebra"]
 
 
+def test_nothing_is_looked_for_where_another_word_tells_enough() -> None:
+    assert spelling.unknown(words("zebras and apples", "english"), {"appl"}, {"appl"}) == []
+
+
 def test_an_identifier_is_known_only_as_a_whole() -> None:
     assert spelling.unknown(words("3f2a9bcd", "english"), {"3", "f", "2"}) == ["3f2a9bcd"]
     assert spelling.meant(["3f2a9bcd"], set()) == {"3f2a9bcd*": spelling.BEGUN}
