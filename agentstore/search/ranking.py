@@ -27,7 +27,7 @@ HITS = 20_000
 LENDERS = 500
 # A token is telling that is in no more than this part of the memories, where they are so many that it costs something
 # to look for other spellings of a question's unknown words.
-MANY, TELLING = 1_000, 0.01
+MANY, TELLING = 300, 0.01
 # What a token counts so many turns after the memory that has it, and before.
 AFTER, BEFORE = (0.7, 0.45, 0.25), (0.5, 0.25)
 # Long messages speak for themselves: where a user's have more tokens than this on average, neighbours lend less.

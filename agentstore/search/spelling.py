@@ -25,6 +25,22 @@ _ALPHABETS = (
     "אבגדהוזחטיכלמנסעפצקרשת",
     "ابتثجحخدذرزسشصضطظعغفقكلمنهوي",
 )
+# Each spelling costs a look into the index, so of the Latin letters that may have been left out the rare ones are not
+# tried, nor any letter for any other: only those beside it on a keyboard, and those that sound alike.
+_LOST = "etaoinsrhldcumgp"
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+_ALIKE = ("aeiouy", "cks", "szx", "bvp", "dt", "gj", "mn", "vwf", "iyj", "rl")
+_MISTAKEN = {
+    letter: "".join(
+        dict.fromkeys(
+            other
+            for row in (*_ROWS, *_ALIKE)
+            for at, other in enumerate(row)
+            if letter in row and other != letter and (row in _ALIKE or abs(row.index(letter) - at) == 1)
+        )
+    )
+    for letter in _ALPHABETS[0]
+}
 _SOUNDS = (("f", "ph"), ("ph", "f"), ("k", "ck"), ("qu", "k"), ("k", "qu"), ("x", "ks"))
 _WORD = re.compile("|".join(f"[{letters}]{{{_SHORTEST},{_LONGEST}}}" for letters in _ALPHABETS))
 _IDENTIFIER = re.compile("[0-9a-z]{5,40}")
@@ -93,13 +109,14 @@ def corrections(word: str, known: Container[str]) -> list[str]:
 
 def _one_mistake(word: str) -> Iterator[str]:
     letters = next(each for each in _ALPHABETS if word[0] in each)
+    lost, mistaken = (_LOST, _MISTAKEN) if letters is _ALPHABETS[0] else (letters, dict.fromkeys(letters, letters))
     cuts = [(word[:at], word[at:]) for at in range(len(word) + 1)]
     # The first letter is seldom wrong, so what changes it comes last.
     for first in (cuts[1:], cuts[:1]):
         yield from (head + tail[1] + tail[0] + tail[2:] for head, tail in first if len(tail) > 1)
-        yield from (head + letter + tail for head, tail in first for letter in letters)
+        yield from (head + letter + tail for head, tail in first for letter in (*lost, head[-1:]))
         yield from (head + tail[1:] for head, tail in first if tail)
         yield from (
             head + sound + tail[len(same) :] for head, tail in first for same, sound in _SOUNDS if tail.startswith(same)
         )
-        yield from (head + letter + tail[1:] for head, tail in first if tail for letter in letters)
+        yield from (head + letter + tail[1:] for head, tail in first if tail for letter in mistaken[tail[0]])
