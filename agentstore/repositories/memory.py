@@ -1,6 +1,6 @@
 """Memories on Postgres: the statements, then the class that says them.
 
-Each method is one statement, unless another caller is in the way or a search finds nothing by whole words.
+Each method is one statement, unless another caller is in the way or a question has words that no memory has.
 """
 
 import asyncio
