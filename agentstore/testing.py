@@ -658,6 +658,27 @@ class MemoryContract:
             assert _ids(found)[:1] == [id], question
             assert found[0] == next(message for message in said if message.id == id)
 
+    async def test_what_was_said_on_a_day_or_of_it_is_found_by_its_date(self, service: MemoryService) -> None:
+        said = {
+            "at": text("a walk in the hills", metadata={"timestamp": "2023-05-08T23:00:00-08:00"}),
+            "worded": text("a walk on July 9th, 2021", metadata={"timestamp": "2022-01-01"}),
+            "digits": text("a walk: 2020-03-04", metadata={"timestamp": "2022-01-02"}),
+            "other": text("a walk in the park", metadata={"timestamp": "2022-01-03"}),
+            "undated": text("a walk now"),
+        }
+        for id, message in said.items():
+            await service.add_memory("alice", message.model_copy(update={"id": id}), id)
+        for question, id in (
+            ("the walk on May 8", "at"), ("walk, 5/8/2023", "at"), ("2023年5月的 walk", "at"),
+            ("walk in 2021", "worded"), ("the walk of 2021-07-09", "worded"), ("the walk of 9. Juli 2021", "worded"),
+            ("4 March 2020 walk", "digits"), ("the walk in March", "digits"), ("3月4日 walk", "digits"),
+        ):  # fmt: skip
+            assert _ids(await service.search_memory("alice", text(question)))[:1] == [id], question
+        yesterday = text("where was the walk yesterday?", metadata={"timestamp": "2022-01-04"})
+        assert _ids(await service.search_memory("alice", yesterday))[:1] == ["other"]
+        today = datetime.now(UTC).date()
+        assert _ids(await service.search_memory("alice", text(f"walk {today}")))[:1] == ["undated"]
+
     async def test_the_question_is_the_text_of_the_last_message(self, service: MemoryService) -> None:
         await service.add_memory("alice", [text("apples", id="a")], "s")
         await service.add_memory("alice", [text("pears", id="p")], "t")

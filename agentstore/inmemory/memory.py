@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from agentstore.errors import Closed, Conflict
@@ -14,6 +15,7 @@ from agentstore.schemas.memory import (
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
+    said_at,
     speaker_and_text,
     text_of,
     write_memory_cursor,
@@ -21,8 +23,7 @@ from agentstore.schemas.memory import (
 from agentstore.schemas.memory_item import MESSAGE, check_ids, message_of, prepare_items
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
-from agentstore.schemas.times import parse_time
-from agentstore.search import analysis, ranking
+from agentstore.search import analysis, ranking, spelling
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 
@@ -71,20 +72,15 @@ class InMemoryMemoryService(MemoryService):
         self._use()
         if not prepared:
             return
-        now = datetime.now(UTC)
         there = self._users.setdefault(user_id, {}).setdefault(session_id, {})
         for id, (message, payload) in prepared.items():
             if id in there:
                 continue
             text = speaker_and_text(message)[: self._settings.max_indexed]
-            tokens = ranking.fitting(analysis.tokens(text, self._language))
-            there[id] = _Stored(
-                payload,
-                parse_time((message.metadata or {}).get("timestamp")) or now,
-                ranking.Memory(
-                    session_id, len(there) + 1, frozenset(tokens), message.role, ranking.is_question(text_of(message))
-                ),
-            )
+            time = said_at(message)
+            found = self._found_by((session_id, len(there) + 1), text, time, message.role)
+            found = found._replace(is_question=ranking.is_question(text_of(message)))
+            there[id] = _Stored(payload, time.astimezone(UTC), found)
 
     async def save_items(
         self,
@@ -114,8 +110,8 @@ class InMemoryMemoryService(MemoryService):
             if into is None:
                 into = buckets.setdefault(session_id, {})
             place = into[id].memory[:2] if id in into else (session_id, len(into) + 1)
-            tokens = ranking.fitting(analysis.tokens(item.text[: self._settings.max_indexed], self._language))
-            memory = ranking.Memory(*place, frozenset(tokens), Role.SYSTEM, False, item.importance)
+            memory = self._found_by(place, item.text[: self._settings.max_indexed], item.valid_from, Role.SYSTEM)
+            memory = memory._replace(importance=item.importance)
             into[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True))
         for id in gone:
             for each in filter(None, (there.get(id) for there in buckets.values())):
@@ -169,7 +165,9 @@ class InMemoryMemoryService(MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
-        asked = analysis.tokens(question_of(messages, self._settings), self._language)[: ranking.MOST_TOKENS]
+        text, time = question_of(messages, self._settings)
+        asked = analysis.of_question(text, time, self._language)
+        asked = dict(islice(asked.items(), ranking.MOST_TOKENS))
         self._use()
         at = wanted.valid_at or datetime.now(UTC)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
@@ -186,17 +184,27 @@ class InMemoryMemoryService(MemoryService):
                 and each.is_valid(at)
             )
 
-        def fitting(tokens: list[str], *, prefix: bool = False) -> list[MemoryHit]:
-            mark = Highlighter(tokens, self._language, most=self._settings.max_indexed, prefix=prefix)
+        def fitting(tokens: Mapping[str, float]) -> list[MemoryHit]:
+            mark = Highlighter(tokens, self._language, most=self._settings.max_indexed)
             return [
                 MemoryHit(each.message(), score, *place, each.time, each.item and each.item.model_copy(deep=True), mark)
-                for place, score in ranking.scores(memories, tokens, among, prefix=prefix).items()
+                for place, score in ranking.scores(memories, tokens, among).items()
                 if wanted.role in (None, (each := stored[place]).memory.role) and score >= wanted.min_score
             ]
 
         hits = fitting(asked)
+        counted = [each for each in memories if among(each)] if hits else []
+        df = {token: sum(ranking.has(each, token) for each in counted) for token in asked}
+        known = {token for token in asked if df[token]}
+        telling = {token for token in known if ranking.is_telling(df[token], len(memories))}
+        if len(known) < len(asked):
+            unknown = spelling.unknown(analysis.words(text, self._language), known, telling)
+            if unknown:
+                there = {token for each in memories for token in each.tokens}
+                asked |= spelling.meant(unknown, there)
+                hits = fitting(asked)
         if not hits:
-            hits = fitting(ranking.beginnings(asked), prefix=True)
+            hits = fitting(ranking.beginnings(asked))
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
         hits = hits[: wanted.top_k]
         if wanted.order == "chronological":
@@ -221,6 +229,11 @@ class InMemoryMemoryService(MemoryService):
         buckets = self._users.get(user_id, {})
         names = list(buckets) if name is None else [name]
         return Deleted(memories=sum(len(buckets.pop(each, {})) for each in names))
+
+    def _found_by(self, place: tuple[str, int], text: str, time: datetime | None, role: str | None) -> ranking.Memory:
+        found = analysis.of_memory(text, time, self._language)
+        tokens = ranking.fitting([*found.dates, *found.words])
+        return ranking.Memory(*place, frozenset(tokens), len(tokens) - len(found.dates), role, False)
 
     def _all(self, user_id: str) -> list[_Stored]:
         buckets = self._users.get(user_id, {})

@@ -1,11 +1,13 @@
 """Memories on Postgres: the statements, then the class that says them.
 
-Each method is one statement, unless another caller is in the way or a search finds nothing by whole words.
+Each method is one statement, unless another caller is in the way, a question has words that no memory has, or it is
+about facts.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
@@ -29,6 +31,7 @@ from agentstore.repositories import memory_reindex
 from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, save_items
 from agentstore.repositories.memory_rows import ADD, ADD_AGAIN, values_of_messages
 from agentstore.repositories.memory_search import SEARCH
+from agentstore.repositories.memory_words import WORDS, alternatives
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import Deleted, MemoryHit, MemoryItem, Message, MessagesLike, Page
 from agentstore.schemas.memory import (
@@ -42,7 +45,7 @@ from agentstore.schemas.memory import (
 from agentstore.schemas.memory_item import MESSAGE, check_ids, item_of, message_of, prepare_items, with_end
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
-from agentstore.search import analysis, ranking
+from agentstore.search import analysis, ranking, spelling
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 from agentstore.url import Password
@@ -259,7 +262,9 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
-        tokens = analysis.tokens(question_of(messages, self._settings), self._language)[: ranking.MOST_TOKENS]
+        text, time = question_of(messages, self._settings)
+        asked = analysis.of_question(text, time, self._language)
+        tokens = dict(islice(asked.items(), ranking.MOST_TOKENS))
         if not tokens or not wanted.top_k:
             return []
         values = {
@@ -273,11 +278,20 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "kind": wanted.kind,
             "valid_at": wanted.valid_at,
         }
-        rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, tokens))
-        highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
+        rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+        known, telling = (
+            {token for at, token in enumerate(tokens, 1) if rows and at in (rows[0][column] or ())}
+            for column in ("known", "telling")
+        )
+        if len(known) < len(tokens) and (
+            unknown := spelling.unknown(analysis.words(text, self._language), known, telling)
+        ):
+            tokens |= spelling.meant(unknown, await self._those_there(user_id, spelling.all_spellings(unknown)))
+            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
         if not rows and (begun := ranking.beginnings(tokens)):
-            rows = await self._database.fetch(SEARCH, **values, queries=ranking.queries(user_id, begun, prefix=True))
-            highlighter = Highlighter(begun, self._language, most=self._settings.max_indexed, prefix=True)
+            tokens = begun
+            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+        highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         messages = load_messages([row["payload"] for row in rows])
         hits = [_hit(message, row, highlighter) for message, row in zip(messages, rows, strict=True)]
         if wanted.order == "chronological":
@@ -319,6 +333,14 @@ class PostgresMemoryService(PostgresService, MemoryService):
             if progress is not None:
                 progress(seen, int(total))
         return written
+
+    async def _those_there(self, user_id: str, words: list[str]) -> set[str]:
+        """Return those of the words that any memory of the user has."""
+        if not words:
+            return set()
+        of_query = dict(zip(ranking.queries(user_id, words), words, strict=True))
+        found = await self._database.fetch(WORDS, queries=alternatives(list(of_query)))
+        return {of_query[row[0]] for row in found}
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
@@ -362,8 +384,12 @@ class PostgresMemoryService(PostgresService, MemoryService):
         return values_of_messages(*given)
 
 
+def _asked(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:
+    return {"queries": ranking.queries(user_id, tokens), "weights": list(tokens.values())}
+
+
 def _hit(message: Message, row: Row, highlighter: Highlighter) -> MemoryHit:
-    score, session_id, position, time, _, kind, valid_until = row
+    score, session_id, position, time, _, kind, valid_until, *_ = row
     if kind == MESSAGE:
         return MemoryHit(message, score, session_id, position, time, highlighter=highlighter)
     item = item_of(message, valid_until)

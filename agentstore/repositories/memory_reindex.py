@@ -32,6 +32,7 @@ from agentstore.repositories.memory_rows import analysed
 from agentstore.schemas.memory import speaker_and_text, text_of
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.payload import load_messages
+from agentstore.schemas.times import local_time
 from agentstore.search import analysis
 from agentstore.settings import Settings
 
@@ -54,6 +55,7 @@ def _next(*, of_one: bool) -> Statement:
     return Statement(
         select(
             *(MemoryRow.user_id, MemoryRow.session_id, MemoryRow.seq, MemoryRow.kind, MemoryRow.tokens),
+            *(MemoryRow.time, MemoryRow.valid_from),
             # Whoever changes the row meanwhile, an older release also, makes it another one.
             literal_column("memories.xmin::text").label("version"),
             case((is_old, cast(MemoryRow.payload, Text))).label("payload"),
@@ -163,7 +165,10 @@ async def step(
 def _values(rows: list[Row], language: str, settings: Settings) -> dict[str, Any]:
     found: dict[str, list[Any]] = defaultdict(list)
     for row, message in zip(rows, load_messages([row["payload"] for row in rows]), strict=True):
-        said = speaker_and_text(message) if row["kind"] == MESSAGE else text_of(message)
+        if row["kind"] == MESSAGE:
+            said = speaker_and_text(message), local_time((message.metadata or {}).get("timestamp")) or row["time"]
+        else:
+            said = text_of(message), row["valid_from"]
         made = analysed(row["user_id"], [said], language, settings)
         found["new_before"].append(row["tokens"])
         for name in ("user_id", "session_id", "seq", "version"):

@@ -1,6 +1,7 @@
 """Memories on their way into their table: what is written of each, and the statements that write it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -26,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from agentstore.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
 from agentstore.schemas import MemoryItem, Message
-from agentstore.schemas.memory import speaker_and_text, text_of
+from agentstore.schemas.memory import said_at, speaker_and_text, text_of
 from agentstore.schemas.memory_item import message_of
 from agentstore.schemas.payload import dump_message
 from agentstore.schemas.times import parse_time
@@ -166,6 +167,7 @@ def values_of_messages(
 ) -> dict[str, Any]:
     """Return the values that ADD and ADD_AGAIN take of messages, each with the text of JSON that is stored."""
     messages = [message for message, _ in prepared]
+    said = [(speaker_and_text(message), said_at(message)) for message in messages]
     return {
         "user_id": user_id,
         "session_id": session_id,
@@ -174,7 +176,7 @@ def values_of_messages(
         "roles": [message.role for message in messages],
         "questions": [ranking.is_question(text_of(message)) for message in messages],
         "times": [parse_time((message.metadata or {}).get("timestamp")) for message in messages],
-        **analysed(user_id, [speaker_and_text(message) for message in messages], language, settings),
+        **analysed(user_id, said, language, settings),
     }
 
 
@@ -194,21 +196,23 @@ def values_of_items(
         "importances": [item.importance for item in items],
         "froms": [item.valid_from for item in items],
         "untils": [item.valid_until for item in items],
-        **analysed(user_id, [item.text for item in items], language, settings),
+        **analysed(user_id, [(item.text, item.valid_from) for item in items], language, settings),
     }
 
 
-def analysed(user_id: str, texts: Sequence[str], language: str, settings: Settings) -> dict[str, Any]:
-    """Return what texts are found by, an array a column."""
+def analysed(
+    user_id: str, texts: Sequence[tuple[str, datetime | None]], language: str, settings: Settings
+) -> dict[str, Any]:
+    """Return what texts, each with its time, are found by: an array a column."""
     most = settings.max_indexed
-    found = [analysis.tokens(text[:most], language) for text in texts]
-    tokens = [ranking.fitting(each) for each in found]
+    found = [analysis.of_memory(text[:most], time, language) for text, time in texts]
+    tokens = [ranking.fitting([*each.dates, *each.words]) for each in found]
     return {
         "analysis": analysis.fingerprint(language),
-        "tokens": [len(each) for each in tokens],
+        "tokens": [len(fitting) - len(each.dates) for fitting, each in zip(tokens, found, strict=True)],
         "lexemes": [ranking.lexemes(user_id, each) for each in tokens],
         "cuts": [
-            len(text) > most or len(each) > len(fitting)
-            for text, each, fitting in zip(texts, found, tokens, strict=True)
+            len(text) > most or len(each.dates) + len(each.words) > len(fitting)
+            for (text, _), each, fitting in zip(texts, found, tokens, strict=True)
         ],
     }

@@ -42,6 +42,8 @@ _VALID_AT = func.coalesce(bindparam("valid_at", type_=_TIME), func.now())
 def _search() -> Statement:
     """Return the memories that fit best, as :mod:`agentstore.search.ranking` says; the planner has little to guess.
 
+    With each comes which of the queries any memory fits, by their positions, and which of those are telling.
+
     The index is asked once for each token, and gives one user's memories only. No tsvector and no payload is read of
     what is not returned. CTEs are not joined to each other on keys whose number the planner cannot know.
     """
@@ -50,17 +52,18 @@ def _search() -> Statement:
     def number(value: float) -> ColumnElement[float]:
         return literal(value, Double)
 
-    queries = bindparam("queries", type_=ARRAY(Text))
-    given = func.unnest(queries).table_valued("query", with_ordinality="position", name="q")
+    queries, weights = bindparam("queries", type_=ARRAY(Text)), bindparam("weights", type_=ARRAY(Double))
+    given = func.unnest(queries, weights).table_valued("query", "weight", with_ordinality="position", name="q")
     given = given.render_derived()
-    asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.position), "asked")
+    asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.weight, given.c.position), "asked")
     size = _once(
         select(
             cast(func.sum(buckets.count), Double).label("count"),
             (cast(func.sum(buckets.tokens), Double) / func.nullif(func.sum(buckets.count), 0)).label("average"),
             cast(
                 func.greatest(
-                    ranking.COMMON, func.ceil(func.sum(buckets.count) * literal(ranking.COMMON_PART, Double))
+                    ranking.COMMON,
+                    func.ceil(number(ranking.COMMON_ROOT) * func.sqrt(cast(func.sum(buckets.count), Double))),
                 ),
                 BigInteger,
             ).label("common"),
@@ -93,14 +96,17 @@ def _search() -> Statement:
         .lateral("probe")
     )
     hits = _once(
-        select(asked.c.position, *probe.c).select_from(asked.join(probe, true())),
+        select(asked.c.position, asked.c.weight, *probe.c).select_from(asked.join(probe, true())),
         "hits",
     )
-    df = _once(select(hits.c.position, func.count().label("count")).group_by(hits.c.position), "df")
+    df = _once(
+        select(hits.c.position, hits.c.weight, func.count().label("count")).group_by(hits.c.position, hits.c.weight),
+        "df",
+    )
     rare = select(func.count()).select_from(df).where(df.c.count <= common).scalar_subquery()
     idf = func.ln(1 + (size.c.count - func.least(df.c.count, size.c.count) + number(0.5)) / (df.c.count + number(0.5)))
     weighed = _once(
-        select(df.c.position, idf.label("idf"))
+        select(df.c.position, (idf * df.c.weight).label("idf"))
         .select_from(df.join(size, true()))
         .where(or_(df.c.count <= common, rare < ranking.FEW)),
         "weighed",
@@ -188,6 +194,14 @@ def _search() -> Statement:
         .limit(bindparam("limit", type_=BigInteger))
         .subquery("found")
     )
+    known = select(func.array_agg(df.c.position)).scalar_subquery().label("known")
+    telling = (
+        select(func.array_agg(df.c.position))
+        .select_from(df.join(size, true()))
+        .where(size.c.count >= ranking.MANY, df.c.count <= size.c.count * number(ranking.TELLING))
+        .scalar_subquery()
+        .label("telling")
+    )
     payload = (
         select(cast(memory.payload, Text).label("payload"), memory.kind, memory.valid_until)
         .where(memory.user_id == _USER, memory.session_id == found.c.session_id, memory.seq == found.c.seq)
@@ -196,7 +210,7 @@ def _search() -> Statement:
         .lateral("payload")
     )
     return Statement(
-        select(found.c.score, found.c.session_id, found.c.seq, found.c.time, *payload.c)
+        select(found.c.score, found.c.session_id, found.c.seq, found.c.time, *payload.c, known, telling)
         .select_from(found.join(payload, true()))
         .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq.desc())
     )

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from agentstore.errors import InvalidContent, LimitExceeded
@@ -21,7 +21,7 @@ from agentstore.schemas.message import (
 )
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import as_message, aware, check_id
-from agentstore.schemas.times import parse_time
+from agentstore.schemas.times import local_time, parse_time
 from agentstore.settings import Settings
 
 
@@ -128,19 +128,29 @@ def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> 
     return ListFilters(**given)
 
 
-def question_of(messages: MessagesLike | str, settings: Settings) -> str:
-    """Return what a search looks for: the text of the last message that is one, or the string itself.
+def question_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, datetime]:
+    """Return what a search looks for, the text of the last message that is one or the string itself, and its time.
+
+    That is now, where the message does not tell.
 
     Raises:
         InvalidContent: it is neither.
     """
     if isinstance(messages, str):
-        return messages[: settings.max_query]
+        return messages[: settings.max_query], datetime.now(UTC)
     many = [messages] if messages is None or isinstance(messages, (Message, Mapping)) else messages
     if not isinstance(many, Sequence) or isinstance(many, (bytes, bytearray)):
         raise InvalidContent(f"a question must be a Message, a dict or a list of them, not {type(many).__name__}")
     last = next((each for each in reversed(many) if each is not None), None)
-    return "" if last is None else text_of(as_message(last))[: settings.max_query]
+    if last is None:
+        return "", datetime.now(UTC)
+    message = as_message(last)
+    return text_of(message)[: settings.max_query], said_at(message)
+
+
+def said_at(message: Message) -> datetime:
+    """Return when a message was said, in its own zone; now, where it does not tell, as then it is being said."""
+    return local_time((message.metadata or {}).get("timestamp")) or datetime.now(UTC)
 
 
 def bucket(session_id: str | None, settings: Settings) -> str:

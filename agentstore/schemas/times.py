@@ -9,7 +9,13 @@ _MILLISECONDS = 1e11  # as seconds it would be the year 5138
 
 
 def parse_time(value: object) -> datetime | None:
-    """Return the time, in UTC, that a string or a number means, or None if it means none.
+    """Return the time, in UTC, that a string or a number means, or None if it means none: see :func:`local_time`."""
+    time = local_time(value)
+    return time and time.astimezone(UTC)
+
+
+def local_time(value: object) -> datetime | None:
+    """Return the time, in its own zone, that a string or a number means, or None if it means none.
 
     ISO 8601, ``6:10 pm on 22 December, 2022``, ``2023/05/20 (Sat) 17:53``, and the seconds or milliseconds since
     1970, from 1973 on, as a number or in digits. A time without a zone is UTC. One before 1900 or after 9000 is none:
@@ -19,10 +25,11 @@ def parse_time(value: object) -> datetime | None:
         time = _read(value)
         if time is None:
             return None
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time
+        year = time.astimezone(UTC).year
     except (ValueError, OverflowError, OSError):
         return None
-    return time if 1900 <= time.year <= 9000 else None
+    return time if 1900 <= year <= 9000 else None
 
 
 def _read(value: object) -> datetime | None:

@@ -8,26 +8,33 @@ them. The numbers were chosen on labelled conversations in English, Chinese and 
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
+from agentstore.search.dates import SIGN
+from agentstore.search.spelling import BEGINNING
+
 K1, B = 0.9, 0.65
-# A token that is in more memories than this, and than this part of the user's, is left out, unless fewer than
-# FEW others are in the question: it would cost much and tell little.
-COMMON, COMMON_PART = 1_000, 0.1
+# A token that is in more memories than this, and than this many times the root of how many the user has, is left out,
+# unless fewer than FEW others are in the question: it would cost much and tell little. That is a tenth of 10,000
+# memories and a hundredth of a million; the root, so that a search costs little more as they grow.
+COMMON, COMMON_ROOT = 1_000, 10.0
 FEW = 2
 # So many hits are looked at in all, where a question has few tokens: those of a token beyond its part of them, and
 # beyond COMMON, are passed over.
 HITS = 20_000
 # So many memories with the best scores of their own lend them to those around them.
 LENDERS = 500
+# A token is telling that is in no more than this part of the memories, where they are so many that it costs something
+# to look for other spellings of a question's unknown words.
+MANY, TELLING = 300, 0.01
 # What a token counts so many turns after the memory that has it, and before.
-AFTER, BEFORE = (0.6, 0.36, 0.2), (0.4, 0.2)
+AFTER, BEFORE = (0.7, 0.45, 0.25), (0.5, 0.25)
 # Long messages speak for themselves: where a user's have more tokens than this on average, neighbours lend less.
-TURN = 50.0
+TURN = 40.0
 # What others than the user say, and questions, answer less often.
-NOT_THE_USERS, QUESTION = 0.7, 0.85
+NOT_THE_USERS, QUESTION = 0.7, 0.7
 # What a fact's score is multiplied by where its importance is 0; it is 1 at 0.5, and as much above 1 at 1.
 LEAST_IMPORTANT = 0.75
 
@@ -53,6 +60,7 @@ class Memory(NamedTuple):
     session_id: str
     seq: int
     tokens: frozenset[str]
+    length: int
     role: str | None
     is_question: bool
     # Of a fact; None: a message.
@@ -86,15 +94,19 @@ def fitting(tokens: Sequence[str]) -> list[str]:
     return found
 
 
-def queries(user_id: str, tokens: Sequence[str], *, prefix: bool = False) -> list[str]:
+def queries(user_id: str, tokens: Iterable[str]) -> list[str]:
     """Return a tsquery for each token: for the token itself, or for all that begin with it."""
     mark = _mark(user_id)
-    return [f"{_quoted(f'{mark}{token}')}{':*' if prefix else ''}" for token in tokens]
+    return [
+        f"{_quoted(f'{mark}{token.removesuffix(BEGINNING)}')}{':*' if token.endswith(BEGINNING) else ''}"
+        for token in tokens
+    ]
 
 
-def beginnings(tokens: Sequence[str]) -> list[str]:
+def beginnings(tokens: Iterable[str]) -> dict[str, float]:
     """Return what the words begin with that are looked for when none is found whole: two thirds, at least three."""
-    return list(dict.fromkeys(token[: max(3, len(token) * 2 // 3)] for token in tokens if len(token) >= 3))
+    words = (token for token in tokens if len(token) >= 3 and not token.startswith(SIGN))
+    return {f"{word[: max(3, len(word) * 2 // 3)]}{BEGINNING}": 1.0 for word in words}
 
 
 def rounded(score: float) -> float:
@@ -103,30 +115,29 @@ def rounded(score: float) -> float:
 
 
 def scores(
-    memories: Sequence[Memory], tokens: Sequence[str], among: Callable[[Memory], bool], *, prefix: bool = False
+    memories: Sequence[Memory], tokens: Mapping[str, float], among: Callable[[Memory], bool]
 ) -> dict[tuple[str, int], float]:
     """Return the score of each memory of a user that fits, by its session and number: what Postgres computes.
 
+    `tokens` are those of the question, with what each counts.
     Only memories `among` those that are wanted are looked at, but all of the user's say what is long.
     """
     count = len(memories)
-    all_tokens = sum(len(memory.tokens) for memory in memories)
+    all_tokens = sum(memory.length for memory in memories)
     if not all_tokens:
         return {}
     average = all_tokens / count
-    most = max(COMMON, math.ceil(count * COMMON_PART))
-    having = {
-        token: [memory for memory in memories if among(memory) and _has(memory, token, prefix)] for token in tokens
-    }
+    most = common(count)
+    having = {token: [memory for memory in memories if among(memory) and has(memory, token)] for token in tokens}
     having = {token: found for token, found in having.items() if found}
     rare = sum(len(found) <= most for found in having.values())
     own: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
     for token, found in having.items():
         if len(found) > most and rare >= FEW:
             continue
-        idf = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5))
+        idf = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5)) * tokens[token]
         for memory in found:
-            length = 1 - B + B * len(memory.tokens) / average
+            length = 1 - B + B * memory.length / average
             own[memory.session_id, memory.seq][token] = idf * (1 + K1) / (1 + K1 * length)
     totals = sorted((rounded(sum(each.values())) for each in own.values()), reverse=True)
     least = totals[:LENDERS][-1] if totals else 0.0
@@ -155,8 +166,21 @@ def prior(memory: Memory) -> float:
     return (1.0 if memory.role in (None, "user") else NOT_THE_USERS) * (QUESTION if memory.is_question else 1.0)
 
 
-def _has(memory: Memory, token: str, prefix: bool) -> bool:
-    return any(each.startswith(token) for each in memory.tokens) if prefix else token in memory.tokens
+def common(count: int) -> int:
+    """Return in how many of a user's `count` memories a token may be without being common."""
+    return max(COMMON, math.ceil(COMMON_ROOT * math.sqrt(count)))
+
+
+def is_telling(df: int, count: int) -> bool:
+    """Whether a token that `df` of `count` memories have is enough to find by."""
+    return count >= MANY and df <= count * TELLING
+
+
+def has(memory: Memory, token: str) -> bool:
+    """Whether a memory has a token, or one that begins with it."""
+    if token.endswith(BEGINNING):
+        return any(each.startswith(token[:-1]) for each in memory.tokens)
+    return token in memory.tokens
 
 
 def _mark(user_id: str) -> str:

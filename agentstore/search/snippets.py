@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from agentstore.search import analysis
+from agentstore.search.spelling import BEGINNING
 
 # Text in which words are not apart is marked by pairs of characters, other text by words.
 _PIECES = re.compile(rf"(?P<joined>[{analysis.JOINED}]+)|\w(?:[\w.\-@/:'’+#]*[\w+#])?|[^\w\s]")
@@ -20,12 +21,12 @@ class _Match(NamedTuple):
 class Highlighter:
     """Marks what a question's tokens found."""
 
-    def __init__(self, tokens: Iterable[str], language: str, *, most: int, prefix: bool = False) -> None:
-        """`prefix`: the tokens are beginnings of words. Of a text the first `most` characters are looked at."""
+    def __init__(self, tokens: Iterable[str], language: str, *, most: int) -> None:
+        """Of a text the first `most` characters are looked at."""
         self._tokens = frozenset(tokens)
+        self._beginnings = tuple(token.removesuffix(BEGINNING) for token in self._tokens if token.endswith(BEGINNING))
         self._language = language
         self._most = most
-        self._prefix = prefix
         # One character is in many words: marked only where nothing longer was asked.
         self._has_longer = any(len(token) > 1 for token in self._tokens)
 
@@ -77,9 +78,8 @@ class Highlighter:
         tokens = analysis.tokens(piece, self._language)
         if self._has_longer:
             tokens = [token for token in tokens if len(token) > 1 or not token.isalnum()]
-        if self._prefix:
-            return frozenset(asked for asked in self._tokens if any(token.startswith(asked) for token in tokens))
-        return self._tokens.intersection(tokens)
+        begun = [each for each in self._beginnings if any(token.startswith(each) for token in tokens)]
+        return self._tokens.intersection(tokens).union(begun)
 
 
 def _window(matches: list[_Match], size: int, length: int) -> tuple[int, int]:

@@ -55,6 +55,9 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
 
     monkeypatch.setattr(ranking, "COMMON", common)
     monkeypatch.setattr(ranking, "LENDERS", 20)
+    monkeypatch.setattr(ranking, "COMMON_ROOT", 0.5)
+    monkeypatch.setattr(ranking, "MANY", common)
+    monkeypatch.setattr(ranking, "TELLING", 0.1)
     monkeypatch.setattr(memory, "SEARCH", memory_search._search())
     rng = random.Random(3)
     words = [f"word{number}" for number in range(60)] + ["虾", "东京塔", "e-mail", "running"]
@@ -72,7 +75,9 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
     for _ in range(60):
         # With two that are rare, whatever else is common is left out.
         asked = rng.choices([*words[40:], "nothing"], k=2) if common == 3 else []
-        question = " ".join(asked + rng.choices([*words, "wor", "nothing"], k=rng.randint(1, 6)))
+        question = " ".join(
+            asked + rng.choices([*words, "wor", "nothing", "runing", "emial", "東京塔", "word9x"], k=rng.randint(1, 6))
+        )
         filters: dict[str, Any] = rng.choice(
             [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}]
         )
@@ -120,6 +125,11 @@ async def test_what_is_not_found_whole_is_found_by_its_beginning(
         await service.add_memory("alice", [text("The aquarium leaks", id="fish")], "t")
         assert [hit.message.id for hit in await service.search("alice", "refrigerater")] == ["fridge"]
         assert [hit.message.id for hit in await service.search("alice", "aqua")] == ["fish"]
+        for question, id in (
+            ("what is broken, the refridgerator?", "fridge"), ("leaks in the acuarium", "fish"), ("aquaruim", "fish"),
+            ("equarium", "fish"), ("is the refrig", "fridge"), ("broekn", "fridge"), ("the aquarrium", "fish"),
+        ):  # fmt: skip
+            assert [hit.message.id for hit in await service.search("alice", question)][:1] == [id], question
         assert await service.search("alice", "xy") == []
 
 

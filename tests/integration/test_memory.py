@@ -168,6 +168,7 @@ async def test_a_search_asks_the_index_once_for_each_token_whatever_else_is_in_t
     values = {
         "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None,
         "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", words[:5]),
+        "weights": [1.0] * 5,
     }  # fmt: skip
     await observer.execute(f"PREPARE search AS {compiled.sql}")
     given = ", ".join(_literal(value) for value in compiled.arguments(values))

@@ -16,6 +16,7 @@ from agentstore.repositories import (
     memory_reindex,
     memory_rows,
     memory_search,
+    memory_words,
     session_history,
     user,
 )
@@ -62,6 +63,7 @@ _VALUES: dict[str, Any] = {
     "all_tokens": 2,
     "analysis": "1",
     "queries": ranking.queries("u2", ["a", "b"]),
+    "weights": [1.0, 1.0],
     "wanted_session": None,
     "role": None,
     "since": None,
@@ -94,7 +96,16 @@ _VALUES: dict[str, Any] = {
 
 def _statements() -> list[tuple[str, Statement]]:
     found: list[tuple[str, Statement]] = []
-    for module in (memory_rows, memory_items, memory_reindex, memory_search, memory, session_history, user):
+    for module in (
+        memory_rows,
+        memory_items,
+        memory_reindex,
+        memory_search,
+        memory_words,
+        memory,
+        session_history,
+        user,
+    ):
         for name, value in vars(module).items():
             if isinstance(value, Statement) and value not in [each for _, each in found]:
                 found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))

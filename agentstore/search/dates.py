@@ -1,0 +1,280 @@
+"""Dates as tokens, so that "on May 8" finds what was said on that day, or about it, in whatever form.
+
+A token begins with "@", as no word of a text does: ``@2023-05-08`` is a day and ``@2023-05`` a month, ``@--05-08`` and
+``@--05`` are those of any year, and ``@2023`` is a year. A memory has all that are true of it; a question asks for
+what it says, and for nothing wider.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+SIGN = "@"
+# Of one text: a calendar is no memory of each of its days.
+_MOST = 60
+_HALF_YEAR = 186
+# What the day of any year counts, beside that of the year that the question names.
+_ANY_YEAR = 0.3
+
+_LANGUAGES = (
+    "january february march april may june july august september october november december",
+    "januar februar märz april mai juni juli august september oktober november dezember",
+    "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro",
+    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+    "januari februari maart april mei juni juli augustus september oktober november december",
+    "januari februari mars april maj juni juli augusti september oktober november december",
+    "январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь",
+    "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+    "январе феврале марте апреле мае июне июле августе сентябре октябре ноябре декабре",
+    "січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
+    "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada grudnia",
+    "ocak şubat mart nisan mayıs haziran temmuz ağustos eylül ekim kasım aralık",
+)
+# What is a month only beside a day or a year.
+_SHORT = "jan feb mar apr may jun jul aug sep oct nov dec"
+_MONTHS = {
+    "sept": 9,
+    "okt": 10,
+    "dez": 12,
+    "janv": 1,
+    "févr": 2,
+    "fevrier": 2,
+    "aout": 8,
+    "decembre": 12,
+    "marz": 3,
+    **{name: number for number, name in enumerate(_SHORT.split(), 1)},
+    **{name: number for names in _LANGUAGES for number, name in enumerate(names.split(), 1)},
+}
+_FULL = {name for names in _LANGUAGES for name in names.split()}
+# Words and names of something else: a month only beside a day, a year, or such a word as stands before a month.
+_AMBIGUOUS = {
+    "may",
+    "march",
+    "mars",
+    "mai",
+    "mei",
+    "maj",
+    "maja",
+    "mayo",
+    "ekim",
+    "mart",
+    "ocak",
+    "april",
+    "june",
+    "august",
+}
+_BEFORE_MONTH = re.compile(
+    r"\b(?:in|last|next|since|until|till|during|early|late|mid|every|im|letzten|seit|bis|en|em|depuis|de|du|di|nel|"
+    r"i|w|в|с|до)\s$"
+)
+
+_LAST = re.compile(r"(?<!\w)(?:last|letzten|прошлом)\s$")
+_NAME = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(_MONTHS, key=len, reverse=True))})(?!\w)")
+_DAY_BEFORE = re.compile(r"(?<![\w.,:/])(\d{1,2})(?:st|nd|rd|th|er|º|\.)?\s{1,2}(?:of\s|de\s)?$")
+_DAY_AFTER = re.compile(r"\.?\s{1,2}(?:the\s)?(\d{1,2})(?:st|nd|rd|th)?(?![\w:%]|\.\d)")
+_YEAR_AFTER = re.compile(r"\.?,?\s{1,2}(?:de\s|del\s|of\s)?((?:19|20)\d\d)(?!\w)")
+
+_NUMERIC = re.compile(
+    r"(?<![\w./-])(?:"
+    r"(?P<year>(?:19|20)\d\d)(?P<by>[-/.])(?P<month>\d{1,2})(?:(?P=by)(?P<day>\d{1,2}))?(?!\d|[-/]\d)"
+    r"|(?P<one>\d{1,2})(?P<between>[-/.])(?P<two>\d{1,2})(?P=between)(?P<last>(?:19|20)\d\d|\d\d)(?!\w|[-/.]\d)"
+    r"|(?P<alone>(?:19|20)\d\d)(?![\w%年년]|[-/.:,]\d)"
+    r")"
+)
+# Without a year it may be a part of something: it takes a word that stands before a day.
+_NO_YEAR = re.compile(
+    r"\b(?:on|since|until|before|after|am|vom|zum|bis|seit|le|el|il|em|del|dal)\s(\d{1,2})([/.])(\d{1,2})(?!\d|[/.]\d)"
+)
+_NUMERALS = "一二三四五六七八九十"
+_EAST = re.compile(
+    rf"(?:(?<!\d)(?P<year>\d{{4}}|[〇零一二三四五六七八九]{{4}})\s?[年년])"
+    rf"|(?<![\d{_NUMERALS}])(?P<month>\d{{1,2}}|[{_NUMERALS}]{{1,2}})\s?[月월]"
+    rf"(?:份|\s?(?P<day>\d{{1,2}}|[{_NUMERALS}]{{1,3}})\s?[日号號일])?"
+)
+
+# Not "today": it is the time of what says so, and in a question of what to do today it asks for nothing said then.
+# Nor what means something else as well, as hier and mañana do.
+_DAYS = {
+    **dict.fromkeys(["yesterday", "gestern", "ayer", "ontem", "ieri", "вчера", "昨天", "昨日", "어제"], -1),
+    **dict.fromkeys(["tomorrow", "demain", "amanhã", "domani", "завтра", "明天", "明日", "내일"], 1),
+    **dict.fromkeys(["vorgestern", "avant-hier", "anteayer", "позавчера", "前天", "一昨日", "그저께"], -2),
+}
+_SPANS = {
+    "last week|letzte woche|semana pasada|semana passada|semaine dernière|прошлой неделе|上周|上週|上星期|先週"
+    "|지난주": "week",
+    "last month|letzten monat|mes pasado|mês passado|mois dernier|прошлом месяце|上个月|上個月|先月|지난달": "month",
+    "last year|letztes jahr|año pasado|ano passado|année dernière|прошлом году|去年|昨年|작년": "year",
+}
+_WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+_RELATIVE = re.compile(
+    rf"(?<![a-zа-я])(?:(?P<days>{'|'.join(sorted(_DAYS, key=len, reverse=True))})"
+    + "".join(rf"|(?P<{span}>{words})" for words, span in _SPANS.items())
+    + rf"|last (?P<weekday>{'|'.join(_WEEKDAYS)}))(?![a-zа-я])"
+)
+
+
+class _Date(NamedTuple):
+    """A year, a month or a day, of a known year or of any."""
+
+    year: int | None
+    month: int | None = None
+    day: int | None = None
+
+    def tokens(self) -> list[str]:
+        """Return its own token first, then that without the year, and the wider ones."""
+        year = f"{self.year:04}" if self.year else None
+        month = f"{self.month:02}" if self.month else None
+        found = []
+        if month and self.day:
+            found += [f"{year}-{month}-{self.day:02}"] if year else []
+            found += [f"--{month}-{self.day:02}"]
+        if month:
+            found += [f"{year}-{month}"] if year else []
+            found += [f"--{month}"]
+        return [f"{SIGN}{each}" for each in [*found, *([year] if year else [])]]
+
+
+def said(text: str, time: datetime | None) -> list[str]:
+    """Return the date tokens of a memory: of the time it was said at, in its own zone, and of all that it tells of.
+
+    A day or month without a year is also that of the year in which it is nearest to `time`.
+    """
+    found = dict.fromkeys(_Date(time.year, time.month, time.day).tokens() if time else ())
+    for each in _dates(text, time):
+        if not each.year and time and each.month:
+            each = each._replace(year=_nearest(each, time))
+        found.update(dict.fromkeys(each.tokens()))
+        if len(found) > _MOST:
+            break
+    return list(found)[:_MOST]
+
+
+def asked(text: str, time: datetime | None) -> dict[str, float]:
+    """Return the date tokens of a question, and what each counts; it is asked at `time`, which tells "yesterday"."""
+    found: dict[str, float] = {}
+    for each in _dates(text, time, weeks=True):
+        own, *wider = each.tokens()
+        found[own] = 1.0
+        if each.year and each.month:
+            found.setdefault(wider[0], _ANY_YEAR)
+        if len(found) > _MOST:
+            break
+    return found
+
+
+def _dates(text: str, time: datetime | None, *, weeks: bool = False) -> Iterator[_Date]:
+    lower = text.lower()
+    years: set[int] = set()
+    yield from _worded(lower, time, years)
+    if any(map(str.isdecimal, lower)):
+        yield from _numeric(lower, years)
+    if not lower.isascii():
+        yield from _eastern(lower)
+    if time:
+        yield from _relative(lower, time.date(), weeks)
+
+
+def _worded(text: str, time: datetime | None, years: set[int]) -> Iterator[_Date]:
+    """Give the dates with the name of a month, and keep where their years stand."""
+    for name in _NAME.finditer(text):
+        month, end = _MONTHS[name.group()], name.end()
+        before = text[max(0, name.start() - 12) : name.start()]
+        day = _DAY_BEFORE.search(before)
+        if not day and (day := _DAY_AFTER.match(text, end)):
+            end = day.end()
+        year = _YEAR_AFTER.match(text, end)
+        if year:
+            years.add(year.start(1))
+        if day or year:
+            yield from _valid(year and year.group(1), month, day and day.group(1))
+        elif _LAST.search(before) and time:
+            yield _Date(time.year - (month >= time.month), month)
+        elif name.group() in _FULL and (name.group() not in _AMBIGUOUS or _BEFORE_MONTH.search(before)):
+            yield _Date(None, month)
+
+
+def _numeric(text: str, years: set[int]) -> Iterator[_Date]:
+    for found in _NUMERIC.finditer(text):
+        if found["year"]:
+            yield from _valid(found["year"], found["month"], found["day"])
+        elif found["alone"]:
+            if found.start() not in years:
+                yield _Date(int(found["alone"]))
+        else:
+            year = found["last"] if len(found["last"]) == 4 else f"20{found['last']}"
+            yield from _either(year, found["one"], found["two"], found["between"])
+    for found in _NO_YEAR.finditer(text):
+        yield from _either(None, found[1], found[3], found[2])
+
+
+def _either(year: str | None, one: str, two: str, between: str) -> Iterator[_Date]:
+    """Day first, and month first where it is not known which: between dots nobody writes so."""
+    yield from _valid(year, two, one)
+    if between != ".":
+        yield from _valid(year, one, two)
+
+
+def _eastern(text: str) -> Iterator[_Date]:
+    year, end = None, -1
+    for found in _EAST.finditer(text):
+        if found["year"]:
+            if year:
+                yield _Date(int(year))
+            year, end = _arabic(found["year"]), found.end()
+            continue
+        together = year if year and found.start() - end <= 1 else None
+        if year and not together:
+            yield _Date(int(year))
+        yield from _valid(together, _arabic(found["month"]), found["day"] and _arabic(found["day"]))
+        year = None
+    if year:
+        yield _Date(int(year))
+
+
+def _arabic(numeral: str) -> str:
+    """Return the digits of a number below 100, or of a year, that may be written in Han."""
+    if numeral.isdecimal():
+        return numeral
+    if len(numeral) == 4:
+        return "".join(str("〇一二三四五六七八九".find(each.replace("零", "〇"))) for each in numeral)
+    tens, ten, ones = numeral.rpartition("十")
+    value = _NUMERALS.find(ones) + 1
+    return str((_NUMERALS.find(tens) + 1 if tens else 1) * 10 + value) if ten else str(value)
+
+
+def _relative(text: str, today: date, weeks: bool) -> Iterator[_Date]:
+    for found in _RELATIVE.finditer(text):
+        if found["days"]:
+            yield _of(today + timedelta(_DAYS[found["days"]]))
+        elif found["weekday"]:
+            back = (today.weekday() - _WEEKDAYS.index(found["weekday"]) - 1) % 7 + 1
+            yield _of(today - timedelta(back))
+        elif found["month"]:
+            last = today.replace(day=1) - timedelta(1)
+            yield _Date(last.year, last.month)
+        elif found["year"]:
+            yield _Date(today.year - 1)
+        elif weeks:
+            monday = today - timedelta(today.weekday() + 7)
+            yield from (_of(monday + timedelta(day)) for day in range(7))
+
+
+def _of(day: date) -> _Date:
+    return _Date(day.year, day.month, day.day)
+
+
+def _valid(year: str | None, month: str | int, day: str | None) -> Iterator[_Date]:
+    """The date, if there is one of that month and day; 29 February is a day of some year."""
+    try:
+        made = date(int(year) if year else 2000, int(month), int(day) if day else 1)
+    except ValueError:
+        return
+    yield _Date(made.year if year else None, made.month, made.day if day else None)
+
+
+def _nearest(when: _Date, time: datetime) -> int:
+    behind = ((when.month or 1) - time.month) * 31 + (when.day or time.day) - time.day
+    return time.year + (behind < -_HALF_YEAR) - (behind > _HALF_YEAR)

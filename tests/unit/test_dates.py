@@ -1,0 +1,168 @@
+"""Dates in texts, and of them."""
+
+import random
+import time
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from agentstore.search import analysis
+from agentstore.search.dates import asked, said
+
+_NOW = datetime(2024, 6, 12, 10, tzinfo=UTC)  # a Wednesday
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2023-05-08", "2023/5/8", "2023.5.8", "2023-05-08T10:00:00Z", "8.5.2023", "08.05.23", "5/8/2023", "8/5/2023"),
+        *(
+            "8 May 2023",
+            "8th of May, 2023",
+            "May 8th, 2023",
+            "may 8 2023",
+            "on May 8, 2023, at 10",
+            "Aug. 5 or 8 May 2023",
+        ),
+        *(
+            "am 8. Mai 2023",
+            "le 8 mai 2023",
+            "8 de mayo de 2023",
+            "8 de maio de 2023",
+            "l'8 maggio 2023",
+            "8 мая 2023 года",
+        ),
+        *(
+            "2023年5月8日",
+            "2023 年 5 月 8 日",
+            "２０２３年５月８日",
+            "2023年5月8號",
+            "二〇二三年五月八日",
+            "2023년 5월 8일",
+        ),
+    ],
+)
+def test_a_day_is_found_in_every_form(text: str) -> None:
+    memory = analysis.of_memory(f"we met {text} there", None, "english")
+    assert {"@2023-05-08", "@--05-08", "@2023-05", "@--05", "@2023"} <= set(memory.dates)
+    assert analysis.of_question(text, None, "english")["@2023-05-08"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("what did I do on May 8?", {"@--05-08"}),
+        ("May 2023", {"@2023-05", "@--05"}),
+        ("in May", {"@--05"}),
+        ("last May", {"@2024-05", "@--05"}),
+        ("last July", {"@2023-07", "@--07"}),
+        ("in the summer of 2023", {"@2023"}),
+        ("im Dezember", {"@--12"}),
+        ("в мае", {"@--05"}),
+        ("5月8日", {"@--05-08"}),
+        ("十二月二十五日", {"@--12-25"}),
+        ("5月", {"@--05"}),
+        ("5월 8일", {"@--05-08"}),
+        ("2023年", {"@2023"}),
+        ("on 13/5", {"@--05-13"}),
+        ("yesterday", {"@2024-06-11", "@--06-11"}),
+        ("昨天", {"@2024-06-11", "@--06-11"}),
+        ("last Friday", {"@2024-06-07", "@--06-07"}),
+        ("last month", {"@2024-05", "@--05"}),
+        ("去年", {"@2023"}),
+    ],
+)
+def test_a_question_asks_for_what_it_says_and_for_nothing_wider(text: str, tokens: set[str]) -> None:
+    assert set(asked(text, _NOW)) == tokens
+
+
+def test_last_week_is_its_seven_days() -> None:
+    found = [token for token, weight in asked("what did I say last week?", _NOW).items() if weight == 1]
+    assert found == [f"@2024-06-{day:02}" for day in range(3, 10)]
+    assert asked("what did I say last week?", None) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "may I ask",
+            "it may rain",
+            "march on",
+            "three 3/4 cups",
+            "v2.10.3",
+            "1.2.3.4",
+            "10:30",
+            "31/2/2023",
+            "三个月",
+        ),
+        *(
+            "call 555-0123",
+            "1,999",
+            "the 2023-99 list",
+            "Mayor 8",
+            "order 20235",
+            "May 8:30",
+            "what to do today",
+            "@2023"[:1],
+        ),
+    ],
+)
+def test_what_is_no_date_gives_none(text: str) -> None:
+    assert not asked(text, _NOW)
+
+
+def test_a_memory_has_the_day_of_its_time_in_its_own_zone() -> None:
+    late = datetime(2023, 5, 8, 23, 30, tzinfo=timezone(timedelta(hours=-7)))
+    assert said("hello", late) == ["@2023-05-08", "@--05-08", "@2023-05", "@--05", "@2023"]
+    assert said("hello", None) == []
+
+
+def test_a_day_without_a_year_is_also_that_nearest_to_the_time() -> None:
+    assert "@2023-12-30" in said("we left on December 30", datetime(2024, 1, 5, tzinfo=UTC))
+    assert "@2024-01-05" in said("we leave on January 5", datetime(2023, 12, 30, tzinfo=UTC))
+    assert "@2024-06-11" in said("we left yesterday", _NOW)
+
+
+def test_a_date_is_no_word() -> None:
+    memory = analysis.of_memory("@2023-05-08 @--05 May 8", _NOW, "english")
+    assert not any(word.startswith("@") for word in memory.words)
+    assert all(date.startswith("@") for date in memory.dates)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["may ", "8 may ", "2023-", "5/", "1 ", "в ", "5月", "年", "last ", "2023 ", "  ", "8.", "一", "İ", "in may 8 "],
+)
+def test_dates_are_few_and_found_in_linear_time(piece: str) -> None:
+    began = time.perf_counter()
+    assert len(said(piece * (300_000 // len(piece)), _NOW)) <= 60
+    assert time.perf_counter() - began < 20  # it takes less than one
+
+
+def test_any_text_at_any_time_gives_dates_or_none() -> None:
+    rng = random.Random(6)
+    pieces = [
+        "may",
+        "8",
+        "2023",
+        "29",
+        "february",
+        "last week",
+        "last year",
+        "昨天",
+        "月",
+        "年",
+        "日",
+        "/",
+        "-",
+        ".",
+        " ",
+        "²",
+        "٣",
+    ]
+    for moment in (datetime.min.replace(year=1900), datetime.max.replace(year=9000), _NOW, None):
+        for _ in range(500):
+            text = "".join(rng.choices(pieces, k=rng.randint(1, 12)))
+            said(text, moment)
+            asked(text, moment)
