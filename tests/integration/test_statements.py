@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -10,7 +11,15 @@ import pytest
 
 from agentstore import AgentStore, Message, Session, Settings
 from agentstore.database import Statement, _Compiled
-from agentstore.repositories import memory, memory_items, memory_rows, memory_search, session_history, user
+from agentstore.repositories import (
+    memory,
+    memory_items,
+    memory_queue,
+    memory_rows,
+    memory_search,
+    session_history,
+    user,
+)
 from agentstore.search import ranking
 from agentstore.testing import text
 
@@ -29,7 +38,14 @@ INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_quest
 SELECT 'u' || n % 1000 + 1, 's' || n, 1, 'm1', '{"role": "user"}', false, 2,
     array_to_tsvector(ARRAY['a' || n, 'b' || n % 100]), '1'
 FROM generate_series(1, 40000) n;
-ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories;
+INSERT INTO agentstore.memory_extractions (user_id, session_id, first_seq, last_seq, run_after, lease, leased_until,
+    is_open, failed_at, error)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1, 1, now() + (n - 20000) * interval '1 second',
+    CASE WHEN n % 1000 = 3 THEN 'lease' || n END, CASE WHEN n % 1000 = 3 THEN now() END,
+    n % 100 <> 7, CASE WHEN n % 100 = 7 THEN now() END, CASE WHEN n % 100 = 7 THEN 'x' END
+FROM generate_series(1, 40000) n;
+ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories,
+    agentstore.memory_extractions;
 """
 
 _VALUES: dict[str, Any] = {
@@ -71,12 +87,24 @@ _VALUES: dict[str, Any] = {
     "after_session": "s1",
     "created_at": None,
     "updated_at": None,
+    "settle": timedelta(0),
+    "early": timedelta(0),
+    "lease": "lease3",
+    "lease_time": timedelta(minutes=1),
+    "delay": timedelta(minutes=1),
+    "owner": None,
+    "first_seq": 1,
+    "last_seq": 1,
+    "done_seq": 1,
+    "error": "x",
+    "after_user": "u3",
+    "after_seq": 1,
 }
 
 
 def _statements() -> list[tuple[str, Statement]]:
     found: list[tuple[str, Statement]] = []
-    for module in (memory_rows, memory_items, memory_search, memory, session_history, user):
+    for module in (memory_rows, memory_items, memory_queue, memory_search, memory, session_history, user):
         for name, value in vars(module).items():
             if isinstance(value, Statement) and value not in [each for _, each in found]:
                 found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))
