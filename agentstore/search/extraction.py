@@ -78,6 +78,13 @@ _PROMPTS: Final[dict[str, str]] = {"facts": _FACTS, "experience": _EXPERIENCE}
 _KINDS: Final[dict[str, str]] = {"facts": "fact", "experience": "experience"}
 
 
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 class _New(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -289,11 +296,13 @@ def _question(messages: Sequence[Message], existing: Sequence[MemoryItem]) -> tu
 
 
 def _read(content: str, redacted: Any) -> _Answer:
-    """Return the answer in a text that may say something before it, or put it in a fence."""
-    text = content.rpartition("</think>")[2].strip()
-    fenced = re.search(r"```(?:json)?\s*\n(.*?)\n?\s*```", text, re.DOTALL)
+    """Return the answer in a text that may think first, say something around it, or put it in a fence."""
+    text = content.strip()
+    if not text.startswith("{"):
+        text = text.rpartition("</think>")[2].strip()
+    start = max(text.find("{"), 0) if not text.startswith("[") else 0
     try:
-        return _Answer.model_validate(json.loads(fenced[1] if fenced else text, parse_constant=_refuse))
+        return _Answer.model_validate(_DECODER.raw_decode(text, start)[0])
     except ValidationError as error:
         reason = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}" for each in error.errors()[:3]
@@ -301,10 +310,6 @@ def _read(content: str, redacted: Any) -> _Answer:
         raise ExtractionFailed(f"the model's answer is not of the form asked for: {redacted(reason)}") from error
     except (ValueError, RecursionError) as error:
         raise ExtractionFailed(f"the model answered no JSON: {redacted(content)}") from error
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _ids(new: _New, messages: Sequence[Message]) -> list[str]:
