@@ -169,7 +169,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
         add, add_again = ADD, ADD_AGAIN
         if self._enqueues:
             add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE
-            values["settle"] = timedelta(seconds=self._settings.extraction_settle)
+            settle = timedelta(seconds=self._settings.extraction_settle)
+            values |= {"settle": settle, "slack": settle / 4}
         for attempt in range(_TRIES):
             try:
                 if attempt == 0:

@@ -102,7 +102,7 @@ class Extractions:
         Cancelled, it gives the job back. A worker that is killed leaves it to others, when its lease ends.
 
         Raises:
-            Unavailable: the database is not there; what was begun is done again after the lease.
+            Unavailable, UnknownOutcome: the database is not there; what was begun is done again, if it was not done.
         """
         lease = uuid4().hex
         early = 0.0 if settled else self._settings.extraction_settle
@@ -119,6 +119,9 @@ class Extractions:
         except asyncio.CancelledError:
             # In a task of its own: whoever is in a hurry cancels twice.
             await asyncio.shield(asyncio.get_running_loop().create_task(self._give_back(lease)))
+            raise
+        except (Unavailable, UnknownOutcome):
+            await self._give_back(lease)
             raise
 
     async def _work(self, job: _Job) -> Extracted:

@@ -3,6 +3,9 @@
 A job is a range of a bucket's memories. A bucket has one job that is open: each addition extends it, in its own
 statement, and puts it off a little. Who works on a job leaves its name in ``lease``, by which every later statement
 finds the job or does not: a lease that ran out and was taken by another has no effect any more.
+
+In tables that are distributed by user, where rows of several users cannot be locked and skipped at once, a job is
+claimed with `owner`.
 """
 
 from typing import Any
@@ -55,8 +58,9 @@ _MINE = (_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == _
 def enqueued(claimed: CTE, count: ColumnElement[Any]) -> CTE:
     """Extend the bucket's open job by the `count` memories after ``claimed.base``, or open one; part of an addition.
 
-    It is due `settle` after the last addition, since a conversation that goes on has more to say, unless it has
-    enough for a call already.
+    It is due `settle` after the last addition, or up to `slack` before that, since a conversation that goes on has
+    more to say; unless it has enough for a call already, or waits for longer after a failure. The slack is why most
+    additions leave the indexes alone.
     """
     job = upsert(_JOB).from_select(
         ["user_id", "session_id", "first_seq", "last_seq", "run_after"],
@@ -66,13 +70,13 @@ def enqueued(claimed: CTE, count: ColumnElement[Any]) -> CTE:
         ),
     )
     is_full = job.excluded.last_seq - _JOB.first_seq >= literal(MOST_MESSAGES, BigInteger)
+    is_late = _JOB.run_after + bindparam("slack", type_=Interval) >= job.excluded.run_after
     return job.on_conflict_do_update(
         index_elements=["user_id", "session_id"],
         index_where=literal_column("is_open"),
         set_={
             "last_seq": job.excluded.last_seq,
-            # The greater of the two, so that the wait after a failure is not cut short.
-            "run_after": case((is_full, _JOB.run_after), else_=func.greatest(_JOB.run_after, job.excluded.run_after)),
+            "run_after": case((or_(is_full, is_late), _JOB.run_after), else_=job.excluded.run_after),
         },
     ).cte("enqueued")
 

@@ -1,6 +1,6 @@
 """What an extractor answers, what became of it, and what could not be done."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -8,6 +8,9 @@ from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem, check_ids, prepare_items
 from agentstore.schemas.message import Message
 from agentstore.settings import Settings
+
+# Of an item that is written anew again and again, the last ones.
+_MOST_SOURCES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,10 @@ def prepare_extraction(
     said = [message.id for message in messages]
     items = []
     for item in prepare_items(given.items, settings).values():
-        sources = _union(before[item.id].source_ids if item.id in before else (), item.source_ids or said)
+        known = before[item.id].source_ids if item.id in before else []
+        sources = list(dict.fromkeys([*known, *(item.source_ids or said)]))[-_MOST_SOURCES:]
         metadata = {**item.metadata, "extractor": extractor}
         items.append(item.model_copy(update={"source_ids": sources, "metadata": metadata}))
     written = {item.id for item in items}
     gone = [id for id in check_ids(given.supersedes, settings) if id in before and id not in written]
     return items, gone
-
-
-def _union(*lists: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(each for ids in lists for each in ids))

@@ -10,8 +10,8 @@ from agentstore.schemas.times import parse_time
 
 # Of each kind: those that the conversation's words find, and the newest.
 _FOUND, _NEWEST = 20, 20
-# A question is cut at 10,000 characters; of a long conversation the end is what it has come to.
-_QUESTION = 4_000
+# Characters, about as many words as a search looks for; of a long conversation the end is what it has come to.
+_QUESTION = 1_500
 # What a small model reads with care; the rest is the next call's.
 _MOST_CHARACTERS = 24_000
 

@@ -41,6 +41,8 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
+    # Room in each page for the version of the row that an addition writes.
+    op.execute("ALTER TABLE memory_extractions SET (fillfactor = 70)")
     op.create_index(
         "memory_extractions_open_idx",
         "memory_extractions",

@@ -29,6 +29,7 @@ from agentstore.repositories import memory_extractions, memory_rows
 from agentstore.search.view import readable
 from agentstore.testing import text
 from tests.support.chat import KEY, ChatEndpoint, Reply, chat_endpoint, found
+from tests.support.servers import terminate_all_backends
 
 _DUE = "UPDATE agentstore.memory_extractions SET run_after = now() - interval '1 second'"
 
@@ -383,6 +384,69 @@ async def test_four_workers_of_which_some_are_cancelled_do_each_job_once(
     assert sorted(written) == sorted((user, f"{id} was said") for user, _, id in said)
     for worker in workers:
         await worker.stop()
+
+
+async def test_what_is_added_while_others_are_set_aside_is_not_lost(
+    database_url: str, quick: Settings, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_extractions, "_MOST_TRIES", 1)
+
+    class Failing(_Own):
+        async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+            await asyncio.sleep(0)
+            raise ExtractionFailed("never")
+
+    async def add(service: PostgresMemoryService, name: str) -> None:
+        for number in range(30):
+            await service.add_memory("alice", text(f"{name}{number}"), f"s{number % 2}")
+
+    async def fail(service: PostgresMemoryService, adding: "asyncio.Future[Any]") -> None:
+        while not adding.done():
+            await service.extract()
+
+    async with PostgresMemoryService(database_url, settings=quick, extractor=Failing()) as service:
+        adding = asyncio.gather(*(add(service, name) for name in "abcd"))
+        await asyncio.gather(adding, fail(service, adding), fail(service, adding))
+        assert len(await service.list_failed_extractions()) > 2
+        service._extractor = _Own()
+        await service.retry_failed_extractions()
+        assert all(each.error is None for each in await service.extract())
+        said = sorted(item.text for item in await service.list_items("alice", limit=1000))
+        assert said == sorted(f"{name}{number} was said" for name in "abcd" for number in range(30))
+    assert not await _jobs(observer)
+
+
+async def test_additions_to_a_job_leave_its_indexes_alone(
+    service: PostgresMemoryService, database_url: str, settings: Settings, observer: asyncpg.Connection
+) -> None:
+    slow = settings.model_copy(update={"extraction_settle": 600.0})
+    async with PostgresMemoryService(database_url, settings=slow, extractor=_Own()) as patient:
+        await patient.add_memory("alice", text("x"), "s")
+        place = await observer.fetchval("SELECT run_after FROM agentstore.memory_extractions")
+        await patient.add_memory("alice", text("y"), "s")
+        assert await observer.fetchval("SELECT run_after FROM agentstore.memory_extractions") == place
+        await observer.execute("UPDATE agentstore.memory_extractions SET run_after = now()")
+        await patient.add_memory("alice", text("z"), "s")
+        assert await observer.fetchval("SELECT run_after FROM agentstore.memory_extractions") > place
+
+
+async def test_connections_that_break_while_the_model_works_are_no_failure(
+    service: PostgresMemoryService,
+    endpoint: ChatEndpoint,
+    observer: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the connection was at, the next call does what was not done, and nothing twice."""
+
+    async def answer(asked: dict[str, Any]) -> Reply:
+        await terminate_all_backends(observer)
+        return found("x")
+
+    endpoint.answer = answer
+    await service.add_memory("alice", text("x"), "s")
+    (done,) = await service.extract()
+    assert done.error is None
+    assert [item.text for item in await service.list_items("alice")] == ["x"]
 
 
 async def test_the_job_of_a_worker_that_died_is_done_after_its_lease_and_not_before(

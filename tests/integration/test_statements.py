@@ -88,6 +88,7 @@ _VALUES: dict[str, Any] = {
     "created_at": None,
     "updated_at": None,
     "settle": timedelta(0),
+    "slack": timedelta(0),
     "early": timedelta(0),
     "lease": "lease3",
     "lease_time": timedelta(minutes=1),
