@@ -39,7 +39,7 @@ from agentstore.repositories.memory_queue import (
     SHOWN,
 )
 from agentstore.repositories.service import back_off
-from agentstore.schemas import Extracted, FailedExtraction, MemoryItem, Page
+from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Page
 from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory_item import item_of
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
@@ -143,7 +143,7 @@ class Extractions:
         try:
             async with asyncio.timeout(self._settings.extraction_timeout):
                 shown = await items_in_view(self._facts, job.user_id, messages, self._extractor.kinds)
-                extraction = await self._extractor.extract(messages, shown)
+                extraction = await self._extractor.extract(messages, shown) if messages else Extraction()
             items, gone = prepare_extraction(extraction, messages, shown, self._extractor.name, self._settings)
             return await self._write(job, done, count, items, gone, shown)
         except TimeoutError:

@@ -23,6 +23,8 @@ from agentstore import (
     OpenAIExtractor,
     PostgresMemoryService,
     Settings,
+    Unavailable,
+    UnknownOutcome,
 )
 from agentstore.database import _Compiled
 from agentstore.repositories import memory_extractions, memory_rows
@@ -230,38 +232,42 @@ _FAILURES = {
 }
 
 
-@pytest.mark.parametrize(("reply", "said", "outage"), _FAILURES.values(), ids=_FAILURES)
 async def test_nothing_is_lost_or_written_when_the_endpoint_fails(
-    reply: Reply,
-    said: str,
-    outage: bool,
-    service: PostgresMemoryService,
-    endpoint: ChatEndpoint,
-    observer: asyncpg.Connection,
+    service: PostgresMemoryService, endpoint: ChatEndpoint, observer: asyncpg.Connection
 ) -> None:
-    for session in ("s", "t"):
-        await service.add_memory("alice", text("I live in Lyon", id="m"), session)
-    endpoint.replies = [reply]
-    done = await service.extract()
-    assert said in (done[0].error or "")
-    assert len(done) == (1 if outage else 2)  # another would fare no better
-    assert done[0].outage == outage
-    assert await service.list_items("alice", with_invalid=True) == [each for d in done for each in d.items]
-    failed = (await _jobs(observer))[0]
-    assert failed["attempts"] == 1
-    assert failed["lease"] is None
-    assert failed["error"] == done[0].error
-    assert KEY not in failed["error"]
-    assert len(failed["error"]) < 500
-    waits = await observer.fetchval(
-        "SELECT extract(epoch FROM run_after - now()) FROM agentstore.memory_extractions WHERE attempts = 1"
-    )
-    assert waits > (2900 if reply.status == 429 else 3)
+    for user, (reply, said, outage) in _FAILURES.items():
+        await service.add_memory(user, text("I live in Lyon", id="m"), "s")
+        endpoint.replies = [reply]
+        (done,) = await service.extract(user)
+        assert said in (done.error or ""), user
+        assert done.outage == outage, user
+        assert await service.list_items(user, with_invalid=True) == []
+        (failed,) = await observer.fetch(
+            "SELECT *, extract(epoch FROM run_after - now()) AS wait FROM agentstore.memory_extractions "
+            "WHERE user_id = $1",
+            user,
+        )
+        assert (failed["attempts"], failed["lease"], failed["error"]) == (1, None, done.error)
+        assert KEY not in failed["error"]
+        assert len(failed["error"]) < 500
+        assert failed["wait"] > (2900 if reply.status == 429 else 3)
+    assert await service.extract() == []
     await observer.execute(_DUE)
-    endpoint.replies = [found("lives in Lyon")]
-    assert {each.error for each in await service.extract()} == {None}
-    assert [item.text for item in await service.list_items("alice")] == ["lives in Lyon"]
+    endpoint.answer = _one_of_each
+    assert [each.error for each in await service.extract()] == [None] * len(_FAILURES)
+    for user in _FAILURES:
+        assert [item.text for item in await service.list_items(user)] == ["fact I live in Lyon"]
     assert not await _jobs(observer)
+
+
+async def test_where_the_endpoint_is_out_no_other_session_is_tried(
+    service: PostgresMemoryService, endpoint: ChatEndpoint
+) -> None:
+    for session in ("s", "t", "u"):
+        await service.add_memory("alice", text("x"), session)
+    endpoint.replies = [Reply("not JSON"), Reply(status=503)]
+    assert [each.outage for each in await service.extract()] == [False, True]
+    assert len(endpoint.asked) == 2
 
 
 async def test_an_endpoint_that_is_away_or_slow_is_waited_for(
@@ -447,6 +453,42 @@ async def test_connections_that_break_while_the_model_works_are_no_failure(
     (done,) = await service.extract()
     assert done.error is None
     assert [item.text for item in await service.list_items("alice")] == ["x"]
+
+
+async def test_each_job_has_its_effect_once_while_connections_are_killed(
+    database_url: str, quick: Settings, observer: asyncpg.Connection
+) -> None:
+    rng = random.Random(6)
+    users = [f"u{number}" for number in range(12)]
+
+    async def work(service: PostgresMemoryService) -> None:
+        while await observed():
+            with suppress(Unavailable, UnknownOutcome):
+                await service.extract(limit=3)
+
+    lock = asyncio.Lock()
+
+    async def observed() -> int:
+        async with lock:  # what could not be given back either is as that of a dead worker
+            await observer.execute(
+                "UPDATE agentstore.memory_extractions SET leased_until = now() "
+                "WHERE leased_until < now() + interval '179.5 seconds'"
+            )
+            return len(await _jobs(observer))
+
+    async def kill() -> None:
+        for _ in range(25):
+            await asyncio.sleep(rng.random() * 0.03)
+            async with lock:
+                await terminate_all_backends(observer)
+
+    async with PostgresMemoryService(database_url, settings=quick, extractor=_Own()) as service:
+        for number in range(96):
+            await service.add_memory(users[number % 12], text(f"m{number}"), f"s{number % 36}")
+        async with asyncio.timeout(60):
+            await asyncio.gather(kill(), *(work(service) for _ in range(3)))
+        written = [(user, item.text) for user in users for item in await service.list_items(user)]
+    assert sorted(written) == sorted((users[number % 12], f"m{number} was said") for number in range(96))
 
 
 async def test_the_job_of_a_worker_that_died_is_done_after_its_lease_and_not_before(
