@@ -527,6 +527,41 @@ async def test_a_worker_whose_lease_ended_has_no_effect(
     assert (done.items, done.error) == ((), "another worker took it over, or it was deleted")
     assert [item.text for item in await service.list_items("alice")] == ["of call 2"]
 
+    async def lose(asked: dict[str, Any]) -> Reply:
+        await observer.execute("UPDATE agentstore.memory_extractions SET lease = 'other', attempts = 2")
+        return found("of call 3") if "y" in asked["messages"][1]["content"] else Reply("no JSON")
+
+    endpoint.answer = lose
+    for said in ("y", "z"):  # neither an effect nor a failure of it
+        await service.add_memory("alice", text(said), said)
+        (done,) = await service.extract()
+        assert done.items == ()
+        (job,) = await _jobs(observer)
+        assert (job["lease"], job["attempts"], job["error"]) == ("other", 2, None)
+        await observer.execute("DELETE FROM agentstore.memory_extractions")
+    assert [item.text for item in await service.list_items("alice")] == ["of call 2"]
+
+
+async def test_an_addition_that_is_not_yet_committed_is_waited_for(
+    service: PostgresMemoryService, endpoint: ChatEndpoint, observer: asyncpg.Connection
+) -> None:
+    await service.add_memory("alice", text("x"), "s")
+    endpoint.replies = [found()]
+    adding = observer.transaction()
+    await adding.start()
+    await observer.execute("UPDATE agentstore.memory_buckets SET count = count + 1")
+    extracting = asyncio.create_task(service.extract())
+    async with asyncio.timeout(20):
+        while not await observer.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not extracting.done()
+            await asyncio.sleep(0.01)
+    await observer.execute("UPDATE agentstore.memory_extractions SET last_seq = 2, run_after = now() + interval '1 h'")
+    await adding.commit()
+    (done,) = await extracting
+    assert done.error is None
+    (job,) = await _jobs(observer)
+    assert (job["first_seq"], job["last_seq"], job["lease"], job["attempts"]) == (2, 2, None, 0)
+
 
 @pytest.mark.parametrize("where", ["postgres", "memory"])
 async def test_what_is_deleted_meanwhile_leaves_no_facts(
