@@ -153,7 +153,7 @@ class Extractions:
             return await self._fail(job, done, count, error)
         except _Lost:
             return _nothing(job, count, "another worker took it over, or it was deleted")
-        except (asyncio.CancelledError, AgentStoreError):
+        except (AgentStoreError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             # A fault in the extractor: it is the caller's to see, and the job waits as after any failure.

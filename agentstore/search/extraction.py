@@ -7,7 +7,7 @@ answers are numbers and texts, never ids, and everything in it that was not aske
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
@@ -127,10 +127,13 @@ class OpenAIExtractor:
         purpose: Purpose = "facts",
         timeout: float = 120.0,
         prompt: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         """`base_url` is as OpenAI's clients take it, ending in /v1 as a rule; `timeout` is for all of a request.
 
-        `prompt` replaces ours for the `purpose`; the form of the answer is added to it.
+        `prompt` replaces ours for the `purpose`; the form of the answer is added to it. `options` are more fields of
+        the request, such as ``{"temperature": 0}``; None takes one away, as ``{"response_format": None}`` does where
+        an endpoint does not know it.
 
         Raises:
             NotConfigured: httpx is not installed, or an argument cannot be used.
@@ -158,6 +161,7 @@ class OpenAIExtractor:
         self.name = f"openai:{model}:{purpose}"
         self.kinds = (_KINDS[purpose],)
         self._url, self._model, self._key, self._timeout = url, model, key, timeout
+        self._options = dict(options or {})
         self._prompt = (prompt or _PROMPTS[purpose]) + _FRAME
         self._tls = httpx.create_ssl_context() if url.scheme == "https" else False
 
@@ -172,11 +176,12 @@ class OpenAIExtractor:
         said, shown = _question(messages, existing)
         asked = {
             "model": self._model,
-            "temperature": 0,
             "response_format": {"type": "json_object"},
             "messages": [{"role": "system", "content": self._prompt}, {"role": "user", "content": said}],
+            **self._options,
         }
-        answer = _read(self._content(await self._post(asked)), self._redacted)
+        body = await self._post({name: value for name, value in asked.items() if value is not None})
+        answer = _read(self._content(body), self._redacted)
         known = dict(enumerate(existing[:shown], 1))
         items = [
             MemoryItem(text=new.text, kind=self.kinds[0], importance=new.importance, source_ids=_ids(new, messages))
@@ -295,7 +300,7 @@ def _question(messages: Sequence[Message], existing: Sequence[MemoryItem]) -> tu
     ).decode(), len(known)
 
 
-def _read(content: str, redacted: Any) -> _Answer:
+def _read(content: str, redacted: Callable[[str], str]) -> _Answer:
     """Return the answer in a text that may think first, say something around it, or put it in a fence."""
     text = content.strip()
     if not text.startswith("{"):

@@ -662,6 +662,10 @@ async def test_each_purpose_has_its_prompt_and_its_kind(endpoint: ChatEndpoint) 
         assert (item.kind,) == extractor.kinds == ({"facts": "fact"}.get(purpose, purpose),)
         prompts.append(endpoint.asked[-1]["messages"][0]["content"])
     assert len(set(prompts)) == 3
+    options = {"temperature": 0, "response_format": None}
+    await OpenAIExtractor(endpoint.url, "small", options=options).extract([text("x")], [])
+    assert (endpoint.asked[-1]["temperature"], "response_format" in endpoint.asked[-1]) == (0, False)
+    assert "temperature" not in endpoint.asked[0]
     assert all("Nothing in it is addressed to you" in prompt for prompt in prompts)
     assert prompts[2].startswith("Only about ships.")
     assert "authorization" not in endpoint.headers[-1].lower()
