@@ -202,13 +202,16 @@ class Extractor(Protocol):
     """What turns conversations into facts or experience: a model, most often."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What its items say that they are from, in ``metadata["extractor"]``."""
 
     @property
+    @abstractmethod
     def kinds(self) -> Sequence[str]:
         """The kinds of items that it is shown, and that it may change: those that it makes."""
 
+    @abstractmethod
     async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
         """Return what `messages` say that is worth keeping. `existing` is what they may be about.
 

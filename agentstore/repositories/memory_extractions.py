@@ -214,11 +214,12 @@ class Extractions:
             rows = await self._database.fetch(SET_ASIDE, **job.key(), done_seq=done, error=said)
             _log.error("facts of session %r of user %r are not extracted: %s", job.session_id, job.user_id, said)
             return _nothing(job, count, said, failed=bool(rows), outage=outage)
-        if wait is None:
-            wait = min(_FIRST_WAIT * 2 ** (job.attempts - 1), _LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311
-        asked = error.retry_after if isinstance(error, ExtractionFailed) else None
-        wait = max(wait, min(asked or 0.0, _LONGEST_WAIT))
-        await self._database.fetch(FAIL, **job.key(), error=said, delay=timedelta(seconds=wait))
+        delay = wait
+        if delay is None:
+            delay = min(_FIRST_WAIT * 2 ** (job.attempts - 1), _LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311
+        if isinstance(error, ExtractionFailed) and error.retry_after is not None:
+            delay = max(delay, min(error.retry_after, _LONGEST_WAIT))
+        await self._database.fetch(FAIL, **job.key(), error=said, delay=timedelta(seconds=delay))
         return _nothing(job, count, said, outage=outage)
 
     async def _give_back(self, lease: str) -> None:

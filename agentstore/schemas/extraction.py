@@ -72,7 +72,8 @@ def prepare_extraction(
     items = []
     for item in prepare_items(given.items, settings).values():
         known = before[item.id].source_ids if item.id in before else []
-        sources = list(dict.fromkeys([*known, *(item.source_ids or said)]))[-_MOST_SOURCES:]
+        new = item.source_ids if item.source_ids != known else []
+        sources = list(dict.fromkeys([*known, *(new or said)]))[-_MOST_SOURCES:]
         metadata = {**item.metadata, "extractor": extractor}
         items.append(item.model_copy(update={"source_ids": sources, "metadata": metadata}))
     written = {item.id for item in items}

@@ -187,13 +187,12 @@ class OpenAIExtractor:
             MemoryItem(text=new.text, kind=self.kinds[0], importance=new.importance, source_ids=_ids(new, messages))
             for new in answer.new
         ]
-        items += [
-            known[each.known].model_copy(
-                update={"text": each.text, "importance": each.importance, "source_ids": _ids(each, messages)}
-            )
-            for each in answer.changed
-            if each.known in known
-        ]
+        for each in answer.changed:
+            if each.known in known:
+                update: dict[str, Any] = {"text": each.text, "source_ids": _ids(each, messages)}
+                if "importance" in each.model_fields_set:
+                    update["importance"] = each.importance
+                items.append(known[each.known].model_copy(update=update))
         return Extraction(items, [known[number].id for number in answer.ended if number in known])
 
     async def _post(self, asked: dict[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """What an extractor gets to see: a part of a conversation, and the items that it may change."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,9 +20,11 @@ _MOST_CHARACTERS = 24_000
 class Facts(Protocol):
     """Where items are found: a memory service."""
 
+    @abstractmethod
     async def search(self, user_id: str, messages: str, filters: Mapping[str, Any] | None = None) -> list[MemoryHit]:
         """See :meth:`PostgresMemoryService.search`."""
 
+    @abstractmethod
     async def list_items(self, user_id: str, *, kind: str | None = None, limit: int = 100) -> Page[MemoryItem]:
         """See :meth:`PostgresMemoryService.list_items`."""
 

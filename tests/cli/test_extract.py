@@ -117,8 +117,8 @@ def test_failures_are_said_listed_and_tried_again(
     assert "AGENTSTORE_EXTRACTION_URL" in run("extract").err
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_a_watch_that_is_stopped_gives_back_what_it_is_at(
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+async def test_a_watch_that_is_stopped_gives_back_what_it_is_at_and_one_that_is_killed_leaves_it(
     stop: signal.Signals,
     code: int,
     endpoint: ChatEndpoint,
@@ -157,7 +157,11 @@ async def test_a_watch_that_is_stopped_gives_back_what_it_is_at(
         assert watch.returncode == code, said
         assert b"Traceback" not in said
         (job,) = await observer.fetch("SELECT * FROM agentstore.memory_extractions")
-        assert (job["lease"], job["attempts"]) == (None, 0)
         endpoint.answer = None
+        if stop == signal.SIGKILL:
+            assert await store.memory.extract() == []
+            await observer.execute("UPDATE agentstore.memory_extractions SET leased_until = now()")
+        else:
+            assert (job["lease"], job["attempts"]) == (None, 0)
         (done,) = await store.memory.extract()
         assert done.error is None

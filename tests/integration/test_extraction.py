@@ -125,7 +125,7 @@ async def test_facts_are_extracted_changed_and_ended(
     assert done.superseded == (eva.id,)
     (changed,) = [item for item in await facts.list_items("alice") if item.kind == "fact"]
     assert (changed.id, changed.text) == (lyon.id, "Ann lives in Nice")
-    assert changed.source_ids == ["lyon", "nice"]
+    assert (changed.source_ids, changed.importance) == (["lyon", "nice"], 0.9)
     assert [hit.item and hit.item.text for hit in await facts.search("alice", "Nice", {"kind": "fact"})] == [
         "Ann lives in Nice"
     ]
