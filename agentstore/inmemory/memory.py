@@ -132,6 +132,10 @@ class InMemoryMemoryService(MemoryService):
             items, gone = prepare_extraction(extraction, messages, shown, extractor.name, self._settings)
             if self._users.get(user_id, {}).get(session_id) is not there:
                 return Extracted(user_id, session_id, len(messages), error="it was deleted")
+            touched = {item.id for item in items}.union(gone)
+            now = {each.item.id: each.item for each in self._all(user_id) if each.item is not None}
+            if any(now.get(item.id) != item for item in shown if item.id in touched):
+                raise Conflict("what it was to change has changed")
             await self.save_items(user_id, items, session_id, supersedes=gone)
             waits = ids[len(messages) :]
         except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict) as error:
