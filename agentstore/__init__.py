@@ -8,6 +8,7 @@ from agentstore.errors import (
     AlreadyExists,
     Closed,
     Conflict,
+    ExtractionFailed,
     InvalidContent,
     LimitExceeded,
     NotConfigured,
@@ -21,6 +22,7 @@ from agentstore.errors import (
 )
 from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService
 from agentstore.interfaces import (
+    Extractor,
     MemoryService,
     Service,
     ServiceWithLifecycleManager,
@@ -34,6 +36,9 @@ from agentstore.schemas import (
     DataContent,
     Deleted,
     Error,
+    Extracted,
+    Extraction,
+    FailedExtraction,
     FileContent,
     ImageContent,
     Imported,
@@ -49,6 +54,7 @@ from agentstore.schemas import (
     TextContent,
     User,
 )
+from agentstore.search.extraction import OpenAIExtractor
 from agentstore.settings import Settings
 from agentstore.store import AgentStore
 
@@ -64,6 +70,11 @@ __all__ = [
     "Deleted",
     "EmbeddedPostgres",
     "Error",
+    "Extracted",
+    "Extraction",
+    "ExtractionFailed",
+    "Extractor",
+    "FailedExtraction",
     "FileContent",
     "ImageContent",
     "Imported",
@@ -78,6 +89,7 @@ __all__ = [
     "MessageType",
     "NotConfigured",
     "NotFound",
+    "OpenAIExtractor",
     "Page",
     "PoolTimeout",
     "PostgresMemoryService",

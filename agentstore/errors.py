@@ -13,11 +13,12 @@
     ├── Unavailable        the database could not be reached or did not answer: the call may be repeated
     │   └── PoolTimeout    every connection of the pool was in use for too long
     ├── UnknownOutcome     the answer to a write was lost, and repeating it would not be the same
+    ├── ExtractionFailed   an extractor's endpoint did not answer, or not what was asked for
     ├── StatementFailed    Postgres refused a statement for another reason; ``sqlstate`` says which
     ├── SchemaBehind       the schema is older than this release: run ``agentstore upgrade``
     └── SchemaAhead        the schema has a revision that this release does not know
 
-The error of the driver, where there is one, is ``__cause__``. No message holds a password.
+The error of the driver, where there is one, is ``__cause__``. No message holds a password or a key.
 """
 
 
@@ -69,6 +70,19 @@ class UnknownOutcome(AgentStoreError):
 
     Look before you repeat the call.
     """
+
+
+class ExtractionFailed(AgentStoreError):
+    """An extractor could not say what is in a conversation. The conversation waits in the queue for another try.
+
+    ``outage``: the reason is the endpoint, so that others would fare no better now, and not this conversation.
+    ``retry_after``: the seconds that the endpoint asked for.
+    """
+
+    def __init__(self, message: str, *, outage: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.outage = outage
+        self.retry_after = retry_after
 
 
 class StatementFailed(AgentStoreError):

@@ -4,11 +4,11 @@ What each call promises beyond its signature is proved by the contract suites in
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session
+from agentstore.schemas import Deleted, Extraction, MemoryItem, Message, MessagesLike, Page, Session
 
 
 class Service(ABC):
@@ -196,3 +196,28 @@ class StateService(ServiceWithLifecycleManager):
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
     ) -> dict[str, Any] | None:
         """Return a copy of that round's state, or of the highest round's; None if there is none."""
+
+
+class Extractor(Protocol):
+    """What turns conversations into facts or experience: a model, most often."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What its items say that they are from, in ``metadata["extractor"]``."""
+
+    @property
+    @abstractmethod
+    def kinds(self) -> Sequence[str]:
+        """The kinds of items that it is shown, and that it may change: those that it makes."""
+
+    @abstractmethod
+    async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+        """Return what `messages` say that is worth keeping. `existing` is what they may be about.
+
+        The messages are of one session, in order, each with its time in ``metadata["timestamp"]``. An item with the
+        id of one of `existing` is written in its place. No connection is held meanwhile.
+
+        Raises:
+            ExtractionFailed: it could not be done now; it is tried again later.
+        """

@@ -53,6 +53,24 @@ with warnings.catch_warnings():
             description="The language of words in Latin letters, as Postgres and Snowball name it, or simple.",
         )
 
+        extraction_url: str | None = Field(
+            default=None,
+            description="An endpoint that speaks OpenAI's chat completions, as https://host/v1. Set, additions are "
+            "queued for `agentstore extract`.",
+        )
+        extraction_model: str | None = Field(default=None, description="The model that extracts.")
+        extraction_api_key: SecretStr | None = Field(default=None, description="Where the endpoint wants one.")
+        extraction_purpose: Literal["facts", "experience"] = Field(
+            default="facts", description="What is extracted: facts about the user, or experience with tasks."
+        )
+        extraction_timeout: Seconds = Field(default=120.0, description="How long extracting may take, each time.")
+        extraction_settle: float = Field(
+            default=30.0,
+            ge=0,
+            le=86_400,
+            description="How long nothing is added to a session before facts are extracted from it.",
+        )
+
         embedded_dir: str | None = Field(default=None, description="The data folder of the embedded Postgres.")
         embedded_binaries: str | None = Field(
             default=None,
@@ -77,7 +95,11 @@ with warnings.catch_warnings():
                 raise ValueError("a schema is named in lower-case letters, digits and _, at most 63, not pg_...")
             return value
 
-        @field_validator("database_url", "migration_database_url", "embedded_dir", "embedded_binaries", mode="before")
+        @field_validator(
+            *("database_url", "migration_database_url", "embedded_dir", "embedded_binaries"),
+            *("extraction_url", "extraction_model", "extraction_api_key"),
+            mode="before",
+        )
         @classmethod
         def _blank_is_unset(cls, value: object) -> object:
             return None if value == "" else value

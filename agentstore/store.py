@@ -3,7 +3,7 @@
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agentstore.interfaces import ServiceWithLifecycleManager
+from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
 from agentstore.repositories import PostgresMemoryService, PostgresSessionHistoryService, PostgresUserService
 from agentstore.repositories.connect import open_database
 from agentstore.settings import Settings
@@ -30,18 +30,19 @@ class AgentStore(ServiceWithLifecycleManager):
         engine: AsyncEngine | None = None,
         settings: Settings | None = None,
         password: Password | None = None,
+        extractor: Extractor | None = None,
     ) -> None:
         """Without `url` it is AGENTSTORE_DATABASE_URL's database, else the embedded Postgres where that is installed.
 
         `engine` is yours: it is used and never disposed. `password` replaces the URL's, and may be a function, also
-        an async one, that is asked at each new connection.
+        an async one, that is asked at each new connection. `extractor` is what ``memory.extract`` works with.
 
         Raises:
             NotConfigured: nothing names a database, or the URL cannot be read.
         """
         self._database = open_database(url, engine=engine, settings=settings, password=password)
         self.sessions = PostgresSessionHistoryService(database=self._database)
-        self.memory = PostgresMemoryService(database=self._database)
+        self.memory = PostgresMemoryService(database=self._database, extractor=extractor)
         self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:

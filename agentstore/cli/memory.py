@@ -67,7 +67,8 @@ def search(
         for hit in hits:
             shown = Text()
             for part, is_match in hit.highlights:
-                shown.append(one_line(part), style="bold yellow" if is_match else "")
+                # A sign on each side keeps the blanks at its ends.
+                shown.append(one_line(f"|{part}|")[1:-1], style="bold yellow" if is_match else "")
             rows.add_row(
                 Text(shown_id(hit.session_id)),
                 Text(one_line(hit.item.kind if hit.item else hit.message.role or "")),

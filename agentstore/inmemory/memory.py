@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from agentstore.errors import Closed, Conflict
-from agentstore.interfaces import MemoryService
-from agentstore.schemas import Deleted, MemoryHit, MemoryItem, Message, MessagesLike, Page, Role
+from agentstore.errors import Closed, Conflict, ExtractionFailed, InvalidContent, LimitExceeded
+from agentstore.interfaces import Extractor, MemoryService
+from agentstore.schemas import Deleted, Extracted, MemoryHit, MemoryItem, Message, MessagesLike, Page, Role
+from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory import (
     bucket,
     question_of,
@@ -24,8 +25,12 @@ from agentstore.schemas.memory_item import MESSAGE, check_ids, message_of, prepa
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.search import analysis, ranking, spelling
+from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
+from agentstore.search.view import items_in_view, readable, with_time
 from agentstore.settings import Settings
+
+_MOST_MESSAGES = 50
 
 
 @dataclass
@@ -48,12 +53,16 @@ class _Stored:
 class InMemoryMemoryService(MemoryService):
     """Memory for tests: as :class:`MemoryService` says, in the order that Postgres finds, and gone with the process."""
 
-    def __init__(self, *, settings: Settings | None = None) -> None:
-        """Nothing is read from anywhere but the settings."""
+    def __init__(self, *, settings: Settings | None = None, extractor: Extractor | None = None) -> None:
+        """Nothing is read from anywhere but the settings. What is added waits for `extractor`, if there is one."""
         self._settings = settings or Settings()
         self._language = analysis.check_language(self._settings.text_search_config)
         # user -> session -> id -> memory, in order
         self._users: dict[str, dict[str, dict[str, _Stored]]] = {}
+        self._extractor = extractor
+        self._enqueues = extractor is not None or self._settings.extraction_url is not None
+        # By user and session: the ids of the messages to extract from, in order.
+        self._waiting: dict[tuple[str, str], list[str]] = {}
         self._started = self._stopped = False
 
     async def start(self) -> None:  # noqa: D102 - the interface says it
@@ -81,6 +90,58 @@ class InMemoryMemoryService(MemoryService):
             found = self._found_by((session_id, len(there) + 1), text, time, message.role)
             found = found._replace(is_question=ranking.is_question(text_of(message)))
             there[id] = _Stored(payload, time.astimezone(UTC), found)
+            if self._enqueues:
+                self._waiting.setdefault((user_id, session_id), []).append(id)
+
+    async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
+        """See :meth:`PostgresMemoryService.extract`; everything is due, and what fails is due at the next call.
+
+        Raises:
+            NotConfigured: there is no extractor.
+        """
+        self._use()
+        if self._extractor is None:
+            self._extractor = configured_extractor(self._settings)
+        found: list[Extracted] = []
+        failed: set[tuple[str, str]] = set()
+        while len(found) < limit and not (found and found[-1].outage):
+            due = (each for each in self._waiting if user_id in (None, each[0]) and each not in failed)
+            place = next(due, None)
+            if place is None:
+                break
+            extracted = await self._extract(self._extractor, place, self._waiting.pop(place))
+            if extracted.error is not None:
+                failed.add(place)
+            found.append(extracted)
+        return found
+
+    async def _extract(self, extractor: Extractor, place: tuple[str, str], ids: list[str]) -> Extracted:
+        """Extract from the first of these messages; the others wait, and all of them if it fails."""
+        user_id, session_id = place
+        there = self._users.get(user_id, {}).get(session_id, {})
+        stored = [there[id] for id in ids[:_MOST_MESSAGES] if id in there]
+        messages = [with_time(each.message(), each.time) for each in stored]
+        messages = messages[: readable(messages)]
+        waits = ids
+        try:
+            shown = await items_in_view(self, user_id, messages, extractor.kinds)
+            extraction = await extractor.extract(messages, shown)
+            items, gone = prepare_extraction(extraction, messages, shown, extractor.name, self._settings)
+            if self._users.get(user_id, {}).get(session_id) is not there:
+                return Extracted(user_id, session_id, len(messages), error="it was deleted")
+            touched = {item.id for item in items}.union(gone)
+            now = {each.item.id: each.item for each in self._all(user_id) if each.item is not None}
+            if any(now.get(item.id) != item for item in shown if item.id in touched):
+                raise Conflict("what it was to change has changed")
+            await self.save_items(user_id, items, session_id, supersedes=gone)
+            waits = ids[len(messages) :]
+        except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict) as error:
+            outage = isinstance(error, ExtractionFailed) and error.outage
+            return Extracted(user_id, session_id, len(messages), error=str(error), outage=outage)
+        finally:
+            if waits and self._users.get(user_id, {}).get(session_id) is there:
+                self._waiting[place] = waits + self._waiting.pop(place, [])
+        return Extracted(user_id, session_id, len(messages), tuple(items), tuple(gone))
 
     async def save_items(
         self,
@@ -228,6 +289,8 @@ class InMemoryMemoryService(MemoryService):
         self._use()
         buckets = self._users.get(user_id, {})
         names = list(buckets) if name is None else [name]
+        for each in names:
+            self._waiting.pop((user_id, each), None)
         return Deleted(memories=sum(len(buckets.pop(each, {})) for each in names))
 
     def _found_by(self, place: tuple[str, int], text: str, time: datetime | None, role: str | None) -> ranking.Memory:

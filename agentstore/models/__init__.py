@@ -2,8 +2,9 @@
 
 from agentstore.models.base import Base
 from agentstore.models.memory import MemoryBucketRow, MemoryRow
+from agentstore.models.memory_extraction import MemoryExtractionRow
 from agentstore.models.message import MessageRow
 from agentstore.models.session import SessionRow
 from agentstore.models.user import UserRow
 
-__all__ = ["Base", "MemoryBucketRow", "MemoryRow", "MessageRow", "SessionRow", "UserRow"]
+__all__ = ["Base", "MemoryBucketRow", "MemoryExtractionRow", "MemoryRow", "MessageRow", "SessionRow", "UserRow"]

@@ -6,7 +6,7 @@ about facts.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -25,15 +25,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database import Database, Row, Statement
 from agentstore.errors import Conflict, LimitExceeded, StatementFailed, Unavailable
-from agentstore.interfaces import MemoryService
+from agentstore.interfaces import Extractor, MemoryService
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories import memory_reindex
+from agentstore.repositories.memory_extractions import Extractions, list_failed, retry_failed
 from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, save_items
-from agentstore.repositories.memory_rows import ADD, ADD_AGAIN, values_of_messages
+from agentstore.repositories.memory_rows import (
+    ADD,
+    ADD_AGAIN,
+    ADD_AGAIN_AND_ENQUEUE,
+    ADD_AND_ENQUEUE,
+    values_of_messages,
+)
 from agentstore.repositories.memory_search import SEARCH
 from agentstore.repositories.memory_words import WORDS, alternatives
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.schemas import Deleted, MemoryHit, MemoryItem, Message, MessagesLike, Page
+from agentstore.schemas import Deleted, Extracted, FailedExtraction, MemoryHit, MemoryItem, Message, MessagesLike, Page
 from agentstore.schemas.memory import (
     bucket,
     question_of,
@@ -46,6 +53,7 @@ from agentstore.schemas.memory_item import MESSAGE, check_ids, item_of, message_
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
 from agentstore.search import analysis, ranking, spelling
+from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 from agentstore.url import Password
@@ -140,14 +148,19 @@ class PostgresMemoryService(PostgresService, MemoryService):
         settings: Settings | None = None,
         password: Password | None = None,
         database: Database | None = None,
+        extractor: Extractor | None = None,
     ) -> None:
-        """The arguments are :class:`PostgresService`'s.
+        """The arguments are :class:`PostgresService`'s, but for `extractor`, which :meth:`extract` works with.
+
+        With one, or with AGENTSTORE_EXTRACTION_URL set, what is added is queued for it.
 
         Raises:
             NotConfigured: `text_search_config` is no language that can be stemmed.
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
         self._language = analysis.check_language(self._settings.text_search_config)
+        self._extractor = extractor
+        self._enqueues = extractor is not None or self._settings.extraction_url is not None
 
     async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
@@ -158,15 +171,20 @@ class PostgresMemoryService(PostgresService, MemoryService):
         values = await self._values(user_id, session_id, list(prepared.values()))
         if sum(map(len, values["lexemes"])) > _MOST_LEXEMES:
             raise LimitExceeded(f"more than {_MOST_LEXEMES:,} characters to be found by at once: add in parts")
+        add, add_again = ADD, ADD_AGAIN
+        if self._enqueues:
+            add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE
+            settle = timedelta(seconds=self._settings.extraction_settle)
+            values |= {"settle": settle, "slack": settle / 4}
         for attempt in range(_TRIES):
             try:
                 if attempt == 0:
-                    await self._database.fetch(ADD, **values, count=len(prepared), all_tokens=sum(values["tokens"]))
+                    await self._database.fetch(add, **values, count=len(prepared), all_tokens=sum(values["tokens"]))
                     return
-                ((needed, base),) = await self._database.fetch(ADD_AGAIN, **values)
+                ((needed, base),) = await self._database.fetch(add_again, **values)
                 if not needed or base is not None:
                     return
-                await self._database.fetch(ADD, **values, count=len(prepared), all_tokens=sum(values["tokens"]))
+                await self._database.fetch(add, **values, count=len(prepared), all_tokens=sum(values["tokens"]))
                 return
             except StatementFailed as error:
                 # An id is there or came in between, or the user or the bucket was deleted in between.
@@ -246,6 +264,44 @@ class PostgresMemoryService(PostgresService, MemoryService):
         messages = load_messages([row[0] for row in rows])
         items = [item_of(message, row[1]) for message, row in zip(messages, rows, strict=True)]
         return Page(items, write_cursor(rows[-1][2], items[-1].id) if items and len(items) == limit else None)
+
+    async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
+        """Extract facts from what was added and is due, of one user or of all, and say what became of each part.
+
+        At most `limit` calls of the extractor, each about a part of one session. Ends early where the endpoint is
+        out. With `settled` false sessions that may still go on are taken too. Any number of workers may do this at
+        once: each part has its effect once, and what fails or is left by a worker that dies is tried again.
+
+        Raises:
+            NotConfigured: there is no extractor.
+        """
+        if user_id is not None:
+            check_id(user_id, "user_id", self._settings)
+        check_count(limit, "limit", self._settings.max_page)
+        if self._extractor is None:
+            self._extractor = configured_extractor(self._settings)
+        extractions = Extractions(self._database, self, self._extractor, self._language)
+        found: list[Extracted] = []
+        while len(found) < limit and not (found and found[-1].outage):
+            extracted = await extractions.next(user_id, settled=settled)
+            if extracted is None:
+                break
+            found.append(extracted)
+        return found
+
+    async def list_failed_extractions(
+        self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[FailedExtraction]:
+        """Return a page of what could not be extracted and is tried no more, of one user or of all.
+
+        Raises:
+            InvalidContent, LimitExceeded: `limit` or `cursor` is none, or over 10,000.
+        """
+        return await list_failed(self._database, user_id, limit, cursor)
+
+    async def retry_failed_extractions(self, user_id: str | None = None) -> int:
+        """Make what failed due again, of one user or of all; return how many there were."""
+        return await retry_failed(self._database, user_id)
 
     async def search_memory(  # noqa: D102
         self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None

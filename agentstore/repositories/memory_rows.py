@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
+from agentstore.repositories.memory_queue import enqueued
 from agentstore.schemas import MemoryItem, Message
 from agentstore.schemas.memory import said_at, speaker_and_text, text_of
 from agentstore.schemas.memory_item import message_of
@@ -82,8 +83,11 @@ def _rows(table: Any, given: dict[str, tuple[str, Any]], seq: ColumnElement[Any]
     return [_USER, _SESSION, seq, *values, bindparam("analysis", type_=Text)]
 
 
-def _add(given: dict[str, tuple[str, Any]]) -> Statement:
-    """Insert the memories, and the bucket and the user if they are the first. 23505: an id is there already."""
+def _add(given: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> Statement:
+    """Insert the memories, and the bucket and the user if they are the first. 23505: an id is there already.
+
+    With `enqueue` the job of extracting facts from them is written too.
+    """
     table = table_of(given)
     user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
     user = (
@@ -110,18 +114,20 @@ def _add(given: dict[str, tuple[str, Any]]) -> Statement:
         .returning((MemoryBucketRow.count - count).label("base"))
         .cte("claimed")
     )
-    return Statement(
+    made: Any = (
         insert(MemoryRow)
         .from_select(
             _columns(given),
             select(*_rows(table, given, claimed.c.base + table.c.position)).select_from(table.join(claimed, true())),
         )
-        .returning(literal_column("1")),
-        repeatable=True,  # with the same ids it changes nothing more
+        .returning(literal_column("1"))
     )
+    if enqueue:
+        made = made.add_cte(enqueued(claimed, count))
+    return Statement(made, repeatable=True)  # with the same ids it changes nothing more
 
 
-def _add_again() -> Statement:
+def _add_again(*, enqueue: bool = False) -> Statement:
     """Insert those of the memories that are not there, and return how many were wanted and the bucket's count, if any.
 
     An id that comes in between is 23505, and the statement is said again: a snapshot does not see what it waited for.
@@ -154,12 +160,17 @@ def _add_again() -> Statement:
         .returning(literal_column("1"))
         .cte("made")
     )
-    return Statement(select(need.c.count, select(claimed.c.base).scalar_subquery()).add_cte(made), repeatable=True)
+    added = select(need.c.count, select(claimed.c.base).scalar_subquery()).add_cte(made)
+    if enqueue:
+        added = added.add_cte(enqueued(claimed, select(need.c.count).scalar_subquery()))
+    return Statement(added, repeatable=True)
 
 
 ADD = _add(GIVEN)
 ADD_ITEMS = _add(GIVEN_ITEM)
 ADD_AGAIN = _add_again()
+ADD_AND_ENQUEUE = _add(GIVEN, enqueue=True)
+ADD_AGAIN_AND_ENQUEUE = _add_again(enqueue=True)
 
 
 def values_of_messages(

@@ -1,5 +1,6 @@
 """The data that callers give and get: pydantic models, and their exact way into JSON and back."""
 
+from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction
 from agentstore.schemas.memory import MemoryHit
 from agentstore.schemas.memory_item import MemoryItem
 from agentstore.schemas.message import (
@@ -30,6 +31,9 @@ __all__ = [
     "DataContent",
     "Deleted",
     "Error",
+    "Extracted",
+    "Extraction",
+    "FailedExtraction",
     "FileContent",
     "ImageContent",
     "Imported",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,7 @@ from agentstore.database import Statement, _Compiled
 from agentstore.repositories import (
     memory,
     memory_items,
+    memory_queue,
     memory_reindex,
     memory_rows,
     memory_search,
@@ -38,7 +40,14 @@ INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_quest
 SELECT 'u' || n % 1000 + 1, 's' || n, 1, 'm1', '{"role": "user"}', false, 2,
     array_to_tsvector(ARRAY['a' || n, 'b' || n % 100]), '1'
 FROM generate_series(1, 40000) n;
-ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories;
+INSERT INTO agentstore.memory_extractions (user_id, session_id, first_seq, last_seq, run_after, lease, leased_until,
+    is_open, failed_at, error)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1, 1, now() + (n - 20000) * interval '1 second',
+    CASE WHEN n % 1000 = 3 THEN 'lease' || n END, CASE WHEN n % 1000 = 3 THEN now() END,
+    n % 100 <> 7, CASE WHEN n % 100 = 7 THEN now() END, CASE WHEN n % 100 = 7 THEN 'x' END
+FROM generate_series(1, 40000) n;
+ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories,
+    agentstore.memory_extractions;
 """
 
 _VALUES: dict[str, Any] = {
@@ -91,6 +100,18 @@ _VALUES: dict[str, Any] = {
     "after_session": "s1",
     "created_at": None,
     "updated_at": None,
+    "settle": timedelta(0),
+    "slack": timedelta(0),
+    "early": timedelta(0),
+    "lease": "lease3",
+    "lease_time": timedelta(minutes=1),
+    "delay": timedelta(minutes=1),
+    "owner": None,
+    "first_seq": 1,
+    "last_seq": 1,
+    "done_seq": 1,
+    "error": "x",
+    "after_user": "u3",
 }
 
 
@@ -99,6 +120,7 @@ def _statements() -> list[tuple[str, Statement]]:
     for module in (
         memory_rows,
         memory_items,
+        memory_queue,
         memory_reindex,
         memory_search,
         memory_words,

@@ -1,0 +1,167 @@
+"""``agentstore extract``: a worker that is started, watched, stopped and told to try again."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore
+from agentstore.testing import text
+from tests.support.chat import KEY, ChatEndpoint, Reply, chat_endpoint, found
+from tests.support.cli import run
+
+
+@pytest.fixture
+def endpoint() -> Iterator[ChatEndpoint]:
+    """An endpoint in a thread of its own, since a command has the loop of this one."""
+    ready, stop = threading.Event(), asyncio.Event()
+    running: list[tuple[asyncio.AbstractEventLoop, ChatEndpoint]] = []
+
+    async def serve() -> None:
+        async with chat_endpoint() as opened:
+            running.append((asyncio.get_running_loop(), opened))
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=[serve()])
+    thread.start()
+    ready.wait()
+    loop, opened = running[0]
+    yield opened
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _environment(direct_url: str, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "DATABASE_URL": direct_url,
+        "EXTRACTION_URL": endpoint.url,
+        "EXTRACTION_MODEL": "small",
+        "EXTRACTION_API_KEY": KEY,
+        "EXTRACTION_SETTLE": "0",
+    }.items():
+        monkeypatch.setenv(f"AGENTSTORE_{name}", value)
+
+
+def _add(*sessions: str) -> None:
+    async def add() -> None:
+        async with AgentStore() as store:
+            for session in sessions:
+                await store.memory.add_memory("alice", text("I live in Lyon"), session)
+
+    asyncio.run(add())
+
+
+def test_what_is_due_is_extracted_and_printed(endpoint: ChatEndpoint) -> None:
+    assert run("extract").out == "nothing is due\n"
+    _add("s")
+    endpoint.replies = [found("lives in Lyon", "is \x1b[31mAnn")]
+    assert run("extract", "--user", "bob").out == "nothing is due\n"
+    done = run("extract")
+    assert (done.code, done.out) == (0, "alice s: 1 messages, 2 written, 0 ended\n")
+    assert "lives in Lyon" in run("memory", "search", "alice", "Lyon").out
+    _add("t")
+    endpoint.replies = [found(ended=[1])]
+    done = run("extract", "--purpose", "experience", "--json")
+    (line,) = [json.loads(each) for each in done.out.splitlines()]
+    assert (line["session_id"], line["messages"], line["items"], line["superseded"]) == ("t", 1, [], [])
+    assert "experience" in endpoint.asked[-1]["messages"][0]["content"]
+
+
+def test_sessions_that_may_go_on_are_taken_if_told(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSTORE_EXTRACTION_SETTLE", "600")
+    _add("s", "t")
+    assert run("extract").out == "nothing is due\n"
+    assert len(run("extract", "--now", "--workers", "2").out.splitlines()) == 2
+
+
+def test_failures_are_said_listed_and_tried_again(
+    endpoint: ChatEndpoint, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _add("s")
+    endpoint.replies = [Reply(status=500, body=f"\x1b[31m {KEY}".encode())]
+    done = run("extract")
+    assert done.code == 1
+    assert "answered 500" in done.err
+    assert "tried again later" in done.err
+    assert KEY not in done.err
+    assert "\x1b" not in done.err
+    assert run("extract", "--failed").out == "nothing has failed\n"
+
+    async def make_due() -> None:
+        connection = await asyncpg.connect(direct_url)
+        await connection.execute("UPDATE agentstore.memory_extractions SET run_after = now(), attempts = 4")
+        await connection.close()
+
+    asyncio.run(make_due())
+    endpoint.replies = [Reply("no")]
+    assert "set aside" in run("extract").err
+    shown = run("extract", "--failed").out
+    assert "alice" in shown
+    assert "1-1" in shown
+    (failed,) = run("extract", "--failed", "--json").json()["failed"]
+    assert (failed["user_id"], failed["attempts"]) == ("alice", 5)
+    assert run("extract", "--retry", "--json").json() == {"due": 1}
+    assert run("extract", "--retry").out == "due again: 0\n"
+    assert run("extract").code == 0
+    assert run("extract", "--retry", "--failed").code == 2
+    monkeypatch.delenv("AGENTSTORE_EXTRACTION_URL")
+    assert "AGENTSTORE_EXTRACTION_URL" in run("extract").err
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+async def test_a_watch_that_is_stopped_gives_back_what_it_is_at_and_one_that_is_killed_leaves_it(
+    stop: signal.Signals,
+    code: int,
+    endpoint: ChatEndpoint,
+    direct_url: str,
+    observer: asyncpg.Connection,
+) -> None:
+    asked = asyncio.Event()
+    loop, never = asyncio.get_running_loop(), threading.Event()
+
+    async def hang(_: dict[str, Any]) -> Reply:
+        loop.call_soon_threadsafe(asked.set)
+        while not never.is_set():
+            await asyncio.sleep(0.01)
+        return found()
+
+    async with AgentStore() as store:
+        watch = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agentstore", "extract", "--watch", "--interval", "0.05"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ},
+        )
+        endpoint.replies = [found("lives in Lyon")]
+        await store.memory.add_memory("alice", text("I live in Lyon"), "s")
+        assert watch.stdout is not None
+        async with asyncio.timeout(30):
+            assert await watch.stdout.readline() == b"alice s: 1 messages, 1 written, 0 ended\n"
+            endpoint.answer = hang
+            await store.memory.add_memory("alice", text("I live in Nice"), "s")
+            await asked.wait()
+            (job,) = await observer.fetch("SELECT * FROM agentstore.memory_extractions")
+            assert (job["lease"] is None, job["attempts"]) == (False, 1)
+            watch.send_signal(stop)
+            _, said = await watch.communicate()
+        never.set()
+        assert watch.returncode == code, said
+        assert b"Traceback" not in said
+        (job,) = await observer.fetch("SELECT * FROM agentstore.memory_extractions")
+        endpoint.answer = None
+        if stop == signal.SIGKILL:
+            assert await store.memory.extract() == []
+            await observer.execute("UPDATE agentstore.memory_extractions SET leased_until = now()")
+        else:
+            assert (job["lease"], job["attempts"]) == (None, 0)
+        (done,) = await store.memory.extract()
+        assert done.error is None
