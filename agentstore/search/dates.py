@@ -114,6 +114,14 @@ _RELATIVE = re.compile(
     + "".join(rf"|(?P<{span}>{words})" for words, span in _SPANS.items())
     + rf"|last (?P<weekday>{'|'.join(_WEEKDAYS)}))(?![a-zа-я])"
 )
+_ALPHABETIC = re.compile(r"[^\W\d_]+")
+_DIGIT = re.compile(r"\d")
+# Without one of these words there is no worded date: looking for them first spares most texts the rest. Only in ASCII,
+# where words are apart.
+_HINTS = frozenset(
+    _ALPHABETIC.findall(each)[0]
+    for each in [*_MONTHS, *_DAYS, *(each for words in _SPANS for each in words.split("|")), "last"]
+)
 
 
 class _Date(NamedTuple):
@@ -168,12 +176,14 @@ def asked(text: str, time: datetime | None) -> dict[str, float]:
 def _dates(text: str, time: datetime | None, *, weeks: bool = False) -> Iterator[_Date]:
     lower = text.lower()
     years: set[int] = set()
-    yield from _worded(lower, time, years)
-    if any(map(str.isdecimal, lower)):
+    is_worded = not lower.isascii() or not _HINTS.isdisjoint(_ALPHABETIC.findall(lower))
+    if is_worded:
+        yield from _worded(lower, time, years)
+    if _DIGIT.search(lower):
         yield from _numeric(lower, years)
     if not lower.isascii():
         yield from _eastern(lower)
-    if time:
+    if time and is_worded:
         yield from _relative(lower, time.date(), weeks)
 
 

@@ -48,10 +48,7 @@ def guess(text: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def _guess(text: str) -> str | None:
-    found: Counter[str] = Counter()
-    for word in _WORD.findall(text):
-        for language in _OF_WORD.get(word, ()):
-            found[language] += 1
+    found = Counter(language for word in _WORD.findall(text) for language in _OF_WORD.get(word, ()))
     if not text.isascii():
         for language, letters in _OWN_LETTERS.items():
             found[language] += 2 * any(letter in text for letter in letters)
