@@ -73,6 +73,6 @@ class MemoryRow(Base):
             "memories_lexemes_idx",
             "lexemes",
             postgresql_using="gin",
-            postgresql_with={"gin_pending_list_limit": "512"},
+            postgresql_with={"gin_pending_list_limit": "128"},
         ),
     )

@@ -69,7 +69,7 @@ def upgrade() -> None:
         "memories",
         ["lexemes"],
         postgresql_using="gin",
-        postgresql_with={"gin_pending_list_limit": "512"},
+        postgresql_with={"gin_pending_list_limit": "128"},
     )
 
 
