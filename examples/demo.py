@@ -66,6 +66,16 @@ def killed_writer(session_id: str) -> list[int]:
     return [int(line) for line in lines if line.endswith(b"\n")]
 
 
+async def remember(*users: str) -> None:
+    """Add what these users' sessions hold to their memory; what is there already stays once."""
+    async with AgentStore() as store:
+        for user in users:
+            for listed in await store.sessions.list_sessions(user):
+                session = await store.sessions.get_session(user, listed.id)
+                if session is not None:
+                    await store.memory.add_memory(user, session.messages, session.id)
+
+
 async def stored_thoughts(session_id: str) -> list[int]:
     """Return the numbers of the messages that a new process finds, in their order."""
     async with AgentStore() as store:
@@ -96,12 +106,17 @@ def main() -> None:
     command("sessions", "show", "李雷", "天气")
     command("sessions", "show", "alice", "chengdu", "--limit", "2")
 
-    say("4. A process that appends as fast as it can is killed with SIGKILL")
+    say("4. What was said is found again: in any language, whatever is misspelt")
+    asyncio.run(remember("alice", "李雷"))
+    command("memory", "search", "alice", "which pepers does she eat?", "--top-k", "2")
+    command("memory", "search", "李雷", "要帶傘嗎", "--top-k", "2")
+
+    say("5. A process that appends as fast as it can is killed with SIGKILL")
     session_id = f"thoughts at {time.time():.3f}"
     acknowledged = killed_writer(session_id)
     out.print(f"Before it died it was told of {len(acknowledged):,} messages that they are stored.")
 
-    say("5. A new process, on a Postgres that has started again")
+    say("6. A new process, on a Postgres that has started again")
     stored = asyncio.run(stored_thoughts(session_id))
     # The last append may have been committed when the kill came before the word of it.
     kept = stored == list(range(len(stored))) and acknowledged == stored[: len(acknowledged)]
