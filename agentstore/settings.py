@@ -53,6 +53,18 @@ with warnings.catch_warnings():
             description="The language of words in Latin letters, as Postgres and Snowball name it, or simple.",
         )
 
+        hybrid_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+            default=0.7, description="What words count in a hybrid search; meaning counts the rest of 1."
+        )
+        embedding_url: str | None = Field(
+            default=None, description="An OpenAI-compatible API that embeds, such as https://api.openai.com/v1."
+        )
+        embedding_model: str | None = Field(default=None, description="The model that it embeds with.")
+        embedding_api_key: SecretStr | None = Field(default=None, description="Its key, where it wants one.")
+        embedding_dimensions: PositiveInt | None = Field(
+            default=None, description="How many numbers a vector of that model has."
+        )
+
         embedded_dir: str | None = Field(default=None, description="The data folder of the embedded Postgres.")
         embedded_binaries: str | None = Field(
             default=None,
@@ -77,7 +89,11 @@ with warnings.catch_warnings():
                 raise ValueError("a schema is named in lower-case letters, digits and _, at most 63, not pg_...")
             return value
 
-        @field_validator("database_url", "migration_database_url", "embedded_dir", "embedded_binaries", mode="before")
+        @field_validator(
+            *("database_url", "migration_database_url", "embedded_dir", "embedded_binaries"),
+            *("embedding_url", "embedding_model", "embedding_api_key", "embedding_dimensions"),
+            mode="before",
+        )
         @classmethod
         def _blank_is_unset(cls, value: object) -> object:
             return None if value == "" else value

@@ -1,19 +1,33 @@
 """Memories in memory."""
 
+import logging
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agentstore.errors import Closed, Conflict
+from agentstore.errors import Closed, Conflict, EmbeddingFailed, NotConfigured
 from agentstore.interfaces import MemoryService
-from agentstore.schemas import Deleted, MemoryHit, MemoryItem, Message, MessagesLike, Page, Role
+from agentstore.schemas import (
+    Deleted,
+    Embedder,
+    MemoryHit,
+    MemoryItem,
+    Message,
+    MessagesLike,
+    Page,
+    Role,
+    SearchStrategy,
+)
 from agentstore.schemas.memory import (
     bucket,
+    embedded_text,
     question_of,
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
+    read_strategy,
     speaker_and_text,
     text_of,
     write_memory_cursor,
@@ -22,8 +36,10 @@ from agentstore.schemas.memory_item import MESSAGE, check_ids, message_of, prepa
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.schemas.times import parse_time
-from agentstore.search import analysis, ranking
+from agentstore.search import analysis, embedding, ranking
 from agentstore.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,6 +48,8 @@ class _Stored:
     time: datetime
     memory: ranking.Memory
     item: MemoryItem | None = None
+    # None: not embedded yet, or there is no text.
+    vector: "array[float] | None" = None
 
     def is_valid(self, at: datetime) -> bool:
         item = self.item
@@ -46,9 +64,20 @@ class _Stored:
 class InMemoryMemoryService(MemoryService):
     """Memory for tests: as :class:`MemoryService` says, in the order that Postgres finds, and gone with the process."""
 
-    def __init__(self, *, settings: Settings | None = None) -> None:
-        """Nothing is read from anywhere but the settings."""
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
+    ) -> None:
+        """The arguments are those of :class:`PostgresMemoryService`; nothing else is read than the settings."""
         self._settings = settings or Settings()
+        embedder = embedder if embedder is not None else embedding.configured(self._settings)
+        self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
+        self._strategy = read_strategy(strategy)
+        if self._strategy is not SearchStrategy.FULL_TEXT:
+            self._need_embedder()
         self._language = analysis.check_language(self._settings.text_search_config)
         # user -> session -> id -> memory, in order
         self._users: dict[str, dict[str, dict[str, _Stored]]] = {}
@@ -71,6 +100,7 @@ class InMemoryMemoryService(MemoryService):
         if not prepared:
             return
         now = datetime.now(UTC)
+        new = []
         there = self._users.setdefault(user_id, {}).setdefault(session_id, {})
         for id, (message, payload) in prepared.items():
             if id in there:
@@ -84,6 +114,8 @@ class InMemoryMemoryService(MemoryService):
                     session_id, len(there) + 1, frozenset(tokens), message.role, ranking.is_question(text_of(message))
                 ),
             )
+            new.append(there[id])
+        await self._embed_new(new)
 
     async def save_items(
         self,
@@ -115,12 +147,18 @@ class InMemoryMemoryService(MemoryService):
             place = into[id].memory[:2] if id in into else (session_id, len(into) + 1)
             tokens = ranking.fitting(analysis.tokens(item.text[: self._settings.max_indexed], self._language))
             memory = ranking.Memory(*place, frozenset(tokens), Role.SYSTEM, False, item.importance)
-            into[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True))
+            same = id in into and into[id].payload == payloads[id]
+            vector = into[id].vector if same else None
+            into[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True), vector)
         for id in gone:
             for each in filter(None, (there.get(id) for there in buckets.values())):
                 if each.item is not None and (each.item.valid_until is None or each.item.valid_until > now):
                     each.item.valid_until = now
                     each.payload = dump_message(message_of(each.item), self._settings)
+        saved = [
+            each for there in buckets.values() for each in there.values() if each.item and each.item.id in prepared
+        ]
+        await self._embed_new([each for each in saved if each.vector is None])
         return list(prepared.values())
 
     async def list_items(
@@ -161,15 +199,30 @@ class InMemoryMemoryService(MemoryService):
     async def search(
         self, user_id: str, messages: MessagesLike | str, filters: Mapping[str, Any] | None = None
     ) -> list[MemoryHit]:
-        """Return what :meth:`search_memory` does, with scores and places; the question may be a string.
+        """Return what :meth:`search_memory` does, with scores and places. See :meth:`PostgresMemoryService.search`.
 
         Raises:
             InvalidContent, LimitExceeded: see :meth:`search_memory`.
+            NotConfigured: the strategy needs vectors, and there is no embedder.
+            EmbeddingFailed: the embedder failed, and the strategy is VECTOR.
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
-        asked = analysis.tokens(question_of(messages, self._settings), self._language)[: ranking.MOST_TOKENS]
+        strategy = wanted.strategy or self._strategy
+        question = question_of(messages, self._settings)
+        asked = analysis.tokens(question, self._language)[: ranking.MOST_TOKENS]
         self._use()
+        vector = None
+        if strategy is not SearchStrategy.FULL_TEXT:
+            embedder = self._need_embedder()
+            if not question.strip() or not wanted.top_k:
+                return []
+            try:
+                vector = await embedding.embed_question(embedder, question)
+            except EmbeddingFailed as error:
+                if strategy is SearchStrategy.VECTOR:
+                    raise
+                _log.warning("a search finds by words alone: %s", error)
         at = wanted.valid_at or datetime.now(UTC)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
         memories = [each.memory for each in stored.values()]
@@ -185,21 +238,84 @@ class InMemoryMemoryService(MemoryService):
                 and each.is_valid(at)
             )
 
-        def fitting(tokens: list[str], *, prefix: bool = False) -> list[MemoryHit]:
+        def is_wanted(place: tuple[str, int]) -> bool:
+            return wanted.role in (None, stored[place].memory.role)
+
+        def by_words(tokens: list[str], *, prefix: bool = False) -> dict[tuple[str, int], float]:
+            found = ranking.scores(memories, tokens, among, prefix=prefix)
+            return {place: score for place, score in found.items() if is_wanted(place)}
+
+        def hits_of(scores: Mapping[tuple[str, int], float]) -> list[MemoryHit]:
             return [
-                MemoryHit(each.message(), score, *place, each.time, each.item and each.item.model_copy(deep=True))
-                for place, score in ranking.scores(memories, tokens, among, prefix=prefix).items()
-                if wanted.role in (None, (each := stored[place]).memory.role) and score >= wanted.min_score
+                MemoryHit(
+                    (each := stored[place]).message(),
+                    score,
+                    *place,
+                    each.time,
+                    each.item and each.item.model_copy(deep=True),
+                )
+                for place, score in scores.items()
+                if score >= wanted.min_score
             ]
 
-        hits = fitting(asked)
-        if not hits:
-            hits = fitting(ranking.beginnings(asked), prefix=True)
+        if vector is None:
+            hits = hits_of(by_words(asked)) or hits_of(by_words(ranking.beginnings(asked), prefix=True))
+        else:
+            meaning = {
+                place: embedding.similarity(each.vector, vector)
+                for place, each in stored.items()
+                if each.vector is not None and wanted.session_id in (None, place[0])
+            }
+
+            def fits(place: tuple[str, int]) -> bool:
+                return among(stored[place].memory) and is_wanted(place)
+
+            if strategy is SearchStrategy.VECTOR:
+                hits = hits_of({place: score for place, score in meaning.items() if fits(place)})
+            else:
+                priors = {place: ranking.prior(each.memory) for place, each in stored.items()}
+                weight = self._settings.hybrid_weight
+                hits = hits_of(ranking.fused(by_words(asked), meaning, fits, priors, weight, wanted.top_k))
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
         hits = hits[: wanted.top_k]
         if wanted.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
+
+    async def embed(self, *, user_id: str | None = None) -> int:
+        """Embed what has no vector: everybody's memories or one user's; return how many were made.
+
+        Raises:
+            NotConfigured: there is no embedder.
+            EmbeddingFailed: the embedder failed.
+        """
+        embedder = self._need_embedder()
+        self._use()
+        users = list(self._users) if user_id is None else [user_id]
+        return await self._embed([each for user in users for each in self._all(user)], embedder)
+
+    def _need_embedder(self) -> Embedder:
+        if self._embedder is None:
+            raise NotConfigured("To search by meaning, give the service an embedder, or set AGENTSTORE_EMBEDDING_URL.")
+        return self._embedder
+
+    async def _embed_new(self, new: list[_Stored]) -> None:
+        if self._embedder is not None:
+            try:
+                await self._embed(new, self._embedder)
+            except EmbeddingFailed as error:
+                _log.warning("stored, and to be embedded later: %s", error)
+
+    async def _embed(self, those: list[_Stored], embedder: Embedder) -> int:
+        lacking = [
+            (each, said)
+            for each in those
+            if each.vector is None and (said := embedded_text(each.message(), self._settings))
+        ]
+        vectors = await embedding.embed_texts(embedder, [said for _, said in lacking])
+        for (each, _), vector in zip(lacking, vectors, strict=True):
+            each.vector = vector
+        return len(lacking)
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

@@ -1,0 +1,416 @@
+"""Vectors of memories on Postgres, by pgvector: how they come there, and the searches by meaning.
+
+Only a database in which `agentstore vector enable` was run has their table, and nothing but what is here asks for it.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import asyncpg
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Double,
+    LargeBinary,
+    Numeric,
+    Subquery,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from agentstore.database import Database, Row, Statement
+from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, StatementFailed
+from agentstore.models import MemoryBucketRow, MemoryRow
+from agentstore.models.memory_vector import MemoryVectorRow, Vector
+from agentstore.repositories.memory_search import (
+    LIMIT,
+    MIN_SCORE,
+    is_wanted,
+    number,
+    order_of,
+    place_of,
+    prior_of,
+    score_of,
+    totals,
+    with_payloads,
+)
+from agentstore.schemas import Embedder
+from agentstore.schemas.memory import embedded_text
+from agentstore.schemas.payload import load_messages
+from agentstore.search import embedding, ranking
+from agentstore.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_USER = bindparam("user_id", type_=Text)
+_SESSION = bindparam("wanted_session", type_=Text)
+_EMBEDDER = bindparam("embedder", type_=Text)
+_VECTOR = cast(bindparam("vector", type_=Text), Vector())
+_TIME = DateTime(timezone=True)
+# So many texts are embedded and written at once.
+_AT_ONCE = 256
+
+Progress = Callable[[int, int], None]
+
+
+class Unembedded(NamedTuple):
+    """A memory that wants a vector: `payload` is what was stored when its text was read."""
+
+    user_id: str
+    id: str
+    payload: str
+    text: str
+
+
+IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)))
+
+
+def _insert() -> Statement:
+    """Insert vectors of memories that still say what was embedded; those that were deleted or changed are left out.
+
+    They are locked against a change until the vectors are there, so that its trigger sees what it has to delete.
+    """
+    memory = MemoryRow
+    arrays = {"user_id": "users", "id": "ids", "vector": "vectors"}
+    given = (
+        func.unnest(
+            *(bindparam(name, type_=ARRAY(Text)) for name in arrays.values()),
+            bindparam("digests", type_=ARRAY(LargeBinary)),
+        )
+        .table_valued(*arrays, "digest", name="given")
+        .render_derived()
+    )
+    same = func.sha256(func.convert_to(cast(memory.payload, Text), "UTF8")) == given.c.digest
+    there = (
+        select(memory.user_id, memory.session_id, memory.seq, given.c.vector)
+        .select_from(given.join(memory, (memory.id == given.c.id) & (memory.user_id == given.c.user_id)))
+        .where(same)
+        .order_by(memory.user_id, memory.session_id, memory.seq)
+        .with_for_update(read=True, of=memory)
+        .cte("there")
+        .prefix_with("MATERIALIZED")
+    )
+    rows = select(there.c.user_id, there.c.session_id, there.c.seq, _EMBEDDER, cast(there.c.vector, Vector()))
+    return Statement(
+        upsert(MemoryVectorRow)
+        .from_select(["user_id", "session_id", "seq", "embedder", "embedding"], rows)
+        .on_conflict_do_nothing()
+        .returning(literal_column("1")),
+        repeatable=True,
+    )
+
+
+def _lacking(*, of_user: bool) -> Statement:
+    """Return the next memories by key, each with its id and payload if it has no vector of the embedder."""
+    memory, vectors = MemoryRow, MemoryVectorRow
+    after = tuple_(
+        *(bindparam(name, type_=Text) for name in ("after_user", "after_session")),
+        bindparam("after", type_=BigInteger),
+    )
+    page = select(memory.user_id, memory.session_id, memory.seq).where(
+        tuple_(memory.user_id, memory.session_id, memory.seq) > after
+    )
+    if of_user:
+        page = page.where(memory.user_id == _USER)
+    keys = _once(page.order_by(memory.user_id, memory.session_id, memory.seq).limit(LIMIT), "keys")
+    there = (
+        select(literal_column("1"))
+        .where(
+            vectors.user_id == keys.c.user_id,
+            vectors.session_id == keys.c.session_id,
+            vectors.seq == keys.c.seq,
+            vectors.embedder == _EMBEDDER,
+        )
+        .correlate(keys)
+        .exists()
+    )
+    lacking = (
+        select(memory.id, cast(memory.payload, Text).label("payload"))
+        .where(
+            memory.user_id == keys.c.user_id,
+            memory.session_id == keys.c.session_id,
+            memory.seq == keys.c.seq,
+            ~there,
+        )
+        .limit(literal_column("1"))
+        .correlate(keys)
+        .lateral("lacking")
+    )
+    return Statement(
+        select(*keys.c, *lacking.c)
+        .select_from(keys.outerjoin(lacking, true()))
+        .order_by(keys.c.user_id, keys.c.session_id, keys.c.seq)
+    )
+
+
+INSERT = _insert()
+LACKING = _lacking(of_user=False)
+LACKING_OF_USER = _lacking(of_user=True)
+COUNT = Statement(select(func.coalesce(func.sum(MemoryBucketRow.count), 0).cast(BigInteger)))
+COUNT_OF_USER = Statement(
+    select(func.coalesce(func.sum(MemoryBucketRow.count), 0).cast(BigInteger)).where(MemoryBucketRow.user_id == _USER)
+)
+# How many vectors each embedder has: all of the table is read.
+EMBEDDERS = Statement(
+    select(MemoryVectorRow.embedder, func.count().label("count"))
+    .group_by(MemoryVectorRow.embedder)
+    .order_by(MemoryVectorRow.embedder)
+)
+
+
+def _similar() -> CTE:
+    """How near each of the user's memories is to the question: 1 is the same direction, -1 the opposite.
+
+    Every vector is compared, by a range of the primary key: an index of all vectors would find few of one user's.
+    """
+    vectors = MemoryVectorRow
+    distance: ColumnElement[float] = vectors.embedding.op("<=>", return_type=Double())(_VECTOR)
+    # Of a vector of zeros, which has no direction, the distance is NaN.
+    cosine = func.coalesce(number(1.0) - func.nullif(distance, literal_column("'NaN'::float8")), number(0.0))
+    return _once(
+        select(vectors.session_id, vectors.seq, cosine.label("similarity")).where(
+            vectors.user_id == _USER,
+            vectors.embedder == _EMBEDDER,
+            or_(_SESSION.is_(None), vectors.session_id == _SESSION),
+        ),
+        "similar",
+    )
+
+
+def _nearest_first(similar: CTE) -> Subquery:
+    """As a subquery that keeps its order, so that what is joined to it is looked up only until there is enough."""
+    return (
+        select(*similar.c)
+        .order_by(similar.c.similarity.desc(), similar.c.session_id, similar.c.seq)
+        .offset(literal_column("0"))
+        .subquery("nearest")
+    )
+
+
+def _by_meaning(similar: CTE) -> Statement:
+    """Return the memories that are nearest in meaning; the score is the cosine."""
+    nearest = _nearest_first(similar)
+    place = place_of(nearest)
+    found = (
+        select(nearest.c.session_id, nearest.c.seq, place.c.time, nearest.c.similarity.label("score"))
+        .select_from(nearest.join(place, true()))
+        .where(*is_wanted(place), nearest.c.similarity >= MIN_SCORE)
+        .order_by(nearest.c.similarity.desc(), place.c.time.desc(), nearest.c.session_id, nearest.c.seq.desc())
+        .limit(LIMIT)
+        .subquery("found")
+    )
+    return with_payloads(found)
+
+
+def _by_both(similar: CTE) -> Statement:
+    """Return the memories that fit best by words and meaning, as :func:`ranking.fused` says.
+
+    What is found by either is put below each other and grouped, and not joined: a planner who takes each for a row or
+    two compares all with all.
+    """
+    total = totals()
+    place = place_of(total)
+    words = _once(
+        select(total.c.session_id, total.c.seq, place.c.time, score_of(total, place), prior_of(place).label("prior"))
+        .select_from(total.join(place, true()))
+        .where(*is_wanted(place)),
+        "words",
+    )
+    nearest = _nearest_first(similar)
+    where = place_of(nearest)
+    near = _once(
+        select(*nearest.c, where.c.time, prior_of(where).label("prior"))
+        .select_from(nearest.join(where, true()))
+        .where(*is_wanted(where))
+        .order_by(nearest.c.similarity.desc(), nearest.c.session_id, nearest.c.seq)
+        .limit(func.greatest(ranking.NEAREST, LIMIT)),
+        "near",
+    )
+    no_number, no_time = cast(null(), Double), cast(null(), _TIME)
+    parts = union_all(
+        select(
+            words.c.session_id, words.c.seq, words.c.time, words.c.prior, words.c.score, no_number.label("similarity")
+        ),
+        select(near.c.session_id, near.c.seq, near.c.time, near.c.prior, no_number, near.c.similarity),
+        # For those that were found by their words alone.
+        select(similar.c.session_id, similar.c.seq, no_time, no_number, no_number, similar.c.similarity),
+    ).subquery("parts")
+    names = ("time", "prior", "score", "similarity")
+    each = (
+        select(parts.c.session_id, parts.c.seq, *(func.max(parts.c[name]).label(name) for name in names))
+        .group_by(parts.c.session_id, parts.c.seq)
+        .having(func.count(parts.c.prior) > 0)
+        .subquery("each")
+    )
+    most = select(func.max(words.c.score)).scalar_subquery()
+    low, high = (select(bound(similar.c.similarity)).scalar_subquery() for bound in (func.min, func.max))
+    by_words = func.coalesce(each.c.score / func.nullif(most, number(0.0)), number(0.0))
+    by_meaning = case(
+        (each.c.similarity.is_(None), number(0.0)),
+        (high > low, (each.c.similarity - low) / (high - low)),
+        else_=number(1.0),
+    )
+    weight = bindparam("weight", type_=Double)
+    fused = weight * by_words + (number(1.0) - weight) * by_meaning * each.c.prior
+    scored = select(each.c.session_id, each.c.seq, each.c.time, _rounded(fused).label("score")).subquery("scored")
+    found = (
+        select(*scored.c)
+        .where(scored.c.score >= MIN_SCORE)
+        .order_by(*order_of(scored.c))
+        .limit(LIMIT)
+        .subquery("found")
+    )
+    return with_payloads(found)
+
+
+VECTOR = _by_meaning(_similar())
+HYBRID = _by_both(_similar())
+
+
+@contextmanager
+def needing_vectors(database: Database) -> Iterator[None]:
+    """Say what to do where the database has no vectors, or none that fit the embedder.
+
+    Raises:
+        NotConfigured: vectors are not enabled, not seen by the login, or of another size.
+    """
+    try:
+        yield
+    except SchemaBehind as error:
+        if not isinstance(error.__cause__, asyncpg.UndefinedTableError) or "memory_vectors" not in str(error):
+            raise
+        raise not_enabled(database) from error
+    except StatementFailed as error:
+        if error.sqlstate in ("42704", "42883"):
+            raise NotConfigured(
+                f"{database.where} has no type `vector` that this login sees: run `agentstore vector enable`, and have "
+                "the extension's schema in its search_path."
+            ) from error
+        if error.sqlstate == "22000" and "dimensions" in str(error):
+            raise NotConfigured(
+                f"{database.where} keeps vectors of other dimensions under this embedder's name: give the embedder "
+                f"another name. ({error})"
+            ) from error
+        raise
+
+
+def not_enabled(database: Database) -> NotConfigured:
+    """Return the error of a database without vectors."""
+    return NotConfigured(f"Vectors are not enabled in {database.where}: run `agentstore vector enable`.")
+
+
+async def is_enabled(database: Database) -> bool:
+    """Return whether the database has the table of vectors."""
+    ((found,),) = await database.fetch(IS_ENABLED, table=f'"{database.settings.schema}".memory_vectors')
+    return bool(found)
+
+
+async def add_vectors(database: Database, embedder: Embedder, wanting: Sequence[Unembedded]) -> int:
+    """Embed memories, and keep the vectors of those that still say the same; return how many were new.
+
+    Raises:
+        EmbeddingFailed: the embedder failed; those before have their vectors.
+        NotConfigured: see :func:`needing_vectors`.
+    """
+    wanting = [each for each in wanting if each.text]
+    made = 0
+    for start in range(0, len(wanting), _AT_ONCE):
+        some = wanting[start : start + _AT_ONCE]
+        vectors = await embedding.embed_texts(embedder, [each.text for each in some])
+        with needing_vectors(database):
+            rows = await database.fetch(
+                INSERT,
+                users=[each.user_id for each in some],
+                ids=[each.id for each in some],
+                vectors=[embedding.written(vector) for vector in vectors],
+                digests=[sha256(each.payload.encode()).digest() for each in some],
+                embedder=embedder.name,
+            )
+        made += len(rows)
+    return made
+
+
+async def embed_all(
+    database: Database,
+    embedder: Embedder,
+    settings: Settings,
+    *,
+    user_id: str | None,
+    batch: int,
+    progress: Progress | None,
+) -> int:
+    """Embed what has no vector of this embedder, by key; return how many vectors were made. See the service's."""
+    whose = {} if user_id is None else {"user_id": user_id}
+    ((total,),) = await database.fetch(COUNT if user_id is None else COUNT_OF_USER, **whose)
+    after: tuple[str, str, int] = (user_id or "", "", 0)
+    seen = made = 0
+    while True:
+        with needing_vectors(database):
+            rows = await database.fetch(
+                LACKING if user_id is None else LACKING_OF_USER,
+                **whose,
+                **dict(zip(("after_user", "after_session", "after"), after, strict=True)),
+                embedder=embedder.name,
+                limit=batch,
+            )
+        if not rows:
+            return made
+        made += await _embed_some(database, embedder, _wanting(rows, settings))
+        after = (rows[-1][0], rows[-1][1], rows[-1][2])
+        seen += len(rows)
+        if progress is not None:
+            progress(seen, max(total, seen))
+
+
+def _wanting(rows: Sequence[Row], settings: Settings) -> list[Unembedded]:
+    lacking = [row for row in rows if row["payload"] is not None]
+    messages = load_messages([row["payload"] for row in lacking])
+    return [
+        Unembedded(row["user_id"], row["id"], row["payload"], embedded_text(message, settings))
+        for row, message in zip(lacking, messages, strict=True)
+    ]
+
+
+async def _embed_some(database: Database, embedder: Embedder, wanting: Sequence[Unembedded]) -> int:
+    """Embed a batch; where the embedder refuses it, each by itself, so that one text does not keep others back."""
+    try:
+        return await add_vectors(database, embedder, wanting)
+    except EmbeddingFailed as error:
+        if len(wanting) < 2:
+            raise
+        made = refused = 0
+        for each in wanting:
+            try:
+                made += await add_vectors(database, embedder, [each])
+            except EmbeddingFailed as again:
+                refused += 1
+                _log.warning("memory %r of user %r was not embedded: %s", each.id, each.user_id, again)
+                if refused > 2 * made + 2:  # it is not the texts
+                    raise error from again
+        return made
+
+
+def _rounded(score: ColumnElement[Any]) -> ColumnElement[Any]:
+    return cast(func.round(cast(score, Numeric), 9), Double)
+
+
+def _once(statement: Any, name: str) -> CTE:
+    cte: CTE = statement.cte(name).prefix_with("MATERIALIZED")
+    return cte
