@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from agentstore import __version__
-from agentstore.cli import doctor, importing, memory, schema, sessions, users
+from agentstore.cli import doctor, importing, memory, schema, sessions, users, vector
 from agentstore.cli.console import complain, say
 from agentstore.errors import AgentStoreError, SchemaAhead, SchemaBehind
 
@@ -29,6 +29,8 @@ app.add_typer(importing.app)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(memory.app, name="memory")
 app.add_typer(users.app, name="users")
+app.add_typer(vector.app, name="vector")
+app.add_typer(vector.top)
 app.add_typer(doctor.app)
 
 

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Double,
     Float,
     Integer,
-    LateralFromClause,
     Numeric,
     Subquery,
     Text,
@@ -27,6 +26,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from agentstore.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow

@@ -82,6 +82,11 @@ class Unembedded(NamedTuple):
 IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)))
 
 
+def _once(statement: Any, name: str) -> CTE:
+    cte: CTE = statement.cte(name).prefix_with("MATERIALIZED")
+    return cte
+
+
 def _insert() -> Statement:
     """Insert vectors of memories that still say what was embedded; those that were deleted or changed are left out.
 
@@ -269,7 +274,9 @@ def _by_both(similar: CTE) -> Statement:
     )
     weight = bindparam("weight", type_=Double)
     fused = weight * by_words + (number(1.0) - weight) * by_meaning * each.c.prior
-    scored = select(each.c.session_id, each.c.seq, each.c.time, _rounded(fused).label("score")).subquery("scored")
+    scored = select(
+        each.c.session_id, each.c.seq, each.c.time, cast(func.round(cast(fused, Numeric), 9), Double).label("score")
+    ).subquery("scored")
     found = (
         select(*scored.c)
         .where(scored.c.score >= MIN_SCORE)
@@ -405,12 +412,3 @@ async def _embed_some(database: Database, embedder: Embedder, wanting: Sequence[
                 if refused > 2 * made + 2:  # it is not the texts
                     raise error from again
         return made
-
-
-def _rounded(score: ColumnElement[Any]) -> ColumnElement[Any]:
-    return cast(func.round(cast(score, Numeric), 9), Double)
-
-
-def _once(statement: Any, name: str) -> CTE:
-    cte: CTE = statement.cte(name).prefix_with("MATERIALIZED")
-    return cte

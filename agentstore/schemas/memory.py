@@ -105,7 +105,7 @@ def read_strategy(value: object) -> SearchStrategy:
         InvalidContent: there is none of that name.
     """
     try:
-        return SearchStrategy(value.lower() if isinstance(value, str) else value)
+        return SearchStrategy(str(value).lower())
     except ValueError as error:
         names = ", ".join(each.value for each in SearchStrategy)
         raise InvalidContent(f"there is no search strategy {value!r}: there are {names}") from error
