@@ -38,13 +38,11 @@ from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, N
 from agentstore.repositories.memory_rows import ADD, ADD_AGAIN, values_of_messages
 from agentstore.repositories.memory_search import SEARCH
 from agentstore.repositories.memory_vectors import (
-    HYBRID,
-    VECTOR,
     Unembedded,
     add_vectors,
     embed_all,
+    find_by_meaning,
     is_enabled,
-    needing_vectors,
     not_enabled,
 )
 from agentstore.repositories.service import PostgresService, back_off
@@ -419,16 +417,10 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 raise
             _log.warning("a search finds by words alone: %s", error)
             return None
-        values = {**values, "embedder": embedder.name, "vector": embedding.written(vector)}
-        with needing_vectors(self._database):
-            if strategy is SearchStrategy.VECTOR:
-                return await self._database.fetch(VECTOR, **values)
-            return await self._database.fetch(
-                HYBRID,
-                **values,
-                weight=self._settings.hybrid_weight,
-                queries=ranking.queries(values["user_id"], tokens or _NO_TOKENS),
-            )
+        queries = None
+        if strategy is SearchStrategy.HYBRID:
+            queries = ranking.queries(values["user_id"], tokens or _NO_TOKENS)
+        return await find_by_meaning(self._database, embedder, vector, queries, values)
 
     async def _embed_new(self, embedder: Embedder, wanting: list[Unembedded]) -> None:
         """Embed what was just stored. A failure costs no more than that it is found by its words alone for now."""

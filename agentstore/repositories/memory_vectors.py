@@ -4,6 +4,7 @@ Only a database in which `agentstore vector enable` was run has their table, and
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -62,10 +63,13 @@ _log = logging.getLogger(__name__)
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("wanted_session", type_=Text)
 _EMBEDDER = bindparam("embedder", type_=Text)
-_VECTOR = cast(bindparam("vector", type_=Text), Vector())
+# In a subquery, so that a plan for no values in particular reads the text once, and not for each row.
+_VECTOR = select(cast(bindparam("vector", type_=Text), Vector())).scalar_subquery()
 _TIME = DateTime(timezone=True)
 # So many texts are embedded and written at once.
 _AT_ONCE = 256
+# After so many texts that are refused one after the other it is not for what they say.
+_REFUSALS = 5
 
 Progress = Callable[[int, int], None]
 
@@ -264,9 +268,16 @@ def _by_both(similar: CTE) -> Statement:
         .having(func.count(parts.c.prior) > 0)
         .subquery("each")
     )
-    most = select(func.max(words.c.score)).scalar_subquery()
-    low, high = (select(bound(similar.c.similarity)).scalar_subquery() for bound in (func.min, func.max))
-    by_words = func.coalesce(each.c.score / func.nullif(most, number(0.0)), number(0.0))
+    bounds = _once(
+        select(
+            select(func.max(words.c.score)).scalar_subquery().label("most"),
+            select(func.min(similar.c.similarity)).scalar_subquery().label("low"),
+            select(func.max(similar.c.similarity)).scalar_subquery().label("high"),
+        ),
+        "bounds",
+    )
+    most, low, high = bounds.c
+    by_words = func.coalesce(each.c.score / func.nullif(most, number(0.0), type_=Double), number(0.0), type_=Double)
     by_meaning = case(
         (each.c.similarity.is_(None), number(0.0)),
         (high > low, (each.c.similarity - low) / (high - low)),
@@ -274,9 +285,12 @@ def _by_both(similar: CTE) -> Statement:
     )
     weight = bindparam("weight", type_=Double)
     fused = weight * by_words + (number(1.0) - weight) * by_meaning * each.c.prior
-    scored = select(
-        each.c.session_id, each.c.seq, each.c.time, cast(func.round(cast(fused, Numeric), 9), Double).label("score")
-    ).subquery("scored")
+    score = cast(func.round(cast(fused, Numeric), 9), Double).label("score")
+    scored = (
+        select(each.c.session_id, each.c.seq, each.c.time, score)
+        .select_from(each.join(bounds, true()))
+        .subquery("scored")
+    )
     found = (
         select(*scored.c)
         .where(scored.c.score >= MIN_SCORE)
@@ -329,6 +343,21 @@ async def is_enabled(database: Database) -> bool:
     return bool(found)
 
 
+async def find_by_meaning(
+    database: Database, embedder: Embedder, vector: "array[float]", queries: list[str] | None, values: dict[str, Any]
+) -> list[Row]:
+    """Return what is nearest to `vector`, or what fits that and the words of `queries` together.
+
+    Raises:
+        NotConfigured: see :func:`needing_vectors`.
+    """
+    values = {**values, "embedder": embedder.name, "vector": embedding.written(vector)}
+    with needing_vectors(database):
+        if queries is None:
+            return await database.fetch(VECTOR, **values)
+        return await database.fetch(HYBRID, **values, queries=queries, weight=database.settings.hybrid_weight)
+
+
 async def add_vectors(database: Database, embedder: Embedder, wanting: Sequence[Unembedded]) -> int:
     """Embed memories, and keep the vectors of those that still say the same; return how many were new.
 
@@ -367,7 +396,8 @@ async def embed_all(
     whose = {} if user_id is None else {"user_id": user_id}
     ((total,),) = await database.fetch(COUNT if user_id is None else COUNT_OF_USER, **whose)
     after: tuple[str, str, int] = (user_id or "", "", 0)
-    seen = made = 0
+    seen = made = in_a_row = 0
+    refusal: EmbeddingFailed | None = None
     while True:
         with needing_vectors(database):
             rows = await database.fetch(
@@ -378,12 +408,28 @@ async def embed_all(
                 limit=batch,
             )
         if not rows:
-            return made
-        made += await _embed_some(database, embedder, _wanting(rows, settings))
+            break
+        wanting = _wanting(rows, settings)
+        try:
+            made += await add_vectors(database, embedder, wanting)
+        except EmbeddingFailed:
+            # Each by itself, so that a text that is refused does not keep the others back.
+            for each in wanting:
+                try:
+                    made += await add_vectors(database, embedder, [each])
+                    in_a_row = 0
+                except EmbeddingFailed as error:
+                    refusal, in_a_row = error, in_a_row + 1
+                    _log.warning("memory %r of user %r was not embedded: %s", each.id, each.user_id, error)
+                    if in_a_row == _REFUSALS:
+                        raise
         after = (rows[-1][0], rows[-1][1], rows[-1][2])
         seen += len(rows)
         if progress is not None:
             progress(seen, max(total, seen))
+    if refusal is not None and not made:
+        raise refusal
+    return made
 
 
 def _wanting(rows: Sequence[Row], settings: Settings) -> list[Unembedded]:
@@ -393,22 +439,3 @@ def _wanting(rows: Sequence[Row], settings: Settings) -> list[Unembedded]:
         Unembedded(row["user_id"], row["id"], row["payload"], embedded_text(message, settings))
         for row, message in zip(lacking, messages, strict=True)
     ]
-
-
-async def _embed_some(database: Database, embedder: Embedder, wanting: Sequence[Unembedded]) -> int:
-    """Embed a batch; where the embedder refuses it, each by itself, so that one text does not keep others back."""
-    try:
-        return await add_vectors(database, embedder, wanting)
-    except EmbeddingFailed as error:
-        if len(wanting) < 2:
-            raise
-        made = refused = 0
-        for each in wanting:
-            try:
-                made += await add_vectors(database, embedder, [each])
-            except EmbeddingFailed as again:
-                refused += 1
-                _log.warning("memory %r of user %r was not embedded: %s", each.id, each.user_id, again)
-                if refused > 2 * made + 2:  # it is not the texts
-                    raise error from again
-        return made
