@@ -422,7 +422,7 @@ def _translate(error: BaseException, database: Database) -> AgentStoreError:
     said = getattr(error, "orig", None) or error
     if getattr(said, "sqlstate", None) == "42501":
         return NotConfigured(f"The login to {database.where} may not migrate: {said}.")
-    if getattr(said, "sqlstate", None) == "2BP01" and "memory_vectors" in str(said):
+    if getattr(said, "sqlstate", None) == "2BP01" and "table memories " in str(said):
         return NotConfigured(f"Vectors are enabled in {database.where}: run `agentstore vector disable` first.")
     return Unavailable(f"The migration of {database.where} did not succeed: {said}")
 

@@ -214,7 +214,8 @@ def with_payloads(found: Subquery) -> Statement:
     return Statement(
         select(found.c.score, found.c.session_id, found.c.seq, found.c.time, *payload.c)
         .select_from(found.join(payload, true()))
-        .order_by(*order_of(found.c))
+        .order_by(*order_of(found.c)),
+        repeatable=True,  # said, since looking through it takes seconds: each part is in many others
     )
 
 

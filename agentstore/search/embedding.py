@@ -112,8 +112,7 @@ class OpenAIEmbedder:
 
     async def _request(self, texts: list[str]) -> list[list[float]]:
         """Ask until there is an answer, for as many attempts as there are."""
-        # A lone surrogate cannot be said in UTF-8; nothing is meant by it.
-        said = [text[: self._most].encode("utf-8", "replace").decode() for text in texts]
+        said = [_sayable(text[: self._most]) for text in texts]
         body = {"model": self._model, "input": said, "encoding_format": "float", **self._asked}
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         client = self._client_of_this_loop()
@@ -316,14 +315,19 @@ async def embed_texts(embedder: Embedder, texts: Sequence[str]) -> "list[array[f
     Raises:
         EmbeddingFailed: the embedder failed, or gave other vectors than it says.
     """
-    return _checked(embedder, await embedder.embed(texts), len(texts)) if texts else []
+    return _checked(embedder, await embedder.embed([_sayable(text) for text in texts]), len(texts)) if texts else []
 
 
 async def embed_question(embedder: Embedder, text: str) -> "array[float]":
     """Return the vector of what is looked for. Raises as :func:`embed_texts` does."""
     if isinstance(embedder, QuestionEmbedder):
-        return _checked(embedder, [await embedder.embed_question(text)], 1)[0]
+        return _checked(embedder, [await embedder.embed_question(_sayable(text))], 1)[0]
     return (await embed_texts(embedder, [text]))[0]
+
+
+def _sayable(text: str) -> str:
+    """A text without lone surrogates, which cannot be said in UTF-8, and by which nothing is meant."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _checked(embedder: Embedder, vectors: Vectors, count: int) -> "list[array[float]]":

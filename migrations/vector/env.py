@@ -26,7 +26,8 @@ _OPTIONS = {
 
 
 def _run(connection: Connection) -> None:
-    connection.dialect.ischema_names["vector"] = Vector  # type: ignore[attr-defined]
+    # As Postgres names the type under a search_path that is ours alone.
+    connection.dialect.ischema_names |= {"vector": Vector, "public.vector": Vector}  # type: ignore[attr-defined]
     context.configure(connection=connection, **_OPTIONS)
     with context.begin_transaction():
         context.run_migrations()
