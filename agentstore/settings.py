@@ -54,7 +54,7 @@ with warnings.catch_warnings():
         )
 
         hybrid_weight: Annotated[float, Field(ge=0, le=1)] = Field(
-            default=0.7, description="What words count in a hybrid search; meaning counts the rest of 1."
+            default=0.6, description="What words count in a hybrid search; meaning counts the rest of 1."
         )
         embedding_url: str | None = Field(
             default=None, description="An OpenAI-compatible API that embeds, such as https://api.openai.com/v1."
