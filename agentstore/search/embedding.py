@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 # Answers after which the same request may succeed.
 _RETRY = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+# Seconds: at most before the second attempt, doubled with each one; and what an answer may ask for.
+_WAIT = 0.25
 _LONGEST_WAIT = 30.0
 _LONGEST_NAME = 200
 
@@ -117,7 +119,7 @@ class OpenAIEmbedder:
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         client = self._client_of_this_loop()
         for attempt in range(1, self._attempts + 1):
-            wait = random.random() * 0.25 * 2**attempt  # noqa: S311 - spreads callers, hides nothing
+            wait = random.random() * _WAIT * 2**attempt  # noqa: S311 - spreads callers, hides nothing
             try:
                 response = await client.post(self._url, json=body, headers=headers)
             except self._httpx.InvalidURL as error:

