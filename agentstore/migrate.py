@@ -224,8 +224,14 @@ async def index_vectors(database: Database, embedder: str, dimensions: int) -> s
         NotConfigured: vectors are not enabled, or have more dimensions than pgvector can index, or a right is missing.
         Unavailable: another index is being built, or the database does not answer.
     """
-    if (await vector_status(database)).current is None:
+    found = await vector_status(database)
+    if found.current is None:
         raise NotConfigured(f"Vectors are not enabled in {database.where}: run `agentstore vector enable`.")
+    if tuple(map(int, (found.installed or "0.0").split(".")[:2])) < (0, 8):
+        raise NotConfigured(
+            f"{database.where} has pgvector {found.installed}, whose index cannot go on until it has "
+            "enough of one user's vectors: ALTER EXTENSION vector UPDATE, to 0.8 or later."
+        )
     if dimensions > MOST_INDEXED_DIMENSIONS:
         raise NotConfigured(f"pgvector indexes vectors of at most {MOST_INDEXED_DIMENSIONS} dimensions.")
     name, schema = vector_index_name(embedder, dimensions), database.settings.schema

@@ -4,23 +4,30 @@ Only a database in which `agentstore vector enable` was run has their table, and
 """
 
 import logging
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import asyncpg
 from sqlalchemy import (
     ARRAY,
     CTE,
     BigInteger,
+    Boolean,
+    Column,
     ColumnElement,
     DateTime,
     Double,
     LargeBinary,
     Numeric,
+    Select,
     Subquery,
+    TableClause,
     Text,
     bindparam,
     case,
@@ -34,8 +41,10 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from agentstore import migrate
 from agentstore.database import Database, Row, Statement
 from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, StatementFailed
 from agentstore.models import MemoryBucketRow, MemoryRow
@@ -65,11 +74,31 @@ _SESSION = bindparam("wanted_session", type_=Text)
 _EMBEDDER = bindparam("embedder", type_=Text)
 # In a subquery, so that a plan for no values in particular reads the text once, and not for each row.
 _VECTOR = select(cast(bindparam("vector", type_=Text), Vector())).scalar_subquery()
+_NEAREST = bindparam("nearest", type_=BigInteger)
 _TIME = DateTime(timezone=True)
 # So many texts are embedded and written at once.
 _AT_ONCE = 256
 # After so many texts that are refused one after the other it is not for what they say.
 _REFUSALS = 5
+
+# The memories of a user above which an index is used, where there is one. Below, comparing all takes under 50 ms.
+VERY_MANY = 50_000
+# The index goes on until it has found enough of the user's, in their order, or has seen so many of everybody's; and it
+# is what is used, whatever the planner believes of a user that it does not know.
+_BY_INDEX = {
+    "hnsw.iterative_scan": "strict_order",
+    "hnsw.max_scan_tuples": "200000",
+    "hnsw.ef_search": "200",
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    "plan_cache_mode": "force_custom_plan",
+}
+# With one of these all vectors of the user are compared, so that enough of those are left that pass.
+_FILTERS = ("wanted_session", "role", "kind", "since", "until", "valid_at")
+# Until when an index that was not there is not looked for again.
+_MINUTE = 60.0
+_MISSING: WeakKeyDictionary[Database, dict[str, float]] = WeakKeyDictionary()
+_PG_INDEX = TableClause("pg_index", Column("indexrelid", OID), Column("indisvalid", Boolean), schema="pg_catalog")
 
 Progress = Callable[[int, int], None]
 
@@ -191,16 +220,45 @@ def _similar() -> CTE:
     """
     vectors = MemoryVectorRow
     distance: ColumnElement[float] = vectors.embedding.op("<=>", return_type=Double())(_VECTOR)
-    # Of a vector of zeros, which has no direction, the distance is NaN.
-    cosine = func.coalesce(number(1.0) - func.nullif(distance, literal_column("'NaN'::float8")), number(0.0))
     return _once(
-        select(vectors.session_id, vectors.seq, cosine.label("similarity")).where(
+        select(vectors.session_id, vectors.seq, _cosine(distance)).where(
             vectors.user_id == _USER,
             vectors.embedder == _EMBEDDER,
             or_(_SESSION.is_(None), vectors.session_id == _SESSION),
         ),
         "similar",
     )
+
+
+def _similar_by_index(name: str, dimensions: int) -> CTE:
+    """How near those memories of the user are that are nearest, about, by the embedder's HNSW index.
+
+    The name is said, since the index is of this embedder alone. The offset keeps the user, of whom the index knows
+    nothing, out of its scan.
+    """
+    vectors = MemoryVectorRow
+    distance: ColumnElement[float] = cast(vectors.embedding, Vector(dimensions)).op("<=>", return_type=Double())(
+        _VECTOR
+    )
+    nearest = (
+        select(vectors.user_id, vectors.session_id, vectors.seq, distance.label("distance"))
+        .where(vectors.embedder == literal_column("'" + name.replace("'", "''") + "'", Text))
+        .order_by(distance)
+        .offset(literal_column("0"))
+        .subquery("by_index")
+    )
+    return _once(
+        select(nearest.c.session_id, nearest.c.seq, _cosine(nearest.c.distance))
+        .where(nearest.c.user_id == _USER)
+        .limit(_NEAREST),
+        "similar",
+    )
+
+
+def _cosine(distance: ColumnElement[Any]) -> ColumnElement[Any]:
+    # Of a vector of zeros, which has no direction, the distance is NaN.
+    cosine = number(1.0) - func.nullif(distance, literal_column("'NaN'::float8"))
+    return func.coalesce(cosine, number(0.0)).label("similarity")
 
 
 def _nearest_first(similar: CTE) -> Subquery:
@@ -249,7 +307,7 @@ def _by_both(similar: CTE) -> Statement:
         .select_from(nearest.join(where, true()))
         .where(*is_wanted(where))
         .order_by(nearest.c.similarity.desc(), nearest.c.session_id, nearest.c.seq)
-        .limit(func.greatest(ranking.NEAREST, LIMIT)),
+        .limit(_NEAREST),
         "near",
     )
     no_number, no_time = cast(null(), Double), cast(null(), _TIME)
@@ -305,6 +363,31 @@ VECTOR = _by_meaning(_similar())
 HYBRID = _by_both(_similar())
 
 
+@lru_cache
+def by_index(name: str, dimensions: int, *, with_words: bool) -> Statement:
+    """The searches by an embedder's index."""
+    return (_by_both if with_words else _by_meaning)(_similar_by_index(name, dimensions))
+
+
+def _is_large() -> Statement:
+    """Return whether the user has more than `many` memories, and the index is there and can be used."""
+    valid: Select[Any] = select(literal_column("1")).where(
+        _PG_INDEX.c.indexrelid == cast(func.to_regclass(bindparam("index", type_=Text)), OID), _PG_INDEX.c.indisvalid
+    )
+    count = select(func.coalesce(func.sum(MemoryBucketRow.count), 0)).where(MemoryBucketRow.user_id == _USER)
+    return Statement(select(valid.exists(), count.scalar_subquery() > bindparam("many", type_=BigInteger)))
+
+
+IS_LARGE = _is_large()
+# For the transaction alone: behind a pooler a connection is somebody else's after it.
+USE_INDEX = Statement(
+    select(
+        *(func.set_config(bindparam(None, name), bindparam(None, value), true()) for name, value in _BY_INDEX.items())
+    ),
+    repeatable=True,
+)
+
+
 @contextmanager
 def needing_vectors(database: Database) -> Iterator[None]:
     """Say what to do where the database has no vectors, or none that fit the embedder.
@@ -351,11 +434,40 @@ async def find_by_meaning(
     Raises:
         NotConfigured: see :func:`needing_vectors`.
     """
-    values = {**values, "embedder": embedder.name, "vector": embedding.written(vector)}
+    values = {
+        **values,
+        "embedder": embedder.name,
+        "vector": embedding.written(vector),
+        "nearest": max(ranking.NEAREST, values["limit"]),
+    }
+    if queries is not None:
+        values |= {"queries": queries, "weight": database.settings.hybrid_weight}
     with needing_vectors(database):
-        if queries is None:
-            return await database.fetch(VECTOR, **values)
-        return await database.fetch(HYBRID, **values, queries=queries, weight=database.settings.hybrid_weight)
+        if await _wants_index(database, embedder, values):
+            statement = by_index(embedder.name, embedder.dimensions, with_words=queries is not None)
+            async with database.transaction() as transaction:
+                await transaction.fetch(USE_INDEX)
+                return await transaction.fetch(statement, **values)
+        return await database.fetch(VECTOR if queries is None else HYBRID, **values)
+
+
+async def _wants_index(database: Database, embedder: Embedder, values: dict[str, Any]) -> bool:
+    """Whether the user has so many vectors that the index is worth it, and nothing else is asked for than the nearest.
+
+    With a filter all are compared, so that enough of those are left that pass. Where no index was found nothing is
+    asked for a minute: a search is one statement then.
+    """
+    if any(values[name] is not None for name in _FILTERS):
+        return False
+    name = migrate.vector_index_name(embedder.name, embedder.dimensions)
+    index = f'"{database.settings.schema}"."{name}"'
+    missing = _MISSING.setdefault(database, {})
+    if missing.get(index, 0.0) > time.monotonic():
+        return False
+    ((is_there, is_large),) = await database.fetch(IS_LARGE, user_id=values["user_id"], index=index, many=VERY_MANY)
+    if not is_there:
+        missing[index] = time.monotonic() + _MINUTE
+    return bool(is_there and is_large)
 
 
 async def add_vectors(database: Database, embedder: Embedder, wanting: Sequence[Unembedded]) -> int:

@@ -96,11 +96,9 @@ async def test_both_find_the_same_by_meaning_with_the_same_scores(
         with pytest.raises(NotConfigured, match="vector enable"):
             await vectors.memory.search("alice", "x", {"strategy": strategy})
         return
-    from agentstore.repositories import memory_vectors
     from agentstore.search import ranking
 
     monkeypatch.setattr(ranking, "NEAREST", 40)
-    monkeypatch.setattr(memory_vectors, "HYBRID", memory_vectors._by_both(memory_vectors._similar()))
     rng = random.Random(5)
     words = [f"word{number}" for number in range(40)]
     both = (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vectors.memory)

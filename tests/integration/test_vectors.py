@@ -216,6 +216,7 @@ async def test_each_search_is_one_statement_and_a_search_by_words_has_nothing_of
     await vectors.memory.add_memory("alice", text("apples"), "s")
     monkeypatch.setattr(asyncpg.Connection, "fetch", heard)
     for strategy in SearchStrategy:
+        await vectors.memory.search("alice", "apples", {"strategy": strategy})  # there is no index, which is known now
         said.clear()
         assert await vectors.memory.search("alice", "apples", {"strategy": strategy})
         assert len(said) == 1
@@ -238,6 +239,7 @@ _VALUES: dict[str, Any] = {
     "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None, "min_score": 0.0,
     "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", ["a", "b"]), "weight": 0.7,
     "embedder": "words", "vector": "[1,2,3]", "after_user": "u3", "after_session": "s", "after": 3,
+    "many": 100, "nearest": 100, "index": "agentstore.x",
     "users": ["u3", "u4"], "ids": ["m41", "m42"], "vectors": ["[1,2,3]", "[1,2,3]"], "digests": [b"x", b"y"],
 }  # fmt: skip
 
@@ -247,18 +249,33 @@ async def test_every_statement_about_vectors_has_an_index_behind_it(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
 ) -> None:
     await observer.execute(_ROWS)
+    database = vectors.memory._database
+    await migrate.index_vectors(database, "words", 3)
     statements = {name: each for name, each in vars(memory_vectors).items() if isinstance(each, Statement)}
     assert len(statements) >= 8
-    for name in statements.keys() - {"IS_ENABLED", "COUNT", "EMBEDDERS"}:  # which look at no table, or at all of it
+    for with_words in (True, False):
+        statements[f"by_index {with_words}"] = memory_vectors.by_index("words", 3, with_words=with_words)
+    for name in statements.keys() - {
+        "IS_ENABLED",
+        "USE_INDEX",
+        "COUNT",
+        "EMBEDDERS",
+    }:  # which look at no table, or at all of it
         compiled = _Compiled(statements[name], "agentstore")
         for mode in ("force_custom_plan", "force_generic_plan"):
-            await observer.execute(f"SET plan_cache_mode = {mode}")
+            await observer.execute(f"RESET ALL; SET plan_cache_mode = {mode}")
+            if name.startswith("by_index"):
+                for setting, value in memory_vectors._BY_INDEX.items():
+                    await observer.execute("SELECT set_config($1, $2, false)", setting, value)
             said = await observer.fetchval(f"EXPLAIN (FORMAT JSON) {compiled.sql}", *compiled.arguments(_VALUES))
             nodes = _nodes(json.loads(said)[0]["Plan"])
-            assert [node for node in nodes if node["Node Type"] == "Seq Scan"] == [], (name, mode)
+            scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+            assert scanned <= {"pg_index"}, (name, mode)
             reached = {node.get("Index Name") for node in nodes}
             if name in ("VECTOR", "HYBRID"):
-                assert {"memory_vectors_pkey", "memories_pkey"} <= reached
+                assert {"memory_vectors_pkey", "memories_pkey"} <= reached, (name, mode)
+            if name.startswith("by_index"):
+                assert migrate.vector_index_name("words", 3) in reached, (name, mode)
             assert reached != {None}
 
 
@@ -288,6 +305,36 @@ async def test_an_index_is_built_once_and_one_that_is_invalid_anew(
         await migrate.index_vectors(database, "words", 3_000)
     # Of an embedder whose name would need quoting.
     await migrate.index_vectors(database, "it's\"%s:x", 5)
+
+
+@by_meaning
+async def test_the_index_finds_what_a_comparison_of_all_finds_where_a_user_has_very_many(
+    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = vectors.memory
+    for user in ("alice", "bob"):
+        said = [text(f"word{number} word{number % 7}", id=f"{user}{number}") for number in range(300)]
+        await memory.add_memory(user, said, "s")
+    questions = [f"word{number} word{number % 5}" for number in range(0, 300, 30)]
+    wanted = {
+        strategy: [await _found(vectors, each, strategy) for each in questions] for strategy in ("vector", "hybrid")
+    }
+    name = await migrate.index_vectors(memory._database, "words", 32)
+    memory_vectors._MISSING.clear()  # as after a minute
+    used = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1"
+    monkeypatch.setattr(memory_vectors, "VERY_MANY", 100)
+    for strategy, found in wanted.items():
+        for question, expected in zip(questions, found, strict=True):
+            assert (await _found(vectors, question, strategy))[:3] == expected[:3]
+    # With a filter all are compared, so that enough are left.
+    hits = await memory.search("alice", "word1", {"strategy": "vector", "session_id": "other"})
+    assert hits == []
+    await vectors.stop()
+    async with asyncio.timeout(20):
+        while not await observer.fetchval(used, name):
+            await asyncio.sleep(0.05)
+            await observer.execute("SELECT pg_stat_clear_snapshot()")
+    assert await observer.fetchval("SELECT coalesce(current_setting('hnsw.iterative_scan', true), 'off')") == "off"
 
 
 @by_meaning
