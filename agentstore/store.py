@@ -59,6 +59,7 @@ class AgentStore(ServiceWithLifecycleManager):
 
     async def stop(self) -> None:
         """Close every connection. Calls raise Closed from now on, until start() is called."""
+        await self.memory.stop()
         await self._database.stop()
 
     async def health(self) -> bool:

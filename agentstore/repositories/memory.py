@@ -173,12 +173,19 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
         self._language = analysis.check_language(self._settings.text_search_config)
-        embedder = embedder if embedder is not None else embedding.configured(self._settings)
+        self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
+        embedder = embedder if embedder is not None else self._own_embedder
         self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
         self._strategy = read_strategy(strategy)
         if self._strategy is not SearchStrategy.FULL_TEXT:
             self._need_embedder()
         self._keeps_vectors = self._has_warned = False
+
+    async def stop(self) -> None:
+        """Close the connections, also those of an embedder that the settings named; a caller's stays open."""
+        await super().stop()
+        if self._own_embedder is not None:
+            await self._own_embedder.close()
 
     async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
         """See :meth:`MemoryService.add_memory`. With an embedder the call waits for the vectors, too.

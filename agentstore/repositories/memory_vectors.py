@@ -88,7 +88,7 @@ VERY_MANY = 50_000
 _BY_INDEX = {
     "hnsw.iterative_scan": "strict_order",
     "hnsw.max_scan_tuples": "200000",
-    "hnsw.ef_search": "200",
+    "hnsw.ef_search": "1000",
     "enable_seqscan": "off",
     "enable_sort": "off",
     "plan_cache_mode": "force_custom_plan",
