@@ -59,8 +59,10 @@ class AgentStore(ServiceWithLifecycleManager):
 
     async def stop(self) -> None:
         """Close every connection. Calls raise Closed from now on, until start() is called."""
-        await self.memory.stop()
-        await self._database.stop()
+        try:
+            await self.memory.stop()
+        finally:
+            await self._database.stop()
 
     async def health(self) -> bool:
         """Return whether the database answers now, by a round trip. False before start and after stop."""

@@ -49,6 +49,9 @@ class WordEmbedder:
             raise EmbeddingFailed("the embedder is down")
         return [self._vector(text) for text in texts]
 
+    async def close(self) -> None:
+        """There is nothing to close."""
+
     def _vector(self, text: str) -> list[float]:
         words = [_SYNONYMS.get(word, word) for word in map(_plain, text.lower().split())]
         found = [0.0] * self.dimensions
