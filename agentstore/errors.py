@@ -12,6 +12,7 @@
     ├── LimitExceeded      more, larger or deeper than a limit allows (also a ValueError)
     ├── Unavailable        the database could not be reached or did not answer: the call may be repeated
     │   └── PoolTimeout    every connection of the pool was in use for too long
+    ├── EmbeddingFailed    the embedder gave no vectors, or other ones than it should: the call may be repeated
     ├── UnknownOutcome     the answer to a write was lost, and repeating it would not be the same
     ├── ExtractionFailed   an extractor's endpoint did not answer, or not what was asked for
     ├── StatementFailed    Postgres refused a statement for another reason; ``sqlstate`` says which
@@ -63,6 +64,13 @@ class Unavailable(AgentStoreError):
 
 class PoolTimeout(Unavailable):
     """Every connection was in use for longer than the pool's timeout. Nothing was sent."""
+
+
+class EmbeddingFailed(AgentStoreError):
+    """The embedder gave no vectors, or other ones than it should. The call may be repeated.
+
+    What was to be stored is stored: memories wait for their vectors, and are found by their words.
+    """
 
 
 class UnknownOutcome(AgentStoreError):

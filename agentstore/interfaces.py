@@ -153,7 +153,7 @@ class MemoryService(ServiceWithLifecycleManager):
         """Return what fits the text of the last of `messages`, the best first. Any text is a valid query.
 
         `filters`: ``top_k`` (10), ``order="chronological"``, ``session_id``, ``role``, ``since``, ``until``,
-        ``min_score``.
+        ``min_score``, ``strategy`` (a SearchStrategy, or its name).
 
         Raises:
             InvalidContent, LimitExceeded: a filter is not of its kind, or over its limit.

@@ -2,6 +2,9 @@
 
 The migrations are ordinary Alembic revisions. They lie in ``migrations/`` of a checkout and inside the package of an
 installed wheel. Every function here runs inside a running event loop and on any form of URL.
+
+Beside the main line there is the branch `vector`, in a folder and with a version table of its own: a database has it
+once :func:`enable_vectors` was called, and then an upgrade brings both to their heads.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
@@ -39,6 +43,16 @@ LOCK_TIMEOUT = "3s"
 _LOCK_WAIT = 600.0
 _POLL = 0.05
 
+MOST_INDEXED_DIMENSIONS = 2_000
+
+_EXTENSION = "SELECT default_version, installed_version FROM pg_available_extensions WHERE name = 'vector'"
+_MAY_INSTALL = """
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
+    OR has_database_privilege(current_database(), 'CREATE')
+       AND EXISTS (SELECT FROM pg_available_extension_versions WHERE name = 'vector' AND trusted)
+"""
+_INDEX_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:index)"
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
@@ -56,6 +70,19 @@ class Status:
     current: str | None
     head: str
     state: Literal["at head", "behind", "ahead"]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStatus:
+    """Where a database stands with vectors: not enabled where `current` is None."""
+
+    current: str | None
+    head: str
+    state: Literal["not enabled", "at head", "behind", "ahead"]
+    available: str | None
+    """The version of pgvector that the server has files of, or None."""
+    installed: str | None
+    """The version that is installed in this database, or None."""
 
 
 def head() -> str:
@@ -88,6 +115,19 @@ async def status(database: Database) -> Status:
     if current == newest:
         return Status(current, newest, "at head")
     return Status(current, newest, "behind" if current is None or current in known else "ahead")
+
+
+async def vector_status(database: Database) -> VectorStatus:
+    """Return where the database stands with vectors. Raises as :func:`status` does."""
+    async with database.connection() as connection:
+        current = await _current(connection, database.settings.schema, "alembic_version_vector")
+        rows = await connection.fetch(_EXTENSION)
+    known = {script.revision for script in _scripts("vector").walk_revisions()}
+    newest = _scripts("vector").get_current_head() or ""
+    state: Literal["not enabled", "at head", "behind", "ahead"] = "not enabled"
+    if current is not None:
+        state = "at head" if current == newest else "behind" if current in known else "ahead"
+    return VectorStatus(current, newest, state, *(rows[0] if rows else (None, None)))
 
 
 async def ensure(database: Database, mode: AutoMigrate) -> None:
@@ -128,9 +168,11 @@ async def upgrade(
     """
     async with _database(target, settings) as database:
         found = await status(database)
-        if found.state == "at head" and revision in ("head", "heads", found.head):
-            return
-        await _migrate(database, lambda config: command.upgrade(config, revision))
+        to_head = revision in ("head", "heads", found.head)
+        if found.state != "at head" or not to_head:
+            await _migrate(database, lambda config: command.upgrade(config, revision))
+        if to_head and (await vector_status(database)).state == "behind":
+            await _migrate(database, lambda config: command.upgrade(config, "head"), line="vector")
 
 
 async def downgrade(target: Database | AsyncEngine | str, revision: str, *, settings: Settings | None = None) -> None:
@@ -139,13 +181,98 @@ async def downgrade(target: Database | AsyncEngine | str, revision: str, *, sett
     This drops what later revisions brought, and the data in it. Raises as :func:`upgrade` does.
     """
     async with _database(target, settings) as database:
+        # Looked at before the first step: each is a transaction of its own.
+        if (await vector_status(database)).current is not None and _drops_memories(
+            (await status(database)).current, revision
+        ):
+            raise NotConfigured(f"Vectors are enabled in {database.where}: run `agentstore vector disable` first.")
         await _migrate(database, lambda config: command.downgrade(config, revision))
 
 
-def sql(revisions: str = "head", *, schema: str = "agentstore") -> str:
-    """Return the SQL of an upgrade, without a database: up to a revision, or from one to another as in ``A:B``."""
+async def enable_vectors(target: Database | AsyncEngine | str, *, settings: Settings | None = None) -> None:
+    """Install pgvector in the database, and make the table of vectors and its trigger. Idempotent.
+
+    Raises:
+        NotConfigured: the server has no pgvector, or the login may not install it; the message says what is missing.
+        SchemaBehind: the schema itself is older than this release.
+        Unavailable: see :func:`upgrade`.
+    """
+    async with _database(target, settings) as database:
+        found = await vector_status(database)
+        if found.state == "at head":
+            return
+        schema = await status(database)
+        if schema.state == "behind":
+            raise SchemaBehind(
+                f"The schema {database.settings.schema!r} of {database.where} is at revision "
+                f"{schema.current or 'none'}: run `agentstore upgrade` first."
+            )
+        await _check_extension(database, found)
+        await _migrate(database, lambda config: command.upgrade(config, "head"), line="vector")
+
+
+async def disable_vectors(target: Database | AsyncEngine | str, *, settings: Settings | None = None) -> None:
+    """Drop the table of vectors, the vectors with it, and the trigger. The extension stays. Idempotent.
+
+    Raises as :func:`upgrade` does.
+    """
+    async with _database(target, settings) as database:
+        if (await vector_status(database)).current is not None:
+            await _migrate(database, lambda config: command.downgrade(config, "base"), line="vector")
+
+
+async def index_vectors(database: Database, embedder: str, dimensions: int) -> str:
+    """Build the HNSW index of one embedder's vectors anew if it is INVALID, or if there is none; return its name.
+
+    Writers go on. It takes minutes for millions of vectors, and less with more `maintenance_work_mem`.
+
+    Raises:
+        NotConfigured: vectors are not enabled, or have more dimensions than pgvector can index, or a right is missing.
+        Unavailable: another index is being built, or the database does not answer.
+    """
+    found = await vector_status(database)
+    if found.current is None:
+        raise NotConfigured(f"Vectors are not enabled in {database.where}: run `agentstore vector enable`.")
+    if tuple(map(int, (found.installed or "0.0").split(".")[:2])) < (0, 8):
+        raise NotConfigured(
+            f"{database.where} has pgvector {found.installed}, whose index cannot go on until it has "
+            "enough of one user's vectors: ALTER EXTENSION vector UPDATE, to 0.8 or later."
+        )
+    if dimensions > MOST_INDEXED_DIMENSIONS:
+        raise NotConfigured(f"pgvector indexes vectors of at most {MOST_INDEXED_DIMENSIONS} dimensions.")
+    name, schema = vector_index_name(embedder, dimensions), database.settings.schema
+    literal = "'" + embedder.replace("'", "''") + "'"
+    async with _connection(database) as connection:
+        try:
+            await _become_only_migrator(connection, database)
+            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            # Not the whole lock_timeout: CONCURRENTLY waits for transactions, not only for locks.
+            await connection.execute(text("SET statement_timeout TO 0"))
+            valid = await connection.scalar(text(_INDEX_IS_VALID), {"index": f'"{schema}"."{name}"'})
+            if valid is False:
+                await connection.execute(text(f'DROP INDEX CONCURRENTLY "{schema}"."{name}"'))
+            if not valid:
+                await connection.exec_driver_sql(
+                    f'CREATE INDEX CONCURRENTLY "{name}" ON "{schema}".memory_vectors '
+                    f"USING hnsw ((embedding::vector({dimensions:d})) vector_cosine_ops) WHERE embedder = {literal}"
+                )
+        except CONNECT_ERRORS as error:
+            raise _translate(error, database) from error
+    return name
+
+
+def vector_index_name(embedder: str, dimensions: int) -> str:
+    """Return the name of the HNSW index of an embedder's vectors: any text may be an embedder's name."""
+    return f"memory_vectors_{crc32(embedder.encode()):08x}_{dimensions:d}_idx"
+
+
+def sql(revisions: str = "head", *, schema: str = "agentstore", vectors: bool = False) -> str:
+    """Return the SQL of an upgrade, without a database: up to a revision, or from one to another as in ``A:B``.
+
+    `vectors`: that of the branch `vector`, which the main line's does not have.
+    """
     buffer = io.StringIO()
-    config = _config(buffer)
+    config = _config(buffer, line="vector" if vectors else "")
     config.attributes["schema"] = schema
     with _commands():
         command.upgrade(config, revisions, sql=True)
@@ -202,11 +329,30 @@ async def _database(target: Database | AsyncEngine | str, settings: Settings | N
         await database.stop()
 
 
-async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
+async def _check_extension(database: Database, found: VectorStatus) -> None:
+    """Say what keeps pgvector from being installed, in the words of what to do about it."""
+    if found.installed is not None:
+        return
+    if found.available is None:
+        raise NotConfigured(
+            f"The server of {database.where} has no pgvector: install its package there (Debian: "
+            "apt-get install postgresql-NN-pgvector; a cloud's own list of extensions may have to allow `vector`). "
+            "Full text needs none of it."
+        )
+    async with database.connection() as connection:
+        (row,) = await connection.fetch(_MAY_INSTALL)
+    if not row[0]:
+        raise NotConfigured(
+            f"The login to {database.where} may not install pgvector: GRANT CREATE ON DATABASE to it, or let a "
+            "superuser say CREATE EXTENSION vector WITH SCHEMA public, and run this again."
+        )
+
+
+async def _migrate(database: Database, run: Callable[[Config], None], *, line: str = "") -> None:
     async with _connection(database) as connection:
 
         def alembic(sync: Connection) -> None:
-            config = _config()
+            config = _config(line=line)
             config.attributes["connection"] = sync
             with _commands():
                 run(config)
@@ -276,12 +422,20 @@ async def _alone_in_process() -> AsyncIterator[None]:
         _ALEMBIC.release()
 
 
-async def _current(connection: asyncpg.Connection, schema: str) -> str | None:
+async def _current(connection: asyncpg.Connection, schema: str, table: str = "alembic_version") -> str | None:
     try:
-        rows = await connection.fetch(f'SELECT version_num FROM "{schema}".alembic_version')  # noqa: S608
+        rows = await connection.fetch(f'SELECT version_num FROM "{schema}".{table}')  # noqa: S608
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         return None
     return rows[0][0] if rows else None
+
+
+def _drops_memories(current: str | None, revision: str) -> bool:
+    try:
+        steps = _scripts().revision_map.iterate_revisions(current or "base", revision, select_for_downgrade=True)
+        return any(step is not None and step.revision == "0002" for step in steps)
+    except RevisionError:
+        return False  # Alembic says what is wrong with it
 
 
 def _translate(error: BaseException, database: Database) -> AgentStoreError:
@@ -291,9 +445,9 @@ def _translate(error: BaseException, database: Database) -> AgentStoreError:
     return Unavailable(f"The migration of {database.where} did not succeed: {said}")
 
 
-def _config(output: io.StringIO | None = None) -> Config:
+def _config(output: io.StringIO | None = None, *, line: str = "") -> Config:
     config = Config(output_buffer=output) if output is not None else Config()
-    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.set_main_option("script_location", str(_folder() / line).replace("%", "%%"))
     return config
 
 
@@ -304,8 +458,8 @@ def _folder() -> Path:
 
 
 @cache
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
+def _scripts(line: str = "") -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(line=line))
 
 
 @contextmanager

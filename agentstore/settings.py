@@ -53,6 +53,17 @@ with warnings.catch_warnings():
             description="The language of words in Latin letters, as Postgres and Snowball name it, or simple.",
         )
 
+        hybrid_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+            default=0.6, description="What words count in a hybrid search; meaning counts the rest of 1."
+        )
+        embedding_url: str | None = Field(
+            default=None, description="An OpenAI-compatible API that embeds, such as https://api.openai.com/v1."
+        )
+        embedding_model: str | None = Field(default=None, description="The model that it embeds with.")
+        embedding_api_key: SecretStr | None = Field(default=None, description="Its key, where it wants one.")
+        embedding_dimensions: PositiveInt | None = Field(
+            default=None, description="How many numbers a vector of that model has."
+        )
         extraction_url: str | None = Field(
             default=None,
             description="An endpoint that speaks OpenAI's chat completions, as https://host/v1. Set, additions are "
@@ -98,6 +109,7 @@ with warnings.catch_warnings():
         @field_validator(
             *("database_url", "migration_database_url", "embedded_dir", "embedded_binaries"),
             *("extraction_url", "extraction_model", "extraction_api_key"),
+            *("embedding_url", "embedding_model", "embedding_api_key", "embedding_dimensions"),
             mode="before",
         )
         @classmethod

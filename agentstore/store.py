@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
 from agentstore.repositories import PostgresMemoryService, PostgresSessionHistoryService, PostgresUserService
 from agentstore.repositories.connect import open_database
+from agentstore.schemas import Embedder
 from agentstore.settings import Settings
 from agentstore.url import Password
 
@@ -30,19 +31,22 @@ class AgentStore(ServiceWithLifecycleManager):
         engine: AsyncEngine | None = None,
         settings: Settings | None = None,
         password: Password | None = None,
+        embedder: Embedder | None = None,
         extractor: Extractor | None = None,
     ) -> None:
         """Without `url` it is AGENTSTORE_DATABASE_URL's database, else the embedded Postgres where that is installed.
 
         `engine` is yours: it is used and never disposed. `password` replaces the URL's, and may be a function, also
-        an async one, that is asked at each new connection. `extractor` is what ``memory.extract`` works with.
+        an async one, that is asked at each new connection. `embedder` makes vectors of memories, so that they are
+        found by their meaning as well; by default it is the one that AGENTSTORE_EMBEDDING_* name.
+        `extractor` makes facts of them: ``memory.extract`` works with it.
 
         Raises:
-            NotConfigured: nothing names a database, or the URL cannot be read.
+            NotConfigured: nothing names a database, the URL cannot be read, or the embedder is none.
         """
         self._database = open_database(url, engine=engine, settings=settings, password=password)
         self.sessions = PostgresSessionHistoryService(database=self._database)
-        self.memory = PostgresMemoryService(database=self._database, extractor=extractor)
+        self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
         self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:
@@ -57,7 +61,10 @@ class AgentStore(ServiceWithLifecycleManager):
 
     async def stop(self) -> None:
         """Close every connection. Calls raise Closed from now on, until start() is called."""
-        await self._database.stop()
+        try:
+            await self.memory.stop()
+        finally:
+            await self._database.stop()
 
     async def health(self) -> bool:
         """Return whether the database answers now, by a round trip. False before start and after stop."""

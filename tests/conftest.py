@@ -21,11 +21,12 @@ import pytest
 import tests.support.plain  # noqa: F401
 
 # isort: split
-from agentstore import AgentStore, EmbeddedPostgres, Settings, migrate
+from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, migrate
 from agentstore.database import Database
 from agentstore.repositories.connect import open_database
 from tests.support.pgbouncer import PgBouncer, free_port
 from tests.support.servers import Server, container, given
+from tests.support.vectors import WordEmbedder, is_available
 
 # A loaded machine is no failure.
 hypothesis.settings.register_profile(
@@ -162,6 +163,31 @@ async def database(database_url: str, settings: Settings) -> AsyncIterator[Datab
 @pytest.fixture
 async def store(database_url: str, settings: Settings) -> AsyncIterator[AgentStore]:
     async with AgentStore(database_url, settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def has_pgvector(server: Server) -> bool:
+    """Whether the server has pgvector, which a distribution has in a package of its own."""
+    return is_available(server.url_of("postgres"))
+
+
+@pytest.fixture
+def embedder() -> WordEmbedder:
+    return WordEmbedder()
+
+
+@pytest.fixture
+async def vectors(
+    has_pgvector: bool, database_url: str, direct_url: str, settings: Settings, embedder: WordEmbedder
+) -> AsyncIterator[AgentStore]:
+    """A store that embeds, on a database with vectors, or on one that has no pgvector and says so."""
+    if has_pgvector:
+        await migrate.enable_vectors(direct_url)
+    else:
+        with pytest.raises(NotConfigured, match="no pgvector"):
+            await migrate.enable_vectors(direct_url)
+    async with AgentStore(database_url, settings=settings, embedder=embedder) as opened:
         yield opened
 
 

@@ -21,13 +21,14 @@ from agentstore.cli.console import (
     with_store,
 )
 from agentstore.cli.sessions import Cursor, Limit, User, Yes
-from agentstore.schemas import Role
+from agentstore.schemas import Role, SearchStrategy
 from agentstore.schemas.memory import text_of
 from agentstore.schemas.payload import as_message
 from agentstore.store import AgentStore
 
 app = typer.Typer(help="Search memories, add to them, list and delete them.", no_args_is_help=True)
 
+_FULL_TEXT = SearchStrategy.FULL_TEXT
 Session = Annotated[str | None, typer.Option(help="Only that session's.", callback=as_text)]
 
 
@@ -40,6 +41,7 @@ def search(
     role: Annotated[str | None, typer.Option(help="Only what this role said.")] = None,
     since: Annotated[str | None, typer.Option(help="Only what was said then or later.")] = None,
     until: Annotated[str | None, typer.Option(help="Only what was said before.")] = None,
+    strategy: Annotated[SearchStrategy, typer.Option(help="By words, by meaning, or by both.")] = _FULL_TEXT,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -47,6 +49,7 @@ def search(
 
     async def run(store: AgentStore) -> None:
         filters = {"top_k": top_k, "session_id": session, "role": role, "since": since, "until": until}
+        filters["strategy"] = strategy
         hits = await store.memory.search(user, question, filters)
         if json_:
             say_json(

@@ -93,21 +93,28 @@ def history(json_: Json = False) -> None:
 def check(url: Url = None, json_: Json = False) -> None:
     """Say whether the schema fits this release: exit code 0 at head, 3 behind, 4 ahead."""
 
-    async def run(database: Database) -> migrate.Status:
-        return await migrate.status(database)
+    async def run(database: Database) -> tuple[migrate.Status, migrate.VectorStatus]:
+        return await migrate.status(database), await migrate.vector_status(database)
 
-    found = with_database(url, run)
+    found, vectors = with_database(url, run)
+    is_enabled = vectors.state != "not enabled"
     if json_:
-        say_json(asdict(found))
+        say_json(asdict(found) | ({"vector": asdict(vectors)} if is_enabled else {}))
     else:
         say(f"{found.current or 'none'}: {ADVICE[found.state]}")
-    raise typer.Exit({"at head": 0, "behind": 3, "ahead": 4}[found.state])
+        if is_enabled:
+            say(f"{vectors.current} (vectors): {ADVICE[vectors.state]}")
+    codes = {"at head": 0, "not enabled": 0, "behind": 3, "ahead": 4}
+    raise typer.Exit(codes[found.state] or codes[vectors.state])
 
 
 @app.command()
-def sql(revisions: Annotated[str, typer.Argument(help="A revision, or two as in A:B.")] = "head") -> None:
+def sql(
+    revisions: Annotated[str, typer.Argument(help="A revision, or two as in A:B.")] = "head",
+    vectors: Annotated[bool, typer.Option("--vectors", help="That of `agentstore vector enable` instead.")] = False,
+) -> None:
     """Print the SQL of an upgrade, for a DBA to read and run. Needs no database."""
-    sys.stdout.write(migrate.sql(revisions, schema=settings().schema))
+    sys.stdout.write(migrate.sql(revisions, schema=settings().schema, vectors=vectors))
 
 
 def _print_move(before: migrate.Status, after: migrate.Status, as_json: bool) -> None:

@@ -1,21 +1,44 @@
 """Memories in memory."""
 
+import logging
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from agentstore.errors import Closed, Conflict, ExtractionFailed, InvalidContent, LimitExceeded
+from agentstore.errors import (
+    Closed,
+    Conflict,
+    EmbeddingFailed,
+    ExtractionFailed,
+    InvalidContent,
+    LimitExceeded,
+    NotConfigured,
+)
 from agentstore.interfaces import Extractor, MemoryService
-from agentstore.schemas import Deleted, Extracted, MemoryHit, MemoryItem, Message, MessagesLike, Page, Role
+from agentstore.schemas import (
+    Deleted,
+    Embedder,
+    Extracted,
+    MemoryHit,
+    MemoryItem,
+    Message,
+    MessagesLike,
+    Page,
+    Role,
+    SearchStrategy,
+)
 from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory import (
     bucket,
+    embedded_text,
     question_of,
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
+    read_strategy,
     said_at,
     speaker_and_text,
     text_of,
@@ -24,12 +47,13 @@ from agentstore.schemas.memory import (
 from agentstore.schemas.memory_item import MESSAGE, check_ids, message_of, prepare_items
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
-from agentstore.search import analysis, ranking, spelling
+from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
 from agentstore.search.view import items_in_view, readable, with_time
 from agentstore.settings import Settings
 
+_log = logging.getLogger(__name__)
 _MOST_MESSAGES = 50
 
 
@@ -39,6 +63,8 @@ class _Stored:
     time: datetime
     memory: ranking.Memory
     item: MemoryItem | None = None
+    # None: not embedded yet, or there is no text.
+    vector: "array[float] | None" = None
 
     def is_valid(self, at: datetime) -> bool:
         item = self.item
@@ -53,9 +79,21 @@ class _Stored:
 class InMemoryMemoryService(MemoryService):
     """Memory for tests: as :class:`MemoryService` says, in the order that Postgres finds, and gone with the process."""
 
-    def __init__(self, *, settings: Settings | None = None, extractor: Extractor | None = None) -> None:
-        """Nothing is read from anywhere but the settings. What is added waits for `extractor`, if there is one."""
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
+        extractor: Extractor | None = None,
+    ) -> None:
+        """The arguments are those of :class:`PostgresMemoryService`; nothing else is read than the settings."""
         self._settings = settings or Settings()
+        embedder = embedder if embedder is not None else embedding.configured(self._settings)
+        self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
+        self._strategy = read_strategy(strategy)
+        if self._strategy is not SearchStrategy.FULL_TEXT:
+            self._need_embedder()
         self._language = analysis.check_language(self._settings.text_search_config)
         # user -> session -> id -> memory, in order
         self._users: dict[str, dict[str, dict[str, _Stored]]] = {}
@@ -81,6 +119,7 @@ class InMemoryMemoryService(MemoryService):
         self._use()
         if not prepared:
             return
+        new = []
         there = self._users.setdefault(user_id, {}).setdefault(session_id, {})
         for id, (message, payload) in prepared.items():
             if id in there:
@@ -92,6 +131,9 @@ class InMemoryMemoryService(MemoryService):
             there[id] = _Stored(payload, time.astimezone(UTC), found)
             if self._enqueues:
                 self._waiting.setdefault((user_id, session_id), []).append(id)
+
+            new.append(there[id])
+        await self._embed_new(new)
 
     async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
         """See :meth:`PostgresMemoryService.extract`; everything is due, and what fails is due at the next call.
@@ -173,12 +215,18 @@ class InMemoryMemoryService(MemoryService):
             place = into[id].memory[:2] if id in into else (session_id, len(into) + 1)
             memory = self._found_by(place, item.text[: self._settings.max_indexed], item.valid_from, Role.SYSTEM)
             memory = memory._replace(importance=item.importance)
-            into[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True))
+            same = id in into and into[id].payload == payloads[id]
+            vector = into[id].vector if same else None
+            into[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True), vector)
         for id in gone:
             for each in filter(None, (there.get(id) for there in buckets.values())):
                 if each.item is not None and (each.item.valid_until is None or each.item.valid_until > now):
                     each.item.valid_until = now
                     each.payload = dump_message(message_of(each.item), self._settings)
+        saved = [
+            each for there in buckets.values() for each in there.values() if each.item and each.item.id in prepared
+        ]
+        await self._embed_new([each for each in saved if each.vector is None])
         return list(prepared.values())
 
     async def list_items(
@@ -219,17 +267,31 @@ class InMemoryMemoryService(MemoryService):
     async def search(
         self, user_id: str, messages: MessagesLike | str, filters: Mapping[str, Any] | None = None
     ) -> list[MemoryHit]:
-        """Return what :meth:`search_memory` does, with scores and places; the question may be a string.
+        """Return what :meth:`search_memory` does, with scores and places. See :meth:`PostgresMemoryService.search`.
 
         Raises:
             InvalidContent, LimitExceeded: see :meth:`search_memory`.
+            NotConfigured: the strategy needs vectors, and there is no embedder.
+            EmbeddingFailed: the embedder failed, and the strategy is VECTOR.
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
+        strategy = wanted.strategy or self._strategy
         text, time = question_of(messages, self._settings)
         asked = analysis.of_question(text, time, self._language)
         asked = dict(islice(asked.items(), ranking.MOST_TOKENS))
         self._use()
+        vector = None
+        if strategy is not SearchStrategy.FULL_TEXT:
+            embedder = self._need_embedder()
+            if not text.strip() or not wanted.top_k:
+                return []
+            try:
+                vector = await embedding.embed_question(embedder, text)
+            except EmbeddingFailed as error:
+                if strategy is SearchStrategy.VECTOR:
+                    raise
+                _log.warning("a search finds by words alone: %s", error)
         at = wanted.valid_at or datetime.now(UTC)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
         memories = [each.memory for each in stored.values()]
@@ -245,32 +307,92 @@ class InMemoryMemoryService(MemoryService):
                 and each.is_valid(at)
             )
 
-        def fitting(tokens: Mapping[str, float]) -> list[MemoryHit]:
+        def is_wanted(place: tuple[str, int]) -> bool:
+            return wanted.role in (None, stored[place].memory.role)
+
+        def by_words(tokens: Mapping[str, float]) -> dict[tuple[str, int], float]:
+            found = ranking.scores(memories, tokens, among)
+            return {place: score for place, score in found.items() if is_wanted(place)}
+
+        def hits_of(scores: Mapping[tuple[str, int], float], tokens: Mapping[str, float]) -> list[MemoryHit]:
             mark = Highlighter(tokens, self._language, most=self._settings.max_indexed)
             return [
                 MemoryHit(each.message(), score, *place, each.time, each.item and each.item.model_copy(deep=True), mark)
-                for place, score in ranking.scores(memories, tokens, among).items()
-                if wanted.role in (None, (each := stored[place]).memory.role) and score >= wanted.min_score
+                for place, score in scores.items()
+                if score >= wanted.min_score and (each := stored[place])
             ]
 
-        hits = fitting(asked)
-        counted = [each for each in memories if among(each)] if hits else []
-        df = {token: sum(ranking.has(each, token) for each in counted) for token in asked}
-        known = {token for token in asked if df[token]}
-        telling = {token for token in known if ranking.is_telling(df[token], len(memories))}
-        if len(known) < len(asked):
-            unknown = spelling.unknown(analysis.words(text, self._language), known, telling)
-            if unknown:
-                there = {token for each in memories for token in each.tokens}
-                asked |= spelling.meant(unknown, there)
-                hits = fitting(asked)
-        if not hits:
-            hits = fitting(ranking.beginnings(asked))
+        if vector is None:
+            hits = hits_of(by_words(asked), asked)
+            counted = [each for each in memories if among(each)] if hits else []
+            df = {token: sum(ranking.has(each, token) for each in counted) for token in asked}
+            known = {token for token in asked if df[token]}
+            telling = {token for token in known if ranking.is_telling(df[token], len(memories))}
+            if len(known) < len(asked):
+                unknown = spelling.unknown(analysis.words(text, self._language), known, telling)
+                if unknown:
+                    there = {token for each in memories for token in each.tokens}
+                    asked |= spelling.meant(unknown, there)
+                    hits = hits_of(by_words(asked), asked)
+            if not hits:
+                begun = ranking.beginnings(asked)
+                hits = hits_of(by_words(begun), begun)
+        else:
+            meaning = {
+                place: embedding.similarity(each.vector, vector)
+                for place, each in stored.items()
+                if each.vector is not None and wanted.session_id in (None, place[0])
+            }
+
+            def fits(place: tuple[str, int]) -> bool:
+                return among(stored[place].memory) and is_wanted(place)
+
+            if strategy is SearchStrategy.VECTOR:
+                hits = hits_of({place: score for place, score in meaning.items() if fits(place)}, asked)
+            else:
+                priors = {place: ranking.prior(each.memory) for place, each in stored.items()}
+                weight = self._settings.hybrid_weight
+                hits = hits_of(ranking.fused(by_words(asked), meaning, fits, priors, weight, wanted.top_k), asked)
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
         hits = hits[: wanted.top_k]
         if wanted.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
+
+    async def embed(self, *, user_id: str | None = None) -> int:
+        """Embed what has no vector: everybody's memories or one user's; return how many were made.
+
+        Raises:
+            NotConfigured: there is no embedder.
+            EmbeddingFailed: the embedder failed.
+        """
+        embedder = self._need_embedder()
+        self._use()
+        users = list(self._users) if user_id is None else [user_id]
+        return await self._embed([each for user in users for each in self._all(user)], embedder)
+
+    def _need_embedder(self) -> Embedder:
+        if self._embedder is None:
+            raise NotConfigured("To search by meaning, give the service an embedder, or set AGENTSTORE_EMBEDDING_URL.")
+        return self._embedder
+
+    async def _embed_new(self, new: list[_Stored]) -> None:
+        if self._embedder is not None:
+            try:
+                await self._embed(new, self._embedder)
+            except EmbeddingFailed as error:
+                _log.warning("stored, and to be embedded later: %s", error)
+
+    async def _embed(self, those: list[_Stored], embedder: Embedder) -> int:
+        lacking = [
+            (each, said)
+            for each in those
+            if each.vector is None and (said := embedded_text(each.message(), self._settings))
+        ]
+        vectors = await embedding.embed_texts(embedder, [said for _, said in lacking])
+        for (each, _), vector in zip(lacking, vectors, strict=True):
+            each.vector = vector
+        return len(lacking)
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

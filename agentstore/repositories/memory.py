@@ -5,6 +5,7 @@ about facts.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -24,7 +25,15 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database import Database, Row, Statement
-from agentstore.errors import Conflict, LimitExceeded, StatementFailed, Unavailable
+from agentstore.errors import (
+    Conflict,
+    EmbeddingFailed,
+    InvalidContent,
+    LimitExceeded,
+    NotConfigured,
+    StatementFailed,
+    Unavailable,
+)
 from agentstore.interfaces import Extractor, MemoryService
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories import memory_reindex
@@ -38,28 +47,53 @@ from agentstore.repositories.memory_rows import (
     values_of_messages,
 )
 from agentstore.repositories.memory_search import SEARCH
+from agentstore.repositories.memory_vectors import (
+    Unembedded,
+    add_vectors,
+    embed_all,
+    find_by_meaning,
+    is_enabled,
+    not_enabled,
+)
 from agentstore.repositories.memory_words import WORDS, alternatives
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.schemas import Deleted, Extracted, FailedExtraction, MemoryHit, MemoryItem, Message, MessagesLike, Page
+from agentstore.schemas import (
+    Deleted,
+    Embedder,
+    Extracted,
+    FailedExtraction,
+    MemoryHit,
+    MemoryItem,
+    Message,
+    MessagesLike,
+    Page,
+    SearchStrategy,
+)
 from agentstore.schemas.memory import (
     bucket,
+    embedded_text,
     question_of,
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
+    read_strategy,
     write_memory_cursor,
 )
 from agentstore.schemas.memory_item import MESSAGE, check_ids, item_of, message_of, prepare_items, with_end
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import check_id, load_messages, prepare_messages
-from agentstore.search import analysis, ranking, spelling
+from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
+from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 from agentstore.url import Password
 
+_log = logging.getLogger(__name__)
+
 _TRIES = 20
 _LONG = 200_000
+# What no text has: a question without a word finds by its meaning alone.
+_NO_TOKENS = {" ": 1.0}
 # Postgres takes less than 1 GB at once, and a character may be four bytes.
 _MOST_LEXEMES = 200_000_000
 
@@ -149,20 +183,44 @@ class PostgresMemoryService(PostgresService, MemoryService):
         password: Password | None = None,
         database: Database | None = None,
         extractor: Extractor | None = None,
+        embedder: Embedder | None = None,
+        strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
     ) -> None:
-        """The arguments are :class:`PostgresService`'s, but for `extractor`, which :meth:`extract` works with.
+        """The arguments are :class:`PostgresService`'s, and what makes vectors, how a search finds, what makes facts.
 
-        With one, or with AGENTSTORE_EXTRACTION_URL set, what is added is queued for it.
+        Without an `embedder` it is the one that AGENTSTORE_EMBEDDING_* name, if they do. It needs a database in which
+        `agentstore vector enable` was run; in another one nothing is embedded, which a warning says. With an
+        `extractor`, or with AGENTSTORE_EXTRACTION_URL set, what is added is queued for :meth:`extract`.
 
         Raises:
-            NotConfigured: `text_search_config` is no language that can be stemmed.
+            NotConfigured: `text_search_config` is no language that can be stemmed, `embedder` is none, or there is
+                none and `strategy` needs one.
+            InvalidContent: there is no such strategy.
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
         self._language = analysis.check_language(self._settings.text_search_config)
         self._extractor = extractor
         self._enqueues = extractor is not None or self._settings.extraction_url is not None
+        self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
+        embedder = embedder if embedder is not None else self._own_embedder
+        self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
+        self._strategy = read_strategy(strategy)
+        if self._strategy is not SearchStrategy.FULL_TEXT:
+            self._need_embedder()
+        self._keeps_vectors = self._has_warned = False
 
-    async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:  # noqa: D102
+    async def stop(self) -> None:
+        """Close the connections, also those of an embedder that the settings named; a caller's stays open."""
+        await super().stop()
+        if self._own_embedder is not None:
+            await self._own_embedder.close()
+
+    async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
+        """See :meth:`MemoryService.add_memory`. With an embedder the call waits for the vectors, too.
+
+        Where the embedder fails the memories are stored all the same, and found by their words: a warning says so,
+        and :meth:`embed` makes up for it.
+        """
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         prepared = prepare_messages(messages, self._settings, first_wins=True)
@@ -171,28 +229,14 @@ class PostgresMemoryService(PostgresService, MemoryService):
         values = await self._values(user_id, session_id, list(prepared.values()))
         if sum(map(len, values["lexemes"])) > _MOST_LEXEMES:
             raise LimitExceeded(f"more than {_MOST_LEXEMES:,} characters to be found by at once: add in parts")
-        add, add_again = ADD, ADD_AGAIN
-        if self._enqueues:
-            add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE
-            settle = timedelta(seconds=self._settings.extraction_settle)
-            values |= {"settle": settle, "slack": settle / 4}
-        for attempt in range(_TRIES):
-            try:
-                if attempt == 0:
-                    await self._database.fetch(add, **values, count=len(prepared), all_tokens=sum(values["tokens"]))
-                    return
-                ((needed, base),) = await self._database.fetch(add_again, **values)
-                if not needed or base is not None:
-                    return
-                await self._database.fetch(add, **values, count=len(prepared), all_tokens=sum(values["tokens"]))
-                return
-            except StatementFailed as error:
-                # An id is there or came in between, or the user or the bucket was deleted in between.
-                if error.sqlstate not in ("23505", "23503"):
-                    raise
-            if attempt:
-                await back_off(attempt)
-        raise Unavailable(f"the memories of session {session_id!r} of user {user_id!r} are written all the time")
+        if await self._add(user_id, session_id, values, len(prepared)) and self._embedder is not None:
+            await self._embed_new(
+                self._embedder,
+                [
+                    Unembedded(user_id, message.id, payload, embedded_text(message, self._settings))
+                    for message, payload in prepared.values()
+                ],
+            )
 
     async def save_items(
         self,
@@ -224,11 +268,20 @@ class PostgresMemoryService(PostgresService, MemoryService):
                     await save_items(
                         transaction.fetch, user_id, session_id, prepared, gone, self._language, self._settings
                     )
-                    return prepared
             except StatementFailed as error:
                 # An item came in between, or the user or the bucket was deleted.
                 if error.sqlstate not in ("23505", "23503"):
                     raise
+            else:
+                if self._embedder is not None:
+                    await self._embed_new(
+                        self._embedder,
+                        [
+                            Unembedded(user_id, item.id, dump_message(message_of(item), self._settings), item.text)
+                            for item in prepared
+                        ],
+                    )
+                return prepared
             ids = [item.id for item in prepared]
             for (id,) in await self._database.fetch(NAMED, user_id=user_id, session_id=session_id, ids=ids):
                 raise Conflict(f"{id!r} is the id of a message in bucket {session_id!r} of user {user_id!r}")
@@ -313,15 +366,23 @@ class PostgresMemoryService(PostgresService, MemoryService):
     ) -> list[MemoryHit]:
         """Return what :meth:`search_memory` does, with scores and places; the question may be a string.
 
+        ``filters["strategy"]`` is a :class:`SearchStrategy` or its name. The score of VECTOR is the cosine, that of
+        HYBRID goes from 0 to about 1. Where the embedder fails, HYBRID finds by words alone, and a warning says so.
+
         Raises:
             InvalidContent, LimitExceeded: see :meth:`search_memory`.
+            NotConfigured: the strategy needs vectors, and there is no embedder, or they are not enabled.
+            EmbeddingFailed: the embedder failed, and the strategy is VECTOR.
         """
         check_id(user_id, "user_id", self._settings)
         wanted = read_search_filters(filters, self._settings)
+        strategy = wanted.strategy or self._strategy
+        if strategy is not SearchStrategy.FULL_TEXT:
+            self._need_embedder()
         text, time = question_of(messages, self._settings)
         asked = analysis.of_question(text, time, self._language)
         tokens = dict(islice(asked.items(), ranking.MOST_TOKENS))
-        if not tokens or not wanted.top_k:
+        if not wanted.top_k or not (tokens if strategy is SearchStrategy.FULL_TEXT else text.strip()):
             return []
         values = {
             "user_id": user_id,
@@ -334,19 +395,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "kind": wanted.kind,
             "valid_at": wanted.valid_at,
         }
-        rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
-        known, telling = (
-            {token for at, token in enumerate(tokens, 1) if rows and at in (rows[0][column] or ())}
-            for column in ("known", "telling")
-        )
-        if len(known) < len(tokens) and (
-            unknown := spelling.unknown(analysis.words(text, self._language), known, telling)
-        ):
-            tokens |= spelling.meant(unknown, await self._those_there(user_id, spelling.all_spellings(unknown)))
-            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
-        if not rows and (begun := ranking.beginnings(tokens)):
-            tokens = begun
-            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+        rows = None
+        if strategy is not SearchStrategy.FULL_TEXT:
+            rows = await self._find_by_meaning(strategy, text, tokens, values)
+        if rows is None:
+            rows, tokens = await self._find_by_words(text, tokens, values)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         messages = load_messages([row["payload"] for row in rows])
         hits = [_hit(message, row, highlighter) for message, row in zip(messages, rows, strict=True)]
@@ -373,11 +426,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         check_count(batch, "batch", self._settings.max_batch)
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
-        ((total,),) = await (
-            self._database.fetch(memory_reindex.COUNT, table=f'"{self._settings.schema}".memories')
-            if user_id is None
-            else self._database.fetch(memory_reindex.COUNT_OF_USER, user_id=user_id)
-        )
+        total = await memory_reindex.how_many(self._database, user_id)
         after: memory_reindex.Place | None = memory_reindex.START
         seen = written = 0
         while after is not None:
@@ -387,7 +436,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             seen += looked_at
             written += changed
             if progress is not None:
-                progress(seen, int(total))
+                progress(seen, total)
         return written
 
     async def _those_there(self, user_id: str, words: list[str]) -> set[str]:
@@ -431,6 +480,112 @@ class PostgresMemoryService(PostgresService, MemoryService):
             session_id = bucket(session_id, self._settings)
             rows = await self._database.fetch(DELETE, user_id=user_id, session_id=session_id)
         return Deleted(memories=sum(row[0] for row in rows))
+
+    async def embed(
+        self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Embed what has no vector of this embedder: everybody's memories or one user's; return how many were made.
+
+        It goes by the key, a `batch` of memories at a time, beside all other work; broken off, it goes on where it is
+        called again. `progress` is told how many memories were looked at, and of how many. A text that the embedder
+        refuses, where it takes others, is passed over with a warning.
+
+        Raises:
+            NotConfigured: there is no embedder, or vectors are not enabled.
+            EmbeddingFailed: the embedder failed. What was embedded before stays.
+            InvalidContent, LimitExceeded: `batch` is no number from 1, or over 10,000.
+        """
+        if user_id is not None:
+            check_id(user_id, "user_id", self._settings)
+        if not check_count(batch, "batch", self._settings.max_page):
+            raise InvalidContent(f"batch must be a whole number from 1, not {batch!r}")
+        return await embed_all(
+            self._database, self._need_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
+        )
+
+    def _need_embedder(self) -> Embedder:
+        if self._embedder is None:
+            raise NotConfigured(
+                "To search by meaning, give the store an embedder, as in AgentStore(embedder=...), or set "
+                "AGENTSTORE_EMBEDDING_URL."
+            )
+        return self._embedder
+
+    async def _find_by_words(
+        self, text: str, tokens: dict[str, float], values: dict[str, Any]
+    ) -> tuple[list[Row], dict[str, float]]:
+        """Return what fits, and the tokens that it fits: others, where those of the question are in no memory."""
+        if not tokens:
+            return [], tokens
+        user_id = values["user_id"]
+        rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+        known, telling = (
+            {token for at, token in enumerate(tokens, 1) if rows and at in (rows[0][column] or ())}
+            for column in ("known", "telling")
+        )
+        if len(known) < len(tokens) and (
+            unknown := spelling.unknown(analysis.words(text, self._language), known, telling)
+        ):
+            tokens |= spelling.meant(unknown, await self._those_there(user_id, spelling.all_spellings(unknown)))
+            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+        if not rows and (begun := ranking.beginnings(tokens)):
+            tokens = begun
+            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+        return rows, tokens
+
+    async def _find_by_meaning(
+        self, strategy: SearchStrategy, question: str, tokens: dict[str, float], values: dict[str, Any]
+    ) -> list[Row] | None:
+        """Return what fits by meaning, or by words and meaning; None where words alone have to do."""
+        embedder = self._need_embedder()
+        try:
+            vector = await embedding.embed_question(embedder, question)
+        except EmbeddingFailed as error:
+            if strategy is SearchStrategy.VECTOR:
+                raise
+            _log.warning("a search finds by words alone: %s", error)
+            return None
+        asked = None
+        if strategy is SearchStrategy.HYBRID:
+            asked = _asked(values["user_id"], tokens or _NO_TOKENS)
+        return await find_by_meaning(self._database, embedder, vector, asked, values)
+
+    async def _embed_new(self, embedder: Embedder, wanting: list[Unembedded]) -> None:
+        """Embed what was just stored. A failure costs no more than that it is found by its words alone for now."""
+        if not self._keeps_vectors:
+            self._keeps_vectors = await is_enabled(self._database)
+            if not self._keeps_vectors:
+                if not self._has_warned:
+                    _log.warning("nothing is embedded: %s", not_enabled(self._database))
+                self._has_warned = True
+                return
+        try:
+            await add_vectors(self._database, embedder, wanting)
+        except EmbeddingFailed as error:
+            _log.warning("stored, and to be embedded by `agentstore embed`: %s", error)
+
+    async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> bool:
+        """Store analysed memories, and queue them for the extractor; return whether any of them was new."""
+        add, add_again = ADD, ADD_AGAIN
+        if self._enqueues:
+            add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE
+            settle = timedelta(seconds=self._settings.extraction_settle)
+            values = {**values, "settle": settle, "slack": settle / 4}
+        for attempt in range(_TRIES):
+            try:
+                if attempt:
+                    ((needed, base),) = await self._database.fetch(add_again, **values)
+                    if not needed or base is not None:
+                        return bool(needed)
+                await self._database.fetch(add, **values, count=count, all_tokens=sum(values["tokens"]))
+                return True
+            except StatementFailed as error:
+                # An id is there or came in between, or the user or the bucket was deleted in between.
+                if error.sqlstate not in ("23505", "23503"):
+                    raise
+            if attempt:
+                await back_off(attempt)
+        raise Unavailable(f"the memories of session {session_id!r} of user {user_id!r} are written all the time")
 
     async def _values(self, user_id: str, session_id: str, prepared: list[tuple[Message, str]]) -> dict[str, Any]:
         """Analyse what is added; long texts in another thread, since the event loop has other things to do."""

@@ -134,6 +134,15 @@ COUNT_OF_USER = Statement(
 START: Place = ("", "", -1)
 
 
+async def how_many(database: Database, user_id: str | None) -> int:
+    """Return about how many memories there are, or how many a user has."""
+    if user_id is None:
+        ((count,),) = await database.fetch(COUNT, table=f'"{database.settings.schema}".memories')
+    else:
+        ((count,),) = await database.fetch(COUNT_OF_USER, user_id=user_id)
+    return int(count)
+
+
 async def step(
     database: Database, user_id: str | None, after: Place, size: int, language: str, settings: Settings
 ) -> tuple[Place | None, int, int]:

@@ -1,6 +1,6 @@
 """The search statement: from the tokens of a question to the memories that fit best, in one round trip."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Float,
     Integer,
     Numeric,
+    Subquery,
     Text,
     and_,
     bindparam,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from agentstore.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
@@ -36,22 +38,32 @@ _SESSION = bindparam("wanted_session", type_=Text)
 _KIND = bindparam("kind", type_=Text)
 _TIME = DateTime(timezone=True)
 _SINCE, _UNTIL = bindparam("since", type_=_TIME), bindparam("until", type_=_TIME)
+MIN_SCORE = bindparam("min_score", type_=Double)
+LIMIT = bindparam("limit", type_=BigInteger)
 _VALID_AT = func.coalesce(bindparam("valid_at", type_=_TIME), func.now())
 
 
-def _search() -> Statement:
-    """Return the memories that fit best, as :mod:`agentstore.search.ranking` says; the planner has little to guess.
+def number(value: float) -> ColumnElement[float]:
+    """A number as Postgres computes with it."""
+    return literal(value, Double)
 
-    With each comes which of the queries any memory fits, by their positions, and which of those are telling.
 
-    The index is asked once for each token, and gives one user's memories only. No tsvector and no payload is read of
-    what is not returned. CTEs are not joined to each other on keys whose number the planner cannot know.
+class Totals(NamedTuple):
+    """What the words of a question count in each memory, and around it."""
+
+    total: Subquery
+    # Which of the queries any memory fits, and which of those are telling.
+    known: ColumnElement[Any]
+    telling: ColumnElement[Any]
+
+
+def totals() -> Totals:
+    """What the words of a question count in each memory, and around it; the planner has little to guess.
+
+    The index is asked once for each token, and gives one user's memories only. No tsvector is read. CTEs are not
+    joined to each other on keys whose number the planner cannot know.
     """
     buckets, memory = MemoryBucketRow, MemoryRow
-
-    def number(value: float) -> ColumnElement[float]:
-        return literal(value, Double)
-
     queries, weights = bindparam("queries", type_=ARRAY(Text)), bindparam("weights", type_=ARRAY(Double))
     given = func.unnest(queries, weights).table_valued("query", "weight", with_ordinality="position", name="q")
     given = given.render_derived()
@@ -166,42 +178,55 @@ def _search() -> Statement:
         .group_by(lent.c.session_id, lent.c.seq)
         .subquery("total")
     )
-    # By all of its key, whatever the planner believes of a user that it does not know.
-    place = (
-        select(memory.role, memory.is_question, memory.importance)
-        .add_columns(memory.time, memory.kind, memory.valid_from, memory.valid_until)
-        .where(memory.user_id == _USER, memory.session_id == total.c.session_id, memory.seq == total.c.seq)
-        .limit(literal_column("1"))
-        .correlate(total)
-        .lateral("place")
-    )
-    role = case((place.c.role != "user", number(ranking.NOT_THE_USERS)), else_=number(1.0))
-    question = case((place.c.is_question, number(ranking.QUESTION)), else_=number(1.0))
-    importance = number(ranking.LEAST_IMPORTANT) + place.c.importance * number(1 - ranking.LEAST_IMPORTANT) * 2
-    score = _rounded(
-        case((place.c.kind == MESSAGE, total.c.score * role * question), else_=total.c.own * importance)
-    ).label("score")
-    role_wanted = bindparam("role", type_=Text)
-    found = (
-        select(total.c.session_id, total.c.seq, place.c.time, score)
-        .select_from(total.join(place, true()))
-        .where(
-            or_(role_wanted.is_(None), place.c.role == role_wanted),
-            *_wanted(place.c),
-            score >= bindparam("min_score", type_=Double),
-        )
-        .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
-        .limit(bindparam("limit", type_=BigInteger))
-        .subquery("found")
-    )
-    known = select(func.array_agg(df.c.position)).scalar_subquery().label("known")
     telling = (
         select(func.array_agg(df.c.position))
         .select_from(df.join(size, true()))
         .where(size.c.count >= ranking.MANY, df.c.count <= size.c.count * number(ranking.TELLING))
-        .scalar_subquery()
-        .label("telling")
     )
+    return Totals(
+        total,
+        select(func.array_agg(df.c.position)).scalar_subquery().label("known"),
+        telling.scalar_subquery().label("telling"),
+    )
+
+
+def place_of(of: Any) -> LateralFromClause:
+    """What a memory is ranked and filtered by, beside its words; `of` has its session and number."""
+    memory = MemoryRow
+    # By all of its key, whatever the planner believes of a user that it does not know.
+    return (
+        select(memory.role, memory.is_question, memory.importance)
+        .add_columns(memory.time, memory.kind, memory.valid_from, memory.valid_until)
+        .where(memory.user_id == _USER, memory.session_id == of.c.session_id, memory.seq == of.c.seq)
+        .limit(literal_column("1"))
+        .correlate(of)
+        .lateral("place")
+    )
+
+
+def is_wanted(place: Any) -> list[ColumnElement[bool]]:
+    """The filters that a memory has to pass, beside its session."""
+    role_wanted = bindparam("role", type_=Text)
+    return [or_(role_wanted.is_(None), place.c.role == role_wanted), *_wanted(place.c)]
+
+
+def prior_of(place: LateralFromClause) -> ColumnElement[Any]:
+    """What a memory counts for who said it, and how, or for a fact's importance: see :func:`ranking.prior`."""
+    role = case((place.c.role != "user", number(ranking.NOT_THE_USERS)), else_=number(1.0))
+    question = case((place.c.is_question, number(ranking.QUESTION)), else_=number(1.0))
+    importance = number(ranking.LEAST_IMPORTANT) + place.c.importance * number(1 - ranking.LEAST_IMPORTANT) * 2
+    return case((place.c.kind == MESSAGE, role * question), else_=importance)
+
+
+def score_of(total: Subquery, place: LateralFromClause) -> ColumnElement[Any]:
+    """What a memory's words count. A fact stands by itself."""
+    words = case((place.c.kind == MESSAGE, total.c.score), else_=total.c.own)
+    return _rounded(words * prior_of(place)).label("score")
+
+
+def with_payloads(found: Subquery, *columns: ColumnElement[Any]) -> Statement:
+    """Return what was found with its payloads, the best first, and `columns`; no other payload is read."""
+    memory = MemoryRow
     payload = (
         select(cast(memory.payload, Text).label("payload"), memory.kind, memory.valid_until)
         .where(memory.user_id == _USER, memory.session_id == found.c.session_id, memory.seq == found.c.seq)
@@ -210,10 +235,34 @@ def _search() -> Statement:
         .lateral("payload")
     )
     return Statement(
-        select(found.c.score, found.c.session_id, found.c.seq, found.c.time, *payload.c, known, telling)
+        select(found.c.score, found.c.session_id, found.c.seq, found.c.time, *payload.c, *columns)
         .select_from(found.join(payload, true()))
-        .order_by(found.c.score.desc(), found.c.time.desc(), found.c.session_id, found.c.seq.desc())
+        .order_by(*order_of(found.c)),
     )
+
+
+def order_of(found: Any) -> list[ColumnElement[Any]]:
+    """The best first; of equal ones the newest."""
+    return [found.score.desc(), found.time.desc(), found.session_id, found.seq.desc()]
+
+
+def _search() -> Statement:
+    """Return the memories whose words fit best, as :mod:`agentstore.search.ranking` says.
+
+    With each comes which of the queries any memory fits, by their positions, and which of those are telling.
+    """
+    total, known, telling = totals()
+    place = place_of(total)
+    score = score_of(total, place)
+    found = (
+        select(total.c.session_id, total.c.seq, place.c.time, score)
+        .select_from(total.join(place, true()))
+        .where(*is_wanted(place), score >= MIN_SCORE)
+        .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
+        .limit(LIMIT)
+        .subquery("found")
+    )
+    return with_payloads(found, known, telling)
 
 
 def _wanted(memory: Any) -> list[ColumnElement[bool]]:

@@ -22,6 +22,7 @@ from agentstore.schemas.message import (
 )
 from agentstore.schemas.page import Deleted, Imported, Page
 from agentstore.schemas.session import Session
+from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
 from agentstore.schemas.user import User
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ContentType",
     "DataContent",
     "Deleted",
+    "Embedder",
     "Error",
     "Extracted",
     "Extraction",
@@ -44,9 +46,11 @@ __all__ = [
     "MessageType",
     "MessagesLike",
     "Page",
+    "QuestionEmbedder",
     "RefusalContent",
     "Role",
     "RunStatus",
+    "SearchStrategy",
     "Session",
     "TextContent",
     "User",

@@ -21,6 +21,7 @@ from agentstore.schemas.message import (
 )
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import as_message, aware, check_id
+from agentstore.schemas.strategy import SearchStrategy
 from agentstore.schemas.times import local_time, parse_time
 from agentstore.settings import Settings
 
@@ -70,6 +71,7 @@ class SearchFilters:
     min_score: float = 0.0
     kind: str | None = None
     valid_at: datetime | None = None
+    strategy: SearchStrategy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,22 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
     given["min_score"] = float(max(min(score, 1e300), -1e300))
     if given.get("session_id") is not None:
         given["session_id"] = bucket(given["session_id"], settings)
+    if given.get("strategy") is not None:
+        given["strategy"] = read_strategy(given["strategy"])
     return SearchFilters(**given)
+
+
+def read_strategy(value: object) -> SearchStrategy:
+    """Return the strategy that is meant, by itself or by its name in any case.
+
+    Raises:
+        InvalidContent: there is none of that name.
+    """
+    try:
+        return SearchStrategy(str(value).lower())
+    except ValueError as error:
+        names = ", ".join(each.value for each in SearchStrategy)
+        raise InvalidContent(f"there is no search strategy {value!r}: there are {names}") from error
 
 
 def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> ListFilters:
@@ -175,12 +192,17 @@ def read_memory_cursor(cursor: str) -> tuple[str, int]:
     return str(session_id), int(str(position))
 
 
-def speaker_and_text(message: Message) -> str:
+def speaker_and_text(message: Message, between: str = " ") -> str:
     """Return the words that a message is found by: its speaker's name, and all text in its content."""
     name = next(
         (each for key in ("name", "original_name") if isinstance(each := (message.metadata or {}).get(key), str)), ""
     )
-    return f"{name} {text_of(message)}" if name else text_of(message)
+    return f"{name}{between}{text_of(message)}" if name else text_of(message)
+
+
+def embedded_text(message: Message, settings: Settings) -> str:
+    """Return what of a message is embedded, with its speaker as in a play; empty where there is no text."""
+    return speaker_and_text(message, ": ")[: settings.max_indexed] if text_of(message).strip() else ""
 
 
 def text_of(message: Message) -> str:

@@ -38,6 +38,9 @@ NOT_THE_USERS, QUESTION = 0.7, 0.7
 # What a fact's score is multiplied by where its importance is 0; it is 1 at 0.5, and as much above 1 at 1.
 LEAST_IMPORTANT = 0.75
 
+# So many memories of the nearest meaning are looked at in a hybrid search, beside all that have words of the question.
+NEAREST = 1_000
+
 NEIGHBOURS = {
     0: 1.0,
     **dict(enumerate(AFTER, 1)),
@@ -157,6 +160,34 @@ def scores(
         for memory in memories
         if among(memory) and (got := (lent if memory.importance is None else own).get(memory[:2]))
     }
+
+
+def fused(
+    words: Mapping[tuple[str, int], float],
+    meaning: Mapping[tuple[str, int], float],
+    among: Callable[[tuple[str, int]], bool],
+    priors: Mapping[tuple[str, int], float],
+    weight: float,
+    count: int,
+) -> dict[tuple[str, int], float]:
+    """Return the scores of a hybrid search, by the places of the memories.
+
+    `words` are the scores of those `among` the wanted, `meaning` the similarities of all of the user's. Each is brought
+    to a scale from 0 to 1: words from none at all to the most that a memory has, meaning from the least to the most
+    similar. A memory that has no vector counts by its words.
+    """
+    near = sorted(filter(among, meaning), key=lambda place: (-meaning[place], place))[: max(NEAREST, count)]
+    most = max(words.values(), default=0.0)
+    low, high = min(meaning.values(), default=0.0), max(meaning.values(), default=0.0)
+
+    def score(place: tuple[str, int]) -> float:
+        by_words = words[place] / most if place in words and most else 0.0
+        by_meaning = 0.0
+        if place in meaning:
+            by_meaning = (meaning[place] - low) / (high - low) if high > low else 1.0
+        return rounded(weight * by_words + (1 - weight) * by_meaning * priors[place])
+
+    return {place: score(place) for place in {*words, *near}}
 
 
 def prior(memory: Memory) -> float:

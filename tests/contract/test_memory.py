@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentstore import (
+    AgentStore,
     Conflict,
     Deleted,
     InMemoryMemoryService,
@@ -21,12 +22,20 @@ from agentstore import (
     Settings,
 )
 from agentstore.testing import HOSTILE_IDS, MemoryContract, text
+from tests.support.vectors import WordEmbedder
 
 
 class TestInMemory(MemoryContract):
     @pytest.fixture
     async def service(self) -> AsyncIterator[MemoryService]:
         async with InMemoryMemoryService() as service:
+            yield service
+
+
+class TestInMemoryWithVectors(MemoryContract):
+    @pytest.fixture
+    async def service(self) -> AsyncIterator[MemoryService]:
+        async with InMemoryMemoryService(embedder=WordEmbedder()) as service:
             yield service
 
 
@@ -87,6 +96,61 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
         ]
         assert [hit.score for hit in postgres] == pytest.approx([hit.score for hit in reference])
         assert [hit.time for hit in postgres] == [hit.time for hit in reference]
+
+
+@pytest.mark.parametrize("strategy", ["vector", "hybrid"])
+async def test_both_find_the_same_by_meaning_with_the_same_scores(
+    has_pgvector: bool, vectors: AgentStore, settings: Settings, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Float for float as near as four bytes are: Postgres adds up in another order."""
+    if not has_pgvector:
+        with pytest.raises(NotConfigured, match="vector enable"):
+            await vectors.memory.search("alice", "x", {"strategy": strategy})
+        return
+    from agentstore.search import ranking
+
+    monkeypatch.setattr(ranking, "NEAREST", 40)
+    rng = random.Random(5)
+    words = [f"word{number}" for number in range(40)]
+    both = (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vectors.memory)
+    for number in range(150):
+        message = text(
+            " ".join(rng.choices(words, k=rng.randint(0, 9))) + rng.choice(["", "?"]),
+            id=f"m{number}",
+            role=rng.choice(["user", "assistant", None]),
+            metadata={"timestamp": 1_700_000_000 + number, "name": rng.choice(["Ann", ""])},
+        )
+        session = f"s{rng.randint(0, 5)}"
+        item = MemoryItem(id=f"i{number % 7}", text=" ".join(rng.choices(words, k=4)), importance=rng.random())
+        for service in both:
+            await service.add_memory("alice", message, session)
+            if number % 10 == 0:
+                await service.save_items("alice", item, supersedes=[f"i{(number + 3) % 7}"])
+    for _ in range(40):
+        question = " ".join(rng.choices([*words, "nothing"], k=rng.randint(1, 6)))
+        filters: dict[str, Any] = rng.choice(
+            [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 60}, {"kind": "fact"}, {"min_score": 0.3}]
+        )
+        reference, postgres = [
+            await service.search("alice", question, filters | {"strategy": strategy}) for service in both
+        ]
+        assert [hit.score for hit in postgres] == pytest.approx([hit.score for hit in reference], abs=1e-5)
+        # Those whose scores differ by rounding alone may change places.
+        assert {hit.message.id for hit in postgres} == {hit.message.id for hit in reference}
+
+
+async def test_a_hybrid_search_is_by_words_alone_where_these_have_all_the_weight(
+    has_pgvector: bool, database_url: str, settings: Settings, vectors: AgentStore
+) -> None:
+    if not has_pgvector:
+        return
+    await vectors.memory.add_memory("alice", [text("apples and pears"), text("apples"), text("plums")], "s")
+    for weight, strategy in ((1.0, "full_text"), (0.0, "vector")):
+        weighted = settings.model_copy(update={"hybrid_weight": weight})
+        async with PostgresMemoryService(database_url, settings=weighted, embedder=WordEmbedder()) as service:
+            hybrid = await service.search("alice", "apples", {"strategy": "hybrid", "top_k": 2})
+            alone = await service.search("alice", "apples", {"strategy": strategy, "top_k": 2})
+            assert [hit.message.id for hit in hybrid] == [hit.message.id for hit in alone]
 
 
 async def test_filters_leave_what_is_wanted_however_much_else_fits(

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from agentstore import AgentStore, NotConfigured, SchemaAhead, SchemaBehind, Settings, migrate
 from agentstore.models import Base
 from agentstore.repositories.connect import open_database
+from tests.support.vectors import WordEmbedder
 
 _TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = $1 ORDER BY 1"
 _SHAPE = """
@@ -214,6 +215,124 @@ async def test_a_role_that_may_only_read_and_write_rows_can_run_the_app_and_not_
         await migrate.downgrade(engine, "base")
     await engine.dispose()
     await _execute(empty_url, "DROP OWNED BY agentstore_test_app; DROP ROLE agentstore_test_app")
+
+
+async def test_vectors_are_enabled_disabled_and_enabled_again(empty_url: str, has_pgvector: bool) -> None:
+    database = open_database(empty_url)
+    with pytest.raises(SchemaBehind, match="agentstore upgrade"):
+        await migrate.enable_vectors(database)
+    await migrate.upgrade(database)
+    before = await _fetch(empty_url, _SHAPE, "agentstore")
+    assert (await migrate.vector_status(database)).state == "not enabled"
+    if not has_pgvector:
+        with pytest.raises(NotConfigured, match=r"no pgvector: .*Full text needs none"):
+            await migrate.enable_vectors(database)
+        assert await _fetch(empty_url, _SHAPE, "agentstore") == before
+        await database.stop()
+        return
+    for _ in range(2):
+        await asyncio.gather(*(migrate.enable_vectors(database) for _ in range(4)))
+        assert (await migrate.vector_status(database)).state == "at head"
+        await migrate.upgrade(database)
+        assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [(migrate.head(),)]
+        assert (await migrate.status(database)).state == "at head"
+        with pytest.raises(NotConfigured, match="vector disable"):
+            await migrate.downgrade(database, "base")
+        await migrate.disable_vectors(database)
+        await migrate.disable_vectors(database)
+        assert (await migrate.vector_status(database)).state == "not enabled"
+        left = [row for row in await _fetch(empty_url, _SHAPE, "agentstore") if row[0] != "alembic_version_vector"]
+        assert [row for row in left if row[0] != "alembic_version_vector_pkc"] == before
+        assert await _fetch(empty_url, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal") == []
+    await migrate.downgrade(database, "base")
+    await database.stop()
+
+
+async def test_no_upgrade_brings_vectors_and_one_keeps_those_that_are_there_at_head(
+    empty_url: str, has_pgvector: bool
+) -> None:
+    for revision in ("head", "heads"):
+        await migrate.upgrade(empty_url, revision)
+    tables = [row[0] for row in await _fetch(empty_url, _TABLES, "agentstore")]
+    assert tables == sorted([*Base.metadata.tables, "alembic_version"])
+    assert "vector" not in migrate.sql()
+    if not has_pgvector:
+        return
+    await migrate.enable_vectors(empty_url)
+    # As if this release had another revision than the one that the vectors are at.
+    await _execute(empty_url, "UPDATE agentstore.alembic_version_vector SET version_num = 'from_the_future'")
+    database = open_database(empty_url)
+    assert (await migrate.vector_status(database)).state == "ahead"
+    await migrate.upgrade(database)
+    async with AgentStore(empty_url) as store:
+        assert await store.health()
+    await database.stop()
+
+
+async def test_the_vectors_table_is_what_its_model_and_its_sql_say(
+    empty_url: str, direct_url: str, has_pgvector: bool
+) -> None:
+    sql = migrate.sql(vectors=True)
+    assert "CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public" in sql
+    if not has_pgvector:
+        return
+    await migrate.enable_vectors(direct_url)
+    await migrate.upgrade(empty_url)
+    await _execute(empty_url, sql)
+    shape = await _fetch(direct_url, _SHAPE, "agentstore")
+    assert await _fetch(empty_url, _SHAPE, "agentstore") == shape
+    database = open_database(direct_url)
+    for line in ("", "vector"):
+        await migrate._migrate(database, command.check, line=line)
+    await _execute(direct_url, "ALTER TABLE agentstore.memory_vectors ADD COLUMN x int")
+    with pytest.raises(NotConfigured, match="New upgrade operations"):
+        await migrate._migrate(database, command.check, line="vector")
+    await database.stop()
+
+
+async def test_a_schema_of_another_name_and_an_extension_elsewhere(empty_url: str, has_pgvector: bool) -> None:
+    if not has_pgvector:
+        return
+    await _execute(empty_url, "CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
+    await _set_search_path(empty_url, "public, extensions")
+    other = Settings(schema="user", auto_migrate="upgrade")
+    await migrate.upgrade(empty_url, settings=other)
+    await migrate.enable_vectors(empty_url, settings=other)
+    async with AgentStore(empty_url, settings=other, embedder=WordEmbedder()) as store:
+        await store.memory.save_items("alice", {"id": "a", "text": "tea"})
+        await store.memory.save_items("alice", {"id": "a", "text": "coffee"})
+        (hit,) = await store.memory.search("alice", "coffee", {"strategy": "vector"})
+        assert hit.score == pytest.approx(1, abs=1e-6)
+        await _set_search_path(empty_url, "public")
+        await store.stop()
+        await store.start()
+        with pytest.raises(NotConfigured, match="search_path"):
+            await store.memory.search("alice", "coffee", {"strategy": "vector"})
+
+
+async def _set_search_path(url: str, path: str) -> None:
+    name = (await _fetch(url, "SELECT current_database()"))[0][0]
+    await _execute(url, f'ALTER DATABASE "{name}" SET search_path = {path}')
+
+
+async def test_a_login_that_may_not_install_pgvector_is_told_so(empty_url: str, has_pgvector: bool) -> None:
+    if not has_pgvector:
+        return
+    await migrate.upgrade(empty_url)
+    await _execute(
+        empty_url,
+        "DROP ROLE IF EXISTS agentstore_test_owner; CREATE ROLE agentstore_test_owner;"
+        "GRANT ALL ON SCHEMA agentstore TO agentstore_test_owner;"
+        "GRANT ALL ON ALL TABLES IN SCHEMA agentstore TO agentstore_test_owner",
+    )
+    engine = create_async_engine(
+        empty_url.replace("postgresql://", "postgresql+asyncpg://"),
+        connect_args={"server_settings": {"role": "agentstore_test_owner"}},
+    )
+    with pytest.raises(NotConfigured, match="GRANT CREATE ON DATABASE"):
+        await migrate.enable_vectors(engine)
+    await engine.dispose()
+    await _execute(empty_url, "DROP OWNED BY agentstore_test_owner; DROP ROLE agentstore_test_owner")
 
 
 def test_every_key_begins_with_the_user_and_every_foreign_key_cascades_along_it() -> None:

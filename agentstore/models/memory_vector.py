@@ -1,0 +1,54 @@
+"""Vectors of memories: a table that only a database has in which `agentstore vector enable` was run."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKeyConstraint, MetaData, Table
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+from agentstore.models.base import Base, Id
+from agentstore.models.memory import MemoryRow
+
+
+class Vector(UserDefinedType[Any]):
+    """pgvector's type, of any dimensions, or of those that are said. Its values are given and read as text."""
+
+    cache_ok = True
+
+    def __init__(self, dimensions: int | None = None) -> None:
+        self.dimensions = dimensions
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Return the type as SQL says it. Found by the search_path, wherever the extension is."""
+        return "vector" if self.dimensions is None else f"vector({self.dimensions:d})"
+
+
+class VectorBase(DeclarativeBase):
+    """The base of what belongs to the branch `vector`, apart from the tables that every database has."""
+
+    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+
+
+_MEMORY = MemoryRow.__table__
+assert isinstance(_MEMORY, Table)  # noqa: S101
+
+
+class MemoryVectorRow(VectorBase):
+    """One row a memory and embedder."""
+
+    __tablename__ = "memory_vectors"
+
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # Its name: vectors of different embedders are not compared.
+    embedder: Mapped[str] = mapped_column(Id, primary_key=True)
+    embedding: Mapped[Any] = mapped_column(Vector)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["user_id", "session_id", "seq"],
+            [_MEMORY.c.user_id, _MEMORY.c.session_id, _MEMORY.c.seq],
+            ondelete="CASCADE",
+        ),
+    )

@@ -1,0 +1,44 @@
+"""Runs the migrations of the branch `vector`, beside the main line and with a version table of its own.
+
+So the main line's revision says the same with vectors and without, to this release, to an older one and to Alembic's
+own commands, and no upgrade of it brings an extension along.
+"""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from agentstore.migrate import LOCK_TIMEOUT
+from agentstore.models.memory_vector import Vector, VectorBase
+
+config = context.config
+
+
+def _ours(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "table" or name in VectorBase.metadata.tables
+
+
+_OPTIONS = {
+    "target_metadata": VectorBase.metadata,
+    "version_table": "alembic_version_vector",
+    "transaction_per_migration": True,
+    "include_name": _ours,
+}
+
+
+def _run(connection: Connection) -> None:
+    # As Postgres names the type under a search_path that is ours alone.
+    connection.dialect.ischema_names |= {"vector": Vector, "public.vector": Vector}  # type: ignore[attr-defined]
+    context.configure(connection=connection, **_OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    schema = config.attributes["schema"]
+    context.configure(dialect_name="postgresql", literal_binds=True, **_OPTIONS)
+    context.execute(f"SET lock_timeout TO '{LOCK_TIMEOUT}'")
+    context.execute(f'SET search_path TO "{schema}"')
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    _run(config.attributes["connection"])

@@ -1,0 +1,357 @@
+"""Vectors on Postgres: they are where their memories are, and an embedder that fails loses nothing."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import (
+    AgentStore,
+    EmbeddingFailed,
+    InvalidContent,
+    MemoryItem,
+    NotConfigured,
+    PostgresMemoryService,
+    SearchStrategy,
+    Settings,
+    migrate,
+)
+from agentstore.database import Statement, _Compiled
+from agentstore.repositories import memory_vectors
+from agentstore.search import embedding, ranking
+from agentstore.testing import text
+from tests.support.vectors import WordEmbedder, by_meaning
+
+_COUNT = "SELECT count(*) FROM agentstore.memory_vectors"
+
+
+async def _found(store: AgentStore, question: str, strategy: str) -> list[str]:
+    return [hit.message.id for hit in await store.memory.search("alice", question, {"strategy": strategy})]
+
+
+@by_meaning
+async def test_what_means_the_same_is_found_without_a_word_in_common(has_pgvector: bool, vectors: AgentStore) -> None:
+    await vectors.memory.add_memory("alice", text("the kitten sleeps", id="cat"), "s")
+    await vectors.memory.add_memory("alice", text("the lorry broke", id="car"), "t")
+    await vectors.memory.add_memory("bob", text("a tomcat", id="bobs"), "s")
+    assert await _found(vectors, "feline", "full_text") == []
+    assert (await _found(vectors, "feline", "vector"))[0] == "cat"
+    assert (await _found(vectors, "feline broke", "hybrid"))[0] == "car"
+    (hit, *_) = await vectors.memory.search("alice", "the kitten sleeps", {"strategy": SearchStrategy.VECTOR})
+    assert hit.score == pytest.approx(1, abs=1e-6)
+    for filters in ({"min_score": 0.9}, {"top_k": 1}, {"session_id": "s"}, {"top_k": 1, "order": "chronological"}):
+        found = await vectors.memory.search("alice", "the kitten sleeps", {"strategy": "VECTOR", **filters})
+        assert [each.message.id for each in found] == ["cat"]
+    for strategy in ("vector", "hybrid"):
+        assert await _found(vectors, " \n", strategy) == []
+        assert await vectors.memory.search("nobody", "cat", {"strategy": strategy}) == []
+
+
+@by_meaning
+async def test_a_question_without_a_word_finds_by_its_meaning(has_pgvector: bool, vectors: AgentStore) -> None:
+    await vectors.memory.add_memory("alice", [text("☂ today", id="rain"), text("sunny", id="sun")], "s")
+    assert await _found(vectors, "☂", "hybrid") == ["rain", "sun"]
+
+
+@by_meaning
+async def test_what_is_added_while_the_embedder_fails_is_found_by_words_and_embedded_later(
+    has_pgvector: bool,
+    vectors: AgentStore,
+    embedder: WordEmbedder,
+    observer: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    embedder.fails = True
+    with caplog.at_level(logging.WARNING, logger="agentstore"):
+        await vectors.memory.add_memory("alice", [text("apples", id="a"), text("", id="empty")], "s")
+        await vectors.memory.save_items("alice", MemoryItem(id="i", text="likes apples"))
+        assert "agentstore embed" in caplog.text
+        assert set(await _found(vectors, "apples", "hybrid")) == {"a", "i", "empty"}
+        assert "by words alone" in caplog.text
+    with pytest.raises(EmbeddingFailed, match="down"):
+        await _found(vectors, "apples", "vector")
+    with pytest.raises(EmbeddingFailed):
+        await vectors.memory.embed()
+    embedder.fails = False
+    assert await _found(vectors, "apples", "vector") == []
+    assert "a" in await _found(vectors, "apples", "hybrid")
+    assert await vectors.memory.embed(user_id="bob") == 0
+    assert await vectors.memory.embed(user_id="alice") == 2
+    assert await vectors.memory.embed() == 0
+    assert await _found(vectors, "apples", "vector") == ["a", "i"]
+    assert await observer.fetchval(_COUNT) == 2
+
+
+@by_meaning
+async def test_one_text_that_is_refused_does_not_keep_others_back(
+    has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
+) -> None:
+    embedder.refuses = {"poison"}
+    said = [text("poison" if number == 7 else f"word{number}", id=f"m{number}") for number in range(20)]
+    await vectors.memory.add_memory("alice", said, "s")
+    assert await observer.fetchval(_COUNT) == 0
+    seen = []
+    assert await vectors.memory.embed(batch=6, user_id="alice", progress=lambda *each: seen.append(each)) == 19
+    assert seen == [(6, 20), (12, 20), (18, 20), (20, 20)]
+
+
+@by_meaning
+async def test_many_embed_at_once_beside_writers_and_deletions(
+    has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
+) -> None:
+    embedder.fails = True
+    for number in range(8):
+        for user in ("alice", "bob"):
+            said = [text(f"word{number} of {each}", id=f"m{each}") for each in range(10)]
+            await vectors.memory.add_memory(user, said, f"s{number}")
+    await vectors.memory.save_items("alice", [MemoryItem(id=f"i{number}", text="old") for number in range(10)])
+    embedder.fails = False
+
+    async def change() -> None:
+        for number in range(8):
+            await vectors.memory.delete_memory("bob", f"s{number}")
+            await vectors.memory.save_items(
+                "alice", [MemoryItem(id=f"i{each}", text=f"{number}") for each in range(10)]
+            )
+        await vectors.users.delete_user("bob")
+
+    await asyncio.gather(change(), *(vectors.memory.embed(batch=7) for _ in range(4)))
+    await vectors.memory.embed()
+    assert await observer.fetchval(_COUNT) == await observer.fetchval("SELECT count(*) FROM agentstore.memories") == 90
+    hits = await vectors.memory.search("alice", "7", {"strategy": "vector", "kind": "fact"})
+    assert [hit.score for hit in hits] == pytest.approx([1] * 10, abs=1e-6)
+
+
+@by_meaning
+async def test_a_fact_that_is_rewritten_loses_the_vector_of_its_old_text(
+    has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
+) -> None:
+    await vectors.memory.save_items("alice", [MemoryItem(id="i", text="tea"), MemoryItem(id="j", text="milk")])
+    embedder.fails = True
+    await vectors.memory.save_items("alice", MemoryItem(id="i", text="coffee"), supersedes=["j"])
+    assert await observer.fetchval(_COUNT) == 1  # superseded, and so not found, but what it says is the same
+    embedder.fails = False
+    await vectors.memory.save_items("alice", MemoryItem(id="i", text="coffee"))
+    hits = await vectors.memory.search("alice", "coffee", {"strategy": "vector"})
+    assert [(hit.message.id, hit.score) for hit in hits] == [("i", pytest.approx(1, abs=1e-6))]
+    before = await observer.fetchval("SELECT sum(xmin::text::bigint) FROM agentstore.memory_vectors")
+    await observer.execute("UPDATE agentstore.memories SET lexemes = ''::tsvector, payload = payload")
+    assert await observer.fetchval("SELECT sum(xmin::text::bigint) FROM agentstore.memory_vectors") == before
+
+
+@by_meaning
+async def test_a_deleted_user_and_a_deleted_bucket_take_their_vectors_along(
+    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
+) -> None:
+    for user in ("alice", "bob"):
+        for session in "st":
+            await vectors.memory.add_memory(user, [text("a"), text("b")], session)
+    await vectors.memory.delete_memory("bob", "s")
+    await vectors.users.delete_user("alice")
+    rows = await observer.fetch("SELECT DISTINCT user_id, session_id FROM agentstore.memory_vectors")
+    assert rows == [("bob", "t")]
+
+
+@by_meaning
+async def test_each_embedder_has_vectors_of_its_own(
+    has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
+) -> None:
+    await vectors.memory.add_memory("alice", text("apples", id="a"), "s")
+    other = WordEmbedder('it\'s"other"%s:x', 5)
+    async with PostgresMemoryService(database_url, settings=settings, embedder=other, strategy="vector") as service:
+        assert await service.search("alice", "apples") == []
+        assert await service.embed() == 1
+        assert [hit.message.id for hit in await service.search("alice", "apples")] == ["a"]
+    wrong = WordEmbedder("words", 5)
+    async with PostgresMemoryService(database_url, settings=settings, embedder=wrong) as service:
+        with pytest.raises(NotConfigured, match="another name"):
+            await service.search("alice", "apples", {"strategy": "vector"})
+
+
+async def test_without_vectors_everything_else_works_and_the_error_names_the_command(
+    database_url: str, settings: Settings, embedder: WordEmbedder, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AgentStore(database_url, settings=settings, embedder=embedder) as store:
+        with caplog.at_level(logging.WARNING, logger="agentstore"):
+            for number in range(3):
+                await store.memory.add_memory("alice", text(f"apples {number}"), "s")
+        assert caplog.text.count("vector enable") == 1
+        assert embedder.calls == []  # an embedder may cost money
+        assert len(await store.memory.search("alice", "apples")) == 3
+        for strategy in ("vector", "hybrid"):
+            with pytest.raises(NotConfigured, match="agentstore vector enable"):
+                await store.memory.search("alice", "apples", {"strategy": strategy})
+        with pytest.raises(NotConfigured, match="agentstore vector enable"):
+            await store.memory.embed()
+
+
+async def test_a_strategy_that_needs_vectors_needs_an_embedder(store: AgentStore, database_url: str) -> None:
+    with pytest.raises(NotConfigured, match="AGENTSTORE_EMBEDDING_URL"):
+        await store.memory.search("alice", "x", {"strategy": "vector"})
+    with pytest.raises(NotConfigured, match="embedder"):
+        await store.memory.embed()
+    with pytest.raises(NotConfigured, match="embedder"):
+        PostgresMemoryService(database_url, strategy="hybrid")
+    with pytest.raises(NotConfigured, match="dimensions"):
+        AgentStore(database_url, embedder=object())  # type: ignore[arg-type]
+    for wrong in ("smell", 7):
+        with pytest.raises(InvalidContent, match="full_text, vector, hybrid"):
+            await store.memory.search("alice", "x", {"strategy": wrong})
+
+
+@by_meaning
+async def test_each_search_is_one_statement_and_a_search_by_words_has_nothing_of_vectors(
+    has_pgvector: bool, vectors: AgentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    fetch = asyncpg.Connection.fetch
+
+    async def heard(self: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
+        said.append(query)
+        return await fetch(self, query, *args, **kwargs)
+
+    await vectors.memory.add_memory("alice", text("apples"), "s")
+    monkeypatch.setattr(asyncpg.Connection, "fetch", heard)
+    for strategy in SearchStrategy:
+        await vectors.memory.search("alice", "apples", {"strategy": strategy})  # there is no index, which is known now
+        said.clear()
+        assert await vectors.memory.search("alice", "apples", {"strategy": strategy})
+        assert len(said) == 1
+        assert ("memory_vectors" in said[0]) == (strategy is not SearchStrategy.FULL_TEXT)
+
+
+_ROWS = """
+INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, 800) n;
+INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+SELECT 'u' || n, CASE m WHEN 0 THEN 's' ELSE 'e' || m END, 50, 100
+FROM generate_series(1, 800) n, generate_series(0, 10) m;
+INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
+SELECT 'u' || n, 's', m, 'm' || m, '{}', false, 2, array_to_tsvector(ARRAY['a' || n, 'b' || m]), '1'
+FROM generate_series(1, 800) n, generate_series(1, 50) m;
+INSERT INTO agentstore.memory_vectors SELECT user_id, session_id, seq, 'words', ARRAY[seq, 1, 0]::real[]::vector
+FROM agentstore.memories WHERE seq < 40;
+ANALYZE agentstore.users, agentstore.memory_buckets, agentstore.memories, agentstore.memory_vectors;
+"""
+_VALUES: dict[str, Any] = {
+    "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None, "min_score": 0.0,
+    "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", ["a", "b"]), "weights": [1.0] * 2,
+    "weight": 0.7,
+    "embedder": "words", "vector": "[1,2,3]", "after_user": "u3", "after_session": "s", "after": 3,
+    "many": 100, "nearest": 100, "index": "agentstore.x",
+    "users": ["u3", "u4"], "ids": ["m41", "m42"], "vectors": ["[1,2,3]", "[1,2,3]"], "digests": [b"x", b"y"],
+}  # fmt: skip
+
+
+@by_meaning
+async def test_every_statement_about_vectors_has_an_index_behind_it(
+    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await observer.execute(_ROWS)
+    database = vectors.memory._database
+    await migrate.index_vectors(database, "words", 3)
+    statements = {name: each for name, each in vars(memory_vectors).items() if isinstance(each, Statement)}
+    assert len(statements) >= 8
+    for with_words in (True, False):
+        statements[f"by_index {with_words}"] = memory_vectors.by_index("words", 3, with_words=with_words)
+    for name in statements.keys() - {
+        "IS_ENABLED",
+        "USE_INDEX",
+        "EMBEDDERS",
+    }:  # which look at no table, or at all of it
+        compiled = _Compiled(statements[name], "agentstore")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            await observer.execute(f"RESET ALL; SET plan_cache_mode = {mode}")
+            if name.startswith("by_index"):
+                for setting, value in memory_vectors._BY_INDEX.items():
+                    await observer.execute("SELECT set_config($1, $2, false)", setting, value)
+            said = await observer.fetchval(f"EXPLAIN (FORMAT JSON) {compiled.sql}", *compiled.arguments(_VALUES))
+            nodes = _nodes(json.loads(said)[0]["Plan"])
+            scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+            assert scanned <= {"pg_index"}, (name, mode)
+            reached = {node.get("Index Name") for node in nodes}
+            if name in ("VECTOR", "HYBRID"):
+                assert {"memory_vectors_pkey", "memories_pkey"} <= reached, (name, mode)
+            if name.startswith("by_index"):
+                assert migrate.vector_index_name("words", 3) in reached, (name, mode)
+            assert reached != {None}
+
+
+def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
+
+
+@by_meaning
+async def test_an_index_is_built_once_and_one_that_is_invalid_anew(
+    has_pgvector: bool, vectors: AgentStore, direct_url: str, observer: asyncpg.Connection
+) -> None:
+    await vectors.memory.add_memory("alice", [text(f"word{number}", id=f"m{number}") for number in range(30)], "s")
+    database = vectors.memory._database
+    name = await migrate.index_vectors(database, "words", 32)
+    valid = "SELECT indexrelid, indisvalid FROM pg_index WHERE indexrelid = to_regclass('agentstore.' || $1)"
+    built = await observer.fetch(valid, name)
+    assert built[0][1]
+    assert await migrate.index_vectors(database, "words", 32) == name
+    assert await observer.fetch(valid, name) == built
+    await observer.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = $1", built[0][0])
+    await migrate.index_vectors(database, "words", 32)
+    again = await observer.fetch(valid, name)
+    assert again[0][1]
+    assert again[0][0] != built[0][0]
+    assert (await _found(vectors, "word7", "vector"))[0] == "m7"
+    with pytest.raises(NotConfigured, match="2000"):
+        await migrate.index_vectors(database, "words", 3_000)
+    # Of an embedder whose name would need quoting.
+    await migrate.index_vectors(database, "it's\"%s:x", 5)
+
+
+@by_meaning
+async def test_the_index_finds_what_a_comparison_of_all_finds_where_a_user_has_very_many(
+    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = vectors.memory
+    for user in ("alice", "bob"):
+        said = [text(f"word{number} word{number % 7}", id=f"{user}{number}") for number in range(300)]
+        await memory.add_memory(user, said, "s")
+    questions = [f"word{number} word{number % 5}" for number in range(0, 300, 30)]
+    wanted = {
+        strategy: [await _found(vectors, each, strategy) for each in questions] for strategy in ("vector", "hybrid")
+    }
+    name = await migrate.index_vectors(memory._database, "words", 32)
+    memory_vectors._MISSING.clear()  # as after a minute
+    used = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1"
+    monkeypatch.setattr(memory_vectors, "VERY_MANY", 100)
+    for strategy, found in wanted.items():
+        for question, expected in zip(questions, found, strict=True):
+            assert (await _found(vectors, question, strategy))[:3] == expected[:3]
+    # With a filter all are compared, so that enough are left.
+    hits = await memory.search("alice", "word1", {"strategy": "vector", "session_id": "other"})
+    assert hits == []
+    await vectors.stop()
+    async with asyncio.timeout(20):
+        while not await observer.fetchval(used, name):
+            await asyncio.sleep(0.05)
+            await observer.execute("SELECT pg_stat_clear_snapshot()")
+    assert await observer.fetchval("SELECT coalesce(current_setting('hnsw.iterative_scan', true), 'off')") == "off"
+
+
+@by_meaning
+async def test_vectors_of_any_number_of_dimensions_are_kept(
+    has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
+) -> None:
+    for dimensions in (1, 3_072):
+        large = WordEmbedder(f"of {dimensions}", dimensions)
+        async with PostgresMemoryService(database_url, settings=settings, embedder=large) as service:
+            await service.add_memory("alice", text("apples", id=f"{dimensions}"), "s")
+            hits = await service.search("alice", "apples", {"strategy": "vector"})
+            assert hits[0].score == pytest.approx(1, abs=1e-6)
+
+
+def test_vectors_are_written_as_they_are() -> None:
+    from array import array
+
+    for numbers in ([1e-30, -3.4e38, 0.1], [0.0, -0.0, 1 / 3]):
+        kept = array("f", numbers)
+        assert array("f", json.loads(embedding.written(kept))) == kept

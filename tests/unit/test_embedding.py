@@ -1,0 +1,215 @@
+"""Embedders: what they are asked, what is taken from them, and what is said where they fail."""
+
+import asyncio
+import json
+import math
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from agentstore import (
+    AgentStore,
+    CallableEmbedder,
+    EmbeddingFailed,
+    NotConfigured,
+    OpenAIEmbedder,
+    SentenceTransformerEmbedder,
+    Settings,
+)
+from agentstore.search import embedding
+from tests.support.pgbouncer import free_port
+
+_KEY = "sk-hunter2"
+Answer = tuple[int, Any] | None
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "_WAIT", 0.01)
+
+
+@asynccontextmanager
+async def _api(
+    answer: Callable[[dict[str, Any]], Answer], port: int = 0
+) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that answers each request with a status and a body, text or JSON; None: it hangs up."""
+    asked: list[dict[str, Any]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                lines = head.decode().split("\r\n")
+                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+                body = json.loads(await reader.readexactly(int(headers["content-length"])))
+                asked.append({**body, "path": lines[0].split()[1], "authorization": headers.get("authorization")})
+                said = answer(body)
+                if said is None:
+                    break
+                raw = (said[1] if isinstance(said[1], str) else json.dumps(said[1])).encode()
+                writer.write(
+                    b"HTTP/1.1 %d X\r\nretry-after: 0.01\r\ncontent-length: %d\r\n\r\n" % (said[0], len(raw)) + raw
+                )
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/", asked
+
+
+def _right(body: dict[str, Any]) -> Answer:
+    data = [{"index": place, "embedding": [len(text), place]} for place, text in enumerate(body["input"])]
+    return 200, {"data": data[::-1]}
+
+
+def _embedder(url: str, **options: Any) -> OpenAIEmbedder:
+    return OpenAIEmbedder(url, "small", dimensions=2, api_key=_KEY, **options)
+
+
+async def test_texts_are_sent_in_batches_and_vectors_taken_by_their_index() -> None:
+    async with _api(_right) as (url, asked), _embedder(url, batch=2, max_characters=3) as embedder:
+        assert await embedder.embed(["a", "bb", "cccc"]) == [[1, 0], [2, 1], [3, 0]]
+        assert [each["input"] for each in asked] == [["a", "bb"], ["ccc"]]
+        assert asked[0]["authorization"] == f"Bearer {_KEY}"
+        assert (asked[0]["path"], asked[0]["model"]) == ("/v1/embeddings", "small")
+        assert "dimensions" not in asked[0]
+        assert embedder.name == "small:2"
+        assert _KEY not in repr(embedder)
+    async with (
+        _api(_right) as (url, asked),
+        _embedder(url, send_dimensions=True, prefix="p: ", question_prefix="q: ") as embedder,
+    ):
+        await embedding.embed_texts(embedder, ["\ud800"])
+        await embedding.embed_question(embedder, "x")
+        assert [each["input"] for each in asked] == [["p: ?"], ["q: x"]]
+        assert asked[0]["dimensions"] == 2
+
+
+@pytest.mark.parametrize("wrong", [(429, "slow down"), (500, "oops"), (503, ""), None], ids=str)
+async def test_what_may_pass_is_asked_again(wrong: Answer) -> None:
+    answers = [wrong, wrong]
+    async with (
+        _api(lambda body: answers.pop() if answers else _right(body)) as (url, asked),
+        _embedder(url) as embedder,
+    ):
+        assert await embedder.embed(["a"]) == [[1, 0]]
+        assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "times", "said"),
+    [
+        ((400, f"no model for {_KEY}"), 1, r"400: no model for \*\*\*"),
+        ((401, {"error": {"message": f"Incorrect API key: {_KEY}"}}), 1, "401"),
+        ((500, "oops"), 2, "500: oops"),
+        (None, 2, "could not be asked"),
+        ((200, "<html>"), 1, "no embeddings"),
+        ((200, {"data": [{"embedding": None}]}), 1, "no vector"),
+        ((200, {"data": []}), 1, "0 vectors for 1 texts"),
+        ((200, {"data": [{"embedding": [1, 2]}, {"embedding": [1, 2]}]}), 1, "1 vectors|2 vectors"),
+        ((200, {"data": [{"embedding": [1, 2, 3]}]}), 1, "3 numbers"),
+        ((200, {"data": [{"embedding": [1, "x"]}]}), 1, "no vector"),
+        ((200, '{"data": [{"embedding": [1, NaN]}]}'), 1, "not finite"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_answer_is_said_without_the_key(wrong: Answer, times: int, said: str) -> None:
+    async with _api(lambda _: wrong) as (url, asked), _embedder(url, attempts=2) as embedder:
+        with pytest.raises(EmbeddingFailed, match=said) as raised:
+            await embedding.embed_texts(embedder, ["a"])
+        assert len(asked) == times
+        assert _KEY not in str(raised.value)
+
+
+async def test_no_answer_in_time_and_no_server_are_failures() -> None:
+    stop = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await stop.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with _embedder(url, attempts=1, timeout=0.05) as embedder:
+        with pytest.raises(EmbeddingFailed, match="Timeout"):
+            await embedder.embed(["a"])
+    stop.set()
+    server.close()
+    await server.wait_closed()
+    async with _embedder(url, attempts=1) as embedder:
+        with pytest.raises(EmbeddingFailed, match="could not be asked"):
+            await embedder.embed(["a"])
+
+
+def test_one_embedder_serves_one_loop_after_another() -> None:
+    port = free_port()
+    embedder = _embedder(f"http://127.0.0.1:{port}")
+
+    async def ask() -> None:
+        async with _api(_right, port):
+            for _ in range(2):
+                assert await embedder.embed(["a"]) == [[1, 0]]
+                await embedder.close()
+
+    for _ in range(2):
+        asyncio.run(ask())
+
+
+async def test_any_function_is_an_embedder() -> None:
+    async def later(texts: list[str]) -> list[list[float]]:
+        await asyncio.sleep(0)
+        return [[1.0, 2.0] for _ in texts]
+
+    for function in (lambda texts: [(1, 2) for _ in texts], later):
+        embedder = CallableEmbedder(function, name="f", dimensions=2, question=lambda _: [[3, 4]])
+        assert [list(each) for each in await embedding.embed_texts(embedder, ["a", "b"])] == [[1, 2], [1, 2]]
+        assert list(await embedding.embed_question(embedder, "a")) == [3, 4]
+        assert await embedding.embed_texts(embedder, []) == []
+
+    def broken(_: list[str]) -> list[list[float]]:
+        raise KeyError("model")
+
+    with pytest.raises(EmbeddingFailed, match="KeyError") as raised:
+        await CallableEmbedder(broken, name="f", dimensions=2).embed(["a"])
+    assert isinstance(raised.value.__cause__, KeyError)
+    with pytest.raises(KeyError):
+        await CallableEmbedder(broken, name="f", dimensions=2, errors=(OSError,)).embed(["a"])
+    with pytest.raises(EmbeddingFailed, match="not finite"):
+        await embedding.embed_texts(CallableEmbedder(lambda _: [[math.inf]], name="f", dimensions=1), ["a"])
+    with pytest.raises(EmbeddingFailed, match="2 vectors"):
+        await CallableEmbedder(lambda _: [[1.0], [1.0]], name="f", dimensions=1).embed_question("a")
+
+
+def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(NotConfigured, match=r"agentstore-postgres\[http\]"):
+        OpenAIEmbedder("http://h", "m", dimensions=2)
+    with pytest.raises(NotConfigured, match=r"agentstore-postgres\[sentence-transformers\]"):
+        SentenceTransformerEmbedder("m", dimensions=2)
+
+
+def test_the_settings_name_an_embedder() -> None:
+    assert embedding.configured(Settings()) is None
+    given: dict[str, Any] = {"embedding_url": "http://h/v1", "embedding_model": "m", "embedding_dimensions": 8}
+    found = embedding.configured(Settings(**given, embedding_api_key=_KEY))
+    assert found is not None
+    assert (found.name, found.dimensions) == ("m:8", 8)
+    assert _KEY not in repr(Settings(embedding_api_key=_KEY))
+    with pytest.raises(NotConfigured, match="AGENTSTORE_EMBEDDING_MODEL"):
+        embedding.configured(Settings(embedding_url="http://h"))
+    with pytest.raises(NotConfigured, match="http"):
+        embedding.configured(Settings(**given | {"embedding_url": "h/v1"}))
+
+
+@pytest.mark.parametrize(("name", "dimensions"), [("", 3), ("a\0", 3), ("x" * 201, 3), (7, 3), ("x", 0), ("x", True)])
+def test_a_name_or_dimensions_that_cannot_be_kept_are_refused(name: Any, dimensions: Any) -> None:
+    embedder = CallableEmbedder(lambda _: [], name=name, dimensions=dimensions)
+    with pytest.raises(NotConfigured):
+        AgentStore("postgresql://h/db", embedder=embedder)
