@@ -29,7 +29,7 @@ lint: $(VENV)/dev ## style, import layers, and the migrations' SQL
 	@# with 0 where it only warns, so what it says is the measure. Alembic's own table is varchar, and a migration that
 	@# has rows to work on may take long.
 	rm -f $(VENV)/migration-*.sql
-	$(BIN)/agentstore sql | awk '/^BEGIN;/ { file = "$(VENV)/migration-" ++number ".sql"; print head >file } \
+	{ $(BIN)/agentstore sql && $(BIN)/agentstore sql --vectors; } | awk '/^BEGIN;/ { file = "$(VENV)/migration-" ++number ".sql"; print head >file } \
 		file { print >file } !file { head = head $$0 "\n" }'
 	@found=$$($(BIN)/squawk --reporter=gcc --exclude=prefer-text-field,require-statement-timeout \
 		$(VENV)/migration-*.sql); echo "squawk: $${found:-nothing found}"; test -z "$$found"
