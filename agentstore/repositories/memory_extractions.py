@@ -24,7 +24,7 @@ from agentstore.errors import (
     UnknownOutcome,
 )
 from agentstore.interfaces import Extractor
-from agentstore.repositories.memory_items import LOCK_ITEMS, save_items
+from agentstore.repositories.memory_items import lock_items, save_items
 from agentstore.repositories.memory_queue import (
     CLAIM,
     FAIL,
@@ -176,8 +176,7 @@ class Extractions:
             try:
                 async with self._database.transaction() as transaction:
                     # First: it locks the bucket, as an addition does before it extends the job.
-                    ids = list(touched)
-                    await transaction.fetch(LOCK_ITEMS, user_id=job.user_id, session_id=job.session_id, ids=ids)
+                    await lock_items(transaction.fetch, job.user_id, job.session_id, list(touched))
                     await self._check_unmoved(transaction, job, relied_on)
                     if items or gone:
                         await save_items(

@@ -156,6 +156,12 @@ LIST_ITEMS = _list(after=False)
 LIST_ITEMS_AFTER = _list(after=True)
 
 
+async def lock_items(fetch: Fetch, user_id: str, session_id: str, ids: Sequence[str]) -> None:
+    """Lock the user, who is made where there is none, and then the buckets of these items and of `session_id`."""
+    await fetch(OWN, user_id=user_id)
+    await fetch(LOCK_ITEMS, user_id=user_id, session_id=session_id, ids=list(ids))
+
+
 async def save_items(
     fetch: Fetch,
     user_id: str,
@@ -171,8 +177,7 @@ async def save_items(
         StatementFailed: 23505 or 23503, where another transaction came in between: say all of it again.
     """
     values = values_of_items(user_id, session_id, items, language, settings)
-    await fetch(OWN, user_id=user_id)
-    await fetch(LOCK_ITEMS, user_id=user_id, session_id=session_id, ids=[*values["ids"], *supersedes])
+    await lock_items(fetch, user_id, session_id, [*values["ids"], *supersedes])
     if items:
         there = {row[0] for row in await fetch(UPDATE_ITEMS, **{**values, "session_id": None})}
         new = [item for item in items if item.id not in there]
