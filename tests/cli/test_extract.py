@@ -140,6 +140,8 @@ async def test_a_watch_that_is_stopped_gives_back_what_it_is_at_and_one_that_is_
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ},
+            # What a shell starts in the background ignores it, and so would what that starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         endpoint.replies = [found("lives in Lyon")]
         await store.memory.add_memory("alice", text("I live in Lyon"), "s")
