@@ -311,7 +311,7 @@ class InMemoryMemoryService(MemoryService):
             return wanted.role in (None, stored[place].memory.role)
 
         def by_words(tokens: Mapping[str, float]) -> dict[tuple[str, int], float]:
-            found = ranking.scores(memories, tokens, among)
+            found = ranking.scores(memories, tokens, among, best=ranking.looked_at(wanted.top_k, wanted.role))
             return {place: score for place, score in found.items() if is_wanted(place)}
 
         def hits_of(scores: Mapping[tuple[str, int], float], tokens: Mapping[str, float]) -> list[MemoryHit]:

@@ -35,6 +35,7 @@ from agentstore.search import ranking
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("wanted_session", type_=Text)
+_ROLE = bindparam("role", type_=Text)
 _KIND = bindparam("kind", type_=Text)
 _TIME = DateTime(timezone=True)
 _SINCE, _UNTIL = bindparam("since", type_=_TIME), bindparam("until", type_=_TIME)
@@ -170,14 +171,22 @@ def totals() -> Totals:
         .group_by(summed.c.position, summed.c.session_id, seq)
         .subquery("lent")
     )
-    total = (
+    every = _once(
         select(
             *(lent.c.session_id, lent.c.seq),
             *(func.sum(lent.c.score).label("score"), func.sum(lent.c.own).label("own")),
-        )
-        .group_by(lent.c.session_id, lent.c.seq)
-        .subquery("total")
+            _rounded(func.sum(lent.c.score)).label("compared"),
+        ).group_by(lent.c.session_id, lent.c.seq),
+        "every",
     )
+    looked_at = (
+        select(every.c.compared)
+        .order_by(every.c.compared.desc())
+        .limit(func.greatest(ranking.LOOKED_AT, LIMIT * ranking.TIMES))
+        .subquery("looked_at")
+    )
+    least_looked_at = select(func.min(looked_at.c.compared)).scalar_subquery()
+    total = select(every).where(or_(_ROLE.is_not(None), every.c.compared >= least_looked_at)).subquery("total")
     telling = (
         select(func.array_agg(df.c.position))
         .select_from(df.join(size, true()))
@@ -206,8 +215,7 @@ def place_of(of: Any) -> LateralFromClause:
 
 def is_wanted(place: Any) -> list[ColumnElement[bool]]:
     """The filters that a memory has to pass, beside its session."""
-    role_wanted = bindparam("role", type_=Text)
-    return [or_(role_wanted.is_(None), place.c.role == role_wanted), *_wanted(place.c)]
+    return [or_(_ROLE.is_(None), place.c.role == _ROLE), *_wanted(place.c)]
 
 
 def prior_of(place: LateralFromClause) -> ColumnElement[Any]:

@@ -44,6 +44,11 @@ _TOKEN = re.compile(
 )
 _ASCII_WORD = re.compile(r"[^\W]+(?:[.\-@/:'&+~%?=#,]+[^\W]+)*(?:\+\+|#)?", re.ASCII)
 _DIGIT = re.compile(r"\d")
+# Characters that by themselves tell nothing, as small words do: hiragana, and the particles of Chinese. A question of
+# nothing else asks for them all the same.
+_IS_PARTICLE = re.compile(
+    "[ぁ-ゟ的了是我你他她它们在不有这那吗呢吧啊什么哪谁和与就都也很到说要去会着没看好自己为以及其之而或被把从对个一]"
+)
 _IS_HAN = re.compile(f"[{_HAN}]")
 _PARTS = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -181,7 +186,9 @@ def of_memory(text: str, time: datetime | None, language: str) -> Tokens:
 def of_question(text: str, time: datetime | None, language: str) -> dict[str, float]:
     """Return the tokens of a question that is asked at `time`, dates first, and what each of them counts."""
     text = _plain(text)
-    return dates.asked(text, time) | dict.fromkeys(_different(text, language), 1.0)
+    found = _different(text, language)
+    telling = [token for token in found if not (len(token) == 1 and _IS_PARTICLE.match(token))]
+    return dates.asked(text, time) | dict.fromkeys(telling or found, 1.0)
 
 
 def words(text: str, language: str) -> list[tuple[str, ...]]:

@@ -24,6 +24,9 @@ FEW = 2
 # So many hits are looked at in all, where a question has few tokens: those of a token beyond its part of them, and
 # beyond COMMON, are passed over.
 HITS = 20_000
+# Where nothing is asked of who said it, so many of the best are looked at, or this many times as many as are wanted:
+# who said it, and how, changes their order, and reaches no further.
+LOOKED_AT, TIMES = 1_000, 4
 # So many memories with the best scores of their own lend them to those around them.
 LENDERS = 500
 # A token is telling that is in no more than this part of the memories, where they are so many that it costs something
@@ -118,11 +121,11 @@ def rounded(score: float) -> float:
 
 
 def scores(
-    memories: Sequence[Memory], tokens: Mapping[str, float], among: Callable[[Memory], bool]
+    memories: Sequence[Memory], tokens: Mapping[str, float], among: Callable[[Memory], bool], *, best: int | None = None
 ) -> dict[tuple[str, int], float]:
     """Return the score of each memory of a user that fits, by its session and number: what Postgres computes.
 
-    `tokens` are those of the question, with what each counts.
+    `tokens` are those of the question, with what each counts; `best` is how many of the best are looked at.
     Only memories `among` those that are wanted are looked at, but all of the user's say what is long.
     """
     count = len(memories)
@@ -155,6 +158,11 @@ def scores(
             there = lent[session, seq + step]
             for token, score in found_tokens.items():
                 there[token] = max(there.get(token, 0.0), score * weight)
+    if best is not None:
+        totals = sorted((rounded(sum(got.values())) for got in lent.values()), reverse=True)
+        least = totals[:best][-1] if totals else 0.0
+        lent = defaultdict(dict, {place: got for place, got in lent.items() if rounded(sum(got.values())) >= least})
+        own = defaultdict(dict, {place: got for place, got in own.items() if place in lent})
     return {
         memory[:2]: rounded(sum(got.values()) * prior(memory))
         for memory in memories
@@ -200,6 +208,11 @@ def prior(memory: Memory) -> float:
 def common(count: int) -> int:
     """Return in how many of a user's `count` memories a token may be without being common."""
     return max(COMMON, math.ceil(COMMON_ROOT * math.sqrt(count)))
+
+
+def looked_at(top_k: int, role: str | None) -> int | None:
+    """Return how many of the best are looked at for `top_k` of a role, or of any: all, where a role is wanted."""
+    return max(LOOKED_AT, TIMES * top_k) if role is None else None
 
 
 def is_telling(df: int, count: int) -> bool:

@@ -66,6 +66,8 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
     monkeypatch.setattr(ranking, "LENDERS", 20)
     monkeypatch.setattr(ranking, "COMMON_ROOT", 0.5)
     monkeypatch.setattr(ranking, "MANY", common)
+    monkeypatch.setattr(ranking, "LOOKED_AT", 15)
+    monkeypatch.setattr(ranking, "TIMES", 1)
     monkeypatch.setattr(ranking, "TELLING", 0.1)
     monkeypatch.setattr(memory, "SEARCH", memory_search._search())
     rng = random.Random(3)
