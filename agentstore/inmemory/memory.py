@@ -44,7 +44,7 @@ from agentstore.schemas.memory import (
     text_of,
     write_memory_cursor,
 )
-from agentstore.schemas.memory_item import MESSAGE, check_ids, message_of, prepare_items
+from agentstore.schemas.memory_item import MESSAGE, check_superseded, message_of, prepare_items
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
@@ -197,7 +197,7 @@ class InMemoryMemoryService(MemoryService):
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         prepared = prepare_items(items, self._settings)
-        gone = check_ids(supersedes, self._settings)
+        gone = check_superseded(supersedes, prepared, self._settings)
         self._use()
         payloads = {id: dump_message(message_of(item), self._settings) for id, item in prepared.items()}
         buckets = self._users.setdefault(user_id, {}) if prepared or gone else {}
@@ -241,6 +241,8 @@ class InMemoryMemoryService(MemoryService):
         """See :meth:`PostgresMemoryService.list_items`."""
         check_id(user_id, "user_id", self._settings)
         check_count(limit, "limit", self._settings.max_page)
+        if kind is not None:
+            check_id(kind, "kind", self._settings)
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
         self._use()
         now = datetime.now(UTC)

@@ -38,12 +38,13 @@ from agentstore.interfaces import Extractor, MemoryService
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories import memory_reindex
 from agentstore.repositories.memory_extractions import Extractions, list_failed, retry_failed
-from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, save_items
+from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, write_items
 from agentstore.repositories.memory_rows import (
     ADD,
     ADD_AGAIN,
     ADD_AGAIN_AND_ENQUEUE,
     ADD_AND_ENQUEUE,
+    values_of_items,
     values_of_messages,
 )
 from agentstore.repositories.memory_search import SEARCH
@@ -79,9 +80,9 @@ from agentstore.schemas.memory import (
     read_strategy,
     write_memory_cursor,
 )
-from agentstore.schemas.memory_item import MESSAGE, check_ids, item_of, message_of, prepare_items, with_end
+from agentstore.schemas.memory_item import MESSAGE, check_superseded, item_of, message_of, prepare_items, with_end
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
+from agentstore.schemas.payload import check_id, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
@@ -252,33 +253,42 @@ class PostgresMemoryService(PostgresService, MemoryService):
         items whose ids `supersedes` names are valid until now, and found no more.
 
         Raises:
-            InvalidContent: something is no item, or holds what cannot be kept.
+            InvalidContent: something is no item, holds what cannot be kept, or is both saved and superseded.
             Conflict: an item's id is that of a message in the bucket.
             LimitExceeded: too many or too large ones.
         """
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
-        prepared = list(prepare_items(items, self._settings).values())
-        gone = check_ids(supersedes, self._settings)
+        by_id = prepare_items(items, self._settings)
+        prepared = list(by_id.values())
+        gone = check_superseded(supersedes, by_id, self._settings)
         if not prepared and not gone:
             return []
+        given = user_id, session_id, prepared, self._language, self._settings
+        is_long = sum(len(item.text) for item in prepared) > _LONG
+        values = await asyncio.to_thread(values_of_items, *given) if is_long else values_of_items(*given)
+        for what in ("payloads", "lexemes"):
+            if sum(map(len, values[what])) > _MOST_LEXEMES:
+                raise LimitExceeded(f"more than {_MOST_LEXEMES:,} characters at once: save in parts")
         for attempt in range(_TRIES):
             try:
                 async with self._database.transaction() as transaction:
-                    await save_items(
-                        transaction.fetch, user_id, session_id, prepared, gone, self._language, self._settings
-                    )
+                    await write_items(transaction.fetch, values, gone)
             except StatementFailed as error:
                 # An item came in between, or the user or the bucket was deleted.
                 if error.sqlstate not in ("23505", "23503"):
+                    raise
+            except Unavailable as error:
+                # Undone by the server, for a deadlock or the like: as if it had not been said.
+                if getattr(error.__cause__, "sqlstate", None) not in ("40P01", "40001"):
                     raise
             else:
                 if self._embedder is not None:
                     await self._embed_new(
                         self._embedder,
                         [
-                            Unembedded(user_id, item.id, dump_message(message_of(item), self._settings), item.text)
-                            for item in prepared
+                            Unembedded(user_id, item.id, payload, item.text)
+                            for item, payload in zip(prepared, values["payloads"], strict=True)
                         ],
                     )
                 return prepared
@@ -306,7 +316,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         values: dict[str, Any] = {
             "user_id": user_id,
             "kind": kind if kind is None else check_id(kind, "kind", self._settings),
-            "with_invalid": with_invalid,
+            "with_invalid": bool(with_invalid),
             "limit": check_count(limit, "limit", self._settings.max_page),
         }
         if cursor is None:

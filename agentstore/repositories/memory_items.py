@@ -1,6 +1,7 @@
 """Facts on Postgres: the statements, and how they follow each other in one transaction."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -171,18 +172,25 @@ async def save_items(
     language: str,
     settings: Settings,
 ) -> None:
-    """Write items in the transaction that `fetch` speaks in: those that are there anew, the others into the bucket.
+    """Analyse items and write them: see :func:`write_items`."""
+    await write_items(fetch, values_of_items(user_id, session_id, items, language, settings), supersedes)
+
+
+async def write_items(fetch: Fetch, values: dict[str, Any], supersedes: Sequence[str]) -> None:
+    """Write analysed items in the transaction of `fetch`: those that are there anew, the others into the bucket.
 
     Raises:
         StatementFailed: 23505 or 23503, where another transaction came in between: say all of it again.
     """
-    values = values_of_items(user_id, session_id, items, language, settings)
-    await lock_items(fetch, user_id, session_id, [*values["ids"], *supersedes])
-    if items:
-        there = {row[0] for row in await fetch(UPDATE_ITEMS, **{**values, "session_id": None})}
-        new = [item for item in items if item.id not in there]
-        if new:
-            values = values_of_items(user_id, session_id, new, language, settings)
+    user_id, ids = values["user_id"], values["ids"]
+    await lock_items(fetch, user_id, values["session_id"], [*ids, *supersedes])
+    if ids:
+        there = {row[0] for row in await fetch(UPDATE_ITEMS, **values)}
+        if new := [number for number, id in enumerate(ids) if id not in there]:
+            values = {
+                name: [each[number] for number in new] if isinstance(each, list) else each
+                for name, each in values.items()
+            }
             await fetch(ADD_ITEMS, **values, count=len(new), all_tokens=sum(values["tokens"]))
     if supersedes:
         await fetch(SUPERSEDE, user_id=user_id, ids=list(supersedes))

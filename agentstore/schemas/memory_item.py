@@ -1,7 +1,7 @@
 """Facts: memories that were not said but concluded, each one sentence or a few."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -69,8 +69,9 @@ def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], setting
             raise InvalidContent(f"an item's kind is a word other than {MESSAGE!r}, not {item.kind!r}")
         if not item.text.strip():
             raise InvalidContent(f"item {item.id!r} has no text")
-        aware(item.valid_from, "valid_from")
-        aware(item.valid_until, "valid_until")
+        for name in ("valid_from", "valid_until"):
+            if (time := aware(getattr(item, name), name)) is not None:
+                setattr(item, name, time.astimezone(UTC))
         check(item.metadata, where="metadata")
         found[item.id] = item
     return found
@@ -85,6 +86,18 @@ def check_ids(ids: Iterable[str], settings: Settings) -> list[str]:
     if isinstance(ids, str):
         raise InvalidContent("give a list of ids, not a string")
     return list(dict.fromkeys(check_id(each, "an item's id", settings) for each in ids))
+
+
+def check_superseded(ids: Iterable[str], saved: Mapping[str, MemoryItem], settings: Settings) -> list[str]:
+    """Return the different ids of what is superseded.
+
+    Raises:
+        InvalidContent: one cannot be an id, or is that of an item that is `saved` in the same call.
+    """
+    checked = check_ids(ids, settings)
+    if both := [id for id in checked if id in saved]:
+        raise InvalidContent(f"item {both[0]!r} is saved and superseded at once")
+    return checked
 
 
 def message_of(item: MemoryItem) -> Message:

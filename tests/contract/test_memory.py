@@ -292,7 +292,8 @@ async def test_nobody_sees_or_changes_anothers_facts(
     fact = MemoryItem(id="f", text="likes tea")
     for service in both:
         await service.save_items(id, fact, id)
-        await service.save_items(other, {"id": "f", "text": "likes coffee"}, id, supersedes=["f"])
+        await service.save_items(other, {"id": "f", "text": "likes coffee"}, id)
+        await service.save_items(other, [], id, supersedes=["f"])
         assert [hit.item for hit in await service.search(id, "likes")] == [fact]
         assert list(await service.list_items(id)) == [fact]
         assert list(await service.list_items(other)) == []
@@ -315,6 +316,10 @@ async def test_what_is_no_fact_is_refused(both: tuple[InMemoryMemoryService, Pos
             await service.save_items("alice", item)
         with pytest.raises(InvalidContent):
             await service.save_items("alice", [], supersedes="old")
+        with pytest.raises(InvalidContent):
+            await service.save_items("alice", {"id": "i", "text": "x"}, supersedes=["i"])
+        with pytest.raises(InvalidContent):
+            await service.list_items("alice", kind="a\0")
         assert list(await service.list_items("alice")) == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Deleted
+from agentstore import AgentStore, Deleted, LimitExceeded
 from agentstore.database import _Compiled
 from agentstore.repositories import memory_search
 from agentstore.search import ranking
@@ -57,6 +57,13 @@ async def test_additions_go_on_while_the_user_and_the_bucket_are_deleted(
     assert await _miscounted(observer) == []
 
 
+async def test_more_facts_than_fit_into_a_statement_are_refused_before_it(store: AgentStore) -> None:
+    items = [{"text": "x", "metadata": {"value": "y" * 30_000_000}} for _ in range(8)]
+    with pytest.raises(LimitExceeded):
+        await store.memory.save_items("alice", items)
+    assert list(await store.memory.list_items("alice")) == []
+
+
 async def test_facts_are_saved_by_many_while_they_and_their_user_are_deleted(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
@@ -67,7 +74,7 @@ async def test_facts_are_saved_by_many_while_they_and_their_user_are_deleted(
             items = [
                 {"id": f"i{n}", "text": "word " * rng.randint(1, 5) + f"other{n}"} for n in rng.sample(range(9), 3)
             ]
-            gone = [f"i{rng.randint(0, 8)}"]
+            gone = [id for id in [f"i{rng.randint(0, 8)}"] if id not in {item["id"] for item in items}]
             await store.memory.save_items("alice", items, f"s{rng.randint(0, 2)}", supersedes=gone)
             await store.memory.add_memory("alice", text("said"), f"s{rng.randint(0, 2)}")
 
