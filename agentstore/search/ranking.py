@@ -17,16 +17,16 @@ from agentstore.search.spelling import BEGINNING
 
 K1, B = 0.9, 0.65
 # A token that is in more memories than this, and than this many times the root of how many the user has, is left out,
-# unless fewer than FEW others are in the question: it would cost much and tell little. That is a tenth of 10,000
-# memories and a hundredth of a million; the root, so that a search costs little more as they grow.
-COMMON, COMMON_ROOT = 1_000, 10.0
+# unless fewer than FEW others are in the question: it would cost much and tell little. That is 7 % of 10,000
+# memories and 0.7 % of a million; the root, so that a search costs little more as they grow.
+COMMON, COMMON_ROOT = 700, 7.0
 FEW = 2
 # So many hits are looked at in all, where a question has few tokens: those of a token beyond its part of them, and
 # beyond COMMON, are passed over.
 HITS = 20_000
 # Where nothing is asked of who said it, so many of the best are looked at, or this many times as many as are wanted:
 # who said it, and how, changes their order, and reaches no further.
-LOOKED_AT, TIMES = 1_000, 4
+LOOKED_AT, TIMES = 500, 4
 # So many memories with the best scores of their own lend them to those around them.
 LENDERS = 500
 # A token is telling that is in no more than this part of the memories, where they are so many that it costs something
