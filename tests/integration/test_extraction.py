@@ -28,7 +28,7 @@ from agentstore import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.database import Transaction, _Compiled
+from agentstore.database import Database, Row, Statement, Transaction, _Compiled
 from agentstore.repositories import memory_extractions, memory_rows
 from agentstore.repositories.memory_queue import OUTAGE
 from agentstore.search.extraction import _seconds
@@ -789,18 +789,32 @@ async def test_a_proxy_that_cannot_be_used_is_named_by_its_variables_alone(
 
 
 async def test_a_worker_that_is_cancelled_while_it_claims_leaves_no_lease(
-    service: PostgresMemoryService, observer: asyncpg.Connection
+    service: PostgresMemoryService, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await service.add_memory("alice", text("x"), "s")
+    asked, committed = asyncio.Event(), asyncio.Event()
+    fetch_one = Database.fetch_one
+    claims: list[asyncio.Task[Any]] = []
+
+    async def claim(self: Database, statement: Statement, /, **values: Any) -> Row | None:
+        asked.set()
+        await committed.wait()
+        return await fetch_one(self, statement, **values)
+
+    async def said(self: Database, statement: Statement, /, **values: Any) -> Row | None:
+        claims.append(asyncio.create_task(claim(self, statement, **values)))  # the server does not hear of a cancel
+        row: Row | None = await asyncio.shield(claims[-1])
+        return row
+
+    monkeypatch.setattr(Database, "fetch_one", said)
     async with asyncio.timeout(20):
-        async with observer.transaction():
-            await observer.execute("LOCK TABLE agentstore.memory_extractions")
-            claiming = asyncio.create_task(service.extract())
-            await _waited_for(observer, claiming)
-            claiming.cancel()
-            await asyncio.sleep(0)
-        with pytest.raises(asyncio.CancelledError):
-            await claiming
+        working = asyncio.create_task(service.extract())
+        await asked.wait()
+        working.cancel()
+        await asyncio.wait([working], timeout=0.1)
+        committed.set()
+        await asyncio.wait([working, *claims])
+    assert working.cancelled()
     (job,) = await _jobs(observer)
     assert (job["lease"], job["attempts"]) == (None, 0)
 
