@@ -59,7 +59,8 @@ def extract(
     """Extract facts from what was added to memory, by the model that AGENTSTORE_EXTRACTION_URL and _MODEL name.
 
     Any number of these may run at once. What fails is tried again later, and what is stopped is given back. With
-    --json a line for each part of a session. Exit code 1 if something failed, 0 if --watch was stopped by SIGTERM.
+    --json a line for each part of a session. Exit code 1 if something failed. Stopped by SIGTERM it is 143 with --once,
+    which has not done all that was due, and 0 with --watch.
     """
     if failed and retry:
         raise typer.BadParameter("give either --failed or --retry")
@@ -74,7 +75,7 @@ def extract(
         chosen = chosen.model_copy(update={"extraction_purpose": purpose.value})
     extractor = configured_extractor(chosen)
 
-    async def main() -> bool:
+    async def main() -> int:
         async with AgentStore(url, settings=chosen, extractor=extractor) as store:
             worker = _Worker(store, user, settled=not now, json_=json_)
             work = [asyncio.ensure_future(worker.watch(interval) if watch else worker.once()) for _ in range(workers)]
@@ -90,12 +91,16 @@ def extract(
                 for each in work:
                     each.cancel()
                 await asyncio.gather(*work, return_exceptions=True)  # they give back what they are at
-            if not watch and not worker.done and not json_:
+            if watch:
+                return 0
+            if worker.is_told_to_stop:
+                return 128 + signal.SIGTERM
+            if not worker.done and not json_:
                 say("nothing is due")
-            return worker.is_well
+            return 0 if worker.is_well else 1
 
-    if not asyncio.run(main()) and not watch:
-        raise typer.Exit(1)
+    if code := asyncio.run(main()):
+        raise typer.Exit(code)
 
 
 def _stop(worker: "_Worker", work: "asyncio.Future[Any]") -> None:

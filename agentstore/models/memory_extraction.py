@@ -22,6 +22,7 @@ class MemoryExtractionRow(Base):
     first_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     last_seq: Mapped[int] = mapped_column(BigInteger)
     is_open: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    # Those that an outage ended count a thousand each.
     attempts: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     run_after: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     # Who is at work on it, by a name that is used once, and until when others believe it.

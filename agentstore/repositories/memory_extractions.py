@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from agentstore.database import Database, Transaction
+from agentstore.database import Database, Row, Transaction
 from agentstore.errors import (
     AgentStoreError,
     Conflict,
@@ -24,22 +24,24 @@ from agentstore.errors import (
     UnknownOutcome,
 )
 from agentstore.interfaces import Extractor
-from agentstore.repositories.memory_items import lock_items, save_items
+from agentstore.repositories.memory_items import Fetch, lock_items, save_items
 from agentstore.repositories.memory_queue import (
     CLAIM,
     FAIL,
     FINISH,
     GIVE_BACK,
+    HELD,
     LIST_FAILED,
     LIST_FAILED_AFTER,
     MOST_MESSAGES,
+    OUTAGE,
     READ,
     RETRY,
     SET_ASIDE,
     SHOWN,
 )
 from agentstore.repositories.service import back_off
-from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Page
+from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Message, Page
 from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory_item import item_of
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
@@ -53,6 +55,8 @@ _log = logging.getLogger(__name__)
 # a night.
 _MOST_TRIES, _MOST_TRIES_IN_OUTAGE = 5, 20
 _FIRST_WAIT, _LONGEST_WAIT = 10.0, 3600.0
+# What moved is there to be seen at once; the rest of the time is for whoever moves it.
+_MOVED_WAIT = 1.0
 # For what comes before and after the extractor, so that the lease does not end in the middle.
 _LEASE_GRACE = 60.0
 _WRITES = 5
@@ -107,20 +111,25 @@ class Extractions:
         lease = uuid4().hex
         early = 0.0 if settled else self._settings.extraction_settle
         time = self._settings.extraction_timeout + _LEASE_GRACE
-        try:
-            row = await self._database.fetch_one(
+        loop = asyncio.get_running_loop()
+        # Not cancelled with this: it may take the job after all, and what gives it back has to come later.
+        claiming = loop.create_task(
+            self._database.fetch_one(
                 CLAIM,
                 owner=user_id,
                 early=timedelta(seconds=early),
                 lease=lease,
                 lease_time=timedelta(seconds=time),
             )
+        )
+        try:
+            row = await asyncio.shield(claiming)
             return None if row is None else await self._work(_Job(**dict(row.items()), lease=lease))
         except asyncio.CancelledError:
             # In a task of its own: whoever is in a hurry cancels twice.
-            await asyncio.shield(asyncio.get_running_loop().create_task(self._give_back(lease)))
+            await asyncio.shield(loop.create_task(self._give_back(lease, claiming)))
             raise
-        except (Unavailable, UnknownOutcome):
+        except AgentStoreError:
             await self._give_back(lease)
             raise
 
@@ -138,17 +147,12 @@ class Extractions:
         count = readable(messages)
         messages = messages[:count]
         done = rows[count - 1][0] if count < len(rows) or len(rows) == MOST_MESSAGES else job.last_seq
-        if job.attempts > _MOST_TRIES_IN_OUTAGE:
+        if job.attempts % OUTAGE > _MOST_TRIES_IN_OUTAGE:
             return await self._fail(job, done, count, ExtractionFailed("each worker that tried it came to an end"))
         try:
-            async with asyncio.timeout(self._settings.extraction_timeout):
-                shown = await items_in_view(self._facts, job.user_id, messages, self._extractor.kinds)
-                extraction = await self._extractor.extract(messages, shown) if messages else Extraction()
+            extraction, shown = await self._extract(job, messages)
             items, gone = prepare_extraction(extraction, messages, shown, self._extractor.name, self._settings)
             return await self._write(job, done, count, items, gone, shown)
-        except TimeoutError:
-            took = f"the extractor took longer than {self._settings.extraction_timeout:g} s"
-            return await self._fail(job, done, count, ExtractionFailed(took, outage=True))
         except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict, StatementFailed) as error:
             return await self._fail(job, done, count, error)
         except _Lost:
@@ -159,6 +163,22 @@ class Extractions:
             # A fault in the extractor: it is the caller's to see, and the job waits as after any failure.
             await self._fail(job, done, count, ExtractionFailed(f"{type(error).__name__}: {error}"))
             raise
+
+    async def _extract(self, job: _Job, messages: list[Message]) -> tuple[Extraction, list[MemoryItem]]:
+        """Return what the extractor answers, and the items that it was shown."""
+        time = self._settings.extraction_timeout
+        try:
+            async with asyncio.timeout(time) as limit:
+                shown = await items_in_view(self._facts, job.user_id, messages, self._extractor.kinds)
+                if not messages:
+                    return Extraction(), shown
+                # Copies: what was shown is compared with what is there, whatever an extractor does to its own.
+                given = [item.model_copy(deep=True) for item in shown]
+                return await self._extractor.extract(messages, given), shown
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the extractor's own
+            raise ExtractionFailed(f"the extractor took longer than {time:g} s", outage=True) from error
 
     async def _write(
         self,
@@ -172,6 +192,8 @@ class Extractions:
         """Write what was extracted and end the job, or neither."""
         touched = {item.id for item in items}.union(gone)
         relied_on = {item.id: item for item in shown if item.id in touched}
+        written = Extracted(job.user_id, job.session_id, count, tuple(items), tuple(gone))
+        is_unsure = False
         for attempt in range(_WRITES):
             try:
                 async with self._database.transaction() as transaction:
@@ -185,43 +207,69 @@ class Extractions:
                         )
                     if not await transaction.fetch(FINISH, **job.key(), done_seq=done):
                         raise _Lost
-                return Extracted(job.user_id, job.session_id, count, tuple(items), tuple(gone))
-            except _Moved:
-                return await self._fail(job, done, count, ExtractionFailed("what it was to change has changed"), wait=0)
-            except (StatementFailed, Unavailable, UnknownOutcome):
+                return written
+            except (_Moved, _Lost) as error:
+                if is_unsure and await self._is_written(job, items, gone):
+                    return written
+                if isinstance(error, _Lost):
+                    raise
+                moved = ExtractionFailed("what it was to change has changed")
+                return await self._fail(job, done, count, moved, moved=True)
+            except (StatementFailed, Unavailable, UnknownOutcome) as error:
                 # Somebody came in between, or the answer was lost: said again, it has no effect if it had one.
+                is_unsure = is_unsure or isinstance(error, UnknownOutcome)
                 if attempt == _WRITES - 1:
                     raise
             await back_off(attempt)
         raise AssertionError("unreachable")
 
-    async def _check_unmoved(self, transaction: Transaction, job: _Job, relied_on: dict[str, MemoryItem]) -> None:
-        if not relied_on:
-            return
-        rows = await transaction.fetch(SHOWN, user_id=job.user_id, ids=list(relied_on))
+    async def _is_written(self, job: _Job, items: list[MemoryItem], gone: list[str]) -> bool:
+        """Return whether a commit without an answer was one: the job is no longer ours, and its effect is there."""
+        if await self._database.fetch(HELD, **job.key()):
+            return False
+        now = await self._items(self._database.fetch, job, [*(item.id for item in items), *gone])
+        return all(now.get(item.id) == item for item in items) and all(
+            id in now and now[id].valid_until is not None for id in gone
+        )
+
+    async def _items(self, fetch: Fetch, job: _Job, ids: list[str]) -> dict[str, MemoryItem]:
+        """Return those of the items that are there, as they are now."""
+        if not ids:
+            return {}
+        rows = await fetch(SHOWN, user_id=job.user_id, ids=ids)
         loaded = load_messages([row[0] for row in rows])
-        now = {each.id: each for each in (item_of(m, row[1]) for m, row in zip(loaded, rows, strict=True))}
-        if now != relied_on:
+        return {each.id: each for each in (item_of(m, row[1]) for m, row in zip(loaded, rows, strict=True))}
+
+    async def _check_unmoved(self, transaction: Transaction, job: _Job, relied_on: dict[str, MemoryItem]) -> None:
+        if await self._items(transaction.fetch, job, list(relied_on)) != relied_on:
             raise _Moved
 
     async def _fail(
-        self, job: _Job, done: int, count: int, error: AgentStoreError, *, wait: float | None = None
+        self, job: _Job, done: int, count: int, error: AgentStoreError, *, moved: bool = False
     ) -> Extracted:
+        """Leave the job for another try, or set it aside. What `moved` is no failure, and does not count as a try."""
         outage = isinstance(error, ExtractionFailed) and error.outage
         said = _storable(str(error))
-        if job.attempts >= (_MOST_TRIES_IN_OUTAGE if outage else _MOST_TRIES):
+        # Of this one's own sort: the claim counted it among the others.
+        outages, others = divmod(job.attempts, OUTAGE)
+        tries = outages + 1 if outage else others
+        if not moved and tries >= (_MOST_TRIES_IN_OUTAGE if outage else _MOST_TRIES):
             rows = await self._database.fetch(SET_ASIDE, **job.key(), done_seq=done, error=said)
             _log.error("facts of session %r of user %r are not extracted: %s", job.session_id, job.user_id, said)
             return _nothing(job, count, said, failed=bool(rows), outage=outage)
-        delay = wait
-        if delay is None:
-            delay = min(_FIRST_WAIT * 2 ** (job.attempts - 1), _LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311
+        delay = _MOVED_WAIT if moved else min(_FIRST_WAIT * 2 ** (tries - 1), _LONGEST_WAIT)
+        delay *= random.uniform(0.5, 1)  # noqa: S311
         if isinstance(error, ExtractionFailed) and error.retry_after is not None:
             delay = max(delay, min(error.retry_after, _LONGEST_WAIT))
-        await self._database.fetch(FAIL, **job.key(), error=said, delay=timedelta(seconds=delay))
+        counted = -1 if moved else OUTAGE - 1 if outage else 0
+        await self._database.fetch(FAIL, **job.key(), error=said, delay=timedelta(seconds=delay), counted=counted)
         return _nothing(job, count, said, outage=outage)
 
-    async def _give_back(self, lease: str) -> None:
+    async def _give_back(self, lease: str, claiming: "asyncio.Task[Row | None] | None" = None) -> None:
+        if claiming is not None:
+            await asyncio.wait([claiming])
+            if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
+                return
         try:
             await self._database.fetch(GIVE_BACK, lease=lease)
         except AgentStoreError as error:

@@ -36,8 +36,11 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
 from agentstore.database import Statement
-from agentstore.models import MemoryExtractionRow, MemoryRow
+from agentstore.models import MemoryBucketRow, MemoryExtractionRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
+
+OUTAGE = 1_000
+"""What an outage adds to a job's ``attempts``, in place of one: they are many more, and say nothing about the job."""
 
 MOST_MESSAGES = 50
 """The messages that one call of an extractor gets; a job that has so many is put off no more."""
@@ -100,6 +103,8 @@ def _claim() -> Statement:
         .where(
             _JOB.failed_at.is_(None),
             _JOB.run_after <= now + bindparam("early", type_=Interval),
+            # What failed waits out its time.
+            or_(_JOB.error.is_(None), _JOB.run_after <= now),
             or_(_JOB.leased_until.is_(None), _JOB.leased_until <= now),
             or_(_OWNER.is_(None), _JOB.user_id == _OWNER),
             ~busy,
@@ -142,7 +147,21 @@ def _finish() -> Statement:
 
 def _set_aside() -> Statement:
     """Leave the part of the job that was tried as failed; the rest of it is a job of its own, not yet tried."""
-    mine = select(_JOB).where(*_MINE).with_for_update().cte("mine").prefix_with("MATERIALIZED")
+    # The bucket first, as a deletion does: `rest` refers to it.
+    bucket = (
+        select(MemoryBucketRow.user_id, MemoryBucketRow.session_id)
+        .where(MemoryBucketRow.user_id == _USER, MemoryBucketRow.session_id == _SESSION)
+        .with_for_update(read=True, key_share=True)
+        .cte("bucket")
+        .prefix_with("MATERIALIZED")
+    )
+    mine = (
+        select(_JOB)
+        .where(*_MINE, _JOB.user_id == bucket.c.user_id, _JOB.session_id == bucket.c.session_id)
+        .with_for_update(of=_JOB)
+        .cte("mine")
+        .prefix_with("MATERIALIZED")
+    )
     failed = (
         update(_JOB)
         .where(*_MINE, _JOB.first_seq == mine.c.first_seq)
@@ -181,7 +200,7 @@ def _list_failed(*, after: bool) -> Statement:
     return Statement(
         select(
             *(_JOB.user_id, _JOB.session_id, _JOB.first_seq, _JOB.last_seq),
-            *(_JOB.attempts, _JOB.failed_at, _JOB.error),
+            *((_JOB.attempts // OUTAGE + _JOB.attempts % OUTAGE).label("attempts"), _JOB.failed_at, _JOB.error),
         )
         .where(*wanted)
         .order_by(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
@@ -230,8 +249,10 @@ SHOWN = Statement(
         MemoryRow.kind != MESSAGE,
     )
 )
+# Whether the job is ours still.
+HELD = Statement(select(literal_column("1").label("one")).select_from(_JOB).where(*_MINE))
 FINISH = _finish()
-# Again after `delay`; what is added meanwhile waits with it.
+# Again after `delay`; what is added meanwhile waits with it. `counted` is added to what the claim counted.
 FAIL = Statement(
     update(_JOB)
     .where(*_MINE)
@@ -239,6 +260,7 @@ FAIL = Statement(
         lease=null(),
         leased_until=null(),
         error=_ERROR,
+        attempts=_JOB.attempts + bindparam("counted", type_=BigInteger),
         run_after=func.now(type_=_TIME) + bindparam("delay", type_=Interval),
     )
     .returning(literal_column("1")),

@@ -6,8 +6,11 @@ answers are numbers and texts, never ids, and everything in it that was not aske
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
@@ -28,6 +31,7 @@ Purpose = Literal["facts", "experience"]
 _MOST_CHARACTERS = 60_000
 _MOST_ANSWER = 1_000_000
 _LONGEST_EXCERPT = 300
+_LONGEST_NAME = 100
 
 _FACTS = """\
 You keep the memory of an assistant. From a conversation you write down what it should still know about the user \
@@ -154,22 +158,36 @@ class OpenAIExtractor:
             raise NotConfigured("The extractor's API key holds what no key holds: set AGENTSTORE_EXTRACTION_API_KEY.")
         try:
             url = httpx.URL(f"{base_url.rstrip('/')}/chat/completions")
-        except httpx.InvalidURL as error:
-            raise NotConfigured(f"The extractor's URL is none: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-            raise NotConfigured("The extractor's URL is http:// or https://, a host and a path, without a password.")
+            is_url = url.scheme in ("http", "https") and bool(url.host)
+        except (httpx.InvalidURL, ValueError):  # what they say may quote a password
+            is_url = False
+        if not is_url or url.userinfo or url.query or url.fragment:
+            raise NotConfigured("The extractor's URL is http:// or https://, a host and a path, and nothing else.")
+        if not _is_text(model) or not _is_text(prompt or ""):
+            raise NotConfigured("The extractor's model or prompt holds half a character, which no request can carry.")
+        if not 0 < timeout < math.inf:
+            raise NotConfigured(f"The extractor's timeout is a number of seconds above 0, not {timeout!r}.")
+        try:
+            said = json.dumps(dict(options or {}), allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError):
+            raise NotConfigured("The extractor's options hold what is no JSON.") from None
         self.name = f"openai:{model}:{purpose}"
         self.kinds = (_KINDS[purpose],)
         self._url, self._model, self._key, self._timeout = url, model, key, timeout
-        self._options = dict(options or {})
+        self._options: dict[str, Any] = json.loads(said)
         self._prompt = (prompt or _PROMPTS[purpose]) + _FRAME
         self._tls = httpx.create_ssl_context() if url.scheme == "https" else False
+        escaped = {key, json.dumps(key)[1:-1]}
+        escaped |= {each.replace("/", r"\/") for each in escaped}
+        self._secrets = sorted(filter(None, escaped), key=len, reverse=True)
+        self._client()
 
     async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
         """Return what the model finds in `messages`. Of more than 60,000 characters it reads the end.
 
         Raises:
             ExtractionFailed: the endpoint could not be reached or refused, or its answer is none.
+            NotConfigured: the environment names a proxy that cannot be used.
         """
         if not any(map(text_of, messages)):
             return Extraction()
@@ -195,6 +213,18 @@ class OpenAIExtractor:
                 items.append(known[each.known].model_copy(update=update))
         return Extraction(items, [known[number].id for number in answer.ended if number in known])
 
+    def _client(self) -> "httpx.AsyncClient":
+        import httpx
+
+        try:
+            return httpx.AsyncClient(verify=self._tls, timeout=self._timeout)
+        except (ImportError, ValueError, httpx.InvalidURL):
+            # What these say may quote a password.
+            raise NotConfigured(
+                "The extractor cannot use a proxy that the environment names: see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY "
+                "and NO_PROXY. One whose URL begins with socks5:// needs the package socksio."
+            ) from None
+
     async def _post(self, asked: dict[str, Any]) -> bytes:
         import httpx
 
@@ -203,7 +233,7 @@ class OpenAIExtractor:
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                httpx.AsyncClient(verify=self._tls, timeout=self._timeout) as client,
+                self._client() as client,
                 client.stream("POST", self._url, json=asked, headers=headers) as response,
             ):
                 async for part in response.aiter_bytes():
@@ -221,29 +251,31 @@ class OpenAIExtractor:
 
     def _refused(self, response: "httpx.Response", body: bytes) -> ExtractionFailed:
         said = self._redacted(body.decode(errors="replace"))
-        after = response.headers.get("retry-after", "")
         return ExtractionFailed(
             f"{self._url.host} answered {response.status_code}: {said}",
             # These say that this request is wrong, and others may not be.
             outage=response.status_code not in (400, 413, 422),
-            retry_after=float(after) if re.fullmatch("[0-9]{1,6}", after) else None,
+            retry_after=_seconds(response.headers.get("retry-after", "").strip()),
         )
 
     def _content(self, body: bytes) -> str:
         """Return the text that the model answered."""
         try:
             content = json.loads(body)["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError):
             said = self._redacted(body.decode(errors="replace"))
-            raise ExtractionFailed(f"{self._url.host} answered no chat completion: {said}") from error
+            # Without the cause, here and below: it may show the key.
+            raise ExtractionFailed(f"{self._url.host} answered no chat completion: {said}") from None
         if not isinstance(content, str):
             raise ExtractionFailed(f"{self._url.host} answered a chat completion without text")
         return content
 
     def _redacted(self, text: str) -> str:
-        """Return the beginning of what was answered, without the key, which some endpoints repeat."""
-        text = text.replace(self._key, "***") if self._key else text
-        return " ".join(text[: 2 * _LONGEST_EXCERPT].split())[:_LONGEST_EXCERPT]
+        """Return the beginning of what was answered, without the key, which some endpoints repeat, also in JSON."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        excerpt = " ".join(text[: 2 * _LONGEST_EXCERPT].split())[:_LONGEST_EXCERPT]
+        return excerpt.encode(errors="backslashreplace").decode()
 
 
 def configured_extractor(settings: Settings) -> OpenAIExtractor:
@@ -282,7 +314,8 @@ def _question(messages: Sequence[Message], existing: Sequence[MemoryItem]) -> tu
         entry: dict[str, Any] = {"number": number}
         if time is not None:
             entry["at"] = f"{time:%A %Y-%m-%d %H:%M}"
-        entry["by"] = f"{message.role or 'user'} {name}" if isinstance(name, str) else message.role or "user"
+        role = message.role or "user"
+        entry["by"] = f"{role} {name[:_LONGEST_NAME]}" if isinstance(name, str) else role
         entry["said"] = said if len(said) <= room else f"[the beginning is left out] {said[-room:]}"
         room -= len(said)
         conversation.append(entry)
@@ -311,9 +344,25 @@ def _read(content: str, redacted: Callable[[str], str]) -> _Answer:
         reason = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}" for each in error.errors()[:3]
         )
-        raise ExtractionFailed(f"the model's answer is not of the form asked for: {redacted(reason)}") from error
-    except (ValueError, RecursionError) as error:
-        raise ExtractionFailed(f"the model answered no JSON: {redacted(content)}") from error
+        raise ExtractionFailed(f"the model's answer is not of the form asked for: {redacted(reason)}") from None
+    except (ValueError, RecursionError):
+        raise ExtractionFailed(f"the model answered no JSON: {redacted(content)}") from None
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a text has no lone surrogates."""
+    return not re.search("[\ud800-\udfff]", text)
+
+
+def _seconds(after: str) -> float | None:
+    """Return what a Retry-After says, as seconds or as a date; None: nothing."""
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", after):
+        return float(after)
+    try:
+        time = parsedate_to_datetime(after)
+        return max((time.replace(tzinfo=time.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _ids(new: _New, messages: Sequence[Message]) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -115,6 +116,31 @@ def test_failures_are_said_listed_and_tried_again(
     assert run("extract", "--retry", "--failed").code == 2
     monkeypatch.delenv("AGENTSTORE_EXTRACTION_URL")
     assert "AGENTSTORE_EXTRACTION_URL" in run("extract").err
+
+
+def test_a_run_that_is_told_to_stop_does_not_say_that_nothing_is_due(endpoint: ChatEndpoint) -> None:
+    _add("s")
+    asked, told = threading.Event(), threading.Event()
+
+    async def hang(_: dict[str, Any]) -> Reply:
+        asked.set()
+        await asyncio.to_thread(told.wait)
+        return found()
+
+    endpoint.answer = hang
+    once = subprocess.Popen(
+        [sys.executable, "-m", "agentstore", "extract", "--once"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert asked.wait(30)
+        once.send_signal(signal.SIGTERM)
+        out, said = once.communicate(timeout=30)
+    finally:
+        told.set()
+        once.kill()
+    assert (once.returncode, out) == (143, b""), said
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -9)])

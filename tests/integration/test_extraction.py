@@ -6,6 +6,8 @@ import random
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import asyncpg
@@ -26,8 +28,10 @@ from agentstore import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.database import _Compiled
+from agentstore.database import Database, Row, Statement, Transaction, _Compiled
 from agentstore.repositories import memory_extractions, memory_rows
+from agentstore.repositories.memory_queue import OUTAGE
+from agentstore.search.extraction import _seconds
 from agentstore.search.view import readable
 from agentstore.testing import text
 from tests.support.chat import KEY, ChatEndpoint, Reply, chat_endpoint, found
@@ -247,7 +251,7 @@ async def test_nothing_is_lost_or_written_when_the_endpoint_fails(
             "WHERE user_id = $1",
             user,
         )
-        assert (failed["attempts"], failed["lease"], failed["error"]) == (1, None, done.error)
+        assert (failed["attempts"], failed["lease"], failed["error"]) == (OUTAGE if outage else 1, None, done.error)
         assert KEY not in failed["error"]
         assert len(failed["error"]) < 500
         assert failed["wait"] > (2900 if reply.status == 429 else 3)
@@ -295,7 +299,7 @@ async def test_an_endpoint_that_is_away_or_slow_is_waited_for(
             (done,) = await service.extract()
             assert said in (done.error or "")
             assert done.outage
-    assert (await _jobs(observer))[0]["attempts"] == 3
+    assert (await _jobs(observer))[0]["attempts"] == 3 * OUTAGE
 
 
 async def test_what_fails_too_often_is_set_aside_seen_and_tried_again_when_told(
@@ -595,7 +599,12 @@ async def test_a_users_jobs_are_deleted_with_the_user(
 
 @pytest.mark.parametrize("where", ["postgres", "memory"])
 async def test_a_fact_that_changed_meanwhile_is_not_overwritten(
-    where: str, service: PostgresMemoryService, extractor: Extractor, endpoint: ChatEndpoint, quick: Settings
+    where: str,
+    service: PostgresMemoryService,
+    extractor: Extractor,
+    endpoint: ChatEndpoint,
+    quick: Settings,
+    observer: asyncpg.Connection,
 ) -> None:
     facts = service if where == "postgres" else InMemoryMemoryService(settings=quick, extractor=extractor)
     fact = MemoryItem(text="Alice has one cat", kind="fact")
@@ -609,7 +618,12 @@ async def test_a_fact_that_changed_meanwhile_is_not_overwritten(
 
     endpoint.answer = answer
     await facts.add_memory("alice", text("I have a dog now"), "s")
-    first, second = [*await facts.extract(), *await facts.extract()]
+    (first,) = await facts.extract(limit=1)
+    if where == "postgres":
+        (job,) = await _jobs(observer)
+        assert (job["attempts"], job["lease"]) == (0, None)
+        await observer.execute(_DUE)
+    (second,) = await facts.extract()
     assert "has changed" in (first.error or "")
     assert second.error is None
     assert [item.text for item in await facts.list_items("alice")] == ["Alice has two cats and a dog"]
@@ -744,7 +758,10 @@ async def test_what_cannot_be_an_extractor_is_refused(store: AgentStore) -> None
     wrong: list[dict[str, Any]] = [
         {"base_url": "ftp://host/v1"}, {"base_url": "host/v1"}, {"base_url": "http://user:pw@host/v1"},
         {"base_url": "http://[::/v1"}, {"model": ""}, {"api_key": "two\nlines"}, {"api_key": "schlüssel"},
-        {"purpose": "fun"},
+        {"purpose": "fun"}, {"base_url": "http://user:pw@[::/v1"}, {"base_url": "http://h:pw/v1"},
+        {"base_url": "http://xn--/v1"}, {"base_url": "http://h/v1?key=pw"}, {"base_url": "http://h/v1#pw"},
+        {"options": {"a": float("nan")}}, {"options": {"a": {"pw"}}}, {"options": {"a": "\ud800"}},
+        {"prompt": "\ud800"}, {"model": "\ud800"}, {"timeout": 0}, {"timeout": float("inf")}, {"timeout": float("nan")},
     ]  # fmt: skip
     for each in wrong:
         with pytest.raises(NotConfigured) as refused:
@@ -753,3 +770,194 @@ async def test_what_cannot_be_an_extractor_is_refused(store: AgentStore) -> None
     with pytest.raises(ExtractionFailed):
         await OpenAIExtractor("http://127.0.0.1:1", "m").extract([text("x")], [])
     assert memory_extractions._MOST_TRIES < memory_extractions._MOST_TRIES_IN_OUTAGE
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:pw@h", "ftp://user:pw@h", "http://user:pw@[::"])
+async def test_a_proxy_that_cannot_be_used_is_named_by_its_variables_alone(
+    proxy: str, service: PostgresMemoryService, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    await service.add_memory("alice", text("x"), "s")
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(NotConfigured, match="ALL_PROXY") as refused:
+        OpenAIExtractor("http://h/v1", "m")
+    assert "pw" not in str(refused.value)
+    with pytest.raises(NotConfigured, match="ALL_PROXY"):
+        await service.extract()
+    (job,) = await _jobs(observer)
+    assert (job["lease"], job["attempts"]) == (None, 0)
+
+
+async def test_a_worker_that_is_cancelled_while_it_claims_leaves_no_lease(
+    service: PostgresMemoryService, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.add_memory("alice", text("x"), "s")
+    asked, committed = asyncio.Event(), asyncio.Event()
+    fetch_one = Database.fetch_one
+    claims: list[asyncio.Task[Any]] = []
+
+    async def claim(self: Database, statement: Statement, /, **values: Any) -> Row | None:
+        asked.set()
+        await committed.wait()
+        return await fetch_one(self, statement, **values)
+
+    async def said(self: Database, statement: Statement, /, **values: Any) -> Row | None:
+        claims.append(asyncio.create_task(claim(self, statement, **values)))  # the server does not hear of a cancel
+        row: Row | None = await asyncio.shield(claims[-1])
+        return row
+
+    monkeypatch.setattr(Database, "fetch_one", said)
+    async with asyncio.timeout(20):
+        working = asyncio.create_task(service.extract())
+        await asked.wait()
+        working.cancel()
+        await asyncio.wait([working], timeout=0.1)
+        committed.set()
+        await asyncio.wait([working, *claims])
+    assert working.cancelled()
+    (job,) = await _jobs(observer)
+    assert (job["lease"], job["attempts"]) == (None, 0)
+
+
+async def _waited_for(observer: asyncpg.Connection, task: "asyncio.Task[Any]") -> None:
+    while not await observer.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        assert not task.done()
+
+
+async def test_setting_aside_does_not_deadlock_with_a_deletion(
+    service: PostgresMemoryService, endpoint: ChatEndpoint, observer: asyncpg.Connection
+) -> None:
+    await service.add_memory("alice", [text(f"said {number}.") for number in range(60)], "s")
+    await observer.execute("UPDATE agentstore.memory_extractions SET attempts = 4")
+    endpoint.replies = [Reply("no")]
+    async with asyncio.timeout(20):
+        async with observer.transaction():
+            await observer.execute("SELECT FROM agentstore.memory_buckets FOR UPDATE")
+            extracting = asyncio.create_task(service.extract())
+            await _waited_for(observer, extracting)
+            await observer.execute("SELECT FROM agentstore.memory_extractions FOR UPDATE NOWAIT")
+            await observer.execute("DELETE FROM agentstore.memory_buckets")
+        (done,) = await extracting
+    assert not done.failed
+    assert not await _jobs(observer)
+
+
+async def test_outages_do_not_count_as_tries_of_a_conversation(
+    service: PostgresMemoryService, endpoint: ChatEndpoint, observer: asyncpg.Connection
+) -> None:
+    await service.add_memory("alice", text("x"), "s")
+    for reply in [*[Reply(status=503)] * 6, Reply("no")]:
+        endpoint.replies = [reply]
+        (done,) = await service.extract()
+        assert not done.failed
+        assert await service.extract(settled=False) == []  # it waits, whoever is in a hurry
+        await observer.execute(_DUE)
+    assert [job["attempts"] for job in await _jobs(observer)] == [6 * OUTAGE + 1]
+    await observer.execute("UPDATE agentstore.memory_extractions SET attempts = $1", 19 * OUTAGE + 1)
+    endpoint.replies = [Reply(status=503)]
+    (done,) = await service.extract()
+    assert done.failed
+    (failed,) = await service.list_failed_extractions()
+    assert failed.attempts == 21
+
+
+async def test_what_failed_waits_also_where_sessions_that_go_on_are_taken(
+    database_url: str, settings: Settings, extractor: Extractor, endpoint: ChatEndpoint
+) -> None:
+    slow = settings.model_copy(update={"extraction_settle": 600.0})
+    async with PostgresMemoryService(database_url, settings=slow, extractor=extractor) as service:
+        await service.add_memory("alice", text("x"), "s")
+        endpoint.replies = [Reply(status=429, headers={"Retry-After": "300"})]
+        assert len(await service.extract(settled=False)) == 1
+        assert await service.extract(settled=False) == []
+
+
+async def test_an_extractor_may_change_what_it_is_shown_and_time_out_by_itself(
+    database_url: str, quick: Settings, observer: asyncpg.Connection
+) -> None:
+    class InPlace(_Own):
+        async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+            for item in existing:
+                item.text += ", and a dog"
+                item.source_ids.append(messages[0].id)
+            return Extraction(list(existing))
+
+    class Impatient(_Own):
+        async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+            raise TimeoutError("of mine")
+
+    async with PostgresMemoryService(database_url, settings=quick, extractor=InPlace()) as service:
+        await service.save_items("alice", MemoryItem(text="has a cat", kind="fact"), "s")
+        await service.add_memory("alice", text("and a dog", id="dog"), "s")
+        (done,) = await service.extract()
+        assert done.error is None
+        (item,) = await service.list_items("alice")
+        assert (item.text, item.source_ids) == ("has a cat, and a dog", ["dog"])
+        service._extractor = Impatient()
+        await service.add_memory("alice", text("x"), "s")
+        with pytest.raises(TimeoutError, match="of mine"):
+            await service.extract()
+        assert (await _jobs(observer))[0]["error"] == "TimeoutError: of mine"
+
+
+@pytest.mark.parametrize("reply", ["new", "changed", "ended", "nothing"])
+async def test_a_commit_whose_answer_was_lost_is_no_failure(
+    reply: str,
+    service: PostgresMemoryService,
+    endpoint: ChatEndpoint,
+    observer: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await service.save_items("alice", MemoryItem(text="has a cat", kind="fact"), "s")
+    await service.add_memory("alice", text("x"), "s")
+    command = Transaction.command
+    lost: list[str] = []
+
+    async def lose(self: Transaction, said: str) -> str:
+        done = await command(self, said)
+        if said == "COMMIT" and not lost:
+            lost.append(said)
+            raise UnknownOutcome("lost")
+        return done
+
+    monkeypatch.setattr(Transaction, "command", lose)
+    endpoint.replies = [
+        {"new": found("x"), "changed": found(changed={1: "y"}), "ended": found(ended=[1]), "nothing": found()}[reply]
+    ]
+    (done,) = await service.extract()
+    assert lost
+    assert done.error is None
+    assert (len(done.items), len(done.superseded)) == (reply in ("new", "changed"), reply == "ended")
+    assert not await _jobs(observer)
+    assert {item.text for item in await service.list_items("alice")} == {
+        "new": {"has a cat", "x"}, "changed": {"y"}, "ended": set(), "nothing": {"has a cat"},
+    }[reply]  # fmt: skip
+
+
+async def test_the_key_is_in_no_error_in_whatever_form_it_is_repeated(endpoint: ChatEndpoint) -> None:
+    key = 'sk/"\\secret'
+    extractor = OpenAIExtractor(endpoint.url, "small", key)
+    for escaped in (key, json.dumps(key)[1:-1], json.dumps(key)[1:-1].replace("/", r"\/")):
+        endpoint.replies = [
+            Reply(status=500, body=escaped.encode()),
+            Reply(f"{escaped} \ud800"),
+            Reply(body=escaped.encode()),
+        ]
+        for _ in range(3):
+            with pytest.raises(ExtractionFailed, match=r"\*\*\*") as failed:
+                await extractor.extract([text("x")], [])
+            assert "secret" not in str(failed.value)
+            assert str(failed.value).encode()
+            assert failed.value.__cause__ is None
+
+
+async def test_a_speakers_name_is_cut(endpoint: ChatEndpoint, extractor: Extractor) -> None:
+    await extractor.extract([text("x", role="user", metadata={"name": "n" * 100_000})], [])
+    assert endpoint.questions()[0]["conversation"][0]["by"] == f"user {'n' * 100}"
+
+
+def test_a_retry_after_may_be_a_fraction_or_a_date() -> None:
+    assert (_seconds("7"), _seconds("1.5"), _seconds(""), _seconds("soon"), _seconds("nan")) == (7, 1.5, *[None] * 3)
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    assert 3500 < (_seconds(format_datetime(in_an_hour, usegmt=True)) or 0) <= 3600
+    assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0

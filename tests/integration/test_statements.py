@@ -106,6 +106,7 @@ _VALUES: dict[str, Any] = {
     "lease": "lease3",
     "lease_time": timedelta(minutes=1),
     "delay": timedelta(minutes=1),
+    "counted": 0,
     "owner": None,
     "first_seq": 1,
     "last_seq": 1,
