@@ -167,7 +167,7 @@ class InMemoryMemoryService(MemoryService):
         waits = ids
         try:
             shown = await items_in_view(self, user_id, messages, extractor.kinds)
-            extraction = await extractor.extract(messages, shown)
+            extraction = await extractor.extract(messages, [item.model_copy(deep=True) for item in shown])
             items, gone = prepare_extraction(extraction, messages, shown, extractor.name, self._settings)
             if self._users.get(user_id, {}).get(session_id) is not there:
                 return Extracted(user_id, session_id, len(messages), error="it was deleted")
