@@ -22,8 +22,9 @@ class MemoryExtractionRow(Base):
     first_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     last_seq: Mapped[int] = mapped_column(BigInteger)
     is_open: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
-    # Those that an outage ended count a thousand each.
+    # But for those that an outage ended: they are many more, and say nothing about the job.
     attempts: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    outages: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     run_after: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     # Who is at work on it, by a name that is used once, and until when others believe it.
     lease: Mapped[str | None] = mapped_column(Text)

@@ -34,7 +34,6 @@ from agentstore.repositories.memory_queue import (
     LIST_FAILED,
     LIST_FAILED_AFTER,
     MOST_MESSAGES,
-    OUTAGE,
     READ,
     RETRY,
     SET_ASIDE,
@@ -70,6 +69,7 @@ class _Job:
     first_seq: int
     last_seq: int
     attempts: int
+    outages: int
     lease: str
 
     def key(self) -> dict[str, object]:
@@ -147,7 +147,7 @@ class Extractions:
         count = readable(messages)
         messages = messages[:count]
         done = rows[count - 1][0] if count < len(rows) or len(rows) == MOST_MESSAGES else job.last_seq
-        if job.attempts % OUTAGE > _MOST_TRIES_IN_OUTAGE:
+        if job.attempts > _MOST_TRIES_IN_OUTAGE:
             return await self._fail(job, done, count, ExtractionFailed("each worker that tried it came to an end"))
         try:
             extraction, shown = await self._extract(job, messages)
@@ -250,9 +250,7 @@ class Extractions:
         """Leave the job for another try, or set it aside. What `moved` is no failure, and does not count as a try."""
         outage = isinstance(error, ExtractionFailed) and error.outage
         said = _storable(str(error))
-        # Of this one's own sort: the claim counted it among the others.
-        outages, others = divmod(job.attempts, OUTAGE)
-        tries = outages + 1 if outage else others
+        tries = job.outages + 1 if outage else job.attempts
         if not moved and tries >= (_MOST_TRIES_IN_OUTAGE if outage else _MOST_TRIES):
             rows = await self._database.fetch(SET_ASIDE, **job.key(), done_seq=done, error=said)
             _log.error("facts of session %r of user %r are not extracted: %s", job.session_id, job.user_id, said)
@@ -261,8 +259,14 @@ class Extractions:
         delay *= random.uniform(0.5, 1)  # noqa: S311
         if isinstance(error, ExtractionFailed) and error.retry_after is not None:
             delay = max(delay, min(error.retry_after, _LONGEST_WAIT))
-        counted = -1 if moved else OUTAGE - 1 if outage else 0
-        await self._database.fetch(FAIL, **job.key(), error=said, delay=timedelta(seconds=delay), counted=counted)
+        await self._database.fetch(
+            FAIL,
+            **job.key(),
+            error=said,
+            delay=timedelta(seconds=delay),
+            not_attempts=int(moved or outage),
+            outages=int(outage),
+        )
         return _nothing(job, count, said, outage=outage)
 
     async def _give_back(self, lease: str, claiming: "asyncio.Task[Row | None] | None" = None) -> None:

