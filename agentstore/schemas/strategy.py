@@ -1,5 +1,6 @@
 """How memories are searched, and what makes vectors of their texts."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -21,13 +22,16 @@ class Embedder(Protocol):
     """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What its vectors are kept under. Another model, or another way to use it, has another name."""
 
     @property
+    @abstractmethod
     def dimensions(self) -> int:
         """How many numbers each of its vectors has."""
 
+    @abstractmethod
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector for each text, in their order. It may be called with any number of them, not of none.
 
@@ -40,5 +44,6 @@ class Embedder(Protocol):
 class QuestionEmbedder(Embedder, Protocol):
     """An embedder that embeds what is looked for in another way than what is found."""
 
+    @abstractmethod
     async def embed_question(self, text: str) -> list[float]:
         """Return the vector of a question. Raises as :meth:`embed` does."""
