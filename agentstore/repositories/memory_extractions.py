@@ -167,8 +167,9 @@ class Extractions:
     async def _extract(self, job: _Job, messages: list[Message]) -> tuple[Extraction, list[MemoryItem]]:
         """Return what the extractor answers, and the items that it was shown."""
         time = self._settings.extraction_timeout
+        limit = asyncio.timeout(time)
         try:
-            async with asyncio.timeout(time) as limit:
+            async with limit:
                 shown = await items_in_view(self._facts, job.user_id, messages, self._extractor.kinds)
                 if not messages:
                     return Extraction(), shown

@@ -156,13 +156,14 @@ class OpenAIExtractor:
         key = (key or "").strip()
         if not key.isascii() or not key.isprintable():
             raise NotConfigured("The extractor's API key holds what no key holds: set AGENTSTORE_EXTRACTION_API_KEY.")
+        no_url = "The extractor's URL is http:// or https://, a host and a path, and nothing else."
         try:
             url = httpx.URL(f"{base_url.rstrip('/')}/chat/completions")
             is_url = url.scheme in ("http", "https") and bool(url.host)
         except (httpx.InvalidURL, ValueError):  # what they say may quote a password
-            is_url = False
+            raise NotConfigured(no_url) from None
         if not is_url or url.userinfo or url.query or url.fragment:
-            raise NotConfigured("The extractor's URL is http:// or https://, a host and a path, and nothing else.")
+            raise NotConfigured(no_url)
         if not _is_text(model) or not _is_text(prompt or ""):
             raise NotConfigured("The extractor's model or prompt holds half a character, which no request can carry.")
         if not 0 < timeout < math.inf:
