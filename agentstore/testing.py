@@ -87,6 +87,7 @@ _QUESTIONS = (
     "'; DROP TABLE memories; --", "tsquery:*A", "x" * 100_000, "词" * 20_000, "a b " * 20_000, "-", "'" * 2, "\u200b",
     "ﬁ ½ ㎏",
     "\u0301\u0301", "C++ C# .NET e-mail@example.com https://x.y/z?q=1", "ไทย ລາວ ខ្មែរ မြန်မာ हिन्दी العربية עברית",
+    "0000年", "〇〇〇〇年", "0000-00-00", "the year 0",
 )  # fmt: skip
 
 
@@ -678,6 +679,18 @@ class MemoryContract:
         assert _ids(await service.search_memory("alice", yesterday))[:1] == ["other"]
         today = datetime.now(UTC).date()
         assert _ids(await service.search_memory("alice", text(f"walk {today}")))[:1] == ["undated"]
+
+    async def test_a_rare_word_is_found_among_many_that_all_have(self, service: MemoryService) -> None:
+        line = " ".join(f"check{number}" for number in range(33))
+        said = [text(f"{line} omega" if number == 700 else line, id=f"m{number}") for number in range(1_000)]
+        await service.add_memory("alice", said[:500], "s")
+        await service.add_memory("alice", said[500:], "t")
+        assert _ids(await service.search_memory("alice", text(f"{line} omega")))[0] == "m700"
+        assert len(await service.search_memory("alice", text(line))) == 10
+
+    async def test_what_has_no_text_is_found_by_its_date(self, service: MemoryService) -> None:
+        await service.add_memory("alice", Message(id="a", role="user", metadata={"timestamp": "2023-05-08"}), "s")
+        assert _ids(await service.search_memory("alice", text("8 May 2023"))) == ["a"]
 
     async def test_the_question_is_the_text_of_the_last_message(self, service: MemoryService) -> None:
         await service.add_memory("alice", [text("apples", id="a")], "s")

@@ -69,10 +69,11 @@ def totals() -> Totals:
     given = func.unnest(queries, weights).table_valued("query", "weight", with_ordinality="position", name="q")
     given = given.render_derived()
     asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.weight, given.c.position), "asked")
+    average = cast(func.sum(buckets.tokens), Double) / func.nullif(func.sum(buckets.count), 0)
     size = _once(
         select(
             cast(func.sum(buckets.count), Double).label("count"),
-            (cast(func.sum(buckets.tokens), Double) / func.nullif(func.sum(buckets.count), 0)).label("average"),
+            func.coalesce(func.nullif(average, 0), 1).label("average"),
             cast(
                 func.greatest(
                     ranking.COMMON,
@@ -84,6 +85,7 @@ def totals() -> Totals:
         "size",
     )
     common = select(size.c.common).scalar_subquery()
+    most = func.greatest(common + 1, ranking.HITS / func.cardinality(queries))
     # By its lexemes alone, which are the user's: a planner who knows the user too prefers reading all that the user
     # has. The offset keeps the two apart, and the join keeps the limit from being taken for a reason to scan the table.
     probed = (
@@ -104,7 +106,7 @@ def totals() -> Totals:
             or_(_SESSION.is_(None), probed.c.session_id == _SESSION),
             *_wanted(probed.c),
         )
-        .limit(func.greatest(common + 1, ranking.HITS / func.cardinality(queries)))
+        .limit(most)
         .correlate(asked)
         .lateral("probe")
     )
@@ -117,7 +119,8 @@ def totals() -> Totals:
         "df",
     )
     rare = select(func.count()).select_from(df).where(df.c.count <= common).scalar_subquery()
-    idf = func.ln(1 + (size.c.count - func.least(df.c.count, size.c.count) + number(0.5)) / (df.c.count + number(0.5)))
+    having = case((df.c.count >= most, size.c.count), else_=func.least(df.c.count, size.c.count))
+    idf = func.ln(1 + (size.c.count - having + number(0.5)) / (having + number(0.5)))
     weighed = _once(
         select(df.c.position, (idf * df.c.weight).label("idf"))
         .select_from(df.join(size, true()))

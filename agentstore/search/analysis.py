@@ -34,12 +34,12 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 JOINED = _CJK + _UNSPACED
 # Marks that change a letter but begin no word: combining accents and vowel signs are not \w for the re module.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0980-\u0dff"
-_LETTER = rf"(?:[^\W{_CJK}{_UNSPACED}]|[{_MARKS}])"
+LETTER = rf"(?:[^\W{_CJK}{_UNSPACED}]|[{_MARKS}])"
 _TOKEN = re.compile(
     rf"(?P<flag>[\U0001f1e6-\U0001f1ff]{{2}})"
     rf"|(?P<cjk>[{_CJK}]+)"
     rf"|(?P<unspaced>[{_UNSPACED}]+)"
-    rf"|(?P<word>{_LETTER}+(?:[.\-@/:'’&+~%?=#,]+{_LETTER}+)*(?:\+\+|#)?)"
+    rf"|(?P<word>{LETTER}+(?:[.\-@/:'’&+~%?=#,]+{LETTER}+)*(?:\+\+|#)?)"
     r"|(?P<symbol>[^\w\s])"
 )
 _ASCII_WORD = re.compile(r"[^\W]+(?:[.\-@/:'&+~%?=#,]+[^\W]+)*(?:\+\+|#)?", re.ASCII)
@@ -84,6 +84,9 @@ _ENDINGS = (
 _RARE = re.compile(
     "[\u00ad\u2060\ufeff\u2010\u2011\u2212\u02bc\u2018\u201b`\u00b4\u0640\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\u09e6-\u09ef]"
 )
+# In which there may be many accents on one letter: Unicode's own limit for text that is read as a stream.
+_MOST_MARKS = 30
+_LONG_RUN = re.compile(rf"[^\w\s\x00-\u02ff]{{{_MOST_MARKS + 1},}}")
 _PLAIN = {
     **dict.fromkeys((0xAD, 0x2060, 0xFEFF, 0x640), None),
     **dict.fromkeys((0x2010, 0x2011, 0x2212), "-"),
@@ -149,8 +152,10 @@ _LETTERS = {
 }  # fmt: skip
 # What Arabic and Persian write in several ways at the end of a word, which their stemmers have to see as it is.
 _SAME = str.maketrans({"ة": "ه", "ى": "ي", "ی": "ي", "ک": "ك", "ۀ": "ه"})
-# Joiners, variation selectors, accents that stand by themselves, and Arabic vowels.
-_FOLDING = _Folding(dict.fromkeys((0x200C, 0x200D, 0xFE0E, 0xFE0F, *range(0x300, 0x370), *range(0x64B, 0x660)), ""))
+# Joiners, variation selectors, accents that stand by themselves, and the vowels of Hebrew and Arabic.
+_UNSEEN = (0x200C, 0x200D, 0xFE0E, 0xFE0F, *range(0x300, 0x370))
+_VOWELS = (*range(0x591, 0x5BE), 0x5BF, 0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7, *range(0x64B, 0x660))
+_FOLDING = _Folding(dict.fromkeys((*_UNSEEN, *_VOWELS), ""))
 
 
 def check_language(name: str) -> str:
@@ -237,8 +242,18 @@ def _plain(text: str) -> str:
     """Return a text with one form of each letter, dash, apostrophe and digit, and without what is not seen."""
     if text.isascii():
         return text.replace("`", "'")
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", _LONG_RUN.sub(_with_few_marks, text))
     return text.translate(_PLAIN) if _RARE.search(text) else text
+
+
+def _with_few_marks(found: re.Match[str]) -> str:
+    """Leave out what stands above a letter beyond what any language puts there: sorting it is quadratic."""
+    kept, marks = [], 0
+    for character in found.group():
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= _MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def _tokens(text: str, spoken: tuple[str, ...]) -> Iterator[str]:

@@ -164,6 +164,8 @@ def asked(text: str, time: datetime | None) -> dict[str, float]:
     """Return the date tokens of a question, and what each counts; it is asked at `time`, which tells "yesterday"."""
     found: dict[str, float] = {}
     for each in _dates(text, time, weeks=True):
+        if not each.year and not each.month:
+            continue  # the year 0 is none
         own, *wider = each.tokens()
         found[own] = 1.0
         if each.year and each.month:

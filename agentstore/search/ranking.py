@@ -22,7 +22,7 @@ K1, B = 0.9, 0.65
 COMMON, COMMON_ROOT = 700, 7.0
 FEW = 2
 # So many hits are looked at in all, where a question has few tokens: those of a token beyond its part of them, and
-# beyond COMMON, are passed over.
+# beyond COMMON, are passed over, and it counts as if every memory had it.
 HITS = 20_000
 # Where nothing is asked of who said it, so many of the best are looked at, or this many times as many as are wanted:
 # who said it, and how, changes their order, and reaches no further.
@@ -130,9 +130,9 @@ def scores(
     """
     count = len(memories)
     all_tokens = sum(memory.length for memory in memories)
-    if not all_tokens:
+    if not count:
         return {}
-    average = all_tokens / count
+    average = all_tokens / count or 1.0
     most = common(count)
     having = {token: [memory for memory in memories if among(memory) and has(memory, token)] for token in tokens}
     having = {token: found for token, found in having.items() if found}
@@ -141,7 +141,8 @@ def scores(
     for token, found in having.items():
         if len(found) > most and rare >= FEW:
             continue
-        idf = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5)) * tokens[token]
+        df = count if len(found) >= looked_through(count, len(tokens)) else len(found)
+        idf = math.log(1 + (count - df + 0.5) / (df + 0.5)) * tokens[token]
         for memory in found:
             length = 1 - B + B * memory.length / average
             own[memory.session_id, memory.seq][token] = idf * (1 + K1) / (1 + K1 * length)
@@ -208,6 +209,11 @@ def prior(memory: Memory) -> float:
 def common(count: int) -> int:
     """Return in how many of a user's `count` memories a token may be without being common."""
     return max(COMMON, math.ceil(COMMON_ROOT * math.sqrt(count)))
+
+
+def looked_through(count: int, tokens: int) -> int:
+    """Return how many of the memories are looked at that have one of a question's `tokens`."""
+    return max(common(count) + 1, HITS // tokens)
 
 
 def looked_at(top_k: int, role: str | None) -> int | None:

@@ -1,14 +1,24 @@
 """The part of a memory that says why it was found, with the words that were looked for marked."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from agentstore.search import analysis
 from agentstore.search.spelling import BEGINNING
 
+# Of an emoji, what says its colour, and what joins it with the next one.
+_JOINERS = "\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff"
 # Text in which words are not apart is marked by pairs of characters, other text by words.
-_PIECES = re.compile(rf"(?P<joined>[{analysis.JOINED}]+)|\w(?:[\w.\-@/:'’+#]*[\w+#])?|[^\w\s]")
+_PIECES = re.compile(
+    rf"(?P<joined>[{analysis.JOINED}]+)|[\U0001f1e6-\U0001f1ff]{{2}}"
+    rf"|{analysis.LETTER}(?:(?:{analysis.LETTER}|[.\-@/:'’&+~%?=#,])*(?:{analysis.LETTER}|[+#]))?"
+    rf"|[^\w\s](?:[{_JOINERS}]+[^\w\s]?)*"
+)
+_CONTINUES = re.compile(rf"[{_JOINERS}]")
+# Further than that no character goes on.
+_LONGEST_CHARACTER = 40
 _AROUND = 30
 
 
@@ -36,7 +46,7 @@ class Highlighter:
         Those with the most of the question's tokens; where text was left out there is an ellipsis. Linear in the text.
         """
         matches = list(self._matches(text[: self._most]))
-        start, end = _window(matches, len(text), length)
+        start, end = (_between(text, at) for at in _window(matches, len(text), length))
         parts: list[tuple[str, bool]] = [("… ", False)] if start else []
         at = start
         for match in matches:
@@ -44,8 +54,8 @@ class Highlighter:
                 continue
             if match.start > at:
                 parts.append((text[at : match.start], False))
-            parts.append((text[max(at, match.start) : match.end], True))
-            at = match.end
+            parts.append((text[max(at, match.start) : min(match.end, end)], True))
+            at = min(match.end, end)
         if at < end:
             parts.append((text[at:end], False))
         if max(at, end) < len(text):
@@ -80,6 +90,17 @@ class Highlighter:
             tokens = [token for token in tokens if len(token) > 1 or not token.isalnum()]
         begun = [each for each in self._beginnings if any(token.startswith(each) for token in tokens)]
         return self._tokens.intersection(tokens).union(begun)
+
+
+def _between(text: str, at: int) -> int:
+    """Return the place at or before `at` where a character begins, with its accents, or a joined emoji."""
+    for place in range(at, max(0, at - _LONGEST_CHARACTER), -1):
+        if place == len(text):
+            return place
+        goes_on = unicodedata.category(text[place]) in ("Mn", "Mc", "Me") or _CONTINUES.match(text[place])
+        if not goes_on and text[place - 1] != "\u200d":
+            return place
+    return at
 
 
 def _window(matches: list[_Match], size: int, length: int) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from agentstore.search.snippets import Highlighter
         ("my ebike", "e-bike"),
         ("state-of-the-art", "art"),
         ("Anna's house", "Anna"),
+        ("שָׁלוֹם לך", "שלום"),
         ("don’t panic", "don't"),
         ("I write C++ and C#", "c++"),
         ("party 🎉👍🏽", "🎉"),
@@ -110,6 +111,12 @@ def _marked(question: str, said: str, length: int = 200) -> str:
         ("🎉", "party 🎉!", "party [🎉]!"),
         ("example", "mail jane@example.com today", "mail [jane@example.com] today"),
         ("nothing", "of that", "of that"),
+        ("किताब", "मेरी किताब कहाँ है", "मेरी [किताब] कहाँ है"),
+        ("كتاب", "هذا كِتَاب", "هذا [كِتَاب]"),
+        ("AT&T", "call AT&T now", "call [AT&T] now"),
+        ("🇩🇪", "go 🇩🇪 now", "go [🇩🇪] now"),
+        ("café", "the cafe\u0301 there", "the [cafe\u0301] there"),
+        ("👩‍👧", "see 👩‍👧 here", "see [👩‍👧] here"),
         ("x", "", ""),
     ],
 )
@@ -124,6 +131,16 @@ def test_of_a_long_text_the_part_with_the_most_of_the_question_is_shown() -> Non
     assert shown.startswith("… ")
     assert shown.endswith(" …")
     assert len(shown) < 100
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [("哈哈", "哈" * 900), ("foo", "foo-" * 200 + "foo"), ("kiwi", "e\u0301" * 200 + " kiwi" * 40)],
+)
+def test_what_is_shown_is_no_longer_than_was_asked_and_cuts_no_character(question: str, said: str) -> None:
+    shown = _marked(question, said, 100).replace("[", "").replace("]", "")
+    assert len(shown) < 110
+    assert not any(part.strip("… ").startswith("\u0301") for part in shown.split())
 
 
 def test_tokens_are_different_short_and_in_their_order() -> None:
@@ -185,6 +202,7 @@ def test_simplified_and_traditional_are_the_same_tokens() -> None:
         "ไ",
         "👍",
         "\u0301",
+        "\u0301\u0316",
         "a\u0301",
         "\0",
         "_",
