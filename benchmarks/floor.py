@@ -6,6 +6,7 @@ server when a connection is returned, which is the least that a pool can do.
 
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -107,7 +108,9 @@ class Floor:
 
     async def add_memory(self, user_id: str, session_id: str, messages: Sequence[Message]) -> None:
         """Add messages that are known to be valid, new, the user's and no questions; analysed as ours are."""
-        tokens = [analysis.tokens(text_of(message), "english") for message in messages]
+        now = datetime.now(UTC)
+        found = [analysis.of_memory(text_of(message), now, "english") for message in messages]
+        tokens = [[*each.dates, *each.words] for each in found]
         rows = await self._pool.fetch(
             _ADD_MEMORY,
             user_id,

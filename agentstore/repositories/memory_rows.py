@@ -1,7 +1,7 @@
 """Memories on their way into their table: what is written of each, and the statements that write it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -28,10 +28,10 @@ from agentstore.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
 from agentstore.repositories.memory_queue import enqueued
 from agentstore.schemas import MemoryItem, Message
-from agentstore.schemas.memory import said_at, speaker_and_text, text_of
+from agentstore.schemas.memory import speaker_and_text, text_of
 from agentstore.schemas.memory_item import message_of
 from agentstore.schemas.payload import dump_message
-from agentstore.schemas.times import parse_time
+from agentstore.schemas.times import local_time
 from agentstore.search import analysis, ranking
 from agentstore.settings import Settings
 
@@ -178,7 +178,9 @@ def values_of_messages(
 ) -> dict[str, Any]:
     """Return the values that ADD and ADD_AGAIN take of messages, each with the text of JSON that is stored."""
     messages = [message for message, _ in prepared]
-    said = [(speaker_and_text(message), said_at(message)) for message in messages]
+    times = [local_time((message.metadata or {}).get("timestamp")) for message in messages]
+    now = datetime.now(UTC)
+    said = [(speaker_and_text(message), time or now) for message, time in zip(messages, times, strict=True)]
     return {
         "user_id": user_id,
         "session_id": session_id,
@@ -186,7 +188,7 @@ def values_of_messages(
         "payloads": [payload for _, payload in prepared],
         "roles": [message.role for message in messages],
         "questions": [ranking.is_question(text_of(message)) for message in messages],
-        "times": [parse_time((message.metadata or {}).get("timestamp")) for message in messages],
+        "times": times,
         **analysed(user_id, said, language, settings),
     }
 

@@ -58,6 +58,8 @@ MOST_TOKENS = 300
 # A tsvector has at most 1 MB, in which each lexeme takes some bytes beside its own.
 _MOST_BYTES = 1_000_000
 _BESIDE = 10
+# Of a token of 100 characters, each of four bytes, with its user's mark.
+_MOST_OF_ONE = 420
 
 
 class Memory(NamedTuple):
@@ -86,11 +88,16 @@ def lexeme(user_id: str, token: str) -> str:
 def lexemes(user_id: str, tokens: Sequence[str]) -> str:
     """Return tokens in the form of a tsvector."""
     mark = _mark(user_id)
+    together = "".join(tokens)
+    if tokens and "'" not in together and "\\" not in together:
+        return f"'{mark}" + f"' '{mark}".join(tokens) + "'"
     return " ".join(_quoted(f"{mark}{token}") for token in tokens)
 
 
 def fitting(tokens: Sequence[str]) -> list[str]:
     """Return as many of the first tokens as one memory can be indexed by."""
+    if len(tokens) * _MOST_OF_ONE < _MOST_BYTES:
+        return list(tokens)
     found, size = [], 0
     for token in tokens:
         size += _BESIDE + 8 + (len(token) if token.isascii() else len(token.encode()))
