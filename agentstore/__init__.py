@@ -21,7 +21,7 @@ from agentstore.errors import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService
+from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService, InMemoryStateService
 from agentstore.interfaces import (
     Extractor,
     MemoryService,
@@ -30,7 +30,12 @@ from agentstore.interfaces import (
     SessionHistoryService,
     StateService,
 )
-from agentstore.repositories import PostgresMemoryService, PostgresSessionHistoryService, PostgresUserService
+from agentstore.repositories import (
+    PostgresMemoryService,
+    PostgresSessionHistoryService,
+    PostgresStateService,
+    PostgresUserService,
+)
 from agentstore.schemas import (
     AudioContent,
     ContentType,
@@ -55,6 +60,7 @@ from agentstore.schemas import (
     RunStatus,
     SearchStrategy,
     Session,
+    StateRound,
     TextContent,
     User,
 )
@@ -88,6 +94,7 @@ __all__ = [
     "Imported",
     "InMemoryMemoryService",
     "InMemorySessionHistoryService",
+    "InMemoryStateService",
     "InvalidContent",
     "LimitExceeded",
     "MemoryHit",
@@ -103,6 +110,7 @@ __all__ = [
     "PoolTimeout",
     "PostgresMemoryService",
     "PostgresSessionHistoryService",
+    "PostgresStateService",
     "PostgresUserService",
     "QuestionEmbedder",
     "RefusalContent",
@@ -117,6 +125,7 @@ __all__ = [
     "Session",
     "SessionHistoryService",
     "Settings",
+    "StateRound",
     "StateService",
     "StatementFailed",
     "TextContent",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from agentstore.schemas import Deleted, Extraction, MemoryItem, Message, MessagesLike, Page, Session
+from agentstore.schemas import Deleted, Extraction, MemoryItem, Message, MessagesLike, Page, Session, StateRound
 
 
 class Service(ABC):
@@ -175,7 +175,10 @@ class MemoryService(ServiceWithLifecycleManager):
 
 
 class StateService(ServiceWithLifecycleManager):
-    """The states of agents: any JSON object, in numbered rounds of a session."""
+    """The states of agents: any JSON object, in numbered rounds of a session.
+
+    A falsy session id means the session "default". A state needs no session of the history.
+    """
 
     @abstractmethod
     async def save_state(
@@ -184,18 +187,60 @@ class StateService(ServiceWithLifecycleManager):
         state: Mapping[str, Any],
         session_id: str | None = None,
         round_id: int | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expected_round: int | None = None,
     ) -> int:
         """Save a state and return its round: the next one, the first being 1, or the given one, overwritten.
 
+        A number is given once, however many save at the same time, and not again when its round was deleted.
+        `metadata` is any JSON object about the round. With `expected_round` the state is saved only if that is the
+        highest round there is, 0 meaning none: so of two that began from the same state, one learns of the other.
+
         Raises:
-            InvalidContent, LimitExceeded: it is no object, holds what JSON cannot keep, or is over 64 MB.
+            Conflict: another round is the highest than `expected_round`; nothing was written.
+            InvalidContent: it is no object, holds what JSON cannot keep, or a round is no whole number from 1;
+                or both `round_id` and `expected_round` are given.
+            LimitExceeded: it is over 64 MB, or nested over 200 levels.
         """
 
     @abstractmethod
     async def export_state(
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
     ) -> dict[str, Any] | None:
-        """Return a copy of that round's state, or of the highest round's; None if there is none."""
+        """Return a copy of that round's state, or of the highest round's; None if there is none.
+
+        Raises:
+            InvalidContent: `round_id` is no whole number from 1.
+        """
+
+    @abstractmethod
+    async def list_states(
+        self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[StateRound]:
+        """Return a session's rounds without their states, the highest first: all, or `limit` of them.
+
+        Raises:
+            InvalidContent: `limit` or `cursor` is none.
+            LimitExceeded: `limit` is over 10,000.
+        """
+
+    @abstractmethod
+    async def delete_state(self, user_id: str, session_id: str | None = None, round_id: int | None = None) -> Deleted:
+        """Delete a round, or all of a session's, whose numbers begin anew then; say how many.
+
+        Raises:
+            InvalidContent: `round_id` is no whole number from 1.
+        """
+
+    @abstractmethod
+    async def diff_states(self, user_id: str, a: int, b: int, session_id: str | None = None) -> list[dict[str, Any]]:
+        """Return the JSON Patch (RFC 6902) that makes the state of round `b` out of that of round `a`.
+
+        Raises:
+            NotFound: there is no such round.
+            InvalidContent: `a` or `b` is no whole number from 1.
+        """
 
 
 class Extractor(Protocol):

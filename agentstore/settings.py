@@ -90,6 +90,7 @@ with warnings.catch_warnings():
 
         max_id_bytes: PositiveInt = Field(default=512, description="A user, session or message id, in UTF-8.")
         max_message_bytes: PositiveInt = Field(default=32_000_000, description="One message, as JSON.")
+        max_state_bytes: PositiveInt = Field(default=64_000_000, description="One state, as JSON.")
         max_batch: PositiveInt = Field(default=10_000, description="The messages of one append.")
         max_page: PositiveInt = Field(default=10_000, description="The entries of one page.")
         max_top_k: PositiveInt = Field(default=1_000, description="The memories that one search returns.")

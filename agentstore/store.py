@@ -4,7 +4,12 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
-from agentstore.repositories import PostgresMemoryService, PostgresSessionHistoryService, PostgresUserService
+from agentstore.repositories import (
+    PostgresMemoryService,
+    PostgresSessionHistoryService,
+    PostgresStateService,
+    PostgresUserService,
+)
 from agentstore.repositories.connect import open_database
 from agentstore.schemas import Embedder
 from agentstore.settings import Settings
@@ -20,6 +25,7 @@ class AgentStore(ServiceWithLifecycleManager):
             session = await store.sessions.create_session("alice")
             await store.sessions.append_message(session, Message(role=Role.USER, content=[TextContent(text="Hello")]))
             await store.memory.add_memory("alice", session.messages, session.id)
+            await store.states.save_state("alice", {"plan": []}, session.id)
 
     One engine and one pool serve all services. It starts by itself at the first call.
     """
@@ -47,6 +53,7 @@ class AgentStore(ServiceWithLifecycleManager):
         self._database = open_database(url, engine=engine, settings=settings, password=password)
         self.sessions = PostgresSessionHistoryService(database=self._database)
         self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
+        self.states = PostgresStateService(database=self._database)
         self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:

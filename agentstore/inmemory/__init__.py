@@ -2,5 +2,6 @@
 
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.session_history import InMemorySessionHistoryService
+from agentstore.inmemory.state import InMemoryStateService
 
-__all__ = ["InMemoryMemoryService", "InMemorySessionHistoryService"]
+__all__ = ["InMemoryMemoryService", "InMemorySessionHistoryService", "InMemoryStateService"]

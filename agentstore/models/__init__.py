@@ -5,6 +5,17 @@ from agentstore.models.memory import MemoryBucketRow, MemoryRow
 from agentstore.models.memory_extraction import MemoryExtractionRow
 from agentstore.models.message import MessageRow
 from agentstore.models.session import SessionRow
+from agentstore.models.state import StateHeadRow, StateRoundRow
 from agentstore.models.user import UserRow
 
-__all__ = ["Base", "MemoryBucketRow", "MemoryExtractionRow", "MemoryRow", "MessageRow", "SessionRow", "UserRow"]
+__all__ = [
+    "Base",
+    "MemoryBucketRow",
+    "MemoryExtractionRow",
+    "MemoryRow",
+    "MessageRow",
+    "SessionRow",
+    "StateHeadRow",
+    "StateRoundRow",
+    "UserRow",
+]

@@ -32,6 +32,8 @@ class MemoryBucketRow(Base):
     # Of its memories, which are numbered from 1 without a gap.
     count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    # The last addition, or the migration that brought this column.
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class MemoryRow(Base):

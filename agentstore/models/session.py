@@ -28,5 +28,10 @@ class SessionRow(Base):
     listed_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=text("date_trunc('minute', now())")
     )
+    # The session that this one began as a copy of, and the seq of the last message of it that was copied.
+    forked_from: Mapped[str | None] = mapped_column(Id)
+    forked_at: Mapped[int | None] = mapped_column(BigInteger)
+    # The seconds after the last write for which it is kept; without it, what the store's setting says.
+    ttl: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (Index("sessions_user_id_listed_at_id_idx", "user_id", "listed_at", "id"),)

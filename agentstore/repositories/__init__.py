@@ -2,6 +2,7 @@
 
 from agentstore.repositories.memory import PostgresMemoryService
 from agentstore.repositories.session_history import PostgresSessionHistoryService
+from agentstore.repositories.state import PostgresStateService
 from agentstore.repositories.user import PostgresUserService
 
-__all__ = ["PostgresMemoryService", "PostgresSessionHistoryService", "PostgresUserService"]
+__all__ = ["PostgresMemoryService", "PostgresSessionHistoryService", "PostgresStateService", "PostgresUserService"]

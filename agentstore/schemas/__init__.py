@@ -22,6 +22,7 @@ from agentstore.schemas.message import (
 )
 from agentstore.schemas.page import Deleted, Imported, Page
 from agentstore.schemas.session import Session
+from agentstore.schemas.state import StateRound
 from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
 from agentstore.schemas.user import User
 
@@ -52,6 +53,7 @@ __all__ = [
     "RunStatus",
     "SearchStrategy",
     "Session",
+    "StateRound",
     "TextContent",
     "User",
 ]

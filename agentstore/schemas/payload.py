@@ -124,7 +124,21 @@ def dump_metadata(value: Mapping[str, Any], settings: Settings) -> str:
         raise InvalidContent(f"metadata must be a dict, not {type(value).__name__}")
     plain = dict(value)
     check(plain, where="metadata")
-    return _limited(dumps_checked(plain), None, settings)
+    return _limited(dumps_checked(plain), "metadata", settings.max_message_bytes)
+
+
+def dump_state(value: Mapping[str, Any], settings: Settings) -> str:
+    """Return an agent's state as the JSON text that is stored.
+
+    Raises:
+        InvalidContent: it is no object, or holds what JSON cannot keep.
+        LimitExceeded: larger than `max_state_bytes`, or nested deeper than 200 levels.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidContent(f"a state must be a dict, not {type(value).__name__}")
+    plain = dict(value)
+    check(plain, where="state")
+    return _limited(dumps_checked(plain), "the state", settings.max_state_bytes)
 
 
 def prepare_messages(
@@ -189,7 +203,7 @@ def dump_message(message: Message, settings: Settings) -> str:
         except PydanticSerializationError:
             pass  # a lone surrogate, or a field that was given what it cannot hold behind pydantic's back
         else:
-            return _limited(payload, message.id, settings)
+            return _limited(payload, f"message {message.id!r}", settings.max_message_bytes)
     _check_free_parts(message)
     try:
         value = message.model_dump(serialize_as_any=True, warnings=False)
@@ -199,7 +213,7 @@ def dump_message(message: Message, settings: Settings) -> str:
         raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error}") from error
-    return _limited(dumps_checked(value), message.id, settings)
+    return _limited(dumps_checked(value), f"message {message.id!r}", settings.max_message_bytes)
 
 
 def load_messages(payloads: Sequence[str]) -> list[Message]:
@@ -290,11 +304,9 @@ def _check_dumped(value: dict[str, Any]) -> None:
                 check(inner, where=f"content[{index}].{inner_name}")
 
 
-def _limited(payload: str, message_id: str | None, settings: Settings) -> str:
-    most = settings.max_message_bytes
+def _limited(payload: str, name: str, most: int) -> str:
     if len(payload) * 4 > most:  # else it cannot be too large, whatever its characters are
         size = len(payload) if payload.isascii() else len(payload.encode())
         if size > most:
-            name = "metadata" if message_id is None else f"message {message_id!r}"
             raise LimitExceeded(f"{name} has {size} bytes, {most} are allowed")
     return payload

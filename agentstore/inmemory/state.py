@@ -1,0 +1,150 @@
+"""The states of agents in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from agentstore.errors import Closed, Conflict, InvalidContent, NotFound
+from agentstore.exact_json import loads
+from agentstore.interfaces import StateService
+from agentstore.schemas import Deleted, Page, StateRound
+from agentstore.schemas.memory import bucket
+from agentstore.schemas.page import check_count
+from agentstore.schemas.payload import check_id, dump_metadata, dump_state
+from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
+from agentstore.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Round:
+    payload: str
+    metadata: str
+    saved_at: datetime
+
+
+@dataclass
+class _Head:
+    next_round: int = 1
+    rounds: dict[int, _Round] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        return max(self.rounds, default=0)
+
+
+class InMemoryStateService(StateService):
+    """States for tests: as :class:`StateService` says, and gone with the process.
+
+    What is stored is a copy, in the form in which Postgres has it; what comes back is another one.
+    """
+
+    def __init__(self, *, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._heads: dict[tuple[str, str], _Head] = {}
+        self._started = self._stopped = False
+
+    async def start(self) -> None:  # noqa: D102 - the interface says it
+        self._started, self._stopped = True, False
+
+    async def stop(self) -> None:  # noqa: D102
+        self._started, self._stopped = False, True
+
+    async def health(self) -> bool:  # noqa: D102
+        return self._started
+
+    async def save_state(  # noqa: D102
+        self,
+        user_id: str,
+        state: Mapping[str, Any],
+        session_id: str | None = None,
+        round_id: int | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expected_round: int | None = None,
+    ) -> int:
+        key = self._key(user_id, session_id)
+        if round_id is not None:
+            if expected_round is not None:
+                raise InvalidContent("give round_id or expected_round, not both")
+            check_round(round_id)
+        elif expected_round is not None:
+            check_round(expected_round, "expected_round", least=0)
+        payload = dump_state(state, self._settings)
+        about = "{}" if metadata is None else dump_metadata(metadata, self._settings)
+        self._open()
+        last = self._heads[key].last if key in self._heads else 0
+        if expected_round is not None and expected_round != last:
+            raise Conflict(
+                f"round {expected_round} is not the highest of user {user_id!r}, session {key[1]!r}: {last} is"
+            )
+        head = self._heads.setdefault(key, _Head())
+        number = head.next_round if round_id is None else round_id
+        head.next_round = max(head.next_round, number + 1)
+        head.rounds[number] = _Round(payload, about, datetime.now(UTC))
+        return number
+
+    async def export_state(  # noqa: D102
+        self, user_id: str, session_id: str | None = None, round_id: int | None = None
+    ) -> dict[str, Any] | None:
+        key = self._key(user_id, session_id)
+        if round_id is not None:
+            check_round(round_id)
+        head = self._find(key)
+        found = head.rounds.get(head.last if round_id is None else round_id)
+        return None if found is None else loads(found.payload)
+
+    async def list_states(  # noqa: D102
+        self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[StateRound]:
+        key = self._key(user_id, session_id)
+        check_count(limit, "limit", self._settings.max_page)
+        before = read_round_cursor(cursor)
+        rounds = self._find(key).rounds
+        numbers = sorted((number for number in rounds if number < before), reverse=True)
+        page = [_round(number, rounds[number]) for number in (numbers if limit is None else numbers[:limit])]
+        return Page(page, write_round_cursor(page[-1].round_id) if page and len(page) == limit else None)
+
+    async def delete_state(  # noqa: D102
+        self, user_id: str, session_id: str | None = None, round_id: int | None = None
+    ) -> Deleted:
+        key = self._key(user_id, session_id)
+        if round_id is not None:
+            check_round(round_id)
+        head = self._find(key)
+        if round_id is not None:
+            return Deleted(state_rounds=int(head.rounds.pop(round_id, None) is not None))
+        self._heads.pop(key, None)
+        return Deleted(state_rounds=len(head.rounds))
+
+    async def diff_states(  # noqa: D102
+        self, user_id: str, a: int, b: int, session_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        states = []
+        for name, round_id in (("a", check_round(a, "a")), ("b", check_round(b, "b"))):
+            state = await self.export_state(user_id, session_id, round_id)
+            if state is None:
+                raise NotFound(f"{name}: user {user_id!r}, session {session_id or 'default'!r} has no round {round_id}")
+            states.append(state)
+        return patch(*states)
+
+    def _key(self, user_id: str, session_id: str | None) -> tuple[str, str]:
+        return check_id(user_id, "user_id", self._settings), bucket(session_id, self._settings)
+
+    def _open(self) -> None:
+        if self._stopped:
+            raise Closed("The service was stopped: call start() to use it again.")
+        self._started = True
+
+    def _find(self, key: tuple[str, str]) -> _Head:
+        self._open()
+        return self._heads.get(key, _Head())
+
+
+def _round(number: int, stored: _Round) -> StateRound:
+    return StateRound(
+        round_id=number,
+        size=len(stored.payload.encode()),
+        saved_at=stored.saved_at,
+        metadata=loads(stored.metadata),
+    )
