@@ -131,6 +131,37 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
         """
 
+    @abstractmethod
+    async def fork_session(
+        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+    ) -> Session:
+        """Copy a session under a new id, up to the message `at`, that one included, and return the copy.
+
+        `at` is a message's id or its number, 1 being the first and 0 before it; None copies all. The copy has the
+        title, the metadata and the messages, with their ids, and says in ``forked_from`` and ``forked_at`` what it is
+        of. It has the state rounds that were saved before the message after `at` came. Memories are not copied: they
+        are the user's. `new_id` is treated as by :meth:`create_session`.
+
+        Raises:
+            NotFound: there is no such session, or no such message in it.
+            AlreadyExists: `new_id` is the id of a session, or of states.
+            InvalidContent: an id cannot be kept, or `at` is neither an id nor a number.
+        """
+
+    @abstractmethod
+    async def rewind_session(
+        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+    ) -> Session:
+        """Take a session back to the message `at`, as if nothing had come after it, and return it.
+
+        Messages after it are removed, and state rounds that were saved after the first of them came. Before that the
+        session is forked as it is, under `new_id`, so that nothing is lost, unless `keep` is false or there is nothing
+        to remove. Numbers of removed rounds are not given again.
+
+        Raises:
+            NotFound, AlreadyExists, InvalidContent: as :meth:`fork_session`; nothing was changed.
+        """
+
 
 class MemoryService(ServiceWithLifecycleManager):
     """Long-term memory: what was said in earlier conversations, found again by its words.

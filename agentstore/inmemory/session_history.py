@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from agentstore.errors import AlreadyExists, Closed, Conflict, NotFound
 from agentstore.exact_json import loads
+from agentstore.inmemory.state import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Deleted, MessagesLike, Page, Session
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
@@ -14,6 +15,7 @@ from agentstore.schemas.payload import (
     check_id,
     check_list,
     check_missing_session,
+    check_place,
     check_title,
     dump_metadata,
     load_messages,
@@ -32,6 +34,9 @@ class _Stored:
     created_at: datetime
     updated_at: datetime
     messages: dict[str, str] = field(default_factory=dict)  # id -> payload, in order
+    times: dict[str, datetime] = field(default_factory=dict)  # id -> when it was stored
+    forked_from: str | None = None
+    forked_at: int | None = None
 
     @property
     def listed_at(self) -> datetime:
@@ -45,11 +50,19 @@ class InMemorySessionHistoryService(SessionHistoryService):
     """
 
     def __init__(
-        self, *, missing_session: Literal["error", "create"] = "error", settings: Settings | None = None
+        self,
+        *,
+        missing_session: Literal["error", "create"] = "error",
+        states: InMemoryStateService | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        """`missing_session="create"`: get and append create the session that is missing."""
+        """`missing_session="create"`: get and append create the session that is missing.
+
+        `states` are those that a fork copies, and a rewind takes back, with the session.
+        """
         self._create_missing = check_missing_session(missing_session)
         self._settings = settings or Settings()
+        self._states = states or InMemoryStateService(settings=self._settings)
         self._users: dict[str, dict[str, _Stored]] = {}
         self._started = self._stopped = False
 
@@ -140,9 +153,10 @@ class InMemorySessionHistoryService(SessionHistoryService):
                     f"session {session.id!r} of user {session.user_id!r} has a message {id!r} with other content"
                 )
         if not payloads.keys() <= stored.messages.keys():
+            stored.updated_at = datetime.now(UTC)
             for id, payload in payloads.items():
                 stored.messages.setdefault(id, payload)
-            stored.updated_at = datetime.now(UTC)
+                stored.times.setdefault(id, stored.updated_at)
         gain(session, (each for each, _ in prepared.values()), stored.updated_at)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
@@ -151,6 +165,59 @@ class InMemorySessionHistoryService(SessionHistoryService):
             return Deleted()
         del self._users[user_id][session_id]
         return Deleted(sessions=1, messages=len(stored.messages))
+
+    async def fork_session(  # noqa: D102
+        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+    ) -> Session:
+        new_id = check_id(new_session_id(new_id), "new_id", self._settings)
+        stored = self._must_find(user_id, session_id)
+        count = len(stored.messages) if at is None else self._place(user_id, session_id, stored, at)
+        return self._fork(user_id, session_id, count, new_id)
+
+    async def rewind_session(  # noqa: D102
+        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+    ) -> Session:
+        new_id = check_id(new_session_id(new_id), "new_id", self._settings)
+        stored = self._must_find(user_id, session_id)
+        count = self._place(user_id, session_id, stored, at)
+        if count < len(stored.messages):
+            if keep:
+                self._fork(user_id, session_id, len(stored.messages), new_id)
+            ids = list(stored.messages)[count:]
+            self._states.cut_off(user_id, session_id, stored.times[ids[0]])
+            for id in ids:
+                del stored.messages[id], stored.times[id]
+            stored.updated_at = datetime.now(UTC)
+        return _session(user_id, session_id, stored)
+
+    def _place(self, user_id: str, session_id: str, stored: _Stored, at: str | int) -> int:
+        """Return how many messages there are up to `at`."""
+        ids = list(stored.messages)
+        if check_place(at, self._settings) is str and at in stored.messages:
+            return ids.index(str(at)) + 1
+        if isinstance(at, int) and at <= len(ids):
+            return at
+        raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
+
+    def _fork(self, user_id: str, session_id: str, count: int, new_id: str) -> Session:
+        sessions = self._users[user_id]
+        stored = sessions[session_id]
+        ids = list(stored.messages)
+        until = stored.times[ids[count]] if count < len(ids) else None
+        if new_id in sessions or not self._states.copy(user_id, session_id, new_id, until):
+            raise AlreadyExists(f"user {user_id!r} has a session {new_id!r}, or states of one")
+        now = datetime.now(UTC)
+        sessions[new_id] = _Stored(
+            stored.title,
+            stored.metadata,
+            now,
+            now,
+            {id: stored.messages[id] for id in ids[:count]},
+            {id: stored.times[id] for id in ids[:count]},
+            session_id,
+            count,
+        )
+        return _session(user_id, new_id, sessions[new_id])
 
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
         title = check_title(title)
@@ -188,4 +255,6 @@ def _session(user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] 
         metadata=loads(stored.metadata),
         created_at=stored.created_at,
         updated_at=stored.updated_at,
+        forked_from=stored.forked_from,
+        forked_at=stored.forked_at,
     )

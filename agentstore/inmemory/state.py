@@ -128,6 +128,21 @@ class InMemoryStateService(StateService):
             states.append(state)
         return patch(*states)
 
+    def copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
+        """Copy the rounds saved before `until` for a fork; false if there are states of the new id."""
+        head = self._heads.get((user_id, session_id), _Head())
+        rounds = {number: each for number, each in head.rounds.items() if until is None or each.saved_at < until}
+        if rounds:
+            if (user_id, new_id) in self._heads:
+                return False
+            self._heads[user_id, new_id] = _Head(max(rounds) + 1, rounds)
+        return True
+
+    def cut_off(self, user_id: str, session_id: str, until: datetime) -> None:
+        """Remove the rounds saved since, for a rewind."""
+        head = self._heads.get((user_id, session_id), _Head())
+        head.rounds = {number: each for number, each in head.rounds.items() if each.saved_at < until}
+
     def _key(self, user_id: str, session_id: str | None) -> tuple[str, str]:
         return check_id(user_id, "user_id", self._settings), bucket(session_id, self._settings)
 

@@ -32,11 +32,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database import Database, Row, Statement
-from agentstore.errors import AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
+from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
 from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
@@ -44,6 +45,7 @@ from agentstore.schemas.payload import (
     check_id,
     check_list,
     check_missing_session,
+    check_place,
     check_title,
     dump_metadata,
     load_messages,
@@ -71,9 +73,12 @@ _HEAD = (
     SessionRow.updated_at,
     SessionRow.title,
     cast(SessionRow.metadata_, Text).label("metadata"),
+    SessionRow.forked_from,
+    SessionRow.forked_at,
 )
 _PAYLOAD = cast(MessageRow.payload, Text).label("payload")
-_NO_HEAD = (null(), null(), null(), null())
+_WIDTH = len(_HEAD)
+_NO_HEAD = (null(),) * _WIDTH
 _NOW = func.now()
 
 
@@ -374,7 +379,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 head = next(row for row in rows if row[1] is not None)
                 if not head[0] and not exist_ok:
                     raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
-                return _session(user_id, session_id, tuple(head)[1:], [row[5] for row in rows if row[1] is None])
+                return _session(
+                    user_id, session_id, tuple(head)[1:], [row[_WIDTH + 1] for row in rows if row[1] is None]
+                )
             await back_off(attempt)
         raise Unavailable(f"session {session_id!r} of user {user_id!r} is deleted and created all the time")
 
@@ -395,9 +402,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         head = next((row for row in rows if row[0] is not None), None)
         if head is None:
             return await self._create(user_id, session_id) if self._create_missing else None
-        if before is not None and head[5] is None:
+        if before is not None and head[_WIDTH + 1] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
-        return _session(user_id, session_id, tuple(head), [row[4] for row in rows if row[0] is None])
+        return _session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
 
     async def list_sessions(  # noqa: D102
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None
@@ -406,13 +413,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_count(limit, "limit", self._settings.max_page)
         before, before_id = _NEWEST if cursor is None else read_cursor(cursor, datetime, str)
         rows = await self._database.fetch(LIST, user_id=user_id, before=before, before_id=before_id, limit=limit)
-        sessions = [
-            Session(
-                id=id, user_id=user_id, title=title, metadata=_metadata(text), created_at=created, updated_at=updated
-            )
-            for id, created, updated, title, text, _ in rows
-        ]
-        following = write_cursor(rows[-1][5], rows[-1][0]) if rows and len(rows) == limit else None
+        sessions = [_session(user_id, row[0], tuple(row)[1:], ()) for row in rows]
+        following = write_cursor(rows[-1][_WIDTH + 1], rows[-1][0]) if rows and len(rows) == limit else None
         # Within the page by the second: the minute is only what the index knows.
         sessions.sort(key=lambda session: session.updated_at or _NEWEST[0], reverse=True)
         return Page(sessions, following)
@@ -541,6 +543,61 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         row = await self._database.fetch_one(DELETE, user_id=user_id, session_id=session_id)
         return Deleted() if row is None else Deleted(sessions=1, messages=row[0])
 
+    async def fork_session(  # noqa: D102
+        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+    ) -> Session:
+        values = self._copy_values(user_id, session_id, new_id)
+        kind = None if at is None else check_place(at, self._settings)
+        try:
+            row = await self._database.fetch_one(FORK[kind], **values, **({} if kind is None else {"at": at}))
+        except StatementFailed as error:
+            raise _not_copied(error, values) from error
+        if row is None:
+            raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+        if row[1] is None:
+            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
+        copy = await self.get_session(user_id, values["new_id"])
+        if copy is None:
+            raise NotFound(f"session {values['new_id']!r} of user {user_id!r} was deleted as soon as it was there")
+        return copy
+
+    async def rewind_session(  # noqa: D102
+        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+    ) -> Session:
+        values = self._copy_values(user_id, session_id, new_id)
+        new = values.pop("new_id")
+        kind = check_place(at, self._settings)
+        async with self._database.transaction() as transaction:
+            locked = await transaction.fetch(LOCK, **values)
+            if not locked:
+                raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+            await transaction.fetch(LOCK_STATES, **values)
+            count = locked[0][0]
+            if kind is str:
+                found = await transaction.fetch(FIND, **values, message_id=at)
+                place = found[0][0] if found else None
+            else:
+                place = at if at <= count else None
+            if place is None:
+                raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
+            if place < count:
+                if keep:
+                    try:
+                        await transaction.fetch(FORK[None], **values, new_id=new)
+                    except StatementFailed as error:
+                        raise _not_copied(error, {**values, "new_id": new}) from error
+                await transaction.fetch(CUT_OFF, **values, at=place)
+            rows = await transaction.fetch(GET, **values)
+        head = next(row for row in rows if row[0] is not None)
+        return _session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
+
+    def _copy_values(self, user_id: str, session_id: str, new_id: str | None) -> dict[str, Any]:
+        return {
+            "user_id": check_id(user_id, "user_id", self._settings),
+            "session_id": check_id(session_id, "session_id", self._settings),
+            "new_id": check_id(new_session_id(new_id), "new_id", self._settings),
+        }
+
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
         await self._set(SET_TITLE, user_id, session_id, title=check_title(title))
 
@@ -565,7 +622,7 @@ def _values(session: Session, prepared: dict[str, tuple[Message, str]]) -> dict[
 
 
 def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Session:
-    created_at, updated_at, title, metadata = head[:4]
+    created_at, updated_at, title, metadata, forked_from, forked_at = head[:_WIDTH]
     return Session(
         id=session_id,
         user_id=user_id,
@@ -574,7 +631,18 @@ def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Seque
         metadata=_metadata(metadata),
         created_at=created_at,
         updated_at=updated_at,
+        forked_from=forked_from,
+        forked_at=forked_at,
     )
+
+
+def _not_copied(error: StatementFailed, values: dict[str, Any]) -> AgentStoreError:
+    """What it means that a copy was refused."""
+    if error.sqlstate == "23505":
+        return AlreadyExists(f"user {values['user_id']!r} has a session {values['new_id']!r}, or states of one")
+    if error.sqlstate == "23503":
+        return NotFound(f"user {values['user_id']!r} was deleted meanwhile")
+    return error
 
 
 def _metadata(text: str) -> dict[str, Any]:

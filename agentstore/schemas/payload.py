@@ -58,6 +58,20 @@ def new_session_id(value: str | None) -> str:
     return (value or "").strip() or str(uuid4())
 
 
+def check_place(at: str | int, settings: Settings) -> type[str] | type[int]:
+    """Return of which kind `at` is, the last message that is wanted: its id, or how many come before it and with it.
+
+    Raises:
+        InvalidContent: it is neither.
+    """
+    if isinstance(at, str):
+        check_id(at, "at", settings)
+        return str
+    if isinstance(at, int) and not isinstance(at, bool) and 0 <= at < 2**63:
+        return int
+    raise InvalidContent(f"at must be a message's id or a whole number from 0, not {at!r}")
+
+
 def check_missing_session(value: str) -> bool:
     """Return whether a service creates the session that is missing.
 

@@ -14,6 +14,7 @@ class Session(BaseModel):
     """A conversation of one user: its messages in order, and what is known about it.
 
     ``created_at`` and ``updated_at`` (the last append, UTC) are None on a session that was built by hand.
+    ``forked_from`` is the session that it began as a copy of, ``forked_at`` how many messages of it were copied.
     """
 
     id: str
@@ -23,6 +24,8 @@ class Session(BaseModel):
     metadata: dict[Any, Any] = Field(default_factory=dict)
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    forked_from: str | None = None
+    forked_at: int | None = None
 
     @cached_property
     def _ids(self) -> "_Ids":
