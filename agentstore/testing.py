@@ -19,10 +19,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import jsonpatch
 import pytest
 
 from agentstore.errors import AlreadyExists, Closed, Conflict, InvalidContent, LimitExceeded, NotFound
-from agentstore.interfaces import MemoryService, SessionHistoryService
+from agentstore.exact_json import dumps_sorted
+from agentstore.interfaces import MemoryService, SessionHistoryService, StateService
 from agentstore.schemas import (
     AudioContent,
     DataContent,
@@ -37,6 +39,7 @@ from agentstore.schemas import (
     Session,
     TextContent,
 )
+from agentstore.schemas.page import write_cursor
 
 HOSTILE_IDS = (
     "", " ", "  ", "%", "_", "*", ":", "a:b", "a_b", "a b", "'", '"', "\\", "'; DROP TABLE users; --", "$1", "{}", "\n",
@@ -855,5 +858,211 @@ class MemoryContract:
         for call in (service.add_memory("alice", text("x")), service.search_memory("alice", text("x"))):
             with pytest.raises(Closed):
                 await call
+        await service.start()
+        assert await service.health()
+
+
+@pytest.mark.asyncio
+class StateContract:
+    """What a StateService has to do."""
+
+    async def test_rounds_are_numbered_from_one_and_the_highest_is_exported(self, service: StateService) -> None:
+        assert await service.export_state("alice", "s") is None
+        for number in range(1, 4):
+            assert await service.save_state("alice", {"step": number}, "s") == number
+        assert await service.export_state("alice", "s") == {"step": 3}
+        assert await service.export_state("alice", "s", 1) == {"step": 1}
+        assert await service.export_state("alice", "s", 4) is None
+        assert await service.export_state("bob", "s") is None
+        assert await service.export_state("alice", "t") is None
+
+    async def test_a_given_round_is_overwritten_and_counts(self, service: StateService) -> None:
+        assert await service.save_state("alice", {"a": 1}, "s", 7) == 7
+        assert await service.save_state("alice", {"a": 2}, "s", 3) == 3
+        assert await service.export_state("alice", "s") == {"a": 1}
+        assert await service.save_state("alice", {"a": 3}, "s") == 8
+        assert await service.save_state("alice", {"a": 4}, "s", round_id=7, metadata={"again": True}) == 7
+        assert await service.export_state("alice", "s", 7) == {"a": 4}
+        assert [(each.round_id, each.metadata) for each in await service.list_states("alice", "s")] == [
+            (8, {}), (7, {"again": True}), (3, {}),
+        ]  # fmt: skip
+
+    async def test_without_a_session_it_is_the_default_one(self, service: StateService) -> None:
+        assert await service.save_state("alice", {"a": 1}) == 1
+        assert await service.save_state("alice", {"a": 2}, "") == 2
+        assert await service.save_state("alice", {"a": 3}, "default") == 3
+        assert await service.export_state("alice") == {"a": 3}
+        assert len(await service.list_states("alice", "")) == 3
+
+    @pytest.mark.parametrize("value", EXACT_VALUES, ids=lambda value: repr(value)[:20])
+    async def test_any_json_comes_back_equal(self, service: StateService, value: Any) -> None:
+        await service.save_state("alice", {"x": value, "": [value]}, "s", metadata={"y": value})
+        assert repr(await service.export_state("alice", "s")) == repr({"x": value, "": [value]})
+        (found,) = await service.list_states("alice", "s")
+        assert repr(found.metadata) == repr({"y": value})
+
+    async def test_what_is_stored_and_what_comes_back_are_copies(self, service: StateService) -> None:
+        state: dict[str, Any] = {"plan": [], "pair": (1, 2)}
+        await service.save_state("alice", state, "s")
+        state["plan"].append("changed")
+        one, two = await service.export_state("alice", "s"), await service.export_state("alice", "s")
+        assert one == two == {"plan": [], "pair": [1, 2]}
+        assert one is not None
+        one["plan"].append("changed")
+        assert await service.export_state("alice", "s") == two
+
+    @pytest.mark.parametrize("value", UNKEEPABLE_VALUES, ids=lambda value: repr(value)[:20])
+    async def test_what_json_cannot_keep_is_refused_and_nothing_is_written(
+        self, service: StateService, value: Any
+    ) -> None:
+        for wrong in (
+            lambda: service.save_state("alice", {"x": value}),
+            lambda: service.save_state("alice", {}, metadata={"x": [value]}),
+        ):
+            with pytest.raises(InvalidContent):
+                await wrong()
+        assert list(await service.list_states("alice")) == []
+
+    @pytest.mark.parametrize("wrong", [None, [], "{}", 1, [("a", 1)]])
+    async def test_a_state_that_is_no_dict_is_refused(self, service: StateService, wrong: Any) -> None:
+        with pytest.raises(InvalidContent):
+            await service.save_state("alice", wrong, "s")
+        assert await service.export_state("alice", "s") is None
+
+    @pytest.mark.parametrize("wrong", [0, -1, "1", 1.0, True, 2**63 - 1, 2**70])
+    async def test_a_round_that_is_none_is_refused(self, service: StateService, wrong: Any) -> None:
+        calls: list[Callable[[], Any]] = [
+            lambda: service.save_state("alice", {}, "s", wrong),
+            lambda: service.export_state("alice", "s", wrong),
+            lambda: service.delete_state("alice", "s", wrong),
+            lambda: service.diff_states("alice", wrong, 1, "s"),
+            lambda: service.diff_states("alice", 1, wrong, "s"),
+            lambda: service.save_state("alice", {}, "s", expected_round=-1 if wrong == 0 else wrong),
+            lambda: service.save_state("alice", {}, "s", 1, expected_round=1),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidContent):
+                await call()
+        assert list(await service.list_states("alice", "s")) == []
+
+    async def test_limits_of_size_and_depth(self, service: StateService) -> None:
+        await service.save_state("alice", nested(200), "deep")
+        assert await service.export_state("alice", "deep") == nested(200)
+        with pytest.raises(LimitExceeded):
+            await service.save_state("alice", nested(201), "deep")
+        with pytest.raises(LimitExceeded):
+            await service.list_states("alice", "deep", limit=10_001)
+        assert len(await service.list_states("alice", "deep")) == 1
+
+    @pytest.mark.parametrize("wrong", [None, 1, b"x", "\0", "\ud800", "x" * 513, "密" * 171])
+    async def test_ids_that_cannot_be_kept_are_refused(self, service: StateService, wrong: Any) -> None:
+        with pytest.raises(InvalidContent):
+            await service.save_state(wrong, {})
+        if wrong is not None:
+            for call in (service.export_state, service.list_states, service.delete_state):
+                with pytest.raises(InvalidContent):
+                    await call("alice", wrong)
+
+    async def test_a_save_that_expects_another_round_is_a_conflict(self, service: StateService) -> None:
+        with pytest.raises(Conflict):
+            await service.save_state("alice", {"a": 0}, "s", expected_round=1)
+        assert await service.save_state("alice", {"a": 1}, "s", expected_round=0) == 1
+        with pytest.raises(Conflict):
+            await service.save_state("alice", {"a": 2}, "s", expected_round=0)
+        assert await service.save_state("alice", {"a": 2}, "s", expected_round=1) == 2
+        assert await service.export_state("alice", "s") == {"a": 2}
+        assert await service.delete_state("alice", "s", 2) == Deleted(state_rounds=1)
+        assert await service.save_state("alice", {"a": 3}, "s", expected_round=1) == 3  # 2 is not given again
+        assert await service.delete_state("alice", "s", 3) == await service.delete_state("alice", "s", 1)
+        assert await service.save_state("alice", {"a": 4}, "s", expected_round=0) == 4
+
+    async def test_of_many_that_expect_the_same_round_one_saves(self, service: StateService) -> None:
+        for expected in range(5):
+            results = await asyncio.gather(
+                *(service.save_state("alice", {"writer": n}, "s", expected_round=expected) for n in range(8)),
+                return_exceptions=True,
+            )
+            assert [each for each in results if not isinstance(each, Conflict)] == [expected + 1]
+
+    async def test_many_savers_get_numbers_that_follow_each_other(self, service: StateService) -> None:
+        numbers = await asyncio.gather(*(service.save_state("alice", {"n": n}, "s") for n in range(64)))
+        assert sorted(numbers) == list(range(1, 65))
+        for n, number in enumerate(numbers):
+            assert await service.export_state("alice", "s", number) == {"n": n}
+
+    async def test_lists_have_no_states_and_pages_hold_every_round_once(self, service: StateService) -> None:
+        began = datetime.now(UTC)
+        for number in range(1, 11):
+            await service.save_state("alice", {"x": "ü" * number}, "s")
+        everything = await service.list_states("alice", "s")
+        assert [each.round_id for each in everything] == list(range(10, 0, -1))
+        assert [each.size for each in everything] == [8 + 2 * number for number in range(10, 0, -1)]
+        assert all(abs((each.saved_at - began).total_seconds()) < 60 for each in everything)
+        assert [each.saved_at for each in everything] == sorted((each.saved_at for each in everything), reverse=True)
+        for limit in (1, 3, 10, 11):
+            seen: list[int] = []
+            cursor = None
+            while True:
+                page = await service.list_states("alice", "s", limit=limit, cursor=cursor)
+                seen += [each.round_id for each in page]
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            assert seen == list(range(10, 0, -1))
+        assert list(await service.list_states("alice", "s", limit=0)) == []
+
+    @pytest.mark.parametrize(
+        "cursor", [*BAD_CURSORS, "", "x", write_cursor("-1"), write_cursor("9" * 30), write_cursor("٣")]
+    )
+    async def test_a_cursor_that_is_none_is_refused(self, service: StateService, cursor: str) -> None:
+        with pytest.raises(InvalidContent):
+            await service.list_states("alice", "s", cursor=cursor)
+
+    async def test_delete_counts_and_is_idempotent(self, service: StateService) -> None:
+        for _ in range(3):
+            await service.save_state("alice", {}, "s")
+            await service.save_state("alice", {}, "t")
+        assert await service.delete_state("alice", "s", 3) == Deleted(state_rounds=1)
+        assert not await service.delete_state("alice", "s", 3)
+        assert await service.export_state("alice", "s", 3) is None
+        assert [each.round_id for each in await service.list_states("alice", "s")] == [2, 1]
+        assert await service.delete_state("alice", "s") == Deleted(state_rounds=2)
+        assert not await service.delete_state("alice", "s")
+        assert not await service.delete_state("nobody")
+        assert await service.save_state("alice", {}, "s") == 1
+        assert len(await service.list_states("alice", "t")) == 3
+
+    async def test_a_patch_makes_one_round_out_of_another(self, service: StateService) -> None:
+        one: dict[str, Any] = {"plan": ["a", "b"], "n": 1, "~/": {"1": [1, True, 1.0, 0.0]}, "gone": None}
+        two: dict[str, Any] = {"plan": ["a", "c", "b"], "n": True, "~/": {"1": [True, 1, 1, -0.0]}, "new": {"x": []}}
+        await service.save_state("alice", one, "s")
+        await service.save_state("alice", two, "s")
+        for a, b, before, after in ((1, 2, one, two), (2, 1, two, one), (1, 1, one, one)):
+            operations = await service.diff_states("alice", a, b, "s")
+            assert dumps_sorted(jsonpatch.apply_patch(before, operations)) == dumps_sorted(after)
+        assert await service.diff_states("alice", 1, 1, "s") == []
+        await service.save_state("alice", {**one, "n": 2}, "s")
+        assert await service.diff_states("alice", 1, 3, "s") == [{"op": "replace", "path": "/n", "value": 2}]
+        with pytest.raises(NotFound):
+            await service.diff_states("alice", 1, 4, "s")
+
+    @pytest.mark.parametrize("id", HOSTILE_IDS, ids=repr)
+    async def test_nobody_sees_or_deletes_what_is_anothers(self, service: StateService, id: str) -> None:
+        await service.save_state(id, {"whose": "mine"}, id)
+        for other in {"alice", "b", "a:b:c"} - {id}:
+            await service.save_state(other, {"whose": other}, id)
+            assert await service.delete_state(other, id) == Deleted(state_rounds=1)
+            assert await service.export_state(other, id) is None
+        assert await service.export_state(id, id) == {"whose": "mine"}
+        assert await service.delete_state(id, id) == Deleted(state_rounds=1)
+
+    async def test_it_starts_by_itself_and_is_closed_after_stop(self, service: StateService) -> None:
+        assert await service.save_state("alice", {}) == 1
+        assert await service.health()
+        await service.stop()
+        assert not await service.health()
+        for call in (lambda: service.save_state("alice", {}), lambda: service.export_state("alice")):
+            with pytest.raises(Closed):
+                await call()
         await service.start()
         assert await service.health()
