@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, func, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, ForeignKeyConstraint, LargeBinary, func, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -25,20 +25,25 @@ class StateHeadRow(Base):
 
 
 class StateRoundRow(Base):
-    """The payload is the whole state. ``json``, stored outside the row and not compressed."""
+    """The whole state is in `payload`, stored outside the row as it is, or in `packed`, a frame of Zstandard.
+
+    Packed ones are large: they take less than half of the room, and less time to save and to load.
+    """
 
     __tablename__ = "state_rounds"
 
     user_id: Mapped[str] = mapped_column(Id, primary_key=True)
     session_id: Mapped[str] = mapped_column(Id, primary_key=True)
     round: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    payload: Mapped[Any] = mapped_column(JSON)
+    payload: Mapped[Any | None] = mapped_column(JSON)
+    packed: Mapped[bytes | None] = mapped_column(LargeBinary)
     metadata_: Mapped[Any] = mapped_column("metadata", JSON, server_default=text("'{}'"))
-    # Of the payload, in bytes: a list says it without reading one.
+    # Of the state as JSON, in bytes: a list says it without reading one.
     size: Mapped[int] = mapped_column(BigInteger)
     saved_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     __table_args__ = (
+        CheckConstraint("(payload IS NULL) <> (packed IS NULL)", name="state_rounds_payload_check"),
         ForeignKeyConstraint(
             ["user_id", "session_id"], ["state_heads.user_id", "state_heads.session_id"], ondelete="CASCADE"
         ),

@@ -103,8 +103,8 @@ def _fork(at: type[str] | type[int] | None) -> Statement:
     rounds = (
         insert(state)
         .from_select(
-            ["user_id", "session_id", "round", "payload", "metadata", "size", "saved_at"],
-            select(_USER, _NEW, state.round, state.payload, state.metadata_, state.size, state.saved_at)
+            ["user_id", "session_id", "round", "payload", "packed", "metadata", "size", "saved_at"],
+            select(_USER, _NEW, state.round, state.payload, state.packed, state.metadata_, state.size, state.saved_at)
             .join(cut, saved_before)
             .where(_ITS_ROUNDS),
         )

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import zstandard
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    LargeBinary,
     Text,
     bindparam,
     cast,
@@ -32,6 +34,8 @@ from agentstore.schemas.payload import check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
 
 _TRIES = 20
+# In bytes. Below, a state takes no less time packed, and is better read by whoever looks into the table.
+_PACKED_FROM = 32_000
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
@@ -42,7 +46,7 @@ _THE_NEXT = {"next_round": StateHeadRow.next_round + 1, "last_round": StateHeadR
 # now() is when the statement began, which may have waited for a later one.
 _SAVED_NOW = {"updated_at": func.greatest(StateHeadRow.updated_at, func.now())}
 # json as text: the driver's codecs, which may be the application's own, never see it.
-_PAYLOAD = cast(StateRoundRow.payload, Text)
+_STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed)
 _METADATA = cast(StateRoundRow.metadata_, Text)
 
 
@@ -85,13 +89,14 @@ def _save(head: Any, round_: ColumnElement[int] | None = None, *, repeatable: bo
         "session_id": _SESSION,
         "round": saved.c.last_round if round_ is None else round_,
         "payload": cast(bindparam("payload", type_=Text), JSON),
+        "packed": bindparam("packed", type_=LargeBinary),
         "metadata": cast(bindparam("metadata", type_=Text), JSON),
         "size": bindparam("size", type_=BigInteger),
         "saved_at": saved.c.updated_at,
     }
     made = upsert(StateRoundRow).from_select(list(values), select(*values.values()).select_from(saved))
     if round_ is not None:
-        written = ("payload", "metadata", "size", "saved_at")
+        written = ("payload", "packed", "metadata", "size", "saved_at")
         made = made.on_conflict_do_update(
             index_elements=["user_id", "session_id", "round"], set_={name: made.excluded[name] for name in written}
         )
@@ -118,8 +123,8 @@ SAVE_AT = _save(
     repeatable=True,
 )
 LAST = Statement(select(StateHeadRow.last_round).where(_THIS))
-EXPORT = Statement(select(_PAYLOAD).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
-EXPORT_LAST = Statement(select(_PAYLOAD).where(_ITS_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1))
+EXPORT = Statement(select(*_STATE).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
+EXPORT_LAST = Statement(select(*_STATE).where(_ITS_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1))
 LIST = Statement(
     select(StateRoundRow.round, StateRoundRow.size, StateRoundRow.saved_at, _METADATA)
     .where(_ITS_ROUNDS, StateRoundRow.round < bindparam("before", type_=BigInteger))
@@ -190,10 +195,12 @@ class PostgresStateService(PostgresService, StateService):
                 statement = SAVE_FIRST
             else:
                 statement, values["expected"] = SAVE_AFTER, expected_round
-        payload = dump_state(state, self._settings)
+        payload = dump_state(state, self._settings).encode()
+        packed = _packed(payload)
         values |= {
-            "payload": payload,
-            "size": len(payload) if payload.isascii() else len(payload.encode()),
+            "payload": payload.decode() if packed is None else None,
+            "packed": packed,
+            "size": len(payload),
             "metadata": "{}" if metadata is None else dump_metadata(metadata, self._settings),
         }
         for attempt in range(_TRIES):
@@ -222,7 +229,7 @@ class PostgresStateService(PostgresService, StateService):
             row = await self._database.fetch_one(EXPORT_LAST, **values)
         else:
             row = await self._database.fetch_one(EXPORT, **values, round_id=check_round(round_id))
-        return None if row is None else loads(row[0])
+        return None if row is None else loads(row[0] if row[1] is None else _unpacked(row[1]))
 
     async def list_states(  # noqa: D102
         self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
@@ -262,6 +269,17 @@ class PostgresStateService(PostgresService, StateService):
             "user_id": check_id(user_id, "user_id", self._settings),
             "session_id": bucket(session_id, self._settings),
         }
+
+
+def _packed(payload: bytes) -> bytes | None:
+    """Return a large state as it is kept, else None."""
+    if len(payload) < _PACKED_FROM:
+        return None
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
+
+
+def _unpacked(packed: bytes) -> str:
+    return zstandard.ZstdDecompressor().decompress(packed).decode()
 
 
 def _round(row: Row) -> StateRound:

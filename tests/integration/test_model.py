@@ -1,26 +1,33 @@
-"""A stateful test: the in-memory service and the one on Postgres, side by side, never disagree."""
+"""A stateful test: the services in memory and those on Postgres, side by side, never disagree."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from agentstore import (
+    AgentStore,
     AgentStoreError,
+    InMemoryMemoryService,
     InMemorySessionHistoryService,
+    InMemoryStateService,
+    MemoryHit,
     Message,
-    PostgresSessionHistoryService,
     Session,
-    SessionHistoryService,
     Settings,
+    StateRound,
     TextContent,
 )
 
-_users = st.sampled_from(["alice", "bob", "", "a:b", "密"])
-_sessions = st.sampled_from(["s", "t", "u:v", " s ", "%"])
+# The first of each often, so that calls meet what others left.
+_users = st.sampled_from(["alice"] * 4 + ["", "a:b"])
+_sessions = st.sampled_from(["s"] * 3 + ["t", " s "])
 _ids = st.sampled_from([f"m{number}" for number in range(6)])
+_places = st.sampled_from(["m0", "m1", "m2", "m5", 0, 1, 2, 9])
+_new = st.sampled_from(["f1", "f2", "f3", "t"])
 _number = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 _json = st.recursive(
     st.none() | st.booleans() | _number | st.text(st.characters(codec=None)),
@@ -28,6 +35,18 @@ _json = st.recursive(
     max_leaves=5,
 )
 _metadata = st.dictionaries(st.text(), _json, max_size=2)
+_states = st.dictionaries(st.text(), _json, max_size=3)
+_rounds = st.sampled_from([1, 2, 1, 2, 3, 9])
+_SAID = ["apples", "pears and apples", "红色的苹果", "plums"]
+_words = st.sampled_from([*_SAID, "applse", ""])
+_memories = st.builds(
+    lambda id, words, role: Message(
+        id=id, role=role, content=[TextContent(text=words)], metadata={"timestamp": "2026-01-02T03:04:05Z"}
+    ),
+    _ids,
+    _words,
+    st.sampled_from(["user", "assistant"]),
+)
 _messages = st.builds(
     lambda id, words, metadata: Message(id=id, role="user", content=[TextContent(text=words)], metadata=metadata),
     _ids,
@@ -40,17 +59,25 @@ def _plain(result: Any) -> Any:
     """A result without its times, which differ, and its lists without their order, which depends on them."""
     if isinstance(result, Session):
         return result.model_dump(exclude={"created_at", "updated_at"})
+    if isinstance(result, StateRound):
+        return repr(result.model_dump(exclude={"saved_at"}))
+    if isinstance(result, MemoryHit):
+        return result.message.id, result.session_id, result.position, round(result.score, 9), result.snippet
     if isinstance(result, AgentStoreError):
         return type(result)
     if hasattr(result, "next_cursor"):
-        return sorted((_plain(each) for each in result), key=lambda each: each["id"])
-    return result
+        plain = [_plain(each) for each in result]
+        return sorted(plain, key=lambda each: each["id"]) if plain and isinstance(plain[0], dict) else plain
+    if isinstance(result, list):
+        return [_plain(each) for each in result]
+    return repr(result) if isinstance(result, dict) else result
 
 
 def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Settings) -> None:
     runner = asyncio.Runner()
-    postgres = PostgresSessionHistoryService(database_url, settings=settings)
+    postgres = AgentStore(database_url, settings=settings)
     runs = 0
+    answered: Counter[str] = Counter()  # calls that did something, or found it
 
     class Model(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -58,17 +85,34 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
             nonlocal runs
             runs += 1
             self.prefix = f"run {runs} "  # users of its own
-            self.memory = InMemorySessionHistoryService()
+            states = InMemoryStateService()
+            self.in_memory: dict[str, Any] = {
+                "sessions": InMemorySessionHistoryService(states=states),
+                "states": states,
+                "memory": InMemoryMemoryService(),
+            }
 
-        def both(self, name: str, user: str, *arguments: Any, **options: Any) -> None:
-            async def call(service: SessionHistoryService) -> Any:
+        def both(self, call: str, user: str, *arguments: Any, **options: Any) -> None:
+            kind, name = call.split(".")
+
+            async def say(service: Any) -> Any:
                 try:
                     return await getattr(service, name)(self.prefix + user, *arguments, **options)
                 except AgentStoreError as error:
                     return error
 
-            one, two = runner.run(call(self.memory)), runner.run(call(postgres))
+            one, two = runner.run(say(self.in_memory[kind])), runner.run(say(getattr(postgres, kind)))
             assert _plain(one) == _plain(two)
+            answered[call] += bool(one) and not isinstance(one, AgentStoreError)
+
+        @initialize()
+        def begin(self) -> None:
+            self.both("sessions.create_session", "alice", "s")
+            for number in range(3):
+                self.append("alice", "s", [Message(id=f"m{number}", role="user")])
+                self.both("states.save_state", "alice", {"n": [number, True]}, "s")
+            said = [Message(id=f"m{n}", role="user", content=[TextContent(text=_SAID[n])]) for n in range(3)]
+            self.both("memory.add_memory", "alice", said, "s")
 
         @rule(
             user=_users,
@@ -77,11 +121,13 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
             metadata=st.dictionaries(st.text(), _json, max_size=2),
         )
         def create(self, user: str, session: str, exist_ok: bool, metadata: dict[str, Any]) -> None:
-            self.both("create_session", user, session, exist_ok=exist_ok, title=session or None, metadata=metadata)
+            self.both(
+                "sessions.create_session", user, session, exist_ok=exist_ok, title=session or None, metadata=metadata
+            )
 
         @rule(user=_users, session=_sessions, messages=st.lists(_messages, max_size=4))
         def append(self, user: str, session: str, messages: list[Message]) -> None:
-            async def call(service: SessionHistoryService) -> Any:
+            async def call(service: Any) -> Any:
                 target = Session(id=session, user_id=self.prefix + user)
                 try:
                     await service.append_message(target, messages)
@@ -89,38 +135,111 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
                     return error, target.messages
                 return None, target.messages
 
-            one, two = runner.run(call(self.memory)), runner.run(call(postgres))
+            one, two = runner.run(call(self.in_memory["sessions"])), runner.run(call(postgres.sessions))
             assert (_plain(one[0]), one[1]) == (_plain(two[0]), two[1])
 
         @rule(user=_users, session=_sessions, limit=st.none() | st.integers(0, 5), before=st.none() | _ids)
         def get(self, user: str, session: str, limit: int | None, before: str | None) -> None:
-            self.both("get_session", user, session, limit=limit, before=before)
+            self.both("sessions.get_session", user, session, limit=limit, before=before)
 
         @rule(user=_users, session=_sessions)
         def delete(self, user: str, session: str) -> None:
-            self.both("delete_session", user, session)
+            self.both("sessions.delete_session", user, session)
 
         @rule(user=_users, session=_sessions, title=st.none() | st.sampled_from(["x", "密", "\0"]))
         def set_title(self, user: str, session: str, title: str | None) -> None:
-            self.both("set_title", user, session, title)
+            self.both("sessions.set_title", user, session, title)
 
         @rule(user=_users, session=_sessions, metadata=_metadata)
         def set_metadata(self, user: str, session: str, metadata: dict[str, Any]) -> None:
-            self.both("set_metadata", user, session, metadata)
+            self.both("sessions.set_metadata", user, session, metadata)
+
+        @rule(user=_users, session=_sessions, at=st.none() | _places, new=_new)
+        def fork(self, user: str, session: str, at: str | int | None, new: str) -> None:
+            self.both("sessions.fork_session", user, session, at=at, new_id=new)
+
+        @rule(user=_users, session=_sessions, at=_places, keep=st.booleans(), new=_new)
+        def rewind(self, user: str, session: str, at: str | int, keep: bool, new: str) -> None:
+            self.both("sessions.rewind_session", user, session, at, keep=keep, new_id=new)
+
+        @rule(
+            user=_users,
+            session=_sessions,
+            state=_states,
+            round_id=st.none() | _rounds,
+            expected=st.none() | st.integers(0, 6),
+            metadata=st.none() | _metadata,
+        )
+        def save(
+            self,
+            user: str,
+            session: str,
+            state: dict[str, Any],
+            round_id: int | None,
+            expected: int | None,
+            metadata: dict[str, Any] | None,
+        ) -> None:
+            options = {"expected_round": None if round_id else expected, "metadata": metadata}
+            self.both("states.save_state", user, state, session, round_id, **options)
+
+        @rule(user=_users, session=_sessions, round_id=st.none() | _rounds)
+        def export(self, user: str, session: str, round_id: int | None) -> None:
+            self.both("states.export_state", user, session, round_id)
+
+        @rule(user=_users, session=_sessions, a=_rounds, b=_rounds)
+        def diff(self, user: str, session: str, a: int, b: int) -> None:
+            self.both("states.diff_states", user, a, b, session)
+
+        @rule(user=_users, session=_sessions, round_id=st.none() | _rounds)
+        def delete_state(self, user: str, session: str, round_id: int | None) -> None:
+            self.both("states.delete_state", user, session, round_id)
+
+        @rule(user=_users, session=_sessions, messages=st.lists(_memories, max_size=4))
+        def remember(self, user: str, session: str, messages: list[Message]) -> None:
+            self.both("memory.add_memory", user, messages, session)
+
+        @rule(
+            user=_users,
+            words=_words,
+            filters=st.fixed_dictionaries(
+                {},
+                optional={
+                    "top_k": st.integers(0, 5),
+                    "session_id": _sessions,
+                    "role": st.sampled_from(["user", "assistant"]),
+                    "order": st.just("chronological"),
+                    "min_score": st.sampled_from([0.0, 0.5, 2.0]),
+                },
+            ),
+        )
+        def search(self, user: str, words: str, filters: dict[str, Any]) -> None:
+            question = Message(role="user", content=[TextContent(text=words)])
+            self.both("memory.search", user, question, filters)
+
+        @rule(user=_users, page=st.integers(1, 3), size=st.integers(1, 4))
+        def list_memory(self, user: str, page: int, size: int) -> None:
+            self.both("memory.list_memory", user, {"page_num": page, "page_size": size})
+
+        @rule(user=_users, session=st.none() | _sessions)
+        def forget(self, user: str, session: str | None) -> None:
+            self.both("memory.delete_memory", user, session)
 
         @invariant()
         def lists_agree(self) -> None:
             for user in ("alice", "a:b"):
-                self.both("list_sessions", user)
+                self.both("sessions.list_sessions", user)
+                self.both("states.list_states", user, "s")
 
     with runner:
         run_state_machine_as_test(Model, settings=_settings)
         runner.run(postgres.stop())
+    silent = {"sessions.set_title", "sessions.set_metadata", "memory.add_memory"}  # they return None
+    assert all(count > 20 for call, count in answered.items() if call not in silent), answered
 
 
 _settings = settings(
     max_examples=100,
-    stateful_step_count=40,
+    stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )

@@ -19,7 +19,9 @@ from agentstore.repositories import (
     memory_rows,
     memory_search,
     memory_words,
+    session_copies,
     session_history,
+    state,
     user,
 )
 from agentstore.search import ranking
@@ -46,6 +48,14 @@ SELECT 'u' || n % 1000 + 1, 's' || n, 1, 1, now() + (n - 20000) * interval '1 se
     CASE WHEN n % 1000 = 3 THEN 'lease' || n END, CASE WHEN n % 1000 = 3 THEN now() END,
     n % 100 <> 7, CASE WHEN n % 100 = 7 THEN now() END, CASE WHEN n % 100 = 7 THEN 'x' END
 FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.state_heads (user_id, session_id, next_round, last_round)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1001, 1000 FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.state_rounds (user_id, session_id, round, payload, size)
+SELECT 'u' || s % 1000 + 1, 's' || s, r, '{}', 2
+FROM generate_series(1, 1000) r, (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (1001), (2001)) AS t(s);
+INSERT INTO agentstore.state_rounds (user_id, session_id, round, payload, size)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1, '{}', 2 FROM generate_series(3000, 40000) n;
+ANALYZE agentstore.state_heads, agentstore.state_rounds;
 ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories,
     agentstore.memory_extractions;
 """
@@ -114,6 +124,13 @@ _VALUES: dict[str, Any] = {
     "done_seq": 1,
     "error": "x",
     "after_user": "u3",
+    "payload": "{}",
+    "packed": None,
+    "size": 2,
+    "round_id": 3,
+    "expected": 2,
+    "new_id": "copy",
+    "message_id": "m3",
 }
 
 
@@ -127,12 +144,18 @@ def _statements() -> list[tuple[str, Statement]]:
         memory_search,
         memory_words,
         memory,
+        session_copies,
         session_history,
+        state,
         user,
     ):
         for name, value in vars(module).items():
-            if isinstance(value, Statement) and value not in [each for _, each in found]:
-                found.append((f"{module.__name__.rpartition('.')[2]}.{name}", value))
+            named = {name: value}
+            if isinstance(value, dict):
+                named = {f"{name}[{getattr(key, '__name__', key)}]": each for key, each in value.items()}
+            for each_name, each in named.items():
+                if isinstance(each, Statement) and each not in [known for _, known in found]:
+                    found.append((f"{module.__name__.rpartition('.')[2]}.{each_name}", each))
     return found
 
 
@@ -173,6 +196,10 @@ async def test_every_statement_has_an_index_behind_it(
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else session_history._NEWEST[0]}
     if name.endswith("LIST_AFTER"):
         values["after"] = 1
+    if name.startswith("state."):
+        values["before"] = 10
+    if name.startswith("session_copies."):
+        values["at"] = "m3" if name.endswith("[str]") else 3
     await filled.execute(f"SET plan_cache_mode = {mode}")
     transaction = filled.transaction()
     await transaction.start()
@@ -219,6 +246,11 @@ async def test_each_uncontended_call_is_one_statement(
     await one(store.users.set_metadata("alice", {}))
     await one(store.users.get_user("alice"))
     await one(store.users.list_users())
+    await one(store.states.save_state("alice", {}, "s"))
+    await one(store.states.save_state("new user", {}, "s", 3))
+    await one(store.states.save_state("alice", {}, "s", expected_round=1))
+    await one(store.states.export_state("alice", "s"))
+    await one(store.states.list_states("alice", "s"))
     await one(store.sessions.delete_session("alice", "s"))
     await one(store.users.delete_user("alice"))
 
