@@ -1,4 +1,4 @@
-"""Commands about sessions: to look at them, take them out and delete them."""
+"""Commands about sessions: to look at them, take them out, go back in time and delete them."""
 
 import json
 import shlex
@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
+from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
@@ -36,7 +37,7 @@ from agentstore.errors import AgentStoreError, NotFound
 from agentstore.schemas import Session
 from agentstore.store import AgentStore
 
-app = typer.Typer(help="Look at sessions, export and delete them.", no_args_is_help=True)
+app = typer.Typer(help="Look at sessions, export, fork, rewind and delete them.", no_args_is_help=True)
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", callback=as_text)]
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", callback=as_text)]
@@ -116,6 +117,73 @@ def export(
     count = with_store(url, run)
     if output is not None:
         complain(f"{count:,} sessions in {output}", label="exported", style="green")
+
+
+At = Annotated[str | None, typer.Option(metavar="ID", help="The last message that is wanted.", callback=as_text)]
+First = Annotated[int | None, typer.Option(min=0, help="Instead of its id, how many messages are wanted.")]
+NewId = Annotated[str | None, typer.Option(metavar="ID", help="The id of the fork; a new one by default.")]
+
+
+def _place(at: str | None, first: int | None) -> str | int | None:
+    if at is not None and first is not None:
+        raise typer.BadParameter("say --at or --first, not both")
+    return first if at is None else at
+
+
+@app.command()
+def fork(
+    user: User,
+    session: SessionId,
+    at: At = None,
+    first: First = None,
+    new_id: NewId = None,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Copy a session under a new id, up to a message, with the states of then. All of it by default."""
+    place = _place(at, first)
+
+    async def run(store: AgentStore) -> None:
+        made = await store.sessions.fork_session(user, session, at=place, new_id=new_id)
+        if json_:
+            say_json(_head(made))
+        else:
+            say(f"session {made.id!r} has the first {len(made.messages):,} messages of {session!r}")
+
+    with_store(url, run)
+
+
+@app.command()
+def rewind(
+    user: User,
+    session: SessionId,
+    at: At = None,
+    first: First = None,
+    keep: Annotated[bool, typer.Option(help="Keep the session as it was in a fork.")] = True,
+    new_id: NewId = None,
+    yes: Yes = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Take a session and its states back to a message; what came after it is kept in a fork."""
+    place = _place(at, first)
+    if place is None:
+        raise typer.BadParameter("say where to: --at or --first")
+    if not keep:
+        confirmed(f"Remove what came after it from session {plain(session)!r}? This cannot be undone.", yes)
+    fork_id = (new_id or "").strip() or str(uuid4())
+
+    async def run(store: AgentStore) -> None:
+        left = await store.sessions.rewind_session(user, session, place, keep=keep, new_id=fork_id)
+        kept = keep and await store.sessions.get_session(user, fork_id, limit=0) is not None
+        if json_:
+            say_json({**_head(left), "kept_in": fork_id if kept else None})
+            return
+        say(f"session {session!r} has {len(left.messages):,} messages now")
+        if kept:
+            say(f"as it was, it is session {fork_id!r}")
+
+    with_store(url, run)
 
 
 @app.command()

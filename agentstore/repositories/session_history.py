@@ -264,6 +264,8 @@ def _import() -> Statement:
         created_at=created_at,
         updated_at=updated_at,
         listed_at=func.date_trunc("minute", updated_at),
+        forked_from=bindparam("forked_from", type_=Text),
+        forked_at=bindparam("forked_at", type_=BigInteger),
     )
     messages = (
         insert(MessageRow)
@@ -481,9 +483,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def import_session(self, session: Session) -> Imported:
         """Store a conversation that was kept elsewhere, or what is missing of it; return what was new.
 
-        A new session is made whole, in one statement: its messages, its title and metadata, ``created_at`` and
-        ``updated_at`` where it has them. One that is there keeps all that it has, and messages that it lacks are
-        appended to it. So it may be repeated, and broken off at any time. More than `max_batch` messages are a
+        A new session is made whole, in one statement: its messages, its title and metadata, its lineage, and its
+        times where it has them. One that is there keeps all that it has, and messages that it lacks are appended to
+        it. So it may be repeated, and broken off at any time. More than `max_batch` messages are a
         transaction of several statements.
 
         Raises:
@@ -503,6 +505,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             "metadata": dump_metadata(session.metadata, self._settings),
             "created_at": aware(session.created_at, "created_at"),
             "updated_at": aware(session.updated_at, "updated_at"),
+            "forked_from": None
+            if session.forked_from is None
+            else check_id(session.forked_from, "forked_from", self._settings),
+            "forked_at": check_count(session.forked_at, "forked_at"),
             # Not a time to come, which would keep the session on top of its user's list.
             "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
         }

@@ -131,6 +131,8 @@ _VALUES: dict[str, Any] = {
     "expected": 2,
     "new_id": "copy",
     "message_id": "m3",
+    "forked_from": None,
+    "forked_at": None,
 }
 
 

@@ -1,0 +1,93 @@
+"""``agentstore states``, and ``agentstore sessions fork`` and ``rewind``."""
+
+import asyncio
+
+import pytest
+
+from agentstore import AgentStore
+from agentstore.testing import text
+from tests.support.cli import run
+
+
+@pytest.fixture
+def database_name(emptied_database: str) -> str:
+    return emptied_database
+
+
+@pytest.fixture(autouse=True)
+def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
+
+    async def main() -> None:
+        async with AgentStore() as store:
+            session = await store.sessions.create_session("alice", "s")
+            for number in range(1, 4):
+                await store.sessions.append_message(session, text(str(number), id=f"m{number}"))
+                await store.states.save_state("alice", {"step": number, "密": "\x00"}, "s", metadata={"n": number})
+            await store.states.save_state("alice", {"of": "default"})
+
+    asyncio.run(main())
+
+
+def test_states_are_listed_in_pages() -> None:
+    page = run("states", "list", "alice", "s", "--limit", "2", "--json").json()
+    assert [(each["round_id"], each["metadata"]) for each in page["rounds"]] == [(3, {"n": 3}), (2, {"n": 2})]
+    rest = run("states", "list", "alice", "s", "--limit", "2", "--cursor", page["next_cursor"], "--json").json()
+    assert [each["round_id"] for each in rest["rounds"]] == [1]
+    assert '{"n": 3}' in run("states", "list", "alice", "s").out
+    assert len(run("states", "list", "alice", "--json").json()["rounds"]) == 1
+    assert "session 's' of user 'bob' has no states" in run("states", "list", "bob", "s").out
+
+
+def test_a_state_is_shown_exactly() -> None:
+    assert run("states", "show", "alice", "s").json() == {"step": 3, "密": "\x00"}
+    assert run("states", "show", "alice", "s", "--round", "1").json() == {"step": 1, "密": "\x00"}
+    assert run("states", "show", "alice").json() == {"of": "default"}
+    missing = run("states", "show", "alice", "s", "--round", "9")
+    assert (missing.code, missing.err) == (1, "error: session 's' of user 'alice' has no round 9\n")
+    assert run("states", "show", "alice", "s", "--round", "0").code == 2
+
+
+def test_what_changed_is_a_patch() -> None:
+    assert run("states", "diff", "alice", "s", "1", "3", "--json").json() == [
+        {"op": "replace", "path": "/step", "value": 3}
+    ]
+    assert run("states", "diff", "alice", "s", "1", "3").out == "replace  /step 3\n"
+    assert run("states", "diff", "alice", "s", "2", "2").out == "they are equal\n"
+    assert run("states", "diff", "alice", "s", "2", "7").code == 1
+
+
+def test_states_are_deleted() -> None:
+    assert run("states", "delete", "alice", "s").code == 2  # nobody is there to say yes
+    assert run("states", "delete", "alice", "s", "--round", "2", "-y", "--json").json() == {"state_rounds": 1}
+    assert run("states", "delete", "alice", "s", "-y").out == "deleted: 2 rounds\n"
+    assert "nothing deleted" in run("states", "delete", "alice", "s", "-y").out
+
+
+def test_a_session_is_forked_and_rewound() -> None:
+    fork = run("sessions", "fork", "alice", "s", "--at", "m2", "--json").json()
+    assert (fork["forked_from"], fork["forked_at"]) == ("s", 2)
+    assert run("states", "show", "alice", fork["id"]).json()["step"] == 2
+    assert "has the first 0 messages" in run("sessions", "fork", "alice", "s", "--first", "0", "--new-id", "f").out
+    assert run("sessions", "fork", "alice", "s", "--new-id", "f").code == 1
+    assert run("sessions", "fork", "alice", "s", "--at", "m2", "--first", "1").code == 2
+    assert run("sessions", "rewind", "alice", "s").code == 2
+    assert run("sessions", "rewind", "alice", "s", "--first", "3", "--json").json()["kept_in"] is None
+    back = run("sessions", "rewind", "alice", "s", "--at", "m1", "--json").json()
+    assert back["forked_from"] is None
+    assert len(run("sessions", "show", "alice", back["kept_in"], "--json").json()["messages"]) == 3
+    assert len(run("sessions", "show", "alice", "s", "--json").json()["messages"]) == 1
+    assert run("sessions", "rewind", "alice", "s", "--first", "0", "--no-keep").code == 2
+    assert run("sessions", "rewind", "alice", "s", "--first", "0", "--no-keep", "-y").out == (
+        "session 's' has 0 messages now\n"
+    )
+    assert run("sessions", "rewind", "alice", "nope", "--first", "0").code == 1
+
+
+def test_a_fork_is_exported_and_imported_with_its_lineage() -> None:
+    run("sessions", "fork", "alice", "s", "--new-id", "f")
+    exported = run("sessions", "export", "alice", "f").out
+    before = run("sessions", "show", "alice", "f", "--json").json()
+    run("sessions", "delete", "alice", "f", "-y")
+    assert run("import", "-", stdin=exported.encode()).code == 0
+    assert run("sessions", "show", "alice", "f", "--json").json() == before
