@@ -3,9 +3,13 @@
 orjson is fast and not exact: it writes NaN as null and an ``Enum`` or a ``UUID`` as a string, and refuses
 integers beyond 64 bits and lone surrogates, which JSON can carry. ``dumps`` lets it write what it writes
 exactly and gives the rest to the standard library.
+
+To find out what that is without looking at each value here, which takes ten times as long: it is not what marshal
+refuses, which knows the built-in types alone and no subclass of them; and NaN is where ``null`` was written.
 """
 
 import json
+import marshal
 import math
 import re
 from typing import Any
@@ -21,7 +25,30 @@ _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def dumps(value: Any) -> str:
+def _padding() -> int | None:
+    """How many lists around a value make orjson refuse it where it is too deep; None if it takes any depth."""
+    value: Any = []
+    for depth in range(1, 2_000):
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            return max(0, depth - 1 - MAX_DEPTH)
+        value = [value]
+    return None
+
+
+_PADDING = _padding()
+
+
+def _is_of_plain_types(value: Any) -> bool:
+    try:
+        marshal.dumps(value)
+    except ValueError:
+        return False
+    return True
+
+
+def dumps(value: Any, *, where: str = "value") -> str:
     """Return `value` as JSON text that :func:`loads` reads back equal (a tuple as a list).
 
     Raises:
@@ -29,7 +56,19 @@ def dumps(value: Any) -> str:
             string, a pair of surrogates.
         LimitExceeded: it is nested deeper than 200 levels.
     """
-    check(value)
+    if _PADDING is not None:
+        deep = value
+        for _ in range(_PADDING):
+            deep = [deep]
+        try:
+            padded = orjson.dumps(deep, option=_OPTIONS)
+        except TypeError:
+            pass
+        else:
+            text = padded[_PADDING : len(padded) - _PADDING]
+            if _is_of_plain_types(value) and (b"null" not in text or orjson.loads(text) == value):
+                return text.decode()
+    check(value, where=where)
     return dumps_checked(value)
 
 
@@ -61,10 +100,11 @@ def dumps_sorted(value: Any) -> str:
             raise LimitExceeded(f"it is nested deeper than {MAX_DEPTH} levels") from error
 
 
-def loads(text: str) -> Any:
+def loads(text: str | bytes) -> Any:
     """Return the value that :func:`dumps` wrote."""
     try:
-        return pydantic_core.from_json(text)
+        # Not orjson, to which an integer beyond 64 bits is a float.
+        return pydantic_core.from_json(text, cache_strings="keys")
     except ValueError:
         return json.loads(text)  # a lone surrogate, which pydantic's parser refuses
 

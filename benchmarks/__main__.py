@@ -127,6 +127,87 @@ async def _sessions(store: AgentStore, floor: Floor, calls: int, rounds: int) ->
     return results
 
 
+async def _states(store: AgentStore, floor: Floor, long: int, calls: int, rounds: int) -> list[Ratio]:
+    """Saving and loading beside the floor, which keeps the JSON as it is; then as the history grows."""
+    results = []
+
+    async def ours(session: str, state: dict[str, Any]) -> None:
+        await store.states.save_state("states", state, session)
+
+    async def theirs(session: str, state: dict[str, Any]) -> None:
+        await floor.save_state("states", session, state)
+
+    def save(to: Callable[[str, dict[str, Any]], Awaitable[None]], session: str, state: dict[str, Any]) -> Call:
+        numbers = itertools.count()
+        return lambda: to(session, {**state, "round": next(numbers)})
+
+    for messages, filled in ((50, 1_000), (200, 20), (2_000, 5)):
+        state = _state(messages)
+        kilobytes = len(json.dumps(state)) // 1_000
+        for session, fill in ((f"ours {messages}", ours), (f"floor {messages}", theirs)):
+            for _ in range(filled):
+                await fill(session, state)
+        options: dict[str, Any] = {"calls": max(3, calls * 50 // messages), "rounds": rounds}
+        goals = (1.05, 1.10) if messages == 50 else (1.0, 1.0)
+        results.append(
+            await compare(
+                f"save {kilobytes} KB after {filled:,} rounds",
+                save(ours, f"ours {messages}", state),
+                save(theirs, f"floor {messages}", state),
+                goal=goals[0],
+                **options,
+            )
+        )
+        assert await store.states.export_state("states", f"floor {messages}") is not None
+        results.append(
+            await compare(
+                f"load the last of them, {kilobytes} KB",
+                partial(store.states.export_state, "states", f"ours {messages}"),
+                partial(floor.load_state, "states", f"floor {messages}"),
+                goal=goals[1],
+                **options,
+            )
+        )
+        stored = [await floor.size_of_states("states", f"{whose} {messages}") for whose in ("ours", "floor")]
+        print(f"a state of {kilobytes} KB is stored in {stored[0][1]:,} bytes, as JSON in {stored[1][1]:,}", flush=True)
+    for _ in range(long):
+        await ours("long", {"n": 1})
+    await ours("short", {"n": 1})
+    growing: list[tuple[str, Callable[[str], Call]]] = [
+        ("save", lambda session: save(ours, session, {"n": 1})),
+        ("load", lambda session: partial(store.states.export_state, "states", session)),
+    ]
+    for name, call in growing:
+        title = f"{name} after {long:,} rounds, to a new session"
+        results.append(await compare(title, call("long"), call("short"), calls=calls, rounds=rounds))
+    return results
+
+
+def _state(messages: int) -> dict[str, Any]:
+    """A state as agents keep it: the messages so far, and a plan."""
+    said = [
+        {
+            "id": f"{random.getrandbits(128):032x}",
+            "role": "assistant" if number % 2 else "user",
+            "content": [{"type": "text", "text": " ".join(_a_word() for _ in range(120))}],
+            "timestamp": f"2026-11-23 10:{number % 60:02}:{random.randrange(60):02}.{random.randrange(1000):03}",
+        }
+        for number in range(messages)
+    ]
+    steps = [{"name": f"step {number}", "state": "todo"} for number in range(8)]
+    return {"memory": {"content": said}, "plan": {"steps": steps}, "toolkit": {"active_groups": ["basic"]}}
+
+
+def _a_word() -> str:
+    """A made-up word; few of them are frequent, as in every language (Zipf)."""
+    rank = int(random.paretovariate(0.7))
+    word = ""
+    while rank or not word:
+        rank, letter = divmod(rank, 19)
+        word += "etaoinshrdlcumwfgyp"[letter]
+    return word
+
+
 async def _growth(store: AgentStore, lengths: tuple[int, ...], calls: int, rounds: int) -> list[Ratio]:
     """A long history beside an empty one: the same calls, so the ratio says how they grow."""
     results = []
@@ -234,12 +315,13 @@ async def main() -> None:
                 _statement_path(store, pool, calls, rounds),
                 _sessions(store, floor, calls, rounds),
                 _memories(store, floor, (20_000,) if given.quick else (100_000, 1_000_000), calls // 2, rounds),
+                _states(store, floor, 2_000 if given.quick else 100_000, calls, rounds),
                 _growth(store, (1_000,) if given.quick else (1_000, 100_000), calls // 2, rounds),
             ):
                 for result in await measured:
                     print(result.row(), flush=True)
                     results.append(result)
-            for user in ("bench", "lister", "growth", "adds", "floor adds", "searches", "grows"):
+            for user in ("bench", "lister", "growth", "adds", "floor adds", "searches", "grows", "states"):
                 await store.users.delete_user(user)
         await pool.close()
     if given.json:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import orjson
 from pydantic import TypeAdapter
 
 from agentstore import Message, Session
@@ -57,6 +58,27 @@ INSERT INTO agentstore.memories
 SELECT $1, $2, base + o, i, p::json, 'user', false, t, l::tsvector, $9
 FROM claimed, unnest($5::text[], $6::text[], $7::bigint[], $8::text[]) WITH ORDINALITY AS t(i, p, t, l, o)
 RETURNING 1
+"""
+
+_SAVE_STATE = """
+WITH owner AS (INSERT INTO agentstore.users (id) SELECT $1 WHERE NOT EXISTS (
+    SELECT FROM agentstore.users WHERE id = $1) ON CONFLICT DO NOTHING RETURNING 1),
+saved AS (
+    INSERT INTO agentstore.state_heads (user_id, session_id, next_round, last_round)
+    SELECT $1, $2, 2, 1 FROM (SELECT count(*) FROM owner) AS first
+    ON CONFLICT (user_id, session_id) DO UPDATE
+    SET next_round = state_heads.next_round + 1, last_round = state_heads.next_round, updated_at = now()
+    RETURNING last_round
+)
+INSERT INTO agentstore.state_rounds (user_id, session_id, round, payload, size)
+SELECT $1, $2, last_round, $3::text::json, $4 FROM saved RETURNING round
+"""
+_LOAD_STATE = """
+SELECT payload::text FROM agentstore.state_rounds WHERE user_id = $1 AND session_id = $2 ORDER BY round DESC LIMIT 1
+"""
+_STATE_SIZE = """
+SELECT avg(size)::bigint, avg(coalesce(pg_column_size(packed), pg_column_size(payload)))::bigint
+FROM agentstore.state_rounds WHERE user_id = $1 AND session_id = $2
 """
 
 _FILL = """
@@ -143,6 +165,21 @@ class Floor:
         """Read a user's sessions without their messages."""
         rows = await self._pool.fetch(_LIST, user_id)
         return [Session(id=row[0], user_id=user_id, created_at=row[1], updated_at=row[2], title=row[3]) for row in rows]
+
+    async def save_state(self, user_id: str, session_id: str, state: dict[str, Any]) -> int:
+        """Save a state that is known to be valid, as JSON."""
+        payload = orjson.dumps(state)
+        number: int = await self._pool.fetchval(_SAVE_STATE, user_id, session_id, payload.decode(), len(payload))
+        return number
+
+    async def load_state(self, user_id: str, session_id: str) -> Any:
+        """Read the state of the highest round."""
+        return orjson.loads(await self._pool.fetchval(_LOAD_STATE, user_id, session_id))
+
+    async def size_of_states(self, user_id: str, session_id: str) -> tuple[int, int]:
+        """Return the bytes of a state as JSON, and as it is stored, on average."""
+        row = await self._pool.fetchrow(_STATE_SIZE, user_id, session_id)
+        return row[0], row[1]
 
     async def fill_memories(self, already: int, count: int) -> None:
         """Bring the memories of a thousand other users to so many."""

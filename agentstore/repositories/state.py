@@ -278,8 +278,8 @@ def _packed(payload: bytes) -> bytes | None:
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
 
 
-def _unpacked(packed: bytes) -> str:
-    return zstandard.ZstdDecompressor().decompress(packed).decode()
+def _unpacked(packed: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(packed)
 
 
 def _round(row: Row) -> StateRound:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
-from agentstore.exact_json import check, dumps_checked
+from agentstore.exact_json import check, dumps, dumps_checked
 from agentstore.schemas.message import (
     AudioContent,
     DataContent,
@@ -136,9 +136,7 @@ def dump_metadata(value: Mapping[str, Any], settings: Settings) -> str:
     """
     if not isinstance(value, Mapping):
         raise InvalidContent(f"metadata must be a dict, not {type(value).__name__}")
-    plain = dict(value)
-    check(plain, where="metadata")
-    return _limited(dumps_checked(plain), "metadata", settings.max_message_bytes)
+    return _limited(dumps(dict(value), where="metadata"), "metadata", settings.max_message_bytes)
 
 
 def dump_state(value: Mapping[str, Any], settings: Settings) -> str:
@@ -150,9 +148,7 @@ def dump_state(value: Mapping[str, Any], settings: Settings) -> str:
     """
     if not isinstance(value, Mapping):
         raise InvalidContent(f"a state must be a dict, not {type(value).__name__}")
-    plain = dict(value)
-    check(plain, where="state")
-    return _limited(dumps_checked(plain), "the state", settings.max_state_bytes)
+    return _limited(dumps(dict(value), where="state"), "the state", settings.max_state_bytes)
 
 
 def prepare_messages(
