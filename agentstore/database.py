@@ -88,18 +88,22 @@ def _writes(construct: ClauseElement) -> bool:
     return False
 
 
+_SETTING = "setting_"
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 class _Compiled:
-    """A statement in the driver's form: its text, and the order of its parameters."""
+    """A statement in the driver's form: its text, and the order of its parameters.
+
+    A parameter whose name begins with ``setting_`` has the value of that setting.
+    """
 
     __slots__ = ("_constants", "_names", "sql")
 
-    def __init__(self, statement: Statement, schema: str) -> None:
+    def __init__(self, statement: Statement, settings: Settings) -> None:
         compiled = statement.construct.compile(
             dialect=_DIALECT,
-            schema_translate_map={None: schema},
+            schema_translate_map={None: settings.schema},
             render_schema_translate=True,
         )
         assert isinstance(compiled, SQLCompiler)  # noqa: S101
@@ -107,6 +111,9 @@ class _Compiled:
         self._names = tuple(compiled.positiontup or ())
         required = {name for name in self._names if compiled.binds[name].required}
         self._constants = {name: compiled.params[name] for name in self._names if name not in required}
+        for name in required:
+            if name.startswith(_SETTING):
+                self._constants[name] = getattr(settings, name.removeprefix(_SETTING))
 
     def arguments(self, values: dict[str, Any]) -> list[Any]:
         if self._constants:
@@ -340,7 +347,7 @@ class Database:
     def _compile(self, statement: Statement) -> _Compiled:
         compiled = self._compiled.get(statement)
         if compiled is None:
-            compiled = self._compiled[statement] = _Compiled(statement, self.settings.schema)
+            compiled = self._compiled[statement] = _Compiled(statement, self.settings)
         return compiled
 
     def _pool_of_this_loop(self) -> "_Pool":

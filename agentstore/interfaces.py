@@ -56,11 +56,12 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         exist_ok: bool = True,
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        ttl: int | None = None,
     ) -> Session:
         """Create a session, or return the one that has this id already, as it stands, with its messages.
 
         Blanks around `session_id` are removed; blank or None is replaced by a new UUID. Two callers with one id get
-        one session. `title` and `metadata` are those of a new session.
+        one session. `title`, `metadata` and `ttl`, see :meth:`set_ttl`, are those of a new session.
 
         Raises:
             AlreadyExists: it exists, and `exist_ok` is false.
@@ -129,6 +130,18 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         Raises:
             NotFound: there is no such session.
             InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
+        """
+
+    @abstractmethod
+    async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:
+        """Keep a session for `ttl` seconds after its last append, or with None for what the store's setting says.
+
+        Once that has passed it is as if it had been deleted; ``store.prune`` deletes its rows. A new session may take
+        its id at once.
+
+        Raises:
+            NotFound: there is no such session.
+            InvalidContent: `ttl` is no whole number of seconds from 1.
         """
 
     @abstractmethod

@@ -48,6 +48,16 @@ with warnings.catch_warnings():
             default=10.0, description="How long a statement waits for a lock. Not sent through a transaction pooler."
         )
 
+        session_ttl: PositiveInt | None = Field(
+            default=None, description="How long after its last write a session is kept. Default: for ever."
+        )
+        memory_ttl: PositiveInt | None = Field(
+            default=None, description="How long after the last addition a session's memories are kept."
+        )
+        state_ttl: PositiveInt | None = Field(
+            default=None, description="How long after the last save a session's states are kept."
+        )
+
         text_search_config: str = Field(
             default="english",
             description="The language of words in Latin letters, as Postgres and Snowball name it, or simple.",
@@ -110,6 +120,7 @@ with warnings.catch_warnings():
         @field_validator(
             *("database_url", "migration_database_url", "embedded_dir", "embedded_binaries"),
             *("extraction_url", "extraction_model", "extraction_api_key"),
+            *("session_ttl", "memory_ttl", "state_ttl"),
             *("embedding_url", "embedding_model", "embedding_api_key", "embedding_dimensions"),
             mode="before",
         )

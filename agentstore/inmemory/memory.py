@@ -4,7 +4,7 @@ import logging
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -97,6 +97,7 @@ class InMemoryMemoryService(MemoryService):
         self._language = analysis.check_language(self._settings.text_search_config)
         # user -> session -> id -> memory, in order
         self._users: dict[str, dict[str, dict[str, _Stored]]] = {}
+        self._written: dict[tuple[str, str], datetime] = {}
         self._extractor = extractor
         self._enqueues = extractor is not None or self._settings.extraction_url is not None
         # By user and session: the ids of the messages to extract from, in order.
@@ -116,7 +117,7 @@ class InMemoryMemoryService(MemoryService):
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         prepared = prepare_messages(messages, self._settings, first_wins=True)
-        self._use()
+        self._use(user_id)
         if not prepared:
             return
         new = []
@@ -133,6 +134,8 @@ class InMemoryMemoryService(MemoryService):
                 self._waiting.setdefault((user_id, session_id), []).append(id)
 
             new.append(there[id])
+        if new:
+            self._written[user_id, session_id] = datetime.now(UTC)
         await self._embed_new(new)
 
     async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
@@ -198,7 +201,7 @@ class InMemoryMemoryService(MemoryService):
         session_id = bucket(session_id, self._settings)
         prepared = prepare_items(items, self._settings)
         gone = check_superseded(supersedes, prepared, self._settings)
-        self._use()
+        self._use(user_id)
         payloads = {id: dump_message(message_of(item), self._settings) for id, item in prepared.items()}
         buckets = self._users.setdefault(user_id, {}) if prepared or gone else {}
         items_in = {
@@ -212,6 +215,7 @@ class InMemoryMemoryService(MemoryService):
             into = items_in.get(id)
             if into is None:
                 into = buckets.setdefault(session_id, {})
+                self._written[user_id, session_id] = now
             place = into[id].memory[:2] if id in into else (session_id, len(into) + 1)
             memory = self._found_by(place, item.text[: self._settings.max_indexed], item.valid_from, Role.SYSTEM)
             memory = memory._replace(importance=item.importance)
@@ -244,7 +248,7 @@ class InMemoryMemoryService(MemoryService):
         if kind is not None:
             check_id(kind, "kind", self._settings)
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
-        self._use()
+        self._use(user_id)
         now = datetime.now(UTC)
         found = sorted(
             (
@@ -282,7 +286,7 @@ class InMemoryMemoryService(MemoryService):
         text, time = question_of(messages, self._settings)
         asked = analysis.of_question(text, time, self._language)
         asked = dict(islice(asked.items(), ranking.MOST_TOKENS))
-        self._use()
+        self._use(user_id)
         vector = None
         if strategy is not SearchStrategy.FULL_TEXT:
             embedder = self._need_embedder()
@@ -400,7 +404,7 @@ class InMemoryMemoryService(MemoryService):
         check_id(user_id, "user_id", self._settings)
         wanted = read_list_filters(filters, self._settings)
         after = None if wanted.cursor is None else read_memory_cursor(wanted.cursor)
-        self._use()
+        self._use(user_id)
         found = [each for each in self._all(user_id) if after is None or each.memory[:2] > after]
         offset = (wanted.page_num - 1) * wanted.page_size
         page = found[offset : offset + wanted.page_size]
@@ -426,7 +430,14 @@ class InMemoryMemoryService(MemoryService):
         buckets = self._users.get(user_id, {})
         return [each for name in sorted(buckets) for each in buckets[name].values()]
 
-    def _use(self) -> None:
+    def _use(self, user_id: str | None = None) -> None:
+        """Refuse if it is stopped, and forget those of the user's memories whose time has passed."""
         if self._stopped:
             raise Closed("The service was stopped: call start() to use it again.")
         self._started = True
+        ttl = self._settings.memory_ttl
+        if ttl is not None and user_id is not None:
+            past = datetime.now(UTC) - timedelta(seconds=ttl)
+            for session_id in [name for name in self._users.get(user_id, {}) if self._written[user_id, name] <= past]:
+                del self._users[user_id][session_id]
+                self._waiting.pop((user_id, session_id), None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from agentstore.errors import AlreadyExists, Closed, Conflict, NotFound
@@ -17,6 +17,7 @@ from agentstore.schemas.payload import (
     check_missing_session,
     check_place,
     check_title,
+    check_ttl,
     dump_metadata,
     load_messages,
     new_session_id,
@@ -37,6 +38,7 @@ class _Stored:
     times: dict[str, datetime] = field(default_factory=dict)  # id -> when it was stored
     forked_from: str | None = None
     forked_at: int | None = None
+    ttl: int | None = None
 
     @property
     def listed_at(self) -> datetime:
@@ -83,20 +85,30 @@ class InMemorySessionHistoryService(SessionHistoryService):
         exist_ok: bool = True,
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        ttl: int | None = None,
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
         text = "{}" if metadata is None else dump_metadata(metadata, self._settings)
-        return self._create(user_id, session_id, exist_ok=exist_ok, title=check_title(title), metadata=text)
+        return self._create(
+            user_id, session_id, exist_ok=exist_ok, title=check_title(title), metadata=text, ttl=check_ttl(ttl)
+        )
 
     def _create(
-        self, user_id: str, session_id: str, *, exist_ok: bool = True, title: str | None = None, metadata: str = "{}"
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        exist_ok: bool = True,
+        title: str | None = None,
+        metadata: str = "{}",
+        ttl: int | None = None,
     ) -> Session:
         self._open()
         sessions = self._users.setdefault(user_id, {})
-        if session_id not in sessions:
+        if session_id not in sessions or self._has_expired(sessions[session_id]):
             now = datetime.now(UTC)
-            sessions[session_id] = _Stored(title, metadata, now, now)
+            sessions[session_id] = _Stored(title, metadata, now, now, ttl=ttl)
         elif not exist_ok:
             raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
         return _session(user_id, session_id, sessions[session_id])
@@ -126,7 +138,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         check_count(limit, "limit", self._settings.max_page)
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
         self._open()
-        found = [((stored.listed_at, id), stored) for id, stored in self._users.get(user_id, {}).items()]
+        kept = {id: each for id, each in self._users.get(user_id, {}).items() if not self._has_expired(each)}
+        found = [((stored.listed_at, id), stored) for id, stored in kept.items()]
         found = sorted((each for each in found if before is None or each[0] < before), key=lambda each: each[0])[::-1]
         page = found if limit is None else found[:limit]
         following = write_cursor(*page[-1][0]) if page and len(page) == limit else None
@@ -160,10 +173,10 @@ class InMemorySessionHistoryService(SessionHistoryService):
         gain(session, (each for each, _ in prepared.values()), stored.updated_at)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
-        stored = self._find(user_id, session_id)
+        self._find(user_id, session_id)
+        stored = self._users.get(user_id, {}).pop(session_id, None)
         if stored is None:
             return Deleted()
-        del self._users[user_id][session_id]
         return Deleted(sessions=1, messages=len(stored.messages))
 
     async def fork_session(  # noqa: D102
@@ -204,7 +217,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         stored = sessions[session_id]
         ids = list(stored.messages)
         until = stored.times[ids[count]] if count < len(ids) else None
-        if new_id in sessions or not self._states.copy(user_id, session_id, new_id, until):
+        is_taken = new_id in sessions and not self._has_expired(sessions[new_id])
+        if is_taken or not self._states.copy(user_id, session_id, new_id, until):
             raise AlreadyExists(f"user {user_id!r} has a session {new_id!r}, or states of one")
         now = datetime.now(UTC)
         sessions[new_id] = _Stored(
@@ -216,6 +230,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             {id: stored.times[id] for id in ids[:count]},
             session_id,
             count,
+            stored.ttl,
         )
         return _session(user_id, new_id, sessions[new_id])
 
@@ -227,6 +242,14 @@ class InMemorySessionHistoryService(SessionHistoryService):
         text = dump_metadata(metadata, self._settings)
         self._must_find(user_id, session_id).metadata = text
 
+    async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
+        ttl = check_ttl(ttl)
+        self._must_find(user_id, session_id).ttl = ttl
+
+    def _has_expired(self, stored: _Stored) -> bool:
+        ttl = stored.ttl or self._settings.session_ttl
+        return ttl is not None and stored.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC)
+
     def _open(self) -> None:
         if self._stopped:
             raise Closed("The service was stopped: call start() to use it again.")
@@ -236,7 +259,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         self._open()
-        return self._users.get(user_id, {}).get(session_id)
+        stored = self._users.get(user_id, {}).get(session_id)
+        return None if stored is None or self._has_expired(stored) else stored
 
     def _must_find(self, user_id: str, session_id: str) -> _Stored:
         stored = self._find(user_id, session_id)
@@ -257,4 +281,5 @@ def _session(user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] 
         updated_at=stored.updated_at,
         forked_from=stored.forked_from,
         forked_at=stored.forked_at,
+        ttl=stored.ttl,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agentstore.errors import Closed, Conflict, InvalidContent, NotFound
@@ -27,6 +27,7 @@ class _Round:
 class _Head:
     next_round: int = 1
     rounds: dict[int, _Round] = field(default_factory=dict)
+    updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def last(self) -> int:
@@ -72,8 +73,7 @@ class InMemoryStateService(StateService):
             check_round(expected_round, "expected_round", least=0)
         payload = dump_state(state, self._settings)
         about = "{}" if metadata is None else dump_metadata(metadata, self._settings)
-        self._open()
-        last = self._heads[key].last if key in self._heads else 0
+        last = self._find(key).last
         if expected_round is not None and expected_round != last:
             raise Conflict(
                 f"round {expected_round} is not the highest of user {user_id!r}, session {key[1]!r}: {last} is"
@@ -81,7 +81,8 @@ class InMemoryStateService(StateService):
         head = self._heads.setdefault(key, _Head())
         number = head.next_round if round_id is None else round_id
         head.next_round = max(head.next_round, number + 1)
-        head.rounds[number] = _Round(payload, about, datetime.now(UTC))
+        head.updated_at = datetime.now(UTC)
+        head.rounds[number] = _Round(payload, about, head.updated_at)
         return number
 
     async def export_state(  # noqa: D102
@@ -111,7 +112,8 @@ class InMemoryStateService(StateService):
         key = self._key(user_id, session_id)
         if round_id is not None:
             check_round(round_id)
-        head = self._find(key)
+        self._open()
+        head = self._heads.get(key, _Head())
         if round_id is not None:
             return Deleted(state_rounds=int(head.rounds.pop(round_id, None) is not None))
         self._heads.pop(key, None)
@@ -130,7 +132,8 @@ class InMemoryStateService(StateService):
 
     def copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
         """Copy the rounds saved before `until` for a fork; false if there are states of the new id."""
-        head = self._heads.get((user_id, session_id), _Head())
+        head = self._find((user_id, session_id))
+        self._find((user_id, new_id))
         rounds = {number: each for number, each in head.rounds.items() if until is None or each.saved_at < until}
         if rounds:
             if (user_id, new_id) in self._heads:
@@ -153,6 +156,9 @@ class InMemoryStateService(StateService):
 
     def _find(self, key: tuple[str, str]) -> _Head:
         self._open()
+        ttl, head = self._settings.state_ttl, self._heads.get(key)
+        if head is not None and ttl is not None and head.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC):
+            del self._heads[key]
         return self._heads.get(key, _Head())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     URL,
     BigInteger,
+    ColumnElement,
     Text,
     bindparam,
     cast,
@@ -57,6 +58,7 @@ from agentstore.repositories.memory_vectors import (
     not_enabled,
 )
 from agentstore.repositories.memory_words import WORDS, alternatives
+from agentstore.repositories.retention import has_expired
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import (
     Deleted,
@@ -151,12 +153,12 @@ LIST_AFTER = Statement(
 DELETE = Statement(delete(MemoryBucketRow).where(_THIS).returning(MemoryBucketRow.count))
 
 
-def _delete_all() -> Statement:
-    """Delete all of a user's buckets, locked in the order of their sessions, so that two deletions do not deadlock."""
+def _delete_all(*which: ColumnElement[bool]) -> Statement:
+    """Delete a user's buckets, locked in the order of their sessions, so that two deletions do not deadlock."""
     buckets = MemoryBucketRow
     locked = (
         select(buckets.session_id)
-        .where(buckets.user_id == _USER)
+        .where(buckets.user_id == _USER, *which)
         .order_by(buckets.session_id)
         .with_for_update()
         .cte("locked")
@@ -170,6 +172,8 @@ def _delete_all() -> Statement:
 
 
 DELETE_ALL = _delete_all()
+# Said before every call where memories expire, so that no other statement has to ask.
+EXPIRE = _delete_all(has_expired(MemoryBucketRow.updated_at, "memory_ttl"))
 
 
 class PostgresMemoryService(PostgresService, MemoryService):
@@ -264,6 +268,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         gone = check_superseded(supersedes, by_id, self._settings)
         if not prepared and not gone:
             return []
+        await self._expire(user_id)
         given = user_id, session_id, prepared, self._language, self._settings
         is_long = sum(len(item.text) for item in prepared) > _LONG
         values = await asyncio.to_thread(values_of_items, *given) if is_long else values_of_items(*given)
@@ -319,10 +324,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "with_invalid": bool(with_invalid),
             "limit": check_count(limit, "limit", self._settings.max_page),
         }
+        at, after = (None, None) if cursor is None else read_cursor(cursor, datetime, str)
+        await self._expire(user_id)
         if cursor is None:
             rows = await self._database.fetch(LIST_ITEMS, **values)
         else:
-            at, after = read_cursor(cursor, datetime, str)
             rows = await self._database.fetch(LIST_ITEMS_AFTER, **values, at=at, after_id=after)
         messages = load_messages([row[0] for row in rows])
         items = [item_of(message, row[1]) for message, row in zip(messages, rows, strict=True)]
@@ -405,6 +411,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "kind": wanted.kind,
             "valid_at": wanted.valid_at,
         }
+        await self._expire(user_id)
         rows = None
         if strategy is not SearchStrategy.FULL_TEXT:
             rows = await self._find_by_meaning(strategy, text, tokens, values)
@@ -461,6 +468,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         check_id(user_id, "user_id", self._settings)
         wanted = read_list_filters(filters, self._settings)
         size = wanted.page_size
+        await self._expire(user_id)
         if wanted.cursor is not None:
             session_id, seq = read_memory_cursor(wanted.cursor)
             rows = await self._database.fetch(
@@ -512,6 +520,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
         return await embed_all(
             self._database, self._need_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
         )
+
+    async def _expire(self, user_id: str) -> None:
+        """Delete the user's memories whose time has passed."""
+        if self._settings.memory_ttl is not None:
+            await self._database.fetch(EXPIRE, user_id=user_id)
 
     def _need_embedder(self) -> Embedder:
         if self._embedder is None:
@@ -576,6 +589,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
 
     async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> bool:
         """Store analysed memories, and queue them for the extractor; return whether any of them was new."""
+        await self._expire(user_id)
         add, add_again = ADD, ADD_AGAIN
         if self._enqueues:
             add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE

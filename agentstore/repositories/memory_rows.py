@@ -40,6 +40,9 @@ _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _THIS = (MemoryBucketRow.user_id == _USER) & (MemoryBucketRow.session_id == _SESSION)
 
+# now() is when the statement began, which may have waited for a later one.
+_NOW = func.greatest(MemoryBucketRow.updated_at, func.now())
+
 # What is given of each message, as an array: the name of the column, that of the array, and its type.
 GIVEN = {
     "id": ("ids", Text()),
@@ -109,6 +112,7 @@ def _add(given: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> Stateme
             set_={
                 "count": MemoryBucketRow.count + bucket.excluded.count,
                 "tokens": MemoryBucketRow.tokens + bucket.excluded.tokens,
+                "updated_at": _NOW,
             },
         )
         .returning((MemoryBucketRow.count - count).label("base"))
@@ -149,7 +153,11 @@ def _add_again(*, enqueue: bool = False) -> Statement:
     claimed = (
         update(MemoryBucketRow)
         .where(_THIS, need.c.count > 0)
-        .values(count=MemoryBucketRow.count + need.c.count, tokens=MemoryBucketRow.tokens + need.c.tokens)
+        .values(
+            count=MemoryBucketRow.count + need.c.count,
+            tokens=MemoryBucketRow.tokens + need.c.tokens,
+            updated_at=_NOW,
+        )
         .returning((MemoryBucketRow.count - need.c.count).label("base"))
         .cte("claimed")
     )

@@ -23,11 +23,12 @@ from sqlalchemy import (
 
 from agentstore.database import Statement
 from agentstore.models import MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
+from agentstore.repositories.retention import has_expired, is_kept
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _NEW = bindparam("new_id", type_=Text)
-_THIS = (SessionRow.user_id == _USER) & (SessionRow.id == _SESSION)
+_THIS = (SessionRow.user_id == _USER) & (SessionRow.id == _SESSION) & is_kept(SessionRow)
 _ITS_MESSAGES = (MessageRow.user_id == _USER) & (MessageRow.session_id == _SESSION)
 _ITS_HEAD = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _SESSION)
 _ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _SESSION)
@@ -51,6 +52,14 @@ def _cut(source: CTE, at: type[str] | type[int] | None) -> CTE:
     following = select(MessageRow.created_at).where(_ITS_MESSAGES, MessageRow.seq == last.c.seq + 1)
     cut = select(last.c.seq, following.scalar_subquery().label("until")).select_from(last).join(source, true())
     return cut.cte("cut").prefix_with("MATERIALIZED")
+
+
+_STATES_ARE_KEPT = (
+    select(StateHeadRow.session_id)
+    .where(_ITS_HEAD, ~has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .correlate(None)
+    .exists()
+)
 
 
 def _fork(at: type[str] | type[int] | None) -> Statement:
@@ -89,7 +98,7 @@ def _fork(at: type[str] | type[int] | None) -> Statement:
         .cte("made_messages")
     )
     state = StateRoundRow
-    saved_before = or_(cut.c.until.is_(None), state.saved_at < cut.c.until)
+    saved_before = _STATES_ARE_KEPT & or_(cut.c.until.is_(None), state.saved_at < cut.c.until)
     last = func.max(state.round)
     head = (
         insert(StateHeadRow)

@@ -36,8 +36,10 @@ from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound
 from agentstore.exact_json import loads
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
+from agentstore.repositories.retention import is_kept
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
+from agentstore.repositories.state import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
@@ -47,6 +49,7 @@ from agentstore.schemas.payload import (
     check_missing_session,
     check_place,
     check_title,
+    check_ttl,
     dump_metadata,
     load_messages,
     new_session_id,
@@ -65,7 +68,8 @@ _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
 _OF_USER = SessionRow.user_id == _USER
-_THIS = _OF_USER & (SessionRow.id == _SESSION)
+_ROW = _OF_USER & (SessionRow.id == _SESSION)
+_THIS = _ROW & is_kept(SessionRow)
 _ITS_MESSAGES = (MessageRow.user_id == _USER) & (MessageRow.session_id == _SESSION)
 # json as text: the driver's codecs, which may be the application's own, never see it.
 _HEAD = (
@@ -75,6 +79,7 @@ _HEAD = (
     cast(SessionRow.metadata_, Text).label("metadata"),
     SessionRow.forked_from,
     SessionRow.forked_at,
+    SessionRow.ttl,
 )
 _PAYLOAD = cast(MessageRow.payload, Text).label("payload")
 _WIDTH = len(_HEAD)
@@ -99,6 +104,7 @@ def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
         "id": _SESSION,
         "title": bindparam("title", type_=Text),
         "metadata": cast(bindparam("metadata", type_=Text), JSON),
+        "ttl": bindparam("ttl", type_=BigInteger),
         **more,
     }
     return (
@@ -293,6 +299,7 @@ LIST = Statement(
     select(SessionRow.id, *_HEAD, SessionRow.listed_at)
     .where(
         _OF_USER,
+        is_kept(SessionRow),
         tuple_(SessionRow.listed_at, SessionRow.id)
         < tuple_(bindparam("before", type_=SessionRow.listed_at.type), bindparam("before_id", type_=Text)),
     )
@@ -300,7 +307,13 @@ LIST = Statement(
     .limit(_LIMIT)
 )
 # The messages go by the foreign key. Their number is the counter's, which no append can move once the row is locked.
-DELETE = Statement(delete(SessionRow).where(_THIS).returning(SessionRow.next_seq - 1))
+DELETE = Statement(delete(SessionRow).where(_ROW).returning(SessionRow.next_seq - 1))
+# What has expired gives way to a new session of the same id.
+EXPIRE = Statement(delete(SessionRow).where(_ROW, ~is_kept(SessionRow)).returning(SessionRow.id), repeatable=True)
+SET_TTL = Statement(
+    update(SessionRow).where(_THIS).values(ttl=bindparam("ttl", type_=BigInteger)).returning(SessionRow.id),
+    repeatable=True,
+)
 SET_TITLE = Statement(
     update(SessionRow).where(_THIS).values(title=bindparam("title", type_=Text)).returning(SessionRow.id),
     repeatable=True,
@@ -348,6 +361,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         exist_ok: bool = True,
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        ttl: int | None = None,
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
@@ -357,6 +371,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             exist_ok=exist_ok,
             title=check_title(title),
             metadata="{}" if metadata is None else dump_metadata(metadata, self._settings),
+            ttl=check_ttl(ttl),
         )
 
     async def _create(
@@ -367,9 +382,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         exist_ok: bool = True,
         title: str | None = None,
         metadata: str = "{}",
+        ttl: int | None = None,
     ) -> Session:
         """Create the session with exactly this id, or return it."""
-        values = {"user_id": user_id, "session_id": session_id, "title": title, "metadata": metadata}
+        values = {"user_id": user_id, "session_id": session_id, "title": title, "metadata": metadata, "ttl": ttl}
         for attempt in range(_TRIES):
             try:
                 rows = await self._database.fetch(CREATE if exist_ok else CREATE_NEW, **values)
@@ -384,6 +400,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 return _session(
                     user_id, session_id, tuple(head)[1:], [row[_WIDTH + 1] for row in rows if row[1] is None]
                 )
+            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
             await back_off(attempt)
         raise Unavailable(f"session {session_id!r} of user {user_id!r} is deleted and created all the time")
 
@@ -509,6 +526,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             if session.forked_from is None
             else check_id(session.forked_from, "forked_from", self._settings),
             "forked_at": check_count(session.forked_at, "forked_at"),
+            "ttl": check_ttl(session.ttl),
             # Not a time to come, which would keep the session on top of its user's list.
             "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
         }
@@ -526,6 +544,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 imported = None
             if imported is not None:
                 return imported
+            await self._database.fetch(EXPIRE, user_id=session.user_id, session_id=session.id)
             await back_off(attempt)
         raise Unavailable(f"session {session.id!r} of user {session.user_id!r} is written to all the time")
 
@@ -554,10 +573,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> Session:
         values = self._copy_values(user_id, session_id, new_id)
         kind = None if at is None else check_place(at, self._settings)
-        try:
-            row = await self._database.fetch_one(FORK[kind], **values, **({} if kind is None else {"at": at}))
-        except StatementFailed as error:
-            raise _not_copied(error, values) from error
+        place = {} if kind is None else {"at": at}
+        new = {"user_id": user_id, "session_id": values["new_id"]}
+        for is_last in (False, True):
+            try:
+                row = await self._database.fetch_one(FORK[kind], **values, **place)
+                break
+            except StatementFailed as error:
+                # What has expired is in nobody's way.
+                if is_last or error.sqlstate != "23505" or not await self._expire(self._database.fetch, **new):
+                    raise _not_copied(error, values) from error
         if row is None:
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         if row[1] is None:
@@ -588,6 +613,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
             if place < count:
                 if keep:
+                    await self._expire(transaction.fetch, user_id, new)
                     try:
                         await transaction.fetch(FORK[None], **values, new_id=new)
                     except StatementFailed as error:
@@ -596,6 +622,12 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             rows = await transaction.fetch(GET, **values)
         head = next(row for row in rows if row[0] is not None)
         return _session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
+
+    async def _expire(self, fetch: _Fetch, user_id: str, session_id: str) -> bool:
+        """Delete the session and the states of this id that have expired; return whether there were any."""
+        sessions = await fetch(EXPIRE, user_id=user_id, session_id=session_id)
+        states = await fetch(EXPIRE_STATES, user_id=user_id, session_id=session_id)
+        return bool(sessions or states)
 
     def _copy_values(self, user_id: str, session_id: str, new_id: str | None) -> dict[str, Any]:
         return {
@@ -610,7 +642,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:  # noqa: D102
         await self._set(SET_METADATA, user_id, session_id, metadata=dump_metadata(metadata, self._settings))
 
-    async def _set(self, statement: Statement, user_id: str, session_id: str, **value: str | None) -> None:
+    async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
+        await self._set(SET_TTL, user_id, session_id, ttl=check_ttl(ttl))
+
+    async def _set(self, statement: Statement, user_id: str, session_id: str, **value: str | int | None) -> None:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         if not await self._database.fetch(statement, user_id=user_id, session_id=session_id, **value):
@@ -628,7 +663,7 @@ def _values(session: Session, prepared: dict[str, tuple[Message, str]]) -> dict[
 
 
 def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Session:
-    created_at, updated_at, title, metadata, forked_from, forked_at = head[:_WIDTH]
+    created_at, updated_at, title, metadata, forked_from, forked_at, ttl = head[:_WIDTH]
     return Session(
         id=session_id,
         user_id=user_id,
@@ -639,6 +674,7 @@ def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Seque
         updated_at=updated_at,
         forked_from=forked_from,
         forked_at=forked_at,
+        ttl=ttl,
     )
 
 

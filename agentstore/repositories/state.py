@@ -26,6 +26,7 @@ from agentstore.errors import Conflict, InvalidContent, NotFound, StatementFaile
 from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow, UserRow
+from agentstore.repositories.retention import has_expired
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
@@ -131,6 +132,13 @@ LIST = Statement(
     .order_by(StateRoundRow.round.desc())
     .limit(bindparam("limit", type_=BigInteger))
 )
+# Said before every call where states expire, so that no other statement has to ask.
+EXPIRE = Statement(
+    delete(StateHeadRow)
+    .where(_THIS, has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .returning(StateHeadRow.session_id),
+    repeatable=True,
+)
 # In a transaction, before what is deleted: a statement that waited for a save would not see what that has saved.
 LOCK = Statement(select(StateHeadRow.last_round).where(_THIS).with_for_update(), repeatable=False)
 
@@ -203,6 +211,7 @@ class PostgresStateService(PostgresService, StateService):
             "size": len(payload),
             "metadata": "{}" if metadata is None else dump_metadata(metadata, self._settings),
         }
+        await self._expire(user_id, values["session_id"])
         for attempt in range(_TRIES):
             try:
                 rows = await self._database.fetch(statement, **values)
@@ -225,10 +234,13 @@ class PostgresStateService(PostgresService, StateService):
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
     ) -> dict[str, Any] | None:
         values = self._key(user_id, session_id)
+        if round_id is not None:
+            check_round(round_id)
+        await self._expire(**values)
         if round_id is None:
             row = await self._database.fetch_one(EXPORT_LAST, **values)
         else:
-            row = await self._database.fetch_one(EXPORT, **values, round_id=check_round(round_id))
+            row = await self._database.fetch_one(EXPORT, **values, round_id=round_id)
         return None if row is None else loads(row[0] if row[1] is None else _unpacked(row[1]))
 
     async def list_states(  # noqa: D102
@@ -236,7 +248,9 @@ class PostgresStateService(PostgresService, StateService):
     ) -> Page[StateRound]:
         values = self._key(user_id, session_id)
         check_count(limit, "limit", self._settings.max_page)
-        rows = await self._database.fetch(LIST, **values, before=read_round_cursor(cursor), limit=limit)
+        before = read_round_cursor(cursor)
+        await self._expire(**values)
+        rows = await self._database.fetch(LIST, **values, before=before, limit=limit)
         following = write_round_cursor(rows[-1][0]) if rows and len(rows) == limit else None
         return Page(map(_round, rows), following)
 
@@ -263,6 +277,11 @@ class PostgresStateService(PostgresService, StateService):
                 raise NotFound(f"{name}: user {user_id!r}, session {session_id or 'default'!r} has no round {round_id}")
             states.append(state)
         return await asyncio.to_thread(patch, *states)
+
+    async def _expire(self, user_id: str, session_id: str) -> None:
+        """Delete the session's states if their time has passed."""
+        if self._settings.state_ttl is not None:
+            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
 
     def _key(self, user_id: str, session_id: str | None) -> dict[str, Any]:
         return {

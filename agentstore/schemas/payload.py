@@ -58,6 +58,17 @@ def new_session_id(value: str | None) -> str:
     return (value or "").strip() or str(uuid4())
 
 
+def check_ttl(value: int | None) -> int | None:
+    """Return for how many seconds a session is kept, if that can be.
+
+    Raises:
+        InvalidContent: it is no whole number from 1 to 2**31 - 1, which are 68 years.
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31):
+        return value
+    raise InvalidContent(f"a ttl is a whole number of seconds from 1 to 2**31 - 1, or None, not {value!r}")
+
+
 def check_place(at: str | int, settings: Settings) -> type[str] | type[int]:
     """Return of which kind `at` is, the last message that is wanted: its id, or how many come before it and with it.
 

@@ -15,6 +15,7 @@ class Session(BaseModel):
 
     ``created_at`` and ``updated_at`` (the last append, UTC) are None on a session that was built by hand.
     ``forked_from`` is the session that it began as a copy of, ``forked_at`` how many messages of it were copied.
+    ``ttl`` is how many seconds after the last append it is kept, None what the store's setting says.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Session(BaseModel):
     updated_at: datetime | None = None
     forked_from: str | None = None
     forked_at: int | None = None
+    ttl: int | None = None
 
     @cached_property
     def _ids(self) -> "_Ids":

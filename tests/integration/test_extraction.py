@@ -151,7 +151,7 @@ async def test_an_addition_is_one_statement_and_without_an_extractor_the_same_as
     await store.start()
     monkeypatch.setattr(asyncpg.Connection, "fetch", noted)
     await store.memory.add_memory("alice", text("without"), "s")
-    assert said == [_Compiled(memory_rows.ADD, "agentstore").sql]
+    assert said == [_Compiled(memory_rows.ADD, Settings()).sql]
     assert "memory_extractions" not in said[0]
     assert not await _jobs(observer)
     said.clear()

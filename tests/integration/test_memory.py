@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Deleted, LimitExceeded
+from agentstore import AgentStore, Deleted, LimitExceeded, Settings
 from agentstore.database import _Compiled
 from agentstore.repositories import memory_search
 from agentstore.search import ranking
@@ -171,7 +171,7 @@ async def test_a_search_asks_the_index_once_for_each_token_whatever_else_is_in_t
     for user in range(20):
         batch = [text(" ".join(rng.choices(words, k=12))) for _ in range(400)]
         await store.memory.add_memory(f"u{user}", batch, "s")
-    compiled = _Compiled(memory_search.SEARCH, "agentstore")
+    compiled = _Compiled(memory_search.SEARCH, Settings())
     values = {
         "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None,
         "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", words[:5]),

@@ -133,6 +133,7 @@ _VALUES: dict[str, Any] = {
     "message_id": "m3",
     "forked_from": None,
     "forked_at": None,
+    "ttl": None,
 }
 
 
@@ -194,7 +195,7 @@ async def test_every_statement_has_an_index_behind_it(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
     """Also with the plan that a prepared statement gets, made for no values in particular."""
-    compiled = _Compiled(statement, "agentstore")
+    compiled = _Compiled(statement, Settings())
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else session_history._NEWEST[0]}
     if name.endswith("LIST_AFTER"):
         values["after"] = 1

@@ -261,7 +261,7 @@ async def test_every_statement_about_vectors_has_an_index_behind_it(
         "USE_INDEX",
         "EMBEDDERS",
     }:  # which look at no table, or at all of it
-        compiled = _Compiled(statements[name], "agentstore")
+        compiled = _Compiled(statements[name], Settings())
         for mode in ("force_custom_plan", "force_generic_plan"):
             await observer.execute(f"RESET ALL; SET plan_cache_mode = {mode}")
             if name.startswith("by_index"):

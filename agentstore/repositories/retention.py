@@ -1,0 +1,19 @@
+"""What is kept, and for how long."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, literal_column
+
+_SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
+
+
+def is_kept(sessions: Any) -> ColumnElement[bool]:
+    """Whether a session's time has not passed: its own, or that of the setting, if there is one."""
+    seconds = func.coalesce(sessions.ttl, cast(bindparam("setting_session_ttl", type_=BigInteger), BigInteger))
+    return func.coalesce(sessions.updated_at + seconds * _SECOND > func.now(), True)
+
+
+def has_expired(written: Any, setting: str) -> ColumnElement[bool]:
+    """Whether the time that a setting names has passed since; never where it is not set."""
+    seconds = cast(bindparam(f"setting_{setting}", type_=BigInteger), BigInteger)
+    return func.coalesce(written + seconds * _SECOND <= func.now(), False)

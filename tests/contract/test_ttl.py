@@ -1,0 +1,236 @@
+"""What has not been written to for longer than it is kept is gone at once, in memory as on Postgres."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import (
+    AgentStore,
+    AlreadyExists,
+    Deleted,
+    InMemoryMemoryService,
+    InMemorySessionHistoryService,
+    InMemoryStateService,
+    InvalidContent,
+    MemoryItem,
+    NotFound,
+    Session,
+    Settings,
+)
+from agentstore.testing import text
+
+
+@dataclass
+class Services:
+    sessions: Any
+    states: Any
+    memory: Any
+    pass_: Callable[[int], Awaitable[None]]
+    """Let so many seconds pass for everything that is stored."""
+
+
+@pytest.fixture(params=["in memory", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+Make = Callable[..., Awaitable[Services]]
+
+
+@pytest.fixture
+async def make(kind: str, database_url: str, direct_url: str, settings: Settings) -> AsyncIterator[Make]:
+    stores: list[AgentStore] = []
+
+    async def made(missing_session: Any = "error", **ttl: int) -> Services:
+        there = settings.model_copy(update=ttl)
+        if kind == "postgres":
+            store = AgentStore(database_url, settings=there)
+            stores.append(store)
+            store.sessions._create_missing = missing_session == "create"
+            return Services(store.sessions, store.states, store.memory, lambda seconds: _age(direct_url, seconds))
+        states = InMemoryStateService(settings=there)
+        sessions = InMemorySessionHistoryService(missing_session=missing_session, states=states, settings=there)
+        memory = InMemoryMemoryService(settings=there)
+
+        async def pass_(seconds: int) -> None:
+            past = timedelta(seconds=seconds)
+            for of_user in sessions._users.values():
+                for each in of_user.values():
+                    each.updated_at -= past
+                    each.created_at -= past
+            for head in states._heads.values():
+                head.updated_at -= past
+            for key in memory._written:
+                memory._written[key] -= past
+
+        return Services(sessions, states, memory, pass_)
+
+    yield made
+    for store in stores:
+        await store.stop()
+
+
+async def _age(url: str, seconds: int) -> None:
+    connection = await asyncpg.connect(url)
+    for table, *columns in (
+        ("sessions", "created_at", "updated_at", "listed_at"),
+        ("state_heads", "updated_at"),
+        ("memory_buckets", "updated_at"),
+    ):
+        changes = ", ".join(f"{column} = {column} - {seconds} * interval '1 second'" for column in columns)
+        await connection.execute(f"UPDATE agentstore.{table} SET {changes}")
+    await connection.close()
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_session_that_has_expired_is_not_there(make: Make, own: bool) -> None:
+    services = await (make() if own else make(session_ttl=100))
+    sessions = services.sessions
+    session = await sessions.create_session("alice", "s", ttl=100 if own else None)
+    kept = await sessions.create_session("alice", "kept", ttl=1_000)
+    await sessions.append_message(session, text("a", id="a"))
+    await services.pass_(60)
+    await sessions.append_message(session, text("b", id="b"))  # what is written to lives on
+    await services.pass_(60)
+    assert len((await sessions.get_session("alice", "s")).messages) == 2
+    await services.pass_(60)
+    assert await sessions.get_session("alice", "s") is None
+    assert await sessions.get_session("alice", "s", limit=1) is None
+    assert await sessions.get_session("alice", "s", limit=1, before="b") is None
+    assert [each.id for each in await sessions.list_sessions("alice")] == [kept.id]
+    calls: list[Callable[[], Any]] = [
+        lambda: sessions.append_message(session, text("c")),
+        lambda: sessions.append_message(session, text("a", id="a")),
+        lambda: sessions.set_title("alice", "s", "x"),
+        lambda: sessions.set_metadata("alice", "s", {}),
+        lambda: sessions.set_ttl("alice", "s", None),
+        lambda: sessions.fork_session("alice", "s"),
+        lambda: sessions.rewind_session("alice", "s", 0),
+    ]
+    for call in calls:
+        with pytest.raises(NotFound):
+            await call()
+    again = await sessions.create_session("alice", "s", exist_ok=False)
+    assert (again.messages, again.ttl) == ([], None)
+    await sessions.append_message(again, text("a", id="a"))
+    assert await sessions.get_session("alice", "s") == again
+
+
+async def test_an_expired_session_is_deleted_and_counted(make: Make) -> None:
+    services = await make(session_ttl=100)
+    session = await services.sessions.create_session("alice", "s")
+    await services.sessions.append_message(session, text("a"))
+    await services.pass_(200)
+    assert await services.sessions.delete_session("alice", "s") == Deleted(sessions=1, messages=1)
+    assert not await services.sessions.delete_session("alice", "s")
+
+
+async def test_an_expired_session_is_created_anew_where_the_missing_one_is(make: Make) -> None:
+    services = await make("create", session_ttl=100)
+    session = Session(id="s", user_id="alice")
+    await services.sessions.append_message(session, text("a", id="a"))
+    await services.pass_(200)
+    found = await services.sessions.get_session("alice", "s")
+    assert found.messages == []
+    await services.pass_(200)
+    await services.sessions.append_message(session, text("b", id="b"))
+    assert [each.id for each in (await services.sessions.get_session("alice", "s")).messages] == ["b"]
+
+
+async def test_a_ttl_of_its_own_goes_before_the_stores(make: Make) -> None:
+    services = await make(session_ttl=100)
+    sessions = services.sessions
+    session = await sessions.create_session("alice", "s", ttl=1_000)
+    assert session.ttl == 1_000
+    await services.pass_(200)
+    await sessions.set_ttl("alice", "s", 300)
+    assert (await sessions.get_session("alice", "s")).ttl == 300
+    fork = await sessions.fork_session("alice", "s", new_id="f")
+    assert fork.ttl == 300
+    await sessions.set_ttl("alice", "s", None)
+    assert await sessions.get_session("alice", "s") is None
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.0, "1", True, 2**31])
+async def test_a_ttl_that_is_none_is_refused(make: Make, wrong: Any) -> None:
+    services = await make()
+    with pytest.raises(InvalidContent):
+        await services.sessions.create_session("alice", "s", ttl=wrong)
+    await services.sessions.create_session("alice", "t")
+    with pytest.raises(InvalidContent):
+        await services.sessions.set_ttl("alice", "t", wrong)
+    assert len(await services.sessions.list_sessions("alice")) == 1
+
+
+async def test_what_has_expired_is_in_no_forks_way(make: Make) -> None:
+    services = await make(state_ttl=100)
+    sessions, states = services.sessions, services.states
+    await sessions.create_session("alice", "old", ttl=100)
+    await states.save_state("alice", {}, "states")
+    await services.pass_(200)
+    await sessions.create_session("alice", "s")
+    await states.save_state("alice", {"x": 1}, "s")
+    assert (await sessions.fork_session("alice", "s", new_id="old")).forked_from == "s"
+    assert (await sessions.fork_session("alice", "s", new_id="states")).forked_from == "s"
+    assert await states.export_state("alice", "states") == {"x": 1}
+    with pytest.raises(AlreadyExists):
+        await sessions.fork_session("alice", "s", new_id="old")
+    await services.pass_(200)
+    await sessions.fork_session("alice", "s", new_id="without states")
+    assert await states.export_state("alice", "without states") is None
+
+
+async def test_states_that_have_expired_are_not_there_and_begin_anew(make: Make) -> None:
+    services = await make(state_ttl=100)
+    states = services.states
+    for _ in range(3):
+        assert await states.save_state("alice", {}, "s") > 0
+        await services.pass_(60)  # each save lets all of them live on
+    assert len(await states.list_states("alice", "s")) == 3
+    await services.pass_(60)
+    assert await states.export_state("alice", "s") is None
+    await states.save_state("alice", {}, "t")
+    await services.pass_(200)
+    assert await states.export_state("alice", "t", 1) is None
+    await states.save_state("alice", {}, "t")
+    await services.pass_(200)
+    assert await states.list_states("alice", "t") == []
+    await states.save_state("alice", {}, "t")
+    await states.save_state("alice", {}, "t")
+    await services.pass_(200)
+    assert await states.save_state("alice", {}, "t", expected_round=0) == 1
+
+
+async def test_memories_that_have_expired_are_not_found(make: Make) -> None:
+    services = await make(memory_ttl=100)
+    memory = services.memory
+    await memory.add_memory("alice", text("apples and pears", id="1"), "old")
+    await memory.add_memory("alice", text("apples and plums", id="2"), "new")
+    await memory.save_items("alice", MemoryItem(text="likes apples", id="3"), "old")
+    await memory.add_memory("bob", text("apples", id="4"), "old")
+    await services.pass_(60)
+    await memory.add_memory("alice", text("more apples", id="5"), "new")
+    await memory.add_memory("alice", text("apples and pears", id="1"), "old")  # adds nothing, and lets nothing live on
+    await services.pass_(60)
+    assert {hit.message.id for hit in await memory.search("alice", "apples")} == {"2", "5"}
+    assert [each.id for each in await memory.list_memory("alice")] == ["2", "5"]
+    assert await memory.list_items("alice") == []
+    await memory.add_memory("alice", text("apples again", id="1"), "old")
+    assert len(await memory.search("alice", "again")) == 1
+    assert await memory.delete_memory("alice") == Deleted(memories=3)
+
+
+async def test_nothing_expires_unless_it_is_told_to(make: Make) -> None:
+    services = await make()
+    session = await services.sessions.create_session("alice", "s")
+    await services.states.save_state("alice", {}, "s")
+    await services.memory.add_memory("alice", text("apples"), "s")
+    await services.pass_(20 * 365 * 86_400)
+    assert await services.sessions.get_session("alice", session.id) is not None
+    assert await services.states.export_state("alice", "s") == {}
+    assert len(await services.memory.search("alice", "apples")) == 1
