@@ -1,8 +1,12 @@
 """The store: every service of agentstore on one database."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore.errors import InvalidContent
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
 from agentstore.repositories import (
     PostgresMemoryService,
@@ -11,7 +15,9 @@ from agentstore.repositories import (
     PostgresUserService,
 )
 from agentstore.repositories.connect import open_database
-from agentstore.schemas import Embedder
+from agentstore.repositories.prune import Pruning
+from agentstore.schemas import Embedder, Pruned
+from agentstore.schemas.page import check_count
 from agentstore.settings import Settings
 from agentstore.url import Password
 
@@ -65,6 +71,34 @@ class AgentStore(ServiceWithLifecycleManager):
             NotConfigured: it does not let us in.
         """
         await self._database.start()
+
+    async def prune(
+        self,
+        older_than: timedelta | None = None,
+        *,
+        keep_last: int = 0,
+        dry_run: bool = False,
+        progress: Callable[[int, Pruned], None] = lambda users, pruned: None,
+    ) -> Pruned:
+        """Delete what has expired and, with `older_than`, what was not written for longer than that; say how much.
+
+        Sessions with their messages, and memories by session, go as a whole, but for the `keep_last` last written of
+        each user. Of states, the rounds go that were saved before then, but for the `keep_last` last of each session,
+        and its highest one as long as it is still saved to. Online: small transactions, nothing that is written
+        meanwhile goes, and nobody waits. It may be broken off and repeated. `progress` is told how many users were
+        looked at, and what went so far; with `dry_run` nothing goes, and all of it is counted.
+
+        Raises:
+            InvalidContent: `older_than` is no time, or negative, or `keep_last` is no whole number from 0.
+        """
+        if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
+            raise InvalidContent(f"older_than must be a timedelta from 0, not {older_than!r}")
+        check_count(keep_last, "keep_last", self._database.settings.max_page)
+        try:
+            before = None if older_than is None else datetime.now(UTC) - older_than
+        except OverflowError:  # before there were computers
+            before = None
+        return await Pruning(self._database, before=before, keep_last=keep_last, dry_run=dry_run).run(progress)
 
     async def stop(self) -> None:
         """Close every connection. Calls raise Closed from now on, until start() is called."""

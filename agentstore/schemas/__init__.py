@@ -20,7 +20,7 @@ from agentstore.schemas.message import (
     RunStatus,
     TextContent,
 )
-from agentstore.schemas.page import Deleted, Imported, Page
+from agentstore.schemas.page import Deleted, Imported, Page, Pruned
 from agentstore.schemas.session import Session
 from agentstore.schemas.state import StateRound
 from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
@@ -47,6 +47,7 @@ __all__ = [
     "MessageType",
     "MessagesLike",
     "Page",
+    "Pruned",
     "QuestionEmbedder",
     "RefusalContent",
     "Role",

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import TypeVar, overload
 
@@ -56,6 +56,16 @@ class Deleted:
 
     def __bool__(self) -> bool:
         return any((self.sessions, self.messages, self.memories, self.state_rounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned(Deleted):
+    """What was deleted for its age; ``bytes`` are those of the contents as they were stored, without indexes."""
+
+    bytes: int = 0
+
+    def __add__(self, other: "Pruned") -> "Pruned":
+        return Pruned(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from agentstore.repositories import (
     memory_rows,
     memory_search,
     memory_words,
+    prune,
     session_copies,
     session_history,
     state,
@@ -134,6 +135,11 @@ _VALUES: dict[str, Any] = {
     "forked_from": None,
     "forked_at": None,
     "ttl": None,
+    "first_user": "u2",
+    "last_user": "u20",
+    "users": ["u2", "u2"],
+    "keep": 5,
+    "boundary": 9,
 }
 
 
@@ -147,6 +153,7 @@ def _statements() -> list[tuple[str, Statement]]:
         memory_search,
         memory_words,
         memory,
+        prune,
         session_copies,
         session_history,
         state,
@@ -199,6 +206,8 @@ async def test_every_statement_has_an_index_behind_it(
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else session_history._NEWEST[0]}
     if name.endswith("LIST_AFTER"):
         values["after"] = 1
+    if name.startswith("prune."):
+        values["ids"] = ["s1", "s1001"]
     if name.startswith("state."):
         values["before"] = 10
     if name.startswith("session_copies."):
