@@ -62,6 +62,7 @@ from agentstore.schemas import (
     SearchStrategy,
     Session,
     StateRound,
+    Stats,
     TextContent,
     User,
 )
@@ -130,6 +131,7 @@ __all__ = [
     "StateRound",
     "StateService",
     "StatementFailed",
+    "Stats",
     "TextContent",
     "Unavailable",
     "UnknownOutcome",

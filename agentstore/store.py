@@ -16,7 +16,8 @@ from agentstore.repositories import (
 )
 from agentstore.repositories.connect import open_database
 from agentstore.repositories.prune import Pruning
-from agentstore.schemas import Embedder, Pruned
+from agentstore.repositories.stats import stats
+from agentstore.schemas import Embedder, Pruned, Stats
 from agentstore.schemas.page import check_count
 from agentstore.settings import Settings
 from agentstore.url import Password
@@ -99,6 +100,15 @@ class AgentStore(ServiceWithLifecycleManager):
         except OverflowError:  # before there were computers
             before = None
         return await Pruning(self._database, before=before, keep_last=keep_last, dry_run=dry_run).run(progress)
+
+    async def stats(self, *, largest: int = 10) -> Stats:
+        """Return how much is stored: rows, bytes, and the users and sessions with the most messages.
+
+        Raises:
+            InvalidContent, LimitExceeded: `largest` is no whole number from 0, or over 10,000.
+        """
+        check_count(largest, "largest", self._database.settings.max_page)
+        return await stats(self._database, largest)
 
     async def stop(self) -> None:
         """Close every connection. Calls raise Closed from now on, until start() is called."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from agentstore import __version__
-from agentstore.cli import doctor, extracting, importing, memory, schema, sessions, states, users, vector
+from agentstore.cli import doctor, extracting, importing, memory, retention, schema, sessions, states, users, vector
 from agentstore.cli.console import complain, say
 from agentstore.errors import AgentStoreError, SchemaAhead, SchemaBehind
 
@@ -32,6 +32,8 @@ app.add_typer(memory.app, name="memory")
 app.command()(memory.reindex)
 app.add_typer(extracting.app)
 app.add_typer(users.app, name="users")
+app.command("erase")(users.delete)
+app.add_typer(retention.app)
 app.add_typer(vector.app, name="vector")
 app.add_typer(vector.top)
 app.add_typer(doctor.app)

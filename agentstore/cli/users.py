@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import asdict
 
 import typer
 from rich.text import Text
@@ -77,9 +78,12 @@ def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -
         deleted = await store.users.delete_user(user)
         known = known or bool(deleted)
         if json_:
-            say_json({"users": int(known), "sessions": deleted.sessions, "messages": deleted.messages})
+            say_json({"users": int(known), **asdict(deleted)})
         elif known:
-            say(f"deleted: the user, {deleted.sessions:,} sessions, {deleted.messages:,} messages")
+            say(
+                f"deleted: the user, {deleted.sessions:,} sessions, {deleted.messages:,} messages, "
+                f"{deleted.memories:,} memories, {deleted.state_rounds:,} state rounds"
+            )
         else:
             say(f"nothing deleted: there is no user {user!r}")
 

@@ -139,6 +139,8 @@ def _find_rounds() -> Statement:
             *(head.user_id >= _FIRST, head.user_id <= _LAST),
             or_(bindparam("after_user", type_=Text).is_(None), tuple_(head.user_id, head.session_id) > _AFTER),
             old.exists(),
+            # Not those that go as a whole.
+            ~or_(_HEAD_HAS_EXPIRED, (head.updated_at < _BEFORE) & (_KEEP == 0)),
         )
         .order_by(head.user_id, head.session_id)
         .limit(_LIMIT)

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database import Row, Statement
 from agentstore.exact_json import loads
-from agentstore.models import MemoryBucketRow, SessionRow, UserRow
+from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, User
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
@@ -47,11 +47,20 @@ def _delete() -> Statement:
     owned = select(func.count()).select_from(owner).scalar_subquery()
     sessions = _deleted(SessionRow, SessionRow.id, owned, (SessionRow.next_seq - 1).label("messages"))
     buckets = _deleted(MemoryBucketRow, MemoryBucketRow.session_id, owned, MemoryBucketRow.count)
+    heads = _deleted(StateHeadRow, StateHeadRow.session_id, owned, StateHeadRow.session_id)
+    # What a save has added that this statement does not see goes by the foreign key.
+    rounds = (
+        delete(StateRoundRow)
+        .where(StateRoundRow.user_id == _USER, StateRoundRow.session_id == heads.c.session_id)
+        .returning(StateRoundRow.round)
+        .cte("deleted_rounds")
+    )
     counted = (
         select(
             func.count().label("sessions"),
             func.coalesce(func.sum(sessions.c.messages), 0).label("messages"),
             select(func.coalesce(func.sum(buckets.c.count), 0)).scalar_subquery().label("memories"),
+            select(func.count()).select_from(rounds).scalar_subquery().label("state_rounds"),
         )
         .select_from(sessions)
         .cte("counted")
@@ -60,8 +69,8 @@ def _delete() -> Statement:
     users = (
         delete(UserRow).where(UserRow.id == _USER, counted.c.sessions >= 0).returning(UserRow.id).cte("deleted_users")
     )
-    numbers = (counted.c.sessions, cast(counted.c.messages, BigInteger), cast(counted.c.memories, BigInteger))
-    return Statement(select(*numbers).add_cte(users), repeatable=False)
+    counts = (counted.c.sessions, cast(counted.c.messages, BigInteger), cast(counted.c.memories, BigInteger))
+    return Statement(select(*counts, counted.c.state_rounds).add_cte(users), repeatable=False)
 
 
 def _deleted(row: Any, id: Any, owned: Any, *counts: Any) -> CTE:
@@ -129,7 +138,7 @@ class PostgresUserService(PostgresService):
         """
         check_id(user_id, "user_id", self._settings)
         (row,) = await self._database.fetch(DELETE, user_id=user_id)
-        return Deleted(sessions=row[0], messages=row[1], memories=row[2])
+        return Deleted(sessions=row[0], messages=row[1], memories=row[2], state_rounds=row[3])
 
 
 def _user(row: Row) -> User:

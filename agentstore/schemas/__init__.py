@@ -23,6 +23,7 @@ from agentstore.schemas.message import (
 from agentstore.schemas.page import Deleted, Imported, Page, Pruned
 from agentstore.schemas.session import Session
 from agentstore.schemas.state import StateRound
+from agentstore.schemas.stats import SessionStats, Stats, TableStats, UserStats
 from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
 from agentstore.schemas.user import User
 
@@ -54,7 +55,11 @@ __all__ = [
     "RunStatus",
     "SearchStrategy",
     "Session",
+    "SessionStats",
     "StateRound",
+    "Stats",
+    "TableStats",
     "TextContent",
     "User",
+    "UserStats",
 ]

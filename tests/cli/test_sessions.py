@@ -77,8 +77,14 @@ def test_users_are_listed_shown_and_deleted() -> None:
     assert "bob" in run("users", "list").out
     assert run("users", "show", "李雷", "--json").json()["id"] == "李雷"
     assert "agentstore sessions list" in run("users", "show", "李雷").out
-    assert run("users", "delete", "bob", "--yes", "--json").json() == {"users": 1, "sessions": 3, "messages": 3}
-    assert run("users", "delete", "bob", "--yes", "--json").json() == {"users": 0, "sessions": 0, "messages": 0}
+    nothing = {"users": 0, "sessions": 0, "messages": 0, "memories": 0, "state_rounds": 0}
+    assert run("users", "delete", "bob", "--yes", "--json").json() == {
+        **nothing,
+        "users": 1,
+        "sessions": 3,
+        "messages": 3,
+    }
+    assert run("erase", "bob", "--yes", "--json").json() == nothing
     assert "nothing deleted: there is no user 'bob'" in run("users", "delete", "bob", "--yes").out
     assert run("users", "show", "bob").code == 1
 

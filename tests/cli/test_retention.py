@@ -1,0 +1,75 @@
+"""``agentstore prune``, ``erase`` and ``stats``."""
+
+import asyncio
+import json
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore
+from agentstore.testing import text
+from tests.support.cli import run
+
+
+@pytest.fixture
+def database_name(emptied_database: str) -> str:
+    return emptied_database
+
+
+@pytest.fixture(autouse=True)
+def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
+
+    async def main() -> None:
+        async with AgentStore() as store:
+            for number in range(3):
+                session = await store.sessions.create_session("alice", f"s{number}")
+                await store.sessions.append_message(session, [text("apples"), text("pears")])
+                await store.memory.add_memory("alice", session.messages, session.id)
+                await store.states.save_state("alice", {"n": number}, session.id)
+        connection = await asyncpg.connect(direct_url)
+        await connection.execute(
+            "UPDATE agentstore.sessions SET updated_at = now() - interval '100 days', "
+            "listed_at = now() - interval '100 days' WHERE id <> 's2'"
+        )
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def test_pruning_says_first_what_would_go() -> None:
+    dry = run("prune", "--older-than", "90d", "--dry-run", "--json").json()
+    assert (dry["sessions"], dry["messages"], dry["memories"], dry["dry_run"]) == (2, 4, 0, True)
+    assert run("prune", "--older-than", "90d", "--keep-last", "2", "--json").json()["sessions"] == 1
+    done = run("prune", "--older-than", "90d")
+    assert done.out.startswith("deleted: 1 sessions, 2 messages, 0 memories, 0 state rounds, ")
+    assert run("prune").out == "deleted: 0 sessions, 0 messages, 0 memories, 0 state rounds, 0 bytes\n"
+    assert len(run("sessions", "list", "alice", "--json").json()["sessions"]) == 1
+
+
+@pytest.mark.parametrize("age", ["90", "d", "-1d", "1y", "1.5d", "99999999d", ""])
+def test_an_age_that_is_none_is_a_wrong_command_line(age: str) -> None:
+    assert run("prune", "--older-than", age).code == 2
+
+
+@pytest.mark.parametrize("age", ["9999999w", "0s"])
+def test_every_age_can_be_said(age: str) -> None:
+    assert run("prune", "--older-than", age, "--dry-run").code == 0
+
+
+def test_erasing_counts_what_is_gone() -> None:
+    assert run("erase", "alice").code == 2  # nobody is there to say yes
+    counts = {"users": 1, "sessions": 3, "messages": 6, "memories": 6, "state_rounds": 3}
+    assert run("erase", "alice", "--yes", "--json").json() == counts
+    assert "there is no user 'alice'" in run("erase", "alice", "-y").out
+
+
+def test_stats_are_told_and_as_json() -> None:
+    told = run("stats").out
+    assert "1 users, 3 sessions, 6 messages, 6 memories, 3 state rounds" in told
+    for word in ("state_rounds", "alice", "s2"):
+        assert word in told
+    stats = run("stats", "--largest", "1", "--json").json()
+    assert (stats["messages"], len(stats["largest_users"]), len(stats["largest_sessions"])) == (6, 1, 1)
+    assert stats["bytes"] == sum(each["total_bytes"] for each in stats["tables"])
+    assert json.dumps(stats)

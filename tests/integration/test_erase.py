@@ -1,0 +1,126 @@
+"""Erasing a user: nothing of the user is left anywhere, whoever writes meanwhile."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, AgentStoreError, Deleted, MemoryItem, Message, NotFound, Settings
+from agentstore.models import Base
+from agentstore.search import ranking
+from agentstore.testing import text
+
+_WORD = "zyzzyva"
+
+
+async def _traces(observer: asyncpg.Connection, *words: str) -> list[tuple[str, str]]:
+    """Every table and column of the schema in which one of the words is anywhere."""
+    columns = await observer.fetch(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'agentstore'"
+    )
+    found = []
+    for table, column in columns:
+        for word in words:
+            hit = await observer.fetchval(
+                f'SELECT EXISTS (SELECT FROM agentstore."{table}" WHERE strpos("{column}"::text, $1) > 0)', word
+            )
+            if hit:
+                found.append((table, column))
+    return sorted(set(found))
+
+
+async def _fill(store: AgentStore, user: str, word: str) -> None:
+    await store.users.set_metadata(user, {"name": word})
+    session = await store.sessions.create_session(user, f"{word} session", title=word, metadata={"x": word})
+    await store.sessions.append_message(session, [text(f"the {word}", id=f"{word} 1"), text("plain", id=f"{word} 2")])
+    await store.memory.add_memory(user, session.messages, session.id)
+    await store.memory.save_items(user, MemoryItem(text=f"likes {word}", id=f"{word} item"))
+    await store.states.save_state(user, {"plan": [word] * 3}, session.id, metadata={"of": word})
+    await store.states.save_state(user, {"plan": [f"{number} {word}" for number in range(5_000)]}, session.id)
+    await store.sessions.fork_session(user, session.id, new_id=f"{word} fork")
+    await store.sessions.rewind_session(user, session.id, 1, new_id=f"{word} kept")
+
+
+async def test_nothing_of_an_erased_user_is_left_and_nothing_of_another_is_gone(
+    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, settings: Settings, database_url: str
+) -> None:
+    queueing = settings.model_copy(update={"extraction_url": "http://127.0.0.1:9/v1"})
+    async with AgentStore(database_url, settings=queueing, embedder=vectors.memory._embedder) as store:
+        await _fill(store, "aardvark@example.com", _WORD)
+        await _fill(store, "bob", "quokka")
+    tables = {table for table, _ in await _traces(observer, "aardvark@example.com", _WORD)}
+    vector_tables = {"memory_vectors"} if has_pgvector else set()
+    assert tables == set(Base.metadata.tables) | vector_tables  # the scan sees each table that there is
+    counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
+    before = await observer.fetchval(counted)
+    deleted = await vectors.users.delete_user("aardvark@example.com")
+    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4)
+    assert await _traces(observer, "aardvark@example.com", _WORD) == []
+    assert await observer.fetchval(counted) == before
+    assert len(await vectors.memory.search("bob", "quokka")) == 3
+    (query,) = ranking.queries("aardvark@example.com", [_WORD])
+    await observer.execute("SET enable_seqscan = off")
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.memories WHERE lexemes @@ $1::tsquery", query) == 0
+    assert not await vectors.users.delete_user("aardvark@example.com")
+
+
+async def test_erasing_beside_writers_of_every_kind_leaves_no_orphan_and_no_half(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    running = True
+    errors: list[AgentStoreError] = []
+    done: dict[str, int] = {}
+
+    async def again(kind: str, call: Any) -> None:
+        while running:
+            try:
+                await call()
+                done[kind] = done.get(kind, 0) + 1
+            except AgentStoreError as error:
+                errors.append(error)
+
+    async def append() -> None:
+        session = await store.sessions.create_session("alice", "s")
+        await store.sessions.append_message(session, [text("1"), text("2")])
+
+    async def add() -> None:
+        await store.memory.add_memory("alice", [text("apples"), text("pears")], "s")
+
+    async def fact() -> None:
+        await store.memory.save_items("alice", MemoryItem(text="likes apples"), "s")
+
+    async def save() -> None:
+        await store.states.save_state("alice", {"x": 1}, "s")
+
+    async def fork() -> None:
+        await store.sessions.fork_session("alice", "s")
+
+    calls = {"append": append, "add": add, "fact": fact, "save": save, "fork": fork}
+    writers = [asyncio.create_task(again(kind, call)) for kind, call in calls.items() for _ in range(2)]
+    erased = Deleted()
+    for _ in range(40):
+        erased = await store.users.delete_user("alice")
+        await asyncio.sleep(0.01)
+    running = False
+    await asyncio.gather(*writers)
+    assert set(done) == set(calls), done
+    assert {type(error) for error in errors} <= {NotFound}, errors
+    last = await store.users.delete_user("alice")
+    assert erased.sessions >= 0
+    assert last.sessions >= 0
+    for table in Base.metadata.tables:
+        assert await observer.fetchval(f"SELECT count(*) FROM agentstore.{table}") == 0, table
+    await store.stop()  # a backend reports its counts when it ends
+    assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+
+
+@pytest.mark.parametrize("writes_again", [True, False])
+async def test_what_is_written_after_an_erase_makes_the_user_anew(store: AgentStore, writes_again: bool) -> None:
+    session = await store.sessions.create_session("alice", "s")
+    await store.users.delete_user("alice")
+    with pytest.raises(NotFound):
+        await store.sessions.append_message(session, Message(role="user"))
+    if writes_again:
+        assert await store.states.save_state("alice", {}, "s") == 1
+    assert (await store.users.get_user("alice") is not None) == writes_again

@@ -1,0 +1,233 @@
+"""Pruning: what is old enough goes, nothing else does, and nobody waits for it."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, Deleted, InvalidContent, NotFound, Pruned, Session, Settings
+from agentstore.repositories import prune
+from agentstore.testing import text
+
+_DAY = timedelta(days=1)
+_ROWS = """
+SELECT (SELECT count(*) FROM agentstore.sessions), (SELECT count(*) FROM agentstore.messages),
+    (SELECT count(*) FROM agentstore.memory_buckets), (SELECT count(*) FROM agentstore.memories),
+    (SELECT count(*) FROM agentstore.state_heads), (SELECT count(*) FROM agentstore.state_rounds)
+"""
+
+
+@pytest.fixture
+def database_name(emptied_database: str) -> str:
+    return emptied_database
+
+
+async def _age(observer: asyncpg.Connection, days: int, where: str) -> None:
+    for table, *columns in (
+        ("sessions", "updated_at", "listed_at"), ("memory_buckets", "updated_at"), ("state_heads", "updated_at"),
+        ("state_rounds", "saved_at"),
+    ):  # fmt: skip
+        changes = ", ".join(f"{column} = {column} - {days} * interval '1 day'" for column in columns)
+        id = "id" if table == "sessions" else "session_id"
+        await observer.execute(f"UPDATE agentstore.{table} SET {changes} WHERE {where.replace('SESSION', id)}")
+
+
+async def _fill(store: AgentStore, user: str, sessions: int) -> None:
+    for number in range(sessions):
+        session = await store.sessions.create_session(user, f"s{number}")
+        await store.sessions.append_message(session, [text("1"), text("2")])
+        await store.memory.add_memory(user, [text("apples"), text("pears"), text("plums")], session.id)
+        for _ in range(4):
+            await store.states.save_state(user, {"x": "y" * 100}, session.id)
+
+
+async def test_what_is_older_goes_and_a_dry_run_says_the_same(store: AgentStore, observer: asyncpg.Connection) -> None:
+    await _fill(store, "alice", 6)
+    await _fill(store, "", 2)
+    await _age(observer, 100, "SESSION IN ('s0', 's1', 's2') OR user_id = ''")
+    told: list[tuple[int, Pruned]] = []
+    dry = await store.prune(90 * _DAY, dry_run=True, progress=lambda *seen: told.append(seen))
+    assert (dry.sessions, dry.messages, dry.memories, dry.state_rounds) == (5, 10, 15, 20)
+    assert dry.bytes > 5 * (2 * 100 + 3 * 100 + 4 * 100)
+    assert told == [(2, dry)]
+    assert await observer.fetchrow(_ROWS) == (8, 16, 8, 24, 8, 32)
+    assert await store.prune(90 * _DAY) == dry
+    assert await observer.fetchrow(_ROWS) == (3, 6, 3, 9, 3, 12)
+    assert not await store.prune(90 * _DAY)
+    assert await store.users.get_user("") is not None  # users stay
+    assert [hit.session_id for hit in await store.memory.search("alice", "plums")] != []
+
+
+async def test_the_last_ones_are_kept(store: AgentStore, observer: asyncpg.Connection) -> None:
+    await _fill(store, "alice", 5)
+    for number in range(5):
+        await _age(observer, 100 + number, f"SESSION = 's{number}'")
+    pruned = await store.prune(90 * _DAY, keep_last=2)
+    assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (3, 6, 9, 10)
+    assert [each.id for each in await store.sessions.list_sessions("alice")] == ["s0", "s1"]
+    for number in range(5):
+        assert [each.round_id for each in await store.states.list_states("alice", f"s{number}")] == [4, 3]
+    assert not await store.prune(90 * _DAY, keep_last=2)
+
+
+async def test_old_rounds_of_a_session_that_is_still_saved_to_go_but_for_the_highest(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await _fill(store, "alice", 1)
+    await _age(observer, 100, "SESSION = 's0'")
+    await store.states.save_state("alice", {"now": True}, "s0")
+    pruned = await store.prune(90 * _DAY)
+    assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (1, 2, 3, 4)
+    assert [each.round_id for each in await store.states.list_states("alice", "s0")] == [5]
+    await observer.execute("UPDATE agentstore.state_rounds SET saved_at = now() - interval '100 days'")
+    assert not await store.prune(90 * _DAY)  # the head is young, so the highest round stays
+    assert await store.states.save_state("alice", {}, "s0", expected_round=5) == 6
+
+
+async def test_what_has_expired_goes_without_an_age(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings
+) -> None:
+    await _fill(store, "alice", 3)
+    await store.sessions.set_ttl("alice", "s0", 3_600)
+    await _age(observer, 2, "SESSION = 's0' OR SESSION = 's1'")
+    pruned = await store.prune(keep_last=10)
+    assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (1, 2, 0, 0)
+    day = 86_400
+    ttl = settings.model_copy(update={"session_ttl": day, "memory_ttl": day, "state_ttl": day})
+    async with AgentStore(database_url, settings=ttl) as other:
+        pruned = await other.prune()
+        assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (1, 2, 6, 8)
+    assert await observer.fetchrow(_ROWS) == (1, 2, 1, 3, 1, 4)
+
+
+async def test_pages_of_users_and_of_sessions_are_all_seen(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_USERS", "_FOUND", "_ROWS"):
+        monkeypatch.setattr(prune, name, 3)
+    for user in range(5):
+        await _fill(store, f"u{user}", 4)
+    await _age(observer, 100, "SESSION <> 's1'")
+    seen: list[int] = []
+    dry = await store.prune(90 * _DAY, dry_run=True)
+    assert await store.prune(90 * _DAY, progress=lambda users, _: seen.append(users)) == dry
+    assert seen == [3, 5]
+    assert dry.sessions == 15
+    assert await observer.fetchrow(_ROWS) == (5, 10, 5, 15, 5, 20)
+
+
+async def test_nothing_that_is_written_meanwhile_goes_and_nobody_waits(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await _fill(store, "alice", 4)
+    await _age(observer, 100, "true")
+    async with observer.transaction():  # an append that has not been committed yet
+        await observer.execute(
+            "UPDATE agentstore.sessions SET updated_at = now(), next_seq = next_seq + 1 WHERE id = 's1'"
+        )
+        await observer.execute("UPDATE agentstore.memory_buckets SET updated_at = now() WHERE session_id = 's1'")
+        await observer.execute("UPDATE agentstore.state_heads SET updated_at = now() WHERE session_id = 's1'")
+        pruned = await asyncio.wait_for(store.prune(90 * _DAY), 5)
+    assert (pruned.sessions, pruned.memories) == (3, 9)
+    assert [each.id for each in await store.sessions.list_sessions("alice")] == ["s1"]
+    assert len(await store.memory.list_memory("alice")) == 3
+
+
+async def test_writers_and_prunings_at_once_lose_nothing_that_was_acknowledged(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    """Each session is made old, and written to and pruned at the same time: it is there as a whole or not at all."""
+    outcomes: list[str] = []
+
+    async def one(number: int) -> None:
+        session = await store.sessions.create_session("alice", f"s{number}")
+        await store.sessions.append_message(session, text("old", id="old"))
+        await observer_lock_age(f"s{number}")
+        target = Session(id=f"s{number}", user_id="alice")
+        try:
+            await store.sessions.append_message(target, text("new", id="new"))
+        except NotFound:
+            assert await store.sessions.get_session("alice", f"s{number}") is None
+            outcomes.append("pruned")
+        else:
+            found = await store.sessions.get_session("alice", f"s{number}")
+            assert found is not None
+            assert [message.id for message in found.messages] == ["old", "new"]
+            outcomes.append("written")
+
+    lock = asyncio.Lock()
+
+    async def observer_lock_age(id: str) -> None:
+        async with lock:
+            await _age(observer, 100, f"SESSION = '{id}'")
+
+    running = True
+
+    async def pruning() -> None:
+        while running:
+            await store.prune(90 * _DAY)
+
+    prunings = [asyncio.create_task(pruning()) for _ in range(3)]
+    for start in range(0, 120, 8):
+        await asyncio.gather(*(one(number) for number in range(start, start + 8)))
+    running = False
+    await asyncio.gather(*prunings)
+    assert set(outcomes) == {"pruned", "written"}
+
+
+async def test_a_pruning_that_is_cancelled_leaves_everything_whole_and_the_next_one_goes_on(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "_ROWS", 2)
+    await _fill(store, "alice", 30)
+    await _age(observer, 100, "true")
+    for _ in range(20):
+        task = asyncio.create_task(store.prune(90 * _DAY))
+        await asyncio.wait([task], timeout=0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        broken = await observer.fetchval(
+            "SELECT count(*) FROM agentstore.sessions s WHERE next_seq - 1 <> "
+            "(SELECT count(*) FROM agentstore.messages m WHERE (m.user_id, m.session_id) = (s.user_id, s.id))"
+        )
+        assert broken == 0
+    await store.prune(90 * _DAY)
+    assert await observer.fetchrow(_ROWS) == (0, 0, 0, 0, 0, 0)
+
+
+async def test_bad_arguments_are_refused(store: AgentStore) -> None:
+    wrong: list[Any] = [-_DAY, 90, "90d", 1.0]
+    for each in wrong:
+        with pytest.raises(InvalidContent):
+            await store.prune(each)
+    wrong = [-1, 1.0, "1", True]
+    for each in wrong:
+        with pytest.raises(InvalidContent):
+            await store.prune(keep_last=each)
+    assert not await store.prune(timedelta(days=999_999_999))
+
+
+async def test_stats_count_what_there_is(store: AgentStore, observer: asyncpg.Connection) -> None:
+    nothing = await store.stats()
+    assert (nothing.users, nothing.sessions, nothing.oldest, nothing.largest_users) == (0, 0, None, [])
+    await _fill(store, "alice", 3)
+    await _fill(store, "bob", 1)
+    long = await store.sessions.create_session("bob", "long")
+    await store.sessions.append_message(long, [text("密" * 100) for _ in range(20)])
+    found = await store.stats(largest=2)
+    assert (found.users, found.sessions, found.messages, found.memories, found.state_rounds) == (2, 5, 28, 12, 16)
+    assert [(each.user_id, each.sessions, each.messages, each.memories, each.state_rounds)
+            for each in found.largest_users] == [("bob", 2, 22, 3, 4), ("alice", 3, 6, 9, 12)]  # fmt: skip
+    assert [(each.session_id, each.messages) for each in found.largest_sessions] == [("long", 20), ("s0", 2)]
+    assert found.largest_sessions[0].bytes > 20 * 300
+    assert found.newest == long.updated_at
+    size = await observer.fetchval(
+        "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = 'agentstore' AND relkind = 'r'"
+    )
+    assert found.bytes == size
+    (memories,) = (each for each in found.tables if each.name == "memories")
+    assert "memories_lexemes_idx" in memories.index_bytes
+    assert await store.users.delete_user("bob") == Deleted(sessions=2, messages=22, memories=3, state_rounds=4)
