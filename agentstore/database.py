@@ -10,7 +10,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from typing import Any
@@ -52,6 +52,8 @@ _PING_TIMEOUT = 5.0
 # The server's own timeout answers first; this much later the network is to blame.
 _NETWORK_GRACE = 5.0
 _ATTEMPTS = 4
+# Of a result that is streamed, at a time: what the first rows say of the size of the others is only about right.
+_FIRST_ROWS, _MOST_ROWS = 10, 5_000
 
 
 class Statement:
@@ -245,10 +247,11 @@ class Database:
         return rows[0] if rows else None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Transaction"]:
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator["Transaction"]:
         """Several statements in one transaction, committed at the end of the block, rolled back if it raises.
 
-        Never said again by itself, and holds a connection: for what one statement cannot say.
+        Never said again by itself, and holds a connection: for what one statement cannot say. With `snapshot` all of
+        them see what there was at the first, and write nothing.
 
         Raises:
             UnknownOutcome: the answer to the commit was lost.
@@ -259,7 +262,7 @@ class Database:
         held = await self._checkout(pool)
         transaction = Transaction(self, held.driver_connection)  # type: ignore[arg-type]
         try:
-            await transaction.command("BEGIN")
+            await transaction.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY" if snapshot else "BEGIN")
             yield transaction
             if await transaction.command("COMMIT") != "COMMIT":
                 raise StatementFailed(f"{self.where} rolled back, since a statement of the transaction failed", "25P02")
@@ -404,14 +407,43 @@ class Transaction:
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Say a statement and return its rows. Errors are those of :meth:`Database.fetch`."""
         compiled = self._database._compile(statement)
-        arguments = compiled.arguments(values)
+        return await self._fetch(compiled.sql, *compiled.arguments(values))
+
+    async def stream(self, statement: Statement, /, *, most: int, **values: Any) -> AsyncIterator[list[Row]]:
+        """Say a statement that reads, and yield its rows, texts, about `most` characters at a time."""
+        compiled = self._database._compile(statement)
+        await self._fetch(f"DECLARE streamed NO SCROLL CURSOR FOR {compiled.sql}", *compiled.arguments(values))
+        wanted = _FIRST_ROWS
+        while rows := await self._fetch(f"FETCH {wanted} FROM streamed"):
+            yield rows
+            size = sum(len(row[0]) for row in rows) // len(rows)
+            wanted = max(1, min(wanted * 4, _MOST_ROWS, most // (size or 1)))
+        await self._fetch("CLOSE streamed")
+
+    async def copy(
+        self, table: str, columns: Sequence[str], source: AsyncIterator[bytes], *, schema: str | None = None
+    ) -> int:
+        """Copy rows in Postgres's text format into a table, and return how many; without `schema` a temporary one."""
         try:
-            return await self._driver.fetch(compiled.sql, *arguments, timeout=self._database._timeout)
+            done = await self._driver.copy_to_table(
+                table, schema_name=schema, columns=columns, source=source, format="text"
+            )
+        except _DRIVER_ERRORS as error:
+            raise _judge(error, self._database.where)[1] from error
+        return int(done.removeprefix("COPY "))
+
+    async def query(self, sql: str) -> list[Row]:
+        """Say what has no parameters and reads, as of a table that a :class:`Statement` cannot know."""
+        return await self._fetch(sql)
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[Row]:
+        try:
+            return await self._driver.fetch(sql, *arguments, timeout=self._database._timeout)
         except _DRIVER_ERRORS as error:
             raise _judge(error, self._database.where)[1] from error
 
     async def command(self, command: str) -> str:
-        """Say BEGIN or COMMIT, and return what the server did."""
+        """Say what has no parameters and returns no rows, as BEGIN or COMMIT, and return what the server did."""
         try:
             return await self._driver.execute(command, timeout=self._database._timeout)
         except _DRIVER_ERRORS as error:

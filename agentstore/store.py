@@ -1,7 +1,8 @@
 """The store: every service of agentstore on one database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,6 +21,7 @@ from agentstore.repositories.stats import stats
 from agentstore.schemas import Embedder, Pruned, Stats
 from agentstore.schemas.page import check_count
 from agentstore.settings import Settings
+from agentstore.transfer import Exporter, Progress, Restorer
 from agentstore.url import Password
 
 
@@ -100,6 +102,44 @@ class AgentStore(ServiceWithLifecycleManager):
         except OverflowError:  # before there were computers
             before = None
         return await Pruning(self._database, before=before, keep_last=keep_last, dry_run=dry_run).run(progress)
+
+    async def export(
+        self, file: BinaryIO, users: Sequence[str] = (), *, tick: Callable[[Progress], None] = lambda progress: None
+    ) -> Progress | None:
+        """Write everything, or everything of some users, as JSON Lines; docs/export.md describes the form.
+
+        `file` is open for reading and writing. If it has the beginning of such an export, that is checked and gone on
+        with; None if it is finished already. What cannot be read again, as a pipe, is written from the beginning.
+        `tick` is called after each block of users. Memory does not grow with the database.
+
+        Raises:
+            InvalidContent: `file` has something else.
+            NotFound: there is no such user.
+        """
+        exporter = Exporter(self._database, users)
+        return exporter.progress if await exporter.run(file, lambda: tick(exporter.progress)) else None
+
+    async def restore(
+        self,
+        file: BinaryIO,
+        *,
+        without_vectors: bool = False,
+        dry_run: bool = False,
+        tick: Callable[[Progress], None] = lambda progress: None,
+    ) -> Progress:
+        """Store what an export has, row by row as it was; return what was new, and what was left as it is.
+
+        The whole file is checked before anything is written, and then some users at a time are stored in one
+        transaction. A session, a bucket of memories or a session's states that are there are left alone: if they have
+        not all that the file has, they are in ``left``. So it may be broken off, and repeated.
+
+        Raises:
+            InvalidContent: it is no export, was cut off or changed, or is of a later release.
+            NotConfigured: it has vectors, and the database has none.
+        """
+        restorer = Restorer(self._database, without_vectors=without_vectors)
+        await restorer.run(file, lambda: tick(restorer.progress), dry_run=dry_run)
+        return restorer.progress
 
     async def stats(self, *, largest: int = 10) -> Stats:
         """Return how much is stored: rows, bytes, and the users and sessions with the most messages.

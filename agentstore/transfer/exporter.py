@@ -1,0 +1,135 @@
+"""From a database to a file, some users at a time."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+from agentstore.database import Database
+from agentstore.errors import InvalidContent, NotFound
+from agentstore.migrate import head
+from agentstore.repositories.memory_vectors import is_enabled
+from agentstore.repositories.transfer import COUNT_USERS, FIRST_USERS, KNOWN_USERS, READ, TABLES, USERS, VECTORS
+from agentstore.transfer import lines
+from agentstore.transfer.progress import Progress
+
+# Users of one block at most, and about how many messages and memories: what is read in one snapshot, and what is
+# done again of an import that was broken off.
+_USERS = 200
+_ROWS = 50_000
+# What is held of rows that were read and not written yet.
+_HELD = 8_000_000
+
+
+class Exporter:
+    """Exports a database, or some of its users. See :mod:`agentstore.transfer.lines` for the file.
+
+    Each block of users is read in a snapshot of its own, so that none is held for the whole time: what belongs to one
+    user fits together.
+    """
+
+    def __init__(self, database: Database, users: Sequence[str] = ()) -> None:
+        self.progress = Progress()
+        self._database = database
+        self._users = sorted(set(users), key=str.encode)
+
+    async def run(self, file: BinaryIO, tick: Callable[[], None] = lambda: None) -> bool:
+        """Write an export, or go on with the one that `file` has begun; false if that is finished already.
+
+        Raises:
+            InvalidContent: `file` has something else, or an export of other users.
+            NotFound: there is no such user.
+        """
+        began = time.monotonic()
+        if self._users:
+            known = {row[0] for row in await self._database.fetch(KNOWN_USERS, ids=self._users)}
+            if missing := [user for user in self._users if user not in known]:
+                raise NotFound(f"there is no user {missing[0]!r}")
+        ((self.progress.total,),) = [(len(self._users),)] if self._users else await self._database.fetch(COUNT_USERS)
+        begun = file.seekable() and file.seek(0, os.SEEK_END) > 0
+        checked = lines.check(file) if begun else None
+        if checked is not None:
+            if checked.finished:
+                return False
+            if checked.header.get("users") != self._users:
+                raise InvalidContent("it is an export of other users: give it another name")
+            file.seek(checked.stop)
+            file.truncate()
+        self._file = file
+        self._digest = hashlib.sha256() if checked is None else checked.digest
+        self.progress.bytes = 0 if checked is None else checked.stop
+        tables = [name for name in TABLES if name != VECTORS]
+        if await is_enabled(self._database):
+            tables.append(VECTORS)
+        if checked is None:
+            made = datetime.now(UTC).isoformat()
+            self._write(lines.header(revision=head(), created_at=made, users=self._users, tables=tables))
+            after = None
+        else:
+            if not set(tables) >= set(checked.header["tables"]):
+                raise InvalidContent("it has vectors, and the database has none any more: give it another name")
+            tables = checked.header["tables"]
+            after = checked.blocks[-1].last_user if checked.blocks else None
+            for block in checked.blocks:
+                for name, count in block.rows.items():
+                    self.progress.add(name, count)
+            self.progress.users = self.progress.rows.get("users", 0)
+        async for first, last in self._blocks(after):
+            rows = await self._block(tables, first, last)
+            self._end("end", user=last, rows=rows)
+            file.flush()
+            self.progress.users += rows.get("users", 0)
+            for name, count in rows.items():
+                self.progress.add(name, count)
+            self.progress.seconds = time.monotonic() - began
+            tick()
+        self._end("finished", rows=self.progress.rows)
+        file.flush()
+        if file.seekable():
+            await asyncio.to_thread(os.fsync, file.fileno())
+        self.progress.seconds = time.monotonic() - began
+        return True
+
+    async def _blocks(self, after: str | None) -> AsyncIterator[tuple[str, str]]:
+        """Yield the first and the last user of each block."""
+        if self._users:
+            for user in self._users:
+                if after is None or user.encode() > after.encode():
+                    yield user, user
+            return
+        while True:
+            if after is None:
+                users = await self._database.fetch(FIRST_USERS, limit=_USERS)
+            else:
+                users = await self._database.fetch(USERS, after=after, limit=_USERS)
+            if not users:
+                return
+            count, weight = 1, users[0][1]
+            while count < len(users) and weight + users[count][1] <= _ROWS:
+                weight += users[count][1]
+                count += 1
+            after = users[count - 1][0]
+            yield users[0][0], after
+
+    async def _block(self, tables: Sequence[str], first: str, last: str) -> dict[str, int]:
+        rows: dict[str, int] = {}
+        async with self._database.transaction(snapshot=True) as transaction:
+            for name in tables:
+                prefix = f'{{"{name}":'.encode()
+                async for batch in transaction.stream(READ[name], most=_HELD, first_user=first, last_user=last):
+                    # A line break in JSON is between its parts, where a blank is the same.
+                    texts = [row[0].replace("\n", " ") if "\n" in row[0] else row[0] for row in batch]
+                    self._write(b"".join(prefix + text.encode() + b"}\n" for text in texts))
+                    rows[name] = rows.get(name, 0) + len(batch)
+        return rows
+
+    def _end(self, kind: str, **said: Any) -> None:
+        self._write(lines.line(kind, {**said, "sha256": self._digest.hexdigest()}))
+
+    def _write(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._file.write(data)
+        self.progress.bytes += len(data)

@@ -1,0 +1,268 @@
+"""From a file to a database: what is new by COPY, what is there already beside it."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, BinaryIO
+
+import orjson
+
+from agentstore.database import Database, Transaction
+from agentstore.errors import Conflict, InvalidContent, NotConfigured, StatementFailed
+from agentstore.migrate import head
+from agentstore.repositories import transfer
+from agentstore.repositories.memory_vectors import is_enabled
+from agentstore.repositories.service import back_off
+from agentstore.repositories.transfer import KNOWN_USERS, TABLES, VECTORS
+from agentstore.schemas.payload import load_messages
+from agentstore.transfer import lines
+from agentstore.transfer.lines import Block
+from agentstore.transfer.progress import Progress
+
+_TRIES = 10
+# What is given to the server at a time.
+_CHUNK = 256_000
+_MESSAGES = ("messages", "memories")
+_MARKS = {
+    name: f',"{payload}":'.encode()
+    for name, payload in ((name, transfer.payload_of(table)) for name, table in TABLES.items())
+    if payload is not None
+}
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+class Restorer:
+    """Imports an export. The file is read twice: it is found to be whole before anything is written.
+
+    Each block is a transaction. The rows of users that are not there go into the tables by COPY. For users that are
+    there, sessions, buckets of memories and states of a session are added where there are none with that id; equal
+    ones are passed over, so that an import may be repeated, and others are left as they are and reported.
+    """
+
+    def __init__(self, database: Database, *, without_vectors: bool = False) -> None:
+        self.progress = Progress()
+        self._database = database
+        self._schema = database.settings.schema
+        self._without_vectors = without_vectors
+        self._tables: list[str] = []
+
+    async def run(self, file: BinaryIO, tick: Callable[[], None] = lambda: None, *, dry_run: bool = False) -> None:
+        """Import an export; `tick` is called after each block. With `dry_run` it is checked, and nothing written.
+
+        Raises:
+            InvalidContent: it was cut off or changed, is of a later version, or has a row that cannot be stored.
+            NotConfigured: it has vectors, and the database has no table for them.
+        """
+        began = time.monotonic()
+        self.progress.total = file.seek(0, os.SEEK_END)
+        checked = lines.check(file)
+        if not checked.finished:
+            raise InvalidContent("it was cut off: it has no end, as of an export that was broken off")
+        self._tables = list(checked.header["tables"])
+        if unknown := [name for name in self._tables if name not in TABLES]:
+            raise InvalidContent(
+                f"it has rows of {unknown[0]!r}, which this release does not know: it is of revision "
+                f"{checked.header.get('revision')}, this is {head()}"
+            )
+        if VECTORS in self._tables and (self._without_vectors or not await is_enabled(self._database)):
+            if not self._without_vectors:
+                raise NotConfigured(
+                    "It has vectors: run `agentstore vector enable` first, or leave them out with --without-vectors."
+                )
+            self._tables.remove(VECTORS)
+        for block in checked.blocks:
+            if not dry_run:
+                await self._restore(file, block)
+            self.progress.bytes = block.stop
+            self.progress.users += block.rows.get("users", 0)
+            self.progress.seconds = time.monotonic() - began
+            tick()
+
+    async def _restore(self, file: BinaryIO, block: Block) -> None:
+        merges = False
+        for attempt in range(_TRIES):
+            reader = _Reader(file, block)
+            try:
+                async with self._database.transaction() as transaction:
+                    # The server's limit is for the statements of an application.
+                    await transaction.command("SET LOCAL statement_timeout = 0")
+                    if not merges:
+                        merges = await self._any_known(transaction, reader)
+                        reader = _Reader(file, block)
+                    done, left = await (self._merge if merges else self._copy)(transaction, reader)
+            except StatementFailed as error:
+                if error.sqlstate[:2] == "22":
+                    raise InvalidContent(f"a row before byte {reader.position} cannot be stored: {error}") from error
+                if error.sqlstate not in ("23505", "23503"):
+                    raise
+                merges = True  # somebody has added the same meanwhile, or deleted it
+                await back_off(attempt)
+                continue
+            for name, count in done.items():
+                self.progress.add(name, count)
+            self.progress.left += left
+            return
+        raise Conflict(f"users up to {block.last_user!r} are written to all the time, or the file has a row twice")
+
+    async def _any_known(self, transaction: Transaction, reader: "_Reader") -> bool:
+        ids: list[str] = []
+        async for values in reader.values("users"):
+            ids.append(values["id"])
+        return bool(await transaction.fetch(KNOWN_USERS, ids=ids))
+
+    async def _copy(
+        self, transaction: Transaction, reader: "_Reader"
+    ) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
+        done = {}
+        while (name := reader.table()) is not None:
+            if name not in self._tables:
+                await reader.skip(name)
+                continue
+            columns = reader.columns(name)
+            done[name] = await transaction.copy(name, columns, reader.rows(name, columns), schema=self._schema)
+        return done, []
+
+    async def _merge(
+        self, transaction: Transaction, reader: "_Reader"
+    ) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
+        for command in transfer.stage(self._schema, self._tables):
+            await transaction.command(command)
+        while (name := reader.table()) is not None:
+            if name not in self._tables:
+                await reader.skip(name)
+                continue
+            columns = reader.columns(name)
+            await transaction.copy(f"staged_{name}", columns, reader.rows(name, columns))
+        done = {}
+        for name, command in transfer.merge(self._schema, self._tables).items():
+            tag = await transaction.command(command)
+            if name in TABLES:
+                done[name] = int(tag.split()[-1])
+        left = [
+            (kind, user_id, session_id)
+            for kind, query in transfer.different(self._schema).items()
+            for user_id, session_id in await transaction.query(query)
+        ]
+        return done, sorted(left)
+
+
+class _Reader:
+    """The rows of a block, in their order: table after table."""
+
+    def __init__(self, file: BinaryIO, block: Block) -> None:
+        self._file = file
+        self._stop = block.stop
+        self.position = block.start
+        file.seek(block.start)
+        self._line = b""
+        self._next()
+
+    def table(self) -> str | None:
+        """Return of which table the next row is, or None at the end of the block."""
+        if not self._line or self._line.startswith(b'{"end":'):
+            return None
+        at = self._line.find(b'":{', 0, 100)
+        if at < 0 or not self._line.startswith(b'{"') or not self._line.endswith(b"}}\n"):
+            raise InvalidContent(f"byte {self.position}: it is no row")
+        return self._line[2:at].decode(errors="replace")
+
+    def columns(self, name: str) -> list[str]:
+        """Return the columns that the rows of a table have, from the next of them.
+
+        Raises:
+            InvalidContent: one of them is unknown to this release.
+        """
+        head, last = self._cut(name)
+        payload = transfer.payload_of(TABLES[name])
+        columns = [*head, *([payload] if payload is not None and last is not None else [])]
+        if unknown := sorted(set(columns) - set(transfer.columns_of(TABLES[name]))):
+            raise InvalidContent(f"byte {self.position}: {name} has no column {unknown[0]!r} in this release")
+        return columns
+
+    async def values(self, name: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the rows of a table, if they come next, as objects without their payloads."""
+        while self.table() == name:
+            yield self._cut(name)[0]
+            self._next()
+
+    async def skip(self, name: str) -> None:
+        """Pass over the rows of a table."""
+        while self.table() == name:
+            self._next()
+
+    async def rows(self, name: str, columns: Sequence[str]) -> AsyncIterator[bytes]:
+        """Yield the rows of a table in Postgres's text format, some at a time.
+
+        Raises:
+            InvalidContent: one is no row, or a payload that is to be a message is none.
+        """
+        prefix = f'{{"{name}":'.encode()
+        names = list(columns)
+        written: list[bytes] = []
+        payloads: list[bytes] = []
+        size = 0
+        while self._line.startswith(prefix):
+            head, last = self._cut(name)
+            if [*head, *names[len(head) :]] != names or len(names) - len(head) != (last is not None):
+                raise InvalidContent(f"byte {self.position}: a row of {name} has other columns than the one before")
+            fields = [_field(value) for value in head.values()]
+            if last is not None:
+                fields.append(_json(last))
+                payloads.append(last)
+            written.append(b"\t".join(fields))
+            size += len(self._line)
+            self._next()
+            if size >= _CHUNK:
+                self._check(name, payloads)
+                yield b"\n".join(written) + b"\n"
+                written, payloads, size = [], [], 0
+        if written:
+            self._check(name, payloads)
+            yield b"\n".join(written) + b"\n"
+
+    def _check(self, name: str, payloads: list[bytes]) -> None:
+        """Refuse what could not be read as a message again, and would make the whole session unreadable."""
+        if name in _MESSAGES:
+            try:
+                load_messages([payload.decode() for payload in payloads])
+            except ValueError as error:
+                raise InvalidContent(f"before byte {self.position}: a row of {name} is no message: {error}") from error
+
+    def _cut(self, name: str) -> tuple[dict[str, Any], bytes | None]:
+        """Return the plain values of the next row, and its payload as it is written, if it has one."""
+        each, begin = self._line, len(name) + 4
+        mark = _MARKS.get(name)
+        # Within a string its quotes would be escaped: what is found first is the name.
+        at = -1 if mark is None else each.find(mark)
+        try:
+            if mark is None or at < 0:
+                return orjson.loads(each[begin:-2]), None
+            return orjson.loads(each[begin:at] + b"}"), each[at + len(mark) : -3]
+        except ValueError as error:
+            raise InvalidContent(f"byte {self.position}: it is no row: {error}") from error
+
+    def _next(self) -> None:
+        self.position = self._file.tell()
+        self._line = self._file.readline() if self.position < self._stop else b""
+
+
+def _field(value: Any) -> bytes:
+    """Return a value of a row in Postgres's text format."""
+    if value is None:
+        return b"\\N"
+    if type(value) is str:
+        if "\\" in value or "\t" in value or "\n" in value or "\r" in value:
+            value = value.translate(_ESCAPED)
+        return str(value).encode()
+    if value is True or value is False:
+        return b"t" if value else b"f"
+    if isinstance(value, (int, float)):
+        return repr(value).encode()
+    raise InvalidContent(f"a row has {type(value).__name__} where a plain value is")
+
+
+def _json(text: bytes) -> bytes:
+    if text == b"null":
+        return b"\\N"
+    text = text.replace(b"\\", b"\\\\") if b"\\" in text else text
+    return text.replace(b"\t", b"\\t") if b"\t" in text else text
