@@ -12,7 +12,19 @@ from typing import Annotated
 import typer
 
 from agentstore import __version__
-from agentstore.cli import doctor, extracting, importing, memory, retention, schema, sessions, states, users, vector
+from agentstore.cli import (
+    doctor,
+    exporting,
+    extracting,
+    importing,
+    memory,
+    retention,
+    schema,
+    sessions,
+    states,
+    users,
+    vector,
+)
 from agentstore.cli.console import complain, say
 from agentstore.errors import AgentStoreError, SchemaAhead, SchemaBehind
 
@@ -26,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(schema.app)
 app.add_typer(importing.app)
+app.add_typer(exporting.app)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(states.app, name="states")
 app.add_typer(memory.app, name="memory")

@@ -1,10 +1,13 @@
 """The command that imports conversations from files."""
 
 import asyncio
+import io
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -14,8 +17,12 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as Bar
 
 from agentstore.cli.console import Json, Url, as_text, complain, err, say, say_json, settings, with_store
+from agentstore.cli.exporting import bar, line, told
+from agentstore.errors import InvalidContent, NotConfigured
 from agentstore.importing import Importer, Problem, Progress
 from agentstore.store import AgentStore
+from agentstore.transfer import Progress as Restored
+from agentstore.transfer import is_export
 
 app = typer.Typer()
 
@@ -36,10 +43,15 @@ def import_(
         typer.Option(help="The session of messages that are in no conversation and name none.", callback=as_text),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and store nothing.")] = False,
+    without_vectors: Annotated[
+        bool, typer.Option("--without-vectors", help="Leave the vectors of an export out.")
+    ] = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
     """Import conversations: JSON Lines of chat completions, a ChatGPT export, or AgentScope Runtime's messages.
+
+    Or everything, as `agentstore export` wrote it.
 
     What is there already is not imported again. What cannot be read is left out and reported with its place, and the
     exit code is 5. docs/import.md says what becomes of what.
@@ -49,6 +61,12 @@ def import_(
             raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
     if _STDIN in files and sys.stdin is None:
         raise typer.BadParameter("stdin is closed", param_hint="FILE")
+    exports = [file for file in files if is_export(_beginning(file))]
+    if exports:
+        if len(exports) < len(files):
+            raise typer.BadParameter("exports of agentstore are imported by themselves", param_hint="FILE")
+        _restore(exports, url, dry_run, without_vectors, json_)
+        return
     problems: list[dict[str, str]] = []
 
     def report(file: str, problem: Problem) -> None:
@@ -95,6 +113,57 @@ def import_(
             + (f" Left out: {done.problems:,}." if done.problems else "")
         )
     if done.problems:
+        raise typer.Exit(5)
+
+
+def _beginning(file: Path) -> bytes:
+    """Return the first bytes of a file, or of stdin without taking them."""
+    if file == _STDIN:
+        if isinstance(sys.stdin.buffer, io.BufferedReader):
+            return sys.stdin.buffer.peek(100)
+        begun = sys.stdin.buffer.tell()
+        beginning = sys.stdin.buffer.read(100)
+        sys.stdin.buffer.seek(begun)
+        return beginning
+    if not file.is_file():  # a pipe would be read only once
+        return b""
+    with file.open("rb") as stream:
+        return stream.read(100)
+
+
+def _restore(files: list[Path], url: str | None, dry_run: bool, without_vectors: bool, json_: bool) -> None:
+    """Import what `agentstore export` wrote."""
+
+    async def run(store: AgentStore) -> list[Restored]:
+        found = []
+        for file in files:
+            with ExitStack() as stack:
+                if file == _STDIN:  # read twice
+                    stream: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(sys.stdin.buffer, stream)
+                else:
+                    stream = stack.enter_context(file.open("rb"))
+                tick = stack.enter_context(bar("bytes"))
+                try:
+                    options = {"dry_run": dry_run, "without_vectors": without_vectors}
+                    found.append(await store.restore(stream, tick=tick, **options))
+                except (InvalidContent, NotConfigured) as error:
+                    raise type(error)(f"{'stdin' if file == _STDIN else file}: {error}") from error
+        return found
+
+    left = 0
+    for file, done in zip(files, with_store(url, run), strict=True):
+        left += len(done.left)
+        for kind, user, session in done.left[:_SHOWN]:
+            reason = f"user {user!r}, session {session!r}: other {kind} are there, and left as they are"
+            complain(reason, label=str(file))
+        if len(done.left) > _SHOWN:
+            complain(f"{len(done.left) - _SHOWN:,} more were left as they are", label="and")
+        if json_:
+            say_json({**told(done), "dry_run": dry_run, "left": [list(each) for each in done.left]})
+        else:
+            say(f"{'would import' if dry_run else 'new'}: {line(done)}")
+    if left:
         raise typer.Exit(5)
 
 

@@ -145,7 +145,7 @@ def different(schema: str) -> dict[str, str]:
     for whole, (_, parts) in _WHOLES.items():
         compared = [part for part in parts if part not in _NOT_COMPARED]
         queries[whole] = " UNION ".join(
-            f"SELECT s.user_id, s.session_id FROM staged_{part} s "
+            f"SELECT DISTINCT s.user_id, s.session_id FROM staged_{part} s "
             f'LEFT JOIN "{schema}".{part} t ON {_same_key(part)} '
             "WHERE s::text IS DISTINCT FROM t::text"
             for part in compared

@@ -1,6 +1,5 @@
 """From a database to a file, some users at a time."""
 
-import asyncio
 import hashlib
 import os
 import time
@@ -88,8 +87,6 @@ class Exporter:
             tick()
         self._end("finished", rows=self.progress.rows)
         file.flush()
-        if file.seekable():
-            await asyncio.to_thread(os.fsync, file.fileno())
         self.progress.seconds = time.monotonic() - began
         return True
 

@@ -86,8 +86,7 @@ class Restorer:
     async def _look_at(self, file: BinaryIO, block: Block) -> None:
         reader = _Reader(file, block)
         while (name := reader.table()) is not None:
-            if name not in self._tables:
-                await reader.skip(name)
+            if self._is_left_out(name, reader):
                 continue
             columns = reader.columns(name)
             async for _ in reader.rows(name, columns, read=name in _MESSAGES):
@@ -121,6 +120,15 @@ class Restorer:
             return
         raise Conflict(f"users up to {block.last_user!r} are written to all the time, or the file has a row twice")
 
+    def _is_left_out(self, name: str, reader: "_Reader") -> bool:
+        """Pass over the vectors that are not wanted; refuse what the header does not name."""
+        if name in self._tables:
+            return False
+        if name != VECTORS:
+            raise InvalidContent(f"byte {reader.position}: it is a row of {name!r}, which the header does not name")
+        reader.skip(name)
+        return True
+
     async def _any_known(self, transaction: Transaction, reader: "_Reader") -> bool:
         ids: list[str] = []
         async for values in reader.values("users"):
@@ -132,8 +140,7 @@ class Restorer:
     ) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
         done = {}
         while (name := reader.table()) is not None:
-            if name not in self._tables:
-                await reader.skip(name)
+            if self._is_left_out(name, reader):
                 continue
             columns = reader.columns(name)
             done[name] = await transaction.copy(name, columns, reader.rows(name, columns), schema=self._schema)
@@ -145,8 +152,7 @@ class Restorer:
         for command in transfer.stage(self._schema, self._tables):
             await transaction.command(command)
         while (name := reader.table()) is not None:
-            if name not in self._tables:
-                await reader.skip(name)
+            if self._is_left_out(name, reader):
                 continue
             columns = reader.columns(name)
             await transaction.copy(f"staged_{name}", columns, reader.rows(name, columns))
@@ -202,7 +208,7 @@ class _Reader:
             yield self._cut(name)[0]
             self._next()
 
-    async def skip(self, name: str) -> None:
+    def skip(self, name: str) -> None:
         """Pass over the rows of a table."""
         while self.table() == name:
             self._next()

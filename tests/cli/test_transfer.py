@@ -1,0 +1,148 @@
+"""``agentstore export``, and ``agentstore import`` of what it wrote."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, migrate
+from agentstore.testing import text
+from tests.support.cli import run
+
+
+@pytest.fixture
+def database_name(emptied_database: str) -> str:
+    return emptied_database
+
+
+@pytest.fixture(autouse=True)
+def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
+
+    async def main() -> None:
+        async with AgentStore() as store:
+            for user in ("alice", "bob"):
+                session = await store.sessions.create_session(user, "s")
+                await store.sessions.append_message(session, [text("apples"), text("红色的苹果")])
+                await store.memory.add_memory(user, session.messages, session.id)
+                await store.states.save_state(user, {"plan": []}, session.id)
+
+    asyncio.run(main())
+
+
+def test_what_is_exported_is_imported_elsewhere(tmp_path: Path, empty_url: str) -> None:
+    file = tmp_path / "all.jsonl"
+    done = run("export", str(file), "--json").json()
+    assert (done["users"], done["rows"]["messages"], done["rows"]["state_rounds"]) == (2, 4, 2)
+    assert file.stat().st_mode & 0o077 == 0  # what agents know is nobody else's
+    assert run("export", str(file), "--json").json() == {"finished_before": True}
+    assert "--force" in run("export", str(file)).err
+    assert run("export", str(file), "--force").code == 0
+    asyncio.run(migrate.upgrade(empty_url))
+    dry = run("import", str(file), "--dry-run", "--url", empty_url)
+    assert dry.out.startswith("would import: ")
+    assert run("users", "list", "--url", empty_url, "--json").json()["users"] == []
+    told = run("import", str(file), "--url", empty_url).out
+    assert told.startswith("new: 2 users, ")
+    again = run("import", str(file), "--url", empty_url, "--json").json()
+    assert (sum(again["rows"].values()), again["left"]) == (0, [])
+    for command in (("sessions", "show", "bob", "s"), ("memory", "list", "bob"), ("states", "list", "alice", "s")):
+        assert run(*command, "--url", empty_url, "--json").json() == run(*command, "--json").json()
+    assert "苹果" in run("memory", "search", "bob", "蘋果", "--url", empty_url).out
+
+
+def test_a_pipe_does_as_well(empty_url: str) -> None:
+    asyncio.run(migrate.upgrade(empty_url))
+    exported = run("export", "-", "--user", "bob")
+    assert "2 messages" in exported.err
+    lines = [json.loads(each) for each in exported.out.splitlines()]
+    assert (lines[0]["users"], list(lines[-1])) == (["bob"], ["finished"])
+    assert run("import", "-", "--url", empty_url, stdin=exported.out.encode()).code == 0
+    assert [each["id"] for each in run("users", "list", "--url", empty_url, "--json").json()["users"]] == ["bob"]
+
+
+def test_what_differs_is_named_and_left(tmp_path: Path) -> None:
+    file = str(tmp_path / "all.jsonl")
+    run("export", file)
+    run("sessions", "rewind", "bob", "s", "--first", "1", "--no-keep", "-y")
+    done = run("import", file)
+    assert done.code == 5
+    assert "user 'bob', session 's': other sessions are there" in done.err
+    assert run("import", file, "--json").code == 5
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    run("export", str(file))
+    data = file.read_bytes()
+    for spoiled, reason in (
+        (data[:-20], "cut off"),
+        (data.replace(b"apples", b"spplea", 1), "changed before it"),
+        (data.replace(b'"version":1', b'"version":9', 1), "version 9"),
+    ):
+        file.write_bytes(spoiled)
+        done = run("import", str(file))
+        assert (done.code, str(file) in done.err, reason in done.err) == (1, True, True), done.err
+    file.write_text("notes\n")
+    assert "--force" in run("export", str(file)).err
+    assert file.read_text() == "notes\n"
+    assert run("export", str(file), "--user", "nobody", "--force").code == 1
+    (tmp_path / "chat.jsonl").write_text('{"role": "user", "content": "hi"}\n')
+    file.write_bytes(data)
+    assert run("import", str(file), str(tmp_path / "chat.jsonl")).code == 2
+
+
+def test_an_export_and_an_import_that_are_killed_are_gone_on_with(
+    tmp_path: Path, direct_url: str, empty_url: str
+) -> None:
+    """Killed with SIGKILL again and again, until one gets through: the copy is equal all the same."""
+    asyncio.run(_fill(direct_url))
+    asyncio.run(migrate.upgrade(empty_url))
+    file = tmp_path / "all.jsonl"
+    for command in (["export", str(file)], ["import", str(file), "--url", empty_url]):
+        kills = 0
+        for attempt in range(60):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "agentstore", *command], env={**os.environ, "PYTHONPATH": os.getcwd()}
+            )
+            time.sleep(0.7 + 0.03 * attempt)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            if process.wait() == 0:
+                break
+        else:
+            raise AssertionError("it never got through")
+        assert kills > 0
+    one, two = (asyncio.run(_messages(url)) for url in (direct_url, empty_url))
+    assert len(one) > 30_000
+    assert one == two
+
+
+async def _fill(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, 2000) n;"
+        "INSERT INTO agentstore.sessions (user_id, id, next_seq)"
+        " SELECT 'u' || n, 's', 21 FROM generate_series(1, 2000) n;"
+        "INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)"
+        " SELECT 'u' || n, 's', m, 'm' || m, '{\"role\": \"user\"}'"
+        " FROM generate_series(1, 2000) n, generate_series(1, 20) m"
+    )
+    await connection.close()
+
+
+async def _messages(url: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    rows: list[asyncpg.Record] = await connection.fetch(
+        "SELECT user_id, session_id, seq, id, payload::text, created_at FROM agentstore.messages ORDER BY 1, 2, 3"
+    )
+    await connection.close()
+    return rows

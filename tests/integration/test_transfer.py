@@ -1,0 +1,418 @@
+"""Exports and what they restore: every row of every table, or nothing."""
+
+import asyncio
+import io
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from agentstore import (
+    AgentStore,
+    Conflict,
+    InvalidContent,
+    MemoryItem,
+    Message,
+    NotConfigured,
+    NotFound,
+    Settings,
+    StatementFailed,
+    migrate,
+)
+from agentstore.models import Base
+from agentstore.repositories import transfer
+from agentstore.testing import HOSTILE_IDS, text
+from agentstore.transfer import exporter, lines, restorer
+from tests.support.vectors import WordEmbedder
+
+_COLUMNS = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = 'agentstore' AND table_name NOT LIKE 'alembic%' ORDER BY 1, 2
+"""
+_LEASES = {("memory_extractions", "lease"), ("memory_extractions", "leased_until")}
+_LARGE = {"messages": [{"content": f"密 what was said as number {number}"} for number in range(2_000)]}
+
+
+async def _everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, as text, in the order of its columns; leases are a worker's and not the data's."""
+    connection = await asyncpg.connect(url)
+    columns: dict[str, list[str]] = {}
+    for table, column in await connection.fetch(_COLUMNS):
+        if (table, column) not in _LEASES:
+            columns.setdefault(table, []).append(column)
+    found = {}
+    for table, names in columns.items():
+        listed = ", ".join(f'"{name}"::text' for name in names)
+        rows = await connection.fetch(f"SELECT {listed} FROM agentstore.{table}")
+        found[table] = sorted((tuple(row) for row in rows), key=repr)
+    await connection.close()
+    return found
+
+
+async def _fill(store: AgentStore, user: str) -> None:
+    await store.users.set_metadata(user, {"z": "\0\ud800", "a": 2**70})
+    session = await store.sessions.create_session(
+        user, user or "s", title="T\tx\n\\", metadata={"x": "\ud800"}, ttl=9_999
+    )
+    hostile = [
+        text(f'a\\b\n\t"q" ,"payload":{id}', id=f'{id},"payload":\\', metadata={"n": None}) for id in HOSTILE_IDS[:20]
+    ]
+    await store.sessions.append_message(session, [*hostile, text("", id="")])
+    await store.memory.add_memory(user, session.messages, session.id)
+    await store.memory.save_items(
+        user, MemoryItem(text="likes apples", importance=0.1, valid_until="2031-01-01T00:00:00Z")
+    )
+    await store.states.save_state(user, {"a": "\0"}, session.id, metadata={"k": 'v\n,"payload":1'})
+    await store.states.save_state(user, _LARGE, session.id)
+    await store.states.delete_state(user, session.id, 1)
+    await store.sessions.fork_session(user, session.id, at=2)
+
+
+@pytest.fixture
+async def filled(
+    has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings, embedder: WordEmbedder
+) -> AgentStore:
+    """A store with rows in every table that it has."""
+    queueing = settings.model_copy(update={"extraction_url": "http://127.0.0.1:9/v1"})
+    async with AgentStore(database_url, settings=queueing, embedder=embedder) as store:
+        for user in ("", "alice", "bob\\n", "密:%"):
+            await _fill(store, user)
+    return vectors
+
+
+@pytest.fixture
+async def other(has_pgvector: bool, empty_url: str) -> AgentStore:
+    """An empty store on another database, with vectors if the first has them."""
+    await migrate.upgrade(empty_url)
+    if has_pgvector:
+        await migrate.enable_vectors(empty_url)
+    store = AgentStore(empty_url)
+    await store.start()
+    return store
+
+
+async def _exported(store: AgentStore, *users: str) -> bytes:
+    file = io.BytesIO()
+    assert await store.export(file, users) is not None
+    return file.getvalue()
+
+
+async def test_every_row_of_every_table_comes_back_equal(
+    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+) -> None:
+    before = await _everything(direct_url)
+    assert all(before.values()), {table: len(rows) for table, rows in before.items()}  # each table has some
+    assert set(before) >= set(Base.metadata.tables)
+    progress = await other.restore(io.BytesIO(await _exported(filled)))
+    assert await _everything(empty_url) == before
+    assert progress.rows == {table: len(rows) for table, rows in before.items()}
+    assert progress.left == []
+    await other.stop()
+
+
+async def test_an_import_that_is_repeated_adds_nothing(filled: AgentStore, other: AgentStore, empty_url: str) -> None:
+    file = io.BytesIO(await _exported(filled))
+    await other.restore(file)
+    before = await _everything(empty_url)
+    again = await other.restore(file)
+    assert not any(again.rows.values())
+    assert again.left == []
+    assert await _everything(empty_url) == before
+    await other.stop()
+
+
+async def test_some_users_are_exported_alone(
+    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+) -> None:
+    await other.restore(io.BytesIO(await _exported(filled, "bob\\n", "")))
+    assert [user.id for user in await other.users.list_users()] == ["", "bob\\n"]
+    before, after = await _everything(direct_url), await _everything(empty_url)
+    assert all(rows and set(rows) < set(before[table]) for table, rows in after.items())
+    with pytest.raises(NotFound, match="nobody"):
+        await filled.export(io.BytesIO(), ["alice", "nobody"])
+    await other.stop()
+
+
+async def test_what_is_there_already_is_left_and_the_rest_is_added(filled: AgentStore, other: AgentStore) -> None:
+    data = await _exported(filled)
+    mine = await other.sessions.create_session("alice", "alice")
+    await other.sessions.append_message(mine, text("mine", id="mine"))
+    await other.sessions.create_session("alice", "another")
+    await other.states.save_state("bob\\n", {"mine": True}, "bob\\n")
+    await other.memory.add_memory("alice", text("mine", id="mine"), "default")
+    progress = await other.restore(io.BytesIO(data))
+    assert sorted(progress.left) == [
+        ("memory_buckets", "alice", "default"), ("sessions", "alice", "alice"), ("state_heads", "bob\\n", "bob\\n"),
+    ]  # fmt: skip
+    assert [message.id for message in (await other.sessions.get_session("alice", "alice")).messages] == ["mine"]  # type: ignore[union-attr]
+    assert await other.states.export_state("bob\\n", "bob\\n") == {"mine": True}
+    assert await other.states.export_state("alice", "alice") == _LARGE
+    assert len(await other.sessions.list_sessions("alice")) == 3
+    assert len(await other.memory.search("alice", "payload")) > 0
+    await other.stop()
+
+
+async def test_a_session_that_has_gone_on_since_is_passed_over(filled: AgentStore, other: AgentStore) -> None:
+    data = await _exported(filled)
+    await other.restore(io.BytesIO(data))
+    session = await other.sessions.get_session("alice", "alice")
+    assert session is not None
+    await other.sessions.append_message(session, text("later"))
+    assert (await other.restore(io.BytesIO(data))).left == []
+    assert await other.sessions.get_session("alice", "alice") == session
+    await other.stop()
+
+
+def _cut_offs(data: bytes) -> list[bytes]:
+    rng = random.Random(1)
+    ends = [at + 1 for at in range(len(data) - 1) if data[at : at + 1] == b"\n"]
+    return [data[:at] for at in [0, 1, 60, *rng.sample(ends, 12), *rng.sample(range(len(data)), 12), len(data) - 1]]
+
+
+def _changed(data: bytes) -> list[bytes]:
+    rng = random.Random(2)
+    found = [data + b"x", data + data.splitlines(keepends=True)[1]]
+    for at in rng.sample(range(data.index(b"\n") + 1, len(data) - 100), 25):
+        found.append(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    whole = data.splitlines(keepends=True)
+    for at in rng.sample(range(2, len(whole) - 1), 8):
+        found.append(b"".join(whole[:at] + whole[at + 1 :]))
+        found.append(b"".join([*whole[:at], whole[at], *whole[at:]]))
+        found.append(b"".join([*whole[: at - 1], whole[at], whole[at - 1], *whole[at + 1 :]]))
+    return found
+
+
+@pytest.mark.parametrize("spoil", [_cut_offs, _changed])
+async def test_of_a_file_that_was_cut_off_or_changed_nothing_is_written(
+    filled: AgentStore,
+    other: AgentStore,
+    empty_url: str,
+    spoil: Callable[[bytes], list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporter, "_USERS", 1)
+    data = await _exported(filled)
+    for spoiled in spoil(data):
+        with pytest.raises(InvalidContent):
+            await other.restore(io.BytesIO(spoiled))
+    assert not any((await _everything(empty_url)).values())
+    await other.stop()
+
+
+def _signed(rows: list[bytes], **header: Any) -> io.BytesIO:
+    """A file that is whole, whatever its rows are."""
+    import hashlib
+
+    tables = [str(table) for table in Base.metadata.tables]
+    data = lines.header(**{"revision": migrate.head(), "users": [], "tables": tables, **header}) + b"".join(rows)
+    for kind, said in (("end", {"user": "alice", "rows": {"users": 1}}), ("finished", {"rows": {}})):
+        data += lines.line(kind, {**said, "sha256": hashlib.sha256(data).hexdigest()})
+    return io.BytesIO(data)
+
+
+_USER = b'{"users":{"id":"alice","created_at":"2026-01-01T00:00:00+00:00","metadata":{}}}\n'
+_SESSION = (
+    b'{"sessions":{"user_id":"alice","id":"s","next_seq":2,"title":null,"created_at":"2026-01-01T00:00:00+00:00",'
+    b'"updated_at":"2026-01-01T00:00:00+00:00","listed_at":"2026-01-01T00:00:00+00:00","metadata":{}}}\n'
+)
+
+
+def _message(seq: object, payload: str) -> bytes:
+    return (
+        f'{{"messages":{{"user_id":"alice","session_id":"s","seq":{seq},"id":"m","created_at":'
+        f'"2026-01-01T00:00:00+00:00","payload":{payload}}}}}\n'
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [_USER, b"nonsense\n"],
+        [_USER, b'{"unknown":{"x":1}}\n'],
+        [_USER, b'{"sessions":{"user_id":"alice","other":1}}\n'],
+        [_USER, b'{"sessions":[]}\n'],
+        [_USER, _SESSION.replace(b'"id":"s"', b'"id":["s"]')],
+        [_USER, _SESSION, _message('"x"', '{"role": "user"}')],
+        [_USER, _SESSION, _message(1, '{"role": ')],
+        [_USER, _SESSION, _message(1, '{"role": "user"}'), _message(2, '{"role": "user"}').replace(b'"seq":2,', b"")],
+        [_USER.replace(b'"alice"', b'"a\\u0000"')],
+        [_USER, _SESSION, _message(1, '{"role": "user"}'), _message(1, '{"role": "user"}')],
+        [_USER, _SESSION.replace(b'"alice"', b'"nobody"')],
+    ],
+)
+async def test_a_row_that_is_none_leaves_its_whole_block_out(empty_url: str, rows: list[bytes]) -> None:
+    await migrate.upgrade(empty_url)
+    async with AgentStore(empty_url) as store:
+        with pytest.raises((InvalidContent, StatementFailed, Conflict)) as raised:
+            await store.restore(_signed(rows))
+        assert str(raised.value)
+    assert not any((await _everything(empty_url)).values())
+
+
+async def test_a_dry_run_looks_at_every_message_and_writes_nothing(filled: AgentStore, empty_url: str) -> None:
+    await migrate.upgrade(empty_url)
+    async with AgentStore(empty_url) as store:
+        data = _signed([_USER, _SESSION, _message(1, '{"role": "robot"}')])
+        with pytest.raises(InvalidContent, match="no message"):
+            await store.restore(data, dry_run=True)
+        whole = io.BytesIO(await _exported(filled))
+        progress = await store.restore(whole, dry_run=True, without_vectors=True)
+        assert progress.rows["messages"] > 80
+    assert not any((await _everything(empty_url)).values())
+
+
+async def test_a_file_of_a_later_release_is_refused(empty_url: str) -> None:
+    await migrate.upgrade(empty_url)
+    async with AgentStore(empty_url) as store:
+        for data, reason in (
+            (_signed([_USER], tables=["users", "dreams"]), "dreams"),
+            (io.BytesIO(_signed([_USER]).getvalue().replace(b'"version":1', b'"version":2', 1)), "version 2"),
+            (io.BytesIO(b'{"role": "user"}\n'), "no export"),
+        ):
+            with pytest.raises(InvalidContent, match=reason):
+                await store.restore(data)
+
+
+async def test_an_older_file_that_lacks_a_column_gets_its_default(empty_url: str) -> None:
+    await migrate.upgrade(empty_url)
+    async with AgentStore(empty_url) as store:
+        await store.restore(_signed([_USER, _SESSION, _message(1, '{"role": "user"}')]))
+        session = await store.sessions.get_session("alice", "s")
+        assert session is not None
+        assert (session.ttl, session.forked_from, len(session.messages)) == (None, None, 1)
+
+
+async def test_vectors_need_a_database_with_vectors(
+    has_pgvector: bool, filled: AgentStore, empty_url: str, direct_url: str
+) -> None:
+    data = await _exported(filled)
+    await migrate.upgrade(empty_url)
+    async with AgentStore(empty_url) as store:
+        if has_pgvector:
+            with pytest.raises(NotConfigured, match="vector enable"):
+                await store.restore(io.BytesIO(data))
+            assert not any((await _everything(empty_url)).values())
+        await store.restore(io.BytesIO(data), without_vectors=True)
+    before = await _everything(direct_url)
+    before.pop("memory_vectors", None)
+    assert await _everything(empty_url) == before
+
+
+async def test_an_export_that_was_broken_off_is_gone_on_with(
+    filled: AgentStore,
+    other: AgentStore,
+    direct_url: str,
+    empty_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporter, "_USERS", 1)
+    path = tmp_path / "x"
+    with path.open("w+b") as file:
+        await filled.export(file)
+    whole = path.read_bytes()
+    rng = random.Random(3)
+    for at in [len(whole) - 1, *rng.sample(range(whole.index(b"\n") + 1, len(whole)), 15)]:
+        path.write_bytes(whole[:at])
+        with path.open("r+b") as file:
+            progress = await filled.export(file)
+        assert progress is not None
+        assert progress.rows == {table: len(rows) for table, rows in (await _everything(direct_url)).items()}
+        assert path.read_bytes() == whole
+        with path.open("r+b") as file:
+            assert await filled.export(file) is None
+    with path.open("r+b") as file:
+        await other.restore(file)
+    assert await _everything(empty_url) == await _everything(direct_url)
+    path.write_bytes(whole[: len(whole) // 2])
+    with path.open("r+b") as file, pytest.raises(InvalidContent, match="other users"):
+        await filled.export(file, ["alice"])
+    path.write_bytes(b"something else\n")
+    with path.open("r+b") as file, pytest.raises(InvalidContent):
+        await filled.export(file)
+    assert path.read_bytes() == b"something else\n"
+    await other.stop()
+
+
+async def test_an_import_that_was_broken_off_has_whole_blocks_and_may_be_repeated(
+    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(restorer, "_CHUNK", 1_000)
+    data = await _exported(filled)
+    before = await _everything(direct_url)
+    for wait in (0.0, 0.01, 0.02, 0.03, 0.04):
+        task = asyncio.create_task(other.restore(io.BytesIO(data)))
+        await asyncio.wait([task], timeout=wait)
+        task.cancel()
+        await asyncio.wait([task])
+        after = await _everything(empty_url)
+        users = {row[1] for row in after["users"]}
+        position = {"users": 1}
+        for table, rows in before.items():
+            of = position.get(table, sorted(_names(table)).index("user_id") if table != "users" else 1)
+            assert after[table] == [row for row in rows if row[of] in users], table
+    await other.restore(io.BytesIO(data))
+    assert await _everything(empty_url) == before
+    await other.stop()
+
+
+def _names(table: str) -> list[str]:
+    return [column.name for column in transfer.TABLES[table].columns if (table, column.name) not in _LEASES]
+
+
+async def test_blocks_of_one_user_or_of_many_are_the_same_rows(
+    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "_ROWS", 1)
+    data = await _exported(filled)
+    assert data.count(b'{"end":') == 4
+    await other.restore(io.BytesIO(data))
+    assert await _everything(empty_url) == await _everything(direct_url)
+    await other.stop()
+
+
+async def test_two_imports_at_once_and_a_writer_lose_nothing(
+    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+) -> None:
+    data = await _exported(filled)
+
+    async def write() -> None:
+        for number in range(30):
+            session = await other.sessions.create_session("alice", f"mine {number}")
+            await other.sessions.append_message(session, text("mine"))
+
+    await asyncio.gather(other.restore(io.BytesIO(data)), other.restore(io.BytesIO(data)), write())
+    before, after = await _everything(direct_url), await _everything(empty_url)
+    for table, rows in before.items():
+        if table != "users":
+            assert set(rows) <= set(after[table]), table
+    assert len(await other.sessions.list_sessions("alice")) == 32
+    await other.stop()
+
+
+async def test_a_large_row_and_json_written_by_others_are_kept(
+    store: AgentStore, empty_url: str, observer: asyncpg.Connection
+) -> None:
+    await migrate.upgrade(empty_url)
+    session = await store.sessions.create_session("alice", "s")
+    await store.sessions.append_message(session, [text("密" * 2_000_000), Message(role="user")])
+    await observer.execute(
+        "UPDATE agentstore.messages SET payload = $1 WHERE seq = 2",
+        json.dumps({"id": "x", "role": "user", "metadata": {"a": "\t"}}, indent=1),
+    )
+    async with AgentStore(empty_url) as other:
+        await other.restore(io.BytesIO(await _exported(store)))
+        assert await other.sessions.get_session("alice", "s") == await store.sessions.get_session("alice", "s")
+
+
+async def test_each_line_is_json(filled: AgentStore) -> None:
+    for each in (await _exported(filled)).splitlines():
+        value = json.loads(each)
+        assert len(value) == 1 or value["agentstore"] == "export"
+    assert orjson.loads((await _exported(filled)).splitlines()[0])["version"] == lines.VERSION
