@@ -1,11 +1,14 @@
 """From a file to a database: what is new by COPY, what is there already beside it."""
 
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import cache
 from typing import Any, BinaryIO
 
 import orjson
+from sqlalchemy import BigInteger, DateTime, Text
 
 from agentstore.database import Database, Transaction
 from agentstore.errors import Conflict, InvalidContent, NotConfigured, StatementFailed
@@ -224,13 +227,19 @@ class _Reader:
         written: list[bytes] = []
         payloads: list[bytes] = []
         size = 0
+        usual = _usual(name, tuple(columns))
         while self._line.startswith(prefix):
-            head, last = self._cut(name)
-            if [*head, *names[len(head) :]] != names or len(names) - len(head) != (last is not None):
-                raise InvalidContent(f"byte {self.position}: a row of {name} has other columns than the one before")
-            fields = [_field(value) for value in head.values()]
+            last: bytes | None
+            found = usual.match(self._line, len(prefix))
+            if found is not None:
+                fields, last = found.groups(), self._line[found.end() : -3]
+            else:
+                head, last = self._cut(name)
+                if [*head, *names[len(head) :]] != names or len(names) - len(head) != (last is not None):
+                    raise InvalidContent(f"byte {self.position}: a row of {name} has other columns than the one before")
+                fields = tuple(map(_field, head.values()))
             if last is not None:
-                fields.append(_json(last))
+                fields = (*fields, _json(last))
                 if read:
                     payloads.append(last)
             written.append(b"\t".join(fields))
@@ -265,8 +274,24 @@ class _Reader:
             raise InvalidContent(f"byte {self.position}: it is no row: {error}") from error
 
     def _next(self) -> None:
-        self.position = self._file.tell()
+        self.position += len(self._line)
         self._line = self._file.readline() if self.position < self._stop else b""
+
+
+@cache
+def _usual(name: str, columns: tuple[str, ...]) -> re.Pattern[bytes]:
+    """A row as most are: with a payload, nothing null and nothing escaped before it. Read at half the price."""
+    table = TABLES[name]
+    parts = []
+    for column in columns[:-1]:
+        kind = table.c[column].type
+        if isinstance(kind, (Text, DateTime)):
+            value = rb'"([^"\\]*)"'
+        else:
+            value = rb"([0-9]+)" if isinstance(kind, BigInteger) else rb"(true|false)"
+        parts.append(b'"%b":%b' % (column.encode(), value))
+    mark = _MARKS.get(name, b"")
+    return re.compile(rb"\{" + b",".join(parts) + re.escape(mark)) if mark else re.compile(b"(?!)")
 
 
 def _field(value: Any) -> bytes:
