@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint types bench clean
+.PHONY: help demo test chaos peers lint types bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +20,23 @@ test: $(VENV)/test ## the tests, on an embedded Postgres (ARGS="--database=conta
 
 chaos: $(VENV)/test ## the long tests: faults, kills, a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+# Where each of those whose data can be imported is installed, so that it writes what is imported.
+PEERS := openai-agents agentscope-2 agentscope-runtime
+NEEDS_openai-agents := openai-agents[sqlalchemy]==0.24.0 aiosqlite asyncpg
+NEEDS_agentscope-2 := agentscope[storage-sql]==2.0.10 apscheduler aiosqlite asyncpg
+# Without what its Redis services do not need.
+ALONE_agentscope-runtime := agentscope-runtime==1.0.5
+NEEDS_agentscope-runtime := redis pydantic openai
+
+$(VENV)/peers/%: Makefile
+	@$(PYTHON) -m venv $@
+	@test -z "$(ALONE_$*)" || $@/bin/python -m pip install --quiet --no-deps $(ALONE_$*)
+	@$@/bin/python -m pip install --quiet $(patsubst %,'%',$(NEEDS_$*))
+	@touch $@
+
+peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## imports of what other packages wrote (needs redis-server)
+	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
 
 lint: $(VENV)/dev ## style, import layers, and the migrations' SQL
 	$(BIN)/ruff check .

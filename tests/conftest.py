@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", default="embedded", help="embedded, container, or the URL of a server")
     parser.addoption("--postgres", default=None, help="the installation that the embedded server runs")
     parser.addoption("--labelled", type=Path, help="a folder of labelled conversations, for -m labelled")
+    parser.addoption("--peers", help="a folder of environments with other packages, for -m peers")
     parser.addoption("--pooler", action="store_true", help="put a PgBouncer in transaction mode before the server")
 
 

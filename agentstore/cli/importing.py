@@ -9,17 +9,29 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from agentstore.cli.console import Json, Url, as_text, complain, err, say, say_json, settings, with_store
 from agentstore.cli.exporting import bar, line, told
 from agentstore.errors import InvalidContent, NotConfigured
-from agentstore.importing import Importer, Problem, Progress
+from agentstore.importing import (
+    Importer,
+    Moved,
+    Mover,
+    Problem,
+    Progress,
+    Target,
+    agentscope2,
+    openai_agents,
+    redis_services,
+)
+from agentstore.importing.databases import OtherDatabase
 from agentstore.store import AgentStore
 from agentstore.transfer import Progress as Restored
 from agentstore.transfer import is_export
@@ -28,15 +40,27 @@ app = typer.Typer()
 
 # More are counted and not shown: a file that is something else has as many as it has lines.
 _SHOWN = 50
+_LONGEST_REASON = 300
 _STDIN = Path("-")
+_REDIS = ("redis://", "rediss://")
+
+
+class Source(StrEnum):
+    """What else keeps conversations in a database."""
+
+    AGENTSCOPE_2 = "agentscope-2"
+    OPENAI_AGENTS = "openai-agents"
 
 
 @app.command("import")
 def import_(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE...", help="Files to import; - is stdin."),
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Files to import; - is stdin. Or redis://HOST, or a URL with --from."),
     ],
+    of: Annotated[
+        Source | None, typer.Option("--from", help="What keeps the database that a URL names: sqlite or postgresql.")
+    ] = None,
     user: Annotated[str, typer.Option(help="The owner of what names no user.", callback=as_text)] = "default",
     session: Annotated[
         str | None,
@@ -51,11 +75,16 @@ def import_(
 ) -> None:
     """Import conversations: JSON Lines of chat completions, a ChatGPT export, or AgentScope Runtime's messages.
 
-    Or everything, as `agentstore export` wrote it.
+    Or everything, as `agentstore export` wrote it; or what AgentScope Runtime's Redis services, AgentScope 2 or
+    openai-agents keep, as it is in use.
 
     What is there already is not imported again. What cannot be read is left out and reported with its place, and the
     exit code is 5. docs/import.md says what becomes of what.
     """
+    if of is not None or any(each.startswith(_REDIS) for each in sources):
+        _move(sources, of, user, url, dry_run, json_)
+        return
+    files = list(map(Path, sources))
     for file in files:  # before anything of the others is stored
         if file != _STDIN and (not file.exists() or file.is_dir()):
             raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
@@ -114,6 +143,64 @@ def import_(
         )
     if done.problems:
         raise typer.Exit(5)
+
+
+def _move(sources: list[str], of: Source | None, user: str, url: str | None, dry_run: bool, json_: bool) -> None:
+    """Import what another store keeps."""
+    if len(sources) > 1:
+        raise typer.BadParameter("one source at a time", param_hint="FILE")
+    (source,) = sources
+    if of is not None and source.startswith(_REDIS):
+        raise typer.BadParameter("Redis needs no --from", param_hint="--from")
+    problems: list[dict[str, str]] = []
+
+    def report(problem: Problem) -> None:
+        if len(problems) < _SHOWN:
+            problems.append({"place": problem.place, "reason": problem.reason[:_LONGEST_REASON]})
+            complain(f"{problem.place}: {problem.reason[:_LONGEST_REASON]}", label=of or "redis")
+
+    async def run(store: AgentStore | None) -> Moved:
+        target = None if store is None else Target(store.sessions, store.memory, store.states)
+        mover = Mover(target, settings=found_settings, report=report)
+        with _moving(mover.moved) as tick:
+            if of is None:
+                await mover.run(redis_services.read(source), tick)
+            else:
+                async with OtherDatabase(source) as database:
+                    reader = (
+                        agentscope2.read(database) if of is Source.AGENTSCOPE_2 else openai_agents.read(database, user)
+                    )
+                    await mover.run(reader, tick)
+        return mover.moved
+
+    found_settings = settings()
+    moved = asyncio.run(run(None)) if dry_run else with_store(url, run)
+    if moved.problems > len(problems):
+        complain(f"{moved.problems - len(problems):,} more were left out", label="and")
+    if json_:
+        say_json({**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, "left_out": problems})
+    else:
+        new = f"New: {moved.new_sessions:,} sessions, {moved.new_messages:,} messages, {moved.new_states:,} states."
+        say(
+            f"{moved.sessions:,} sessions with {moved.messages:,} messages, {moved.memories:,} memories, "
+            f"{moved.states:,} states in {moved.seconds:.1f} s. "
+            + ("Nothing was stored: a dry run." if dry_run else new)
+            + (f" Left out: {moved.problems:,}." if moved.problems else "")
+        )
+    if moved.problems:
+        raise typer.Exit(5)
+
+
+@contextmanager
+def _moving(moved: Moved) -> Iterator[Callable[[], None]]:
+    """Show on a terminal what was read so far; how much there is nobody knows."""
+    with Bar(
+        SpinnerColumn(), TextColumn("{task.fields[what]}"), console=err, transient=True, disable=not err.is_terminal
+    ) as shown:
+        task = shown.add_task("move", total=None, what="")
+        yield lambda: shown.update(
+            task, what=f"{moved.sessions:,} sessions, {moved.memories:,} memories, {moved.states:,} states"
+        )
 
 
 def _beginning(file: Path) -> bytes:

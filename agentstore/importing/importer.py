@@ -117,28 +117,12 @@ class Importer:
                 try:
                     session = translator.session(piece.value)
                     if self._sessions is None:
-                        self._check(session)
+                        check_session(session, self._settings)
                 except _REFUSED as error:
                     self._refuse(name, Problem(piece.place, str(error)))
                     continue
                 self._bytes += piece.size
                 yield _Read(name, piece.place, session)
-
-    def _check(self, session: Session) -> None:
-        """Refuse what would be refused when it is stored."""
-        check_id(session.user_id, "user_id", self._settings)
-        check_id(session.id, "session_id", self._settings)
-        check_title(session.title)
-        dump_metadata(session.metadata, self._settings)
-        aware(session.created_at, "created_at")
-        aware(session.updated_at, "updated_at")
-        known: dict[str, str] = {}
-        size = self._settings.max_batch
-        for start in range(0, len(session.messages), size):
-            prepared = prepare_messages(session.messages[start : start + size], self._settings)
-            for id, (_, payload) in prepared.items():
-                if not same_content(known.setdefault(id, payload), payload):
-                    raise Conflict(f"two messages have the id {id!r} and different content")
 
     async def _add(self, each: _Read) -> None:
         if self._sessions is None:
@@ -202,3 +186,24 @@ class Importer:
         if len(problem.reason) > _LONGEST_REASON:  # it may have a value of the file in it
             problem = Problem(problem.place, f"{problem.reason[:_LONGEST_REASON]}...")
         self._report(file, problem)
+
+
+def check_session(session: Session, settings: Settings) -> None:
+    """Refuse a session that would be refused when it is stored.
+
+    Raises:
+        InvalidContent, LimitExceeded, Conflict: as :meth:`PostgresSessionHistoryService.import_session`.
+    """
+    check_id(session.user_id, "user_id", settings)
+    check_id(session.id, "session_id", settings)
+    check_title(session.title)
+    dump_metadata(session.metadata, settings)
+    aware(session.created_at, "created_at")
+    aware(session.updated_at, "updated_at")
+    known: dict[str, str] = {}
+    size = settings.max_batch
+    for start in range(0, len(session.messages), size):
+        prepared = prepare_messages(session.messages[start : start + size], settings)
+        for id, (_, payload) in prepared.items():
+            if not same_content(known.setdefault(id, payload), payload):
+                raise Conflict(f"two messages have the id {id!r} and different content")

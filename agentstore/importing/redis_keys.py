@@ -4,6 +4,7 @@
 hash of rounds. Nothing is escaped in them, so of a key with another colon only its value can say what it means.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentstore.errors import InvalidContent
@@ -28,13 +29,18 @@ def of_memory(key: str) -> str:
     return key.removeprefix(MEMORY)
 
 
-def of_state(key: str) -> tuple[str, str]:
+def of_state(key: str, known: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     """Return the user and the session of a state's key, whose value names neither.
+
+    `known` are those that sessions' values name, by what their keys have after the prefix.
 
     Raises:
         InvalidContent: it can be taken apart in more than one way, or in none.
     """
-    parts = key.removeprefix(STATE).split(":")
+    rest = key.removeprefix(STATE)
+    if rest in known:
+        return known[rest]
+    parts = rest.split(":")
     if len(parts) != 2:
         raise InvalidContent("it does not say where the user's id ends and the session's begins")
     return parts[0], parts[1]

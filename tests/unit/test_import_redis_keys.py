@@ -21,6 +21,6 @@ def test_the_user_of_a_memory_may_have_colons() -> None:
 
 
 def test_a_state_with_one_colon_more_is_anybodys() -> None:
-    assert of_state("user_state:a:b") == ("a", "b")
+    assert of_state("user_state:a:b", {}) == ("a", "b")
     with pytest.raises(InvalidContent, match="where the user's id ends"):
-        of_state("user_state:a:b:c")
+        of_state("user_state:a:b:c", {})
