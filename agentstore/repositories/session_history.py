@@ -575,6 +575,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         kind = None if at is None else check_place(at, self._settings)
         place = {} if kind is None else {"at": at}
         new = {"user_id": user_id, "session_id": values["new_id"]}
+        row = None
         for is_last in (False, True):
             try:
                 row = await self._database.fetch_one(FORK[kind], **values, **place)

@@ -28,6 +28,9 @@ COUNT = Statement(
 )
 
 
+COUNT_USERS = Statement(select(func.count()).select_from(UserRow))
+
+
 def _tables() -> Statement:
     """Return each table of the schema with its sizes, a row an index; without one, a row of it."""
     of_catalog = {"schema": "pg_catalog"}

@@ -87,7 +87,6 @@ def _users(*, first: bool) -> Statement:
 
 FIRST_USERS = _users(first=True)
 USERS = _users(first=False)
-COUNT_USERS = Statement(select(func.count()).select_from(UserRow))
 KNOWN_USERS = Statement(select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))))
 
 # What is merged as a whole or not at all, by the column that names it, with what belongs to it.
@@ -96,8 +95,10 @@ _WHOLES: Mapping[str, tuple[str, Sequence[str]]] = {
     "memory_buckets": ("session_id", ("memories", "memory_extractions", VECTORS)),
     "state_heads": ("session_id", ("state_rounds",)),
 }
-# What workers change by themselves says nothing about whether two buckets are the same.
+# What workers change by themselves says nothing about whether two buckets are the same, nor what a release makes of a
+# text.
 _NOT_COMPARED = {"memory_extractions", VECTORS}
+_MADE = {"lexemes", "tokens", "analysis", "is_cut"}
 
 
 def stage(schema: str, tables: Sequence[str]) -> list[str]:
@@ -147,7 +148,7 @@ def different(schema: str) -> dict[str, str]:
         queries[whole] = " UNION ".join(
             f"SELECT DISTINCT s.user_id, s.session_id FROM staged_{part} s "
             f'LEFT JOIN "{schema}".{part} t ON {_same_key(part)} '
-            "WHERE s::text IS DISTINCT FROM t::text"
+            f"WHERE {_row(part, 's')}::text <> {_row(part, 't')}::text"
             for part in compared
         )
     return queries
@@ -156,6 +157,10 @@ def different(schema: str) -> dict[str, str]:
 def _listed(table: str, of: str | None = None) -> str:
     prefix = f"{of}." if of else ""
     return ", ".join(f'{prefix}"{name}"' for name in columns_of(TABLES[table]))
+
+
+def _row(table: str, of: str) -> str:
+    return f"ROW({', '.join(f'{of}.{name}' for name in columns_of(TABLES[table]) if name not in _MADE)})"
 
 
 def _same_key(table: str) -> str:

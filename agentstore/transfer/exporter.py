@@ -11,7 +11,8 @@ from agentstore.database import Database
 from agentstore.errors import InvalidContent, NotFound
 from agentstore.migrate import head
 from agentstore.repositories.memory_vectors import is_enabled
-from agentstore.repositories.transfer import COUNT_USERS, FIRST_USERS, KNOWN_USERS, READ, TABLES, USERS, VECTORS
+from agentstore.repositories.stats import COUNT_USERS
+from agentstore.repositories.transfer import FIRST_USERS, KNOWN_USERS, READ, TABLES, USERS, VECTORS
 from agentstore.transfer import lines
 from agentstore.transfer.progress import Progress
 
@@ -108,8 +109,9 @@ class Exporter:
             while count < len(users) and weight + users[count][1] <= _ROWS:
                 weight += users[count][1]
                 count += 1
-            after = users[count - 1][0]
-            yield users[0][0], after
+            last: str = users[count - 1][0]
+            after = last
+            yield users[0][0], last
 
     async def _block(self, tables: Sequence[str], first: str, last: str) -> dict[str, int]:
         rows: dict[str, int] = {}

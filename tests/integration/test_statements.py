@@ -23,6 +23,7 @@ from agentstore.repositories import (
     session_copies,
     session_history,
     state,
+    transfer,
     user,
 )
 from agentstore.search import ranking
@@ -157,12 +158,18 @@ def _statements() -> list[tuple[str, Statement]]:
         session_copies,
         session_history,
         state,
+        transfer,
         user,
     ):
         for name, value in vars(module).items():
             named = {name: value}
             if isinstance(value, dict):
-                named = {f"{name}[{getattr(key, '__name__', key)}]": each for key, each in value.items()}
+                # Only a database with vectors has their table.
+                named = {
+                    f"{name}[{getattr(key, '__name__', key)}]": each
+                    for key, each in value.items()
+                    if key != transfer.VECTORS
+                }
             for each_name, each in named.items():
                 if isinstance(each, Statement) and each not in [known for _, known in found]:
                     found.append((f"{module.__name__.rpartition('.')[2]}.{each_name}", each))

@@ -366,6 +366,9 @@ def test_released_migrations_are_frozen() -> None:
         "0001": "d584350eb646c7268063952a81a059d81d6a83b9697ba21a00eb8d5d60fe6318",
         "0002": "209c207dd4bb00edda0412186ffd46eaa169a0ce201b0907511a07702b4a0e98",
         "0003": "9e6acad21be66a1f8dcd086184b10158a3013a160bc2b9181033cb8aa86f9421",
+        "0004": "d3d8b9403ace6078d2d6f841d6cf23f8748b0c5566892849330107205e8a9a00",
+        "0005": "98411f150d9565ab7fa9b336c8266618b847bcbad26ab93330f0e5ee7c659d14",
+        "0006": "3f18da4251d7c0be5c87f42e107877a0ccdc052e1c277255d3a59f8d5d195ac2",
         "v001": "01251a5d67c0da53f0222bc242061a4b800ddec6a91593a34708076eaa170fc9",
     }
     paths = [*migrate._folder().glob("versions/*.py"), *migrate._folder().glob("vector/versions/*.py")]
