@@ -432,7 +432,20 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_count(limit, "limit", self._settings.max_page)
         before, before_id = _NEWEST if cursor is None else read_cursor(cursor, datetime, str)
         rows = await self._database.fetch(LIST, user_id=user_id, before=before, before_id=before_id, limit=limit)
-        sessions = [_session(user_id, row[0], tuple(row)[1:], ()) for row in rows]
+        sessions = [
+            Session(
+                id=id,
+                user_id=user_id,
+                title=title,
+                metadata=_metadata(text),
+                created_at=created,
+                updated_at=updated,
+                forked_from=forked_from,
+                forked_at=forked_at,
+                ttl=ttl,
+            )
+            for id, created, updated, title, text, forked_from, forked_at, ttl, _ in rows
+        ]
         following = write_cursor(rows[-1][_WIDTH + 1], rows[-1][0]) if rows and len(rows) == limit else None
         # Within the page by the second: the minute is only what the index knows.
         sessions.sort(key=lambda session: session.updated_at or _NEWEST[0], reverse=True)
