@@ -36,7 +36,7 @@ from agentstore.schemas.state import check_round, patch, read_round_cursor, writ
 
 _TRIES = 20
 # In bytes. Below, a state takes no less time packed, and is better read by whoever looks into the table.
-_PACKED_FROM = 32_000
+_PACKED_FROM = 64_000
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
