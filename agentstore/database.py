@@ -403,11 +403,17 @@ class Transaction:
     def __init__(self, database: Database, driver: asyncpg.Connection) -> None:
         self._database = database
         self._driver = driver
+        self._timeout: float | None = database._timeout
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Say a statement and return its rows. Errors are those of :meth:`Database.fetch`."""
         compiled = self._database._compile(statement)
         return await self._fetch(compiled.sql, *compiled.arguments(values))
+
+    async def without_a_limit(self) -> None:
+        """Let the statements of this transaction take as long as they do: limits are for those of an application."""
+        await self.command("SET LOCAL statement_timeout = 0")
+        self._timeout = None
 
     async def stream(self, statement: Statement, /, *, most: int, **values: Any) -> AsyncIterator[list[Row]]:
         """Say a statement that reads, and yield its rows, texts, about `most` characters at a time."""
@@ -438,14 +444,14 @@ class Transaction:
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[Row]:
         try:
-            return await self._driver.fetch(sql, *arguments, timeout=self._database._timeout)
+            return await self._driver.fetch(sql, *arguments, timeout=self._timeout)
         except _DRIVER_ERRORS as error:
             raise _judge(error, self._database.where)[1] from error
 
     async def command(self, command: str) -> str:
         """Say what has no parameters and returns no rows, as BEGIN or COMMIT, and return what the server did."""
         try:
-            return await self._driver.execute(command, timeout=self._database._timeout)
+            return await self._driver.execute(command, timeout=self._timeout)
         except _DRIVER_ERRORS as error:
             fate, translated = _judge(error, self._database.where)
             if command == "COMMIT" and fate is _Fate.UNKNOWN:

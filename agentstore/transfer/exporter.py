@@ -116,6 +116,7 @@ class Exporter:
     async def _block(self, tables: Sequence[str], first: str, last: str) -> dict[str, int]:
         rows: dict[str, int] = {}
         async with self._database.transaction(snapshot=True) as transaction:
+            await transaction.without_a_limit()
             for name in tables:
                 prefix = f'{{"{name}":'.encode()
                 async for batch in transaction.stream(READ[name], most=_HELD, first_user=first, last_user=last):

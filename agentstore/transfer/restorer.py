@@ -103,8 +103,7 @@ class Restorer:
             reader = _Reader(file, block)
             try:
                 async with self._database.transaction() as transaction:
-                    # The server's limit is for the statements of an application.
-                    await transaction.command("SET LOCAL statement_timeout = 0")
+                    await transaction.without_a_limit()
                     if not merges:
                         merges = await self._any_known(transaction, reader)
                         reader = _Reader(file, block)
