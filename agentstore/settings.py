@@ -49,13 +49,13 @@ with warnings.catch_warnings():
         )
 
         session_ttl: PositiveInt | None = Field(
-            default=None, description="How long after its last write a session is kept. Default: for ever."
+            default=None, lt=2**31, description="How long after its last write a session is kept. Default: for ever."
         )
         memory_ttl: PositiveInt | None = Field(
-            default=None, description="How long after the last addition a session's memories are kept."
+            default=None, lt=2**31, description="How long after the last addition a session's memories are kept."
         )
         state_ttl: PositiveInt | None = Field(
-            default=None, description="How long after the last save a session's states are kept."
+            default=None, lt=2**31, description="How long after the last save a session's states are kept."
         )
 
         text_search_config: str = Field(

@@ -96,7 +96,8 @@ class AgentStore(ServiceWithLifecycleManager):
         """
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
             raise InvalidContent(f"older_than must be a timedelta from 0, not {older_than!r}")
-        check_count(keep_last, "keep_last", self._database.settings.max_page)
+        if check_count(keep_last, "keep_last", self._database.settings.max_page) is None:
+            raise InvalidContent("keep_last must be a whole number from 0, not None")
         try:
             before = None if older_than is None else datetime.now(UTC) - older_than
         except OverflowError:  # before there were computers

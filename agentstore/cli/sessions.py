@@ -33,7 +33,7 @@ from agentstore.cli.console import (
     write_json,
 )
 from agentstore.cli.transcript import transcript
-from agentstore.errors import AgentStoreError, NotFound
+from agentstore.errors import AgentStoreError, AlreadyExists, NotFound
 from agentstore.schemas import Session
 from agentstore.store import AgentStore
 
@@ -174,6 +174,8 @@ def rewind(
     fork_id = (new_id or "").strip() or str(uuid4())
 
     async def run(store: AgentStore) -> None:
+        if keep and await store.sessions.get_session(user, fork_id, limit=0) is not None:
+            raise AlreadyExists(f"user {user!r} has a session {fork_id!r}")
         left = await store.sessions.rewind_session(user, session, place, keep=keep, new_id=fork_id)
         kept = keep and await store.sessions.get_session(user, fork_id, limit=0) is not None
         if json_:

@@ -165,12 +165,13 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 raise Conflict(
                     f"session {session.id!r} of user {session.user_id!r} has a message {id!r} with other content"
                 )
-        if not payloads.keys() <= stored.messages.keys():
+        is_new = not payloads.keys() <= stored.messages.keys()
+        if is_new:
             stored.updated_at = datetime.now(UTC)
             for id, payload in payloads.items():
                 stored.messages.setdefault(id, payload)
                 stored.times.setdefault(id, stored.updated_at)
-        gain(session, (each for each, _ in prepared.values()), stored.updated_at)
+        gain(session, (each for each, _ in prepared.values()), stored.updated_at if is_new else None)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         self._find(user_id, session_id)

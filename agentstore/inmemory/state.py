@@ -12,7 +12,7 @@ from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state
-from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
+from agentstore.schemas.state import check_more_rounds, check_round, patch, read_round_cursor, write_round_cursor
 from agentstore.settings import Settings
 
 
@@ -80,6 +80,7 @@ class InMemoryStateService(StateService):
             )
         head = self._heads.setdefault(key, _Head())
         number = head.next_round if round_id is None else round_id
+        check_more_rounds(number)
         head.next_round = max(head.next_round, number + 1)
         head.updated_at = datetime.now(UTC)
         head.rounds[number] = _Round(payload, about, head.updated_at)
@@ -132,18 +133,18 @@ class InMemoryStateService(StateService):
 
     def copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
         """Copy the rounds saved before `until` for a fork; false if there are states of the new id."""
-        head = self._find((user_id, session_id))
+        head = self._find(self._key(user_id, session_id))
         self._find((user_id, new_id))
+        if (user_id, new_id) in self._heads:
+            return False
         rounds = {number: each for number, each in head.rounds.items() if until is None or each.saved_at < until}
         if rounds:
-            if (user_id, new_id) in self._heads:
-                return False
             self._heads[user_id, new_id] = _Head(max(rounds) + 1, rounds)
         return True
 
     def cut_off(self, user_id: str, session_id: str, until: datetime) -> None:
         """Remove the rounds saved since, for a rewind."""
-        head = self._heads.get((user_id, session_id), _Head())
+        head = self._heads.get(self._key(user_id, session_id), _Head())
         head.rounds = {number: each for number, each in head.rounds.items() if each.saved_at < until}
 
     def _key(self, user_id: str, session_id: str | None) -> tuple[str, str]:

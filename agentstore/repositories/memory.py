@@ -268,7 +268,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         gone = check_superseded(supersedes, by_id, self._settings)
         if not prepared and not gone:
             return []
-        await self._expire(user_id)
+        await self.expire(user_id)
         given = user_id, session_id, prepared, self._language, self._settings
         is_long = sum(len(item.text) for item in prepared) > _LONG
         values = await asyncio.to_thread(values_of_items, *given) if is_long else values_of_items(*given)
@@ -325,7 +325,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "limit": check_count(limit, "limit", self._settings.max_page),
         }
         at, after = (None, None) if cursor is None else read_cursor(cursor, datetime, str)
-        await self._expire(user_id)
+        await self.expire(user_id)
         if cursor is None:
             rows = await self._database.fetch(LIST_ITEMS, **values)
         else:
@@ -411,7 +411,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "kind": wanted.kind,
             "valid_at": wanted.valid_at,
         }
-        await self._expire(user_id)
+        await self.expire(user_id)
         rows = None
         if strategy is not SearchStrategy.FULL_TEXT:
             rows = await self._find_by_meaning(strategy, text, tokens, values)
@@ -468,7 +468,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         check_id(user_id, "user_id", self._settings)
         wanted = read_list_filters(filters, self._settings)
         size = wanted.page_size
-        await self._expire(user_id)
+        await self.expire(user_id)
         if wanted.cursor is not None:
             session_id, seq = read_memory_cursor(wanted.cursor)
             rows = await self._database.fetch(
@@ -521,7 +521,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             self._database, self._need_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
         )
 
-    async def _expire(self, user_id: str) -> None:
+    async def expire(self, user_id: str) -> None:
         """Delete the user's memories whose time has passed."""
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id)
@@ -589,7 +589,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
 
     async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> bool:
         """Store analysed memories, and queue them for the extractor; return whether any of them was new."""
-        await self._expire(user_id)
+        await self.expire(user_id)
         add, add_again = ADD, ADD_AGAIN
         if self._enqueues:
             add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE

@@ -61,7 +61,8 @@ def _find(row: Any, id: Any, order: Sequence[Any], rows: Any, expired: Any, *, k
     The `keep` last written of each user are not too old, unless they have expired; without `keep` none is if any are
     to be kept.
     """
-    place = func.row_number().over(partition_by=row.user_id, order_by=[each.desc() for each in order])
+    # What has expired takes no place of what is kept.
+    place = func.row_number().over(partition_by=[row.user_id, expired], order_by=[each.desc() for each in order])
     ranked = (
         select(row.user_id, id.label("id"), rows.label("rows"), row.updated_at, place.label("place"))
         .add_columns(expired.label("expired"))
@@ -149,11 +150,12 @@ def _find_rounds() -> Statement:
 
 def _chosen_rounds(*, dry: bool) -> CTE:
     state = StateRoundRow
-    chosen: Any = select(state.round, _ROUND_SIZE.label("size")).where(
-        state.user_id == _USER, state.session_id == _SESSION, *_too_old_rounds(bindparam("boundary", type_=BigInteger))
-    )
+    of_session = (state.user_id == _USER) & (state.session_id == _SESSION)
+    last = select(state.round).where(of_session).order_by(state.round.desc())
+    boundary = last.offset(func.greatest(_KEEP, 1) - 1).limit(_DONE).scalar_subquery()
+    chosen: Any = select(state.round, _ROUND_SIZE.label("size")).where(of_session, *_too_old_rounds(boundary))
     if not dry:
-        chosen = chosen.order_by(state.round).limit(_LIMIT).with_for_update(skip_locked=True)
+        chosen = chosen.order_by(state.round).limit(_LIMIT)
     cte: CTE = chosen.cte("chosen").prefix_with("MATERIALIZED")
     return cte
 
@@ -207,6 +209,13 @@ _DELETE: dict[str, tuple[Any, ...]] = {
 DELETE = {name: _delete(*what, dry=False) for name, what in _DELETE.items()}
 MEASURE = {name: _delete(*what, dry=True) for name, what in _DELETE.items()}
 FIND_ROUNDS = _find_rounds()
+# In a transaction, before its rounds are deleted: who changes which is the highest waits, and so nobody has to here.
+LOCK_HEAD = Statement(
+    select(StateHeadRow.last_round)
+    .where(StateHeadRow.user_id == _USER, StateHeadRow.session_id == _SESSION)
+    .with_for_update(skip_locked=True),
+    repeatable=False,
+)
 DELETE_ROUNDS = _delete_rounds(dry=False)
 MEASURE_ROUNDS = _delete_rounds(dry=True)
 
@@ -236,8 +245,8 @@ class Pruning:
                         await self._delete(kind, batch)
             if self._before is not None:
                 async for rows in self._found(FIND_ROUNDS, of_users):
-                    for user_id, session_id, boundary in rows:
-                        await self._delete_rounds(user_id, session_id, boundary)
+                    for user_id, session_id, _ in rows:
+                        await self._delete_rounds(user_id, session_id)
             seen += len(users)
             progress(seen, self.pruned)
         return self.pruned
@@ -272,13 +281,16 @@ class Pruning:
         else:
             self.pruned += Pruned(state_rounds=parts, bytes=int(size))
 
-    async def _delete_rounds(self, user_id: str, session_id: str, boundary: int) -> None:
-        values = {"user_id": user_id, "session_id": session_id, "boundary": boundary, "before": self._before}
+    async def _delete_rounds(self, user_id: str, session_id: str) -> None:
+        key = {"user_id": user_id, "session_id": session_id}
         while True:
             if self._dry:
-                ((count, size),) = await self._database.fetch(MEASURE_ROUNDS, **values)
+                ((count, size),) = await self._database.fetch(MEASURE_ROUNDS, **key, **self._options)
             else:
-                ((count, size),) = await self._database.fetch(DELETE_ROUNDS, **values, limit=_ROWS)
+                async with self._database.transaction() as transaction:
+                    if not await transaction.fetch(LOCK_HEAD, **key):
+                        return  # it is being saved to
+                    ((count, size),) = await transaction.fetch(DELETE_ROUNDS, **key, **self._options, limit=_ROWS)
             self.pruned += Pruned(state_rounds=count, bytes=int(size))
             if self._dry or count < _ROWS:
                 return

@@ -21,6 +21,9 @@ from sqlalchemy import (
     update,
 )
 
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import aliased
+
 from agentstore.database import Statement
 from agentstore.models import MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
 from agentstore.repositories.retention import has_expired, is_kept
@@ -30,8 +33,10 @@ _SESSION = bindparam("session_id", type_=Text)
 _NEW = bindparam("new_id", type_=Text)
 _THIS = (SessionRow.user_id == _USER) & (SessionRow.id == _SESSION) & is_kept(SessionRow)
 _ITS_MESSAGES = (MessageRow.user_id == _USER) & (MessageRow.session_id == _SESSION)
-_ITS_HEAD = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _SESSION)
-_ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _SESSION)
+# The session's id, or the name under which states of the empty id are.
+_STATES = bindparam("state_session", type_=Text)
+_ITS_HEAD = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _STATES)
+_ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _STATES)
 _DONE: ColumnElement[int] = literal_column("1")
 
 
@@ -62,14 +67,28 @@ _STATES_ARE_KEPT = (
 )
 
 
+def _has_states_of_new_id() -> ColumnElement[bool]:
+    """Whether there are states under the id of the copy, which are somebody else's."""
+    new = aliased(StateHeadRow)
+    kept = ~has_expired(new.updated_at, "state_ttl")
+    return select(new.session_id).where(new.user_id == _USER, new.session_id == _NEW, kept).exists()
+
+
 def _fork(at: type[str] | type[int] | None) -> Statement:
     """Copy the session as `new_id`, with its messages and state rounds up to a message, and return the source's id.
 
     One snapshot and no lock: what is written meanwhile is in the copy or not. 23505: there is such a session, or
-    states of one. No row: there is no source; no seq: it has no such message.
+    states of one, which the third column says as well. No row: there is no source; no seq: it has no such message.
     """
     source = _source()
-    cut = _cut(source, at)
+    is_taken = select(_has_states_of_new_id().label("is_taken")).cte("taken").prefix_with("MATERIALIZED")
+    found = _cut(source, at)
+    cut = (
+        select(found.c.seq, found.c.until)
+        .join(is_taken, ~is_taken.c.is_taken)
+        .cte("wanted")
+        .prefix_with("MATERIALIZED")
+    )
     values = {
         "user_id": _USER,
         "id": _NEW,
@@ -121,8 +140,8 @@ def _fork(at: type[str] | type[int] | None) -> Statement:
         .cte("made_rounds")
     )
     return Statement(
-        select(source.c.id, cut.c.seq)
-        .select_from(source.outerjoin(cut, true()))
+        select(source.c.id, found.c.seq, is_taken.c.is_taken)
+        .select_from(source.outerjoin(found, true()).join(is_taken, true()))
         .add_cte(session, messages, head, rounds),
         repeatable=False,
     )
@@ -166,5 +185,14 @@ LOCK = Statement(
     .with_for_update(of=SessionRow),
     repeatable=False,
 )
-LOCK_STATES = Statement(select(StateHeadRow.last_round).where(_ITS_HEAD).with_for_update(), repeatable=False)
+# Made where there is none, so that a first save waits, too.
+LOCK_STATES = Statement(
+    upsert(StateHeadRow)
+    .values(user_id=_USER, session_id=_STATES)
+    .on_conflict_do_update(
+        index_elements=["user_id", "session_id"], set_={"last_round": StateHeadRow.last_round}
+    )
+    .returning(StateHeadRow.last_round),
+    repeatable=False,
+)
 FIND = Statement(select(MessageRow.seq).where(_ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)))

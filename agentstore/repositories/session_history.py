@@ -41,6 +41,7 @@ from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
 from agentstore.repositories.state import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session
+from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     aware,
@@ -308,6 +309,7 @@ LIST = Statement(
 )
 # The messages go by the foreign key. Their number is the counter's, which no append can move once the row is locked.
 DELETE = Statement(delete(SessionRow).where(_ROW).returning(SessionRow.next_seq - 1))
+IS_KEPT = Statement(select(SessionRow.id).where(_THIS))
 # What has expired gives way to a new session of the same id.
 EXPIRE = Statement(delete(SessionRow).where(_ROW, ~is_kept(SessionRow)).returning(SessionRow.id), repeatable=True)
 SET_TTL = Statement(
@@ -567,6 +569,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         None: it was deleted in between.
         """
         made = bool(await fetch(IMPORT, **parts[0], **head, count=len(parts[0]["ids"])))
+        if not made and not await fetch(IS_KEPT, user_id=parts[0]["user_id"], session_id=parts[0]["session_id"]):
+            return None
         new = len(parts[0]["ids"]) if made else 0
         for part in parts[1:] if made else parts:
             stored, _ = await self._append_missing(fetch, part, head["at"]) if part["ids"] else (0, None)
@@ -601,6 +605,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         if row[1] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
+        if row[2]:
+            raise _is_taken(values)
         copy = await self.get_session(user_id, values["new_id"])
         if copy is None:
             raise NotFound(f"session {values['new_id']!r} of user {user_id!r} was deleted as soon as it was there")
@@ -610,13 +616,13 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
     ) -> Session:
         values = self._copy_values(user_id, session_id, new_id)
-        new = values.pop("new_id")
+        new, states = values.pop("new_id"), values.pop("state_session")
         kind = check_place(at, self._settings)
         async with self._database.transaction() as transaction:
             locked = await transaction.fetch(LOCK, **values)
             if not locked:
                 raise NotFound(f"user {user_id!r} has no session {session_id!r}")
-            await transaction.fetch(LOCK_STATES, **values)
+            await transaction.fetch(LOCK_STATES, user_id=user_id, state_session=states)
             count = locked[0][0]
             if kind is str:
                 found = await transaction.fetch(FIND, **values, message_id=at)
@@ -629,10 +635,12 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 if keep:
                     await self._expire(transaction.fetch, user_id, new)
                     try:
-                        await transaction.fetch(FORK[None], **values, new_id=new)
+                        (forked,) = await transaction.fetch(FORK[None], **values, state_session=states, new_id=new)
                     except StatementFailed as error:
                         raise _not_copied(error, {**values, "new_id": new}) from error
-                await transaction.fetch(CUT_OFF, **values, at=place)
+                    if forked[2]:
+                        raise _is_taken({**values, "new_id": new})
+                await transaction.fetch(CUT_OFF, **values, state_session=states, at=place)
             rows = await transaction.fetch(GET, **values)
         head = next(row for row in rows if row[0] is not None)
         return _session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
@@ -647,6 +655,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return {
             "user_id": check_id(user_id, "user_id", self._settings),
             "session_id": check_id(session_id, "session_id", self._settings),
+            "state_session": bucket(session_id, self._settings),
             "new_id": check_id(new_session_id(new_id), "new_id", self._settings),
         }
 
@@ -692,10 +701,14 @@ def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Seque
     )
 
 
+def _is_taken(values: dict[str, Any]) -> AlreadyExists:
+    return AlreadyExists(f"user {values['user_id']!r} has a session {values['new_id']!r}, or states of one")
+
+
 def _not_copied(error: StatementFailed, values: dict[str, Any]) -> AgentStoreError:
     """What it means that a copy was refused."""
     if error.sqlstate == "23505":
-        return AlreadyExists(f"user {values['user_id']!r} has a session {values['new_id']!r}, or states of one")
+        return _is_taken(values)
     if error.sqlstate == "23503":
         return NotFound(f"user {values['user_id']!r} was deleted meanwhile")
     return error

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database import Row, Statement
-from agentstore.errors import Conflict, InvalidContent, NotFound, StatementFailed, Unavailable
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow, UserRow
@@ -216,6 +216,8 @@ class PostgresStateService(PostgresService, StateService):
             try:
                 rows = await self._database.fetch(statement, **values)
             except StatementFailed as error:
+                if error.sqlstate == "22003":
+                    raise LimitExceeded("there is no number after round 2**63 - 2: give a round_id") from error
                 if error.sqlstate != "23503":  # the user was deleted in between
                     raise
             else:

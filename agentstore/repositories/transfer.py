@@ -77,7 +77,9 @@ def _users(*, first: bool) -> Statement:
     id = UserRow.id
     messages = select(func.coalesce(func.sum(SessionRow.next_seq), 0)).where(SessionRow.user_id == id)
     memories = select(func.coalesce(func.sum(MemoryBucketRow.count), 0)).where(MemoryBucketRow.user_id == id)
-    rounds = select(func.coalesce(func.sum(StateHeadRow.last_round), 0)).where(StateHeadRow.user_id == id)
+    # The number of a round may be any.
+    few = func.least(StateHeadRow.last_round, 1_000_000)
+    rounds = select(func.coalesce(func.sum(few), 0)).where(StateHeadRow.user_id == id)
     weight = messages.scalar_subquery() + memories.scalar_subquery() + rounds.scalar_subquery()
     users = select(id, cast(weight, BigInteger))
     if not first:

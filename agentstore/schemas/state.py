@@ -6,7 +6,7 @@ from typing import Any
 import jsonpatch
 from pydantic import BaseModel, Field
 
-from agentstore.errors import InvalidContent
+from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.schemas.page import read_cursor, write_cursor
 
 _MAX_ROUND = 2**63 - 2  # the next one has to be a bigint, too
@@ -35,6 +35,16 @@ def check_round(value: int, name: str = "round_id", *, least: int = 1) -> int:
     return value
 
 
+def check_more_rounds(number: int) -> None:
+    """Refuse the round after the last that can be counted.
+
+    Raises:
+        LimitExceeded: there are no more numbers.
+    """
+    if number > _MAX_ROUND:
+        raise LimitExceeded("there is no number after round 2**63 - 2: give a round_id")
+
+
 def write_round_cursor(round_id: int) -> str:
     """Return the place of a round in the list, for a page's ``next_cursor``."""
     return write_cursor(str(round_id))
@@ -49,7 +59,7 @@ def read_round_cursor(cursor: str | None) -> int:
     if cursor is None:
         return _MAX_ROUND + 1
     (part,) = read_cursor(cursor, str)
-    if not isinstance(part, str) or not part.isdecimal() or not part.isascii() or int(part[:20]) > _MAX_ROUND:
+    if not isinstance(part, str) or not part.isdecimal() or not part.isascii() or len(part) > 19 or int(part) > _MAX_ROUND:
         raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor")
     return int(part)
 
@@ -57,10 +67,14 @@ def read_round_cursor(cursor: str | None) -> int:
 def patch(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the JSON Patch (RFC 6902) from one state to another, which gives exactly that other."""
     before, after = _typed(a), _typed(b)
-    found = jsonpatch.JsonPatch.from_diff(before, after, dumps=repr)
-    if found.apply(before) != after:  # jsonpatch takes some keys of objects, such as "1", for places in a list
-        return [{"op": "replace", "path": "", "value": b}]
-    return [{name: _plain(part) for name, part in operation.items()} for operation in found.patch]
+    # jsonpatch takes some keys of objects, such as "1", for places in a list, and gives a wrong patch then, or none.
+    try:
+        found = jsonpatch.JsonPatch.from_diff(before, after, dumps=repr)
+        if found.apply(before) == after:
+            return [{name: _plain(part) for name, part in operation.items()} for operation in found.patch]
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, LookupError, TypeError, ValueError):
+        pass
+    return [{"op": "replace", "path": "", "value": b}]
 
 
 def _typed(value: Any) -> Any:

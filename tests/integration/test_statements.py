@@ -140,7 +140,7 @@ _VALUES: dict[str, Any] = {
     "last_user": "u20",
     "users": ["u2", "u2"],
     "keep": 5,
-    "boundary": 9,
+    "state_session": "s1",
 }
 
 
