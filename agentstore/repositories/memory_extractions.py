@@ -134,7 +134,6 @@ class Extractions:
             raise
 
     async def _work(self, job: _Job) -> Extracted:
-        await self._memory.expire(job.user_id)
         rows = await self._database.fetch(
             READ,
             user_id=job.user_id,

@@ -20,7 +20,6 @@ from sqlalchemy import (
     true,
     update,
 )
-
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
@@ -189,9 +188,7 @@ LOCK = Statement(
 LOCK_STATES = Statement(
     upsert(StateHeadRow)
     .values(user_id=_USER, session_id=_STATES)
-    .on_conflict_do_update(
-        index_elements=["user_id", "session_id"], set_={"last_round": StateHeadRow.last_round}
-    )
+    .on_conflict_do_update(index_elements=["user_id", "session_id"], set_={"last_round": StateHeadRow.last_round})
     .returning(StateHeadRow.last_round),
     repeatable=False,
 )

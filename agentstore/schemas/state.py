@@ -59,7 +59,13 @@ def read_round_cursor(cursor: str | None) -> int:
     if cursor is None:
         return _MAX_ROUND + 1
     (part,) = read_cursor(cursor, str)
-    if not isinstance(part, str) or not part.isdecimal() or not part.isascii() or len(part) > 19 or int(part) > _MAX_ROUND:
+    if (
+        not isinstance(part, str)
+        or not part.isdecimal()
+        or not part.isascii()
+        or len(part) > 19
+        or int(part) > _MAX_ROUND
+    ):
         raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor")
     return int(part)
 
