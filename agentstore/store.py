@@ -105,16 +105,20 @@ class AgentStore(ServiceWithLifecycleManager):
         return await Pruning(self._database, before=before, keep_last=keep_last, dry_run=dry_run).run(progress)
 
     async def export(
-        self, file: BinaryIO, users: Sequence[str] = (), *, tick: Callable[[Progress], None] = lambda progress: None
+        self,
+        file: BinaryIO,
+        users: Sequence[str] | None = None,
+        *,
+        tick: Callable[[Progress], None] = lambda progress: None,
     ) -> Progress | None:
-        """Write everything, or everything of some users, as JSON Lines; docs/export.md describes the form.
+        """Write everything, or everything of `users`, as JSON Lines; docs/export.md describes the form.
 
         `file` is open for reading and writing. If it has the beginning of such an export, that is checked and gone on
         with; None if it is finished already. What cannot be read again, as a pipe, is written from the beginning.
         `tick` is called after each block of users. Memory does not grow with the database.
 
         Raises:
-            InvalidContent: `file` has something else.
+            InvalidContent: `file` has something else, or an export of other users or of another database.
             NotFound: there is no such user.
         """
         exporter = Exporter(self._database, users)

@@ -88,13 +88,15 @@ def write_json(value: Any, file: TextIO) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path, mode: str = "w", *, private: bool = False) -> Iterator[Any]:
     """Open a file that is there whole after the block, or is what it was before if the block fails.
 
-    What is no file, as a pipe or a device, is written to and not replaced.
+    What is no file, as a pipe or a device, is written to and not replaced. A `private` one is its owner's alone, any
+    other has the rights of the one before.
     """
+    encoding = None if "b" in mode else "utf-8"
     if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8") as file:
+        with path.open(mode, encoding=encoding) as file:
             yield file
         return
     path = path.resolve()
@@ -102,17 +104,19 @@ def replacing(path: Path) -> Iterator[TextIO]:
         raise PermissionError(f"{str(path)!r} may not be written")
     number, name = tempfile.mkstemp(prefix=".agentstore-", dir=path.parent)
     try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
+        with os.fdopen(number, mode, encoding=encoding) as file:
             if path.exists():
                 old = path.stat()
-                os.chmod(name, stat.S_IMODE(old.st_mode))
+                os.chmod(name, 0o600 if private else stat.S_IMODE(old.st_mode))
                 if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
                     os.chown(name, old.st_uid, old.st_gid)
-            else:
+            elif not private:
                 mask = os.umask(0)
                 os.umask(mask)
                 os.chmod(name, 0o666 & ~mask)
             yield file
+            file.flush()
+            os.fsync(number)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

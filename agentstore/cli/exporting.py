@@ -1,21 +1,25 @@
 """The command that takes everything out."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from agentstore.cli.console import Json, Url, as_text, complain, err, say_json, with_store
+from agentstore.cli.console import Json, Url, as_text, complain, err, replacing, say_json, with_store
 from agentstore.errors import InvalidContent
 from agentstore.store import AgentStore
 from agentstore.transfer import Progress
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 app = typer.Typer()
 
@@ -38,14 +42,8 @@ def export(
     """
 
     async def run(store: AgentStore) -> Progress | None:
-        with bar("users") as tick:
-            if file == _STDOUT:
-                return await store.export(sys.stdout.buffer, user or (), tick=tick)
-            number = os.open(file, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if force else 0), 0o600)
-            with os.fdopen(number, "r+b") as stream:
-                done = await store.export(stream, user or (), tick=tick)
-                await asyncio.to_thread(os.fsync, number)
-                return done
+        with bar("users") as tick, _opened(file, anew=force) as stream:
+            return await store.export(stream, user or None, tick=tick)
 
     try:
         done = with_store(url, run)
@@ -57,6 +55,34 @@ def export(
         complain(f"{file} is finished already; --force writes it anew", label="nothing done", style="yellow")
     else:
         complain(line(done), label="exported", style="green")
+
+
+@contextmanager
+def _opened(file: Path, *, anew: bool) -> Iterator[BinaryIO]:
+    """Open the file of an export, whose beginning is gone on with unless it is to be written `anew`."""
+    if file == _STDOUT:
+        yield sys.stdout.buffer
+    elif file.exists() and (anew or not file.is_file()):
+        with replacing(file, "wb", private=True) as stream:
+            yield stream
+    else:
+        number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(number, "r+b") as stream:
+            _lock(stream)
+            if not os.fstat(number).st_size:
+                os.chmod(file, 0o600)  # it was there, and empty
+            yield stream
+            stream.flush()
+            os.fsync(number)
+
+
+def _lock(file: BinaryIO) -> None:
+    """Keep other exports from writing to a file while this one does."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise typer.BadParameter("another export writes this file", param_hint="FILE") from error
 
 
 def told(progress: Progress) -> dict[str, Any]:

@@ -84,28 +84,51 @@ def import_(
     if of is not None or any(each.startswith(_REDIS) for each in sources):
         _move(sources, of, user, url, dry_run, json_)
         return
+    if any("://" in each and not Path(each).exists() for each in sources):  # and not echoed: it may have a password
+        raise typer.BadParameter("a database needs --from, which says what keeps it", param_hint="FILE")
     files = list(map(Path, sources))
     for file in files:  # before anything of the others is stored
         if file != _STDIN and (not file.exists() or file.is_dir()):
             raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
     if _STDIN in files and sys.stdin is None:
         raise typer.BadParameter("stdin is closed", param_hint="FILE")
-    exports = [file for file in files if is_export(_beginning(file))]
-    if exports:
-        if len(exports) < len(files):
+    with ExitStack() as stack:
+        named = [(_name(file), _opened(file, stack)) for file in files]
+        exports = [name for name, file in named if is_export(_beginning(file))]
+        if exports and len(exports) < len(files):
             raise typer.BadParameter("exports of agentstore are imported by themselves", param_hint="FILE")
-        _restore(exports, url, dry_run, without_vectors, json_)
-        return
+        if exports:
+            _restore(named, url, dry_run, without_vectors, json_)
+        else:
+            _import(named, user, session, url, dry_run, json_)
+
+
+def _name(file: Path) -> str:
+    return "stdin" if file == _STDIN else str(file)
+
+
+def _opened(file: Path, stack: ExitStack) -> Path | BinaryIO:
+    """Return a file or, of what can be read only once, as a pipe, what reads it."""
+    if file == _STDIN:
+        return sys.stdin.buffer
+    return file if file.is_file() else stack.enter_context(file.open("rb"))
+
+
+def _import(
+    named: list[tuple[str, Path | BinaryIO]],
+    user: str,
+    session: str | None,
+    url: str | None,
+    dry_run: bool,
+    json_: bool,
+) -> None:
+    """Import conversations from files."""
     problems: list[dict[str, str]] = []
 
     def report(file: str, problem: Problem) -> None:
         if len(problems) < _SHOWN:
             problems.append({"file": file, "place": problem.place, "reason": problem.reason})
             complain(f"{problem.place + ': ' if problem.place else ''}{problem.reason}", label=file)
-
-    named: list[tuple[str, Path | BinaryIO]] = [
-        ("stdin", sys.stdin.buffer) if file == _STDIN else (str(file), file) for file in files
-    ]
 
     async def run(store: AgentStore | None) -> Importer:
         importer = Importer(
@@ -203,55 +226,60 @@ def _moving(moved: Moved) -> Iterator[Callable[[], None]]:
         )
 
 
-def _beginning(file: Path) -> bytes:
-    """Return the first bytes of a file, or of stdin without taking them."""
-    if file == _STDIN:
-        if isinstance(sys.stdin.buffer, io.BufferedReader):
-            return sys.stdin.buffer.peek(100)
-        begun = sys.stdin.buffer.tell()
-        beginning = sys.stdin.buffer.read(100)
-        sys.stdin.buffer.seek(begun)
-        return beginning
-    if not file.is_file():  # a pipe would be read only once
-        return b""
-    with file.open("rb") as stream:
-        return stream.read(100)
+def _beginning(file: Path | BinaryIO) -> bytes:
+    """Return the first bytes of a file, or of a stream without taking them."""
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            return stream.read(100)
+    if isinstance(file, io.BufferedReader):
+        return file.peek(100)
+    begun = file.tell()
+    beginning = file.read(100)
+    file.seek(begun)
+    return beginning
 
 
-def _restore(files: list[Path], url: str | None, dry_run: bool, without_vectors: bool, json_: bool) -> None:
+def _restore(
+    named: list[tuple[str, Path | BinaryIO]], url: str | None, dry_run: bool, without_vectors: bool, json_: bool
+) -> None:
     """Import what `agentstore export` wrote."""
 
-    async def run(store: AgentStore) -> list[Restored]:
-        found = []
-        for file in files:
+    async def run(store: AgentStore) -> int:
+        left = 0
+        for name, file in named:
             with ExitStack() as stack:
-                if file == _STDIN:  # read twice
-                    stream: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
-                    shutil.copyfileobj(sys.stdin.buffer, stream)
-                else:
-                    stream = stack.enter_context(file.open("rb"))
+                if isinstance(file, Path):
+                    stream: BinaryIO = stack.enter_context(file.open("rb"))
+                else:  # an export is read twice
+                    stream = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(file, stream)
                 tick = stack.enter_context(bar("bytes"))
                 try:
-                    options = {"dry_run": dry_run, "without_vectors": without_vectors}
-                    found.append(await store.restore(stream, tick=tick, **options))
+                    done = await store.restore(stream, tick=tick, dry_run=dry_run, without_vectors=without_vectors)
                 except (InvalidContent, NotConfigured) as error:
-                    raise type(error)(f"{'stdin' if file == _STDIN else file}: {error}") from error
-        return found
+                    raise type(error)(f"{name}: {error}") from error
+            _say_restored(name, done, dry_run, json_)
+            left += len(done.left)
+        return left
 
-    left = 0
-    for file, done in zip(files, with_store(url, run), strict=True):
-        left += len(done.left)
-        for kind, user, session in done.left[:_SHOWN]:
-            reason = f"user {user!r}, session {session!r}: other {kind} are there, and left as they are"
-            complain(reason, label=str(file))
-        if len(done.left) > _SHOWN:
-            complain(f"{len(done.left) - _SHOWN:,} more were left as they are", label="and")
-        if json_:
-            say_json({**told(done), "dry_run": dry_run, "left": [list(each) for each in done.left]})
-        else:
-            say(f"{'would import' if dry_run else 'new'}: {line(done)}")
-    if left:
+    if with_store(url, run):
         raise typer.Exit(5)
+
+
+def _say_restored(name: str, done: Restored, dry_run: bool, json_: bool) -> None:
+    for kind, user, session in done.left[:_SHOWN]:
+        if kind == "users":
+            reason = f"user {user!r}: has other metadata, which is left as it is"
+        else:
+            what = {"sessions": "session", "memory_buckets": "memories of session", "state_heads": "states of session"}
+            reason = f"user {user!r}, {what[kind]} {session!r}: other than in the file, and left so"
+        complain(reason, label=name)
+    if len(done.left) > _SHOWN:
+        complain(f"{len(done.left) - _SHOWN:,} more were left as they are", label="and")
+    if json_:
+        say_json({**told(done), "dry_run": dry_run, "left": [list(each) for each in done.left]})
+    else:
+        say(f"{'nothing was stored, a dry run; the file has' if dry_run else 'new'}: {line(done)}")
 
 
 @contextmanager

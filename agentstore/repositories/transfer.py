@@ -7,7 +7,21 @@ the text that is stored.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, BigInteger, Column, Table, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 
 from agentstore.database import Statement
 from agentstore.models import Base, MemoryBucketRow, SessionRow, StateHeadRow, UserRow
@@ -52,7 +66,7 @@ def payload_of(table: Table) -> str | None:
 
 
 def _read(table: Table) -> Statement:
-    """Return the rows of a range of users as JSON objects, in the order of their key."""
+    """Return the rows of a range of users as lines of an export, in the order of their key."""
     last = payload_of(table)
     columns: list[Any] = []
     for name in columns_of(table):
@@ -66,7 +80,10 @@ def _read(table: Table) -> Statement:
         .order_by(*table.primary_key.columns)
         .subquery("r")
     )
-    return Statement(select(cast(func.row_to_json(literal_column("r")), Text)).select_from(rows))
+    text: ColumnElement[str] = cast(func.row_to_json(literal_column("r")), Text)
+    for line_break in ("\n", "\r"):  # in JSON it is between its parts, where a blank is the same
+        text = func.replace(text, literal(line_break), " ")
+    return Statement(select(literal(f'{{"{table.name}":') + text + "}").select_from(rows))
 
 
 READ = {name: _read(table) for name, table in TABLES.items()}
@@ -89,6 +106,8 @@ def _users(*, first: bool) -> Statement:
 
 FIRST_USERS = _users(first=True)
 USERS = _users(first=False)
+_CONTROL = func.pg_control_system().table_valued("system_identifier")
+IDENTITY = Statement(select(cast(_CONTROL.c.system_identifier, Text), cast(func.current_database(), Text)))
 KNOWN_USERS = Statement(select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))))
 
 # What is merged as a whole or not at all, by the column that names it, with what belongs to it.
@@ -101,6 +120,11 @@ _WHOLES: Mapping[str, tuple[str, Sequence[str]]] = {
 # text.
 _NOT_COMPARED = {"memory_extractions", VECTORS}
 _MADE = {"lexemes", "tokens", "analysis", "is_cut"}
+# What of a row does not change by itself while its user goes on.
+_KEPT = {
+    "users": ["id", "metadata"],
+    "sessions": ["id", "title", "metadata", "ttl", "created_at", "forked_from", "forked_at"],
+}
 
 
 def stage(schema: str, tables: Sequence[str]) -> list[str]:
@@ -114,12 +138,14 @@ def stage(schema: str, tables: Sequence[str]) -> list[str]:
 def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
     """Return the commands that add what is staged and is not there, by the table that each adds rows to.
 
-    A session, a bucket or a session's states are added whole, with everything that belongs to them, or not at all.
+    A session, a bucket or a session's states are added whole, with everything that belongs to them, or not at all. A
+    user that has no metadata gets what is staged.
     23505: another one has added the same meanwhile.
     """
     commands = {
         "users": f'INSERT INTO "{schema}".users ({_listed("users")}) SELECT {_listed("users")} FROM staged_users '
-        "ON CONFLICT DO NOTHING"
+        "ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata "
+        "WHERE users.metadata::text = '{}' AND excluded.metadata::text <> '{}'"
     }
     for whole, (key, parts) in _WHOLES.items():
         commands[f"new_{whole}"] = (
@@ -136,6 +162,14 @@ def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
                     f'INSERT INTO "{schema}".{part} ({_listed(part)}) SELECT {_listed(part, "s")} FROM staged_{part} s '
                     f"JOIN new_{whole} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)"
                 )
+    if VECTORS in tables:
+        # Those that an import before left out, of memories that are equal.
+        commands["missing_vectors"] = (
+            f'INSERT INTO "{schema}".{VECTORS} ({_listed(VECTORS)}) SELECT {_listed(VECTORS, "s")} '
+            f"FROM staged_{VECTORS} s JOIN staged_memories m ON {_same_key('memories', 's', 'm')} "
+            f'JOIN "{schema}".memories t ON {_same_key("memories", "m", "t")} '
+            f"WHERE {_row('memories', 'm')}::text = {_row('memories', 't')}::text ON CONFLICT DO NOTHING"
+        )
     return commands
 
 
@@ -144,15 +178,19 @@ def different(schema: str) -> dict[str, str]:
 
     Said after the merge: what was added is equal.
     """
-    queries = {}
-    for whole, (_, parts) in _WHOLES.items():
-        compared = [part for part in parts if part not in _NOT_COMPARED]
-        queries[whole] = " UNION ".join(
-            f"SELECT DISTINCT s.user_id, s.session_id FROM staged_{part} s "
-            f'LEFT JOIN "{schema}".{part} t ON {_same_key(part)} '
-            f"WHERE {_row(part, 's')}::text <> {_row(part, 't')}::text"
-            for part in compared
+
+    def others(table: str, ids: str) -> str:
+        return (
+            f'SELECT {ids} FROM staged_{table} s LEFT JOIN "{schema}".{table} t ON {_same_key(table, "s", "t")} '
+            f"WHERE {_row(table, 's')}::text IS DISTINCT FROM {_row(table, 't')}::text"
         )
+
+    queries = {"users": others("users", "s.id, ''")}
+    for whole, (key, parts) in _WHOLES.items():
+        compared = [others(part, "s.user_id, s.session_id") for part in parts if part not in _NOT_COMPARED]
+        if whole in _KEPT:
+            compared.append(others(whole, f"s.user_id, s.{key}"))
+        queries[whole] = " UNION ".join(compared)
     return queries
 
 
@@ -162,9 +200,10 @@ def _listed(table: str, of: str | None = None) -> str:
 
 
 def _row(table: str, of: str) -> str:
-    return f"ROW({', '.join(f'{of}.{name}' for name in columns_of(TABLES[table]) if name not in _MADE)})"
+    names = _KEPT.get(table) or [name for name in columns_of(TABLES[table]) if name not in _MADE]
+    return f"ROW({', '.join(f'{of}.{name}' for name in names)})"
 
 
-def _same_key(table: str) -> str:
+def _same_key(table: str, one: str, other: str) -> str:
     names = [column.name for column in TABLES[table].primary_key.columns]
-    return f"({', '.join(f's.{name}' for name in names)}) = ({', '.join(f't.{name}' for name in names)})"
+    return f"({', '.join(f'{one}.{name}' for name in names)}) = ({', '.join(f'{other}.{name}' for name in names)})"

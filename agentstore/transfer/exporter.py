@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from agentstore.database import Database
-from agentstore.errors import InvalidContent, NotFound
+from agentstore.errors import InvalidContent, NotFound, StatementFailed
 from agentstore.migrate import head
 from agentstore.repositories.memory_vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
-from agentstore.repositories.transfer import FIRST_USERS, KNOWN_USERS, READ, TABLES, USERS, VECTORS
+from agentstore.repositories.transfer import FIRST_USERS, IDENTITY, KNOWN_USERS, READ, TABLES, USERS, VECTORS
+from agentstore.schemas.payload import check_id
 from agentstore.transfer import lines
 from agentstore.transfer.progress import Progress
 
@@ -20,8 +21,6 @@ from agentstore.transfer.progress import Progress
 # done again of an import that was broken off.
 _USERS = 200
 _ROWS = 50_000
-# What is held of rows that were read and not written yet.
-_HELD = 8_000_000
 
 
 class Exporter:
@@ -31,52 +30,64 @@ class Exporter:
     user fits together.
     """
 
-    def __init__(self, database: Database, users: Sequence[str] = ()) -> None:
+    def __init__(self, database: Database, users: Sequence[str] | None = None) -> None:
+        """`users` are whose data is wanted; None is everybody's.
+
+        Raises:
+            InvalidContent, LimitExceeded: one of them is no id of a user.
+        """
+        if isinstance(users, str):
+            raise InvalidContent("users: it is a string and not a list of ids")
         self.progress = Progress()
         self._database = database
-        self._users = sorted(set(users), key=str.encode)
+        self._users: list[str] | None = None
+        if users is not None:
+            self._users = sorted({check_id(user, "user_id", database.settings) for user in users}, key=str.encode)
 
     async def run(self, file: BinaryIO, tick: Callable[[], None] = lambda: None) -> bool:
         """Write an export, or go on with the one that `file` has begun; false if that is finished already.
 
         Raises:
-            InvalidContent: `file` has something else, or an export of other users.
+            InvalidContent: `file` has something else, an export of other users, of another database or of another
+                revision, or it cannot be read.
             NotFound: there is no such user.
         """
         began = time.monotonic()
-        if self._users:
+        if self._users is not None:
             known = {row[0] for row in await self._database.fetch(KNOWN_USERS, ids=self._users)}
             if missing := [user for user in self._users if user not in known]:
                 raise NotFound(f"there is no user {missing[0]!r}")
-        ((self.progress.total,),) = [(len(self._users),)] if self._users else await self._database.fetch(COUNT_USERS)
-        begun = file.seekable() and file.seek(0, os.SEEK_END) > 0
-        checked = lines.check(file) if begun else None
-        if checked is not None:
-            if checked.finished:
-                return False
-            if checked.header.get("users") != self._users:
-                raise InvalidContent("it is an export of other users: give it another name")
-            file.seek(checked.stop)
-            file.truncate()
-        self._file = file
-        self._digest = hashlib.sha256() if checked is None else checked.digest
-        self.progress.bytes = 0 if checked is None else checked.stop
+            self.progress.total = len(self._users)
+        else:
+            ((self.progress.total,),) = await self._database.fetch(COUNT_USERS)
         tables = [name for name in TABLES if name != VECTORS]
         if await is_enabled(self._database):
             tables.append(VECTORS)
-        if checked is None:
-            made = datetime.now(UTC).isoformat()
-            self._write(lines.header(revision=head(), created_at=made, users=self._users, tables=tables))
-            after = None
-        else:
-            if not set(tables) >= set(checked.header["tables"]):
-                raise InvalidContent("it has vectors, and the database has none any more: give it another name")
-            tables = checked.header["tables"]
+        about = {"revision": head(), "database": await self._identity(), "users": self._users, "tables": tables}
+        self._file = file
+        self._digest = hashlib.sha256()
+        after = None
+        if file.seekable() and file.seek(0, os.SEEK_END) > 0:
+            if not file.readable():
+                raise InvalidContent("it has something, and is not open for reading")
+            checked = lines.check(file)
+            for name, value in about.items():
+                if getattr(checked.header, name) != value:
+                    kind = "other users" if name == "users" else f"another {name.removesuffix('s')}"
+                    raise InvalidContent(f"it is an export of {kind}: give this one another name")
+            if checked.finished:
+                return False
+            file.seek(checked.stop)
+            file.truncate()
+            self._digest = checked.digest
+            self.progress.bytes = checked.stop
             after = checked.blocks[-1].last_user if checked.blocks else None
             for block in checked.blocks:
                 for name, count in block.rows.items():
                     self.progress.add(name, count)
             self.progress.users = self.progress.rows.get("users", 0)
+        else:
+            self._write(lines.header(**about, created_at=datetime.now(UTC).isoformat()))
         async for first, last in self._blocks(after):
             rows = await self._block(tables, first, last)
             self._end("end", user=last, rows=rows)
@@ -91,9 +102,19 @@ class Exporter:
         self.progress.seconds = time.monotonic() - began
         return True
 
+    async def _identity(self) -> str | None:
+        """Return what tells this database from others, unless its server keeps that to itself."""
+        try:
+            ((cluster, name),) = await self._database.fetch(IDENTITY)
+        except StatementFailed as error:
+            if error.sqlstate not in ("42501", "0A000", "42883"):
+                raise
+            return None
+        return f"{cluster}/{name}"
+
     async def _blocks(self, after: str | None) -> AsyncIterator[tuple[str, str]]:
         """Yield the first and the last user of each block."""
-        if self._users:
+        if self._users is not None:
             for user in self._users:
                 if after is None or user.encode() > after.encode():
                     yield user, user
@@ -118,12 +139,8 @@ class Exporter:
         async with self._database.transaction(snapshot=True) as transaction:
             await transaction.without_a_limit()
             for name in tables:
-                prefix = f'{{"{name}":'.encode()
-                async for batch in transaction.stream(READ[name], most=_HELD, first_user=first, last_user=last):
-                    # A line break in JSON is between its parts, where a blank is the same.
-                    texts = [row[0].replace("\n", " ") if "\n" in row[0] else row[0] for row in batch]
-                    self._write(b"".join(prefix + text.encode() + b"}\n" for text in texts))
-                    rows[name] = rows.get(name, 0) + len(batch)
+                if count := await transaction.copy_out(READ[name], self._write, first_user=first, last_user=last):
+                    rows[name] = count
         return rows
 
     def _end(self, kind: str, **said: Any) -> None:

@@ -9,9 +9,10 @@ A line ``{"end": {...}}`` ends a block, and says the last of its users and the S
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from agentstore.errors import InvalidContent
 
@@ -38,6 +39,36 @@ def header(**fields: Any) -> bytes:
     return orjson.dumps({"agentstore": "export", "version": VERSION, **fields}) + b"\n"
 
 
+class _Version(BaseModel):
+    version: int
+
+
+class Header(_Version):
+    """The first line of a file."""
+
+    revision: str
+    """The schema's."""
+    database: str | None = None
+    """What tells the database that is exported from others."""
+    users: list[str] | None = None
+    """Those that were asked for; None is everybody."""
+    tables: list[str]
+
+
+class _End(BaseModel):
+    user: str
+    rows: dict[str, NonNegativeInt]
+    sha256: str
+
+
+class _Finished(BaseModel):
+    rows: dict[str, NonNegativeInt]
+    sha256: str
+
+
+_Said = TypeVar("_Said", bound=BaseModel)
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Where a block is in the file, and what its end says."""
@@ -52,7 +83,7 @@ class Block:
 class Checked:
     """A file as far as it is whole: what its header says, its blocks, and where what follows them begins."""
 
-    header: dict[str, Any]
+    header: Header
     blocks: list[Block]
     stop: int
     finished: bool
@@ -68,14 +99,16 @@ def check(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: None
             does not fit. The end of a file that was only cut off is not changed.
     """
     file.seek(0)
-    first = file.readline(1 << 20)
-    if not is_export(first) or not first.endswith(b"\n"):
+    if not is_export(file.read(len(_BEGINNING))):
         raise InvalidContent("it is no export of agentstore")
-    head = _value(first, "line 1")
-    if head.get("version") != VERSION:
-        raise InvalidContent(
-            f"it is of version {head.get('version')!r}, and this release reads version {VERSION}: a later one is needed"
-        )
+    file.seek(0)
+    first = file.readline(_LONGEST)
+    if not first.endswith(b"\n"):
+        raise InvalidContent("it was cut off in its first line")
+    version = _said(first, _Version, "line 1").version
+    if version != VERSION:
+        raise InvalidContent(f"it is of version {version}, and this release reads version {VERSION}")
+    head = _said(first, Header, "line 1")
     running = hashlib.sha256(first)
     blocks: list[Block] = []
     start = stop = len(first)
@@ -93,11 +126,14 @@ def check(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: None
         if before is None:
             continue
         finished = each.startswith(_FINISHED)
-        said = _value(each, f"line {number}").get("finished" if finished else "end")
-        if not isinstance(said, dict) or said.get("sha256") != before:
+        said: _End | _Finished
+        if finished:
+            said = _said(each[len(_FINISHED) : -2], _Finished, f"line {number}")
+        else:
+            said = _said(each[len(_END) : -2], _End, f"line {number}")
+            blocks.append(Block(start, position, said.user, said.rows))
+        if said.sha256 != before:
             raise InvalidContent(f"line {number}: the file was changed before it, or is damaged")
-        if not finished:
-            blocks.append(Block(start, position, said["user"], said["rows"]))
         start = stop = position
         digest = running.copy()
         tick(position)
@@ -109,11 +145,11 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield each
 
 
-def _value(text: bytes, where: str) -> dict[str, Any]:
+def _said(text: bytes, kind: type[_Said], where: str) -> _Said:
+    """Return what a line that is no row says."""
     try:
-        value = orjson.loads(text)
-    except ValueError as error:
-        raise InvalidContent(f"{where}: it is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidContent(f"{where}: it is no object")
-    return value
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise InvalidContent(f"{where}: {place + ': ' if place else ''}{wrong['msg']}") from error

@@ -8,7 +8,8 @@ class Progress:
     """What was done so far: rows by table, users, bytes of the file, seconds.
 
     ``total`` is how many users there are to export, or bytes to import. ``left`` are what an import left as it was,
-    since the database has something else there: the table, the user and the session.
+    since the database has something else there: the table, the user and the session. Of a user's metadata, which
+    belongs to no session: ``("users", user, "")``.
     """
 
     total: int = 0

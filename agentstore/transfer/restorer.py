@@ -39,7 +39,8 @@ class Restorer:
 
     Each block is a transaction. The rows of users that are not there go into the tables by COPY. For users that are
     there, sessions, buckets of memories and states of a session are added where there are none with that id; equal
-    ones are passed over, so that an import may be repeated, and others are left as they are and reported.
+    ones are passed over, so that an import may be repeated, and others are left as they are and reported. Vectors are
+    added to memories that are equal and have none.
     """
 
     def __init__(self, database: Database, *, without_vectors: bool = False) -> None:
@@ -64,11 +65,11 @@ class Restorer:
         checked = lines.check(file)
         if not checked.finished:
             raise InvalidContent("it was cut off: it has no end, as of an export that was broken off")
-        self._tables = list(checked.header["tables"])
+        self._tables = list(checked.header.tables)
         if unknown := [name for name in self._tables if name not in TABLES]:
             raise InvalidContent(
                 f"it has rows of {unknown[0]!r}, which this release does not know: it is of revision "
-                f"{checked.header.get('revision')}, this is {head()}"
+                f"{checked.header.revision}, this is {head()}"
             )
         if VECTORS in self._tables and (self._without_vectors or not await is_enabled(self._database)):
             if not self._without_vectors:
@@ -158,11 +159,12 @@ class Restorer:
                 continue
             columns = reader.columns(name)
             await transaction.copy(f"staged_{name}", columns, reader.rows(name, columns))
-        done = {}
+        done: dict[str, int] = {}
         for name, command in transfer.merge(self._schema, self._tables).items():
             tag = await transaction.command(command)
-            if name in TABLES:
-                done[name] = int(tag.split()[-1])
+            table = VECTORS if name == "missing_vectors" else name
+            if table in TABLES:
+                done[table] = done.get(table, 0) + int(tag.split()[-1])
         left = [
             (kind, user_id, session_id)
             for kind, query in transfer.different(self._schema).items()

@@ -1,9 +1,11 @@
 """``agentstore export``, and ``agentstore import`` of what it wrote."""
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -47,7 +49,7 @@ def test_what_is_exported_is_imported_elsewhere(tmp_path: Path, empty_url: str) 
     assert run("export", str(file), "--force").code == 0
     asyncio.run(migrate.upgrade(empty_url))
     dry = run("import", str(file), "--dry-run", "--url", empty_url)
-    assert dry.out.startswith("would import: ")
+    assert dry.out.startswith("nothing was stored, a dry run; the file has: 2 users, ")
     assert run("users", "list", "--url", empty_url, "--json").json()["users"] == []
     told = run("import", str(file), "--url", empty_url).out
     assert told.startswith("new: 2 users, ")
@@ -68,13 +70,52 @@ def test_a_pipe_does_as_well(empty_url: str) -> None:
     assert [each["id"] for each in run("users", "list", "--url", empty_url, "--json").json()["users"]] == ["bob"]
 
 
+def test_a_pipe_that_is_named_does_as_well(tmp_path: Path, empty_url: str) -> None:
+    asyncio.run(migrate.upgrade(empty_url))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "agentstore", "export", str(pipe)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, stderr=subprocess.DEVNULL) as process:
+        assert run("import", str(pipe), "--url", empty_url).out.startswith("new: 2 users, ")
+    assert process.returncode == 0
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert run("export", os.devnull).code == 0
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_an_export_replaces_a_file_only_when_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    file.touch(0o644)
+    assert run("export", str(file)).code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text("of last week")
+    file.chmod(0o644)
+    for wrong in (("--user", "nobody"), ("--url", "postgresql://127.0.0.1:1/x")):
+        assert run("export", str(file), "--force", *wrong).code == 1
+        assert file.read_text() == "of last week"
+    assert run("export", str(file), "--force").code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["all.jsonl"]
+    file.write_bytes(file.read_bytes()[:-50])
+    with file.open("r+b") as another:
+        fcntl.flock(another, fcntl.LOCK_EX)
+        refused = run("export", str(file))
+    assert (refused.code, "another export writes this file" in refused.err) == (2, True)
+    assert run("export", str(file)).code == 0
+
+
+def test_the_url_of_a_database_without_its_kind_is_refused_and_not_echoed() -> None:
+    done = run("import", "postgresql://alice:secret@db.example.com/app")
+    assert (done.code, "--from" in done.err, "secret" in done.err) == (2, True, False)
+
+
 def test_what_differs_is_named_and_left(tmp_path: Path) -> None:
     file = str(tmp_path / "all.jsonl")
     run("export", file)
     run("sessions", "rewind", "bob", "s", "--first", "1", "--no-keep", "-y")
     done = run("import", file)
     assert done.code == 5
-    assert "user 'bob', session 's': other sessions are there" in done.err
+    assert "user 'bob', session 's': other than in the file, and left so" in done.err
     assert run("import", file, "--json").code == 5
 
 
@@ -102,28 +143,42 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
 def test_an_export_and_an_import_that_are_killed_are_gone_on_with(
     tmp_path: Path, direct_url: str, empty_url: str
 ) -> None:
-    """Killed with SIGKILL again and again, until one gets through: the copy is equal all the same."""
+    """Killed with SIGKILL in the middle of it, and again: the copy is equal all the same."""
     asyncio.run(_fill(direct_url))
     asyncio.run(migrate.upgrade(empty_url))
     file = tmp_path / "all.jsonl"
-    for command in (["export", str(file)], ["import", str(file), "--url", empty_url]):
-        kills = 0
-        for attempt in range(60):
+
+    def written() -> int:
+        return file.stat().st_size if file.exists() else 0
+
+    def stored() -> int:
+        return asyncio.run(_count(empty_url))
+
+    for command, done, least in (
+        (["export", str(file)], written, 100_000),
+        (["import", str(file), "--url", empty_url], stored, 1_000),
+    ):
+        for kill in (1, 2, None):
             process = subprocess.Popen(
-                [sys.executable, "-m", "agentstore", *command], env={**os.environ, "PYTHONPATH": os.getcwd()}
+                [sys.executable, "-m", "agentstore", *command],
+                env={**os.environ, "PYTHONPATH": os.getcwd()},
+                stderr=subprocess.DEVNULL,
             )
-            time.sleep(0.7 + 0.03 * attempt)
-            if process.poll() is None:
+            while kill is not None and process.poll() is None and done() < kill * least:
+                time.sleep(0.002)
+            if kill is not None:
                 process.send_signal(signal.SIGKILL)
-                kills += 1
-            if process.wait() == 0:
-                break
-        else:
-            raise AssertionError("it never got through")
-        assert kills > 0
+            assert process.wait() == (0 if kill is None else -signal.SIGKILL)
     one, two = (asyncio.run(_messages(url)) for url in (direct_url, empty_url))
     assert len(one) > 30_000
     assert one == two
+
+
+async def _count(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    (row,) = await connection.fetch("SELECT count(*) FROM agentstore.users")
+    await connection.close()
+    return int(row[0])
 
 
 async def _fill(url: str) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ SELECT table_name, column_name FROM information_schema.columns
 WHERE table_schema = 'agentstore' AND table_name NOT LIKE 'alembic%' ORDER BY 1, 2
 """
 _LEASES = {("memory_extractions", "lease"), ("memory_extractions", "leased_until")}
+_LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
 _LARGE = {"messages": [{"content": f"密 what was said as number {number}"} for number in range(2_000)]}
 
 
@@ -98,7 +100,7 @@ async def other(has_pgvector: bool, empty_url: str) -> AgentStore:
 
 async def _exported(store: AgentStore, *users: str) -> bytes:
     file = io.BytesIO()
-    assert await store.export(file, users) is not None
+    assert await store.export(file, users or None) is not None
     return file.getvalue()
 
 
@@ -145,15 +147,59 @@ async def test_what_is_there_already_is_left_and_the_rest_is_added(filled: Agent
     await other.sessions.create_session("alice", "another")
     await other.states.save_state("bob\\n", {"mine": True}, "bob\\n")
     await other.memory.add_memory("alice", text("mine", id="mine"), "default")
+    await other.users.set_metadata("bob\\n", {"mine": True})
     progress = await other.restore(io.BytesIO(data))
     assert sorted(progress.left) == [
         ("memory_buckets", "alice", "default"), ("sessions", "alice", "alice"), ("state_heads", "bob\\n", "bob\\n"),
+        ("users", "bob\\n", ""),
     ]  # fmt: skip
+    for user, metadata in (("alice", {"z": "\0\ud800", "a": 2**70}), ("bob\\n", {"mine": True})):
+        found = await other.users.get_user(user)
+        assert found is not None
+        assert found.metadata == metadata
     assert [message.id for message in (await other.sessions.get_session("alice", "alice")).messages] == ["mine"]  # type: ignore[union-attr]
     assert await other.states.export_state("bob\\n", "bob\\n") == {"mine": True}
     assert await other.states.export_state("alice", "alice") == _LARGE
     assert len(await other.sessions.list_sessions("alice")) == 3
     assert len(await other.memory.search("alice", "payload")) > 0
+    await other.stop()
+
+
+@pytest.mark.parametrize(
+    "change", [{"title": "mine"}, {"metadata": {"mine": 1}}, {"ttl": 5}, {"created_at": _LONG_AGO}]
+)
+async def test_a_session_that_has_another_head_is_reported(
+    filled: AgentStore, other: AgentStore, change: dict[str, Any]
+) -> None:
+    data = await _exported(filled)
+    session = await filled.sessions.get_session("alice", "alice")
+    assert session is not None
+    await other.sessions.import_session(session.model_copy(update={"ttl": 9_999, **change}))
+    assert (await other.restore(io.BytesIO(data))).left == [("sessions", "alice", "alice")]
+    kept = await other.sessions.get_session("alice", "alice")
+    assert kept is not None
+    (name,) = change
+    assert getattr(kept, name) == change[name]
+    await other.stop()
+
+
+async def test_an_empty_session_that_is_another_one_is_reported(filled: AgentStore, other: AgentStore) -> None:
+    await filled.sessions.create_session("carol", "empty", title="theirs")
+    await other.sessions.create_session("carol", "empty", title="mine")
+    assert (await other.restore(io.BytesIO(await _exported(filled, "carol")))).left == [("sessions", "carol", "empty")]
+    await other.stop()
+
+
+async def test_vectors_that_were_left_out_are_added_by_the_next_import(
+    has_pgvector: bool, filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+) -> None:
+    data = await _exported(filled)
+    await other.restore(io.BytesIO(data), without_vectors=True)
+    progress = await other.restore(io.BytesIO(data))
+    assert ({name for name, count in progress.rows.items() if count}, progress.left) == (
+        {"memory_vectors"} if has_pgvector else set(), [],
+    )  # fmt: skip
+    assert await _everything(empty_url) == await _everything(direct_url)
     await other.stop()
 
 
@@ -209,7 +255,7 @@ def _signed(rows: list[bytes], **header: Any) -> io.BytesIO:
     import hashlib
 
     tables = [str(table) for table in Base.metadata.tables]
-    data = lines.header(**{"revision": migrate.head(), "users": [], "tables": tables, **header}) + b"".join(rows)
+    data = lines.header(**{"revision": migrate.head(), "users": None, "tables": tables, **header}) + b"".join(rows)
     for kind, said in (("end", {"user": "alice", "rows": {"users": 1}}), ("finished", {"rows": {}})):
         data += lines.line(kind, {**said, "sha256": hashlib.sha256(data).hexdigest()})
     return io.BytesIO(data)
@@ -227,6 +273,56 @@ def _message(seq: object, payload: str) -> bytes:
         f'{{"messages":{{"user_id":"alice","session_id":"s","seq":{seq},"id":"m","created_at":'
         f'"2026-01-01T00:00:00+00:00","payload":{payload}}}}}\n'
     ).encode()
+
+
+@pytest.mark.parametrize(
+    "header", [{"tables": None}, {"tables": "users"}, {"tables": [["users"]]}, {"users": "alice"}, {"revision": 7}]
+)
+async def test_a_header_that_says_something_else_is_refused(empty_url: str, header: dict[str, Any]) -> None:
+    await migrate.upgrade(empty_url)
+    async with AgentStore(empty_url) as store:
+        with pytest.raises(InvalidContent, match="line 1"):
+            await store.restore(_signed([_USER], **header))
+
+
+@pytest.mark.parametrize("end", [b"7", b'{"user":"alice"}', b'{"user":1,"rows":{},"sha256":""}', b"[" * 100_000])
+async def test_an_end_that_says_something_else_is_refused(empty_url: str, end: bytes) -> None:
+    await migrate.upgrade(empty_url)
+    data = lines.header(revision=migrate.head(), tables=["users"]) + _USER + b'{"end":' + end + b"}\n"
+    async with AgentStore(empty_url) as store:
+        with pytest.raises(InvalidContent, match="line 3"):
+            await store.restore(io.BytesIO(data))
+
+
+async def test_as_many_users_are_exported_as_are_asked_for(filled: AgentStore, other: AgentStore) -> None:
+    many = [f"{number:0100}" for number in range(12_000)]  # more than a megabyte of ids
+    assert (await other.restore(_signed([_USER], users=many))).rows == {"users": 1}
+    nobody = io.BytesIO()
+    progress = await filled.export(nobody, [])
+    assert progress is not None
+    assert progress.rows == {}
+    assert (await other.restore(nobody)).rows == {}
+    for wrong in ("alice", [7], ["a\0"]):
+        with pytest.raises(InvalidContent):
+            await filled.export(io.BytesIO(), wrong)  # type: ignore[arg-type]
+    await other.stop()
+
+
+async def test_an_export_is_gone_on_with_from_the_same_database_only(
+    filled: AgentStore, other: AgentStore, tmp_path: Path
+) -> None:
+    file = io.BytesIO((await _exported(filled))[:-200])
+    with pytest.raises(InvalidContent, match="another database"):
+        await other.export(file)
+    changed = io.BytesIO(file.getvalue().replace(migrate.head().encode(), b"0000", 1))
+    with pytest.raises(InvalidContent):
+        await filled.export(changed)
+    path = tmp_path / "x"
+    with path.open("wb") as written:  # which cannot be read
+        assert await filled.export(written) is not None
+    with path.open("ab") as written, pytest.raises(InvalidContent, match="reading"):
+        await filled.export(written)
+    await other.stop()
 
 
 @pytest.mark.parametrize(
