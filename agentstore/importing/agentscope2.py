@@ -1,6 +1,5 @@
 """What AgentScope 2 keeps by its SQL storage: sessions of users, their messages of blocks, and the agents' state."""
 
-import json
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,27 +8,25 @@ from sqlalchemy import Text, bindparam, cast, column, select, table
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
 from agentstore.importing.databases import OtherDatabase, utc
-from agentstore.importing.fields import an_object, data_part, text_part, with_rest
+from agentstore.importing.fields import an_object, data_part, parsed, text_part, with_rest
 from agentstore.importing.kept import KeptSession, KeptState, Reader
 from agentstore.importing.source import Problem
 from agentstore.schemas import ContentType, Message, MessageType, Role, RunStatus, Session
 
+SOURCE = "agentscope-2"
 _PAGE = 500
 
 _SESSIONS = table("sessions", *map(column, ("id", "user_id", "agent_id", "created_at", "updated_at", "payload")))
 _MESSAGES = table("messages", *map(column, ("session_id", "msg_id", "created_at", "payload")))
-_FIRST_SESSIONS = (
-    select(
-        _SESSIONS.c.id,
-        _SESSIONS.c.user_id,
-        _SESSIONS.c.agent_id,
-        cast(_SESSIONS.c.created_at, Text),
-        cast(_SESSIONS.c.updated_at, Text),
-        cast(_SESSIONS.c.payload, Text),
-    )
-    .order_by(_SESSIONS.c.id)
-    .limit(_PAGE)
-)
+_FIRST_SESSIONS = select(_SESSIONS.c.id).order_by(_SESSIONS.c.id).limit(_PAGE)
+# Alone, since it holds the agent's state.
+_SESSION = select(
+    _SESSIONS.c.user_id,
+    _SESSIONS.c.agent_id,
+    cast(_SESSIONS.c.created_at, Text),
+    cast(_SESSIONS.c.updated_at, Text),
+    cast(_SESSIONS.c.payload, Text),
+).where(_SESSIONS.c.id == bindparam("session_id", type_=Text))
 _NEXT_SESSIONS = _FIRST_SESSIONS.where(_SESSIONS.c.id > bindparam("after", type_=Text))
 _OF_SESSION = (
     select(_MESSAGES.c.msg_id, cast(_MESSAGES.c.payload, Text))
@@ -50,10 +47,14 @@ async def read(database: OtherDatabase) -> Reader:
             rows = await database.fetch(_FIRST_SESSIONS)
         else:
             rows = await database.fetch(_NEXT_SESSIONS, after=after)
-        for id, user_id, agent_id, created_at, updated_at, payload in rows:
+        for (id,) in rows:
+            found = await database.fetch(_SESSION, session_id=id)
+            if not found:
+                continue  # deleted meanwhile
+            ((user_id, agent_id, created_at, updated_at, payload),) = found
             place = f"session {id}"
             try:
-                about = an_object(json.loads(payload), "payload")
+                about = parsed(payload, "payload")
                 state = about.pop("state", None)
                 messages = await database.fetch(_OF_SESSION, session_id=id)
                 session = Session(
@@ -70,7 +71,7 @@ async def read(database: OtherDatabase) -> Reader:
                 continue
             yield KeptSession(place, session)
             if isinstance(state, dict) and state:
-                yield KeptState(f"{place}, state", user_id, id, None, state, {"agent_id": agent_id})
+                yield KeptState(f"{place}, state", user_id, id, None, state, {"agent_id": agent_id}, SOURCE)
         if len(rows) < _PAGE:
             return
         after = rows[-1][0]
@@ -88,7 +89,7 @@ def _messages(id: str, text: str) -> list[Message]:
     The first has its id, the others that id with /1, /2 and so on, in the order of the blocks.
     """
     try:
-        raw = an_object(json.loads(text), "the message")
+        raw = parsed(text, "the message")
         parts = _parts(raw.get("content"))
         rest = {name: value for name, value in raw.items() if name not in ("id", "role", "content", "metadata")}
         about = {**an_object(raw.get("metadata") or {}, "metadata"), "agentscope": rest}

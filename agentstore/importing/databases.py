@@ -22,29 +22,33 @@ class OtherDatabase:
     """A database that something else writes. ``async with`` closes it."""
 
     def __init__(self, url: str) -> None:
-        """`url` is one of SQLAlchemy's, with whatever driver: ``sqlite:///file.db``, ``postgresql://...``.
+        """`url` is as :func:`agentstore.url.parse_url` reads it or, of a file of SQLite, SQLAlchemy's.
+
+        Whatever driver it names: ``sqlite:///file.db``, ``postgresql+psycopg://...``.
 
         Raises:
             NotConfigured: it is of another kind, or names no file.
         """
-        try:
-            parsed = make_url(url)
-        except ArgumentError as error:
-            raise NotConfigured("the source is no URL of a database") from error
-        kind = parsed.get_backend_name()
         self._engine: AsyncEngine | None = None
         self._file: Path | None = None
-        if kind == "sqlite":
+        kind, separator, _ = url.partition("://")
+        kind = kind.partition("+")[0]
+        if kind == "sqlite" and separator:
+            try:
+                parsed = make_url(url)
+            except (ArgumentError, ValueError) as error:
+                raise NotConfigured("the source is no URL of a file of SQLite") from error
             self._file = Path(parsed.database or "")
             if not self._file.is_file():
                 raise NotConfigured(f"there is no file {str(self._file)!r}")
-        elif kind in ("postgresql", "postgres"):
-            plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        elif kind in ("postgresql", "postgres") and separator:
             self._engine = create_async_engine(
-                "postgresql+asyncpg://", async_creator=connector(plain), poolclass=NullPool, hide_parameters=True
+                "postgresql+asyncpg://", async_creator=connector(url), poolclass=NullPool, hide_parameters=True
             )
-        else:
+        elif separator:
             raise NotConfigured(f"{kind} cannot be read, only postgresql and sqlite")
+        else:
+            raise NotConfigured("the source is no URL of a database")
 
     async def __aenter__(self) -> Self:
         return self

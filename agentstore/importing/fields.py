@@ -1,5 +1,6 @@
 """The fields that messages are made of, and what is said of one that is something else."""
 
+import json
 from typing import Any
 
 from agentstore.errors import InvalidContent
@@ -24,6 +25,20 @@ def with_rest(fields: dict[str, Any], rest: dict[str, Any], of: str) -> dict[str
             name = f"{of}.{name}"
         found[name] = value
     return found
+
+
+def parsed(text: str | bytes, where: str) -> dict[str, Any]:
+    """Return what a text of JSON, which is called `where`, says, if that is an object.
+
+    Raises:
+        InvalidContent: it is something else.
+    """
+    try:
+        return an_object(json.loads(text), where)
+    except RecursionError as error:
+        raise InvalidContent(f"{where}: it is nested too deeply") from error
+    except ValueError as error:
+        raise InvalidContent(f"{where}: it is no JSON: {error}") from error
 
 
 def an_object(value: Any, where: str) -> dict[str, Any]:

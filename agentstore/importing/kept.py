@@ -28,7 +28,7 @@ class KeptMemories:
 
 @dataclass(frozen=True, slots=True)
 class KeptState:
-    """A state; without a round, the latest of its session."""
+    """A state; without a round, the only one that `source` keeps of its session."""
 
     place: str
     user_id: str
@@ -36,6 +36,7 @@ class KeptState:
     round_id: int | None
     state: dict[str, Any]
     metadata: dict[str, Any]
+    source: str
 
 
 Kept = KeptSession | KeptMemories | KeptState | Problem

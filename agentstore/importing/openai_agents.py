@@ -1,6 +1,7 @@
 """What openai-agents' SQLAlchemySession (and its SQLiteSession) keeps: sessions of items of the Responses API."""
 
 import json
+from collections.abc import Iterator
 from uuid import UUID, uuid5
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from sqlalchemy import Text, bindparam, cast, column, select, table
 from agentstore.errors import InvalidContent
 from agentstore.importing import responses
 from agentstore.importing.databases import OtherDatabase, utc
-from agentstore.importing.fields import an_object
+from agentstore.importing.fields import parsed
 from agentstore.importing.kept import Kept, KeptSession, Reader
 from agentstore.importing.source import Problem
 from agentstore.schemas import Message, Session
@@ -32,7 +33,7 @@ _NEXT_SESSIONS = _FIRST_SESSIONS.where(_SESSIONS.c.session_id > bindparam("after
 _OF_SESSION = (
     select(_ITEMS.c.id, cast(_ITEMS.c.message_data, Text), cast(_ITEMS.c.created_at, Text))
     .where(_ITEMS.c.session_id == bindparam("session_id", type_=Text))
-    .order_by(_ITEMS.c.id)
+    .order_by(_ITEMS.c.created_at, _ITEMS.c.id)
 )
 
 
@@ -54,21 +55,23 @@ async def read(database: OtherDatabase, user_id: str) -> Reader:
         for session_id, created_at, updated_at in rows:
             items = await database.fetch(_OF_SESSION, session_id=session_id)
             session = Session(id=session_id, user_id=user_id, created_at=utc(created_at), updated_at=utc(updated_at))
-            yield _kept(session, [(number, data, time) for number, data, time in items])
+            for kept in _kept(session, [(number, data, time) for number, data, time in items]):
+                yield kept
         if len(rows) < _PAGE:
             return
         after = rows[-1][0]
 
 
-def _kept(session: Session, items: list[tuple[int, str, str]]) -> Kept:
+def _kept(session: Session, items: list[tuple[int, str, str]]) -> Iterator[Kept]:
+    """Yield a session, after what of it cannot be read."""
     place = f"session {session.id}"
     for number, data, time in items:
         try:
-            fields = responses.message(an_object(json.loads(data), "the item"))
+            fields = responses.message(parsed(data, "the item"))
             if (at := utc(time)) is not None:
                 fields["metadata"] = {"timestamp": at.isoformat(), **fields.get("metadata", {})}
             id = f"msg_{uuid5(_NAMESPACE, json.dumps([session.id, number, data]))}"
             session.messages.append(Message.model_validate({**fields, "id": id}))
         except (InvalidContent, ValidationError, ValueError) as error:
-            return Problem(f"{place}, item {number}", str(error))
-    return KeptSession(place, session)
+            yield Problem(f"{place}, item {number}", str(error))
+    yield KeptSession(place, session)

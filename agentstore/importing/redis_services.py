@@ -1,6 +1,5 @@
 """What AgentScope Runtime 1.0's Redis services keep: sessions, memories and states. Redis is only read."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,12 +7,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentstore.errors import InvalidContent, NotConfigured, Unavailable
 from agentstore.importing import redis_keys
-from agentstore.importing.fields import an_object
+from agentstore.importing.fields import an_object, parsed
 from agentstore.importing.ids import Ids
 from agentstore.importing.kept import Kept, KeptMemories, KeptSession, KeptState, Reader
 from agentstore.importing.source import Problem
 from agentstore.schemas import Message, Session
 
+_SOURCE = "agentscope-runtime"
 _COUNT = 500
 _MESSAGES = TypeAdapter(list[Message])
 _WRONG = (InvalidContent, ValidationError, ValueError)
@@ -25,7 +25,7 @@ async def read(url: str) -> Reader:
     Nothing is locked: what is written meanwhile is there or not, and is there the next time.
 
     Raises:
-        NotConfigured: the package redis is missing, or Redis does not let us in.
+        NotConfigured: the package redis is missing, the URL is none, or Redis does not let us in.
         Unavailable: Redis does not answer.
     """
     try:
@@ -34,7 +34,10 @@ async def read(url: str) -> Reader:
     except ImportError as error:
         raise NotConfigured("to read Redis: pip install 'agentstore-postgres[redis]'") from error
     known: dict[str, tuple[str, str]] = {}  # of the keys that can be taken apart in several ways
-    client = redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
+    try:
+        client = redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
+    except ValueError:  # its message may hold a part of the URL
+        raise NotConfigured("the URL of Redis could not be read: percent-encode the special characters in it") from None
     try:
         for prefix in (redis_keys.SESSION, redis_keys.MEMORY, redis_keys.STATE):
             async for key in client.scan_iter(match=f"{prefix}*", count=_COUNT):
@@ -64,7 +67,7 @@ async def read(url: str) -> Reader:
 
 def _session(key: str, text: str | bytes) -> Kept:
     try:
-        value = an_object(json.loads(text), "the session")
+        value = parsed(text, "the session")
         user_id, session_id = redis_keys.of_session(key, value)
         raw = value.get("messages") or []
         if not isinstance(raw, list):
@@ -81,9 +84,7 @@ def _session(key: str, text: str | bytes) -> Kept:
 
 def _memories(key: str, field: str, text: str) -> Kept:
     try:
-        raw = json.loads(text)
-        if not isinstance(raw, list):
-            raise InvalidContent("it is no list of messages")
+        raw = _list(text)
         made = Ids.of_messages(field, raw)
         messages = _MESSAGES.validate_python(
             [{**each, "id": each.get("id") or id} for each, id in zip(map(_object, raw), made, strict=True)]
@@ -96,10 +97,17 @@ def _memories(key: str, field: str, text: str) -> Kept:
 def _state(key: str, field: str, text: str, known: Mapping[str, tuple[str, str]]) -> Kept:
     try:
         user_id, session_id = redis_keys.of_state(key, known)
-        state = an_object(json.loads(text), "the state")
-        return KeptState(f"{key} {field}", user_id, session_id, int(field), state, {})
+        state = parsed(text, "the state")
+        return KeptState(f"{key} {field}", user_id, session_id, int(field), state, {}, _SOURCE)
     except _WRONG as error:
         return Problem(f"{key} {field}", str(error))
+
+
+def _list(text: str) -> list[Any]:
+    raw = parsed(f'{{"messages":{text}}}', "the messages")["messages"]
+    if not isinstance(raw, list):
+        raise InvalidContent("it is no list of messages")
+    return raw
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -77,10 +77,12 @@ def _head(round_: ColumnElement[int], change: Mapping[str, Any], *where: ColumnE
     )
 
 
-def _save(head: Any, round_: ColumnElement[int] | None = None, *, repeatable: bool = False) -> Statement:
+def _save(
+    head: Any, round_: ColumnElement[int] | None = None, *, overwrites: bool = True, repeatable: bool = False
+) -> Statement:
     """Write the head, and insert the state as its last round, or write it into `round_`.
 
-    No row: the head is not as it should be.
+    No row: the head is not as it should be, or the round is there and not overwritten.
 
     The head's row is locked until the commit: saves into one session follow each other.
     """
@@ -96,7 +98,9 @@ def _save(head: Any, round_: ColumnElement[int] | None = None, *, repeatable: bo
         "saved_at": saved.c.updated_at,
     }
     made = upsert(StateRoundRow).from_select(list(values), select(*values.values()).select_from(saved))
-    if round_ is not None:
+    if not overwrites:
+        made = made.on_conflict_do_nothing(index_elements=["user_id", "session_id", "round"])
+    elif round_ is not None:
         written = ("payload", "packed", "metadata", "size", "saved_at")
         made = made.on_conflict_do_update(
             index_elements=["user_id", "session_id", "round"], set_={name: made.excluded[name] for name in written}
@@ -112,19 +116,15 @@ SAVE_AFTER = _save(
     .where(_THIS, StateHeadRow.last_round == bindparam("expected", type_=BigInteger))
     .values(**_THE_NEXT, **_SAVED_NOW),
 )
-SAVE_AT = _save(
-    _head(
-        _ROUND,
-        {
-            "next_round": func.greatest(StateHeadRow.next_round, _ROUND + 1),
-            "last_round": func.greatest(StateHeadRow.last_round, _ROUND),
-        },
-    ),
-    _ROUND,
-    repeatable=True,
-)
+_AT_LEAST_THIS = {
+    "next_round": func.greatest(StateHeadRow.next_round, _ROUND + 1),
+    "last_round": func.greatest(StateHeadRow.last_round, _ROUND),
+}
+SAVE_AT = _save(_head(_ROUND, _AT_LEAST_THIS), _ROUND, repeatable=True)
+IMPORT = _save(_head(_ROUND, _AT_LEAST_THIS), _ROUND, overwrites=False)
 LAST = Statement(select(StateHeadRow.last_round).where(_THIS))
 EXPORT = Statement(select(*_STATE).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
+EXISTS = Statement(select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
 EXPORT_LAST = Statement(select(*_STATE).where(_ITS_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1))
 LIST = Statement(
     select(StateRoundRow.round, StateRoundRow.size, StateRoundRow.saved_at, _METADATA)
@@ -203,6 +203,41 @@ class PostgresStateService(PostgresService, StateService):
                 statement = SAVE_FIRST
             else:
                 statement, values["expected"] = SAVE_AFTER, expected_round
+        saved = await self._save(statement, values, state, metadata)
+        if saved is not None:
+            return saved
+        last = await self._database.fetch_one(LAST, **self._key(user_id, session_id))
+        raise Conflict(
+            f"round {expected_round} is not the highest of user {user_id!r}, session "
+            f"{values['session_id']!r}: {last[0] if last else 0} is"
+        )
+
+    async def import_state(
+        self,
+        user_id: str,
+        session_id: str | None,
+        round_id: int,
+        state: Mapping[str, Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store a state that was kept elsewhere under its number; return false if there is such a round already.
+
+        That one stays as it is.
+
+        Raises:
+            InvalidContent, LimitExceeded: it cannot be kept.
+        """
+        values = {**self._key(user_id, session_id), "round_id": check_round(round_id)}
+        await self._expire(user_id, values["session_id"])
+        if await self._database.fetch_one(EXISTS, **values) is not None:
+            return False
+        return await self._save(IMPORT, values, state, metadata) is not None
+
+    async def _save(
+        self, statement: Statement, values: dict[str, Any], state: Mapping[str, Any], metadata: Mapping[str, Any] | None
+    ) -> int | None:
+        """Say one of the statements that save, and return the round, if it made one."""
         payload = dump_state(state, self._settings).encode()
         packed = _packed(payload)
         values |= {
@@ -211,7 +246,7 @@ class PostgresStateService(PostgresService, StateService):
             "size": len(payload),
             "metadata": "{}" if metadata is None else dump_metadata(metadata, self._settings),
         }
-        await self._expire(user_id, values["session_id"])
+        await self._expire(values["user_id"], values["session_id"])
         for attempt in range(_TRIES):
             try:
                 rows = await self._database.fetch(statement, **values)
@@ -221,16 +256,9 @@ class PostgresStateService(PostgresService, StateService):
                 if error.sqlstate != "23503":  # the user was deleted in between
                     raise
             else:
-                if rows:
-                    saved: int = rows[0][0]
-                    return saved
-                last = await self._database.fetch_one(LAST, **self._key(user_id, session_id))
-                raise Conflict(
-                    f"round {expected_round} is not the highest of user {user_id!r}, session "
-                    f"{values['session_id']!r}: {last[0] if last else 0} is"
-                )
+                return int(rows[0][0]) if rows else None
             await back_off(attempt)
-        raise Unavailable(f"user {user_id!r} is deleted all the time")
+        raise Unavailable(f"user {values['user_id']!r} is deleted all the time")
 
     async def export_state(  # noqa: D102
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
