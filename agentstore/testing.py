@@ -1013,7 +1013,11 @@ class StateContract:
         assert list(await service.list_states("alice", "s", limit=0)) == []
 
     @pytest.mark.parametrize(
-        "cursor", [*BAD_CURSORS, "", "x", write_cursor("-1"), write_cursor("9" * 30), write_cursor("٣")]
+        "cursor",
+        [
+            *(*BAD_CURSORS, "", "x", write_cursor("-1"), write_cursor("9" * 30), write_cursor("9" * 9_000)),
+            *(write_cursor("9" * 19), write_cursor("٣")),
+        ],
     )
     async def test_a_cursor_that_is_none_is_refused(self, service: StateService, cursor: str) -> None:
         with pytest.raises(InvalidContent):
@@ -1047,6 +1051,24 @@ class StateContract:
         assert await service.diff_states("alice", 1, 3, "s") == [{"op": "replace", "path": "/n", "value": 2}]
         with pytest.raises(NotFound):
             await service.diff_states("alice", 1, 4, "s")
+
+    @pytest.mark.parametrize("pair", [({"1": 1}, {"1": [1]}), ({"x": {"0": 1}}, {"x": [1]}), ({"-": 1}, {"0": [{}]})])
+    async def test_a_patch_of_keys_that_look_like_numbers(
+        self, service: StateService, pair: tuple[dict[str, Any], dict[str, Any]]
+    ) -> None:
+        for state in pair:
+            await service.save_state("alice", state, "s")
+        for a, b in ((1, 2), (2, 1)):
+            operations = await service.diff_states("alice", a, b, "s")
+            assert jsonpatch.apply_patch(pair[a - 1], operations) == pair[b - 1]
+
+    async def test_after_the_last_number_that_there_is_a_round_must_be_given(self, service: StateService) -> None:
+        last = 2**63 - 2
+        assert await service.save_state("alice", {"n": 1}, "s", last) == last
+        with pytest.raises(LimitExceeded):
+            await service.save_state("alice", {"n": 2}, "s")
+        assert await service.save_state("alice", {"n": 3}, "s", 1) == 1
+        assert await service.export_state("alice", "s") == {"n": 1}
 
     @pytest.mark.parametrize("id", HOSTILE_IDS, ids=repr)
     async def test_nobody_sees_or_deletes_what_is_anothers(self, service: StateService, id: str) -> None:

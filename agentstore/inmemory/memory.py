@@ -154,6 +154,9 @@ class InMemoryMemoryService(MemoryService):
             place = next(due, None)
             if place is None:
                 break
+            self._use(place[0])
+            if place not in self._waiting:
+                continue  # it had expired
             extracted = await self._extract(self._extractor, place, self._waiting.pop(place))
             if extracted.error is not None:
                 failed.add(place)

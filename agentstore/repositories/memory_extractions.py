@@ -7,9 +7,11 @@ What was written and the end of the job are one transaction, which does nothing 
 import asyncio
 import logging
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 from uuid import uuid4
 
 from agentstore.database import Database, Row, Transaction
@@ -81,6 +83,14 @@ class _Job:
         }
 
 
+class _Memory(Facts, Protocol):
+    """The service whose memories are extracted from."""
+
+    @abstractmethod
+    async def expire(self, user_id: str) -> None:
+        """See :meth:`PostgresMemoryService.expire`."""
+
+
 class _Moved(Exception):
     """What the extractor was shown is not what is there now."""
 
@@ -92,11 +102,11 @@ class _Lost(Exception):
 class Extractions:
     """The work on one database's queue, by one extractor."""
 
-    def __init__(self, database: Database, facts: Facts, extractor: Extractor, language: str) -> None:
-        """`facts` is where the items in view are found."""
+    def __init__(self, database: Database, memory: _Memory, extractor: Extractor, language: str) -> None:
+        """`memory` is where the items in view are found."""
         self._database = database
         self._settings = database.settings
-        self._facts = facts
+        self._memory = memory
         self._extractor = extractor
         self._language = language
 
@@ -134,6 +144,7 @@ class Extractions:
             raise
 
     async def _work(self, job: _Job) -> Extracted:
+        await self._memory.expire(job.user_id)
         rows = await self._database.fetch(
             READ,
             user_id=job.user_id,
@@ -170,7 +181,7 @@ class Extractions:
         limit = asyncio.timeout(time)
         try:
             async with limit:
-                shown = await items_in_view(self._facts, job.user_id, messages, self._extractor.kinds)
+                shown = await items_in_view(self._memory, job.user_id, messages, self._extractor.kinds)
                 if not messages:
                     return Extraction(), shown
                 # Copies: what was shown is compared with what is there, whatever an extractor does to its own.

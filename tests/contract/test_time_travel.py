@@ -111,6 +111,26 @@ async def test_what_cannot_be_forked_says_why_and_leaves_nothing(services: Servi
     assert await states.list_states("alice", "t") == []
 
 
+async def test_states_that_are_there_already_are_in_the_way_of_a_fork_that_brings_none(services: Services) -> None:
+    sessions, states = services
+    await sessions.create_session("alice", "s")
+    await states.save_state("alice", {"theirs": 1}, "f")
+    with pytest.raises(AlreadyExists):
+        await sessions.fork_session("alice", "s", new_id="f")
+    assert await sessions.get_session("alice", "f") is None
+    assert await states.export_state("alice", "f") == {"theirs": 1}
+
+
+async def test_a_session_of_the_empty_id_takes_the_states_that_are_its(services: Services) -> None:
+    sessions, states = services
+    session = Session(id="", user_id="alice")
+    sessions._create_missing = True  # type: ignore[attr-defined]
+    await sessions.append_message(session, text("1", id="m1"))
+    await states.save_state("alice", {"step": 1}, "")
+    await sessions.fork_session("alice", "", new_id="f")
+    assert await states.export_state("alice", "f") == {"step": 1}
+
+
 @pytest.mark.parametrize("at", ["m2", 2])
 @pytest.mark.parametrize("keep", [True, False])
 async def test_a_rewind_removes_what_came_after_and_keeps_it_in_a_fork(

@@ -1,6 +1,6 @@
 """What has not been written to for longer than it is kept is gone at once, in memory as on Postgres."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,11 +12,14 @@ from agentstore import (
     AgentStore,
     AlreadyExists,
     Deleted,
+    Extraction,
+    Extractor,
     InMemoryMemoryService,
     InMemorySessionHistoryService,
     InMemoryStateService,
     InvalidContent,
     MemoryItem,
+    Message,
     NotFound,
     Session,
     Settings,
@@ -223,6 +226,31 @@ async def test_memories_that_have_expired_are_not_found(make: Make) -> None:
     await memory.add_memory("alice", text("apples again", id="1"), "old")
     assert len(await memory.search("alice", "again")) == 1
     assert await memory.delete_memory("alice") == Deleted(memories=3)
+
+
+class _Seen(Extractor):
+    """Concludes nothing, and keeps what it was shown."""
+
+    name, kinds = "seen", ("fact",)
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    async def extract(self, messages: Sequence[Message], items: Sequence[MemoryItem]) -> Extraction:
+        self.messages += [message.id for message in messages]
+        return Extraction()
+
+
+async def test_no_extractor_sees_what_has_expired(make: Make) -> None:
+    services = await make(memory_ttl=100)
+    services.memory._extractor = seen = _Seen()
+    services.memory._enqueues = True
+    await services.memory.add_memory("alice", text("secret", id="old"), "old")
+    await services.pass_(200)
+    await services.memory.add_memory("bob", text("apples", id="new"), "new")
+    await services.memory.extract(settled=False)
+    assert seen.messages == ["new"]
+    assert await services.memory.extract(settled=False) == []
 
 
 async def test_nothing_expires_unless_it_is_told_to(make: Make) -> None:

@@ -72,6 +72,16 @@ async def test_the_last_ones_are_kept(store: AgentStore, observer: asyncpg.Conne
     assert not await store.prune(90 * _DAY, keep_last=2)
 
 
+async def test_what_has_expired_is_not_among_the_last(store: AgentStore, observer: asyncpg.Connection) -> None:
+    await _fill(store, "alice", 4)
+    for number in range(2):
+        await store.sessions.set_ttl("alice", f"s{number}", 3_600)
+    await _age(observer, 100, "true")
+    pruned = await store.prune(90 * _DAY, keep_last=2)
+    assert pruned.sessions == 2
+    assert {each.id for each in await store.sessions.list_sessions("alice")} == {"s2", "s3"}
+
+
 async def test_old_rounds_of_a_session_that_is_still_saved_to_go_but_for_the_highest(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:

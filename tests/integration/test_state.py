@@ -129,6 +129,27 @@ async def test_forks_and_rewinds_beside_writers_are_whole(store: AgentStore, obs
     assert all(last == highest for last, highest in heads)
 
 
+async def test_a_first_save_and_a_rewind_at_once_leave_it_before_or_after(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    """A save that a rewind does not see must not be taken for one of the part that is cut off, nor be lost."""
+    for number in range(40):
+        id = f"s{number}"
+        session = await store.sessions.create_session("alice", id)
+        await store.sessions.append_message(session, [text("1", id="1"), text("2", id="2")])
+        saved, _ = await asyncio.gather(
+            store.states.save_state("alice", {"n": number}, id),
+            store.sessions.rewind_session("alice", id, "1", keep=True, new_id=f"kept {id}"),
+        )
+        assert saved == 1
+        here, kept = (
+            await store.states.export_state("alice", id),
+            await store.states.export_state("alice", f"kept {id}"),
+        )
+        assert {"n": number} in (here, kept)  # saved after the cut, or before it and so after the second message
+        assert await store.states.save_state("alice", {}, id) == 2
+
+
 async def test_deleting_the_user_meanwhile_leaves_no_orphan_and_no_deadlock(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
