@@ -132,32 +132,20 @@ async def test_fifty_kills_of_a_writer_lose_nothing_acknowledged_and_leave_no_ha
 ) -> None:
     await store.sessions.create_session("alice", "s0")
 
-    async def run(name: int) -> list[str]:
-        process = _start(settings, "until_killed", database_url, name, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        lines = [await asyncio.to_thread(process.stdout.readline)]  # it writes from now on
-        await asyncio.sleep(name % 10 * 0.003)
-        process.kill()
-        rest, _ = await asyncio.to_thread(process.communicate)
-        return lines + [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
-
-    acknowledged: dict[int, list[str]] = {}
-    names = iter(range(50))
-
-    async def lane() -> None:
-        for name in names:
-            acknowledged[name] = await run(name)
-
-    await asyncio.gather(lane(), lane(), lane())
+    lanes = [
+        _start(settings, "killed", database_url, lane, times, stdout=subprocess.PIPE)
+        for lane, times in enumerate((17, 17, 16))
+    ]
+    printed = await asyncio.gather(*(asyncio.to_thread(lane.communicate) for lane in lanes))
+    assert [lane.returncode for lane in lanes] == [0, 0, 0]
+    acknowledged = [line.split() for lines, _ in printed for line in lines.splitlines()]
+    assert len({name for name, _, _ in acknowledged}) == 50
     async with asyncio.timeout(10):  # for what the killed ones have sent and not been answered
         while await observer.fetchval(_BUSY):
             await asyncio.sleep(0.05)
     ids = await _stored(observer, "s0")
     stored = set(ids)
-    for name, lines in acknowledged.items():
-        assert lines
-        for line in lines:
-            number, size = map(int, line.split())
-            assert {f"{name}-{number}-{part}-{size}" for part in range(size)} <= stored
+    for name, number, size in acknowledged:
+        assert {f"{name}-{number}-{part}-{size}" for part in range(int(size))} <= stored
     batches = Counter((id.rsplit("-", 2)[0], id.rsplit("-", 1)[1]) for id in ids)
     assert all(count == int(size) for (_, size), count in batches.items())

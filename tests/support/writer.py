@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -42,7 +44,7 @@ async def overlapping(url: str, name: str, count: int) -> None:
         await store.sessions.append_message(target, messages)
 
 
-async def until_killed(url: str, name: str) -> None:
+async def _until_killed(url: str, name: str) -> None:
     """Append batches for ever, and print each one's number once it is acknowledged."""
     async with _store(url) as store:
         target = Session(id="s0", user_id="alice")
@@ -51,14 +53,32 @@ async def until_killed(url: str, name: str) -> None:
             size = number % 7 + 1
             batch = [_text("x" * 200, id=f"{name}-{number}-{part}-{size}") for part in range(size)]
             await store.sessions.append_message(target, batch)
-            print(f"{number} {size}", flush=True)
+            print(f"{name} {number} {size}", flush=True)
             target.messages.clear()
             number += 1
 
 
+def killed(url: str, name: str, times: int) -> None:
+    """Fork writers, one after the other, kill each with SIGKILL once it writes, and print what each has printed."""
+    for time_ in range(times):
+        reading, writing = os.pipe()
+        if not (pid := os.fork()):
+            os.dup2(writing, sys.stdout.fileno())
+            asyncio.run(_until_killed(url, f"{name}.{time_}"))
+        os.close(writing)
+        with os.fdopen(reading) as lines:
+            first = lines.readline()
+            time.sleep(time_ % 10 * 0.003)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            print("".join(line for line in (first, *lines) if line.endswith("\n")), end="", flush=True)
+
+
 if __name__ == "__main__":
-    job, url, name, *numbers = sys.argv[1:]
-    jobs: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
-        each.__name__: each for each in (many, overlapping, until_killed)
-    }
-    asyncio.run(jobs[job](url, name, *map(int, numbers)))
+    job, url, name, *given = sys.argv[1:]
+    numbers = map(int, given)
+    if job == "killed":
+        killed(url, name, *numbers)
+    else:
+        jobs: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"many": many, "overlapping": overlapping}
+        asyncio.run(jobs[job](url, name, *numbers))
