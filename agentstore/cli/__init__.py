@@ -6,6 +6,7 @@ interrupted.
 """
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -78,4 +79,5 @@ def main() -> None:
         complain(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left is to exit
         sys.exit(130)

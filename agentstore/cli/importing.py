@@ -114,6 +114,12 @@ def _opened(file: Path, stack: ExitStack) -> Path | BinaryIO:
     return file if file.is_file() else stack.enter_context(file.open("rb"))
 
 
+def _interrupted(*_: object) -> None:
+    """End the work; whoever cannot wait for that and presses Ctrl-C again ends the process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
 def _import(
     named: list[tuple[str, Path | BinaryIO]],
     user: str,
@@ -139,7 +145,7 @@ def _import(
             report=report,
         )
         # asyncio's own handler of Ctrl-C waits for a read to end, which a pipe may never do.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupted)
         with _bar(importer.progress, named) as tick:
             await importer.run(named, tick)
         return importer
