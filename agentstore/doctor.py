@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -15,6 +14,7 @@ from agentstore import migrate
 from agentstore.database import CONNECT_ERRORS, Database, connection_error
 from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.models import Base
+from agentstore.pooler import is_pooled, is_shared
 from agentstore.search import analysis
 from agentstore.settings import Settings
 
@@ -251,27 +251,16 @@ def _index(row: asyncpg.Record) -> Finding:
 
 
 async def _pooler(database: Database) -> Finding:
-    """Find out whether a pooler is between us and the server, and whether it works by transaction.
-
-    A pooler tells its clients a process id of its own. By transaction, one that waits for nothing gives its server
-    connection to whoever begins a transaction next.
-    """
+    """Find out whether a pooler is between us and the server, and whether it works by transaction."""
     settings = database.settings
     told = settings.pooler == "transaction"
     pooled = shared = False
     try:
         # In little time: a busy pooler makes whoever comes wait, and others wait for what is held here.
-        async with asyncio.timeout(_PROBE_TIMEOUT), AsyncExitStack() as stack:
-            first = await stack.enter_async_context(database.connection())
-            process = await first.fetchval("SELECT pg_backend_pid()")
-            pooled = process != first.get_server_pid()
-            for _ in range(min(3, settings.pool_size - 1) if pooled else 0):
-                other = await stack.enter_async_context(database.connection())
-                await other.execute("BEGIN")
-                stack.push_async_callback(other.execute, "ROLLBACK")
-                shared = process == await other.fetchval("SELECT pg_backend_pid()")
-                if shared:
-                    break
+        async with asyncio.timeout(_PROBE_TIMEOUT), database.connection() as first:
+            pooled = await is_pooled(first)
+            if pooled:
+                shared = await is_shared(first, database.connection, tries=min(3, settings.pool_size - 1))
     except (AgentStoreError, TimeoutError) as error:
         if not pooled:
             return Finding("pooler", "warning", f"could not be looked for: {error or 'no answer in time'}", "try again")

@@ -10,20 +10,22 @@ once :func:`enable_vectors` was called, and then an upgrade brings both to their
 import asyncio
 import io
 import logging
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from pydantic import SecretStr
@@ -31,7 +33,10 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database import CONNECT_ERRORS, Database, connection_error
-from agentstore.errors import AgentStoreError, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
+from agentstore.errors import AgentStoreError, Conflict, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
+from agentstore.migration_plan import Lost, created, effects, losses, statements
+from agentstore.migration_steps import LOCK_TIMEOUT
+from agentstore.pooler import is_pooled, is_shared
 from agentstore.settings import AutoMigrate, Settings
 from agentstore.url import Connect, Password, connector, parse_url
 
@@ -39,9 +44,14 @@ _log = logging.getLogger(__name__)
 
 # Alembic keeps what it works on in globals of its modules: one command at a time in a process.
 _ALEMBIC = threading.Lock()
-LOCK_TIMEOUT = "3s"
-_LOCK_WAIT = 600.0
+# For the migrators before us, and for locks that somebody else holds, in all.
+WAIT = 600.0
 _POLL = 0.05
+_SAID_EVERY = 10.0
+# A migration that could not have its locks is begun again after this, and after longer the next time.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+# lock_timeout, a deadlock with the application, a serialisation failure.
+_BEGUN_AGAIN = ("55P03", "40P01", "40001")
 
 MOST_INDEXED_DIMENSIONS = 2_000
 
@@ -51,7 +61,33 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
     OR has_database_privilege(current_database(), 'CREATE')
        AND EXISTS (SELECT FROM pg_available_extension_versions WHERE name = 'vector' AND trusted)
 """
+_HOLDER = """
+SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'this host'), a.backend_start
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid::bigint = :key AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_BLOCKERS = """
+SELECT DISTINCT a.pid, a.application_name, a.state, a.xact_start, c.relname
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation
+WHERE l.granted AND c.relnamespace = to_regnamespace($1) AND a.pid <> pg_backend_pid()
+ORDER BY a.xact_start LIMIT 1
+"""
+_INVALID = """
+SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace($1) AND NOT i.indisvalid ORDER BY 1
+"""
+_SIZES = """
+SELECT relname, reltuples::bigint, pg_total_relation_size(oid)
+FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'
+"""
 _INDEX_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:index)"
+
+
+Direction = Literal["up", "down", "stamp"]
+Phase = Literal["pre", "post"]
+Tell = Callable[[str], None]
+State = Literal["at head", "post pending", "behind", "ahead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +97,50 @@ class Revision:
     id: str
     previous: str | None
     title: str
+    phase: Phase
+    """pre: before the new release starts, and the one before goes on. post: when none of the one before is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a database stands: its revision (None: no schema yet), this release's, and what that means."""
+    """Where a database stands: its revision (None: no schema yet), this release's, and what that means.
+
+    "post pending": this release works, and what is left waits until no replica of the release before is there.
+    """
 
     current: str | None
     head: str
-    state: Literal["at head", "behind", "ahead"]
+    state: State
+    invalid_indexes: tuple[str, ...] = ()
+    """What a CREATE INDEX CONCURRENTLY that was broken off has left: it costs, and is not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEffect:
+    """What a statement would do to a table that is in use: :class:`agentstore.migration_plan.Effect`, and its size."""
+
+    table: str
+    lock: str
+    work: str
+    online: bool
+    rows: int
+    """As Postgres estimates them."""
+    bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """About how long it would take, at 100 MB/s."""
+        return 0.0 if self.work == "none" else self.bytes / 1e8
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A statement that an upgrade would say."""
+
+    revision: str
+    phase: Phase
+    statement: str
+    effects: tuple[PlannedEffect, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +156,33 @@ class VectorStatus:
     """The version that is installed in this database, or None."""
 
 
+_COMMANDS: dict[Direction, Callable[..., None]] = {
+    "up": command.upgrade,
+    "down": command.downgrade,
+    "stamp": command.stamp,
+}
+
+
 def head() -> str:
     """Return the revision that this release needs."""
     return _scripts().get_current_head() or ""
 
 
-def history() -> list[Revision]:
-    """Return the migrations of this release, the newest first."""
+def needed() -> str:
+    """Return the revision that this release cannot do without: the newest that is to be there before it starts."""
+    return next(revision.id for revision in history() if revision.phase == "pre")
+
+
+def history(line: str = "") -> list[Revision]:
+    """Return the migrations of this release, the newest first; `line` is "" or "vector"."""
     return [
         Revision(
             script.revision,
             script._versioned_down_revisions[0] if script._versioned_down_revisions else None,
             script.doc,
+            getattr(script.module, "phase", "pre"),  # the first ones were released without
         )
-        for script in _scripts().walk_revisions()
+        for script in _scripts(line).walk_revisions()
     ]
 
 
@@ -110,11 +194,16 @@ async def status(database: Database) -> Status:
     """
     async with database.connection() as connection:
         current = await _current(connection, database.settings.schema)
-    known = {script.revision for script in _scripts().walk_revisions()}
-    newest = head()
+        invalid = tuple(row[0] for row in await connection.fetch(_INVALID, f'"{database.settings.schema}"'))
+    newest, revisions = head(), [revision.id for revision in history()]
+    state: State = "behind"
     if current == newest:
-        return Status(current, newest, "at head")
-    return Status(current, newest, "behind" if current is None or current in known else "ahead")
+        state = "at head"
+    elif current is not None and current not in revisions:
+        state = "ahead"
+    elif current is not None and revisions.index(current) <= revisions.index(needed()):
+        state = "post pending"
+    return Status(current, newest, state, invalid)
 
 
 async def vector_status(database: Database) -> VectorStatus:
@@ -146,47 +235,79 @@ async def ensure(database: Database, mode: AutoMigrate) -> None:
     if found.state != "behind":
         return
     if mode == "upgrade":
-        await upgrade(database)
-        return
-    raise SchemaBehind(
-        f"The schema {database.settings.schema!r} of {database.where} is at revision {found.current or 'none'}, this "
-        f"release needs {found.head}: run `agentstore upgrade`."
-    )
+        # Replicas of the release before may be there, unless nothing is.
+        await upgrade(database, "head" if found.current is None else "pre")
+    else:
+        raise SchemaBehind(
+            f"The schema {database.settings.schema!r} of {database.where} is at revision {found.current or 'none'}, "
+            f"this release needs {needed()}: run `agentstore upgrade`."
+        )
 
 
 async def upgrade(
-    target: Database | AsyncEngine | str, revision: str = "head", *, settings: Settings | None = None
+    target: Database | AsyncEngine | str,
+    revision: str = "head",
+    *,
+    settings: Settings | None = None,
+    wait: float = WAIT,
+    tell: Tell = _log.info,
 ) -> None:
-    """Bring the schema to `revision`: a revision's id, ``head``, or relative as in ``+1``.
+    """Bring the schema to `revision`: a revision's id, ``head``, ``pre``, or relative as in ``+1``.
 
-    Safe to run from many processes at once: one migrates, the others wait for it. At head, no lock is taken.
+    ``pre`` is what this release needs before it starts; ``head`` has what is to come after the last replica of the
+    release before as well. Safe to run from many processes at once: one migrates, the others wait for it. At the
+    revision, no lock is taken. A migration that cannot have its locks within three seconds lets everybody else go on,
+    and is begun again. `wait` is how many seconds all of this may take; `tell` is told what it waits for, and what it
+    does.
 
     Raises:
         SchemaAhead: the database has a revision that this release does not know.
-        NotConfigured: there is no such revision, or a right is missing.
-        Unavailable: another process migrates for longer than ten minutes, or the database does not answer.
+        NotConfigured: there is no such revision, a right is missing, or a pooler in transaction mode is between.
+        Unavailable: it took longer than `wait`, or the database does not answer. What was done stays.
     """
+    wanted = needed() if revision == "pre" else revision
     async with _database(target, settings) as database:
         found = await status(database)
-        to_head = revision in ("head", "heads", found.head)
-        if found.state != "at head" or not to_head:
-            await _migrate(database, lambda config: command.upgrade(config, revision))
-        if to_head and (await vector_status(database)).state == "behind":
-            await _migrate(database, lambda config: command.upgrade(config, "head"), line="vector")
+        if not _is_done(found, wanted):
+            await _migrate(database, "up", wanted, wait=wait, tell=tell)
+        if wanted in ("head", "heads", found.head) and (await vector_status(database)).state == "behind":
+            await _migrate(database, "up", "head", line="vector", wait=wait, tell=tell)
 
 
-async def downgrade(target: Database | AsyncEngine | str, revision: str, *, settings: Settings | None = None) -> None:
+async def downgrade(
+    target: Database | AsyncEngine | str,
+    revision: str,
+    *,
+    lose_data: bool = False,
+    settings: Settings | None = None,
+    wait: float = WAIT,
+    tell: Tell = _log.info,
+) -> None:
     """Take the schema back to `revision`: an id, ``base``, or relative as in ``-1``.
 
-    This drops what later revisions brought, and the data in it. Raises as :func:`upgrade` does.
+    Raises:
+        Conflict: it would drop tables or columns that have something, and `lose_data` is false; the message has a
+            list.
+        SchemaAhead, NotConfigured, Unavailable: as :func:`upgrade`.
     """
     async with _database(target, settings) as database:
         # Looked at before the first step: each is a transaction of its own.
-        if (await vector_status(database)).current is not None and _drops_memories(
-            (await status(database)).current, revision
+        if (await vector_status(database)).current is not None and any(
+            step.revision == "0002" for step in _steps((await status(database)).current, revision, "down")
         ):
             raise NotConfigured(f"Vectors are enabled in {database.where}: run `agentstore vector disable` first.")
-        await _migrate(database, lambda config: command.downgrade(config, revision))
+        await _migrate(database, "down", revision, lose_data=lose_data, wait=wait, tell=tell)
+
+
+async def stamp(
+    target: Database | AsyncEngine | str, revision: str, *, settings: Settings | None = None, wait: float = WAIT
+) -> None:
+    """Say that the schema is at `revision`, as after SQL that was run by hand; nothing else is changed.
+
+    Raises as :func:`upgrade` does.
+    """
+    async with _database(target, settings) as database:
+        await _migrate(database, "stamp", revision, wait=wait, tell=_log.info)
 
 
 async def enable_vectors(target: Database | AsyncEngine | str, *, settings: Settings | None = None) -> None:
@@ -208,7 +329,7 @@ async def enable_vectors(target: Database | AsyncEngine | str, *, settings: Sett
                 f"{schema.current or 'none'}: run `agentstore upgrade` first."
             )
         await _check_extension(database, found)
-        await _migrate(database, lambda config: command.upgrade(config, "head"), line="vector")
+        await _migrate(database, "up", "head", line="vector")
 
 
 async def disable_vectors(target: Database | AsyncEngine | str, *, settings: Settings | None = None) -> None:
@@ -218,7 +339,7 @@ async def disable_vectors(target: Database | AsyncEngine | str, *, settings: Set
     """
     async with _database(target, settings) as database:
         if (await vector_status(database)).current is not None:
-            await _migrate(database, lambda config: command.downgrade(config, "base"), line="vector")
+            await _migrate(database, "down", "base", line="vector", lose_data=True)
 
 
 async def index_vectors(database: Database, embedder: str, dimensions: int) -> str:
@@ -244,7 +365,7 @@ async def index_vectors(database: Database, embedder: str, dimensions: int) -> s
     literal = "'" + embedder.replace("'", "''") + "'"
     async with _connection(database) as connection:
         try:
-            await _become_only_migrator(connection, database)
+            await _become_only_migrator(connection, database, time.monotonic() + WAIT, _log.info)
             connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
             # Not the whole lock_timeout: CONCURRENTLY waits for transactions, not only for locks.
             await connection.execute(text("SET statement_timeout TO 0"))
@@ -266,16 +387,53 @@ def vector_index_name(embedder: str, dimensions: int) -> str:
     return f"memory_vectors_{crc32(embedder.encode()):08x}_{dimensions:d}_idx"
 
 
+async def plan(
+    target: Database | AsyncEngine | str, revision: str = "head", *, settings: Settings | None = None
+) -> list[Planned]:
+    """Return what an upgrade to `revision` would do, statement by statement; nothing is changed.
+
+    What is done to tables that it makes itself is in no list of effects: nobody uses those.
+
+    Raises as :func:`upgrade` does.
+    """
+    async with _database(target, settings) as database:
+        current = (await status(database)).current
+        steps = _steps(current, needed() if revision == "pre" else revision, "up")
+        schema = database.settings.schema
+        async with database.connection() as connection:
+            rows = await connection.fetch(_SIZES, f'"{schema}"')
+    sizes = {name: (max(count, 0), size) for name, count, size in rows}
+    phases = {each.id: each.phase for each in history()}
+    made: set[str] = set()
+    found = []
+    for step in steps:
+        script = _sql(command.upgrade, f"{step.down_revision or 'base'}:{step.revision}", schema, "")
+        for statement in statements(script):
+            if (name := created(statement)) is not None:
+                made.add(name)
+            seen = [
+                PlannedEffect(each.table, each.lock, each.work, each.online, *sizes.get(each.table, (0, 0)))
+                for each in effects(statement)
+                if each.table not in made
+            ]
+            found.append(Planned(step.revision, phases[step.revision], statement, tuple(seen)))
+    return found
+
+
 def sql(revisions: str = "head", *, schema: str = "agentstore", vectors: bool = False) -> str:
     """Return the SQL of an upgrade, without a database: up to a revision, or from one to another as in ``A:B``.
 
     `vectors`: that of the branch `vector`, which the main line's does not have.
     """
+    return _sql(command.upgrade, revisions, schema, "vector" if vectors else "")
+
+
+def _sql(run: Callable[..., None], revisions: str, schema: str, line: str) -> str:
     buffer = io.StringIO()
-    config = _config(buffer, line="vector" if vectors else "")
+    config = _config(buffer, line=line)
     config.attributes["schema"] = schema
-    with _commands():
-        command.upgrade(config, revisions, sql=True)
+    with _ALEMBIC, _commands():
+        run(config, revisions, sql=True)
     return buffer.getvalue()
 
 
@@ -348,25 +506,110 @@ async def _check_extension(database: Database, found: VectorStatus) -> None:
         )
 
 
-async def _migrate(database: Database, run: Callable[[Config], None], *, line: str = "") -> None:
-    async with _connection(database) as connection:
-
-        def alembic(sync: Connection) -> None:
-            config = _config(line=line)
-            config.attributes["connection"] = sync
-            with _commands():
-                run(config)
-
+async def _migrate(
+    database: Database,
+    direction: Direction,
+    revision: str,
+    *,
+    line: str = "",
+    lose_data: bool = False,
+    wait: float = WAIT,
+    tell: Tell = _log.info,
+) -> None:
+    """Go to a revision of a line, step by step; begun again where a step cannot have its locks."""
+    deadline = time.monotonic() + wait
+    pause = _FIRST_PAUSE
+    while True:
         try:
-            # Before the schema is made: two CREATE SCHEMA IF NOT EXISTS at once can fail. Released with the
-            # connection, which is closed in every case.
-            await _become_only_migrator(connection, database)
-            await _enter_schema(connection, database.settings.schema)
-            async with _alone_in_process():
-                await connection.run_sync(alembic)
-            await connection.commit()
+            async with _migrator(database, deadline, tell) as connection:
+                if direction != "stamp":
+                    table = f"alembic_version{'_' * bool(line)}{line}"
+                    current = await _current_of(connection, database.settings.schema, table)
+                    steps = _steps(current, revision, direction, line)
+                    if not steps:
+                        return
+                    # What is relative is so to where the first try began.
+                    last = steps[-1].revision if direction == "up" else steps[-1].down_revision
+                    revision = str(last or "base")
+                    if direction == "down" and not lose_data:
+                        await _refuse_losses(connection, database, f"{current}:{revision}", line)
+                await _run(connection, partial(_COMMANDS[direction], revision=revision), line=line, tell=tell)
+            return
         except CONNECT_ERRORS as error:
-            raise _translate(error, database) from error
+            sqlstate = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+            if sqlstate not in _BEGUN_AGAIN or time.monotonic() + pause > deadline:
+                raise _translate(error, database) from error
+            tell(f"a lock could not be had within {LOCK_TIMEOUT} ({await _blocker(database)}): again in {pause:g} s")
+        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _run(connection: AsyncConnection, run: Callable[[Config], None], *, line: str = "", tell: Tell) -> None:
+    """Say a command of Alembic's on a connection."""
+
+    def alembic(sync: Connection) -> None:
+        config = _config(line=line)
+        config.attributes.update(connection=sync, tell=tell)
+        with _commands():
+            run(config)
+
+    async with _alone_in_process():
+        await connection.run_sync(alembic)
+    await connection.commit()
+
+
+@asynccontextmanager
+async def _migrator(database: Database, deadline: float, tell: Tell) -> AsyncIterator[AsyncConnection]:
+    """A connection in the schema that is the only one to migrate it, as long as it is open."""
+    async with _connection(database) as connection:
+        # Before the schema is made: two CREATE SCHEMA IF NOT EXISTS at once can fail.
+        await _become_only_migrator(connection, database, deadline, tell)
+        await _enter_schema(connection, database.settings.schema)
+        yield connection
+
+
+def _steps(current: str | None, revision: str, direction: Direction, line: str = "") -> list[Script]:
+    """Return the migrations between two revisions, in the order in which they run."""
+    scripts = _scripts(line)
+    with _commands():
+        if direction == "down":
+            return list(scripts.iterate_revisions(current or "base", revision, select_for_downgrade=True))
+        return list(scripts.iterate_revisions(revision, current or (), implicit_base=True))[::-1]
+
+
+async def _refuse_losses(connection: AsyncConnection, database: Database, revisions: str, line: str) -> None:
+    """Refuse a downgrade that would drop what has something.
+
+    Raises:
+        Conflict: it would; the message says what.
+    """
+    schema = database.settings.schema
+    script = await asyncio.to_thread(_sql, command.downgrade, revisions, schema, line)
+    found = []
+    for lost in losses(statements(script)):
+        rows = await connection.scalar(text(_lost_rows(schema, lost)))
+        if rows:
+            found.append(f"{rows:,} rows of {lost.table}" + (f" have a {lost.column}" if lost.column else ""))
+    await connection.commit()
+    if found:
+        raise Conflict(f"The downgrade of {database.where} would lose data: {', '.join(found)}.")
+
+
+def _lost_rows(schema: str, lost: Lost) -> str:
+    table = f'"{schema}"."{lost.table}"'
+    if lost.column is None:
+        return f"SELECT count(*) FROM {table}"  # noqa: S608
+    return f'SELECT count(*) FROM {table} WHERE "{lost.column}" IS NOT NULL'  # noqa: S608
+
+
+async def _blocker(database: Database) -> str:
+    """Say who has had a lock on our tables for longest."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_BLOCKERS, f'"{database.settings.schema}"')
+    if not rows:
+        return "whoever had it is gone"
+    pid, name, state, began, table = rows[0]
+    return f"process {pid} {name!r}, {state} since {began:%H:%M:%S}, has one on {table}"
 
 
 @asynccontextmanager
@@ -395,20 +638,48 @@ async def _enter_schema(connection: AsyncConnection, schema: str) -> None:
     await connection.commit()
 
 
-async def _become_only_migrator(connection: AsyncConnection, database: Database) -> None:
-    """Take the advisory lock of the schema's migrations.
+async def _become_only_migrator(connection: AsyncConnection, database: Database, deadline: float, tell: Tell) -> None:
+    """Take the advisory lock of the schema's migrations; it is released with the connection.
 
     By polling: a process that waits inside ``pg_advisory_lock`` holds a snapshot, for which CREATE INDEX
     CONCURRENTLY in the process that has the lock waits in turn.
     """
+    await _refuse_pooler(connection, database)
     key = {"key": crc32(f"agentstore migrations of {database.settings.schema}".encode())}
-    deadline = time.monotonic() + _LOCK_WAIT
+    said = 0.0
     while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
+        rows = (await connection.execute(text(_HOLDER), key)).all()
         await connection.commit()
+        pid, name, address, began = rows[0] if rows else ("?", "", "?", datetime.now(UTC))
+        holder = f"process {pid} {name!r} from {address}, connected at {began:%H:%M:%S}"
         if time.monotonic() > deadline:
-            raise Unavailable(f"Another process has been migrating {database.where} for {_LOCK_WAIT:g} s.")
+            raise Unavailable(f"Another process migrates {database.where} for too long: {holder}.")
+        if time.monotonic() > said + _SAID_EVERY:
+            said = time.monotonic()
+            tell(f"another process migrates: {holder}")
         await asyncio.sleep(_POLL)
     await connection.commit()
+
+
+async def _refuse_pooler(connection: AsyncConnection, database: Database) -> None:
+    """Refuse a connection whose session is not its own.
+
+    Raises:
+        NotConfigured: it goes through a pooler in transaction mode.
+    """
+
+    @asynccontextmanager
+    async def another() -> AsyncIterator[asyncpg.Connection]:
+        async with connection.engine.connect() as other:
+            driver: Any = (await other.get_raw_connection()).driver_connection
+            yield driver
+
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    if await is_pooled(driver) and await is_shared(driver, another):
+        raise NotConfigured(
+            f"{database.where} is a pooler in transaction mode, which gives each part of a migration another "
+            "connection of the server's: set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database."
+        )
 
 
 @asynccontextmanager
@@ -430,12 +701,16 @@ async def _current(connection: asyncpg.Connection, schema: str, table: str = "al
     return rows[0][0] if rows else None
 
 
-def _drops_memories(current: str | None, revision: str) -> bool:
-    try:
-        steps = _scripts().revision_map.iterate_revisions(current or "base", revision, select_for_downgrade=True)
-        return any(step is not None and step.revision == "0002" for step in steps)
-    except RevisionError:
-        return False  # Alembic says what is wrong with it
+async def _current_of(connection: AsyncConnection, schema: str, table: str) -> str | None:
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    return await _current(driver, schema, table)
+
+
+def _is_done(found: Status, revision: str) -> bool:
+    """Whether nothing is to be done to come to a revision."""
+    if revision in ("head", "heads", found.head):
+        return found.state == "at head"
+    return revision == needed() and found.state in ("at head", "post pending")
 
 
 def _translate(error: BaseException, database: Database) -> AgentStoreError:
@@ -467,7 +742,7 @@ def _commands() -> Iterator[None]:
     """Alembic's errors as ours."""
     try:
         yield
-    except CommandError as error:
+    except (CommandError, RevisionError) as error:
         if "Can't locate revision" in str(error) or "No such revision" in str(error):
             raise SchemaAhead(
                 f"{error}: the database may have been migrated by a newer release, or the revision is misspelt."

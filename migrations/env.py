@@ -10,7 +10,8 @@ from typing import Any
 from alembic import context
 from sqlalchemy import JSON, Column, Connection
 
-from agentstore.migrate import LOCK_TIMEOUT, connection_for_developers
+from agentstore.migrate import connection_for_developers
+from agentstore.migration_steps import LOCK_TIMEOUT
 from agentstore.models import Base
 
 config = context.config
@@ -30,7 +31,16 @@ def _of_the_main_line(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "table" or name not in ("memory_vectors", "alembic_version_vector")
 
 
+def _say(*, step: Any, **_: object) -> None:
+    """Say which migration was done."""
+    tell = config.attributes.get("tell")
+    if tell is not None and not step.is_stamp:
+        script = step.up_revision
+        tell(f"{script.revision}{'' if step.is_upgrade else ' undone'}: {script.doc}")
+
+
 _OPTIONS = {
+    "on_version_apply": _say,
     "include_name": _of_the_main_line,
     "target_metadata": Base.metadata,
     "transaction_per_migration": True,

@@ -14,6 +14,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+phase = "pre"  # before this release starts; "post": when no replica of the release before is left
 
 
 def upgrade() -> None:

@@ -7,17 +7,19 @@ from typing import Annotated
 import typer
 
 from agentstore import migrate
-from agentstore.cli.console import Json, Url, say, say_json, say_table, settings, table, with_database
+from agentstore.cli.console import Json, Url, complain, say, say_json, say_table, settings, table, with_database
 from agentstore.database import Database
 
 app = typer.Typer()
 
 ADVICE = {
     "at head": "the schema is this release's",
+    "post pending": "the schema fits this release: run `agentstore upgrade` when no replica of the one before is left",
     "behind": "the schema is behind this release: run `agentstore upgrade`",
     "ahead": "the schema is ahead of this release: upgrade agentstore",
 }
 # `downgrade -1` is a revision and not an option.
+_LONGEST = 90
 _RELATIVE = {"ignore_unknown_options": True}
 
 
@@ -28,11 +30,21 @@ def _revision(value: str) -> str:
     return value
 
 
+Wait = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for other migrators and for locks, in all.")
+]
+
+
 @app.command(context_settings=_RELATIVE)
 def upgrade(
     revision: Annotated[
-        str, typer.Argument(help="A revision, head, or relative as in +1.", callback=_revision)
+        str,
+        typer.Argument(
+            help="A revision, head, pre (what is needed before this release starts), or relative as in +1.",
+            callback=_revision,
+        ),
     ] = "head",
+    wait: Wait = migrate.WAIT,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -40,7 +52,7 @@ def upgrade(
 
     async def run(database: Database) -> None:
         before = await migrate.status(database)
-        await migrate.upgrade(database, revision)
+        await migrate.upgrade(database, revision, wait=wait, tell=_tell)
         _print_move(before, await migrate.status(database), json_)
 
     with_database(url, run)
@@ -49,14 +61,34 @@ def upgrade(
 @app.command(context_settings=_RELATIVE)
 def downgrade(
     revision: Annotated[str, typer.Argument(help="A revision, base, or relative as in -1.", callback=_revision)],
+    lose_data: Annotated[
+        bool, typer.Option("--lose-data", help="Drop what the later revisions brought, whatever is in it.")
+    ] = False,
+    wait: Wait = migrate.WAIT,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Take the schema back. This drops what the later revisions brought, and the data in it."""
+    """Take the schema back. What would lose data is refused, and named, unless --lose-data is said."""
 
     async def run(database: Database) -> None:
         before = await migrate.status(database)
-        await migrate.downgrade(database, revision)
+        await migrate.downgrade(database, revision, lose_data=lose_data, wait=wait, tell=_tell)
+        _print_move(before, await migrate.status(database), json_)
+
+    with_database(url, run)
+
+
+@app.command()
+def stamp(
+    revision: Annotated[str, typer.Argument(help="A revision, head or base.", callback=_revision)],
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Say that the schema is at a revision, as after SQL that was run by hand. Nothing else is changed."""
+
+    async def run(database: Database) -> None:
+        before = await migrate.status(database)
+        await migrate.stamp(database, revision)
         _print_move(before, await migrate.status(database), json_)
 
     with_database(url, run)
@@ -77,21 +109,76 @@ def current(url: Url = None, json_: Json = False) -> None:
 
 
 @app.command()
+def heads(json_: Json = False) -> None:
+    """Print the newest revision of each line: of the schema, and of what `agentstore vector enable` adds."""
+    newest = {"schema": migrate.head(), "needed": migrate.needed(), "vector": migrate.history("vector")[0].id}
+    if json_:
+        say_json(newest)
+        return
+    say(f"{newest['schema']} (this release starts from {newest['needed']} on)")
+    say(f"{newest['vector']} (vectors)")
+
+
+@app.command()
 def history(json_: Json = False) -> None:
     """List the migrations of this release, the newest first."""
     revisions = migrate.history()
     if json_:
         say_json([asdict(revision) for revision in revisions])
         return
-    rows = table("revision", "after", "what it does")
+    rows = table("revision", "after", "phase", "what it does")
     for revision in revisions:
-        rows.add_row(revision.id, revision.previous or "", revision.title)
+        rows.add_row(revision.id, revision.previous or "", revision.phase, revision.title)
     say_table(rows)
+
+
+@app.command(context_settings=_RELATIVE)
+def plan(
+    revision: Annotated[
+        str, typer.Argument(help="A revision, head, pre, or relative as in +1.", callback=_revision)
+    ] = "head",
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Say what `agentstore upgrade` would do: its statements, the locks they take, how much they work through.
+
+    Changes nothing. A statement is safe while the store is in use if readers and writers go on but for the moment in
+    which its lock is taken.
+    """
+
+    async def run(database: Database) -> list[migrate.Planned]:
+        return await migrate.plan(database, revision)
+
+    planned = with_database(url, run)
+    if json_:
+        say_json([asdict(each) for each in planned])
+        return
+    if not planned:
+        say("nothing to do")
+        return
+    titles = {each.id: each.title for each in migrate.history()}
+    revision = ""
+    for each in planned:
+        if each.revision != revision:
+            revision = each.revision
+            say(f"{revision} ({each.phase}): {titles[revision]}", style="bold")
+        said = " ".join(each.statement.split())
+        say(f"  {said if len(said) <= _LONGEST else said[:_LONGEST] + '...'}")
+        for effect in each.effects:
+            work = ""
+            if effect.work != "none":
+                work = f", {effect.work} of {effect.rows:,} rows, {effect.bytes:,} bytes, about {effect.seconds:.0f} s"
+            safe = "safe in use" if effect.online else "NOT safe in use"
+            say(f"    {safe}: {effect.lock or 'unknown'} on {effect.table}{work}", style="" if effect.online else "red")
 
 
 @app.command()
 def check(url: Url = None, json_: Json = False) -> None:
-    """Say whether the schema fits this release: exit code 0 at head, 3 behind, 4 ahead."""
+    """Say whether the schema fits this release.
+
+    Exit code 0 at head, 3 behind, 4 ahead, 5 an index is INVALID, 6 it fits and the last migrations wait until no
+    replica of the release before is left.
+    """
 
     async def run(database: Database) -> tuple[migrate.Status, migrate.VectorStatus]:
         return await migrate.status(database), await migrate.vector_status(database)
@@ -104,8 +191,11 @@ def check(url: Url = None, json_: Json = False) -> None:
         say(f"{found.current or 'none'}: {ADVICE[found.state]}")
         if is_enabled:
             say(f"{vectors.current} (vectors): {ADVICE[vectors.state]}")
-    codes = {"at head": 0, "not enabled": 0, "behind": 3, "ahead": 4}
-    raise typer.Exit(codes[found.state] or codes[vectors.state])
+    for name in found.invalid_indexes:
+        complain(f"the index {name} is INVALID: `agentstore doctor` says what to do", label="check")
+    codes = {"at head": 0, "not enabled": 0, "behind": 3, "ahead": 4, "post pending": 6}
+    found_codes = [codes[found.state], codes[vectors.state], 5 if found.invalid_indexes else 0]
+    raise typer.Exit(next((code for code in (3, 4, 5, 6) if code in found_codes), 0))
 
 
 @app.command()
@@ -115,6 +205,10 @@ def sql(
 ) -> None:
     """Print the SQL of an upgrade, for a DBA to read and run. Needs no database."""
     sys.stdout.write(migrate.sql(revisions, schema=settings().schema, vectors=vectors))
+
+
+def _tell(line: str) -> None:
+    complain(line, label="upgrade", style="dim")
 
 
 def _print_move(before: migrate.Status, after: migrate.Status, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Text, func, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, func, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -34,4 +34,9 @@ class SessionRow(Base):
     # The seconds after the last write for which it is kept; without it, what the store's setting says.
     ttl: Mapped[int | None] = mapped_column(BigInteger)
 
-    __table_args__ = (Index("sessions_user_id_listed_at_id_idx", "user_id", "listed_at", "id"),)
+    __table_args__ = (
+        Index("sessions_user_id_listed_at_id_idx", "user_id", "listed_at", "id"),
+        # Few have one, and pruning looks for those.
+        Index("sessions_ttl_idx", "user_id", "id", postgresql_where=text("ttl IS NOT NULL")),
+        CheckConstraint("ttl > 0", name="sessions_ttl_check"),
+    )

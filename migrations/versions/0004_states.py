@@ -14,6 +14,7 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+phase = "pre"
 
 _NOW = sa.text("now()")
 _ID = sa.Text(collation="C")
