@@ -420,12 +420,14 @@ async def plan(
     return found
 
 
-def sql(revisions: str = "head", *, schema: str = "agentstore", vectors: bool = False) -> str:
+def sql(revisions: str = "head", *, schema: str = "agentstore", vectors: bool = False, downgrade: bool = False) -> str:
     """Return the SQL of an upgrade, without a database: up to a revision, or from one to another as in ``A:B``.
+
+    Of a `downgrade` from A to B, which has to be said as ``A:B``.
 
     `vectors`: that of the branch `vector`, which the main line's does not have.
     """
-    return _sql(command.upgrade, revisions, schema, "vector" if vectors else "")
+    return _sql(command.downgrade if downgrade else command.upgrade, revisions, schema, "vector" if vectors else "")
 
 
 def _sql(run: Callable[..., None], revisions: str, schema: str, line: str) -> str:

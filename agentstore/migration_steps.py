@@ -39,7 +39,7 @@ def create_index(name: str, table: str, columns: Sequence[Any], **options: Any) 
         if valid:
             return  # an attempt before this came to its end, and not to that of its migration
         op.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
-        op.create_index(name, table, columns, postgresql_concurrently=True, **options)
+        op.create_index(name, table, columns, if_not_exists=True, postgresql_concurrently=True, **options)
 
 
 def drop_index(name: str) -> None:

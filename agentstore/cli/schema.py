@@ -202,9 +202,10 @@ def check(url: Url = None, json_: Json = False) -> None:
 def sql(
     revisions: Annotated[str, typer.Argument(help="A revision, or two as in A:B.")] = "head",
     vectors: Annotated[bool, typer.Option("--vectors", help="That of `agentstore vector enable` instead.")] = False,
+    downgrade: Annotated[bool, typer.Option("--downgrade", help="From A back to B, of A:B.")] = False,
 ) -> None:
-    """Print the SQL of an upgrade, for a DBA to read and run. Needs no database."""
-    sys.stdout.write(migrate.sql(revisions, schema=settings().schema, vectors=vectors))
+    """Print the SQL of an upgrade, for a DBA to read and run with psql. Needs no database."""
+    sys.stdout.write(migrate.sql(revisions, schema=settings().schema, vectors=vectors, downgrade=downgrade))
 
 
 def _tell(line: str) -> None:

@@ -1,0 +1,105 @@
+"""Makes the dumps of revisions beside this: ``python -m tests.migrations.dump [REVISION]...``, all by default.
+
+A dump is what `pg_dump` says of a database that is at the revision and has every kind of row. It is made once, when
+its revision is released, and not again: it says what was there, whatever becomes of the migrations.
+"""
+
+import asyncio
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import asyncpg
+
+from agentstore import EmbeddedPostgres, migrate
+from agentstore.embedded import bundled_binaries
+
+FOLDER = Path(__file__).parent / "dumps"
+
+_HOSTILE = "('', 'alice', '密:%', 'a\\b''c ')"
+_LARGE = "repeat('密 \\\\\\u0000\\ud800 said ', 200)"
+# What a revision has that the one before it has not.
+_ROWS = {
+    "0001": f"""
+        INSERT INTO users (id, metadata, created_at) SELECT id, '{{"z":1, "a":"\\u0000"}}', '2025-01-02T03:04:05Z'
+        FROM unnest(ARRAY{_HOSTILE.replace("(", "[", 1)[:-1]}]) id;
+        INSERT INTO sessions (user_id, id, next_seq, title, metadata, created_at, updated_at, listed_at)
+        SELECT u.id, s, 21, 'Reise nach 杭州', '{{"tags":["x"]}}', '2025-01-02T03:04:05.678901Z',
+            '2025-02-03T04:05:06Z', '2025-02-03T04:05:00Z' FROM users u, unnest(ARRAY['', 's', '会:%']) s;
+        INSERT INTO messages (user_id, session_id, seq, id, created_at, payload)
+        SELECT user_id, id, n, 'm' || n, '2025-01-02T03:04:05Z'::timestamptz + n * interval '1 second',
+            json_build_object('role', CASE n % 2 WHEN 0 THEN 'user' ELSE 'assistant' END, 'content', json_build_array(
+                json_build_object('type', 'text', 'text', 'number ' || n || ' 红色的苹果 "q" \\ é😀')))
+        FROM sessions, generate_series(1, 19) n;
+        INSERT INTO messages (user_id, session_id, seq, id, payload)
+        SELECT user_id, id, 20, 'large',
+            ('{{"role": "user", "content": [{{"type": "text", "text": "' || {_LARGE} || '"}}]}}')::json
+        FROM sessions WHERE id = 's' AND user_id IN ('alice', '密:%');
+        UPDATE sessions SET next_seq = 20 WHERE NOT (id = 's' AND user_id IN ('alice', '密:%'));
+    """,
+    "0002": """
+        INSERT INTO memory_buckets (user_id, session_id, count, tokens) SELECT user_id, id, 4, 12 FROM sessions;
+        INSERT INTO memories (user_id, session_id, seq, id, payload, role, is_question, time, tokens, lexemes, analysis,
+            is_cut, kind, importance, valid_from, valid_until)
+        SELECT user_id, id, n, 'm' || n, json_build_object('role', 'user', 'content', json_build_array(
+            json_build_object('type', 'text', 'text', 'apples ' || n || ' 苹果'))), 'user', n = 2,
+            '2025-01-02T03:04:05Z', 3, 'apples:1 苹果:2'::tsvector, 'some', n = 3,
+            CASE n WHEN 4 THEN 'fact' ELSE 'message' END, CASE n WHEN 4 THEN 0.5 END,
+            CASE n WHEN 4 THEN '2025-01-01T00:00:00Z'::timestamptz END, CASE n WHEN 4 THEN '2031-01-01'::timestamptz END
+        FROM sessions, generate_series(1, 4) n;
+    """,
+    "0003": """
+        INSERT INTO memory_extractions (user_id, session_id, first_seq, last_seq, run_after, error, failed_at, is_open)
+        SELECT user_id, session_id, 1, 3, '2025-01-02T03:04:05Z', 'out', '2025-01-02T03:04:05Z', false
+        FROM memory_buckets WHERE session_id = 's';
+    """,
+    "0004": """
+        INSERT INTO state_heads (user_id, session_id, next_round, last_round, updated_at)
+        SELECT user_id, id, 4, 3, '2025-01-02T03:04:05Z' FROM sessions;
+        INSERT INTO state_rounds (user_id, session_id, round, payload, packed, metadata, size, saved_at)
+        SELECT user_id, session_id, n,
+            CASE n WHEN 3 THEN NULL ELSE json_build_object('n', n, 'x', repeat('密', 300)) END,
+            CASE n WHEN 3 THEN '\\x28b52ffd0400110000' || decode(repeat('00ff', 500), 'hex') END,
+            '{"k":"\\u0000"}', 612, '2025-01-02T03:04:05Z' FROM state_heads, generate_series(2, 3) n;
+    """,
+    "0005": "UPDATE sessions SET forked_from = 's', forked_at = 3 WHERE id = '会:%';",
+    "0006": "UPDATE sessions SET ttl = 2000000000 WHERE id = '';",
+}
+# Of pg_dump's newer releases, which older servers and other clients do not know.
+_LEFT_OUT = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")
+
+
+async def fill(url: str, revision: str) -> None:
+    """Insert every kind of row that a database at a revision has."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": "agentstore"})
+    for since, sql in _ROWS.items():
+        if since <= revision:
+            await connection.execute(sql)
+    await connection.close()
+
+
+def _dump(url: str) -> str:
+    command = [str(bundled_binaries() / "bin" / "pg_dump"), "--inserts", "--no-owner", "--schema=agentstore", url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return "".join(line for line in done.stdout.splitlines(keepends=True) if not _LEFT_OUT.fullmatch(line))
+
+
+async def main(revisions: list[str]) -> None:
+    """Write the dumps of revisions."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        async with EmbeddedPostgres(folder) as server:
+            for revision in revisions:
+                connection = await asyncpg.connect(server.url)
+                await connection.execute(f'CREATE DATABASE "r{revision}"')
+                await connection.close()
+                url = server.url_of(f"r{revision}")
+                await migrate.upgrade(url, revision)
+                await fill(url, revision)
+                (FOLDER / f"{revision}.sql").write_text(await asyncio.to_thread(_dump, url))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:] or [each.id for each in reversed(migrate.history())]))

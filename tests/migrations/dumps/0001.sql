@@ -1,0 +1,302 @@
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+CREATE SCHEMA agentstore;
+SET default_tablespace = '';
+SET default_table_access_method = heap;
+CREATE TABLE agentstore.alembic_version (
+    version_num character varying(32) NOT NULL
+);
+CREATE TABLE agentstore.messages (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    seq bigint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    payload json NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+CREATE TABLE agentstore.sessions (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    id text NOT NULL COLLATE pg_catalog."C",
+    next_seq bigint DEFAULT 1 NOT NULL,
+    title text,
+    metadata json DEFAULT '{}'::json NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    listed_at timestamp with time zone DEFAULT date_trunc('minute'::text, now()) NOT NULL
+)
+WITH (fillfactor='70');
+CREATE TABLE agentstore.users (
+    id text NOT NULL COLLATE pg_catalog."C",
+    metadata json DEFAULT '{}'::json NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+INSERT INTO agentstore.alembic_version VALUES ('0001');
+INSERT INTO agentstore.messages VALUES ('', '', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 1, 'm1', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 1 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:06+00');
+INSERT INTO agentstore.messages VALUES ('', '', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 2, 'm2', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 2 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:07+00');
+INSERT INTO agentstore.messages VALUES ('', '', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 3, 'm3', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 3 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:08+00');
+INSERT INTO agentstore.messages VALUES ('', '', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 4, 'm4', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 4 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:09+00');
+INSERT INTO agentstore.messages VALUES ('', '', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 5, 'm5', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 5 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:10+00');
+INSERT INTO agentstore.messages VALUES ('', '', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 6, 'm6', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 6 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:11+00');
+INSERT INTO agentstore.messages VALUES ('', '', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 7, 'm7', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 7 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:12+00');
+INSERT INTO agentstore.messages VALUES ('', '', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 8, 'm8', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 8 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:13+00');
+INSERT INTO agentstore.messages VALUES ('', '', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 9, 'm9', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 9 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:14+00');
+INSERT INTO agentstore.messages VALUES ('', '', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 10, 'm10', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 10 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:15+00');
+INSERT INTO agentstore.messages VALUES ('', '', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 11, 'm11', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 11 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:16+00');
+INSERT INTO agentstore.messages VALUES ('', '', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 12, 'm12', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 12 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:17+00');
+INSERT INTO agentstore.messages VALUES ('', '', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 13, 'm13', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 13 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:18+00');
+INSERT INTO agentstore.messages VALUES ('', '', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 14, 'm14', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 14 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:19+00');
+INSERT INTO agentstore.messages VALUES ('', '', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 15, 'm15', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 15 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:20+00');
+INSERT INTO agentstore.messages VALUES ('', '', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 16, 'm16', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 16 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:21+00');
+INSERT INTO agentstore.messages VALUES ('', '', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 17, 'm17', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 17 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:22+00');
+INSERT INTO agentstore.messages VALUES ('', '', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 18, 'm18', '{"role" : "user", "content" : [{"type" : "text", "text" : "number 18 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:23+00');
+INSERT INTO agentstore.messages VALUES ('', '', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('alice', '', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('', 's', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', 's', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('', '会:%', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('alice', '会:%', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('密:%', '会:%', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('a\b''c ', '会:%', 19, 'm19', '{"role" : "assistant", "content" : [{"type" : "text", "text" : "number 19 红色的苹果 \"q\" \\ é😀"}]}', '2025-01-02 03:04:24+00');
+INSERT INTO agentstore.messages VALUES ('alice', 's', 20, 'large', '{"role": "user", "content": [{"type": "text", "text": "密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said "}]}', '2026-11-23 05:57:37.209467+00');
+INSERT INTO agentstore.messages VALUES ('密:%', 's', 20, 'large', '{"role": "user", "content": [{"type": "text", "text": "密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said 密 \\\u0000\ud800 said "}]}', '2026-11-23 05:57:37.209467+00');
+INSERT INTO agentstore.sessions VALUES ('alice', 's', 21, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('密:%', 's', 21, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('', '', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('alice', '', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('密:%', '', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('a\b''c ', '', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('', 's', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('a\b''c ', 's', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('', '会:%', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('alice', '会:%', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('密:%', '会:%', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.sessions VALUES ('a\b''c ', '会:%', 20, 'Reise nach 杭州', '{"tags":["x"]}', '2025-01-02 03:04:05.678901+00', '2025-02-03 04:05:06+00', '2025-02-03 04:05:00+00');
+INSERT INTO agentstore.users VALUES ('', '{"z":1, "a":"\u0000"}', '2025-01-02 03:04:05+00');
+INSERT INTO agentstore.users VALUES ('alice', '{"z":1, "a":"\u0000"}', '2025-01-02 03:04:05+00');
+INSERT INTO agentstore.users VALUES ('密:%', '{"z":1, "a":"\u0000"}', '2025-01-02 03:04:05+00');
+INSERT INTO agentstore.users VALUES ('a\b''c ', '{"z":1, "a":"\u0000"}', '2025-01-02 03:04:05+00');
+ALTER TABLE ONLY agentstore.alembic_version
+    ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+ALTER TABLE ONLY agentstore.messages
+    ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq);
+ALTER TABLE ONLY agentstore.messages
+    ADD CONSTRAINT messages_user_id_session_id_id_key UNIQUE (user_id, session_id, id);
+ALTER TABLE ONLY agentstore.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id);
+ALTER TABLE ONLY agentstore.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+CREATE INDEX sessions_user_id_listed_at_id_idx ON agentstore.sessions USING btree (user_id, listed_at, id);
+ALTER TABLE ONLY agentstore.messages
+    ADD CONSTRAINT messages_user_id_session_id_fkey FOREIGN KEY (user_id, session_id) REFERENCES agentstore.sessions(user_id, id) ON DELETE CASCADE;
+ALTER TABLE ONLY agentstore.sessions
+    ADD CONSTRAINT sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES agentstore.users(id) ON DELETE CASCADE;
