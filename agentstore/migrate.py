@@ -30,12 +30,12 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database import CONNECT_ERRORS, Database, connection_error
 from agentstore.errors import AgentStoreError, Conflict, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
 from agentstore.migration_plan import Lost, created, effects, losses, statements
-from agentstore.migration_steps import LOCK_TIMEOUT
 from agentstore.pooler import is_pooled, is_shared
 from agentstore.settings import AutoMigrate, Settings
 from agentstore.url import Connect, Password, connector, parse_url
@@ -48,8 +48,9 @@ _ALEMBIC = threading.Lock()
 WAIT = 600.0
 _POLL = 0.05
 _SAID_EVERY = 10.0
-# A migration that could not have its locks is begun again after this, and after longer the next time.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+# Seconds that a migration waits for a lock, at first and at most: whoever comes meanwhile waits behind it. Then it lets
+# everybody go on for four times as long, and begins again.
+_FIRST_PATIENCE, _MOST_PATIENCE, _PAUSE = 0.5, 3.0, 4.0
 # lock_timeout, a deadlock with the application, a serialisation failure.
 _BEGUN_AGAIN = ("55P03", "40P01", "40001")
 
@@ -256,9 +257,9 @@ async def upgrade(
 
     ``pre`` is what this release needs before it starts; ``head`` has what is to come after the last replica of the
     release before as well. Safe to run from many processes at once: one migrates, the others wait for it. At the
-    revision, no lock is taken. A migration that cannot have its locks within three seconds lets everybody else go on,
-    and is begun again. `wait` is how many seconds all of this may take; `tell` is told what it waits for, and what it
-    does.
+    revision, no lock is taken. A migration that cannot have its locks, at first within half a second and never in
+    more than three, lets everybody else go on, and is begun again. `wait` is how many seconds all of this may take;
+    `tell` is told what it waits for, and what it does.
 
     Raises:
         SchemaAhead: the database has a revision that this release does not know.
@@ -520,10 +521,10 @@ async def _migrate(
 ) -> None:
     """Go to a revision of a line, step by step; begun again where a step cannot have its locks."""
     deadline = time.monotonic() + wait
-    pause = _FIRST_PAUSE
+    patience = _FIRST_PATIENCE
     while True:
         try:
-            async with _migrator(database, deadline, tell) as connection:
+            async with _migrator(database, deadline, tell, patience) as connection:
                 if direction != "stamp":
                     table = f"alembic_version{'_' * bool(line)}{line}"
                     current = await _current_of(connection, database.settings.schema, table)
@@ -537,13 +538,16 @@ async def _migrate(
                         await _refuse_losses(connection, database, f"{current}:{revision}", line)
                 await _run(connection, partial(_COMMANDS[direction], revision=revision), line=line, tell=tell)
             return
+        except PendingRollbackError as error:  # the connection was lost where Alembic wants to go on with it
+            raise _translate(error.__context__ or error, database) from error
         except CONNECT_ERRORS as error:
             sqlstate = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+            pause = patience * _PAUSE
             if sqlstate not in _BEGUN_AGAIN or time.monotonic() + pause > deadline:
                 raise _translate(error, database) from error
-            tell(f"a lock could not be had within {LOCK_TIMEOUT} ({await _blocker(database)}): again in {pause:g} s")
-        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-        pause = min(2 * pause, _LONGEST_PAUSE)
+            tell(f"a lock could not be had within {patience:g} s ({await _blocker(database)}): again in {pause:g} s")
+        await asyncio.sleep(pause * random.uniform(0.75, 1))  # noqa: S311
+        patience = min(2 * patience, _MOST_PATIENCE)
 
 
 async def _run(connection: AsyncConnection, run: Callable[[Config], None], *, line: str = "", tell: Tell) -> None:
@@ -561,12 +565,14 @@ async def _run(connection: AsyncConnection, run: Callable[[Config], None], *, li
 
 
 @asynccontextmanager
-async def _migrator(database: Database, deadline: float, tell: Tell) -> AsyncIterator[AsyncConnection]:
+async def _migrator(
+    database: Database, deadline: float, tell: Tell, patience: float = _MOST_PATIENCE
+) -> AsyncIterator[AsyncConnection]:
     """A connection in the schema that is the only one to migrate it, as long as it is open."""
     async with _connection(database) as connection:
         # Before the schema is made: two CREATE SCHEMA IF NOT EXISTS at once can fail.
         await _become_only_migrator(connection, database, deadline, tell)
-        await _enter_schema(connection, database.settings.schema)
+        await _enter_schema(connection, database.settings.schema, patience)
         yield connection
 
 
@@ -629,14 +635,14 @@ async def _connection(database: Database) -> AsyncIterator[AsyncConnection]:
             await connection.close()
 
 
-async def _enter_schema(connection: AsyncConnection, schema: str) -> None:
+async def _enter_schema(connection: AsyncConnection, schema: str, patience: float = _MOST_PATIENCE) -> None:
     """Make the schema if it is not there, and make it the search_path."""
     # Asked first: IF NOT EXISTS wants the right to create even where there is nothing to create.
     if await connection.scalar(text("SELECT to_regnamespace(:schema)"), {"schema": f'"{schema}"'}) is None:
         await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     await connection.execute(text(f'SET search_path TO "{schema}"'))
     # Whoever waits for a strong lock makes everybody else wait behind it.
-    await connection.execute(text(f"SET lock_timeout TO '{LOCK_TIMEOUT}'"))
+    await connection.execute(text(f"SET lock_timeout TO '{patience:g}s'"))
     await connection.commit()
 
 

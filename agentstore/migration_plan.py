@@ -42,7 +42,9 @@ class Lost:
 
 def statements(sql: str) -> list[str]:
     """Return the statements of a script of Alembic's, without those that only frame them."""
-    framing = re.compile(r"(BEGIN|COMMIT|SET |RESET |CREATE SCHEMA|(INSERT INTO|UPDATE|DELETE FROM) alembic_version)")
+    framing = re.compile(
+        r"(BEGIN|COMMIT|SET |RESET |CREATE SCHEMA|(CREATE TABLE|INSERT INTO|UPDATE|DELETE FROM) alembic_version)"
+    )
     texts = (re.sub(r"(?m)^--.*$", "", part).strip().removesuffix(";") for part in re.split(r";\n\n", sql + "\n\n"))
     return [text for text in texts if text and not framing.match(text)]
 

@@ -93,14 +93,12 @@ def backfill(table: str, values: str, where: str, *, key: Sequence[str], batch: 
 
 def _backfill_block(table: str, values: str, where: str, key: Sequence[str], batch: int) -> str:
     """Return the same as a block that psql runs."""
-    columns, after, to = (", ".join(f"{prefix}{name}" for name in key) for prefix in ("", "after_", "to_"))
-    variables = " ".join(f"{prefix}{name} {table}.{name}%TYPE;" for prefix in ("after_", "to_") for name in key)
-    begun = f"(after_{key[0]} IS NULL OR ({columns}) > ({after}))"
-    move = " ".join(f"after_{name} := to_{name};" for name in key)
+    columns, after, to = (", ".join(f"{row}{name}" for name in key) for row in ("", "after_.", "to_."))
+    begun = f"(after_.{key[0]} IS NULL OR ({columns}) > ({after}))"
     return (
-        f"DO $$ DECLARE {variables} BEGIN LOOP "  # noqa: S608
+        f"DO $$ DECLARE after_ {table}; to_ {table}; BEGIN LOOP to_ := NULL; "  # noqa: S608
         f"SELECT {columns} INTO {to} FROM {table} WHERE {begun} ORDER BY {columns} OFFSET {batch - 1} LIMIT 1; "
         f"UPDATE {table} SET {values} WHERE ({where}) AND {begun} "
-        f"AND (to_{key[0]} IS NULL OR ({columns}) <= ({to})); "
-        f"COMMIT; EXIT WHEN to_{key[0]} IS NULL; {move} PERFORM pg_sleep(0.02); END LOOP; END $$"
+        f"AND (to_.{key[0]} IS NULL OR ({columns}) <= ({to})); "
+        f"COMMIT; EXIT WHEN to_.{key[0]} IS NULL; after_ := to_; PERFORM pg_sleep(0.02); END LOOP; END $$"
     )

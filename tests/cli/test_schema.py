@@ -21,12 +21,40 @@ def test_the_life_of_a_schema(empty_url: str) -> None:
         "current": head,
         "head": head,
         "state": "at head",
+        "invalid_indexes": [],
     }
     assert run("check", environment=url).code == 0
+    assert run("plan", environment=url).out == "nothing to do\n"
     assert run("downgrade", "-1", environment=url).code == 0
-    assert run("check", environment=url).code == 3
+    assert run("check", environment=url).code == (3 if migrate.needed() == head else 6)
     assert json.loads(run("upgrade", "+1", "--json", environment=url).out)["to"] == head
     assert json.loads(run("downgrade", "base", "--json", environment=url).out) == {"from": head, "to": None}
+
+
+def test_a_plan_names_locks_and_sizes_and_an_upgrade_what_it_does(empty_url: str) -> None:
+    url = {"AGENTSTORE_DATABASE_URL": empty_url}
+    planned = run("plan", environment=url).out
+    assert "0001 (pre): Users, sessions and messages.\n  CREATE TABLE users" in planned
+    run("upgrade", "0008", environment=url)
+    planned = run("plan", environment=url).out
+    assert "safe in use: SHARE UPDATE EXCLUSIVE on sessions, scan of 0 rows, " in planned
+    (step,) = run("plan", "--json", environment=url).json()
+    assert (step["revision"], step["phase"]) == ("0009", "post")
+    assert step["effects"][0]["lock"] == "SHARE UPDATE EXCLUSIVE"
+    done = run("upgrade", "--wait", "5", environment=url)
+    assert "0009: A time to live" in done.err
+    assert run("heads", "--json").json() == {"schema": "0009", "needed": "0008", "vector": "v001"}
+    assert run("upgrade", "--wait", "-1", environment=url).code == 2
+
+
+def test_a_downgrade_that_loses_something_is_refused(empty_url: str) -> None:
+    url = {"AGENTSTORE_DATABASE_URL": empty_url}
+    run("upgrade", environment=url)
+    run("import", "-", "--user", "alice", environment=url, stdin=b'{"messages": [{"role": "user", "content": "hi"}]}')
+    done = run("downgrade", "base", environment=url)
+    assert (done.code, "would lose data: " in done.err, "1 rows of users" in done.err) == (1, True, True)
+    assert run("check", environment=url).code == 0
+    assert run("downgrade", "base", "--lose-data", environment=url).code == 0
 
 
 def test_history_and_sql_need_no_database() -> None:

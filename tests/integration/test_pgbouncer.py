@@ -39,6 +39,20 @@ async def test_a_migration_through_a_pooler_is_refused(pooled_url: str, observer
     assert await observer.fetchval("SELECT to_regnamespace('other')") is None
 
 
+async def test_a_pooler_that_takes_any_parameter_is_recognised_before_anything_is_migrated(
+    pooled_url: str, observer: asyncpg.Connection
+) -> None:
+    database = Database(
+        Settings(schema="other"),
+        connect=connector(pooled_url, statement_cache_size=0),
+        connect_directly=connector(pooled_url, statement_cache_size=0),
+    )
+    with pytest.raises(NotConfigured, match="is a pooler in transaction mode"):
+        await migrate.upgrade(database)
+    await database.stop()
+    assert await observer.fetchval("SELECT to_regnamespace('other')") is None
+
+
 async def test_a_migration_takes_the_direct_url(pooled_url: str, direct_url: str) -> None:
     settings = Settings(pooler="transaction", migration_database_url=direct_url, schema="other")
     await migrate.upgrade(pooled_url, settings=settings)

@@ -1,20 +1,33 @@
-"""One command in many processes at once: ``python -m tests.support.forks COUNT COMMAND...``.
+"""Upgrades and starts of applications in many processes at once: ``python -m tests.support.forks UPGRADES STARTS URL``.
 
 Forked, since they begin closer together than as many interpreters would.
 """
 
+import asyncio
 import os
 import sys
 
+from agentstore import AgentStore, Settings
 from agentstore.cli import main
 
+
+async def _start(url: str) -> None:
+    async with AgentStore(url, settings=Settings(auto_migrate="upgrade")) as store:
+        assert await store.health()
+        await store.sessions.create_session("app")
+
+
 if __name__ == "__main__":
-    count, *command = sys.argv[1:]
+    upgrades, starts, url = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     started = []
-    for _ in range(int(count)):
+    for number in range(upgrades + starts):
         if not (pid := os.fork()):
-            sys.argv = ["agentstore", *command]
-            main()
+            if number < upgrades:
+                sys.argv = ["agentstore", "upgrade", "--url", url]
+                main()
+            else:
+                asyncio.run(_start(url))
+            sys.exit(0)
         started.append(pid)
     failed = [pid for pid in started if os.waitpid(pid, 0)[1]]
-    sys.exit(f"{len(failed)} of {count} failed" if failed else 0)
+    sys.exit(f"{len(failed)} of {len(started)} failed" if failed else 0)

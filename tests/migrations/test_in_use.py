@@ -1,0 +1,275 @@
+"""Upgrades of a database that others use, and that anything may break off."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, SchemaAhead, Settings, Unavailable, migrate
+from agentstore.repositories.connect import open_database
+from tests.migrations.test_revisions import _columns, _load, catalog, checksums
+from tests.support.cli import run
+from tests.support.psql import pg_dump, psql
+from tests.support.servers import Server
+
+_ROOT = Path(__file__).parents[2]
+# What an append is, to every release.
+_APPEND = """
+WITH head AS (
+    UPDATE agentstore.sessions SET next_seq = next_seq + 1 WHERE user_id = 'alice' AND id = 's'
+    RETURNING next_seq - 1 AS seq
+)
+INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload) SELECT 'alice', 's', seq, 'n' || seq, '{}'
+FROM head
+"""
+_EXTRA = {
+    "9001_size.py": """
+        op.add_column("messages", sa.Column("size", sa.BigInteger(), nullable=True))
+    """,
+    "9002_backfill.py": """
+        backfill(
+            "messages", "size = octet_length(payload::text)", "size IS NULL",
+            key=["user_id", "session_id", "seq"], batch=50,
+        )
+    """,
+    "9003_index.py": """
+        create_index("messages_size_idx", "messages", ["user_id", "size"])
+    """,
+}
+
+
+@pytest.fixture
+def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The migrations of this release, and some that a later one might have: a column, its backfill, its index."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(_ROOT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before = migrate.head()
+    for name, body in _EXTRA.items():
+        (folder / "versions" / name).write_text(
+            f'"""One of a later release."""\nimport sqlalchemy as sa\nfrom alembic import op\n'
+            f"from agentstore.migration_steps import backfill, create_index\n"
+            f'revision = "{name[:4]}"\ndown_revision = "{before}"\nphase = "pre"\ndef upgrade():{body}'
+        )
+        before = name[:4]
+    migrate._scripts.cache_clear()
+    monkeypatch.setattr(migrate, "_folder", lambda: folder)
+    yield folder
+    migrate._scripts.cache_clear()
+
+
+@pytest.mark.parametrize(("upgrades", "starts"), [(20, 0), (10, 10)])
+@pytest.mark.parametrize("begun", [None, "0001"])
+def test_twenty_processes_upgrade_and_start_at_once_and_all_succeed(
+    empty_url: str, direct_url: str, begun: str | None, upgrades: int, starts: int
+) -> None:
+    if begun is not None:
+        asyncio.run(_load(empty_url, begun))
+    columns = asyncio.run(_columns(empty_url))
+    before = asyncio.run(checksums(empty_url, columns)) if starts == 0 else None
+    command = [sys.executable, "-m", "tests.support.forks", str(upgrades), str(starts), empty_url]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert asyncio.run(_fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version")) == [(migrate.head(),)]
+    assert asyncio.run(catalog(empty_url)) == asyncio.run(catalog(direct_url))
+    if before is not None:
+        assert asyncio.run(checksums(empty_url, columns)) == before
+
+
+async def _fetch(url: str, sql: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(sql)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.chaos)])
+def test_an_upgrade_that_is_killed_at_any_message_is_gone_on_with(server: Server, more: Path, step: int) -> None:
+    template = f"agentstore_test_{uuid4().hex[:8]}"
+    asyncio.run(server.execute(f'CREATE DATABASE "{template}"'))
+    names = [template]
+    try:
+        asyncio.run(_load(server.url_of(template), "0001"))
+        columns = asyncio.run(_columns(server.url_of(template)))
+        before = asyncio.run(checksums(server.url_of(template), columns))
+        url = server.url_of("{}").replace("%7B%7D", "{}")
+        command = [sys.executable, "-m", "tests.support.killed", str(more), template, url, "3", str(step)]
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=600, check=False)
+        names += done.stdout.split()
+        assert done.returncode == 0, done.stderr
+        assert len(names) > 100 // step
+        whole = asyncio.run(catalog(server.url_of(names[-1])))  # of the one that came to its end
+        for name in names[1:]:
+            assert asyncio.run(catalog(server.url_of(name))) == whole
+            assert asyncio.run(checksums(server.url_of(name), columns)) == before
+            sizes = "SELECT count(*) FROM agentstore.messages WHERE size IS DISTINCT FROM octet_length(payload::text)"
+            assert asyncio.run(_fetch(server.url_of(name), sizes)) == [(0,)]
+            version = "SELECT version_num FROM agentstore.alembic_version"
+            assert asyncio.run(_fetch(server.url_of(name), version)) == [("9003",)]
+    finally:
+        for name in names:
+            asyncio.run(server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.chaos)])
+async def test_nobody_waits_long_while_an_upgrade_waits_for_a_reader(empty_url: str, seconds: int) -> None:
+    """A reader that stays in its transaction, 50 appends a second, and pg_dump again and again."""
+    await _load(empty_url, "0003")
+    told: list[str] = []
+    waits: list[float] = []
+    done = False
+
+    async def append(name: int) -> None:
+        connection = await asyncpg.connect(empty_url, server_settings={"application_name": f"writer {name}"})
+        while not done:
+            began = time.monotonic()
+            await connection.execute(_APPEND)
+            waits.append(time.monotonic() - began)
+            await asyncio.sleep(0.1)
+        await connection.close()
+
+    async def dump() -> None:
+        while not done:
+            await asyncio.to_thread(pg_dump, empty_url)
+
+    async def upgrade() -> None:
+        nonlocal done
+        began = time.monotonic()
+        await migrate.upgrade(empty_url, tell=told.append)
+        assert time.monotonic() - began > seconds
+        done = True
+
+    reader = await asyncpg.connect(empty_url, server_settings={"application_name": "the reader"})
+    await reader.execute("BEGIN; SELECT count(*) FROM agentstore.sessions")
+
+    async def leave() -> None:
+        await asyncio.sleep(seconds)
+        await reader.execute("COMMIT")
+        await reader.close()
+
+    await asyncio.gather(upgrade(), leave(), dump(), *(append(name) for name in range(5)))
+    assert max(waits) < 4
+    assert len(waits) > 20 * seconds
+    assert any("'the reader'" in line for line in told), told
+    ((count,),) = await _fetch(empty_url, "SELECT count(*) FROM agentstore.messages WHERE id LIKE 'n%'")
+    assert count == len(waits)
+
+
+async def test_the_wait_for_another_migrator_is_told_and_bounded(empty_url: str) -> None:
+    told: list[str] = []
+    other = open_database(empty_url)
+    async with migrate._migrator(other, time.monotonic() + 10, print):
+        with pytest.raises(Unavailable, match=r"for too long: process \d+ .* connected at \d\d:\d\d:\d\d"):
+            await migrate.upgrade(empty_url, wait=0.3, tell=told.append)
+        assert len(told) == 1
+        assert "another process migrates: process " in told[0]
+    await migrate.upgrade(empty_url, wait=5)
+    await other.stop()
+
+
+async def test_the_wait_for_locks_is_bounded_and_leaves_all_as_it_was(empty_url: str) -> None:
+    await _load(empty_url, "0004")
+    before = await catalog(empty_url)
+    reader = await asyncpg.connect(empty_url)
+    await reader.execute("BEGIN; SELECT count(*) FROM agentstore.sessions")
+    with pytest.raises(Unavailable, match="lock timeout"):
+        await migrate.upgrade(empty_url, wait=1)
+    await reader.close()
+    assert await catalog(empty_url) == before
+    await migrate.upgrade(empty_url)
+
+
+async def test_an_index_that_was_left_invalid_is_found_and_made_anew(empty_url: str, direct_url: str) -> None:
+    await _load(empty_url, "0006")
+    database = open_database(empty_url)
+    holder = await asyncpg.connect(empty_url)
+    await holder.execute("BEGIN; UPDATE agentstore.sessions SET title = 'x'")
+    upgrading = asyncio.create_task(migrate.upgrade(empty_url))
+    observer = await asyncpg.connect(empty_url)
+    async with asyncio.timeout(20):
+        while not (rows := await observer.fetch("SELECT pid FROM pg_stat_progress_create_index")):
+            await asyncio.sleep(0.01)
+    await observer.fetch("SELECT pg_terminate_backend($1)", rows[0][0])
+    with pytest.raises(Unavailable):
+        await upgrading
+    await holder.execute("COMMIT")
+    found = await migrate.status(database)
+    assert (found.current, found.invalid_indexes) == ("0006", ("sessions_ttl_idx",))
+    checked = await asyncio.to_thread(run, "check", "--url", empty_url)
+    assert (checked.code, "sessions_ttl_idx is INVALID" in checked.err) == (3, True)
+    await migrate.upgrade(empty_url)
+    assert (await migrate.status(database)).invalid_indexes == ()
+    assert await catalog(empty_url) == await catalog(direct_url)
+    await observer.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'agentstore.sessions_ttl_idx'::regclass"
+    )
+    assert (await asyncio.to_thread(run, "check", "--url", empty_url)).code == 5
+    for each in (holder, observer):
+        await each.close()
+    await database.stop()
+
+
+async def test_the_sql_of_any_step_gives_in_psql_what_an_upgrade_gives(
+    empty_url: str, direct_url: str, server: Server
+) -> None:
+    revisions = [None, *(revision.id for revision in reversed(migrate.history()))]
+    for before, after in pairwise(revisions):
+        await asyncio.to_thread(psql, empty_url, migrate.sql(f"{before or 'base'}:{after}"))
+        database = open_database(empty_url)
+        assert (await migrate.status(database)).current == after
+        await database.stop()
+    assert await catalog(empty_url) == await catalog(direct_url)
+    for after, before in pairwise(revisions[::-1]):
+        sql = migrate.sql(f"{after}:{before or 'base'}", downgrade=True)
+        await asyncio.to_thread(psql, empty_url, sql)
+    assert await _columns(empty_url) == {}
+
+
+async def test_a_backfill_in_psql_does_the_same(empty_url: str, more: Path) -> None:
+    await _load(empty_url, "0009")
+    await asyncio.to_thread(psql, empty_url, migrate.sql("0009:9003"))
+    ((rows, wrong),) = await _fetch(
+        empty_url,
+        "SELECT count(*), count(*) FILTER (WHERE size IS DISTINCT FROM octet_length(payload::text))"
+        " FROM agentstore.messages",
+    )
+    assert (rows, wrong) == (230, 0)
+
+
+async def test_what_is_needed_comes_before_the_release_and_the_rest_after(empty_url: str) -> None:
+    await _load(empty_url, "0003")
+    database = open_database(empty_url)
+    await migrate.upgrade(database, "pre")
+    found = await migrate.status(database)
+    assert (found.current, found.state) == (migrate.needed(), "post pending")
+    for mode in ("check", "upgrade"):  # neither start takes what the old replicas still need
+        async with AgentStore(empty_url, settings=Settings(auto_migrate=mode)) as store:
+            assert await store.health()
+    assert (await migrate.status(database)).state == "post pending"
+    assert (await asyncio.to_thread(run, "check", "--url", empty_url)).code == 6
+    await migrate.upgrade(database)
+    assert (await migrate.status(database)).state == "at head"
+    await migrate.upgrade(database, "pre")  # nothing to do
+    assert (await migrate.status(database)).state == "at head"
+    await database.stop()
+
+
+async def test_a_stamp_says_where_the_schema_is_and_changes_nothing_else(empty_url: str) -> None:
+    await migrate.upgrade(empty_url)
+    before = await catalog(empty_url)
+    await migrate.stamp(empty_url, "0002")
+    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [("0002",)]
+    assert (await asyncio.to_thread(run, "stamp", "head", "--url", empty_url)).code == 0
+    assert await catalog(empty_url) == before
+    assert (await asyncio.to_thread(run, "check", "--url", empty_url)).code == 0
+    with pytest.raises(SchemaAhead):
+        await migrate.stamp(empty_url, "nonsense")
+    assert await catalog(empty_url) == before
