@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos peers lint types bench clean
+.PHONY: help demo test chaos peers previous lint types bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,11 @@ $(VENV)/peers/%: Makefile
 
 peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## imports of what other packages wrote (needs redis-server)
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
+
+# As it was: tests/previous says how it is made.
+previous: $(VENV)/test ## the previous release's own tests, on the schema of this one
+	@rm -rf $(VENV)/previous && mkdir $(VENV)/previous && tar -xJf tests/previous/release.tar.xz -C $(VENV)/previous
+	cd $(VENV)/previous && PYTHONPATH=.:$(CURDIR)/tests/previous $(abspath $(BIN))/python -m pytest -p todays_schema $(ARGS)
 
 lint: $(VENV)/dev ## style, import layers, and the migrations' SQL
 	$(BIN)/ruff check .
