@@ -388,6 +388,14 @@ def vector_index_name(embedder: str, dimensions: int) -> str:
     return f"memory_vectors_{crc32(embedder.encode()):08x}_{dimensions:d}_idx"
 
 
+def include_name(schema: str = "agentstore") -> Callable[[str | None, str, object], bool]:
+    """Return what the Alembic of an application in the same database takes as `include_name`.
+
+    Its autogenerate passes over our schema then, with ``include_schemas=True`` too.
+    """
+    return lambda name, kind, _parents: not (kind == "schema" and name == schema)
+
+
 async def plan(
     target: Database | AsyncEngine | str, revision: str = "head", *, settings: Settings | None = None
 ) -> list[Planned]:

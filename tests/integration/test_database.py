@@ -29,6 +29,7 @@ from agentstore import (
 from agentstore.database import Database, Statement
 from agentstore.models import UserRow
 from agentstore.repositories.connect import open_database
+from tests.support.cli import run
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, count_orphans, terminate_all_backends
 
@@ -542,6 +543,16 @@ async def test_passwords_of_all_printable_characters_and_functions_that_return_t
         async with _database(f"postgresql://app:wrong@{address}", password=function, **settings) as database:
             assert await database.fetch(ECHO, value=1, seconds=0.0)
     assert asked == 2
+    administrator = await asyncpg.connect(url)
+    await administrator.execute("GRANT CREATE ON DATABASE postgres TO app")
+    await administrator.close()
+    for scheme in ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg"):
+        environment = {"AGENTSTORE_DATABASE_URL": f"{scheme}://app:{quote(password, safe='')}@{address}"}
+        for command in (["plan"], ["upgrade"], ["check"], ["check", "--json"], ["downgrade", "base", "--lose-data"]):
+            done = await asyncio.to_thread(run, *command, environment=environment)
+            assert done.code == 0 if command[0] != "check" else done.code in (0, 3), done.err
+            for part in (password, quote(password, safe="")):
+                assert part not in done.out + done.err
     async with _database(f"postgresql://app:hunter2%21@{address}", **settings) as database:
         with pytest.raises(NotConfigured) as caught:
             await database.fetch(USERS)
