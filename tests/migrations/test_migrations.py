@@ -148,7 +148,7 @@ async def test_a_host_applications_autogenerate_sees_no_difference(empty_url: st
     Table("accounts", host, Column("name", Text, primary_key=True))
     engine = create_async_engine(empty_url.replace("postgresql://", "postgresql+asyncpg://"))
 
-    def differences(connection: Connection, **options: Any) -> list[Any]:
+    def differences(connection: Connection, /, **options: Any) -> list[Any]:
         return compare_metadata(MigrationContext.configure(connection, opts=options), host)
 
     async with engine.connect() as connection:
