@@ -149,7 +149,8 @@ async def test_a_host_applications_autogenerate_sees_no_difference(empty_url: st
     engine = create_async_engine(empty_url.replace("postgresql://", "postgresql+asyncpg://"))
 
     def differences(connection: Connection, /, **options: Any) -> list[Any]:
-        return compare_metadata(MigrationContext.configure(connection, opts=options), host)
+        found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), host)
+        return found
 
     async with engine.connect() as connection:
         await connection.run_sync(host.create_all)
