@@ -169,9 +169,9 @@ def head() -> str:
     return _scripts().get_current_head() or ""
 
 
-def needed() -> str:
+def needed(line: str = "") -> str:
     """Return the revision that this release cannot do without: the newest that is to be there before it starts."""
-    return next(revision.id for revision in history() if revision.phase == "pre")
+    return next(revision.id for revision in history(line) if revision.phase == "pre")
 
 
 def history(line: str = "") -> list[Revision]:
@@ -271,8 +271,9 @@ async def upgrade(
         found = await status(database)
         if not _is_done(found, wanted):
             await _migrate(database, "up", wanted, wait=wait, tell=tell)
-        if wanted in ("head", "heads", found.head) and (await vector_status(database)).state == "behind":
-            await _migrate(database, "up", "head", line="vector", wait=wait, tell=tell)
+        if wanted in ("head", "heads", found.head, needed()) and (await vector_status(database)).state == "behind":
+            of_vectors = needed("vector") if wanted == needed() else "head"
+            await _migrate(database, "up", of_vectors, line="vector", wait=wait, tell=tell)
 
 
 async def downgrade(
@@ -412,7 +413,7 @@ async def plan(
         async with database.connection() as connection:
             rows = await connection.fetch(_SIZES, f'"{schema}"')
     sizes = {name: (max(count, 0), size) for name, count, size in rows}
-    phases = {each.id: each.phase for each in history()}
+    phases: dict[str, Phase] = {each.id: each.phase for each in history()}
     made: set[str] = set()
     found = []
     for step in steps:
