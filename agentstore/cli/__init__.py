@@ -17,6 +17,7 @@ from agentstore.cli import (
     doctor,
     exporting,
     extracting,
+    grants,
     importing,
     memory,
     retention,
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(schema.app)
+app.add_typer(grants.app)
 app.add_typer(importing.app)
 app.add_typer(exporting.app)
 app.add_typer(sessions.app, name="sessions")
