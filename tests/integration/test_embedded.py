@@ -327,9 +327,9 @@ async def test_calls_during_a_restart_fail_with_unavailable_or_succeed_and_go_on
         for _ in range(3):
             await asyncio.sleep(0.3)
             os.kill(_postmaster(own_server.data_dir), signal.SIGINT)
-            while (own_server.data_dir / "postmaster.pid").exists():
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
+            async with asyncio.timeout(20):
+                while (own_server.data_dir / "data" / "postmaster.pid").exists():
+                    await asyncio.sleep(0.01)
             await own_server.start()
         succeeded = calls["succeeded"]
         await asyncio.sleep(0.3)
