@@ -38,6 +38,7 @@ from agentstore.errors import (
     Unavailable,
     UnknownOutcome,
 )
+from agentstore.row_security import for_user
 from agentstore.settings import Settings
 from agentstore.url import Connect
 
@@ -158,6 +159,7 @@ class Database:
         self._started = self._stopped = False
         self._starting: asyncio.Task[None] | None = None
         self._compiled: dict[Statement, _Compiled] = {}
+        self._secured = settings.row_level_security
         # The server ends a statement that runs too long, where it was told to; the client where it could not be, and
         # where the network does not bring the answer.
         told = engine is None and settings.pooler == "none"
@@ -216,11 +218,17 @@ class Database:
             await self._start_unless_stopped()
         compiled = self._compile(statement)
         arguments = compiled.arguments(values)
+        named = self._named(values) if self._secured else None
         for attempt in range(1, _ATTEMPTS + 1):
             pool = self._pool_of_this_loop()
             held = await self._checkout(pool)
             try:
-                rows: list[Row] = await held.driver_connection.fetch(compiled.sql, *arguments, timeout=self._timeout)  # type: ignore[union-attr]
+                driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
+                if named is not None:
+                    await driver.execute(f"BEGIN; {named}", timeout=self._timeout)
+                rows: list[Row] = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
+                if named is not None:
+                    await driver.execute("COMMIT", timeout=self._timeout)
             except _DRIVER_ERRORS as error:
                 pool.take_back_after(held, error)
                 fate, translated = _judge(error, self.where)
@@ -239,6 +247,19 @@ class Database:
                 pool.take_back(held)
                 return rows
         raise AssertionError("unreachable")
+
+    def _named(self, values: dict[str, Any]) -> str:
+        """Return what names the user of a statement to the server.
+
+        Raises:
+            NotConfigured: it is about more than one.
+        """
+        if (user_id := values.get("user_id")) is None:
+            raise NotConfigured(
+                "This is about all users, and with AGENTSTORE_ROW_LEVEL_SECURITY one is seen at a time: let a role "
+                "with BYPASSRLS do it, without that setting."
+            )
+        return for_user(user_id)
 
     async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
         """Like :meth:`fetch`; return the first row, or None."""
@@ -407,6 +428,8 @@ class Transaction:
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Say a statement and return its rows. Errors are those of :meth:`Database.fetch`."""
         compiled = self._database._compile(statement)
+        if self._database._secured:
+            await self._fetch(self._database._named(values))
         return await self._fetch(compiled.sql, *compiled.arguments(values))
 
     async def without_a_limit(self) -> None:

@@ -120,6 +120,7 @@ async def examine(database: Database) -> list[Finding]:
         return [Finding("connection", "problem", str(error), _advice(error))]
     findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all are valid")])]
     findings.append(_memories(analyses or [], database.settings))
+    findings += await _row_security(database)
     pooler = await _pooler(database)
     findings.append(pooler)
     if database.settings.migration_database_url is not None:
@@ -215,10 +216,33 @@ async def _schema(database: Database) -> Finding:
     said = f"{database.settings.schema!r} is at revision {status.current or 'none'}"
     if status.state == "behind":
         return Finding("schema", "problem", f"{said}, this release needs {status.head}", "run `agentstore upgrade`")
+    if status.state == "post pending":
+        advice = "when no replica of the release before is left: run `agentstore upgrade`"
+        return Finding("schema", "ok", f"{said}, which this release works on; the last migrations wait", advice)
     if status.state == "ahead":
         advice = "upgrade agentstore here: this release works on the schema of the next one, not of later ones"
         return Finding("schema", "warning", f"{said}, which this release ({status.head}) does not know", advice)
     return Finding("schema", "ok", said)
+
+
+async def _row_security(database: Database) -> list[Finding]:
+    """Compare the policies with the setting; nothing is found where there is neither."""
+    found, told = await migrate.row_security_status(database), database.settings.row_level_security
+    if found.state == "disabled" and not told:
+        return []
+    name = "row security"
+    if found.state == "disabled":
+        said = "AGENTSTORE_ROW_LEVEL_SECURITY is on, and no table has a policy"
+        return [Finding(name, "warning", said, "run `agentstore rls enable`")]
+    if found.state == "incomplete":
+        return [Finding(name, "problem", f"no policy on {', '.join(found.open)}", "run `agentstore rls enable`")]
+    if not told and not found.sees_all:
+        said = "the tables have policies, and this login sees no row"
+        return [Finding(name, "problem", said, "set AGENTSTORE_ROW_LEVEL_SECURITY=true")]
+    if told and found.sees_all:
+        advice = "give the application a role that is no superuser and has no BYPASSRLS"
+        return [Finding(name, "warning", "the tables have policies, and this login sees all rows all the same", advice)]
+    return [Finding(name, "ok", "every table has a policy")]
 
 
 async def _rights(connection: asyncpg.Connection, database: Database, server: asyncpg.Record) -> Finding:

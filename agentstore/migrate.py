@@ -13,10 +13,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from agentstore import row_security
 from agentstore.database import CONNECT_ERRORS, Database, connection_error
 from agentstore.errors import AgentStoreError, Conflict, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
 from agentstore.migration_plan import Lost, created, effects, losses, statements
@@ -63,7 +64,7 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
        AND EXISTS (SELECT FROM pg_available_extension_versions WHERE name = 'vector' AND trusted)
 """
 _HOLDER = """
-SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'this host'), a.backend_start
+SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid::bigint = :key AND l.objsubid = 1
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -114,6 +115,22 @@ class Status:
     state: State
     invalid_indexes: tuple[str, ...] = ()
     """What a CREATE INDEX CONCURRENTLY that was broken off has left: it costs, and is not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSecurity:
+    """Which tables have a policy, which have none, and whether this login sees all rows whatever they say."""
+
+    secured: tuple[str, ...]
+    open: tuple[str, ...]
+    sees_all: bool
+
+    @property
+    def state(self) -> Literal["enabled", "disabled", "incomplete"]:
+        """Incomplete: some tables have it, and others do not."""
+        if not self.secured:
+            return "disabled"
+        return "incomplete" if self.open else "enabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +316,59 @@ async def downgrade(
         ):
             raise NotConfigured(f"Vectors are enabled in {database.where}: run `agentstore vector disable` first.")
         await _migrate(database, "down", revision, lose_data=lose_data, wait=wait, tell=tell)
+
+
+async def enable_row_security(
+    target: Database | AsyncEngine | str,
+    *,
+    settings: Settings | None = None,
+    wait: float = WAIT,
+    tell: Tell = _log.info,
+) -> None:
+    """Let a role see the rows of one user at a time, in every table; later migrations do so for what they make.
+
+    Applications say whose rows they want where AGENTSTORE_ROW_LEVEL_SECURITY is on, which is to be so before. One
+    table after another; each is locked for a moment. Idempotent.
+
+    Raises:
+        NotConfigured: the role is not the owner of the tables.
+        Unavailable: see :func:`upgrade`.
+    """
+    async with _database(target, settings) as database:
+        await _patiently(database, lambda connection: _secure(connection, database.settings.schema), wait, tell)
+
+
+async def disable_row_security(
+    target: Database | AsyncEngine | str,
+    *,
+    settings: Settings | None = None,
+    wait: float = WAIT,
+    tell: Tell = _log.info,
+) -> None:
+    """Take back what :func:`enable_row_security` did. Idempotent. Raises as it does."""
+
+    async def work(connection: AsyncConnection) -> None:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        schema = database.settings.schema
+        for row in await driver.fetch(row_security.TABLES, f'"{schema}"'):
+            async with driver.transaction():
+                for statement in row_security.open_again(schema, row["name"]):
+                    await driver.execute(statement)
+
+    async with _database(target, settings) as database:
+        await _patiently(database, work, wait, tell)
+
+
+async def row_security_status(database: Database) -> RowSecurity:
+    """Return which tables have their policy. Raises as :func:`status` does."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(row_security.TABLES, f'"{database.settings.schema}"')
+        sees_all = await connection.fetchval(row_security.SEES_ALL)
+    return RowSecurity(
+        tuple(row["name"] for row in rows if row["is_secured"]),
+        tuple(row["name"] for row in rows if not row["is_secured"]),
+        bool(sees_all),
+    )
 
 
 async def stamp(
@@ -528,24 +598,40 @@ async def _migrate(
     wait: float = WAIT,
     tell: Tell = _log.info,
 ) -> None:
-    """Go to a revision of a line, step by step; begun again where a step cannot have its locks."""
+    """Go to a revision of a line, step by step."""
+    wanted = revision
+
+    async def work(connection: AsyncConnection) -> None:
+        nonlocal wanted
+        secured = await _refuse_blindness(connection, database)
+        if direction != "stamp":
+            table = f"alembic_version{'_' * bool(line)}{line}"
+            current = await _current_of(connection, database.settings.schema, table)
+            steps = _steps(current, wanted, direction, line)
+            if not steps:
+                return
+            # What is relative is so to where the first try began.
+            last = steps[-1].revision if direction == "up" else steps[-1].down_revision
+            wanted = str(last or "base")
+            if direction == "down" and not lose_data:
+                await _refuse_losses(connection, database, f"{current}:{wanted}", line)
+        await _run(connection, partial(_COMMANDS[direction], revision=wanted), line=line, tell=tell)
+        if secured and direction == "up":
+            await _secure(connection, database.settings.schema)
+
+    await _patiently(database, work, wait, tell)
+
+
+async def _patiently(
+    database: Database, work: Callable[[AsyncConnection], Awaitable[None]], wait: float, tell: Tell
+) -> None:
+    """Do some work as the only migrator; begun again where it cannot have a lock."""
     deadline = time.monotonic() + wait
     patience = _FIRST_PATIENCE
     while True:
         try:
             async with _migrator(database, deadline, tell, patience) as connection:
-                if direction != "stamp":
-                    table = f"alembic_version{'_' * bool(line)}{line}"
-                    current = await _current_of(connection, database.settings.schema, table)
-                    steps = _steps(current, revision, direction, line)
-                    if not steps:
-                        return
-                    # What is relative is so to where the first try began.
-                    last = steps[-1].revision if direction == "up" else steps[-1].down_revision
-                    revision = str(last or "base")
-                    if direction == "down" and not lose_data:
-                        await _refuse_losses(connection, database, f"{current}:{revision}", line)
-                await _run(connection, partial(_COMMANDS[direction], revision=revision), line=line, tell=tell)
+                await work(connection)
             return
         except PendingRollbackError as error:  # the connection was lost where Alembic wants to go on with it
             raise _translate(error.__context__ or error, database) from error
@@ -557,6 +643,34 @@ async def _migrate(
             tell(f"a lock could not be had within {patience:g} s ({await _blocker(database)}): again in {pause:g} s")
         await asyncio.sleep(pause * random.uniform(0.75, 1))  # noqa: S311
         patience = min(2 * patience, _MOST_PATIENCE)
+
+
+async def _secure(connection: AsyncConnection, schema: str) -> None:
+    """Give each table its policy that has none."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    for row in await driver.fetch(row_security.TABLES, f'"{schema}"'):
+        if not row["is_secured"]:
+            async with driver.transaction():
+                for statement in row_security.secured(schema, row["name"], has_owner=row["has_owner"]):
+                    await driver.execute(statement)
+
+
+async def _refuse_blindness(connection: AsyncConnection, database: Database) -> bool:
+    """Return whether any table is secured, and refuse to migrate what is not seen whole.
+
+    Raises:
+        NotConfigured: the role sees no more than one user's rows.
+    """
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    rows = await driver.fetch(row_security.TABLES, f'"{database.settings.schema}"')
+    if not any(row["is_secured"] for row in rows):
+        return False
+    if not await driver.fetchval(row_security.SEES_ALL):
+        raise NotConfigured(
+            f"Row-level security is on in {database.where}, and a migration has to see all rows: ALTER ROLE ... "
+            "BYPASSRLS for the role that migrates."
+        )
+    return True
 
 
 async def _run(connection: AsyncConnection, run: Callable[[Config], None], *, line: str = "", tell: Tell) -> None:
@@ -626,7 +740,12 @@ async def _blocker(database: Database) -> str:
     if not rows:
         return "whoever had it is gone"
     pid, name, state, began, table = rows[0]
-    return f"process {pid} {name!r}, {state} since {began:%H:%M:%S}, has one on {table}"
+    return f"process {pid} {name!r}, {state or 'at work'} since {_clock(began)}, has one on {table}"
+
+
+def _clock(time: datetime | None) -> str:
+    """Say a time of somebody else's session, which only some roles are told."""
+    return "?" if time is None else f"{time:%H:%M:%S}"
 
 
 @asynccontextmanager
@@ -667,8 +786,8 @@ async def _become_only_migrator(connection: AsyncConnection, database: Database,
     while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
         rows = (await connection.execute(text(_HOLDER), key)).all()
         await connection.commit()
-        pid, name, address, began = rows[0] if rows else ("?", "", "?", datetime.now(UTC))
-        holder = f"process {pid} {name!r} from {address}, connected at {began:%H:%M:%S}"
+        pid, name, address, began = rows[0] if rows else ("?", "", None, None)
+        holder = f"process {pid} {name!r} from {address or 'this host'}, connected at {_clock(began)}"
         if time.monotonic() > deadline:
             raise Unavailable(f"Another process migrates {database.where} for too long: {holder}.")
         if time.monotonic() > said + _SAID_EVERY:

@@ -39,6 +39,10 @@ with warnings.catch_warnings():
         pool_size: PositiveInt = Field(default=10, description="The most connections that a process opens.")
         pool_timeout: Seconds = Field(default=30.0, description="How long a call waits for a connection.")
         connect_timeout: Seconds = Field(default=10.0, description="How long one attempt to connect may take.")
+        row_level_security: bool = Field(
+            default=False,
+            description="Name the user of each statement to the server, for the policies of `agentstore rls enable`.",
+        )
         pooler: Literal["none", "transaction"] = Field(
             default="none",
             description="transaction: the URL is a pooler's (PgBouncer, Supavisor, RDS Proxy) in that mode.",

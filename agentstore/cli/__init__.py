@@ -21,6 +21,7 @@ from agentstore.cli import (
     importing,
     memory,
     retention,
+    rls,
     schema,
     sessions,
     states,
@@ -51,6 +52,7 @@ app.add_typer(users.app, name="users")
 app.command("erase")(users.delete)
 app.add_typer(retention.app)
 app.add_typer(vector.app, name="vector")
+app.add_typer(rls.app, name="rls")
 app.add_typer(vector.top)
 app.add_typer(doctor.app)
 

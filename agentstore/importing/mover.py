@@ -18,7 +18,7 @@ from agentstore.settings import Settings
 
 # Of memories, what is given to a statement at a time.
 _BATCH, _CHARACTERS = 1_000, 8_000_000
-_PAGE = 1_000
+_PAGE = 100
 
 
 @dataclass(slots=True)

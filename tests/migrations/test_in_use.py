@@ -65,8 +65,7 @@ def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     migrate._scripts.cache_clear()
 
 
-@pytest.mark.parametrize(("upgrades", "starts"), [(20, 0), (10, 10)])
-@pytest.mark.parametrize("begun", [None, "0001"])
+@pytest.mark.parametrize(("begun", "upgrades", "starts"), [(None, 20, 0), ("0001", 20, 0), ("0001", 10, 10)])
 def test_twenty_processes_upgrade_and_start_at_once_and_all_succeed(
     empty_url: str, direct_url: str, begun: str | None, upgrades: int, starts: int
 ) -> None:

@@ -1,0 +1,214 @@
+"""Row-level security: what the server itself keeps a role from seeing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, MemoryItem, NotConfigured, Settings, migrate
+from agentstore.grants import grants
+from agentstore.models import Base
+from agentstore.repositories.connect import open_database
+from agentstore.testing import HOSTILE_IDS, text
+from tests.support.cli import run
+from tests.support.pgbouncer import PgBouncer
+from tests.support.psql import psql
+
+_POLICIES = "SELECT count(*) FROM pg_policy WHERE polname = 'agentstore_user'"
+
+
+@pytest.fixture
+async def app_role(direct_url: str) -> AsyncIterator[str]:
+    """A role that reads and writes rows and nothing else."""
+    name = f"agentstore_rls_{uuid4().hex[:8]}"
+    psql(direct_url, f"CREATE ROLE {name} LOGIN PASSWORD 'app'; " + "; ".join(grants(app=name)) + ";")
+    yield name
+    psql(direct_url, f"DROP OWNED BY {name}; DROP ROLE {name};")
+
+
+def _as(url: str, role: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}options={quote('-c role=' + role)}"
+
+
+@pytest.fixture
+async def secured_url(direct_url: str, app_role: str) -> str:
+    """The URL of a database with policies, for that role."""
+    await migrate.enable_row_security(direct_url)
+    return _as(direct_url, app_role)
+
+
+@pytest.fixture
+async def secured(secured_url: str) -> AsyncIterator[AgentStore]:
+    async with AgentStore(secured_url, settings=Settings(row_level_security=True)) as store:
+        yield store
+
+
+async def _use(store: AgentStore, user: str) -> None:
+    session = await store.sessions.create_session(user, "s")
+    await store.sessions.append_message(session, [text(f"apples of {user!r}", id="1"), text("pears", id="2")])
+    await store.memory.add_memory(user, session.messages, "s")
+    await store.memory.save_items(user, MemoryItem(text=f"likes apples {len(user)}"))
+    await store.states.save_state(user, {"of": user}, "s")
+
+
+async def test_every_table_of_the_models_has_a_policy(direct_url: str, observer: asyncpg.Connection) -> None:
+    """This fails for a table that a later release makes and that the policies do not know."""
+    for _ in range(2):
+        await migrate.enable_row_security(direct_url)
+    assert await observer.fetchval(_POLICIES) == len(Base.metadata.tables)
+    database = open_database(direct_url)
+    found = await migrate.row_security_status(database)
+    assert (found.state, set(found.secured), found.sees_all) == ("enabled", set(Base.metadata.tables), True)
+    await observer.execute("CREATE TABLE agentstore.of_tomorrow (user_id text)")
+    assert (await migrate.row_security_status(database)).open == ("of_tomorrow",)
+    await migrate.disable_row_security(direct_url)
+    assert (await migrate.row_security_status(database)).state == "disabled"
+    assert await observer.fetchval(_POLICIES) == 0
+    await database.stop()
+
+
+async def test_each_service_works_and_sees_one_user_alone(secured: AgentStore, observer: asyncpg.Connection) -> None:
+    for user in HOSTILE_IDS[:12]:
+        await _use(secured, user)
+    for user in HOSTILE_IDS[:12]:
+        session = await secured.sessions.get_session(user, "s")
+        assert session is not None
+        assert session.messages[0].content[0].text == f"apples of {user!r}"  # type: ignore[index,union-attr]
+        assert await secured.states.export_state(user, "s") == {"of": user}
+        hits = await secured.memory.search(user, "apples")
+        assert {hit.session_id for hit in hits} == {"s", "default"}
+        assert len(await secured.sessions.list_sessions(user)) == 1
+        fork = await secured.sessions.fork_session(user, "s", at="1")
+        await secured.sessions.rewind_session(user, "s", 1)
+        await secured.sessions.delete_session(user, fork.id)
+    deleted = await secured.users.delete_user("alice" if "alice" in HOSTILE_IDS[:12] else HOSTILE_IDS[0])
+    assert deleted.sessions > 0
+    assert deleted.memories == 3
+    gone = await observer.fetchval("SELECT 12 - count(*) FROM agentstore.users")
+    assert gone == 1
+
+
+async def test_another_users_rows_are_invisible_to_any_statement(
+    secured: AgentStore, secured_url: str, direct_url: str
+) -> None:
+    for user in ("", "alice", "bob"):
+        await _use(secured, user)
+    role = await asyncpg.connect(secured_url)
+    for table in Base.metadata.tables:
+        owner = "id" if table == "users" else "user_id"
+        assert await role.fetch(f"SELECT * FROM agentstore.{table}") == []  # nobody was named
+        for user in ("alice", "", "nobody"):
+            async with role.transaction():
+                await role.fetchval("SELECT set_config('agentstore.user_id', $1, true)", f"={user}")
+                seen = {row[0] for row in await role.fetch(f"SELECT {owner} FROM agentstore.{table}")}
+                assert seen <= {user}
+                assert bool(seen) == (user != "nobody") or table in ("memory_extractions",)
+                changed = await role.execute(f"DELETE FROM agentstore.{table} WHERE {owner} = 'bob'")
+                assert changed == "DELETE 0"
+        assert await role.fetch(f"SELECT * FROM agentstore.{table}") == []  # what was said is over
+    async with role.transaction():
+        await role.fetchval("SELECT set_config('agentstore.user_id', '=alice', true)")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await role.execute("INSERT INTO agentstore.sessions (user_id, id) VALUES ('bob', 'x')")
+    await role.close()
+    async with AgentStore(direct_url) as store:  # who sees all
+        assert {user.id for user in await store.users.list_users()} == {"", "alice", "bob"}
+
+
+async def test_what_is_about_all_users_says_who_may_do_it(secured: AgentStore) -> None:
+    await _use(secured, "alice")
+    calls: list[Any] = [secured.users.list_users(), secured.prune(), secured.stats(), secured.memory.extract()]
+    for call in calls[:3]:
+        with pytest.raises(NotConfigured, match="BYPASSRLS"):
+            await call
+    calls[3].close()
+
+
+async def test_many_callers_of_one_pool_never_see_each_others(secured: AgentStore) -> None:
+    users = [f"u{number}" for number in range(30)]
+    await asyncio.gather(*(_use(secured, user) for user in users))
+
+    async def look(user: str) -> None:
+        for _ in range(5):
+            assert await secured.states.export_state(user, "s") == {"of": user}
+            assert len(await secured.memory.search(user, "apples")) == 2
+
+    await asyncio.gather(*(look(user) for user in users))
+
+
+async def test_a_refused_or_cancelled_statement_leaves_no_transaction(
+    secured: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await _use(secured, "alice")
+    for _ in range(30):
+        task = asyncio.create_task(secured.sessions.get_session("alice", "s"))
+        await asyncio.sleep(0.0005)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert await secured.sessions.get_session("alice", "s") is not None
+    async with asyncio.timeout(5):
+        while await observer.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' "
+            "AND datname = current_database()"
+        ):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_statement_is_one_round_trip_without_the_setting_and_names_its_user_with_it(
+    direct_url: str, secured_url: str
+) -> None:
+    for url, secured, count in ((direct_url, False, 1), (secured_url, True, 3)):
+        said: list[str] = []
+        async with AgentStore(url, settings=Settings(row_level_security=secured, pool_size=1)) as store:
+            await store.states.export_state("alice", "s")
+            async with store._database.connection() as connection:
+                connection.add_query_logger(lambda record, said=said: said.append(record.query))
+            await store.states.export_state("alice", "s")
+        assert len(said) == count, said
+
+
+async def test_an_upgrade_secures_what_it_makes_and_refuses_to_be_blind(empty_url: str, app_role: str) -> None:
+    await migrate.upgrade(empty_url, "0003")
+    await migrate.enable_row_security(empty_url)
+    await migrate.upgrade(empty_url)
+    database = open_database(empty_url)
+    assert (await migrate.row_security_status(database)).state == "enabled"
+    await database.stop()
+    psql(empty_url, "; ".join(grants(app=app_role)) + f"; GRANT CREATE ON SCHEMA agentstore TO {app_role};")
+    with pytest.raises(NotConfigured, match="BYPASSRLS"):
+        await migrate.downgrade(_as(empty_url, app_role), "-1")
+
+
+def test_the_commands(direct_url: str) -> None:
+    url = ("--url", direct_url)
+    assert run("rls", "status", *url).code == 1
+    assert run("rls", "enable", *url).out == "enabled\n"
+    found = run("rls", "status", *url, "--json").json()
+    assert (found["state"], found["open"]) == ("enabled", [])
+    psql(direct_url, "CREATE TABLE agentstore.x (user_id text);")
+    done = run("rls", "status", *url)
+    assert (done.code, "without a policy: x" in done.err) == (5, True)
+    assert run("rls", "disable", *url).out == "disabled\n"
+
+
+@pytest.mark.pooler
+async def test_behind_a_pooler_no_server_connection_keeps_a_user(
+    pgbouncer: PgBouncer | None, direct_url: str, database_name: str, app_role: str
+) -> None:
+    assert pgbouncer is not None
+    await migrate.enable_row_security(direct_url)
+    psql(direct_url, f'ALTER DATABASE "{database_name}" SET role = {app_role};')
+    settings = Settings(pooler="transaction", row_level_security=True, auto_migrate="off")
+    async with AgentStore(pgbouncer.url_of(database_name), settings=settings) as store:
+        users = [f"u{number}" for number in range(12)]
+        await asyncio.gather(*(_use(store, user) for user in users))
+        for user in users:
+            assert await store.states.export_state(user, "s") == {"of": user}
+    raw = await asyncpg.connect(pgbouncer.url_of(database_name), statement_cache_size=0)
+    for _ in range(20):
+        assert await raw.fetchval("SELECT count(*) FROM agentstore.messages") == 0
+    await raw.close()
