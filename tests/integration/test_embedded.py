@@ -327,10 +327,13 @@ async def test_calls_during_a_restart_fail_with_unavailable_or_succeed_and_go_on
         for _ in range(3):
             await asyncio.sleep(0.3)
             os.kill(_postmaster(own_server.data_dir), signal.SIGINT)
+            running_server = own_server.data_dir / "data" / "postmaster.pid"
             async with asyncio.timeout(20):
-                while (own_server.data_dir / "data" / "postmaster.pid").exists():
+                while running_server.exists():
                     await asyncio.sleep(0.01)
-            await own_server.start()
+                while not running_server.exists():  # its supervisor may not have seen yet that it is gone
+                    await own_server.start()
+                    await asyncio.sleep(0.02)
         succeeded = calls["succeeded"]
         await asyncio.sleep(0.3)
         running = False
