@@ -11,8 +11,10 @@ import pytest
 
 from agentstore import AgentStore, EmbeddedPostgres, Settings, doctor, migrate
 from agentstore.doctor import Finding, examine
+from agentstore.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
+from tests.support.psql import psql
 from tests.support.servers import Server
 
 
@@ -195,7 +197,26 @@ async def test_an_encoding_that_lacks_languages_is_found(server: Server) -> None
 
 
 @pytest.mark.usefixtures("observer")  # whose connection is in use
-async def test_a_pool_that_is_larger_than_the_server_is_found(direct_url: str) -> None:
+async def test_policies_and_the_setting_that_goes_with_them_are_compared(
+    direct_url: str, role: str, server: Server
+) -> None:
+    psql(direct_url, "; ".join(grants(app=role)) + ";")
+    as_role = _as(role, direct_url)
+    assert "row security" not in await _examine(as_role)
+    assert (await _examine(as_role, row_level_security=True))["row security"].state == "warning"
+    await migrate.enable_row_security(direct_url)
+    assert (await _examine(as_role, row_level_security=True))["row security"].state == "ok"
+    found = (await _examine(as_role))["row security"]
+    assert (found.state, "ROW_LEVEL_SECURITY=true" in found.advice) == ("problem", True)
+    found = (await _examine(direct_url, row_level_security=True))["row security"]
+    assert (found.state, "all rows" in found.found) == ("warning", True)
+    psql(direct_url, "CREATE TABLE agentstore.of_tomorrow (user_id text);")
+    found = (await _examine(as_role, row_level_security=True))["row security"]
+    assert (found.state, "of_tomorrow" in found.found) == ("problem", True)
+
+
+async def test_a_pool_that_is_larger_than_the_server_is_found(direct_url: str, observer: asyncpg.Connection) -> None:
+    assert await observer.fetchval("SELECT 1")  # a connection that is in use meanwhile
     assert (await _examine(direct_url, pool_size=100_000))["pool"].state == "problem"
     most = re.search(r"takes (\d+)", (await _examine(direct_url))["pool"].found)
     assert most is not None

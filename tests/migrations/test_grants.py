@@ -2,14 +2,16 @@
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, InvalidContent, MemoryItem, NotConfigured, migrate
+from agentstore import AgentStore, InvalidContent, MemoryItem, NotConfigured, Unavailable, migrate
 from agentstore.grants import grants
+from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.migrations.test_revisions import _load, catalog
 from tests.support.cli import run
@@ -98,6 +100,27 @@ async def test_each_role_can_do_its_work_and_no_more(empty_url: str, roles: _Rol
     with pytest.raises(NotConfigured, match="may not migrate"):
         await migrate.downgrade(roles.url(roles.app), "-1")
     await migrate.downgrade(roles.url(roles.migrator), "-1")
+
+
+async def test_a_migrator_that_may_not_see_others_is_told_whom_it_waits_for(empty_url: str, roles: _Roles) -> None:
+    psql(empty_url, ";\n".join(grants(migrator=roles.migrator)) + ";")
+    await migrate.upgrade(roles.url(roles.migrator), "0007")
+    told: list[str] = []
+    superuser = open_database(empty_url)
+    async with migrate._migrator(superuser, time.monotonic() + 10, print):
+        with pytest.raises(Unavailable, match=r"Another process migrates .*: process \d+ .* connected at"):
+            await migrate.upgrade(roles.url(roles.migrator), wait=0.3, tell=told.append)
+    await superuser.stop()
+    reader = await asyncpg.connect(empty_url)
+    await reader.execute(
+        "BEGIN; SELECT count(*) FROM agentstore.sessions, agentstore.messages, agentstore.state_rounds"
+    )
+    with pytest.raises(Unavailable, match="lock timeout"):
+        await migrate.upgrade(roles.url(roles.migrator), wait=3, tell=told.append)
+    process = reader.get_server_pid()
+    await reader.close()
+    assert any(f"process {process} " in line and " since ?, has one on " in line for line in told), told
+    await migrate.upgrade(roles.url(roles.migrator))
 
 
 async def test_a_database_that_is_in_use_is_handed_over(empty_url: str, direct_url: str, roles: _Roles) -> None:
