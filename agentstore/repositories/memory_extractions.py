@@ -29,7 +29,9 @@ from agentstore.interfaces import Extractor
 from agentstore.repositories.memory_items import Fetch, lock_items, save_items
 from agentstore.repositories.memory_queue import (
     CLAIM,
+    DUE,
     FAIL,
+    FAILED_USER,
     FINISH,
     GIVE_BACK,
     HELD,
@@ -58,6 +60,7 @@ _MOST_TRIES, _MOST_TRIES_IN_OUTAGE = 5, 20
 _FIRST_WAIT, _LONGEST_WAIT = 10.0, 3600.0
 # What moved is there to be seen at once; the rest of the time is for whoever moves it.
 _MOVED_WAIT = 1.0
+_CANDIDATES = 100
 # For what comes before and after the extractor, so that the lease does not end in the middle.
 _LEASE_GRACE = 60.0
 _WRITES = 5
@@ -124,13 +127,7 @@ class Extractions:
         loop = asyncio.get_running_loop()
         # Not cancelled with this: it may take the job after all, and what gives it back has to come later.
         claiming = loop.create_task(
-            self._database.fetch_one(
-                CLAIM,
-                owner=user_id,
-                early=timedelta(seconds=early),
-                lease=lease,
-                lease_time=timedelta(seconds=time),
-            )
+            self._claim(user_id, early=timedelta(seconds=early), lease=lease, lease_time=timedelta(seconds=time))
         )
         try:
             row = await asyncio.shield(claiming)
@@ -142,6 +139,15 @@ class Extractions:
         except AgentStoreError:
             await self._give_back(lease)
             raise
+
+    async def _claim(self, user_id: str | None, *, early: timedelta, lease: str, lease_time: timedelta) -> Row | None:
+        due = await self._database.fetch(DUE, owner=user_id, early=early, limit=_CANDIDATES)
+        for user, session, first_seq in due:
+            key = {"user_id": user, "session_id": session, "first_seq": first_seq}
+            row = await self._database.fetch_one(CLAIM, **key, early=early, lease=lease, lease_time=lease_time)
+            if row is not None:
+                return row
+        return None
 
     async def _work(self, job: _Job) -> Extracted:
         await self._memory.expire(job.user_id)
@@ -314,7 +320,15 @@ async def list_failed(
 
 async def retry_failed(database: Database, user_id: str | None) -> int:
     """See :meth:`PostgresMemoryService.retry_failed_extractions`."""
-    return len(await database.fetch(RETRY, owner=_owner(user_id, database.settings)))
+    owner = _owner(user_id, database.settings)
+    if owner is not None:
+        return len(await database.fetch(RETRY, user_id=owner))
+    count = 0
+    after = ""
+    while rows := await database.fetch(FAILED_USER, after_user=after):
+        after = rows[0][0]
+        count += len(await database.fetch(RETRY, user_id=after))
+    return count
 
 
 def _owner(user_id: str | None, settings: Settings) -> str | None:

@@ -70,19 +70,23 @@ def enqueued(claimed: CTE, count: ColumnElement[Any]) -> CTE:
         ),
     )
     is_full = job.excluded.last_seq - _JOB.first_seq >= literal(MOST_MESSAGES, BigInteger)
-    is_late = _JOB.run_after + bindparam("slack", type_=Interval) >= job.excluded.run_after
-    return job.on_conflict_do_update(
-        index_elements=["user_id", "session_id"],
-        index_where=literal_column("is_open"),
-        set_={
-            "last_seq": job.excluded.last_seq,
-            "run_after": case((or_(is_full, is_late), _JOB.run_after), else_=job.excluded.run_after),
-        },
-    ).cte("enqueued")
+    is_late = bindparam("slack", type_=Interval) >= job.excluded.run_after - _JOB.run_after
+    return (
+        job.on_conflict_do_update(
+            index_elements=["user_id", "session_id"],
+            index_where=literal_column("is_open"),
+            set_={
+                "last_seq": job.excluded.last_seq,
+                "run_after": case((or_(is_full, is_late), _JOB.run_after), else_=job.excluded.run_after),
+            },
+        )
+        .returning(literal_column("1"))
+        .cte("enqueued")
+    )
 
 
-def _claim() -> Statement:
-    """Take the job that has been due for longest, and whose user no other worker is at work for.
+def _due() -> list[ColumnElement[bool]]:
+    """What a job has to be to be taken: due, and of a user whom no other worker is at work for.
 
     One user's conversations follow each other, so that each is read with the facts of those before in view. Two that
     claim in the same moment may still take two of one user's.
@@ -95,27 +99,30 @@ def _claim() -> Statement:
         .correlate(_JOB)
         .exists()
     )
+    return [
+        _JOB.failed_at.is_(None),
+        _JOB.run_after <= now + bindparam("early", type_=Interval),
+        # What failed waits out its time.
+        or_(_JOB.error.is_(None), _JOB.run_after <= now),
+        or_(_JOB.leased_until.is_(None), _JOB.leased_until <= now),
+        ~busy,
+    ]
+
+
+def _claim() -> Statement:
+    """Take a job that was found to be due, if it still is and nobody holds it."""
     due = (
-        select(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
-        .where(
-            _JOB.failed_at.is_(None),
-            _JOB.run_after <= now + bindparam("early", type_=Interval),
-            # What failed waits out its time.
-            or_(_JOB.error.is_(None), _JOB.run_after <= now),
-            or_(_JOB.leased_until.is_(None), _JOB.leased_until <= now),
-            or_(_OWNER.is_(None), _JOB.user_id == _OWNER),
-            ~busy,
-        )
-        .order_by(_JOB.run_after)
-        .limit(literal_column("1"))
+        select(_JOB.first_seq)
+        .where(_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == _FIRST, *_due())
         .with_for_update(skip_locked=True, of=_JOB)
         .cte("due")
         .prefix_with("MATERIALIZED")
     )
+    until = func.now(type_=_TIME) + bindparam("lease_time", type_=Interval)
     return Statement(
         update(_JOB)
-        .where(_JOB.user_id == due.c.user_id, _JOB.session_id == due.c.session_id, _JOB.first_seq == due.c.first_seq)
-        .values(lease=_LEASE, leased_until=now + bindparam("lease_time", type_=Interval), attempts=_JOB.attempts + 1)
+        .where(_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == due.c.first_seq)
+        .values(lease=_LEASE, leased_until=until, attempts=_JOB.attempts + 1)
         .returning(_JOB.user_id, _JOB.session_id, _JOB.first_seq, _JOB.last_seq, _JOB.attempts, _JOB.outages)
     )
 
@@ -183,6 +190,7 @@ def _set_aside() -> Statement:
                 failed.c.last_seq > _DONE
             ),
         )
+        .returning(literal_column("1"))
         .cte("rest")
     )
     return Statement(select(failed.c.last_seq).add_cte(rest))
@@ -207,11 +215,11 @@ def _list_failed(*, after: bool) -> Statement:
 
 
 def _retry() -> Statement:
-    """Make failed jobs due again; locked in order, so that two who do so do not deadlock."""
+    """Make failed jobs of a user due again; locked in order, so that two who do so do not deadlock."""
     failed = (
-        select(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
-        .where(_JOB.failed_at.is_not(None), or_(_OWNER.is_(None), _JOB.user_id == _OWNER))
-        .order_by(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
+        select(_JOB.session_id, _JOB.first_seq)
+        .where(_JOB.failed_at.is_not(None), _JOB.user_id == _USER)
+        .order_by(_JOB.session_id, _JOB.first_seq)
         .with_for_update()
         .cte("again")
         .prefix_with("MATERIALIZED")
@@ -219,7 +227,7 @@ def _retry() -> Statement:
     return Statement(
         update(_JOB)
         .where(
-            *(_JOB.user_id == failed.c.user_id, _JOB.session_id == failed.c.session_id),
+            *(_JOB.user_id == _USER, _JOB.session_id == failed.c.session_id),
             *(_JOB.first_seq == failed.c.first_seq, _JOB.failed_at.is_not(None)),
         )
         .values(failed_at=null(), attempts=literal(0, BigInteger), outages=literal(0, BigInteger), run_after=func.now())
@@ -227,6 +235,14 @@ def _retry() -> Statement:
     )
 
 
+# The jobs that have been due for longest, by their keys. They are taken one by one and each by its user, since Citus
+# locks no rows of several: another worker may have taken it by then.
+DUE = Statement(
+    select(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
+    .where(*_due(), or_(_OWNER.is_(None), _JOB.user_id == _OWNER))
+    .order_by(_JOB.run_after)
+    .limit(_LIMIT)
+)
 CLAIM = _claim()
 # The messages of a job's range; items are numbered with them.
 READ = Statement(
@@ -276,4 +292,11 @@ GIVE_BACK = Statement(
 )
 LIST_FAILED = _list_failed(after=False)
 LIST_FAILED_AFTER = _list_failed(after=True)
+# Whose jobs failed; one user's after another.
+FAILED_USER = Statement(
+    select(_JOB.user_id)
+    .where(_JOB.failed_at.is_not(None), _JOB.user_id > bindparam("after_user", type_=Text))
+    .order_by(_JOB.user_id)
+    .limit(literal_column("1"))
+)
 RETRY = _retry()

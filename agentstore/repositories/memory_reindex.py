@@ -6,6 +6,8 @@ them. It may be stopped at any time and said again: what is done is passed over.
 
 import asyncio
 from collections import defaultdict
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -67,19 +69,19 @@ def _next(*, of_one: bool) -> Statement:
 
 
 def _write() -> Statement:
-    """Write what memories are found by, where nobody has changed them, and what their buckets count."""
+    """Write what memories of a user are found by, where nobody has changed them, and what their buckets count."""
+    user = bindparam("user_id", type_=Text)
     names: dict[str, TypeEngine[Any]] = {
-        "user_id": Text(), "session_id": Text(), "seq": BigInteger(), "version": Text(), "before": BigInteger(),
+        "session_id": Text(), "seq": BigInteger(), "version": Text(), "before": BigInteger(),
         "tokens": BigInteger(), "lexemes": Text(), "is_cut": Boolean(),
     }  # fmt: skip
     arrays = [bindparam(f"new_{name}", type_=ARRAY(kind)) for name, kind in names.items()]
     given = func.unnest(*arrays).table_valued(*names, name="given").render_derived()
     buckets = MemoryBucketRow
-    wanted = select(given.c.user_id, given.c.session_id).distinct().subquery("wanted")
     locked = (
-        select(buckets.user_id, buckets.session_id)
-        .join(wanted, (buckets.user_id == wanted.c.user_id) & (buckets.session_id == wanted.c.session_id))
-        .order_by(buckets.user_id, buckets.session_id)
+        select(buckets.session_id)
+        .where(buckets.user_id == user, buckets.session_id == func.any(bindparam("new_session_id", type_=ARRAY(Text))))
+        .order_by(buckets.session_id)
         .with_for_update(key_share=True, of=buckets)
         .cte("locked")
         .prefix_with("MATERIALIZED")
@@ -87,7 +89,7 @@ def _write() -> Statement:
     changed = (
         update(MemoryRow)
         .where(
-            MemoryRow.user_id == given.c.user_id,
+            MemoryRow.user_id == user,
             MemoryRow.session_id == given.c.session_id,
             MemoryRow.seq == given.c.seq,
             literal_column("memories.xmin::text") == given.c.version,
@@ -100,17 +102,17 @@ def _write() -> Statement:
             is_cut=given.c.is_cut,
             analysis=bindparam("analysis", type_=Text),
         )
-        .returning(MemoryRow.user_id, MemoryRow.session_id, (given.c.tokens - given.c.before).label("more"))
+        .returning(MemoryRow.session_id, (given.c.tokens - given.c.before).label("more"))
         .cte("changed")
     )
     sums = (
-        select(changed.c.user_id, changed.c.session_id, func.sum(changed.c.more).label("more"))
-        .group_by(changed.c.user_id, changed.c.session_id)
+        select(changed.c.session_id, func.sum(changed.c.more).label("more"))
+        .group_by(changed.c.session_id)
         .subquery("sums")
     )
     counted = (
         update(buckets)
-        .where(buckets.user_id == sums.c.user_id, buckets.session_id == sums.c.session_id, sums.c.more != 0)
+        .where(buckets.user_id == user, buckets.session_id == sums.c.session_id, sums.c.more != 0)
         .values(tokens=buckets.tokens + sums.c.more)
         .cte("counted")
     )
@@ -166,12 +168,20 @@ async def step(
     written = 0
     if old:
         values = await asyncio.to_thread(_values, old, language, settings)
-        ((written,),) = await database.fetch(WRITE, **values, analysis=now)
+        # One user's after another, since Citus locks no rows of several; committed once.
+        async with database.transaction() as transaction:
+            for of_user in values:
+                written += (await transaction.fetch(WRITE, **of_user, analysis=now))[0][0]
     last = rows[-1]
     return (last["user_id"], last["session_id"], last["seq"]), len(rows), written
 
 
-def _values(rows: list[Row], language: str, settings: Settings) -> dict[str, Any]:
+def _values(rows: list[Row], language: str, settings: Settings) -> list[dict[str, Any]]:
+    """Return what WRITE takes, of each user."""
+    return [_values_of_user(list(of_user), language, settings) for _, of_user in groupby(rows, itemgetter("user_id"))]
+
+
+def _values_of_user(rows: list[Row], language: str, settings: Settings) -> dict[str, Any]:
     found: dict[str, list[Any]] = defaultdict(list)
     for row, message in zip(rows, load_messages([row["payload"] for row in rows]), strict=True):
         if row["kind"] == MESSAGE:
@@ -180,8 +190,8 @@ def _values(rows: list[Row], language: str, settings: Settings) -> dict[str, Any
             said = text_of(message), row["valid_from"]
         made = analysed(row["user_id"], [said], language, settings)
         found["new_before"].append(row["tokens"])
-        for name in ("user_id", "session_id", "seq", "version"):
+        for name in ("session_id", "seq", "version"):
             found[f"new_{name}"].append(row[name])
         for name, several in (("tokens", "tokens"), ("lexemes", "lexemes"), ("is_cut", "cuts")):
             found[f"new_{name}"].append(made[several][0])
-    return dict(found)
+    return {**found, "user_id": rows[0]["user_id"]}

@@ -112,7 +112,8 @@ def _add(given: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> Stateme
             set_={
                 "count": MemoryBucketRow.count + bucket.excluded.count,
                 "tokens": MemoryBucketRow.tokens + bucket.excluded.tokens,
-                "updated_at": _NOW,
+                # What the row would have been made with is now(), which Citus does not take here.
+                "updated_at": func.greatest(MemoryBucketRow.updated_at, bucket.excluded.updated_at),
             },
         )
         .returning((MemoryBucketRow.count - count).label("base"))

@@ -5,7 +5,10 @@ look again, so that nothing that was written meanwhile goes, and nobody waits.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -25,7 +28,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from agentstore.database import Database, Row, Statement
+from agentstore.database import Database, Row, Statement, Transaction
 from agentstore.models import MemoryBucketRow, MemoryRow, MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
 from agentstore.repositories.retention import has_expired, is_kept
 from agentstore.schemas import Pruned
@@ -82,20 +85,15 @@ def _find(row: Any, id: Any, order: Sequence[Any], rows: Any, expired: Any, *, k
 
 
 def _delete(row: Any, id: Any, parts: Any, size: Any, expired: Any, *, dry: bool) -> Statement:
-    """Delete those of the given ones that are still too old and nobody holds, with their parts.
+    """Delete those of a user's given ones that are still too old and nobody holds, with their parts.
 
     Return how many of each there were, and the bytes of the parts.
     """
-    given = (
-        func.unnest(bindparam("users", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Text)))
-        .table_valued("user_id", "id", name="given")
-        .render_derived()
-    )
     chosen: Any = (
-        select(row.user_id, id.label("id"))
-        .join(given, (row.user_id == given.c.user_id) & (id == given.c.id))
+        select(id.label("id"))
+        .where(row.user_id == _USER, id == func.any(bindparam("ids", type_=ARRAY(Text))))
         .where(or_(expired, row.updated_at < _BEFORE))
-        .order_by(row.user_id, id)
+        .order_by(id)
     )
     if not dry:
         chosen = chosen.with_for_update(of=row, skip_locked=True)
@@ -103,7 +101,7 @@ def _delete(row: Any, id: Any, parts: Any, size: Any, expired: Any, *, dry: bool
     counted = (
         select(func.count().label("parts"), func.coalesce(func.sum(size), 0).label("bytes"))
         .select_from(chosen)
-        .join(parts, (parts.user_id == chosen.c.user_id) & (parts.session_id == chosen.c.id))
+        .join(parts, (parts.user_id == _USER) & (parts.session_id == chosen.c.id))
         .cte("counted")
     )
     answer = select(
@@ -111,7 +109,7 @@ def _delete(row: Any, id: Any, parts: Any, size: Any, expired: Any, *, dry: bool
     ).select_from(counted)
     if dry:
         return Statement(answer)
-    gone = delete(row).where(row.user_id == chosen.c.user_id, id == chosen.c.id).returning(_DONE).cte("gone")
+    gone = delete(row).where(row.user_id == _USER, id == chosen.c.id).returning(_DONE).cte("gone")
     return Statement(answer.add_cte(gone), repeatable=False)
 
 
@@ -292,16 +290,24 @@ class Pruning:
             after = rows[-1][0], rows[-1][1]
 
     async def _delete(self, kind: str, rows: list[Row]) -> None:
-        statement = MEASURE[kind] if self._dry else DELETE[kind]
-        ((count, parts, size),) = await self._database.fetch(
-            statement, users=[row[0] for row in rows], ids=[row[1] for row in rows], before=self._before
-        )
+        # One user's after another, since Citus locks no rows of several; committed once.
+        count = parts = size = 0
+        async with AsyncExitStack() as stack:
+            database: Database | Transaction = self._database
+            if not self._dry:
+                database = await stack.enter_async_context(self._database.transaction())
+            for user_id, of_user in groupby(rows, key=itemgetter(0)):
+                ids = [row[1] for row in of_user]
+                found = await database.fetch(
+                    MEASURE[kind] if self._dry else DELETE[kind], user_id=user_id, ids=ids, before=self._before
+                )
+                count, parts, size = (a + int(b) for a, b in zip((count, parts, size), found[0], strict=True))
         if kind == "sessions":
-            self.pruned += Pruned(sessions=count, messages=parts, bytes=int(size))
+            self.pruned += Pruned(sessions=count, messages=parts, bytes=size)
         elif kind == "memories":
-            self.pruned += Pruned(memories=parts, bytes=int(size))
+            self.pruned += Pruned(memories=parts, bytes=size)
         else:
-            self.pruned += Pruned(state_rounds=parts, bytes=int(size))
+            self.pruned += Pruned(state_rounds=parts, bytes=size)
 
     async def _delete_rounds(self, user_id: str, session_id: str) -> None:
         key = {"user_id": user_id, "session_id": session_id}

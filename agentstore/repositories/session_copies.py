@@ -162,11 +162,15 @@ def _cut_off() -> Statement:
         .returning(_DONE)
         .cte("head")
     )
-    now = func.greatest(SessionRow.updated_at, func.now())
+    now = func.now()
     session = (
         update(SessionRow)
         .where(_THIS)
-        .values(next_seq=at + 1, updated_at=now, listed_at=func.date_trunc("minute", now))
+        .values(
+            next_seq=at + 1,
+            updated_at=func.greatest(SessionRow.updated_at, now),
+            listed_at=func.greatest(SessionRow.listed_at, func.date_trunc("minute", now)),
+        )
         .returning(SessionRow.next_seq)
     )
     return Statement(session.add_cte(messages, rounds, head), repeatable=False)

@@ -63,17 +63,16 @@ def _head(round_: ColumnElement[int], change: Mapping[str, Any], *where: ColumnE
     )
     # Reads the user's CTE, so that it runs first: the head's foreign key needs its row.
     first = select(func.count().label("count")).select_from(user).subquery("first")
-    return (
-        upsert(StateHeadRow)
-        .from_select(
-            ["user_id", "session_id", "next_round", "last_round"],
-            select(_USER, _SESSION, round_ + 1, round_).select_from(first),
-        )
-        .on_conflict_do_update(
-            index_elements=["user_id", "session_id"],
-            set_={**change, **_SAVED_NOW},
-            where=where[0] if where else None,
-        )
+    head = upsert(StateHeadRow).from_select(
+        ["user_id", "session_id", "next_round", "last_round"],
+        select(_USER, _SESSION, round_ + 1, round_).select_from(first),
+    )
+    # What the row would have been made with is now(), which Citus does not take here.
+    saved_now = {"updated_at": func.greatest(StateHeadRow.updated_at, head.excluded.updated_at)}
+    return head.on_conflict_do_update(
+        index_elements=["user_id", "session_id"],
+        set_={**change, **saved_now},
+        where=where[0] if where else None,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import asyncpg
@@ -100,7 +101,6 @@ _VALUES: dict[str, Any] = {
     "with_invalid": False,
     "table": "agentstore.memories",
     "after_seq": 0,
-    "new_user_id": ["u2"],
     "new_session_id": ["s1"],
     "new_seq": [1],
     "new_version": ["1"],
@@ -138,29 +138,32 @@ _VALUES: dict[str, Any] = {
     "ttl": None,
     "first_user": "u2",
     "last_user": "u20",
-    "users": ["u2", "u2"],
     "keep": 5,
     "state_session": "s1",
 }
 
 
-def _statements() -> list[tuple[str, Statement]]:
+MODULES = (
+    memory_rows,
+    memory_items,
+    memory_queue,
+    memory_reindex,
+    memory_search,
+    memory_words,
+    memory,
+    prune,
+    session_copies,
+    session_history,
+    state,
+    transfer,
+    user,
+)
+
+
+def statements_of(*modules: ModuleType) -> list[tuple[str, Statement]]:
+    """Every statement of some modules, each with its name, and once."""
     found: list[tuple[str, Statement]] = []
-    for module in (
-        memory_rows,
-        memory_items,
-        memory_queue,
-        memory_reindex,
-        memory_search,
-        memory_words,
-        memory,
-        prune,
-        session_copies,
-        session_history,
-        state,
-        transfer,
-        user,
-    ):
+    for module in modules:
         for name, value in vars(module).items():
             named = {name: value}
             if isinstance(value, dict):
@@ -174,6 +177,9 @@ def _statements() -> list[tuple[str, Statement]]:
                 if isinstance(each, Statement) and each not in [known for _, known in found]:
                     found.append((f"{module.__name__.rpartition('.')[2]}.{each_name}", each))
     return found
+
+
+_STATEMENTS = statements_of(*MODULES)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +210,7 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
-@pytest.mark.parametrize(("name", "statement"), _statements(), ids=[name for name, _ in _statements()])
+@pytest.mark.parametrize(("name", "statement"), _STATEMENTS, ids=[name for name, _ in _STATEMENTS])
 async def test_every_statement_has_an_index_behind_it(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:

@@ -1,0 +1,270 @@
+"""The rules of Citus for statements on tables that are spread by user, read in Postgres' own parse trees.
+
+Tried with Citus 14 on a coordinator and two workers. They are a little stricter than Citus: what it plans in several
+steps is not told from what it sends to one shard.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from tests.support.trees import Node, inside
+
+_UPDATE, _INSERT, _DELETE = 2, 3, 4
+_RELATION, _SUBQUERY, _CTE = 0, 1, 6
+_FUNCTIONS = {
+    "FUNCEXPR": "funcid",
+    "OPEXPR": "opfuncid",
+    "DISTINCTEXPR": "opfuncid",
+    "NULLIFEXPR": "opfuncid",
+    "SCALARARRAYOPEXPR": "opfuncid",
+    "AGGREF": "aggfnoid",
+    "WINDOWFUNC": "winfnoid",
+}
+# CTEs are statements of their own to Citus, and are looked at by themselves.
+_ITSELF = frozenset({"cteList", "onConflict", "returningList"})
+
+
+@dataclass
+class Catalog:
+    """What the trees' numbers mean."""
+
+    volatility: dict[int, str]  # of a function: i(mmutable), s(table), v(olatile)
+    names: dict[int, str]  # of functions
+    through_text: dict[int, str]  # the volatility of a type's way to and from text
+    users: dict[int, int]  # the number of a table's column that names the user
+    tables: dict[int, str]
+    equals: int  # the function behind text = text
+
+    @classmethod
+    async def read(cls, connection: asyncpg.Connection) -> "Catalog":
+        functions = await connection.fetch("SELECT oid::int8, proname, provolatile::text FROM pg_proc")
+        types = await connection.fetch(
+            "SELECT t.oid::int8, greatest(i.provolatile, o.provolatile)::text AS volatility FROM pg_type t"
+            " JOIN pg_proc i ON i.oid = t.typinput JOIN pg_proc o ON o.oid = t.typoutput"
+        )
+        tables = await connection.fetch(
+            "SELECT c.oid::int8, c.relname, a.attnum FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " AND a.attname = CASE c.relname WHEN 'users' THEN 'id' ELSE 'user_id' END"
+            " WHERE c.relnamespace = 'agentstore'::regnamespace AND c.relkind = 'r'"
+        )
+        return cls(
+            volatility={row["oid"]: row["provolatile"] for row in functions},
+            names={row["oid"]: row["proname"] for row in functions},
+            through_text={row["oid"]: row["volatility"] for row in types},
+            users={row["oid"]: row["attnum"] for row in tables},
+            tables={row["oid"]: row["relname"] for row in tables},
+            equals=await connection.fetchval("SELECT 'texteq'::regproc::oid::int8"),
+        )
+
+    def function(self, node: Node) -> tuple[str, str]:
+        """Return the volatility and the name of the function that a node calls; immutable where it calls none."""
+        if node.type in _FUNCTIONS:
+            oid = node.number(_FUNCTIONS[node.type])
+            return self.volatility[oid], self.names[oid]
+        if node.type == "COERCEVIAIO":
+            types = [
+                node.number("resulttype"),
+                *(each.number("vartype") for each in inside(node) if each.type == "VAR"),
+            ]
+            return max(self.through_text[each] for each in types), "cast"
+        if node.type == "SQLVALUEFUNCTION":
+            return "s", "CURRENT_..."
+        return ("v", "nextval") if node.type == "NEXTVALUEEXPR" else ("i", "")
+
+
+class _Classes:
+    """What a statement says to be equal."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Any, Any] = {}
+
+    def of(self, key: Any) -> Any:
+        while key in self._parent:
+            key = self._parent[key]
+        return key
+
+    def join(self, one: Any, other: Any) -> None:
+        one, other = sorted((self.of(one), self.of(other)), key=lambda key: key[0] == "parameter")
+        if one != other:
+            self._parent[one] = other
+
+
+@dataclass
+class _Level:
+    """A query, and those around it, the nearest last."""
+
+    query: Node
+    around: list[Node]
+    is_correlated: bool
+
+    def key(self, value: Node) -> Any:
+        """Return what names a column or a parameter in the whole statement; None of what is neither."""
+        while value.type == "RELABELTYPE":
+            value = value.one("arg")
+        if value.type == "PARAM" and value.number("paramkind") == 0:
+            return ("parameter", value.number("paramid"))
+        if value.type != "VAR":
+            return None
+        query = ([*self.around, self.query])[-1 - value.number("varlevelsup")]
+        entry = query.list("rtable")[value.number("varno") - 1]
+        if "groupexprs" in entry.fields:  # since Postgres 18
+            return self.key(entry.list("groupexprs")[value.number("varattno") - 1])
+        return (id(query), value.number("varno"), value.number("varattno"))
+
+
+def _reaches_out(part: Any, depth: int) -> bool:
+    """Whether a query reads columns of those around it."""
+    if isinstance(part, list):
+        return any(_reaches_out(each, depth) for each in part)
+    if not isinstance(part, Node):
+        return False
+    depth += part.type == "QUERY"
+    return (part.type == "VAR" and part.number("varlevelsup") >= depth) or any(
+        _reaches_out(each, depth) for each in part.fields.values()
+    )
+
+
+def _levels(query: Node, around: list[Node], *, is_correlated: bool = False) -> Iterator[_Level]:
+    """Every query of a statement, with those around it."""
+    yield _Level(query, around, is_correlated and _reaches_out(query, 0))
+
+    def parts(value: Any, linked: bool) -> Iterator[_Level]:
+        if isinstance(value, list):
+            for each in value:
+                yield from parts(each, linked)
+        elif isinstance(value, Node):
+            if value.type == "QUERY":
+                yield from _levels(value, [*around, query], is_correlated=linked)
+                return
+            lateral = value.type == "RANGETBLENTRY" and value.one("lateral") == "true"
+            for each in value.fields.values():
+                yield from parts(each, linked or lateral or value.type == "SUBLINK")
+
+    for each in query.fields.values():
+        yield from parts(each, False)
+
+
+def _outputs(query: Node) -> list[Node]:
+    return query.list("targetList" if query.number("commandType") == 1 else "returningList")
+
+
+def _ctes(level: _Level) -> dict[str, Node]:
+    return {
+        cte.one("ctename"): cte.one("ctequery")
+        for query in [*level.around, level.query]
+        for cte in query.list("cteList")
+    }
+
+
+def _always(part: Any) -> Iterator[Node]:
+    """The conditions of a query's FROM and WHERE that hold for each of its rows."""
+    if isinstance(part, list):
+        for each in part:
+            yield from _always(each)
+    elif isinstance(part, Node) and part.type in ("FROMEXPR", "JOINEXPR"):
+        for name in ("fromlist", "larg", "rarg", "quals"):
+            yield from _always(part.fields.get(name, []))
+    elif isinstance(part, Node) and part.type == "BOOLEXPR" and part.one("boolop") == "and":
+        yield from _always(part.list("args"))
+    elif isinstance(part, Node):
+        yield part
+
+
+def _equalities(levels: list[_Level], catalog: Catalog) -> _Classes:
+    classes = _Classes()
+    for level in levels:
+        for node in _always(level.query.one("jointree")):
+            if node.type == "OPEXPR" and node.number("opfuncid") == catalog.equals:
+                one, other = (level.key(value) for value in node.list("args"))
+                if one is not None and other is not None:
+                    classes.join(one, other)
+        # A column of a new row is what is put there, and a column of a part is what that part gives.
+        if level.query.number("commandType") == _INSERT:
+            for target in level.query.list("targetList"):
+                key = level.key(target.one("expr"))
+                if key is not None:
+                    place = (id(level.query), level.query.number("resultRelation"), target.number("resno"))
+                    classes.join(place, key)
+        for number, entry in enumerate(level.query.list("rtable"), start=1):
+            part = entry.one("subquery") if entry.number("rtekind") == _SUBQUERY else None
+            if entry.number("rtekind") == _CTE:
+                part = _ctes(level).get(entry.one("ctename"))
+            if part is None:
+                continue
+            around = next(each.around for each in levels if each.query is part)
+            for column, output in enumerate(_outputs(part), start=1):
+                key = _Level(part, around, False).key(output.one("expr"))
+                if key is not None:
+                    classes.join((id(level.query), number, column), key)
+    return classes
+
+
+def _relations(query: Node, catalog: Catalog) -> dict[int, int]:
+    """Return the tables of a query: which number each has in it, and its oid."""
+    conflict = query.one("onConflict")
+    excluded = 0 if conflict == "<>" else conflict.number("exclRelIndex")
+    return {
+        number: entry.number("relid")
+        for number, entry in enumerate(query.list("rtable"), start=1)
+        if entry.number("rtekind") == _RELATION and entry.number("relid") in catalog.users and number != excluded
+    }
+
+
+def violations(tree: Node, catalog: Catalog) -> set[str]:
+    """Return which of the rules a statement breaks, and where."""
+    levels = list(_levels(tree, []))
+    classes = _equalities(levels, catalog)
+    found: set[str] = set()
+    for level in levels:
+        found.update(_called_wrongly(level.query, catalog))
+        found.update(_inserted_wrongly(level.query))
+        found.update(_of_several_users(level, classes, catalog))
+    return found
+
+
+def _called_wrongly(query: Node, catalog: Catalog) -> Iterator[str]:
+    if query.number("commandType") in (_UPDATE, _DELETE):
+        own = [value for name, value in query.fields.items() if name not in _ITSELF]
+        for node in inside(own, leave=_ITSELF):
+            volatility, name = catalog.function(node)
+            if volatility == "v":
+                yield f"writes with volatile {name}"
+            elif volatility == "s" and any(each.type == "VAR" for each in inside(node)):
+                yield f"writes with stable {name} of a column"
+    for place, field in (("ON CONFLICT", "onConflict"), ("RETURNING", "returningList")):
+        for node in inside(query.fields[field]):
+            volatility, name = catalog.function(node)
+            if volatility != "i":
+                yield f"{name} in {place}"
+
+
+def _inserted_wrongly(query: Node) -> Iterator[str]:
+    if query.number("commandType") != _INSERT:
+        return
+    selects = _SUBQUERY in {entry.number("rtekind") for entry in query.list("rtable")[1:]}
+    if selects and query.one("returningList") == "<>":
+        yield "INSERT ... SELECT without RETURNING"
+    own = [value for name, value in query.fields.items() if name not in _ITSELF]
+    if not selects and any(node.type == "SUBLINK" for node in inside(own, leave=_ITSELF)):
+        yield "a subquery in VALUES"
+
+
+def _of_several_users(level: _Level, classes: _Classes, catalog: Catalog) -> Iterator[str]:
+    def users(query: Node) -> dict[int, Any]:
+        tables = _relations(query, catalog).items()
+        return {number: classes.of((id(query), number, catalog.users[oid])) for number, oid in tables}
+
+    here = users(level.query)
+    names = {number: catalog.tables[oid] for number, oid in _relations(level.query, catalog).items()}
+    for mark in level.query.list("rowMarks"):
+        number = mark.number("rti")
+        if number in here and here[number][0] != "parameter":
+            yield f"locks {names[number]} of several users"
+    together = set(here.values())
+    if level.is_correlated:
+        together.update(*(users(outer).values() for outer in level.around))
+    if here and len(together) > 1:
+        yield f"joins {', '.join(sorted(names.values()))} without the user"

@@ -1,0 +1,89 @@
+"""What Postgres understands of a statement: its parse tree, with the functions that operators and casts stand for."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+_TOKEN = re.compile(r"[(){}]|(?:\\.|[^\s(){}\\])+")
+
+
+@dataclass
+class Node:
+    """A node of a tree: what it is, and its fields, each a list of strings, nodes and lists."""
+
+    type: str
+    fields: dict[str, list[Any]] = field(default_factory=dict)
+
+    def one(self, name: str) -> Any:
+        """Return a field that is one value."""
+        (value,) = self.fields[name]
+        return value
+
+    def number(self, name: str) -> int:
+        """Return a field that is a number; 0 where this version of Postgres has no such field."""
+        return int(self.fields[name][0]) if name in self.fields else 0
+
+    def list(self, name: str) -> list[Any]:
+        """Return a field that is a list, empty where it is null."""
+        value = self.one(name)
+        return [] if value == "<>" else list(value)
+
+
+def inside(value: Any, *, leave: frozenset[str] = frozenset()) -> Iterator[Node]:
+    """Every node in a value, itself first; not what is in the fields named `leave`."""
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, Node):
+            yield each
+            pending.extend(part for name, part in each.fields.items() if name not in leave)
+        elif isinstance(each, list):
+            pending.extend(each)
+
+
+async def parse_tree(connection: asyncpg.Connection, sql: str) -> Node:
+    """Return the tree of a statement, whose parameters have the types that the server finds."""
+    said: list[str] = []
+
+    def listen(_: object, message: Any) -> None:
+        said.append(message.detail or "")
+
+    connection.add_log_listener(listen)
+    await connection.execute("SET client_min_messages = log; SET debug_pretty_print = off; SET debug_print_parse = on")
+    try:
+        said.clear()
+        await connection.prepare(sql)
+    finally:
+        await connection.execute("RESET debug_print_parse; RESET client_min_messages")
+        connection.remove_log_listener(listen)
+    tokens = iter(_TOKEN.findall(said[0]))
+    assert next(tokens) == "{"
+    return _node(tokens)
+
+
+def _node(tokens: Iterator[str]) -> Node:
+    node = Node(next(tokens))
+    values: list[Any] = []
+    for token in tokens:
+        if token == "}":
+            return node
+        if token.startswith(":"):
+            values = node.fields[token[1:]] = []
+        else:
+            values.append(_value(token, tokens))
+    raise AssertionError("the tree has no end")
+
+
+def _value(token: str, tokens: Iterator[str]) -> Any:
+    if token == "{":
+        return _node(tokens)
+    if token == "(":
+        values: list[Any] = []
+        for each in tokens:
+            if each == ")":
+                return values
+            values.append(_value(each, tokens))
+    return token
