@@ -12,6 +12,7 @@ import asyncpg
 
 from agentstore import migrate
 from agentstore.database import CONNECT_ERRORS, Database, connection_error
+from agentstore.distribution import distribution
 from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.models import Base
 from agentstore.pooler import is_pooled, is_shared
@@ -120,7 +121,7 @@ async def examine(database: Database) -> list[Finding]:
         return [Finding("connection", "problem", str(error), _advice(error))]
     findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all are valid")])]
     findings.append(_memories(analyses or [], database.settings))
-    findings += await _row_security(database)
+    findings += await _row_security(database) + await _distribution(database)
     pooler = await _pooler(database)
     findings.append(pooler)
     if database.settings.migration_database_url is not None:
@@ -243,6 +244,17 @@ async def _row_security(database: Database) -> list[Finding]:
         advice = "give the application a role that is no superuser and has no BYPASSRLS"
         return [Finding(name, "warning", "the tables have policies, and this login sees all rows all the same", advice)]
     return [Finding(name, "ok", "every table has a policy")]
+
+
+async def _distribution(database: Database) -> list[Finding]:
+    """Find tables that are not where the others are; nothing is found where Citus spreads none."""
+    found = await distribution(database)
+    if found.state == "local":
+        return []
+    if found.state == "distributed":
+        return [Finding("distribution", "ok", "every table is spread by user")]
+    said = f"not spread by user: {', '.join(found.local)}" if found.local else "the coordinator keeps rows of before"
+    return [Finding("distribution", "problem", said, "run `agentstore distribute`")]
 
 
 async def _rights(connection: asyncpg.Connection, database: Database, server: asyncpg.Record) -> Finding:

@@ -284,7 +284,7 @@ async def upgrade(
         Unavailable: it took longer than `wait`, or the database does not answer. What was done stays.
     """
     wanted = needed() if revision == "pre" else revision
-    async with _database(target, settings) as database:
+    async with opened(target, settings) as database:
         found = await status(database)
         if not _is_done(found, wanted):
             await _migrate(database, "up", wanted, wait=wait, tell=tell)
@@ -309,7 +309,7 @@ async def downgrade(
             list.
         SchemaAhead, NotConfigured, Unavailable: as :func:`upgrade`.
     """
-    async with _database(target, settings) as database:
+    async with opened(target, settings) as database:
         # Looked at before the first step: each is a transaction of its own.
         if (await vector_status(database)).current is not None and any(
             step.revision == "0002" for step in _steps((await status(database)).current, revision, "down")
@@ -334,8 +334,8 @@ async def enable_row_security(
         NotConfigured: the role is not the owner of the tables.
         Unavailable: see :func:`upgrade`.
     """
-    async with _database(target, settings) as database:
-        await _patiently(database, lambda connection: _secure(connection, database.settings.schema), wait, tell)
+    async with opened(target, settings) as database:
+        await patiently(database, lambda connection: _secure(connection, database.settings.schema), wait, tell)
 
 
 async def disable_row_security(
@@ -355,8 +355,8 @@ async def disable_row_security(
                 for statement in row_security.open_again(schema, row["name"]):
                     await driver.execute(statement)
 
-    async with _database(target, settings) as database:
-        await _patiently(database, work, wait, tell)
+    async with opened(target, settings) as database:
+        await patiently(database, work, wait, tell)
 
 
 async def row_security_status(database: Database) -> RowSecurity:
@@ -378,7 +378,7 @@ async def stamp(
 
     Raises as :func:`upgrade` does.
     """
-    async with _database(target, settings) as database:
+    async with opened(target, settings) as database:
         await _migrate(database, "stamp", revision, wait=wait, tell=_log.info)
 
 
@@ -390,7 +390,7 @@ async def enable_vectors(target: Database | AsyncEngine | str, *, settings: Sett
         SchemaBehind: the schema itself is older than this release.
         Unavailable: see :func:`upgrade`.
     """
-    async with _database(target, settings) as database:
+    async with opened(target, settings) as database:
         found = await vector_status(database)
         if found.state == "at head":
             return
@@ -409,7 +409,7 @@ async def disable_vectors(target: Database | AsyncEngine | str, *, settings: Set
 
     Raises as :func:`upgrade` does.
     """
-    async with _database(target, settings) as database:
+    async with opened(target, settings) as database:
         if (await vector_status(database)).current is not None:
             await _migrate(database, "down", "base", line="vector", lose_data=True)
 
@@ -476,7 +476,7 @@ async def plan(
 
     Raises as :func:`upgrade` does.
     """
-    async with _database(target, settings) as database:
+    async with opened(target, settings) as database:
         current = (await status(database)).current
         steps = _steps(current, needed() if revision == "pre" else revision, "up")
         schema = database.settings.schema
@@ -541,13 +541,14 @@ async def connection_for_developers() -> AsyncIterator[AsyncConnection]:
     if settings.database_url is None:
         raise NotConfigured("Set AGENTSTORE_DATABASE_URL for the alembic command.")
     url = settings.database_url.get_secret_value()
-    async with _database(url, settings) as database, _connection(database) as connection:
+    async with opened(url, settings) as database, _connection(database) as connection:
         await _enter_schema(connection, settings.schema)
         yield connection
 
 
 @asynccontextmanager
-async def _database(target: Database | AsyncEngine | str, settings: Settings | None) -> AsyncIterator[Database]:
+async def opened(target: Database | AsyncEngine | str, settings: Settings | None) -> AsyncIterator[Database]:
+    """Any form of a database as one that has a direct connection for migrations."""
     if isinstance(target, Database):
         yield target
         return
@@ -619,13 +620,17 @@ async def _migrate(
         if secured and direction == "up":
             await _secure(connection, database.settings.schema)
 
-    await _patiently(database, work, wait, tell)
+    await patiently(database, work, wait, tell)
 
 
-async def _patiently(
+async def patiently(
     database: Database, work: Callable[[AsyncConnection], Awaitable[None]], wait: float, tell: Tell
 ) -> None:
-    """Do some work as the only migrator; begun again where it cannot have a lock."""
+    """Do some work as the only migrator, in the schema; begun again where it cannot have a lock.
+
+    Raises:
+        NotConfigured, Unavailable: see :func:`upgrade`.
+    """
     deadline = time.monotonic() + wait
     patience = _FIRST_PATIENCE
     while True:

@@ -14,6 +14,7 @@ import typer
 
 from agentstore import __version__
 from agentstore.cli import (
+    distributing,
     doctor,
     exporting,
     extracting,
@@ -54,6 +55,7 @@ app.add_typer(retention.app)
 app.add_typer(vector.app, name="vector")
 app.add_typer(rls.app, name="rls")
 app.add_typer(vector.top)
+app.add_typer(distributing.app)
 app.add_typer(doctor.app)
 
 

@@ -1,0 +1,233 @@
+"""Spreading the tables over the servers of a Citus cluster.
+
+Citus itself is not to be had as a package for Python. What is looked at in the catalog is looked at on real servers; of
+Citus, an extension stands in that has the catalogs and functions by name and refuses what it is known to refuse.
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, EmbeddedPostgres, InvalidContent, NotConfigured, Settings, doctor, migrate
+from agentstore.distribution import Distribution, distribute, distribution, tables
+from agentstore.models import Base
+from agentstore.repositories.connect import open_database
+from agentstore.testing import text
+from tests.support.cli import run
+from tests.support.psql import psql
+
+_STAND_IN = """
+CREATE TABLE public.pg_dist_node (nodename text, noderole text, isactive bool, shouldhaveshards bool);
+CREATE TABLE public.pg_dist_local_group (groupid int);
+INSERT INTO public.pg_dist_local_group VALUES (0);
+CREATE TABLE public.pg_dist_partition (logicalrelid regclass, partkey text, colocationid int);
+ALTER TABLE public.pg_dist_node SET SCHEMA pg_catalog;
+ALTER TABLE public.pg_dist_local_group SET SCHEMA pg_catalog;
+ALTER TABLE public.pg_dist_partition SET SCHEMA pg_catalog;
+CREATE TABLE public.said (what text);
+CREATE FUNCTION column_to_column_name(table_name regclass, key text) RETURNS text LANGUAGE sql AS 'SELECT key';
+CREATE FUNCTION create_distributed_table(
+    table_name regclass, distribution_column text, distribution_type text DEFAULT 'hash',
+    colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('citus.multi_shard_modify_mode') <> 'sequential' THEN
+        RAISE 'parallel';
+    END IF;
+    IF EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = table_name) THEN
+        RAISE 'table % is already distributed', table_name;
+    END IF;
+    IF EXISTS (
+        SELECT FROM pg_constraint f WHERE f.conrelid = table_name AND f.contype = 'f' AND f.confrelid <> table_name
+            AND NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = f.confrelid)
+    ) THEN
+        RAISE 'referenced table must be a distributed table';
+    END IF;
+    INSERT INTO pg_dist_partition SELECT table_name, distribution_column, coalesce(
+        (
+            SELECT colocationid FROM pg_dist_partition
+            WHERE logicalrelid = to_regclass(colocate_with)
+        ),
+        (SELECT 1 + count(*) FROM pg_dist_partition)
+    );
+    INSERT INTO public.said VALUES (format('%s by %s in %s', table_name, distribution_column, shard_count));
+END $$;
+CREATE FUNCTION truncate_local_data_after_distributing_table(table_name regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('TRUNCATE %s CASCADE', table_name);
+    INSERT INTO public.said VALUES ('removed');
+END $$;
+"""
+
+
+@pytest.fixture(scope="module")
+def coordinator() -> Iterator[EmbeddedPostgres]:
+    """A server that knows an extension by the name of Citus: the bundled one, since 15 takes it from nowhere else."""
+    folder = Path(tempfile.mkdtemp(prefix="agentstore-citus-"))
+    extension = folder / "share" / "extension"
+    extension.mkdir(parents=True)
+    (extension / "citus.control").write_text("default_version = '14.0-1'\nrelocatable = false\nschema = pg_catalog\n")
+    (extension / "citus--14.0-1.sql").write_text(_STAND_IN)
+    for each in (folder, *folder.rglob("*")):
+        each.chmod(0o755)
+    parameters = {"extension_control_path": f"$system:{folder / 'share'}"}
+    with EmbeddedPostgres(folder / "data", durable=False, parameters=parameters) as running:
+        yield running
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def url(coordinator: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The URL of a database at head, on a coordinator with two workers."""
+    name = f"d{uuid4().hex[:8]}"
+    psql(coordinator.url, f"CREATE DATABASE {name};")
+    found = coordinator.url_of(name)
+    psql(found, "CREATE EXTENSION citus; ALTER DATABASE " + name + " SET citus.multi_shard_modify_mode = 'parallel';")
+    psql(found, "INSERT INTO pg_dist_node SELECT 'worker', 'primary', true, true FROM generate_series(1, 2);")
+    await migrate.upgrade(found)
+    yield found
+    psql(coordinator.url, f"DROP DATABASE {name} WITH (FORCE);")
+
+
+async def _found(url: str, shards: int = 32) -> Distribution:
+    database = open_database(url)
+    try:
+        return await distribution(database, shards=shards)
+    finally:
+        await database.stop()
+
+
+async def _said(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch("SELECT what FROM public.said")
+    await connection.close()
+    return [row[0].replace("agentstore.", "") for row in rows]
+
+
+async def test_without_citus_it_is_said_what_is_missing_and_nothing_else_is_wrong(
+    direct_url: str, empty_url: str
+) -> None:
+    """So that this fails for a migration that makes what Citus would refuse."""
+    found = await _found(direct_url)
+    assert [each.split(":")[0] for each in found.obstacles] == ["this server has no Citus"]
+    assert (found.state, found.distributed, set(found.local)) == ("local", (), set(Base.metadata.tables))
+    assert found.local[0] == "users"
+    with pytest.raises(NotConfigured, match="no Citus"):
+        await distribute(direct_url)
+    assert any("the schema is behind" in each for each in (await _found(empty_url)).obstacles)
+    for wrong in (0, -1, 1025, True, "32", 1.5):
+        with pytest.raises(InvalidContent, match="shards"):
+            await distribute(direct_url, shards=wrong)  # type: ignore[arg-type]
+
+
+_WRONG = {
+    "CREATE UNIQUE INDEX x ON agentstore.messages (id)": "agentstore.x on messages is unique without the user",
+    "CREATE UNIQUE INDEX x ON agentstore.messages (id) INCLUDE (user_id)": "agentstore.x on messages is unique without",
+    "ALTER TABLE agentstore.users DROP CONSTRAINT users_pkey CASCADE;"
+    "ALTER TABLE agentstore.users ALTER id DROP NOT NULL":
+        "users has no column of type text and NOT NULL",
+    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "CREATE TRIGGER t BEFORE INSERT ON agentstore.sessions FOR EACH ROW EXECUTE FUNCTION f()": "has the trigger t",
+    "CREATE TABLE agentstore.x (y text REFERENCES agentstore.users)": "of x refers to users from a table that is not",
+    "CREATE TABLE x (id text PRIMARY KEY);"
+    "ALTER TABLE agentstore.sessions ADD CONSTRAINT f FOREIGN KEY (user_id) REFERENCES x": "f of sessions refers to x",
+    "CREATE UNIQUE INDEX u ON agentstore.sessions (user_id, title);"
+    "ALTER TABLE agentstore.messages ADD CONSTRAINT f FOREIGN KEY (session_id, user_id)"
+    " REFERENCES agentstore.sessions (user_id, title)": "f of messages is without the user",
+    "ALTER TABLE agentstore.messages ADD CONSTRAINT f FOREIGN KEY (user_id, session_id)"
+    " REFERENCES agentstore.sessions (user_id, id) ON DELETE SET NULL": "f of messages sets a column when",
+    "ALTER TABLE agentstore.sessions ENABLE ROW LEVEL SECURITY": "sessions has row-level security",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", _WRONG)
+async def test_what_citus_refuses_of_a_table_is_found(direct_url: str, sql: str) -> None:
+    psql(direct_url, sql + ";")
+    found = (await _found(direct_url)).obstacles
+    assert any(_WRONG[sql] in each for each in found), found
+
+
+async def test_all_that_is_wrong_is_said_at_once(url: str) -> None:
+    psql(url, "UPDATE pg_dist_node SET isactive = false;" + ";".join(list(_WRONG)[:1]) + ";")
+    psql(url, "UPDATE agentstore.alembic_version SET version_num = '0005';")
+    found = await _found(url, shards=1_024)
+    words = ("no server takes shards", "max_locks_per_transaction", "unique without the user", "the schema is behind")
+    assert len(found.obstacles) == len(words)
+    for word in words:
+        assert any(word in each for each in found.obstacles), found.obstacles
+    with pytest.raises(NotConfigured, match=r"no server takes shards.*unique without the user"):
+        await distribute(url)
+    assert await _said(url) == []
+    psql(url, "UPDATE pg_dist_local_group SET groupid = 7;")
+    assert any("this server is a worker" in each for each in (await _found(url)).obstacles)
+
+
+async def test_the_tables_are_spread_by_user_once(url: str) -> None:
+    async with AgentStore(url) as store:
+        session = await store.sessions.create_session("alice", "s")
+        await store.sessions.append_message(session, text("hello"))
+        found = await _found(url)
+        assert (found.obstacles, found.state) == ((), "local")
+        found = await distribute(url, shards=8)
+    assert (found.state, found.distributed, found.local) == ("distributed", tuple(tables()), ())
+    said = await _said(url)
+    assert said[0] == "users by id in 8"
+    assert said[1:-1] == [f"{name} by user_id in " for name in tables()[1:]]
+    assert said[-1] == "removed"
+    assert await distribute(url) == found
+    assert await _said(url) == said
+    assert {each.check: each.state for each in await _doctor(url)}["distribution"] == "ok"
+
+
+async def test_what_somebody_began_otherwise_is_not_gone_on_with(url: str) -> None:
+    psql(url, "INSERT INTO pg_dist_partition VALUES ('agentstore.users', 'created_at', 1);")
+    psql(url, "INSERT INTO pg_dist_partition VALUES ('agentstore.sessions', 'user_id', 2);")
+    found = await _found(url)
+    assert [each.split(":")[0] for each in found.obstacles] == [
+        "users is distributed by created_at, not by id",
+        "sessions does not lie with users",
+    ]
+    finding = {each.check: each for each in await _doctor(url)}["distribution"]
+    assert (finding.state, "messages" in finding.found) == ("problem", True)
+
+
+async def test_what_is_left_is_done(url: str) -> None:
+    """Rows that lie on the coordinator still, and tables that are not with the others."""
+    psql(url, "INSERT INTO agentstore.users (id) VALUES ('x'); SET citus.multi_shard_modify_mode = 'sequential';"
+         "SELECT create_distributed_table('agentstore.users', 'id', colocate_with => 'none');")  # fmt: skip
+    found = await _found(url)
+    assert (found.state, found.local) == ("incomplete", tuple(tables()[1:]))
+    assert not any("'id'" in each for each in found.statements)
+    assert (await distribute(url)).state == "distributed"
+    psql(url, "INSERT INTO agentstore.users (id) VALUES ('x');")
+    found = await _found(url)
+    assert (found.state, len(found.statements)) == ("incomplete", 1)
+    assert (await distribute(url)).state == "distributed"
+
+
+async def _doctor(url: str) -> list[doctor.Finding]:
+    database = open_database(url, settings=Settings())
+    try:
+        return await doctor.examine(database)
+    finally:
+        await database.stop()
+
+
+def test_the_command(direct_url: str, url: str) -> None:
+    done = run("distribute", "--url", direct_url)
+    assert (done.code, done.out, "this server has no Citus" in done.err) == (1, "local\n", True)
+    printed = run("distribute", "--dry-run", "--shards", "4", "--url", url)
+    assert printed.code == 0
+    assert len(printed.out.splitlines()) == 5 + len(tables())
+    assert run("distribute", "--dry-run", "--url", url, "--json").json()["state"] == "local"
+    psql(url, printed.out)  # what it prints can be said by hand
+    assert run("distribute", "--url", url).out == "distributed\n"
+    assert run("distribute", "--url", url, "--json").json() == {
+        "state": "distributed", "distributed": tables(), "local": [], "obstacles": [], "statements": [],
+    }  # fmt: skip
+    assert run("distribute", "--shards", "0", "--url", url).code == 1
