@@ -6,7 +6,7 @@ said at once; those for statements are kept by every statement of agentstore.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import asyncpg
@@ -80,22 +80,29 @@ FROM pg_class c WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' A
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Which tables are spread, and what there is to do."""
+    """Which tables are spread, and which are not; those that others refer to first."""
 
     distributed: tuple[str, ...]
     local: tuple[str, ...]
-    """The tables that are not spread yet, those that others refer to first."""
-    obstacles: tuple[str, ...] = ()
-    """What keeps them from being spread, each with what to do about it."""
-    statements: tuple[str, ...] = field(default=())
-    """What is said to spread them, in its order; empty where nothing is to be done."""
+    has_copies: bool = False
+    """Whether rows of before lie on the coordinator still, where nobody reads them."""
 
     @property
     def state(self) -> Literal["local", "distributed", "incomplete"]:
-        """Incomplete: some tables are spread and others are not, or rows of before lie on the coordinator still."""
+        """Incomplete: some tables are spread and others are not, or there are copies."""
         if not self.distributed:
             return "local"
-        return "incomplete" if self.local or self.statements else "distributed"
+        return "incomplete" if self.local or self.has_copies else "distributed"
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionPlan:
+    """What :func:`distribute` would do."""
+
+    obstacles: tuple[str, ...]
+    """What keeps it from being done, each with what to do about it."""
+    statements: tuple[str, ...]
+    """What is said, in its order; empty where nothing is left to be done."""
 
 
 def tables() -> list[str]:
@@ -103,38 +110,39 @@ def tables() -> list[str]:
     return [table.name for table in Base.metadata.sorted_tables if table.name != VECTORS]
 
 
-async def distribution(database: Database, *, shards: int = SHARDS) -> Distribution:
-    """Return where a database stands. Changes nothing, and needs no Citus.
+async def distribution(database: Database) -> Distribution:
+    """Return where a database stands. Needs no Citus, and no right to read a table.
+
+    Raises:
+        Unavailable: see :meth:`agentstore.Database.connection`.
+    """
+    async with database.connection() as connection:
+        return (await _look(connection, database))[0]
+
+
+async def plan(database: Database, *, shards: int = SHARDS) -> DistributionPlan:
+    """Return what would be said, and everything that keeps it from being said. Changes nothing, and needs no Citus.
 
     Raises:
         InvalidContent: `shards` is no number from 1 to 1,024.
+        NotConfigured: the login may not read where the schema stands.
         Unavailable: see :meth:`agentstore.Database.connection`.
     """
     _check(shards)
     found = await migrate.status(database)
-    schema, names = f'"{database.settings.schema}"', tables()
+    schema = f'"{database.settings.schema}"'
     async with database.connection() as connection:
-        citus = await connection.fetchrow(_EXTENSION)
-        spread = await connection.fetch(_DISTRIBUTED, schema) if citus and citus["installed_version"] else []
-        obstacles = await _of_cluster(connection, citus, schema, shards)
-        rows = {row["name"]: row for row in await connection.fetch(_TABLES, schema, [*names, VECTORS])}
-        references = await connection.fetch(_REFERENCES, schema, names)
+        now, rows, spread = await _look(connection, database)
+        obstacles = await _of_cluster(connection, schema, shards)
+        references = await connection.fetch(_REFERENCES, schema, tables())
     if found.state != "at head":
         obstacles.append(f"the schema is {found.state}: it has to be at {found.head}, see `agentstore upgrade`")
-    if rows.pop(VECTORS, None) is not None:
+    if VECTORS in rows:
         obstacles.append(f"{VECTORS} needs a trigger, which Citus refuses: run `agentstore vector disable`")
-    done = {row["name"]: row for row in spread if row["name"] in rows}
-    local = tuple(name for name in names if name in rows and name not in done)
-    for name in local:
+    for name in now.local:
         obstacles += _of_table(rows[name])
-    obstacles += _of_references(references) + _of_distributed(done)
-    copied = any(rows[name]["size"] for name in done)
-    return Distribution(
-        distributed=tuple(name for name in names if name in done),
-        local=local,
-        obstacles=tuple(obstacles),
-        statements=tuple(_statements(database.settings.schema, local, shards, copied=copied)),
-    )
+    obstacles += _of_references(references) + _of_distributed(spread)
+    return DistributionPlan(tuple(obstacles), tuple(_statements(database.settings.schema, now, shards)))
 
 
 async def distribute(
@@ -163,7 +171,7 @@ async def distribute(
     """
 
     async def work(connection: AsyncConnection) -> None:
-        found = await distribution(database, shards=shards)  # as it is now that nobody else migrates
+        found = await plan(database, shards=shards)  # as it is now that nobody else migrates
         if found.obstacles:
             raise NotConfigured("The tables cannot be spread: " + "; ".join(found.obstacles) + ".")
         driver: Any = (await connection.get_raw_connection()).driver_connection
@@ -174,7 +182,7 @@ async def distribute(
     _check(shards)
     async with migrate.opened(target, settings) as database:
         await migrate.patiently(database, work, wait, tell)
-        return await distribution(database, shards=shards)
+        return await distribution(database)
 
 
 def _check(shards: int) -> None:
@@ -182,10 +190,26 @@ def _check(shards: int) -> None:
         raise InvalidContent(f"A table has from 1 to {MOST_SHARDS:,} shards, not {shards!r}.")
 
 
-async def _of_cluster(
-    connection: asyncpg.Connection, citus: asyncpg.Record | None, schema: str, shards: int
-) -> list[str]:
+async def _look(
+    connection: asyncpg.Connection, database: Database
+) -> tuple[Distribution, dict[str, asyncpg.Record], dict[str, asyncpg.Record]]:
+    """Return where a database stands, and by their names the tables that are there and those that are spread."""
+    schema, names = f'"{database.settings.schema}"', tables()
+    citus = await connection.fetchrow(_EXTENSION)
+    spread = await connection.fetch(_DISTRIBUTED, schema) if citus and citus["installed_version"] else []
+    rows = {row["name"]: row for row in await connection.fetch(_TABLES, schema, [*names, VECTORS])}
+    done = {row["name"]: row for row in spread if row["name"] in rows}
+    found = Distribution(
+        distributed=tuple(name for name in names if name in done),
+        local=tuple(name for name in names if name in rows and name not in done),
+        has_copies=any(rows[name]["size"] for name in done),
+    )
+    return found, rows, done
+
+
+async def _of_cluster(connection: asyncpg.Connection, schema: str, shards: int) -> list[str]:
     """What keeps this server from spreading anything."""
+    citus = await connection.fetchrow(_EXTENSION)
     if citus is None:
         return [
             "this server has no Citus: install it on every server, and set shared_preload_libraries = 'citus' there"
@@ -261,26 +285,26 @@ def _of_distributed(done: dict[str, asyncpg.Record]) -> list[str]:
     return found
 
 
-def _statements(schema: str, local: tuple[str, ...], shards: int, *, copied: bool) -> list[str]:
+def _statements(schema: str, now: Distribution, shards: int) -> list[str]:
     """What spreads the tables that are local, and removes what lies on the coordinator still."""
 
     def quoted(name: str) -> str:
         return f'"{schema}"."{name}"'
 
     said = []
-    if local:
+    if now.local:
         # One connection to each server: a table's shards are seen by those that refer to them before the commit. Locked
         # first, so that no row is written to one table while another is spread.
         said += ["BEGIN", "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"]
-        said.append(f"LOCK TABLE {', '.join(map(quoted, local))} IN EXCLUSIVE MODE")
+        said.append(f"LOCK TABLE {', '.join(map(quoted, now.local))} IN EXCLUSIVE MODE")
         users = _literal(quoted("users"))
-        for name in local:
+        for name in now.local:
             column, where = "user_id", f"colocate_with => {users}"
             if name == "users":
                 column, where = "id", f"colocate_with => 'none', shard_count => {shards}"
             said.append(f"SELECT create_distributed_table({_literal(quoted(name))}, '{column}', {where})")
         said.append("COMMIT")
-    if local or copied:
+    if now.local or now.has_copies:
         said.append(f"SELECT truncate_local_data_after_distributing_table({_literal(quoted('users'))})")
     return said
 

@@ -7,7 +7,7 @@ import typer
 
 from agentstore.cli.console import Json, Url, complain, say, say_json, with_database
 from agentstore.database import Database
-from agentstore.distribution import SHARDS, Distribution, distribute, distribution
+from agentstore.distribution import SHARDS, Distribution, DistributionPlan, distribute, distribution, plan
 
 app = typer.Typer()
 
@@ -29,22 +29,21 @@ def spread(
     is on stderr.
     """
 
-    async def run(database: Database) -> Distribution:
-        found = await distribution(database, shards=shards)
+    async def run(database: Database) -> tuple[DistributionPlan, Distribution]:
+        found = await plan(database, shards=shards)
         if dry_run or found.obstacles:
-            return found
-        return await distribute(database, shards=shards, tell=_tell)
+            return found, await distribution(database)
+        return found, await distribute(database, shards=shards, tell=_tell)
 
-    found = with_database(url, run)
+    found, now = with_database(url, run)
     if json_:
-        say_json({"state": found.state, **asdict(found)})
+        say_json({"state": now.state, **asdict(now), **asdict(found)})
+    elif dry_run:
+        for statement in found.statements:
+            say(f"{statement};")
     else:
-        if dry_run:
-            for statement in found.statements:
-                say(f"{statement};")
-        else:
-            say(found.state)
-        for obstacle in found.obstacles:
-            complain(obstacle)
+        say(now.state)
+    for obstacle in found.obstacles:
+        complain(obstacle)
     if found.obstacles:
         raise typer.Exit(1)

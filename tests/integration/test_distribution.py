@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, EmbeddedPostgres, InvalidContent, NotConfigured, Settings, doctor, migrate
-from agentstore.distribution import Distribution, distribute, distribution, tables
+from agentstore.distribution import Distribution, DistributionPlan, distribute, distribution, plan, tables
 from agentstore.models import Base
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
@@ -94,10 +94,18 @@ async def url(coordinator: EmbeddedPostgres) -> AsyncIterator[str]:
     psql(coordinator.url, f"DROP DATABASE {name} WITH (FORCE);")
 
 
-async def _found(url: str, shards: int = 32) -> Distribution:
+async def _now(url: str) -> Distribution:
     database = open_database(url)
     try:
-        return await distribution(database, shards=shards)
+        return await distribution(database)
+    finally:
+        await database.stop()
+
+
+async def _plan(url: str, shards: int = 32) -> DistributionPlan:
+    database = open_database(url)
+    try:
+        return await plan(database, shards=shards)
     finally:
         await database.stop()
 
@@ -113,13 +121,13 @@ async def test_without_citus_it_is_said_what_is_missing_and_nothing_else_is_wron
     direct_url: str, empty_url: str
 ) -> None:
     """So that this fails for a migration that makes what Citus would refuse."""
-    found = await _found(direct_url)
-    assert [each.split(":")[0] for each in found.obstacles] == ["this server has no Citus"]
+    assert [each.split(":")[0] for each in (await _plan(direct_url)).obstacles] == ["this server has no Citus"]
+    found = await _now(direct_url)
     assert (found.state, found.distributed, set(found.local)) == ("local", (), set(Base.metadata.tables))
     assert found.local[0] == "users"
     with pytest.raises(NotConfigured, match="no Citus"):
         await distribute(direct_url)
-    assert any("the schema is behind" in each for each in (await _found(empty_url)).obstacles)
+    assert any("the schema is behind" in each for each in (await _plan(empty_url)).obstacles)
     for wrong in (0, -1, 1025, True, "32", 1.5):
         with pytest.raises(InvalidContent, match="shards"):
             await distribute(direct_url, shards=wrong)  # type: ignore[arg-type]
@@ -146,16 +154,16 @@ _WRONG = {
 
 
 @pytest.mark.parametrize("sql", _WRONG)
-async def test_what_citus_refuses_of_a_table_is_found(direct_url: str, sql: str) -> None:
+async def test_what_citus_refuses_of_a_table_is_plan(direct_url: str, sql: str) -> None:
     psql(direct_url, sql + ";")
-    found = (await _found(direct_url)).obstacles
+    found = (await _plan(direct_url)).obstacles
     assert any(_WRONG[sql] in each for each in found), found
 
 
 async def test_all_that_is_wrong_is_said_at_once(url: str) -> None:
     psql(url, "UPDATE pg_dist_node SET isactive = false;" + ";".join(list(_WRONG)[:1]) + ";")
     psql(url, "UPDATE agentstore.alembic_version SET version_num = '0005';")
-    found = await _found(url, shards=1_024)
+    found = await _plan(url, shards=1_024)
     words = ("no server takes shards", "max_locks_per_transaction", "unique without the user", "the schema is behind")
     assert len(found.obstacles) == len(words)
     for word in words:
@@ -164,15 +172,15 @@ async def test_all_that_is_wrong_is_said_at_once(url: str) -> None:
         await distribute(url)
     assert await _said(url) == []
     psql(url, "UPDATE pg_dist_local_group SET groupid = 7;")
-    assert any("this server is a worker" in each for each in (await _found(url)).obstacles)
+    assert any("this server is a worker" in each for each in (await _plan(url)).obstacles)
 
 
 async def test_the_tables_are_spread_by_user_once(url: str) -> None:
     async with AgentStore(url) as store:
         session = await store.sessions.create_session("alice", "s")
         await store.sessions.append_message(session, text("hello"))
-        found = await _found(url)
-        assert (found.obstacles, found.state) == ((), "local")
+        assert (await _plan(url)).obstacles == ()
+        assert (await _now(url)).state == "local"
         found = await distribute(url, shards=8)
     assert (found.state, found.distributed, found.local) == ("distributed", tuple(tables()), ())
     said = await _said(url)
@@ -187,7 +195,7 @@ async def test_the_tables_are_spread_by_user_once(url: str) -> None:
 async def test_what_somebody_began_otherwise_is_not_gone_on_with(url: str) -> None:
     psql(url, "INSERT INTO pg_dist_partition VALUES ('agentstore.users', 'created_at', 1);")
     psql(url, "INSERT INTO pg_dist_partition VALUES ('agentstore.sessions', 'user_id', 2);")
-    found = await _found(url)
+    found = await _plan(url)
     assert [each.split(":")[0] for each in found.obstacles] == [
         "users is distributed by created_at, not by id",
         "sessions does not lie with users",
@@ -200,13 +208,12 @@ async def test_what_is_left_is_done(url: str) -> None:
     """Rows that lie on the coordinator still, and tables that are not with the others."""
     psql(url, "INSERT INTO agentstore.users (id) VALUES ('x'); SET citus.multi_shard_modify_mode = 'sequential';"
          "SELECT create_distributed_table('agentstore.users', 'id', colocate_with => 'none');")  # fmt: skip
-    found = await _found(url)
+    found = await _now(url)
     assert (found.state, found.local) == ("incomplete", tuple(tables()[1:]))
-    assert not any("'id'" in each for each in found.statements)
+    assert not any("'id'" in each for each in (await _plan(url)).statements)
     assert (await distribute(url)).state == "distributed"
     psql(url, "INSERT INTO agentstore.users (id) VALUES ('x');")
-    found = await _found(url)
-    assert (found.state, len(found.statements)) == ("incomplete", 1)
+    assert ((await _now(url)).state, len((await _plan(url)).statements)) == ("incomplete", 1)
     assert (await distribute(url)).state == "distributed"
 
 
@@ -228,6 +235,7 @@ def test_the_command(direct_url: str, url: str) -> None:
     psql(url, printed.out)  # what it prints can be said by hand
     assert run("distribute", "--url", url).out == "distributed\n"
     assert run("distribute", "--url", url, "--json").json() == {
-        "state": "distributed", "distributed": tables(), "local": [], "obstacles": [], "statements": [],
+        "state": "distributed", "distributed": tables(), "local": [], "has_copies": False, "obstacles": [],
+        "statements": [],
     }  # fmt: skip
     assert run("distribute", "--shards", "0", "--url", url).code == 1
