@@ -296,6 +296,7 @@ def _statements(schema: str, now: Distribution, shards: int) -> list[str]:
         # One connection to each server: a table's shards are seen by those that refer to them before the commit. Locked
         # first, so that no row is written to one table while another is spread.
         said += ["BEGIN", "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"]
+        said.append("SET LOCAL statement_timeout TO 0")
         said.append(f"LOCK TABLE {', '.join(map(quoted, now.local))} IN EXCLUSIVE MODE")
         users = _literal(quoted("users"))
         for name in now.local:

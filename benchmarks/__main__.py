@@ -302,7 +302,7 @@ async def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args()
-    calls, rounds = (100, 9) if given.quick else (200, 31)
+    calls, rounds = (60, 5) if given.quick else (200, 31)
     async with _server(given.url) as url:
         pool = await asyncpg.create_pool(url, min_size=10, max_size=10, connection_class=BareConnection)
         async with AgentStore(url, settings=Settings(auto_migrate="upgrade")) as store:

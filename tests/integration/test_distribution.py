@@ -230,7 +230,7 @@ def test_the_command(direct_url: str, url: str) -> None:
     assert (done.code, done.out, "this server has no Citus" in done.err) == (1, "local\n", True)
     printed = run("distribute", "--dry-run", "--shards", "4", "--url", url)
     assert printed.code == 0
-    assert len(printed.out.splitlines()) == 5 + len(tables())
+    assert len(printed.out.splitlines()) == 6 + len(tables())
     assert run("distribute", "--dry-run", "--url", url, "--json").json()["state"] == "local"
     psql(url, printed.out)  # what it prints can be said by hand
     assert run("distribute", "--url", url).out == "distributed\n"
