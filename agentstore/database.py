@@ -11,7 +11,7 @@ import random
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from typing import Any
@@ -431,6 +431,17 @@ class Transaction:
         if self._database._secured:
             await self._fetch(self._database._named(values))
         return await self._fetch(compiled.sql, *compiled.arguments(values))
+
+    async def fetch_each(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:
+        """Say a statement with each of these values, and return the rows of all: one way to the server and back."""
+        if self._database._secured:
+            return [row for values in many for row in await self.fetch(statement, **values)]
+        compiled = self._database._compile(statement)
+        arguments = [compiled.arguments(dict(values)) for values in many]
+        try:
+            return await self._driver.fetchmany(compiled.sql, arguments, timeout=self._timeout)
+        except _DRIVER_ERRORS as error:
+            raise _judge(error, self._database.where)[1] from error
 
     async def without_a_limit(self) -> None:
         """Let the statements of this transaction take as long as they do: limits are for those of an application."""

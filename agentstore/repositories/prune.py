@@ -5,7 +5,6 @@ look again, so that nothing that was written meanwhile goes, and nobody waits.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -28,7 +27,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from agentstore.database import Database, Row, Statement, Transaction
+from agentstore.database import Database, Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
 from agentstore.repositories.retention import has_expired, is_kept
 from agentstore.schemas import Pruned
@@ -291,17 +290,13 @@ class Pruning:
 
     async def _delete(self, kind: str, rows: list[Row]) -> None:
         # One user's after another, since Citus locks no rows of several; committed once.
-        count = parts = size = 0
-        async with AsyncExitStack() as stack:
-            database: Database | Transaction = self._database
-            if not self._dry:
-                database = await stack.enter_async_context(self._database.transaction())
-            for user_id, of_user in groupby(rows, key=itemgetter(0)):
-                ids = [row[1] for row in of_user]
-                found = await database.fetch(
-                    MEASURE[kind] if self._dry else DELETE[kind], user_id=user_id, ids=ids, before=self._before
-                )
-                count, parts, size = (a + int(b) for a, b in zip((count, parts, size), found[0], strict=True))
+        by_user = [
+            {"user_id": user_id, "ids": [row[1] for row in of_user], "before": self._before}
+            for user_id, of_user in groupby(rows, key=itemgetter(0))
+        ]
+        async with self._database.transaction() as transaction:
+            found = await transaction.fetch_each(MEASURE[kind] if self._dry else DELETE[kind], by_user)
+        count, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
         if kind == "sessions":
             self.pruned += Pruned(sessions=count, messages=parts, bytes=size)
         elif kind == "memories":
