@@ -30,6 +30,7 @@ from agentstore.database import Database, Statement
 from agentstore.models import UserRow
 from agentstore.repositories.connect import open_database
 from tests.support.cli import run
+from tests.support.pgbouncer import PgBouncer
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, count_orphans, terminate_all_backends
 
@@ -93,8 +94,21 @@ def test_only_what_reads_is_repeatable_by_itself() -> None:
     assert not Statement(select(changed.c.id)).repeatable
 
 
+@pytest.fixture
+async def cancellable(
+    database_url: str, direct_url: str, settings: Settings, pgbouncer: PgBouncer | None
+) -> AsyncIterator[Database]:
+    """A database on which any number of calls may be cancelled: around a PgBouncer that may exit of that."""
+    if pgbouncer is not None and not pgbouncer.survives_cancels():
+        database_url, settings = direct_url, Settings()
+    opened = open_database(database_url, settings=settings)
+    await opened.start()
+    yield opened
+    await opened.stop()
+
+
 async def test_ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind(
-    database: Database, observer: asyncpg.Connection
+    cancellable: Database, observer: asyncpg.Connection
 ) -> None:
     rng = random.Random(1)
     answered = cancelled = 0
@@ -104,9 +118,9 @@ async def test_ten_thousand_calls_cancelled_at_random_points_leave_nothing_behin
         nonlocal answered, cancelled, usual
         seconds = rng.choice([0.0, 0.0, 0.0, 0.002])
         if value % 10:
-            task = asyncio.create_task(database.fetch(ECHO, value=value, seconds=seconds))
+            task = asyncio.create_task(cancellable.fetch(ECHO, value=value, seconds=seconds))
         else:
-            task = asyncio.create_task(_two_statements(database, value))
+            task = asyncio.create_task(_two_statements(cancellable, value))
         began = time.monotonic()
         # Every twentieth is let go on: it says how long a call takes, so that the others end on either side of it.
         await asyncio.wait([task], timeout=None if value % 20 == 7 else rng.random() * 2 * usual)
@@ -131,13 +145,13 @@ async def test_ten_thousand_calls_cancelled_at_random_points_leave_nothing_behin
     assert answered + cancelled == 10_000
     assert cancelled > 2_000
     assert answered > 1_000
-    await _settled(database)
+    await _settled(cancellable)
     assert await _open_transactions(observer) == 0
     for value in range(200):
-        assert (await database.fetch(ECHO, value=value, seconds=0.0))[0][0] == value
+        assert (await cancellable.fetch(ECHO, value=value, seconds=0.0))[0][0] == value
     assert int(await observer.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )) <= database.settings.pool_size  # fmt: skip
+    )) <= cancellable.settings.pool_size  # fmt: skip
 
 
 async def _two_statements(database: Database, value: int) -> list[Any]:

@@ -32,9 +32,7 @@ class PgBouncer:
         self._server = server
 
     def __enter__(self) -> Self:
-        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-        if program is None:
-            raise RuntimeError("--pooler needs PgBouncer: apt-get install pgbouncer")
+        program = _program()
         behind = parse_url(self._server.url_of("postgres"))
         self._folder = Path(tempfile.mkdtemp(prefix="agentstore-pgbouncer-"))
         self._folder.chmod(0o755)
@@ -51,7 +49,8 @@ class PgBouncer:
             "auth_type = any",
             "max_client_conn = 1000",
             "default_pool_size = 8",
-            "max_prepared_statements = 0" if _knows_prepared(program) else "",
+            # Which no test may lean on.
+            "max_prepared_statements = 0" if self._version(program) >= (1, 21) else "",
             f"logfile = {self._folder}/log",
         ]
         if os.geteuid() == 0:
@@ -83,9 +82,17 @@ class PgBouncer:
     def url_of(self, database: str) -> str:
         return f"postgresql://agentstore@127.0.0.1:{self.port}/{quote(database)}"
 
+    def survives_cancels(self) -> bool:
+        """Whether any number of statements may be cancelled: before 1.20.1 it may exit of that (its issue 822)."""
+        return self._version(_program()) >= (1, 20, 1)
 
-def _knows_prepared(program: str) -> bool:
-    """Whether this PgBouncer has the setting that tracks prepared statements, which no test may lean on."""
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    major, minor = (int(part) for part in said.split()[1].split(".")[:2])
-    return (major, minor) >= (1, 21)
+    def _version(self, program: str) -> tuple[int, ...]:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        return tuple(int(part) for part in said.split()[1].split("."))
+
+
+def _program() -> str:
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise RuntimeError("--pooler needs PgBouncer: apt-get install pgbouncer")
+    return found
