@@ -4,7 +4,7 @@ What each call promises beyond its signature is proved by the contract suites in
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -130,6 +130,20 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         Raises:
             NotFound: there is no such session.
             InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
+        """
+
+    @abstractmethod
+    async def change_metadata(
+        self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Replace a session's metadata by what `change` makes of it, and return that.
+
+        Nobody else writes it meanwhile, so that of two changes at once neither is lost. `change` is called once, with
+        a copy; what it raises is raised, and nothing is written.
+
+        Raises:
+            NotFound: there is no such session.
+            InvalidContent, LimitExceeded: the new metadata holds what JSON cannot keep, or is too large.
         """
 
     @abstractmethod

@@ -424,6 +424,26 @@ class SessionHistoryContract:
             with pytest.raises(InvalidContent):
                 await service.set_metadata("alice", "s", metadata)
 
+    async def test_metadata_is_changed_by_one_after_the_other(self, service: SessionHistoryService) -> None:
+        def fail(metadata: dict[str, Any]) -> dict[str, Any]:
+            metadata["n"] = -1
+            raise KeyError("the caller's own")
+
+        await service.create_session("alice", "s", metadata={"n": 0})
+        changes = (service.change_metadata("alice", "s", lambda old: {**old, "n": old["n"] + 1}) for _ in range(20))
+        assert sorted(each["n"] for each in await asyncio.gather(*changes)) == list(range(1, 21))
+        changed = await service.change_metadata("alice", "s", lambda old: {"x": "\ud800\0", **old})
+        assert list(changed.items()) == [("x", "\ud800\0"), ("n", 20)]
+        with pytest.raises(KeyError):
+            await service.change_metadata("alice", "s", fail)
+        with pytest.raises(InvalidContent):
+            await service.change_metadata("alice", "s", lambda _: {"x": math.nan})
+        with pytest.raises(NotFound):
+            await service.change_metadata("alice", "t", lambda old: old)
+        session = await service.get_session("alice", "s")
+        assert session is not None
+        assert session.metadata == changed
+
     @pytest.mark.parametrize(
         "wrong",
         [

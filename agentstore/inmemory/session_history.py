@@ -1,6 +1,6 @@
 """Sessions and their messages in memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -242,6 +242,14 @@ class InMemorySessionHistoryService(SessionHistoryService):
     async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:  # noqa: D102
         text = dump_metadata(metadata, self._settings)
         self._must_find(user_id, session_id).metadata = text
+
+    async def change_metadata(  # noqa: D102
+        self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        found = self._must_find(user_id, session_id)
+        found.metadata = dump_metadata(change(loads(found.metadata)), self._settings)
+        changed: dict[str, Any] = loads(found.metadata)
+        return changed
 
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
         ttl = check_ttl(ttl)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     URL,
     BigInteger,
     ColumnElement,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     func,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -58,7 +60,7 @@ from agentstore.repositories.memory_vectors import (
     not_enabled,
 )
 from agentstore.repositories.memory_words import WORDS, alternatives
-from agentstore.repositories.retention import has_expired
+from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import (
     Deleted,
@@ -153,10 +155,10 @@ LIST_AFTER = Statement(
 DELETE = Statement(delete(MemoryBucketRow).where(_THIS).returning(MemoryBucketRow.count))
 
 
-def _delete_all(*which: ColumnElement[bool]) -> Statement:
-    """Delete a user's buckets, locked in the order of their sessions, so that two deletions do not deadlock."""
+def _locked(*which: ColumnElement[bool]) -> CTE:
+    """Lock a user's buckets in the order of their sessions, so that two who do it do not deadlock."""
     buckets = MemoryBucketRow
-    locked = (
+    return (
         select(buckets.session_id)
         .where(buckets.user_id == _USER, *which)
         .order_by(buckets.session_id)
@@ -164,6 +166,10 @@ def _delete_all(*which: ColumnElement[bool]) -> Statement:
         .cte("locked")
         .prefix_with("MATERIALIZED")
     )
+
+
+def _delete_all(*which: ColumnElement[bool]) -> Statement:
+    buckets, locked = MemoryBucketRow, _locked(*which)
     return Statement(
         delete(buckets)
         .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
@@ -171,7 +177,20 @@ def _delete_all(*which: ColumnElement[bool]) -> Statement:
     )
 
 
+def _touch() -> Statement:
+    written = MemoryBucketRow.updated_at
+    buckets, locked = MemoryBucketRow, _locked(is_idle(written), ~has_expired(written, "memory_ttl"))
+    return Statement(
+        update(buckets)
+        .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
+        .values(updated_at=func.now())
+        .returning(buckets.session_id),
+        repeatable=True,
+    )
+
+
 DELETE_ALL = _delete_all()
+TOUCH = _touch()
 # Said before every call where memories expire, so that no other statement has to ask.
 EXPIRE = _delete_all(has_expired(MemoryBucketRow.updated_at, "memory_ttl"))
 
@@ -521,10 +540,15 @@ class PostgresMemoryService(PostgresService, MemoryService):
             self._database, self._need_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
         )
 
+    async def touch(self, user_id: str, *, idle: int = 0) -> None:
+        """Keep a user's memories for their time from now on, as adding does, if none was added for `idle` seconds."""
+        check_id(user_id, "user_id", self._settings)
+        await self._database.fetch(TOUCH, user_id=user_id, idle=idle, setting_memory_ttl=self._settings.memory_ttl)
+
     async def expire(self, user_id: str) -> None:
         """Delete the user's memories whose time has passed."""
         if self._settings.memory_ttl is not None:
-            await self._database.fetch(EXPIRE, user_id=user_id)
+            await self._database.fetch(EXPIRE, user_id=user_id, setting_memory_ttl=self._settings.memory_ttl)
 
     def _need_embedder(self) -> Embedder:
         if self._embedder is None:

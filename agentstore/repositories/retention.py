@@ -15,6 +15,12 @@ def is_kept(sessions: Any) -> ColumnElement[bool]:
     return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, True)
 
 
+def is_idle(written: Any) -> ColumnElement[bool]:
+    """Whether nothing was written for `idle` seconds."""
+    seconds = cast(bindparam("idle", type_=BigInteger), BigInteger)
+    return func.coalesce(func.now() - written >= seconds * _SECOND, False)
+
+
 def has_expired(written: Any, setting: str) -> ColumnElement[bool]:
     """Whether the time that a setting names has passed since; never where it is not set."""
     seconds = cast(bindparam(f"setting_{setting}", type_=BigInteger), BigInteger)

@@ -27,12 +27,14 @@ class PostgresService(ServiceWithLifecycleManager):
     ) -> None:
         """The arguments are AgentStore's; `database` is a store's, which it starts and stops itself.
 
+        `settings` beside a `database` are what this service goes by, where they are not about connections.
+
         Raises:
             NotConfigured: nothing names a database, or the URL cannot be read.
         """
         self._shared = database is not None
         self._database = database or open_database(dsn, engine=engine, settings=settings, password=password)
-        self._settings = self._database.settings
+        self._settings = settings if database is not None and settings is not None else self._database.settings
 
     async def start(self) -> None:
         """Connect, and check the schema. See :meth:`agentstore.AgentStore.start`."""

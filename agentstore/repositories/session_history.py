@@ -3,7 +3,7 @@
 Each method is one statement, so one round trip and one transaction, unless another caller is in the way.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -36,7 +36,7 @@ from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound
 from agentstore.exact_json import loads
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
-from agentstore.repositories.retention import is_kept
+from agentstore.repositories.retention import is_idle, is_kept
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
 from agentstore.repositories.state import EXPIRE as EXPIRE_STATES
@@ -312,6 +312,13 @@ DELETE = Statement(delete(SessionRow).where(_ROW).returning(SessionRow.next_seq 
 IS_KEPT = Statement(select(SessionRow.id).where(_THIS))
 # What has expired gives way to a new session of the same id.
 EXPIRE = Statement(delete(SessionRow).where(_ROW, ~is_kept(SessionRow)).returning(SessionRow.id), repeatable=True)
+TOUCH = Statement(
+    update(SessionRow)
+    .where(_THIS, is_idle(SessionRow.updated_at))
+    .values(updated_at=func.now())
+    .returning(SessionRow.id),
+    repeatable=True,
+)
 SET_TTL = Statement(
     update(SessionRow).where(_THIS).values(ttl=bindparam("ttl", type_=BigInteger)).returning(SessionRow.id),
     repeatable=True,
@@ -320,6 +327,7 @@ SET_TITLE = Statement(
     update(SessionRow).where(_THIS).values(title=bindparam("title", type_=Text)).returning(SessionRow.id),
     repeatable=True,
 )
+LOCK_METADATA = Statement(select(cast(SessionRow.metadata_, Text)).where(_THIS).with_for_update(), repeatable=False)
 SET_METADATA = Statement(
     update(SessionRow)
     .where(_THIS)
@@ -399,7 +407,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 head = next(row for row in rows if row[1] is not None)
                 if not head[0] and not exist_ok:
                     raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
-                return _session(
+                return self._session(
                     user_id, session_id, tuple(head)[1:], [row[_WIDTH + 1] for row in rows if row[1] is None]
                 )
             await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
@@ -425,7 +433,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             return await self._create(user_id, session_id) if self._create_missing else None
         if before is not None and head[_WIDTH + 1] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
-        return _session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
+        return self._session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
 
     async def list_sessions(  # noqa: D102
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None
@@ -643,7 +651,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 await transaction.fetch(CUT_OFF, **values, state_session=states, at=place)
             rows = await transaction.fetch(GET, **values)
         head = next(row for row in rows if row[0] is not None)
-        return _session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
+        return self._session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
 
     async def _expire(self, fetch: _Fetch, user_id: str, session_id: str) -> bool:
         """Delete the session and the states of this id that have expired; return whether there were any."""
@@ -665,8 +673,43 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:  # noqa: D102
         await self._set(SET_METADATA, user_id, session_id, metadata=dump_metadata(metadata, self._settings))
 
+    async def change_metadata(  # noqa: D102
+        self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch(LOCK_METADATA, user_id=user_id, session_id=session_id)
+            if not rows:
+                raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+            metadata = dump_metadata(change(_metadata(rows[0][0])), self._settings)
+            await transaction.fetch(SET_METADATA, user_id=user_id, session_id=session_id, metadata=metadata)
+        return _metadata(metadata)
+
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
         await self._set(SET_TTL, user_id, session_id, ttl=check_ttl(ttl))
+
+    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Session:
+        """Return a session as it was read; an adapter makes another package's of it."""
+        created_at, updated_at, title, metadata, forked_from, forked_at, ttl = head[:_WIDTH]
+        return Session(
+            id=session_id,
+            user_id=user_id,
+            messages=load_messages(payloads),
+            title=title,
+            metadata=_metadata(metadata),
+            created_at=created_at,
+            updated_at=updated_at,
+            forked_from=forked_from,
+            forked_at=forked_at,
+            ttl=ttl,
+        )
+
+    async def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:
+        """Keep a session for its time from now on, as an append does, if nothing was written for `idle` seconds."""
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        await self._database.fetch(TOUCH, user_id=user_id, session_id=session_id, idle=idle)
 
     async def _set(self, statement: Statement, user_id: str, session_id: str, **value: str | int | None) -> None:
         check_id(user_id, "user_id", self._settings)
@@ -683,22 +726,6 @@ def _values(session: Session, prepared: dict[str, tuple[Message, str]]) -> dict[
         "ids": list(prepared),
         "payloads": [payload for _, payload in prepared.values()],
     }
-
-
-def _session(user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Session:
-    created_at, updated_at, title, metadata, forked_from, forked_at, ttl = head[:_WIDTH]
-    return Session(
-        id=session_id,
-        user_id=user_id,
-        messages=load_messages(payloads),
-        title=title,
-        metadata=_metadata(metadata),
-        created_at=created_at,
-        updated_at=updated_at,
-        forked_from=forked_from,
-        forked_at=forked_at,
-        ttl=ttl,
-    )
 
 
 def _is_taken(values: dict[str, Any]) -> AlreadyExists:

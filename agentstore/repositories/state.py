@@ -26,7 +26,7 @@ from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound,
 from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow, UserRow
-from agentstore.repositories.retention import has_expired
+from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
@@ -135,6 +135,13 @@ LIST = Statement(
 EXPIRE = Statement(
     delete(StateHeadRow)
     .where(_THIS, has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .returning(StateHeadRow.session_id),
+    repeatable=True,
+)
+TOUCH = Statement(
+    update(StateHeadRow)
+    .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .values(updated_at=func.now())
     .returning(StateHeadRow.session_id),
     repeatable=True,
 )
@@ -307,10 +314,17 @@ class PostgresStateService(PostgresService, StateService):
             states.append(state)
         return await asyncio.to_thread(patch, *states)
 
+    async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
+        """Keep a session's states for their time from now on, as a save does, if none was for `idle` seconds."""
+        values = self._key(user_id, session_id)
+        await self._database.fetch(TOUCH, **values, idle=idle, setting_state_ttl=self._settings.state_ttl)
+
     async def _expire(self, user_id: str, session_id: str) -> None:
         """Delete the session's states if their time has passed."""
         if self._settings.state_ttl is not None:
-            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
+            await self._database.fetch(
+                EXPIRE, user_id=user_id, session_id=session_id, setting_state_ttl=self._settings.state_ttl
+            )
 
     def _key(self, user_id: str, session_id: str | None) -> dict[str, Any]:
         return {

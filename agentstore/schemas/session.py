@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -29,14 +28,11 @@ class Session(BaseModel):
     forked_at: int | None = None
     ttl: int | None = None
 
-    @cached_property
-    def _ids(self) -> "_Ids":
-        return _Ids()
-
 
 def gain(session: Session, messages: Iterable[Message], updated_at: datetime | None) -> None:
     """Add messages that were stored to the end of a session's list, those left out whose id is in it already."""
-    known = session._ids if isinstance(session, Session) else _Ids()
+    # Where a cached property would be, which pydantic leaves out of what it compares and dumps.
+    known: _Ids = getattr(session, "__dict__", {}).setdefault("_ids", _Ids())
     known.gain(session.messages, messages)
     if updated_at is not None and isinstance(session, Session):
         session.updated_at = updated_at

@@ -111,6 +111,7 @@ async def test_a_session_that_has_expired_is_not_there(make: Make, own: bool) ->
         lambda: sessions.append_message(session, text("a", id="a")),
         lambda: sessions.set_title("alice", "s", "x"),
         lambda: sessions.set_metadata("alice", "s", {}),
+        lambda: sessions.change_metadata("alice", "s", dict),
         lambda: sessions.set_ttl("alice", "s", None),
         lambda: sessions.fork_session("alice", "s"),
         lambda: sessions.rewind_session("alice", "s", 0),

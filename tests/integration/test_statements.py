@@ -93,6 +93,7 @@ _VALUES: dict[str, Any] = {
     "min_score": 0.0,
     "offset": 10,
     "kind": None,
+    "idle": 10,
     "valid_at": None,
     "kinds": ["fact", "fact"],
     "importances": [0.5, 0.5],
