@@ -23,8 +23,14 @@ class SharedDatabase:
 
     async def hold(self, service: object) -> None:
         """Begin to use it. Idempotent."""
-        self._users.add(service)
-        await self.database.start()
+        begins = service not in self._users
+        self._users.add(service)  # first: nobody else's stop closes it meanwhile
+        try:
+            await self.database.start()
+        except BaseException:
+            if begins:
+                self._users.discard(service)
+            raise
 
     async def let_go(self, service: object) -> None:
         """Use it no more. Idempotent."""

@@ -41,11 +41,17 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
     """
 
     def __init__(self, service: Any, user_id: str, session_id: str) -> None:
-        """`service` is a SessionHistoryService; the session is made by the first message."""
+        """`service` is a SessionHistoryService; the session is made by the first message.
+
+        Raises:
+            InvalidContent: `session_id` is blank.
+        """
         super().__init__()
         self._sessions: SessionHistoryService = getattr(service, "inner", service)
         self.user_id = user_id
-        self.session_id = session_id
+        self.session_id = session_id.strip()
+        if not self.session_id:
+            raise InvalidContent("a memory's session needs an id")
         self._deleted: set[str] | None = None
 
     async def add(self, memories: Any, marks: Any = None, allow_duplicates: bool = False, **_: Any) -> None:

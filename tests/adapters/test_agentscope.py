@@ -72,6 +72,13 @@ async def test_a_memory_is_one_of_agentscopes_and_keeps_a_msg_as_it_is(store: Ag
             await memory.add(wrong)
 
 
+async def test_an_id_is_stripped_and_never_blank(store: AgentStore) -> None:
+    await _memory(store, " s ").add(_msg("a"), marks="m")
+    assert await _memory(store, "s").size() == 1
+    with pytest.raises(ValueError, match="needs an id"):
+        _memory(store, " ")
+
+
 async def test_a_msg_is_a_message_that_others_can_read(store: AgentStore) -> None:
     memory = _memory(store)
     await memory.add([_msg("hello", timestamp="2026-01-02 03:04:05.678"), _msg(BLOCKS, "assistant", "Polly")])

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Closed, InvalidContent, NotConfigured, Settings, migrate
+from agentstore import AgentStore, Closed, InvalidContent, NotConfigured, SchemaBehind, Settings, migrate
 from agentstore import Message as OurMessage
 from agentstore import TextContent as OurText
 from agentstore.adapters.agentscope_runtime import (
@@ -250,6 +250,22 @@ async def test_services_of_one_database_have_one_pool(
     assert not await services[0]._shared.database.health()
     await services[0].start()
     assert await services[0].list_sessions("1") == []
+
+
+async def test_a_service_that_could_not_start_does_not_keep_a_pool_open(
+    empty_url: str,
+) -> None:
+    one, two = (PostgresSessionHistoryService(empty_url) for _ in range(2))
+    for each in (one, two, one):
+        with pytest.raises(SchemaBehind):
+            await each.start()
+        assert not await each.health()
+    await migrate.upgrade(empty_url)
+    await one.start()
+    await one.stop()
+    assert not await two._shared.database.health()
+    assert await two.list_sessions("alice") == []
+    await two.stop()
 
 
 async def test_a_pool_that_is_open_is_not_widened(make: Make, caplog: pytest.LogCaptureFixture) -> None:
