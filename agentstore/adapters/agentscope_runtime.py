@@ -84,7 +84,11 @@ class _Service:
         self._settings = settings or Settings()
         self._shared = shared_database(dsn, self._settings, _number(pool_size, "pool_size"))
         self._state: Literal["new", "started", "stopped"] = "new"
+        self._open()
         _upstream.be_one(type(self), self._KIND)
+
+    def _open(self) -> None:
+        """Make the service behind it."""
 
     async def start(self) -> None:
         """Connect, and check the schema. Not needed: the first call does it."""
@@ -130,9 +134,7 @@ class PostgresSessionHistoryService(_Service):
 
     _KIND = "session_history.session_history_service.SessionHistoryService"
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """See :class:`_Service`."""
-        super().__init__(*args, **options)
+    def _open(self) -> None:
         self._reading = _Reading(database=self._shared.database)
         self.inner = repositories.PostgresSessionHistoryService(database=self._shared.database)
         """The service behind it, with agentstore's own calls and classes."""
@@ -218,19 +220,21 @@ class PostgresMemoryService(_Service):
 
     def __init__(
         self,
-        *args: Any,
+        dsn: str | None = None,
+        pool_size: int | str | None = None,
+        *,
         search_strategy: Any = SearchStrategy.FULL_TEXT,
         embedder: Embedder | None = None,
         embedding_model: Any = None,
         vector_dimension: int | str | None = None,
         **options: Any,
     ) -> None:
-        """See :class:`_Service`; `search_strategy` and `embedder` are those of :class:`agentstore.AgentStore`.
+        """Take the options of the other services, and how a search finds: see :class:`agentstore.AgentStore`.
 
         `embedding_model` is in place of an `embedder`, as the runtime's Tablestore service takes it: an object with
         ``embed_documents`` and ``embed_query``, whose vectors have `vector_dimension` numbers, 1536 by default.
         """
-        super().__init__(*args, **options)
+        super().__init__(dsn, pool_size, **options)
         if embedder is None and embedding_model is not None:
             embedder = as_embedder(embedding_model, _number(vector_dimension, "vector_dimension") or 1536)
         settings = _with_ttl(self._settings, memory_ttl=self._ttl)
@@ -336,9 +340,7 @@ class PostgresStateService(_Service):
 
     _KIND = "agent_state.state_service.StateService"
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """See :class:`_Service`."""
-        super().__init__(*args, **options)
+    def _open(self) -> None:
         self.inner = repositories.PostgresStateService(
             database=self._shared.database, settings=_with_ttl(self._settings, state_ttl=self._ttl)
         )
