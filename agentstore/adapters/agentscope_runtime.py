@@ -25,9 +25,10 @@ from agentstore.errors import Closed, NotConfigured, NotFound
 from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService, InMemoryStateService
 from agentstore.interfaces import MemoryService, SessionHistoryService, StateService
 from agentstore.schemas import Embedder, MemoryHit, SearchStrategy, Session
-from agentstore.schemas.memory import read_strategy
+from agentstore.schemas.memory import read_strategy, speaker_and_text
 from agentstore.schemas.message import MessageType
 from agentstore.schemas.session import gain
+from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -301,7 +302,10 @@ class PostgresMemoryService(_Service):
         """Whether the runtime would have found it: no call, and not for what was said beside it alone."""
         if hit.message.type != MessageType.MESSAGE:
             return False
-        return not self._by_words or any(is_match for _, is_match in hit.highlights)
+        highlighter = hit.highlighter
+        if not self._by_words or not isinstance(highlighter, Highlighter):
+            return True
+        return highlighter.fits(speaker_and_text(hit.message), hit.time)
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> list[Any]:
         """Return a page of a user's memories: `page_num` from 1, `page_size` 10."""

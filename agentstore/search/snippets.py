@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from agentstore.search import analysis
@@ -61,6 +62,13 @@ class Highlighter:
         if max(at, end) < len(text):
             parts.append((" …", False))
         return parts
+
+    def fits(self, text: str, time: datetime) -> bool:
+        """Whether a memory of this text and time has any of the tokens, and not what was said beside it alone."""
+        found = analysis.of_memory(text[: self._most], time, self._language)
+        return any(
+            token in self._tokens or token.startswith(self._beginnings) for token in (*found.words, *found.dates)
+        )
 
     def _matches(self, text: str) -> Iterator[_Match]:
         for piece in _PIECES.finditer(text):

@@ -312,6 +312,21 @@ async def test_a_search_gives_all_in_the_order_that_it_was_said(make: Make) -> N
     assert await memory.search_memory("nobody", [said("tea")]) == []
 
 
+async def test_what_is_found_has_a_word_of_the_question_in_whatever_form(make: Make) -> None:
+    told = [
+        "They raised 12 500 000 crowns",
+        "我們的圖書館離車站很近",
+        "Our check\u2011in is at noon",
+        "nothing of that",
+    ]
+    for compat in ("in_memory", "tablestore"):
+        memory = make(PostgresMemoryService, compat=compat)
+        await memory.delete_memory("alice")
+        await memory.add_memory("alice", [said(text) for text in told])
+        for question, found in (("12500000", 0), ("图书馆在哪里", 1), ("checkin", 2), ("chekc in at noon", 2)):
+            assert texts(await memory.search_memory("alice", [said(question)])) == [told[found]]
+
+
 async def test_the_best_comes_first_as_from_tablestore(make: Make) -> None:
     memory = make(PostgresMemoryService, compat="tablestore")
     await memory.add_memory("alice", [said(f"tea number {n} with cake and more") for n in range(150)])
