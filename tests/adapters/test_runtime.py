@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -62,6 +63,31 @@ async def test_the_runtimes_factories_make_ours(
         async with service:
             assert await service.health()
             assert service._shared.database.settings.pool_size == 7
+
+
+async def test_the_runtimes_memory_factory_makes_ours_where_it_can_be_imported(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It imports packages for services of its own, which are of no use here."""
+    name = "agentscope_runtime.engine.services.memory.memory_service_factory"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    for package, kind in (
+        ("mem0", "AsyncMemoryClient"),
+        ("reme_ai", ""),
+        ("reme_ai.service", ""),
+        ("reme_ai.service.personal_memory_service", "PersonalMemoryService"),
+        ("reme_ai.service.task_memory_service", "TaskMemoryService"),
+    ):
+        module: Any = ModuleType(package)
+        setattr(module, kind, object)
+        monkeypatch.setitem(sys.modules, package, module)
+    register()
+    factory = sys.modules[name].MemoryServiceFactory
+    monkeypatch.setenv("MEMORY_BACKEND", "postgres")
+    monkeypatch.setenv("MEMORY_POSTGRES_DSN", database_url)
+    async with await factory.create(settings=settings) as service:
+        assert type(service) is PostgresMemoryService
+        assert await service.list_memory("alice") == []
 
 
 class _App:
