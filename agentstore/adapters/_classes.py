@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agentstore.errors import InvalidContent
 from agentstore.schemas import message as ours
-from agentstore.schemas.payload import load_messages
+from agentstore.schemas.payload import as_message, load_messages, without_no_id
 
 _PARTS = ("TextContent", "ImageContent", "DataContent", "AudioContent", "FileContent", "RefusalContent")
 
@@ -55,10 +55,8 @@ class Classes:
             return message
         if isinstance(message, ours.Message):
             message = message.model_dump()
-        if isinstance(message, Mapping) and message.get("id", "") is None:
-            message = {name: value for name, value in message.items() if name != "id"}
         try:
-            return self.message.model_validate(message)
+            return self.message.model_validate(without_no_id(message) if isinstance(message, Mapping) else message)
         except ValidationError as error:
             raise InvalidContent(f"this is not a message: {error}") from error
 
@@ -68,12 +66,7 @@ class Classes:
         Raises:
             InvalidContent: it was changed into something that is none, or has a part that is not known here.
         """
-        if isinstance(message, ours.Message):
-            return message
-        try:
-            return ours.Message.model_validate(message.model_dump(warnings=False))
-        except ValidationError as error:
-            raise InvalidContent(f"message {message.id!r} cannot be kept: {error}") from error
+        return as_message(message if self.is_ours else message.model_dump(warnings=False))
 
     def _made(self, source: BaseModel) -> Any:
         kind = self._made_of[type(source)]

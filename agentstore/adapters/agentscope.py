@@ -67,7 +67,7 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
         if not msgs:
             return
         if self._deleted is None:
-            await self._read(limit=0)
+            await self._present(limit=0)
         rows = [messages.to_message(msg, self._row_id(msg, allow_duplicates)) for msg in msgs]
         if marks:
             present, _ = await self._present()
@@ -102,7 +102,7 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
         wanted = set(_marks(mark))
         if not wanted:
             return 0
-        kept = await self._read(limit=0)
+        kept = (await self._present(limit=0))[1]
         if not any(wanted.intersection(each) for each in kept.get("marks", {}).values()):
             return 0
         present = messages.from_messages(*await self._present())
@@ -200,9 +200,6 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
                 if len(left) == len(rows):
                     raise
                 rows = left
-
-    async def _read(self, limit: int | None = None) -> dict[str, Any]:
-        return (await self._present(limit))[1]
 
     async def _present(self, limit: int | None = None) -> tuple[list[Message], dict[str, Any]]:
         """Return the session's messages, and what its metadata says about them."""

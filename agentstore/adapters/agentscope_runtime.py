@@ -21,6 +21,7 @@ from agentstore.adapters import _upstream
 from agentstore.adapters._embeddings import as_embedder
 from agentstore.adapters._factories import ServiceFactory
 from agentstore.adapters._shared import shared_database
+from agentstore.database import Database
 from agentstore.errors import Closed, NotConfigured, NotFound
 from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService, InMemoryStateService
 from agentstore.interfaces import MemoryService, SessionHistoryService, StateService
@@ -136,21 +137,23 @@ class PostgresSessionHistoryService(_Service):
     _KIND = "session_history.session_history_service.SessionHistoryService"
 
     def _open(self) -> None:
-        self._reading = _Reading(database=self._shared.database)
+        get: Literal["error", "create"]
+        append: Literal["error", "create"]
+        get, append = ("error", "create") if self._compat == "redis" else ("create", "error")
+        self._reading = _Sessions(self._shared.database, get, self._ttl)
+        self._writing = _Sessions(self._shared.database, append, self._ttl)
         self.inner = repositories.PostgresSessionHistoryService(database=self._shared.database)
         """The service behind it, with agentstore's own calls and classes."""
 
     async def create_session(self, user_id: str, session_id: str | None = None) -> Any:
         """Make a session, or return the one that has this id as it stands; the runtime's are emptied then."""
         await self._ready()
-        return await self._reading.create_session(user_id, session_id, ttl=self._ttl)
+        return await self._reading.create_session(user_id, session_id)
 
     async def get_session(self, user_id: str, session_id: str) -> Any:
         """Return a session with its messages."""
         await self._ready()
         found = await self._reading.get_session(user_id, session_id, limit=self._most)
-        if found is None and self._compat != "redis":
-            return await self._reading.make(user_id, session_id, self._ttl)
         if found is not None and self._ttl is not None:
             await self.inner.touch(user_id, session_id, idle=self._idle)
         return found
@@ -158,9 +161,9 @@ class PostgresSessionHistoryService(_Service):
     async def list_sessions(self, user_id: str) -> list[Any]:
         """Return all sessions of a user, without their messages."""
         await self._ready()
-        made = _upstream.classes().session
+        classes = _upstream.classes()
         found = await self.inner.list_sessions(user_id)
-        return list(found) if made is Session else [made(id=each.id, user_id=each.user_id) for each in found]
+        return list(found) if classes.is_ours else [classes.session(id=each.id, user_id=each.user_id) for each in found]
 
     async def append_message(self, session: Any, message: Any) -> None:
         """Append one message or many, dicts among them; `session.messages` gains them once they are stored."""
@@ -171,13 +174,11 @@ class PostgresSessionHistoryService(_Service):
         ours = [classes.ours(each) for each in given]
         session_ = Session(id=session.id, user_id=session.user_id)
         try:
-            await self.inner.append_message(session_, ours)
+            await self._writing.append_message(session_, ours)
         except NotFound:
             if self._compat == "redis":
-                await self._reading.make(session.user_id, session.id, self._ttl)
-                await self.inner.append_message(session_, ours)
-            else:
-                _log.warning("user %r has no session %r: what is appended is not kept", session.user_id, session.id)
+                raise
+            _log.warning("user %r has no session %r: what is appended is not kept", session.user_id, session.id)
         gain(session, given, session_.updated_at)
         if self._most is not None:
             del session.messages[: -self._most]
@@ -194,16 +195,19 @@ class PostgresSessionHistoryService(_Service):
             await self.inner.delete_session(user_id, session.id)
 
 
-class _Reading(repositories.PostgresSessionHistoryService):
-    """Reads sessions as the application's."""
+class _Sessions(repositories.PostgresSessionHistoryService):
+    """Sessions as the application's, each made with a time to live."""
 
-    async def make(self, user_id: str, session_id: str, ttl: int | None) -> Any:
-        """Make a session with exactly this id, which was looked for, or return it."""
-        return await self._create(user_id, session_id, ttl=ttl)
+    def __init__(self, database: Database, missing_session: Literal["error", "create"], ttl: int | None) -> None:
+        super().__init__(database=database, missing_session=missing_session)
+        self._ttl = ttl
+
+    async def _create(self, user_id: str, session_id: str, **options: Any) -> Any:
+        return await super()._create(user_id, session_id, **{**options, "ttl": self._ttl})
 
     def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Any:
         classes = _upstream.classes()
-        if classes.session is Session:
+        if classes.is_ours:
             return super()._session(user_id, session_id, head, payloads)
         return classes.session.model_construct(id=session_id, user_id=user_id, messages=classes.load(payloads))
 

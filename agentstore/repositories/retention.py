@@ -18,7 +18,8 @@ def is_kept(sessions: Any) -> ColumnElement[bool]:
 def is_idle(written: Any) -> ColumnElement[bool]:
     """Whether nothing was written for `idle` seconds."""
     seconds = cast(bindparam("idle", type_=BigInteger), BigInteger)
-    return func.coalesce(func.now() - written >= seconds * _SECOND, False)
+    idle: ColumnElement[bool] = func.now() - written >= seconds * _SECOND
+    return idle
 
 
 def has_expired(written: Any, setting: str) -> ColumnElement[bool]:

@@ -258,12 +258,18 @@ def as_message(value: object, position: int = 0) -> Message:
         return value
     if not isinstance(value, Mapping):
         raise InvalidContent(f"message {position} is a {type(value).__name__}: give a Message or a dict")
-    if value.get("id", "") is None:
-        value = {name: each for name, each in value.items() if name != "id"}
+    value = without_no_id(value)
     try:
         return Message.model_validate(dict(value) if not isinstance(value, dict) else value)
     except ValidationError as error:
         raise InvalidContent(f"message {position} is not a message: {error}") from error
+
+
+def without_no_id(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the id of a message that has None for it, so that it gets one."""
+    if message.get("id", "") is None:
+        return {name: value for name, value in message.items() if name != "id"}
+    return message
 
 
 def _is_plain(message: Message) -> bool:

@@ -7,7 +7,7 @@ from agentstore.adapters import _upstream
 _classes = _upstream.classes()
 Session: Any = _classes.session
 Message: Any = _classes.message
-_parts: Any = {name: kind for ours, kind in _classes._made_of.items() for name in [ours.__name__]}
+_parts: Any = {ours.__name__: kind for ours, kind in _classes._made_of.items()}
 TextContent, DataContent, ImageContent = _parts["TextContent"], _parts["DataContent"], _parts["ImageContent"]
 Error = _parts["Error"]
 
