@@ -21,13 +21,11 @@ from agentstore import AgentStore, EmbeddedPostgres, Message, Session, Settings,
 from agentstore.database import Statement
 from benchmarks.adapters import adapters
 from benchmarks.floor import BareConnection, Floor
-from benchmarks.rounds import Call, Ratio, compare
-
-_WORDS = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
+from benchmarks.rounds import WORDS, Call, Ratio, compare
 
 
 def _message() -> Message:
-    return Message(role="user", content=[TextContent(text=_WORDS)])
+    return Message(role="user", content=[TextContent(text=WORDS)])
 
 
 def _append(append: Callable[[Session, list[Message]], Awaitable[None]], session: Session, batch: int) -> Call:

@@ -11,21 +11,19 @@ from typing import Any
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
 from agentstore.adapters import _upstream
 from agentstore.adapters.agentscope_runtime import PostgresSessionHistoryService
-from benchmarks.rounds import Call, Ratio, compare
-
-_WORDS = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
+from benchmarks.rounds import WORDS, Call, Ratio, compare
 
 
 async def adapters(store: AgentStore, url: str, calls: int, rounds: int) -> list[Ratio]:
     """Append one message and get a session of ten, as the runtime's services and as ours."""
     kind = _upstream.classes().message
-    part: dict[str, Any] = {"type": "text", "text": _WORDS}
+    part: dict[str, Any] = {"type": "text", "text": WORDS}
     async with PostgresSessionHistoryService(url) as service:
         theirs = await service.create_session("adapters", "theirs")
         ours = await store.sessions.create_session("adapters", "ours")
         for _ in range(10):
             await service.append_message(theirs, kind(role="user", content=[part]))
-            await store.sessions.append_message(ours, Message(role="user", content=[TextContent(text=_WORDS)]))
+            await store.sessions.append_message(ours, Message(role="user", content=[TextContent(text=WORDS)]))
         results = [
             await compare(
                 f"get 10 of {kind.__module__.partition('.')[0]}'s, to ours",

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 Call = Callable[[], Awaitable[object]]
 
+# What a message says: about 500 bytes.
+WORDS = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
+
 
 @dataclass(frozen=True)
 class Ratio:

@@ -1,6 +1,5 @@
 """What the runtime's page about its services shows, block by block, on ours: only the imports are others."""
 
-import os
 from typing import Any
 
 import pytest
@@ -127,6 +126,6 @@ async def test_memories_are_added_searched_listed_and_deleted() -> None:
 async def test_states_are_saved_and_exported() -> None:
     service = PostgresStateService()
     round_id = await service.save_state("u", {"plan": ["pack", "go"]}, "s")
+    assert await service.export_state("u", "s") == {"plan": ["pack", "go"]}
     assert await service.export_state("u", "s", round_id) == await service.export_state("u", "s")
     await service.stop()
-    assert os.environ["AGENTSTORE_DATABASE_URL"]

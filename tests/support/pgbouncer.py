@@ -50,7 +50,7 @@ class PgBouncer:
             "max_client_conn = 1000",
             "default_pool_size = 8",
             # Which no test may lean on.
-            "max_prepared_statements = 0" if self._version(program) >= (1, 21) else "",
+            "max_prepared_statements = 0" if _version() >= (1, 21) else "",
             f"logfile = {self._folder}/log",
         ]
         if os.geteuid() == 0:
@@ -84,11 +84,12 @@ class PgBouncer:
 
     def survives_cancels(self) -> bool:
         """Whether any number of statements may be cancelled: before 1.20.1 it may exit of that (its issue 822)."""
-        return self._version(_program()) >= (1, 20, 1)
+        return _version() >= (1, 20, 1)
 
-    def _version(self, program: str) -> tuple[int, ...]:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-        return tuple(int(part) for part in said.split()[1].split("."))
+
+def _version() -> tuple[int, ...]:
+    said = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in said.split()[1].split("."))
 
 
 def _program() -> str:
