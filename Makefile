@@ -45,7 +45,8 @@ RUNTIME ?= $(VENV)/runtime
 AGENTSCOPES := 1.0.9 1.0.21
 
 $(RUNTIME)/ready: pyproject.toml Makefile
-	@$(PYTHON) -m venv $(RUNTIME)
+	@# Not over one that is there: made by another Python, it would be of both, and run on neither.
+	@$(RUNTIME)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(RUNTIME)
 	@$(RUNTIME)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(RUNTIME)/bin/python -m pip install --quiet --editable '.[embedded,agentscope-runtime]' --group test aiofiles
 	@for each in $(AGENTSCOPES); do test -d $(RUNTIME)/agentscope-$$each || \
