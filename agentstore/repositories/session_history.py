@@ -3,6 +3,7 @@
 Each method is one statement, so one round trip and one transaction, unless another caller is in the way.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -36,6 +37,7 @@ from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound
 from agentstore.exact_json import loads
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
+from agentstore.repositories.appends import Appends, Key
 from agentstore.repositories.retention import is_idle, is_kept
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
@@ -165,20 +167,28 @@ def _claim(count: ColumnElement[int], *where: ColumnElement[bool], now: ColumnEl
     """Claim the session's next `count` positions.
 
     Locks the session's row until the commit: appends to one session follow each other without a gap, appends to
-    different sessions share nothing. listed_at stays what it is within a minute, so no index is written. Neither
-    time goes back: now() is when the statement began, which may have waited for a later one.
+    different sessions share nothing.
     """
     return (
         update(SessionRow)
         .where(_THIS, *where)
-        .values(
-            next_seq=SessionRow.next_seq + count,
-            updated_at=func.greatest(SessionRow.updated_at, now),
-            listed_at=func.greatest(SessionRow.listed_at, func.date_trunc("minute", now)),
-        )
+        .values(_claims(count, now))
         .returning((SessionRow.next_seq - count).label("base"), SessionRow.updated_at)
         .cte("claimed")
     )
+
+
+def _claims(count: ColumnElement[int], now: ColumnElement[Any] = _NOW) -> dict[str, ColumnElement[Any]]:
+    """What becomes of a session's row whose next `count` positions are claimed.
+
+    listed_at stays what it is within a minute, so no index is written. Neither time goes back: now() is when the
+    statement began, which may have waited for a later one.
+    """
+    return {
+        "next_seq": SessionRow.next_seq + count,
+        "updated_at": func.greatest(SessionRow.updated_at, now),
+        "listed_at": func.greatest(SessionRow.listed_at, func.date_trunc("minute", now)),
+    }
 
 
 _GIVEN = (
@@ -205,6 +215,66 @@ def _append() -> Statement:
         .returning(MessageRow.created_at),
         repeatable=True,  # with the same ids it changes nothing more
     )
+
+
+def _append_to_many() -> Statement:
+    """Insert the messages of several sessions, and return the number of each session, from 1, and its time.
+
+    Each session has `counts` messages, which begin after the first `firsts` of all; `numbers` says whose each message
+    is. It waits for nobody: a session that another transaction has, or that is not there, is left out, and its number
+    is not returned. 23505: an id is there already, and nothing was stored. Citus refuses it, since it locks the
+    sessions of several users.
+    """
+    wanted = (
+        func.unnest(
+            *(bindparam(name, type_=ARRAY(Text)) for name in ("users", "sessions")),
+            *(bindparam(name, type_=ARRAY(BigInteger)) for name in ("counts", "firsts")),
+        )
+        .table_valued("user_id", "id", "count", "first", with_ordinality="number", name="wanted")
+        .render_derived()
+    )
+    given = (
+        func.unnest(
+            bindparam("numbers", type_=ARRAY(BigInteger)),
+            *(bindparam(name, type_=ARRAY(Text)) for name in ("ids", "payloads")),
+        )
+        .table_valued("number", "id", "payload", with_ordinality="position", name="given")
+        .render_derived()
+    )
+    free = (
+        select(SessionRow.user_id, SessionRow.id, wanted.c.count, wanted.c.first, wanted.c.number)
+        .join(wanted, (SessionRow.user_id == wanted.c.user_id) & (SessionRow.id == wanted.c.id))
+        .where(is_kept(SessionRow))
+        .with_for_update(key_share=True, skip_locked=True, of=SessionRow)
+        .cte("free")
+        .prefix_with("MATERIALIZED")
+    )
+    claimed = (
+        update(SessionRow)
+        .where(SessionRow.user_id == free.c.user_id, SessionRow.id == free.c.id)
+        .values(_claims(free.c.count))
+        .returning(
+            SessionRow.user_id,
+            SessionRow.id,
+            (SessionRow.next_seq - free.c.count - free.c.first).label("base"),
+            SessionRow.updated_at,
+            free.c.number,
+        )
+        .cte("claimed")
+    )
+    seq = claimed.c.base + given.c.position - 1
+    made = (
+        insert(MessageRow)
+        .from_select(
+            _MESSAGE,
+            select(
+                claimed.c.user_id, claimed.c.id, seq, given.c.id, cast(given.c.payload, JSON), claimed.c.updated_at
+            ).join(given, given.c.number == claimed.c.number),
+        )
+        .returning(literal_column("1"))
+        .cte("made")
+    )
+    return Statement(select(claimed.c.number, claimed.c.updated_at).add_cte(made), repeatable=True)
 
 
 def _append_again() -> Statement:
@@ -295,6 +365,7 @@ GET = _get()
 GET_LAST = _get(part=True)
 GET_BEFORE = _get(part=True, before=True)
 APPEND = _append()
+APPEND_TO_MANY = _append_to_many()
 APPEND_AGAIN = _append_again()
 LIST = Statement(
     select(SessionRow.id, *_HEAD, SessionRow.listed_at)
@@ -362,6 +433,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
         self._create_missing = check_missing_session(missing_session)
+        self._appends: Appends | None = None
 
     async def create_session(  # noqa: D102 - the interface says it
         self,
@@ -469,21 +541,48 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         if not prepared:
             return
         values = _values(session, prepared)
+        key = session.user_id, session.id
+        appends = self._appends_of_this_loop()
+        if not appends.takes(key, values["payloads"]):
+            updated_at = await self._append(appends, key, values)
+        elif appends.begin(key):
+            try:
+                updated_at = await self._append(appends, key, values)
+            finally:
+                appends.end(key)
+        else:
+            updated_at = await appends.wait(key, values["ids"], values["payloads"])
+            if updated_at is None:
+                updated_at = await self._append(appends, key, values)
+        gain(session, (each for each, _ in prepared.values()), updated_at)
+
+    def _appends_of_this_loop(self) -> Appends:
+        appends = self._appends
+        if appends is None or appends.loop is not asyncio.get_running_loop():
+            appends = self._appends = Appends(self._database, APPEND, APPEND_TO_MANY)
+        return appends
+
+    async def _append(self, appends: Appends, key: Key, values: dict[str, Any]) -> datetime | None:
+        """Append by a statement of one's own; return the time, or None where all was there already."""
         for _ in range(_TRIES):
             try:
-                rows = await self._database.fetch(APPEND, **values, count=len(prepared))
-                stored, updated_at = (len(prepared), rows[0][0]) if rows else (None, None)
+                rows = await self._database.fetch(APPEND, **values, count=len(values["ids"]))
             except StatementFailed as error:
                 if error.sqlstate != "23505":
                     raise
+                appends.keep_apart(key)
                 stored, updated_at = await self._append_again(values)
-            if stored is not None:
-                gain(session, (each for each, _ in prepared.values()), updated_at)
-                return
+                if stored is not None:
+                    return updated_at
+            else:
+                if rows:
+                    appends.take_back(key)
+                    time: datetime = rows[0][0]
+                    return time
             if not self._create_missing:
                 break
-            await self._create(session.user_id, session.id)
-        raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
+            await self._create(*key)
+        raise NotFound(f"user {key[0]!r} has no session {key[1]!r}")
 
     async def _append_again(self, values: dict[str, Any]) -> tuple[int | None, datetime | None]:
         """Store those of the messages that are not stored; what comes in between makes it begin anew."""

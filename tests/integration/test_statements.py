@@ -141,6 +141,11 @@ _VALUES: dict[str, Any] = {
     "last_user": "u20",
     "keep": 5,
     "state_session": "s1",
+    "users": ["u2", "u3"],
+    "sessions": ["s1", "s2"],
+    "counts": [1, 1],
+    "firsts": [0, 1],
+    "numbers": [1, 2],
 }
 
 
