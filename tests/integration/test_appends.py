@@ -1,0 +1,95 @@
+"""Appends that share a statement: each is told what is its own, and none waits for a session that is not its own."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from agentstore import AgentStore, Conflict, NotFound, Session
+from agentstore.testing import text
+
+
+def _session(id: str) -> Session:
+    return Session(id=id, user_id="alice")
+
+
+async def _stored(observer: asyncpg.Connection, session_id: str) -> list[str]:
+    rows = await observer.fetch(
+        "SELECT seq, id FROM agentstore.messages WHERE user_id = 'alice' AND session_id = $1 ORDER BY seq", session_id
+    )
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    return [row[1] for row in rows]
+
+
+async def test_many_appends_at_once_are_few_statements(store: AgentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
+    said = 0
+    fetch = asyncpg.Connection.fetch
+
+    async def counted(self: asyncpg.Connection, *args: object, **kwargs: object) -> object:
+        nonlocal said
+        said += 1
+        return await fetch(self, *args, **kwargs)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+    await asyncio.gather(*(store.sessions.append_message(each, text("x")) for each in sessions for _ in range(10)))
+    assert said <= 20
+    for each in sessions:
+        found = await store.sessions.get_session("alice", each.id)
+        assert found is not None
+        assert found.messages == each.messages
+        assert len(each.messages) == 10
+
+
+async def test_those_that_fail_do_so_alone(store: AgentStore, observer: asyncpg.Connection) -> None:
+    sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(10)]
+    await store.sessions.append_message(sessions[3], text("first", id="m3"))
+    calls = [store.sessions.append_message(each, text("x", id=f"m{each.id[1:]}")) for each in sessions]
+    calls.append(store.sessions.append_message(_session("missing"), text("x")))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    failed = {place: type(result) for place, result in enumerate(results) if result is not None}
+    assert failed == {3: Conflict, 10: NotFound}
+    for number, each in enumerate(sessions):
+        assert await _stored(observer, each.id) == [f"m{number}"]
+
+
+async def test_a_cancelled_caller_leaves_the_others_whole(store: AgentStore, observer: asyncpg.Connection) -> None:
+    sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(4)]
+    for turn in range(50):
+        tasks = [
+            asyncio.create_task(store.sessions.append_message(each, text("x", id=f"{turn}-{place}")))
+            for each in sessions
+            for place in range(8)
+        ]
+        await asyncio.sleep(turn * 0.0001)
+        for task in tasks[::3]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
+        assert not any(results[place] for place in range(len(tasks)) if place % 3)
+    for each in sessions:
+        stored = set(await _stored(observer, each.id))
+        assert {message.id for message in each.messages} <= stored
+
+
+async def test_a_session_that_somebody_holds_delays_no_other(store: AgentStore, observer: asyncpg.Connection) -> None:
+    sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(12)]
+    async with observer.transaction():
+        await observer.execute("SELECT FROM agentstore.sessions WHERE id IN ('s0', 's1', 's2') FOR UPDATE")
+        held = [asyncio.create_task(store.sessions.append_message(each, text("x"))) for each in sessions[:3]]
+        async with asyncio.timeout(2):
+            await asyncio.gather(
+                *(store.sessions.append_message(each, text("x")) for each in sessions[3:] for _ in range(5))
+            )
+        assert not any(task.done() for task in held)
+    await asyncio.gather(*held)
+
+
+async def test_a_session_of_many_writers_does_not_starve_another(store: AgentStore) -> None:
+    busy = await store.sessions.create_session("alice", "busy")
+    other = await store.sessions.create_session("alice", "other")
+    many = [asyncio.create_task(store.sessions.append_message(busy, text("x"))) for _ in range(2_000)]
+    await asyncio.sleep(0)
+    await store.sessions.append_message(other, text("x"))
+    assert sum(task.done() for task in many) < 500
+    await asyncio.gather(*many)
