@@ -1,6 +1,7 @@
 """Appends that share a statement: each is told what is its own, and none waits for a session that is not its own."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import pytest
@@ -26,7 +27,7 @@ async def test_many_appends_at_once_are_few_statements(store: AgentStore, monkey
     said = 0
     fetch = asyncpg.Connection.fetch
 
-    async def counted(self: asyncpg.Connection, *args: object, **kwargs: object) -> object:
+    async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
         nonlocal said
         said += 1
         return await fetch(self, *args, **kwargs)
