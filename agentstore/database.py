@@ -535,7 +535,7 @@ class _Pool:
                 # Only where nothing has to be opened: a cancelled call would take the new connection with it, and
                 # calls that are cancelled sooner than a connection opens would never have one.
                 if 0 < self._idle == self._checked_in():
-                    held = self._queue.connect()  # waits for nothing, so it needs no greenlet of SQLAlchemy's
+                    held = await self._engine.raw_connection()
                 else:
                     held = await self._open()
                 if await self._works(held):
