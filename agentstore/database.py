@@ -517,7 +517,7 @@ class _Pool:
         self._engine = engine
         self._slots = slots
         self._size = slots._value if slots is not None else 0
-        self._idle = 0
+        self._idle = self._opening = 0
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._verify_before = self._discard_before = 0.0
@@ -532,13 +532,14 @@ class _Pool:
                 await self._slots.acquire()
         try:
             while True:
-                # Only where nothing has to be opened: a cancelled call would take the new connection with it, and
-                # calls that are cancelled sooner than a connection opens would never have one.
-                if 0 < self._idle == self._checked_in():
-                    held = await self._engine.raw_connection()
+                # Where all that the pool has are connections that work, it has nothing to wait for: no greenlet is
+                # needed, and no task. While another call is at it, nobody knows which one that will get.
+                if not self._opening and 0 < self._idle == self._checked_in():
+                    held = self._queue.connect()
+                    idle_since = self._idle_since(held)
                 else:
-                    held = await self._open()
-                if await self._works(held):
+                    held, idle_since = await self._open()
+                if await self._works(held, idle_since):
                     return held
         except BaseException:
             self._release_slot()
@@ -613,18 +614,28 @@ class _Pool:
         if self._slots is not None:
             self._slots.release()
 
-    async def _open(self) -> PoolProxiedConnection:
-        opening = self.loop.create_task(self._engine.raw_connection())
+    async def _open(self) -> tuple[PoolProxiedConnection, float | None]:
+        # In a task of its own: a cancelled call would take the new connection with it, and calls that are cancelled
+        # sooner than a connection opens would never have one.
+        opening = self.loop.create_task(self._connect())
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             self._in_background(self._keep(opening))
             raise
 
-    async def _keep(self, opening: asyncio.Task[PoolProxiedConnection]) -> None:
+    async def _connect(self) -> tuple[PoolProxiedConnection, float | None]:
+        self._opening += 1
+        try:
+            held = await self._engine.raw_connection()
+            return held, self._idle_since(held)
+        finally:
+            self._opening -= 1
+
+    async def _keep(self, opening: asyncio.Task[tuple[PoolProxiedConnection, float | None]]) -> None:
         """Give the connection that a cancelled call was opening to the calls after it."""
         try:
-            held = await opening
+            held, _ = await opening
         except (QueueTimeout, *CONNECT_ERRORS) as error:
             _log.debug("a connection whose caller was cancelled could not be opened: %s", error)
         else:
@@ -642,13 +653,17 @@ class _Pool:
     def _checked_in(self) -> int:
         return self._queue.checkedin() if isinstance(self._queue, QueuePool) else 0
 
-    async def _works(self, held: PoolProxiedConnection) -> bool:
-        """Whether a connection can be used; it is invalidated if not."""
-        idle_since = held.info.pop("idle_since", None)
-        if idle_since is None:
-            return True  # just opened
-        if self._slots is not None:
+    def _idle_since(self, held: PoolProxiedConnection) -> float | None:
+        """Take note that a connection is in use, and return since when it was not; None if it was just opened."""
+        idle_since: float | None = held.info.pop("idle_since", None)
+        if idle_since is not None and self._slots is not None:
             self._idle -= 1
+        return idle_since
+
+    async def _works(self, held: PoolProxiedConnection, idle_since: float | None) -> bool:
+        """Whether a connection can be used; it is invalidated if not."""
+        if idle_since is None:
+            return True
         driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
         works = not driver.is_closed() and idle_since > self._discard_before
         if works and (idle_since <= self._verify_before or time.monotonic() - idle_since > _PING_AFTER):
