@@ -17,9 +17,10 @@ from agentstore.errors import AgentStoreError, Closed, PoolTimeout, StatementFai
 
 Key = tuple[str, str]  # a user and a session
 
-# How many batches, or appends by themselves, are on their way at once. With one the client and the server would wait
-# for each other; with many nobody waits, and nobody shares.
-_LANES = 2
+# A batch goes when fewer than two are on their way: with one at a time the client and the server would wait for each
+# other, with many nobody would wait, and nobody share. As few writers as six are better off by themselves: as long as
+# batches are no larger than that, so many appends go alone.
+_LANES, _FEW = 2, 6
 # What takes longer than that, in seconds, may be waiting for a lock or for the network: it leaves its lane to others.
 _PATIENCE = 0.05
 # The most that one append may bring to a batch, and a batch may have. So a batch takes about as long as its first
@@ -66,6 +67,7 @@ class Appends:
         self._waiting: dict[Key, deque[_Waiting]] = {}
         self._busy: set[Key] = set()
         self._lanes: dict[object, float] = {}  # what is on its way, and since when
+        self._last = 0  # how many appends the last batch had
         self._apart: dict[Key, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -79,7 +81,8 @@ class Appends:
 
     def begin(self, key: Key) -> bool:
         """Whether an append may go by itself now; if so, :meth:`end` must be called when it is done."""
-        if key in self._busy or key in self._waiting or not self._has_lane():
+        lanes = _LANES if self._waiting or self._last > _FEW else _FEW
+        if key in self._busy or key in self._waiting or not self._has_lane(lanes):
             return False
         self._busy.add(key)
         self._lanes[key] = self.loop.time()
@@ -115,11 +118,11 @@ class Appends:
         if self._apart:
             self._apart.pop(key, None)
 
-    def _has_lane(self) -> bool:
-        if len(self._lanes) < _LANES:
+    def _has_lane(self, lanes: int = _LANES) -> bool:
+        if len(self._lanes) < lanes:
             return True
         patience = self.loop.time() - _PATIENCE
-        return sum(since > patience for since in self._lanes.values()) < _LANES
+        return sum(since > patience for since in self._lanes.values()) < lanes
 
     def _look_again(self) -> None:
         self._timer = None
@@ -132,6 +135,7 @@ class Appends:
             batch = self._take()
             if not batch:
                 return
+            self._last = sum(map(len, batch.values()))
             self._busy.update(batch)
             flight = self.loop.create_task(self._say(batch))
             self._lanes[flight] = self.loop.time()
