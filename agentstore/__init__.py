@@ -63,6 +63,7 @@ from agentstore.schemas import (
     Session,
     StateRound,
     Stats,
+    StoredMessages,
     TextContent,
     User,
 )
@@ -132,6 +133,7 @@ __all__ = [
     "StateService",
     "StatementFailed",
     "Stats",
+    "StoredMessages",
     "TextContent",
     "Unavailable",
     "UnknownOutcome",

@@ -8,10 +8,13 @@ To find out what that is without looking at each value here, which takes ten tim
 refuses, which knows the built-in types alone and no subclass of them; and NaN is where ``null`` was written.
 """
 
+import gc
 import json
 import marshal
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -20,6 +23,9 @@ import pydantic_core
 from agentstore.errors import InvalidContent, LimitExceeded
 
 MAX_DEPTH = 200
+
+# From about so many messages on it is felt.
+_MANY = 500
 
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -107,6 +113,23 @@ def loads(text: str | bytes) -> Any:
         return pydantic_core.from_json(text, cache_strings="keys")
     except ValueError:
         return json.loads(text)  # a lone surrogate, which pydantic's parser refuses
+
+
+@contextmanager
+def no_collection(objects: int) -> Iterator[None]:
+    """Hold garbage collection while very many objects are made at once, none of which can be garbage.
+
+    Else each thousand of them makes the collector look through all that are there, which takes longer than making them.
+    Only around one call that runs no other code of the program's: nothing is left uncollected but for its duration.
+    """
+    held = objects > _MANY and gc.isenabled()
+    if held:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if held:
+            gc.enable()
 
 
 def check(value: Any, *, where: str = "value") -> None:

@@ -4,11 +4,21 @@ What each call promises beyond its signature is proved by the contract suites in
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from agentstore.schemas import Deleted, Extraction, MemoryItem, Message, MessagesLike, Page, Session, StateRound
+from agentstore.schemas import (
+    Deleted,
+    Extraction,
+    MemoryItem,
+    Message,
+    MessagesLike,
+    Page,
+    Session,
+    StateRound,
+    StoredMessages,
+)
 
 
 class Service(ABC):
@@ -79,6 +89,29 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         Raises:
             NotFound: the session has no message with the id `before`.
             InvalidContent: `limit` is no whole number from 0.
+        """
+
+    @abstractmethod
+    async def read_messages(
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> StoredMessages | None:
+        """Return a session's messages as they are stored, or None: for large reads that need no Message of each.
+
+        A StoredMessages is a Sequence of Messages, each of which is made when it is looked at, and has all of them as
+        JSON or as dicts. `limit` and `before` are those of :meth:`get_session`, and so are the errors.
+        """
+
+    @abstractmethod
+    def iter_messages(self, user_id: str, session_id: str, *, batch: int = 1_000) -> AsyncIterator[Message]:
+        """Yield a session's messages in order, however many they are; no more than `batch` are held at a time.
+
+        And no more than about 8 MB of them, one message at the least. Each batch is read when it is needed, so the
+        iterator may be left alone for any time, and holds no connection meanwhile. What is appended until its end is
+        yielded too.
+
+        Raises:
+            NotFound: there is no such session, when the first message is asked for.
+            InvalidContent, LimitExceeded: `batch` is no whole number from 1, or over 10,000.
         """
 
     @abstractmethod

@@ -345,6 +345,46 @@ class SessionHistoryContract:
             with pytest.raises(InvalidContent):
                 await ids(limit=wrong)
 
+    async def test_messages_are_read_as_they_are_stored(self, service: SessionHistoryService) -> None:
+        """Each one lazily, all as Messages, as dicts and as JSON."""
+        session = await service.create_session("alice", "s")
+        given = [text(f"{number} 你好", metadata={"n": 2**70, "s": "\ud800\0"}) for number in range(250)]
+        await service.append_message(session, given)
+        found = await service.read_messages("alice", "s")
+        assert found is not None
+        assert list(found) == given
+        assert found.models() == given
+        assert (len(found), found[-1], list(found[1:3])) == (250, given[-1], given[1:3])
+        assert [Message.model_validate(each) for each in found.dicts()] == given
+        assert json.loads(found.json()) == found.dicts()
+        last = await service.read_messages("alice", "s", limit=2, before=given[-1].id)
+        assert last is not None
+        assert list(last) == given[-3:-1]
+        nothing = await service.read_messages("alice", "s", limit=0)
+        assert nothing is not None
+        assert (nothing.json(), nothing.dicts(), list(nothing)) == (b"[]", [], [])
+        assert await service.read_messages("alice", "none") is None
+
+    async def test_messages_are_iterated_in_batches(self, service: SessionHistoryService) -> None:
+        """All of them in order, those included that are appended meanwhile."""
+        session = await service.create_session("alice", "s")
+        await service.append_message(session, [text(str(number)) for number in range(25)])
+        for batch in (1, 10, 25, 1_000):
+            assert [each async for each in service.iter_messages("alice", "s", batch=batch)] == session.messages
+        seen = []
+        async for message in service.iter_messages("alice", "s", batch=5):
+            seen.append(message)
+            if len(seen) == 3:
+                await service.append_message(session, text("late"))
+        assert seen == session.messages
+        await service.create_session("alice", "empty")
+        assert [each async for each in service.iter_messages("alice", "empty")] == []
+        with pytest.raises(NotFound):
+            await anext(aiter(service.iter_messages("alice", "none")))
+        for wrong, error in ((0, InvalidContent), (True, InvalidContent), (10_001, LimitExceeded)):
+            with pytest.raises(error):
+                await anext(aiter(service.iter_messages("alice", "s", batch=wrong)))
+
     async def test_lists_have_no_messages_and_the_last_used_comes_first(self, service: SessionHistoryService) -> None:
         for name in ("a", "b", "c"):
             session = await service.create_session("alice", name, title=name.upper(), metadata={"n": name})

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agentstore.errors import InvalidContent
+from agentstore.exact_json import no_collection
 from agentstore.schemas import message as ours
-from agentstore.schemas.payload import as_message, load_messages, without_no_id
+from agentstore.schemas.payload import as_array, as_message, load_messages, without_no_id
 
 _PARTS = ("TextContent", "ImageContent", "DataContent", "AudioContent", "FileContent", "RefusalContent")
 
@@ -36,11 +37,12 @@ class Classes:
         """Return messages of ours, which are valid, as the application's."""
         return list(messages) if self.is_ours else [self._made(each) for each in messages]
 
-    def load(self, payloads: Sequence[str]) -> list[Any]:
+    def load(self, payloads: Sequence[bytes]) -> list[Any]:
         """Return stored messages as the application's."""
         if payloads and not self.is_ours:
             try:
-                return self._list.validate_json(f"[{','.join(payloads)}]")
+                with no_collection(len(payloads)):
+                    return self._list.validate_json(as_array(payloads))
             except ValidationError:
                 pass  # what ours may hold and theirs may not, or a lone surrogate
         return self.theirs(load_messages(payloads))

@@ -205,7 +205,7 @@ class _Sessions(repositories.PostgresSessionHistoryService):
     async def _create(self, user_id: str, session_id: str, **options: Any) -> Any:
         return await super()._create(user_id, session_id, **{**options, "ttl": self._ttl})
 
-    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Any:
+    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Any:
         classes = _upstream.classes()
         if classes.is_ours:
             return super()._session(user_id, session_id, head, payloads)

@@ -1,16 +1,17 @@
 """Sessions and their messages in memory."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Literal
 
 from agentstore.errors import AlreadyExists, Closed, Conflict, NotFound
 from agentstore.exact_json import loads
 from agentstore.inmemory.state import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
-from agentstore.schemas import Deleted, MessagesLike, Page, Session
-from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     check_id,
     check_list,
@@ -122,14 +123,35 @@ class InMemorySessionHistoryService(SessionHistoryService):
         stored = self._find(user_id, session_id)
         if stored is None:
             return self._create(user_id, session_id) if self._create_missing else None
-        ids = list(stored.messages)
+        return _session(user_id, session_id, stored, _part(stored, limit, before, session_id))
+
+    async def read_messages(  # noqa: D102
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> StoredMessages | None:
+        check_count(limit, "limit")
         if before is not None:
-            if before not in stored.messages:
-                raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
-            ids = ids[: ids.index(before)]
-        if limit is not None:
-            ids = ids[max(0, len(ids) - limit) :]
-        return _session(user_id, session_id, stored, ids)
+            check_id(before, "before", self._settings)
+        stored = self._find(user_id, session_id)
+        if stored is None:
+            if self._create_missing:
+                self._create(user_id, session_id)
+                return StoredMessages()
+            return None
+        return StoredMessages([stored.messages[id] for id in _part(stored, limit, before, session_id)])
+
+    async def iter_messages(  # noqa: D102
+        self, user_id: str, session_id: str, *, batch: int = 1_000
+    ) -> AsyncIterator[Message]:
+        check_batch(batch, self._settings.max_page)
+        if self._create_missing:
+            self._create(user_id, session_id)
+        stored = self._must_find(user_id, session_id)
+        place = 0
+        while place < len(stored.messages):
+            payloads = list(islice(stored.messages.values(), place, place + batch))
+            place += len(payloads)
+            for message in load_messages(payloads):
+                yield message
 
     async def list_sessions(  # noqa: D102
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None
@@ -276,6 +298,16 @@ class InMemorySessionHistoryService(SessionHistoryService):
         if stored is None:
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         return stored
+
+
+def _part(stored: _Stored, limit: int | None, before: str | None, session_id: str) -> list[str]:
+    """Return the ids of the last messages, or of those before one."""
+    ids = list(stored.messages)
+    if before is not None:
+        if before not in stored.messages:
+            raise NotFound(f"session {session_id!r} has no message {before!r}")
+        ids = ids[: ids.index(before)]
+    return ids if limit is None else ids[max(0, len(ids) - limit) :]
 
 
 def _session(user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] | None = None) -> Session:

@@ -4,7 +4,7 @@ Each method is one statement, so one round trip and one transaction, unless anot
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -28,7 +28,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -42,9 +42,9 @@ from agentstore.repositories.retention import is_idle, is_kept
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
 from agentstore.repositories.state import EXPIRE as EXPIRE_STATES
-from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session
+from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     aware,
     check_id,
@@ -66,6 +66,8 @@ from agentstore.url import Password
 # Postgres reads it as 'infinity', so the first page needs no statement of its own.
 _NEWEST = (datetime.max.replace(tzinfo=UTC), "")
 _TRIES = 20
+# The bytes of messages, as they are stored, that an iterator holds.
+_AT_ONCE = 8_000_000
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
@@ -84,7 +86,8 @@ _HEAD = (
     SessionRow.forked_at,
     SessionRow.ttl,
 )
-_PAYLOAD = cast(MessageRow.payload, Text).label("payload")
+# As the bytes of its text, which are validated as they are.
+_PAYLOAD = func.json_send(MessageRow.payload).label("payload")
 _WIDTH = len(_HEAD)
 _NO_HEAD = (null(),) * _WIDTH
 _NOW = func.now()
@@ -133,7 +136,7 @@ def _create() -> Statement:
     )
     return Statement(
         union_all(
-            select(literal_column("false").label("made"), *old.c, null().label("payload")),
+            select(literal_column("false").label("made"), *old.c, cast(null(), BYTEA).label("payload")),
             select(literal_column("true"), *new.c, null()),
             messages,
         ),
@@ -357,6 +360,26 @@ def _import() -> Statement:
     return Statement(select(made.c.updated_at).add_cte(messages), repeatable=True)
 
 
+def _get_after() -> Statement:
+    """Messages after a position, with theirs: as many as are wanted, or as are about 8 MB, and one at the least."""
+    kept = select(SessionRow.id).where(_THIS).exists()
+    next_ones = (
+        select(MessageRow.seq, MessageRow.payload)
+        .where(_ITS_MESSAGES, MessageRow.seq > bindparam("after_seq", type_=BigInteger), kept)
+        .order_by(MessageRow.seq)
+        .limit(_LIMIT)
+        .subquery("next")
+    )
+    # As they are stored: a size that needs no reading of what is stored apart.
+    size = func.pg_column_size(next_ones.c.payload)
+    before = func.sum(size).over(order_by=next_ones.c.seq) - size
+    sized = select(next_ones.c.seq, next_ones.c.payload, before.label("before")).subquery("sized")
+    payload = func.json_send(sized.c.payload)
+    return Statement(
+        select(sized.c.seq, payload).where(sized.c.before < literal_column(str(_AT_ONCE))).order_by(sized.c.seq)
+    )
+
+
 CREATE = _create()
 # Said again after a lost answer, it would find the session that it made itself and take it for another's.
 CREATE_NEW = Statement(CREATE.construct, repeatable=False)
@@ -364,6 +387,7 @@ IMPORT = _import()
 GET = _get()
 GET_LAST = _get(part=True)
 GET_BEFORE = _get(part=True, before=True)
+GET_AFTER = _get_after()
 APPEND = _append()
 APPEND_TO_MANY = _append_to_many()
 APPEND_AGAIN = _append_again()
@@ -489,6 +513,26 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def get_session(  # noqa: D102
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
     ) -> Session | None:
+        found = await self._read(user_id, session_id, limit, before)
+        if found is None:
+            return await self._create(user_id, session_id) if self._create_missing else None
+        return self._session(user_id, session_id, *found)
+
+    async def read_messages(  # noqa: D102
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> StoredMessages | None:
+        found = await self._read(user_id, session_id, limit, before)
+        if found is not None:
+            return StoredMessages(found[1])
+        if not self._create_missing:
+            return None
+        await self._create(user_id, session_id)
+        return StoredMessages()
+
+    async def _read(
+        self, user_id: str, session_id: str, limit: int | None, before: str | None
+    ) -> tuple[tuple[Any, ...], list[bytes]] | None:
+        """Return a session's head and its messages, all or the last of them; None if there is no session."""
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         limit = check_count(limit, "limit")
@@ -502,10 +546,29 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             rows = await self._database.fetch(GET, **values)
         head = next((row for row in rows if row[0] is not None), None)
         if head is None:
-            return await self._create(user_id, session_id) if self._create_missing else None
+            return None
         if before is not None and head[_WIDTH + 1] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
-        return self._session(user_id, session_id, tuple(head), [row[_WIDTH] for row in rows if row[0] is None])
+        return tuple(head), [row[_WIDTH] for row in rows if row[0] is None]
+
+    async def iter_messages(  # noqa: D102
+        self, user_id: str, session_id: str, *, batch: int = 1_000
+    ) -> AsyncIterator[Message]:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        check_batch(batch, self._settings.max_page)
+        values = {"user_id": user_id, "session_id": session_id, "limit": batch}
+        after = 0
+        while rows := await self._database.fetch(GET_AFTER, **values, after_seq=after):
+            after = rows[-1][0]
+            for message in load_messages([row[1] for row in rows]):
+                yield message
+        if after:
+            return
+        if self._create_missing:
+            await self._create(user_id, session_id)
+        elif not await self._database.fetch(IS_KEPT, user_id=user_id, session_id=session_id):
+            raise NotFound(f"user {user_id!r} has no session {session_id!r}")
 
     async def list_sessions(  # noqa: D102
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None
@@ -788,7 +851,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
         await self._set(SET_TTL, user_id, session_id, ttl=check_ttl(ttl))
 
-    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[str]) -> Session:
+    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Session:
         """Return a session as it was read; an adapter makes another package's of it."""
         created_at, updated_at, title, metadata, forked_from, forked_at, ttl = head[:_WIDTH]
         return Session(

@@ -24,6 +24,7 @@ from agentstore.schemas.page import Deleted, Imported, Page, Pruned
 from agentstore.schemas.session import Session
 from agentstore.schemas.state import StateRound
 from agentstore.schemas.stats import SessionStats, Stats, TableStats, UserStats
+from agentstore.schemas.stored_messages import StoredMessages
 from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
 from agentstore.schemas.user import User
 
@@ -58,6 +59,7 @@ __all__ = [
     "SessionStats",
     "StateRound",
     "Stats",
+    "StoredMessages",
     "TableStats",
     "TextContent",
     "User",

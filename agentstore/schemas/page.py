@@ -92,6 +92,20 @@ def check_count(value: int | None, name: str, most: int | None = None) -> int | 
     return min(value, _MOST)
 
 
+def check_batch(value: int, most: int) -> int:
+    """Return `value`, how many are read at a time, if that can be.
+
+    Raises:
+        InvalidContent: it is no whole number from 1.
+        LimitExceeded: more than `most`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidContent(f"batch must be a whole number from 1, not {value!r}")
+    if value > most:
+        raise LimitExceeded(f"batch is {value}, {most} is allowed")
+    return value
+
+
 def write_cursor(*key: datetime | str) -> str:
     """Return the place of an entry in its list, for a page's ``next_cursor``."""
     plain = [part.isoformat() if isinstance(part, datetime) else part for part in key]

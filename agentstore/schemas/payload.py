@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
-from agentstore.exact_json import check, dumps, dumps_checked
+from agentstore.exact_json import check, dumps, dumps_checked, no_collection
 from agentstore.schemas.message import (
     AudioContent,
     DataContent,
@@ -237,15 +237,23 @@ def dump_message(message: Message, settings: Settings) -> str:
     return _limited(dumps_checked(value), f"message {message.id!r}", settings.max_message_bytes)
 
 
-def load_messages(payloads: Sequence[str]) -> list[Message]:
+def as_array(payloads: Sequence[str] | Sequence[bytes]) -> str | bytes:
+    """Return stored texts as the text of one JSON array."""
+    if payloads and isinstance(payloads[0], bytes):
+        return b"[%b]" % b",".join(cast("Sequence[bytes]", payloads))
+    return f"[{','.join(cast('Sequence[str]', payloads))}]"
+
+
+def load_messages(payloads: Sequence[str] | Sequence[bytes]) -> list[Message]:
     """Return stored messages, validated in one pass."""
     if not payloads:
         return []
-    try:
-        return _MESSAGES.validate_json(f"[{','.join(payloads)}]")
-    except ValidationError:
-        # A lone surrogate, which pydantic's parser refuses and the standard library's does not.
-        return _MESSAGES.validate_python([json.loads(payload) for payload in payloads])
+    with no_collection(len(payloads)):
+        try:
+            return _MESSAGES.validate_json(as_array(payloads))
+        except ValidationError:
+            # A lone surrogate, which pydantic's parser refuses and the standard library's does not.
+            return _MESSAGES.validate_python([json.loads(payload) for payload in payloads])
 
 
 def as_message(value: object, position: int = 0) -> Message:

@@ -257,7 +257,7 @@ class _Reader:
     def _check(self, name: str, payloads: list[bytes]) -> None:
         """Refuse what could not be read as a message again, and would make the whole session unreadable."""
         try:
-            load_messages([payload.decode() for payload in payloads])
+            load_messages(payloads)
         except ValueError as error:
             raise InvalidContent(f"before byte {self.position}: a row of {name} is no message: {error}") from error
 

@@ -271,6 +271,8 @@ async def test_each_uncontended_call_is_one_statement(
     await one(store.sessions.create_session("alice", "s"))  # there already, with its messages
     await one(store.sessions.get_session("alice", "s"))
     await one(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
+    await one(store.sessions.read_messages("alice", "s"))
+    await one(anext(store.sessions.iter_messages("alice", "s")))
     await one(store.sessions.list_sessions("alice"))
     await one(store.sessions.import_session(session.model_copy(update={"id": "imported"})))
     await one(store.sessions.set_title("alice", "s", "x"))
