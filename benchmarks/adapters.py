@@ -4,61 +4,65 @@
 """
 
 import asyncio
+import gc
+import random
+import statistics
 import tempfile
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
 from agentstore.adapters import _upstream
 from agentstore.adapters.agentscope_runtime import PostgresSessionHistoryService
-from benchmarks.rounds import WORDS, Call, Ratio, compare
+from benchmarks.contender import WORDS
+
+Call = Callable[[], Awaitable[object]]
+_CALLS, _ROUNDS = 200, 31
 
 
-async def adapters(store: AgentStore, url: str, calls: int, rounds: int) -> list[Ratio]:
-    """Append one message and get a session of ten, as the runtime's services and as ours."""
-    kind = _upstream.classes().message
-    part: dict[str, Any] = {"type": "text", "text": WORDS}
-    async with PostgresSessionHistoryService(url) as service:
-        theirs = await service.create_session("adapters", "theirs")
-        ours = await store.sessions.create_session("adapters", "ours")
-        for _ in range(10):
-            await service.append_message(theirs, kind(role="user", content=[part]))
-            await store.sessions.append_message(ours, Message(role="user", content=[TextContent(text=WORDS)]))
-        results = [
-            await compare(
-                f"get 10 of {kind.__module__.partition('.')[0]}'s, to ours",
-                partial(service.get_session, "adapters", "theirs"),
-                partial(store.sessions.get_session, "adapters", "ours"),
-                calls=calls,
-                rounds=rounds,
-                goal=1.10,
-            )
-        ]
-
-        def append(to: Any, session: Any, of: Any) -> Call:
-            return lambda: to.append_message(session, of(role="user", content=[part]))
-
-        results.append(
-            await compare(
-                f"append 1 of {kind.__module__.partition('.')[0]}'s, to ours",
-                append(service, theirs, kind),
-                append(store.sessions, ours, Message),
-                calls=calls,
-                rounds=rounds,
-                goal=1.10,
-            )
-        )
-    return results
+async def _compare(name: str, one: Call, other: Call) -> str:
+    """Time two calls in pairs of rounds, their order drawn anew for each, and return the median of the ratios."""
+    times: dict[Call, list[float]] = {one: [], other: []}
+    for _ in range(_ROUNDS):
+        for call in random.sample([one, other], 2):
+            gc.collect()
+            began = time.perf_counter()
+            for _ in range(_CALLS):
+                await call()
+            times[call].append((time.perf_counter() - began) / _CALLS * 1000)
+    ratios = [theirs / ours for theirs, ours in zip(times[one], times[other], strict=True)]
+    low, ratio, high = statistics.quantiles(ratios, n=4)
+    return f"{name:40} {statistics.median(times[one]):.3f} ms  {ratio:.2f} ({low:.2f}-{high:.2f})"
 
 
 async def _main() -> None:
+    kind = _upstream.classes().message
+    whose = kind.__module__.partition(".")[0]
+    part: dict[str, Any] = {"type": "text", "text": WORDS}
     with tempfile.TemporaryDirectory() as folder:
         async with (
             EmbeddedPostgres(folder) as server,
             AgentStore(server.url, settings=Settings(auto_migrate="upgrade")) as store,
+            PostgresSessionHistoryService(server.url) as service,
         ):
-            for result in await adapters(store, server.url, 200, 31):
-                print(result.row())
+            theirs = await service.create_session("adapters", "theirs")
+            ours = await store.sessions.create_session("adapters", "ours")
+
+            def append(to: Any, session: Any, of: Any) -> Call:
+                return lambda: to.append_message(session, of(role="user", content=[part]))
+
+            for _ in range(10):
+                await service.append_message(theirs, kind(role="user", content=[part]))
+                await store.sessions.append_message(ours, Message(role="user", content=[TextContent(text=WORDS)]))
+            get = (
+                partial(service.get_session, "adapters", "theirs"),
+                partial(store.sessions.get_session, "adapters", "ours"),
+            )
+            print(await _compare(f"get 10 of {whose}'s, to ours", *get))
+            both = append(service, theirs, kind), append(store.sessions, ours, Message)
+            print(await _compare(f"append 1 of {whose}'s, to ours", *both))
 
 
 if __name__ == "__main__":

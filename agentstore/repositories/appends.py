@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from agentstore.database import Database, Statement
+from agentstore.database import Database, Row, Statement
 from agentstore.errors import AgentStoreError, Closed, PoolTimeout, StatementFailed
 
 Key = tuple[str, str]  # a user and a session
@@ -190,7 +190,7 @@ class Appends:
                     payloads += each.payloads
                 values = {"ids": ids, "payloads": payloads, "count": len(ids)}
                 rows = await self._database.fetch(self._append, user_id=user_id, session_id=session_id, **values)
-                _tell(line, rows[0][0] if rows else None)
+                _tell(line, time_of(rows) if rows else None)
         except (PoolTimeout, Closed) as error:
             for line in batch.values():
                 for each in line:
@@ -238,6 +238,13 @@ class Appends:
             elif len(line) > 1:
                 left[key] = line
         return left
+
+
+def time_of(rows: Sequence[Row]) -> datetime:
+    """Return the time that one of an append's rows has."""
+    (time,) = (row[0] for row in rows if row[0] is not None)
+    found: datetime = time
+    return found
 
 
 def _tell(line: list[_Waiting], time: datetime | None) -> None:

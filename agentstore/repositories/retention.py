@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, literal_column
+from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, false, func, literal_column, true
 
 _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 # Ages and not times are compared: a time and an interval added depend on the time zone, and Citus refuses that of a
@@ -12,7 +12,7 @@ _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 def is_kept(sessions: Any) -> ColumnElement[bool]:
     """Whether a session's time has not passed: its own, or that of the setting, if there is one."""
     seconds = func.coalesce(sessions.ttl, cast(bindparam("setting_session_ttl", type_=BigInteger), BigInteger))
-    return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, True)
+    return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, true())
 
 
 def is_idle(written: Any) -> ColumnElement[bool]:
@@ -25,4 +25,4 @@ def is_idle(written: Any) -> ColumnElement[bool]:
 def has_expired(written: Any, setting: str) -> ColumnElement[bool]:
     """Whether the time that a setting names has passed since; never where it is not set."""
     seconds = cast(bindparam(f"setting_{setting}", type_=BigInteger), BigInteger)
-    return func.coalesce(func.now() - written >= seconds * _SECOND, False)
+    return func.coalesce(func.now() - written >= seconds * _SECOND, false())

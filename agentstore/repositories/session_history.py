@@ -31,13 +31,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.sql.elements import Grouping
 
 from agentstore.database import Database, Row, Statement
 from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
-from agentstore.repositories.appends import Appends, Key
+from agentstore.repositories.appends import Appends, Key, time_of
 from agentstore.repositories.retention import is_idle, is_kept
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
@@ -91,6 +92,8 @@ _PAYLOAD = func.json_send(MessageRow.payload).label("payload")
 _WIDTH = len(_HEAD)
 _NO_HEAD = (null(),) * _WIDTH
 _NOW = func.now()
+# In the text of a statement: a parameter more is sent, bound and looked up by each of them.
+_ONE: ColumnElement[int] = literal_column("1", BigInteger)
 
 
 def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
@@ -190,7 +193,7 @@ def _claims(count: ColumnElement[int], now: ColumnElement[Any] = _NOW) -> dict[s
     return {
         "next_seq": SessionRow.next_seq + count,
         "updated_at": func.greatest(SessionRow.updated_at, now),
-        "listed_at": func.greatest(SessionRow.listed_at, func.date_trunc("minute", now)),
+        "listed_at": func.greatest(SessionRow.listed_at, func.date_trunc(literal_column("'minute'"), now)),
     }
 
 
@@ -203,19 +206,22 @@ _MESSAGE = ["user_id", "session_id", "seq", "id", "payload", "created_at"]
 
 
 def _append() -> Statement:
-    """Insert the messages into the positions that it claims, and return the time for each.
+    """Insert the messages into the positions that it claims, and return a row for each, the first one's with the time.
 
     No row: no session. 23505: an id is there already.
     """
     claimed = _claim(bindparam("count", type_=BigInteger))
-    seq = claimed.c.base + _GIVEN.c.position - 1
+    seq = claimed.c.base + _GIVEN.c.position - _ONE
+    # Once and not for each message: the driver takes longer to read times than the server to write messages.
+    first = Grouping(bindparam("ids", type_=ARRAY(Text)))[_ONE]
+    time = case((MessageRow.id == first, MessageRow.created_at))
     return Statement(
         # A row for each message, and not a count of them: without RETURNING, Citus would take COPY for the insert.
         insert(MessageRow)
         .from_select(
             _MESSAGE, select(_USER, _SESSION, seq, _GIVEN.c.id, cast(_GIVEN.c.payload, JSON), claimed.c.updated_at)
         )
-        .returning(MessageRow.created_at),
+        .returning(time),
         repeatable=True,  # with the same ids it changes nothing more
     )
 
@@ -265,7 +271,7 @@ def _append_to_many() -> Statement:
         )
         .cte("claimed")
     )
-    seq = claimed.c.base + given.c.position - 1
+    seq = claimed.c.base + given.c.position - _ONE
     made = (
         insert(MessageRow)
         .from_select(
@@ -640,8 +646,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             else:
                 if rows:
                     appends.take_back(key)
-                    time: datetime = rows[0][0]
-                    return time
+                    return time_of(rows)
             if not self._create_missing:
                 break
             await self._create(*key)

@@ -1,0 +1,179 @@
+"""The floor: hand-written asyncpg on the same tables, with the same guarantees and the same objects in the end.
+
+One statement and one round trip a call, no transaction commands, no layer between. Its pool asks nothing of the
+server when a connection is returned, which is the least that a pool can do. It takes what it is given for valid.
+"""
+
+import importlib.metadata
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+from pydantic import TypeAdapter
+
+from agentstore import AgentStore, Message, Session, Settings, TextContent
+from agentstore.schemas.memory import text_of
+from agentstore.search import analysis, ranking
+from benchmarks.contender import USER, Said
+
+_MESSAGES = TypeAdapter(list[Message])
+
+_APPEND = """
+WITH claimed AS (
+    UPDATE agentstore.sessions
+    SET next_seq = next_seq + $3, updated_at = now(), listed_at = date_trunc('minute', now())
+    WHERE user_id = $1 AND id = $2
+    RETURNING next_seq - $3 AS base
+)
+INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
+SELECT $1, $2, base + o - 1, i, p::json FROM claimed, unnest($4::text[], $5::text[]) WITH ORDINALITY AS t(i, p, o)
+RETURNING 1
+"""
+_GET = """
+SELECT created_at, updated_at, title, metadata::text, NULL AS payload FROM agentstore.sessions
+WHERE user_id = $1 AND id = $2
+UNION ALL (
+    SELECT NULL, NULL, NULL, NULL, payload::text FROM agentstore.messages
+    WHERE user_id = $1 AND session_id = $2 ORDER BY seq
+)
+"""
+_LIST = """
+SELECT id, created_at, updated_at, title, metadata::text FROM agentstore.sessions
+WHERE user_id = $1 ORDER BY listed_at DESC, id DESC
+"""
+
+
+_ADD_MEMORY = """
+WITH owner AS (INSERT INTO agentstore.users (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING 1),
+claimed AS (
+    INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+    SELECT $1, $2, $3, $4 FROM (SELECT count(*) FROM owner) AS first
+    ON CONFLICT (user_id, session_id) DO UPDATE
+    SET count = memory_buckets.count + excluded.count, tokens = memory_buckets.tokens + excluded.tokens
+    RETURNING count - $3 AS base
+)
+INSERT INTO agentstore.memories
+    (user_id, session_id, seq, id, payload, role, is_question, tokens, lexemes, analysis)
+SELECT $1, $2, base + o, i, p::json, 'user', false, t, l::tsvector, $9
+FROM claimed, unnest($5::text[], $6::text[], $7::bigint[], $8::text[]) WITH ORDINALITY AS t(i, p, t, l, o)
+RETURNING 1
+"""
+
+_SAVE_STATE = """
+WITH owner AS (INSERT INTO agentstore.users (id) SELECT $1 WHERE NOT EXISTS (
+    SELECT FROM agentstore.users WHERE id = $1) ON CONFLICT DO NOTHING RETURNING 1),
+saved AS (
+    INSERT INTO agentstore.state_heads (user_id, session_id, next_round, last_round)
+    SELECT $1, $2, 2, 1 FROM (SELECT count(*) FROM owner) AS first
+    ON CONFLICT (user_id, session_id) DO UPDATE
+    SET next_round = state_heads.next_round + 1, last_round = state_heads.next_round, updated_at = now()
+    RETURNING last_round
+)
+INSERT INTO agentstore.state_rounds (user_id, session_id, round, payload, size)
+SELECT $1, $2, last_round, $3::text::json, $4 FROM saved RETURNING round
+"""
+_LOAD_STATE = """
+SELECT payload::text FROM agentstore.state_rounds WHERE user_id = $1 AND session_id = $2 ORDER BY round DESC LIMIT 1
+"""
+
+
+class BareConnection(asyncpg.Connection):
+    """A connection that is returned to the pool as it is."""
+
+    def get_reset_query(self) -> str:
+        """Return no statement to say."""
+        return ""
+
+
+class Contender:
+    """The calls as one would write them by hand."""
+
+    name = "floor (asyncpg)"
+    version = importlib.metadata.version("asyncpg")
+    durable = True
+
+    def __init__(self, url: str, redis_url: str | None) -> None:
+        self._url = url
+        self._pool: Any = None
+        self._sessions: dict[str, Session] = {}
+
+    async def start(self) -> None:
+        """Make the tables with our migrations, and a pool of ten."""
+        async with AgentStore(self._url, settings=Settings(auto_migrate="upgrade")):
+            pass
+        self._pool = await asyncpg.create_pool(self._url, min_size=10, max_size=10, connection_class=BareConnection)
+        await self._pool.execute("INSERT INTO agentstore.users (id) VALUES ($1) ON CONFLICT DO NOTHING", USER)
+
+    async def stop(self) -> None:  # noqa: D102 - see benchmarks.contender
+        await self._pool.close()
+
+    async def create(self, session: str) -> None:  # noqa: D102
+        await self._pool.execute("INSERT INTO agentstore.sessions (user_id, id) VALUES ($1, $2)", USER, session)
+        self._sessions[session] = Session(id=session, user_id=USER)
+
+    def make(self, said: Sequence[Said]) -> list[Message]:  # noqa: D102
+        return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in said]
+
+    async def append(self, session: str, messages: list[Message]) -> None:  # noqa: D102
+        rows = await self._pool.fetch(
+            _APPEND,
+            USER,
+            session,
+            len(messages),
+            [message.id for message in messages],
+            [message.model_dump_json(exclude_none=True) for message in messages],
+        )
+        if len(rows) != len(messages):
+            raise LookupError(session)
+        self._sessions[session].messages.extend(messages)
+
+    async def read(self, session: str) -> Session:  # noqa: D102
+        rows = await self._pool.fetch(_GET, USER, session)
+        head = next(row for row in rows if row[0] is not None)
+        payloads = [row[4] for row in rows if row[0] is None]
+        return Session(
+            id=session,
+            user_id=USER,
+            created_at=head[0],
+            updated_at=head[1],
+            title=head[2],
+            messages=_MESSAGES.validate_json(f"[{','.join(payloads)}]"),
+        )
+
+    def texts(self, found: Session) -> list[str]:  # noqa: D102
+        return [message.content[0].text for message in found.messages]  # type: ignore[index, union-attr, misc]
+
+    async def list_sessions(self) -> int:  # noqa: D102
+        rows = await self._pool.fetch(_LIST, USER)
+        return len(
+            [Session(id=row[0], user_id=USER, created_at=row[1], updated_at=row[2], title=row[3]) for row in rows]
+        )
+
+    async def save_state(self, session: str, state: dict[str, Any]) -> None:  # noqa: D102
+        payload = orjson.dumps(state)
+        await self._pool.fetchval(_SAVE_STATE, USER, session, payload.decode(), len(payload))
+
+    async def load_state(self, session: str) -> dict[str, Any]:  # noqa: D102
+        found: dict[str, Any] = orjson.loads(await self._pool.fetchval(_LOAD_STATE, USER, session))
+        return found
+
+    async def add_memory(self, session: str, messages: list[Message]) -> None:
+        """Analysed as ours are, and known to be new, the user's and no questions."""
+        now = datetime.now(UTC)
+        found = [analysis.of_memory(text_of(message), now, "english") for message in messages]
+        tokens = [[*each.dates, *each.words] for each in found]
+        rows = await self._pool.fetch(
+            _ADD_MEMORY,
+            USER,
+            session,
+            len(messages),
+            sum(map(len, tokens)),
+            [message.id for message in messages],
+            [message.model_dump_json(exclude_none=True) for message in messages],
+            [len(each) for each in tokens],
+            [ranking.lexemes(USER, each) for each in tokens],
+            "floor",
+        )
+        assert len(rows) == len(messages)

@@ -1,0 +1,42 @@
+"""langgraph's AsyncPostgresStore: abatch of a put for each message.
+
+Without its vectors, as here, it does not index what they say.
+"""
+
+import importlib.metadata
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from langgraph.store.base import PutOp
+from langgraph.store.postgres import AsyncPostgresStore
+
+from benchmarks.contender import USER, Said
+
+
+class Contender:
+    """Its store on a pool of psycopg that it makes itself."""
+
+    name = "langgraph store"
+    version = importlib.metadata.version("langgraph-checkpoint-postgres")
+    durable = True
+
+    _store: AsyncPostgresStore
+
+    def __init__(self, url: str, redis_url: str | None) -> None:
+        self._url = url
+        self._open = AsyncExitStack()
+
+    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+        store = AsyncPostgresStore.from_conn_string(self._url, pool_config={"min_size": 10, "max_size": 10})
+        self._store = await self._open.enter_async_context(store)
+        await self._store.setup()
+
+    async def stop(self) -> None:  # noqa: D102
+        await self._open.aclose()
+
+    def make(self, said: Sequence[Said]) -> list[tuple[str, dict[str, str]]]:
+        """Make keys and values, which are plain JSON."""
+        return [(each.id, {"role": each.role, "text": each.text}) for each in said]
+
+    async def add_memory(self, session: str, messages: list[tuple[str, dict[str, str]]]) -> None:  # noqa: D102
+        await self._store.abatch([PutOp((USER, session), key, value) for key, value in messages])

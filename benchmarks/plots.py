@@ -1,0 +1,117 @@
+"""The plots of the docs, as SVG: what a call costs, throughput and history against size, and distributions."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+from matplotlib import pyplot as plt
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "agentstore",
+    "figure.figsize": (8, 4.5),
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
+_OURS = "agentstore"
+
+
+def draw(report: dict[str, Any], folder: Path) -> None:
+    """Draw what a report has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(_STYLE):
+        if results := report.get("results"):
+            _costs(results, folder / "calls.svg")
+            _writers(results, folder / "writers.svg")
+            _latencies(results, folder / "latencies.svg")
+        if growth := report.get("growth"):
+            _growth(growth, folder / "growth.svg")
+
+
+def _costs(results: list[dict[str, Any]], path: Path) -> None:
+    """Each call to the floor, on a logarithmic axis."""
+    calls = [each for each in results if each["per_second"] is None]
+    cases = list(dict.fromkeys(each["case"] for each in calls))
+    figure, axes = plt.subplots()
+    for name in dict.fromkeys(each["contender"] for each in calls):
+        mine = {each["case"]: each["ratio"] for each in calls if each["contender"] == name}
+        places = [cases.index(case) for case in mine]
+        axes.plot(places, list(mine.values()), **_line(name), linestyle="none")
+    axes.set_xticks(range(len(cases)), cases, rotation=30, ha="right")
+    axes.set_yscale("log")
+    axes.set_ylabel("time, the floor's being 1")
+    axes.axhline(1, color="black", linewidth=0.8)
+    _save(figure, path)
+
+
+def _writers(results: list[dict[str, Any]], path: Path) -> None:
+    """Appends a second against the number of writers, each to its own session and all to one."""
+    figure, both = plt.subplots(1, 2, sharey=True)
+    for axes, one in zip(both, (False, True), strict=True):
+        found = [each for each in results if each["per_second"] and ("one session" in each["case"]) == one]
+        for name in dict.fromkeys(each["contender"] for each in found):
+            mine = [(int(each["case"].split()[0]), each["per_second"]) for each in found if each["contender"] == name]
+            axes.plot(*zip(*sorted(mine), strict=True), **_line(name))
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel("writers to one session" if one else "writers, each to its own session")
+    both[0].set_ylabel("appends a second")
+    _save(figure, path)
+
+
+def _latencies(results: list[dict[str, Any]], path: Path) -> None:
+    """How long appends take, the slowest too: alone, and among 64 writers."""
+    figure, both = plt.subplots(1, 2)
+    for axes, case in zip(both, ("append 1", "64 writers, 64 sessions"), strict=True):
+        for each in results:
+            if each["case"] == case:
+                axes.plot([max(1e-3, ms) for ms in each["quantiles_ms"]], range(101), **_line(each["contender"], ""))
+        axes.set_xscale("log")
+        axes.set_xlabel(f"ms, {case}")
+    both[0].set_ylabel("% of the calls are as fast")
+    _save(figure, path)
+
+
+def _growth(growth: list[dict[str, Any]], path: Path) -> None:
+    """Each call against what it might grow with."""
+    kinds = list(dict.fromkeys(each["grows"] for each in growth))
+    figure, every = plt.subplots(1, len(kinds), sharey=True, figsize=(11, 4.5))
+    for axes, kind in zip(every, kinds, strict=True):
+        for each in growth:
+            if each["grows"] == kind:
+                axes.plot(each["sizes"], each["ms"], marker="o", markersize=3, label=each["call"])
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(kind)
+        axes.legend(fontsize=7)
+    every[0].set_ylabel("ms")
+    _save(figure, path, legend=False)
+
+
+def _line(name: str, marker: str = "o") -> dict[str, Any]:
+    ours = name == _OURS
+    color = "#c0392b" if ours else "black" if name.startswith("floor") else None
+    return {
+        "label": name,
+        "marker": marker,
+        "markersize": 6 if ours else 4,
+        "linewidth": 2.2 if ours else 1.2,
+        **({"color": color} if color else {}),
+    }
+
+
+def _save(figure: Any, path: Path, *, legend: bool = True) -> None:
+    if legend:
+        handles: dict[str, Any] = {}
+        for axes in figure.axes:
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        figure.legend(handles.values(), handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
