@@ -6,8 +6,10 @@ Each method is one statement, so one round trip and one transaction, unless anot
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Literal, Protocol
 
+from pydantic import TypeAdapter
 from sqlalchemy import (
     ARRAY,
     CTE,
@@ -35,7 +37,7 @@ from sqlalchemy.sql.elements import Grouping
 
 from agentstore.database import Database, Row, Statement
 from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
-from agentstore.exact_json import loads
+from agentstore.exact_json import loads, no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow, UserRow
 from agentstore.repositories.appends import Appends, Key, time_of
@@ -66,6 +68,7 @@ from agentstore.url import Password
 
 # Postgres reads it as 'infinity', so the first page needs no statement of its own.
 _NEWEST = (datetime.max.replace(tzinfo=UTC), "")
+_SESSIONS = TypeAdapter(list[Session])
 _TRIES = 20
 # The bytes of messages, as they are stored, that an iterator holds.
 _AT_ONCE = 8_000_000
@@ -398,7 +401,8 @@ APPEND = _append()
 APPEND_TO_MANY = _append_to_many()
 APPEND_AGAIN = _append_again()
 LIST = Statement(
-    select(SessionRow.id, *_HEAD, SessionRow.listed_at)
+    # Where a page is to be gone on from, and nowhere else, since the driver would read a time more of each session.
+    select(SessionRow.id, *_HEAD, case((_LIMIT.is_not(None), SessionRow.listed_at)).label("listed_at"))
     .where(
         _OF_USER,
         is_kept(SessionRow),
@@ -583,23 +587,14 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_count(limit, "limit", self._settings.max_page)
         before, before_id = _NEWEST if cursor is None else read_cursor(cursor, datetime, str)
         rows = await self._database.fetch(LIST, user_id=user_id, before=before, before_id=before_id, limit=limit)
-        sessions = [
-            Session(
-                id=id,
-                user_id=user_id,
-                title=title,
-                metadata=_metadata(text),
-                created_at=created,
-                updated_at=updated,
-                forked_from=forked_from,
-                forked_at=forked_at,
-                ttl=ttl,
-            )
-            for id, created, updated, title, text, forked_from, forked_at, ttl, _ in rows
-        ]
         following = write_cursor(rows[-1][_WIDTH + 1], rows[-1][0]) if rows and len(rows) == limit else None
         # Within the page by the second: the minute is only what the index knows.
-        sessions.sort(key=lambda session: session.updated_at or _NEWEST[0], reverse=True)
+        rows.sort(key=itemgetter("updated_at"), reverse=True)
+        with no_collection(len(rows)):
+            # In one pass: half of the time of a constructor's call for each.
+            sessions = _SESSIONS.validate_python(
+                [{**row, "user_id": user_id, "metadata": _metadata(row["metadata"])} for row in rows]
+            )
         return Page(sessions, following)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
