@@ -17,8 +17,8 @@ from enum import Enum, auto
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ClauseElement, PoolProxiedConnection, Select
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGDialect_asyncpg
+from sqlalchemy import BindParameter, ClauseElement, PoolProxiedConnection, Select
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGCompiler_asyncpg, PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -91,31 +91,50 @@ def _writes(construct: ClauseElement) -> bool:
 
 
 _SETTING = "setting_"
-_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+
+
+class _Compiler(PGCompiler_asyncpg):
+    """Writes what is the same at every call into the text: a parameter is encoded, sent and bound by each of them."""
+
+    def visit_bindparam(self, bindparam: BindParameter[Any], **options: Any) -> str:  # type: ignore[override]
+        if bindparam.key.startswith(_SETTING):
+            assert isinstance(self.dialect, _Dialect)  # noqa: S101
+            value = self.dialect.settings[bindparam.key.removeprefix(_SETTING)]
+            if value is None:
+                return "NULL"
+            bindparam = BindParameter(bindparam.key, value, type_=bindparam.type)
+        if not bindparam.required and isinstance(bindparam.value, (int, str)):
+            options["literal_binds"] = True
+        text: str = super().visit_bindparam(bindparam, **options)  # type: ignore[no-untyped-call]
+        return text
+
+
+class _Dialect(PGDialect_asyncpg):
+    statement_compiler = _Compiler
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.settings = dict(settings)
 
 
 class _Compiled:
     """A statement in the driver's form: its text, and the order of its parameters.
 
-    A parameter whose name begins with ``setting_`` has the value of that setting.
+    A parameter whose name begins with ``setting_`` is that setting, as a constant.
     """
 
     __slots__ = ("_constants", "_names", "sql")
 
     def __init__(self, statement: Statement, settings: Settings) -> None:
         compiled = statement.construct.compile(
-            dialect=_DIALECT,
+            dialect=_Dialect(settings),
             schema_translate_map={None: settings.schema},
             render_schema_translate=True,
         )
         assert isinstance(compiled, SQLCompiler)  # noqa: S101
         self.sql = compiled.string
         self._names = tuple(compiled.positiontup or ())
-        required = {name for name in self._names if compiled.binds[name].required}
-        self._constants = {name: compiled.params[name] for name in self._names if name not in required}
-        for name in required:
-            if name.startswith(_SETTING):
-                self._constants[name] = getattr(settings, name.removeprefix(_SETTING))
+        self._constants = {name: compiled.params[name] for name in self._names if not compiled.binds[name].required}
 
     def arguments(self, values: dict[str, Any]) -> list[Any]:
         if self._constants:
@@ -327,10 +346,6 @@ class Database:
         finally:
             await engine.dispose()
 
-    def status(self) -> str:
-        """Describe the pool: how many connections are in use, of how many."""
-        return "no pool" if self._pool is None else self._pool.status()
-
     def checked_out(self) -> int:
         """Return how many connections are in use, those included that a cancelled call is being cleaned from."""
         return 0 if self._pool is None else self._pool.checked_out()
@@ -413,7 +428,7 @@ class Database:
             return await pool.checkout(self.settings.pool_timeout)
         except (QueueTimeout, *CONNECT_ERRORS) as error:
             if isinstance(error, QueueTimeout):
-                raise PoolTimeout(f"No connection of the engine was free in time: {pool.status()}.") from error
+                raise pool.timed_out("No connection of the engine was free in time: {}.") from error
             raise connection_error(error, self.where) from error
 
 
@@ -595,19 +610,24 @@ class _Pool:
     def checked_out(self) -> int:
         return self._queue.checkedout() if isinstance(self._queue, QueuePool) else len(self._tasks)
 
-    def status(self) -> str:
-        if self._slots is None:
-            return self._queue.status()
-        return f"{self._size - self._slots._value} of {self._size} connections in use"
+    def timed_out(self, message: str) -> PoolTimeout:
+        """Return the error of a call that waited for too long; the braces of `message` say what is in use."""
+        if self._slots is not None:
+            size, in_use = self._size, self._size - self._slots._value
+        elif isinstance(self._queue, QueuePool):
+            size, in_use = self._queue.size() + max(0, self._queue._max_overflow), self._queue.checkedout()
+        else:
+            return PoolTimeout(message.format(self._queue.status()))
+        return PoolTimeout(message.format(f"{in_use} of {size} connections in use"), size=size, in_use=in_use)
 
     async def _wait_for_slot(self, slots: asyncio.Semaphore, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await slots.acquire()
         except TimeoutError as error:
-            raise PoolTimeout(
-                f"No connection was free for {timeout:g} s: {self.status()}. Raise AGENTSTORE_POOL_SIZE, or look for "
-                f"what holds them."
+            raise self.timed_out(
+                f"No connection was free for {timeout:g} s: {{}}. Raise AGENTSTORE_POOL_SIZE, or look for "
+                "what holds them."
             ) from error
 
     def _release_slot(self) -> None:

@@ -63,7 +63,16 @@ class Unavailable(AgentStoreError):
 
 
 class PoolTimeout(Unavailable):
-    """Every connection was in use for longer than the pool's timeout. Nothing was sent."""
+    """Every connection was in use for longer than the pool's timeout. Nothing was sent.
+
+    ``size``: how many connections the pool may have. ``in_use``: how many of them were lent. None where the engine is
+    the caller's, and its pool does not say.
+    """
+
+    def __init__(self, message: str, *, size: int | None = None, in_use: int | None = None) -> None:
+        super().__init__(message)
+        self.size = size
+        self.in_use = in_use
 
 
 class EmbeddingFailed(AgentStoreError):

@@ -9,6 +9,7 @@ the way.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from datetime import datetime
 from functools import partial
 
@@ -195,7 +196,7 @@ class Appends:
             for line in batch.values():
                 for each in line:
                     if not each.future.done():
-                        each.future.set_exception(type(error)(*error.args))
+                        each.future.set_exception(copy(error))
         except StatementFailed as error:
             if error.sqlstate == "0A000":
                 self._most_sessions = 1  # a database that is distributed by user

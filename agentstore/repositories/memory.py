@@ -179,7 +179,7 @@ def _delete_all(*which: ColumnElement[bool]) -> Statement:
 
 def _touch() -> Statement:
     written = MemoryBucketRow.updated_at
-    buckets, locked = MemoryBucketRow, _locked(is_idle(written), ~has_expired(written, "memory_ttl"))
+    buckets, locked = MemoryBucketRow, _locked(is_idle(written), ~has_expired(written, "ttl"))
     return Statement(
         update(buckets)
         .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
@@ -192,7 +192,7 @@ def _touch() -> Statement:
 DELETE_ALL = _delete_all()
 TOUCH = _touch()
 # Said before every call where memories expire, so that no other statement has to ask.
-EXPIRE = _delete_all(has_expired(MemoryBucketRow.updated_at, "memory_ttl"))
+EXPIRE = _delete_all(has_expired(MemoryBucketRow.updated_at, "ttl"))
 
 
 class PostgresMemoryService(PostgresService, MemoryService):
@@ -543,12 +543,12 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def touch(self, user_id: str, *, idle: int = 0) -> None:
         """Keep a user's memories for their time from now on, as adding does, if none was added for `idle` seconds."""
         check_id(user_id, "user_id", self._settings)
-        await self._database.fetch(TOUCH, user_id=user_id, idle=idle, setting_memory_ttl=self._settings.memory_ttl)
+        await self._database.fetch(TOUCH, user_id=user_id, idle=idle, ttl=self._settings.memory_ttl)
 
     async def expire(self, user_id: str) -> None:
         """Delete the user's memories whose time has passed."""
         if self._settings.memory_ttl is not None:
-            await self._database.fetch(EXPIRE, user_id=user_id, setting_memory_ttl=self._settings.memory_ttl)
+            await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
 
     def _need_embedder(self) -> Embedder:
         if self._embedder is None:

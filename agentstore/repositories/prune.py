@@ -53,8 +53,8 @@ FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT))
 
 _ROUND_SIZE = func.coalesce(func.pg_column_size(StateRoundRow.packed), func.pg_column_size(StateRoundRow.payload))
 _SESSION_HAS_EXPIRED = ~is_kept(SessionRow)
-_BUCKET_HAS_EXPIRED = has_expired(MemoryBucketRow.updated_at, "memory_ttl")
-_HEAD_HAS_EXPIRED = has_expired(StateHeadRow.updated_at, "state_ttl")
+_BUCKET_HAS_EXPIRED = has_expired(MemoryBucketRow.updated_at, "setting_memory_ttl")
+_HEAD_HAS_EXPIRED = has_expired(StateHeadRow.updated_at, "setting_state_ttl")
 
 
 def _find(row: Any, id: Any, order: Sequence[Any], rows: Any, expired: Any, *, keep: bool = True) -> Statement:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, false, func, literal_column, true
+from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, literal_column
 
 _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 # Ages and not times are compared: a time and an interval added depend on the time zone, and Citus refuses that of a
@@ -12,7 +12,7 @@ _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 def is_kept(sessions: Any) -> ColumnElement[bool]:
     """Whether a session's time has not passed: its own, or that of the setting, if there is one."""
     seconds = func.coalesce(sessions.ttl, cast(bindparam("setting_session_ttl", type_=BigInteger), BigInteger))
-    return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, true())
+    return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, True)
 
 
 def is_idle(written: Any) -> ColumnElement[bool]:
@@ -22,7 +22,7 @@ def is_idle(written: Any) -> ColumnElement[bool]:
     return idle
 
 
-def has_expired(written: Any, setting: str) -> ColumnElement[bool]:
-    """Whether the time that a setting names has passed since; never where it is not set."""
-    seconds = cast(bindparam(f"setting_{setting}", type_=BigInteger), BigInteger)
-    return func.coalesce(func.now() - written >= seconds * _SECOND, false())
+def has_expired(written: Any, ttl: str) -> ColumnElement[bool]:
+    """Whether that many seconds have passed since, a parameter or a setting by its name; never where it is null."""
+    seconds = cast(bindparam(ttl, type_=BigInteger), BigInteger)
+    return func.coalesce(func.now() - written >= seconds * _SECOND, False)

@@ -60,7 +60,7 @@ def _cut(source: CTE, at: type[str] | type[int] | None) -> CTE:
 
 _STATES_ARE_KEPT = (
     select(StateHeadRow.session_id)
-    .where(_ITS_HEAD, ~has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .where(_ITS_HEAD, ~has_expired(StateHeadRow.updated_at, "setting_state_ttl"))
     .correlate(None)
     .exists()
 )
@@ -69,7 +69,7 @@ _STATES_ARE_KEPT = (
 def _has_states_of_new_id() -> ColumnElement[bool]:
     """Whether there are states under the id of the copy, which are somebody else's."""
     new = aliased(StateHeadRow)
-    kept = ~has_expired(new.updated_at, "state_ttl")
+    kept = ~has_expired(new.updated_at, "setting_state_ttl")
     return select(new.session_id).where(new.user_id == _USER, new.session_id == _NEW, kept).exists()
 
 

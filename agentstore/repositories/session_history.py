@@ -95,8 +95,6 @@ _PAYLOAD = func.json_send(MessageRow.payload).label("payload")
 _WIDTH = len(_HEAD)
 _NO_HEAD = (null(),) * _WIDTH
 _NOW = func.now()
-# In the text of a statement: a parameter more is sent, bound and looked up by each of them.
-_ONE: ColumnElement[int] = literal_column("1", BigInteger)
 
 
 def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
@@ -196,7 +194,7 @@ def _claims(count: ColumnElement[int], now: ColumnElement[Any] = _NOW) -> dict[s
     return {
         "next_seq": SessionRow.next_seq + count,
         "updated_at": func.greatest(SessionRow.updated_at, now),
-        "listed_at": func.greatest(SessionRow.listed_at, func.date_trunc(literal_column("'minute'"), now)),
+        "listed_at": func.greatest(SessionRow.listed_at, func.date_trunc("minute", now)),
     }
 
 
@@ -214,9 +212,9 @@ def _append() -> Statement:
     No row: no session. 23505: an id is there already.
     """
     claimed = _claim(bindparam("count", type_=BigInteger))
-    seq = claimed.c.base + _GIVEN.c.position - _ONE
+    seq = claimed.c.base + _GIVEN.c.position - 1
     # Once and not for each message: the driver takes longer to read times than the server to write messages.
-    first = Grouping(bindparam("ids", type_=ARRAY(Text)))[_ONE]
+    first = Grouping(bindparam("ids", type_=ARRAY(Text)))[1]
     time = case((MessageRow.id == first, MessageRow.created_at))
     return Statement(
         # A row for each message, and not a count of them: without RETURNING, Citus would take COPY for the insert.
@@ -274,7 +272,7 @@ def _append_to_many() -> Statement:
         )
         .cte("claimed")
     )
-    seq = claimed.c.base + given.c.position - _ONE
+    seq = claimed.c.base + given.c.position - 1
     made = (
         insert(MessageRow)
         .from_select(
@@ -818,7 +816,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def _expire(self, fetch: _Fetch, user_id: str, session_id: str) -> bool:
         """Delete the session and the states of this id that have expired; return whether there were any."""
         sessions = await fetch(EXPIRE, user_id=user_id, session_id=session_id)
-        states = await fetch(EXPIRE_STATES, user_id=user_id, session_id=session_id)
+        states = await fetch(EXPIRE_STATES, user_id=user_id, session_id=session_id, ttl=self._settings.state_ttl)
         return bool(sessions or states)
 
     def _copy_values(self, user_id: str, session_id: str, new_id: str | None) -> dict[str, Any]:

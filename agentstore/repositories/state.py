@@ -133,14 +133,12 @@ LIST = Statement(
 )
 # Said before every call where states expire, so that no other statement has to ask.
 EXPIRE = Statement(
-    delete(StateHeadRow)
-    .where(_THIS, has_expired(StateHeadRow.updated_at, "state_ttl"))
-    .returning(StateHeadRow.session_id),
+    delete(StateHeadRow).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).returning(StateHeadRow.session_id),
     repeatable=True,
 )
 TOUCH = Statement(
     update(StateHeadRow)
-    .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "ttl"))
     .values(updated_at=func.now())
     .returning(StateHeadRow.session_id),
     repeatable=True,
@@ -317,14 +315,12 @@ class PostgresStateService(PostgresService, StateService):
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
         """Keep a session's states for their time from now on, as a save does, if none was for `idle` seconds."""
         values = self._key(user_id, session_id)
-        await self._database.fetch(TOUCH, **values, idle=idle, setting_state_ttl=self._settings.state_ttl)
+        await self._database.fetch(TOUCH, **values, idle=idle, ttl=self._settings.state_ttl)
 
     async def _expire(self, user_id: str, session_id: str) -> None:
         """Delete the session's states if their time has passed."""
         if self._settings.state_ttl is not None:
-            await self._database.fetch(
-                EXPIRE, user_id=user_id, session_id=session_id, setting_state_ttl=self._settings.state_ttl
-            )
+            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id, ttl=self._settings.state_ttl)
 
     def _key(self, user_id: str, session_id: str | None) -> dict[str, Any]:
         return {

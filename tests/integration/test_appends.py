@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Conflict, NotFound, Session
+from agentstore import AgentStore, Conflict, NotFound, PoolTimeout, Session, Settings
 from agentstore.testing import text
 
 
@@ -94,3 +94,22 @@ async def test_a_session_of_many_writers_does_not_starve_another(store: AgentSto
     await store.sessions.append_message(other, text("x"))
     assert sum(task.done() for task in many) < 500
     await asyncio.gather(*many)
+
+
+async def test_each_of_those_that_wait_in_vain_for_a_connection_is_told(database_url: str, settings: Settings) -> None:
+    small = settings.model_copy(update={"pool_size": 1, "pool_timeout": 0.3})
+    async with AgentStore(database_url, settings=small) as store:
+        sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
+        async with store._database.connection():
+            calls = (store.sessions.append_message(each, text("x")) for each in sessions)
+            results = await asyncio.gather(*calls, return_exceptions=True)
+        assert len(set(map(id, results))) == 20  # a traceback of its own for each
+        assert {(type(each), each.size, each.in_use) for each in results if isinstance(each, PoolTimeout)} == {
+            (PoolTimeout, 1, 1)
+        }
+        assert all(isinstance(each, PoolTimeout) for each in results)
+        for each in sessions:
+            await store.sessions.append_message(each, text("y"))
+            found = await store.sessions.get_session("alice", each.id)
+            assert found is not None
+            assert [message.content[0].text for message in found.messages] == ["y"]  # type: ignore[index, union-attr]

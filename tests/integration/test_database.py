@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import pickle
 import random
 import time
 from collections.abc import AsyncIterator
@@ -257,8 +258,11 @@ async def test_pool_timeout_says_size_and_use(database_url: str, settings: Setti
     try:
         calls = [asyncio.create_task(opened.fetch(ECHO, value=i, seconds=1.0)) for i in range(2)]
         await asyncio.sleep(0.3)
-        with pytest.raises(PoolTimeout, match="2 of 2 connections in use"):
+        with pytest.raises(PoolTimeout, match="2 of 2 connections in use") as caught:
             await opened.fetch(ECHO, value=3, seconds=0.0)
+        assert (caught.value.size, caught.value.in_use) == (2, 2)
+        again = pickle.loads(pickle.dumps(caught.value))  # to another process, or as another caller's
+        assert (str(again), again.size, again.in_use) == (str(caught.value), 2, 2)
         await asyncio.gather(*calls)
     finally:
         await opened.stop()
@@ -461,8 +465,9 @@ async def test_an_engine_of_the_callers_is_used_and_never_disposed(server: Serve
             if "pool_timeout" in arguments:
                 calls = [asyncio.create_task(database.fetch(ECHO, value=1, seconds=1.0))]
                 await asyncio.sleep(0.2)
-                with pytest.raises(PoolTimeout):
+                with pytest.raises(PoolTimeout, match="1 of 1 connections in use") as caught:
                     await database.fetch(USERS)
+                assert (caught.value.size, caught.value.in_use) == (1, 1)
                 await asyncio.gather(*calls)
         async with engine.connect() as connection:
             assert await connection.scalar(text("SHOW search_path")) == '"$user", public'

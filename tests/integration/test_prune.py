@@ -238,7 +238,9 @@ async def test_stats_count_what_there_is(store: AgentStore, observer: asyncpg.Co
     assert [(each.session_id, each.messages) for each in found.largest_sessions] == [("long", 20), ("s0", 2)]
     assert found.largest_sessions[0].bytes > 20 * 300
     assert found.newest == long.updated_at
-    assert size <= found.bytes <= await observer.fetchval(_SIZE)  # a vacuum may begin a map of free space at any time
+    # A vacuum may begin a map of free space at any time, or give back the end of a table.
+    smaller, larger = sorted((size, await observer.fetchval(_SIZE)))
+    assert smaller <= found.bytes <= larger
     (memories,) = (each for each in found.tables if each.name == "memories")
     assert "memories_lexemes_idx" in memories.index_bytes
     assert await store.users.delete_user("bob") == Deleted(sessions=2, messages=22, memories=3, state_rounds=4)
