@@ -46,12 +46,17 @@ def _padding() -> int | None:
 _PADDING = _padding()
 
 
-def _is_of_plain_types(value: Any) -> bool:
+def _is_exact(value: Any, text: bytes) -> bool:
+    """Whether what orjson wrote of a value is read back equal."""
     try:
-        marshal.dumps(value)
+        marshalled = marshal.dumps(value)
     except ValueError:
         return False
-    return True
+    # The sign and the exponent of a float that is not finite: where neither byte is, none is null.
+    if b"\x7f" not in marshalled and b"\xff" not in marshalled:
+        return True
+    found: bool = b"null" not in text or orjson.loads(text) == value
+    return found
 
 
 def dumps(value: Any, *, where: str = "value") -> str:
@@ -72,7 +77,7 @@ def dumps(value: Any, *, where: str = "value") -> str:
             pass
         else:
             text = padded[_PADDING : len(padded) - _PADDING]
-            if _is_of_plain_types(value) and (b"null" not in text or orjson.loads(text) == value):
+            if _is_exact(value, text):
                 return text.decode()
     check(value, where=where)
     return dumps_checked(value)

@@ -242,10 +242,11 @@ class PostgresStateService(PostgresService, StateService):
         self, statement: Statement, values: dict[str, Any], state: Mapping[str, Any], metadata: Mapping[str, Any] | None
     ) -> int | None:
         """Say one of the statements that save, and return the round, if it made one."""
-        payload = dump_state(state, self._settings).encode()
+        text = dump_state(state, self._settings)
+        payload = text.encode()
         packed = _packed(payload)
         values |= {
-            "payload": payload.decode() if packed is None else None,
+            "payload": text if packed is None else None,
             "packed": packed,
             "size": len(payload),
             "metadata": "{}" if metadata is None else dump_metadata(metadata, self._settings),

@@ -31,9 +31,10 @@ _MAX_TITLE = 10_000
 # Postgres takes less than 1 GB at once, and a character may be four bytes.
 _MAX_BATCH_CHARACTERS = 200_000_000
 _MESSAGES = TypeAdapter(list[Message])
-_BY_KEY = TypeAdapter(dict[str, Message])
+_LIST: TypeAdapter[list[Any]] = TypeAdapter(list)
+# Between messages that are dumped together: nobody knows it who could put it into one of them.
 _SECRET = token_hex(16)
-_KEYS = [f"{_SECRET}{number:02}" for number in range(100)]
+_TOGETHER = 100
 
 
 def check_id(value: str, name: str, settings: Settings) -> str:
@@ -53,6 +54,17 @@ def check_id(value: str, name: str, settings: Settings) -> str:
     if length > settings.max_id_bytes:
         raise InvalidContent(f"{name} has {length} bytes, {settings.max_id_bytes} are allowed")
     return value
+
+
+def check_ids(values: list[str], name: str, settings: Settings) -> None:
+    """Make sure that each of many ids can be kept: see :func:`check_id`."""
+    try:
+        joined, longest = "".join(values), max(map(len, values), default=0)
+    except TypeError:
+        joined, longest = "\0", 0
+    if not joined.isascii() or "\0" in joined or longest > settings.max_id_bytes:
+        for value in values:
+            check_id(value, name, settings)
 
 
 def new_session_id(value: str | None) -> str:
@@ -188,17 +200,16 @@ def prepare_messages(
     else:
         raise InvalidContent(f"a message must be a Message or a dict, not {type(given).__name__}")
     messages = [as_message(each, position) for position, each in enumerate(many) if each is not None]
-    for message in messages:
-        check_id(message.id, "a message's id", settings)
+    ids = [message.id for message in messages]
+    check_ids(ids, "a message's id", settings)
+    payloads = _dump_messages(messages, settings)
     found: dict[str, tuple[Message, str]] = {}
-    size = 0
-    for message, payload in zip(messages, _dump_messages(messages, settings), strict=True):
-        if message.id not in found:
-            found[message.id] = message, payload
-            size += len(payload)
-        elif not first_wins and not same_content(found[message.id][1], payload):
-            raise Conflict(f"two messages have the id {message.id!r} and different content")
-    if size > _MAX_BATCH_CHARACTERS:
+    for id, message, payload in zip(ids, messages, payloads, strict=True):
+        if id not in found:
+            found[id] = message, payload
+        elif not first_wins and not same_content(found[id][1], payload):
+            raise Conflict(f"two messages have the id {id!r} and different content")
+    if (size := sum(map(len, payloads))) > _MAX_BATCH_CHARACTERS:
         raise LimitExceeded(f"{size} characters at once, {_MAX_BATCH_CHARACTERS} are allowed: append in parts")
     return found
 
@@ -211,18 +222,18 @@ def same_content(one: str, other: str) -> bool:
 def _dump_messages(messages: list[Message], settings: Settings) -> list[str]:
     """Return what :func:`dump_message` returns of each, and raise what it raises.
 
-    Many are one document of pydantic's, which takes half as long: the members of an object, whose keys nobody knows who
-    could put them into a message, so that it can be taken apart again.
+    Many are one document of pydantic's, which takes half as long, and is taken apart where a secret is.
     """
     payloads: list[str] = []
-    for start in range(0, len(messages), len(_KEYS)):
-        part = messages[start : start + len(_KEYS)]
+    for start in range(0, len(messages), _TOGETHER):
+        part = messages[start : start + _TOGETHER]
         dumped = _dump_plain(part) if len(part) > 1 and all(map(_is_plain, part)) else None
         if dumped is None:
-            payloads += [dump_message(message, settings) for message in part]
-        else:
-            most = settings.max_message_bytes
-            payloads += [_limited(payload, message, most) for payload, message in zip(dumped, part, strict=True)]
+            dumped = [dump_message(message, settings) for message in part]
+        elif max(map(len, dumped)) * 4 > settings.max_message_bytes:
+            for payload, message in zip(dumped, part, strict=True):
+                _limited(payload, message, settings.max_message_bytes)
+        payloads += dumped
     return payloads
 
 
@@ -230,22 +241,22 @@ def _dump_plain(messages: list[Message]) -> list[str] | None:
     """Return the texts of plain messages, or None where they are to be looked at one by one."""
     for message in messages:
         _check_plain(message)
+    parted: list[object] = [_SECRET] * (2 * len(messages) - 1)
+    parted[::2] = messages
     try:
-        dumped = _BY_KEY.serializer.to_json(
-            dict(zip(_KEYS, messages, strict=False)), exclude_none=True, warnings="error"
-        ).decode()
+        dumped = _LIST.serializer.to_json(parted, exclude_none=True, warnings="error")
     except PydanticSerializationError:
         return None
-    payloads = dumped.split(f'"{_SECRET}')[1:]
-    # Each is `00":{...},`, and the last has the end of the object instead of a comma.
-    return [payload[4:-1] for payload in payloads] if len(payloads) == len(messages) else None
+    payloads = dumped[1:-1].decode().split(f',"{_SECRET}",')
+    return payloads if len(payloads) == len(messages) else None
 
 
 def _check_plain(message: Message) -> None:
-    if message.metadata is not None:
-        check(message.metadata, where="metadata")
-    if message.usage is not None:
-        check(message.usage, where="usage")
+    fields = message.__dict__
+    if (metadata := fields.get("metadata")) is not None:
+        check(metadata, where="metadata")
+    if (usage := fields.get("usage")) is not None:
+        check(usage, where="usage")
 
 
 def dump_message(message: Message, settings: Settings) -> str:
@@ -324,23 +335,31 @@ def _is_plain(message: Message) -> bool:
 
     Only metadata and usage may then hold anything: a part with data is not plain.
     """
+    try:
+        return _has_plain_fields(message)
+    except KeyError:  # one was deleted
+        return False
+
+
+def _has_plain_fields(message: Message) -> bool:
+    if type(message) is not Message or message.__pydantic_extra__:
+        return False
+    fields = message.__dict__  # at a part of the price of attributes
+    content = fields["content"]
     if (
-        type(message) is not Message
-        or message.error is not None
-        or message.__pydantic_extra__
-        or message.role not in _ROLES
-        or None in (message.object, message.type, message.status)
-        or type(message.content) not in (list, type(None))
+        fields["error"] is not None
+        or fields["role"] not in _ROLES
+        or fields["object"] is None
+        or fields["type"] is None
+        or fields["status"] is None
+        or not (content is None or type(content) is list)
     ):
         return False
-    for part in message.content or ():
-        if (
-            type(part) not in _PLAIN_PARTS
-            or part.error is not None
-            or part.__pydantic_extra__
-            or part.object is None
-            or part.delta is None
-        ):
+    for part in content or ():
+        if type(part) not in _PLAIN_PARTS or part.__pydantic_extra__:
+            return False
+        fields = part.__dict__
+        if fields["error"] is not None or fields["object"] is None or fields["delta"] is None:
             return False
     return True
 

@@ -57,9 +57,11 @@ class _Ids:
         if not unchanged or (into and (self._ends[0] is not into[0] or self._ends[1] is not into[-1])):
             self._list = into
             self._ids = {_id_of(message) for message in into}
+        ids = self._ids
         for message in messages:
-            if message.id not in self._ids:
-                self._ids.add(message.id)
+            id = message.id
+            if id not in ids:
+                ids.add(id)
                 into.append(message)
         self._length = len(into)
         self._ends = (into[0], into[-1]) if into else (None, None)
