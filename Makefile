@@ -94,6 +94,9 @@ bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## what each call costs, b
 bench-quick: $(VENV)/test ## the same in two minutes, beside those peers that are installed
 	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers $(ARGS)
 
+profile: $(VENV)/bench ## where the time of each call goes (as root; with ARGS=--count in instructions: needs valgrind)
+	$(BIN)/python -m benchmarks.profiles --out=docs/performance $(ARGS)
+
 clean: ## remove what these targets made
 	rm -rf $(VENV) .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

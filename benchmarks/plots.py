@@ -1,5 +1,8 @@
 """The plots of the docs, as SVG: what a call costs, throughput and history against size, and distributions."""
 
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9,
 }
 _OURS = "agentstore"
+_NARROWEST = 0.004
 
 
 def draw(report: dict[str, Any], folder: Path) -> None:
@@ -31,6 +35,51 @@ def draw(report: dict[str, Any], folder: Path) -> None:
             _latencies(results, folder / "latencies.svg")
         if growth := report.get("growth"):
             _growth(growth, folder / "growth.svg")
+
+
+def flames(stacks: Mapping[tuple[str, ...], int], waited: float, title: str, path: Path) -> None:
+    """A flame graph: each function as wide as the part of the call's time that it is on the stack, callers below."""
+    widths: dict[tuple[str, ...], float] = defaultdict(float)
+    total = sum(stacks.values())
+    for frames, count in stacks.items():
+        names = _names(frames)
+        for depth in range(1, len(names) + 1):
+            widths[names[:depth]] += (1 - waited) * count / total
+    widths = {names: width for names, width in widths.items() if width >= _NARROWEST}
+    figure, axes = plt.subplots(figsize=(12, 0.19 * max(map(len, widths)) + 0.6))
+    ends: dict[tuple[str, ...], float] = defaultdict(float)
+    for names in sorted(widths, key=lambda names: (len(names), names)):
+        start = ends[names] if names in ends else ends[names[:-1]]
+        ends[names[:-1]] = start + widths[names]
+        ends[names] = start
+        color = plt.get_cmap("YlOrRd")(0.15 + zlib.crc32(names[-1].encode()) % 100 / 200)
+        _block(axes, start, len(names) - 1, widths[names], names[-1], color)
+    _block(axes, 1 - waited, 0, waited, "waiting for the server", "lightsteelblue")
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, max(map(len, widths)))
+    axes.set_title(title, fontsize=9)
+    _save(figure, path, legend=False)
+
+
+def _block(axes: Any, x: float, y: float, width: float, label: str, color: Any) -> None:
+    axes.broken_barh([(x, width)], (y, 0.92), facecolors=color, edgecolor="white", linewidth=0.4)
+    letters = int(width * 190)
+    if letters >= 3:
+        shown = label if len(label) <= letters else label[: letters - 1] + "…"
+        axes.text(x + 0.002, y + 0.42, shown, fontsize=6, va="center", clip_on=True)
+
+
+def _names(frames: Sequence[str]) -> tuple[str, ...]:
+    """Return the functions of a stack, those without a name as their library's, once."""
+    names: list[str] = []
+    for frame in frames:
+        name, _, where = frame.partition(" (")
+        if name.startswith("0x"):
+            name = where.rsplit("/", 1)[-1].split(".")[0].rstrip(")").lstrip("_") or "?"
+        if not names or names[-1] != name:
+            names.append(name)
+    return tuple(names)
 
 
 def _costs(results: list[dict[str, Any]], path: Path) -> None:

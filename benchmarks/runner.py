@@ -73,6 +73,11 @@ class Process:
             raise Failed(answer["error"])
         return answer
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     async def stop(self) -> None:
         """End it, kindly at first."""
         if self._process.returncode is None and self._process.stdin is not None:
@@ -147,8 +152,13 @@ async def contenders(
     peers: Path | None,
     wanted: Sequence[str],
     log: Callable[[str], None],
+    *,
+    before: Sequence[str] = (),
 ) -> AsyncIterator[dict[str, Process]]:
-    """Start those that are wanted and whose environment is there, each with a database of its own."""
+    """Start those that are wanted and whose environment is there, each with a database of its own.
+
+    `before` is what their commands begin with: a tool that looks at what they do.
+    """
     async with AsyncExitStack() as stack:
         running = {}
         redis_url = None
@@ -171,7 +181,7 @@ async def contenders(
             process = Process(
                 module,
                 await asyncio.create_subprocess_exec(
-                    *(str(python), "-m", "benchmarks.worker", module, *arguments),
+                    *(*before, str(python), "-m", "benchmarks.worker", module, *arguments),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.DEVNULL,
@@ -191,7 +201,7 @@ async def measure(case: Case, running: dict[str, Process], rounds: int, log: Cal
     calls = {}
     for name, process in list(taking.items()):
         try:
-            await _prepare(case, process)
+            await prepare(case, process)
             trial = await process.ask(case.do, **case.given, calls=3)
         except Failed as error:
             log(f"{case.name}: {process.about['name']} failed:\n{error}")
@@ -338,7 +348,8 @@ async def sizes(running: dict[str, Process], url_of: Callable[[str], str], messa
     return found
 
 
-async def _prepare(case: Case, process: Process) -> None:
+async def prepare(case: Case, process: Process) -> None:
+    """Make what a call finds."""
     if case.session is not None:
         await process.ask("fill", session=case.session, messages=case.history)
     elif case.able == "list_sessions":

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import asyncpg
 
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
 from benchmarks.contender import remember
+from benchmarks.memory import forget_peak, peak, resident
 
 _TABLES = ("users", "sessions", "messages", "memory_buckets", "memories")
 _GOAL = 0.95
@@ -88,13 +88,13 @@ def _in_a_process(*arguments: str) -> str:
 
 async def _alone(what: str, url: str, file: Path) -> None:
     async with AgentStore(url) as store:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = resident()
+        forget_peak()
         began = time.perf_counter()
         with file.open("w+b" if what == "export" else "rb") as stream:
             await (store.export(stream) if what == "export" else store.restore(stream))
         seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "megabytes": peak / 1_000, "before": before / 1_000}))
+    print(json.dumps({"seconds": seconds, "megabytes": peak() / 1e6, "before": before / 1e6}))
 
 
 async def measure(messages: int, rounds: int, log: Callable[[str], None]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import gc
 import importlib
 import itertools
 import json
-import resource
 import sys
 import time
 import traceback
@@ -18,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.contender import Contender, remember, say, state
+from benchmarks.memory import resident
 
 # How many messages are appended at once where that is not what is measured.
 _FILL = 100
@@ -158,10 +158,10 @@ class Worker:
         """Return by how many bytes the resident memory of this process grows by a session that it reads and keeps."""
         self._appended.clear()
         gc.collect()
-        before = _resident()
+        before = resident()
         found = await self._contender.read(session)
         gc.collect()
-        grown = _resident() - before
+        grown = resident() - before
         return {"bytes": grown, "messages": len(self._contender.texts(found))}
 
     async def bye(self) -> dict[str, Any]:
@@ -178,20 +178,16 @@ class Worker:
         await self._contender.append(session, self._made(session, count))
 
 
-def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
-
-
 async def _timed(calls: list[Callable[[], Awaitable[Any]]]) -> dict[str, Any]:
-    """Await one call after the other, and return the nanoseconds of each."""
+    """Await one call after the other, and return the nanoseconds of each, and those of this process in all of them."""
     nanoseconds = []
     gc.collect()
+    spent = time.process_time_ns()
     for call in calls:
         began = time.perf_counter_ns()
         await call()
         nanoseconds.append(time.perf_counter_ns() - began)
-    return {"ns": nanoseconds}
+    return {"ns": nanoseconds, "cpu_ns": time.process_time_ns() - spent}
 
 
 def _compared(expected: list[str], found: list[str], orders: list[list[str]]) -> dict[str, int]:

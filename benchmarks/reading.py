@@ -1,0 +1,142 @@
+"""A large session, read in each way that there is: what takes how long, and how much memory it leaves and needs.
+
+``get_session`` makes a Message of each, and holds garbage collection meanwhile. The other ways are for those who need
+less: ``read_messages`` makes a Message when one looks at it, or dicts, or gives the JSON as it is stored;
+``iter_messages`` holds no more than a batch.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+from agentstore import AgentStore, Message, Session, Settings, StoredMessages, TextContent
+from benchmarks.contender import USER, WORDS
+from benchmarks.memory import forget_peak, peak, resident
+from benchmarks.runner import server
+
+_BATCH = 1_000
+Read = Callable[[AgentStore], Awaitable[Any]]
+
+
+async def _stored(store: AgentStore) -> StoredMessages:
+    found = await store.sessions.read_messages(USER, "long")
+    assert found is not None
+    return found
+
+
+async def _get(store: AgentStore) -> Session | None:
+    return await store.sessions.get_session(USER, "long")
+
+
+async def _last(store: AgentStore) -> list[Message]:
+    return list((await _stored(store))[-10:])
+
+
+async def _dicts(store: AgentStore) -> list[dict[str, Any]]:
+    return (await _stored(store)).dicts()
+
+
+async def _json(store: AgentStore) -> bytes:
+    return (await _stored(store)).json()
+
+
+async def _iterate(store: AgentStore) -> int:
+    return sum([1 async for _ in store.sessions.iter_messages(USER, "long", batch=_BATCH)])
+
+
+_COLLECTED = "get_session, garbage collected meanwhile"
+_WAYS: dict[str, Read] = {
+    "get_session": _get,
+    _COLLECTED: _get,
+    "read_messages, as they are stored": _stored,
+    "read_messages, the last ten as Messages": _last,
+    "read_messages().dicts()": _dicts,
+    "read_messages().json()": _json,
+    f"iter_messages, {_BATCH:,} at a time": _iterate,
+}
+
+
+@contextmanager
+def _collected() -> Iterator[None]:
+    """Let garbage be collected while Messages are made, as Python does by itself."""
+    held = ("agentstore.schemas.payload", "agentstore.repositories.session_history")
+    with (
+        patch(f"{held[0]}.no_collection", lambda _: nullcontext()),
+        patch(f"{held[1]}.no_collection", lambda _: nullcontext()),
+    ):
+        yield
+
+
+def _around(way: str) -> AbstractContextManager[None]:
+    return _collected() if way == _COLLECTED else nullcontext()
+
+
+async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -> dict[str, Any]:
+    """Return the milliseconds and the megabytes of each way to read a session, and the ratio to ``get_session``."""
+    count = 2_000 if quick else 10_000
+    found: dict[str, dict[str, float]] = {}
+    async with server(url) as (first, _):
+        async with AgentStore(first, settings=Settings(auto_migrate="upgrade")) as store:
+            await store.users.delete_user(USER)
+            session = await store.sessions.create_session(USER, "long")
+            for start in range(0, count, 100):
+                await store.sessions.append_message(session, [_message(start + place) for place in range(100)])
+            del session
+            times: dict[str, list[float]] = {way: [] for way in _WAYS}
+            for _ in range(5 if quick else 40):
+                for way in random.sample(list(_WAYS), len(_WAYS)):
+                    gc.collect()
+                    with _around(way):
+                        began = time.perf_counter()
+                        kept = await _WAYS[way](store)
+                        times[way].append((time.perf_counter() - began) * 1000)
+                    del kept
+        log(f"-- read a session of {count:,}: ms (to get_session), MB that it leaves, MB that it needs")
+        for way in _WAYS:
+            pairs = zip(times[way], times["get_session"], strict=True)
+            memory = json.loads(_in_a_process("--alone", way, first))
+            ratio = statistics.median(one / other for one, other in pairs)
+            found[way] = {"ms": statistics.median(times[way]), "ratio": ratio, **memory}
+            cells = f"{found[way]['ms']:9.1f} ({ratio:.2f}) {memory['kept']:8.1f} {memory['peak']:8.1f}"
+            log(f"{way:42} {cells}")
+    return {"messages": count, "ways": found}
+
+
+def _in_a_process(*arguments: str) -> str:
+    """Measure in a process of its own, whose memory has seen nothing else."""
+    command = [sys.executable, "-m", "benchmarks.reading", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+
+
+async def _alone(way: str, url: str) -> None:
+    async with AgentStore(url) as store:
+        await store.sessions.get_session(USER, "none")  # whatever is needed once
+        gc.collect()
+        before = resident()
+        forget_peak()
+        with _around(way):
+            kept = await _WAYS[way](store)
+        needed = peak() - before
+        gc.collect()
+        print(json.dumps({"kept": (resident() - before) / 1e6, "peak": needed / 1e6}))
+        del kept
+
+
+def _message(number: int) -> Message:
+    return Message(role="assistant" if number % 2 else "user", content=[TextContent(text=f"{number} {WORDS}")])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--alone", nargs=2, metavar=("WAY", "URL"), required=True)
+    asyncio.run(_alone(*parser.parse_args().alone))
