@@ -22,6 +22,8 @@ from benchmarks.runner import CONTENDERS, FLOOR, OURS, Failed, Result, contender
 from benchmarks.runner import as_json as results_as_json
 from benchmarks.runner import sizes as measure_sizes
 
+_PARTS = ["calls", "reading", "growth", "search", "import"]
+
 
 def _log(text: str) -> None:
     print(text, flush=True)
@@ -103,6 +105,12 @@ def _write(report: dict[str, Any], given: argparse.Namespace) -> None:
         plots.draw(report, given.plots)
 
 
+def _parts(text: str) -> list[str]:
+    if unknown := set(parts := text.split(",")) - set(_PARTS):
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))}")
+    return parts
+
+
 async def main() -> int:
     """Measure, print, and write what was asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -111,7 +119,7 @@ async def main() -> int:
     parser.add_argument("--peers", type=Path, help="the folder of the other packages' environments")
     parser.add_argument("--only", help=f"whom to measure beside ours and the floor, of {', '.join(CONTENDERS)}")
     parser.add_argument(
-        "--parts", default="calls,reading,growth,search,import", help="which of these are measured, in this order"
+        "--parts", type=_parts, default=_PARTS, metavar=",".join(_PARTS), help="which of these, in this order"
     )
     parser.add_argument("--large", type=int, default=10_000_000, help="the most rows of a table, as it grows")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -119,7 +127,7 @@ async def main() -> int:
     given = parser.parse_args()
     report: dict[str, Any] = {"time": now(), "python": platform.python_version(), "machine": platform.machine()}
     whole = True
-    for part in given.parts.split(","):
+    for part in given.parts:
         try:
             whole &= await _measure(part, given, report)
         except Failed as error:
