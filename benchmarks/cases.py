@@ -38,11 +38,12 @@ def cases(*, quick: bool) -> list[Case]:
     """Return the calls, in the order in which they are measured."""
     few = 100 if quick else 10_000
     return [
-        _append(1, few, 1.10),
-        _append(100, few, 1.05),
         _get(10, 1.15),
         _get(1_000, 1.10),
         *([] if quick else [_get(10_000, 1.10)]),
+        # To the same session, after it was read.
+        _append(1, few, 1.10),
+        _append(100, few, 1.05),
         Case("list 1,000 sessions", "list_sessions", "list_sessions", {}, history=1_000, goal=1.15),
         _state("save", 20 if quick else 1_000, 1.05),
         _state("load", 20 if quick else 1_000, 1.10),
@@ -62,14 +63,23 @@ def writers(*, quick: bool) -> list[Writers]:
 
 
 def _append(batch: int, history: int, goal: float) -> Case:
-    name = f"append {batch}"
-    given = {"session": name, "batch": batch}
-    return Case(name, "append", "append", given, session=name, history=history, goal=goal, most_calls=1_000 // batch)
+    session = f"of {history}"
+    given = {"session": session, "batch": batch}
+    return Case(
+        f"append {batch}",
+        "append",
+        "append",
+        given,
+        session=session,
+        history=history,
+        goal=goal,
+        most_calls=1_000 // batch,
+    )
 
 
 def _get(length: int, goal: float) -> Case:
-    name = f"get {length:,}"
-    return Case(name, "read", "read", {"session": name}, session=name, history=length, goal=goal)
+    session = f"of {length}"
+    return Case(f"get {length:,}", "read", "read", {"session": session}, session=session, history=length, goal=goal)
 
 
 def _state(verb: str, history: int, goal: float) -> Case:

@@ -28,7 +28,7 @@ from agentstore.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
 from agentstore.repositories.memory_queue import enqueued
 from agentstore.schemas import MemoryItem, Message
-from agentstore.schemas.memory import speaker_and_text, text_of
+from agentstore.schemas.memory import text_of, with_speaker
 from agentstore.schemas.memory_item import message_of
 from agentstore.schemas.payload import dump_message
 from agentstore.schemas.times import local_time
@@ -191,7 +191,10 @@ def values_of_messages(
     messages = [message for message, _ in prepared]
     times = [local_time((message.metadata or {}).get("timestamp")) for message in messages]
     now = datetime.now(UTC)
-    said = [(speaker_and_text(message), time or now) for message, time in zip(messages, times, strict=True)]
+    texts = [text_of(message) for message in messages]
+    said = [
+        (with_speaker(message, text), time or now) for message, text, time in zip(messages, texts, times, strict=True)
+    ]
     found = analysed(user_id, said, language, settings)
     return {
         **found,
@@ -200,7 +203,7 @@ def values_of_messages(
         "ids": [message.id for message in messages],
         "payloads": [payload for _, payload in prepared],
         "roles": [message.role for message in messages],
-        "questions": _or_null([ranking.is_question(text_of(message)) for message in messages]),
+        "questions": _or_null([ranking.is_question(text) for text in texts]),
         "times": _or_null(times),
         "cuts": _or_null(found["cuts"]),
     }

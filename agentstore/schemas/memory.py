@@ -194,10 +194,16 @@ def read_memory_cursor(cursor: str) -> tuple[str, int]:
 
 def speaker_and_text(message: Message, between: str = " ") -> str:
     """Return the words that a message is found by: its speaker's name, and all text in its content."""
-    name = next(
-        (each for key in ("name", "original_name") if isinstance(each := (message.metadata or {}).get(key), str)), ""
-    )
-    return f"{name}{between}{text_of(message)}" if name else text_of(message)
+    return with_speaker(message, text_of(message), between)
+
+
+def with_speaker(message: Message, text: str, between: str = " ") -> str:
+    """Return a message's text with its speaker's name before it."""
+    if not message.metadata:
+        return text
+    names = (message.metadata.get(key) for key in ("name", "original_name"))
+    name = next((each for each in names if isinstance(each, str)), "")
+    return f"{name}{between}{text}" if name else text
 
 
 def embedded_text(message: Message, settings: Settings) -> str:
