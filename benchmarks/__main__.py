@@ -8,6 +8,7 @@ something is not left out, it is said.
 import argparse
 import asyncio
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -73,7 +74,6 @@ async def _side_by_side(given: argparse.Namespace, report: dict[str, Any]) -> bo
             await admin.execute(f'DROP DATABASE "bench_{module}" WITH (FORCE)')
         await admin.close()
     report["results"] = results_as_json(results)
-    report["table"] = markdown(results)
     mine = {running[name].about["name"] for name in (OURS, FLOOR)}
     return all(result.is_whole for result in results if result.contender in mine) and not any(
         counts["wrong"] or counts["lost"] for counts in found.values()
@@ -103,6 +103,7 @@ def _write(report: dict[str, Any], given: argparse.Namespace) -> None:
         from benchmarks import plots  # matplotlib is not in every environment
 
         plots.draw(report, given.plots)
+        (given.plots / "results.md").write_text(markdown(report), encoding="utf-8")
 
 
 def _parts(text: str) -> list[str]:
@@ -123,9 +124,14 @@ async def main() -> int:
     )
     parser.add_argument("--large", type=int, default=10_000_000, help="the most rows of a table, as it grows")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw SVGs (needs matplotlib)")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write tables, and draw SVGs (needs matplotlib)")
     given = parser.parse_args()
-    report: dict[str, Any] = {"time": now(), "python": platform.python_version(), "machine": platform.machine()}
+    report: dict[str, Any] = {
+        "time": now(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+    }
     whole = True
     for part in given.parts:
         try:

@@ -1,6 +1,6 @@
-"""What was measured, as a table and as Markdown."""
+"""What was measured, as lines on a screen and as Markdown for the docs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.runner import Result
@@ -35,28 +35,6 @@ def goals(result: Result) -> list[str]:
     return found
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Return a table of the ratios to the floor: a line a case, a column a contender."""
-    names = list(dict.fromkeys(each.contender for each in results))
-    lines = ["| | floor | " + " | ".join(name for name in names if not name.startswith("floor")) + " |"]
-    lines.append("|---" * (len(names) + 1) + "|")
-    by_case: dict[str, dict[str, Result]] = {}
-    for each in results:
-        by_case.setdefault(each.case, {})[each.contender] = each
-    for case, found in by_case.items():
-        cells = [case]
-        for name in sorted(names, key=lambda name: not name.startswith("floor")):
-            result = found.get(name)
-            if result is None:
-                cells.append("")
-            elif name.startswith("floor"):
-                cells.append(f"{result.ms:.2f} ms" if result.per_second is None else f"{result.per_second:,.0f}/s")
-            else:
-                cells.append(_cell(result))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def size_rows(sizes: Sequence[dict[str, Any]]) -> list[str]:
     """Return lines of what a message takes."""
     return [
@@ -66,7 +44,111 @@ def size_rows(sizes: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """Return what a report has as tables: the text of ``docs/performance/results.md``."""
+    about = [f"Python {report['python']}", f"{report['cpus']} CPUs ({report['machine']})"]
+    if "versions" in report:
+        about += [f"Postgres {report['postgres']} with its defaults", report["loop"]]
+        about += [f"{name} {version}" for name, version in report["versions"].items()]
+    said = [
+        f"# Results\n\nWritten by `make bench`, {report['time']}: {', '.join(about)}. "
+        "[performance.md](../performance.md) says how it is measured and what it means.\n"
+    ]
+    if results := [Result(**each) for each in report.get("results", [])]:
+        said += [
+            _section("agentstore beside the floor", _ours(results)),
+            _section("Everybody, to the floor", _everybody(results)),
+            _section("Bytes a message", _sizes(report["sizes"])),
+        ]
+    if reading := report.get("reading"):
+        said.append(_section(f"A session of {reading['messages']:,} messages, read in each way", _reading(reading)))
+    if growth := report.get("growth"):
+        said += [
+            _section(f"Growth with {kind}", _growth([each for each in growth if each["grows"] == kind]))
+            for kind in dict.fromkeys(each["grows"] for each in growth)
+        ]
+    if search := report.get("search"):
+        said.append(_section("Search under load", _searching(search)))
+    if moved := report.get("import"):
+        said.append(_section(f"Export and import of {moved['messages']:,} messages", _moved(moved)))
+    return "\n".join(said)
+
+
+def _section(title: str, rows: Iterable[Sequence[str]]) -> str:
+    first, *others = rows
+    lines = [first, ["---"] * len(first), *others]
+    return f"## {title}\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _ours(results: Sequence[Result]) -> Iterable[Sequence[str]]:
+    yield ["", "floor", "agentstore", "ratio (middle half)", "p99 to the floor's", "rounds", "goal"]
+    by_case = _by_case(results)
+    for case, found in by_case.items():
+        floor, ours = found[_floor(found)], found["agentstore"]
+        if ours.per_second is None or floor.per_second is None:
+            values = [f"{floor.ms:.3f} ms", f"{ours.ms:.3f} ms"]
+        else:
+            values = [f"{floor.per_second:,.0f}/s", f"{ours.per_second:,.0f}/s"]
+        tail = ours.p99_ratio if ours.p99_ratio is not None else ours.p99_ms / floor.p99_ms
+        ratio = f"{ours.ratio:.2f} ({ours.low:.2f}-{ours.high:.2f})"
+        yield [case, *values, ratio, f"{tail:.2f}", str(ours.rounds), "; ".join(goals(ours))]
+
+
+def _everybody(results: Sequence[Result]) -> Iterable[Sequence[str]]:
+    names = list(dict.fromkeys(each.contender for each in results if not each.contender.startswith("floor")))
+    yield ["", *names]
+    for case, found in _by_case(results).items():
+        yield [case, *(_cell(found[name]) if name in found else "" for name in names)]
+
+
+def _by_case(results: Sequence[Result]) -> dict[str, dict[str, Result]]:
+    by_case: dict[str, dict[str, Result]] = {}
+    for each in results:
+        by_case.setdefault(each.case, {})[each.contender] = each
+    return by_case
+
+
+def _floor(found: dict[str, Result]) -> str:
+    return next(name for name in found if name.startswith("floor"))
+
+
 def _cell(result: Result) -> str:
     text = f"{result.ratio:.2f}" if result.ratio < 10 else f"{result.ratio:,.0f}"
     lost = result.verified.get("lost", 0)
     return f"{text}, loses {lost / result.verified['expected']:.0%}" if lost else text
+
+
+def _sizes(sizes: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    yield ["", "on disk, indexes included", "in memory, once its session was read"]
+    for each in sizes:
+        disk = "" if each["bytes_on_disk"] is None else f"{each['bytes_on_disk']:,.0f}"
+        yield [each["contender"], disk, f"{each['bytes_resident']:,.0f}"]
+
+
+def _reading(reading: dict[str, Any]) -> Iterable[Sequence[str]]:
+    yield ["", "ms", "to get_session", "MB that it leaves", "MB that it needs meanwhile"]
+    for way, found in reading["ways"].items():
+        yield [way, f"{found['ms']:.1f}", f"{found['ratio']:.2f}", f"{found['kept']:.0f}", f"{found['peak']:.0f}"]
+
+
+def _growth(growth: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    yield ["ms", *(f"{size:,}" for size in growth[0]["sizes"])]
+    for each in growth:
+        cells = zip(each["ms"], each["ratios"], strict=True)
+        yield [each["call"], *(f"{ms:.2f} ({ratio:.2f})" for ms, ratio in cells)]
+
+
+def _searching(search: dict[str, Any]) -> Iterable[Sequence[str]]:
+    yield ["ms", "p50", "p95", "a second"]
+    for name, found in search.items():
+        if isinstance(found, dict):
+            rate = found.get("searches_per_second")
+            yield [name, f"{found['p50']:.1f}", f"{found['p95']:.1f}", "" if rate is None else f"{rate:,.0f}"]
+
+
+def _moved(moved: dict[str, Any]) -> Iterable[Sequence[str]]:
+    yield ["", "seconds", "MB in memory at the most", "before"]
+    for name in ("export", "import"):
+        done = moved[name]
+        yield [name, f"{done['seconds']:.1f}", f"{done['megabytes']:.0f}", f"{done['before']:.0f}"]
+    yield ["the import's rate to COPY's", ", ".join(f"{ratio:.2f}" for ratio in moved["ratios"]), "", ""]

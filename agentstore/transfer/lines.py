@@ -7,6 +7,7 @@ A line ``{"end": {...}}`` ends a block, and says the last of its users and the S
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
@@ -20,8 +21,11 @@ VERSION = 1
 _BEGINNING = b'{"agentstore":"export",'
 _END = b'{"end":'
 _FINISHED = b'{"finished":'
-# More than any row is: a state of 64 MB, packed, in hexadecimal, and a message of 32 MB whose every byte is escaped.
-_LONGEST = 400_000_000
+# Longer than any line that is no row.
+_LONGEST = 100_000_000
+_AT_ONCE = 1_000_000
+# More than the line that ends a file has.
+_TAIL = 2_000
 
 
 def is_export(beginning: bytes) -> bool:
@@ -105,51 +109,93 @@ def check(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: None
     first = file.readline(_LONGEST)
     if not first.endswith(b"\n"):
         raise InvalidContent("it was cut off in its first line")
-    version = _said(first, _Version, "line 1").version
-    if version != VERSION:
+    try:
+        version = _said(first, _Version).version
+        head = _said(first, Header) if version == VERSION else None
+    except InvalidContent as error:
+        raise InvalidContent(f"line 1: {error}") from error
+    if head is None:
         raise InvalidContent(f"it is of version {version}, and this release reads version {VERSION}")
-    head = _said(first, Header, "line 1")
     running = hashlib.sha256(first)
     blocks: list[Block] = []
     start = stop = len(first)
     digest = running.copy()
     finished = False
-    number = 1
-    position = start
-    for each in _lines(file):
-        number += 1
-        if finished:
-            raise InvalidContent(f"line {number}: something follows the end of the file")
-        before = running.hexdigest() if each.startswith((_END, _FINISHED)) and each.endswith(b"\n") else None
-        running.update(each)
-        position += len(each)
-        if before is None:
-            continue
+    for position, each, before in _ends(file, len(first), running):
         finished = each.startswith(_FINISHED)
         said: _End | _Finished
-        if finished:
-            said = _said(each[len(_FINISHED) : -2], _Finished, f"line {number}")
-        else:
-            said = _said(each[len(_END) : -2], _End, f"line {number}")
-            blocks.append(Block(start, position, said.user, said.rows))
-        if said.sha256 != before:
-            raise InvalidContent(f"line {number}: the file was changed before it, or is damaged")
-        start = stop = position
+        try:
+            if finished:
+                said = _said(each[len(_FINISHED) : -2], _Finished)
+            else:
+                said = _said(each[len(_END) : -2], _End)
+                blocks.append(Block(start, position + len(each), said.user, said.rows))
+            if said.sha256 != before:
+                raise InvalidContent("the file was changed before it, or is damaged")
+        except InvalidContent as error:
+            raise InvalidContent(f"line {_number(file, position)}: {error}") from error
+        start = stop = position + len(each)
         digest = running.copy()
-        tick(position)
+        tick(stop)
+        if finished and file.seek(0, os.SEEK_END) > stop:
+            raise InvalidContent(f"line {_number(file, stop)}: something follows the end of the file")
     return Checked(head, blocks, stop, finished, digest)
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    while each := file.readline(_LONGEST):
-        yield each
+def _ends(file: BinaryIO, position: int, running: Any) -> Iterator[tuple[int, bytes, str]]:
+    """Yield where each line begins that is no row, the line, and the SHA-256 of what is before it.
+
+    `running` takes up all that is read, from `position` on. Rows are not told from each other here, which takes longer
+    than anything else. What ends the file is looked for where another such line has ended, and at the end.
+    """
+    unread = b""
+    begins = True  # whether a line begins where `unread` does
+    is_last = False
+    while True:
+        if begins and unread.startswith((_END, _FINISHED)):
+            begin = 0
+        else:
+            found = [unread.find(b"\n" + _END), unread.find(b"\n" + _FINISHED) if is_last else -1]
+            begin = min((place + 1 for place in found if place >= 0), default=len(unread))
+        end = unread.find(b"\n", begin)
+        if end >= 0:
+            running.update(unread[:begin])
+            before = running.hexdigest()
+            each = unread[begin : end + 1]
+            running.update(each)
+            yield position + begin, each, before
+            position += end + 1
+            unread = unread[end + 1 :]
+            begins = True
+            continue
+        if begin == len(unread):
+            seen = max(0, len(unread) - _TAIL)
+            running.update(unread[:seen])
+            position += seen
+            unread = unread[seen:]
+            begins = begins and not seen
+        more = file.read(_AT_ONCE) if len(unread) < _LONGEST else b""
+        if not more:
+            return
+        is_last = len(more) < _AT_ONCE
+        unread += more
 
 
-def _said(text: bytes, kind: type[_Said], where: str) -> _Said:
+def _number(file: BinaryIO, position: int) -> int:
+    """Return which line begins there."""
+    file.seek(0)
+    count = 1
+    while position > 0 and (part := file.read(min(_AT_ONCE, position))):
+        position -= len(part)
+        count += part.count(b"\n")
+    return count
+
+
+def _said(text: bytes, kind: type[_Said]) -> _Said:
     """Return what a line that is no row says."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, wrong["loc"]))
-        raise InvalidContent(f"{where}: {place + ': ' if place else ''}{wrong['msg']}") from error
+        raise InvalidContent(f"{place + ': ' if place else ''}{wrong['msg']}") from error
