@@ -418,6 +418,7 @@ class Database:
                 pool_size=size,
                 max_overflow=0,
                 pool_use_lifo=True,
+                pool_reset_on_return=None,  # what is returned is in no transaction: see take_back
                 hide_parameters=True,
             )
         self._pool = _Pool(loop, engine, slots)

@@ -55,7 +55,7 @@ def writers(*, quick: bool) -> list[Writers]:
     """Return the crowds of writers."""
     if quick:
         return [_crowd(64, 64, 3.5, 0.3), _crowd(64, 1, 8)]
-    counts = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    counts = (1, 4, 16, 64, 256)
     return [
         *(_crowd(count, count, *((3.5, 0.3) if count == 64 else ())) for count in counts),
         *(_crowd(count, 1, *((8,) if count == 64 else ())) for count in counts[1:]),

@@ -38,10 +38,10 @@ CONTENDERS: dict[str, str | None] = {
 _ROOT = Path(__file__).parent.parent
 # A round of one contender takes about so many seconds.
 _ROUND = 0.3
-# And where it takes longer than so many, it has no other one.
+# Those whose calls take longer and longer are not asked any more after so many.
 _LONG = 8
 # A ratio is taken for stable when the median's 95 % interval is that near to it, on both sides together.
-_STABLE = 0.03
+_STABLE = 0.02
 # Those who are many times slower than the floor need not be known to three digits.
 _STABLE_OF_PEERS = 0.15
 
@@ -232,7 +232,7 @@ async def measure(case: Case, running: dict[str, Process], rounds: int, log: Cal
         for name in random.sample(sorted(active), len(active)):
             answer = await taking[name].ask(case.do, **case.given, calls=calls[name])
             times[name].append(answer["ns"])
-        active = {name for name in active if not _is_stable(name, times)}
+        active = {name for name in active if not _is_stable(name, times) and not _has_had_enough(name, times)}
         if active:
             active |= {FLOOR}
     if case.able == "list_sessions":
@@ -271,6 +271,7 @@ async def crowd(case: Writers, running: dict[str, Process], rounds: int, log: Ca
     rates: dict[str, list[float]] = {name: [] for name in taking}
     p99s: dict[str, list[float]] = {name: [] for name in taking}
     every: dict[str, list[float]] = {name: [] for name in taking}
+    spent = dict.fromkeys(taking, 0.0)
     verified: dict[str, dict[str, int]] = {name: {} for name in taking}
     active = set(taking)
     number = 0
@@ -288,7 +289,8 @@ async def crowd(case: Writers, running: dict[str, Process], rounds: int, log: Ca
             for what, count in answer["verified"].items():
                 verified[name][what] = verified[name].get(what, 0) + count
             rate = len(answer["ns"]) / answer["seconds"]
-            is_slow = answer["seconds"] > _LONG
+            spent[name] += answer["seconds"]
+            is_slow = name not in (OURS, FLOOR) and spent[name] > _LONG
             if number or is_slow:  # else the first one only says how many appends a round is to have
                 rates[name].append(rate)
                 ms = sorted(ns / 1e6 for ns in answer["ns"])
@@ -384,13 +386,17 @@ def _ratios(name: str, times: dict[str, list[list[int]]]) -> list[float]:
     return [statistics.median(one) / statistics.median(other) for one, other in pairs]
 
 
+def _has_had_enough(name: str, times: dict[str, list[list[int]]]) -> bool:
+    return name not in (OURS, FLOOR) and sum(map(sum, times[name])) > _LONG * 1e9
+
+
 def _is_stable(name: str, times: dict[str, list[list[int]]]) -> bool:
     """Whether the median of the ratios is known well enough: its 95 % interval by order statistics."""
     ratios = sorted(_ratios(name, times))
     count = len(ratios)
     if name == FLOOR:
         return True  # goes on as long as another does
-    if count < 6:
+    if count < (12 if name == OURS else 6):
         return name != OURS and count >= 3 and ratios[0] > 3
     reach = 0.98 * count**0.5
     low, high = ratios[max(0, int(count / 2 - reach))], ratios[min(count - 1, int(count / 2 + reach))]

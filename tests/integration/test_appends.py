@@ -113,3 +113,36 @@ async def test_each_of_those_that_wait_in_vain_for_a_connection_is_told(database
             found = await store.sessions.get_session("alice", each.id)
             assert found is not None
             assert [message.content[0].text for message in found.messages] == ["y"]  # type: ignore[index, union-attr]
+
+
+_ONE_SESSION_A_STATEMENT = """
+CREATE FUNCTION agentstore.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT count(DISTINCT session_id) FROM fresh) > 1 THEN
+        RAISE EXCEPTION 'not of several sessions' USING ERRCODE = 'feature_not_supported';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER refuse AFTER INSERT ON agentstore.messages REFERENCING NEW TABLE AS fresh
+FOR EACH STATEMENT EXECUTE FUNCTION agentstore.refuse();
+"""
+
+
+async def test_where_a_statement_may_not_have_several_sessions_those_of_one_share_it(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await observer.execute(_ONE_SESSION_A_STATEMENT)  # as Citus refuses it
+    sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
+    for turn in range(3):
+        calls = [
+            store.sessions.append_message(each, text("x", id=f"{turn}-{place}"))
+            for each in sessions
+            for place in range(10)
+        ]
+        await asyncio.gather(*calls)
+    for each in sessions:
+        stored = await _stored(observer, each.id)
+        assert sorted(stored) == sorted(f"{turn}-{place}" for turn in range(3) for place in range(10))
+    said = await observer.fetchval(
+        "SELECT count(DISTINCT created_at) FROM agentstore.messages WHERE user_id = 'alice' AND id LIKE '2-%'"
+    )
+    assert said < 100  # of 200: they do not go one by one
