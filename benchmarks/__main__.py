@@ -98,7 +98,7 @@ async def _measure(part: str, given: argparse.Namespace, report: dict[str, Any])
 def _write(report: dict[str, Any], given: argparse.Namespace) -> None:
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
     if given.plots:
         from benchmarks import plots  # matplotlib is not in every environment
 

@@ -55,7 +55,7 @@ async def measure(url: str | None, large: int, log: Log, *, quick: bool) -> list
     lengths = [10, 1_000] if quick else [10, 1_000, 100_000, 1_000_000]
     rows = [1_000, 100_000] if quick else [1_000, 100_000, large]
     memories = [1_000, 20_000] if quick else [1_000, 100_000, 1_000_000]
-    rounds = 10 if quick else 60
+    rounds = 4 if quick else 60
     found = []
     async with server(url) as (first, url_of):
         admin = await asyncpg.connect(first)

@@ -258,7 +258,7 @@ async def measure(case: Case, running: dict[str, Process], rounds: int, log: Cal
                 rounds=len(ratios),
                 goal=case.goal if name == OURS else None,
                 verified=verified,
-                quantiles_ms=[_quantile(every, place / 100) for place in range(101)],
+                quantiles_ms=[round(_quantile(every, place / 100), 4) for place in range(101)],
             )
         )
     return results
@@ -329,7 +329,7 @@ async def crowd(case: Writers, running: dict[str, Process], rounds: int, log: Ca
                 p99_ratio=statistics.median(tails),
                 goal_p99=case.goal_p99 if name == OURS else None,
                 verified=verified[name],
-                quantiles_ms=[_quantile(every[name], place / 100) for place in range(101)],
+                quantiles_ms=[round(_quantile(every[name], place / 100), 4) for place in range(101)],
             )
         )
     return results
