@@ -32,7 +32,7 @@ def _log(text: str) -> None:
 
 async def _side_by_side(given: argparse.Namespace, report: dict[str, Any]) -> bool:
     """Measure everybody; return whether ours and the floor lost nothing."""
-    rounds = 9 if given.quick else 41
+    rounds = 5 if given.quick else 41
     wanted = given.only.split(",") if given.only else list(CONTENDERS)
     results: list[Result] = []
     async with server(given.url) as (url, url_of):
