@@ -99,7 +99,7 @@ class _Compiler(PGCompiler_asyncpg):
     def visit_bindparam(self, bindparam: BindParameter[Any], **options: Any) -> str:  # type: ignore[override]
         if bindparam.key.startswith(_SETTING):
             assert isinstance(self.dialect, _Dialect)  # noqa: S101
-            value = self.dialect.settings[bindparam.key.removeprefix(_SETTING)]
+            value = getattr(self.dialect.settings, bindparam.key.removeprefix(_SETTING))
             if value is None:
                 return "NULL"
             bindparam = BindParameter(bindparam.key, value, type_=bindparam.type)
@@ -114,7 +114,7 @@ class _Dialect(PGDialect_asyncpg):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.settings = dict(settings)
+        self.settings = settings
 
 
 class _Compiled:

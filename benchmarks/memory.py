@@ -1,6 +1,14 @@
-"""How much memory this process has, and had at the most (Linux)."""
+"""How much memory a process has, and had at the most (Linux)."""
 
 import resource
+import subprocess
+import sys
+
+
+def in_a_process(module: str, *arguments: str) -> str:
+    """Run a module of the benchmarks in a process of its own, whose memory has seen nothing else; return its output."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
 def resident() -> int:

@@ -11,8 +11,6 @@ import gc
 import json
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,7 +19,7 @@ from unittest.mock import patch
 
 from agentstore import AgentStore, Message, Session, Settings, StoredMessages, TextContent
 from benchmarks.contender import USER, WORDS
-from benchmarks.memory import forget_peak, peak, resident
+from benchmarks.memory import forget_peak, in_a_process, peak, resident
 from benchmarks.runner import server
 
 _BATCH = 1_000
@@ -104,18 +102,12 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
         log(f"-- read a session of {count:,}: ms (to get_session), MB that it leaves, MB that it needs")
         for way in _WAYS:
             pairs = zip(times[way], times["get_session"], strict=True)
-            memory = json.loads(_in_a_process("--alone", way, first))
+            memory = json.loads(in_a_process("reading", "--alone", way, first))
             ratio = statistics.median(one / other for one, other in pairs)
             found[way] = {"ms": statistics.median(times[way]), "ratio": ratio, **memory}
             cells = f"{found[way]['ms']:9.1f} ({ratio:.2f}) {memory['kept']:8.1f} {memory['peak']:8.1f}"
             log(f"{way:42} {cells}")
     return {"messages": count, "ways": found}
-
-
-def _in_a_process(*arguments: str) -> str:
-    """Measure in a process of its own, whose memory has seen nothing else."""
-    command = [sys.executable, "-m", "benchmarks.reading", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
 async def _alone(way: str, url: str) -> None:

@@ -232,7 +232,11 @@ async def measure(case: Case, running: dict[str, Process], rounds: int, log: Cal
         for name in random.sample(sorted(active), len(active)):
             answer = await taking[name].ask(case.do, **case.given, calls=calls[name])
             times[name].append(answer["ns"])
-        active = {name for name in active if not _is_stable(name, times) and not _has_had_enough(name, times)}
+        active = {
+            name
+            for name in active
+            if not _is_stable(name, times) and not _has_had_enough(name, sum(map(sum, times[name])) / 1e9)
+        }
         if active:
             active |= {FLOOR}
     if case.able == "list_sessions":
@@ -258,7 +262,7 @@ async def measure(case: Case, running: dict[str, Process], rounds: int, log: Cal
                 rounds=len(ratios),
                 goal=case.goal if name == OURS else None,
                 verified=verified,
-                quantiles_ms=[round(_quantile(every, place / 100), 4) for place in range(101)],
+                quantiles_ms=_quantiles(every),
             )
         )
     return results
@@ -290,7 +294,7 @@ async def crowd(case: Writers, running: dict[str, Process], rounds: int, log: Ca
                 verified[name][what] = verified[name].get(what, 0) + count
             rate = len(answer["ns"]) / answer["seconds"]
             spent[name] += answer["seconds"]
-            is_slow = name not in (OURS, FLOOR) and spent[name] > _LONG
+            is_slow = _has_had_enough(name, spent[name])
             if number or is_slow:  # else the first one only says how many appends a round is to have
                 rates[name].append(rate)
                 ms = sorted(ns / 1e6 for ns in answer["ns"])
@@ -329,7 +333,7 @@ async def crowd(case: Writers, running: dict[str, Process], rounds: int, log: Ca
                 p99_ratio=statistics.median(tails),
                 goal_p99=case.goal_p99 if name == OURS else None,
                 verified=verified[name],
-                quantiles_ms=[round(_quantile(every[name], place / 100), 4) for place in range(101)],
+                quantiles_ms=_quantiles(every[name]),
             )
         )
     return results
@@ -386,8 +390,8 @@ def _ratios(name: str, times: dict[str, list[list[int]]]) -> list[float]:
     return [statistics.median(one) / statistics.median(other) for one, other in pairs]
 
 
-def _has_had_enough(name: str, times: dict[str, list[list[int]]]) -> bool:
-    return name not in (OURS, FLOOR) and sum(map(sum, times[name])) > _LONG * 1e9
+def _has_had_enough(name: str, seconds: float) -> bool:
+    return name not in (OURS, FLOOR) and seconds > _LONG
 
 
 def _is_stable(name: str, times: dict[str, list[list[int]]]) -> bool:
@@ -409,6 +413,10 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, high
+
+
+def _quantiles(ordered: list[float]) -> list[float]:
+    return [round(_quantile(ordered, place / 100), 4) for place in range(101)]
 
 
 def _quantile(ordered: list[float], part: float) -> float:

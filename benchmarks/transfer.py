@@ -5,8 +5,6 @@ import asyncio
 import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +15,7 @@ import asyncpg
 
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
 from benchmarks.contender import remember
-from benchmarks.memory import forget_peak, peak, resident
+from benchmarks.memory import forget_peak, in_a_process, peak, resident
 
 _TABLES = ("users", "sessions", "messages", "memory_buckets", "memories")
 _GOAL = 0.95
@@ -80,12 +78,6 @@ async def _restore(url: str, file: Path) -> float:
         return time.perf_counter() - began
 
 
-def _in_a_process(*arguments: str) -> str:
-    """Run a part of this in a process of its own, whose memory says what that part needs."""
-    command = [sys.executable, "-m", "benchmarks.transfer", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
-
-
 async def _alone(what: str, url: str, file: Path) -> None:
     async with AgentStore(url) as store:
         before = resident()
@@ -108,7 +100,7 @@ async def measure(messages: int, rounds: int, log: Callable[[str], None]) -> dic
                 async with AgentStore(server.url, settings=Settings(auto_migrate="upgrade")):
                     pass
             await _fill(one.url, messages)
-            report["export"] = done = json.loads(_in_a_process("--alone", "export", one.url, str(file)))
+            report["export"] = done = json.loads(in_a_process("transfer", "--alone", "export", one.url, str(file)))
             size = file.stat().st_size
             log(
                 f"-- export of {messages:,} messages and a tenth as many memories ({size / 1e6:,.0f} MB): {_said(done)}"
@@ -118,7 +110,7 @@ async def measure(messages: int, rounds: int, log: Callable[[str], None]) -> dic
                 await source.copy_from_table(table, schema_name="agentstore", output=folder / table, timeout=600)
             await source.close()
             await (await _emptied(two.url)).close()
-            report["import"] = done = json.loads(_in_a_process("--alone", "restore", two.url, str(file)))
+            report["import"] = done = json.loads(in_a_process("transfer", "--alone", "restore", two.url, str(file)))
             log(f"import of it, its check included: {_said(done)}")
             ratios = []
             for _ in range(rounds):
