@@ -17,6 +17,7 @@ from enum import Enum, auto
 from typing import Any
 
 import asyncpg
+import sqlalchemy
 from sqlalchemy import BindParameter, ClauseElement, PoolProxiedConnection, Select
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGCompiler_asyncpg, PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -521,6 +522,10 @@ class Transaction:
             raise translated from error
 
 
+# Before 2.1 the queue of a pool that has opened all its connections is waited for, also where one is in it.
+_TAKES_AT_ONCE = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >= (2, 1)
+
+
 class _Pool:
     """SQLAlchemy's pool in one event loop, with a fair queue before it and the care that asyncio needs.
 
@@ -550,7 +555,7 @@ class _Pool:
             while True:
                 # Where all that the pool has are connections that work, it has nothing to wait for: no greenlet is
                 # needed, and no task. While another call is at it, nobody knows which one that will get.
-                if not self._opening and 0 < self._idle == self._checked_in():
+                if _TAKES_AT_ONCE and not self._opening and 0 < self._idle == self._checked_in():
                     held = self._queue.connect()
                     idle_since = self._idle_since(held)
                 else:
