@@ -15,6 +15,9 @@
     ├── EmbeddingFailed    the embedder gave no vectors, or other ones than it should: the call may be repeated
     ├── UnknownOutcome     the answer to a write was lost, and repeating it would not be the same
     ├── ExtractionFailed   an extractor's endpoint did not answer, or not what was asked for
+    ├── SandboxUnavailable no sandbox can be made here, or the one that there is cannot be reached from here
+    ├── SandboxLost        the sandbox ended, or its lease went to another: connect again
+    ├── SandboxFailed      what makes sandboxes answered with an error, or with nonsense
     ├── StatementFailed    Postgres refused a statement for another reason; ``sqlstate`` says which
     ├── SchemaBehind       the schema is older than this release: run ``agentstore upgrade``
     └── SchemaAhead        the schema has a revision that this release does not know
@@ -100,6 +103,18 @@ class ExtractionFailed(AgentStoreError):
         super().__init__(message)
         self.outage = outage
         self.retry_after = retry_after
+
+
+class SandboxUnavailable(AgentStoreError):
+    """No sandbox can be made here, or the one that there is cannot be reached from here, or does not answer in time."""
+
+
+class SandboxLost(AgentStoreError):
+    """The sandbox ended, or its lease passed and went to another: ``connect`` again."""
+
+
+class SandboxFailed(AgentStoreError):
+    """What makes sandboxes answered with an error, or not in its own protocol."""
 
 
 class StatementFailed(AgentStoreError):

@@ -15,9 +15,12 @@ from agentstore.schemas import (
     Message,
     MessagesLike,
     Page,
+    SandboxInfo,
+    SandboxSpec,
     Session,
     StateRound,
     StoredMessages,
+    ToolResult,
 )
 
 
@@ -331,6 +334,211 @@ class StateService(ServiceWithLifecycleManager):
         Raises:
             NotFound: there is no such round.
             InvalidContent: `a` or `b` is no whole number from 1.
+        """
+
+
+class Sandbox(ABC):
+    """An isolated workplace: Python that keeps its state, a shell and files, for one user, session and type.
+
+    Every call may be given a ``timeout`` in seconds, else it is the setting's. What the code in the sandbox does wrong,
+    what it exceeds and how long it takes is in the result, see :class:`agentstore.ToolResult`; calls raise
+
+    - SandboxLost: the sandbox ended, or its lease went to another; connect again,
+    - SandboxUnavailable: it cannot be reached, or does not answer,
+    - SandboxFailed: its provider answered with an error or with nonsense,
+    - InvalidContent: there is no such tool, or an argument is not of its kind.
+    """
+
+    user_id: str
+    session_id: str
+    type: str
+    generation: int
+
+    @property
+    @abstractmethod
+    def sandbox_id(self) -> str:
+        """What its provider calls it."""
+
+    @abstractmethod
+    async def run_ipython_cell(self, code: str, *, timeout: float | None = None) -> ToolResult:
+        """Run a cell in the sandbox's IPython kernel, which keeps its variables between calls.
+
+        "stdout" has what was printed, and results as ``Out[1]: ...``; "stderr" what was written there, and the
+        traceback of an error. Images and other rich output are parts of their own.
+        """
+
+    @abstractmethod
+    async def run_shell_command(self, command: str, *, timeout: float | None = None) -> ToolResult:
+        """Run a command in a shell, in the workspace: "stdout", "stderr" if there is any, and "returncode".
+
+        It is an error if the return code is not 0.
+        """
+
+    @abstractmethod
+    async def list_tools(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """Return the tools by group and name, each with its JSON schema: ``{"generic": {name: {...}}, ...}``."""
+
+    @abstractmethod
+    async def call_tool(
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> ToolResult:
+        """Call a tool by its name."""
+
+    @abstractmethod
+    async def read_file(self, path: str, *, timeout: float | None = None) -> ToolResult:
+        """Return a file of the workspace: its text, or its bytes in Base64 as ``{"type": "blob", "blob": ...}``."""
+
+    @abstractmethod
+    async def write_file(self, path: str, content: str | bytes, *, timeout: float | None = None) -> ToolResult:
+        """Write a file of the workspace, with the folders that it needs; one that is there is replaced as a whole."""
+
+    @abstractmethod
+    async def list_files(self, path: str = ".", *, timeout: float | None = None) -> ToolResult:
+        """Return the names in a folder of the workspace, a part each, whose description is "file" or "directory"."""
+
+    @abstractmethod
+    async def remove_file(self, path: str, *, timeout: float | None = None) -> ToolResult:
+        """Remove a file of the workspace, or a folder with all that is in it."""
+
+
+class SandboxProvider(Protocol):
+    """What makes sandboxes and runs code in them. Who has which is in the service's registry, not here.
+
+    A handle is text of at most 4,096 bytes by which any replica finds a sandbox that another one made, if it can reach
+    it. All calls may be made by several tasks at once.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the registry calls it."""
+
+    @property
+    @abstractmethod
+    def keeps_workspaces(self) -> bool:
+        """Whether it can pack a workspace, and fill one."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Make ready. Idempotent.
+
+        Raises:
+            SandboxUnavailable: something is missing on this machine; the message says what to install.
+        """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Let go of what is held here. Sandboxes that were not destroyed live on if they can without this process."""
+
+    @abstractmethod
+    async def create(self, spec: SandboxSpec) -> str:
+        """Make a sandbox and return its handle, once it can be used. If it is cancelled, nothing is left.
+
+        Raises:
+            SandboxUnavailable, SandboxFailed, NotConfigured: it cannot be made; nothing is left.
+        """
+
+    @abstractmethod
+    async def connect(self, handle: str) -> None:
+        """Make ready to use a sandbox that another replica made.
+
+        Raises:
+            SandboxUnavailable: it cannot be reached from here; the message says where it is.
+            SandboxLost: it is no more.
+        """
+
+    @abstractmethod
+    async def check(self, handle: str) -> bool:
+        """Return whether a sandbox lives and answers, in a moment.
+
+        Raises:
+            SandboxUnavailable: what knows that cannot be reached.
+        """
+
+    @abstractmethod
+    async def exec(self, handle: str, tool: str, arguments: Mapping[str, Any], timeout: float) -> ToolResult:
+        """Call a tool in a sandbox, and wait for its answer for `timeout` seconds.
+
+        What takes longer is ended and the answer says so. If it is cancelled, what runs is ended too.
+
+        Raises:
+            SandboxLost, SandboxUnavailable, SandboxFailed, InvalidContent: see :class:`Sandbox`.
+        """
+
+    @abstractmethod
+    async def list_tools(self, handle: str, timeout: float) -> dict[str, Any]:
+        """Return the tools of a sandbox; see :meth:`Sandbox.list_tools`."""
+
+    @abstractmethod
+    async def destroy(self, handle: str) -> None:
+        """End a sandbox, and all that runs in it. Nothing happens if it is no more.
+
+        Raises:
+            SandboxUnavailable, SandboxFailed: that could not be done, or not be known.
+        """
+
+    @abstractmethod
+    def pack(self, handle: str, timeout: float) -> AsyncIterator[bytes]:
+        """Yield a workspace as a tar archive, in pieces of at most 1 MB.
+
+        Raises:
+            SandboxLost, SandboxUnavailable: as `exec`.
+        """
+
+    @abstractmethod
+    async def unpack(self, handle: str, archive: AsyncIterator[bytes], timeout: float) -> None:
+        """Fill a workspace from such an archive.
+
+        Raises:
+            SandboxLost, SandboxUnavailable, SandboxFailed: as `exec`; or the archive cannot be unpacked.
+        """
+
+
+class SandboxService(ServiceWithLifecycleManager):
+    """Sandboxes: one for each user, session and type, on whatever replica.
+
+    `user_id` None is the user "".
+    """
+
+    @abstractmethod
+    async def connect(
+        self, session_id: str, user_id: str | None = None, sandbox_types: Sequence[str] | None = None
+    ) -> list[Sandbox]:
+        """Return a session's sandboxes of these types, "base" if none are named, in their order.
+
+        One that lives is the one that is returned, whoever made it; one that does not answer is made anew; one that
+        is not there is made. Of many callers at once, on whatever replicas, one makes it and all get it.
+
+        Raises:
+            SandboxUnavailable: it cannot be made here, or lives where it cannot be reached from here.
+            SandboxFailed, NotConfigured: its provider refused.
+            InvalidContent: there is no such type, or an id cannot be kept.
+        """
+
+    @abstractmethod
+    async def release(self, session_id: str, user_id: str | None = None) -> list[SandboxInfo]:
+        """End a session's sandboxes, whoever made them, and return those that were ended. None are left, or it raises.
+
+        Raises:
+            SandboxUnavailable, SandboxFailed: one could not be ended from here.
+        """
+
+    @abstractmethod
+    async def list(
+        self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[SandboxInfo]:
+        """Return the sandboxes of a user, by session and type: all, or `limit` of them.
+
+        Raises:
+            InvalidContent: `limit` or `cursor` is none.
+            LimitExceeded: `limit` is over 10,000.
+        """
+
+    @abstractmethod
+    async def reap(self) -> int:
+        """End every sandbox whose lease has passed, of all users, and return how many that were.
+
+        The service does it by itself every now and then, where it may see all users.
         """
 
 

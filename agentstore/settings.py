@@ -96,6 +96,25 @@ with warnings.catch_warnings():
             description="How long nothing is added to a session before facts are extracted from it.",
         )
 
+        sandbox_provider: Literal["bubblewrap", "remote", "agentscope_runtime", "unsafe_subprocess"] | None = Field(
+            default=None, description="What makes sandboxes. Default: remote where SANDBOX_URL is set, else bubblewrap."
+        )
+        sandbox_url: str | None = Field(default=None, description="A sandbox server, such as https://host:8000.")
+        sandbox_token: SecretStr | None = Field(default=None, description="Its bearer token, where it wants one.")
+        sandbox_python: str | None = Field(
+            default=None, description="The Python whose packages sandboxes on this machine have. Default: this one."
+        )
+        sandbox_timeout: Seconds = Field(default=60.0, description="How long one call of a sandbox's tool may take.")
+        sandbox_lease: Seconds = Field(
+            default=30.0, description="How long a sandbox is kept that nobody says to be in use any more."
+        )
+        sandbox_snapshots: bool = Field(
+            default=False, description="Keep workspaces in the database, so that a new sandbox begins with the last."
+        )
+        sandbox_snapshot_interval: Seconds = Field(
+            default=60.0, description="How often a workspace in use is kept, beside when its sandbox ends."
+        )
+
         embedded_dir: str | None = Field(default=None, description="The data folder of the embedded Postgres.")
         embedded_binaries: str | None = Field(
             default=None,
@@ -105,6 +124,7 @@ with warnings.catch_warnings():
         max_id_bytes: PositiveInt = Field(default=512, description="A user, session or message id, in UTF-8.")
         max_message_bytes: PositiveInt = Field(default=32_000_000, description="One message, as JSON.")
         max_state_bytes: PositiveInt = Field(default=64_000_000, description="One state, as JSON.")
+        max_workspace_bytes: PositiveInt = Field(default=64_000_000, description="One workspace, packed.")
         max_batch: PositiveInt = Field(default=10_000, description="The messages of one append.")
         max_page: PositiveInt = Field(default=10_000, description="The entries of one page.")
         max_top_k: PositiveInt = Field(default=1_000, description="The memories that one search returns.")
@@ -125,6 +145,7 @@ with warnings.catch_warnings():
             *("database_url", "migration_database_url", "embedded_dir", "embedded_binaries"),
             *("extraction_url", "extraction_model", "extraction_api_key"),
             *("session_ttl", "memory_ttl", "state_ttl"),
+            *("sandbox_provider", "sandbox_url", "sandbox_token", "sandbox_python"),
             *("embedding_url", "embedding_model", "embedding_api_key", "embedding_dimensions"),
             mode="before",
         )

@@ -21,6 +21,7 @@ from agentstore.schemas.message import (
     TextContent,
 )
 from agentstore.schemas.page import Deleted, Imported, Page, Pruned
+from agentstore.schemas.sandbox import SandboxInfo, SandboxLimits, SandboxSpec, ToolResult, register_sandbox_type
 from agentstore.schemas.session import Session
 from agentstore.schemas.state import StateRound
 from agentstore.schemas.stats import SessionStats, Stats, TableStats, UserStats
@@ -54,6 +55,9 @@ __all__ = [
     "RefusalContent",
     "Role",
     "RunStatus",
+    "SandboxInfo",
+    "SandboxLimits",
+    "SandboxSpec",
     "SearchStrategy",
     "Session",
     "SessionStats",
@@ -62,6 +66,8 @@ __all__ = [
     "StoredMessages",
     "TableStats",
     "TextContent",
+    "ToolResult",
     "User",
     "UserStats",
+    "register_sandbox_type",
 ]
