@@ -1,4 +1,4 @@
-"""Sessions, memory and state of AI agents, kept on Postgres."""
+"""Sessions, memory, state and sandboxes of AI agents, kept on Postgres."""
 
 __version__ = "0.1.0"
 
@@ -15,16 +15,27 @@ from agentstore.errors import (
     NotConfigured,
     NotFound,
     PoolTimeout,
+    SandboxFailed,
+    SandboxLost,
+    SandboxUnavailable,
     SchemaAhead,
     SchemaBehind,
     StatementFailed,
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService, InMemoryStateService
+from agentstore.inmemory import (
+    InMemoryMemoryService,
+    InMemorySandboxService,
+    InMemorySessionHistoryService,
+    InMemoryStateService,
+)
 from agentstore.interfaces import (
     Extractor,
     MemoryService,
+    Sandbox,
+    SandboxProvider,
+    SandboxService,
     Service,
     ServiceWithLifecycleManager,
     SessionHistoryService,
@@ -32,6 +43,7 @@ from agentstore.interfaces import (
 )
 from agentstore.repositories import (
     PostgresMemoryService,
+    PostgresSandboxService,
     PostgresSessionHistoryService,
     PostgresStateService,
     PostgresUserService,
@@ -59,13 +71,18 @@ from agentstore.schemas import (
     RefusalContent,
     Role,
     RunStatus,
+    SandboxInfo,
+    SandboxLimits,
+    SandboxSpec,
     SearchStrategy,
     Session,
     StateRound,
     Stats,
     StoredMessages,
     TextContent,
+    ToolResult,
     User,
+    register_sandbox_type,
 )
 from agentstore.search.embedding import CallableEmbedder, OpenAIEmbedder, SentenceTransformerEmbedder
 from agentstore.search.extraction import OpenAIExtractor
@@ -96,6 +113,7 @@ __all__ = [
     "ImageContent",
     "Imported",
     "InMemoryMemoryService",
+    "InMemorySandboxService",
     "InMemorySessionHistoryService",
     "InMemoryStateService",
     "InvalidContent",
@@ -112,6 +130,7 @@ __all__ = [
     "Page",
     "PoolTimeout",
     "PostgresMemoryService",
+    "PostgresSandboxService",
     "PostgresSessionHistoryService",
     "PostgresStateService",
     "PostgresUserService",
@@ -120,6 +139,15 @@ __all__ = [
     "RefusalContent",
     "Role",
     "RunStatus",
+    "Sandbox",
+    "SandboxFailed",
+    "SandboxInfo",
+    "SandboxLimits",
+    "SandboxLost",
+    "SandboxProvider",
+    "SandboxService",
+    "SandboxSpec",
+    "SandboxUnavailable",
     "SchemaAhead",
     "SchemaBehind",
     "SearchStrategy",
@@ -135,7 +163,9 @@ __all__ = [
     "Stats",
     "StoredMessages",
     "TextContent",
+    "ToolResult",
     "Unavailable",
     "UnknownOutcome",
     "User",
+    "register_sandbox_type",
 ]

@@ -516,11 +516,14 @@ class SandboxService(ServiceWithLifecycleManager):
         """
 
     @abstractmethod
-    async def release(self, session_id: str, user_id: str | None = None) -> list[SandboxInfo]:
+    async def release(self, session_id: str, user_id: str | None = None, *, snapshot: bool = True) -> list[SandboxInfo]:
         """End a session's sandboxes, whoever made them, and return those that were ended. None are left, or it raises.
+
+        Where workspaces are kept, they are kept before, unless `snapshot` is false.
 
         Raises:
             SandboxUnavailable, SandboxFailed: one could not be ended from here.
+            LimitExceeded: a workspace is too large to be kept; the sandbox goes on.
         """
 
     @abstractmethod

@@ -108,6 +108,9 @@ with warnings.catch_warnings():
         sandbox_lease: Seconds = Field(
             default=30.0, description="How long a sandbox is kept that nobody says to be in use any more."
         )
+        sandbox_idle: Seconds = Field(
+            default=3_600.0, description="How long nobody calls a sandbox before it is in use no more."
+        )
         sandbox_snapshots: bool = Field(
             default=False, description="Keep workspaces in the database, so that a new sandbox begins with the last."
         )

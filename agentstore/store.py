@@ -11,6 +11,7 @@ from agentstore.errors import InvalidContent
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
 from agentstore.repositories import (
     PostgresMemoryService,
+    PostgresSandboxService,
     PostgresSessionHistoryService,
     PostgresStateService,
     PostgresUserService,
@@ -63,6 +64,7 @@ class AgentStore(ServiceWithLifecycleManager):
         self.sessions = PostgresSessionHistoryService(database=self._database)
         self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
         self.states = PostgresStateService(database=self._database)
+        self.sandboxes = PostgresSandboxService(database=self._database)
         self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:
@@ -158,6 +160,7 @@ class AgentStore(ServiceWithLifecycleManager):
     async def stop(self) -> None:
         """Close every connection. Calls raise Closed from now on, until start() is called."""
         try:
+            await self.sandboxes.stop()
             await self.memory.stop()
         finally:
             await self._database.stop()

@@ -14,6 +14,7 @@ import asyncio
 import base64
 import json
 import math
+import random
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -22,9 +23,23 @@ from uuid import UUID
 import jsonpatch
 import pytest
 
-from agentstore.errors import AlreadyExists, Closed, Conflict, InvalidContent, LimitExceeded, NotFound
+from agentstore.errors import (
+    AlreadyExists,
+    Closed,
+    Conflict,
+    InvalidContent,
+    LimitExceeded,
+    NotFound,
+    SandboxLost,
+)
 from agentstore.exact_json import dumps_sorted
-from agentstore.interfaces import MemoryService, SessionHistoryService, StateService
+from agentstore.interfaces import (
+    MemoryService,
+    SandboxProvider,
+    SandboxService,
+    SessionHistoryService,
+    StateService,
+)
 from agentstore.schemas import (
     AudioContent,
     DataContent,
@@ -1150,3 +1165,205 @@ class StateContract:
                 await call()
         await service.start()
         assert await service.health()
+
+
+class SandboxContract:
+    """What a SandboxService has to do, that keeps workspaces. It needs a fixture ``provider`` as well: the service's.
+
+    Sandboxes of the provider run what they are given: nothing here does harm where they do not isolate.
+    """
+
+    async def test_a_session_has_one_sandbox_that_keeps_its_state(self, service: SandboxService) -> None:
+        (one,) = await service.connect("s", "alice")
+        assert (one.user_id, one.session_id, one.type) == ("alice", "s", "base")
+        assert not (await one.run_ipython_cell("x = 41")).is_error
+        (two,) = await service.connect("s", "alice")
+        assert (two.sandbox_id, two.generation) == (one.sandbox_id, one.generation)
+        assert (await two.run_ipython_cell("print(x + 1)")).part("stdout") == "42\n"
+
+    async def test_of_fifty_that_connect_at_once_all_get_the_same(self, service: SandboxService) -> None:
+        found = await asyncio.gather(*(service.connect("s", "alice") for _ in range(50)))
+        assert len({sandbox.sandbox_id for (sandbox,) in found}) == 1
+        assert len(await service.list("alice")) == 1
+
+    async def test_each_user_and_session_has_another_one(self, service: SandboxService) -> None:
+        keys = [("a_b", "c"), ("a", "b_c"), ("c", "a_b"), ("a", ""), ("", "a"), ("a", None)]
+        found = [(await service.connect(session, user))[0] for session, user in keys]
+        # Without a user it is the user "".
+        assert len({sandbox.sandbox_id for sandbox in found}) == 5
+        assert found[3].sandbox_id == found[5].sandbox_id
+        assert found[3].user_id == ""
+
+    async def test_types_come_in_their_order_and_those_that_lack_are_added(self, service: SandboxService) -> None:
+        (base,) = await service.connect("s", "alice", ["base"])
+        files, again, last = await service.connect("s", "alice", ["filesystem", "base", "filesystem"])
+        assert [each.type for each in (files, again, last)] == ["filesystem", "base", "filesystem"]
+        assert again.sandbox_id == base.sandbox_id
+        assert files.sandbox_id == last.sandbox_id != base.sandbox_id
+        assert await service.connect("s", "alice", []) == []
+
+    @pytest.mark.parametrize("wrong", [["none"], "base", [7], 7, ["base", ""]])
+    async def test_a_type_that_is_none_is_refused_and_nothing_is_made(
+        self, service: SandboxService, wrong: Any
+    ) -> None:
+        with pytest.raises(InvalidContent):
+            await service.connect("s", "alice", wrong)
+        assert list(await service.list("alice")) == []
+
+    @pytest.mark.parametrize("wrong", ["\0", "\ud800", "x" * 513, 7, b"x"])
+    async def test_an_id_that_cannot_be_kept_is_refused(self, service: SandboxService, wrong: Any) -> None:
+        calls: list[Callable[[], Any]] = [
+            lambda: service.connect(wrong, "alice"),
+            lambda: service.connect("s", wrong),
+            lambda: service.release(wrong, "alice"),
+            lambda: service.release("s", wrong),
+            lambda: service.list(wrong),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidContent):
+                await call()
+
+    async def test_one_that_is_dead_is_made_anew(self, service: SandboxService, provider: SandboxProvider) -> None:
+        (dead,) = await service.connect("s", "alice")
+        await provider.destroy(dead.sandbox_id)
+        with pytest.raises(SandboxLost):
+            await dead.run_shell_command("true")
+        (new,) = await service.connect("s", "alice")
+        assert new.sandbox_id != dead.sandbox_id
+        assert new.generation > dead.generation
+        assert (await new.run_shell_command("echo lives")).part("stdout") == "lives\n"
+        with pytest.raises(SandboxLost):
+            await dead.run_shell_command("true")
+
+    async def test_a_release_ends_them_once_and_says_which(
+        self, service: SandboxService, provider: SandboxProvider
+    ) -> None:
+        base, files = await service.connect("s", "alice", ["base", "filesystem"])
+        (other,) = await service.connect("t", "alice")
+        ended = await service.release("s", "alice")
+        assert [(each.type, each.generation) for each in ended] == [
+            ("base", base.generation), ("filesystem", files.generation),
+        ]  # fmt: skip
+        assert not await provider.check(base.sandbox_id)
+        assert await service.release("s", "alice") == []
+        assert await service.release("never", "alice") == []
+        for sandbox in (base, files):
+            with pytest.raises(SandboxLost):
+                await sandbox.run_shell_command("true")
+        assert [each.session_id for each in await service.list("alice")] == ["t"]
+        assert not (await other.run_shell_command("true")).is_error
+
+    async def test_a_list_has_pages(self, service: SandboxService) -> None:
+        for session in ("b", "a"):
+            await service.connect(session, "alice", ["filesystem", "base"])
+        await service.connect("a", "bob")
+        wanted = [("a", "base"), ("a", "filesystem"), ("b", "base"), ("b", "filesystem")]
+        assert [(each.session_id, each.type) for each in await service.list("alice")] == wanted
+        found, cursor = [], None
+        for _ in range(3):
+            page = await service.list("alice", limit=2, cursor=cursor)
+            found += [(each.session_id, each.type) for each in page]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert found == wanted
+        assert {(each.state, each.provider) for each in await service.list("bob")} == {
+            ("ready", (await service.list("alice"))[0].provider)
+        }
+        with pytest.raises(InvalidContent):
+            await service.list("alice", cursor="none")
+
+    async def test_files_are_written_listed_read_and_removed(self, service: SandboxService) -> None:
+        (sandbox,) = await service.connect("s", "alice")
+        assert not (await sandbox.write_file("a/b.txt", "密 'x'\n")).is_error
+        assert not (await sandbox.write_file("raw", bytes(range(256)))).is_error
+        assert (await sandbox.read_file("a/b.txt")).text == "密 'x'\n"
+        (blob,) = (await sandbox.read_file("raw"))["content"]
+        assert base64.b64decode(blob["blob"]) == bytes(range(256))
+        listed = {each["text"]: each["description"] for each in (await sandbox.list_files())["content"]}
+        assert listed == {"a": "directory", "raw": "file"}
+        assert not (await sandbox.remove_file("a")).is_error
+        assert [each["text"] for each in (await sandbox.list_files("."))["content"]] == ["raw"]
+        for wrong in (sandbox.read_file("a/b.txt"), sandbox.read_file("../../etc/hostname"), sandbox.list_files("no")):
+            assert (await wrong).is_error
+
+    async def test_a_shell_says_what_it_wrote_and_its_return_code(self, service: SandboxService) -> None:
+        (sandbox,) = await service.connect("s", "alice")
+        result = await sandbox.run_shell_command("echo out; echo err >&2; exit 3")
+        assert result == {
+            "content": [
+                {"type": "text", "text": "out\n", "description": "stdout"},
+                {"type": "text", "text": "err\n", "description": "stderr"},
+                {"type": "text", "text": "3", "description": "returncode"},
+            ],
+            "isError": True,
+        }
+        assert not (await sandbox.call_tool("run_shell_command", {"command": "true"})).is_error
+
+    async def test_what_takes_too_long_is_ended_and_the_sandbox_goes_on(self, service: SandboxService) -> None:
+        (sandbox,) = await service.connect("s", "alice")
+        slow = await sandbox.run_shell_command("echo begun; sleep 60", timeout=0.5)
+        assert slow.is_error
+        assert slow.part("stdout") == "begun\n"
+        assert "0.5 s" in str(slow.part("stderr"))
+        assert not (await sandbox.run_shell_command("true")).is_error
+
+    @pytest.mark.parametrize("wrong", [0, -1, ("1",), True, 10**9])
+    async def test_a_call_that_is_none_is_refused(self, service: SandboxService, wrong: Any) -> None:
+        (sandbox,) = await service.connect("s", "alice")
+        calls: list[Callable[[], Any]] = [
+            lambda: sandbox.run_shell_command("true", timeout=wrong),
+            lambda: sandbox.call_tool("no such tool", {}),
+            lambda: sandbox.call_tool("run_shell_command", wrong or [1]),
+            lambda: sandbox.run_shell_command(wrong),
+            lambda: sandbox.write_file("x", wrong),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidContent):
+                await call()
+
+    async def test_tools_are_listed_with_their_schemas(self, service: SandboxService) -> None:
+        (sandbox,) = await service.connect("s", "alice")
+        tools = (await sandbox.list_tools())["generic"]
+        function = tools["run_ipython_cell"]["json_schema"]["function"]
+        assert function["name"] == "run_ipython_cell"
+        assert function["parameters"]["required"] == ["code"]
+        assert {"run_shell_command", "read_file", "write_file", "list_files", "remove_file"} <= tools.keys()
+
+    async def test_a_workspace_that_is_kept_outlives_its_sandbox(self, keeping: SandboxService) -> None:
+        (sandbox,) = await keeping.connect("s", "alice")
+        await sandbox.write_file("notes/day.txt", "kept")
+        await sandbox.run_shell_command("ln -s notes/day.txt link; printf '#!/bin/sh\necho ran\n' >run; chmod +x run")
+        await keeping.release("s", "alice")
+        (new,) = await keeping.connect("s", "alice")
+        assert new.generation > sandbox.generation
+        assert (await new.read_file("notes/day.txt")).text == "kept"
+        assert (await new.run_shell_command("cat link; ./run")).part("stdout") == "keptran\n"
+        await new.remove_file("notes")
+        await keeping.release("s", "alice", snapshot=False)
+        assert (await (await keeping.connect("s", "alice"))[0].read_file("notes/day.txt")).text == "kept"
+        (other,) = await keeping.connect("t", "alice")
+        assert (await other.list_files())["content"] == []
+
+    async def test_a_workspace_that_is_too_large_to_be_kept_is_not_lost(self, keeping: SandboxService) -> None:
+        (sandbox,) = await keeping.connect("s", "alice")
+        await sandbox.write_file("large", random.Random(7).randbytes(200_000))
+        with pytest.raises(LimitExceeded):
+            await keeping.release("s", "alice")
+        assert (await sandbox.run_shell_command("wc -c <large")).text.strip() == "200000"
+        assert len(await keeping.release("s", "alice", snapshot=False)) == 1
+
+    async def test_a_stop_ends_them_and_no_call_follows(
+        self, service: SandboxService, provider: SandboxProvider
+    ) -> None:
+        (sandbox,) = await service.connect("s", "alice")
+        assert await service.health()
+        await service.stop()
+        assert not await provider.check(sandbox.sandbox_id)
+        assert not await service.health()
+        for call in (service.connect("s", "alice"), service.release("s", "alice"), sandbox.run_shell_command("true")):
+            with pytest.raises((Closed, SandboxLost)):
+                await call
+        await service.start()
+        (again,) = await service.connect("s", "alice")
+        assert again.sandbox_id != sandbox.sandbox_id

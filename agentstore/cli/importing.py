@@ -278,6 +278,7 @@ def _say_restored(name: str, done: Restored, dry_run: bool, json_: bool) -> None
             reason = f"user {user!r}: has other metadata, which is left as it is"
         else:
             what = {"sessions": "session", "memory_buckets": "memories of session", "state_heads": "states of session"}
+            what["workspaces"] = "workspaces of session"
             reason = f"user {user!r}, {what[kind]} {session!r}: other than in the file, and left so"
         complain(reason, label=name)
     if len(done.left) > _SHOWN:

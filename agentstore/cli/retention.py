@@ -63,7 +63,7 @@ def prune(
 def _told(pruned: Pruned) -> str:
     return (
         f"{pruned.sessions:,} sessions, {pruned.messages:,} messages, {pruned.memories:,} memories, "
-        f"{pruned.state_rounds:,} state rounds, {_bytes(pruned.bytes)}"
+        f"{pruned.state_rounds:,} state rounds, {pruned.workspaces:,} workspaces, {_bytes(pruned.bytes)}"
     )
 
 

@@ -82,7 +82,8 @@ def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -
         elif known:
             say(
                 f"deleted: the user, {deleted.sessions:,} sessions, {deleted.messages:,} messages, "
-                f"{deleted.memories:,} memories, {deleted.state_rounds:,} state rounds"
+                f"{deleted.memories:,} memories, {deleted.state_rounds:,} state rounds, "
+                f"{deleted.workspaces:,} workspaces"
             )
         else:
             say(f"nothing deleted: there is no user {user!r}")

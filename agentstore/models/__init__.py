@@ -4,6 +4,7 @@ from agentstore.models.base import Base
 from agentstore.models.memory import MemoryBucketRow, MemoryRow
 from agentstore.models.memory_extraction import MemoryExtractionRow
 from agentstore.models.message import MessageRow
+from agentstore.models.sandbox import SandboxRow, WorkspaceChunkRow, WorkspaceRow
 from agentstore.models.session import SessionRow
 from agentstore.models.state import StateHeadRow, StateRoundRow
 from agentstore.models.user import UserRow
@@ -14,8 +15,11 @@ __all__ = [
     "MemoryExtractionRow",
     "MemoryRow",
     "MessageRow",
+    "SandboxRow",
     "SessionRow",
     "StateHeadRow",
     "StateRoundRow",
     "UserRow",
+    "WorkspaceChunkRow",
+    "WorkspaceRow",
 ]

@@ -28,7 +28,16 @@ from sqlalchemy import (
 )
 
 from agentstore.database import Database, Row, Statement
-from agentstore.models import MemoryBucketRow, MemoryRow, MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
+from agentstore.models import (
+    MemoryBucketRow,
+    MemoryRow,
+    MessageRow,
+    SessionRow,
+    StateHeadRow,
+    StateRoundRow,
+    UserRow,
+    WorkspaceRow,
+)
 from agentstore.repositories.retention import has_expired, is_kept
 from agentstore.schemas import Pruned
 
@@ -226,6 +235,38 @@ LOCK_HEAD = Statement(
     repeatable=False,
 )
 DELETE_ROUNDS = _delete_rounds(dry=False)
+# With its session, where the last sessions are kept.
+_WORKSPACE_IS_OLD = (WorkspaceRow.saved_at < _BEFORE) & or_(
+    _KEEP == 0,
+    ~select(_DONE)
+    .where(SessionRow.user_id == WorkspaceRow.user_id, SessionRow.id == WorkspaceRow.session_id)
+    .correlate(WorkspaceRow)
+    .exists(),
+)
+FIND_WORKSPACES = Statement(
+    select(WorkspaceRow.user_id, WorkspaceRow.session_id, WorkspaceRow.type, WorkspaceRow.size)
+    .where(
+        *(WorkspaceRow.user_id >= _FIRST, WorkspaceRow.user_id <= _LAST, _WORKSPACE_IS_OLD),
+        or_(
+            bindparam("after_user", type_=Text).is_(None),
+            tuple_(WorkspaceRow.user_id, WorkspaceRow.session_id, WorkspaceRow.type)
+            > tuple_(*(bindparam(name, type_=Text) for name in ("after_user", "after_session", "after_type"))),
+        ),
+    )
+    .order_by(WorkspaceRow.user_id, WorkspaceRow.session_id, WorkspaceRow.type)
+    .limit(_LIMIT)
+)
+DELETE_WORKSPACE = Statement(
+    delete(WorkspaceRow)
+    .where(
+        WorkspaceRow.user_id == _USER,
+        WorkspaceRow.session_id == _SESSION,
+        WorkspaceRow.type == bindparam("type", type_=Text),
+        WorkspaceRow.saved_at < _BEFORE,
+    )
+    .returning(WorkspaceRow.size),
+    repeatable=False,
+)
 MEASURE_ROUNDS = _delete_rounds(dry=True)
 
 
@@ -265,6 +306,7 @@ class Pruning:
                 async for rows in self._found(FIND_ROUNDS, of_users):
                     for user_id, session_id, _ in rows:
                         await self._delete_rounds(user_id, session_id)
+                await self._delete_workspaces(of_users)
             seen += len(users)
             progress(seen, self.pruned)
         return self.pruned
@@ -317,6 +359,19 @@ class Pruning:
             self.pruned += Pruned(state_rounds=count, bytes=int(size))
             if self._dry or count < _ROWS:
                 return
+
+    async def _delete_workspaces(self, of_users: dict[str, str]) -> None:
+        after: tuple[str | None, ...] = (None, None, None)
+        while True:
+            place = dict(zip(("after_user", "after_session", "after_type"), after, strict=True))
+            rows = await self._database.fetch(FIND_WORKSPACES, **of_users, **self._options, **place, limit=_FOUND)
+            for user_id, session_id, type_, size in rows:
+                key = {"user_id": user_id, "session_id": session_id, "type": type_}
+                if self._dry or await self._database.fetch(DELETE_WORKSPACE, **key, before=self._before):
+                    self.pruned += Pruned(workspaces=1, bytes=size)
+            if len(rows) < _FOUND:
+                return
+            after = rows[-1][0], rows[-1][1], rows[-1][2]
 
 
 def _batches(rows: list[Row]) -> Iterator[list[Row]]:

@@ -41,10 +41,13 @@ def _table(row: Any) -> Table:
 
 
 TABLES: dict[str, Table] = {
-    **{str(table.name): table for table in Base.metadata.sorted_tables},
+    **{str(table.name): table for table in Base.metadata.sorted_tables if table.name != "sandboxes"},
     VECTORS: _table(MemoryVectorRow),
 }
-"""By name, each after those that it refers to. Only a database with vectors has the last one."""
+"""By name, each after those that it refers to; but for what lives now, and not in another database.
+
+Only a database with vectors has the last one.
+"""
 
 
 def owner(table: Table) -> Column[Any]:
@@ -115,6 +118,7 @@ _WHOLES: Mapping[str, tuple[str, Sequence[str]]] = {
     "sessions": ("id", ("messages",)),
     "memory_buckets": ("session_id", ("memories", "memory_extractions", VECTORS)),
     "state_heads": ("session_id", ("state_rounds",)),
+    "workspaces": ("session_id", ("workspace_chunks",)),
 }
 # What workers change by themselves says nothing about whether two buckets are the same, nor what a release makes of a
 # text.
@@ -138,7 +142,7 @@ def stage(schema: str, tables: Sequence[str]) -> list[str]:
 def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
     """Return the commands that add what is staged and is not there, by the table that each adds rows to.
 
-    A session, a bucket or a session's states are added whole, with everything that belongs to them, or not at all. A
+    A session, a bucket, a session's states or its workspaces are added whole, with everything that belongs to them, or not at all. A
     user that has no metadata gets what is staged.
     23505: another one has added the same meanwhile.
     """
@@ -149,7 +153,7 @@ def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
     }
     for whole, (key, parts) in _WHOLES.items():
         commands[f"new_{whole}"] = (
-            f"CREATE TEMPORARY TABLE new_{whole} ON COMMIT DROP AS SELECT s.user_id, s.{key} FROM staged_{whole} s "
+            f"CREATE TEMPORARY TABLE new_{whole} ON COMMIT DROP AS SELECT DISTINCT s.user_id, s.{key} FROM staged_{whole} s "
             f'WHERE NOT EXISTS (SELECT FROM "{schema}".{whole} t WHERE (t.user_id, t.{key}) = (s.user_id, s.{key}))'
         )
         commands[whole] = (

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database import Row, Statement
 from agentstore.exact_json import loads
-from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
+from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow, UserRow, WorkspaceRow
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, User
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
@@ -55,12 +55,15 @@ def _delete() -> Statement:
         .returning(StateRoundRow.round)
         .cte("deleted_rounds")
     )
+    # They and the sandboxes go by the foreign key: whoever holds one of those finds out when it renews its lease.
+    workspaces = select(func.count()).select_from(WorkspaceRow).where(WorkspaceRow.user_id == _USER)
     counted = (
         select(
             func.count().label("sessions"),
             func.coalesce(func.sum(sessions.c.messages), 0).label("messages"),
             select(func.coalesce(func.sum(buckets.c.count), 0)).scalar_subquery().label("memories"),
             select(func.count()).select_from(rounds).scalar_subquery().label("state_rounds"),
+            workspaces.scalar_subquery().label("workspaces"),
         )
         .select_from(sessions)
         .cte("counted")
@@ -70,7 +73,7 @@ def _delete() -> Statement:
         delete(UserRow).where(UserRow.id == _USER, counted.c.sessions >= 0).returning(UserRow.id).cte("deleted_users")
     )
     counts = (counted.c.sessions, cast(counted.c.messages, BigInteger), cast(counted.c.memories, BigInteger))
-    return Statement(select(*counts, counted.c.state_rounds).add_cte(users), repeatable=False)
+    return Statement(select(*counts, counted.c.state_rounds, counted.c.workspaces).add_cte(users), repeatable=False)
 
 
 def _deleted(row: Any, id: Any, owned: Any, *counts: Any) -> CTE:
@@ -138,7 +141,7 @@ class PostgresUserService(PostgresService):
         """
         check_id(user_id, "user_id", self._settings)
         (row,) = await self._database.fetch(DELETE, user_id=user_id)
-        return Deleted(sessions=row[0], messages=row[1], memories=row[2], state_rounds=row[3])
+        return Deleted(sessions=row[0], messages=row[1], memories=row[2], state_rounds=row[3], workspaces=row[4])
 
 
 def _user(row: Row) -> User:

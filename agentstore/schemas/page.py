@@ -53,9 +53,10 @@ class Deleted:
     messages: int = 0
     memories: int = 0
     state_rounds: int = 0
+    workspaces: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.sessions, self.messages, self.memories, self.state_rounds))
+        return any((self.sessions, self.messages, self.memories, self.state_rounds, self.workspaces))
 
 
 @dataclass(frozen=True, slots=True)

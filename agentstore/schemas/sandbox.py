@@ -1,6 +1,6 @@
 """Sandboxes: what they are asked for, what they answer, and what the registry says of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -119,6 +119,19 @@ def sandbox_type(name: object) -> SandboxSpec:
     if found is None:
         raise InvalidContent(f"there is no sandbox type {name!r}, of {', '.join(sorted(_TYPES))}")
     return found
+
+
+def specs_of(names: object) -> list[SandboxSpec]:
+    """Return the types of these names, "base" if there are none; None among them is passed over.
+
+    Raises:
+        InvalidContent: there is no such type.
+    """
+    if names is None:
+        return [sandbox_type("base")]
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise InvalidContent(f"sandbox_types must be a list of names, not {names!r}")
+    return [sandbox_type(each) for each in names if each is not None]
 
 
 register_sandbox_type(SandboxSpec("base"))

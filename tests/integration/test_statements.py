@@ -21,11 +21,13 @@ from agentstore.repositories import (
     memory_search,
     memory_words,
     prune,
+    sandbox,
     session_copies,
     session_history,
     state,
     transfer,
     user,
+    workspace,
 )
 from agentstore.search import ranking
 from agentstore.testing import text
@@ -58,7 +60,15 @@ SELECT 'u' || s % 1000 + 1, 's' || s, r, '{}', 2
 FROM generate_series(1, 1000) r, (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (1001), (2001)) AS t(s);
 INSERT INTO agentstore.state_rounds (user_id, session_id, round, payload, size)
 SELECT 'u' || n % 1000 + 1, 's' || n, 1, '{}', 2 FROM generate_series(3000, 40000) n;
-ANALYZE agentstore.state_heads, agentstore.state_rounds;
+INSERT INTO agentstore.sandboxes (user_id, session_id, type, generation, state, provider, owner, host, lease_until)
+SELECT 'u' || n % 1000 + 1, 's' || n, 'base', 7, 'ready', 'remote', 'o', 'h', now() + (n - 100) * interval '1 second'
+FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.workspaces (user_id, session_id, type, chunks, size)
+SELECT 'u' || n % 1000 + 1, 's' || n, 'base', 1, 3 FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.workspace_chunks (user_id, session_id, type, number, data)
+SELECT user_id, session_id, type, 1, 'abc' FROM agentstore.workspaces;
+ANALYZE agentstore.state_heads, agentstore.state_rounds, agentstore.sandboxes, agentstore.workspaces,
+    agentstore.workspace_chunks;
 ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories,
     agentstore.memory_extractions;
 """
@@ -146,6 +156,19 @@ _VALUES: dict[str, Any] = {
     "counts": [1, 1],
     "firsts": [0, 1],
     "numbers": [1, 2],
+    "type": "base",
+    "types": ["base", "base"],
+    "session_ids": ["s1", "s1001"],
+    "generations": [7, 7],
+    "generation": 7,
+    "dead": 0,
+    "provider": "remote",
+    "host": "host",
+    "handle": "handle",
+    "after_type": "base",
+    "chunks": 2,
+    "number": 1,
+    "data": b"x",
 }
 
 
@@ -158,11 +181,13 @@ MODULES = (
     memory_words,
     memory,
     prune,
+    sandbox,
     session_copies,
     session_history,
     state,
     transfer,
     user,
+    workspace,
 )
 
 
@@ -230,6 +255,8 @@ async def test_every_statement_has_an_index_behind_it(
         values["keep"] = 0 if name.endswith("[states]") else 5  # where any are kept, no head goes
     if name.startswith("state."):
         values["before"] = 10
+    if name.startswith("sandbox."):
+        values["owner"] = "o"
     if name.startswith("session_copies."):
         values["at"] = "m3" if name.endswith("[str]") else 3
     await filled.execute(f"SET plan_cache_mode = {mode}")

@@ -65,6 +65,18 @@ _ROWS = {
             '{"k":"\\u0000"}', 612, '2025-01-02T03:04:05Z' FROM state_heads, generate_series(2, 3) n;
     """,
     "0005": "UPDATE sessions SET forked_from = 's', forked_at = 3 WHERE id = '会:%';",
+    "0010": """
+        INSERT INTO sandboxes (user_id, session_id, type, generation, state, provider, owner, host, handle, created_at,
+            lease_until)
+        SELECT user_id, id, 'base', 7, 'ready', 'remote', 'owner', 'host', '密', '2025-01-02T03:04:05Z',
+            '2031-01-01T00:00:00Z' FROM sessions;
+    """,
+    "0011": """
+        INSERT INTO workspaces (user_id, session_id, type, chunks, size, saved_at)
+        SELECT user_id, id, 'base', 2, 4, '2025-01-02T03:04:05Z' FROM sessions;
+        INSERT INTO workspace_chunks (user_id, session_id, type, number, data)
+        SELECT user_id, session_id, type, n, '\\x00ff' FROM workspaces, generate_series(1, 2) n;
+    """,
     "0006": "UPDATE sessions SET ttl = 2000000000 WHERE id = '';",
 }
 # Of pg_dump's newer releases, which older servers and other clients do not know.

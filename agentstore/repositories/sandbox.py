@@ -1,0 +1,705 @@
+"""Sandboxes on Postgres: the statements of the registry, then the service that goes by it."""
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from pydantic import SecretStr
+from sqlalchemy import (
+    ARRAY,
+    URL,
+    BigInteger,
+    Interval,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agentstore.database import Database, Row, Statement
+from agentstore.errors import (
+    AgentStoreError,
+    Closed,
+    SandboxFailed,
+    SandboxLost,
+    SandboxUnavailable,
+    StatementFailed,
+    Unavailable,
+)
+from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService
+from agentstore.models import SandboxRow, UserRow
+from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.workspace import Workspaces
+from agentstore.sandbox.held import HeldSandbox
+from agentstore.sandbox.providers import open_provider
+from agentstore.schemas import Page, SandboxInfo, SandboxSpec
+from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.payload import check_id
+from agentstore.schemas.sandbox import specs_of
+from agentstore.settings import Settings
+from agentstore.url import Password
+
+_log = logging.getLogger(__name__)
+
+_TRIES = 20
+_REAPED = 100
+
+_USER = bindparam("user_id", type_=Text)
+_SESSION = bindparam("session_id", type_=Text)
+_TYPE = bindparam("type", type_=Text)
+_GENERATION = bindparam("generation", type_=BigInteger)
+_LEASE = bindparam("lease_time", type_=Interval)
+_OWNER, _HOST = bindparam("owner", type_=Text), bindparam("host", type_=Text)
+_THIS = (SandboxRow.user_id == _USER) & (SandboxRow.session_id == _SESSION) & (SandboxRow.type == _TYPE)
+_HELD = _THIS & (SandboxRow.generation == _GENERATION)
+_LEASED = func.now() + _LEASE
+_INFO = (
+    SandboxRow.user_id,
+    SandboxRow.session_id,
+    SandboxRow.type,
+    SandboxRow.generation,
+    SandboxRow.provider,
+    SandboxRow.state,
+    SandboxRow.owner,
+    SandboxRow.host,
+    SandboxRow.created_at,
+    SandboxRow.lease_until,
+)
+_ROW = (*_INFO, SandboxRow.handle, (SandboxRow.lease_until < func.now()).label("has_expired"))
+
+
+def _claim() -> Statement:
+    """Make the row, and the user if it is the first, or take over one that has expired or was found dead.
+
+    No row: another one has it.
+    """
+    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
+    user = (
+        upsert(UserRow)
+        .from_select(["id"], select(_USER).where(user_is_new))
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(UserRow.id)
+        .cte("made_user")
+    )
+    # Reads the user's CTE, so that it runs first: the row's foreign key needs it.
+    first = select(func.count().label("count")).select_from(user).subquery("first")
+    values: dict[str, Any] = {
+        "user_id": _USER,
+        "session_id": _SESSION,
+        "type": _TYPE,
+        "generation": _GENERATION,
+        "state": literal("starting"),
+        "provider": bindparam("provider", type_=Text),
+        "owner": _OWNER,
+        "host": _HOST,
+        "created_at": func.now(),
+        "lease_until": _LEASED,
+    }
+    claim = upsert(SandboxRow).from_select(list(values), select(*values.values()).select_from(first))
+    taken: dict[str, Any] = {
+        name: claim.excluded[name] for name in values if name not in ("user_id", "session_id", "type")
+    }
+    taken["generation"] = func.greatest(SandboxRow.generation + 1, claim.excluded.generation)
+    claim = claim.on_conflict_do_update(
+        index_elements=["user_id", "session_id", "type"],
+        set_={**taken, "handle": null()},
+        where=or_(
+            SandboxRow.lease_until < claim.excluded.created_at,
+            SandboxRow.generation == bindparam("dead", type_=BigInteger),
+        ),
+    )
+    return Statement(claim.returning(SandboxRow.generation), repeatable=False)
+
+
+def _renew() -> Statement:
+    """Renew leases of a user, locked in the order of their keys; the rows are those that are still held."""
+    arrays = (
+        bindparam("session_ids", type_=ARRAY(Text)),
+        bindparam("types", type_=ARRAY(Text)),
+        bindparam("generations", type_=ARRAY(BigInteger)),
+    )
+    held = func.unnest(*arrays).table_valued("session_id", "type", "generation").render_derived(name="held")
+    key = (SandboxRow.session_id, SandboxRow.type, SandboxRow.generation)
+    locked = (
+        select(*key)
+        .where(SandboxRow.user_id == _USER, tuple_(*key).in_(select(*held.c)))
+        .order_by(SandboxRow.session_id, SandboxRow.type)
+        .with_for_update()
+        .cte("locked")
+        .prefix_with("MATERIALIZED")
+    )
+    return Statement(
+        update(SandboxRow)
+        .where(
+            SandboxRow.user_id == _USER,
+            SandboxRow.session_id == locked.c.session_id,
+            SandboxRow.type == locked.c.type,
+        )
+        .values(lease_until=_LEASED)
+        .returning(*key),
+        repeatable=True,
+    )
+
+
+CLAIM = _claim()
+FIND = Statement(select(*_ROW).where(_THIS))
+OF_SESSION = Statement(
+    select(*_ROW).where(SandboxRow.user_id == _USER, SandboxRow.session_id == _SESSION).order_by(SandboxRow.type)
+)
+READY = Statement(
+    update(SandboxRow)
+    .where(_HELD, SandboxRow.state == "starting")
+    .values(state="ready", handle=bindparam("handle", type_=Text), lease_until=_LEASED)
+    .returning(SandboxRow.generation),
+    repeatable=False,
+)
+RENEW = _renew()
+END = Statement(
+    update(SandboxRow).where(_HELD).values(state="ending", lease_until=_LEASED).returning(SandboxRow.generation),
+    repeatable=True,
+)
+REOPEN = Statement(
+    update(SandboxRow)
+    .where(_HELD, SandboxRow.state == "ending")
+    .values(state="ready")
+    .returning(SandboxRow.generation),
+    repeatable=True,
+)
+DROP = Statement(delete(SandboxRow).where(_HELD).returning(SandboxRow.generation), repeatable=False)
+# Of all users. What is found is looked at again when it is taken.
+EXPIRED = Statement(
+    select(*_ROW)
+    .where(SandboxRow.lease_until < func.now(), SandboxRow.provider == bindparam("provider", type_=Text))
+    .order_by(SandboxRow.lease_until)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+# Another generation: whoever held it has lost it.
+TAKE = Statement(
+    update(SandboxRow)
+    .where(_HELD, SandboxRow.lease_until < func.now())
+    .values(generation=SandboxRow.generation + 1, state="ending", owner=_OWNER, host=_HOST, lease_until=_LEASED)
+    .returning(SandboxRow.generation),
+    repeatable=False,
+)
+_LIST = select(*_INFO).where(SandboxRow.user_id == _USER).order_by(SandboxRow.session_id, SandboxRow.type)
+LIST_FIRST = Statement(_LIST.limit(bindparam("limit", type_=BigInteger)))
+LIST = Statement(
+    _LIST.where(
+        tuple_(SandboxRow.session_id, SandboxRow.type)
+        > tuple_(bindparam("after_session", type_=Text), bindparam("after_type", type_=Text))
+    ).limit(bindparam("limit", type_=BigInteger))
+)
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(slots=True, eq=False)
+class _Lease:
+    """A sandbox that this service uses. Times are of the monotonic clock."""
+
+    key: _Key
+    spec: SandboxSpec
+    generation: int
+    is_own: bool
+    # Until then nobody else can have taken it.
+    until: float
+    handle: str = ""
+    is_lost: bool = False
+    used: float = field(default_factory=time.monotonic)
+    kept: float = field(default_factory=time.monotonic)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        user_id, session_id, type_ = self.key
+        return {"user_id": user_id, "session_id": session_id, "type": type_, "generation": self.generation}
+
+    def __str__(self) -> str:
+        return f"sandbox {self.key[2]!r} of user {self.key[0]!r}, session {self.key[1]!r}"
+
+
+class PostgresSandboxService(PostgresService, SandboxService):
+    """Sandboxes that are registered on Postgres. See :class:`SandboxService`.
+
+    While a sandbox is in use, whoever uses it renews its lease. It is not in use any more when it was not called for
+    AGENTSTORE_SANDBOX_IDLE seconds. With AGENTSTORE_SANDBOX_SNAPSHOTS its workspace is kept when it ends, and every
+    now and then, and a new one begins with what was kept.
+    """
+
+    def __init__(
+        self,
+        dsn: str | URL | None = None,
+        *,
+        base_url: str | None = None,
+        bearer_token: str | SecretStr | None = None,
+        provider: SandboxProvider | str | None = None,
+        drain_on_stop: bool = True,
+        engine: AsyncEngine | None = None,
+        settings: Settings | None = None,
+        password: Password | None = None,
+        database: Database | None = None,
+    ) -> None:
+        """`base_url` is a sandbox server's, which `bearer_token` opens; without one `provider` makes them.
+
+        That is a SandboxProvider or the name of one; by default what AGENTSTORE_SANDBOX_PROVIDER names, or bubblewrap.
+        `stop` ends the sandboxes that this service has made, unless `drain_on_stop` is false. The other arguments are
+        those of the other services.
+
+        Raises:
+            NotConfigured: nothing names a database, or there is no such provider.
+        """
+        super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
+        self._provider_is_ours = provider is None or isinstance(provider, str)
+        self._provider = open_provider(self._settings, base_url=base_url, bearer_token=bearer_token, provider=provider)
+        self._workspaces = Workspaces(self._database, self._settings)
+        self._drain = drain_on_stop
+        self._owner = uuid4().hex
+        self._host = socket.gethostname()
+        self._leases: dict[_Key, _Lease] = {}
+        self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
+        self._at_work: list[asyncio.Task[None]] = []
+        self._endings: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Connect, check the schema, and see that sandboxes can be made here.
+
+        Raises:
+            SandboxUnavailable: they cannot; the message says what to install.
+        """
+        await super().start()
+        await self._provider.start()
+        self._stopped = False
+
+    async def stop(self) -> None:
+        """End the sandboxes that this service has made, unless it was told to leave them, and close what is open."""
+        self._stopped = True
+        await _end_all(self._at_work)
+        self._at_work = []
+        leases, self._leases = list(self._leases.values()), {}
+        try:
+            if self._drain:
+                await asyncio.gather(*(self._drained(lease) for lease in leases if lease.is_own))
+            if self._endings:
+                await asyncio.wait(self._endings)
+        finally:
+            for lease in leases:
+                lease.is_lost = True
+            if self._provider_is_ours:
+                await self._provider.stop()
+            await super().stop()
+
+    async def connect(  # noqa: D102 - the interface says it
+        self, session_id: str, user_id: str | None = None, sandbox_types: Sequence[str] | None = None
+    ) -> list[Sandbox]:
+        specs = specs_of(sandbox_types)
+        user, session = self._ids(user_id, session_id)
+        await self._ready()
+        found = {spec.type: await self._connect((user, session, spec.type), spec) for spec in specs}
+        return [self._sandbox(found[spec.type]) for spec in specs]
+
+    async def release(  # noqa: D102
+        self, session_id: str, user_id: str | None = None, *, snapshot: bool = True
+    ) -> list[SandboxInfo]:
+        user, session = self._ids(user_id, session_id)
+        await self._ready()
+        leases = []
+        for row in await self._database.fetch(OF_SESSION, user_id=user, session_id=session):
+            lease = self._known(row)
+            if row["provider"] != self._provider.name:
+                raise self._foreign(lease, row)
+            if lease.handle and not lease.is_own and not row["has_expired"]:
+                with suppress(SandboxLost):  # then there is nothing to end but its row
+                    await self._provider.connect(lease.handle)
+            leases.append((lease, _info(row)))
+        ended = []
+        for lease, info in leases:
+            if await self._database.fetch(END, **lease.where, lease_time=self._lease) and await self._end(
+                lease, snapshot
+            ):
+                ended.append(info)
+        return ended
+
+    async def list(  # noqa: D102
+        self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[SandboxInfo]:
+        user = check_id(user_id or "", "user_id", self._settings)
+        check_count(limit, "limit", self._settings.max_page)
+        if cursor is None:
+            rows = await self._database.fetch(LIST_FIRST, user_id=user, limit=limit)
+        else:
+            session, type_ = read_cursor(cursor, str, str)
+            rows = await self._database.fetch(LIST, user_id=user, limit=limit, after_session=session, after_type=type_)
+        following = write_cursor(rows[-1][1], rows[-1][2]) if rows and len(rows) == limit else None
+        return Page(map(_info, rows), following)
+
+    async def reap(self) -> int:  # noqa: D102
+        await self._ready()
+        reaped = 0
+        provider = self._provider.name
+        while rows := await self._database.fetch(EXPIRED, provider=provider, limit=_REAPED):
+            for row in rows:
+                lease = self._known(row)
+                taken = await self._database.fetch_one(
+                    TAKE, **lease.where, owner=self._owner, host=self._host, lease_time=self._lease
+                )
+                self._forget(lease)
+                if taken is not None:
+                    lease.generation = taken[0]
+                    reaped += await self._try_to_end(lease)
+            if len(rows) < _REAPED:
+                break
+        return reaped
+
+    @property
+    def _lease(self) -> timedelta:
+        return timedelta(seconds=self._settings.sandbox_lease)
+
+    @property
+    def _snapshots(self) -> bool:
+        return self._settings.sandbox_snapshots and self._provider.keeps_workspaces
+
+    def _ids(self, user_id: str | None, session_id: str) -> tuple[str, str]:
+        user = check_id("" if user_id is None else user_id, "user_id", self._settings)
+        return user, check_id(session_id, "session_id", self._settings)
+
+    async def _ready(self) -> None:
+        if self._stopped:
+            raise Closed("The sandbox service was stopped: call start() to use it again.")
+        loop = asyncio.get_running_loop()
+        if self._at_work and all(task.get_loop() is loop and not task.done() for task in self._at_work):
+            return
+        await self._database.start()
+        await self._provider.start()
+        self._at_work = [loop.create_task(self._keep_leases()), loop.create_task(self._look_after())]
+
+    def _sandbox(self, lease: _Lease) -> HeldSandbox:
+        async def use() -> None:
+            await self._use(lease)
+
+        user_id, session_id, _ = lease.key
+        return HeldSandbox(
+            self._provider,
+            lease.spec,
+            user_id=user_id,
+            session_id=session_id,
+            generation=lease.generation,
+            handle=lease.handle,
+            use=use,
+            timeout=self._settings.sandbox_timeout,
+        )
+
+    async def _use(self, lease: _Lease) -> None:
+        """Make sure that a sandbox is ours to use, for as long as nobody else can take it."""
+        if self._stopped:
+            raise Closed("The sandbox service was stopped: call start() to use it again.")
+        lease.used = time.monotonic()
+        if not lease.is_lost and lease.used >= lease.until:
+            await self._renew(lease.key[0], [lease])
+        if lease.is_lost:
+            raise SandboxLost(f"the {lease} ended, or its lease passed and another one took it: connect again")
+
+    async def _connect(self, key: _Key, spec: SandboxSpec) -> _Lease:
+        """Return the sandbox that lives, or make it: of this process one task at a time."""
+        row = await self._find(key)
+        if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
+            return lease
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            began = time.monotonic()
+            for attempt in range(1_000_000):
+                row = await self._find(key)
+                if row is not None and row["state"] != "ready" and not row["has_expired"]:
+                    seconds = time.monotonic() - began
+                    if seconds > self._settings.sandbox_lease + 2 * self._settings.sandbox_timeout:
+                        raise SandboxUnavailable(
+                            f"sandbox {key[2]!r} of user {key[0]!r}, session {key[1]!r} is {row['state']} on "
+                            f"{row['host']} for {seconds:.0f} s"
+                        )
+                    await asyncio.sleep(min(0.005 * 1.5**attempt, 0.2) * (0.5 + random.random()))  # noqa: S311
+                    continue
+                if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
+                    return lease
+                if (lease := await self._make(key, spec, row)) is not None:
+                    return lease
+        raise AssertionError("unreachable")
+
+    async def _find(self, key: _Key) -> Row | None:
+        return await self._database.fetch_one(FIND, user_id=key[0], session_id=key[1], type=key[2])
+
+    async def _reuse(self, key: _Key, spec: SandboxSpec, row: Row) -> _Lease | None:
+        """Return the sandbox of a row, if it is ready, lives and is not to be reaped."""
+        if row["state"] != "ready" or row["has_expired"]:
+            return None
+        lease = self._leases.get(key)
+        if lease is None or lease.generation != row["generation"]:
+            lease = self._known(row)
+            lease.spec = spec
+            if row["provider"] != self._provider.name:
+                raise self._foreign(lease, row)
+            try:
+                await self._provider.connect(lease.handle)
+            except SandboxLost:
+                return None
+        if not await self._provider.check(lease.handle):
+            return None
+        lease.used = time.monotonic()
+        if lease.used >= lease.until:
+            await self._renew(key[0], [lease])
+            if lease.is_lost:
+                return None
+        return self._leases.setdefault(key, lease)
+
+    async def _make(self, key: _Key, spec: SandboxSpec, old: Row | None) -> _Lease | None:
+        """Make a sandbox in the place of `old`, which is no more; None if another one does."""
+        lease = _Lease(key, spec, time.time_ns() // 1_000, is_own=True, until=0.0)
+        asked = time.monotonic()
+        generation = await self._claimed(lease, old)
+        if generation is None:
+            return None
+        self._forget(lease)
+        lease.generation, lease.until = generation, asked + self._settings.sandbox_lease
+        self._leases[key] = lease
+        try:
+            if old is not None and old["handle"]:
+                await self._try_to_destroy(lease, old["handle"])
+            lease.handle = await self._provider.create(spec)
+            if self._snapshots:
+                await self._fill(lease)
+            asked = time.monotonic()
+            if not await self._database.fetch(READY, **lease.where, handle=lease.handle, lease_time=self._lease):
+                raise SandboxLost(f"the {lease} was released while it was made")
+        except BaseException:
+            lease.is_lost = True
+            self._forget(lease)
+            await self._to_the_end(self._undo(lease))
+            raise
+        lease.until = asked + self._settings.sandbox_lease
+        return lease
+
+    async def _claimed(self, lease: _Lease, old: Row | None) -> int | None:
+        values = {
+            **lease.where,
+            "provider": self._provider.name,
+            "owner": self._owner,
+            "host": self._host,
+            "lease_time": self._lease,
+            "dead": 0 if old is None else old["generation"],
+        }
+        for attempt in range(_TRIES):
+            try:
+                row = await self._database.fetch_one(CLAIM, **values)
+            except StatementFailed as error:
+                if error.sqlstate != "23503":  # the user was deleted in between
+                    raise
+            else:
+                return None if row is None else int(row[0])
+            await back_off(attempt)
+        raise Unavailable(f"user {lease.key[0]!r} is deleted all the time")
+
+    async def _fill(self, lease: _Lease) -> None:
+        """Fill the workspace of a new sandbox with what was kept of the last."""
+        archive = await self._workspaces.open(*lease.key)
+        if archive is not None:
+            await self._provider.unpack(lease.handle, archive, self._settings.sandbox_timeout)
+
+    async def _undo(self, lease: _Lease) -> None:
+        """Leave nothing of a sandbox that could not be made."""
+        if not lease.handle or await self._try_to_destroy(lease, lease.handle):
+            await self._drop(lease)
+
+    async def _drop(self, lease: _Lease) -> bool:
+        try:
+            return bool(await self._database.fetch(DROP, **lease.where))
+        except AgentStoreError as error:  # then its lease passes
+            _log.warning("the %s is registered still: %s", lease, error)
+            return False
+
+    async def _end(self, lease: _Lease, snapshot: bool = True) -> bool:
+        """End a sandbox that is marked as ending, and return whether it was this call that ended it."""
+        try:
+            if snapshot and self._snapshots and lease.handle:
+                await self._keep(lease)
+        except BaseException:
+            await self._to_the_end(self._reopen(lease))
+            raise
+        self._forget(lease)
+        lease.is_lost = True
+        if lease.handle:
+            await self._provider.destroy(lease.handle)
+        return bool(await self._database.fetch(DROP, **lease.where))
+
+    async def _reopen(self, lease: _Lease) -> None:
+        await self._database.fetch(REOPEN, **lease.where)
+
+    async def _keep(self, lease: _Lease) -> None:
+        """Keep the workspace of a sandbox that lives, if it is still ours."""
+        try:
+            archive = self._provider.pack(lease.handle, self._settings.sandbox_timeout)
+            kept = time.monotonic()
+            await self._workspaces.save(*lease.key, lease.generation, archive)
+            lease.kept = kept
+        except SandboxLost as error:
+            _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
+
+    async def _drained(self, lease: _Lease) -> None:
+        try:
+            if await self._database.fetch(END, **lease.where, lease_time=self._lease):
+                await self._end(lease)
+        except AgentStoreError as error:
+            _log.warning("the %s could not be ended: %s", lease, error)
+
+    async def _try_to_end(self, lease: _Lease) -> bool:
+        """End a sandbox that has expired, if that can be done from here; else another one tries, after a lease."""
+        try:
+            if self._snapshots and lease.handle and await self._provider.check(lease.handle):
+                await self._keep(lease)
+        except AgentStoreError as error:
+            _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
+        return (not lease.handle or await self._try_to_destroy(lease, lease.handle)) and await self._drop(lease)
+
+    async def _try_to_destroy(self, lease: _Lease, handle: str) -> bool:
+        try:
+            await self._provider.destroy(handle)
+        except (SandboxUnavailable, SandboxFailed) as error:
+            _log.warning("the %s could not be ended: %s", lease, error)
+            return False
+        return True
+
+    def _known(self, row: Row) -> _Lease:
+        """Return what this service has of a row's sandbox, or how another one's looks from here."""
+        key = (row["user_id"], row["session_id"], row["type"])
+        known = self._leases.get(key)
+        if known is not None and known.generation == row["generation"]:
+            return known
+        is_own = row["owner"] == self._owner
+        return _Lease(key, SandboxSpec(key[2]), row["generation"], is_own, until=0.0, handle=row["handle"] or "")
+
+    def _foreign(self, lease: _Lease, row: Row) -> SandboxUnavailable:
+        return SandboxUnavailable(
+            f"the {lease} was made by {row['provider']} on {row['host']}; this service has {self._provider.name}"
+        )
+
+    def _forget(self, lease: _Lease) -> None:
+        """Let go of what this service has under a key, but for what was made there since."""
+        known = self._leases.get(lease.key)
+        if known is not None and known.generation <= lease.generation:
+            known.is_lost = known is not lease or known.is_lost
+            del self._leases[lease.key]
+
+    async def _renew(self, user_id: str, leases: Sequence[_Lease]) -> None:
+        """Renew leases of a user; those that are not there any more are lost, and what is ours of them is ended."""
+        asked = time.monotonic()
+        rows = await self._database.fetch(
+            RENEW,
+            user_id=user_id,
+            session_ids=[lease.key[1] for lease in leases],
+            types=[lease.key[2] for lease in leases],
+            generations=[lease.generation for lease in leases],
+            lease_time=self._lease,
+        )
+        renewed = {tuple(row) for row in rows}
+        for lease in leases:
+            if (*lease.key[1:], lease.generation) in renewed:
+                lease.until = asked + self._settings.sandbox_lease
+            else:
+                self._lose(lease)
+
+    def _lose(self, lease: _Lease) -> None:
+        lease.is_lost = True
+        if self._leases.get(lease.key) is lease:
+            del self._leases[lease.key]
+        if lease.is_own and lease.handle:
+            _log.warning("the %s was released or reaped elsewhere", lease)
+            self._start_ending(self._ended(lease))
+
+    async def _ended(self, lease: _Lease) -> None:
+        await self._try_to_destroy(lease, lease.handle)
+
+    async def _keep_leases(self) -> None:
+        """Renew the leases of what is in use, three times in the time of one."""
+        while True:
+            await asyncio.sleep(self._settings.sandbox_lease / 3)
+            now = time.monotonic()
+            users: dict[str, list[_Lease]] = {}
+            for lease in list(self._leases.values()):
+                if now - lease.used < self._settings.sandbox_idle:
+                    users.setdefault(lease.key[0], []).append(lease)
+                elif now >= lease.until:
+                    await self._look_again(lease)
+            for user_id, leases in users.items():
+                try:
+                    await self._renew(user_id, leases)
+                except AgentStoreError as error:  # there is time for another try
+                    _log.warning("the leases of user %r's sandboxes were not renewed: %s", user_id, error)
+
+    async def _look_again(self, lease: _Lease) -> None:
+        """Let go of what nobody has called for long, once another one has reaped it."""
+        try:
+            row = await self._find(lease.key)
+        except AgentStoreError as error:
+            _log.warning("whether the %s is ours still is not known: %s", lease, error)
+            return
+        if row is None or row["generation"] != lease.generation:
+            self._lose(lease)
+
+    async def _look_after(self) -> None:
+        """Keep workspaces, and reap what nobody uses any more."""
+        reaped = time.monotonic()
+        lease_time, interval = self._settings.sandbox_lease, self._settings.sandbox_snapshot_interval
+        while True:
+            await asyncio.sleep(min(lease_time, interval) * (0.4 + 0.2 * random.random()))  # noqa: S311
+            now = time.monotonic()
+            for lease in list(self._leases.values()) if self._snapshots else ():
+                if lease.is_own and lease.handle and lease.kept < lease.used and now - lease.kept >= interval:
+                    try:
+                        await self._keep(lease)
+                    except AgentStoreError as error:
+                        lease.kept = now
+                        _log.warning("the workspace of the %s was not kept: %s", lease, error)
+            # Where one user is seen at a time, whoever may see all has to do it: `agentstore sandboxes reap`.
+            if now - reaped >= lease_time and not self._settings.row_level_security:
+                reaped = now
+                try:
+                    await self.reap()
+                except AgentStoreError as error:
+                    _log.warning("sandboxes that nobody uses were not ended: %s", error)
+
+    def _start_ending(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what has to be done even if the caller is cancelled meanwhile."""
+        await asyncio.shield(self._start_ending(work))
+
+
+async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    here = [task for task in tasks if task.get_loop() is loop]
+    for task in here:
+        task.cancel()
+    if here:
+        await asyncio.wait(here)
+
+
+def _info(row: Row) -> SandboxInfo:
+    return SandboxInfo(*tuple(row)[: len(_INFO)])

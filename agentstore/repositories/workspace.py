@@ -1,0 +1,121 @@
+"""The workspaces of sandboxes on Postgres: the statements, then what says them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, delete, func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from agentstore.database import Database, Statement
+from agentstore.errors import SandboxFailed, SandboxLost
+from agentstore.models import SandboxRow, UserRow, WorkspaceChunkRow, WorkspaceRow
+from agentstore.sandbox.archive import CHUNK, pack, unpack
+from agentstore.settings import Settings
+
+_USER = bindparam("user_id", type_=Text)
+_SESSION = bindparam("session_id", type_=Text)
+_TYPE = bindparam("type", type_=Text)
+_NUMBER = bindparam("number", type_=BigInteger)
+_THIS = (WorkspaceRow.user_id == _USER) & (WorkspaceRow.session_id == _SESSION) & (WorkspaceRow.type == _TYPE)
+_ITS_CHUNKS = (
+    (WorkspaceChunkRow.user_id == _USER)
+    & (WorkspaceChunkRow.session_id == _SESSION)
+    & (WorkspaceChunkRow.type == _TYPE)
+)
+
+# Locked as by what refers to it, in the order in which the user's deletion locks both.
+OWNER = Statement(
+    select(UserRow.id).where(UserRow.id == _USER).with_for_update(read=True, key_share=True), repeatable=False
+)
+# Locked until the commit, so that nobody takes the sandbox over before its workspace is there.
+FENCE = Statement(
+    select(SandboxRow.generation)
+    .where(
+        SandboxRow.user_id == _USER,
+        SandboxRow.session_id == _SESSION,
+        SandboxRow.type == _TYPE,
+        SandboxRow.generation == bindparam("generation", type_=BigInteger),
+    )
+    .with_for_update(),
+    repeatable=False,
+)
+_HEAD: dict[str, Any] = {
+    "user_id": _USER,
+    "session_id": _SESSION,
+    "type": _TYPE,
+    "chunks": bindparam("chunks", type_=BigInteger),
+    "size": bindparam("size", type_=BigInteger),
+    "saved_at": func.now(),
+}
+_SAVED = upsert(WorkspaceRow).from_select(list(_HEAD), select(*_HEAD.values()))
+SAVE = Statement(
+    _SAVED.on_conflict_do_update(
+        index_elements=["user_id", "session_id", "type"],
+        set_={name: _SAVED.excluded[name] for name in ("chunks", "size", "saved_at")},
+    ).returning(WorkspaceRow.size),
+    repeatable=False,
+)
+CLEAR = Statement(delete(WorkspaceChunkRow).where(_ITS_CHUNKS).returning(WorkspaceChunkRow.number), repeatable=False)
+_CHUNK: dict[str, Any] = {
+    "user_id": _USER,
+    "session_id": _SESSION,
+    "type": _TYPE,
+    "number": _NUMBER,
+    "data": bindparam("data", type_=LargeBinary),
+}
+ADD = Statement(
+    upsert(WorkspaceChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(WorkspaceChunkRow.number),
+    repeatable=False,
+)
+GET = Statement(select(WorkspaceRow.chunks).where(_THIS))
+CHUNK_OF = Statement(select(WorkspaceChunkRow.data).where(_ITS_CHUNKS, WorkspaceChunkRow.number == _NUMBER))
+
+
+class Workspaces:
+    """The last workspace of each user, session and type of sandbox."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._most = settings.max_workspace_bytes
+
+    async def save(
+        self, user_id: str, session_id: str, type_: str, generation: int, archive: AsyncIterator[bytes]
+    ) -> None:
+        """Keep an archive in the place of the last, if the sandbox is still of that generation: all of it, or none.
+
+        Raises:
+            LimitExceeded: it is over AGENTSTORE_MAX_WORKSPACE_BYTES when it is packed.
+            SandboxLost: another one has the sandbox; the last archive stands.
+        """
+        # As a whole before there is a transaction: nobody waits for what a sandbox says.
+        file = await pack(archive, self._most)
+        try:
+            size = file.seek(0, 2)
+            file.seek(0)
+            key = {"user_id": user_id, "session_id": session_id, "type": type_}
+            async with self._database.transaction() as transaction:
+                await transaction.fetch(OWNER, user_id=user_id)
+                if not await transaction.fetch(FENCE, **key, generation=generation):
+                    raise SandboxLost(f"the sandbox {type_!r} of user {user_id!r}, session {session_id!r} is another's")
+                await transaction.fetch(SAVE, **key, chunks=-(-size // CHUNK), size=size)
+                await transaction.fetch(CLEAR, **key)
+                number = 0
+                while data := await asyncio.to_thread(file.read, CHUNK):
+                    number += 1
+                    await transaction.fetch(ADD, **key, number=number, data=data)
+        finally:
+            file.close()
+
+    async def open(self, user_id: str, session_id: str, type_: str) -> AsyncIterator[bytes] | None:
+        """Return the archive that was kept last, in pieces, or None."""
+        key = {"user_id": user_id, "session_id": session_id, "type": type_}
+        row = await self._database.fetch_one(GET, **key)
+        return None if row is None else unpack(self._chunks(key, row[0]))
+
+    async def _chunks(self, key: dict[str, str], chunks: int) -> AsyncIterator[bytes]:
+        for number in range(1, chunks + 1):
+            row = await self._database.fetch_one(CHUNK_OF, **key, number=number)
+            if row is None:
+                raise SandboxFailed(f"a workspace that was kept lacks its part {number} of {chunks}")
+            yield row[0]

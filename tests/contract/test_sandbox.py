@@ -1,0 +1,52 @@
+"""The contract of SandboxService, held against each implementation.
+
+On the provider that isolates nothing, and therefore runs on every machine: what isolates has tests of its own.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+
+from agentstore import InMemorySandboxService, PostgresSandboxService, SandboxService, Settings
+from agentstore.interfaces import SandboxProvider
+from agentstore.testing import SandboxContract
+
+_KEEPING = {"sandbox_snapshots": True, "max_workspace_bytes": 100_000}
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[SandboxProvider]:
+    opened = UnsafeSubprocessProvider()
+    yield opened
+    await opened.stop()
+
+
+class TestInMemory(SandboxContract):
+    @pytest.fixture
+    async def service(self, provider: SandboxProvider) -> AsyncIterator[SandboxService]:
+        async with InMemorySandboxService(provider=provider) as service:
+            yield service
+
+    @pytest.fixture
+    async def keeping(self, provider: SandboxProvider) -> AsyncIterator[SandboxService]:
+        settings = Settings(**_KEEPING)
+        async with InMemorySandboxService(provider=provider, settings=settings) as service:
+            yield service
+
+
+class TestPostgres(SandboxContract):
+    @pytest.fixture
+    async def service(
+        self, provider: SandboxProvider, database_url: str, settings: Settings
+    ) -> AsyncIterator[SandboxService]:
+        async with PostgresSandboxService(database_url, provider=provider, settings=settings) as service:
+            yield service
+
+    @pytest.fixture
+    async def keeping(
+        self, provider: SandboxProvider, database_url: str, settings: Settings
+    ) -> AsyncIterator[SandboxService]:
+        settings = settings.model_copy(update=_KEEPING)
+        async with PostgresSandboxService(database_url, provider=provider, settings=settings) as service:
+            yield service

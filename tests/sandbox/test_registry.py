@@ -1,0 +1,322 @@
+"""One sandbox for each user, session and type, on whatever replicas, whatever becomes of them.
+
+On the provider that isolates nothing, and therefore runs on every machine.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import (
+    AgentStore,
+    NotConfigured,
+    PostgresSandboxService,
+    SandboxLost,
+    SandboxSpec,
+    SandboxUnavailable,
+    Settings,
+)
+from agentstore.interfaces import SandboxProvider
+from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+
+_ROOT = Path(__file__).parents[2]
+
+
+class Replica:
+    """Another process with a service of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def answer(self) -> Any:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(60):
+            line = await self.process.stdout.readline()
+        assert line, "the replica has ended"
+        return json.loads(line)
+
+    async def ask(self, *command: Any) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        return await self.answer()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+
+@asynccontextmanager
+async def replica(url: str, settings: Settings, **more: Any) -> AsyncIterator[Replica]:
+    given = {
+        "pooler": settings.pooler,
+        "migration_database_url": settings.migration_database_url
+        and settings.migration_database_url.get_secret_value(),
+        **more,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.sandbox_replica", url, "unsafe_subprocess", json.dumps(given)),
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    running = Replica(process)
+    try:
+        assert await running.answer() == "ready"
+        yield running
+    finally:
+        if process.returncode is None:
+            running.signal(signal.SIGCONT)
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                async with asyncio.timeout(30):
+                    await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[UnsafeSubprocessProvider]:
+    opened = UnsafeSubprocessProvider()
+    yield opened
+    await opened.stop()
+
+
+@pytest.fixture
+def services(database_url: str, settings: Settings, provider: SandboxProvider) -> Callable[..., PostgresSandboxService]:
+    def make(**more: Any) -> PostgresSandboxService:
+        given = {"provider": provider, **{name: more.pop(name) for name in ("drain_on_stop",) if name in more}}
+        return PostgresSandboxService(database_url, settings=settings.model_copy(update=more), **given)
+
+    return make
+
+
+async def _rows(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
+    rows = await observer.fetch("SELECT user_id, session_id, state FROM agentstore.sandboxes ORDER BY 1, 2")
+    return [tuple(row) for row in rows]
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def test_of_two_replicas_that_connect_at_once_both_get_the_same(database_url: str, settings: Settings) -> None:
+    async with replica(database_url, settings) as one, replica(database_url, settings) as two:
+        for number in range(3):
+            session = f"s{number}"
+            found = await asyncio.gather(one.ask("connect", session, 25), two.ask("connect", session, 25))
+            assert found[0] == found[1]
+            assert len(found[0]) == 1
+            await one.ask("shell", session, "echo from one >note")
+            assert await two.ask("shell", session, "cat note") == "from one\n"
+        # Whoever did not make it may end it, and does so for both.
+        assert [await each.ask("release", "s0") for each in (two, one)] == [1, 0]
+        assert [await each.ask("shell", "s0", "true") for each in (one, two)] == ["SandboxLost"] * 2
+
+
+async def test_the_owner_is_killed_and_the_other_goes_on_with_the_workspace(
+    database_url: str, settings: Settings, services: Callable[..., PostgresSandboxService]
+) -> None:
+    keeping = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 0.2, "sandbox_lease": 5.0}
+    async with replica(database_url, settings, **keeping) as one, services(**keeping) as service:
+        ((_, generation),) = await one.ask("connect", "s", 1)
+        await one.ask("shell", "s", "echo kept >note")
+        async with AgentStore(database_url, settings=settings) as store:
+            kept = store.sandboxes._workspaces
+
+            async def is_kept() -> bool:
+                archive = await kept.open("alice", "s", "base")
+                return archive is not None and b"note" in b"".join([piece async for piece in archive])
+
+            await _until(is_kept)
+        one.signal(signal.SIGKILL)
+        await one.process.wait()
+        began = asyncio.get_running_loop().time()
+        (sandbox,) = await service.connect("s", "alice")
+        assert asyncio.get_running_loop().time() - began < 5.0
+        assert sandbox.generation > generation
+        assert (await sandbox.read_file("note")).text == "kept\n"
+
+
+async def test_who_sleeps_longer_than_its_lease_has_lost_it(
+    database_url: str, settings: Settings, services: Callable[..., PostgresSandboxService]
+) -> None:
+    keeping = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 0.2, "sandbox_lease": 1.0}
+    async with replica(database_url, settings, **keeping) as one, services(**keeping) as service:
+        await one.ask("connect", "s", 1)
+        await one.ask("shell", "s", "echo old >note")
+        one.signal(signal.SIGSTOP)
+
+        async def is_reaped() -> bool:
+            return await service.reap() == 1 or not await service.list("alice")
+
+        await _until(is_reaped)
+        (sandbox,) = await service.connect("s", "alice")
+        assert (await sandbox.read_file("note")).text == "old\n"
+        await sandbox.write_file("note", "new")
+        one.signal(signal.SIGCONT)
+        assert await one.ask("shell", "s", "echo too late >note") == "SandboxLost"
+        assert (await sandbox.read_file("note")).text == "new"
+        # Nor does it overwrite what is kept when it stops.
+        await service.release("s", "alice")
+        assert one.process.stdin is not None
+        one.process.stdin.close()
+        await one.process.wait()
+        assert (await (await service.connect("s", "alice"))[0].read_file("note")).text == "new"
+
+
+async def test_a_connect_that_is_cancelled_leaves_nothing(
+    services: Callable[..., PostgresSandboxService],
+    observer: asyncpg.Connection,
+    provider: UnsafeSubprocessProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    create = provider.create
+
+    async def recorded(spec: SandboxSpec) -> str:
+        handle = await create(spec)
+        made.append(handle)
+        return handle
+
+    monkeypatch.setattr(provider, "create", recorded)
+    async with services() as service:
+        for number in range(12):
+            task = asyncio.create_task(service.connect(f"s{number}", "alice"))
+            for _ in range(number * 3):
+                await asyncio.sleep(0.003)
+            task.cancel()
+            done = (await asyncio.gather(task, return_exceptions=True))[0]
+            if not isinstance(done, asyncio.CancelledError):
+                await service.release(f"s{number}", "alice")
+
+        async def is_empty() -> bool:
+            return not await _rows(observer)
+
+        await _until(is_empty)
+        assert not any([await provider.check(handle) for handle in made])
+        await service.connect("s0", "alice")
+
+
+async def test_what_a_provider_refuses_leaves_no_lease(
+    database_url: str, settings: Settings, observer: asyncpg.Connection
+) -> None:
+    async with PostgresSandboxService(database_url, base_url="http://127.0.0.1:9", settings=settings) as service:
+        with pytest.raises(SandboxUnavailable):
+            await service.connect("s", "alice")
+    assert await _rows(observer) == []
+    with pytest.raises(NotConfigured):
+        PostgresSandboxService(database_url, provider="none", settings=settings)
+
+
+async def test_a_stop_ends_only_its_own(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+) -> None:
+    async with services() as one, services() as two:
+        (of_one,) = await one.connect("of one", "alice")
+        (of_two,) = await two.connect("of two", "alice")
+        await two.connect("of one", "alice")
+        await two.stop()
+        assert await _rows(observer) == [("alice", "of one", "ready")]
+        assert not (await of_one.run_shell_command("true")).is_error
+        with pytest.raises(SandboxLost):
+            await (await one.connect("of two", "alice"))[0]._provider.exec(  # type: ignore[attr-defined]
+                of_two.sandbox_id, "run_shell_command", {"command": "true"}, 5.0
+            )
+
+
+async def test_what_a_stop_was_told_to_leave_is_found_by_the_next(
+    services: Callable[..., PostgresSandboxService],
+) -> None:
+    async with services(drain_on_stop=False) as one:
+        (sandbox,) = await one.connect("s", "alice")
+        await sandbox.run_shell_command("echo left >note")
+    async with services() as two:
+        (same,) = await two.connect("s", "alice")
+        assert (same.generation, same.sandbox_id) == (sandbox.generation, sandbox.sandbox_id)
+        assert (await same.read_file("note")).text == "left\n"
+        assert len(await two.release("s", "alice")) == 1
+
+
+async def test_a_deleted_users_sandboxes_end(
+    services: Callable[..., PostgresSandboxService],
+    database_url: str,
+    settings: Settings,
+    provider: UnsafeSubprocessProvider,
+) -> None:
+    async with services(sandbox_lease=0.6) as service, AgentStore(database_url, settings=settings) as store:
+        (sandbox,) = await service.connect("s", "alice")
+        assert await store.users.get_user("alice") is not None
+        await store.users.delete_user("alice")
+
+        async def has_ended() -> bool:
+            return not await provider.check(sandbox.sandbox_id)
+
+        await _until(has_ended)
+        with pytest.raises(SandboxLost):
+            await sandbox.run_shell_command("true")
+
+
+async def test_what_nobody_calls_is_reaped(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, provider: UnsafeSubprocessProvider
+) -> None:
+    async with services(sandbox_lease=0.5, sandbox_idle=0.5) as service:
+        (used,) = await service.connect("used", "alice")
+        (idle,) = await service.connect("idle", "alice")
+
+        async def only_one_is_left() -> bool:
+            await used.run_shell_command("true")
+            return await _rows(observer) == [("alice", "used", "ready")]
+
+        await _until(only_one_is_left)
+        assert not await provider.check(idle.sandbox_id)
+        with pytest.raises(SandboxLost):
+            await idle.run_shell_command("true")
+
+
+async def test_a_lease_goes_on_while_it_is_used(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+) -> None:
+    async with services(sandbox_lease=0.6) as service:
+        (sandbox,) = await service.connect("s", "alice")
+        for _ in range(8):
+            await asyncio.sleep(0.2)
+            left = await observer.fetchval("SELECT lease_until - now() > '0 s' FROM agentstore.sandboxes")
+            assert left
+        assert (await service.connect("s", "alice"))[0].generation == sandbox.generation
+
+
+async def test_another_providers_sandbox_is_not_taken_for_dead(
+    services: Callable[..., PostgresSandboxService], database_url: str, settings: Settings
+) -> None:
+    async with services() as service:
+        await service.connect("s", "alice")
+        async with PostgresSandboxService(database_url, base_url="http://127.0.0.1:9", settings=settings) as other:
+            for call in (other.connect("s", "alice"), other.release("s", "alice")):
+                with pytest.raises(SandboxUnavailable, match="unsafe_subprocess"):
+                    await call
+
+
+async def test_a_service_serves_one_event_loop_after_another(database_url: str, settings: Settings) -> None:
+    service = PostgresSandboxService(database_url, provider="unsafe_subprocess", settings=settings)
+
+    async def use() -> int:
+        async with service:
+            (sandbox,) = await service.connect("s", "alice")
+            assert not (await sandbox.run_shell_command("true")).is_error
+            return sandbox.generation
+
+    first = await asyncio.to_thread(lambda: asyncio.run(use()))
+    assert await asyncio.to_thread(lambda: asyncio.run(use())) > first
