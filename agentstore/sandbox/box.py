@@ -59,6 +59,29 @@ _CLOSED_CALLS: dict[str, tuple[int, str]] = {
 _OWN_PROCESSES = 8
 _SPARE_PROCESSES = 16
 
+# An IPython kernel whose print() waits for what it printed to be sent. By itself it gathers what is printed in a fifth
+# of a second, however much that is, and dies of it where memory is limited.
+_KERNEL = """
+import sys
+del sys.path[0]
+from ipykernel import iostream, kernelapp
+gather = iostream.OutStream.write
+def write(self, string):
+    if not isinstance(string, str):
+        return gather(self, string)
+    for start in range(0, len(string) or 1, 100_000):
+        piece = string[start : start + 100_000]
+        gather(self, piece)
+        self.gathered = getattr(self, "gathered", 0) + len(piece)
+        if self.gathered > 100_000:
+            self.gathered = 0
+            self.flush()
+    return len(string)
+iostream.OutStream.write = write
+del sys.modules["__main__"].write
+kernelapp.launch_new_instance()
+"""
+
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 _SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
@@ -379,8 +402,9 @@ class Box:
         """Kill a process, and all that it started, which the mark in their environment tells even of daemons."""
         for _ in range(20):
             found = _started_by(root, mark)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(root, signal.SIGKILL)
+            if root != os.getpid():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(root, signal.SIGKILL)
             for pid in found:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
@@ -801,7 +825,7 @@ class Kernel:
         for number, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1):
             information[f"{name}_port"] = number
         file = _write_private(self._folder, json.dumps({**information, "key": key}))
-        command = [self._box.python, "-m", "ipykernel_launcher", "-f", file, "--HistoryManager.enabled=False"]
+        command = [self._box.python, "-c", _KERNEL, "-f", file, "--HistoryManager.enabled=False"]
         environment = {"AGENTSTORE_CALL": self._folder}
         nowhere = subprocess.DEVNULL
         self._pid, self._ended = await self._box.spawn(command, environment, stdout=nowhere, stderr=nowhere)
@@ -1319,6 +1343,8 @@ def main() -> None:
     elif sys.platform == "linux":
         _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # so that orphans are its to end
     limit_resources(config["limits"], confined=config["confined"])
+    # Process 1 is spared what is sent from in here and has no handler; Python has one for this.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o022)
     os.makedirs(os.environ["HOME"], exist_ok=True)
     asyncio.run(Box(config).serve(listening, owner))

@@ -253,13 +253,16 @@ class LocalProvider(SandboxProvider):
         with contextlib.suppress(TimeoutError, SandboxLost, SandboxFailed):
             async with asyncio.timeout(_MOMENT):
                 await _ask(place.path, {"op": "shutdown"})
-        while await asyncio.to_thread(_listens, place.path):
+        while True:
+            # A number says little; with the time of its start, it is that process.
+            lives = bool(place.started) and _start_time(place.pid) == place.started
+            if not lives and not await asyncio.to_thread(_listens, place.path):
+                break
             if time.monotonic() > deadline:
                 raise SandboxUnavailable(f"the sandbox could not be ended: process {place.pid} does not answer")
-            # It does not do what it is asked. A number says little; with the time of its start, it is that process.
-            if place.started and _start_time(place.pid) == place.started:
-                _kill(place.pid)
-            await asyncio.sleep(0.02)
+            if lives and time.monotonic() > deadline - _GRACE / 2:
+                _kill(place.pid)  # it does not do what it is asked
+            await asyncio.sleep(0.01)
         shutil.rmtree(os.path.dirname(place.path), ignore_errors=True)
 
     async def pack(self, handle: str, timeout: float) -> AsyncGenerator[bytes, None]:

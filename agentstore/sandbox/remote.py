@@ -201,17 +201,17 @@ class ManagedProvider(SandboxProvider):
         if answer.is_error and "500 Server Error" in answer.text and answer.part("stderr") is None:
             # What it says of a tool that is not there, and of some others.
             tools = await self.list_tools(handle, deadline.left)
-            names = sorted(name for group in tools.values() if isinstance(group, dict) for name in group)
+            names = sorted(name for group in tools.values() for name in group)
             if tool not in names:
                 raise InvalidContent(f"there is no tool {tool!r}, of {', '.join(names)}")
         return answer
 
     async def list_tools(self, handle: str, timeout: float) -> dict[str, Any]:
-        """Return the tools as the server says them: those of files are not among them."""
+        """Return the tools as the server says them, and those of files, which are ours."""
         found = await self._about(handle, "list_tools", {}, timeout, _ATTEMPTS)
-        if not isinstance(found, dict) or "isError" in found:
+        if not isinstance(found, dict) or not all(isinstance(group, dict) for group in found.values()):
             raise SandboxFailed(f"{self._server} answered list_tools with no tools")
-        return found
+        return {**found, "generic": {**_SCHEMAS, **found.get("generic", {})}}
 
     async def destroy(self, handle: str) -> None:
         """Release a sandbox.
@@ -374,10 +374,12 @@ class ManagedProvider(SandboxProvider):
 
     async def _file_call(self, handle: str, tool: str, arguments: Mapping[str, Any], deadline: _Deadline) -> ToolResult:
         path = _path(arguments.get("path", "."))
+        if path is None:
+            return ToolResult.of(text(f"{arguments['path']}: Not in the workspace\n", "stderr"), is_error=True)
         if tool == "write_file":
             return await self._write(handle, path, _bytes(arguments), deadline)
         if tool == "remove_file" and path == _WORKSPACE:
-            raise InvalidContent("the workspace itself is not removed")
+            return ToolResult.of(text("The workspace itself is not removed\n", "stderr"), is_error=True)
         command = {"read_file": _READ, "list_files": _LIST, "remove_file": _REMOVE}[tool]
         code, out, said = await self._run(handle, f"p={shlex.quote(path)}; {command}", deadline)
         if code != "0":
@@ -498,12 +500,12 @@ class RemoteProvider(ManagedProvider):
         self._httpx = _module("httpx", "http")
         try:
             parts = urlsplit(base_url)
-            usable = (
-                parts.scheme in ("http", "https") and parts.hostname and (parts.port or 80) and base_url.isprintable()
-            )
+            usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 80)
         except ValueError:
+            # It would show a password that is in it.
             raise NotConfigured(_NO_URL) from None
-        if not usable or len(base_url) > 2_000 or parts.query or parts.fragment:
+        plain = base_url.isprintable() and " " not in base_url and len(base_url) <= 2_000
+        if not usable or not plain or parts.query or parts.fragment:
             raise NotConfigured(_NO_URL)
         self._url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
         try:
@@ -640,6 +642,32 @@ _NO_ANSWER = re.compile(r"did not start within the specified timeout")
 _ENDED = {"exited", "dead", "removing", "succeeded", "failed"}
 _KINDS = {"d": "directory", "f": "file"}
 
+
+def _schema(name: str, description: str, needed: str | None, **arguments: str) -> dict[str, Any]:
+    properties = {each: {"type": "string", "description": said} for each, said in arguments.items()}
+    parameters = {"type": "object", "properties": properties, "required": [] if needed is None else [needed]}
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"name": name, "json_schema": {"type": "function", "function": function}}
+
+
+_IN = "A path in the workspace."
+_SCHEMAS = {
+    each["name"]: each
+    for each in (
+        _schema("read_file", "Return a file of the workspace.", "path", path=_IN),
+        _schema(
+            "write_file",
+            "Write a file of the workspace, with the folders that it needs.",
+            "path",
+            path=_IN,
+            content="Its text.",
+            blob="Its bytes in Base64, instead of text.",
+        ),
+        _schema("list_files", "List the names in a folder of the workspace.", None, path=_IN),
+        _schema("remove_file", "Remove a file, or a folder with all that is in it.", "path", path=_IN),
+    )
+}
+
 # Commands on "$p", an absolute path.
 _READ = (
     '[ -e "$p" ] || { echo "$p: No such file" >&2; exit 1; }; '
@@ -676,13 +704,12 @@ def _place(handle: str) -> _Place:
         raise SandboxFailed(f"{handle[:100]!r} is no handle of a sandbox server's") from error
 
 
-def _path(path: object) -> str:
+def _path(path: object) -> str | None:
+    """Where a path is, or None if that is not in the workspace."""
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidContent(f"{path!r} is no path")
     found = posixpath.normpath(posixpath.join(_WORKSPACE, path))
-    if found != _WORKSPACE and not found.startswith(f"{_WORKSPACE}/"):
-        raise InvalidContent(f"{path!r} is not in the workspace")
-    return found
+    return found if found == _WORKSPACE or found.startswith(f"{_WORKSPACE}/") else None
 
 
 def _bytes(arguments: Mapping[str, Any]) -> bytes:

@@ -40,22 +40,32 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
     await store.states.save_state(user, {"plan": [f"{number} {word}" for number in range(5_000)]}, session.id)
     await store.sessions.fork_session(user, session.id, new_id=f"{word} fork")
     await store.sessions.rewind_session(user, session.id, 1, new_id=f"{word} kept")
+    (sandbox,) = await store.sandboxes.connect(session.id, user)
+    await sandbox.write_file(word, word)
+    await store.sandboxes.release(session.id, user)
+    await store.sandboxes.connect(session.id, user)
 
 
 async def test_nothing_of_an_erased_user_is_left_and_nothing_of_another_is_gone(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, settings: Settings, database_url: str
 ) -> None:
-    queueing = settings.model_copy(update={"extraction_url": "http://127.0.0.1:9/v1"})
-    async with AgentStore(database_url, settings=queueing, embedder=vectors.memory._embedder) as store:
+    more = {
+        "extraction_url": "http://127.0.0.1:9/v1",
+        "sandbox_provider": "unsafe_subprocess",
+        "sandbox_snapshots": True,
+    }
+    filling = settings.model_copy(update=more)
+    async with AgentStore(database_url, settings=filling, embedder=vectors.memory._embedder) as store:
         await _fill(store, "aardvark@example.com", _WORD)
         await _fill(store, "bob", "quokka")
+        store.sandboxes._drain = False
     tables = {table for table, _ in await _traces(observer, "aardvark@example.com", _WORD)}
     vector_tables = {"memory_vectors"} if has_pgvector else set()
     assert tables == set(Base.metadata.tables) | vector_tables  # the scan sees each table that there is
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vectors.users.delete_user("aardvark@example.com")
-    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4)
+    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1)
     assert await _traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
     assert len(await vectors.memory.search("bob", "quokka")) == 3

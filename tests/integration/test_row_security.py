@@ -18,6 +18,7 @@ from tests.support.cli import run
 from tests.support.pgbouncer import PgBouncer
 from tests.support.psql import psql
 
+_SETTINGS = Settings(row_level_security=True, sandbox_provider="unsafe_subprocess", sandbox_snapshots=True)
 _POLICIES = "SELECT count(*) FROM pg_policy WHERE polname = 'agentstore_user'"
 
 
@@ -43,7 +44,7 @@ async def secured_url(direct_url: str, app_role: str) -> str:
 
 @pytest.fixture
 async def secured(secured_url: str) -> AsyncIterator[AgentStore]:
-    async with AgentStore(secured_url, settings=Settings(row_level_security=True)) as store:
+    async with AgentStore(secured_url, settings=_SETTINGS) as store:
         yield store
 
 
@@ -53,6 +54,11 @@ async def _use(store: AgentStore, user: str) -> None:
     await store.memory.add_memory(user, session.messages, "s")
     await store.memory.save_items(user, MemoryItem(text=f"likes apples {len(user)}"))
     await store.states.save_state(user, {"of": user}, "s")
+    (sandbox,) = await store.sandboxes.connect("s", user)
+    await sandbox.write_file("of", user)
+    await store.sandboxes.release("s", user)
+    (sandbox,) = await store.sandboxes.connect("s", user)
+    assert (await sandbox.read_file("of")).text == user
 
 
 async def test_every_table_of_the_models_has_a_policy(direct_url: str, observer: asyncpg.Connection) -> None:

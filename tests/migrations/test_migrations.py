@@ -364,7 +364,7 @@ def test_every_key_begins_with_the_user_and_every_foreign_key_cascades_along_it(
         for index in table.indexes:
             # Or its entries are one user's: each lexeme begins with the user's mark. Or it says what is due for
             # anybody, which each part of a distributed table can say by itself.
-            assert list(index.columns)[0].name in (owner, "lexemes", "run_after")  # noqa: RUF015
+            assert list(index.columns)[0].name in (owner, "lexemes", "run_after", "lease_until")  # noqa: RUF015
             assert not index.unique or owner in index.columns
         for foreign in table.foreign_key_constraints:
             assert foreign.ondelete == "CASCADE"

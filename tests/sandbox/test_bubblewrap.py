@@ -1,0 +1,616 @@
+"""What a box of bubblewrap does, from this process and from others."""
+
+import asyncio
+import base64
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import textwrap
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentstore.errors import InvalidContent, SandboxFailed, SandboxLost, SandboxUnavailable
+from agentstore.sandbox import local
+from agentstore.sandbox.bubblewrap import BubblewrapProvider
+from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec
+from tests.sandbox.conftest import Run
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+async def until(fact: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not fact():
+            await asyncio.sleep(0.005)
+
+
+def process_of(provider: BubblewrapProvider) -> int:
+    return next(iter(provider._running.values())).pid
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+async def python_elsewhere(script: str, *arguments: str) -> asyncio.subprocess.Process:
+    """Another process of this machine, as another replica is."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", textwrap.dedent(script), *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+async def test_a_command_has_output_errors_and_a_return_code(shell: Run) -> None:
+    result = await shell("echo out; echo err >&2; exit 3")
+    assert result == {
+        "content": [
+            {"type": "text", "text": "out\n", "description": "stdout"},
+            {"type": "text", "text": "err\n", "description": "stderr"},
+            {"type": "text", "text": "3", "description": "returncode"},
+        ],
+        "isError": True,
+    }
+    assert (await shell("pwd; exit 0")).part("stdout") == "/workspace\n"
+
+
+async def test_a_command_that_was_killed_says_so_in_its_return_code(shell: Run) -> None:
+    assert (await shell("kill -9 $$")).part("returncode") == "137"
+
+
+async def test_output_that_is_no_text_is_shown_all_the_same(shell: Run) -> None:
+    assert (await shell(r"printf 'a\377b'")).part("stdout") == "a\ufffdb"
+
+
+async def test_a_process_in_the_background_outlives_its_command_and_does_not_hold_it_up(shell: Run) -> None:
+    began = time.monotonic()
+    assert (await shell("sleep 1000 & echo done")).part("stdout") == "done\n"
+    assert time.monotonic() - began < 5
+    assert (await shell("pgrep -c sleep")).part("stdout") == "1\n"
+
+
+async def test_cells_keep_their_state(cell: Run) -> None:
+    assert (await cell("x = 20\nprint('set')")).part("stdout") == "set\n"
+    assert (await cell("def f(y): return x + y\nf(22)")).part("stdout") == "Out[2]: 42\n"
+    assert (await cell("await __import__('asyncio').sleep(0)\n!echo in the shell")).text.split() == [
+        "in",
+        "the",
+        "shell",
+    ]
+
+
+async def test_an_error_is_a_traceback_without_colours(cell: Run) -> None:
+    result = await cell("import sys\nprint('before')\nsys.stderr.write('warned\\n')\n1 / 0")
+    assert result.is_error
+    assert result.part("stdout") == "before\n"
+    stderr = result.part("stderr") or ""
+    assert stderr.startswith("warned\n")
+    assert "ZeroDivisionError: division by zero" in stderr
+    assert "----> 4 1 / 0" in stderr
+    assert "\x1b" not in stderr
+
+
+async def test_rich_output_is_parts_of_its_own(cell: Run) -> None:
+    result = await cell(
+        f"import base64\nfrom IPython.display import Image, HTML, display\n"
+        f"display(Image(base64.b64decode({PNG!r})))\nHTML('<b>bold</b>')"
+    )
+    assert [part for part in result["content"] if part["type"] == "image"] == [
+        {"type": "image", "data": PNG, "mimeType": "image/png", "description": "display_data"}
+    ]
+    assert result.part("text/html") == "<b>bold</b>"
+    assert (result.part("stdout") or "").startswith("Out[1]: ")
+
+
+async def test_input_fails_and_does_not_wait(cell: Run) -> None:
+    assert "does not support input requests" in (await cell("input()")).text
+
+
+async def test_a_kernel_that_ended_is_started_again(cell: Run) -> None:
+    await cell("x = 1")
+    assert "all variables are lost" in (await cell("import os\nos._exit(1)")).text
+    result = await cell("x")
+    assert "NameError" in result.text
+    assert "the kernel had ended and was started again" in result.text
+    await cell("exit()")
+    assert "2" in (await cell("1 + 1")).text
+
+
+async def test_cells_of_many_callers_run_one_after_the_other(cell: Run) -> None:
+    await cell("n = 0\nimport time")
+    await asyncio.gather(*(cell("m = n; time.sleep(0.01); n = m + 1") for _ in range(10)))
+    assert (await cell("print(n)")).text == "10\n"
+
+
+async def test_a_cell_that_waits_too_long_for_another_is_not_run(cell: Run) -> None:
+    await cell("import time; n = 0")
+    _, second = await asyncio.gather(cell("time.sleep(0.6)"), cell("n = 1", timeout=0.2))
+    assert "waiting for the cells before it" in second.text
+    assert (await cell("n")).text.endswith("0\n")
+
+
+async def test_a_call_that_is_cancelled_ends_what_it_runs(shell: Run, cell: Run) -> None:
+    call = asyncio.create_task(shell("touch began; sleep 1000"))
+    while (await shell("ls began")).is_error:
+        pass
+    call.cancel()
+    await asyncio.wait({call})
+    while (await shell("pgrep sleep")).part("stdout"):
+        pass
+    await cell("kept = 1")
+    call = asyncio.create_task(cell("open('cell', 'w').close()\nwhile True: pass", timeout=1000))
+    while (await shell("ls cell")).is_error:
+        pass
+    call.cancel()
+    await asyncio.wait({call})
+    assert (await cell("kept")).text == "Out[3]: 1\n"
+
+
+async def test_files_are_written_read_listed_and_removed(tool: Run) -> None:
+    written = await tool("write_file", path="a/b/text.txt", content="ünïcode\n")
+    assert not written.is_error
+    assert (await tool("read_file", path="/workspace/a/b/text.txt")).text == "ünïcode\n"
+    data = bytes(range(256))
+    await tool("write_file", path="data", blob=base64.b64encode(data).decode())
+    (part,) = (await tool("read_file", path="data"))["content"]
+    assert part["type"] == "blob"
+    assert base64.b64decode(part["blob"]) == data
+    assert [(part["text"], part["description"]) for part in (await tool("list_files"))["content"]] == [
+        ("a", "directory"),
+        ("data", "file"),
+    ]
+    assert not (await tool("remove_file", path="a")).is_error
+    assert (await tool("remove_file", path="a")).is_error
+    assert (await tool("read_file", path="a/b/text.txt")).is_error
+    assert (await tool("remove_file", path=".")).is_error
+
+
+async def test_a_file_is_replaced_as_a_whole_and_keeps_its_mode(tool: Run, shell: Run) -> None:
+    await shell("echo long content > script; chmod 755 script")
+    await tool("write_file", path="script", content="x")
+    assert (await shell("cat script; stat -c %a script; ls -A")).text == "x755\nscript\n"
+
+
+async def test_the_tools_of_the_filesystem_sandbox(tool: Run) -> None:
+    await tool("create_directory", path="d/e")
+    await tool("write_file", path="d/one.py", content="x = 1\ny = 2\n")
+    assert (await tool("list_directory", path="d")).text == "[DIR] e\n[FILE] one.py\n"
+    assert not (await tool("move_file", source="d/one.py", destination="d/e/two.py")).is_error
+    assert (await tool("move_file", source="nothing", destination="x")).is_error
+    assert "size: 12\n" in (await tool("get_file_info", path="d/e/two.py")).text
+    assert (await tool("search_files", path=".", pattern="*.py")).text == "d/e/two.py\n"
+    assert (await tool("search_files", path=".", pattern="TWO")).text == "d/e/two.py\n"
+    assert (await tool("search_files", path=".", pattern="*.py", excludePatterns=["e"])).text == "No matches found\n"
+    assert "x = 1" in (await tool("read_multiple_files", paths=["d/e/two.py", "nothing"])).text
+    edits = [{"oldText": "x = 1", "newText": "x = 3"}]
+    assert "+x = 3" in (await tool("edit_file", path="d/e/two.py", edits=edits, dryRun=True)).text
+    assert "x = 1" in (await tool("read_file", path="d/e/two.py")).text
+    await tool("edit_file", path="d/e/two.py", edits=edits)
+    assert (await tool("read_file", path="d/e/two.py")).text == "x = 3\ny = 2\n"
+    assert (await tool("edit_file", path="d/e/two.py", edits=edits)).is_error
+    tree = json.loads((await tool("directory_tree", path=".")).text)
+    assert tree == [
+        {
+            "name": "d",
+            "type": "directory",
+            "children": [{"name": "e", "type": "directory", "children": [{"name": "two.py", "type": "file"}]}],
+        }
+    ]
+    assert (await tool("list_allowed_directories")).text == "/workspace\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("nothing", {}),
+        ("run_shell_command", {}),
+        ("run_shell_command", {"command": 1}),
+        ("run_shell_command", {"command": "a\0b"}),
+        ("run_shell_command", {"command": "touch ran", "more": 1}),
+        ("run_ipython_cell", {"code": "\ud800"}),
+        ("write_file", {"path": "x"}),
+        ("write_file", {"path": "x", "content": "", "blob": ""}),
+        ("write_file", {"path": "x", "content": b"bytes"}),
+        ("read_multiple_files", {"paths": ["a", 1]}),
+        ("edit_file", {"path": "x", "edits": [{"oldText": "a"}]}),
+        ("edit_file", {"path": "x", "edits": [], "dryRun": "no"}),
+    ],
+)
+async def test_what_is_no_tool_or_argument_is_refused(tool: Run, name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidContent):
+        await tool(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("read_file", {"path": "a\0b"}),
+        ("read_file", {"path": "x" * 5000}),
+        ("read_file", {"path": "loop"}),
+        ("write_file", {"path": "x", "blob": "no base64"}),
+        ("write_file", {"path": ".", "content": ""}),
+    ],
+)
+async def test_what_a_tool_cannot_do_is_an_error(tool: Run, shell: Run, name: str, arguments: dict[str, Any]) -> None:
+    await shell("ln -s loop loop")
+    assert (await tool(name, **arguments)).is_error
+
+
+async def test_a_type_offers_its_tools_alone(bubblewrap: BubblewrapProvider, boxed: str) -> None:
+    tools = await bubblewrap.list_tools(boxed, 5)
+    assert set(tools["generic"]) >= {"run_ipython_cell", "run_shell_command", "read_file", "directory_tree"}
+    schema = tools["generic"]["run_shell_command"]["json_schema"]
+    assert schema["function"]["parameters"]["required"] == ["command"]
+    few = await bubblewrap.create(SandboxSpec("few", tools=frozenset({"read_file"})))
+    assert set((await bubblewrap.list_tools(few, 5))["generic"]) == {"read_file"}
+    with pytest.raises(InvalidContent, match="no tool 'run_shell_command'"):
+        await bubblewrap.exec(few, "run_shell_command", {"command": "true"}, 5)
+
+
+async def test_the_packages_of_this_python_are_there(shell: Run) -> None:
+    command = "python -c 'import sys, pytest; print(sys.version_info[:2])'; python3 -c ''"
+    assert (await shell(command)).part("stdout") == f"{sys.version_info[:2]}\n"
+
+
+async def test_processes_see_the_environment_of_the_type(bubblewrap: BubblewrapProvider) -> None:
+    handle = await bubblewrap.create(SandboxSpec("test", environment={"COLOUR": "blue"}))
+    shell = await bubblewrap.exec(handle, "run_shell_command", {"command": "echo $COLOUR"}, 5)
+    cell = await bubblewrap.exec(handle, "run_ipython_cell", {"code": "import os; print(os.environ['COLOUR'])"}, 9)
+    assert shell.part("stdout") == cell.part("stdout") == "blue\n"
+
+
+async def packed(provider: BubblewrapProvider, handle: str) -> list[bytes]:
+    return [piece async for piece in provider.pack(handle, 20)]
+
+
+async def given(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def test_a_workspace_is_packed_and_unpacked_whole(
+    bubblewrap: BubblewrapProvider, boxed: str, shell: Run, cell: Run
+) -> None:
+    await cell("1")  # whose kernel has files, elsewhere
+    await shell(
+        "mkdir -p a/b empty; echo text > a/b/file; : > nothing; ln -s a/b/file link; ln -s /usr/bin/python3 absolute;"
+        "printf '#!/bin/sh\\necho ran' > run; chmod 755 run; ln run hard; head -c 3000000 /dev/urandom > large;"
+        "touch 'ünï code'; mkdir closed; touch closed/in; chmod 500 closed; touch secret; chmod 0 secret; mkfifo pipe"
+    )
+    look = (
+        "find . ! -name pipe -printf '%p %m %y %l\\n' | sort; "
+        "find . -type f -readable -exec sha256sum {} + | sort; ./run; stat -c %h run"
+    )
+    before = (await shell(look)).part("stdout") or ""
+    pieces = await packed(bubblewrap, boxed)
+    assert max(map(len, pieces)) <= 1_000_000
+    other = await bubblewrap.create(SandboxSpec("test"))
+    await bubblewrap.unpack(other, given(pieces), 20)
+    after = await bubblewrap.exec(other, "run_shell_command", {"command": look}, 10)
+    # Its mode is what makes a file readable for its owner, who packs it: that one bit is not kept.
+    assert (after.part("stdout") or "").replace("./secret 400", "./secret 0") == before
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        assert {member.name for member in archive} >= {"a/b/file", "link"}
+        assert {(member.uid, member.gid) for member in archive} == {(0, 0)}
+
+
+async def test_an_empty_workspace_is_packed(bubblewrap: BubblewrapProvider, boxed: str) -> None:
+    await bubblewrap.unpack(boxed, given(await packed(bubblewrap, boxed)), 5)
+
+
+def archive_of(*members: tuple[tarfile.TarInfo, bytes]) -> list[bytes]:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for member, content in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return [stream.getvalue()]
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, link
+    return made
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        archive_of((member("../tmp/out"), b"x")),
+        archive_of((member("/tmp/out"), b"x")),
+        archive_of((member("link", tarfile.SYMTYPE, "/tmp"), b""), (member("link/out"), b"x")),
+        archive_of((member("device", tarfile.CHRTYPE), b"")),
+        archive_of((member("large"), bytes(9_000_000))),
+        [b"no archive" * 100],
+        [],
+    ],
+    ids=["above", "absolute", "through a link", "device", "larger than the quota", "nonsense", "nothing"],
+)
+async def test_an_archive_that_cannot_be_unpacked_is_refused(
+    bubblewrap: BubblewrapProvider, pieces: list[bytes]
+) -> None:
+    handle = await bubblewrap.create(SandboxSpec("test", limits=SandboxLimits(disk=8_000_000)))
+    with pytest.raises(SandboxFailed):
+        await bubblewrap.unpack(handle, given(pieces), 10)
+    result = await bubblewrap.exec(handle, "run_shell_command", {"command": "ls /tmp/out"}, 5)
+    assert result.is_error
+
+
+async def test_a_workspace_with_holes_larger_than_its_quota_is_not_packed(
+    bubblewrap: BubblewrapProvider, boxed: str, shell: Run
+) -> None:
+    await shell("for i in 1 2 3; do truncate -s 100M $i; done")
+    with pytest.raises(SandboxFailed, match="larger than its quota"):
+        await packed(bubblewrap, boxed)
+
+
+async def test_two_boxes_know_nothing_of_each_other(bubblewrap: BubblewrapProvider, boxed: str, shell: Run) -> None:
+    other = await bubblewrap.create(SandboxSpec("test"))
+    await shell("touch mine; sleep 1000 & touch /tmp/mine")
+    command = {"command": "ls -A /workspace /tmp; pgrep sleep"}
+    assert "mine" not in (await bubblewrap.exec(other, "run_shell_command", command, 5)).text
+
+
+async def test_a_second_provider_uses_and_ends_a_box(bubblewrap: BubblewrapProvider, boxed: str, shell: Run) -> None:
+    other = BubblewrapProvider()
+    await other.connect(boxed)
+    await shell("echo shared > file")
+    assert (await other.exec(boxed, "read_file", {"path": "file"}, 5)).text == "shared\n"
+    pid = process_of(bubblewrap)
+    await asyncio.gather(other.destroy(boxed), other.destroy(boxed))
+    assert not is_alive(pid)
+    await bubblewrap.destroy(boxed)
+    assert not await bubblewrap.check(boxed)
+
+
+async def test_another_process_uses_and_ends_a_box(bubblewrap: BubblewrapProvider, boxed: str, cell: Run) -> None:
+    await cell("x = 42")
+    other = await python_elsewhere(
+        """
+        import asyncio, sys
+        from agentstore.sandbox.bubblewrap import BubblewrapProvider
+        async def main():
+            provider = BubblewrapProvider()
+            await provider.connect(sys.argv[1])
+            print((await provider.exec(sys.argv[1], "run_ipython_cell", {"code": "print(x)"}, 10)).text, end="")
+            await provider.destroy(sys.argv[1])
+            await provider.destroy(sys.argv[1])
+            print(await provider.check(sys.argv[1]))
+        asyncio.run(main())
+        """,
+        boxed,
+    )
+    output, _ = await other.communicate()
+    assert output == b"42\nFalse\n"
+    with pytest.raises(SandboxLost):
+        await cell("1")
+    await until(lambda: not bubblewrap._running)
+    assert not os.path.exists(os.path.dirname(json.loads(boxed)["path"]))
+
+
+async def test_a_box_ends_with_the_process_that_made_it(bubblewrap: BubblewrapProvider) -> None:
+    owner = await python_elsewhere(
+        """
+        import asyncio
+        from agentstore.sandbox.bubblewrap import BubblewrapProvider
+        from agentstore.schemas.sandbox import SandboxSpec
+        async def main():
+            provider = BubblewrapProvider()
+            handle = await provider.create(SandboxSpec("test"))
+            await provider.exec(handle, "run_shell_command", {"command": "setsid sleep 1000 &"}, 5)
+            print(handle, flush=True)
+            await asyncio.sleep(1000)
+        asyncio.run(main())
+        """
+    )
+    assert owner.stdout is not None
+    handle = (await owner.stdout.readline()).decode()
+    pid = json.loads(handle)["pid"]
+    assert await bubblewrap.check(handle)
+    owner.kill()
+    await owner.communicate()
+    await until(lambda: not is_alive(pid))
+    assert not await bubblewrap.check(handle)
+    with pytest.raises(SandboxLost):
+        await bubblewrap.connect(handle)
+    with pytest.raises(SandboxLost):
+        await bubblewrap.exec(handle, "read_file", {"path": "x"}, 5)
+    folder = os.path.dirname(json.loads(handle)["path"])
+    os.utime(folder, (0, 0))  # long ago, so that it is nobody's who is just starting
+    await BubblewrapProvider().start()
+    assert not os.path.exists(folder)
+
+
+async def test_a_box_that_is_killed_is_lost_and_noticed(bubblewrap: BubblewrapProvider, boxed: str, shell: Run) -> None:
+    call = asyncio.create_task(shell("sleep 1000"))
+    while "sleep" not in (await shell("ps ax")).text:
+        pass
+    os.kill(process_of(bubblewrap), signal.SIGKILL)
+    with pytest.raises(SandboxLost):
+        await call
+    assert not await bubblewrap.check(boxed)
+    await until(lambda: not bubblewrap._running)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["by its owner", "by another"])
+async def test_a_box_that_is_stopped_does_not_answer_and_can_be_ended(
+    bubblewrap: BubblewrapProvider, boxed: str, own: bool
+) -> None:
+    pid = process_of(bubblewrap)
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert not await bubblewrap.check(boxed)
+    assert time.monotonic() - began < 2.5
+    await (bubblewrap if own else BubblewrapProvider()).destroy(boxed)
+    await until(lambda: not is_alive(pid))
+
+
+async def test_nothing_is_left_of_a_box(bubblewrap: BubblewrapProvider) -> None:
+    handle = await bubblewrap.create(SandboxSpec("test"))
+    command = {"command": "setsid sleep 1000 & sleep 1000 & echo"}
+    await bubblewrap.exec(handle, "run_shell_command", command, 5)
+    running = next(iter(bubblewrap._running.values()))
+    await bubblewrap.destroy(handle)
+    assert running.process.returncode is not None
+    assert not is_alive(running.pid)
+    assert not os.path.exists(running.folder)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.005, 0.02, 0.05, 0.08])
+async def test_nothing_is_left_of_a_box_whose_making_is_cancelled(after: float) -> None:
+    provider = BubblewrapProvider()
+    await provider.start()
+    before = {path for path in Path(local._base()).iterdir() if path.name.startswith("agentstore-sandbox-")}
+    descriptors = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(after):
+            await provider.create(SandboxSpec("test"))
+    assert {path for path in Path(local._base()).iterdir() if path.name.startswith("agentstore-sandbox-")} <= before
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert not [pid for pid in children if b"bwrap" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= 1
+    await provider.stop()
+
+
+async def test_a_box_of_another_host_is_out_of_reach_and_says_where_it_is(
+    bubblewrap: BubblewrapProvider, boxed: str
+) -> None:
+    elsewhere = json.dumps({**json.loads(boxed), "host": "elsewhere"})
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: bubblewrap.connect(elsewhere),
+        lambda: bubblewrap.check(elsewhere),
+        lambda: bubblewrap.exec(elsewhere, "read_file", {"path": "x"}, 5),
+        lambda: bubblewrap.destroy(elsewhere),
+        lambda: packed(bubblewrap, elsewhere),
+    ]
+    for call in calls:
+        with pytest.raises(SandboxUnavailable, match="lives on the host elsewhere"):
+            await call()
+
+
+@pytest.mark.parametrize("handle", ["", "{}", "[]", "null", '{"host": 1}'])
+async def test_what_is_no_handle_is_refused(bubblewrap: BubblewrapProvider, handle: str) -> None:
+    with pytest.raises(SandboxFailed):
+        await bubblewrap.check(handle)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\xff\xff\xff\xff" + b"x" * 1000,
+        struct.pack("!I", 7) + b"no json",
+        struct.pack("!I", 2) + b"[]",
+        struct.pack("!I", 2) + b"{}",
+        struct.pack("!I", 200_000) + b"[" * 200_000,
+        *(
+            struct.pack("!I", len(text)) + text
+            for text in (
+                b'{"result": {"content": [{"type": "text"}], "isError": false}}',
+                b'{"result": {"content": [{"type": "text", "text": 1}], "isError": false}}',
+                b'{"result": {"content": [{"type": "other", "text": "x"}], "isError": false}}',
+                b'{"result": {"content": {}, "isError": false}}',
+                b'{"result": {"content": [], "isError": 0}}',
+            )
+        ),
+        b"",
+        b"\x00\x00",
+    ],
+)
+async def test_a_box_that_answers_with_nonsense_is_an_error(
+    bubblewrap: BubblewrapProvider, boxed: str, answer: bytes
+) -> None:
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    path = json.loads(boxed)["path"]
+    os.unlink(path)
+    async with await asyncio.start_unix_server(speak, path):
+        with pytest.raises((SandboxFailed, SandboxLost)):
+            await bubblewrap.exec(boxed, "read_file", {"path": "x"}, 5)
+        assert not await bubblewrap.check(boxed)
+
+
+async def test_a_box_that_does_not_answer_is_unavailable(
+    bubblewrap: BubblewrapProvider, boxed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_GRACE", 0.1)
+    os.kill(process_of(bubblewrap), signal.SIGSTOP)
+    with pytest.raises(SandboxUnavailable, match="did not answer within"):
+        await bubblewrap.exec(boxed, "read_file", {"path": "x"}, 0.1)
+
+
+async def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):
+        await BubblewrapProvider().start()
+
+
+@pytest.mark.parametrize(
+    ("script", "match"),
+    [
+        ("echo bubblewrap 0.6.1", "0.8 or newer"),
+        ('[ "$1" = --version ] && echo bubblewrap 0.8.0 && exit; echo "bwrap: No permissions" >&2; exit 1', "No perm"),
+    ],
+)
+async def test_a_bubblewrap_that_cannot_is_refused_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, match: str
+) -> None:
+    for folder in tmp_path.parents:
+        if folder.name.startswith("pytest-"):
+            folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+    (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SandboxUnavailable, match=match):
+        await BubblewrapProvider().start()
+
+
+async def test_without_a_kernel_the_rest_works_and_it_says_what_to_install(tmp_path: Path) -> None:
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"])
+    provider = BubblewrapProvider(python=str(tmp_path / "bare/bin/python"))
+    handle = await provider.create(SandboxSpec("test"))
+    assert (await provider.exec(handle, "run_shell_command", {"command": "echo works"}, 5)).part("stdout") == "works\n"
+    with pytest.raises(SandboxUnavailable, match=r"agentstore-postgres\[sandbox\]"):
+        await provider.exec(handle, "run_ipython_cell", {"code": "1"}, 10)
+    await provider.stop()
+
+
+async def test_a_stopped_provider_can_be_used_again(bubblewrap: BubblewrapProvider, boxed: str) -> None:
+    await bubblewrap.stop()
+    assert not await bubblewrap.check(boxed)
+    assert await bubblewrap.check(await bubblewrap.create(SandboxSpec("test")))
+
+
+async def test_the_unsafe_one_has_the_same_tools_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = UnsafeSubprocessProvider()
+    handle = await provider.create(SandboxSpec("test"))
+    run = "run_shell_command"
+    assert (await provider.exec(handle, run, {"command": "echo x > file; cat file"}, 5)).part("stdout") == "x\n"
+    assert (await provider.exec(handle, "run_ipython_cell", {"code": "1 + 1"}, 15)).text == "Out[1]: 2\n"
+    assert (await provider.exec(handle, "read_file", {"path": "file"}, 5)).text == "x\n"
+    assert (await provider.exec(handle, "read_file", {"path": "/etc/passwd"}, 5)).is_error
+    started = await provider.exec(handle, run, {"command": "setsid sleep 1000 & echo $!"}, 5)
+    pid = int(started.part("stdout") or 0)
+    assert is_alive(pid)
+    assert [piece async for piece in provider.pack(handle, 5)]
+    await provider.destroy(handle)
+    await until(lambda: not is_alive(pid))
+    assert not os.path.exists(os.path.dirname(json.loads(handle)["path"]))

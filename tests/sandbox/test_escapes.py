@@ -1,0 +1,324 @@
+"""What code in a sandbox may try, and what comes of it. Each test ends with the host, or the sandbox, going on."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentstore.sandbox.bubblewrap import BubblewrapProvider
+from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec
+from tests.sandbox.conftest import Run
+
+SMALL = SandboxLimits(
+    memory=400_000_000, processes=32, disk=8_000_000, files=500, file_size=4_000_000, output=100_000, open_files=128
+)
+
+
+@pytest.fixture
+def limits() -> SandboxLimits:
+    return SMALL
+
+
+async def still_works(shell: Run) -> None:
+    assert (await shell("echo works")).part("stdout") == "works\n"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "socket.create_connection(('1.1.1.1', 53), 2)",
+        "socket.create_connection(('2606:4700:4700::1111', 53), 2)",
+        "socket.create_connection(('169.254.169.254', 80), 2)",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('8.8.8.8', 53))",
+        "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+    ],
+)
+async def test_there_is_no_network(shell: Run, attempt: str) -> None:
+    result = await shell(f'python -c "import socket; {attempt}"')
+    assert result.is_error
+    assert "Network is unreachable" in result.text or "Operation not permitted" in result.text
+
+
+async def test_a_name_is_not_resolved(shell: Run) -> None:
+    assert "gaierror" in (await shell("python -c \"import socket; socket.getaddrinfo('example.com', 80)\"")).text
+
+
+async def test_a_server_of_the_host_is_not_reached(shell: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = await shell(f"python -c \"import socket; socket.create_connection(('127.0.0.1', {port}), 2)\"")
+    assert "ConnectionRefusedError" in result.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/shadow", "/root", "/home", "/sys", "/var", "/run", "/etc/ssl", "/etc/machine-id", "/boot"]
+)
+async def test_a_file_of_the_host_is_not_there(shell: Run, path: str) -> None:
+    assert "No such file" in (await shell(f"ls {path}")).text
+
+
+async def test_the_environment_of_the_host_is_not_there(
+    bubblewrap: BubblewrapProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", "postgresql://secret")
+    handle = await bubblewrap.create(SandboxSpec("test"))
+    result = await bubblewrap.exec(
+        handle, "run_shell_command", {"command": "env; strings -a /proc/*/environ; cat /proc/*/environ"}, 10
+    )
+    assert "secret" not in result.text
+
+
+async def test_what_is_told_to_a_box_is_in_no_command_line(bubblewrap: BubblewrapProvider) -> None:
+    handle = await bubblewrap.create(SandboxSpec("test", environment={"TOKEN": "told-in-private"}))
+    assert (await bubblewrap.exec(handle, "run_shell_command", {"command": "echo $TOKEN"}, 10)).text == (
+        "told-in-private\n"
+    )
+    assert "told-in-private" not in subprocess.run(["ps", "axeww"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("place", ["/", "/usr", "/usr/bin", "/etc", "/dev", "/opt", "/opt/bin", "/opt/packages"])
+async def test_nothing_is_written_outside_the_places_that_have_a_quota(shell: Run, place: str) -> None:
+    result = await shell(f"touch {place}/x")
+    assert "Read-only file system" in result.text
+    assert (await shell(f"ls {place}/x")).is_error
+
+
+async def test_all_that_can_be_written_is_known(shell: Run) -> None:
+    found = await shell("find / -xdev -type d -writable 2>/dev/null; find /dev /proc -type d -writable 2>/dev/null")
+    # What is on the read-only root belongs to the user, which says nothing.
+    places = {place for place in (found.part("stdout") or "").split() if (await shell(f"touch {place}/x")).text == ""}
+    assert {place for place in places if not place.startswith(("/dev/shm", "/tmp", "/workspace"))} == set()
+    mounts = (await shell("grep -v ' ro,' /proc/mounts")).part("stdout") or ""
+    assert {line.split()[1] for line in mounts.splitlines() if line.split()[0] == "tmpfs"} == {
+        *("/workspace", "/tmp", "/dev/shm")
+    }
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "link/passwd", "link", "/proc/1/environ", "/"])
+async def test_tools_do_not_leave_the_workspace(shell: Run, tool: Run, path: str) -> None:
+    await shell("ln -s /etc link")
+    for attempt in (
+        tool("read_file", path=path),
+        tool("write_file", path=path + "/x", content="x"),
+        tool("list_files", path=path),
+        tool("remove_file", path=path + "/passwd"),
+        tool("move_file", source=path + "/passwd", destination="mine"),
+        tool("edit_file", path=path, edits=[{"oldText": "a", "newText": "b"}]),
+        tool("search_files", path=path, pattern="passwd"),
+        tool("get_file_info", path=path),
+        tool("directory_tree", path=path),
+        tool("create_directory", path=path + "/x"),
+    ):
+        result = await attempt
+        assert result.is_error
+        assert "is not in the workspace" in result.text
+
+
+async def test_a_fork_bomb_ends_and_the_box_goes_on(shell: Run) -> None:
+    result = await shell("bomb() { bomb | bomb & }; bomb; sleep 60", timeout=1.5)
+    assert "timed out after 1.5 s" in result.text
+    await still_works(shell)
+    processes = int((await shell("ls -d /proc/[0-9]* | wc -l")).part("stdout") or 0)
+    assert processes <= 5
+
+
+async def test_processes_that_a_command_leaves_are_no_more_than_the_limit(shell: Run) -> None:
+    start = "import subprocess\nwhile True: subprocess.Popen(['sleep', '1000'])"
+    assert "BlockingIOError" in (await shell(f'python -c "{start}"')).text
+    count = "import os; print(sum(name.isdigit() for name in os.listdir('/proc')))"
+    # To start even this, what was left had to be ended: there is no process left for it.
+    assert int((await shell(f'exec python -c "{count}"')).part("stdout") or 0) <= SMALL.processes + 10
+    await still_works(shell)
+
+
+async def test_a_process_that_takes_more_memory_gets_none(shell: Run) -> None:
+    result = await shell("python -c 'x = bytearray(500_000_000)'")
+    assert "MemoryError" in result.text
+    await still_works(shell)
+
+
+async def test_processes_that_take_more_memory_together_are_killed(shell: Run) -> None:
+    hog = "import time; x = b'x' * 150_000_000; time.sleep(60)"
+    result = await shell(f'for i in 1 2 3 4; do python -c "{hog}" & done; wait -n; kill $(jobs -p)', timeout=20)
+    assert "process killed: the sandbox's processes used" in result.text
+    await still_works(shell)
+
+
+async def test_a_cell_that_takes_more_memory_is_an_error(cell: Run) -> None:
+    result = await cell("x = []\nwhile True: x.append(b'x' * 10_000_000)")
+    assert result.is_error
+    assert "MemoryError" in result.text or "process killed" in result.text
+    assert "Out[" in (await cell("1 + 1")).text
+
+
+async def test_memory_that_no_process_has_cannot_be_had(shell: Run) -> None:
+    assert "Function not implemented" in (await shell("python -c 'import os; os.memfd_create(\"x\")'")).text
+    assert "Function not implemented" in (await shell("ipcmk -M 1000000")).text
+
+
+@pytest.mark.parametrize("place", ["/workspace", "/tmp", "/dev/shm"])
+async def test_a_disk_is_filled_to_its_quota(shell: Run, place: str) -> None:
+    script = f"cd {place}; for i in 1 2 3 4; do head -c 3000000 /dev/zero > $i || break; done; du -sb . | cut -f1"
+    result = await shell(script)
+    assert "No space left on device" in result.text
+    assert int((result.part("stdout") or "0").split()[0]) <= SMALL.disk
+    await still_works(shell)
+
+
+async def test_a_file_is_no_larger_than_its_limit(shell: Run) -> None:
+    await shell("head -c 6000000 /dev/zero > large")
+    assert (await shell("stat -c %s large")).part("stdout") == f"{SMALL.file_size}\n"
+
+
+@pytest.mark.parametrize("place", ["/workspace", "/tmp"])
+async def test_a_million_empty_files_are_no_more_than_the_quota(shell: Run, place: str) -> None:
+    result = await shell(f"cd {place}; for i in $(seq 1000000); do : > $i || break; done; ls | wc -l")
+    assert "No space left on device" in result.text
+    assert int(result.part("stdout") or 0) <= SMALL.files
+    await still_works(shell)
+
+
+async def test_an_endless_command_is_ended(shell: Run) -> None:
+    result = await shell("while :; do :; done", timeout=0.5)
+    assert result.is_error
+    assert "timed out after 0.5 s" in result.text
+    await still_works(shell)
+
+
+async def test_an_endless_command_with_a_daemon_is_ended_whole(shell: Run) -> None:
+    await shell("setsid sh -c 'setsid sleep 1000 & exec sleep 1000' & trap '' TERM INT; sleep 1000", timeout=0.5)
+    assert (await shell("pgrep -c sleep")).part("stdout") == "0\n"
+
+
+async def test_an_endless_cell_is_ended_and_variables_are_kept(cell: Run) -> None:
+    await cell("kept = 5")
+    result = await cell("print('before', flush=True)\nwhile True: pass", timeout=0.7)
+    assert result.part("stdout") == "before\n"
+    assert "timed out after 0.7 s" in result.text
+    assert (await cell("kept")).text == "Out[3]: 5\n"
+
+
+async def test_a_cell_that_will_not_be_interrupted_is_killed(cell: Run) -> None:
+    await cell("import signal")
+    result = await cell("signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", timeout=0.5)
+    assert "all variables are lost" in result.text
+    assert (await cell("1 + 1")).part("stdout") == "Out[1]: 2\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["yes", "yes >&2", "head -c 1000000000 /dev/zero", "python -c \"print('x' * 50_000_000)\""]
+)
+async def test_a_command_that_prints_without_end_is_ended(shell: Run, command: str) -> None:
+    result = await shell(command)
+    assert result.is_error
+    assert "the command was ended: it printed more than 100,000 bytes" in result.text
+    assert len(result.text) < 250_000
+    await still_works(shell)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: print('x' * 1000)",
+        "print('x' * 60_000_000)",
+        "import sys\nfor _ in range(1_000_000): sys.stderr.write('x' * 1000)",
+        "import os\nwhile True: os.write(1, b'x' * 10_000)",
+    ],
+)
+async def test_a_cell_that_prints_without_end_is_ended(cell: Run, code: str) -> None:
+    result = await cell(code)
+    assert result.is_error
+    assert "printed more" in result.text
+    assert len(result.text) < 250_000
+    assert (await cell("1 + 1")).text.endswith("2\n")
+
+
+async def test_a_process_of_the_host_is_neither_seen_nor_killed(shell: Run) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        await shell(f"kill -9 {bystander.pid}; kill -9 {os.getpid()}; kill -9 -1")
+        assert bystander.poll() is None
+        bystander.kill()
+    await still_works(shell)
+
+
+@pytest.mark.parametrize("number", ["KILL", "STOP", "TERM", "INT", "SEGV"])
+async def test_the_box_can_be_neither_killed_nor_stopped(shell: Run, number: str) -> None:
+    await shell(f"kill -{number} 1")
+    await still_works(shell)
+
+
+async def test_the_box_can_be_neither_traced_nor_read(shell: Run) -> None:
+    attach = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.ptrace(16, 1, 0, 0), ctypes.get_errno())"
+    assert (await shell(f'python -c "{attach}"')).part("stdout") == "-1 1\n"
+    for path in ("mem", "fd", "environ", "maps", "root", "cwd"):
+        assert "Permission denied" in (await shell(f"ls /proc/1/{path}/ /proc/1/fd; cat /proc/1/{path}")).text
+    assert "Permission denied" in (await shell("cat /proc/1/environ")).text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mount -t tmpfs none /mnt || mount -t tmpfs none /tmp",
+        "unshare -Urm mount -t tmpfs none /tmp",
+        "unshare -Ur true",
+        "unshare -m true",
+        "umount -l /workspace",
+        "mount -o remount,rw /usr",
+        "chroot / true",
+        "nsenter -t 1 -a true",
+        "mknod /tmp/disk b 8 0",
+        "su -c true",
+    ],
+)
+async def test_there_is_no_right_to(shell: Run, command: str) -> None:
+    assert (await shell(command)).is_error
+
+
+async def test_no_user_namespace_can_be_made_by_any_call(shell: Run) -> None:
+    # clone(2), which no filter looks into: it is the limit of bwrap's --disable-userns that refuses.
+    code = "import ctypes, os; c = ctypes.CDLL(None, use_errno=True); r = c.syscall(56, 0x10000000 | 17, 0, 0, 0, 0)"
+    result = await shell(f'python -c "{code}; r or os._exit(0); print(r, ctypes.get_errno())"')
+    if os.uname().machine == "x86_64":
+        assert result.part("stdout") == "-1 28\n"
+
+
+async def test_no_right_is_left(shell: Run) -> None:
+    status = (await shell("cat /proc/self/status")).part("stdout") or ""
+    values = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    assert {
+        name: int(values[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    } == dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), 0)
+    assert values["NoNewPrivs"] == "1"
+
+
+async def test_nobody_is_root_on_the_host(bubblewrap: BubblewrapProvider, boxed: str) -> None:
+    running = next(iter(bubblewrap._running.values()))
+    owners = {line.split()[1] for line in Path(f"/proc/{running.pid}/status").read_text().splitlines()
+              if line.startswith("Uid")}  # fmt: skip
+    assert owners == {"65534" if os.geteuid() == 0 else str(os.geteuid())}
+
+
+async def test_a_pipe_in_the_workspace_does_not_hold_up_a_tool(shell: Run, tool: Run) -> None:
+    await shell("mkfifo pipe")
+    assert "is no file" in (await tool("read_file", path="pipe")).text
+    await tool("write_file", path="pipe", content="x")
+    assert (await tool("read_file", path="pipe")).text == "x"
+
+
+async def test_many_boxes_under_attack_leave_the_loop_free(bubblewrap: BubblewrapProvider) -> None:
+    handles = [await bubblewrap.create(SandboxSpec("test", limits=SMALL)) for _ in range(3)]
+    attack = asyncio.gather(
+        *(bubblewrap.exec(each, "run_shell_command", {"command": "yes | tee /dev/null"}, 3) for each in handles)
+    )
+    waits = []
+    while not attack.done():
+        began = time.perf_counter()
+        await asyncio.sleep(0.01)
+        waits.append(time.perf_counter() - began)
+    await attack
+    assert max(waits) < 0.5
