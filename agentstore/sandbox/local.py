@@ -523,8 +523,10 @@ def _stat(pid: int | str) -> list[bytes]:
 
 
 def _start_time(pid: int) -> str:
+    """When a process started, in ticks; nothing if it has ended."""
     try:
-        return _stat(pid)[19].decode()
+        fields = _stat(pid)
+        return "" if fields[0] in b"ZX" else fields[19].decode()
     except (OSError, IndexError):
         return ""
 

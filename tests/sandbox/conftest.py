@@ -1,6 +1,6 @@
 """Sandboxes of bubblewrap, real ones."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from agentstore.sandbox.bubblewrap import BubblewrapProvider
 from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec, ToolResult
 
-Run = Callable[..., Awaitable[ToolResult]]
+Run = Callable[..., Coroutine[Any, Any, ToolResult]]
 
 
 @pytest.fixture

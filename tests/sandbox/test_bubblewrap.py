@@ -12,6 +12,7 @@ import sys
 import tarfile
 import textwrap
 import time
+import venv
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,31 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def exists(path: str) -> bool:
+    return os.path.exists(path)
+
+
+def folder_of(handle: str) -> str:
+    return os.path.dirname(str(json.loads(handle)["path"]))
+
+
+def folders_of_boxes() -> set[str]:
+    return {name for name in os.listdir(local._base()) if name.startswith("agentstore-sandbox-")}
+
+
+def children_that_are_bwrap() -> list[str]:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [pid for pid in children if b"bwrap" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def write_program(folder: Path, name: str, text: str) -> None:
+    """Write a script that anybody can reach and run."""
+    for above in (folder, *(each for each in folder.parents if each.name.startswith("pytest-"))):
+        above.chmod(0o755)
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
 
 
 async def python_elsewhere(script: str, *arguments: str) -> asyncio.subprocess.Process:
@@ -400,7 +426,7 @@ async def test_another_process_uses_and_ends_a_box(bubblewrap: BubblewrapProvide
     with pytest.raises(SandboxLost):
         await cell("1")
     await until(lambda: not bubblewrap._running)
-    assert not os.path.exists(os.path.dirname(json.loads(boxed)["path"]))
+    assert not exists(folder_of(boxed))
 
 
 async def test_a_box_ends_with_the_process_that_made_it(bubblewrap: BubblewrapProvider) -> None:
@@ -430,10 +456,10 @@ async def test_a_box_ends_with_the_process_that_made_it(bubblewrap: BubblewrapPr
         await bubblewrap.connect(handle)
     with pytest.raises(SandboxLost):
         await bubblewrap.exec(handle, "read_file", {"path": "x"}, 5)
-    folder = os.path.dirname(json.loads(handle)["path"])
+    folder = folder_of(handle)
     os.utime(folder, (0, 0))  # long ago, so that it is nobody's who is just starting
     await BubblewrapProvider().start()
-    assert not os.path.exists(folder)
+    assert not exists(folder)
 
 
 async def test_a_box_that_is_killed_is_lost_and_noticed(bubblewrap: BubblewrapProvider, boxed: str, shell: Run) -> None:
@@ -468,23 +494,22 @@ async def test_nothing_is_left_of_a_box(bubblewrap: BubblewrapProvider) -> None:
     await bubblewrap.destroy(handle)
     assert running.process.returncode is not None
     assert not is_alive(running.pid)
-    assert not os.path.exists(running.folder)
+    assert not exists(running.folder)
 
 
 @pytest.mark.parametrize("after", [0.0, 0.005, 0.02, 0.05, 0.08])
 async def test_nothing_is_left_of_a_box_whose_making_is_cancelled(after: float) -> None:
     provider = BubblewrapProvider()
     await provider.start()
-    before = {path for path in Path(local._base()).iterdir() if path.name.startswith("agentstore-sandbox-")}
-    descriptors = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(after):
-            await provider.create(SandboxSpec("test"))
-    assert {path for path in Path(local._base()).iterdir() if path.name.startswith("agentstore-sandbox-")} <= before
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in children if b"bwrap" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= 1
-    await provider.stop()
+    folders, descriptors = folders_of_boxes(), set(os.listdir("/proc/self/fd"))
+    call = asyncio.create_task(provider.create(SandboxSpec("test")))
+    await asyncio.wait({call}, timeout=after)
+    call.cancel()
+    await asyncio.wait({call})
+    await provider.stop()  # where it was made before it could be cancelled
+    assert folders_of_boxes() <= folders
+    assert children_that_are_bwrap() == []
+    assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= 1  # the list itself
 
 
 async def test_a_box_of_another_host_is_out_of_reach_and_says_where_it_is(
@@ -572,19 +597,14 @@ async def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.Mo
 async def test_a_bubblewrap_that_cannot_is_refused_in_its_own_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, match: str
 ) -> None:
-    for folder in tmp_path.parents:
-        if folder.name.startswith("pytest-"):
-            folder.chmod(0o755)
-    tmp_path.chmod(0o755)
-    (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
-    (tmp_path / "bwrap").chmod(0o755)
+    write_program(tmp_path, "bwrap", f"#!/bin/sh\n{script}\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(SandboxUnavailable, match=match):
         await BubblewrapProvider().start()
 
 
 async def test_without_a_kernel_the_rest_works_and_it_says_what_to_install(tmp_path: Path) -> None:
-    await asyncio.to_thread(subprocess.run, [sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"])
+    await asyncio.to_thread(venv.create, tmp_path / "bare", symlinks=True)
     provider = BubblewrapProvider(python=str(tmp_path / "bare/bin/python"))
     handle = await provider.create(SandboxSpec("test"))
     assert (await provider.exec(handle, "run_shell_command", {"command": "echo works"}, 5)).part("stdout") == "works\n"
@@ -599,7 +619,7 @@ async def test_a_stopped_provider_can_be_used_again(bubblewrap: BubblewrapProvid
     assert await bubblewrap.check(await bubblewrap.create(SandboxSpec("test")))
 
 
-async def test_the_unsafe_one_has_the_same_tools_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_unsafe_one_has_the_same_tools_and_leaves_nothing() -> None:
     provider = UnsafeSubprocessProvider()
     handle = await provider.create(SandboxSpec("test"))
     run = "run_shell_command"
@@ -613,4 +633,4 @@ async def test_the_unsafe_one_has_the_same_tools_and_leaves_nothing(monkeypatch:
     assert [piece async for piece in provider.pack(handle, 5)]
     await provider.destroy(handle)
     await until(lambda: not is_alive(pid))
-    assert not os.path.exists(os.path.dirname(json.loads(handle)["path"]))
+    assert not exists(folder_of(handle))
