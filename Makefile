@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos peers runtime previous lint types bench bench-quick profile clean
+.PHONY: help demo test chaos sandboxes peers runtime previous lint types bench bench-quick profile clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ test: $(VENV)/test ## the tests, on an embedded Postgres (ARGS="--database=conta
 
 chaos: $(VENV)/test ## the long tests: faults, kills, a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+sandboxes: $(VENV)/test ## what tries to get out of a sandbox of bubblewrap, and what one can do (needs bubblewrap)
+	$(BIN)/python -m pytest -m bubblewrap tests/sandbox $(ARGS)
 
 # Where each of those whose data can be imported is installed, so that it writes what is imported.
 PEERS := openai-agents agentscope-2 agentscope-runtime

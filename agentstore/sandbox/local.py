@@ -138,10 +138,10 @@ class LocalProvider(SandboxProvider):
     async def stop(self) -> None:
         """End the sandboxes that were made here: without this process, nothing would watch their memory."""
         await asyncio.gather(*(running.end() for running in list(self._running.values())))
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait({self._watcher})
-            self._watcher = None
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and watcher.get_loop() is asyncio.get_running_loop():
+            watcher.cancel()
+            await asyncio.wait({watcher})
 
     async def create(self, spec: SandboxSpec) -> str:
         """Start a box; see :meth:`agentstore.SandboxProvider.create`."""
@@ -157,7 +157,8 @@ class LocalProvider(SandboxProvider):
             raise
         self._running[id] = running
         running.ended.add_done_callback(lambda _: self._running.pop(id, None))
-        if self._watcher is None or self._watcher.done():
+        loop = asyncio.get_running_loop()
+        if self._watcher is None or self._watcher.done() or self._watcher.get_loop() is not loop:
             self._watcher = asyncio.create_task(self._watch_memory())
         host, machine = _here()
         handle = _Handle(host, machine, path, id, running.pid, _start_time(running.pid))
@@ -243,8 +244,15 @@ class LocalProvider(SandboxProvider):
         return _checked(answer)
 
     async def destroy(self, handle: str) -> None:
-        """End a box; see :meth:`agentstore.SandboxProvider.destroy`."""
-        place = _find(handle)
+        """End a box; see :meth:`agentstore.SandboxProvider.destroy`.
+
+        One of another machine ends with the process that made it, or is ended by that when it has lost its lease.
+        """
+        try:
+            place = _find(handle)
+        except SandboxUnavailable as error:
+            _log.info("a sandbox is left to its owner: %s", error)
+            return
         running = self._running.get(place.id)
         if running is not None:
             await running.end()

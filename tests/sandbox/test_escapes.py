@@ -14,6 +14,8 @@ from agentstore.sandbox.bubblewrap import BubblewrapProvider
 from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec
 from tests.sandbox.conftest import Run
 
+pytestmark = pytest.mark.bubblewrap
+
 SMALL = SandboxLimits(
     memory=400_000_000, processes=32, disk=8_000_000, files=500, file_size=4_000_000, output=100_000, open_files=128
 )
