@@ -76,6 +76,7 @@ class AgentStore(ServiceWithLifecycleManager):
             NotConfigured: it does not let us in.
         """
         await self._database.start()
+        self.sandboxes._stopped = False
 
     async def prune(
         self,

@@ -10,16 +10,18 @@ S = TypeVar("S")
 
 
 class ServiceFactory(Generic[S]):
-    """Makes the service that {PREFIX}BACKEND names, `in_memory` unless it is set.
+    """Makes the service that {PREFIX}BACKEND names, unless it is set the one that is the default.
 
     Its options are {PREFIX}{BACKEND}_{OPTION} in the environment, as strings, and arguments, which win.
     """
 
     _prefix: ClassVar[str]
+    _default: ClassVar[str]
     _backends: ClassVar[dict[str, Callable[..., Any]]]
 
-    def __init_subclass__(cls, *, prefix: str) -> None:
+    def __init_subclass__(cls, *, prefix: str, default: str = "in_memory") -> None:
         cls._prefix = prefix
+        cls._default = default
         cls._backends = {}
 
     @classmethod
@@ -34,7 +36,7 @@ class ServiceFactory(Generic[S]):
         Raises:
             NotConfigured: no such backend is known, or it does not take an option.
         """
-        name = (backend_type or os.environ.get(f"{cls._prefix}BACKEND") or "in_memory").lower()
+        name = (backend_type or os.environ.get(f"{cls._prefix}BACKEND") or cls._default).lower()
         constructor = cls._backends.get(name)
         if constructor is None:
             raise NotConfigured(f"{cls._prefix}BACKEND is one of {', '.join(cls._backends)}, not {name!r}")

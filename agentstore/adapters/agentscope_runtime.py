@@ -11,20 +11,26 @@ own Session and Message where it is installed, and ours where it is not. docs/ag
 same and what is not.
 """
 
+import asyncio
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, Self, get_args
 
+from pydantic import SecretStr
+
 from agentstore import repositories
 from agentstore.adapters import _upstream
+from agentstore.adapters._boxes import Sandbox
 from agentstore.adapters._embeddings import as_embedder
 from agentstore.adapters._factories import ServiceFactory
+from agentstore.adapters._loop import LoopThread
 from agentstore.adapters._shared import shared_database
 from agentstore.database import Database
 from agentstore.errors import Closed, NotConfigured, NotFound
 from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService, InMemoryStateService
-from agentstore.interfaces import MemoryService, SessionHistoryService, StateService
+from agentstore.interfaces import MemoryService, SandboxProvider, SessionHistoryService, StateService
 from agentstore.schemas import Embedder, MemoryHit, SearchStrategy, Session
 from agentstore.schemas.memory import read_strategy, speaker_and_text
 from agentstore.schemas.message import MessageType
@@ -372,6 +378,140 @@ class PostgresStateService(_Service):
         return state
 
 
+class PostgresSandboxService:
+    """The runtime's SandboxService, whose `connect` and `release` wait, and are not awaited.
+
+    They may be called in any thread, also where an event loop runs, which they block meanwhile, as the runtime's do.
+    What they do is done by an event loop in a thread of this service's own, with connections of its own, so that it
+    takes no connection of the other services'. A session's sandboxes are registered in the database: every replica
+    that connects gets the same ones. Which those are, and what ends them, says :class:`agentstore.SandboxService`.
+    """
+
+    _KIND = "sandbox.sandbox_service.SandboxService"
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        pool_size: int | str | None = None,
+        *,
+        base_url: str | None = None,
+        bearer_token: str | SecretStr | None = None,
+        provider: SandboxProvider | str | None = None,
+        drain_on_stop: bool | str = True,
+        settings: Settings | None = None,
+        **options: Any,
+    ) -> None:
+        """`base_url` is a sandbox server's, which `bearer_token` opens; without one `provider` makes sandboxes here.
+
+        That is a SandboxProvider or the name of one: see :class:`agentstore.PostgresSandboxService`. One that is given
+        belongs to this service, which uses it on its own event loop, and stops it. `stop` ends the sandboxes that
+        this service has made, unless `drain_on_stop` is false. All but the first may be strings, as they are in the
+        environment, where an empty one is as none.
+
+        Raises:
+            NotConfigured: no database is named, there is no such provider, or an option is not known or cannot be read.
+        """
+        if unknown := sorted(options.keys() - _ELSEWHERE):
+            raise NotConfigured(f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}")
+        settings = settings or Settings()
+        size = _number(pool_size, "pool_size")
+        self._settings = settings if size is None else settings.model_copy(update={"pool_size": size})
+        self._dsn = dsn or None
+        self._base_url, self._bearer_token = base_url or None, bearer_token or None
+        self._provider = provider or None
+        self._drain = _flag(drain_on_stop, "drain_on_stop")
+        self._is_stopped = False
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
+        self._inner = self._made()
+        _upstream.be_one(type(self), self._KIND)
+
+    async def start(self) -> None:
+        """Connect, check the schema, and see that sandboxes can be made here. Not needed: the first call does it.
+
+        Raises:
+            SandboxUnavailable: they cannot; the message says what to install.
+        """
+        thread = self._begun(again=True)
+        await thread.call_async(self._inner.start())
+
+    async def stop(self) -> None:
+        """End the sandboxes that this service has made, unless it was told to leave them, and all that is open."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._is_stopped = True
+        if thread is None or not thread.is_of_this_process:
+            return
+        try:
+            await thread.call_async(self._end())
+        finally:
+            await asyncio.to_thread(thread.close)
+
+    async def health(self) -> bool:
+        """Return whether the database answers now. False before start and after stop; never raises."""
+        thread = self._thread
+        if thread is None or not thread.is_of_this_process:
+            return False
+        try:
+            return await thread.call_async(self._inner.health())
+        except Closed:
+            return False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> bool:
+        await self.stop()
+        return False
+
+    def connect(
+        self, session_id: str, user_id: str | None = None, sandbox_types: Sequence[Any] | None = None
+    ) -> list[Sandbox]:
+        """Return a session's sandboxes of these types, "base" if none are named; those that are not there are made."""
+        thread = self._begun()
+        found = thread.call(self._inner.connect(session_id, user_id, sandbox_types))
+        return [Sandbox(thread, each) for each in found]
+
+    def release(self, session_id: str, user_id: str | None = None) -> bool:
+        """End a session's sandboxes, whoever made them. True, also if there are none."""
+        self._begun().call(self._inner.release(session_id, user_id))
+        return True
+
+    def _made(self) -> repositories.PostgresSandboxService:
+        return repositories.PostgresSandboxService(
+            self._dsn,
+            base_url=self._base_url,
+            bearer_token=self._bearer_token,
+            provider=self._provider,
+            drain_on_stop=self._drain,
+            settings=self._settings,
+        )
+
+    def _begun(self, *, again: bool = False) -> LoopThread:
+        """Return the thread, which is begun if there is none; after a stop only `again`."""
+        with self._lock:
+            if self._is_stopped and not again:
+                raise Closed(f"the {type(self).__name__} was stopped: start it again")
+            if self._thread is not None and not self._thread.is_of_this_process:
+                self._thread, self._inner = None, self._made()  # what it has open is the other process's
+            if self._thread is None:
+                self._thread = LoopThread("agentstore-sandboxes")
+            self._is_stopped = False
+            return self._thread
+
+    async def _end(self) -> None:
+        try:
+            await self._inner.stop()
+        finally:
+            if self._provider is not None and not isinstance(self._provider, str):
+                await self._provider.stop()
+
+
+SandboxService = PostgresSandboxService
+"""Its name in the runtime."""
+
+
 class SessionHistoryServiceFactory(
     ServiceFactory[PostgresSessionHistoryService | SessionHistoryService], prefix="SESSION_HISTORY_"
 ):
@@ -386,6 +526,10 @@ class StateServiceFactory(ServiceFactory[PostgresStateService | StateService], p
     """Makes what STATE_BACKEND names, with the runtime or without it."""
 
 
+class SandboxServiceFactory(ServiceFactory[PostgresSandboxService], prefix="SANDBOX_", default="default"):
+    """Makes what SANDBOX_BACKEND names, with the runtime or without it; its default is on Postgres, too."""
+
+
 SessionHistoryServiceFactory.register_backend(
     "in_memory", lambda: InMemorySessionHistoryService(missing_session="create")
 )
@@ -394,24 +538,28 @@ MemoryServiceFactory.register_backend("in_memory", lambda: InMemoryMemoryService
 MemoryServiceFactory.register_backend("postgres", PostgresMemoryService)
 StateServiceFactory.register_backend("in_memory", lambda: InMemoryStateService())
 StateServiceFactory.register_backend("postgres", PostgresStateService)
+SandboxServiceFactory.register_backend("default", PostgresSandboxService)
+SandboxServiceFactory.register_backend("postgres", PostgresSandboxService)
 
 
 def register() -> None:
     """Make `postgres` a backend of the runtime's own factories, of those that can be imported.
 
     They understand SESSION_HISTORY_BACKEND=postgres then, with SESSION_HISTORY_POSTGRES_DSN, _POOL_SIZE and the other
-    options of the class, and MEMORY_ and STATE_ in its place. Its MemoryServiceFactory can be imported only where
-    mem0 and reme_ai are installed; ours reads the same variables.
+    options of the class, and MEMORY_, STATE_ and SANDBOX_ in its place. Its MemoryServiceFactory can be imported only
+    where mem0 and reme_ai are installed; ours reads the same variables.
 
     Raises:
         NotConfigured: there is no AgentScope Runtime with these services here: they went with its 1.1.
     """
-    known = False
-    for name, service in (
+    services: tuple[tuple[str, Any], ...] = (
         ("session_history.session_history_service_factory.SessionHistoryServiceFactory", PostgresSessionHistoryService),
         ("memory.memory_service_factory.MemoryServiceFactory", PostgresMemoryService),
         ("agent_state.state_service_factory.StateServiceFactory", PostgresStateService),
-    ):
+        ("sandbox.sandbox_service_factory.SandboxServiceFactory", PostgresSandboxService),
+    )
+    known = False
+    for name, service in services:
         factory = _upstream.service_class(name)
         if factory is not None:
             factory.register_backend("postgres", service)
@@ -432,6 +580,14 @@ def _number(value: int | str | None, name: str) -> int | None:
     if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 2**31:
         raise NotConfigured(f"{name} must be a whole number from 1, not {value!r}")
     return number
+
+
+def _flag(value: bool | str, name: str) -> bool:
+    """Return a truth, which may come from the environment."""
+    found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
+    if found is None:
+        raise NotConfigured(f"{name} must be true or false, not {value!r}")
+    return found
 
 
 def _with_ttl(settings: Settings, **ttl: int | None) -> Settings:

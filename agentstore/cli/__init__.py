@@ -23,6 +23,7 @@ from agentstore.cli import (
     memory,
     retention,
     rls,
+    sandboxes,
     schema,
     sessions,
     states,
@@ -46,6 +47,7 @@ app.add_typer(importing.app)
 app.add_typer(exporting.app)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(states.app, name="states")
+app.add_typer(sandboxes.app, name="sandboxes")
 app.add_typer(memory.app, name="memory")
 app.command()(memory.reindex)
 app.add_typer(extracting.app)

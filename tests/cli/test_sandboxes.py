@@ -1,0 +1,162 @@
+"""``agentstore sandboxes``: what another process made is listed, used and ended.
+
+On the provider that isolates nothing, and therefore runs on every machine.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentstore import PostgresSandboxService, SandboxLost
+from tests.support.cli import Done, run
+
+
+@pytest.fixture
+def database_name(emptied_database: str) -> str:
+    return emptied_database
+
+
+@pytest.fixture(autouse=True)
+def _environment(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
+    monkeypatch.setenv("AGENTSTORE_SANDBOX_PROVIDER", "unsafe_subprocess")
+
+
+@pytest.fixture
+async def service(_environment: None) -> AsyncIterator[PostgresSandboxService]:
+    """An application's, of this process, while the commands are of another one."""
+    async with PostgresSandboxService() as opened:
+        yield opened
+
+
+async def _other(*arguments: str) -> Done:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "agentstore", "sandboxes", *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "AGENTSTORE_AUTO_MIGRATE": "off"},
+    )
+    out, err = await process.communicate()
+    return Done(process.returncode or 0, out.decode(), err.decode())
+
+
+async def _rows(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
+    rows = await observer.fetch("SELECT user_id, session_id, type FROM agentstore.sandboxes ORDER BY 1, 2, 3")
+    return [tuple(row) for row in rows]
+
+
+async def test_what_an_application_made_is_listed_used_and_ended(service: PostgresSandboxService) -> None:
+    (box,) = await service.connect("s", "alice")
+    await box.run_ipython_cell("x = 41")
+    (listed,) = (await _other("list", "alice", "--json")).json()["sandboxes"]
+    assert (listed["session_id"], listed["type"], listed["state"]) == ("s", "base", "ready")
+    assert listed["generation"] == box.generation
+    assert (await _other("exec", "alice", "s", "--python", "x += 1; print(x)")).out == "42\n"
+    failed = await _other("exec", "alice", "s", "echo out; echo err >&2; pwd > kept; exit 7")
+    assert (failed.code, failed.out, failed.err) == (1, "out\n", "err\n")
+    assert (await box.run_ipython_cell("print(x)")).text == "42\n"  # it has not ended with the command
+    assert (await box.run_shell_command("cat kept")).text.endswith("/workspace\n")
+    (ended,) = (await _other("release", "alice", "s", "--yes", "--json")).json()["ended"]
+    assert ended["generation"] == box.generation
+    with pytest.raises(SandboxLost):
+        await box.run_shell_command("true")
+
+
+def test_sandboxes_are_listed_in_pages(direct_url: str) -> None:
+    async def make() -> None:
+        async with PostgresSandboxService(direct_url, drain_on_stop=False) as service:
+            for session in ("b", "a"):
+                await service.connect(session, "alice", ["base", "filesystem"])
+            await service.connect("s")
+
+    asyncio.run(make())
+    page = run("sandboxes", "list", "alice", "--limit", "3", "--json").json()
+    assert [(each["session_id"], each["type"]) for each in page["sandboxes"]] == [
+        ("a", "base"),
+        ("a", "filesystem"),
+        ("b", "base"),
+    ]
+    rest = run("sandboxes", "list", "alice", "--cursor", page["next_cursor"], "--json").json()
+    assert ([each["type"] for each in rest["sandboxes"]], rest["next_cursor"]) == (["filesystem"], None)
+    shown = run("sandboxes", "list", "alice", "--limit", "3").out
+    assert "unsafe_subprocess" in shown
+    assert "More: --cursor " in shown
+    assert [each["session_id"] for each in run("sandboxes", "list", "", "--json").json()["sandboxes"]] == ["s"]
+    assert run("sandboxes", "list", "bob").out == "user 'bob' has no sandboxes\n"
+
+
+def test_a_list_needs_no_sandboxes_here() -> None:
+    missing = {"AGENTSTORE_SANDBOX_PROVIDER": "remote", "AGENTSTORE_SANDBOX_URL": "http://127.0.0.1:9"}
+    assert run("sandboxes", "list", "alice", environment=missing).code == 0
+
+
+async def test_a_sandbox_is_made_only_if_that_is_said(observer: asyncpg.Connection) -> None:
+    missing = await _other("exec", "alice", "s", "true")
+    none = "error: session 's' of user 'alice' has no sandbox 'base': --create makes one\n"
+    assert (missing.code, missing.out, missing.err) == (1, "", none)
+    made = await _other("exec", "alice", "s", "--create", "--type", "filesystem", "--", "printf", "%s|", "a b", "$HOME")
+    assert (made.code, made.out, made.err) == (0, "a b|$HOME|", "")
+    assert await _rows(observer) == []  # it has ended with the command
+    assert (await _other("exec", "alice", "s", "true")).err == none
+
+
+async def test_one_that_is_dead_is_none(observer: asyncpg.Connection) -> None:
+    async with PostgresSandboxService(drain_on_stop=False) as service:
+        await service.connect("s", "alice")
+    assert await _rows(observer) == [("alice", "s", "base")]
+    missing = await _other("exec", "alice", "s", "true")
+    assert (missing.code, missing.err) == (
+        1,
+        "error: session 's' of user 'alice' has no sandbox 'base': --create makes one\n",
+    )
+    assert await _rows(observer) == []
+
+
+async def test_what_is_wrong_is_said(service: PostgresSandboxService) -> None:
+    await service.connect("s", "")
+    late = await _other("exec", "", "s", "--timeout", "0.2", "sleep 60")
+    assert (late.code, late.out, late.err) == (1, "", "timed out after 0.2 s\n")
+    wrong = await _other("exec", "", "s", "--python", "1 / 0")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "ZeroDivisionError" in wrong.err
+    unknown = await _other("exec", "alice", "s", "--create", "--type", "nonsense", "true")
+    assert unknown.code == 1
+    assert "there is no sandbox type 'nonsense'" in unknown.err
+
+
+def test_a_command_line_that_is_wrong_is_refused() -> None:
+    assert run("sandboxes", "exec", "alice", "s").code == 2
+    assert run("sandboxes", "exec", "alice", "s", "true", "--python", "1").code == 2
+    assert run("sandboxes", "exec", "alice", "s", "true", "--timeout", "0").code == 2
+    assert run("sandboxes", "release", "alice", "s").code == 2  # nobody is there to say yes
+
+
+def test_a_release_says_what_it_ended(direct_url: str) -> None:
+    async def make() -> None:
+        async with PostgresSandboxService(direct_url, drain_on_stop=False) as service:
+            await service.connect("s", "alice", ["base", "filesystem"])
+
+    asyncio.run(make())
+    assert run("sandboxes", "release", "alice", "s", "-y").out == "ended: base, filesystem\n"
+    nothing = "nothing ended: session 's' of user 'alice' has no sandboxes\n"
+    assert run("sandboxes", "release", "alice", "s", "-y", "--no-snapshot").out == nothing
+    assert run("sandboxes", "release", "alice", "s", "-y", "--json").json() == {"ended": []}
+
+
+async def test_what_nobody_uses_is_reaped(observer: asyncpg.Connection) -> None:
+    async with PostgresSandboxService(drain_on_stop=False) as service:
+        await service.connect("s", "alice")
+        await service.connect("used", "alice")
+    await observer.execute(
+        "UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s' WHERE session_id = 's'"
+    )
+    assert (await _other("reap")).out == "ended: 1 sandboxes\n"
+    assert await _rows(observer) == [("alice", "used", "base")]
+    assert (await _other("reap", "--json")).json() == {"ended": 0}
