@@ -161,8 +161,10 @@ class AgentStore(ServiceWithLifecycleManager):
     async def stop(self) -> None:
         """Close every connection. Calls raise Closed from now on, until start() is called."""
         try:
-            await self.sandboxes.stop()
-            await self.memory.stop()
+            try:
+                await self.sandboxes.stop()
+            finally:
+                await self.memory.stop()
         finally:
             await self._database.stop()
 

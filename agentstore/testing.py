@@ -1347,7 +1347,7 @@ class SandboxContract:
 
     async def test_a_workspace_that_is_too_large_to_be_kept_is_not_lost(self, keeping: SandboxService) -> None:
         (sandbox,) = await keeping.connect("s", "alice")
-        await sandbox.write_file("large", random.Random(7).randbytes(200_000))
+        await sandbox.write_file("large", random.Random(7).randbytes(200_000))  # noqa: S311
         with pytest.raises(LimitExceeded):
             await keeping.release("s", "alice")
         assert (await sandbox.run_shell_command("wc -c <large")).text.strip() == "200000"

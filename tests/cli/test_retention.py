@@ -42,8 +42,8 @@ def test_pruning_says_first_what_would_go() -> None:
     assert (dry["sessions"], dry["messages"], dry["memories"], dry["dry_run"]) == (2, 4, 0, True)
     assert run("prune", "--older-than", "90d", "--keep-last", "2", "--json").json()["sessions"] == 1
     done = run("prune", "--older-than", "90d")
-    assert done.out.startswith("deleted: 1 sessions, 2 messages, 0 memories, 0 state rounds, ")
-    assert run("prune").out == "deleted: 0 sessions, 0 messages, 0 memories, 0 state rounds, 0 bytes\n"
+    assert done.out.startswith("deleted: 1 sessions, 2 messages, 0 memories, 0 state rounds, 0 workspaces, ")
+    assert run("prune").out == "deleted: 0 sessions, 0 messages, 0 memories, 0 state rounds, 0 workspaces, 0 bytes\n"
     assert len(run("sessions", "list", "alice", "--json").json()["sessions"]) == 1
 
 

@@ -6,10 +6,10 @@ On the provider that isolates nothing, and therefore runs on every machine: what
 from collections.abc import AsyncIterator
 
 import pytest
-from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 
 from agentstore import InMemorySandboxService, PostgresSandboxService, SandboxService, Settings
 from agentstore.interfaces import SandboxProvider
+from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from agentstore.testing import SandboxContract
 
 _KEEPING = {"sandbox_snapshots": True, "max_workspace_bytes": 100_000}
