@@ -142,8 +142,8 @@ def stage(schema: str, tables: Sequence[str]) -> list[str]:
 def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
     """Return the commands that add what is staged and is not there, by the table that each adds rows to.
 
-    A session, a bucket, a session's states or its workspaces are added whole, with everything that belongs to them, or not at all. A
-    user that has no metadata gets what is staged.
+    A session, a bucket, a session's states or its workspaces are added whole, with everything that belongs to them, or
+    not at all. A user that has no metadata gets what is staged.
     23505: another one has added the same meanwhile.
     """
     commands = {
@@ -153,7 +153,8 @@ def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
     }
     for whole, (key, parts) in _WHOLES.items():
         commands[f"new_{whole}"] = (
-            f"CREATE TEMPORARY TABLE new_{whole} ON COMMIT DROP AS SELECT DISTINCT s.user_id, s.{key} FROM staged_{whole} s "
+            f"CREATE TEMPORARY TABLE new_{whole} ON COMMIT DROP AS "
+            f"SELECT DISTINCT s.user_id, s.{key} FROM staged_{whole} s "
             f'WHERE NOT EXISTS (SELECT FROM "{schema}".{whole} t WHERE (t.user_id, t.{key}) = (s.user_id, s.{key}))'
         )
         commands[whole] = (

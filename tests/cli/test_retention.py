@@ -59,7 +59,7 @@ def test_every_age_can_be_said(age: str) -> None:
 
 def test_erasing_counts_what_is_gone() -> None:
     assert run("erase", "alice").code == 2  # nobody is there to say yes
-    counts = {"users": 1, "sessions": 3, "messages": 6, "memories": 6, "state_rounds": 3}
+    counts = {"users": 1, "sessions": 3, "messages": 6, "memories": 6, "state_rounds": 3, "workspaces": 0}
     assert run("erase", "alice", "--yes", "--json").json() == counts
     assert "there is no user 'alice'" in run("erase", "alice", "-y").out
 
