@@ -1311,10 +1311,11 @@ class SandboxContract:
     @pytest.mark.parametrize("wrong", [0, -1, ("1",), True, 10**9])
     async def test_a_call_that_is_none_is_refused(self, service: SandboxService, wrong: Any) -> None:
         (sandbox,) = await service.connect("s", "alice")
+        no_arguments: Any = wrong or [1]
         calls: list[Callable[[], Any]] = [
             lambda: sandbox.run_shell_command("true", timeout=wrong),
             lambda: sandbox.call_tool("no such tool", {}),
-            lambda: sandbox.call_tool("run_shell_command", wrong or [1]),
+            lambda: sandbox.call_tool("run_shell_command", no_arguments),
             lambda: sandbox.run_shell_command(wrong),
             lambda: sandbox.write_file("x", wrong),
         ]

@@ -380,14 +380,25 @@ class PostgresSandboxService(PostgresService, SandboxService):
         return user, check_id(session_id, "session_id", self._settings)
 
     async def _ready(self) -> None:
-        if self._stopped:
-            raise Closed("The sandbox service was stopped: call start() to use it again.")
-        loop = asyncio.get_running_loop()
-        if self._at_work and all(task.get_loop() is loop and not task.done() for task in self._at_work):
+        self._check_open()
+        if self._is_at_work():
             return
         await self._database.start()
         await self._provider.start()
+        self._check_open()
+        # Looked at again, with nothing awaited in between: of several first calls one begins the work.
+        if self._is_at_work():
+            return
+        loop = asyncio.get_running_loop()
         self._at_work = [loop.create_task(self._keep_leases()), loop.create_task(self._look_after())]
+
+    def _is_at_work(self) -> bool:
+        loop = asyncio.get_running_loop()
+        return bool(self._at_work) and all(task.get_loop() is loop and not task.done() for task in self._at_work)
+
+    def _check_open(self) -> None:
+        if self._stopped:
+            raise Closed("The sandbox service was stopped: call start() to use it again.")
 
     def _sandbox(self, lease: _Lease) -> HeldSandbox:
         async def use() -> None:
@@ -407,8 +418,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
 
     async def _use(self, lease: _Lease) -> None:
         """Make sure that a sandbox is ours to use, for as long as nobody else can take it."""
-        if self._stopped:
-            raise Closed("The sandbox service was stopped: call start() to use it again.")
+        self._check_open()
         lease.used = time.monotonic()
         if not lease.is_lost and lease.used >= lease.until:
             await self._renew(lease.key[0], [lease])

@@ -4,6 +4,7 @@ On the provider that isolates nothing, and therefore runs on every machine: what
 """
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from agentstore.interfaces import SandboxProvider
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from agentstore.testing import SandboxContract
 
-_KEEPING = {"sandbox_snapshots": True, "max_workspace_bytes": 100_000}
+_KEEPING: dict[str, Any] = {"sandbox_snapshots": True, "max_workspace_bytes": 100_000}
 
 
 @pytest.fixture
