@@ -243,7 +243,11 @@ async def test_a_backfill_in_psql_does_the_same(empty_url: str, more: Path) -> N
     assert (rows, wrong) == (230, 0)
 
 
-async def test_what_is_needed_comes_before_the_release_and_the_rest_after(empty_url: str) -> None:
+async def test_what_is_needed_comes_before_the_release_and_the_rest_after(empty_url: str, more: Path) -> None:
+    (more / "versions" / "9004_after.py").write_text(
+        '"""What waits for the old replicas."""\nrevision = "9004"\ndown_revision = "9003"\nphase = "post"\n'
+        "def upgrade(): pass\n"
+    )
     await _load(empty_url, "0003")
     database = open_database(empty_url)
     await migrate.upgrade(database, "pre")
