@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import BinaryIO
 
 from sqlalchemy import URL
@@ -64,7 +65,6 @@ class AgentStore(ServiceWithLifecycleManager):
         self.sessions = PostgresSessionHistoryService(database=self._database)
         self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
         self.states = PostgresStateService(database=self._database)
-        self.sandboxes = PostgresSandboxService(database=self._database)
         self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:
@@ -76,7 +76,17 @@ class AgentStore(ServiceWithLifecycleManager):
             NotConfigured: it does not let us in.
         """
         await self._database.start()
-        self.sandboxes._stopped = False
+        if "sandboxes" in vars(self):
+            self.sandboxes.reopen()
+
+    @cached_property
+    def sandboxes(self) -> PostgresSandboxService:
+        """Sandboxes by the provider that AGENTSTORE_SANDBOX_PROVIDER names, which is looked for at the first call.
+
+        Raises:
+            NotConfigured: there is no such provider, or it needs a server that AGENTSTORE_SANDBOX_URL does not name.
+        """
+        return PostgresSandboxService(database=self._database)
 
     async def prune(
         self,
@@ -162,7 +172,8 @@ class AgentStore(ServiceWithLifecycleManager):
         """Close every connection. Calls raise Closed from now on, until start() is called."""
         try:
             try:
-                await self.sandboxes.stop()
+                if "sandboxes" in vars(self):
+                    await self.sandboxes.stop()
             finally:
                 await self.memory.stop()
         finally:

@@ -25,8 +25,9 @@ from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database import Statement
-from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
+from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory_queue import enqueued
+from agentstore.repositories.user import made_user
 from agentstore.schemas import MemoryItem, Message
 from agentstore.schemas.memory import text_of, with_speaker
 from agentstore.schemas.memory_item import message_of
@@ -94,19 +95,9 @@ def _add(given: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> Stateme
     With `enqueue` the job of extracting facts from them is written too.
     """
     table = table_of(given)
-    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
-    user = (
-        upsert(UserRow)
-        .from_select(["id"], select(_USER).where(user_is_new))
-        .on_conflict_do_nothing(index_elements=["id"])
-        .returning(UserRow.id)
-        .cte("made_user")
-    )
-    # Reads the user's CTE, so that it runs first: the bucket's foreign key needs its row.
-    first = select(func.count().label("count")).select_from(user).subquery("first")
     count, tokens = bindparam("count", type_=BigInteger), bindparam("all_tokens", type_=BigInteger)
     bucket = upsert(MemoryBucketRow).from_select(
-        ["user_id", "session_id", "count", "tokens"], select(_USER, _SESSION, count, tokens).select_from(first)
+        ["user_id", "session_id", "count", "tokens"], select(_USER, _SESSION, count, tokens).select_from(made_user())
     )
     claimed = (
         bucket.on_conflict_do_update(

@@ -44,8 +44,9 @@ from agentstore.errors import (
     Unavailable,
 )
 from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService
-from agentstore.models import SandboxRow, UserRow
+from agentstore.models import SandboxRow
 from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.user import made_user
 from agentstore.repositories.workspace import Workspaces
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
@@ -90,16 +91,6 @@ def _claim() -> Statement:
 
     No row: another one has it.
     """
-    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
-    user = (
-        upsert(UserRow)
-        .from_select(["id"], select(_USER).where(user_is_new))
-        .on_conflict_do_nothing(index_elements=["id"])
-        .returning(UserRow.id)
-        .cte("made_user")
-    )
-    # Reads the user's CTE, so that it runs first: the row's foreign key needs it.
-    first = select(func.count().label("count")).select_from(user).subquery("first")
     values: dict[str, Any] = {
         "user_id": _USER,
         "session_id": _SESSION,
@@ -112,7 +103,7 @@ def _claim() -> Statement:
         "created_at": func.now(),
         "lease_until": _LEASED,
     }
-    claim = upsert(SandboxRow).from_select(list(values), select(*values.values()).select_from(first))
+    claim = upsert(SandboxRow).from_select(list(values), select(*values.values()).select_from(made_user()))
     taken: dict[str, Any] = {
         name: claim.excluded[name] for name in values if name not in ("user_id", "session_id", "type")
     }
@@ -285,6 +276,10 @@ class PostgresSandboxService(PostgresService, SandboxService):
         """
         await super().start()
         await self._provider.start()
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Answer calls again after a stop; the first of them sees whether sandboxes can be made here."""
         self._stopped = False
 
     async def stop(self) -> None:
@@ -339,7 +334,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
     async def list(  # noqa: D102
         self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[SandboxInfo]:
-        user = check_id(user_id or "", "user_id", self._settings)
+        user = self._user(user_id)
         check_count(limit, "limit", self._settings.max_page)
         if cursor is None:
             rows = await self._database.fetch(LIST_FIRST, user_id=user, limit=limit)
@@ -376,8 +371,10 @@ class PostgresSandboxService(PostgresService, SandboxService):
         return self._settings.sandbox_snapshots and self._provider.keeps_workspaces
 
     def _ids(self, user_id: str | None, session_id: str) -> tuple[str, str]:
-        user = check_id("" if user_id is None else user_id, "user_id", self._settings)
-        return user, check_id(session_id, "session_id", self._settings)
+        return self._user(user_id), check_id(session_id, "session_id", self._settings)
+
+    def _user(self, user_id: str | None) -> str:
+        return check_id("" if user_id is None else user_id, "user_id", self._settings)
 
     async def _ready(self) -> None:
         self._check_open()

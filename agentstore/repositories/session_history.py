@@ -39,12 +39,13 @@ from agentstore.database import Database, Row, Statement
 from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads, no_collection
 from agentstore.interfaces import SessionHistoryService
-from agentstore.models import MessageRow, SessionRow, UserRow
+from agentstore.models import MessageRow, SessionRow
 from agentstore.repositories.appends import Appends, Key, time_of
 from agentstore.repositories.retention import is_idle, is_kept
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
 from agentstore.repositories.state import EXPIRE as EXPIRE_STATES
+from agentstore.repositories.user import made_user
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
@@ -99,16 +100,6 @@ _NOW = func.now()
 
 def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
     """Make the session where `is_new`, with `more` of its columns, and the user if it is the first."""
-    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
-    user = (
-        upsert(UserRow)
-        .from_select(["id"], select(_USER).where(is_new, user_is_new))
-        .on_conflict_do_nothing(index_elements=["id"])
-        .returning(UserRow.id)
-        .cte("made_user")
-    )
-    # Reads the user's CTE, so that it runs first: the session's foreign key needs its row.
-    first = select(func.count().label("count")).select_from(user).subquery("first")
     values = {
         "user_id": _USER,
         "id": _SESSION,
@@ -119,7 +110,7 @@ def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
     }
     return (
         upsert(SessionRow)
-        .from_select(list(values), select(*values.values()).select_from(first).where(is_new))
+        .from_select(list(values), select(*values.values()).select_from(made_user(is_new)).where(is_new))
         .on_conflict_do_nothing(index_elements=["user_id", "id"])
         .returning(*_HEAD)
         .cte("made")

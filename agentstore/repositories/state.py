@@ -25,9 +25,10 @@ from agentstore.database import Row, Statement
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
-from agentstore.models import StateHeadRow, StateRoundRow, UserRow
+from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.user import made_user
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count
@@ -53,19 +54,9 @@ _METADATA = cast(StateRoundRow.metadata_, Text)
 
 def _head(round_: ColumnElement[int], change: Mapping[str, Any], *where: ColumnElement[bool]) -> Any:
     """Make the head with `round_` as its last, and the user if it is the first; or `change` it, if `where`."""
-    user_is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
-    user = (
-        upsert(UserRow)
-        .from_select(["id"], select(_USER).where(user_is_new))
-        .on_conflict_do_nothing(index_elements=["id"])
-        .returning(UserRow.id)
-        .cte("made_user")
-    )
-    # Reads the user's CTE, so that it runs first: the head's foreign key needs its row.
-    first = select(func.count().label("count")).select_from(user).subquery("first")
     head = upsert(StateHeadRow).from_select(
         ["user_id", "session_id", "next_round", "last_round"],
-        select(_USER, _SESSION, round_ + 1, round_).select_from(first),
+        select(_USER, _SESSION, round_ + 1, round_).select_from(made_user()),
     )
     # What the row would have been made with is now(), which Citus does not take here.
     saved_now = {"updated_at": func.greatest(StateHeadRow.updated_at, head.excluded.updated_at)}

@@ -3,7 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import CTE, BigInteger, Text, bindparam, cast, delete, func, literal_column, select
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -34,6 +46,22 @@ SET_METADATA = Statement(
     .returning(*_COLUMNS),
     repeatable=True,
 )
+
+
+def made_user(*where: ColumnElement[bool]) -> FromClause:
+    """Make the user of ``user_id`` if it is the first time, and `where`; return one row, to write from.
+
+    That row reads what was made, so that the user is there first: foreign keys of what is written need it.
+    """
+    is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
+    made = (
+        upsert(UserRow)
+        .from_select(["id"], select(_USER).where(*where, is_new))
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(UserRow.id)
+        .cte("made_user")
+    )
+    return select(func.count().label("count")).select_from(made).subquery("first")
 
 
 def _delete() -> Statement:

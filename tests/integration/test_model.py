@@ -115,6 +115,7 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
             self.both("memory.add_memory", "alice", said, "s")
             self.search("alice", _SAID[0], {})
             self.diff("alice", "s", 1, 2)
+            self.export("alice", "s", None)
 
         @rule(
             user=_users,

@@ -19,6 +19,7 @@ import pytest
 
 from agentstore import (
     AgentStore,
+    Closed,
     NotConfigured,
     PostgresSandboxService,
     SandboxLost,
@@ -320,3 +321,28 @@ async def test_a_service_serves_one_event_loop_after_another(database_url: str, 
 
     first = await asyncio.to_thread(lambda: asyncio.run(use()))
     assert await asyncio.to_thread(lambda: asyncio.run(use())) > first
+
+
+async def test_a_store_stops_its_sandboxes_and_starts_them_again(database_url: str, settings: Settings) -> None:
+    settings = settings.model_copy(update={"sandbox_provider": "unsafe_subprocess"})
+    async with AgentStore(database_url, settings=settings) as store:
+        sandboxes = store.sandboxes
+        (sandbox,) = await sandboxes.connect("s", "alice")
+        await store.stop()
+        with pytest.raises(Closed):
+            await sandboxes.connect("s", "alice")
+        with pytest.raises(Closed):
+            await sandbox.run_shell_command("true")
+        await store.start()
+        (again,) = await sandboxes.connect("s", "alice")
+        assert again.generation > sandbox.generation
+
+
+async def test_a_provider_that_cannot_be_is_said_where_sandboxes_are_asked_for(
+    database_url: str, settings: Settings
+) -> None:
+    for update in ({"sandbox_provider": "remote"}, {"sandbox_provider": "chroot"}):
+        async with AgentStore(database_url, settings=settings.model_copy(update=update)) as store:
+            assert await store.sessions.get_session("alice", "s") is None
+            with pytest.raises(NotConfigured, match=r"AGENTSTORE_SANDBOX_URL|chroot"):
+                _ = store.sandboxes
