@@ -104,7 +104,9 @@ with warnings.catch_warnings():
         sandbox_python: str | None = Field(
             default=None, description="The Python whose packages sandboxes on this machine have. Default: this one."
         )
-        sandbox_timeout: Seconds = Field(default=60.0, description="How long one call of a sandbox's tool may take.")
+        sandbox_timeout: Seconds = Field(
+            default=60.0, description="How long one call of a sandbox's tool may take, or a sandbox server to make one."
+        )
         sandbox_lease: Seconds = Field(
             default=30.0, description="How long a sandbox is kept that nobody says to be in use any more."
         )

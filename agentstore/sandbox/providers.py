@@ -30,7 +30,7 @@ def open_provider(
             raise NotConfigured("No sandbox server is named: set AGENTSTORE_SANDBOX_URL, or give base_url.")
         from agentstore.sandbox.remote import RemoteProvider  # each is loaded where it is meant
 
-        return RemoteProvider(url, bearer_token or settings.sandbox_token)
+        return RemoteProvider(url, bearer_token or settings.sandbox_token, timeout=settings.sandbox_timeout)
     if name == "bubblewrap":
         from agentstore.sandbox.bubblewrap import BubblewrapProvider
 
@@ -42,7 +42,7 @@ def open_provider(
     if name == "agentscope_runtime":
         from agentstore.sandbox.agentscope_runtime import AgentScopeRuntimeProvider
 
-        return AgentScopeRuntimeProvider()
+        return AgentScopeRuntimeProvider(timeout=settings.sandbox_timeout)
     raise NotConfigured(
         f"There is no provider of sandboxes {name!r}: bubblewrap, remote, agentscope_runtime, unsafe_subprocess."
     )

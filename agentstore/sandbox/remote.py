@@ -729,7 +729,7 @@ def _bytes(arguments: Mapping[str, Any]) -> bytes:
 
 def _content(content: bytes) -> dict[str, str]:
     try:
-        return dict(text(content.decode(), "stdout"))
+        return dict(text(content.decode(), "content"))
     except UnicodeDecodeError:
         return {"type": "blob", "blob": base64.b64encode(content).decode()}
 

@@ -229,7 +229,7 @@ async def test_files_are_written_listed_read_and_removed(
     if "blob" in written:
         assert read["content"] == [{"type": "blob", "blob": written["blob"]}]
     else:
-        assert read["content"] == [{"type": "text", "text": written["content"], "description": "stdout"}]
+        assert read["content"] == [{"type": "text", "text": written["content"], "description": "content"}]
     first = path.partition("/")[0]
     kind = "directory" if "/" in path else "file"
     listed = await either.exec(handle, "list_files", {}, 10)
