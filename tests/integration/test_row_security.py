@@ -28,7 +28,7 @@ async def app_role(direct_url: str) -> AsyncIterator[str]:
     name = f"agentstore_rls_{uuid4().hex[:8]}"
     psql(direct_url, f"CREATE ROLE {name} LOGIN PASSWORD 'app'; " + "; ".join(grants(app=name)) + ";")
     yield name
-    psql(direct_url, f"DROP OWNED BY {name}; DROP ROLE {name};")
+    psql(direct_url, f"SET ROLE NONE; DROP OWNED BY {name}; DROP ROLE {name};")
 
 
 def _as(url: str, role: str) -> str:
@@ -210,7 +210,7 @@ async def test_behind_a_pooler_no_server_connection_keeps_a_user(
     assert pgbouncer is not None
     await migrate.enable_row_security(direct_url)
     psql(direct_url, f'ALTER DATABASE "{database_name}" SET role = {app_role};')
-    settings = Settings(pooler="transaction", row_level_security=True, auto_migrate="off")
+    settings = _SETTINGS.model_copy(update={"pooler": "transaction", "auto_migrate": "off"})
     async with AgentStore(pgbouncer.url_of(database_name), settings=settings) as store:
         users = [f"u{number}" for number in range(12)]
         await asyncio.gather(*(_use(store, user) for user in users))
