@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -198,6 +198,7 @@ LIST = Statement(
     ).limit(bindparam("limit", type_=BigInteger))
 )
 
+_T = TypeVar("_T")
 _Key = tuple[str, str, str]
 
 
@@ -265,7 +266,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         self._leases: dict[_Key, _Lease] = {}
         self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
         self._at_work: list[asyncio.Task[None]] = []
-        self._endings: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[Any]] = set()
         self._stopped = False
 
     async def start(self) -> None:
@@ -325,9 +326,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             leases.append((lease, _info(row)))
         ended = []
         for lease, info in leases:
-            if await self._database.fetch(END, **lease.where, lease_time=self._lease) and await self._end(
-                lease, snapshot
-            ):
+            if await self._mark(lease) and await self._end(lease, snapshot):
                 ended.append(info)
         return ended
 
@@ -475,9 +474,14 @@ class PostgresSandboxService(PostgresService, SandboxService):
 
     async def _make(self, key: _Key, spec: SandboxSpec, old: Row | None) -> _Lease | None:
         """Make a sandbox in the place of `old`, which is no more; None if another one does."""
-        lease = _Lease(key, spec, time.time_ns() // 1_000, is_own=True, until=0.0)
+        next_generation = 0 if old is None else old["generation"] + 1
+        lease = _Lease(key, spec, max(time.time_ns() // 1_000, next_generation), is_own=True, until=0.0)
         asked = time.monotonic()
-        generation = await self._claimed(lease, old)
+        try:
+            generation = await self._claimed(lease, old)
+        except BaseException:
+            self._start_ending(self._undo(lease))  # it may have been claimed all the same
+            raise
         if generation is None:
             return None
         self._forget(lease)
@@ -538,6 +542,14 @@ class PostgresSandboxService(PostgresService, SandboxService):
             _log.warning("the %s is registered still: %s", lease, error)
             return False
 
+    async def _mark(self, lease: _Lease) -> bool:
+        """Mark a sandbox as ending, so that nobody begins to use it; return whether it is there still."""
+        try:
+            return bool(await self._database.fetch(END, **lease.where, lease_time=self._lease))
+        except BaseException:
+            self._start_ending(self._reopen(lease))  # it may have been marked all the same
+            raise
+
     async def _end(self, lease: _Lease, snapshot: bool = True) -> bool:
         """End a sandbox that is marked as ending, and return whether it was this call that ended it."""
         try:
@@ -548,12 +560,18 @@ class PostgresSandboxService(PostgresService, SandboxService):
             raise
         self._forget(lease)
         lease.is_lost = True
+        return await self._to_the_end(self._remove(lease))
+
+    async def _remove(self, lease: _Lease) -> bool:
         if lease.handle:
             await self._provider.destroy(lease.handle)
         return bool(await self._database.fetch(DROP, **lease.where))
 
     async def _reopen(self, lease: _Lease) -> None:
-        await self._database.fetch(REOPEN, **lease.where)
+        try:
+            await self._database.fetch(REOPEN, **lease.where)
+        except AgentStoreError as error:  # then its lease passes
+            _log.warning("the %s is marked as ending still: %s", lease, error)
 
     async def _keep(self, lease: _Lease) -> None:
         """Keep the workspace of a sandbox that lives, if it is still ours."""
@@ -567,7 +585,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
 
     async def _drained(self, lease: _Lease) -> None:
         try:
-            if await self._database.fetch(END, **lease.where, lease_time=self._lease):
+            if await self._mark(lease):
                 await self._end(lease)
         except AgentStoreError as error:
             _log.warning("the %s could not be ended: %s", lease, error)
@@ -688,15 +706,26 @@ class PostgresSandboxService(PostgresService, SandboxService):
                 except AgentStoreError as error:
                     _log.warning("sandboxes that nobody uses were not ended: %s", error)
 
-    def _start_ending(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start_ending(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work)
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
         return task
 
-    async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _to_the_end(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do what has to be done even if the caller is cancelled meanwhile."""
-        await asyncio.shield(self._start_ending(work))
+        task = self._start_ending(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_say_what_failed)
+            raise
+
+
+def _say_what_failed(task: asyncio.Task[Any]) -> None:
+    """Log the error of what nobody waits for any more."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("a sandbox was not ended: %s", error)
 
 
 async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,26 @@ async def test_a_connect_that_is_cancelled_leaves_nothing(
         await _until(is_empty)
         assert not any([await provider.check(handle) for handle in made])
         await service.connect("s0", "alice")
+
+
+async def test_after_a_release_that_is_cancelled_the_next_connect_need_not_wait(
+    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider
+) -> None:
+    async with services() as service:
+        for number in range(10):
+            (sandbox,) = await service.connect("s", "alice")
+            task = asyncio.create_task(service.release("s", "alice"))
+            for _ in range(number * 2):
+                await asyncio.sleep(0.001)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            async with asyncio.timeout(10):  # of a lease of thirty
+                (again,) = await service.connect("s", "alice")
+                with suppress(SandboxLost):  # it was ending
+                    await again.run_shell_command("true")
+                (again,) = await service.connect("s", "alice")
+                assert not (await again.run_shell_command("true")).is_error
+            assert again.sandbox_id == sandbox.sandbox_id or not await provider.check(sandbox.sandbox_id)
 
 
 async def test_what_a_provider_refuses_leaves_no_lease(
