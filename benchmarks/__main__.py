@@ -16,14 +16,14 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks import growth, reading, searching, transfer
+from benchmarks import growth, reading, sandboxes, searching, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import CONTENDERS, FLOOR, OURS, Failed, Result, contenders, crowd, measure, now, prefixes, server
 from benchmarks.runner import as_json as results_as_json
 from benchmarks.runner import sizes as measure_sizes
 
-_PARTS = ["calls", "reading", "growth", "search", "import"]
+_PARTS = ["calls", "reading", "growth", "search", "import", "sandboxes"]
 
 
 def _log(text: str) -> None:
@@ -90,6 +90,8 @@ async def _measure(part: str, given: argparse.Namespace, report: dict[str, Any])
         report[part] = await growth.measure(given.url, given.large, _log, quick=given.quick)
     elif part == "search":
         report[part] = await searching.measure(given.url, _log, quick=given.quick)
+    elif part == "sandboxes":
+        report[part] = await sandboxes.measure(given.url, _log, quick=given.quick)
     else:
         report[part] = await transfer.measure(30_000 if given.quick else 1_000_000, 3, _log)
     return True

@@ -71,6 +71,8 @@ def markdown(report: dict[str, Any]) -> str:
         said.append(_section("Search under load", _searching(search)))
     if moved := report.get("import"):
         said.append(_section(f"Export and import of {moved['messages']:,} messages", _moved(moved)))
+    if boxes := report.get("sandboxes"):
+        said.append(_section("Sandboxes of bubblewrap", _sandboxes(boxes)))
     return "\n".join(said)
 
 
@@ -152,3 +154,11 @@ def _moved(moved: dict[str, Any]) -> Iterable[Sequence[str]]:
         done = moved[name]
         yield [name, f"{done['seconds']:.1f}", f"{done['megabytes']:.0f}", f"{done['before']:.0f}"]
     yield ["the import's rate to COPY's", ", ".join(f"{ratio:.2f}" for ratio in moved["ratios"]), "", ""]
+
+
+def _sandboxes(boxes: dict[str, Any]) -> Iterable[Sequence[str]]:
+    yield ["", "agentstore", "floor", "ratio (middle half)", "goal"]
+    for each in boxes["calls"]:
+        ratio = f"{each['ratio']:.2f} ({each['low']:.2f}-{each['high']:.2f})"
+        yield [each["call"], f"{each['ms']:.2f} ms", f"{each['floor']}: {each['floor_ms']:.2f} ms", ratio, each["goal"]]
+    yield [f"make {boxes['at_once']} at once", f"{boxes['at_once_s']:.1f} s", "", "", ""]
