@@ -89,10 +89,11 @@ async def test_a_session_that_somebody_holds_delays_no_other(store: AgentStore, 
 async def test_a_session_of_many_writers_does_not_starve_another(store: AgentStore) -> None:
     busy = await store.sessions.create_session("alice", "busy")
     other = await store.sessions.create_session("alice", "other")
-    many = [asyncio.create_task(store.sessions.append_message(busy, text("x"))) for _ in range(2_000)]
+    many = [asyncio.create_task(store.sessions.append_message(busy, text("x"))) for _ in range(4_000)]
     await asyncio.sleep(0)
     await store.sessions.append_message(other, text("x"))
-    assert sum(task.done() for task in many) < 500
+    # Two statements of 500 are on their way at the most, and its own is the next.
+    assert sum(task.done() for task in many) <= 1_500
     await asyncio.gather(*many)
 
 
