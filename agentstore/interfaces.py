@@ -430,9 +430,18 @@ class SandboxProvider(Protocol):
     async def stop(self) -> None:
         """Let go of what is held here. Sandboxes that were not destroyed live on if they can without this process."""
 
+    def reserve(self) -> str:
+        """Return what a sandbox is reserved by that is to be made, by which `destroy` ends it if its maker dies first.
+
+        Empty, as it is by default: what is made ends with the process that makes it.
+        """
+        return ""
+
     @abstractmethod
-    async def create(self, spec: SandboxSpec) -> str:
+    async def create(self, spec: SandboxSpec, reserved: str = "") -> str:
         """Make a sandbox and return its handle, once it can be used. If it is cancelled, nothing is left.
+
+        `reserved` is what `reserve` said, for this sandbox alone.
 
         Raises:
             SandboxUnavailable, SandboxFailed, NotConfigured: it cannot be made; nothing is left.

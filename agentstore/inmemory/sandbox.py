@@ -125,7 +125,11 @@ class InMemorySandboxService(SandboxService):
             if made is None:
                 handle = await self._provider.create(spec)
                 if (kept := self._workspaces.get(key)) is not None:
-                    await self._provider.unpack(handle, unpack(_pieces(kept)), self._settings.sandbox_timeout)
+                    try:
+                        await self._provider.unpack(handle, unpack(_pieces(kept)), self._settings.sandbox_timeout)
+                    except BaseException:
+                        await asyncio.shield(self._provider.destroy(handle))
+                        raise
                 self._generations[key] = self._generations.get(key, 0) + 1
                 made = self._made[key] = _Made(key, spec, self._generations[key], handle)
             return self._sandbox(made)

@@ -24,7 +24,6 @@ from sqlalchemy import (
     delete,
     func,
     literal,
-    null,
     or_,
     select,
     tuple_,
@@ -97,6 +96,7 @@ def _claim() -> Statement:
         "type": _TYPE,
         "generation": _GENERATION,
         "state": literal("starting"),
+        "handle": bindparam("reserved", type_=Text),
         "provider": bindparam("provider", type_=Text),
         "owner": _OWNER,
         "host": _HOST,
@@ -110,7 +110,7 @@ def _claim() -> Statement:
     taken["generation"] = func.greatest(SandboxRow.generation + 1, claim.excluded.generation)
     claim = claim.on_conflict_do_update(
         index_elements=["user_id", "session_id", "type"],
-        set_={**taken, "handle": null()},
+        set_=taken,
         where=or_(
             SandboxRow.lease_until < claim.excluded.created_at,
             SandboxRow.generation == bindparam("dead", type_=BigInteger),
@@ -477,8 +477,9 @@ class PostgresSandboxService(PostgresService, SandboxService):
         next_generation = 0 if old is None else old["generation"] + 1
         lease = _Lease(key, spec, max(time.time_ns() // 1_000, next_generation), is_own=True, until=0.0)
         asked = time.monotonic()
+        reserved = self._provider.reserve()
         try:
-            generation = await self._claimed(lease, old)
+            generation = await self._claimed(lease, old, reserved)
         except BaseException:
             self._start_ending(self._undo(lease))  # it may have been claimed all the same
             raise
@@ -490,7 +491,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         try:
             if old is not None and old["handle"]:
                 await self._try_to_destroy(lease, old["handle"])
-            lease.handle = await self._provider.create(spec)
+            lease.handle = await self._provider.create(spec, reserved)
             if self._snapshots:
                 await self._fill(lease)
             asked = time.monotonic()
@@ -504,13 +505,14 @@ class PostgresSandboxService(PostgresService, SandboxService):
         lease.until = asked + self._settings.sandbox_lease
         return lease
 
-    async def _claimed(self, lease: _Lease, old: Row | None) -> int | None:
+    async def _claimed(self, lease: _Lease, old: Row | None, reserved: str) -> int | None:
         values = {
             **lease.where,
             "provider": self._provider.name,
             "owner": self._owner,
             "host": self._host,
             "lease_time": self._lease,
+            "reserved": reserved or None,
             "dead": 0 if old is None else old["generation"],
         }
         for attempt in range(_TRIES):

@@ -143,7 +143,7 @@ class LocalProvider(SandboxProvider):
             watcher.cancel()
             await asyncio.wait({watcher})
 
-    async def create(self, spec: SandboxSpec) -> str:
+    async def create(self, spec: SandboxSpec, reserved: str = "") -> str:
         """Start a box; see :meth:`agentstore.SandboxProvider.create`."""
         await self.start()
         id = secrets.token_hex(8)

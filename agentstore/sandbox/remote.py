@@ -71,8 +71,11 @@ class _NotReached(SandboxUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
+    """Where a sandbox is: ``name`` is its container's, or while it is made, ``mark`` what that is found by."""
+
     name: str
     server: str | None
+    mark: str = ""
 
 
 class _Deadline:
@@ -129,14 +132,18 @@ class ManagedProvider(SandboxProvider):
             await asyncio.gather(*late, return_exceptions=True)
         self._cleaning.clear()
 
-    async def create(self, spec: SandboxSpec) -> str:
+    def reserve(self) -> str:
+        """Return the mark that a sandbox will be made with."""
+        return json.dumps({"mark": f"agentstore-{uuid4().hex}", "server": self._server})
+
+    async def create(self, spec: SandboxSpec, reserved: str = "") -> str:
         """Make a sandbox and wait until it is healthy.
 
         Not one from the server's pool: that makes one for each that it lends, so that it is no quicker, takes no
         environment, and gives one of another type when it fails. If the answer does not come, what was made is found
         by the mark that it was made with, and released.
         """
-        mark = f"agentstore-{uuid4().hex}"
+        mark = _place(reserved or self.reserve()).mark
         arguments = {
             "sandbox_type": spec.type,
             "environment": dict(spec.environment),
@@ -220,6 +227,13 @@ class ManagedProvider(SandboxProvider):
         them apart.
         """
         place = _place(handle)
+        if place.mark:
+            names = await self._marked(place.mark, self._timeout)
+            for each in names:
+                await self._released(each, self._timeout)
+            if not names and place.server != self._server:
+                raise self._elsewhere(place)
+            return
         if await self._released(place.name, self._timeout):
             return
         try:
@@ -302,6 +316,8 @@ class ManagedProvider(SandboxProvider):
         self, handle: str, method: str, arguments: Mapping[str, Any], timeout: float, attempts: int = 1
     ) -> Any:
         place = _place(handle)
+        if place.mark:
+            raise SandboxLost(f"a sandbox of {place.server} was not made to its end")
         try:
             return await self._ask(method, {"identity": place.name, **arguments}, timeout, attempts)
         except SandboxLost as error:
@@ -479,7 +495,8 @@ class ManagedProvider(SandboxProvider):
         return SandboxFailed(f"{self._server} answered {method} with an error: {_short(said)}")
 
     def _elsewhere(self, place: _Place) -> SandboxUnavailable:
-        return SandboxUnavailable(f"sandbox {place.name} is one of {place.server}; this is {self._server}")
+        name = place.name or place.mark
+        return SandboxUnavailable(f"sandbox {name} is one of {place.server}; this is {self._server}")
 
 
 class RemoteProvider(ManagedProvider):
@@ -699,6 +716,8 @@ def _place(handle: str) -> _Place:
         return _Place(handle, None)
     try:
         said = json.loads(handle)
+        if "mark" in said:
+            return _Place("", said.get("server"), str(said["mark"]))
         return _Place(str(said["name"]), said.get("server"))
     except (ValueError, LookupError) as error:
         raise SandboxFailed(f"{handle[:100]!r} is no handle of a sandbox server's") from error

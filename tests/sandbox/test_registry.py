@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +188,8 @@ async def test_a_connect_that_is_cancelled_leaves_nothing(
     made: list[str] = []
     create = provider.create
 
-    async def recorded(spec: SandboxSpec) -> str:
-        handle = await create(spec)
+    async def recorded(spec: SandboxSpec, reserved: str) -> str:
+        handle = await create(spec, reserved)
         made.append(handle)
         return handle
 
@@ -240,6 +241,45 @@ async def test_what_a_provider_refuses_leaves_no_lease(
     assert await _rows(observer) == []
     with pytest.raises(NotConfigured):
         PostgresSandboxService(database_url, provider="none", settings=settings)
+
+
+async def test_what_a_maker_that_died_was_making_is_ended_by_what_it_reserved(
+    services: Callable[..., PostgresSandboxService],
+    observer: asyncpg.Connection,
+    provider: UnsafeSubprocessProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reserved = (f"reserved {number}" for number in range(9))
+    destroyed: list[str] = []
+
+    async def recorded(handle: str) -> None:
+        destroyed.append(handle)
+
+    async def is_claimed() -> bool:
+        return bool(await observer.fetchval("SELECT count(*) = 1 FROM agentstore.sandboxes"))
+
+    async def is_destroyed() -> bool:
+        return bool(destroyed)
+
+    monkeypatch.setattr(provider, "reserve", lambda: next(reserved))
+    monkeypatch.setattr(provider, "create", lambda *_: asyncio.sleep(60))
+    monkeypatch.setattr(provider, "destroy", recorded)
+    service, other = services(drain_on_stop=False), services()
+    async with other:
+        for end in (other.reap, partial(other.connect, "s", "alice")):
+            making = asyncio.create_task(service.connect("s", "alice"))
+            await _until(is_claimed)
+            # As if it had died: nobody renews its lease any more, and it undoes nothing.
+            await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s', owner = ''")
+            ending = asyncio.create_task(end())
+            await _until(is_destroyed)
+            assert destroyed.pop().startswith("reserved")
+            for task in (making, ending):
+                task.cancel()
+            await asyncio.gather(making, ending, return_exceptions=True)
+            await observer.execute("DELETE FROM agentstore.sandboxes")
+            destroyed.clear()
+    await service.stop()
 
 
 async def test_a_stop_ends_only_its_own(

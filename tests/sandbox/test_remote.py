@@ -450,6 +450,19 @@ async def test_a_create_that_is_cancelled_leaves_nothing(
     assert not server.containers
 
 
+async def test_what_is_being_made_can_be_ended_by_what_it_was_reserved_by(either: ManagedProvider) -> None:
+    reserved = either.reserve()
+    for call in (either.connect(reserved), either.exec(reserved, "run_shell_command", {"command": "true"}, 5)):
+        with pytest.raises(SandboxLost):
+            await call
+    assert not await either.check(reserved)
+    await either.destroy(reserved)  # nothing is there yet
+    made = await either.create(_BASE, reserved)
+    other = await either.create(_BASE, either.reserve())
+    await either.destroy(reserved)
+    assert [await either.check(made), await either.check(other)] == [False, True]
+
+
 async def test_a_create_that_is_cancelled_while_it_becomes_healthy_leaves_nothing(
     either: ManagedProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
