@@ -79,11 +79,11 @@ async def _fill(store: AgentStore, user: str) -> None:
     await store.sessions.fork_session(user, session.id, at=2)
 
 
-async def _keep_workspace(store: AgentStore, user: str, type_: str) -> None:
-    """Keep a workspace as a sandbox's holder does, of three chunks that cannot be packed."""
+async def _keep_workspace(store: AgentStore, user: str, type_: str, chunks: int = 3) -> None:
+    """Keep a workspace as a sandbox's holder does, of chunks that cannot be packed."""
 
     async def archive() -> AsyncIterator[bytes]:
-        for _ in range(3):
+        for _ in range(chunks):
             yield random.Random(user).randbytes(900_000)
 
     sandboxes = store.sandboxes
@@ -103,8 +103,8 @@ async def filled(
     async with AgentStore(database_url, settings=queueing, embedder=embedder) as store:
         for user in ("", "alice", "bob\\n", "密:%"):
             await _fill(store, user)
-            for type_ in ("base", "filesystem"):
-                await _keep_workspace(store, user, type_)
+            await _keep_workspace(store, user, "base", chunks=3 if user == "alice" else 1)
+            await _keep_workspace(store, user, "filesystem", chunks=0)
     return vectors
 
 
