@@ -162,6 +162,7 @@ _VALUES: dict[str, Any] = {
     "generations": [7, 7],
     "generation": 7,
     "dead": 0,
+    "reserved": None,
     "provider": "remote",
     "host": "host",
     "handle": "handle",
