@@ -32,7 +32,7 @@ def _log(text: str) -> None:
 
 async def _side_by_side(given: argparse.Namespace, report: dict[str, Any]) -> bool:
     """Measure everybody; return whether ours and the floor lost nothing."""
-    rounds = 5 if given.quick else 41
+    rounds = 3 if given.quick else 41
     wanted = given.only.split(",") if given.only else list(CONTENDERS)
     results: list[Result] = []
     async with server(given.url) as (url, url_of):
@@ -93,7 +93,7 @@ async def _measure(part: str, given: argparse.Namespace, report: dict[str, Any])
     elif part == "sandboxes":
         report[part] = await sandboxes.measure(given.url, _log, quick=given.quick)
     else:
-        report[part] = await transfer.measure(30_000 if given.quick else 1_000_000, 3, _log)
+        report[part] = await transfer.measure(30_000 if given.quick else 1_000_000, 1 if given.quick else 3, _log)
     return True
 
 

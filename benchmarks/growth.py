@@ -54,7 +54,7 @@ async def measure(url: str | None, large: int, log: Log, *, quick: bool) -> list
     """Return the median of each call at each size, in milliseconds, and its ratio to that of the smallest."""
     lengths = [10, 1_000] if quick else [10, 1_000, 100_000, 1_000_000]
     rows = [1_000, 100_000] if quick else [1_000, 100_000, large]
-    memories = [1_000, 20_000] if quick else [1_000, 100_000, 1_000_000]
+    memories = [1_000, 10_000] if quick else [1_000, 100_000, 1_000_000]
     rounds = 4 if quick else 60
     found = []
     async with server(url) as (first, url_of):

@@ -22,7 +22,7 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
     Each of 32 users has 1,000 memories, and each searcher asks for another one's. An append goes to a session and to
     memory, as an agent's turn does.
     """
-    seconds = 3 if quick else 30
+    seconds = 2 if quick else 30
     memories = 300 if quick else 1_000
     async with server(url) as (first, url_of):
         admin = await asyncpg.connect(first)
