@@ -44,7 +44,7 @@ def cases(*, quick: bool) -> list[Case]:
         # To the same session, after it was read.
         _append(1, few, 1.10),
         _append(100, few, 1.05),
-        Case("list 1,000 sessions", "list_sessions", "list_sessions", {}, history=1_000, goal=1.15),
+        _list(200 if quick else 1_000, 1.15),
         _state("save", 20 if quick else 1_000, 1.05),
         _state("load", 20 if quick else 1_000, 1.10),
         Case("add_memory 10", "add_memory", "add_memory", {}, goal=1.05, most_calls=300),
@@ -80,6 +80,11 @@ def _append(batch: int, history: int, goal: float) -> Case:
 def _get(length: int, goal: float) -> Case:
     session = f"of {length}"
     return Case(f"get {length:,}", "read", "read", {"session": session}, session=session, history=length, goal=goal)
+
+
+def _list(sessions: int, goal: float) -> Case:
+    name = f"list {sessions:,} sessions"
+    return Case(name, "list_sessions", "list_sessions", {}, history=sessions, goal=goal)
 
 
 def _state(verb: str, history: int, goal: float) -> Case:
