@@ -94,7 +94,7 @@ types: $(VENV)/dev ## mypy --strict and pyright
 bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## what each call costs, beside the floor and every peer: an hour (needs redis-server)
 	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
 
-bench-quick: $(VENV)/test ## the same in two minutes, beside those peers that are installed
+bench-quick: $(VENV)/test ## the same in two minutes, beside the ORM (ARGS="--only=agno_db" and others: those that are installed)
 	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers $(ARGS)
 
 profile: $(VENV)/bench ## where the time of each call goes (as root; with ARGS=--count in instructions: needs valgrind)

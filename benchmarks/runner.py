@@ -20,12 +20,12 @@ import asyncpg
 from agentstore import EmbeddedPostgres
 from benchmarks.cases import Case, Writers
 
-OURS, FLOOR = "agentstore", "floor"
+OURS, FLOOR, ORM = "agentstore", "floor", "orm"
 # Each with the environment that it needs, a folder of `make`'s; None is the one that this runs in.
 CONTENDERS: dict[str, str | None] = {
     FLOOR: None,
     OURS: None,
-    "orm": None,
+    ORM: None,
     "google_adk": "google-adk",
     "openai_agents": "openai-agents",
     "agno_db": "agno",
