@@ -19,7 +19,20 @@ import asyncpg
 from benchmarks import growth, reading, sandboxes, searching, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
-from benchmarks.runner import CONTENDERS, FLOOR, ORM, OURS, Failed, Result, contenders, crowd, measure, now, prefixes, server
+from benchmarks.runner import (
+    CONTENDERS,
+    FLOOR,
+    ORM,
+    OURS,
+    Failed,
+    Result,
+    contenders,
+    crowd,
+    measure,
+    now,
+    prefixes,
+    server,
+)
 from benchmarks.runner import as_json as results_as_json
 from benchmarks.runner import sizes as measure_sizes
 
@@ -117,7 +130,7 @@ def _parts(text: str) -> list[str]:
 async def main() -> int:
     """Measure, print, and write what was asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two minutes: fewer rounds, shorter histories, beside the ORM alone")
+    parser.add_argument("--quick", action="store_true", help="two minutes, beside the ORM: fewer rounds, less of each")
     parser.add_argument("--url", help="a server on which databases may be made, instead of an embedded one")
     parser.add_argument("--peers", type=Path, help="the folder of the other packages' environments")
     parser.add_argument("--only", help=f"whom to measure beside ours and the floor, of {', '.join(CONTENDERS)}")
