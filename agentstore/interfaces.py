@@ -553,6 +553,13 @@ class SandboxService(ServiceWithLifecycleManager):
         The service does it by itself every now and then, where it may see all users.
         """
 
+    @abstractmethod
+    async def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:
+        """Delete what is kept of a session's workspaces, and return how many that were.
+
+        The next sandbox begins with nothing. One that lives goes on as it is, and its workspace is kept again.
+        """
+
 
 class Extractor(Protocol):
     """What turns conversations into facts or experience: a model, most often."""

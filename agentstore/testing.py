@@ -1167,6 +1167,9 @@ class StateContract:
         assert await service.health()
 
 
+_AFTER_EACH_OTHER = (("s", "bob"), ("u", "alice"), ("s", "alice"), ("s", "alice"))
+
+
 class SandboxContract:
     """What a SandboxService has to do, that keeps workspaces. It needs a fixture ``provider`` as well: the service's.
 
@@ -1345,6 +1348,10 @@ class SandboxContract:
         assert (await (await keeping.connect("s", "alice"))[0].read_file("notes/day.txt")).text == "kept"
         (other,) = await keeping.connect("t", "alice")
         assert (await other.list_files())["content"] == []
+        await keeping.release("s", "alice", snapshot=False)
+        deleted = [await keeping.delete_workspaces(session, user) for session, user in _AFTER_EACH_OTHER]
+        assert deleted == [0, 0, 1, 0]
+        assert (await (await keeping.connect("s", "alice"))[0].list_files())["content"] == []
 
     async def test_a_workspace_that_is_too_large_to_be_kept_is_not_lost(self, keeping: SandboxService) -> None:
         (sandbox,) = await keeping.connect("s", "alice")

@@ -146,6 +146,21 @@ def reap(url: Url = None, json_: Json = False) -> None:
     with_store(url, run)
 
 
+@app.command()
+def forget(user: User, session: SessionId, yes: Yes = False, url: Url = None, json_: Json = False) -> None:
+    """Delete what is kept of the workspaces of a session: its next sandbox begins with nothing."""
+    confirmed(f"Delete the workspaces of session {plain(session)!r} of user {plain(user)!r}?", yes)
+
+    async def run(store: AgentStore) -> None:
+        deleted = await store.sandboxes.delete_workspaces(session, user)
+        if json_:
+            say_json({"deleted": deleted})
+        else:
+            say(f"deleted: {deleted:,} workspaces")
+
+    with_store(url, run)
+
+
 async def _generation(store: AgentStore, user: str, session: str, type_: str) -> int:
     """Return the generation of a session's sandbox.
 

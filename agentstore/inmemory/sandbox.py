@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
@@ -103,6 +103,14 @@ class InMemorySandboxService(SandboxService):
         await self._ready()
         return 0
 
+    async def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:  # noqa: D102
+        user, session = self._ids(user_id, session_id)
+        await self._ready()
+        kept = [key for key in self._workspaces if key[:2] == (user, session)]
+        for key in kept:
+            del self._workspaces[key]
+        return len(kept)
+
     async def _ready(self) -> None:
         if self._stopped:
             raise Closed("The sandbox service was stopped: call start() to use it again.")
@@ -135,11 +143,13 @@ class InMemorySandboxService(SandboxService):
             return self._sandbox(made)
 
     def _sandbox(self, made: _Made) -> Sandbox:
-        async def use() -> None:
+        @asynccontextmanager
+        async def use() -> AsyncIterator[None]:
             if self._stopped:
                 raise Closed("The sandbox service was stopped: call start() to use it again.")
             if made.is_lost:
                 raise SandboxLost(f"the sandbox {made.key[2]!r} of user {made.key[0]!r} ended: connect again")
+            yield
 
         return HeldSandbox(
             self._provider,

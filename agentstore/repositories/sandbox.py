@@ -5,10 +5,11 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -21,10 +22,10 @@ from sqlalchemy import (
     Interval,
     Text,
     bindparam,
+    case,
     delete,
     func,
     literal,
-    or_,
     select,
     tuple_,
     update,
@@ -60,6 +61,10 @@ _log = logging.getLogger(__name__)
 
 _TRIES = 20
 _REAPED = 100
+# Sandboxes that a stop ends at the same time.
+_AT_ONCE = 8
+# Bytes a second in which a workspace is filled at the least, beside the time that a call may take.
+_SLOWEST = 100_000
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
@@ -86,9 +91,9 @@ _ROW = (*_INFO, SandboxRow.handle, (SandboxRow.lease_until < func.now()).label("
 
 
 def _claim() -> Statement:
-    """Make the row, and the user if it is the first, or take over one that has expired or was found dead.
+    """Make the row, and the user if it is the first. No row: another one has it.
 
-    No row: another one has it.
+    One of another provider is taken over when it has expired: nobody may be left who could end that.
     """
     values: dict[str, Any] = {
         "user_id": _USER,
@@ -111,16 +116,16 @@ def _claim() -> Statement:
     claim = claim.on_conflict_do_update(
         index_elements=["user_id", "session_id", "type"],
         set_=taken,
-        where=or_(
-            SandboxRow.lease_until < claim.excluded.created_at,
-            SandboxRow.generation == bindparam("dead", type_=BigInteger),
-        ),
+        where=(SandboxRow.lease_until < claim.excluded.created_at) & (SandboxRow.provider != claim.excluded.provider),
     )
     return Statement(claim.returning(SandboxRow.generation), repeatable=False)
 
 
 def _renew() -> Statement:
-    """Renew leases of a user, locked in the order of their keys; the rows are those that are still held."""
+    """Renew leases of a user, locked in the order of their keys; the rows are those that are still held.
+
+    What is ending is renewed by whoever ends it, and by nobody if that one died.
+    """
     arrays = (
         bindparam("session_ids", type_=ARRAY(Text)),
         bindparam("types", type_=ARRAY(Text)),
@@ -143,7 +148,7 @@ def _renew() -> Statement:
             SandboxRow.session_id == locked.c.session_id,
             SandboxRow.type == locked.c.type,
         )
-        .values(lease_until=_LEASED)
+        .values(lease_until=case((SandboxRow.state == "ending", SandboxRow.lease_until), else_=_LEASED))
         .returning(*key),
         repeatable=True,
     )
@@ -204,7 +209,10 @@ _Key = tuple[str, str, str]
 
 @dataclass(slots=True, eq=False)
 class _Lease:
-    """A sandbox that this service uses. Times are of the monotonic clock."""
+    """A sandbox that this service uses. Times are of the monotonic clock.
+
+    ``handle`` is empty until its workspace is filled: what is there before is neither used nor kept.
+    """
 
     key: _Key
     spec: SandboxSpec
@@ -214,8 +222,12 @@ class _Lease:
     until: float
     handle: str = ""
     is_lost: bool = False
+    # Calls that are on their way.
+    calls: int = 0
     used: float = field(default_factory=time.monotonic)
     kept: float = field(default_factory=time.monotonic)
+    # When it was last tried to keep its workspace, whatever came of it.
+    tried: float = 0.0
 
     @property
     def where(self) -> dict[str, Any]:
@@ -286,15 +298,17 @@ class PostgresSandboxService(PostgresService, SandboxService):
     async def stop(self) -> None:
         """End the sandboxes that this service has made, unless it was told to leave them, and close what is open."""
         self._stopped = True
-        await _end_all(self._at_work)
-        self._at_work = []
-        leases, self._leases = list(self._leases.values()), {}
+        await _end_all(self._at_work[1:])  # the leases are renewed until all is ended
+        leases = list(self._leases.values())
         try:
             if self._drain:
-                await asyncio.gather(*(self._drained(lease) for lease in leases if lease.is_own))
+                at_once = asyncio.Semaphore(_AT_ONCE)
+                await asyncio.gather(*(self._drained(lease, at_once) for lease in leases if lease.is_own))
             if self._endings:
                 await asyncio.wait(self._endings)
         finally:
+            await _end_all(self._at_work)
+            self._at_work, self._leases = [], {}
             for lease in leases:
                 lease.is_lost = True
             if self._provider_is_ours:
@@ -349,17 +363,17 @@ class PostgresSandboxService(PostgresService, SandboxService):
         provider = self._provider.name
         while rows := await self._database.fetch(EXPIRED, provider=provider, limit=_REAPED):
             for row in rows:
-                lease = self._known(row)
-                taken = await self._database.fetch_one(
-                    TAKE, **lease.where, owner=self._owner, host=self._host, lease_time=self._lease
-                )
-                self._forget(lease)
-                if taken is not None:
-                    lease.generation = taken[0]
-                    reaped += await self._try_to_end(lease)
+                try:
+                    reaped += await self._reap(row)
+                except (SandboxUnavailable, SandboxFailed) as error:  # another one tries, after a lease
+                    _log.warning("the %s could not be ended: %s", self._known(row), error)
             if len(rows) < _REAPED:
                 break
         return reaped
+
+    async def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:  # noqa: D102
+        user, session = self._ids(user_id, session_id)
+        return await self._workspaces.delete(user, session)
 
     @property
     def _lease(self) -> timedelta:
@@ -397,9 +411,6 @@ class PostgresSandboxService(PostgresService, SandboxService):
             raise Closed("The sandbox service was stopped: call start() to use it again.")
 
     def _sandbox(self, lease: _Lease) -> HeldSandbox:
-        async def use() -> None:
-            await self._use(lease)
-
         user_id, session_id, _ = lease.key
         return HeldSandbox(
             self._provider,
@@ -408,18 +419,25 @@ class PostgresSandboxService(PostgresService, SandboxService):
             session_id=session_id,
             generation=lease.generation,
             handle=lease.handle,
-            use=use,
+            use=partial(self._use, lease),
             timeout=self._settings.sandbox_timeout,
         )
 
-    async def _use(self, lease: _Lease) -> None:
-        """Make sure that a sandbox is ours to use, for as long as nobody else can take it."""
+    @asynccontextmanager
+    async def _use(self, lease: _Lease) -> AsyncIterator[None]:
+        """Make sure that a sandbox is ours to use, and that its lease is renewed meanwhile."""
         self._check_open()
         lease.used = time.monotonic()
         if not lease.is_lost and lease.used >= lease.until:
             await self._renew(lease.key[0], [lease])
         if lease.is_lost:
             raise SandboxLost(f"the {lease} ended, or its lease passed and another one took it: connect again")
+        lease.calls += 1
+        try:
+            yield
+        finally:
+            lease.calls -= 1
+            lease.used = time.monotonic()
 
     async def _connect(self, key: _Key, spec: SandboxSpec) -> _Lease:
         """Return the sandbox that lives, or make it: of this process one task at a time."""
@@ -442,7 +460,10 @@ class PostgresSandboxService(PostgresService, SandboxService):
                     continue
                 if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
                     return lease
-                if (lease := await self._make(key, spec, row)) is not None:
+                if row is not None and row["provider"] == self._provider.name:
+                    await self._clear(row)
+                    continue
+                if (lease := await self._make(key, spec)) is not None:
                     return lease
         raise AssertionError("unreachable")
 
@@ -470,42 +491,57 @@ class PostgresSandboxService(PostgresService, SandboxService):
             await self._renew(key[0], [lease])
             if lease.is_lost:
                 return None
-        return self._leases.setdefault(key, lease)
+        known = self._leases.get(key)
+        if known is None or known.generation < lease.generation:
+            if known is not None:
+                self._lose(known)
+            self._leases[key] = known = lease
+        return known
 
-    async def _make(self, key: _Key, spec: SandboxSpec, old: Row | None) -> _Lease | None:
-        """Make a sandbox in the place of `old`, which is no more; None if another one does."""
-        next_generation = 0 if old is None else old["generation"] + 1
-        lease = _Lease(key, spec, max(time.time_ns() // 1_000, next_generation), is_own=True, until=0.0)
+    async def _clear(self, row: Row) -> None:
+        """End what is registered and of no use, so that there is room for another.
+
+        Raises:
+            SandboxUnavailable, SandboxFailed: it could not be ended.
+        """
+        if row["has_expired"]:
+            await self._reap(row)
+        elif await self._mark(lease := self._known(row)):  # it does not answer
+            await self._end(lease, snapshot=False)
+
+    async def _make(self, key: _Key, spec: SandboxSpec) -> _Lease | None:
+        """Make a sandbox; None if another one does."""
+        lease = _Lease(key, spec, time.time_ns() // 1_000, is_own=True, until=0.0)
         asked = time.monotonic()
         reserved = self._provider.reserve()
         try:
-            generation = await self._claimed(lease, old, reserved)
+            generation = await self._claimed(lease, reserved)
         except BaseException:
-            self._start_ending(self._undo(lease))  # it may have been claimed all the same
+            self._start_ending(self._drop(lease))  # it may have been claimed all the same
             raise
         if generation is None:
             return None
-        self._forget(lease)
+        if (old := self._leases.get(key)) is not None:
+            old.is_lost = True
         lease.generation, lease.until = generation, asked + self._settings.sandbox_lease
         self._leases[key] = lease
+        handle = ""
         try:
-            if old is not None and old["handle"]:
-                await self._try_to_destroy(lease, old["handle"])
-            lease.handle = await self._provider.create(spec, reserved)
+            handle = await self._provider.create(spec, reserved)
             if self._snapshots:
-                await self._fill(lease)
+                await self._fill(lease, handle)
             asked = time.monotonic()
-            if not await self._database.fetch(READY, **lease.where, handle=lease.handle, lease_time=self._lease):
+            if not await self._database.fetch(READY, **lease.where, handle=handle, lease_time=self._lease):
                 raise SandboxLost(f"the {lease} was released while it was made")
         except BaseException:
-            lease.is_lost = True
             self._forget(lease)
-            await self._to_the_end(self._undo(lease))
+            await self._to_the_end(self._undo(lease, handle))
             raise
+        lease.handle = handle
         lease.until = asked + self._settings.sandbox_lease
         return lease
 
-    async def _claimed(self, lease: _Lease, old: Row | None, reserved: str) -> int | None:
+    async def _claimed(self, lease: _Lease, reserved: str) -> int | None:
         values = {
             **lease.where,
             "provider": self._provider.name,
@@ -513,7 +549,6 @@ class PostgresSandboxService(PostgresService, SandboxService):
             "host": self._host,
             "lease_time": self._lease,
             "reserved": reserved or None,
-            "dead": 0 if old is None else old["generation"],
         }
         for attempt in range(_TRIES):
             try:
@@ -526,16 +561,33 @@ class PostgresSandboxService(PostgresService, SandboxService):
             await back_off(attempt)
         raise Unavailable(f"user {lease.key[0]!r} is deleted all the time")
 
-    async def _fill(self, lease: _Lease) -> None:
+    async def _fill(self, lease: _Lease, handle: str) -> None:
         """Fill the workspace of a new sandbox with what was kept of the last."""
-        archive = await self._workspaces.open(*lease.key)
-        if archive is not None:
-            await self._provider.unpack(lease.handle, archive, self._settings.sandbox_timeout)
+        kept = await self._workspaces.open(*lease.key)
+        if kept is None:
+            return
+        archive, size = kept
+        timeout = self._settings.sandbox_timeout + size / _SLOWEST
+        try:
+            await self._provider.unpack(handle, archive, timeout)
+        except (SandboxFailed, SandboxUnavailable) as error:
+            raise type(error)(
+                f"the {lease} could not be filled with the workspace that was kept ({size:,} bytes, packed): {error}. "
+                "delete_workspaces, or `agentstore sandboxes forget`, deletes that."
+            ) from error
 
-    async def _undo(self, lease: _Lease) -> None:
+    async def _undo(self, lease: _Lease, handle: str) -> None:
         """Leave nothing of a sandbox that could not be made."""
-        if not lease.handle or await self._try_to_destroy(lease, lease.handle):
+        if not handle or await self._try_to_destroy(lease, handle):
             await self._drop(lease)
+
+    async def _try_to_destroy(self, lease: _Lease, handle: str) -> bool:
+        try:
+            await self._provider.destroy(handle)
+        except (SandboxUnavailable, SandboxFailed) as error:
+            _log.warning("the %s could not be ended: %s", lease, error)
+            return False
+        return True
 
     async def _drop(self, lease: _Lease) -> bool:
         try:
@@ -554,20 +606,61 @@ class PostgresSandboxService(PostgresService, SandboxService):
 
     async def _end(self, lease: _Lease, snapshot: bool = True) -> bool:
         """End a sandbox that is marked as ending, and return whether it was this call that ended it."""
-        try:
-            if snapshot and self._snapshots and lease.handle:
-                await self._keep(lease)
-        except BaseException:
-            await self._to_the_end(self._reopen(lease))
-            raise
+        async with self._held(lease):
+            was_lost, lease.is_lost = lease.is_lost, True  # what is written from now on would not be kept
+            try:
+                if snapshot and self._snapshots and lease.handle:
+                    await self._keep(lease)
+            except BaseException:
+                lease.is_lost = was_lost
+                await self._to_the_end(self._reopen(lease))
+                raise
+            self._forget(lease)
+            return await self._to_the_end(self._remove(lease))
+
+    async def _reap(self, row: Row) -> bool:
+        """End a sandbox whose lease has passed, and keep its workspace; return whether it was this call that did.
+
+        Raises:
+            SandboxUnavailable, SandboxFailed: it could not be ended from here; another one tries, after a lease.
+        """
+        lease = self._known(row)
+        values = {"owner": self._owner, "host": self._host, "lease_time": self._lease}
+        taken = await self._database.fetch_one(TAKE, **lease.where, **values)
+        if taken is None:  # it was used again, or another one has it
+            return False
         self._forget(lease)
-        lease.is_lost = True
-        return await self._to_the_end(self._remove(lease))
+        lease = replace(lease, generation=taken[0], is_lost=True, handle=lease.handle or row["handle"] or "")
+        async with self._held(lease):
+            try:
+                if self._snapshots and lease.handle and await self._provider.check(lease.handle):
+                    await self._keep(lease)
+            except AgentStoreError as error:
+                _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
+            return await self._to_the_end(self._remove(lease))
 
     async def _remove(self, lease: _Lease) -> bool:
         if lease.handle:
             await self._provider.destroy(lease.handle)
         return bool(await self._database.fetch(DROP, **lease.where))
+
+    @asynccontextmanager
+    async def _held(self, lease: _Lease) -> AsyncIterator[None]:
+        """Keep others from ending a sandbox as well, for as long as that takes."""
+
+        async def hold() -> None:
+            while True:
+                await asyncio.sleep(self._settings.sandbox_lease / 3)
+                try:
+                    await self._database.fetch(END, **lease.where, lease_time=self._lease)
+                except AgentStoreError as error:  # there is time for another try
+                    _log.warning("the lease of the %s was not renewed: %s", lease, error)
+
+        task = asyncio.get_running_loop().create_task(hold())
+        try:
+            yield
+        finally:
+            await _end_all([task])
 
     async def _reopen(self, lease: _Lease) -> None:
         try:
@@ -585,29 +678,13 @@ class PostgresSandboxService(PostgresService, SandboxService):
         except SandboxLost as error:
             _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
 
-    async def _drained(self, lease: _Lease) -> None:
-        try:
-            if await self._mark(lease):
-                await self._end(lease)
-        except AgentStoreError as error:
-            _log.warning("the %s could not be ended: %s", lease, error)
-
-    async def _try_to_end(self, lease: _Lease) -> bool:
-        """End a sandbox that has expired, if that can be done from here; else another one tries, after a lease."""
-        try:
-            if self._snapshots and lease.handle and await self._provider.check(lease.handle):
-                await self._keep(lease)
-        except AgentStoreError as error:
-            _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
-        return (not lease.handle or await self._try_to_destroy(lease, lease.handle)) and await self._drop(lease)
-
-    async def _try_to_destroy(self, lease: _Lease, handle: str) -> bool:
-        try:
-            await self._provider.destroy(handle)
-        except (SandboxUnavailable, SandboxFailed) as error:
-            _log.warning("the %s could not be ended: %s", lease, error)
-            return False
-        return True
+    async def _drained(self, lease: _Lease, at_once: asyncio.Semaphore) -> None:
+        async with at_once:
+            try:
+                if await self._mark(lease):
+                    await self._end(lease)
+            except Exception:  # noqa: BLE001 - of one: the others are to end all the same
+                _log.warning("the %s could not be ended", lease, exc_info=True)
 
     def _known(self, row: Row) -> _Lease:
         """Return what this service has of a row's sandbox, or how another one's looks from here."""
@@ -624,10 +701,11 @@ class PostgresSandboxService(PostgresService, SandboxService):
         )
 
     def _forget(self, lease: _Lease) -> None:
-        """Let go of what this service has under a key, but for what was made there since."""
+        """Let go of a sandbox, and of what this service has under its key, but for what was made there since."""
+        lease.is_lost = True
         known = self._leases.get(lease.key)
         if known is not None and known.generation <= lease.generation:
-            known.is_lost = known is not lease or known.is_lost
+            known.is_lost = True
             del self._leases[lease.key]
 
     async def _renew(self, user_id: str, leases: Sequence[_Lease]) -> None:
@@ -654,10 +732,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             del self._leases[lease.key]
         if lease.is_own and lease.handle:
             _log.warning("the %s was released or reaped elsewhere", lease)
-            self._start_ending(self._ended(lease))
-
-    async def _ended(self, lease: _Lease) -> None:
-        await self._try_to_destroy(lease, lease.handle)
+            self._start_ending(self._try_to_destroy(lease, lease.handle))
 
     async def _keep_leases(self) -> None:
         """Renew the leases of what is in use, three times in the time of one."""
@@ -666,15 +741,15 @@ class PostgresSandboxService(PostgresService, SandboxService):
             now = time.monotonic()
             users: dict[str, list[_Lease]] = {}
             for lease in list(self._leases.values()):
-                if now - lease.used < self._settings.sandbox_idle:
+                if lease.calls or now - lease.used < self._settings.sandbox_idle:
                     users.setdefault(lease.key[0], []).append(lease)
                 elif now >= lease.until:
                     await self._look_again(lease)
             for user_id, leases in users.items():
                 try:
                     await self._renew(user_id, leases)
-                except AgentStoreError as error:  # there is time for another try
-                    _log.warning("the leases of user %r's sandboxes were not renewed: %s", user_id, error)
+                except Exception:  # noqa: BLE001 - there is time for another try
+                    _log.warning("the leases of user %r's sandboxes were not renewed", user_id, exc_info=True)
 
     async def _look_again(self, lease: _Lease) -> None:
         """Let go of what nobody has called for long, once another one has reaped it."""
@@ -694,19 +769,20 @@ class PostgresSandboxService(PostgresService, SandboxService):
             await asyncio.sleep(min(lease_time, interval) * (0.4 + 0.2 * random.random()))  # noqa: S311
             now = time.monotonic()
             for lease in list(self._leases.values()) if self._snapshots else ():
-                if lease.is_own and lease.handle and lease.kept < lease.used and now - lease.kept >= interval:
+                is_changed = lease.calls or lease.kept < lease.used
+                if lease.handle and is_changed and now - max(lease.kept, lease.tried) >= interval:
+                    lease.tried = now
                     try:
                         await self._keep(lease)
-                    except AgentStoreError as error:
-                        lease.kept = now
-                        _log.warning("the workspace of the %s was not kept: %s", lease, error)
+                    except Exception:  # noqa: BLE001 - it goes on, and so do the others
+                        _log.warning("the workspace of the %s was not kept", lease, exc_info=True)
             # Where one user is seen at a time, whoever may see all has to do it: `agentstore sandboxes reap`.
             if now - reaped >= lease_time and not self._settings.row_level_security:
                 reaped = now
                 try:
                     await self.reap()
-                except AgentStoreError as error:
-                    _log.warning("sandboxes that nobody uses were not ended: %s", error)
+                except Exception:  # noqa: BLE001 - there is another time
+                    _log.warning("sandboxes that nobody uses were not ended", exc_info=True)
 
     def _start_ending(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work)

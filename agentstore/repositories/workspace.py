@@ -68,7 +68,13 @@ ADD = Statement(
     upsert(WorkspaceChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(WorkspaceChunkRow.number),
     repeatable=False,
 )
-GET = Statement(select(WorkspaceRow.chunks).where(_THIS))
+GET = Statement(select(WorkspaceRow.chunks, WorkspaceRow.size).where(_THIS))
+DELETE = Statement(
+    delete(WorkspaceRow)
+    .where(WorkspaceRow.user_id == _USER, WorkspaceRow.session_id == _SESSION)
+    .returning(WorkspaceRow.type),
+    repeatable=False,
+)
 CHUNK_OF = Statement(select(WorkspaceChunkRow.data).where(_ITS_CHUNKS, WorkspaceChunkRow.number == _NUMBER))
 
 
@@ -107,11 +113,15 @@ class Workspaces:
         finally:
             file.close()
 
-    async def open(self, user_id: str, session_id: str, type_: str) -> AsyncIterator[bytes] | None:
-        """Return the archive that was kept last, in pieces, or None."""
+    async def open(self, user_id: str, session_id: str, type_: str) -> tuple[AsyncIterator[bytes], int] | None:
+        """Return the archive that was kept last, in pieces, and the bytes that it has packed; or None."""
         key = {"user_id": user_id, "session_id": session_id, "type": type_}
         row = await self._database.fetch_one(GET, **key)
-        return None if row is None else unpack(self._chunks(key, row[0]))
+        return None if row is None else (unpack(self._chunks(key, row[0])), row[1])
+
+    async def delete(self, user_id: str, session_id: str) -> int:
+        """Delete what is kept of a session, and return how many workspaces that were."""
+        return len(await self._database.fetch(DELETE, user_id=user_id, session_id=session_id))
 
     async def _chunks(self, key: dict[str, str], chunks: int) -> AsyncIterator[bytes]:
         for number in range(1, chunks + 1):

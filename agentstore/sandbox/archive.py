@@ -1,5 +1,6 @@
 """Workspaces as they are kept: a tar archive, packed with Zstandard, in pieces."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from typing import BinaryIO
@@ -12,26 +13,36 @@ CHUNK = 1_000_000
 """The bytes of a piece, but for the last."""
 
 _IN_MEMORY = 8 * CHUNK
+# Times what it may have when it is packed: more has holes, or is made to take long.
+_LARGEST = 32
 
 
 async def pack(archive: AsyncIterator[bytes], most: int) -> BinaryIO:
     """Return an open file with the packed archive, at its beginning.
 
     Raises:
-        LimitExceeded: it would be over `most` bytes.
+        LimitExceeded: it would be over `most` bytes, or is far larger than that before it is packed.
+        SandboxFailed: there is no room for it here.
     """
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - the caller closes it
+    size = 0
     try:
         async for piece in archive:
+            size += len(piece)
+            if size > most * _LARGEST:
+                raise LimitExceeded(f"the workspace has over {most * _LARGEST:,} bytes")
             file.write(compressor.compress(piece))
             if file.tell() > most:
                 break
+            await asyncio.sleep(0)  # what yields the pieces may have them all
         file.write(compressor.flush())
         if file.tell() > most:
             raise LimitExceeded(f"the workspace has over {most:,} bytes, packed (AGENTSTORE_MAX_WORKSPACE_BYTES)")
-    except BaseException:
+    except BaseException as error:
         file.close()
+        if isinstance(error, OSError):
+            raise SandboxFailed(f"a workspace could not be packed: {error}") from error
         raise
     file.seek(0)
     return file  # type: ignore[return-value]

@@ -787,6 +787,9 @@ class Kernel:
                     return why or "ended"
                 elif cancelled in done and not why:
                     why, until = "cancelled", self._interrupt()
+                elif reply in done and not _is_about(reply, request):
+                    # Of an earlier cell, which had ended before its reply came.
+                    reply = asyncio.ensure_future(client.shell_channel.get_msg())
                 elif reply in done:
                     # Output larger than the box takes at once ends the connection that brings it, and what follows.
                     until = min(until, loop.time() + 1)
@@ -928,6 +931,14 @@ class Cell:
         if self.errors:
             parts.append(_text(self.errors, "stderr"))
         return _answer(*parts, *self._others, is_error=is_error)
+
+
+def _is_about(reply: "asyncio.Future[dict[str, Any]]", request: str) -> bool:
+    """Whether a reply that came is one to a request."""
+    try:
+        return bool(reply.result()["parent_header"]["msg_id"] == request)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _is_rich_text(kind: str) -> bool:

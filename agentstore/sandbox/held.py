@@ -1,7 +1,8 @@
 """A sandbox as its user holds it: each call asks first whether it is still the user's, then the provider."""
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from agentstore.errors import InvalidContent
@@ -12,7 +13,7 @@ _LONGEST = 86_400.0
 
 
 class HeldSandbox(Sandbox):
-    """A sandbox of a provider. `use` is awaited before each call, and raises SandboxLost once it is another's."""
+    """A sandbox of a provider. `use` is entered for each call, and raises SandboxLost once it is another's."""
 
     def __init__(
         self,
@@ -23,7 +24,7 @@ class HeldSandbox(Sandbox):
         session_id: str,
         generation: int,
         handle: str,
-        use: Callable[[], Awaitable[None]],
+        use: Callable[[], AbstractAsyncContextManager[None]],
         timeout: float,
     ) -> None:
         self.user_id = user_id
@@ -51,8 +52,8 @@ class HeldSandbox(Sandbox):
 
     async def list_tools(self, *, timeout: float | None = None) -> dict[str, Any]:  # noqa: D102
         seconds = self._seconds(timeout)
-        await self._use()
-        found = await self._provider.list_tools(self._handle, seconds)
+        async with self._use():
+            found = await self._provider.list_tools(self._handle, seconds)
         if self._spec.tools is None:
             return found
         return {
@@ -69,8 +70,8 @@ class HeldSandbox(Sandbox):
         given = {} if arguments is None else arguments
         if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in given):
             raise InvalidContent(f"the arguments of {name!r} must be a mapping of names, not {type(given).__name__}")
-        await self._use()
-        return await self._provider.exec(self._handle, name, given, seconds)
+        async with self._use():
+            return await self._provider.exec(self._handle, name, given, seconds)
 
     async def read_file(self, path: str, *, timeout: float | None = None) -> ToolResult:  # noqa: D102
         return await self.call_tool("read_file", {"path": path}, timeout=timeout)

@@ -95,6 +95,12 @@ class _Running:
 
     async def end(self) -> None:
         """End it, and all that runs in it, and wait until nothing is left."""
+        if self._loop is not asyncio.get_running_loop():
+            if self._loop.is_running():  # in another thread
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.end(), self._loop))
+            else:
+                await asyncio.to_thread(self._end_without_loop)
+            return
         if self._waiting is None:
             if self._kill:
                 _kill(self.pid)  # and bwrap, whose child it is, sees its end and waits for it
@@ -104,6 +110,23 @@ class _Running:
             if not done:
                 self.process.kill()
         await asyncio.wait({self.ended})
+
+    def _end_without_loop(self) -> None:
+        """End it where nobody notices its end any more, since its event loop has gone."""
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._owner.fileno())
+        if self._kill:
+            _kill(self.pid)
+        else:
+            with contextlib.suppress(OSError):
+                self._owner.shutdown(socket.SHUT_WR)
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._owner.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class LocalProvider(SandboxProvider):
@@ -137,7 +160,8 @@ class LocalProvider(SandboxProvider):
 
     async def stop(self) -> None:
         """End the sandboxes that were made here: without this process, nothing would watch their memory."""
-        await asyncio.gather(*(running.end() for running in list(self._running.values())))
+        running, self._running = list(self._running.values()), {}
+        await asyncio.gather(*(each.end() for each in running))
         watcher, self._watcher = self._watcher, None
         if watcher is not None and watcher.get_loop() is asyncio.get_running_loop():
             watcher.cancel()
@@ -201,10 +225,10 @@ class LocalProvider(SandboxProvider):
             finally:
                 if information is not None:
                     os.close(information)
-            if said != {"ready": True}:
-                await running.end()
-                raise SandboxFailed("a sandbox said something else than that it is ready")
         running.watch()
+        if said != {"ready": True}:
+            await running.end()
+            raise SandboxFailed("a sandbox said something else than that it is ready")
         return running
 
     async def connect(self, handle: str) -> None:
@@ -256,6 +280,7 @@ class LocalProvider(SandboxProvider):
         running = self._running.get(place.id)
         if running is not None:
             await running.end()
+            self._running.pop(place.id, None)
             return
         deadline = time.monotonic() + _GRACE
         with contextlib.suppress(TimeoutError, SandboxLost, SandboxFailed):

@@ -221,7 +221,7 @@ class ManagedProvider(SandboxProvider):
         return {**found, "generic": {**_SCHEMAS, **found.get("generic", {})}}
 
     async def destroy(self, handle: str) -> None:
-        """Release a sandbox.
+        """Release a sandbox; one of another server is left to that.
 
         The server's answer is the same for one that is not there and for one that it could not end; its status tells
         them apart.
@@ -232,7 +232,7 @@ class ManagedProvider(SandboxProvider):
             for each in names:
                 await self._released(each, self._timeout)
             if not names and place.server != self._server:
-                raise self._elsewhere(place)
+                _log.info("a sandbox is left to its owner: %s", self._elsewhere(place))
             return
         if await self._released(place.name, self._timeout):
             return
@@ -241,7 +241,7 @@ class ManagedProvider(SandboxProvider):
         except SandboxLost:
             status = None
         if not status and place.server not in (None, self._server):
-            raise self._elsewhere(place)
+            _log.info("a sandbox is left to its owner: %s", self._elsewhere(place))
         if status in _ENDED:
             _log.warning("%s ended sandbox %s and did not remove it, which is %s", self._server, place.name, status)
         elif status:
@@ -259,13 +259,15 @@ class ManagedProvider(SandboxProvider):
         removed = False
         try:
             size = await self._must(handle, command, deadline)
-            if not size.strip().isdigit():
+            if not re.fullmatch("[0-9]{1,15}", size.strip()):
                 raise SandboxFailed(f"{self._server} answered {size[:100]!r} for a size")
             count = -(-int(size) // _PACKED_PIECE)
             for place in range(count):
                 command = f"dd if={path} bs={_PACKED_PIECE} skip={place} count=1 2>/dev/null | base64"
                 last = place == count - 1
                 packed = _decoded(await self._must(handle, f"{command}; rm -f {path}" if last else command, deadline))
+                if len(packed) > _PACKED_PIECE:
+                    raise SandboxFailed(f"{self._server} gave {len(packed):,} bytes for a piece of {_PACKED_PIECE:,}")
                 removed = last
                 while packed:
                     if piece := opened.decompress(packed, 1_000_000):

@@ -116,6 +116,11 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
             self.search("alice", _SAID[0], {})
             self.diff("alice", "s", 1, 2)
             self.export("alice", "s", None)
+            self.get("alice", "s", None, None)
+            self.fork("alice", "s", 2, "f0")
+            self.rewind("alice", "f0", 1, True, "f4")
+            self.delete_state("alice", "f4", None)
+            self.delete("alice", "f4")
 
         @rule(
             user=_users,

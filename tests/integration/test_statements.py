@@ -161,7 +161,6 @@ _VALUES: dict[str, Any] = {
     "session_ids": ["s1", "s1001"],
     "generations": [7, 7],
     "generation": 7,
-    "dead": 0,
     "reserved": None,
     "provider": "remote",
     "host": "host",

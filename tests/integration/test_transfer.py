@@ -88,7 +88,7 @@ async def _keep_workspace(store: AgentStore, user: str, type_: str, chunks: int 
 
     sandboxes = store.sandboxes
     values = {"user_id": user, "session_id": "s", "type": type_, "generation": 7}
-    made = {"provider": "none", "owner": "", "host": "", "lease_time": timedelta(0), "reserved": None, "dead": 0}
+    made = {"provider": "none", "owner": "", "host": "", "lease_time": timedelta(0), "reserved": None}
     await store._database.fetch(CLAIM, **values, **made)
     await sandboxes._workspaces.save(user, "s", type_, 7, archive())
     await store._database.fetch(DROP, **values)

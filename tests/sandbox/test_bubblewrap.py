@@ -488,6 +488,15 @@ async def test_a_box_that_is_stopped_does_not_answer_and_can_be_ended(
     await until(lambda: not is_alive(pid))
 
 
+def test_a_box_is_ended_in_another_event_loop_than_the_one_it_was_made_in() -> None:
+    for provider in (BubblewrapProvider(), UnsafeSubprocessProvider()):
+        one, other = (asyncio.run(provider.create(SandboxSpec("test"))) for _ in range(2))
+        asyncio.run(asyncio.wait_for(provider.destroy(one), 10))
+        assert not asyncio.run(provider.check(one))
+        asyncio.run(asyncio.wait_for(provider.stop(), 10))
+        assert not asyncio.run(provider.check(other))
+
+
 async def test_nothing_is_left_of_a_box(bubblewrap: BubblewrapProvider) -> None:
     handle = await bubblewrap.create(SandboxSpec("test"))
     command = {"command": "setsid sleep 1000 & sleep 1000 & echo"}

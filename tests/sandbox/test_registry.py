@@ -23,12 +23,15 @@ from agentstore import (
     Closed,
     NotConfigured,
     PostgresSandboxService,
+    SandboxFailed,
     SandboxLost,
     SandboxSpec,
     SandboxUnavailable,
     Settings,
 )
+from agentstore.database import Statement
 from agentstore.interfaces import SandboxProvider
+from agentstore.repositories.sandbox import EXPIRED
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 
 _ROOT = Path(__file__).parents[2]
@@ -139,8 +142,8 @@ async def test_the_owner_is_killed_and_the_other_goes_on_with_the_workspace(
             kept = store.sandboxes._workspaces
 
             async def is_kept() -> bool:
-                archive = await kept.open("alice", "s", "base")
-                return archive is not None and b"note" in b"".join([piece async for piece in archive])
+                found = await kept.open("alice", "s", "base")
+                return found is not None and b"note" in b"".join([piece async for piece in found[0]])
 
             await _until(is_kept)
         one.signal(signal.SIGKILL)
@@ -280,6 +283,193 @@ async def test_what_a_maker_that_died_was_making_is_ended_by_what_it_reserved(
             await observer.execute("DELETE FROM agentstore.sandboxes")
             destroyed.clear()
     await service.stop()
+
+
+_KEEPING = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 3_600.0}
+
+
+async def _release(service: PostgresSandboxService) -> None:
+    await service.release("s", "alice")
+
+
+async def test_a_workspace_is_not_kept_while_it_is_being_filled(
+    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Released or stopped in the middle of it, what was kept stands."""
+    async with services(**_KEEPING) as service:
+        (sandbox,) = await service.connect("s", "alice")
+        await sandbox.write_file("note", "kept")
+        await service.release("s", "alice")
+    unpack = provider.unpack
+    filling = asyncio.Event()
+
+    async def slow(*given: Any) -> None:
+        filling.set()
+        await asyncio.sleep(0.5)
+        await unpack(*given)
+
+    monkeypatch.setattr(provider, "unpack", slow)
+    for end in (_release, PostgresSandboxService.stop):
+        filling.clear()
+        async with services(**_KEEPING) as service:
+            connecting = asyncio.create_task(service.connect("s", "alice"))
+            await filling.wait()
+            await end(service)
+            with pytest.raises((SandboxLost, Closed)):
+                await connecting
+    monkeypatch.setattr(provider, "unpack", unpack)
+    async with services(**_KEEPING) as service:
+        assert (await (await service.connect("s", "alice"))[0].read_file("note")).text == "kept"
+
+
+async def test_a_connect_to_what_has_expired_keeps_its_workspace_first(
+    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, observer: asyncpg.Connection
+) -> None:
+    async with services(drain_on_stop=False, **_KEEPING) as one:
+        (sandbox,) = await one.connect("s", "alice")
+        await sandbox.write_file("note", "since the last snapshot")
+    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+    async with services(**_KEEPING) as two:
+        (new,) = await two.connect("s", "alice")
+        assert new.generation > sandbox.generation
+        assert (await new.read_file("note")).text == "since the last snapshot"
+        assert not await provider.check(sandbox.sandbox_id)
+
+
+async def test_what_cannot_be_ended_stays_registered(
+    services: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    observer: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with services(drain_on_stop=False) as one:
+        (sandbox,) = await one.connect("s", "alice")
+    destroy = provider.destroy
+
+    async def away(handle: str) -> None:
+        raise SandboxUnavailable("away")
+
+    monkeypatch.setattr(provider, "destroy", away)
+    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+    async with services() as two:
+        with pytest.raises(SandboxUnavailable, match="away"):
+            await two.connect("s", "alice")
+        assert await observer.fetchval("SELECT handle FROM agentstore.sandboxes") == sandbox.sandbox_id
+        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        assert await two.reap() == 0
+        monkeypatch.setattr(provider, "destroy", destroy)
+        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        assert await two.reap() == 1
+        assert await _rows(observer) == []
+        assert not await provider.check(sandbox.sandbox_id)
+
+
+async def test_a_call_that_is_longer_than_a_sandbox_may_be_idle_goes_on(
+    services: Callable[..., PostgresSandboxService],
+) -> None:
+    async with services(sandbox_lease=0.9, sandbox_idle=0.3) as service:
+        (sandbox,) = await service.connect("s", "alice")
+        assert (await sandbox.run_shell_command("sleep 3; echo done")).text == "done\n"
+
+
+async def test_who_uses_a_sandbox_keeps_its_workspace_whoever_made_it(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+) -> None:
+    keeping = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 0.2}
+    async with services() as maker, services(**keeping) as user:
+        await maker.connect("s", "alice")
+        (sandbox,) = await user.connect("s", "alice")
+        await sandbox.write_file("note", "used")
+
+        async def is_kept() -> bool:
+            return bool(await observer.fetchval("SELECT count(*) FROM agentstore.workspaces"))
+
+        await _until(is_kept)
+        assert await maker.delete_workspaces("s", "alice") == 1
+
+
+async def test_a_connect_gives_the_sandbox_that_lives_and_not_the_one_it_knew(
+    services: Callable[..., PostgresSandboxService],
+) -> None:
+    async with services() as one, services() as two:
+        (old,) = await one.connect("s", "alice")
+        await two.release("s", "alice")
+        (new,) = await two.connect("s", "alice")
+        (found,) = await one.connect("s", "alice")
+        assert found.generation == new.generation > old.generation
+        assert not (await found.run_shell_command("true")).is_error
+
+
+async def test_what_is_used_again_before_it_is_reaped_goes_on(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with services() as service:
+        (sandbox,) = await service.connect("s", "alice")
+        fetch = service._database.fetch
+
+        async def late(statement: Statement, **values: Any) -> Any:
+            rows = await fetch(statement, **values)
+            if statement is EXPIRED:  # and before it is taken, its user is back
+                await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() + interval '9 s'")
+            return rows
+
+        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        monkeypatch.setattr(service._database, "fetch", late)
+        assert await service.reap() == 0
+        assert len(service._leases) == 1
+        assert not (await sandbox.run_shell_command("true")).is_error
+
+
+async def test_what_somebody_stopped_ending_is_not_held_by_those_who_use_it(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+) -> None:
+    async with services(sandbox_lease=0.9) as service:
+        await service.connect("s", "alice")
+        await observer.execute("UPDATE agentstore.sandboxes SET state = 'ending'")  # and was killed
+        async with asyncio.timeout(10):
+            (sandbox,) = await service.connect("s", "alice")
+        assert not (await sandbox.run_shell_command("true")).is_error
+
+
+async def test_who_takes_longer_than_a_lease_to_keep_a_workspace_has_it_still(
+    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = provider.pack
+
+    async def slow(*given: Any) -> AsyncIterator[bytes]:
+        await asyncio.sleep(2)
+        async for piece in pack(*given):
+            yield piece
+
+    monkeypatch.setattr(provider, "pack", slow)
+    short = {"sandbox_lease": 0.9, **_KEEPING}
+    async with services(**short) as other:
+        for end in (_release, PostgresSandboxService.stop):
+            async with services(**short) as service:
+                (sandbox,) = await service.connect("s", "alice")
+                await sandbox.run_shell_command("date +%N >>note")
+                ending = asyncio.create_task(end(service))
+                while not ending.done():
+                    assert await other.reap() == 0
+                    await asyncio.sleep(0.1)
+                await ending
+        (last,) = await other.connect("s", "alice")
+        assert (await last.read_file("note")).text.count("\n") == 2
+
+
+async def test_a_workspace_that_cannot_be_unpacked_says_the_way_out(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+) -> None:
+    async with services(**_KEEPING) as service:
+        (sandbox,) = await service.connect("s", "alice")
+        await sandbox.write_file("note", "kept")
+        await service.release("s", "alice")
+        await observer.execute("UPDATE agentstore.workspace_chunks SET data = 'damaged'")
+        with pytest.raises(SandboxFailed, match="delete_workspaces"):
+            await service.connect("s", "alice")
+        assert await _rows(observer) == []
+        assert await service.delete_workspaces("s", "alice") == 1
+        assert (await (await service.connect("s", "alice"))[0].list_files())["content"] == []
 
 
 async def test_a_stop_ends_only_its_own(
