@@ -109,6 +109,10 @@ class SandboxUnavailable(AgentStoreError):
     """No sandbox can be made here, or the one that there is cannot be reached from here, or does not answer in time."""
 
 
+class SandboxElsewhere(SandboxUnavailable):
+    """The sandbox lives where it cannot be reached from here: another replica can. The message says where that is."""
+
+
 class SandboxLost(AgentStoreError):
     """The sandbox ended, or its lease passed and went to another: ``connect`` again."""
 

@@ -483,6 +483,7 @@ class SandboxProvider(Protocol):
         """End a sandbox, and all that runs in it. Nothing happens if it is no more.
 
         Raises:
+            SandboxElsewhere: another replica can do it.
             SandboxUnavailable, SandboxFailed: that could not be done, or not be known.
         """
 

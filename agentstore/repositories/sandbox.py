@@ -37,6 +37,7 @@ from agentstore.database import Database, Row, Statement
 from agentstore.errors import (
     AgentStoreError,
     Closed,
+    SandboxElsewhere,
     SandboxFailed,
     SandboxLost,
     SandboxUnavailable,
@@ -365,6 +366,8 @@ class PostgresSandboxService(PostgresService, SandboxService):
             for row in rows:
                 try:
                     reaped += await self._reap(row)
+                except SandboxElsewhere as error:
+                    _log.info("the %s is left to others: %s", self._known(row), error)
                 except (SandboxUnavailable, SandboxFailed) as error:  # another one tries, after a lease
                     _log.warning("the %s could not be ended: %s", self._known(row), error)
             if len(rows) < _REAPED:
@@ -505,7 +508,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             SandboxUnavailable, SandboxFailed: it could not be ended.
         """
         if row["has_expired"]:
-            await self._reap(row)
+            await self._reap(row, insists=True)
         elif await self._mark(lease := self._known(row)):  # it does not answer
             await self._end(lease, snapshot=False)
 
@@ -618,8 +621,10 @@ class PostgresSandboxService(PostgresService, SandboxService):
             self._forget(lease)
             return await self._to_the_end(self._remove(lease))
 
-    async def _reap(self, row: Row) -> bool:
+    async def _reap(self, row: Row, *, insists: bool = False) -> bool:
         """End a sandbox whose lease has passed, and keep its workspace; return whether it was this call that did.
+
+        If it `insists`, one that lives elsewhere is forgotten: whoever could have ended it had a lease's time for that.
 
         Raises:
             SandboxUnavailable, SandboxFailed: it could not be ended from here; another one tries, after a lease.
@@ -637,7 +642,13 @@ class PostgresSandboxService(PostgresService, SandboxService):
                     await self._keep(lease)
             except AgentStoreError as error:
                 _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
-            return await self._to_the_end(self._remove(lease))
+            try:
+                return await self._to_the_end(self._remove(lease))
+            except SandboxElsewhere as error:
+                if not insists:
+                    raise
+                _log.warning("the %s is forgotten: %s", lease, error)
+                return await self._drop(lease)
 
     async def _remove(self, lease: _Lease) -> bool:
         if lease.handle:
@@ -695,8 +706,8 @@ class PostgresSandboxService(PostgresService, SandboxService):
         is_own = row["owner"] == self._owner
         return _Lease(key, SandboxSpec(key[2]), row["generation"], is_own, until=0.0, handle=row["handle"] or "")
 
-    def _foreign(self, lease: _Lease, row: Row) -> SandboxUnavailable:
-        return SandboxUnavailable(
+    def _foreign(self, lease: _Lease, row: Row) -> SandboxElsewhere:
+        return SandboxElsewhere(
             f"the {lease} was made by {row['provider']} on {row['host']}; this service has {self._provider.name}"
         )
 

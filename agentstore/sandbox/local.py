@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from agentstore.errors import InvalidContent, SandboxFailed, SandboxLost, SandboxUnavailable
+from agentstore.errors import InvalidContent, SandboxElsewhere, SandboxFailed, SandboxLost, SandboxUnavailable
 from agentstore.interfaces import SandboxProvider
 from agentstore.sandbox import box
 from agentstore.schemas.sandbox import SandboxSpec, ToolResult
@@ -274,7 +274,7 @@ class LocalProvider(SandboxProvider):
         """
         try:
             place = _find(handle)
-        except SandboxUnavailable as error:
+        except SandboxElsewhere as error:
             _log.info("a sandbox is left to its owner: %s", error)
             return
         running = self._running.get(place.id)
@@ -514,7 +514,7 @@ def _find(text: str) -> _Handle:
     host, machine = _here()
     if (handle.host, handle.machine) != (host, machine):
         same = " (before it was started again, or in another container)" if handle.host == host else ""
-        raise SandboxUnavailable(
+        raise SandboxElsewhere(
             f"the sandbox lives on the host {handle.host}{same}, and can only be used there; this is {host}"
         )
     return handle

@@ -26,6 +26,7 @@ from agentstore.errors import (
     AgentStoreError,
     InvalidContent,
     NotConfigured,
+    SandboxElsewhere,
     SandboxFailed,
     SandboxLost,
     SandboxUnavailable,
@@ -221,7 +222,7 @@ class ManagedProvider(SandboxProvider):
         return {**found, "generic": {**_SCHEMAS, **found.get("generic", {})}}
 
     async def destroy(self, handle: str) -> None:
-        """Release a sandbox; one of another server is left to that.
+        """Release a sandbox.
 
         The server's answer is the same for one that is not there and for one that it could not end; its status tells
         them apart.
@@ -232,7 +233,7 @@ class ManagedProvider(SandboxProvider):
             for each in names:
                 await self._released(each, self._timeout)
             if not names and place.server != self._server:
-                _log.info("a sandbox is left to its owner: %s", self._elsewhere(place))
+                raise self._elsewhere(place)
             return
         if await self._released(place.name, self._timeout):
             return
@@ -241,7 +242,7 @@ class ManagedProvider(SandboxProvider):
         except SandboxLost:
             status = None
         if not status and place.server not in (None, self._server):
-            _log.info("a sandbox is left to its owner: %s", self._elsewhere(place))
+            raise self._elsewhere(place)
         if status in _ENDED:
             _log.warning("%s ended sandbox %s and did not remove it, which is %s", self._server, place.name, status)
         elif status:
@@ -496,9 +497,9 @@ class ManagedProvider(SandboxProvider):
             return SandboxUnavailable(f"{self._server} does not reach the sandbox: {_short(said)}")
         return SandboxFailed(f"{self._server} answered {method} with an error: {_short(said)}")
 
-    def _elsewhere(self, place: _Place) -> SandboxUnavailable:
+    def _elsewhere(self, place: _Place) -> SandboxElsewhere:
         name = place.name or place.mark
-        return SandboxUnavailable(f"sandbox {name} is one of {place.server}; this is {self._server}")
+        return SandboxElsewhere(f"sandbox {name} is one of {place.server}; this is {self._server}")
 
 
 class RemoteProvider(ManagedProvider):

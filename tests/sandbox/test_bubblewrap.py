@@ -497,6 +497,25 @@ def test_a_box_is_ended_in_another_event_loop_than_the_one_it_was_made_in() -> N
         assert not asyncio.run(provider.check(other))
 
 
+_REPLIES_LATER = """
+import asyncio
+session = get_ipython().kernel.session
+send = session.send
+def later(stream, kind, *given, **more):
+    if kind != "execute_reply":
+        return send(stream, kind, *given, **more)
+    asyncio.get_event_loop().call_later(0.3, lambda: send(stream, kind, *given, **more))
+    return {"content": given[0]}
+session.send = later
+"""
+
+
+async def test_the_reply_to_an_earlier_cell_is_not_taken_for_one_to_this(cell: Run) -> None:
+    await cell(_REPLIES_LATER)
+    result = await cell("while True: await asyncio.sleep(0.01)", timeout=2)
+    assert "timed out after 2 s" in result.text
+
+
 async def test_nothing_is_left_of_a_box(bubblewrap: BubblewrapProvider) -> None:
     handle = await bubblewrap.create(SandboxSpec("test"))
     command = {"command": "setsid sleep 1000 & sleep 1000 & echo"}

@@ -450,6 +450,21 @@ async def test_a_create_that_is_cancelled_leaves_nothing(
     assert not server.containers
 
 
+@pytest.mark.parametrize("answers", [["²"], ["9" * 5_000], ["10", base64.b64encode(bytes(1_000_001)).decode()]])
+async def test_a_container_that_lies_about_its_workspace_is_an_error(
+    provider: RemoteProvider, monkeypatch: pytest.MonkeyPatch, answers: list[str]
+) -> None:
+    handle = await provider.create(_BASE)
+
+    async def said(*_: object) -> str:
+        return answers.pop(0)
+
+    monkeypatch.setattr(provider, "_must", said)
+    with pytest.raises(SandboxFailed):
+        async for _ in provider.pack(handle, 10):
+            pass
+
+
 async def test_what_is_being_made_can_be_ended_by_what_it_was_reserved_by(either: ManagedProvider) -> None:
     reserved = either.reserve()
     for call in (either.connect(reserved), either.exec(reserved, "run_shell_command", {"command": "true"}, 5)):
