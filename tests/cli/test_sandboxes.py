@@ -160,3 +160,14 @@ async def test_what_nobody_uses_is_reaped(observer: asyncpg.Connection) -> None:
     assert (await _other("reap")).out == "ended: 1 sandboxes\n"
     assert await _rows(observer) == [("alice", "used", "base")]
     assert (await _other("reap", "--json")).json() == {"ended": 0}
+
+
+def test_what_is_kept_of_a_session_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTSTORE_SANDBOX_SNAPSHOTS", "true")
+    for session in ("s", "t"):
+        assert run("sandboxes", "exec", "alice", session, "--create", "echo kept >note").code == 0
+    assert run("sandboxes", "forget", "alice", "s").code == 2  # nobody is there to say yes
+    assert run("sandboxes", "forget", "alice", "s", "--yes", "--json").json() == {"deleted": 1}
+    assert run("sandboxes", "forget", "alice", "s", "--yes").out == "deleted: 0 workspaces\n"
+    assert run("sandboxes", "exec", "alice", "s", "--create", "cat note").code == 1
+    assert run("sandboxes", "exec", "alice", "t", "--create", "cat note").out == "kept\n"
