@@ -5,7 +5,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -88,7 +88,12 @@ _INFO = (
     SandboxRow.created_at,
     SandboxRow.lease_until,
 )
-_ROW = (*_INFO, SandboxRow.handle, (SandboxRow.lease_until < func.now()).label("has_expired"))
+_ROW = (
+    *_INFO,
+    SandboxRow.handle,
+    (SandboxRow.lease_until < func.now()).label("has_expired"),
+    (func.now() - SandboxRow.lease_until).label("since"),
+)
 
 
 def _claim() -> Statement:
@@ -150,7 +155,7 @@ def _renew() -> Statement:
             SandboxRow.type == locked.c.type,
         )
         .values(lease_until=case((SandboxRow.state == "ending", SandboxRow.lease_until), else_=_LEASED))
-        .returning(*key),
+        .returning(*key, SandboxRow.state),
         repeatable=True,
     )
 
@@ -170,6 +175,13 @@ READY = Statement(
 RENEW = _renew()
 END = Statement(
     update(SandboxRow).where(_HELD).values(state="ending", lease_until=_LEASED).returning(SandboxRow.generation),
+    repeatable=True,
+)
+HOLD = Statement(
+    update(SandboxRow)
+    .where(_HELD, SandboxRow.state == "ending")
+    .values(lease_until=_LEASED)
+    .returning(SandboxRow.generation),
     repeatable=True,
 )
 REOPEN = Statement(
@@ -279,7 +291,9 @@ class PostgresSandboxService(PostgresService, SandboxService):
         self._leases: dict[_Key, _Lease] = {}
         self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
         self._at_work: list[asyncio.Task[None]] = []
+        self._connecting: set[asyncio.Task[_Lease]] = set()
         self._endings: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
 
     async def start(self) -> None:
@@ -299,19 +313,20 @@ class PostgresSandboxService(PostgresService, SandboxService):
     async def stop(self) -> None:
         """End the sandboxes that this service has made, unless it was told to leave them, and close what is open."""
         self._stopped = True
-        await _end_all(self._at_work[1:])  # the leases are renewed until all is ended
-        leases = list(self._leases.values())
         try:
+            # The leases are renewed until all is ended.
+            await _end_all([*self._connecting, *self._at_work[1:]])
             if self._drain:
                 at_once = asyncio.Semaphore(_AT_ONCE)
-                await asyncio.gather(*(self._drained(lease, at_once) for lease in leases if lease.is_own))
-            if self._endings:
-                await asyncio.wait(self._endings)
+                own = [lease for lease in self._leases.values() if lease.is_own]
+                await asyncio.gather(*(self._drained(lease, at_once) for lease in own))
+            if endings := _of_this_loop(self._endings):
+                await asyncio.wait(endings)
         finally:
-            await _end_all(self._at_work)
-            self._at_work, self._leases = [], {}
-            for lease in leases:
+            for lease in self._leases.values():
                 lease.is_lost = True
+            at_work, self._at_work, self._leases = self._at_work, [], {}
+            await _end_all(at_work)
             if self._provider_is_ours:
                 await self._provider.stop()
             await super().stop()
@@ -338,11 +353,15 @@ class PostgresSandboxService(PostgresService, SandboxService):
             if lease.handle and not lease.is_own and not row["has_expired"]:
                 with suppress(SandboxLost):  # then there is nothing to end but its row
                     await self._provider.connect(lease.handle)
-            leases.append((lease, _info(row)))
+            leases.append((lease, row))
         ended = []
-        for lease, info in leases:
-            if await self._mark(lease) and await self._end(lease, snapshot):
-                ended.append(info)
+        for lease, row in leases:
+            if row["has_expired"]:
+                is_ended = await self._reap(row, insists=True, snapshot=snapshot)
+            else:
+                is_ended = await self._mark(lease) and await self._end(lease, snapshot)
+            if is_ended:
+                ended.append(_info(row))
         return ended
 
     async def list(  # noqa: D102
@@ -403,6 +422,9 @@ class PostgresSandboxService(PostgresService, SandboxService):
         if self._is_at_work():
             return
         loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # what another one had will never be done
+            self._loop, self._locks = loop, WeakValueDictionary()
+            self._endings, self._connecting = _of_this_loop(self._endings), _of_this_loop(self._connecting)
         self._at_work = [loop.create_task(self._keep_leases()), loop.create_task(self._look_after())]
 
     def _is_at_work(self) -> bool:
@@ -443,10 +465,25 @@ class PostgresSandboxService(PostgresService, SandboxService):
             lease.used = time.monotonic()
 
     async def _connect(self, key: _Key, spec: SandboxSpec) -> _Lease:
-        """Return the sandbox that lives, or make it: of this process one task at a time."""
+        """Return the sandbox that lives, or make it."""
         row = await self._find(key)
         if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
             return lease
+        self._check_open()
+        # In a task of its own, which a stop can end.
+        task = asyncio.get_running_loop().create_task(self._connect_in_turn(key, spec))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is None or not this.cancelling():
+                self._check_open()
+            raise
+
+    async def _connect_in_turn(self, key: _Key, spec: SandboxSpec) -> _Lease:
+        """Return the sandbox that lives, or make it: of this process one task at a time."""
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
             began = time.monotonic()
@@ -525,7 +562,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         if generation is None:
             return None
         if (old := self._leases.get(key)) is not None:
-            old.is_lost = True
+            self._lose(old)
         lease.generation, lease.until = generation, asked + self._settings.sandbox_lease
         self._leases[key] = lease
         handle = ""
@@ -604,24 +641,25 @@ class PostgresSandboxService(PostgresService, SandboxService):
         try:
             return bool(await self._database.fetch(END, **lease.where, lease_time=self._lease))
         except BaseException:
-            self._start_ending(self._reopen(lease))  # it may have been marked all the same
+            if lease.handle:  # it may have been marked all the same
+                self._start_ending(self._reopen(lease))
             raise
 
     async def _end(self, lease: _Lease, snapshot: bool = True) -> bool:
         """End a sandbox that is marked as ending, and return whether it was this call that ended it."""
         async with self._held(lease):
-            was_lost, lease.is_lost = lease.is_lost, True  # what is written from now on would not be kept
+            lease.is_lost = True  # what is written from now on would not be kept
             try:
                 if snapshot and self._snapshots and lease.handle:
                     await self._keep(lease)
             except BaseException:
-                lease.is_lost = was_lost
+                lease.is_lost = self._leases.get(lease.key) is not lease
                 await self._to_the_end(self._reopen(lease))
                 raise
             self._forget(lease)
             return await self._to_the_end(self._remove(lease))
 
-    async def _reap(self, row: Row, *, insists: bool = False) -> bool:
+    async def _reap(self, row: Row, *, insists: bool = False, snapshot: bool = True) -> bool:
         """End a sandbox whose lease has passed, and keep its workspace; return whether it was this call that did.
 
         If it `insists`, one that lives elsewhere is forgotten: whoever could have ended it had a lease's time for that.
@@ -629,7 +667,17 @@ class PostgresSandboxService(PostgresService, SandboxService):
         Raises:
             SandboxUnavailable, SandboxFailed: it could not be ended from here; another one tries, after a lease.
         """
+        return await self._to_the_end(self._reaped(row, insists, snapshot))
+
+    async def _reaped(self, row: Row, insists: bool, snapshot: bool) -> bool:
         lease = self._known(row)
+        if lease.handle and not insists and row["since"] <= self._lease:
+            try:
+                await self._provider.check(lease.handle)
+            except SandboxElsewhere:  # whoever is there keeps its workspace; if nobody is, it is ended later
+                raise
+            except (SandboxUnavailable, SandboxFailed):
+                pass
         values = {"owner": self._owner, "host": self._host, "lease_time": self._lease}
         taken = await self._database.fetch_one(TAKE, **lease.where, **values)
         if taken is None:  # it was used again, or another one has it
@@ -638,12 +686,12 @@ class PostgresSandboxService(PostgresService, SandboxService):
         lease = replace(lease, generation=taken[0], is_lost=True, handle=lease.handle or row["handle"] or "")
         async with self._held(lease):
             try:
-                if self._snapshots and lease.handle and await self._provider.check(lease.handle):
+                if snapshot and self._snapshots and lease.handle and await self._provider.check(lease.handle):
                     await self._keep(lease)
             except AgentStoreError as error:
                 _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
             try:
-                return await self._to_the_end(self._remove(lease))
+                return await self._remove(lease)
             except SandboxElsewhere as error:
                 if not insists:
                     raise
@@ -663,7 +711,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             while True:
                 await asyncio.sleep(self._settings.sandbox_lease / 3)
                 try:
-                    await self._database.fetch(END, **lease.where, lease_time=self._lease)
+                    await self._database.fetch(HOLD, **lease.where, lease_time=self._lease)
                 except AgentStoreError as error:  # there is time for another try
                     _log.warning("the lease of the %s was not renewed: %s", lease, error)
 
@@ -704,7 +752,8 @@ class PostgresSandboxService(PostgresService, SandboxService):
         if known is not None and known.generation == row["generation"]:
             return known
         is_own = row["owner"] == self._owner
-        return _Lease(key, SandboxSpec(key[2]), row["generation"], is_own, until=0.0, handle=row["handle"] or "")
+        handle = "" if row["state"] == "starting" else row["handle"] or ""
+        return _Lease(key, SandboxSpec(key[2]), row["generation"], is_own, until=0.0, handle=handle)
 
     def _foreign(self, lease: _Lease, row: Row) -> SandboxElsewhere:
         return SandboxElsewhere(
@@ -715,9 +764,11 @@ class PostgresSandboxService(PostgresService, SandboxService):
         """Let go of a sandbox, and of what this service has under its key, but for what was made there since."""
         lease.is_lost = True
         known = self._leases.get(lease.key)
-        if known is not None and known.generation <= lease.generation:
+        if known is not None and known.generation == lease.generation:
             known.is_lost = True
             del self._leases[lease.key]
+        elif known is not None and known.generation < lease.generation:
+            self._lose(known)
 
     async def _renew(self, user_id: str, leases: Sequence[_Lease]) -> None:
         """Renew leases of a user; those that are not there any more are lost, and what is ours of them is ended."""
@@ -730,12 +781,13 @@ class PostgresSandboxService(PostgresService, SandboxService):
             generations=[lease.generation for lease in leases],
             lease_time=self._lease,
         )
-        renewed = {tuple(row) for row in rows}
+        states = {tuple(row)[:3]: row["state"] for row in rows}
         for lease in leases:
-            if (*lease.key[1:], lease.generation) in renewed:
-                lease.until = asked + self._settings.sandbox_lease
-            else:
+            state = states.get((*lease.key[1:], lease.generation))
+            if state is None:
                 self._lose(lease)
+            elif state != "ending":
+                lease.until = asked + self._settings.sandbox_lease
 
     def _lose(self, lease: _Lease) -> None:
         lease.is_lost = True
@@ -743,7 +795,21 @@ class PostgresSandboxService(PostgresService, SandboxService):
             del self._leases[lease.key]
         if lease.is_own and lease.handle:
             _log.warning("the %s was released or reaped elsewhere", lease)
-            self._start_ending(self._try_to_destroy(lease, lease.handle))
+            self._start_ending(self._end_lost(lease))
+
+    async def _end_lost(self, lease: _Lease) -> None:
+        """End what was ours, once the one who took it over has kept its workspace."""
+        until = time.monotonic() + self._settings.sandbox_lease + 2 * self._settings.sandbox_timeout
+        while time.monotonic() < until:
+            try:
+                row = await self._find(lease.key)
+            except AgentStoreError as error:
+                _log.warning("whether the %s is being kept is not known: %s", lease, error)
+                break
+            if row is None or row["handle"] != lease.handle or row["state"] != "ending" or row["has_expired"]:
+                break
+            await asyncio.sleep(min(1.0, self._settings.sandbox_lease / 10))
+        await self._try_to_destroy(lease, lease.handle)
 
     async def _keep_leases(self) -> None:
         """Renew the leases of what is in use, three times in the time of one."""
@@ -817,9 +883,13 @@ def _say_what_failed(task: asyncio.Task[Any]) -> None:
         _log.warning("a sandbox was not ended: %s", error)
 
 
-async def _end_all(tasks: Sequence[asyncio.Task[None]]) -> None:
+def _of_this_loop(tasks: Iterable[asyncio.Task[_T]]) -> set[asyncio.Task[_T]]:
     loop = asyncio.get_running_loop()
-    here = [task for task in tasks if task.get_loop() is loop]
+    return {task for task in tasks if task.get_loop() is loop}
+
+
+async def _end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    here = _of_this_loop(tasks)
     for task in here:
         task.cancel()
     if here:

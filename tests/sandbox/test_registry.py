@@ -21,8 +21,10 @@ import pytest
 from agentstore import (
     AgentStore,
     Closed,
+    LimitExceeded,
     NotConfigured,
     PostgresSandboxService,
+    SandboxElsewhere,
     SandboxFailed,
     SandboxLost,
     SandboxSpec,
@@ -32,6 +34,7 @@ from agentstore import (
 from agentstore.database import Statement
 from agentstore.interfaces import SandboxProvider
 from agentstore.repositories.sandbox import EXPIRED
+from agentstore.sandbox import local
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 
 _ROOT = Path(__file__).parents[2]
@@ -470,6 +473,152 @@ async def test_a_workspace_that_cannot_be_unpacked_says_the_way_out(
         assert await _rows(observer) == []
         assert await service.delete_workspaces("s", "alice") == 1
         assert (await (await service.connect("s", "alice"))[0].list_files())["content"] == []
+
+
+async def test_of_two_releases_that_fail_the_sandbox_goes_on(
+    services: Callable[..., PostgresSandboxService],
+) -> None:
+    async with services(max_workspace_bytes=1_000, **_KEEPING) as service:
+        (sandbox,) = await service.connect("s", "alice")
+        await sandbox.write_file("large", os.urandom(100_000))
+        both = await asyncio.gather(_release(service), _release(service), return_exceptions=True)
+        assert [type(each) for each in both] == [LimitExceeded] * 2
+        await (await service.connect("s", "alice"))[0].remove_file("large")
+        await _release(service)
+        assert not await service.list("alice")
+
+
+def test_a_stop_does_not_wait_for_what_an_event_loop_left_that_has_gone(database_url: str, settings: Settings) -> None:
+    service = PostgresSandboxService(database_url, provider="unsafe_subprocess", settings=settings)
+
+    async def leave() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:  # as what is cancelled at the end of a program does
+            service._start_ending(asyncio.sleep(60))
+
+    async def end() -> None:
+        asyncio.get_running_loop().create_task(leave())
+        await asyncio.sleep(0)
+
+    asyncio.run(end())
+    assert service._endings
+    asyncio.run(asyncio.wait_for(service.stop(), 20))
+
+
+async def test_a_stop_ends_what_is_being_made(
+    services: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    observer: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    create = provider.create
+
+    async def slow(*given: Any) -> str:
+        made.append(await create(*given))
+        try:
+            await asyncio.sleep(30)
+        except BaseException:
+            await provider.destroy(made[0])
+            raise
+        return made[0]
+
+    monkeypatch.setattr(provider, "create", slow)
+    async with services() as service:
+        connects = [asyncio.create_task(service.connect("s", "alice")) for _ in range(3)]
+        while not made:
+            await asyncio.sleep(0.01)
+        await service.stop()
+        done = await asyncio.gather(*connects, return_exceptions=True)
+        assert [type(each) for each in done] == [Closed] * 3
+        assert await _rows(observer) == []
+        assert not await provider.check(made[0])
+
+
+async def test_what_is_being_reaped_is_reaped_though_the_caller_is_cancelled(
+    services: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    observer: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pack = provider.pack
+
+    async def slow(*given: Any) -> AsyncIterator[bytes]:
+        await asyncio.sleep(1)
+        async for piece in pack(*given):
+            yield piece
+
+    monkeypatch.setattr(provider, "pack", slow)
+    async with services(drain_on_stop=False, **_KEEPING) as one:
+        (sandbox,) = await one.connect("s", "alice")
+        await sandbox.write_file("note", "kept")
+    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+    async with services(**_KEEPING) as two:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(two.connect("s", "alice"), 0.5)
+        async with asyncio.timeout(10):  # of a lease of thirty
+            (new,) = await two.connect("s", "alice")
+        assert (await new.read_file("note")).text == "kept"
+
+
+async def test_what_was_ours_ends_when_its_row_has_gone_and_another_is_made(
+    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, observer: asyncpg.Connection
+) -> None:
+    async with services() as service:
+        (old,) = await service.connect("s", "alice")
+        await observer.execute("DELETE FROM agentstore.users")
+        (new,) = await service.connect("s", "alice")
+
+        async def has_ended() -> bool:
+            return not await provider.check(old.sandbox_id)
+
+        await _until(has_ended)
+        assert not (await new.run_shell_command("true")).is_error
+
+
+async def test_who_lost_a_sandbox_lets_the_taker_keep_its_workspace(
+    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = provider.pack
+
+    async def slow(*given: Any) -> AsyncIterator[bytes]:
+        await asyncio.sleep(1.5)
+        async for piece in pack(*given):
+            yield piece
+
+    async with services(sandbox_lease=0.9, sandbox_idle=0.1) as owner, services(**_KEEPING) as taker:
+        (sandbox,) = await owner.connect("s", "alice")
+        await sandbox.write_file("note", "kept")
+        monkeypatch.setattr(owner, "reap", lambda: asyncio.sleep(0))
+        monkeypatch.setattr(provider, "pack", slow)
+
+        async def is_reaped() -> bool:
+            return await taker.reap() == 1
+
+        await _until(is_reaped)
+        monkeypatch.setattr(provider, "pack", pack)
+        (new,) = await taker.connect("s", "alice")
+        assert (await new.read_file("note")).text == "kept"
+
+
+async def test_what_is_on_a_machine_that_has_gone_can_be_released(
+    services: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    observer: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with services(drain_on_stop=False) as one:
+        await one.connect("s", "alice")
+    monkeypatch.setattr(local, "_here", lambda: ("another host", "another machine"))
+    async with services(**_KEEPING) as two:
+        for call in (two.connect("s", "alice"), two.release("s", "alice")):
+            with pytest.raises(SandboxElsewhere, match="lives on the host"):
+                await call
+        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        assert await two.reap() == 0  # whoever is there may have paused
+        assert [each.session_id for each in await two.release("s", "alice")] == ["s"]
+        assert await _rows(observer) == []
 
 
 async def test_a_stop_ends_only_its_own(
