@@ -11,6 +11,7 @@ import base64
 import contextlib
 import ctypes
 import difflib
+import errno
 import fnmatch
 import json
 import os
@@ -34,24 +35,32 @@ PIECE = 1_000_000
 LARGEST_REQUEST = 64_000_000
 LARGEST_FILE = 16_000_000  # that read_file returns: an answer is held in memory, here and where it goes
 _IMAGES = 16_000_000
+_INLINE = 10_000
+VALUES = {"text": "text", "image": "data", "blob": "blob"}
+"""What the value of a part is called, by its type."""
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 4, 22, 24, 36
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _CLONE_NEWNS, _MS_NOSUID, _MS_NODEV = 0x20000, 2, 4
 
-# What allocates memory that is in no process and in no quota (memfd, System V's queues and segments, rings), and
-# doors of the kernel that no tool of a sandbox needs. They do not exist in there: by machine, its audit number, and
-# the numbers of memfd_create, memfd_secret, shmget, msgget, semget, mq_open, io_uring_setup, userfaultfd, bpf,
+# What allocates memory that is in no process and in no quota (memfd, System V's queues and segments, rings, attributes
+# of files), and doors of the kernel that no tool of a sandbox needs. They do not exist in there: by machine, its audit
+# number, the numbers of memfd_create, memfd_secret, shmget, msgget, semget, mq_open, io_uring_setup, userfaultfd, bpf,
 # perf_event_open, keyctl, add_key, request_key, mount, umount2, pivot_root, fsopen, open_tree, move_mount, unshare,
-# setns, pidfd_getfd, open_by_handle_at, fanotify_init, process_vm_readv and process_vm_writev.
-_CLOSED_CALLS: dict[str, tuple[int, str]] = {
+# setns, pidfd_getfd, open_by_handle_at, fanotify_init, process_vm_readv, process_vm_writev, syslog, setxattr,
+# lsetxattr, fsetxattr and setxattrat, and those of mmap, socket, setsockopt and prlimit64, which are looked at.
+_CLOSED_CALLS: dict[str, tuple[int, str, tuple[int, int, int, int]]] = {
     "x86_64": (
         0xC000003E,
-        "319 447 29 68 64 240 425 323 321 298 250 248 249 165 166 155 430 428 429 272 308 438 304 300 310 311",
+        "319 447 29 68 64 240 425 323 321 298 250 248 249 165 166 155 430 428 429 272 308 438 304 300 310 311 "
+        "103 188 189 190 463",
+        (9, 41, 54, 302),
     ),
     "aarch64": (
         0xC00000B7,
-        "279 447 194 186 190 180 425 282 280 241 219 217 218 40 39 41 430 428 429 97 268 438 265 262 270 271",
+        "279 447 194 186 190 180 425 282 280 241 219 217 218 40 39 41 430 428 429 97 268 438 265 262 270 271 "
+        "116 5 6 7 463",
+        (222, 198, 208, 261),
     ),
 }
 
@@ -256,20 +265,53 @@ def confine(limits: dict[str, int]) -> None:
 
 
 def _close_calls(libc: Any) -> None:
-    """Install a filter that answers some system calls with ENOSYS; on other machines than two, there is none."""
+    """Install a filter of system calls; on other machines than two, there is none."""
     if platform.machine() not in _CLOSED_CALLS:
         return
-    architecture, numbers = _CLOSED_CALLS[platform.machine()]
-    load, equal, at_least, leave = 0x20, 0x15, 0x35, 0x06
-    refused = 0x00050000 | 38  # SECCOMP_RET_ERRNO, ENOSYS
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (leave, 0, 0, refused), (load, 0, 0, 0)]
-    program += [(at_least, 0, 1, 0x40000000), (leave, 0, 0, refused)]  # the x32 calls, which are others' numbers
-    for number in map(int, numbers.split()):
-        program += [(equal, 0, 1, number), (leave, 0, 0, refused)]
-    program.append((leave, 0, 0, 0x7FFF0000))
+    program = _filter(*_CLOSED_CALLS[platform.machine()])
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in program))
     filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
     _must(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.c_void_p(ctypes.addressof(filter_)), 0, 0), "seccomp")
+
+
+def _filter(architecture: int, closed: str, looked_at: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
+    """The filter's program: each step an operation, how many to pass over if it holds and if not, and its value."""
+    load, both, equal, at_least, leave = 0x20, 0x54, 0x15, 0x35, 0x06
+    allow, refuse = (leave, 0, 0, 0x7FFF0000), 0x00050000  # SECCOMP_RET_ALLOW, and _ERRNO
+    missing = (leave, 0, 0, refuse | errno.ENOSYS)
+    forbidden = (leave, 0, 0, refuse | errno.EPERM)
+
+    def argument(number: int, *, upper: bool = False) -> tuple[int, int, int, int]:
+        return (load, 0, 0, 16 + 8 * number + 4 * upper)
+
+    def one_of(*values: int) -> list[tuple[int, int, int, int]]:
+        """Go on with the next step if it is one of them, and with the one after that if not."""
+        last = len(values) - 1
+        return [(equal, last - place, place == last, value) for place, value in enumerate(values)]
+
+    map_, socket_, setsockopt, prlimit = looked_at
+    bodies = {
+        # Anonymous memory that is shared is a file of the kernel's own, which may be in no process that has it.
+        map_: [argument(3), (both, 0, 0, 0x2F), *one_of(0x21, 0x23), forbidden, allow],
+        # AF_UNIX, the Internet's (of which there is none but the loopback), netlink, and packets, which need a right:
+        # others, as AF_VSOCK, are in no namespace.
+        socket_: [argument(0), *one_of(1, 2, 10, 16, 17), allow, (leave, 0, 0, refuse | errno.EAFNOSUPPORT)],
+        # Larger buffers of sockets.
+        setsockopt: [argument(1), (equal, 0, 7, 1), argument(2), *one_of(7, 8, 32, 33), forbidden, allow, allow],
+        # The limits of others, process 1's among them.
+        prlimit: [
+            *(argument(0), (equal, 5, 0, 0)),
+            *(argument(2), (equal, 0, 2, 0), argument(2, upper=True), (equal, 1, 0, 0)),
+            *(forbidden, allow),
+        ],
+    }
+    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), missing, (load, 0, 0, 0)]
+    program += [(at_least, 0, 1, 0x40000000), missing]  # the x32 calls, which are others' numbers
+    for number in map(int, closed.split()):
+        program += [(equal, 0, 1, number), missing]
+    for number, body in bodies.items():
+        program += [(equal, 0, len(body), number), *body]
+    return [*program, allow]
 
 
 def limit_resources(limits: dict[str, int], *, confined: bool) -> None:
@@ -448,7 +490,9 @@ class Box:
                 for task in waiting:
                     task.cancel()
             if work.done() and not work.cancelled():
-                writer.write(_frame(json.dumps(work.result()).encode()))
+                for piece in _pieces(work.result()):
+                    writer.write(piece)
+                    await writer.drain()
             else:
                 await asyncio.wait({work})
         await writer.drain()
@@ -479,6 +523,10 @@ class Box:
             return {"failed": str(error)}
         except NoKernel as error:
             return {"unavailable": str(error)}
+        except Exception as error:
+            if request["op"] != "exec" and isinstance(error, (OSError, EOFError)):
+                raise  # it hung up
+            return {"failed": f"{type(error).__name__}: {error}"}
 
     async def _exec(self, tool: Any, arguments: Any, timeout: float) -> Result:
         if not isinstance(tool, str) or tool not in self.tools:
@@ -822,12 +870,15 @@ class Kernel:
                 f"there is no IPython kernel for the sandbox ({error}): pip install 'agentstore-postgres[sandbox]'"
             ) from error
         self._starts += 1
-        self._folder = os.path.join(self._box.scratch, f".kernel-{os.getpid()}-{self._starts}")
+        self._folder = os.path.join(self._box.scratch, f".kernel-{os.urandom(8).hex()}")
         place, key = os.path.join(self._folder, "k"), os.urandom(16).hex()
         information: dict[str, Any] = {"transport": "ipc", "ip": place, "signature_scheme": "hmac-sha256"}
         for number, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1):
             information[f"{name}_port"] = number
-        file = _write_private(self._folder, json.dumps({**information, "key": key}))
+        try:
+            file = _write_private(self._folder, json.dumps({**information, "key": key}))
+        except OSError as error:
+            raise Refused(f"the kernel cannot be started: {error}") from error
         command = [self._box.python, "-c", _KERNEL, "-f", file, "--HistoryManager.enabled=False"]
         environment = {"AGENTSTORE_CALL": self._folder}
         nowhere = subprocess.DEVNULL
@@ -914,6 +965,8 @@ class Cell:
             self._print("stdout", f"{before}{data['text/plain']}\n")
         for kind in images + texts:
             value = data[kind]
+            if not isinstance(value, str):
+                raise TypeError(f"{kind} is text")
             self._size["others"] += len(value)
             if self._size["others"] > _IMAGES:
                 self.full = True
@@ -939,6 +992,22 @@ def _is_about(reply: "asyncio.Future[dict[str, Any]]", request: str) -> bool:
         return bool(reply.result()["parent_header"]["msg_id"] == request)
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
+
+
+def _pieces(answer: dict[str, Any]) -> Iterator[bytes]:
+    """An answer as it is sent: what is long in it comes behind it, and stands in it as its size."""
+    behind: list[bytes] = []
+    if "result" in answer:
+        content = []
+        for part in answer["result"]["content"]:
+            key = VALUES[part["type"]]
+            if len(part[key]) > _INLINE:
+                behind.append(part[key].encode("utf-8", "surrogatepass"))
+                part = {**{name: value for name, value in part.items() if name != key}, "size": len(behind[-1])}
+            content.append(part)
+        answer = {"result": {**answer["result"], "content": content}}
+    yield _frame(json.dumps(answer).encode())
+    yield from behind
 
 
 def _is_rich_text(kind: str) -> bool:

@@ -158,6 +158,12 @@ def _walls() -> list[str]:
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         arguments += ["--ro-bind-try", name, name]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--chdir", "/"]
+    # Mapped by several processes, /dev/zero is memory of none. This reads as zeros too, and cannot be mapped.
+    arguments += ["--dev-bind", "/dev/full", "/dev/zero"]
+    # Where images of containers and administrators have what is their own.
+    for name in ("/usr/src", "/usr/local/src", "/usr/local/etc"):
+        if os.path.isdir(name):
+            arguments += ["--tmpfs", name, "--remount-ro", name]
     for name in ("/workspace", "/tmp", "/opt/bin"):  # noqa: S108
         arguments += ["--dir", name]
     return arguments
@@ -244,6 +250,8 @@ def _find_python(asked: str | None) -> _Python:
         if version < (3, 11):
             raise SandboxUnavailable(f"{asked} is Python {version[0]}.{version[1]}, and sandboxes need 3.11 or newer")
     prefix, program = os.path.realpath(prefix), os.path.realpath(program)
+    if prefix == "/":
+        raise SandboxUnavailable(f"{program} has its packages in /, which would be in each sandbox as a whole")
     folders: list[tuple[str, str]] = []
     libraries = None
     if not _is_below(prefix, "/usr"):

@@ -36,6 +36,8 @@ PROGRAM = Path(box.__file__)
 
 _PREFIX = "agentstore-sandbox-"
 _LARGEST_ANSWER = 64_000_000
+# A folder may have 50,000 files, each of them a part of an answer with three values.
+_MOST_VALUES = 1_000_000
 _STARTING = 15.0
 _MOMENT = 1.5
 _GRACE = 5.0  # beside a call's timeout: what is needed to end what the call runs, and to say so
@@ -338,18 +340,26 @@ class LocalProvider(SandboxProvider):
         There may be no cgroup that this process could make, and the limits of a process say nothing of their sum.
         """
         while True:
-            pause = 0.25
-            boxes = {running.pid: running for running in self._running.values()}
-            for pid, members in (await asyncio.to_thread(_members, set(boxes))).items():
-                running = boxes[pid]
-                limit = running.spec.limits.memory
-                if 2 * sum(members.values()) > limit:
-                    pause = 0.05
-                if sum(members.values()) > limit:  # what is shared counts here for each that shares it
-                    exact = await asyncio.to_thread(_exactly, members)
-                    if sum(exact.values()) > limit:
-                        await self._kill_largest(running, exact)
-            await asyncio.sleep(pause)
+            try:
+                is_near = await self._look_at_memory()
+            except Exception:  # noqa: BLE001 - who watches goes on watching
+                _log.warning("the memory of sandboxes could not be looked at", exc_info=True)
+                is_near = True
+            await asyncio.sleep(0.05 if is_near else 0.25)
+
+    async def _look_at_memory(self) -> bool:
+        """Do it once, and return whether a box is near its limit."""
+        is_near = False
+        boxes = {running.pid: running for running in self._running.values()}
+        for pid, members in (await asyncio.to_thread(_members, set(boxes))).items():
+            running = boxes[pid]
+            limit = running.spec.limits.memory
+            is_near |= 2 * sum(members.values()) > limit
+            if sum(members.values()) > limit:  # what is shared counts here for each that shares it
+                exact = await asyncio.to_thread(_exactly, members)
+                if sum(exact.values()) > limit:
+                    await self._kill_largest(running, exact)
+        return is_near
 
     async def _kill_largest(self, running: _Running, members: Mapping[int, int]) -> None:
         largest = max(members, key=lambda pid: members[pid])
@@ -421,15 +431,37 @@ async def _receive(reader: asyncio.StreamReader, largest: int) -> bytes:
 
 
 async def _receive_answer(reader: asyncio.StreamReader) -> dict[str, Any]:
-    data = await _receive(reader, _LARGEST_ANSWER)
+    data = await _receive(reader, _LARGEST_ANSWER // 4)
+    # Nothing else of this process goes on while it is read. What is long comes behind it, and is not.
+    if sum(map(data.count, (b"[", b"{", b","))) > _MOST_VALUES:
+        raise SandboxFailed("the sandbox answered with more values than it may")
     try:
-        # What is long would keep the event loop from everything else.
-        answer = json.loads(data) if len(data) < box.PIECE else await asyncio.to_thread(json.loads, data)
+        answer = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise SandboxFailed("the sandbox answered with what is no JSON") from error
     if not isinstance(answer, dict):
         raise SandboxFailed("the sandbox answered with something else than an object")
+    await _receive_long(reader, answer.get("result"))
     return cast("dict[str, Any]", answer)
+
+
+async def _receive_long(reader: asyncio.StreamReader, result: Any) -> None:
+    """Put into a result what came behind it."""
+    content = result.get("content") if isinstance(result, dict) else None
+    total = 0
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, dict) or "size" not in part:
+            continue
+        size, key = part.pop("size"), box.VALUES.get(str(part.get("type")))
+        if type(size) is not int or size < 0 or key is None:
+            raise SandboxFailed("the sandbox answered with a size that is none")
+        total += size
+        if total > _LARGEST_ANSWER:
+            raise SandboxFailed(f"the sandbox answered with {total:,} bytes, which is more than it may")
+        try:
+            part[key] = (await reader.readexactly(size)).decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise SandboxFailed("the sandbox answered with what is no text") from error
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
@@ -446,7 +478,7 @@ def _as_result(value: Any) -> ToolResult:
         if all(
             isinstance(part, dict)
             and all(isinstance(each, str) for each in part.values())
-            and {"text": "text", "image": "data", "blob": "blob"}.get(part.get("type", ""), "") in part
+            and box.VALUES.get(part.get("type", ""), "") in part
             for part in parts
         ):
             return ToolResult.of(*parts, is_error=value["isError"])
@@ -581,8 +613,15 @@ def _members(boxes: set[int]) -> dict[int, dict[int, int]]:
         while above not in boxes and above in parents:
             above = parents[above]
         if above in boxes:
-            found.setdefault(above, {})[pid] = size
+            found.setdefault(above, {})[pid] = size + _tables(pid)
     return found
+
+
+def _tables(pid: int) -> int:
+    """The bytes of a process's page tables, which are not in what it has resident."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/status") as file:
+        return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("VmPTE:"))
+    return 0
 
 
 def _exactly(members: Mapping[int, int]) -> dict[int, int]:
@@ -592,5 +631,6 @@ def _exactly(members: Mapping[int, int]) -> dict[int, int]:
         found[pid] = size
         with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/smaps_rollup") as file:
             kilobytes = dict(line.split()[:2] for line in file if line.startswith("Pss"))
-            found[pid] = 1024 * (int(kilobytes.get("Pss_Anon:", 0)) + int(kilobytes.get("Pss_Shmem:", 0)))
+            own = 1024 * (int(kilobytes.get("Pss_Anon:", 0)) + int(kilobytes.get("Pss_Shmem:", 0)))
+            found[pid] = own + _tables(pid)
     return found

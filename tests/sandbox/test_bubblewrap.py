@@ -497,6 +497,14 @@ def test_a_box_is_ended_in_another_event_loop_than_the_one_it_was_made_in() -> N
         assert not asyncio.run(provider.check(other))
 
 
+async def test_large_files_come_whole_whatever_is_in_them(bubblewrap: BubblewrapProvider) -> None:
+    handle = await bubblewrap.create(SandboxSpec("test"))
+    for content in ("\0" * 15_000_000, "密" * 5_000_000, "\U0001f600" * 3_900_000, "a" * 10_001):
+        data = base64.b64encode(content.encode()).decode()
+        await bubblewrap.exec(handle, "write_file", {"path": "large", "blob": data}, 20)
+        assert (await bubblewrap.exec(handle, "read_file", {"path": "large"}, 20)).text == content
+
+
 _REPLIES_LATER = """
 import asyncio
 session = get_ipython().kernel.session

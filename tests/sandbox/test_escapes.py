@@ -52,6 +52,13 @@ async def test_there_is_no_network(shell: Run, attempt: str) -> None:
     assert "Network is unreachable" in result.text or "Operation not permitted" in result.text
 
 
+@pytest.mark.parametrize("family", ["AF_VSOCK", "AF_ALG", "AF_CAN"])
+async def test_there_is_no_socket_that_is_in_no_namespace(shell: Run, family: str) -> None:
+    kind = "SOCK_SEQPACKET" if family == "AF_ALG" else "SOCK_STREAM"
+    result = await shell(f'python -c "import socket; socket.socket(socket.{family}, socket.{kind})"')
+    assert "Address family not supported" in result.text
+
+
 async def test_a_name_is_not_resolved(shell: Run) -> None:
     assert "gaierror" in (await shell("python -c \"import socket; socket.getaddrinfo('example.com', 80)\"")).text
 
@@ -168,6 +175,23 @@ async def test_a_cell_that_takes_more_memory_is_an_error(cell: Run) -> None:
 async def test_memory_that_no_process_has_cannot_be_had(shell: Run) -> None:
     assert "Function not implemented" in (await shell("python -c 'import os; os.memfd_create(\"x\")'")).text
     assert "Function not implemented" in (await shell("ipcmk -M 1000000")).text
+    for attempt in (
+        "import mmap; mmap.mmap(-1, 1_000_000)",
+        "import mmap, os; mmap.mmap(os.open('/dev/zero', os.O_RDWR), 1_000_000)",
+        "import os; open('x', 'w'); os.setxattr('x', 'user.large', bytes(60_000))",
+        "import socket; one, _ = socket.socketpair(); one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000_000)",
+    ):
+        result = await shell(f'python -c "{attempt}"')
+        assert "Error: " in result.text, attempt
+    assert (await shell("head -c 3 /dev/zero | od -An -c")).text.split() == ["\\0"] * 3
+
+
+async def test_page_tables_count_as_memory(shell: Run) -> None:
+    hog = "import mmap, time; m = mmap.mmap(-1, 240 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)"
+    touch = "[m[place] for place in range(0, 240 << 30, 2 << 20)]; time.sleep(60)"
+    result = await shell(f'python -c "{hog}; {touch}"', timeout=20)
+    assert "process killed: the sandbox's processes used" in result.text
+    await still_works(shell)
 
 
 @pytest.mark.parametrize("place", ["/workspace", "/tmp", "/dev/shm"])
@@ -259,6 +283,28 @@ async def test_a_process_of_the_host_is_neither_seen_nor_killed(shell: Run) -> N
 async def test_the_box_can_be_neither_killed_nor_stopped(shell: Run, number: str) -> None:
     await shell(f"kill -{number} 1")
     await still_works(shell)
+
+
+async def test_the_boxs_limits_are_its_own(shell: Run) -> None:
+    result = await shell("python -c 'import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (4, 4))'")
+    assert "Operation not permitted" in result.text or "PermissionError" in result.text
+    assert not (await shell("ulimit -n 100; ulimit -n")).is_error
+    await still_works(shell)
+
+
+async def test_what_is_no_text_is_not_taken_for_rich_text(cell: Run) -> None:
+    hostile = "get_ipython().display_pub.publish({'text/html': [[[]] * 100_000], 'image/png': {}})"
+    assert (await cell(hostile)).text
+    assert "Out[" in (await cell("1 + 1")).text
+
+
+async def test_a_full_disk_is_said_where_a_kernel_would_start(shell: Run, cell: Run) -> None:
+    await shell("head -c 20000000 /dev/zero >/tmp/full; for i in $(seq 600); do : >/tmp/$i; done")
+    result = await cell("1 + 1")
+    assert result.is_error
+    assert "cannot be started" in result.text
+    await shell("rm -f /tmp/*")
+    assert (await cell("1 + 1")).part("stdout") == "Out[1]: 2\n"
 
 
 async def test_the_box_can_be_neither_traced_nor_read(shell: Run) -> None:
