@@ -486,8 +486,8 @@ class PostgresSandboxService(PostgresService, SandboxService):
         """Return the sandbox that lives, or make it: of this process one task at a time."""
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            began = time.monotonic()
-            for attempt in range(1_000_000):
+            began, waits = time.monotonic(), 0
+            while True:
                 row = await self._find(key)
                 if row is not None and row["state"] != "ready" and not row["has_expired"]:
                     seconds = time.monotonic() - began
@@ -496,7 +496,8 @@ class PostgresSandboxService(PostgresService, SandboxService):
                             f"sandbox {key[2]!r} of user {key[0]!r}, session {key[1]!r} is {row['state']} on "
                             f"{row['host']} for {seconds:.0f} s"
                         )
-                    await asyncio.sleep(min(0.005 * 1.5**attempt, 0.2) * (0.5 + random.random()))  # noqa: S311
+                    await back_off(waits)
+                    waits += 1
                     continue
                 if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
                     return lease
@@ -505,7 +506,6 @@ class PostgresSandboxService(PostgresService, SandboxService):
                     continue
                 if (lease := await self._make(key, spec)) is not None:
                     return lease
-        raise AssertionError("unreachable")
 
     async def _find(self, key: _Key) -> Row | None:
         return await self._database.fetch_one(FIND, user_id=key[0], session_id=key[1], type=key[2])
@@ -671,22 +671,23 @@ class PostgresSandboxService(PostgresService, SandboxService):
 
     async def _reaped(self, row: Row, insists: bool, snapshot: bool) -> bool:
         lease = self._known(row)
-        if lease.handle and not insists and row["since"] <= self._lease:
-            try:
-                await self._provider.check(lease.handle)
-            except SandboxElsewhere:  # whoever is there keeps its workspace; if nobody is, it is ended later
-                raise
-            except (SandboxUnavailable, SandboxFailed):
-                pass
+        keeps, lives = snapshot and self._snapshots, False
+        try:
+            lives = bool(lease.handle) and await self._provider.check(lease.handle)
+        except (SandboxUnavailable, SandboxFailed) as error:
+            if isinstance(error, SandboxElsewhere) and not insists and row["since"] <= self._lease:
+                raise  # whoever is there keeps its workspace; if nobody is, it is ended later
+            if keeps:
+                _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
         values = {"owner": self._owner, "host": self._host, "lease_time": self._lease}
         taken = await self._database.fetch_one(TAKE, **lease.where, **values)
         if taken is None:  # it was used again, or another one has it
             return False
         self._forget(lease)
-        lease = replace(lease, generation=taken[0], is_lost=True, handle=lease.handle or row["handle"] or "")
+        lease = replace(lease, generation=taken[0], is_lost=True, handle=row["handle"] or "")
         async with self._held(lease):
             try:
-                if snapshot and self._snapshots and lease.handle and await self._provider.check(lease.handle):
+                if keeps and lives:
                     await self._keep(lease)
             except AgentStoreError as error:
                 _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
