@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO, TypeVar
@@ -22,7 +23,7 @@ from rich.text import Text
 
 from agentstore.database import Database
 from agentstore.repositories.connect import open_database
-from agentstore.schemas import Page
+from agentstore.schemas import Page, SandboxInfo
 from agentstore.settings import Settings
 from agentstore.store import AgentStore
 
@@ -176,9 +177,9 @@ def say_page(filled: Table, page: Page[Any], nothing: str) -> None:
         say(f"More: --cursor {page.next_cursor}", style="dim")
 
 
-def dumped(model: BaseModel) -> dict[str, Any]:
-    """Return a session or a user as what JSON can say: not by pydantic's own JSON, which has no lone surrogates."""
-    fields = model.model_dump(serialize_as_any=True)
+def dumped(model: BaseModel | SandboxInfo) -> dict[str, Any]:
+    """Return it as what JSON can say: not by pydantic's own JSON, which has no lone surrogates."""
+    fields = asdict(model) if isinstance(model, SandboxInfo) else model.model_dump(serialize_as_any=True)
     return {name: each.isoformat() if isinstance(each, datetime) else each for name, each in fields.items()}
 
 

@@ -2,9 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import asdict
-from datetime import datetime
-from typing import Annotated, Any, TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich.text import Text
@@ -15,6 +13,7 @@ from agentstore.cli.console import (
     as_text,
     complain,
     confirmed,
+    dumped,
     one_line,
     plain,
     say,
@@ -27,7 +26,7 @@ from agentstore.cli.console import (
 from agentstore.cli.sessions import Cursor, Limit, SessionId, Yes
 from agentstore.errors import NotFound
 from agentstore.interfaces import Sandbox
-from agentstore.schemas import SandboxInfo, ToolResult
+from agentstore.schemas import ToolResult
 from agentstore.store import AgentStore
 
 app = typer.Typer(help="Look at sandboxes, run something in them, and end them.", no_args_is_help=True)
@@ -44,7 +43,7 @@ def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None,
     async def run(store: AgentStore) -> None:
         page = await store.sandboxes.list(user, limit=limit, cursor=cursor)
         if json_:
-            say_json({"sandboxes": [_dumped(each) for each in page], "next_cursor": page.next_cursor})
+            say_json({"sandboxes": [dumped(each) for each in page], "next_cursor": page.next_cursor})
             return
         rows = table("session", "host", type=4, state=5, provider=8, lease_until=16)
         for each in page:
@@ -123,7 +122,7 @@ def release(
     async def run(store: AgentStore) -> None:
         ended = await store.sandboxes.release(session, user, snapshot=snapshot)
         if json_:
-            say_json({"ended": [_dumped(each) for each in ended]})
+            say_json({"ended": [dumped(each) for each in ended]})
         elif ended:
             say(f"ended: {', '.join(each.type for each in ended)}")
         else:
@@ -193,7 +192,3 @@ def _print(text: str, file: TextIO) -> None:
     """Write what was printed in a sandbox: as it is, but where a terminal would do what it says."""
     file.write(plain(text) if file.isatty() else text)
     file.flush()
-
-
-def _dumped(info: SandboxInfo) -> dict[str, Any]:
-    return {name: each.isoformat() if isinstance(each, datetime) else each for name, each in asdict(info).items()}

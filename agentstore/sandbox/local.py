@@ -90,8 +90,7 @@ class _Running:
 
     async def _wait(self) -> None:
         await asyncio.to_thread(self.process.wait)
-        self._owner.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._clear()
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -104,10 +103,7 @@ class _Running:
                 await asyncio.to_thread(self._end_without_loop)
             return
         if self._waiting is None:
-            if self._kill:
-                _kill(self.pid)  # and bwrap, whose child it is, sees its end and waits for it
-            else:
-                self._owner.shutdown(socket.SHUT_WR)  # at which it ends by itself, and first what it started
+            self._begin_to_end()
             done, _ = await asyncio.wait({self.ended}, timeout=2)
             if not done:
                 self.process.kill()
@@ -115,18 +111,25 @@ class _Running:
 
     def _end_without_loop(self) -> None:
         """End it where nobody notices its end any more, since its event loop has gone."""
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._owner.fileno())
-        if self._kill:
-            _kill(self.pid)
-        else:
-            with contextlib.suppress(OSError):
-                self._owner.shutdown(socket.SHUT_WR)
+        if self._waiting is None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._owner.fileno())
+            self._begin_to_end()
         try:
             self.process.wait(2)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._clear()
+
+    def _begin_to_end(self) -> None:
+        if self._kill:
+            _kill(self.pid)  # and bwrap, whose child it is, sees its end and waits for it
+        else:
+            self._owner.shutdown(socket.SHUT_WR)  # at which it ends by itself, and first what it started
+
+    def _clear(self) -> None:
+        """Remove what it leaves when its process has ended."""
         self._owner.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -114,6 +114,19 @@ async def _rows(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
+async def _expire(observer: asyncpg.Connection) -> None:
+    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+
+
+def _slowly(pack: Callable[..., AsyncIterator[bytes]], seconds: float) -> Callable[..., AsyncIterator[bytes]]:
+    async def slow(*given: Any) -> AsyncIterator[bytes]:
+        await asyncio.sleep(seconds)
+        async for piece in pack(*given):
+            yield piece
+
+    return slow
+
+
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(30):
         while not await condition():
@@ -331,7 +344,7 @@ async def test_a_connect_to_what_has_expired_keeps_its_workspace_first(
     async with services(drain_on_stop=False, **_KEEPING) as one:
         (sandbox,) = await one.connect("s", "alice")
         await sandbox.write_file("note", "since the last snapshot")
-    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+    await _expire(observer)
     async with services(**_KEEPING) as two:
         (new,) = await two.connect("s", "alice")
         assert new.generation > sandbox.generation
@@ -353,15 +366,15 @@ async def test_what_cannot_be_ended_stays_registered(
         raise SandboxUnavailable("away")
 
     monkeypatch.setattr(provider, "destroy", away)
-    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+    await _expire(observer)
     async with services() as two:
         with pytest.raises(SandboxUnavailable, match="away"):
             await two.connect("s", "alice")
         assert await observer.fetchval("SELECT handle FROM agentstore.sandboxes") == sandbox.sandbox_id
-        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        await _expire(observer)
         assert await two.reap() == 0
         monkeypatch.setattr(provider, "destroy", destroy)
-        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        await _expire(observer)
         assert await two.reap() == 1
         assert await _rows(observer) == []
         assert not await provider.check(sandbox.sandbox_id)
@@ -416,7 +429,7 @@ async def test_what_is_used_again_before_it_is_reaped_goes_on(
                 await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() + interval '9 s'")
             return rows
 
-        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        await _expire(observer)
         monkeypatch.setattr(service._database, "fetch", late)
         assert await service.reap() == 0
         assert len(service._leases) == 1
@@ -437,14 +450,7 @@ async def test_what_somebody_stopped_ending_is_not_held_by_those_who_use_it(
 async def test_who_takes_longer_than_a_lease_to_keep_a_workspace_has_it_still(
     services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = provider.pack
-
-    async def slow(*given: Any) -> AsyncIterator[bytes]:
-        await asyncio.sleep(2)
-        async for piece in pack(*given):
-            yield piece
-
-    monkeypatch.setattr(provider, "pack", slow)
+    monkeypatch.setattr(provider, "pack", _slowly(provider.pack, 2))
     short = {"sandbox_lease": 0.9, **_KEEPING}
     async with services(**short) as other:
         for end in (_release, PostgresSandboxService.stop):
@@ -542,18 +548,11 @@ async def test_what_is_being_reaped_is_reaped_though_the_caller_is_cancelled(
     observer: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pack = provider.pack
-
-    async def slow(*given: Any) -> AsyncIterator[bytes]:
-        await asyncio.sleep(1)
-        async for piece in pack(*given):
-            yield piece
-
-    monkeypatch.setattr(provider, "pack", slow)
+    monkeypatch.setattr(provider, "pack", _slowly(provider.pack, 1))
     async with services(drain_on_stop=False, **_KEEPING) as one:
         (sandbox,) = await one.connect("s", "alice")
         await sandbox.write_file("note", "kept")
-    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+    await _expire(observer)
     async with services(**_KEEPING) as two:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(two.connect("s", "alice"), 0.5)
@@ -581,17 +580,11 @@ async def test_who_lost_a_sandbox_lets_the_taker_keep_its_workspace(
     services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack = provider.pack
-
-    async def slow(*given: Any) -> AsyncIterator[bytes]:
-        await asyncio.sleep(1.5)
-        async for piece in pack(*given):
-            yield piece
-
     async with services(sandbox_lease=0.9, sandbox_idle=0.1) as owner, services(**_KEEPING) as taker:
         (sandbox,) = await owner.connect("s", "alice")
         await sandbox.write_file("note", "kept")
         monkeypatch.setattr(owner, "reap", lambda: asyncio.sleep(0))
-        monkeypatch.setattr(provider, "pack", slow)
+        monkeypatch.setattr(provider, "pack", _slowly(pack, 1.5))
 
         async def is_reaped() -> bool:
             return await taker.reap() == 1
@@ -615,7 +608,7 @@ async def test_what_is_on_a_machine_that_has_gone_can_be_released(
         for call in (two.connect("s", "alice"), two.release("s", "alice")):
             with pytest.raises(SandboxElsewhere, match="lives on the host"):
                 await call
-        await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+        await _expire(observer)
         assert await two.reap() == 0  # whoever is there may have paused
         assert [each.session_id for each in await two.release("s", "alice")] == ["s"]
         assert await _rows(observer) == []
