@@ -347,6 +347,13 @@ class Database:
         finally:
             await engine.dispose()
 
+    def share(self, connections: int) -> int:
+        """Return how many connections one call may use at a time, of so many: others are to find some free.
+
+        Of a caller's engine one: what it has is not known.
+        """
+        return 1 if self._engine is not None else max(1, min(connections, self.settings.pool_size // 4))
+
     def checked_out(self) -> int:
         """Return how many connections are in use, those included that a cancelled call is being cleaned from."""
         return 0 if self._pool is None else self._pool.checked_out()

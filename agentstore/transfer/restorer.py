@@ -1,9 +1,10 @@
 """From a file to a database: what is new by COPY, what is there already beside it."""
 
+import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -23,8 +24,10 @@ from agentstore.transfer.lines import Block
 from agentstore.transfer.progress import Progress
 
 _TRIES = 10
-# What is given to the server at a time.
+# What is read from the file, and given to the server, at a time.
 _CHUNK = 256_000
+# While the server is at the rows of one block, the next ones are read; and one waits for the disk, the other does not.
+_LANES = 2
 _MESSAGES = ("messages", "memories")
 _MARKS = {
     name: f',"{payload}":'.encode()
@@ -37,10 +40,10 @@ _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 class Restorer:
     """Imports an export. The file is read twice: it is found to be whole before anything is written.
 
-    Each block is a transaction. The rows of users that are not there go into the tables by COPY. For users that are
-    there, sessions, buckets of memories and states of a session are added where there are none with that id; equal
-    ones are passed over, so that an import may be repeated, and others are left as they are and reported. Vectors are
-    added to memories that are equal and have none.
+    Each block is a transaction, and two are on their way at a time. The rows of users that are not there go into the
+    tables by COPY. For users that are there, sessions, buckets of memories and states of a session are added where
+    there are none with that id; equal ones are passed over, so that an import may be repeated, and others are left as
+    they are and reported. Vectors are added to memories that are equal and have none.
     """
 
     def __init__(self, database: Database, *, without_vectors: bool = False) -> None:
@@ -77,15 +80,26 @@ class Restorer:
                     "It has vectors: run `agentstore vector enable` first, or leave them out with --without-vectors."
                 )
             self._tables.remove(VECTORS)
-        for block in checked.blocks:
-            if dry_run:
-                await self._look_at(file, block)
-            else:
-                await self._restore(file, block)
-            self.progress.bytes = block.stop
-            self.progress.users += block.rows.get("users", 0)
-            self.progress.seconds = time.monotonic() - began
-            tick()
+        take = self._look_at if dry_run else self._restore
+        blocks = iter(checked.blocks)
+
+        async def lane() -> None:
+            for block in blocks:
+                await take(file, block)
+                self.progress.bytes += block.stop - block.start
+                self.progress.users += block.rows.get("users", 0)
+                self.progress.seconds = time.monotonic() - began
+                tick()
+
+        self.progress.bytes = checked.blocks[0].start if checked.blocks else checked.stop
+        lanes = [asyncio.create_task(lane()) for _ in range(1 if dry_run else self._database.share(_LANES))]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            for each in lanes:
+                each.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)  # a transaction of theirs is rolled back
+        self.progress.left.sort()
 
     async def _look_at(self, file: BinaryIO, block: Block) -> None:
         reader = _Reader(file, block)
@@ -170,26 +184,23 @@ class Restorer:
             for kind, query in transfer.different(self._schema).items()
             for user_id, session_id in await transaction.query(query)
         ]
-        return done, sorted(left)
+        return done, left
 
 
 class _Reader:
-    """The rows of a block, in their order: table after table."""
+    """The rows of a block, in their order: table after table. Others may read the file in turn with it."""
 
     def __init__(self, file: BinaryIO, block: Block) -> None:
-        self._file = file
-        self._stop = block.stop
         self.position = block.start
-        file.seek(block.start)
-        self._line = b""
-        self._next()
+        self._lines = _lines(file, block.start, block.stop)
+        self._line = next(self._lines)
 
     def table(self) -> str | None:
         """Return of which table the next row is, or None at the end of the block."""
-        if not self._line or self._line.startswith(b'{"end":'):
+        if self._line.startswith(b'{"end":'):
             return None
         at = self._line.find(b'":{', 0, 100)
-        if at < 0 or not self._line.startswith(b'{"') or not self._line.endswith(b"}}\n"):
+        if at < 0 or not self._line.startswith(b'{"') or not self._line.endswith(b"}}"):
             raise InvalidContent(f"byte {self.position}: it is no row")
         return self._line[2:at].decode(errors="replace")
 
@@ -233,7 +244,7 @@ class _Reader:
             last: bytes | None
             found = usual.match(self._line, len(prefix))
             if found is not None:
-                fields, last = found.groups(), self._line[found.end() : -3]
+                fields, last = found.groups(), self._line[found.end() : -2]
             else:
                 head, last = self._cut(name)
                 if [*head, *names[len(head) :]] != names or len(names) - len(head) != (last is not None):
@@ -269,14 +280,28 @@ class _Reader:
         at = -1 if mark is None else each.find(mark)
         try:
             if mark is None or at < 0:
-                return orjson.loads(each[begin:-2]), None
-            return orjson.loads(each[begin:at] + b"}"), each[at + len(mark) : -3]
+                return orjson.loads(each[begin:-1]), None
+            return orjson.loads(each[begin:at] + b"}"), each[at + len(mark) : -2]
         except ValueError as error:
             raise InvalidContent(f"byte {self.position}: it is no row: {error}") from error
 
     def _next(self) -> None:
-        self.position += len(self._line)
-        self._line = self._file.readline() if self.position < self._stop else b""
+        self.position += len(self._line) + 1
+        self._line = next(self._lines)
+
+
+def _lines(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    """Yield the lines of a part of a file, without their ends; nothing is expected of where the file stands."""
+    rest = b""
+    while start < stop:
+        file.seek(start)
+        # Of a long line ever more, so that it is not put together of very many parts.
+        more = file.read(min(max(_CHUNK, len(rest)), stop - start))
+        if not more:
+            raise InvalidContent(f"byte {start}: it was cut off while it was read")
+        start += len(more)
+        *whole, rest = (rest + more).split(b"\n")
+        yield from whole
 
 
 @cache

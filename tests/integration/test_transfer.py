@@ -494,6 +494,55 @@ async def test_blocks_of_one_user_or_of_many_are_the_same_rows(
     await other.stop()
 
 
+@pytest.mark.parametrize(("pool_size", "at_once"), [(8, 2), (7, 1), (1, 1)])
+async def test_an_import_uses_a_quarter_of_the_pool_and_two_connections_at_the_most(
+    has_pgvector: bool,
+    filled: AgentStore,
+    empty_url: str,
+    direct_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    pool_size: int,
+    at_once: int,
+) -> None:
+    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(restorer, "_CHUNK", 1_000)
+    data = await _exported(filled)
+    await migrate.upgrade(empty_url)
+    if has_pgvector:
+        await migrate.enable_vectors(empty_url)
+    async with AgentStore(empty_url, settings=Settings(pool_size=pool_size)) as other:
+        importing = asyncio.create_task(other.restore(io.BytesIO(data)))
+        most = 0
+        while not importing.done():
+            most = max(most, other._database.checked_out())
+            await asyncio.sleep(0)
+        assert (await importing).users == 4
+    assert most == at_once
+    assert await _everything(empty_url) == await _everything(direct_url)
+
+
+async def test_a_block_that_is_refused_ends_the_import_and_the_rest_is_whole(
+    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "_USERS", 1)
+    data = await _exported(filled)
+    before = await _everything(direct_url)
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute("ALTER TABLE agentstore.memories ADD CONSTRAINT no CHECK (user_id <> 'alice')")
+    with pytest.raises(StatementFailed, match="no"):
+        await other.restore(io.BytesIO(data))
+    after = await _everything(empty_url)
+    assert "alice" not in str(after)
+    for table, rows in after.items():
+        assert set(rows) <= set(before[table]), table
+    await connection.execute("ALTER TABLE agentstore.memories DROP CONSTRAINT no")
+    await connection.close()
+    await other.restore(io.BytesIO(data))
+    assert await _everything(empty_url) == before
+    await other.stop()
+    assert other._database.checked_out() == 0
+
+
 async def test_two_imports_at_once_and_a_writer_lose_nothing(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
 ) -> None:
