@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpg
 import sqlalchemy
-from sqlalchemy import BindParameter, ClauseElement, PoolProxiedConnection, Select
+from sqlalchemy import BindParameter, ClauseElement, ColumnElement, PoolProxiedConnection, Select, select
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGCompiler_asyncpg, PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as QueueTimeout
@@ -89,6 +89,16 @@ def _writes(construct: ClauseElement) -> bool:
             return True
         parts.extend(part.get_children())
     return False
+
+
+def unplanned(parameter: BindParameter[Any]) -> ColumnElement[Any]:
+    """A parameter at whose value the planner does not look.
+
+    Postgres plans a prepared statement anew at each call where plans for the values seem cheaper than the one for no
+    values in particular: for arrays shorter than ten, for a filter that is null. Where the plan is the same for all
+    values, this keeps it from that, which takes longer than many a statement.
+    """
+    return select(parameter).scalar_subquery()
 
 
 _SETTING = "setting_"

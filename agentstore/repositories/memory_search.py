@@ -1,5 +1,6 @@
 """The search statement: from the tokens of a question to the memories that fit best, in one round trip."""
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -9,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Double,
-    Float,
     Integer,
     Numeric,
     Subquery,
@@ -27,8 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.sql.selectable import LateralFromClause
+from sqlalchemy.types import TypeEngine
 
-from agentstore.database import Statement
+from agentstore.database import Statement, unplanned
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.search import ranking
@@ -65,7 +66,9 @@ def totals() -> Totals:
     joined to each other on keys whose number the planner cannot know.
     """
     buckets, memory = MemoryBucketRow, MemoryRow
-    queries, weights = bindparam("queries", type_=ARRAY(Text)), bindparam("weights", type_=ARRAY(Double))
+    queries = unplanned(bindparam("queries", type_=ARRAY(Text)))
+    weights = unplanned(bindparam("weights", type_=ARRAY(Double)))
+    session, role = unplanned(_SESSION), unplanned(_ROLE)
     given = func.unnest(queries, weights).table_valued("query", "weight", with_ordinality="position", name="q")
     given = given.render_derived()
     asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.weight, given.c.position), "asked")
@@ -103,8 +106,8 @@ def totals() -> Totals:
         .select_from(size.join(probed, true()))
         .where(
             probed.c.user_id == _USER,
-            or_(_SESSION.is_(None), probed.c.session_id == _SESSION),
-            *_wanted(probed.c),
+            or_(session.is_(None), probed.c.session_id == session),
+            *_wanted(probed.c, unplanned),
         )
         .limit(most)
         .correlate(asked)
@@ -153,9 +156,7 @@ def totals() -> Totals:
     )
     least = select(func.min(best.c.total)).scalar_subquery()
     around = (
-        func.unnest(
-            literal(list(ranking.NEIGHBOURS), ARRAY(Integer)), literal(list(ranking.NEIGHBOURS.values()), ARRAY(Float))
-        )
+        func.unnest(_array(ranking.NEIGHBOURS, Integer), _array(ranking.NEIGHBOURS.values(), Double))
         .table_valued("step", "weight", name="around")
         .render_derived()
     )
@@ -189,7 +190,7 @@ def totals() -> Totals:
         .subquery("looked_at")
     )
     least_looked_at = select(func.min(looked_at.c.compared)).scalar_subquery()
-    total = select(every).where(or_(_ROLE.is_not(None), every.c.compared >= least_looked_at)).subquery("total")
+    total = select(every).where(or_(role.is_not(None), every.c.compared >= least_looked_at)).subquery("total")
     telling = (
         select(func.array_agg(df.c.position))
         .select_from(df.join(size, true()))
@@ -270,21 +271,27 @@ def _search() -> Statement:
         .select_from(total.join(place, true()))
         .where(*is_wanted(place), score >= MIN_SCORE)
         .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
-        .limit(LIMIT)
+        .limit(unplanned(LIMIT))
         .subquery("found")
     )
     return with_payloads(found, known, telling)
 
 
-def _wanted(memory: Any) -> list[ColumnElement[bool]]:
+def _wanted(memory: Any, given: Callable[[Any], ColumnElement[Any]] = lambda value: value) -> list[ColumnElement[bool]]:
     """The filters that a memory has to pass, beside its session and role."""
+    since, until, kind, valid_at = map(given, (_SINCE, _UNTIL, _KIND, _VALID_AT))
     return [
-        or_(_SINCE.is_(None), memory.time >= _SINCE),
-        or_(_UNTIL.is_(None), memory.time < _UNTIL),
-        or_(_KIND.is_(None), memory.kind == _KIND),
-        or_(memory.valid_from.is_(None), memory.valid_from <= _VALID_AT),
-        or_(memory.valid_until.is_(None), memory.valid_until > _VALID_AT),
+        or_(since.is_(None), memory.time >= since),
+        or_(until.is_(None), memory.time < until),
+        or_(kind.is_(None), memory.kind == kind),
+        or_(memory.valid_from.is_(None), memory.valid_from <= valid_at),
+        or_(memory.valid_until.is_(None), memory.valid_until > valid_at),
     ]
+
+
+def _array(values: Iterable[float], kind: type[TypeEngine[Any]]) -> ColumnElement[Any]:
+    """An array whose length the planner knows."""
+    return cast(literal_column(f"'{{{','.join(map(repr, values))}}}'"), ARRAY(kind))
 
 
 def _rounded(score: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     URL,
     BigInteger,
     ColumnElement,
+    SQLColumnExpression,
     Text,
     bindparam,
     case,
@@ -35,7 +36,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.elements import Grouping
 
-from agentstore.database import Database, Row, Statement
+from agentstore.database import Database, Row, Statement, unplanned
 from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads, no_collection
 from agentstore.interfaces import SessionHistoryService
@@ -139,26 +140,27 @@ def _create() -> Statement:
     )
 
 
-def _get(*, part: bool = False, before: bool = False) -> Statement:
-    """The session's row and its messages, told apart by created_at; none of either if there is no session.
+def _get() -> Statement:
+    """The session's row and its messages, told apart by created_at; none of either if there is no session."""
+    messages: Any = select(*_NO_HEAD, _PAYLOAD).where(_ITS_MESSAGES).order_by(MessageRow.seq)
+    return Statement(union_all(select(*_HEAD, null().label("payload")).where(_THIS), messages), repeatable=True)
 
-    With `before` the session's row says in its last column where that message is, if it is.
+
+def _get_last(end: SQLColumnExpression[int]) -> Statement:
+    """The session's row, in its last column `end`, and as many of its messages as are wanted that are before `end`.
+
+    They are found by their numbers, which have no gaps. With LIMIT, Postgres would take a plan for ten rows to be so
+    much better than one for any number of them that it makes one for each call, which takes as long as all the rest.
     """
-    payload, seq = _PAYLOAD, MessageRow.seq
-    found: ColumnElement[Any] = null()
-    messages: Any = select(*_NO_HEAD, payload, null()).where(_ITS_MESSAGES).order_by(seq)
-    if part:
-        wanted = select(seq, payload).where(_ITS_MESSAGES)
-        if before:
-            of_id = select(seq).where(_ITS_MESSAGES, MessageRow.id == bindparam("before", type_=Text))
-            found = of_id.scalar_subquery()
-            wanted = wanted.where(seq < found)
-        last = wanted.order_by(seq.desc()).limit(_LIMIT).subquery("last")
-        messages = select(*_NO_HEAD, last.c.payload, null()).order_by(last.c.seq)
-    return Statement(
-        union_all(select(*_HEAD, null().label("payload"), found.label("found")).where(_THIS), messages),
-        repeatable=True,
+    head = select(*_HEAD, cast(null(), BYTEA).label("payload"), end.label("end")).where(_THIS).cte("head")
+    head = head.prefix_with("MATERIALIZED")
+    until = select(head.c.end).scalar_subquery()
+    messages: Any = (
+        select(*_NO_HEAD, _PAYLOAD, null())
+        .where(_ITS_MESSAGES, MessageRow.seq >= func.coalesce(until - _LIMIT, 1), MessageRow.seq < until)
+        .order_by(MessageRow.seq)
     )
+    return Statement(union_all(select(head), messages), repeatable=True)
 
 
 def _claim(count: ColumnElement[int], *where: ColumnElement[bool], now: ColumnElement[Any] = _NOW) -> CTE:
@@ -228,16 +230,16 @@ def _append_to_many() -> Statement:
     """
     wanted = (
         func.unnest(
-            *(bindparam(name, type_=ARRAY(Text)) for name in ("users", "sessions")),
-            *(bindparam(name, type_=ARRAY(BigInteger)) for name in ("counts", "firsts")),
+            *(unplanned(bindparam(name, type_=ARRAY(Text))) for name in ("users", "sessions")),
+            *(unplanned(bindparam(name, type_=ARRAY(BigInteger))) for name in ("counts", "firsts")),
         )
         .table_valued("user_id", "id", "count", "first", with_ordinality="number", name="wanted")
         .render_derived()
     )
     given = (
         func.unnest(
-            bindparam("numbers", type_=ARRAY(BigInteger)),
-            *(bindparam(name, type_=ARRAY(Text)) for name in ("ids", "payloads")),
+            unplanned(bindparam("numbers", type_=ARRAY(BigInteger))),
+            *(unplanned(bindparam(name, type_=ARRAY(Text))) for name in ("ids", "payloads")),
         )
         .table_valued("number", "id", "payload", with_ordinality="position", name="given")
         .render_derived()
@@ -383,8 +385,10 @@ CREATE = _create()
 CREATE_NEW = Statement(CREATE.construct, repeatable=False)
 IMPORT = _import()
 GET = _get()
-GET_LAST = _get(part=True)
-GET_BEFORE = _get(part=True, before=True)
+GET_LAST = _get_last(SessionRow.next_seq)
+GET_BEFORE = _get_last(
+    select(MessageRow.seq).where(_ITS_MESSAGES, MessageRow.id == bindparam("before", type_=Text)).scalar_subquery()
+)
 GET_AFTER = _get_after()
 APPEND = _append()
 APPEND_TO_MANY = _append_to_many()

@@ -1,18 +1,17 @@
 """Memory on Postgres: what one statement, an index and many writers show."""
 
 import asyncio
-import json
 import random
 from typing import Any
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Deleted, LimitExceeded, Settings
-from agentstore.database import _Compiled
+from agentstore import AgentStore, Deleted, LimitExceeded
 from agentstore.repositories import memory_search
 from agentstore.search import ranking
 from agentstore.testing import text
+from tests.support.plans import MODES, nodes_of
 
 
 async def test_a_user_is_made_and_deleted_with_the_memories(store: AgentStore, observer: asyncpg.Connection) -> None:
@@ -171,38 +170,20 @@ async def test_a_search_asks_the_index_once_for_each_token_whatever_else_is_in_t
     for user in range(20):
         batch = [text(" ".join(rng.choices(words, k=12))) for _ in range(400)]
         await store.memory.add_memory(f"u{user}", batch, "s")
-    compiled = _Compiled(memory_search.SEARCH, Settings())
     values = {
         "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None,
         "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", words[:5]),
         "weights": [1.0] * 5,
     }  # fmt: skip
-    await observer.execute(f"PREPARE search AS {compiled.sql}")
-    given = ", ".join(_literal(value) for value in compiled.arguments(values))
     for prepare in ("SELECT 1", "ANALYZE agentstore.memories, agentstore.memory_buckets"):
         await observer.execute(prepare)
-        for mode in ("force_custom_plan", "force_generic_plan"):
-            await observer.execute(f"SET plan_cache_mode = {mode}")
-            said = await observer.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE search({given})")
-            nodes = _nodes(json.loads(said)[0]["Plan"])
+        for mode in MODES:
+            nodes = await nodes_of(observer, memory_search.SEARCH, values, mode, analyze=True)
             assert [node for node in nodes if node.get("Index Name") == "memories_lexemes_idx"]
             assert not [n for n in nodes if n["Node Type"] == "Seq Scan" and n.get("Relation Name") == "memories"]
             keys = [node["Index Cond"] for node in nodes if node.get("Index Name") == "memories_pkey"]
             assert len(keys) == 2
             assert all("session_id" in key and "seq" in key for key in keys)
-
-
-def _literal(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, list):
-        kind = {str: "text", int: "int", float: "float8"}[type(value[0])]
-        return f"ARRAY[{', '.join(map(_literal, value))}]::{kind}[]"
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
-
-
-def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
 
 
 _SYNTAX = [

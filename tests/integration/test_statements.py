@@ -31,6 +31,7 @@ from agentstore.repositories import (
 )
 from agentstore.search import ranking
 from agentstore.testing import text
+from tests.support.plans import MODES, nodes_of
 
 _ROWS = """
 INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, 1000) n;
@@ -236,17 +237,12 @@ async def filled(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
-
-
-@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "statement"), _STATEMENTS, ids=[name for name, _ in _STATEMENTS])
 async def test_every_statement_has_an_index_behind_it(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
     """Also with the plan that a prepared statement gets, made for no values in particular."""
-    compiled = _Compiled(statement, Settings())
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else session_history._NEWEST[0]}
     if name.endswith("LIST_AFTER"):
         values["after"] = 1
@@ -259,16 +255,43 @@ async def test_every_statement_has_an_index_behind_it(
         values["owner"] = "o"
     if name.startswith("session_copies."):
         values["at"] = "m3" if name.endswith("[str]") else 3
-    await filled.execute(f"SET plan_cache_mode = {mode}")
-    transaction = filled.transaction()
-    await transaction.start()
-    prepared = await filled.prepare(f"EXPLAIN (FORMAT JSON) {compiled.sql}")
-    plan = json.loads(await prepared.fetchval(*compiled.arguments(values)))[0]["Plan"]
-    await transaction.rollback()
-    scanned = [node["Relation Name"] for node in _nodes(plan) if node["Node Type"] == "Seq Scan"]
-    assert scanned == [], json.dumps(plan, indent=1)
-    reached = {node.get("Index Name") for node in _nodes(plan)} - {None}
-    assert reached or plan["Node Type"] in ("ModifyTable", "Function Scan"), json.dumps(plan, indent=1)
+    nodes = await nodes_of(filled, statement, values, mode)
+    scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
+    assert scanned == [], json.dumps(nodes[0], indent=1)
+    reached = {node.get("Index Name") for node in nodes} - {None}
+    assert reached or nodes[0]["Node Type"] in ("ModifyTable", "Function Scan"), json.dumps(nodes[0], indent=1)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        session_history.GET,
+        session_history.GET_LAST,
+        session_history.GET_BEFORE,
+        session_history.APPEND,
+        session_history.APPEND_TO_MANY,
+        state.SAVE,
+        state.EXPORT_LAST,
+        memory_rows.ADD,
+        memory_search.SEARCH,
+    ],
+    ids=["get", "get_last", "get_before", "append", "append_to_many", "save", "export_last", "add", "search"],
+)
+async def test_what_is_said_at_every_turn_is_not_planned_at_every_turn(
+    filled: asyncpg.Connection, statement: Statement
+) -> None:
+    """Postgres keeps a plan for no values in particular only where those for values seem no better."""
+    await filled.execute("RESET plan_cache_mode")
+    compiled = _Compiled(statement, Settings())
+    prepared = await filled.prepare(compiled.sql, name=f"of {id(statement)}")
+    for turn in range(8):
+        values = {**_VALUES, "before": "m500", "ids": [f"{turn} a", f"{turn} b"]}
+        transaction = filled.transaction()
+        await transaction.start()
+        await prepared.fetch(*compiled.arguments(values))
+        await transaction.rollback()
+    plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = $1"
+    assert tuple(await filled.fetchrow(plans, prepared.get_name()) or ()) == (3, 5)
 
 
 async def test_each_uncontended_call_is_one_statement(

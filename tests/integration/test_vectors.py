@@ -19,10 +19,11 @@ from agentstore import (
     Settings,
     migrate,
 )
-from agentstore.database import Statement, _Compiled
+from agentstore.database import Statement
 from agentstore.repositories import memory_vectors
 from agentstore.search import embedding, ranking
 from agentstore.testing import text
+from tests.support.plans import MODES, nodes_of
 from tests.support.vectors import WordEmbedder, by_meaning
 
 _COUNT = "SELECT count(*) FROM agentstore.memory_vectors"
@@ -261,14 +262,13 @@ async def test_every_statement_about_vectors_has_an_index_behind_it(
         "USE_INDEX",
         "EMBEDDERS",
     }:  # which look at no table, or at all of it
-        compiled = _Compiled(statements[name], Settings())
-        for mode in ("force_custom_plan", "force_generic_plan"):
-            await observer.execute(f"RESET ALL; SET plan_cache_mode = {mode}")
+        for mode in MODES:
+            await observer.execute("RESET ALL")
             if name.startswith("by_index"):
                 for setting, value in memory_vectors._BY_INDEX.items():
                     await observer.execute("SELECT set_config($1, $2, false)", setting, value)
-            said = await observer.fetchval(f"EXPLAIN (FORMAT JSON) {compiled.sql}", *compiled.arguments(_VALUES))
-            nodes = _nodes(json.loads(said)[0]["Plan"])
+                mode = memory_vectors._BY_INDEX["plan_cache_mode"]
+            nodes = await nodes_of(observer, statements[name], _VALUES, mode)
             scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
             assert scanned <= {"pg_index"}, (name, mode)
             reached = {node.get("Index Name") for node in nodes}
@@ -277,10 +277,6 @@ async def test_every_statement_about_vectors_has_an_index_behind_it(
             if name.startswith("by_index"):
                 assert migrate.vector_index_name("words", 3) in reached, (name, mode)
             assert reached != {None}
-
-
-def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
 
 
 @by_meaning
