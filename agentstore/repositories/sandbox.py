@@ -554,10 +554,12 @@ class PostgresSandboxService(PostgresService, SandboxService):
         lease = _Lease(key, spec, time.time_ns() // 1_000, is_own=True, until=0.0)
         asked = time.monotonic()
         reserved = self._provider.reserve()
+        # A claim that was cancelled on its way could be made after it was dropped, so it is not cancelled.
+        claiming = self._start_ending(self._claimed(lease, reserved))
         try:
-            generation = await self._claimed(lease, reserved)
+            generation = await asyncio.shield(claiming)
         except BaseException:
-            self._start_ending(self._drop(lease))  # it may have been claimed all the same
+            self._start_ending(self._unclaim(lease, claiming))
             raise
         if generation is None:
             return None
@@ -600,6 +602,14 @@ class PostgresSandboxService(PostgresService, SandboxService):
                 return None if row is None else int(row[0])
             await back_off(attempt)
         raise Unavailable(f"user {lease.key[0]!r} is deleted all the time")
+
+    async def _unclaim(self, lease: _Lease, claiming: asyncio.Task[int | None]) -> None:
+        """Drop what a claim that nobody waits for claims; one that failed may have claimed all the same."""
+        (generation,) = await asyncio.gather(claiming, return_exceptions=True)
+        if isinstance(generation, int):
+            lease.generation = generation
+        if generation is not None:
+            await self._drop(lease)
 
     async def _fill(self, lease: _Lease, handle: str) -> None:
         """Fill the workspace of a new sandbox with what was kept of the last."""

@@ -31,9 +31,9 @@ from agentstore import (
     SandboxUnavailable,
     Settings,
 )
-from agentstore.database import Statement
+from agentstore.database import Row, Statement
 from agentstore.interfaces import SandboxProvider
-from agentstore.repositories.sandbox import EXPIRED
+from agentstore.repositories.sandbox import CLAIM, EXPIRED
 from agentstore.sandbox import local
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 
@@ -229,6 +229,40 @@ async def test_a_connect_that_is_cancelled_leaves_nothing(
         await _until(is_empty)
         assert not any([await provider.check(handle) for handle in made])
         await service.connect("s0", "alice")
+
+
+async def test_a_claim_that_is_made_after_its_caller_was_cancelled_is_dropped(
+    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with services() as service:
+        fetch_one = service._database.fetch_one
+        claimed = asyncio.Event()
+
+        async def late(statement: Statement, /, **values: Any) -> Row | None:
+            async def claim() -> Row | None:
+                await asyncio.sleep(0.2)
+                row = await fetch_one(statement, **values)
+                claimed.set()
+                return row
+
+            if statement is not CLAIM:
+                return await fetch_one(statement, **values)
+            # As when the server has it already, and what cancels it comes too late.
+            return await asyncio.shield(asyncio.create_task(claim()))
+
+        monkeypatch.setattr(service._database, "fetch_one", late)
+        connecting = asyncio.create_task(service.connect("s", "alice"))
+        await asyncio.sleep(0.1)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        assert connecting.cancelled()
+        await claimed.wait()
+
+        async def is_empty() -> bool:
+            return not await _rows(observer)
+
+        async with asyncio.timeout(10):  # of a lease of thirty
+            await _until(is_empty)
 
 
 async def test_after_a_release_that_is_cancelled_the_next_connect_need_not_wait(
