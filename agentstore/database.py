@@ -91,14 +91,14 @@ def _writes(construct: ClauseElement) -> bool:
     return False
 
 
-def unplanned(parameter: BindParameter[Any]) -> ColumnElement[Any]:
-    """A parameter at whose value the planner does not look.
+def unplanned(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A parameter, or what is computed of some, at whose value the planner does not look.
 
     Postgres plans a prepared statement anew at each call where plans for the values seem cheaper than the one for no
     values in particular: for arrays shorter than ten, for a filter that is null. Where the plan is the same for all
     values, this keeps it from that, which takes longer than many a statement.
     """
-    return select(parameter).scalar_subquery()
+    return select(value).scalar_subquery()
 
 
 _SETTING = "setting_"

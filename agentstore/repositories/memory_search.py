@@ -59,16 +59,21 @@ class Totals(NamedTuple):
     telling: ColumnElement[Any]
 
 
-def totals() -> Totals:
+def as_it_is(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A value at which the planner may look. The other way is :func:`unplanned`."""
+    return value
+
+
+def totals(shown: Callable[[Any], ColumnElement[Any]] = as_it_is) -> Totals:
     """What the words of a question count in each memory, and around it; the planner has little to guess.
 
     The index is asked once for each token, and gives one user's memories only. No tsvector is read. CTEs are not
     joined to each other on keys whose number the planner cannot know.
     """
     buckets, memory = MemoryBucketRow, MemoryRow
-    queries = unplanned(bindparam("queries", type_=ARRAY(Text)))
-    weights = unplanned(bindparam("weights", type_=ARRAY(Double)))
-    session, role = unplanned(_SESSION), unplanned(_ROLE)
+    queries = shown(bindparam("queries", type_=ARRAY(Text)))
+    weights = shown(bindparam("weights", type_=ARRAY(Double)))
+    session, role = shown(_SESSION), shown(_ROLE)
     given = func.unnest(queries, weights).table_valued("query", "weight", with_ordinality="position", name="q")
     given = given.render_derived()
     asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.weight, given.c.position), "asked")
@@ -107,7 +112,7 @@ def totals() -> Totals:
         .where(
             probed.c.user_id == _USER,
             or_(session.is_(None), probed.c.session_id == session),
-            *_wanted(probed.c, unplanned),
+            *_wanted(probed.c, shown),
         )
         .limit(most)
         .correlate(asked)
@@ -263,7 +268,7 @@ def _search() -> Statement:
 
     With each comes which of the queries any memory fits, by their positions, and which of those are telling.
     """
-    total, known, telling = totals()
+    total, known, telling = totals(unplanned)
     place = place_of(total)
     score = score_of(total, place)
     found = (
@@ -277,9 +282,9 @@ def _search() -> Statement:
     return with_payloads(found, known, telling)
 
 
-def _wanted(memory: Any, given: Callable[[Any], ColumnElement[Any]] = lambda value: value) -> list[ColumnElement[bool]]:
+def _wanted(memory: Any, shown: Callable[[Any], ColumnElement[Any]] = as_it_is) -> list[ColumnElement[bool]]:
     """The filters that a memory has to pass, beside its session and role."""
-    since, until, kind, valid_at = map(given, (_SINCE, _UNTIL, _KIND, _VALID_AT))
+    since, until, kind, valid_at = map(shown, (_SINCE, _UNTIL, _KIND, _VALID_AT))
     return [
         or_(since.is_(None), memory.time >= since),
         or_(until.is_(None), memory.time < until),

@@ -559,6 +559,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         try:
             generation = await asyncio.shield(claiming)
         except BaseException:
+            lease.is_lost = True
             self._start_ending(self._unclaim(lease, claiming))
             raise
         if generation is None:
@@ -593,6 +594,8 @@ class PostgresSandboxService(PostgresService, SandboxService):
             "reserved": reserved or None,
         }
         for attempt in range(_TRIES):
+            if lease.is_lost:  # nobody waits for it any more
+                return None
             try:
                 row = await self._database.fetch_one(CLAIM, **values)
             except StatementFailed as error:

@@ -1,6 +1,7 @@
 """From a file to a database: what is new by COPY, what is there already beside it."""
 
 import asyncio
+import io
 import os
 import re
 import time
@@ -28,6 +29,8 @@ _TRIES = 10
 _CHUNK = 256_000
 # While the server is at the rows of one block, the next ones are read; and one waits for the disk, the other does not.
 _LANES = 2
+# In which another place is found at once. A file that is unpacked as it is read begins anew for it.
+_SEEKABLE = (io.BufferedReader, io.BufferedRandom, io.FileIO, io.BytesIO)
 _MESSAGES = ("messages", "memories")
 _MARKS = {
     name: f',"{payload}":'.encode()
@@ -92,13 +95,14 @@ class Restorer:
                 tick()
 
         self.progress.bytes = checked.blocks[0].start if checked.blocks else checked.stop
-        lanes = [asyncio.create_task(lane()) for _ in range(1 if dry_run else self._database.share(_LANES))]
+        count = 1 if dry_run or not isinstance(file, _SEEKABLE) else self._database.share(_LANES)
+        lanes = [asyncio.create_task(lane()) for _ in range(count)]
         try:
             await asyncio.gather(*lanes)
         finally:
             for each in lanes:
                 each.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)  # a transaction of theirs is rolled back
+            await asyncio.gather(*lanes, return_exceptions=True)
         self.progress.left.sort()
 
     async def _look_at(self, file: BinaryIO, block: Block) -> None:
@@ -287,21 +291,24 @@ class _Reader:
 
     def _next(self) -> None:
         self.position += len(self._line) + 1
-        self._line = next(self._lines)
+        self._line = next(self._lines, b"")
 
 
 def _lines(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
     """Yield the lines of a part of a file, without their ends; nothing is expected of where the file stands."""
-    rest = b""
+    parts: list[bytes] = []
     while start < stop:
         file.seek(start)
-        # Of a long line ever more, so that it is not put together of very many parts.
-        more = file.read(min(max(_CHUNK, len(rest)), stop - start))
+        more = file.read(min(_CHUNK, stop - start))
         if not more:
             raise InvalidContent(f"byte {start}: it was cut off while it was read")
         start += len(more)
-        *whole, rest = (rest + more).split(b"\n")
-        yield from whole
+        first, *others = more.split(b"\n")
+        parts.append(first)
+        if others:
+            yield b"".join(parts)
+            parts = [others.pop()]
+            yield from others
 
 
 @cache

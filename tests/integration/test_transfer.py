@@ -1,13 +1,14 @@
 """Exports and what they restore: every row of every table, or nothing."""
 
 import asyncio
+import gzip
 import io
 import json
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import asyncpg
 import orjson
@@ -469,14 +470,15 @@ async def test_an_import_that_was_broken_off_has_whole_blocks_and_may_be_repeate
         task.cancel()
         await asyncio.wait([task])
         after = await _everything(empty_url)
-        users = {row[1] for row in after["users"]}
-        position = {"users": 1}
-        for table, rows in before.items():
-            of = position.get(table, sorted(_names(table)).index("user_id") if table != "users" else 1)
-            assert after[table] == [row for row in rows if row[of] in users], table
+        assert after == _of_users(before, {row[1] for row in after["users"]})
     await other.restore(io.BytesIO(data))
     assert await _everything(empty_url) == before
     await other.stop()
+
+
+def _of_users(everything: dict[str, list[tuple[Any, ...]]], users: set[str]) -> dict[str, list[tuple[Any, ...]]]:
+    of = {table: 1 if table == "users" else sorted(_names(table)).index("user_id") for table in everything}
+    return {table: [row for row in rows if row[of[table]] in users] for table, rows in everything.items()}
 
 
 def _names(table: str) -> list[str]:
@@ -528,19 +530,48 @@ async def test_a_block_that_is_refused_ends_the_import_and_the_rest_is_whole(
     data = await _exported(filled)
     before = await _everything(direct_url)
     connection = await asyncpg.connect(empty_url)
-    await connection.execute("ALTER TABLE agentstore.memories ADD CONSTRAINT no CHECK (user_id <> 'alice')")
-    with pytest.raises(StatementFailed, match="no"):
+    await connection.execute("ALTER TABLE agentstore.memories ADD CONSTRAINT not_alice CHECK (user_id <> 'alice')")
+    tasks = asyncio.all_tasks()
+    with pytest.raises(StatementFailed, match="not_alice"):
         await other.restore(io.BytesIO(data))
+    # Of what the connections are cleaned by, and of nothing that imports.
+    assert not [task for task in asyncio.all_tasks() - tasks if "lane" in repr(task)]
+    async with asyncio.timeout(10):
+        while other._database.checked_out():
+            await asyncio.sleep(0.01)
     after = await _everything(empty_url)
-    assert "alice" not in str(after)
-    for table, rows in after.items():
-        assert set(rows) <= set(before[table]), table
-    await connection.execute("ALTER TABLE agentstore.memories DROP CONSTRAINT no")
+    users = {row[1] for row in after["users"]}
+    assert "alice" not in users
+    assert after == _of_users(before, users)
+    await connection.execute("ALTER TABLE agentstore.memories DROP CONSTRAINT not_alice")
     await connection.close()
     await other.restore(io.BytesIO(data))
     assert await _everything(empty_url) == before
     await other.stop()
-    assert other._database.checked_out() == 0
+
+
+async def test_what_is_unpacked_as_it_is_read_is_read_in_order(
+    filled: AgentStore, other: AgentStore, empty_url: str, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seek back would begin anew."""
+    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(restorer, "_CHUNK", 1_000)
+    with gzip.open(io.BytesIO(gzip.compress(await _exported(filled)))) as packed:
+        at, back = 0, 0
+        seek = packed.seek
+
+        def counted(position: int, whence: int = 0) -> int:
+            nonlocal at, back
+            found = seek(position, whence)
+            back += found < at
+            at = found
+            return found
+
+        monkeypatch.setattr(packed, "seek", counted)
+        await other.restore(cast("BinaryIO", packed))
+    assert back < 3 * 4  # a few a block
+    assert await _everything(empty_url) == await _everything(direct_url)
+    await other.stop()
 
 
 async def test_two_imports_at_once_and_a_writer_lose_nothing(
