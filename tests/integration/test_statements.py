@@ -35,6 +35,7 @@ from tests.support.plans import MODES, nodes_of
 
 _ROWS = """
 INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, 1000) n;
+INSERT INTO agentstore.users (id) SELECT 'v' || n FROM generate_series(1, 20000) n;
 INSERT INTO agentstore.sessions (user_id, id, next_seq, updated_at, listed_at)
 SELECT 'u' || n % 1000 + 1, 's' || n, 1001, now(), now() - n * interval '1 minute' FROM generate_series(1, 100000) n;
 INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
