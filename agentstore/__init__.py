@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from agentstore.embedded import EmbeddedPostgres
+from agentstore.embedded.postgres import EmbeddedPostgres
 from agentstore.errors import (
     AgentStoreError,
     AlreadyExists,
@@ -42,6 +42,7 @@ from agentstore.interfaces import (
     SessionHistoryService,
     StateService,
 )
+from agentstore.migrating import migrate
 from agentstore.repositories import (
     PostgresMemoryService,
     PostgresSandboxService,
@@ -169,5 +170,6 @@ __all__ = [
     "Unavailable",
     "UnknownOutcome",
     "User",
+    "migrate",
     "register_sandbox_type",
 ]

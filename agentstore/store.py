@@ -8,6 +8,7 @@ from typing import BinaryIO
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore.database.url import Password
 from agentstore.errors import InvalidContent
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
 from agentstore.repositories import (
@@ -24,7 +25,6 @@ from agentstore.schemas import Embedder, Pruned, Stats
 from agentstore.schemas.page import check_count
 from agentstore.settings import Settings
 from agentstore.transfer import Exporter, Progress, Restorer
-from agentstore.url import Password
 
 
 class AgentStore(ServiceWithLifecycleManager):

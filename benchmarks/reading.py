@@ -67,7 +67,7 @@ _WAYS: dict[str, Read] = {
 @contextmanager
 def _collected() -> Iterator[None]:
     """Let garbage be collected while Messages are made, as Python does by itself."""
-    held = ("agentstore.schemas.payload", "agentstore.repositories.session_history")
+    held = ("agentstore.schemas.payload", "agentstore.repositories.sessions.service")
     with (
         patch(f"{held[0]}.no_collection", lambda _: nullcontext()),
         patch(f"{held[1]}.no_collection", lambda _: nullcontext()),

@@ -10,8 +10,8 @@ from typing import Any
 from alembic import context
 from sqlalchemy import JSON, Column, Connection
 
-from agentstore.migrate import connection_for_developers
-from agentstore.migration_steps import LOCK_TIMEOUT
+from agentstore.migrating.migrate import connection_for_developers
+from agentstore.migrating.steps import LOCK_TIMEOUT
 from agentstore.models import Base
 
 config = context.config

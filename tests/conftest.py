@@ -22,7 +22,7 @@ import tests.support.plain  # noqa: F401
 
 # isort: split
 from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, migrate
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.repositories.connect import open_database
 from tests.support.pgbouncer import PgBouncer, free_port
 from tests.support.servers import Server, container, given

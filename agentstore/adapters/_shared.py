@@ -3,7 +3,7 @@
 import logging
 from weakref import WeakSet, WeakValueDictionary
 
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.repositories.connect import open_database
 from agentstore.settings import Settings
 

@@ -27,7 +27,7 @@ from agentstore.adapters._embeddings import as_embedder
 from agentstore.adapters._factories import ServiceFactory
 from agentstore.adapters._loop import LoopThread
 from agentstore.adapters._shared import shared_database
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.errors import Closed, NotConfigured, NotFound
 from agentstore.inmemory import InMemoryMemoryService, InMemorySessionHistoryService, InMemoryStateService
 from agentstore.interfaces import MemoryService, SandboxProvider, SessionHistoryService, StateService

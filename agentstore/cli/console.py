@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.repositories.connect import open_database
 from agentstore.schemas import Page, SandboxInfo
 from agentstore.settings import Settings

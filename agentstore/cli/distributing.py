@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from agentstore.cli.console import Json, Url, complain, say, say_json, with_database
-from agentstore.database import Database
-from agentstore.distribution import SHARDS, Distribution, DistributionPlan, distribute, distribution, plan
+from agentstore.database.database import Database
+from agentstore.operations.distribution import SHARDS, Distribution, DistributionPlan, distribute, distribution, plan
 
 app = typer.Typer()
 

@@ -6,8 +6,8 @@ import typer
 from rich.text import Text
 
 from agentstore.cli.console import Json, Url, out, plain, say_json, with_database
-from agentstore.doctor import Finding, examine
 from agentstore.errors import NotConfigured
+from agentstore.operations.doctor import Finding, examine
 
 app = typer.Typer()
 

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from agentstore.cli.console import Json, Url, as_text, complain, say, say_json, settings, with_database
-from agentstore.database import Database
-from agentstore.grants import apply
-from agentstore.grants import grants as rights_of
+from agentstore.database.database import Database
+from agentstore.operations.grants import apply
+from agentstore.operations.grants import grants as rights_of
 
 app = typer.Typer()
 

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import typer
 
-from agentstore import migrate
 from agentstore.cli.console import Json, Url, complain, say, say_json, with_database
-from agentstore.database import Database
+from agentstore.database.database import Database
+from agentstore.migrating import migrate
 
 app = typer.Typer(help="Let the server itself keep users apart: row-level security.", no_args_is_help=True)
 

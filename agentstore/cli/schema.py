@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from agentstore import migrate
 from agentstore.cli.console import Json, Url, complain, say, say_json, say_table, settings, table, with_database
-from agentstore.database import Database
+from agentstore.database.database import Database
+from agentstore.migrating import migrate
 
 app = typer.Typer()
 

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from agentstore import migrate
 from agentstore.cli.console import (
     Json,
     Url,
@@ -23,9 +22,10 @@ from agentstore.cli.console import (
     with_store,
 )
 from agentstore.cli.sessions import Yes
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.errors import NotConfigured
-from agentstore.repositories.memory_vectors import EMBEDDERS
+from agentstore.migrating import migrate
+from agentstore.repositories.memory.vectors import EMBEDDERS
 from agentstore.search import embedding
 from agentstore.store import AgentStore
 

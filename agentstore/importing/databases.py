@@ -13,9 +13,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from agentstore.database import CONNECT_ERRORS, connection_error
+from agentstore.database.database import CONNECT_ERRORS, connection_error
+from agentstore.database.url import connector
 from agentstore.errors import InvalidContent, NotConfigured
-from agentstore.url import connector
 
 
 class OtherDatabase:

@@ -1,9 +1,9 @@
 """The services without a database: for tests, and as the reference that the Postgres ones are held against."""
 
 from agentstore.inmemory.memory import InMemoryMemoryService
-from agentstore.inmemory.sandbox import InMemorySandboxService
-from agentstore.inmemory.session_history import InMemorySessionHistoryService
-from agentstore.inmemory.state import InMemoryStateService
+from agentstore.inmemory.sandboxes import InMemorySandboxService
+from agentstore.inmemory.sessions import InMemorySessionHistoryService
+from agentstore.inmemory.states import InMemoryStateService
 
 __all__ = [
     "InMemoryMemoryService",

@@ -1,10 +1,10 @@
 """The services on Postgres. Every statement of agentstore is here."""
 
-from agentstore.repositories.memory import PostgresMemoryService
-from agentstore.repositories.sandbox import PostgresSandboxService
-from agentstore.repositories.session_history import PostgresSessionHistoryService
-from agentstore.repositories.state import PostgresStateService
-from agentstore.repositories.user import PostgresUserService
+from agentstore.repositories.memory.service import PostgresMemoryService
+from agentstore.repositories.sandboxes.service import PostgresSandboxService
+from agentstore.repositories.sessions.service import PostgresSessionHistoryService
+from agentstore.repositories.states import PostgresStateService
+from agentstore.repositories.users import PostgresUserService
 
 __all__ = [
     "PostgresMemoryService",

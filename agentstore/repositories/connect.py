@@ -7,12 +7,12 @@ import asyncpg
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agentstore import migrate
-from agentstore.database import Database
-from agentstore.embedded import EmbeddedPostgres, bundled_binaries
+from agentstore.database.database import Database
+from agentstore.database.url import Password, connector, parse_url
+from agentstore.embedded.postgres import EmbeddedPostgres, bundled_binaries
 from agentstore.errors import NotConfigured
+from agentstore.migrating import migrate
 from agentstore.settings import AutoMigrate, Settings
-from agentstore.url import Password, connector, parse_url
 
 _log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from agentstore.database import Database, Row, Statement
+from agentstore.database.database import Database, Row, Statement
 from agentstore.models import (
     MemoryBucketRow,
     MemoryRow,

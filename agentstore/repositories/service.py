@@ -6,11 +6,11 @@ import random
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agentstore.database import Database
+from agentstore.database.database import Database
+from agentstore.database.url import Password
 from agentstore.interfaces import ServiceWithLifecycleManager
 from agentstore.repositories.connect import open_database
 from agentstore.settings import Settings
-from agentstore.url import Password
 
 
 class PostgresService(ServiceWithLifecycleManager):

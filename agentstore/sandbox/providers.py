@@ -28,7 +28,7 @@ def open_provider(
     if name == "remote":
         if url is None:
             raise NotConfigured("No sandbox server is named: set AGENTSTORE_SANDBOX_URL, or give base_url.")
-        from agentstore.sandbox.remote import RemoteProvider  # each is loaded where it is meant
+        from agentstore.sandbox.remote import RemoteProvider
 
         return RemoteProvider(url, bearer_token or settings.sandbox_token, timeout=settings.sandbox_timeout)
     if name == "bubblewrap":

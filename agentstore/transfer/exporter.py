@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.errors import InvalidContent, NotFound, StatementFailed
-from agentstore.migrate import head
-from agentstore.repositories.memory_vectors import is_enabled
+from agentstore.migrating.migrate import head
+from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
 from agentstore.repositories.transfer import FIRST_USERS, IDENTITY, KNOWN_USERS, READ, TABLES, USERS, VECTORS
 from agentstore.schemas.payload import check_id

@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 import orjson
 from sqlalchemy import BigInteger, DateTime, Text
 
-from agentstore.database import Database, Transaction
+from agentstore.database.database import Database, Transaction
 from agentstore.errors import Conflict, InvalidContent, NotConfigured, StatementFailed
-from agentstore.migrate import head
+from agentstore.migrating.migrate import head
 from agentstore.repositories import transfer
-from agentstore.repositories.memory_vectors import is_enabled
+from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.service import back_off
 from agentstore.repositories.transfer import KNOWN_USERS, TABLES, VECTORS
 from agentstore.schemas.payload import load_messages

@@ -7,7 +7,7 @@ own commands, and no upgrade of it brings an extension along.
 from alembic import context
 from sqlalchemy import Connection
 
-from agentstore.migration_steps import LOCK_TIMEOUT
+from agentstore.migrating.steps import LOCK_TIMEOUT
 from agentstore.models.memory_vector import Vector, VectorBase
 
 config = context.config

@@ -8,7 +8,7 @@ Locks: SHARE UPDATE EXCLUSIVE on sessions: readers and writers go on. Time: a sc
 
 import sqlalchemy as sa
 
-from agentstore.migration_steps import create_index, drop_index
+from agentstore.migrating.steps import create_index, drop_index
 
 revision = "0007"
 down_revision = "0006"

@@ -15,11 +15,7 @@ from agentscope.message import Msg, TextBlock
 from agentscope.model import ChatModelBase, ChatResponse
 
 from agentstore import AgentStore
-from agentstore.adapters.agentscope import (
-    AgentScopeLongTermMemory,
-    AgentScopeSession,
-    AgentScopeSessionHistoryMemory,
-)
+from agentstore.adapters.agentscope import AgentScopeLongTermMemory, AgentScopeSession, AgentScopeSessionHistoryMemory
 
 
 class Parrot(ChatModelBase):

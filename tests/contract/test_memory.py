@@ -59,7 +59,8 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
     both: tuple[InMemoryMemoryService, PostgresMemoryService], common: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where tokens are too common to count: what Postgres computes is what `ranking.scores` says."""
-    from agentstore.repositories import memory, memory_search
+    from agentstore.repositories.memory import search as memory_search
+    from agentstore.repositories.memory import service as memory
     from agentstore.search import ranking
 
     monkeypatch.setattr(ranking, "COMMON", common)

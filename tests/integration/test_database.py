@@ -27,7 +27,7 @@ from agentstore import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.database import Database, Statement
+from agentstore.database.database import Database, Statement
 from agentstore.models import UserRow
 from agentstore.repositories.connect import open_database
 from tests.support.cli import run
@@ -495,8 +495,8 @@ async def test_an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown(o
 async def test_a_network_that_swallows_everything_ends_in_time(
     own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentstore.database._NETWORK_GRACE", 0.2)
-    monkeypatch.setattr("agentstore.database._PING_TIMEOUT", 0.2)
+    monkeypatch.setattr("agentstore.database.database._NETWORK_GRACE", 0.2)
+    monkeypatch.setattr("agentstore.database.database._PING_TIMEOUT", 0.2)
     url, port = own_tcp_server
     async with Proxy("127.0.0.1", port) as proxy:
         through = url.replace(f":{port}/", f":{proxy.port}/")
@@ -518,8 +518,8 @@ async def test_a_network_that_swallows_everything_ends_in_time(
 async def test_an_idle_connection_is_asked_for_a_sign_of_life(
     own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentstore.database._PING_AFTER", 0.0)
-    monkeypatch.setattr("agentstore.database._PING_TIMEOUT", 0.3)
+    monkeypatch.setattr("agentstore.database.database._PING_AFTER", 0.0)
+    monkeypatch.setattr("agentstore.database.database._PING_TIMEOUT", 0.3)
     url, port = own_tcp_server
     async with Proxy("127.0.0.1", port) as first, Proxy("127.0.0.1", port) as second:
         through = url.replace(f"127.0.0.1:{port}/", f"127.0.0.1:{first.port},127.0.0.1:{second.port}/")

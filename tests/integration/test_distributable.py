@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from agentstore import Settings
-from agentstore.database import _Compiled
+from agentstore.database.database import _Compiled
 from agentstore.repositories import stats
 from tests.integration.test_statements import MODULES, statements_of
 from tests.support.citus import Catalog, violations

@@ -13,9 +13,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, EmbeddedPostgres, InvalidContent, NotConfigured, Settings, doctor, migrate
-from agentstore.distribution import Distribution, DistributionPlan, distribute, distribution, plan, tables
+from agentstore import AgentStore, EmbeddedPostgres, InvalidContent, NotConfigured, Settings, migrate
 from agentstore.models import Base
+from agentstore.operations import doctor
+from agentstore.operations.distribution import Distribution, DistributionPlan, distribute, distribution, plan, tables
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.support.cli import run

@@ -9,9 +9,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, EmbeddedPostgres, Settings, doctor, migrate
-from agentstore.doctor import Finding, examine
-from agentstore.grants import grants
+from agentstore import AgentStore, EmbeddedPostgres, Settings, migrate
+from agentstore.operations import doctor
+from agentstore.operations.doctor import Finding, examine
+from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.support.psql import psql

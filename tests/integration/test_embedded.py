@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable
-from agentstore.database import Statement
+from agentstore.database.database import Statement
 from tests.integration.test_database import ADD_USER, USERS
 
 # Uses the folder's server, says so with the seconds it took, and goes on until it is told to stop or killed.
@@ -103,7 +103,7 @@ def _supervisors(folder: Path) -> list[int]:
             command = (process / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"_supervisor.py" in command and json.dumps(str(folder)).encode() in command:
+        if b"supervisor.py" in command and json.dumps(str(folder)).encode() in command:
             found.append(int(process.name))
     return found
 

@@ -28,8 +28,9 @@ from agentstore import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.database import Database, Row, Statement, Transaction, _Compiled
-from agentstore.repositories import memory_extractions, memory_rows
+from agentstore.database.database import Database, Row, Statement, Transaction, _Compiled
+from agentstore.repositories.memory import extraction as memory_extractions
+from agentstore.repositories.memory import rows as memory_rows
 from agentstore.search.extraction import _seconds
 from agentstore.search.view import readable
 from agentstore.testing import text

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, Deleted, LimitExceeded
-from agentstore.repositories import memory_search
+from agentstore.repositories.memory import search as memory_search
 from agentstore.search import ranking
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of

@@ -3,11 +3,12 @@
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, NotConfigured, Settings, doctor, migrate
-from agentstore.database import Database
-from agentstore.doctor import examine
+from agentstore import AgentStore, NotConfigured, Settings, migrate
+from agentstore.database.database import Database
+from agentstore.database.url import connector
+from agentstore.operations import doctor
+from agentstore.operations.doctor import examine
 from agentstore.repositories.connect import open_database
-from agentstore.url import connector
 from tests.support.pgbouncer import PgBouncer
 
 pytestmark = pytest.mark.pooler

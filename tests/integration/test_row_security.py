@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, MemoryItem, NotConfigured, Settings, migrate
-from agentstore.grants import grants
 from agentstore.models import Base
+from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import HOSTILE_IDS, text
 from tests.support.cli import run

@@ -11,24 +11,21 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, Message, Session, Settings
-from agentstore.database import Statement, _Compiled
-from agentstore.repositories import (
-    memory,
-    memory_items,
-    memory_queue,
-    memory_reindex,
-    memory_rows,
-    memory_search,
-    memory_words,
-    prune,
-    sandbox,
-    session_copies,
-    session_history,
-    state,
-    transfer,
-    user,
-    workspace,
-)
+from agentstore.database.database import Statement, _Compiled
+from agentstore.repositories import prune, transfer
+from agentstore.repositories import states as state
+from agentstore.repositories import users as user
+from agentstore.repositories.memory import items as memory_items
+from agentstore.repositories.memory import queue as memory_queue
+from agentstore.repositories.memory import reindex as memory_reindex
+from agentstore.repositories.memory import rows as memory_rows
+from agentstore.repositories.memory import search as memory_search
+from agentstore.repositories.memory import service as memory
+from agentstore.repositories.memory import words as memory_words
+from agentstore.repositories.sandboxes import service as sandbox
+from agentstore.repositories.sandboxes import workspaces as workspace
+from agentstore.repositories.sessions import copies as session_copies
+from agentstore.repositories.sessions import service as session_history
 from agentstore.search import ranking
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of

@@ -19,8 +19,8 @@ from agentstore import (
     Settings,
     migrate,
 )
-from agentstore.database import Statement
-from agentstore.repositories import memory_vectors
+from agentstore.database.database import Statement
+from agentstore.repositories.memory import vectors as memory_vectors
 from agentstore.search import embedding, ranking
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of

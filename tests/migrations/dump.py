@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from agentstore import EmbeddedPostgres, migrate
-from agentstore.embedded import bundled_binaries
+from agentstore.embedded.postgres import bundled_binaries
 
 FOLDER = Path(__file__).parent / "dumps"
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, InvalidContent, MemoryItem, NotConfigured, Unavailable, migrate
-from agentstore.grants import grants
+from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.migrations.test_revisions import _load, catalog

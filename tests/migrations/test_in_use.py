@@ -55,7 +55,7 @@ def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, body in _EXTRA.items():
         (folder / "versions" / name).write_text(
             f'"""One of a later release."""\nimport sqlalchemy as sa\nfrom alembic import op\n'
-            f"from agentstore.migration_steps import backfill, create_index\n"
+            f"from agentstore.migrating.steps import backfill, create_index\n"
             f'revision = "{name[:4]}"\ndown_revision = "{before}"\nphase = "pre"\ndef upgrade():{body}'
         )
         before = name[:4]

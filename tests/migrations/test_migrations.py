@@ -18,7 +18,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from agentstore import AgentStore, NotConfigured, SchemaAhead, SchemaBehind, Settings, migrate
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.models import Base
 from agentstore.repositories.connect import open_database
 from tests.support.psql import psql

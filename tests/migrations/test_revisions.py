@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, Conflict, Message, migrate
-from agentstore.database import Database
-from agentstore.migration_plan import created, effects, statements
+from agentstore.database.database import Database
+from agentstore.migrating.plan import created, effects, statements
 from agentstore.repositories.connect import open_database
 from tests.migrations.dump import FOLDER
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import agentstore.migrate
+import agentstore.migrate  # type: ignore[import-untyped]  # of that release
 
 _TODAY = Path(__file__).parents[2]
 

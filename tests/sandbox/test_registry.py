@@ -31,9 +31,9 @@ from agentstore import (
     SandboxUnavailable,
     Settings,
 )
-from agentstore.database import Row, Statement
+from agentstore.database.database import Row, Statement
 from agentstore.interfaces import SandboxProvider
-from agentstore.repositories.sandbox import CLAIM, EXPIRED
+from agentstore.repositories.sandboxes.service import CLAIM, EXPIRED
 from agentstore.sandbox import local
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from agentstore.url import parse_url
+from agentstore.database.url import parse_url
 from tests.support.servers import Server
 
 

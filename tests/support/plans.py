@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 
 from agentstore import Settings
-from agentstore.database import Statement, _Compiled
+from agentstore.database.database import Statement, _Compiled
 
 MODES = ("force_custom_plan", "force_generic_plan")
 

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from agentstore.embedded import bundled_binaries
+from agentstore.embedded.postgres import bundled_binaries
 
 
 def psql(url: str, sql: str) -> None:

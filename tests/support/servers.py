@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from agentstore.url import connector, parse_url
+from agentstore.database.url import connector, parse_url
 
 
 @dataclass(frozen=True)

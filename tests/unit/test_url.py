@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentstore import NotConfigured
-from agentstore.url import connector, parse_url
+from agentstore.database.url import connector, parse_url
 
 
 @pytest.mark.parametrize(

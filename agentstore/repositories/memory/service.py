@@ -27,7 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agentstore.database import Database, Row, Statement
+from agentstore.database.database import Database, Row, Statement
+from agentstore.database.url import Password
 from agentstore.errors import (
     Conflict,
     EmbeddingFailed,
@@ -39,10 +40,10 @@ from agentstore.errors import (
 )
 from agentstore.interfaces import Extractor, MemoryService
 from agentstore.models import MemoryBucketRow, MemoryRow
-from agentstore.repositories import memory_reindex
-from agentstore.repositories.memory_extractions import Extractions, list_failed, retry_failed
-from agentstore.repositories.memory_items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, write_items
-from agentstore.repositories.memory_rows import (
+from agentstore.repositories.memory import reindex as memory_reindex
+from agentstore.repositories.memory.extraction import Extractions, list_failed, retry_failed
+from agentstore.repositories.memory.items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, write_items
+from agentstore.repositories.memory.rows import (
     ADD,
     ADD_AGAIN,
     ADD_AGAIN_AND_ENQUEUE,
@@ -50,8 +51,8 @@ from agentstore.repositories.memory_rows import (
     values_of_items,
     values_of_messages,
 )
-from agentstore.repositories.memory_search import SEARCH
-from agentstore.repositories.memory_vectors import (
+from agentstore.repositories.memory.search import SEARCH
+from agentstore.repositories.memory.vectors import (
     Unembedded,
     add_vectors,
     embed_all,
@@ -59,7 +60,7 @@ from agentstore.repositories.memory_vectors import (
     is_enabled,
     not_enabled,
 )
-from agentstore.repositories.memory_words import WORDS, alternatives
+from agentstore.repositories.memory.words import WORDS, alternatives
 from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import (
@@ -91,7 +92,6 @@ from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
-from agentstore.url import Password
 
 _log = logging.getLogger(__name__)
 

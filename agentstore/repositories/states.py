@@ -21,14 +21,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database import Row, Statement
+from agentstore.database.database import Row, Statement
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.repositories.user import made_user
+from agentstore.repositories.users import made_user
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count

@@ -23,23 +23,9 @@ from uuid import UUID
 import jsonpatch
 import pytest
 
-from agentstore.errors import (
-    AlreadyExists,
-    Closed,
-    Conflict,
-    InvalidContent,
-    LimitExceeded,
-    NotFound,
-    SandboxLost,
-)
+from agentstore.errors import AlreadyExists, Closed, Conflict, InvalidContent, LimitExceeded, NotFound, SandboxLost
 from agentstore.exact_json import dumps_sorted
-from agentstore.interfaces import (
-    MemoryService,
-    SandboxProvider,
-    SandboxService,
-    SessionHistoryService,
-    StateService,
-)
+from agentstore.interfaces import MemoryService, SandboxProvider, SandboxService, SessionHistoryService, StateService
 from agentstore.schemas import (
     AudioContent,
     DataContent,

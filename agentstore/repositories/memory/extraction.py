@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import uuid4
 
-from agentstore.database import Database, Row, Transaction
+from agentstore.database.database import Database, Row, Transaction
 from agentstore.errors import (
     AgentStoreError,
     Conflict,
@@ -26,8 +26,8 @@ from agentstore.errors import (
     UnknownOutcome,
 )
 from agentstore.interfaces import Extractor
-from agentstore.repositories.memory_items import Fetch, lock_items, save_items
-from agentstore.repositories.memory_queue import (
+from agentstore.repositories.memory.items import Fetch, lock_items, save_items
+from agentstore.repositories.memory.queue import (
     CLAIM,
     DUE,
     FAIL,

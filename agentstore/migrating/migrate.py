@@ -33,13 +33,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from agentstore import row_security
-from agentstore.database import CONNECT_ERRORS, Database, connection_error
+from agentstore.database import row_security
+from agentstore.database.database import CONNECT_ERRORS, Database, connection_error
+from agentstore.database.pooler import is_pooled, is_shared
+from agentstore.database.url import Connect, Password, connector, parse_url
 from agentstore.errors import AgentStoreError, Conflict, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
-from agentstore.migration_plan import Lost, created, effects, losses, statements
-from agentstore.pooler import is_pooled, is_shared
+from agentstore.migrating.plan import Lost, created, effects, losses, statements
 from agentstore.settings import AutoMigrate, Settings
-from agentstore.url import Connect, Password, connector, parse_url
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class RowSecurity:
 
 @dataclass(frozen=True, slots=True)
 class PlannedEffect:
-    """What a statement would do to a table that is in use: :class:`agentstore.migration_plan.Effect`, and its size."""
+    """What a statement would do to a table that is in use: :class:`agentstore.migrating.plan.Effect`, and its size."""
 
     table: str
     lock: str
@@ -869,8 +869,9 @@ def _config(output: io.StringIO | None = None, *, line: str = "") -> Config:
 
 @cache
 def _folder() -> Path:
-    inside = Path(__file__).parent / "migrations"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "migrations"
+    package = Path(__file__).parents[1]
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
 
 
 @cache

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from agentstore import migrate
-from agentstore.database import Database
+from agentstore.database.database import Database
 from agentstore.errors import InvalidContent, NotConfigured
+from agentstore.migrating import migrate
 from agentstore.models import Base
 from agentstore.settings import Settings
 

@@ -44,13 +44,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore import migrate
-from agentstore.database import Database, Row, Statement
+from agentstore.database.database import Database, Row, Statement
 from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, StatementFailed
+from agentstore.migrating import migrate
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.models.memory_vector import MemoryVectorRow, Vector
-from agentstore.repositories.memory_reindex import how_many
-from agentstore.repositories.memory_search import (
+from agentstore.repositories.memory.reindex import how_many
+from agentstore.repositories.memory.search import (
     LIMIT,
     MIN_SCORE,
     is_wanted,

@@ -22,9 +22,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database import Row, Statement
+from agentstore.database.database import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
-from agentstore.repositories.memory_rows import ADD_ITEMS, GIVEN_ITEM, table_of, values_of_items
+from agentstore.repositories.memory.rows import ADD_ITEMS, GIVEN_ITEM, table_of, values_of_items
 from agentstore.schemas import MemoryItem
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.settings import Settings

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database import Row, Statement
+from agentstore.database.database import Row, Statement
 from agentstore.exact_json import loads
 from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow, UserRow, WorkspaceRow
 from agentstore.repositories.service import PostgresService

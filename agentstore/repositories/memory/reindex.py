@@ -28,9 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.types import TypeEngine
 
-from agentstore.database import Database, Row, Statement
+from agentstore.database.database import Database, Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
-from agentstore.repositories.memory_rows import analysed
+from agentstore.repositories.memory.rows import analysed
 from agentstore.schemas.memory import speaker_and_text, text_of
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.payload import load_messages

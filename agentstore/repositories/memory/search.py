@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.sql.selectable import LateralFromClause
 from sqlalchemy.types import TypeEngine
 
-from agentstore.database import Statement, unplanned
+from agentstore.database.database import Statement, unplanned
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.search import ranking

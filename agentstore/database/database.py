@@ -28,6 +28,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.util import greenlet_spawn
 
+from agentstore.database.row_security import for_user
+from agentstore.database.url import Connect
 from agentstore.errors import (
     AgentStoreError,
     Closed,
@@ -39,9 +41,7 @@ from agentstore.errors import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.row_security import for_user
 from agentstore.settings import Settings
-from agentstore.url import Connect
 
 _log = logging.getLogger(__name__)
 

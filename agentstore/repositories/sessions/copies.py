@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
-from agentstore.database import Statement
+from agentstore.database.database import Statement
 from agentstore.models import MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
 from agentstore.repositories.retention import has_expired, is_kept
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from agentstore.errors import AlreadyExists, Closed, Conflict, NotFound
 from agentstore.exact_json import loads
-from agentstore.inmemory.state import InMemoryStateService
+from agentstore.inmemory.states import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor

@@ -10,12 +10,12 @@ from typing import Literal
 
 import asyncpg
 
-from agentstore import migrate
-from agentstore.database import CONNECT_ERRORS, Database, connection_error
-from agentstore.distribution import distribution
+from agentstore.database.database import CONNECT_ERRORS, Database, connection_error
+from agentstore.database.pooler import is_pooled, is_shared
 from agentstore.errors import AgentStoreError, Unavailable
+from agentstore.migrating import migrate
 from agentstore.models import Base
-from agentstore.pooler import is_pooled, is_shared
+from agentstore.operations.distribution import distribution
 from agentstore.search import analysis
 from agentstore.settings import Settings
 

@@ -169,7 +169,7 @@ class EmbeddedPostgres:
             "gid": None if user is None else user[1],
         }
         listen, answer = os.pipe()
-        program = Path(__file__).with_name("_supervisor.py")
+        program = Path(__file__).with_name("supervisor.py")
         with os.fdopen(listen) as replies:
             try:
                 subprocess.run(  # noqa: S603

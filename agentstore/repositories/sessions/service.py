@@ -36,17 +36,18 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.elements import Grouping
 
-from agentstore.database import Database, Row, Statement, unplanned
+from agentstore.database.database import Database, Row, Statement, unplanned
+from agentstore.database.url import Password
 from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads, no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow
-from agentstore.repositories.appends import Appends, Key, time_of
 from agentstore.repositories.retention import is_idle, is_kept
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.repositories.session_copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
-from agentstore.repositories.state import EXPIRE as EXPIRE_STATES
-from agentstore.repositories.user import made_user
+from agentstore.repositories.sessions.appends import Appends, Key, time_of
+from agentstore.repositories.sessions.copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
+from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
+from agentstore.repositories.users import made_user
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
@@ -66,7 +67,6 @@ from agentstore.schemas.payload import (
 )
 from agentstore.schemas.session import gain
 from agentstore.settings import Settings
-from agentstore.url import Password
 
 # Postgres reads it as 'infinity', so the first page needs no statement of its own.
 _NEWEST = (datetime.max.replace(tzinfo=UTC), "")

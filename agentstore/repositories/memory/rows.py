@@ -24,10 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database import Statement
+from agentstore.database.database import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
-from agentstore.repositories.memory_queue import enqueued
-from agentstore.repositories.user import made_user
+from agentstore.repositories.memory.queue import enqueued
+from agentstore.repositories.users import made_user
 from agentstore.schemas import MemoryItem, Message
 from agentstore.schemas.memory import text_of, with_speaker
 from agentstore.schemas.memory_item import message_of

@@ -33,7 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agentstore.database import Database, Row, Statement
+from agentstore.database.database import Database, Row, Statement
+from agentstore.database.url import Password
 from agentstore.errors import (
     AgentStoreError,
     Closed,
@@ -46,9 +47,9 @@ from agentstore.errors import (
 )
 from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService
 from agentstore.models import SandboxRow
+from agentstore.repositories.sandboxes.workspaces import Workspaces
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.repositories.user import made_user
-from agentstore.repositories.workspace import Workspaces
+from agentstore.repositories.users import made_user
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
 from agentstore.schemas import Page, SandboxInfo, SandboxSpec
@@ -56,7 +57,6 @@ from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id
 from agentstore.schemas.sandbox import specs_of
 from agentstore.settings import Settings
-from agentstore.url import Password
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""An embedded Postgres server: a child process for a first look and for tests."""

@@ -1,0 +1,1 @@
+"""What a database administrator runs: diagnosis, roles, distribution."""

@@ -1,0 +1,1 @@
+"""The registry of sandboxes, and their stored workspaces, on Postgres."""
