@@ -34,7 +34,7 @@ from agentstore.interfaces import MemoryService, SandboxProvider, SessionHistory
 from agentstore.schemas import Embedder, MemoryHit, SearchStrategy, Session
 from agentstore.schemas.memory import read_strategy, speaker_and_text
 from agentstore.schemas.message import MessageType
-from agentstore.schemas.session import gain
+from agentstore.schemas.session import extend_messages
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 
@@ -185,7 +185,7 @@ class PostgresSessionHistoryService(_Service):
             if self._compat == "redis":
                 raise
             _log.warning("user %r has no session %r: what is appended is not kept", session.user_id, session.id)
-        gain(session, given, session_.updated_at)
+        extend_messages(session, given, session_.updated_at)
         if self._most is not None:
             del session.messages[: -self._most]
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from agentstore.database.database import CONNECT_ERRORS, connection_error
+from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.url import connector
 from agentstore.errors import InvalidContent, NotConfigured
 

@@ -25,7 +25,7 @@ from agentstore.schemas.payload import (
     prepare_messages,
     same_content,
 )
-from agentstore.schemas.session import gain
+from agentstore.schemas.session import extend_messages
 from agentstore.settings import Settings
 
 
@@ -193,7 +193,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             for id, payload in payloads.items():
                 stored.messages.setdefault(id, payload)
                 stored.times.setdefault(id, stored.updated_at)
-        gain(session, (each for each, _ in prepared.values()), stored.updated_at if is_new else None)
+        extend_messages(session, (each for each, _ in prepared.values()), stored.updated_at if is_new else None)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         self._find(user_id, session_id)

@@ -34,7 +34,8 @@ from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database import row_security
-from agentstore.database.database import CONNECT_ERRORS, Database, connection_error
+from agentstore.database.database import Database
+from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_shared
 from agentstore.database.url import Connect, Password, connector, parse_url
 from agentstore.errors import AgentStoreError, Conflict, NotConfigured, SchemaAhead, SchemaBehind, Unavailable

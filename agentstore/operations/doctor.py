@@ -10,7 +10,8 @@ from typing import Literal
 
 import asyncpg
 
-from agentstore.database.database import CONNECT_ERRORS, Database, connection_error
+from agentstore.database.database import Database
+from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_shared
 from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.migrating import migrate

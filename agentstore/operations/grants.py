@@ -5,7 +5,8 @@ One role owns the schema and migrates it; one reads and writes rows; one reads t
 
 from sqlalchemy import text
 
-from agentstore.database.database import CONNECT_ERRORS, Database, connection_error
+from agentstore.database.database import Database
+from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.errors import InvalidContent, NotConfigured
 
 _LONGEST = 63

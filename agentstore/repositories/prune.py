@@ -27,7 +27,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from agentstore.database.database import Database, Row, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Row, Statement
 from agentstore.models import (
     MemoryBucketRow,
     MemoryRow,
@@ -38,7 +39,7 @@ from agentstore.models import (
     UserRow,
     WorkspaceRow,
 )
-from agentstore.repositories.retention import has_expired, is_kept
+from agentstore.repositories.retention import has_expired, is_not_expired
 from agentstore.schemas import Pruned
 
 _USERS = 500
@@ -61,7 +62,7 @@ USERS = Statement(
 FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT))
 
 _ROUND_SIZE = func.coalesce(func.pg_column_size(StateRoundRow.packed), func.pg_column_size(StateRoundRow.payload))
-_SESSION_HAS_EXPIRED = ~is_kept(SessionRow)
+_SESSION_HAS_EXPIRED = ~is_not_expired(SessionRow)
 _BUCKET_HAS_EXPIRED = has_expired(MemoryBucketRow.updated_at, "setting_memory_ttl")
 _HEAD_HAS_EXPIRED = has_expired(StateHeadRow.updated_at, "setting_state_ttl")
 

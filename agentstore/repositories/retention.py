@@ -9,7 +9,7 @@ _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 # column in what writes.
 
 
-def is_kept(sessions: Any) -> ColumnElement[bool]:
+def is_not_expired(sessions: Any) -> ColumnElement[bool]:
     """Whether a session's time has not passed: its own, or that of the setting, if there is one."""
     seconds = func.coalesce(sessions.ttl, cast(bindparam("setting_session_ttl", type_=BigInteger), BigInteger))
     return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, True)

@@ -21,14 +21,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database.database import Row, Statement
+from agentstore.database.statement import Row, Statement
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.repositories.users import made_user
+from agentstore.repositories.users import insert_user_if_missing
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count
@@ -56,7 +56,7 @@ def _head(round_: ColumnElement[int], change: Mapping[str, Any], *where: ColumnE
     """Make the head with `round_` as its last, and the user if it is the first; or `change` it, if `where`."""
     head = upsert(StateHeadRow).from_select(
         ["user_id", "session_id", "next_round", "last_round"],
-        select(_USER, _SESSION, round_ + 1, round_).select_from(made_user()),
+        select(_USER, _SESSION, round_ + 1, round_).select_from(insert_user_if_missing()),
     )
     # What the row would have been made with is now(), which Citus does not take here.
     saved_now = {"updated_at": func.greatest(StateHeadRow.updated_at, head.excluded.updated_at)}

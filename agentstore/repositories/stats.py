@@ -4,7 +4,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, cast, column, func, select, table
 
-from agentstore.database.database import Database, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, MessageRow, SessionRow, StateRoundRow, UserRow
 from agentstore.schemas import SessionStats, Stats, TableStats, UserStats
 

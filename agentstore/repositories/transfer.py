@@ -23,7 +23,7 @@ from sqlalchemy import (
     select,
 )
 
-from agentstore.database.database import Statement
+from agentstore.database.statement import Statement
 from agentstore.models import Base, MemoryBucketRow, SessionRow, StateHeadRow, UserRow
 from agentstore.models.memory_vector import MemoryVectorRow
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database.database import Row, Statement
+from agentstore.database.statement import Row, Statement
 from agentstore.exact_json import loads
 from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow, UserRow, WorkspaceRow
 from agentstore.repositories.service import PostgresService
@@ -48,7 +48,7 @@ SET_METADATA = Statement(
 )
 
 
-def made_user(*where: ColumnElement[bool]) -> FromClause:
+def insert_user_if_missing(*where: ColumnElement[bool]) -> FromClause:
     """Make the user of ``user_id`` if it is the first time, and `where`; return one row, to write from.
 
     That row reads what was made, so that the user is there first: foreign keys of what is written need it.

@@ -29,11 +29,11 @@ class Session(BaseModel):
     ttl: int | None = None
 
 
-def gain(session: Session, messages: Iterable[Message], updated_at: datetime | None) -> None:
+def extend_messages(session: Session, messages: Iterable[Message], updated_at: datetime | None) -> None:
     """Add messages that were stored to the end of a session's list, those left out whose id is in it already."""
     # Where a cached property would be, which pydantic leaves out of what it compares and dumps.
     known: _Ids = getattr(session, "__dict__", {}).setdefault("_ids", _Ids())
-    known.gain(session.messages, messages)
+    known.extend_messages(session.messages, messages)
     if updated_at is not None and isinstance(session, Session):
         session.updated_at = updated_at
 
@@ -52,7 +52,7 @@ class _Ids:
         self._ends: tuple[object, object] = (None, None)
         self._ids: set[object] = set()
 
-    def gain(self, into: list[Message], messages: Iterable[Message]) -> None:
+    def extend_messages(self, into: list[Message], messages: Iterable[Message]) -> None:
         unchanged = self._list is into and self._length == len(into)
         if not unchanged or (into and (self._ends[0] is not into[0] or self._ends[1] is not into[-1])):
             self._list = into

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import orjson
 from sqlalchemy import BigInteger, DateTime, Text
 
-from agentstore.database.database import Database, Transaction
+from agentstore.database.database import Database
+from agentstore.database.transaction import Transaction
 from agentstore.errors import Conflict, InvalidContent, NotConfigured, StatementFailed
 from agentstore.migrating.migrate import head
 from agentstore.repositories import transfer

@@ -27,7 +27,8 @@ from agentstore import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.database.database import Database, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Statement
 from agentstore.models import UserRow
 from agentstore.repositories.connect import open_database
 from tests.support.cli import run
@@ -496,7 +497,7 @@ async def test_a_network_that_swallows_everything_ends_in_time(
     own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agentstore.database.database._NETWORK_GRACE", 0.2)
-    monkeypatch.setattr("agentstore.database.database._PING_TIMEOUT", 0.2)
+    monkeypatch.setattr("agentstore.database.pool._PING_TIMEOUT", 0.2)
     url, port = own_tcp_server
     async with Proxy("127.0.0.1", port) as proxy:
         through = url.replace(f":{port}/", f":{proxy.port}/")
@@ -518,8 +519,8 @@ async def test_a_network_that_swallows_everything_ends_in_time(
 async def test_an_idle_connection_is_asked_for_a_sign_of_life(
     own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentstore.database.database._PING_AFTER", 0.0)
-    monkeypatch.setattr("agentstore.database.database._PING_TIMEOUT", 0.3)
+    monkeypatch.setattr("agentstore.database.pool._PING_AFTER", 0.0)
+    monkeypatch.setattr("agentstore.database.pool._PING_TIMEOUT", 0.3)
     url, port = own_tcp_server
     async with Proxy("127.0.0.1", port) as first, Proxy("127.0.0.1", port) as second:
         through = url.replace(f"127.0.0.1:{port}/", f"127.0.0.1:{first.port},127.0.0.1:{second.port}/")

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from agentstore import Settings
-from agentstore.database.database import _Compiled
+from agentstore.database.statement import CompiledStatement
 from agentstore.repositories import stats
 from tests.integration.test_statements import MODULES, statements_of
 from tests.support.citus import Catalog, violations
@@ -18,7 +18,7 @@ async def test_every_statement_keeps_the_rules(observer: asyncpg.Connection) -> 
     found = {
         name: broken
         for name, statement in statements
-        if (broken := violations(await parse_tree(observer, _Compiled(statement, Settings()).sql), catalog))
+        if (broken := violations(await parse_tree(observer, CompiledStatement(statement, Settings()).sql), catalog))
     }
     # What several users append together, which is said for each alone once Citus has refused it.
     assert found == {"session_history.APPEND_TO_MANY": {"locks sessions of several users"}}

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable
-from agentstore.database.database import Statement
+from agentstore.database.statement import Statement
 from tests.integration.test_database import ADD_USER, USERS
 
 # Uses the folder's server, says so with the seconds it took, and goes on until it is told to stop or killed.

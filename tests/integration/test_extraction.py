@@ -28,7 +28,9 @@ from agentstore import (
     Unavailable,
     UnknownOutcome,
 )
-from agentstore.database.database import Database, Row, Statement, Transaction, _Compiled
+from agentstore.database.database import Database
+from agentstore.database.statement import CompiledStatement, Row, Statement
+from agentstore.database.transaction import Transaction
 from agentstore.repositories.memory import extraction as memory_extractions
 from agentstore.repositories.memory import rows as memory_rows
 from agentstore.search.extraction import _seconds
@@ -152,7 +154,7 @@ async def test_an_addition_is_one_statement_and_without_an_extractor_the_same_as
     await store.start()
     monkeypatch.setattr(asyncpg.Connection, "fetch", noted)
     await store.memory.add_memory("alice", text("without"), "s")
-    assert said == [_Compiled(memory_rows.ADD, Settings()).sql]
+    assert said == [CompiledStatement(memory_rows.ADD, Settings()).sql]
     assert "memory_extractions" not in said[0]
     assert not await _jobs(observer)
     said.clear()

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, Message, Session, Settings
-from agentstore.database.database import Statement, _Compiled
+from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories import prune, transfer
 from agentstore.repositories import states as state
 from agentstore.repositories import users as user
@@ -280,7 +280,7 @@ async def test_what_is_said_at_every_turn_is_not_planned_at_every_turn(
 ) -> None:
     """Postgres keeps a plan for no values in particular only where those for values seem no better."""
     await filled.execute("RESET plan_cache_mode")
-    compiled = _Compiled(statement, Settings())
+    compiled = CompiledStatement(statement, Settings())
     prepared = await filled.prepare(compiled.sql, name=f"of {id(statement)}")
     for turn in range(8):
         values = {**_VALUES, "before": "m500", "ids": [f"{turn} a", f"{turn} b"]}

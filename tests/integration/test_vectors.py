@@ -19,7 +19,7 @@ from agentstore import (
     Settings,
     migrate,
 )
-from agentstore.database.database import Statement
+from agentstore.database.statement import Statement
 from agentstore.repositories.memory import vectors as memory_vectors
 from agentstore.search import embedding, ranking
 from agentstore.testing import text

@@ -31,7 +31,7 @@ from agentstore import (
     SandboxUnavailable,
     Settings,
 )
-from agentstore.database.database import Row, Statement
+from agentstore.database.statement import Row, Statement
 from agentstore.interfaces import SandboxProvider
 from agentstore.repositories.sandboxes.service import CLAIM, EXPIRED
 from agentstore.sandbox import local
@@ -157,11 +157,11 @@ async def test_the_owner_is_killed_and_the_other_goes_on_with_the_workspace(
         async with AgentStore(database_url, settings=settings) as store:
             kept = store.sandboxes._workspaces
 
-            async def is_kept() -> bool:
+            async def is_not_expired() -> bool:
                 found = await kept.open("alice", "s", "base")
                 return found is not None and b"note" in b"".join([piece async for piece in found[0]])
 
-            await _until(is_kept)
+            await _until(is_not_expired)
         one.signal(signal.SIGKILL)
         await one.process.wait()
         began = asyncio.get_running_loop().time()
@@ -431,10 +431,10 @@ async def test_who_uses_a_sandbox_keeps_its_workspace_whoever_made_it(
         (sandbox,) = await user.connect("s", "alice")
         await sandbox.write_file("note", "used")
 
-        async def is_kept() -> bool:
+        async def is_not_expired() -> bool:
             return bool(await observer.fetchval("SELECT count(*) FROM agentstore.workspaces"))
 
-        await _until(is_kept)
+        await _until(is_not_expired)
         assert await maker.delete_workspaces("s", "alice") == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 
 from agentstore import Settings
-from agentstore.database.database import Statement, _Compiled
+from agentstore.database.statement import CompiledStatement, Statement
 
 MODES = ("force_custom_plan", "force_generic_plan")
 
@@ -18,7 +18,7 @@ async def nodes_of(
 
     Of a prepared statement, since EXPLAIN with parameters of its own plans for their values, whatever the `mode`.
     """
-    compiled = _Compiled(statement, Settings())
+    compiled = CompiledStatement(statement, Settings())
     arguments = compiled.arguments(values)
     await connection.execute(f"SET plan_cache_mode = {mode}")
     await connection.execute(f"PREPARE planned AS {compiled.sql}")

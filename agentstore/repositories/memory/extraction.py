@@ -14,7 +14,9 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import uuid4
 
-from agentstore.database.database import Database, Row, Transaction
+from agentstore.database.database import Database
+from agentstore.database.statement import Row
+from agentstore.database.transaction import Transaction
 from agentstore.errors import (
     AgentStoreError,
     Conflict,

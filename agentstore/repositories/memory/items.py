@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database.database import Row, Statement
+from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
 from agentstore.repositories.memory.rows import ADD_ITEMS, GIVEN_ITEM, table_of, values_of_items
 from agentstore.schemas import MemoryItem

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
-from agentstore.database.database import Statement
+from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, MemoryExtractionRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
 

@@ -28,7 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.types import TypeEngine
 
-from agentstore.database.database import Database, Row, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.rows import analysed
 from agentstore.schemas.memory import speaker_and_text, text_of

@@ -24,10 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database.database import Statement
+from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.queue import enqueued
-from agentstore.repositories.users import made_user
+from agentstore.repositories.users import insert_user_if_missing
 from agentstore.schemas import MemoryItem, Message
 from agentstore.schemas.memory import text_of, with_speaker
 from agentstore.schemas.memory_item import message_of
@@ -97,7 +97,8 @@ def _add(given: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> Stateme
     table = table_of(given)
     count, tokens = bindparam("count", type_=BigInteger), bindparam("all_tokens", type_=BigInteger)
     bucket = upsert(MemoryBucketRow).from_select(
-        ["user_id", "session_id", "count", "tokens"], select(_USER, _SESSION, count, tokens).select_from(made_user())
+        ["user_id", "session_id", "count", "tokens"],
+        select(_USER, _SESSION, count, tokens).select_from(insert_user_if_missing()),
     )
     claimed = (
         bucket.on_conflict_do_update(

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.sql.selectable import LateralFromClause
 from sqlalchemy.types import TypeEngine
 
-from agentstore.database.database import Statement, unplanned
+from agentstore.database.statement import Statement, generic_plan
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.search import ranking
@@ -59,12 +59,12 @@ class Totals(NamedTuple):
     telling: ColumnElement[Any]
 
 
-def as_it_is(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A value at which the planner may look. The other way is :func:`unplanned`."""
+def plan_for_values(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A value at which the planner may look. The other way is :func:`generic_plan`."""
     return value
 
 
-def totals(shown: Callable[[Any], ColumnElement[Any]] = as_it_is) -> Totals:
+def totals(shown: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> Totals:
     """What the words of a question count in each memory, and around it; the planner has little to guess.
 
     The index is asked once for each token, and gives one user's memories only. No tsvector is read. CTEs are not
@@ -268,7 +268,7 @@ def _search() -> Statement:
 
     With each comes which of the queries any memory fits, by their positions, and which of those are telling.
     """
-    total, known, telling = totals(unplanned)
+    total, known, telling = totals(generic_plan)
     place = place_of(total)
     score = score_of(total, place)
     found = (
@@ -276,13 +276,13 @@ def _search() -> Statement:
         .select_from(total.join(place, true()))
         .where(*is_wanted(place), score >= MIN_SCORE)
         .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
-        .limit(unplanned(LIMIT))
+        .limit(generic_plan(LIMIT))
         .subquery("found")
     )
     return with_payloads(found, known, telling)
 
 
-def _wanted(memory: Any, shown: Callable[[Any], ColumnElement[Any]] = as_it_is) -> list[ColumnElement[bool]]:
+def _wanted(memory: Any, shown: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> list[ColumnElement[bool]]:
     """The filters that a memory has to pass, beside its session and role."""
     since, until, kind, valid_at = map(shown, (_SINCE, _UNTIL, _KIND, _VALID_AT))
     return [

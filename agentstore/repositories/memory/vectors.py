@@ -44,7 +44,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database.database import Database, Row, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Row, Statement
 from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, StatementFailed
 from agentstore.migrating import migrate
 from agentstore.models import MemoryBucketRow, MemoryRow

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Text, bindparam, cast, func, literal, literal_column, select, true
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from agentstore.database.database import Statement
+from agentstore.database.statement import Statement
 from agentstore.models import MemoryRow
 
 # Words of one look into the index. What it has not sorted in yet is read through by each look, so there are few, but

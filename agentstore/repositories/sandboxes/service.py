@@ -33,7 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agentstore.database.database import Database, Row, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Row, Statement
 from agentstore.database.url import Password
 from agentstore.errors import (
     AgentStoreError,
@@ -49,7 +50,7 @@ from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService
 from agentstore.models import SandboxRow
 from agentstore.repositories.sandboxes.workspaces import Workspaces
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.repositories.users import made_user
+from agentstore.repositories.users import insert_user_if_missing
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
 from agentstore.schemas import Page, SandboxInfo, SandboxSpec
@@ -114,7 +115,7 @@ def _claim() -> Statement:
         "created_at": func.now(),
         "lease_until": _LEASED,
     }
-    claim = upsert(SandboxRow).from_select(list(values), select(*values.values()).select_from(made_user()))
+    claim = upsert(SandboxRow).from_select(list(values), select(*values.values()).select_from(insert_user_if_missing()))
     taken: dict[str, Any] = {
         name: claim.excluded[name] for name in values if name not in ("user_id", "session_id", "type")
     }

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from agentstore.database.database import Database, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Statement
 from agentstore.errors import SandboxFailed, SandboxLost
 from agentstore.models import SandboxRow, UserRow, WorkspaceChunkRow, WorkspaceRow
 from agentstore.sandbox.archive import CHUNK, pack, unpack

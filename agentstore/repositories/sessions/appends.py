@@ -13,7 +13,8 @@ from copy import copy
 from datetime import datetime
 from functools import partial
 
-from agentstore.database.database import Database, Row, Statement
+from agentstore.database.database import Database
+from agentstore.database.statement import Row, Statement
 from agentstore.errors import AgentStoreError, Closed, PoolTimeout, StatementFailed
 
 Key = tuple[str, str]  # a user and a session

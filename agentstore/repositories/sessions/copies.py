@@ -23,14 +23,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
-from agentstore.database.database import Statement
+from agentstore.database.statement import Statement
 from agentstore.models import MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
-from agentstore.repositories.retention import has_expired, is_kept
+from agentstore.repositories.retention import has_expired, is_not_expired
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _NEW = bindparam("new_id", type_=Text)
-_THIS = (SessionRow.user_id == _USER) & (SessionRow.id == _SESSION) & is_kept(SessionRow)
+_THIS = (SessionRow.user_id == _USER) & (SessionRow.id == _SESSION) & is_not_expired(SessionRow)
 _ITS_MESSAGES = (MessageRow.user_id == _USER) & (MessageRow.session_id == _SESSION)
 # The session's id, or the name under which states of the empty id are.
 _STATES = bindparam("state_session", type_=Text)

@@ -36,18 +36,19 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.elements import Grouping
 
-from agentstore.database.database import Database, Row, Statement, unplanned
+from agentstore.database.database import Database
+from agentstore.database.statement import Row, Statement, generic_plan
 from agentstore.database.url import Password
 from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads, no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.models import MessageRow, SessionRow
-from agentstore.repositories.retention import is_idle, is_kept
+from agentstore.repositories.retention import is_idle, is_not_expired
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.sessions.appends import Appends, Key, time_of
 from agentstore.repositories.sessions.copies import CUT_OFF, FIND, FORK, LOCK, LOCK_STATES
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
-from agentstore.repositories.users import made_user
+from agentstore.repositories.users import insert_user_if_missing
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
@@ -65,7 +66,7 @@ from agentstore.schemas.payload import (
     prepare_messages,
     same_content,
 )
-from agentstore.schemas.session import gain
+from agentstore.schemas.session import extend_messages
 from agentstore.settings import Settings
 
 # Postgres reads it as 'infinity', so the first page needs no statement of its own.
@@ -80,7 +81,7 @@ _SESSION = bindparam("session_id", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
 _OF_USER = SessionRow.user_id == _USER
 _ROW = _OF_USER & (SessionRow.id == _SESSION)
-_THIS = _ROW & is_kept(SessionRow)
+_THIS = _ROW & is_not_expired(SessionRow)
 _ITS_MESSAGES = (MessageRow.user_id == _USER) & (MessageRow.session_id == _SESSION)
 # json as text: the driver's codecs, which may be the application's own, never see it.
 _HEAD = (
@@ -111,7 +112,7 @@ def _make(is_new: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
     }
     return (
         upsert(SessionRow)
-        .from_select(list(values), select(*values.values()).select_from(made_user(is_new)).where(is_new))
+        .from_select(list(values), select(*values.values()).select_from(insert_user_if_missing(is_new)).where(is_new))
         .on_conflict_do_nothing(index_elements=["user_id", "id"])
         .returning(*_HEAD)
         .cte("made")
@@ -230,16 +231,16 @@ def _append_to_many() -> Statement:
     """
     wanted = (
         func.unnest(
-            *(unplanned(bindparam(name, type_=ARRAY(Text))) for name in ("users", "sessions")),
-            *(unplanned(bindparam(name, type_=ARRAY(BigInteger))) for name in ("counts", "firsts")),
+            *(generic_plan(bindparam(name, type_=ARRAY(Text))) for name in ("users", "sessions")),
+            *(generic_plan(bindparam(name, type_=ARRAY(BigInteger))) for name in ("counts", "firsts")),
         )
         .table_valued("user_id", "id", "count", "first", with_ordinality="number", name="wanted")
         .render_derived()
     )
     given = (
         func.unnest(
-            unplanned(bindparam("numbers", type_=ARRAY(BigInteger))),
-            *(unplanned(bindparam(name, type_=ARRAY(Text))) for name in ("ids", "payloads")),
+            generic_plan(bindparam("numbers", type_=ARRAY(BigInteger))),
+            *(generic_plan(bindparam(name, type_=ARRAY(Text))) for name in ("ids", "payloads")),
         )
         .table_valued("number", "id", "payload", with_ordinality="position", name="given")
         .render_derived()
@@ -247,7 +248,7 @@ def _append_to_many() -> Statement:
     free = (
         select(SessionRow.user_id, SessionRow.id, wanted.c.count, wanted.c.first, wanted.c.number)
         .join(wanted, (SessionRow.user_id == wanted.c.user_id) & (SessionRow.id == wanted.c.id))
-        .where(is_kept(SessionRow))
+        .where(is_not_expired(SessionRow))
         .with_for_update(key_share=True, skip_locked=True, of=SessionRow)
         .cte("free")
         .prefix_with("MATERIALIZED")
@@ -398,7 +399,7 @@ LIST = Statement(
     select(SessionRow.id, *_HEAD, case((_LIMIT.is_not(None), SessionRow.listed_at)).label("listed_at"))
     .where(
         _OF_USER,
-        is_kept(SessionRow),
+        is_not_expired(SessionRow),
         tuple_(SessionRow.listed_at, SessionRow.id)
         < tuple_(bindparam("before", type_=SessionRow.listed_at.type), bindparam("before_id", type_=Text)),
     )
@@ -409,7 +410,9 @@ LIST = Statement(
 DELETE = Statement(delete(SessionRow).where(_ROW).returning(SessionRow.next_seq - 1))
 IS_KEPT = Statement(select(SessionRow.id).where(_THIS))
 # What has expired gives way to a new session of the same id.
-EXPIRE = Statement(delete(SessionRow).where(_ROW, ~is_kept(SessionRow)).returning(SessionRow.id), repeatable=True)
+EXPIRE = Statement(
+    delete(SessionRow).where(_ROW, ~is_not_expired(SessionRow)).returning(SessionRow.id), repeatable=True
+)
 TOUCH = Statement(
     update(SessionRow)
     .where(_THIS, is_idle(SessionRow.updated_at))
@@ -611,7 +614,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             updated_at = await appends.wait(key, values["ids"], values["payloads"])
             if updated_at is None:
                 updated_at = await self._append(appends, key, values)
-        gain(session, (each for each, _ in prepared.values()), updated_at)
+        extend_messages(session, (each for each, _ in prepared.values()), updated_at)
 
     def _appends_of_this_loop(self) -> Appends:
         appends = self._appends
