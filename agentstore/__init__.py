@@ -1,95 +1,103 @@
-"""Sessions, memory, state and sandboxes of AI agents, kept on Postgres."""
+"""Sessions, memory, state and sandboxes of AI agents, stored in Postgres.
+
+A public name is imported from the module that defines it when it is first used (PEP 562), so that ``from agentstore
+import Message`` loads pydantic and no database driver. Type checkers and editors read the imports below.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from agentstore.embedded.postgres import EmbeddedPostgres
-from agentstore.errors import (
-    AgentStoreError,
-    AlreadyExists,
-    Closed,
-    Conflict,
-    EmbeddingFailed,
-    ExtractionFailed,
-    InvalidContent,
-    LimitExceeded,
-    NotConfigured,
-    NotFound,
-    PoolTimeout,
-    SandboxElsewhere,
-    SandboxFailed,
-    SandboxLost,
-    SandboxUnavailable,
-    SchemaAhead,
-    SchemaBehind,
-    StatementFailed,
-    Unavailable,
-    UnknownOutcome,
-)
-from agentstore.inmemory import (
-    InMemoryMemoryService,
-    InMemorySandboxService,
-    InMemorySessionHistoryService,
-    InMemoryStateService,
-)
-from agentstore.interfaces import (
-    Extractor,
-    MemoryService,
-    Sandbox,
-    SandboxProvider,
-    SandboxService,
-    Service,
-    ServiceWithLifecycleManager,
-    SessionHistoryService,
-    StateService,
-)
-from agentstore.migrating import migrate
-from agentstore.repositories import (
-    PostgresMemoryService,
-    PostgresSandboxService,
-    PostgresSessionHistoryService,
-    PostgresStateService,
-    PostgresUserService,
-)
-from agentstore.schemas import (
-    AudioContent,
-    ContentType,
-    DataContent,
-    Deleted,
-    Embedder,
-    Error,
-    Extracted,
-    Extraction,
-    FailedExtraction,
-    FileContent,
-    ImageContent,
-    Imported,
-    MemoryHit,
-    MemoryItem,
-    Message,
-    MessageType,
-    Page,
-    Pruned,
-    QuestionEmbedder,
-    RefusalContent,
-    Role,
-    RunStatus,
-    SandboxInfo,
-    SandboxLimits,
-    SandboxSpec,
-    SearchStrategy,
-    Session,
-    StateRound,
-    Stats,
-    StoredMessages,
-    TextContent,
-    ToolResult,
-    User,
-    register_sandbox_type,
-)
-from agentstore.search.embedding import CallableEmbedder, OpenAIEmbedder, SentenceTransformerEmbedder
-from agentstore.search.extraction import OpenAIExtractor
-from agentstore.settings import Settings
-from agentstore.store import AgentStore
+if TYPE_CHECKING:
+    from agentstore.embedded.postgres import EmbeddedPostgres
+    from agentstore.errors import (
+        AgentStoreError,
+        AlreadyExists,
+        Closed,
+        Conflict,
+        EmbeddingFailed,
+        ExtractionFailed,
+        InvalidContent,
+        LimitExceeded,
+        NotConfigured,
+        NotFound,
+        PoolTimeout,
+        SandboxElsewhere,
+        SandboxFailed,
+        SandboxLost,
+        SandboxUnavailable,
+        SchemaAhead,
+        SchemaBehind,
+        StatementFailed,
+        Unavailable,
+        UnknownOutcome,
+    )
+    from agentstore.inmemory import (
+        InMemoryMemoryService,
+        InMemorySandboxService,
+        InMemorySessionHistoryService,
+        InMemoryStateService,
+    )
+    from agentstore.interfaces import (
+        Extractor,
+        MemoryService,
+        Sandbox,
+        SandboxProvider,
+        SandboxService,
+        Service,
+        ServiceWithLifecycleManager,
+        SessionHistoryService,
+        StateService,
+    )
+    from agentstore.migrating import migrate
+    from agentstore.repositories import (
+        PostgresMemoryService,
+        PostgresSandboxService,
+        PostgresSessionHistoryService,
+        PostgresStateService,
+        PostgresUserService,
+    )
+    from agentstore.schemas import (
+        AudioContent,
+        ContentType,
+        DataContent,
+        Deleted,
+        Embedder,
+        Error,
+        Extracted,
+        Extraction,
+        FailedExtraction,
+        FileContent,
+        ImageContent,
+        Imported,
+        MemoryHit,
+        MemoryItem,
+        Message,
+        MessageType,
+        Page,
+        Pruned,
+        QuestionEmbedder,
+        RefusalContent,
+        Role,
+        RunStatus,
+        SandboxInfo,
+        SandboxLimits,
+        SandboxSpec,
+        SearchStrategy,
+        Session,
+        StateRound,
+        Stats,
+        StoredMessages,
+        TextContent,
+        ToolResult,
+        User,
+        register_sandbox_type,
+    )
+    from agentstore.search.embedding import CallableEmbedder, OpenAIEmbedder, SentenceTransformerEmbedder
+    from agentstore.search.extraction import OpenAIExtractor
+    from agentstore.settings import Settings
+    from agentstore.store import AgentStore
 
 __all__ = [
     "AgentStore",
@@ -173,3 +181,50 @@ __all__ = [
     "migrate",
     "register_sandbox_type",
 ]
+
+# Where each name of __all__ is defined; a test compares the two and the imports above.
+_NAMES = {
+    "agentstore.embedded.postgres": "EmbeddedPostgres",
+    "agentstore.errors": (
+        "AgentStoreError AlreadyExists Closed Conflict EmbeddingFailed ExtractionFailed InvalidContent "
+        "LimitExceeded NotConfigured NotFound PoolTimeout SandboxElsewhere SandboxFailed SandboxLost "
+        "SandboxUnavailable SchemaAhead SchemaBehind StatementFailed Unavailable UnknownOutcome"
+    ),
+    "agentstore.inmemory": (
+        "InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService InMemoryStateService"
+    ),
+    "agentstore.interfaces": (
+        "Extractor MemoryService Sandbox SandboxProvider SandboxService Service ServiceWithLifecycleManager "
+        "SessionHistoryService StateService"
+    ),
+    "agentstore.repositories": (
+        "PostgresMemoryService PostgresSandboxService PostgresSessionHistoryService PostgresStateService "
+        "PostgresUserService"
+    ),
+    "agentstore.schemas": (
+        "AudioContent ContentType DataContent Deleted Embedder Error Extracted Extraction FailedExtraction "
+        "FileContent ImageContent Imported MemoryHit MemoryItem Message MessageType Page Pruned QuestionEmbedder "
+        "RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec SearchStrategy Session StateRound "
+        "Stats StoredMessages TextContent ToolResult User register_sandbox_type"
+    ),
+    "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
+    "agentstore.search.extraction": "OpenAIExtractor",
+    "agentstore.settings": "Settings",
+    "agentstore.store": "AgentStore",
+}
+_DEFINED_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "migrate":
+        value: Any = import_module("agentstore.migrating.migrate")
+    elif name in _DEFINED_IN:
+        value = getattr(import_module(_DEFINED_IN[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
