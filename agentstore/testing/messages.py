@@ -1,0 +1,426 @@
+"""The part of the session history contract that is about messages."""
+
+import asyncio
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound
+from agentstore.interfaces import SessionHistoryService
+from agentstore.schemas import (
+    AudioContent,
+    DataContent,
+    Deleted,
+    Error,
+    FileContent,
+    ImageContent,
+    Message,
+    MessagesLike,
+    RefusalContent,
+    Role,
+    Session,
+    TextContent,
+)
+from agentstore.testing.values import EXACT_VALUES, NON_JSON_VALUES, nested, text
+
+
+class _ScoredMessage(Message):
+    """A message class defined by an application."""
+
+    score: float | None = None
+    labels: list[Any] | None = None
+
+
+class _MarkedText(TextContent):
+    """A content class defined by an application."""
+
+    mark: Any = None
+
+
+class MessageContract:
+    """Appending messages to a session and reading them: part of :class:`SessionHistoryContract`."""
+
+    async def test_messages_round_trip_in_order(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        messages = [text(str(number)) for number in range(30)]
+        await service.append_message(session, messages[0])
+        await service.append_message(session, messages[1:20])
+        for message in messages[20:]:
+            await service.append_message(session, message)
+        assert session.messages == messages
+        stored = await service.get_session("alice", session.id)
+        assert stored == session
+
+    async def test_every_content_type_round_trips(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        message = Message(
+            role=Role.ASSISTANT,
+            type="function_call",
+            content=[
+                TextContent(type="text", text="text", index=0, delta=None),
+                ImageContent(image_url="data:image/png;base64,AA=="),
+                DataContent(data={"call_id": "c", "arguments": "{}", "big": 2**70}),
+                AudioContent(data="AA==", format="wav"),
+                FileContent(file_id="f", filename="a.txt"),
+                RefusalContent(refusal="no"),
+            ],
+            usage={"tokens": 3},
+            metadata={"name": "密"},
+            sequence_number=7,
+            code="1",
+            message="m",
+        )
+        later = {"role": "tool", "content": None, "future_field": {"x": None}, "another": None}
+        await service.append_message(session, [message, later])
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert stored.messages[0] == message
+        assert stored.messages[1].model_extra == {"future_field": {"x": None}, "another": None}
+        assert stored.messages == session.messages
+
+    @pytest.mark.parametrize("value", EXACT_VALUES, ids=lambda value: ascii(value)[:20])
+    async def test_any_json_value_round_trips(self, service: SessionHistoryService, value: Any) -> None:
+        session = await service.create_session("alice", metadata={"x": value})
+        message = Message(
+            role="user",
+            content=[DataContent(data={"x": value}), TextContent(text="\0 \ud800 密")],
+            metadata={"x": value, "list": [value]},
+            usage={"x": value},
+        )
+        await service.append_message(session, message)
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert repr(stored.messages[0].metadata) == repr(message.metadata)
+        assert repr(stored.metadata) == repr({"x": value})
+        assert stored.messages == [message]
+
+    async def test_tuples_are_stored_as_lists(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(session, text("", metadata={"x": (1, (2, 3))}))
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert stored.messages[0].metadata == {"x": [1, [2, 3]]}
+
+    async def test_fields_of_message_subclasses_round_trip(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(
+            session,
+            [
+                _ScoredMessage(role="user", score=0.5, labels=["a"], content=[_MarkedText(text="b", mark={"c": None})]),
+                _ScoredMessage(role="user"),
+                text("d", error={"code": "1", "message": "m", "details": [2**70]}),
+                text("e", status=None),
+            ],
+        )
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        for read, written in zip(stored.messages, session.messages, strict=True):
+            assert read.model_dump() == written.model_dump(serialize_as_any=True)
+        for invalid in (_ScoredMessage(score=math.nan), _ScoredMessage(labels=[UUID(int=1)])):
+            with pytest.raises(InvalidContent):
+                await service.append_message(session, invalid)
+
+    async def test_stored_and_returned_values_are_copies(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s", metadata={"x": []})
+        message = text("kept", metadata={"x": []})
+        await service.append_message(session, message)
+        assert message.metadata is not None
+        message.metadata["x"].append("changed")
+        session.metadata["x"].append("changed")
+        one, two = await service.get_session("alice", "s"), await service.get_session("alice", "s")
+        assert one is not None
+        assert one.messages[0].metadata == {"x": []}
+        assert one.metadata == {"x": []}
+        one.messages.clear()
+        assert two is not None
+        assert len(two.messages) == 1
+
+    async def test_append_accepts_dicts_and_skips_none(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(
+            session,
+            [
+                {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                None,
+                text("b"),
+                {"role": "user", "id": None},
+            ],
+        )
+        await service.append_message(session, {"role": "assistant", "id": "mine"})
+        assert len({message.id for message in session.messages}) == 4
+        assert all(isinstance(message, Message) for message in session.messages)
+        assert session.messages[-1].id == "mine"
+        assert await service.get_session("alice", session.id) == session
+
+    @pytest.mark.parametrize("empty", [None, [], (), [None, None]])
+    async def test_append_of_no_messages_changes_nothing(self, service: SessionHistoryService, empty: Any) -> None:
+        session = await service.create_session("alice")
+        await service.append_message(session, empty)
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_append_of_an_existing_message_is_idempotent(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        one, two, three = text("1"), text("2"), text("3")
+        await service.append_message(session, [one, two])
+        await service.append_message(session, one)
+        await service.append_message(session, one.model_dump())
+        await service.append_message(session, [two, three, one, three])
+        assert session.messages == [one, two, three]
+        other_copy = Session(id=session.id, user_id="alice")
+        await service.append_message(other_copy, [three, text("4")])
+        assert other_copy.messages[0] == three
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert [message.content for message in stored.messages][:3] == [one.content, two.content, three.content]
+        assert len(stored.messages) == 4
+
+    async def test_existing_id_with_other_content_is_a_conflict_and_writes_nothing(
+        self, service: SessionHistoryService
+    ) -> None:
+        session = await service.create_session("alice")
+        message = text("original")
+        await service.append_message(session, message)
+        for batch in ([text("other", id=message.id)], [text("new"), text("other", id=message.id), text("newer")]):
+            with pytest.raises(Conflict):
+                await service.append_message(session, batch)
+        with pytest.raises(Conflict):
+            await service.append_message(session, [text("a", id="x"), text("b", id="x")])
+        same = [text("a", id="y", metadata={"x": (1,)}), text("a", id="y", metadata={"x": [1]})]
+        await service.append_message(session, same)
+        assert session.messages.pop().id == "y"
+        assert await service.delete_session("alice", session.id) == Deleted(sessions=1, messages=2)
+        session = await service.create_session("alice")
+        await service.append_message(session, message)
+        assert session.messages == [message]
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_append_extends_the_callers_list_by_missing_messages_only(
+        self, service: SessionHistoryService
+    ) -> None:
+        session = await service.create_session("alice")
+        message = text("1")
+        session.messages.append(message)
+        await service.append_message(session, message)
+        assert session.messages == [message]
+        session.messages = [text("only here")]
+        await service.append_message(session, text("2"))
+        assert len(session.messages) == 2
+        session.messages.clear()
+        await service.append_message(session, text("3"))
+        assert len(session.messages) == 1
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert len(stored.messages) == 3
+        one, two = text("4"), text("5")
+        await service.append_message(session, [one, two])
+        session.messages.pop()
+        session.messages.append(three := text("6"))
+        await service.append_message(session, three)
+        assert session.messages[-1:] == [three]
+        session.messages.pop(0)
+        session.messages.append(four := text("7"))
+        await service.append_message(session, four)
+        assert session.messages == [one, three, four]
+        await service.append_message(session, two)
+        assert session.messages == [one, three, four, two]
+
+    async def test_invalid_message_list_is_rejected_before_writing(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s")
+        session_of: Callable[..., Session] = Session.model_construct
+        for invalid in (None, (), "text"):
+            with pytest.raises(InvalidContent):
+                await service.append_message(session_of(id="s", user_id="alice", messages=invalid), text("x"))
+        assert await service.get_session("alice", "s") == session
+        with_dicts = session_of(id="s", user_id="alice", messages=[{"id": "a"}, {"role": "user"}])
+        await service.append_message(with_dicts, [text("x", id="a"), text("y", id="b")])
+        assert len(with_dicts.messages) == 3
+
+    @pytest.mark.parametrize(
+        "invalid",
+        [
+            {"role": "robot"},
+            {"content": "text"},
+            {"content": [{"type": "smell"}]},
+            {"id": 7},
+            "text",
+            b"bytes",
+            7,
+            object(),
+            ["text"],
+            [text("valid"), {"role": "robot"}],
+            {"role": "user", "content": [{"type": "text", "text": b"\xff"}]},
+        ],
+        ids=lambda value: ascii(value)[:30],
+    )
+    async def test_invalid_message_is_rejected_and_nothing_is_written(
+        self, service: SessionHistoryService, invalid: Any
+    ) -> None:
+        session = await service.create_session("alice")
+        with pytest.raises(InvalidContent):
+            await service.append_message(session, invalid)
+        assert session.messages == []
+        assert await service.get_session("alice", session.id) == session
+
+    @pytest.mark.parametrize("value", NON_JSON_VALUES, ids=lambda value: ascii(value)[:20])
+    @pytest.mark.parametrize("place", ["metadata", "usage", "data", "extra", "error"])
+    async def test_non_json_value_is_rejected_and_nothing_is_written(
+        self, service: SessionHistoryService, value: Any, place: str
+    ) -> None:
+        session = await service.create_session("alice")
+        message: dict[str, Any] = {"role": "user"}
+        if place == "data":
+            message["content"] = [{"type": "data", "data": {"deep": [{"x": value}]}}]
+        elif place == "error":
+            message["error"] = {"code": "1", "message": "m", "details": value}
+        elif place == "extra":
+            message["future_field"] = value
+        else:
+            message[place] = {"deep": [{"x": value}]}
+        batches: list[MessagesLike] = [message, [text("valid"), message], Message(**message)]
+        for batch in batches:
+            with pytest.raises(InvalidContent):
+                await service.append_message(session, batch)
+        assert session.messages == []
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_messages_built_without_validation_are_validated(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        message_of: Callable[..., Message] = Message.model_construct
+        text_of: Callable[..., TextContent] = TextContent.model_construct
+        error_of: Callable[..., Error] = Error.model_construct
+
+        def with_part(part: Any) -> Message:
+            message = text("valid")
+            assert message.content is not None
+            message.content.append(part)
+            return message
+
+        recursive = text("valid")
+        recursive.content.append(recursive)  # type: ignore[union-attr, arg-type]
+        for message in (
+            with_part("text"),
+            with_part(7),
+            with_part(Session(id="s", user_id="alice")),
+            with_part({"type": "smell"}),
+            recursive,
+            message_of(id="x", content=7),
+            message_of(id="y", error="boom"),
+            message_of(id="z", error=error_of(message="m")),
+            message_of(id="o", object=None),
+            message_of(id="a", role="robot"),
+            message_of(id="b", content="text"),
+            message_of(id="c", content=[text_of(text=7)]),
+            message_of(id="d", content=[text_of(type="smell")]),
+            message_of(id="e", sequence_number="x"),
+        ):
+            with pytest.raises(InvalidContent):
+                await service.append_message(session, message)
+        assert session.messages == []
+        valid = text("valid")
+        valid.role = "assistant"
+        await service.append_message(
+            session, [valid, message_of(id="t", role="user", content=(TextContent(text="a"),))]
+        )
+        stored = await service.get_session("alice", session.id)
+        assert stored is not None
+        assert [message.id for message in stored.messages] == [valid.id, "t"]
+
+    async def test_size_and_depth_limits_are_enforced(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s")
+        large = text("密" * 3_300_000, metadata=nested(200))
+        await service.append_message(session, large)
+        assert (await service.create_session("alice", "s")).messages == [large]
+        for message in (text("x" * 33_000_000), text("密" * 11_000_000), text("", metadata=nested(201))):
+            with pytest.raises(LimitExceeded):
+                await service.append_message(session, message)
+        for depth in (300, 5_000):
+            with pytest.raises(LimitExceeded):
+                await service.append_message(session, {"role": "user", "metadata": nested(depth)})
+        with pytest.raises(LimitExceeded):
+            await service.append_message(session, [{"role": "user"}] * 10_001)
+        assert len(session.messages) == 1
+
+    async def test_concurrent_appends_keep_order_and_lose_nothing(self, service: SessionHistoryService) -> None:
+        await service.create_session("alice", "s")
+
+        async def write(writer: int) -> None:
+            session = Session(id="s", user_id="alice")
+            for number in range(20):
+                await service.append_message(session, text("", id=f"{writer}-{number}"))
+
+        await asyncio.gather(*(write(writer) for writer in range(10)))
+        stored = await service.get_session("alice", "s")
+        assert stored is not None
+        ids = [message.id for message in stored.messages]
+        assert len(ids) == len(set(ids)) == 200
+        for writer in range(10):
+            assert [id for id in ids if id.startswith(f"{writer}-")] == [f"{writer}-{number}" for number in range(20)]
+
+    async def test_get_session_limit_and_before_select_messages(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s")
+        messages = [text(str(number), id=f"m{number}") for number in range(10)]
+        await service.append_message(session, messages)
+
+        async def ids(**selection: Any) -> list[str]:
+            found = await service.get_session("alice", "s", **selection)
+            assert found is not None
+            assert found.created_at == session.created_at
+            return [message.id for message in found.messages]
+
+        assert await ids(limit=3) == ["m7", "m8", "m9"]
+        assert await ids(limit=0) == []
+        assert len(await ids(limit=2**70)) == 10
+        assert await ids(limit=100) == [f"m{number}" for number in range(10)]
+        assert await ids(before="m3") == ["m0", "m1", "m2"]
+        assert await ids(before="m3", limit=2) == ["m1", "m2"]
+        assert await ids(before="m0") == []
+        with pytest.raises(NotFound):
+            await ids(before="missing")
+        assert await service.get_session("alice", "t", limit=3, before="m3") is None
+        for invalid in (-1, 1.5, "3", True):
+            with pytest.raises(InvalidContent):
+                await ids(limit=invalid)
+
+    async def test_read_messages_returns_messages_dicts_and_json(self, service: SessionHistoryService) -> None:
+        """Check items and slices, and all messages as Messages, dicts and JSON."""
+        session = await service.create_session("alice", "s")
+        messages = [text(f"{number} 你好", metadata={"n": 2**70, "s": "\ud800\0"}) for number in range(250)]
+        await service.append_message(session, messages)
+        found = await service.read_messages("alice", "s")
+        assert found is not None
+        assert list(found) == messages
+        assert found.models() == messages
+        assert (len(found), found[-1], list(found[1:3])) == (250, messages[-1], messages[1:3])
+        assert [Message.model_validate(each) for each in found.dicts()] == messages
+        assert json.loads(found.json()) == found.dicts()
+        last = await service.read_messages("alice", "s", limit=2, before=messages[-1].id)
+        assert last is not None
+        assert list(last) == messages[-3:-1]
+        empty = await service.read_messages("alice", "s", limit=0)
+        assert empty is not None
+        assert (empty.json(), empty.dicts(), list(empty)) == (b"[]", [], [])
+        assert await service.read_messages("alice", "missing") is None
+
+    async def test_iter_messages_yields_all_messages_in_order(self, service: SessionHistoryService) -> None:
+        """Check several batch sizes, and that messages appended during the iteration are included."""
+        session = await service.create_session("alice", "s")
+        await service.append_message(session, [text(str(number)) for number in range(25)])
+        for batch in (1, 10, 25, 1_000):
+            assert [each async for each in service.iter_messages("alice", "s", batch=batch)] == session.messages
+        seen = []
+        async for message in service.iter_messages("alice", "s", batch=5):
+            seen.append(message)
+            if len(seen) == 3:
+                await service.append_message(session, text("late"))
+        assert seen == session.messages
+        await service.create_session("alice", "empty")
+        assert [each async for each in service.iter_messages("alice", "empty")] == []
+        with pytest.raises(NotFound):
+            await anext(aiter(service.iter_messages("alice", "missing")))
+        for invalid, error in ((0, InvalidContent), (True, InvalidContent), (10_001, LimitExceeded)):
+            with pytest.raises(error):
+                await anext(aiter(service.iter_messages("alice", "s", batch=invalid)))
