@@ -1,1 +1,1 @@
-"""The connection to Postgres: statements, the pool, transactions, and the translation of the driver's errors."""
+"""The connection to Postgres: statements, the connection pool, transactions, and error translation."""

@@ -1,7 +1,7 @@
-"""The database: executes statements on pooled connections, retries what is safe, and translates every error.
+"""Execution of statements on pooled connections, with retries where they are safe and translation of all errors.
 
-SQLAlchemy writes the statements and owns the pool; the driver executes them. A statement is compiled once, to the form
-that asyncpg takes, and executed on the pooled asyncpg connection: one round trip, no transaction commands.
+SQLAlchemy compiles the statements and owns the pool; asyncpg executes them. A statement is compiled once, to asyncpg's
+form, and executed on the pooled asyncpg connection in autocommit: one round trip, without BEGIN and COMMIT.
 """
 
 import asyncio
@@ -18,9 +18,16 @@ from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, Fate, connection_error, translate_error
+from agentstore.database.errors import (
+    CONNECT_ERRORS,
+    DRIVER_ERRORS,
+    Outcome,
+    classify_error,
+    connection_error,
+    translate_error,
+)
 from agentstore.database.pool import Pool
-from agentstore.database.row_security import for_user
+from agentstore.database.row_security import set_user_sql
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import Transaction
 from agentstore.database.url import Connect
@@ -29,16 +36,16 @@ from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-# The server's own timeout answers first; this much later the network is to blame.
+# Seconds that the client waits beyond the server's statement_timeout before it considers the network broken.
 _NETWORK_GRACE = 5.0
 _ATTEMPTS = 4
 
 
 class Database:
-    """One engine and its pool, for every service of a store.
+    """The engine and connection pool that all services of a store share.
 
-    It starts by itself at the first call. It may be used from one event loop at a time: when the loop of its
-    connections is closed, the next one gets a pool of its own.
+    Starts at the first call. It can be used from one event loop at a time: once the loop that opened its connections
+    is closed, the next loop gets a new pool.
     """
 
     def __init__(
@@ -49,45 +56,51 @@ class Database:
         connect_directly: Connect | None = None,
         engine: AsyncEngine | None = None,
         prepare: Callable[["Database"], Awaitable[None]] | None = None,
-        release: Callable[[], Awaitable[None]] | None = None,
+        on_stop: Callable[[], Awaitable[None]] | None = None,
         where: str = "the database",
     ) -> None:
-        """`connect` opens a connection, `connect_directly` one for migrations around any pooler, if there is a way.
+        """Create a database that is not connected yet; give either `connect` or `engine`.
 
-        `engine` is used instead of them and never disposed. `prepare` is awaited once, before the first statement,
-        `release` at the stop, after the last; `where` names the database in errors.
+        Args:
+            settings: the store's settings.
+            connect: opens a connection.
+            connect_directly: opens a connection for migrations that bypasses any pooler; None if there is no way to.
+            engine: the caller's engine, which is used and never disposed.
+            prepare: awaited once at the start, before the first statement.
+            on_stop: awaited at the stop, after the last connection was closed.
+            where: how error messages name the database.
         """
         if (connect is None) == (engine is None):
-            raise TypeError("either connect or engine")
+            raise TypeError("expected exactly one of connect and engine")
         self.settings = settings
         self.where = where
         self._connect = connect
         self._connect_directly = connect_directly
         self._engine = engine
         self._prepare = prepare
-        self._release = release
+        self._on_stop = on_stop
         self._pool: Pool | None = None
         self._started = self._stopped = False
         self._starting: asyncio.Task[None] | None = None
         self._compiled: dict[Statement, CompiledStatement] = {}
         self._secured = settings.row_level_security
-        # The server ends a statement that runs too long, where it was told to; the client where it could not be, and
-        # where the network does not bring the answer.
-        told = engine is None and settings.pooler == "none"
-        self._timeout = settings.statement_timeout + (_NETWORK_GRACE if told else 0.0)
+        # The server enforces statement_timeout on connections that set it. The client enforces it on all others, and
+        # a little later where the network loses the answer.
+        server_enforces = engine is None and settings.pooler == "none"
+        self._timeout = settings.statement_timeout + (_NETWORK_GRACE if server_enforces else 0.0)
 
     async def start(self) -> None:
-        """Connect, and prepare what the database needs. Safe to call again, and from many tasks at once.
+        """Connect, and check or upgrade the schema. Idempotent, and safe to call from several tasks at once.
 
         Raises:
             Unavailable, NotConfigured: see :meth:`fetch`.
-            SchemaBehind: the schema is not there, or older than this release.
+            SchemaBehind: the schema does not exist, or is older than this release needs.
         """
         self._stopped = False
         if self._started:
-            self._pool_of_this_loop()
+            self._get_pool()
             return
-        # One task for everybody who waits: they all get its error, and a cancelled one does not take it along.
+        # One task for all callers: each of them gets its error, and cancelling one caller does not cancel the start.
         loop = asyncio.get_running_loop()
         if self._starting is None or self._starting.done() or self._starting.get_loop() is not loop:
             self._starting = loop.create_task(self._start())
@@ -95,12 +108,12 @@ class Database:
         await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
-        """Close the pool. Calls raise Closed from now on, until start() is called."""
+        """Close the pool. Later calls raise Closed, until start() is called."""
         self._started, self._stopped = False, True
         await self._close()
 
     async def health(self) -> bool:
-        """Return whether the database answers, by a round trip. False before start and after stop; never raises."""
+        """Return whether the database answers a query now. False before start and after stop; never raises."""
         if not self._started:
             return False
         try:
@@ -112,129 +125,136 @@ class Database:
         return True
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
-        """Say one statement, in a transaction of its own, and return its rows.
+        """Execute one statement in its own transaction and return its rows.
 
-        Said again by itself where that is safe: the server undid it (a deadlock, a serialization failure), it never
-        arrived, or it is repeatable and the answer was lost.
+        Retried automatically where that is safe: the server rolled it back (deadlock, serialization failure), it was
+        never sent, or it is repeatable and the answer was lost.
 
         Raises:
-            Unavailable: no connection, no answer in time, or the server is shutting down; the call may be repeated.
-            PoolTimeout: every connection was in use for `pool_timeout` seconds.
+            Unavailable: no connection, no answer in time, or the server is shutting down. Safe to retry.
+            PoolTimeout: all connections were in use for `pool_timeout` seconds.
             UnknownOutcome: the answer was lost, and the statement is not repeatable.
-            StatementFailed: the server refused it: a constraint, most of all.
-            NotConfigured: the login or the rights do not suffice.
-            SchemaBehind: a table or column is not there.
+            StatementFailed: the server rejected it, most often because of a constraint.
+            NotConfigured: the login was rejected, or lacks a privilege.
+            SchemaBehind: a table or column does not exist.
         """
         if not self._started:
             await self._start_unless_stopped()
         compiled = self._compile(statement)
         arguments = compiled.arguments(values)
-        named = self._named(values) if self._secured else None
+        set_user = self._set_user_sql(values) if self._secured else None
         for attempt in range(1, _ATTEMPTS + 1):
-            pool = self._pool_of_this_loop()
-            held = await self._checkout(pool)
+            pool = self._get_pool()
+            pooled = await self._checkout(pool)
             try:
-                driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
-                if named is not None:
-                    await driver.execute(f"BEGIN; {named}", timeout=self._timeout)
+                driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
+                if set_user is not None:
+                    await driver.execute(f"BEGIN; {set_user}", timeout=self._timeout)
                 rows: list[Row] = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
-                if named is not None:
+                if set_user is not None:
                     await driver.execute("COMMIT", timeout=self._timeout)
             except DRIVER_ERRORS as error:
-                pool.take_back_after(held, error)
-                fate, translated = translate_error(error, self.where)
-                if fate is Fate.UNKNOWN and not statement.repeatable:
+                pool.release_after_error(pooled, error)
+                outcome, translated = classify_error(error, self.where)
+                if outcome is Outcome.UNKNOWN and not statement.repeatable:
                     raise UnknownOutcome(
-                        f"The answer of {self.where} to a write was lost; it may have happened. ({translated})"
+                        f"The answer of {self.where} to a write was lost; it may have been committed. ({translated})"
                     ) from error
-                if fate is Fate.REFUSED or attempt == _ATTEMPTS or isinstance(error, TimeoutError):
+                if outcome is Outcome.REJECTED or attempt == _ATTEMPTS or isinstance(error, TimeoutError):
                     raise translated from error
                 if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
                     await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311
             except BaseException:
-                pool.take_back_interrupted(held)
+                pool.reset_and_release(pooled)
                 raise
             else:
-                pool.take_back(held)
+                pool.release(pooled)
                 return rows
         raise AssertionError("unreachable")
 
-    def _named(self, values: Mapping[str, Any]) -> str:
-        """Return what names the user of a statement to the server.
+    def _set_user_sql(self, values: Mapping[str, Any]) -> str:
+        """Return the SQL that sets the user of a statement for the row-level security policies.
 
         Raises:
-            NotConfigured: it is about more than one.
+            NotConfigured: the statement has no ``user_id``: it concerns all users.
         """
         if (user_id := values.get("user_id")) is None:
             raise NotConfigured(
-                "This is about all users, and with AGENTSTORE_ROW_LEVEL_SECURITY one is seen at a time: let a role "
-                "with BYPASSRLS do it, without that setting."
+                "This call concerns all users, and AGENTSTORE_ROW_LEVEL_SECURITY restricts each statement to one user: "
+                "run it without that setting, as a role with BYPASSRLS."
             )
-        return for_user(user_id)
+        return set_user_sql(user_id)
 
     async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
-        """Like :meth:`fetch`; return the first row, or None."""
+        """Execute a statement like :meth:`fetch` and return its first row, or None."""
         rows = await self.fetch(statement, **values)
         return rows[0] if rows else None
 
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Transaction]:
-        """Several statements in one transaction, committed at the end of the block, rolled back if it raises.
+        """Open a transaction, commit it at the end of the block, and roll it back if the block raises.
 
-        Never said again by itself, and holds a connection: for what one statement cannot say. With `snapshot` all of
-        them see what there was at the first, and write nothing.
+        For what one statement cannot do: it is never retried, and holds a connection. With `snapshot` it is read-only
+        and all its statements see the same snapshot (REPEATABLE READ).
 
         Raises:
             UnknownOutcome: the answer to the commit was lost.
+            StatementFailed: the server rolled back, because a statement of the block had failed.
         """
         if not self._started:
             await self._start_unless_stopped()
-        pool = self._pool_of_this_loop()
-        held = await self._checkout(pool)
+        pool = self._get_pool()
+        pooled = await self._checkout(pool)
         transaction = Transaction(
-            held.driver_connection,  # type: ignore[arg-type]
+            pooled.driver_connection,  # type: ignore[arg-type]
             compile_statement=self._compile,
-            name_user=self._named if self._secured else None,
+            set_user_sql=self._set_user_sql if self._secured else None,
             timeout=self._timeout,
             where=self.where,
         )
         try:
-            await transaction.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY" if snapshot else "BEGIN")
+            await transaction.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY" if snapshot else "BEGIN")
             yield transaction
-            if await transaction.command("COMMIT") != "COMMIT":
-                raise StatementFailed(f"{self.where} rolled back, since a statement of the transaction failed", "25P02")
+            if await transaction.execute("COMMIT") != "COMMIT":
+                raise StatementFailed(
+                    f"{self.where} rolled back the transaction, since one of its statements had failed", "25P02"
+                )
         except BaseException:
-            pool.take_back_interrupted(held)
+            pool.reset_and_release(pooled)
             raise
         else:
-            pool.take_back(held)
+            pool.release(pooled)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """Borrow a connection of the pool, whether the database has started or not."""
-        pool = self._pool_of_this_loop()
-        held = await self._checkout(pool)
+        """Check out a connection from the pool, whether the database has started or not."""
+        pool = self._get_pool()
+        pooled = await self._checkout(pool)
         try:
-            yield held.driver_connection  # type: ignore[misc]
+            yield pooled.driver_connection  # type: ignore[misc]
         except DRIVER_ERRORS as error:
-            pool.take_back_after(held, error)
-            raise translate_error(error, self.where)[1] from error
+            pool.release_after_error(pooled, error)
+            raise translate_error(error, self.where) from error
         except BaseException:
-            pool.take_back_interrupted(held)
+            pool.reset_and_release(pooled)
             raise
         else:
-            pool.take_back(held)
+            pool.release(pooled)
 
     @asynccontextmanager
     async def migration_engine(self) -> AsyncIterator[AsyncEngine]:
-        """An engine for migrations, whose session settings never reach the pool: its connections are not kept."""
+        """Open an engine for migrations, without a pool: session settings of a migration never reach other calls.
+
+        Raises:
+            NotConfigured: the URL is a pooler's, and no direct connection is configured.
+        """
         if self._engine is not None:
             yield self._engine
             return
         if self._connect_directly is None:
             raise NotConfigured(
-                "Migrations need a direct connection, and AGENTSTORE_POOLER says that the URL is a pooler's: set "
-                "AGENTSTORE_MIGRATION_DATABASE_URL."
+                "Migrations need a direct connection, and AGENTSTORE_POOLER says that the database URL is a pooler's: "
+                "set AGENTSTORE_MIGRATION_DATABASE_URL."
             )
         engine = create_async_engine(
             "postgresql+asyncpg://", async_creator=self._connect_directly, poolclass=NullPool, hide_parameters=True
@@ -244,15 +264,15 @@ class Database:
         finally:
             await engine.dispose()
 
-    def share(self, connections: int) -> int:
-        """Return how many connections one call may use at a time, of so many: others are to find some free.
+    def limit_concurrency(self, wanted: int) -> int:
+        """Return how many of the `wanted` connections one call may use at once: at most a quarter of the pool.
 
-        Of a caller's engine one: what it has is not known.
+        One with the caller's engine, the size of whose pool is not known.
         """
-        return 1 if self._engine is not None else max(1, min(connections, self.settings.pool_size // 4))
+        return 1 if self._engine is not None else max(1, min(wanted, self.settings.pool_size // 4))
 
     def checked_out(self) -> int:
-        """Return how many connections are in use, those included that a cancelled call is being cleaned from."""
+        """Return how many connections are checked out, including those being reset after a cancelled call."""
         return 0 if self._pool is None else self._pool.checked_out()
 
     async def _start(self) -> None:
@@ -262,25 +282,25 @@ class Database:
             if self._prepare is not None:
                 await self._prepare(self)
         except BaseException:
-            await self._close()  # nobody stops what did not start
+            await self._close()  # a caller whose start() failed does not call stop()
             raise
         if self._stopped:
             await self._close()
-            raise Closed("The store was stopped while it started.")
+            raise Closed("The store was stopped while it was starting.")
         self._started = True
 
     async def _close(self) -> None:
         pool, self._pool = self._pool, None
-        # In a task of its own: a stop that is cancelled closes everything all the same.
+        # In a task of its own, so that a cancelled stop() still closes everything.
         await asyncio.shield(asyncio.get_running_loop().create_task(self._close_pool(pool)))
 
-    async def _close_pool(self, pool: "Pool | None") -> None:
+    async def _close_pool(self, pool: Pool | None) -> None:
         try:
             if pool is not None and pool.loop is asyncio.get_running_loop():
                 await pool.close()
         finally:
-            if self._release is not None:
-                await self._release()
+            if self._on_stop is not None:
+                await self._on_stop()
 
     async def _start_unless_stopped(self) -> None:
         if self._stopped:
@@ -293,7 +313,7 @@ class Database:
             compiled = self._compiled[statement] = CompiledStatement(statement, self.settings)
         return compiled
 
-    def _pool_of_this_loop(self) -> Pool:
+    def _get_pool(self) -> Pool:
         loop = asyncio.get_running_loop()
         pool = self._pool
         if pool is not None and pool.loop is loop:
@@ -301,18 +321,18 @@ class Database:
         if pool is not None and not pool.loop.is_closed():
             raise AgentStoreError(
                 "This store is in use in another event loop, which is still open: connections belong to the loop that "
-                "opened them. Make one store for each loop, or stop() it there first."
+                "opened them. Create one store per loop, or stop() it there first."
             )
         if self._stopped:
             raise Closed("The store was stopped: call start() to use it again.")
         if pool is not None:
-            if pool.keeps_connections_of(self._engine):
+            if pool.is_current_pool_of(self._engine):
                 raise AgentStoreError(
                     "The engine's connections belong to an event loop that is closed: await engine.dispose() before a "
-                    "loop ends, or make the engine with poolclass=NullPool."
+                    "loop ends, or create the engine with poolclass=NullPool."
                 )
             pool = self._pool = None
-            gc.collect()  # closes the sockets of the old loop's connections, which it has left open
+            gc.collect()  # closes the sockets that the closed loop left open
         engine, slots = self._engine, None
         if engine is None:
             size = self.settings.pool_size
@@ -323,7 +343,7 @@ class Database:
                 pool_size=size,
                 max_overflow=0,
                 pool_use_lifo=True,
-                pool_reset_on_return=None,  # what is returned is in no transaction: see take_back
+                pool_reset_on_return=None,  # released connections are in no transaction: see Pool.release
                 hide_parameters=True,
             )
         self._pool = Pool(loop, engine, slots)
@@ -334,5 +354,5 @@ class Database:
             return await pool.checkout(self.settings.pool_timeout)
         except (QueueTimeout, *CONNECT_ERRORS) as error:
             if isinstance(error, QueueTimeout):
-                raise pool.timed_out("No connection of the engine was free in time: {}.") from error
+                raise pool.timeout_error("No connection of the engine became free in time: {}.") from error
             raise connection_error(error, self.where) from error

@@ -1,4 +1,4 @@
-"""SQLAlchemy's pool in one event loop, behind a fair queue."""
+"""The connection pool: SQLAlchemy's, bound to one event loop, with a fair queue in front of it."""
 
 import asyncio
 import logging
@@ -18,21 +18,21 @@ from agentstore.errors import PoolTimeout
 
 _log = logging.getLogger(__name__)
 
-# A connection that was idle for longer is asked for a sign of life first: firewalls forget idle connections
-# without a word, and a write sent into one would end as UnknownOutcome.
+# In seconds. A connection that was idle for longer is pinged before use: firewalls drop idle connections silently, and
+# a write sent on a dropped one would end as UnknownOutcome.
 _PING_AFTER = 15.0
-# How long a sign of life may take, and the end of a statement that was cancelled.
+# The timeout of a ping, and of the rollback after a cancelled statement.
 _PING_TIMEOUT = 5.0
 
-# Before 2.1 the queue of a pool that has opened all its connections is waited for, also where one is in it.
-_TAKES_AT_ONCE = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >= (2, 1)
+# Before 2.1, a QueuePool that has opened all its connections waits on its queue even if a connection is in it.
+_CONNECT_NEVER_WAITS = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >= (2, 1)
 
 
 class Pool:
-    """SQLAlchemy's pool in one event loop, with a fair queue before it and the care that asyncio needs.
+    """SQLAlchemy's pool in one event loop, with a fair queue and safe handling of cancelled calls.
 
-    ``slots`` is that queue: SQLAlchemy's own does not serve in order of arrival. Without it (an engine of the
-    caller's) the pool's own limits rule.
+    ``slots`` is the queue: SQLAlchemy's own does not serve callers in order of arrival. It is None for the caller's
+    engine, whose own limits apply.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: AsyncEngine, slots: asyncio.Semaphore | None) -> None:
@@ -47,7 +47,7 @@ class Pool:
         self._queue = engine.sync_engine.pool
 
     async def checkout(self, timeout: float) -> PoolProxiedConnection:
-        """Wait for a connection that works."""
+        """Wait up to `timeout` seconds for a connection, and return one that is usable."""
         if self._slots is not None:
             if self._slots.locked():
                 await self._wait_for_slot(self._slots, timeout)
@@ -55,72 +55,76 @@ class Pool:
                 await self._slots.acquire()
         try:
             while True:
-                # Where all that the pool has are connections that work, it has nothing to wait for: no greenlet is
-                # needed, and no task. While another call is at it, nobody knows which one that will get.
-                if _TAKES_AT_ONCE and not self._opening and 0 < self._idle == self._checked_in():
-                    held = self._queue.connect()
-                    idle_since = self._idle_since(held)
+                # If every pooled connection is known to be idle and open, the pool cannot block: neither a greenlet
+                # nor a task is needed. While another call is connecting, which one it will get is not known.
+                if _CONNECT_NEVER_WAITS and not self._opening and 0 < self._idle == self._checked_in():
+                    pooled = self._queue.connect()
+                    idle_since = self._mark_in_use(pooled)
                 else:
-                    held, idle_since = await self._open()
-                if await self._works(held, idle_since):
-                    return held
+                    pooled, idle_since = await self._connect_shielded()
+                if await self._is_usable(pooled, idle_since):
+                    return pooled
+                pooled.invalidate()
         except BaseException:
             self._release_slot()
             raise
 
-    def take_back(self, held: PoolProxiedConnection) -> None:
-        """Return a connection after a statement that was answered."""
-        driver = held.driver_connection
+    def release(self, pooled: PoolProxiedConnection) -> None:
+        """Return a connection to the pool after a completed statement."""
+        driver = pooled.driver_connection
         unwanted = self._closed and self._slots is not None
         if unwanted or driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
-            held.invalidate()
+            pooled.invalidate()
         else:
-            self._return(held)
+            self._return(pooled)
         self._release_slot()
 
-    def take_back_after(self, held: PoolProxiedConnection, error: BaseException) -> None:
-        """Return a connection after a statement that failed."""
+    def release_after_error(self, pooled: PoolProxiedConnection, error: BaseException) -> None:
+        """Return a connection to the pool after a statement that raised `error`."""
         if isinstance(error, TimeoutError):
-            self.take_back_interrupted(held)
+            self.reset_and_release(pooled)
             return
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            # A failover: this server, and so every connection of now, is not the one that takes writes.
+            # A failover: this server no longer accepts writes, so neither do the connections opened before now.
             self._discard_before = time.monotonic()
-            held.invalidate()
+            pooled.invalidate()
             self._release_slot()
             return
-        if held.driver_connection.is_closed():  # type: ignore[union-attr]
+        if pooled.driver_connection.is_closed():  # type: ignore[union-attr]
             self._verify_before = time.monotonic()
-        if held.driver_connection.is_in_transaction():  # type: ignore[union-attr]
-            self.take_back_interrupted(held)
+        if pooled.driver_connection.is_in_transaction():  # type: ignore[union-attr]
+            self.reset_and_release(pooled)
         else:
-            self.take_back(held)
+            self.release(pooled)
 
-    def take_back_interrupted(self, held: PoolProxiedConnection) -> None:
-        """Return a connection in the middle of something, once the server has ended it; the caller does not wait."""
-        if held.driver_connection.is_closed():  # type: ignore[union-attr]
-            self.take_back(held)
+    def reset_and_release(self, pooled: PoolProxiedConnection) -> None:
+        """Return a connection that was interrupted in a statement or transaction, once the server has rolled back.
+
+        That happens in the background: the caller does not wait.
+        """
+        if pooled.driver_connection.is_closed():  # type: ignore[union-attr]
+            self.release(pooled)
         else:
-            self._in_background(self._clean(held))
+            self._in_background(self._reset(pooled))
 
     async def close(self) -> None:
-        """Close every connection, unless the engine is the caller's; those in use when they are returned."""
+        """Close the idle connections, and the others when they are released; none if the engine is the caller's."""
         self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self._slots is not None:
             await self._engine.dispose()
 
-    def keeps_connections_of(self, engine: AsyncEngine | None) -> bool:
-        """Whether this is about the pool that a caller's engine still has, and that keeps connections."""
+    def is_current_pool_of(self, engine: AsyncEngine | None) -> bool:
+        """Return whether the caller's `engine` still has this pool, not disposed, and pools its connections."""
         return engine is not None and engine.sync_engine.pool is self._queue and not isinstance(self._queue, NullPool)
 
     def checked_out(self) -> int:
-        """Return how many connections are in use, including those that are being cleaned after a cancelled call."""
+        """Return how many connections are checked out, including those being reset after a cancelled call."""
         return self._queue.checkedout() if isinstance(self._queue, QueuePool) else len(self._tasks)
 
-    def timed_out(self, message: str) -> PoolTimeout:
-        """Return the error of a call that waited for too long; the braces of `message` say what is in use."""
+    def timeout_error(self, message: str) -> PoolTimeout:
+        """Return the error for a checkout that timed out; ``{}`` in `message` becomes the number of connections."""
         if self._slots is not None:
             size, in_use = self._size, self._size - self._slots._value
         elif isinstance(self._queue, QueuePool):
@@ -134,99 +138,101 @@ class Pool:
             async with asyncio.timeout(timeout):
                 await slots.acquire()
         except TimeoutError as error:
-            raise self.timed_out(
-                f"No connection was free for {timeout:g} s: {{}}. Raise AGENTSTORE_POOL_SIZE, or look for "
-                "what holds them."
+            raise self.timeout_error(
+                f"No connection became free within {timeout:g} s: {{}}. Raise AGENTSTORE_POOL_SIZE, or find out what "
+                "holds the connections."
             ) from error
 
     def _release_slot(self) -> None:
         if self._slots is not None:
             self._slots.release()
 
-    async def _open(self) -> tuple[PoolProxiedConnection, float | None]:
-        # In a task of its own: a cancelled call would take the new connection with it, and calls that are cancelled
-        # sooner than a connection opens would never have one.
-        opening = self.loop.create_task(self._connect())
+    async def _connect_shielded(self) -> tuple[PoolProxiedConnection, float | None]:
+        # In a task of its own: cancelling the caller would discard the new connection, and callers that are cancelled
+        # sooner than a connection opens would never get one.
+        connecting = self.loop.create_task(self._connect())
         try:
-            return await asyncio.shield(opening)
+            return await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            self._in_background(self._keep(opening))
+            self._in_background(self._return_when_connected(connecting))
             raise
 
     async def _connect(self) -> tuple[PoolProxiedConnection, float | None]:
         self._opening += 1
         try:
-            held = await self._engine.raw_connection()
-            return held, self._idle_since(held)
+            pooled = await self._engine.raw_connection()
+            return pooled, self._mark_in_use(pooled)
         finally:
             self._opening -= 1
 
-    async def _keep(self, opening: asyncio.Task[tuple[PoolProxiedConnection, float | None]]) -> None:
-        """Give the connection that a cancelled call was opening to the calls after it."""
+    async def _return_when_connected(
+        self, connecting: asyncio.Task[tuple[PoolProxiedConnection, float | None]]
+    ) -> None:
+        """Put the connection that a cancelled call was opening into the pool."""
         try:
-            held, _ = await opening
+            pooled, _ = await connecting
         except (QueueTimeout, *CONNECT_ERRORS) as error:
-            _log.debug("a connection whose caller was cancelled could not be opened: %s", error)
+            _log.debug("a connection for a cancelled call could not be opened: %s", error)
         else:
-            self._return(held)
+            self._return(pooled)
 
-    def _return(self, held: PoolProxiedConnection) -> None:
-        held.info["idle_since"] = time.monotonic()
+    def _return(self, pooled: PoolProxiedConnection) -> None:
+        pooled.info["idle_since"] = time.monotonic()
         if self._slots is not None:
-            # Our pool has no overflow, so that returning a connection never closes one, which would have to wait.
+            # Our own pool has no overflow, so close() only returns the connection and never has to wait.
             self._idle += 1
-            held.close()
+            pooled.close()
         else:
-            self._in_background(greenlet_spawn(held.close))
+            self._in_background(greenlet_spawn(pooled.close))
 
     def _checked_in(self) -> int:
         return self._queue.checkedin() if isinstance(self._queue, QueuePool) else 0
 
-    def _idle_since(self, held: PoolProxiedConnection) -> float | None:
-        """Take note that a connection is in use, and return since when it was not; None if it was just opened."""
-        idle_since: float | None = held.info.pop("idle_since", None)
+    def _mark_in_use(self, pooled: PoolProxiedConnection) -> float | None:
+        """Count a connection as in use, and return the time since when it was idle; None if it was just opened."""
+        idle_since: float | None = pooled.info.pop("idle_since", None)
         if idle_since is not None and self._slots is not None:
             self._idle -= 1
         return idle_since
 
-    async def _works(self, held: PoolProxiedConnection, idle_since: float | None) -> bool:
-        """Whether a connection can be used; it is invalidated if not."""
+    async def _is_usable(self, pooled: PoolProxiedConnection, idle_since: float | None) -> bool:
+        """Return whether a connection is open and not outdated; ping it if that is in doubt."""
         if idle_since is None:
             return True
-        driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
-        works = not driver.is_closed() and idle_since > self._discard_before
-        if works and (idle_since <= self._verify_before or time.monotonic() - idle_since > _PING_AFTER):
+        driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
+        if driver.is_closed() or idle_since <= self._discard_before:
+            return False
+        if idle_since <= self._verify_before or time.monotonic() - idle_since > _PING_AFTER:
             try:
                 await driver.fetch("SELECT 1", timeout=_PING_TIMEOUT)
             except DRIVER_ERRORS:
-                works = False
+                return False
             except BaseException:
-                held.invalidate()
+                pooled.invalidate()
                 raise
-        if not works:
-            held.invalidate()
-        return works
+        return True
 
-    async def _clean(self, held: PoolProxiedConnection) -> None:
-        driver: asyncpg.Connection = held.driver_connection  # type: ignore[assignment]
+    async def _reset(self, pooled: PoolProxiedConnection) -> None:
+        """Roll back whatever a connection was doing, then release it; discard it if that fails."""
+        driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
         try:
-            # asyncpg has asked the server to cancel the statement, and waits here until it has. Once this is
-            # answered no cancel request is on its way any more that could hit the next call's statement.
+            # asyncpg has sent a cancel request and waits here until the server has processed it. After the answer, no
+            # cancel request is in flight that could hit the next call's statement.
             async with asyncio.timeout(_PING_TIMEOUT):
                 try:
                     await driver.execute("ROLLBACK")
                 except asyncpg.QueryCanceledError:
                     await driver.execute("ROLLBACK")
         except DRIVER_ERRORS as error:
-            _log.debug("a connection is closed, which did not come back from a cancelled call: %s", error)
-            held.invalidate()
+            _log.debug("a connection is discarded, since the rollback after a cancelled call failed: %s", error)
+            pooled.invalidate()
             self._release_slot()
         except BaseException:
-            held.invalidate()
+            pooled.invalidate()
             self._release_slot()
             raise
         else:
-            self.take_back(held)
+            self.release(pooled)
 
     def _in_background(self, work: Any) -> None:
         task = self.loop.create_task(work)

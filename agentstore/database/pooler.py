@@ -1,4 +1,4 @@
-"""What is between us and the server: nothing, or a pooler that gives its server connections to others in between."""
+"""Detection of connection poolers between the client and the server."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -7,20 +7,20 @@ import asyncpg
 
 
 async def is_pooled(connection: asyncpg.Connection) -> bool:
-    """Whether there is a pooler: one tells its clients a process id of its own."""
+    """Return whether a pooler is in between: a pooler sends its clients process ids that are not the server's."""
     return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
 
 
-async def is_shared(
+async def is_transaction_pooler(
     connection: asyncpg.Connection,
     another: Callable[[], AbstractAsyncContextManager[asyncpg.Connection]],
     *,
     tries: int = 3,
 ) -> bool:
-    """Whether the pooler works by transaction; `another` opens at most `tries` connections beside the first.
+    """Return whether the pooler is in transaction mode; `another` opens up to `tries` more connections.
 
-    By transaction, a connection that waits for nothing gives its server connection to whoever begins a transaction
-    next.
+    In transaction mode a client that is outside a transaction holds no server connection, so that the next client to
+    begin a transaction gets the one that it used last.
     """
     process = await connection.fetchval("SELECT pg_backend_pid()")
     async with AsyncExitStack() as stack:

@@ -1,11 +1,11 @@
-"""Row-level security: a second wall between users, which the server itself keeps.
+"""Row-level security: the server itself restricts a role to the rows of one user.
 
-With it a role that is no superuser and has no BYPASSRLS sees the rows of one user, whom the transaction names, whatever
-a statement asks. The policies are FORCEd, so that the owner of the tables is such a role as well.
+With the policies in place, a role that is neither a superuser nor has BYPASSRLS sees only the rows of the user that the
+transaction sets, whatever the statement. FORCE makes the policies apply to the owner of the tables as well.
 """
 
 _POLICY = "agentstore_user"
-# With a mark before it, since what was set in a transaction is empty after it, and an id may be empty.
+# The value has a one-character prefix: a setting made in a transaction reads as '' after it, and '' is a valid id.
 _USER = "substr(nullif(current_setting('agentstore.user_id', true), ''), 2)"
 
 TABLES = """
@@ -17,13 +17,14 @@ FROM pg_class c
 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname NOT LIKE 'alembic_version%'
 ORDER BY c.relname
 """
-"""Each table of a schema, whether it is secured, and whether its owner is in `user_id`, else in `id`."""
+"""The tables of a schema: `name`, `is_secured` by the policy, `has_owner` (owner column `user_id`, otherwise `id`)."""
 
-SEES_ALL = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+BYPASSES_POLICIES = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+"""Whether the current role is exempt from row-level security."""
 
 
-def secured(schema: str, table: str, *, has_owner: bool) -> list[str]:
-    """Return the statements that secure a table; each locks it for a moment (ACCESS EXCLUSIVE)."""
+def enable_statements(schema: str, table: str, *, has_owner: bool) -> list[str]:
+    """Return the SQL that secures a table; each statement locks it briefly (ACCESS EXCLUSIVE)."""
     name, owner = f'"{schema}"."{table}"', "user_id" if has_owner else "id"
     return [
         f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
@@ -33,8 +34,8 @@ def secured(schema: str, table: str, *, has_owner: bool) -> list[str]:
     ]
 
 
-def open_again(schema: str, table: str) -> list[str]:
-    """Return the statements that take it back."""
+def disable_statements(schema: str, table: str) -> list[str]:
+    """Return the SQL that reverts :func:`enable_statements`."""
     name = f'"{schema}"."{table}"'
     return [
         f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY",
@@ -43,8 +44,8 @@ def open_again(schema: str, table: str) -> list[str]:
     ]
 
 
-def for_user(user_id: str) -> str:
-    """Return the statement that names the user, for the transaction that it is said in."""
-    # In hexadecimal: no text can end the literal.
-    marked = ("=" + user_id).encode().hex()
-    return f"SELECT set_config('agentstore.user_id', convert_from(decode('{marked}', 'hex'), 'UTF8'), true)"
+def set_user_sql(user_id: str) -> str:
+    """Return the SQL that sets the user for the current transaction."""
+    # Hex-encoded: no id can terminate the literal.
+    encoded = ("=" + user_id).encode().hex()
+    return f"SELECT set_config('agentstore.user_id', convert_from(decode('{encoded}', 'hex'), 'UTF8'), true)"

@@ -1,4 +1,4 @@
-"""Statements: SQLAlchemy constructs, compiled once to the text and parameters that asyncpg takes."""
+"""Statements: SQLAlchemy constructs, compiled once to the SQL and the parameters that asyncpg takes."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -16,15 +16,15 @@ Row = asyncpg.Record
 
 
 class Statement:
-    """A statement, as a SQLAlchemy construct; the values of its bind parameters are given when it is said.
+    """A SQLAlchemy construct whose bind parameters get their values at each execution.
 
-    Compared by identity: make each one once, as a constant.
+    Compared by identity: create each one once, as a module constant.
     """
 
     def __init__(
         self, construct: ClauseElement | Callable[[], ClauseElement], *, repeatable: bool | None = None
     ) -> None:
-        """`construct` is the statement, or a function that builds it at the first use.
+        """Wrap a construct, or a function that builds it at first use, which keeps imports cheap.
 
         `repeatable`: whether executing it again, after its answer was lost, changes nothing more and returns the same
         rows. By default true for a statement that only reads.
@@ -34,19 +34,19 @@ class Statement:
 
     @cached_property
     def construct(self) -> ClauseElement:
-        """The statement, built once."""
+        """The SQLAlchemy construct, built once."""
         return self._construct() if callable(self._construct) else self._construct
 
     @cached_property
     def repeatable(self) -> bool:
-        """Whether it may be executed again after its answer was lost."""
+        """Whether it is safe to retry after its answer was lost."""
         if self._repeatable is None:
             return isinstance(self.construct, Select) and not _writes(self.construct)
         return self._repeatable
 
 
 def _writes(construct: ClauseElement) -> bool:
-    """Whether any part of a statement writes. Each part is looked at once: in a statement they are shared."""
+    """Return whether any part of a construct is an INSERT, UPDATE or DELETE. Visits each shared part once."""
     seen: dict[int, object] = {}
     parts = [construct]
     while parts:
@@ -61,11 +61,11 @@ def _writes(construct: ClauseElement) -> bool:
 
 
 def generic_plan(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A parameter, or what is computed of some, at whose value the planner does not look.
+    """Hide the value of a parameter, or of an expression over parameters, from the planner.
 
-    Postgres plans a prepared statement anew at each call where plans for the values seem cheaper than the one for no
-    values in particular: for arrays shorter than ten, for a filter that is null. Where the plan is the same for all
-    values, this keeps it from that, which takes longer than many a statement.
+    Postgres plans a prepared statement again at every execution while custom plans seem cheaper than the generic one:
+    with arrays of fewer than ten elements, with filters that are null. For a statement whose plan is the same for all
+    values this avoids that planning, which takes longer than many a statement.
     """
     return select(value).scalar_subquery()
 
@@ -74,7 +74,7 @@ _SETTING = "setting_"
 
 
 class _Compiler(PGCompiler_asyncpg):
-    """Writes what is the same at every call into the text: a parameter is encoded, sent and bound by each of them."""
+    """Renders constants as literals: each parameter costs every execution its encoding, transfer and binding."""
 
     def visit_bindparam(self, bindparam: BindParameter[Any], **options: Any) -> str:  # type: ignore[override]
         if bindparam.key.startswith(_SETTING):
@@ -98,9 +98,9 @@ class _Dialect(PGDialect_asyncpg):
 
 
 class CompiledStatement:
-    """A statement in the driver's form: its text, and the order of its parameters.
+    """The SQL of a statement in asyncpg's form, and the order of its parameters.
 
-    A parameter whose name begins with ``setting_`` is that setting, as a constant.
+    A parameter named ``setting_x`` is rendered as the value of the setting ``x``.
     """
 
     __slots__ = ("_constants", "_names", "sql")
@@ -117,7 +117,7 @@ class CompiledStatement:
         self._constants = {name: compiled.params[name] for name in self._names if not compiled.binds[name].required}
 
     def arguments(self, values: dict[str, Any]) -> list[Any]:
-        """Return the values in the order of the statement's parameters."""
+        """Return the values in the order of the parameters."""
         if self._constants:
             values = {**self._constants, **values}
         return [values[name] for name in self._names]

@@ -1,4 +1,4 @@
-"""Several statements in one transaction."""
+"""A transaction of several statements on one connection."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -6,105 +6,111 @@ from typing import Any
 
 import asyncpg
 
-from agentstore.database.errors import DRIVER_ERRORS, Fate, translate_error
+from agentstore.database.errors import DRIVER_ERRORS, Outcome, classify_error, translate_error
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.errors import UnknownOutcome
 
 
 class Transaction:
-    """Statements that are said in one transaction: what :meth:`Database.transaction` gives."""
+    """Executes statements in one transaction. Obtained from :meth:`Database.transaction`."""
 
     def __init__(
         self,
         driver: asyncpg.Connection,
         *,
         compile_statement: Callable[[Statement], CompiledStatement],
-        name_user: Callable[[Mapping[str, Any]], str] | None,
+        set_user_sql: Callable[[Mapping[str, Any]], str] | None,
         timeout: float,
         where: str,
     ) -> None:
-        """`compile_statement` and `name_user` are the database's; `name_user` is None without row-level security."""
+        """Wrap a connection on which a transaction begins.
+
+        `compile_statement` and `set_user_sql` are the database's; `set_user_sql` is None without row-level security.
+        """
         self._driver = driver
         self._compile = compile_statement
-        self._name_user = name_user
+        self._set_user_sql = set_user_sql
         self._timeout: float | None = timeout
         self._where = where
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
-        """Say a statement and return its rows. Errors are those of :meth:`Database.fetch`."""
+        """Execute a statement and return its rows. Raises the errors of :meth:`Database.fetch`; never retries."""
         compiled = self._compile(statement)
-        if self._name_user is not None:
-            await self._fetch(self._name_user(values))
+        if self._set_user_sql is not None:
+            await self._fetch(self._set_user_sql(values))
         return await self._fetch(compiled.sql, *compiled.arguments(values))
 
-    async def fetch_each(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:
-        """Say a statement with each of these values, and return the rows of all: one way to the server and back."""
-        if self._name_user is not None:
+    async def fetch_many(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:
+        """Execute a statement once with each set of values, in one round trip, and return the rows of all."""
+        if self._set_user_sql is not None:
             return [row for values in many for row in await self.fetch(statement, **values)]
         compiled = self._compile(statement)
         arguments = [compiled.arguments(dict(values)) for values in many]
         try:
             return await self._driver.fetchmany(compiled.sql, arguments, timeout=self._timeout)
         except DRIVER_ERRORS as error:
-            raise translate_error(error, self._where)[1] from error
+            raise translate_error(error, self._where) from error
 
-    async def without_a_limit(self) -> None:
-        """Let the statements of this transaction take as long as they do: limits are for those of an application."""
-        await self.command("SET LOCAL statement_timeout = 0")
+    async def disable_timeout(self) -> None:
+        """Remove the statement timeout for the rest of this transaction: it is meant for an application's calls."""
+        await self.execute("SET LOCAL statement_timeout = 0")
         self._timeout = None
 
     async def copy_out(self, statement: Statement, write: Callable[[bytes], Any], /, **values: str) -> int:
-        """Say a statement that reads texts without a line break, give them to `write`, a line each, and count them.
+        """Stream the rows of a statement to `write`, one line each, by COPY, and return their number.
 
-        No more is held than a row and what the network gives at a time: the server waits for `write`.
+        The statement returns one text column without line breaks. Memory use is bounded by one row and the network
+        buffer: the server waits for `write`.
         """
         compiled = self._compile(statement)
         arguments = compiled.arguments(values)
-        # COPY takes no parameters.
-        said = ", ".join(f"quote_literal(${number}::text)" for number in range(1, len(arguments) + 1))
-        (quoted,) = await self._fetch(f"SELECT {said}", *arguments)
+        # COPY accepts no parameters: the server quotes the values as literals first.
+        literals = ", ".join(f"quote_literal(${number}::text)" for number in range(1, len(arguments) + 1))
+        (quoted,) = await self._fetch(f"SELECT {literals}", *arguments)
         sql = re.sub(r"\$(\d+)", lambda number: str(quoted[int(number[1]) - 1]), compiled.sql)
 
         async def output(data: bytes) -> None:
             write(data)
 
         try:
-            # Of CSV, whose marks are in no text, every other letter stays as it is.
-            done = await self._driver.copy_from_query(sql, output=output, format="csv", delimiter="\x02", quote="\x01")
+            # CSV with a delimiter and a quote that no text contains leaves every other character unchanged.
+            status = await self._driver.copy_from_query(
+                sql, output=output, format="csv", delimiter="\x02", quote="\x01"
+            )
         except DRIVER_ERRORS as error:
-            raise translate_error(error, self._where)[1] from error
-        return int(done.removeprefix("COPY "))
+            raise translate_error(error, self._where) from error
+        return int(status.removeprefix("COPY "))
 
-    async def copy(
+    async def copy_in(
         self, table: str, columns: Sequence[str], source: AsyncIterator[bytes], *, schema: str | None = None
     ) -> int:
-        """Copy rows in Postgres's text format into a table, and return how many; without `schema` a temporary one."""
+        """Copy rows in Postgres' text format into a table (a temporary one without `schema`); return their number."""
         try:
-            done = await self._driver.copy_to_table(
+            status = await self._driver.copy_to_table(
                 table, schema_name=schema, columns=columns, source=source, format="text"
             )
         except DRIVER_ERRORS as error:
-            raise translate_error(error, self._where)[1] from error
-        return int(done.removeprefix("COPY "))
+            raise translate_error(error, self._where) from error
+        return int(status.removeprefix("COPY "))
 
     async def query(self, sql: str) -> list[Row]:
-        """Say what has no parameters and reads, as of a table that a :class:`Statement` cannot know."""
+        """Execute SQL without parameters and return its rows, for tables that no :class:`Statement` can name."""
         return await self._fetch(sql)
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[Row]:
         try:
             return await self._driver.fetch(sql, *arguments, timeout=self._timeout)
         except DRIVER_ERRORS as error:
-            raise translate_error(error, self._where)[1] from error
+            raise translate_error(error, self._where) from error
 
-    async def command(self, command: str) -> str:
-        """Say what has no parameters and returns no rows, as BEGIN or COMMIT, and return what the server did."""
+    async def execute(self, sql: str) -> str:
+        """Execute SQL without parameters or rows, such as BEGIN or COMMIT, and return the server's status tag."""
         try:
-            return await self._driver.execute(command, timeout=self._timeout)
+            return await self._driver.execute(sql, timeout=self._timeout)
         except DRIVER_ERRORS as error:
-            fate, translated = translate_error(error, self._where)
-            if command == "COMMIT" and fate is Fate.UNKNOWN:
+            outcome, translated = classify_error(error, self._where)
+            if sql == "COMMIT" and outcome is Outcome.UNKNOWN:
                 raise UnknownOutcome(
-                    f"The answer to a commit was lost; it may have happened. ({translated})"
+                    f"The answer to a COMMIT was lost; the transaction may have been committed. ({translated})"
                 ) from error
             raise translated from error

@@ -1,8 +1,8 @@
-"""Database URLs as people have them, turned into a function that opens connections.
+"""Parsing of database URLs, and connecting by them.
 
-asyncpg reads ``postgresql://`` URLs, but takes every parameter that it does not know for a server setting, and the
-URLs that cloud consoles print hold parameters of other clients. So the URL is read here, strictly: a parameter that
-nobody knows is an error and not a TLS option that is silently lost.
+asyncpg parses ``postgresql://`` URLs, but treats every unknown parameter as a server setting, and the URLs that cloud
+consoles print contain parameters of other clients. So URLs are parsed here, strictly: a misspelled parameter is an
+error, instead of a TLS option that is silently ignored.
 """
 
 import logging
@@ -21,23 +21,23 @@ from agentstore.errors import NotConfigured
 _log = logging.getLogger(__name__)
 
 Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
-"""A password, or what returns the one of the moment (an IAM token), asked at each new connection."""
+"""A password, or a function that returns the current one (such as an IAM token), called for each new connection."""
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
-"""Opens one connection of the driver."""
+"""Opens one asyncpg connection."""
 
 _STRICT = re.compile(r"(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?(?P<hosts>[^@/?#]*)(?P<rest>([/?].*)?)")
-# A password with a raw @, /, ? or #: up to the last @ that a host can follow.
+# For a password with an unencoded @, /, ? or #: it extends to the last @ that can precede a host.
 _LENIENT = re.compile(r"(?P<user>[^:@/]*):(?P<password>.*)@(?P<hosts>[^@/?#]*)(?P<rest>([/?].*)?)")
 
-# Read by asyncpg from a DSN's query only, not as arguments.
+# asyncpg accepts these in a DSN's query only, not as arguments.
 _TLS = (
     "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslnegotiation",
     "ssl_min_protocol_version", "ssl_max_protocol_version",
 )  # fmt: skip
 _ARGUMENTS = ("target_session_attrs", "passfile", "service", "krbsrvname", "gsslib")
 _SERVER_SETTINGS = ("application_name", "options")
-# Of libpq and of other clients, and without a meaning for this one.
+# Parameters of libpq and of other clients that have no effect here.
 _IGNORED = (
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "gssencmode",
     "fallback_application_name", "client_encoding", "load_balance_hosts", "sslcompression", "sslsni",
@@ -58,21 +58,21 @@ class DatabaseUrl:
     parameters: Mapping[str, str] = field(repr=False)
 
     def __str__(self) -> str:
-        places = ",".join(
+        hosts = ",".join(
             f"[{host}]:{port}" if ":" in host and host[0] != "/" else f"{host}:{port}"
             for host, port in zip(self.hosts, self.ports, strict=True)
         )
-        return f"postgresql://{quote(self.user or '')}{'@' if self.user else ''}{places}/{quote(self.database or '')}"
+        return f"postgresql://{quote(self.user or '')}{'@' if self.user else ''}{hosts}/{quote(self.database or '')}"
 
 
 def parse_url(url: str) -> DatabaseUrl:
-    """Read a Postgres URL.
+    """Parse a Postgres URL.
 
-    ``postgres://``, ``postgresql://`` and ``postgresql+DRIVER://`` mean the same. Several hosts are separated by
-    commas. A password is percent-encoded or, where that is not ambiguous, as it is.
+    ``postgres://``, ``postgresql://`` and ``postgresql+DRIVER://`` are equivalent. Several hosts are separated by
+    commas. The password is percent-encoded; unencoded special characters are accepted where they are unambiguous.
 
     Raises:
-        NotConfigured: it is no such URL, or has a parameter that is unknown here. The text never holds the URL.
+        NotConfigured: it is not a Postgres URL, or has an unknown parameter. The message never contains the URL.
     """
     scheme, separator, remainder = url.strip().partition("://")
     if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
@@ -83,11 +83,11 @@ def parse_url(url: str) -> DatabaseUrl:
     if matched is None or ("@" in matched["rest"] and not _is_plausible(matched)):
         matched = _LENIENT.fullmatch(remainder) or matched
     if matched is None:
-        raise NotConfigured("The database URL could not be read: percent-encode the special characters in it.")
+        raise NotConfigured("The database URL could not be parsed: percent-encode the special characters in it.")
     path, _, query = matched["rest"].partition("?")
     parameters: dict[str, str] = {}
     for name, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
-        # SQLAlchemy's form of several hosts repeats the parameter; of any other the last one counts.
+        # SQLAlchemy repeats the parameter `host` for several hosts; for any other parameter the last value counts.
         parameters[name] = f"{parameters[name]},{value}" if name == "host" and name in parameters else value
     other_user, other_password = parameters.pop("user", ""), parameters.pop("password", "")
     user = unquote(matched["user"] or "") or other_user
@@ -114,13 +114,19 @@ def connector(
     timeout: float = 10.0,
     statement_cache_size: int = 100,
 ) -> Connect:
-    """Return a function that opens a connection to the database that `url` names.
+    """Return a function that opens a connection to the database at `url`.
 
-    `password` is used instead of the URL's. What the URL leaves out comes from the ``PG*`` variables of the
-    environment and from ``~/.pgpass``, as with psql.
+    Parts that the URL omits come from the ``PG*`` environment variables and from ``~/.pgpass``, as with psql.
+
+    Args:
+        url: see :func:`parse_url`.
+        password: replaces the password of the URL; a function is called for each new connection.
+        server_settings: settings of the session, such as ``statement_timeout``.
+        timeout: seconds that an attempt to connect may take; ``connect_timeout`` in the URL overrides it.
+        statement_cache_size: number of prepared statements that a connection caches; 0 behind a transaction pooler.
 
     Raises:
-        NotConfigured: see :func:`parse_url`; also for a certificate that cannot be read.
+        NotConfigured: see :func:`parse_url`; or a certificate file cannot be read.
     """
     parsed = parse_url(url)
     parameters = dict(parsed.parameters)
@@ -133,7 +139,7 @@ def connector(
     }
     arguments: dict[str, Any] = {name: parameters[name] for name in _ARGUMENTS if name in parameters}
     if parameters.get("channel_binding") == "require":
-        # Neon prints it. Refusing the URL would help nobody; keeping quiet would not be honest.
+        # Neon's console prints it, so the URL must be accepted; that it has no effect must not go unnoticed.
         _log.warning("channel_binding=require in the database URL is not enforced: the driver has no channel binding")
     if "connect_timeout" in parameters:
         timeout = float(parameters["connect_timeout"]) or timeout
@@ -146,7 +152,7 @@ def connector(
         tls = {name: parameters[name] for name in _TLS if name in parameters}
         for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
             if name in tls and not os.access(tls[name], os.R_OK):
-                raise NotConfigured(f"{name} in the database URL names {tls[name]}, which cannot be read.")
+                raise NotConfigured(f"{name} in the database URL: the file {tls[name]} cannot be read.")
     arguments |= {
         "dsn": "postgresql:///?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in tls.items())
         if tls
@@ -166,22 +172,22 @@ def connector(
 
 
 def _is_plausible(url: re.Match[str]) -> bool:
-    """Whether the @ after the hosts belongs to a parameter, and not to the end of a raw password."""
+    """Return whether the @ after the hosts is part of a parameter, and not the end of an unencoded password."""
     path, _, query = url["rest"].partition("?")
     ports = all(port.isdigit() for port in re.findall(r":([^,]*)", url["hosts"]))
     return (url["user"] is not None or ports) and "@" not in path and all("=" in part for part in query.split("&"))
 
 
 def _hosts(netloc: str, host: str, port: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The hosts and ports of a URL; `host` and `port`, of its query, win over the place before the path."""
+    """Return the hosts and ports of a URL; the query parameters `host` and `port` override the network location."""
     names, numbers = [], []
-    for place in (host or netloc).split(",") if host or netloc else []:
-        if bracketed := re.fullmatch(r"\[(.*)\](?::(\d*))?", place):
+    for address in (host or netloc).split(",") if host or netloc else []:
+        if bracketed := re.fullmatch(r"\[(.*)\](?::(\d*))?", address):
             name, number = bracketed[1], bracketed[2] or ""
-        elif unquote(place).startswith("/"):  # a socket's folder may hold colons: /cloudsql/project:region:instance
-            name, number = place, ""
+        elif unquote(address).startswith("/"):  # a socket directory may contain colons: /cloudsql/project:region:name
+            name, number = address, ""
         else:
-            name, _, number = place.partition(":")
+            name, _, number = address.partition(":")
         names.append(name if host else unquote(name))
         numbers.append(number)
     given = port.split(",")
@@ -191,18 +197,18 @@ def _hosts(netloc: str, host: str, port: str) -> tuple[tuple[str, ...], tuple[in
         for index, number in enumerate(numbers)
     ]
     if not all(number.isdigit() and 0 < int(number) < 65536 for number in numbers):
-        raise NotConfigured("The database URL has a port that is not a number from 1 to 65535.")
+        raise NotConfigured("The database URL has an invalid port: expected a number from 1 to 65535.")
     return tuple(names), tuple(int(number) for number in numbers)
 
 
 def _check_parameters(parameters: Mapping[str, str]) -> None:
     known = {*_TLS, *_ARGUMENTS, *_SERVER_SETTINGS, *_IGNORED, "ssl", "connect_timeout", "channel_binding"}
     if unknown := sorted(set(parameters) - known):
-        # Not by name where it could be the end of a raw password.
-        plain = not any(re.search("[@/?#]", part) for parameter in parameters.items() for part in parameter)
+        # The name is not shown where it could be the end of an unencoded password.
+        is_safe = not any(re.search("[@/?#]", part) for parameter in parameters.items() for part in parameter)
         raise NotConfigured(
-            f"The database URL has {f'the unknown parameter {unknown[0]!r}' if plain else 'an unknown parameter'}. "
-            f"Settings of the server go into options, as in options=-c%20search_path%3Dx."
+            f"The database URL has {f'the unknown parameter {unknown[0]!r}' if is_safe else 'an unknown parameter'}. "
+            f"Server settings are given in options, as in options=-c%20search_path%3Dx."
         )
     modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
     if (mode := parameters.get("sslmode")) is not None and mode not in modes:
@@ -214,13 +220,13 @@ def _check_parameters(parameters: Mapping[str, str]) -> None:
 
 
 def _system_roots(parameters: Mapping[str, str]) -> ssl.SSLContext:
-    """The certificates that the machine trusts: libpq's ``sslrootcert=system``, which implies verify-full."""
+    """Return an SSL context that trusts the system's CAs: libpq's ``sslrootcert=system``, which implies verify-full."""
     if parameters.get("sslmode", "verify-full") != "verify-full":
-        raise NotConfigured("sslrootcert=system in the database URL needs sslmode=verify-full.")
+        raise NotConfigured("sslrootcert=system in the database URL requires sslmode=verify-full.")
     context = ssl.create_default_context()
     if certificate := parameters.get("sslcert"):
         try:
             context.load_cert_chain(certificate, parameters.get("sslkey"), parameters.get("sslpassword"))
         except OSError as error:
-            raise NotConfigured(f"The certificate that the database URL names cannot be used: {error}") from error
+            raise NotConfigured(f"The client certificate in the database URL cannot be loaded: {error}") from error
     return context

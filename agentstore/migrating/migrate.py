@@ -36,7 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agentstore.database import row_security
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
-from agentstore.database.pooler import is_pooled, is_shared
+from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.database.url import Connect, Password, connector, parse_url
 from agentstore.errors import AgentStoreError, Conflict, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
 from agentstore.migrating.plan import Lost, created, effects, losses, statements
@@ -353,7 +353,7 @@ async def disable_row_security(
         schema = database.settings.schema
         for row in await driver.fetch(row_security.TABLES, f'"{schema}"'):
             async with driver.transaction():
-                for statement in row_security.open_again(schema, row["name"]):
+                for statement in row_security.disable_statements(schema, row["name"]):
                     await driver.execute(statement)
 
     async with opened(target, settings) as database:
@@ -364,7 +364,7 @@ async def row_security_status(database: Database) -> RowSecurity:
     """Return which tables have their policy. Raises as :func:`status` does."""
     async with database.connection() as connection:
         rows = await connection.fetch(row_security.TABLES, f'"{database.settings.schema}"')
-        sees_all = await connection.fetchval(row_security.SEES_ALL)
+        sees_all = await connection.fetchval(row_security.BYPASSES_POLICIES)
     return RowSecurity(
         tuple(row["name"] for row in rows if row["is_secured"]),
         tuple(row["name"] for row in rows if not row["is_secured"]),
@@ -657,7 +657,7 @@ async def _secure(connection: AsyncConnection, schema: str) -> None:
     for row in await driver.fetch(row_security.TABLES, f'"{schema}"'):
         if not row["is_secured"]:
             async with driver.transaction():
-                for statement in row_security.secured(schema, row["name"], has_owner=row["has_owner"]):
+                for statement in row_security.enable_statements(schema, row["name"], has_owner=row["has_owner"]):
                     await driver.execute(statement)
 
 
@@ -671,7 +671,7 @@ async def _refuse_blindness(connection: AsyncConnection, database: Database) -> 
     rows = await driver.fetch(row_security.TABLES, f'"{database.settings.schema}"')
     if not any(row["is_secured"] for row in rows):
         return False
-    if not await driver.fetchval(row_security.SEES_ALL):
+    if not await driver.fetchval(row_security.BYPASSES_POLICIES):
         raise NotConfigured(
             f"Row-level security is on in {database.where}, and a migration has to see all rows: ALTER ROLE ... "
             "BYPASSRLS for the role that migrates."
@@ -817,7 +817,7 @@ async def _refuse_pooler(connection: AsyncConnection, database: Database) -> Non
             yield driver
 
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    if await is_pooled(driver) and await is_shared(driver, another):
+    if await is_pooled(driver) and await is_transaction_pooler(driver, another):
         raise NotConfigured(
             f"{database.where} is a pooler in transaction mode, which gives each part of a migration another "
             "connection of the server's: set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database."

@@ -12,7 +12,7 @@ import asyncpg
 
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
-from agentstore.database.pooler import is_pooled, is_shared
+from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.migrating import migrate
 from agentstore.models import Base
@@ -297,7 +297,7 @@ async def _pooler(database: Database) -> Finding:
         async with asyncio.timeout(_PROBE_TIMEOUT), database.connection() as first:
             pooled = await is_pooled(first)
             if pooled:
-                shared = await is_shared(first, database.connection, tries=min(3, settings.pool_size - 1))
+                shared = await is_transaction_pooler(first, database.connection, tries=min(3, settings.pool_size - 1))
     except (AgentStoreError, TimeoutError) as error:
         if not pooled:
             return Finding("pooler", "warning", f"could not be looked for: {error or 'no answer in time'}", "try again")

@@ -98,7 +98,7 @@ def _embedded(settings: Settings) -> Database:
         connect_directly=connect_directly,
         prepare=_prepare("upgrade"),
         where=f"the embedded Postgres in {server.data_dir}",
-        release=server.stop,
+        on_stop=server.stop,
     )
 
 

@@ -338,7 +338,7 @@ class Pruning:
             for user_id, of_user in groupby(rows, key=itemgetter(0))
         ]
         async with self._database.transaction() as transaction:
-            found = await transaction.fetch_each(MEASURE[kind] if self._dry else DELETE[kind], by_user)
+            found = await transaction.fetch_many(MEASURE[kind] if self._dry else DELETE[kind], by_user)
         count, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
         if kind == "sessions":
             self.pruned += Pruned(sessions=count, messages=parts, bytes=size)

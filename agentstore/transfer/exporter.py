@@ -137,7 +137,7 @@ class Exporter:
     async def _block(self, tables: Sequence[str], first: str, last: str) -> dict[str, int]:
         rows: dict[str, int] = {}
         async with self._database.transaction(snapshot=True) as transaction:
-            await transaction.without_a_limit()
+            await transaction.disable_timeout()
             for name in tables:
                 if count := await transaction.copy_out(READ[name], self._write, first_user=first, last_user=last):
                     rows[name] = count

@@ -96,7 +96,7 @@ class Restorer:
                 tick()
 
         self.progress.bytes = checked.blocks[0].start if checked.blocks else checked.stop
-        count = 1 if dry_run or not isinstance(file, _SEEKABLE) else self._database.share(_LANES)
+        count = 1 if dry_run or not isinstance(file, _SEEKABLE) else self._database.limit_concurrency(_LANES)
         lanes = [asyncio.create_task(lane()) for _ in range(count)]
         try:
             await asyncio.gather(*lanes)
@@ -123,7 +123,7 @@ class Restorer:
             reader = _Reader(file, block)
             try:
                 async with self._database.transaction() as transaction:
-                    await transaction.without_a_limit()
+                    await transaction.disable_timeout()
                     if not merges:
                         merges = await self._any_known(transaction, reader)
                         reader = _Reader(file, block)
@@ -165,22 +165,22 @@ class Restorer:
             if self._is_left_out(name, reader):
                 continue
             columns = reader.columns(name)
-            done[name] = await transaction.copy(name, columns, reader.rows(name, columns), schema=self._schema)
+            done[name] = await transaction.copy_in(name, columns, reader.rows(name, columns), schema=self._schema)
         return done, []
 
     async def _merge(
         self, transaction: Transaction, reader: "_Reader"
     ) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
         for command in transfer.stage(self._schema, self._tables):
-            await transaction.command(command)
+            await transaction.execute(command)
         while (name := reader.table()) is not None:
             if self._is_left_out(name, reader):
                 continue
             columns = reader.columns(name)
-            await transaction.copy(f"staged_{name}", columns, reader.rows(name, columns))
+            await transaction.copy_in(f"staged_{name}", columns, reader.rows(name, columns))
         done: dict[str, int] = {}
         for name, command in transfer.merge(self._schema, self._tables).items():
-            tag = await transaction.command(command)
+            tag = await transaction.execute(command)
             table = VECTORS if name == "missing_vectors" else name
             if table in TABLES:
                 done[table] = done.get(table, 0) + int(tag.split()[-1])

@@ -913,17 +913,17 @@ async def test_a_commit_whose_answer_was_lost_is_no_failure(
 ) -> None:
     await service.save_items("alice", MemoryItem(text="has a cat", kind="fact"), "s")
     await service.add_memory("alice", text("x"), "s")
-    command = Transaction.command
+    execute = Transaction.execute
     lost: list[str] = []
 
     async def lose(self: Transaction, said: str) -> str:
-        done = await command(self, said)
+        done = await execute(self, said)
         if said == "COMMIT" and not lost:
             lost.append(said)
             raise UnknownOutcome("lost")
         return done
 
-    monkeypatch.setattr(Transaction, "command", lose)
+    monkeypatch.setattr(Transaction, "execute", lose)
     endpoint.replies = [
         {"new": found("x"), "changed": found(changed={1: "y"}), "ended": found(ended=[1]), "nothing": found()}[reply]
     ]

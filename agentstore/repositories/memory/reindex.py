@@ -171,7 +171,7 @@ async def step(
         values = await asyncio.to_thread(_values, old, language, settings)
         # One user's after another, since Citus locks no rows of several; committed once.
         async with database.transaction() as transaction:
-            done = await transaction.fetch_each(WRITE, [{**of_user, "analysis": now} for of_user in values])
+            done = await transaction.fetch_many(WRITE, [{**of_user, "analysis": now} for of_user in values])
         written = sum(row[0] for row in done)
     last = rows[-1]
     return (last["user_id"], last["session_id"], last["seq"]), len(rows), written
