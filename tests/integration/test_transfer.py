@@ -28,7 +28,7 @@ from agentstore import (
 )
 from agentstore.models import Base
 from agentstore.repositories import transfer
-from agentstore.repositories.sandboxes.service import CLAIM, DROP
+from agentstore.repositories.sandboxes.statements import CLAIM, DROP
 from agentstore.testing import HOSTILE_IDS, text
 from agentstore.transfer import exporter, lines, restorer
 from tests.support.vectors import WordEmbedder

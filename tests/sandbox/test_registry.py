@@ -33,7 +33,7 @@ from agentstore import (
 )
 from agentstore.database.statement import Row, Statement
 from agentstore.interfaces import SandboxProvider
-from agentstore.repositories.sandboxes.service import CLAIM, EXPIRED
+from agentstore.repositories.sandboxes.statements import CLAIM, EXPIRED
 from agentstore.sandbox import local
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 
@@ -535,14 +535,14 @@ def test_a_stop_does_not_wait_for_what_an_event_loop_left_that_has_gone(database
         try:
             await asyncio.sleep(60)
         finally:  # as what is cancelled at the end of a program does
-            service._start_ending(asyncio.sleep(60))
+            service._tasks.start(asyncio.sleep(60))
 
     async def end() -> None:
         asyncio.get_running_loop().create_task(leave())
         await asyncio.sleep(0)
 
     asyncio.run(end())
-    assert service._endings
+    assert service._tasks
     asyncio.run(asyncio.wait_for(service.stop(), 20))
 
 

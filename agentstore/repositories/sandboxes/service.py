@@ -1,40 +1,23 @@
-"""Sandboxes on Postgres: the statements of the registry, then the service that goes by it."""
+"""Sandboxes that are registered on Postgres."""
 
 import asyncio
 import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from pydantic import SecretStr
-from sqlalchemy import (
-    ARRAY,
-    URL,
-    BigInteger,
-    Interval,
-    Text,
-    bindparam,
-    case,
-    delete,
-    func,
-    literal,
-    select,
-    tuple_,
-    update,
-)
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
-from agentstore.database.statement import Row, Statement
+from agentstore.database.statement import Row
 from agentstore.database.url import Password
 from agentstore.errors import (
     AgentStoreError,
@@ -47,10 +30,24 @@ from agentstore.errors import (
     Unavailable,
 )
 from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService
-from agentstore.models import SandboxRow
+from agentstore.repositories.sandboxes.leases import Key, Lease, Leases
+from agentstore.repositories.sandboxes.statements import (
+    CLAIM,
+    DROP,
+    EXPIRED,
+    LIST,
+    LIST_FIRST,
+    MARK_ENDING,
+    OF_SESSION,
+    READY,
+    RENEW_ENDING,
+    REOPEN,
+    TAKE,
+    info_from_row,
+)
+from agentstore.repositories.sandboxes.tasks import BackgroundTasks, cancel_and_wait, of_this_loop
 from agentstore.repositories.sandboxes.workspaces import Workspaces
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.repositories.users import insert_user_if_missing
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
 from agentstore.schemas import Page, SandboxInfo, SandboxSpec
@@ -61,203 +58,20 @@ from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_TRIES = 20
-_REAPED = 100
-# Sandboxes that a stop ends at the same time.
-_AT_ONCE = 8
-# Bytes a second in which a workspace is filled at the least, beside the time that a call may take.
-_SLOWEST = 100_000
-
-_USER = bindparam("user_id", type_=Text)
-_SESSION = bindparam("session_id", type_=Text)
-_TYPE = bindparam("type", type_=Text)
-_GENERATION = bindparam("generation", type_=BigInteger)
-_LEASE = bindparam("lease_time", type_=Interval)
-_OWNER, _HOST = bindparam("owner", type_=Text), bindparam("host", type_=Text)
-_THIS = (SandboxRow.user_id == _USER) & (SandboxRow.session_id == _SESSION) & (SandboxRow.type == _TYPE)
-_HELD = _THIS & (SandboxRow.generation == _GENERATION)
-_LEASED = func.now() + _LEASE
-_INFO = (
-    SandboxRow.user_id,
-    SandboxRow.session_id,
-    SandboxRow.type,
-    SandboxRow.generation,
-    SandboxRow.provider,
-    SandboxRow.state,
-    SandboxRow.owner,
-    SandboxRow.host,
-    SandboxRow.created_at,
-    SandboxRow.lease_until,
-)
-_ROW = (
-    *_INFO,
-    SandboxRow.handle,
-    (SandboxRow.lease_until < func.now()).label("has_expired"),
-    (func.now() - SandboxRow.lease_until).label("since"),
-)
-
-
-def _claim() -> Statement:
-    """Make the row, and the user if it is the first. No row: another one has it.
-
-    One of another provider is taken over when it has expired: nobody may be left who could end that.
-    """
-    values: dict[str, Any] = {
-        "user_id": _USER,
-        "session_id": _SESSION,
-        "type": _TYPE,
-        "generation": _GENERATION,
-        "state": literal("starting"),
-        "handle": bindparam("reserved", type_=Text),
-        "provider": bindparam("provider", type_=Text),
-        "owner": _OWNER,
-        "host": _HOST,
-        "created_at": func.now(),
-        "lease_until": _LEASED,
-    }
-    claim = upsert(SandboxRow).from_select(list(values), select(*values.values()).select_from(insert_user_if_missing()))
-    taken: dict[str, Any] = {
-        name: claim.excluded[name] for name in values if name not in ("user_id", "session_id", "type")
-    }
-    taken["generation"] = func.greatest(SandboxRow.generation + 1, claim.excluded.generation)
-    claim = claim.on_conflict_do_update(
-        index_elements=["user_id", "session_id", "type"],
-        set_=taken,
-        where=(SandboxRow.lease_until < claim.excluded.created_at) & (SandboxRow.provider != claim.excluded.provider),
-    )
-    return Statement(claim.returning(SandboxRow.generation), repeatable=False)
-
-
-def _renew() -> Statement:
-    """Renew leases of a user, locked in the order of their keys; the rows are those that are still held.
-
-    What is ending is renewed by whoever ends it, and by nobody if that one died.
-    """
-    arrays = (
-        bindparam("session_ids", type_=ARRAY(Text)),
-        bindparam("types", type_=ARRAY(Text)),
-        bindparam("generations", type_=ARRAY(BigInteger)),
-    )
-    held = func.unnest(*arrays).table_valued("session_id", "type", "generation").render_derived(name="held")
-    key = (SandboxRow.session_id, SandboxRow.type, SandboxRow.generation)
-    locked = (
-        select(*key)
-        .where(SandboxRow.user_id == _USER, tuple_(*key).in_(select(*held.c)))
-        .order_by(SandboxRow.session_id, SandboxRow.type)
-        .with_for_update()
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
-    return Statement(
-        update(SandboxRow)
-        .where(
-            SandboxRow.user_id == _USER,
-            SandboxRow.session_id == locked.c.session_id,
-            SandboxRow.type == locked.c.type,
-        )
-        .values(lease_until=case((SandboxRow.state == "ending", SandboxRow.lease_until), else_=_LEASED))
-        .returning(*key, SandboxRow.state),
-        repeatable=True,
-    )
-
-
-CLAIM = _claim()
-FIND = Statement(select(*_ROW).where(_THIS))
-OF_SESSION = Statement(
-    select(*_ROW).where(SandboxRow.user_id == _USER, SandboxRow.session_id == _SESSION).order_by(SandboxRow.type)
-)
-READY = Statement(
-    update(SandboxRow)
-    .where(_HELD, SandboxRow.state == "starting")
-    .values(state="ready", handle=bindparam("handle", type_=Text), lease_until=_LEASED)
-    .returning(SandboxRow.generation),
-    repeatable=False,
-)
-RENEW = _renew()
-END = Statement(
-    update(SandboxRow).where(_HELD).values(state="ending", lease_until=_LEASED).returning(SandboxRow.generation),
-    repeatable=True,
-)
-HOLD = Statement(
-    update(SandboxRow)
-    .where(_HELD, SandboxRow.state == "ending")
-    .values(lease_until=_LEASED)
-    .returning(SandboxRow.generation),
-    repeatable=True,
-)
-REOPEN = Statement(
-    update(SandboxRow)
-    .where(_HELD, SandboxRow.state == "ending")
-    .values(state="ready")
-    .returning(SandboxRow.generation),
-    repeatable=True,
-)
-DROP = Statement(delete(SandboxRow).where(_HELD).returning(SandboxRow.generation), repeatable=False)
-# Of all users. What is found is looked at again when it is taken.
-EXPIRED = Statement(
-    select(*_ROW)
-    .where(SandboxRow.lease_until < func.now(), SandboxRow.provider == bindparam("provider", type_=Text))
-    .order_by(SandboxRow.lease_until)
-    .limit(bindparam("limit", type_=BigInteger))
-)
-# Another generation: whoever held it has lost it.
-TAKE = Statement(
-    update(SandboxRow)
-    .where(_HELD, SandboxRow.lease_until < func.now())
-    .values(generation=SandboxRow.generation + 1, state="ending", owner=_OWNER, host=_HOST, lease_until=_LEASED)
-    .returning(SandboxRow.generation),
-    repeatable=False,
-)
-_LIST = select(*_INFO).where(SandboxRow.user_id == _USER).order_by(SandboxRow.session_id, SandboxRow.type)
-LIST_FIRST = Statement(_LIST.limit(bindparam("limit", type_=BigInteger)))
-LIST = Statement(
-    _LIST.where(
-        tuple_(SandboxRow.session_id, SandboxRow.type)
-        > tuple_(bindparam("after_session", type_=Text), bindparam("after_type", type_=Text))
-    ).limit(bindparam("limit", type_=BigInteger))
-)
-
-_T = TypeVar("_T")
-_Key = tuple[str, str, str]
-
-
-@dataclass(slots=True, eq=False)
-class _Lease:
-    """A sandbox that this service uses. Times are of the monotonic clock.
-
-    ``handle`` is empty until its workspace is filled: what is there before is neither used nor kept.
-    """
-
-    key: _Key
-    spec: SandboxSpec
-    generation: int
-    is_own: bool
-    # Until then nobody else can have taken it.
-    until: float
-    handle: str = ""
-    is_lost: bool = False
-    # Calls that are on their way.
-    calls: int = 0
-    used: float = field(default_factory=time.monotonic)
-    kept: float = field(default_factory=time.monotonic)
-    # When it was last tried to keep its workspace, whatever came of it.
-    tried: float = 0.0
-
-    @property
-    def where(self) -> dict[str, Any]:
-        user_id, session_id, type_ = self.key
-        return {"user_id": user_id, "session_id": session_id, "type": type_, "generation": self.generation}
-
-    def __str__(self) -> str:
-        return f"sandbox {self.key[2]!r} of user {self.key[0]!r}, session {self.key[1]!r}"
+_CLAIM_ATTEMPTS = 20
+_REAP_BATCH = 100
+# How many sandboxes stop() ends at the same time.
+_DRAIN_CONCURRENCY = 8
+# The slowest accepted rate of restoring a workspace, in bytes per second, in addition to AGENTSTORE_SANDBOX_TIMEOUT.
+_SLOWEST_RESTORE = 100_000
 
 
 class PostgresSandboxService(PostgresService, SandboxService):
     """Sandboxes that are registered on Postgres. See :class:`SandboxService`.
 
-    While a sandbox is in use, whoever uses it renews its lease. It is not in use any more when it was not called for
-    AGENTSTORE_SANDBOX_IDLE seconds. With AGENTSTORE_SANDBOX_SNAPSHOTS its workspace is kept when it ends, and every
-    now and then, and a new one begins with what was kept.
+    The service renews the lease of each sandbox that it uses. A sandbox is in use until it has not been called for
+    AGENTSTORE_SANDBOX_IDLE seconds. With AGENTSTORE_SANDBOX_SNAPSHOTS its workspace is saved when the sandbox ends, and
+    every AGENTSTORE_SANDBOX_SNAPSHOT_INTERVAL seconds, and the next sandbox starts with the saved workspace.
     """
 
     def __init__(
@@ -273,32 +87,33 @@ class PostgresSandboxService(PostgresService, SandboxService):
         password: Password | None = None,
         database: Database | None = None,
     ) -> None:
-        """`base_url` is a sandbox server's, which `bearer_token` opens; without one `provider` makes them.
+        """`base_url` is the URL of a sandbox server and `bearer_token` its token. Without a URL, `provider` is used.
 
-        That is a SandboxProvider or the name of one; by default what AGENTSTORE_SANDBOX_PROVIDER names, or bubblewrap.
-        `stop` ends the sandboxes that this service has made, unless `drain_on_stop` is false. The other arguments are
-        those of the other services.
+        `provider` is a SandboxProvider or the name of one. The default is AGENTSTORE_SANDBOX_PROVIDER; if that is not
+        set, "remote" if AGENTSTORE_SANDBOX_URL is set, else "bubblewrap". `stop` ends the sandboxes that this service
+        has created, unless `drain_on_stop` is false. The other arguments are those of the other services.
 
         Raises:
-            NotConfigured: nothing names a database, or there is no such provider.
+            NotConfigured: no database is configured, or there is no such provider.
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
-        self._provider_is_ours = provider is None or isinstance(provider, str)
+        self._owns_provider = provider is None or isinstance(provider, str)
         self._provider = open_provider(self._settings, base_url=base_url, bearer_token=bearer_token, provider=provider)
         self._workspaces = Workspaces(self._database, self._settings)
         self._drain = drain_on_stop
         self._owner = uuid4().hex
         self._host = socket.gethostname()
-        self._leases: dict[_Key, _Lease] = {}
-        self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
-        self._at_work: list[asyncio.Task[None]] = []
-        self._connecting: set[asyncio.Task[_Lease]] = set()
-        self._endings: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks = BackgroundTasks()
+        self._leases = Leases(self._database, self._settings, self._provider, self._owner, self._tasks)
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        # The first renews leases; it runs until everything has ended.
+        self._loop_tasks: list[asyncio.Task[None]] = []
+        self._connecting: set[asyncio.Task[Lease]] = set()
+        self._event_loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
 
     async def start(self) -> None:
-        """Connect, check the schema, and see that sandboxes can be made here.
+        """Connect, check the schema, and check that sandboxes can be created here.
 
         Raises:
             SandboxUnavailable: they cannot; the message says what to install.
@@ -308,38 +123,35 @@ class PostgresSandboxService(PostgresService, SandboxService):
         self.reopen()
 
     def reopen(self) -> None:
-        """Answer calls again after a stop; the first of them sees whether sandboxes can be made here."""
+        """Accept calls again after a stop. The first call checks that sandboxes can be created here."""
         self._stopped = False
 
     async def stop(self) -> None:
-        """End the sandboxes that this service has made, unless it was told to leave them, and close what is open."""
+        """End the sandboxes that this service has created, unless `drain_on_stop` is false, and close connections."""
         self._stopped = True
         try:
-            # The leases are renewed until all is ended.
-            await _end_all([*self._connecting, *self._at_work[1:]])
+            # Leases are renewed until everything has ended.
+            await cancel_and_wait([*self._connecting, *self._loop_tasks[1:]])
             if self._drain:
-                at_once = asyncio.Semaphore(_AT_ONCE)
-                own = [lease for lease in self._leases.values() if lease.is_own]
-                await asyncio.gather(*(self._drained(lease, at_once) for lease in own))
-            if endings := _of_this_loop(self._endings):
-                await asyncio.wait(endings)
+                semaphore = asyncio.Semaphore(_DRAIN_CONCURRENCY)
+                await asyncio.gather(*(self._drain_one(lease, semaphore) for lease in self._leases if lease.is_own))
+            await self._tasks.wait()
         finally:
-            for lease in self._leases.values():
-                lease.is_lost = True
-            at_work, self._at_work, self._leases = self._at_work, [], {}
-            await _end_all(at_work)
-            if self._provider_is_ours:
+            self._leases.clear()
+            loop_tasks, self._loop_tasks = self._loop_tasks, []
+            await cancel_and_wait(loop_tasks)
+            if self._owns_provider:
                 await self._provider.stop()
             await super().stop()
 
-    async def connect(  # noqa: D102 - the interface says it
+    async def connect(  # noqa: D102 - documented in the interface
         self, session_id: str, user_id: str | None = None, sandbox_types: Sequence[str] | None = None
     ) -> list[Sandbox]:
         specs = specs_of(sandbox_types)
         user, session = self._ids(user_id, session_id)
         await self._ready()
-        found = {spec.type: await self._connect((user, session, spec.type), spec) for spec in specs}
-        return [self._sandbox(found[spec.type]) for spec in specs]
+        leases = {spec.type: await self._connect((user, session, spec.type), spec) for spec in specs}
+        return [self._sandbox(leases[spec.type]) for spec in specs]
 
     async def release(  # noqa: D102
         self, session_id: str, user_id: str | None = None, *, snapshot: bool = True
@@ -348,21 +160,21 @@ class PostgresSandboxService(PostgresService, SandboxService):
         await self._ready()
         leases = []
         for row in await self._database.fetch(OF_SESSION, user_id=user, session_id=session):
-            lease = self._known(row)
+            lease = self._leases.from_row(row)
             if row["provider"] != self._provider.name:
-                raise self._foreign(lease, row)
+                raise self._other_provider_error(lease, row)
             if lease.handle and not lease.is_own and not row["has_expired"]:
-                with suppress(SandboxLost):  # then there is nothing to end but its row
+                with suppress(SandboxLost):  # only its row is left to delete
                     await self._provider.connect(lease.handle)
             leases.append((lease, row))
         ended = []
         for lease, row in leases:
             if row["has_expired"]:
-                is_ended = await self._reap(row, insists=True, snapshot=snapshot)
+                is_ended = await self._reap(row, force=True, snapshot=snapshot)
             else:
-                is_ended = await self._mark(lease) and await self._end(lease, snapshot)
+                is_ended = await self._mark_ending(lease) and await self._end(lease, snapshot)
             if is_ended:
-                ended.append(_info(row))
+                ended.append(info_from_row(row))
         return ended
 
     async def list(  # noqa: D102
@@ -375,32 +187,28 @@ class PostgresSandboxService(PostgresService, SandboxService):
         else:
             session, type_ = read_cursor(cursor, str, str)
             rows = await self._database.fetch(LIST, user_id=user, limit=limit, after_session=session, after_type=type_)
-        following = write_cursor(rows[-1][1], rows[-1][2]) if rows and len(rows) == limit else None
-        return Page(map(_info, rows), following)
+        next_cursor = write_cursor(rows[-1][1], rows[-1][2]) if rows and len(rows) == limit else None
+        return Page(map(info_from_row, rows), next_cursor)
 
     async def reap(self) -> int:  # noqa: D102
         await self._ready()
         reaped = 0
         provider = self._provider.name
-        while rows := await self._database.fetch(EXPIRED, provider=provider, limit=_REAPED):
+        while rows := await self._database.fetch(EXPIRED, provider=provider, limit=_REAP_BATCH):
             for row in rows:
                 try:
                     reaped += await self._reap(row)
                 except SandboxElsewhere as error:
-                    _log.info("the %s is left to others: %s", self._known(row), error)
-                except (SandboxUnavailable, SandboxFailed) as error:  # another one tries, after a lease
-                    _log.warning("the %s could not be ended: %s", self._known(row), error)
-            if len(rows) < _REAPED:
+                    _log.info("the %s is left to other processes: %s", self._leases.from_row(row), error)
+                except (SandboxUnavailable, SandboxFailed) as error:  # retried by any process once the lease expires
+                    _log.warning("the %s could not be ended: %s", self._leases.from_row(row), error)
+            if len(rows) < _REAP_BATCH:
                 break
         return reaped
 
     async def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:  # noqa: D102
         user, session = self._ids(user_id, session_id)
         return await self._workspaces.delete(user, session)
-
-    @property
-    def _lease(self) -> timedelta:
-        return timedelta(seconds=self._settings.sandbox_lease)
 
     @property
     def _snapshots(self) -> bool:
@@ -413,30 +221,32 @@ class PostgresSandboxService(PostgresService, SandboxService):
         return check_id("" if user_id is None else user_id, "user_id", self._settings)
 
     async def _ready(self) -> None:
+        """Start what the first call needs, or the first call in another event loop."""
         self._check_open()
-        if self._is_at_work():
+        if self._are_loops_running():
             return
         await self._database.start()
         await self._provider.start()
         self._check_open()
-        # Looked at again, with nothing awaited in between: of several first calls one begins the work.
-        if self._is_at_work():
+        # Checked again without an await before the tasks are created: of several concurrent first calls, one does it.
+        if self._are_loops_running():
             return
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # what another one had will never be done
-            self._loop, self._locks = loop, WeakValueDictionary()
-            self._endings, self._connecting = _of_this_loop(self._endings), _of_this_loop(self._connecting)
-        self._at_work = [loop.create_task(self._keep_leases()), loop.create_task(self._look_after())]
+        if self._event_loop is not loop:  # tasks and locks of the previous loop are never done
+            self._event_loop, self._locks = loop, WeakValueDictionary()
+            self._tasks.discard_other_loops()
+            self._connecting = of_this_loop(self._connecting)
+        self._loop_tasks = [loop.create_task(self._leases.keep_renewing()), loop.create_task(self._maintain())]
 
-    def _is_at_work(self) -> bool:
+    def _are_loops_running(self) -> bool:
         loop = asyncio.get_running_loop()
-        return bool(self._at_work) and all(task.get_loop() is loop and not task.done() for task in self._at_work)
+        return bool(self._loop_tasks) and all(task.get_loop() is loop and not task.done() for task in self._loop_tasks)
 
     def _check_open(self) -> None:
         if self._stopped:
             raise Closed("The sandbox service was stopped: call start() to use it again.")
 
-    def _sandbox(self, lease: _Lease) -> HeldSandbox:
+    def _sandbox(self, lease: Lease) -> HeldSandbox:
         user_id, session_id, _ = lease.key
         return HeldSandbox(
             self._provider,
@@ -450,466 +260,340 @@ class PostgresSandboxService(PostgresService, SandboxService):
         )
 
     @asynccontextmanager
-    async def _use(self, lease: _Lease) -> AsyncIterator[None]:
-        """Make sure that a sandbox is ours to use, and that its lease is renewed meanwhile."""
+    async def _use(self, lease: Lease) -> AsyncIterator[None]:
+        """Check that this service still holds the sandbox, and have its lease renewed during the call."""
         self._check_open()
-        lease.used = time.monotonic()
-        if not lease.is_lost and lease.used >= lease.until:
-            await self._renew(lease.key[0], [lease])
+        lease.used_at = time.monotonic()
+        if not lease.is_lost and lease.used_at >= lease.expires_at:
+            await self._leases.renew(lease.key[0], [lease])
         if lease.is_lost:
-            raise SandboxLost(f"the {lease} ended, or its lease passed and another one took it: connect again")
-        lease.calls += 1
+            raise SandboxLost(f"the {lease} ended, or its lease expired and it was taken over: call connect again")
+        lease.calls_in_progress += 1
         try:
             yield
         finally:
-            lease.calls -= 1
-            lease.used = time.monotonic()
+            lease.calls_in_progress -= 1
+            lease.used_at = time.monotonic()
 
-    async def _connect(self, key: _Key, spec: SandboxSpec) -> _Lease:
-        """Return the sandbox that lives, or make it."""
-        row = await self._find(key)
+    async def _connect(self, key: Key, spec: SandboxSpec) -> Lease:
+        """Return the existing sandbox, or create it."""
+        row = await self._leases.find(key)
         if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
             return lease
         self._check_open()
-        # In a task of its own, which a stop can end.
-        task = asyncio.get_running_loop().create_task(self._connect_in_turn(key, spec))
+        # In a separate task, so that stop() can cancel it.
+        task = asyncio.get_running_loop().create_task(self._connect_exclusively(key, spec))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
         try:
             return await task
         except asyncio.CancelledError:
-            this = asyncio.current_task()
-            if this is None or not this.cancelling():
+            current = asyncio.current_task()
+            if current is None or not current.cancelling():
                 self._check_open()
             raise
 
-    async def _connect_in_turn(self, key: _Key, spec: SandboxSpec) -> _Lease:
-        """Return the sandbox that lives, or make it: of this process one task at a time."""
+    async def _connect_exclusively(self, key: Key, spec: SandboxSpec) -> Lease:
+        """Return the existing sandbox, or create it. In this process, one task per key at a time."""
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            began, waits = time.monotonic(), 0
+            began, attempts = time.monotonic(), 0
             while True:
-                row = await self._find(key)
+                row = await self._leases.find(key)
                 if row is not None and row["state"] != "ready" and not row["has_expired"]:
                     seconds = time.monotonic() - began
                     if seconds > self._settings.sandbox_lease + 2 * self._settings.sandbox_timeout:
                         raise SandboxUnavailable(
-                            f"sandbox {key[2]!r} of user {key[0]!r}, session {key[1]!r} is {row['state']} on "
-                            f"{row['host']} for {seconds:.0f} s"
+                            f"sandbox {key[2]!r} of user {key[0]!r}, session {key[1]!r} has been {row['state']} on "
+                            f"host {row['host']} for {seconds:.0f} s"
                         )
-                    await back_off(waits)
-                    waits += 1
+                    await back_off(attempts)
+                    attempts += 1
                     continue
                 if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
                     return lease
                 if row is not None and row["provider"] == self._provider.name:
-                    await self._clear(row)
+                    await self._end_unusable(row)
                     continue
-                if (lease := await self._make(key, spec)) is not None:
+                if (lease := await self._create(key, spec)) is not None:
                     return lease
 
-    async def _find(self, key: _Key) -> Row | None:
-        return await self._database.fetch_one(FIND, user_id=key[0], session_id=key[1], type=key[2])
-
-    async def _reuse(self, key: _Key, spec: SandboxSpec, row: Row) -> _Lease | None:
-        """Return the sandbox of a row, if it is ready, lives and is not to be reaped."""
+    async def _reuse(self, key: Key, spec: SandboxSpec, row: Row) -> Lease | None:
+        """Return the lease of a row's sandbox if it is ready, its lease has not expired and it answers, else None."""
         if row["state"] != "ready" or row["has_expired"]:
             return None
         lease = self._leases.get(key)
         if lease is None or lease.generation != row["generation"]:
-            lease = self._known(row)
+            lease = self._leases.from_row(row)
             lease.spec = spec
             if row["provider"] != self._provider.name:
-                raise self._foreign(lease, row)
+                raise self._other_provider_error(lease, row)
             try:
                 await self._provider.connect(lease.handle)
             except SandboxLost:
                 return None
         if not await self._provider.check(lease.handle):
             return None
-        lease.used = time.monotonic()
-        if lease.used >= lease.until:
-            await self._renew(key[0], [lease])
+        lease.used_at = time.monotonic()
+        if lease.used_at >= lease.expires_at:
+            await self._leases.renew(key[0], [lease])
             if lease.is_lost:
                 return None
-        known = self._leases.get(key)
-        if known is None or known.generation < lease.generation:
-            if known is not None:
-                self._lose(known)
-            self._leases[key] = known = lease
-        return known
+        current = self._leases.get(key)
+        if current is None or current.generation < lease.generation:
+            if current is not None:
+                self._leases.lose(current)
+            self._leases.add(lease)
+            return lease
+        return current
 
-    async def _clear(self, row: Row) -> None:
-        """End what is registered and of no use, so that there is room for another.
+    async def _end_unusable(self, row: Row) -> None:
+        """End the sandbox of a row that has expired or does not answer, so that a new one can be created.
 
         Raises:
             SandboxUnavailable, SandboxFailed: it could not be ended.
         """
         if row["has_expired"]:
-            await self._reap(row, insists=True)
-        elif await self._mark(lease := self._known(row)):  # it does not answer
+            await self._reap(row, force=True)
+        elif await self._mark_ending(lease := self._leases.from_row(row)):  # it does not answer
             await self._end(lease, snapshot=False)
 
-    async def _make(self, key: _Key, spec: SandboxSpec) -> _Lease | None:
-        """Make a sandbox; None if another one does."""
-        lease = _Lease(key, spec, time.time_ns() // 1_000, is_own=True, until=0.0)
-        asked = time.monotonic()
+    async def _create(self, key: Key, spec: SandboxSpec) -> Lease | None:
+        """Claim the key and create a sandbox. Return None if another process has claimed the key."""
+        lease = Lease(key, spec, time.time_ns() // 1_000, is_own=True, expires_at=0.0)
+        requested_at = time.monotonic()
         reserved = self._provider.reserve()
-        # A claim that was cancelled on its way could be made after it was dropped, so it is not cancelled.
-        claiming = self._start_ending(self._claimed(lease, reserved))
+        # Not cancelled with the caller: a cancelled INSERT could still commit, after its row was dropped.
+        claiming = self._tasks.start(self._claim(lease, reserved))
         try:
             generation = await asyncio.shield(claiming)
         except BaseException:
             lease.is_lost = True
-            self._start_ending(self._unclaim(lease, claiming))
+            self._tasks.start(self._drop_claim(lease, claiming))
             raise
         if generation is None:
             return None
-        if (old := self._leases.get(key)) is not None:
-            self._lose(old)
-        lease.generation, lease.until = generation, asked + self._settings.sandbox_lease
-        self._leases[key] = lease
+        if (previous := self._leases.get(key)) is not None:
+            self._leases.lose(previous)
+        lease.generation, lease.expires_at = generation, requested_at + self._settings.sandbox_lease
+        self._leases.add(lease)
         handle = ""
         try:
             handle = await self._provider.create(spec, reserved)
             if self._snapshots:
-                await self._fill(lease, handle)
-            asked = time.monotonic()
-            if not await self._database.fetch(READY, **lease.where, handle=handle, lease_time=self._lease):
-                raise SandboxLost(f"the {lease} was released while it was made")
+                await self._restore_workspace(lease, handle)
+            requested_at = time.monotonic()
+            values = {**lease.where, "handle": handle, "lease_time": self._leases.duration}
+            if not await self._database.fetch(READY, **values):
+                raise SandboxLost(f"the {lease} was released while it was being created")
         except BaseException:
-            self._forget(lease)
-            await self._to_the_end(self._undo(lease, handle))
+            self._leases.forget(lease)
+            await self._tasks.finish(self._undo_create(lease, handle))
             raise
         lease.handle = handle
-        lease.until = asked + self._settings.sandbox_lease
+        lease.expires_at = requested_at + self._settings.sandbox_lease
         return lease
 
-    async def _claimed(self, lease: _Lease, reserved: str) -> int | None:
+    async def _claim(self, lease: Lease, reserved: str) -> int | None:
+        """Insert the row in state "starting" and return its generation, or None if another process holds the key."""
         values = {
             **lease.where,
             "provider": self._provider.name,
             "owner": self._owner,
             "host": self._host,
-            "lease_time": self._lease,
+            "lease_time": self._leases.duration,
             "reserved": reserved or None,
         }
-        for attempt in range(_TRIES):
-            if lease.is_lost:  # nobody waits for it any more
+        for attempt in range(_CLAIM_ATTEMPTS):
+            if lease.is_lost:  # the caller was cancelled
                 return None
             try:
                 row = await self._database.fetch_one(CLAIM, **values)
             except StatementFailed as error:
-                if error.sqlstate != "23503":  # the user was deleted in between
+                if error.sqlstate != "23503":  # foreign key violation: the user was deleted concurrently
                     raise
             else:
                 return None if row is None else int(row[0])
             await back_off(attempt)
-        raise Unavailable(f"user {lease.key[0]!r} is deleted all the time")
+        raise Unavailable(
+            f"could not create the {lease}: the user was deleted concurrently, in {_CLAIM_ATTEMPTS} attempts"
+        )
 
-    async def _unclaim(self, lease: _Lease, claiming: asyncio.Task[int | None]) -> None:
-        """Drop what a claim that nobody waits for claims; one that failed may have claimed all the same."""
+    async def _drop_claim(self, lease: Lease, claiming: asyncio.Task[int | None]) -> None:
+        """Delete the row of a cancelled caller's claim. A claim that failed may have inserted it, too."""
         (generation,) = await asyncio.gather(claiming, return_exceptions=True)
         if isinstance(generation, int):
             lease.generation = generation
         if generation is not None:
             await self._drop(lease)
 
-    async def _fill(self, lease: _Lease, handle: str) -> None:
-        """Fill the workspace of a new sandbox with what was kept of the last."""
-        kept = await self._workspaces.open(*lease.key)
-        if kept is None:
+    async def _restore_workspace(self, lease: Lease, handle: str) -> None:
+        """Unpack the stored workspace, if there is one, in a new sandbox."""
+        stored = await self._workspaces.open(*lease.key)
+        if stored is None:
             return
-        archive, size = kept
-        timeout = self._settings.sandbox_timeout + size / _SLOWEST
+        archive, size = stored
+        timeout = self._settings.sandbox_timeout + size / _SLOWEST_RESTORE
         try:
             await self._provider.unpack(handle, archive, timeout)
         except (SandboxFailed, SandboxUnavailable) as error:
             raise type(error)(
-                f"the {lease} could not be filled with the workspace that was kept ({size:,} bytes, packed): {error}. "
-                "delete_workspaces, or `agentstore sandboxes forget`, deletes that."
+                f"the stored workspace of the {lease} ({size:,} bytes, compressed) could not be restored: {error}. "
+                "Call delete_workspaces or run `agentstore sandboxes forget` to delete it."
             ) from error
 
-    async def _undo(self, lease: _Lease, handle: str) -> None:
-        """Leave nothing of a sandbox that could not be made."""
-        if not handle or await self._try_to_destroy(lease, handle):
+    async def _undo_create(self, lease: Lease, handle: str) -> None:
+        """Destroy the sandbox of a failed create and delete its row."""
+        if not handle or await self._leases.try_to_destroy(lease, handle):
             await self._drop(lease)
 
-    async def _try_to_destroy(self, lease: _Lease, handle: str) -> bool:
-        try:
-            await self._provider.destroy(handle)
-        except (SandboxUnavailable, SandboxFailed) as error:
-            _log.warning("the %s could not be ended: %s", lease, error)
-            return False
-        return True
-
-    async def _drop(self, lease: _Lease) -> bool:
+    async def _drop(self, lease: Lease) -> bool:
+        """Delete the row, and return whether it existed. An error is logged: the lease will expire."""
         try:
             return bool(await self._database.fetch(DROP, **lease.where))
-        except AgentStoreError as error:  # then its lease passes
-            _log.warning("the %s is registered still: %s", lease, error)
+        except AgentStoreError as error:
+            _log.warning("the %s is still registered: %s", lease, error)
             return False
 
-    async def _mark(self, lease: _Lease) -> bool:
-        """Mark a sandbox as ending, so that nobody begins to use it; return whether it is there still."""
+    async def _mark_ending(self, lease: Lease) -> bool:
+        """Set the state to "ending", so that no client starts to use it. Return whether the row exists."""
         try:
-            return bool(await self._database.fetch(END, **lease.where, lease_time=self._lease))
+            return bool(await self._database.fetch(MARK_ENDING, **lease.where, lease_time=self._leases.duration))
         except BaseException:
-            if lease.handle:  # it may have been marked all the same
-                self._start_ending(self._reopen(lease))
+            if lease.handle:  # the statement may have been executed
+                self._tasks.start(self._reopen(lease))
             raise
 
-    async def _end(self, lease: _Lease, snapshot: bool = True) -> bool:
-        """End a sandbox that is marked as ending, and return whether it was this call that ended it."""
-        async with self._held(lease):
-            lease.is_lost = True  # what is written from now on would not be kept
+    async def _end(self, lease: Lease, snapshot: bool = True) -> bool:
+        """End a sandbox whose state is "ending", and return whether this call deleted its row."""
+        async with self._renewing_ending(lease):
+            lease.is_lost = True  # files written from now on would not be saved
             try:
                 if snapshot and self._snapshots and lease.handle:
-                    await self._keep(lease)
+                    await self._save_workspace(lease)
             except BaseException:
                 lease.is_lost = self._leases.get(lease.key) is not lease
-                await self._to_the_end(self._reopen(lease))
+                await self._tasks.finish(self._reopen(lease))
                 raise
-            self._forget(lease)
-            return await self._to_the_end(self._remove(lease))
+            self._leases.forget(lease)
+            return await self._tasks.finish(self._destroy(lease))
 
-    async def _reap(self, row: Row, *, insists: bool = False, snapshot: bool = True) -> bool:
-        """End a sandbox whose lease has passed, and keep its workspace; return whether it was this call that did.
+    async def _reap(self, row: Row, *, force: bool = False, snapshot: bool = True) -> bool:
+        """Save the workspace of a sandbox whose lease has expired and end it. Return whether this call ended it.
 
-        If it `insists`, one that lives elsewhere is forgotten: whoever could have ended it had a lease's time for that.
+        With `force`, a sandbox that cannot be reached from here is forgotten: the processes that can reach it had the
+        duration of a lease to end it.
 
         Raises:
-            SandboxUnavailable, SandboxFailed: it could not be ended from here; another one tries, after a lease.
+            SandboxUnavailable, SandboxFailed: it could not be ended from here. Any process may retry once the lease has
+                expired again.
         """
-        return await self._to_the_end(self._reaped(row, insists, snapshot))
+        return await self._tasks.finish(self._reap_uncancelled(row, force, snapshot))
 
-    async def _reaped(self, row: Row, insists: bool, snapshot: bool) -> bool:
-        lease = self._known(row)
-        keeps, lives = snapshot and self._snapshots, False
+    async def _reap_uncancelled(self, row: Row, force: bool, snapshot: bool) -> bool:
+        lease = self._leases.from_row(row)
+        saves, is_alive = snapshot and self._snapshots, False
         try:
-            lives = bool(lease.handle) and await self._provider.check(lease.handle)
+            is_alive = bool(lease.handle) and await self._provider.check(lease.handle)
         except (SandboxUnavailable, SandboxFailed) as error:
-            if isinstance(error, SandboxElsewhere) and not insists and row["since"] <= self._lease:
-                raise  # whoever is there keeps its workspace; if nobody is, it is ended later
-            if keeps:
-                _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
-        values = {"owner": self._owner, "host": self._host, "lease_time": self._lease}
+            if isinstance(error, SandboxElsewhere) and not force and row["expired_for"] <= self._leases.duration:
+                raise  # a process that can reach it may save its workspace; if there is none, it is ended later
+            if saves:
+                _log.warning("the latest changes to the workspace of the %s were not saved: %s", lease, error)
+        values = {"owner": self._owner, "host": self._host, "lease_time": self._leases.duration}
         taken = await self._database.fetch_one(TAKE, **lease.where, **values)
-        if taken is None:  # it was used again, or another one has it
+        if taken is None:  # its lease was renewed, or another process took it over
             return False
-        self._forget(lease)
+        self._leases.forget(lease)
         lease = replace(lease, generation=taken[0], is_lost=True, handle=row["handle"] or "")
-        async with self._held(lease):
+        async with self._renewing_ending(lease):
             try:
-                if keeps and lives:
-                    await self._keep(lease)
+                if saves and is_alive:
+                    await self._save_workspace(lease)
             except AgentStoreError as error:
-                _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
+                _log.warning("the latest changes to the workspace of the %s were not saved: %s", lease, error)
             try:
-                return await self._remove(lease)
+                return await self._destroy(lease)
             except SandboxElsewhere as error:
-                if not insists:
+                if not force:
                     raise
                 _log.warning("the %s is forgotten: %s", lease, error)
                 return await self._drop(lease)
 
-    async def _remove(self, lease: _Lease) -> bool:
+    async def _destroy(self, lease: Lease) -> bool:
+        """Destroy the sandbox, then delete its row. Return whether the row existed."""
         if lease.handle:
             await self._provider.destroy(lease.handle)
         return bool(await self._database.fetch(DROP, **lease.where))
 
     @asynccontextmanager
-    async def _held(self, lease: _Lease) -> AsyncIterator[None]:
-        """Keep others from ending a sandbox as well, for as long as that takes."""
+    async def _renewing_ending(self, lease: Lease) -> AsyncIterator[None]:
+        """Renew the lease of a sandbox while this process ends it, so that no other process reaps it."""
 
-        async def hold() -> None:
+        async def keep_renewing() -> None:
             while True:
                 await asyncio.sleep(self._settings.sandbox_lease / 3)
                 try:
-                    await self._database.fetch(HOLD, **lease.where, lease_time=self._lease)
-                except AgentStoreError as error:  # there is time for another try
+                    await self._database.fetch(RENEW_ENDING, **lease.where, lease_time=self._leases.duration)
+                except AgentStoreError as error:  # the next round retries before the lease expires
                     _log.warning("the lease of the %s was not renewed: %s", lease, error)
 
-        task = asyncio.get_running_loop().create_task(hold())
+        task = asyncio.get_running_loop().create_task(keep_renewing())
         try:
             yield
         finally:
-            await _end_all([task])
+            await cancel_and_wait([task])
 
-    async def _reopen(self, lease: _Lease) -> None:
+    async def _reopen(self, lease: Lease) -> None:
+        """Set the state back to "ready". An error is logged: the lease will expire."""
         try:
             await self._database.fetch(REOPEN, **lease.where)
-        except AgentStoreError as error:  # then its lease passes
-            _log.warning("the %s is marked as ending still: %s", lease, error)
+        except AgentStoreError as error:
+            _log.warning("the %s is still marked as ending: %s", lease, error)
 
-    async def _keep(self, lease: _Lease) -> None:
-        """Keep the workspace of a sandbox that lives, if it is still ours."""
+    async def _save_workspace(self, lease: Lease) -> None:
+        """Save the workspace of a running sandbox, unless another process has taken the sandbox over."""
         try:
             archive = self._provider.pack(lease.handle, self._settings.sandbox_timeout)
-            kept = time.monotonic()
+            saved_at = time.monotonic()
             await self._workspaces.save(*lease.key, lease.generation, archive)
-            lease.kept = kept
+            lease.saved_at = saved_at
         except SandboxLost as error:
-            _log.warning("the workspace of the %s is as it was last kept: %s", lease, error)
+            _log.warning("the latest changes to the workspace of the %s were not saved: %s", lease, error)
 
-    async def _drained(self, lease: _Lease, at_once: asyncio.Semaphore) -> None:
-        async with at_once:
+    async def _drain_one(self, lease: Lease, semaphore: asyncio.Semaphore) -> None:
+        async with semaphore:
             try:
-                if await self._mark(lease):
+                if await self._mark_ending(lease):
                     await self._end(lease)
-            except Exception:  # noqa: BLE001 - of one: the others are to end all the same
+            except Exception:  # noqa: BLE001 - the other sandboxes must end, too
                 _log.warning("the %s could not be ended", lease, exc_info=True)
 
-    def _known(self, row: Row) -> _Lease:
-        """Return what this service has of a row's sandbox, or how another one's looks from here."""
-        key = (row["user_id"], row["session_id"], row["type"])
-        known = self._leases.get(key)
-        if known is not None and known.generation == row["generation"]:
-            return known
-        is_own = row["owner"] == self._owner
-        handle = "" if row["state"] == "starting" else row["handle"] or ""
-        return _Lease(key, SandboxSpec(key[2]), row["generation"], is_own, until=0.0, handle=handle)
-
-    def _foreign(self, lease: _Lease, row: Row) -> SandboxElsewhere:
+    def _other_provider_error(self, lease: Lease, row: Row) -> SandboxElsewhere:
         return SandboxElsewhere(
-            f"the {lease} was made by {row['provider']} on {row['host']}; this service has {self._provider.name}"
+            f"the {lease} was created by provider {row['provider']!r} on host {row['host']}; this service uses "
+            f"provider {self._provider.name!r}"
         )
 
-    def _forget(self, lease: _Lease) -> None:
-        """Let go of a sandbox, and of what this service has under its key, but for what was made there since."""
-        lease.is_lost = True
-        known = self._leases.get(lease.key)
-        if known is not None and known.generation == lease.generation:
-            known.is_lost = True
-            del self._leases[lease.key]
-        elif known is not None and known.generation < lease.generation:
-            self._lose(known)
-
-    async def _renew(self, user_id: str, leases: Sequence[_Lease]) -> None:
-        """Renew leases of a user; those that are not there any more are lost, and what is ours of them is ended."""
-        asked = time.monotonic()
-        rows = await self._database.fetch(
-            RENEW,
-            user_id=user_id,
-            session_ids=[lease.key[1] for lease in leases],
-            types=[lease.key[2] for lease in leases],
-            generations=[lease.generation for lease in leases],
-            lease_time=self._lease,
-        )
-        states = {tuple(row)[:3]: row["state"] for row in rows}
-        for lease in leases:
-            state = states.get((*lease.key[1:], lease.generation))
-            if state is None:
-                self._lose(lease)
-            elif state != "ending":
-                lease.until = asked + self._settings.sandbox_lease
-
-    def _lose(self, lease: _Lease) -> None:
-        lease.is_lost = True
-        if self._leases.get(lease.key) is lease:
-            del self._leases[lease.key]
-        if lease.is_own and lease.handle:
-            _log.warning("the %s was released or reaped elsewhere", lease)
-            self._start_ending(self._end_lost(lease))
-
-    async def _end_lost(self, lease: _Lease) -> None:
-        """End what was ours, once the one who took it over has kept its workspace."""
-        until = time.monotonic() + self._settings.sandbox_lease + 2 * self._settings.sandbox_timeout
-        while time.monotonic() < until:
-            try:
-                row = await self._find(lease.key)
-            except AgentStoreError as error:
-                _log.warning("whether the %s is being kept is not known: %s", lease, error)
-                break
-            if row is None or row["handle"] != lease.handle or row["state"] != "ending" or row["has_expired"]:
-                break
-            await asyncio.sleep(min(1.0, self._settings.sandbox_lease / 10))
-        await self._try_to_destroy(lease, lease.handle)
-
-    async def _keep_leases(self) -> None:
-        """Renew the leases of what is in use, three times in the time of one."""
-        while True:
-            await asyncio.sleep(self._settings.sandbox_lease / 3)
-            now = time.monotonic()
-            users: dict[str, list[_Lease]] = {}
-            for lease in list(self._leases.values()):
-                if lease.calls or now - lease.used < self._settings.sandbox_idle:
-                    users.setdefault(lease.key[0], []).append(lease)
-                elif now >= lease.until:
-                    await self._look_again(lease)
-            for user_id, leases in users.items():
-                try:
-                    await self._renew(user_id, leases)
-                except Exception:  # noqa: BLE001 - there is time for another try
-                    _log.warning("the leases of user %r's sandboxes were not renewed", user_id, exc_info=True)
-
-    async def _look_again(self, lease: _Lease) -> None:
-        """Let go of what nobody has called for long, once another one has reaped it."""
-        try:
-            row = await self._find(lease.key)
-        except AgentStoreError as error:
-            _log.warning("whether the %s is ours still is not known: %s", lease, error)
-            return
-        if row is None or row["generation"] != lease.generation:
-            self._lose(lease)
-
-    async def _look_after(self) -> None:
-        """Keep workspaces, and reap what nobody uses any more."""
-        reaped = time.monotonic()
+    async def _maintain(self) -> None:
+        """Save workspaces at their interval, and reap sandboxes whose lease has expired, until cancelled."""
+        reaped_at = time.monotonic()
         lease_time, interval = self._settings.sandbox_lease, self._settings.sandbox_snapshot_interval
         while True:
             await asyncio.sleep(min(lease_time, interval) * (0.4 + 0.2 * random.random()))  # noqa: S311
             now = time.monotonic()
-            for lease in list(self._leases.values()) if self._snapshots else ():
-                is_changed = lease.calls or lease.kept < lease.used
-                if lease.handle and is_changed and now - max(lease.kept, lease.tried) >= interval:
-                    lease.tried = now
+            for lease in self._leases if self._snapshots else ():
+                is_changed = lease.calls_in_progress or lease.saved_at < lease.used_at
+                if lease.handle and is_changed and now - max(lease.saved_at, lease.save_tried_at) >= interval:
+                    lease.save_tried_at = now
                     try:
-                        await self._keep(lease)
-                    except Exception:  # noqa: BLE001 - it goes on, and so do the others
-                        _log.warning("the workspace of the %s was not kept", lease, exc_info=True)
-            # Where one user is seen at a time, whoever may see all has to do it: `agentstore sandboxes reap`.
-            if now - reaped >= lease_time and not self._settings.row_level_security:
-                reaped = now
+                        await self._save_workspace(lease)
+                    except Exception:  # noqa: BLE001 - retried after the interval; other sandboxes must be saved
+                        _log.warning("the workspace of the %s was not saved", lease, exc_info=True)
+            # Under row-level security this service sees one user at a time; `agentstore sandboxes reap` sees all users.
+            if now - reaped_at >= lease_time and not self._settings.row_level_security:
+                reaped_at = now
                 try:
                     await self.reap()
-                except Exception:  # noqa: BLE001 - there is another time
-                    _log.warning("sandboxes that nobody uses were not ended", exc_info=True)
-
-    def _start_ending(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
-        return task
-
-    async def _to_the_end(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do what has to be done even if the caller is cancelled meanwhile."""
-        task = self._start_ending(work)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_say_what_failed)
-            raise
-
-
-def _say_what_failed(task: asyncio.Task[Any]) -> None:
-    """Log the error of what nobody waits for any more."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("a sandbox was not ended: %s", error)
-
-
-def _of_this_loop(tasks: Iterable[asyncio.Task[_T]]) -> set[asyncio.Task[_T]]:
-    loop = asyncio.get_running_loop()
-    return {task for task in tasks if task.get_loop() is loop}
-
-
-async def _end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    here = _of_this_loop(tasks)
-    for task in here:
-        task.cancel()
-    if here:
-        await asyncio.wait(here)
-
-
-def _info(row: Row) -> SandboxInfo:
-    return SandboxInfo(*tuple(row)[: len(_INFO)])
+                except Exception:  # noqa: BLE001 - retried in the next round
+                    _log.warning("expired sandboxes were not reaped", exc_info=True)

@@ -1,4 +1,4 @@
-"""The workspaces of sandboxes on Postgres: the statements, then what says them."""
+"""The stored workspaces of sandboxes on Postgres: the statements, then the class that executes them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,18 +18,18 @@ _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _TYPE = bindparam("type", type_=Text)
 _NUMBER = bindparam("number", type_=BigInteger)
-_THIS = (WorkspaceRow.user_id == _USER) & (WorkspaceRow.session_id == _SESSION) & (WorkspaceRow.type == _TYPE)
-_ITS_CHUNKS = (
+_MATCHES_KEY = (WorkspaceRow.user_id == _USER) & (WorkspaceRow.session_id == _SESSION) & (WorkspaceRow.type == _TYPE)
+_MATCHES_CHUNKS = (
     (WorkspaceChunkRow.user_id == _USER)
     & (WorkspaceChunkRow.session_id == _SESSION)
     & (WorkspaceChunkRow.type == _TYPE)
 )
 
-# Locked as by what refers to it, in the order in which the user's deletion locks both.
+# The lock that a foreign key check takes. A deletion of the user locks both rows in the same order.
 OWNER = Statement(
     select(UserRow.id).where(UserRow.id == _USER).with_for_update(read=True, key_share=True), repeatable=False
 )
-# Locked until the commit, so that nobody takes the sandbox over before its workspace is there.
+# The row stays locked until the commit, so that no process takes the sandbox over before its workspace is saved.
 FENCE = Statement(
     select(SandboxRow.generation)
     .where(
@@ -57,7 +57,9 @@ SAVE = Statement(
     ).returning(WorkspaceRow.size),
     repeatable=False,
 )
-CLEAR = Statement(delete(WorkspaceChunkRow).where(_ITS_CHUNKS).returning(WorkspaceChunkRow.number), repeatable=False)
+CLEAR = Statement(
+    delete(WorkspaceChunkRow).where(_MATCHES_CHUNKS).returning(WorkspaceChunkRow.number), repeatable=False
+)
 _CHUNK: dict[str, Any] = {
     "user_id": _USER,
     "session_id": _SESSION,
@@ -69,34 +71,34 @@ ADD = Statement(
     upsert(WorkspaceChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(WorkspaceChunkRow.number),
     repeatable=False,
 )
-GET = Statement(select(WorkspaceRow.chunks, WorkspaceRow.size).where(_THIS))
+GET = Statement(select(WorkspaceRow.chunks, WorkspaceRow.size).where(_MATCHES_KEY))
 DELETE = Statement(
     delete(WorkspaceRow)
     .where(WorkspaceRow.user_id == _USER, WorkspaceRow.session_id == _SESSION)
     .returning(WorkspaceRow.type),
     repeatable=False,
 )
-CHUNK_OF = Statement(select(WorkspaceChunkRow.data).where(_ITS_CHUNKS, WorkspaceChunkRow.number == _NUMBER))
+CHUNK_OF = Statement(select(WorkspaceChunkRow.data).where(_MATCHES_CHUNKS, WorkspaceChunkRow.number == _NUMBER))
 
 
 class Workspaces:
-    """The last workspace of each user, session and type of sandbox."""
+    """The stored workspace of each user, session and type of sandbox."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._most = settings.max_workspace_bytes
+        self._max_bytes = settings.max_workspace_bytes
 
     async def save(
         self, user_id: str, session_id: str, type_: str, generation: int, archive: AsyncIterator[bytes]
     ) -> None:
-        """Keep an archive in the place of the last, if the sandbox is still of that generation: all of it, or none.
+        """Compress and store an archive in place of the previous one, if the sandbox still has this generation. Atomic.
 
         Raises:
-            LimitExceeded: it is over AGENTSTORE_MAX_WORKSPACE_BYTES when it is packed.
-            SandboxLost: another one has the sandbox; the last archive stands.
+            LimitExceeded: the compressed archive is larger than AGENTSTORE_MAX_WORKSPACE_BYTES.
+            SandboxLost: the sandbox was released or taken over; the previous archive is unchanged.
         """
-        # As a whole before there is a transaction: nobody waits for what a sandbox says.
-        file = await pack(archive, self._most)
+        # Read as a whole before the transaction begins, so that no lock is held while a sandbox is slow.
+        file = await pack(archive, self._max_bytes)
         try:
             size = file.seek(0, 2)
             file.seek(0)
@@ -104,7 +106,9 @@ class Workspaces:
             async with self._database.transaction() as transaction:
                 await transaction.fetch(OWNER, user_id=user_id)
                 if not await transaction.fetch(FENCE, **key, generation=generation):
-                    raise SandboxLost(f"the sandbox {type_!r} of user {user_id!r}, session {session_id!r} is another's")
+                    raise SandboxLost(
+                        f"sandbox {type_!r} of user {user_id!r}, session {session_id!r} was released or taken over"
+                    )
                 await transaction.fetch(SAVE, **key, chunks=-(-size // CHUNK), size=size)
                 await transaction.fetch(CLEAR, **key)
                 number = 0
@@ -115,18 +119,18 @@ class Workspaces:
             file.close()
 
     async def open(self, user_id: str, session_id: str, type_: str) -> tuple[AsyncIterator[bytes], int] | None:
-        """Return the archive that was kept last, in pieces, and the bytes that it has packed; or None."""
+        """Return the stored archive, in pieces, and its compressed size in bytes; None if there is none."""
         key = {"user_id": user_id, "session_id": session_id, "type": type_}
         row = await self._database.fetch_one(GET, **key)
         return None if row is None else (unpack(self._chunks(key, row[0])), row[1])
 
     async def delete(self, user_id: str, session_id: str) -> int:
-        """Delete what is kept of a session, and return how many workspaces that were."""
+        """Delete the stored workspaces of a session, and return how many there were."""
         return len(await self._database.fetch(DELETE, user_id=user_id, session_id=session_id))
 
     async def _chunks(self, key: dict[str, str], chunks: int) -> AsyncIterator[bytes]:
         for number in range(1, chunks + 1):
             row = await self._database.fetch_one(CHUNK_OF, **key, number=number)
             if row is None:
-                raise SandboxFailed(f"a workspace that was kept lacks its part {number} of {chunks}")
+                raise SandboxFailed(f"chunk {number} of {chunks} of the stored workspace {key} is missing")
             yield row[0]
