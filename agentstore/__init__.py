@@ -214,17 +214,17 @@ _NAMES = {
 }
 _DEFINED_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
 
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
 
-def __getattr__(name: str) -> Any:
-    if name == "migrate":
-        value: Any = import_module("agentstore.migrating.migrate")
-    elif name in _DEFINED_IN:
-        value = getattr(import_module(_DEFINED_IN[name]), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "migrate":
+            value: Any = import_module("agentstore.migrating.migrate")
+        elif name in _DEFINED_IN:
+            value = getattr(import_module(_DEFINED_IN[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
