@@ -2,16 +2,21 @@
 
 ``--database=embedded`` (the default) starts one, ``--database=container`` runs ``postgres:18`` by testcontainers,
 ``--database=URL`` uses a server on which databases may be created. ``--postgres=DIR`` names the binaries of the
-embedded one, and ``--pooler`` puts a PgBouncer in transaction mode before whichever it is. What is asked for and
-cannot be had is an error.
+embedded one, and ``--pooler`` puts a PgBouncer in transaction mode in front of the server. What an option asks for and
+cannot be had is an error, never a skip.
+
+``-n auto`` runs the tests in a worker process per core. All workers use one server, which the controlling process
+starts; each has a template database of its own.
 """
 
 import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -57,22 +62,54 @@ def binaries(request: pytest.FixtureRequest) -> str | None:
     return value
 
 
+@contextmanager
+def _running_server(config: pytest.Config, folder: Path) -> Iterator[Server]:
+    """Run the server that the options name; the embedded one keeps its files in `folder`."""
+    database: str = config.getoption("--database")
+    if database == "embedded":
+        parameters = {"max_connections": "300", "max_locks_per_transaction": "256"}
+        binaries = config.getoption("--postgres")
+        with EmbeddedPostgres(folder, binaries=binaries, durable=False, parameters=parameters) as embedded:
+            yield Server(embedded.url_of)
+    elif database == "container":
+        with container() as running:
+            yield running
+    else:
+        yield given(database)
+
+
+class _ServerOfAllWorkers:
+    """In the controlling process of ``-n``: starts the server with the first worker, stops it after the last."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._url = ""
+
+    def pytest_configure_node(self, node: Any) -> None:
+        if not self._url:
+            folder = self._stack.enter_context(TemporaryDirectory(prefix="agentstore-tests-"))
+            server = self._stack.enter_context(_running_server(node.config, Path(folder) / "postgres"))
+            self._url = server.url_of("postgres")
+        node.workerinput["server"] = self._url
+
+    def pytest_sessionfinish(self) -> None:
+        self._stack.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(_ServerOfAllWorkers())
+
+
 @pytest.fixture(scope="session")
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, binaries: str | None
-) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server of this run; each test has a database of its own in it."""
-    database: str = request.config.getoption("--database")
-    with ExitStack() as stack:
-        if database == "embedded":
-            folder = tmp_path_factory.mktemp("postgres")
-            parameters = {"max_connections": "300", "max_locks_per_transaction": "256"}
-            embedded = EmbeddedPostgres(folder, binaries=binaries, durable=False, parameters=parameters)
-            yield Server(stack.enter_context(embedded).url_of)
-        elif database == "container":
-            yield stack.enter_context(container())
-        else:
-            yield given(database)
+    of_all_workers = getattr(request.config, "workerinput", {}).get("server")
+    if of_all_workers is not None:
+        yield given(of_all_workers)
+        return
+    with _running_server(request.config, tmp_path_factory.mktemp("postgres")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,438 @@
+"""Each field of each public schema survives every path on which a value travels.
+
+A sample of a schema has a value other than the default in every field; it is built from the annotations, so a new
+field is part of it without an edit here. Each path returns what it made of the sample, and is compared field by field:
+a column that a statement, an export or the implementation in memory forgets fails with the field's and the path's name.
+"""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import asyncpg
+import pytest
+from pydantic import BaseModel
+
+from agentstore import (
+    AgentStore,
+    InMemoryMemoryService,
+    InMemorySandboxService,
+    InMemorySessionHistoryService,
+    InMemoryStateService,
+    MemoryItem,
+    MemoryService,
+    Message,
+    SandboxInfo,
+    SandboxService,
+    Session,
+    SessionHistoryService,
+    Settings,
+    StateRound,
+    StateService,
+    User,
+    schemas,
+)
+from agentstore.adapters import agentscope_runtime
+from agentstore.migrating import migrate
+from agentstore.models import Base
+from agentstore.repositories import PostgresSandboxService, PostgresSessionHistoryService
+from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+from tests.support.cli import run
+
+_TIME = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+_USER, _ID = "alice", "s1"
+
+# Where a field takes less than its annotation says.
+_SPECIAL: dict[tuple[str, str], Any] = {
+    ("Session", "id"): _ID,
+    ("Session", "user_id"): _USER,
+    ("Session", "created_at"): datetime(2024, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    ("Session", "ttl"): 2_000_000_000,
+    ("MemoryItem", "kind"): "preference",
+    ("MemoryItem", "importance"): 0.75,
+    ("MemoryItem", "valid_until"): datetime(2150, 1, 1, tzinfo=UTC),
+    ("User", "id"): _USER,
+}
+
+
+def value_of(annotation: Any, name: str) -> Any:
+    """Return a value of a type that is not a field's default, recognizably of the field `name`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return value_of(next(each for each in arguments if each is not type(None)), name)
+    if origin is Literal:
+        return arguments[-1]
+    if origin is dict or annotation is dict:
+        return {"z": name, "a": [1, None, {"Δ": "\0"}]}
+    if origin is list:
+        item = get_args(arguments[0])[0] if hasattr(arguments[0], "__metadata__") else arguments[0]
+        kinds = get_args(item) if get_origin(item) in (Union, UnionType) else (item,)
+        return [value_of(kind, f"{name}[{number}]") for number, kind in enumerate(kinds)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return sample_of(annotation)
+    simple: dict[Any, Any] = {str: f"the {name}", int: 7, float: 0.25, bool: True, datetime: _TIME}
+    if annotation not in simple:
+        raise AssertionError(f"{name}: add a sample for values of type {annotation} to {__file__}")
+    return simple[annotation]
+
+
+def sample_of(schema: type[BaseModel], **given: Any) -> Any:
+    """Return an instance with another value than the default in every field."""
+    values = dict(given)
+    for name, info in schema.model_fields.items():
+        if name in given:
+            continue
+        special = (schema.__name__, name)
+        values[name] = _SPECIAL[special] if special in _SPECIAL else value_of(info.annotation, name)
+        fixed = get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1
+        if not fixed and not info.is_required():
+            default = info.get_default(call_default_factory=True)
+            assert values[name] != default, f"{schema.__name__}.{name}: its sample is its default"
+    return schema.model_validate(values)
+
+
+def message_of(id: str, **given: Any) -> Message:
+    """Return a message with every field, a part of each kind with every field, and one field of a later release."""
+    message: Message = sample_of(Message, id=id, role="user", **given)
+    return Message.model_validate({**message.model_dump(), "field_of_a_later_release": {"x": [1]}})
+
+
+def compare(path: str, expected: Any, found: Any, *, changed: frozenset[str] = frozenset()) -> None:
+    """Compare two values of a schema, apart from the fields that this path is meant to change."""
+    assert type(found) is type(expected), path
+    names = [each.name for each in fields(expected)] if is_dataclass(expected) else list(type(expected).model_fields)
+    for name in names:
+        if name not in changed:
+            assert getattr(found, name) == getattr(expected, name), f"{path} loses {type(expected).__name__}.{name}"
+    if isinstance(expected, BaseModel) and expected.model_extra is not None:
+        assert found.model_extra == expected.model_extra, f"{path} loses a field of a later release"
+
+
+def compare_messages(path: str, expected: list[Message], found: list[Message]) -> None:
+    assert [each.id for each in found] == [each.id for each in expected], path
+    for one, other in zip(expected, found, strict=True):
+        compare(path, one, other)
+
+
+STORED = {Message, Session, MemoryItem, User, StateRound, SandboxInfo}
+# Answers of calls, and what calls take: nothing of them is stored under its own name.
+_NOT_STORED = {
+    *("Deleted", "Extracted", "Extraction", "FailedExtraction", "Imported", "MemoryHit", "Page", "Pruned", "Stats"),
+    *("SessionStats", "TableStats", "UserStats", "StoredMessages", "SandboxLimits", "SandboxSpec", "ToolResult"),
+    *("Embedder", "QuestionEmbedder", "SearchStrategy", "ContentType", "MessageType", "Role", "RunStatus"),
+    # Parts of a Message, which value_of() makes one of each of.
+    *("AudioContent", "DataContent", "Error", "FileContent", "ImageContent", "RefusalContent", "TextContent"),
+}
+
+
+def test_each_public_schema_is_on_one_of_the_lists() -> None:
+    found = {name for name in schemas.__all__ if isinstance(getattr(schemas, name), type)}
+    assert found == {each.__name__ for each in STORED} | _NOT_STORED, "a new schema is stored, or it is not: say which"
+    parts = {type(part).__name__ for part in message_of("m").content or ()}
+    assert parts == {name for name in _NOT_STORED if name.endswith("Content")}
+
+
+# Fields of a session that create_session does not take: the service assigns them, or the method named here sets them.
+_ASSIGNED = {"id", "user_id", "messages", "created_at", "updated_at", "forked_from", "forked_at"}
+_SETTERS: dict[str, str] = {}
+_FORKED = frozenset({"id", "created_at", "updated_at", "forked_from", "forked_at", "messages"})
+_REWOUND = frozenset({"updated_at", "messages"})
+
+
+async def _made(service: SessionHistoryService) -> Session:
+    """Create a session with each field that a caller can give, and append messages."""
+    sample = sample_of(Session, messages=[])
+    given = {name: getattr(sample, name) for name in Session.model_fields if name not in _ASSIGNED}
+    later = {name: given.pop(name) for name in _SETTERS if name in given}
+    try:
+        made = await service.create_session(_USER, _ID, **given)
+    except TypeError as error:
+        raise AssertionError(f"{error}: let create_session take it, or name its setter in _SETTERS") from error
+    for name, value in later.items():
+        await getattr(service, _SETTERS[name])(_USER, _ID, value)
+    compare("create_session", sample, made, changed=frozenset(_ASSIGNED | set(_SETTERS)))
+    for number in range(4):
+        await service.append_message(made, message_of(f"m{number}"))
+    return made
+
+
+@pytest.fixture(params=["in memory", "Postgres"])
+async def sessions(
+    request: pytest.FixtureRequest, database_url: str, settings: Settings
+) -> AsyncIterator[SessionHistoryService]:
+    if request.param == "Postgres":
+        async with PostgresSessionHistoryService(database_url, settings=settings) as service:
+            yield service
+    else:
+        async with InMemorySessionHistoryService() as service:
+            yield service
+
+
+async def test_a_session_keeps_every_field_on_each_call(sessions: SessionHistoryService) -> None:
+    made = await _made(sessions)
+    stored = await sessions.get_session(_USER, _ID)
+    assert stored is not None
+    compare("get_session", made, stored)
+    part = await sessions.get_session(_USER, _ID, limit=2)
+    assert part is not None
+    compare("get_session(limit)", made, part, changed=frozenset({"messages"}))
+    compare("create_session of an existing one", stored, await sessions.create_session(_USER, _ID))
+    (listed,) = await sessions.list_sessions(_USER)
+    compare("list_sessions", made, listed, changed=frozenset({"messages"}))
+    (listed,) = await sessions.list_sessions(_USER, limit=1)
+    compare("list_sessions(limit)", made, listed, changed=frozenset({"messages"}))
+    fork = await sessions.fork_session(_USER, _ID, at="m2", new_id="fork")
+    compare("fork_session", made, fork, changed=_FORKED)
+    fork_again = await sessions.get_session(_USER, "fork")
+    assert fork_again is not None
+    compare("get_session of a fork", fork, fork_again)
+    fork_of_fork = await sessions.fork_session(_USER, "fork", new_id="again")
+    compare("fork_session of a fork", fork, fork_of_fork, changed=_FORKED)
+    rewound = await sessions.rewind_session(_USER, _ID, "m1", new_id="before")
+    compare("rewind_session", made, rewound, changed=_REWOUND)
+    before = await sessions.get_session(_USER, "before")
+    assert before is not None
+    compare("rewind_session(keep)", made, before, changed=_FORKED)
+
+
+async def test_a_message_keeps_every_field_on_each_call(sessions: SessionHistoryService) -> None:
+    await _made(sessions)
+    expected = [message_of(f"m{number}") for number in range(4)]
+    session = await sessions.get_session(_USER, _ID)
+    assert session is not None
+    compare_messages("get_session", expected, session.messages)
+    stored = await sessions.read_messages(_USER, _ID)
+    assert stored is not None
+    compare_messages("read_messages", expected, list(stored))
+    compare_messages("read_messages().models()", expected, stored.models())
+    compare_messages("read_messages().dicts()", expected, [Message.model_validate(each) for each in stored.dicts()])
+    compare_messages(
+        "read_messages().json()", expected, [Message.model_validate(each) for each in json.loads(stored.json())]
+    )
+    compare_messages("iter_messages", expected, [each async for each in sessions.iter_messages(_USER, _ID)])
+    await sessions.append_message(Session(id=_ID, user_id=_USER), [each.model_dump() for each in expected])
+    fork = await sessions.fork_session(_USER, _ID, new_id="fork")
+    compare_messages("fork_session", expected, fork.messages)
+    rewound = await sessions.rewind_session(_USER, _ID, "m1", new_id="before")
+    compare_messages("rewind_session", expected[:2], rewound.messages)
+    before = await sessions.get_session(_USER, "before")
+    assert before is not None
+    compare_messages("rewind_session(keep)", expected, before.messages)
+
+
+async def _import_sample(store: AgentStore) -> Session:
+    """Store a session with every field, times and lineage included, by import_session."""
+    sample: Session = sample_of(Session, messages=[message_of("m1"), message_of("m2")])
+    await store.sessions.import_session(sample)
+    stored = await store.sessions.get_session(_USER, _ID)
+    assert stored is not None
+    compare("import_session", sample, stored)
+    return stored
+
+
+async def test_an_import_keeps_every_field(store: AgentStore) -> None:
+    await _import_sample(store)
+
+
+def test_a_session_keeps_every_field_through_the_command_line(direct_url: str, empty_url: str, tmp_path: Path) -> None:
+    """Exported by ``sessions export``, and imported into another database."""
+
+    async def fill() -> Session:
+        async with AgentStore(direct_url) as store:
+            return await _import_sample(store)
+
+    async def read() -> Session | None:
+        async with AgentStore(empty_url) as store:
+            return await store.sessions.get_session(_USER, _ID)
+
+    stored = asyncio.run(fill())
+    file = tmp_path / "alice.jsonl"
+    assert run("sessions", "export", _USER, "-o", str(file), "--url", direct_url).code == 0
+    assert run("upgrade", "--url", empty_url).code == 0
+    assert run("import", str(file), "--url", empty_url).code == 0
+    found = asyncio.run(read())
+    assert found is not None
+    compare("sessions export and import", stored, found)
+    shown = run("sessions", "list", _USER, "--json", "--url", direct_url).json()
+    missing = Session.model_fields.keys() - {"messages"} - json.loads(json.dumps(shown))["sessions"][0].keys()
+    assert not missing, f"sessions list --json loses {missing}"
+
+
+async def _everything(store: AgentStore) -> dict[str, Any]:
+    """Return one of each of what is stored, by the calls that list it."""
+    session = await store.sessions.get_session(_USER, _ID)
+    (item,) = await store.memory.list_items(_USER)
+    (round_,) = await store.states.list_states(_USER, _ID)
+    user = await store.users.get_user(_USER)
+    memories = await store.memory.list_memory(_USER, {"page_size": 100})
+    state = await store.states.export_state(_USER, _ID)
+    return {"session": session, "item": item, "round": round_, "user": user, "memories": memories, "state": state}
+
+
+async def test_everything_keeps_every_field_through_an_export_and_a_restore(store: AgentStore, empty_url: str) -> None:
+    await _import_sample(store)
+    await store.users.set_metadata(_USER, sample_of(User).metadata)
+    await store.memory.add_memory(_USER, [message_of("m1")], _ID)
+    await store.memory.save_items(_USER, sample_of(MemoryItem), session_id=_ID)
+    await store.states.save_state(_USER, {"x": "\0"}, _ID, 7, metadata=value_of(dict, "metadata"))
+    before = await _everything(store)
+    compare("get_user", sample_of(User), before["user"], changed=frozenset({"created_at"}))
+    compare("list_users", before["user"], (await store.users.list_users())[0])
+    file = io.BytesIO()
+    await store.export(file)
+    file.seek(0)
+    await migrate.upgrade(empty_url)
+    async with AgentStore(empty_url) as other:
+        await other.restore(file)
+        after = await _everything(other)
+    for name in ("session", "item", "round", "user"):
+        compare("export and restore", before[name], after[name])
+    compare_messages("export and restore", list(before["memories"]), list(after["memories"]))
+    assert after["state"] == before["state"]
+
+
+async def test_a_fork_copies_every_column(store: AgentStore, observer: asyncpg.Connection) -> None:
+    """Columns that no schema shows as well: whatever a table of a session has, its fork has."""
+    await _import_sample(store)
+    await store.states.save_state(_USER, {"x": 1}, _ID, metadata={"y": 2})
+    await store.sessions.fork_session(_USER, _ID, new_id="fork")
+    own = {
+        "sessions": {"id", "created_at", "updated_at", "listed_at", "forked_from", "forked_at"},
+        "messages": {"session_id"},
+        "state_heads": {"session_id", "updated_at"},
+        "state_rounds": {"session_id"},
+    }
+    for table, changed in own.items():
+        columns = [column.name for column in Base.metadata.tables[table].columns if column.name not in changed]
+        key = "id" if table == "sessions" else "session_id"
+        listed = ", ".join(f'"{name}"::text' for name in columns)
+        sql = f"SELECT {listed} FROM agentstore.{table} WHERE user_id = $1 AND {key} = $2 ORDER BY 1, 2, 3"
+        source, fork = [await observer.fetch(sql, _USER, id) for id in (_ID, "fork")]
+        assert source, table
+        for one, other in zip(source, fork, strict=True):
+            for name in columns:
+                assert one[name] == other[name], f"fork_session loses {table}.{name}"
+
+
+@pytest.fixture(params=["in memory", "Postgres"])
+async def memory(request: pytest.FixtureRequest, store: AgentStore) -> AsyncIterator[Any]:
+    if request.param == "Postgres":
+        yield store.memory
+    else:
+        async with InMemoryMemoryService() as service:
+            yield service
+
+
+async def test_a_memory_keeps_every_field(memory: MemoryService) -> None:
+    message = message_of("m1")
+    await memory.add_memory(_USER, [message], _ID)
+    compare_messages("list_memory", [message], list(await memory.list_memory(_USER)))
+    compare_messages("search_memory", [message], await memory.search_memory(_USER, [message]))
+
+
+async def test_an_item_keeps_every_field(memory: Any) -> None:
+    item: MemoryItem = sample_of(MemoryItem)
+    await memory.save_items(_USER, item, session_id=_ID)
+    (listed,) = await memory.list_items(_USER)
+    compare("list_items", item, listed)
+    hits = await memory.search(_USER, item.text, {"valid_at": datetime(2100, 1, 1, tzinfo=UTC)})
+    compare("search", item, hits[0].item)
+    await memory.save_items(_USER, item.model_copy(update={"text": "another text"}), session_id=_ID)
+    (again,) = await memory.list_items(_USER)
+    compare("save_items of an existing one", item, again, changed=frozenset({"text"}))
+
+
+@pytest.fixture(params=["in memory", "Postgres"])
+async def states(request: pytest.FixtureRequest, store: AgentStore) -> AsyncIterator[StateService]:
+    if request.param == "Postgres":
+        yield store.states
+    else:
+        async with InMemoryStateService() as service:
+            yield service
+
+
+async def test_a_state_round_keeps_every_field(states: StateService) -> None:
+    metadata = value_of(dict, "metadata")
+    await states.save_state(_USER, {"x": 1}, _ID, 7, metadata=metadata)
+    (first,) = await states.list_states(_USER, _ID)
+    expected = StateRound(round_id=7, size=first.size, saved_at=first.saved_at, metadata=metadata)
+    compare("list_states", expected, first)
+    assert set(StateRound.model_fields) == {"round_id", "size", "saved_at", "metadata"}, "compare the new field as well"
+    await states.save_state(_USER, {"x": 1}, _ID, 7, metadata=metadata)
+    (again,) = await states.list_states(_USER, _ID)
+    compare("save_state of an existing round", first, again, changed=frozenset({"saved_at"}))
+
+
+async def test_a_fork_keeps_every_field_of_a_state_round(store: AgentStore) -> None:
+    in_memory_states = InMemoryStateService()
+    for sessions, states in (
+        (store.sessions, store.states),
+        (InMemorySessionHistoryService(states=in_memory_states), in_memory_states),
+    ):
+        await sessions.start()
+        await states.start()
+        await _made(sessions)
+        await states.save_state(_USER, {"x": 1}, _ID, 7, metadata=value_of(dict, "metadata"))
+        await sessions.fork_session(_USER, _ID, new_id="fork")
+        (source,) = await states.list_states(_USER, _ID)
+        (copy,) = await states.list_states(_USER, "fork")
+        compare("fork_session", source, copy)
+
+
+async def test_the_adapter_of_the_runtime_keeps_every_field(database_url: str, settings: Settings) -> None:
+    history = agentscope_runtime.PostgresSessionHistoryService(database_url, settings=settings)
+    memory = agentscope_runtime.PostgresMemoryService(database_url, settings=settings)
+    async with history, memory:
+        session = await history.create_session(_USER, _ID)
+        message = message_of("m1")
+        await history.append_message(session, message)
+        found = await history.get_session(_USER, _ID)
+        compare_messages("get_session of the adapter", [message], [_ours(each) for each in found.messages])
+        await memory.add_memory(_USER, [message], _ID)
+        listed = await memory.list_memory(_USER)
+        compare_messages("list_memory of the adapter", [message], [_ours(each) for each in listed])
+
+
+def _ours(message: Any) -> Message:
+    return Message.model_validate(message.model_dump())
+
+
+@pytest.fixture(params=["in memory", "Postgres"])
+async def sandboxes(
+    request: pytest.FixtureRequest, database_url: str, settings: Settings
+) -> AsyncIterator[SandboxService]:
+    provider = UnsafeSubprocessProvider()
+    if request.param == "Postgres":
+        async with PostgresSandboxService(database_url, provider=provider, settings=settings) as service:
+            yield service
+    else:
+        async with InMemorySandboxService(provider=provider) as service:
+            yield service
+    await provider.stop()
+
+
+async def test_the_registry_keeps_every_field_of_a_sandbox(sandboxes: SandboxService) -> None:
+    await sandboxes.connect(_ID, _USER)
+    (listed,) = await sandboxes.list(_USER)
+    for each in fields(listed):
+        assert getattr(listed, each.name) is not None, f"list loses SandboxInfo.{each.name}"
+    (listed_again,) = await sandboxes.list(_USER, limit=1)
+    compare("list(limit)", listed, listed_again, changed=frozenset({"lease_until"}))
+    (released,) = await sandboxes.release(_ID, _USER)
+    compare("release", listed, released, changed=frozenset({"lease_until", "state"}))
+
+
+def test_a_field_that_is_lost_fails_by_its_name() -> None:
+    """The comparison itself: a value that goes back to its default is seen, whichever field it is."""
+    sample: Session = sample_of(Session, messages=[])
+    for name in Session.model_fields:
+        lost = sample.model_copy(update={name: Session(id="", user_id="").model_dump()[name]})
+        if getattr(lost, name) != getattr(sample, name):
+            with pytest.raises(AssertionError, match=f"a path loses Session.{name}"):
+                compare("a path", sample, lost)
