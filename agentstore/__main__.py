@@ -1,4 +1,4 @@
-"""``python -m agentstore``."""
+"""The ``python -m agentstore`` entry point: the same as the ``agentstore`` command."""
 
 from agentstore.cli import main
 

@@ -1,75 +1,79 @@
-"""Every error that agentstore raises on purpose.
+"""The exceptions that agentstore raises.
 
 ::
 
     AgentStoreError
-    ├── NotConfigured      nothing says which database to use, or what it says cannot be used
-    ├── Closed             a call after stop()
-    ├── NotFound           the session, state or user that the call needs is not there
-    ├── AlreadyExists      exist_ok=False, and it does
-    ├── Conflict           the same id with other content, or an expectation that no longer holds
-    ├── InvalidContent     what cannot be kept exactly (also a ValueError)
-    ├── LimitExceeded      more, larger or deeper than a limit allows (also a ValueError)
-    ├── Unavailable        the database could not be reached or did not answer: the call may be repeated
-    │   └── PoolTimeout    every connection of the pool was in use for too long
-    ├── EmbeddingFailed    the embedder gave no vectors, or other ones than it should: the call may be repeated
-    ├── UnknownOutcome     the answer to a write was lost, and repeating it would not be the same
-    ├── ExtractionFailed   an extractor's endpoint did not answer, or not what was asked for
-    ├── SandboxUnavailable no sandbox can be made here, or the one that there is cannot be reached from here
-    ├── SandboxLost        the sandbox ended, or its lease went to another: connect again
-    ├── SandboxFailed      what makes sandboxes answered with an error, or with nonsense
-    ├── StatementFailed    Postgres refused a statement for another reason; ``sqlstate`` says which
-    ├── SchemaBehind       the schema is older than this release: run ``agentstore upgrade``
-    └── SchemaAhead        the schema has a revision that this release does not know
+    ├── NotConfigured      a setting, URL, login or privilege is missing or invalid
+    ├── Closed             the store was stopped
+    ├── NotFound           a session, state round, user or other object does not exist
+    ├── AlreadyExists      an object to be created exists, with exist_ok=False
+    ├── Conflict           the same id exists with other content, or an expected value has changed
+    ├── InvalidContent     the input is invalid or cannot be stored exactly (also a ValueError)
+    ├── LimitExceeded      the input is larger, longer or deeper than a limit allows (also a ValueError)
+    ├── Unavailable        the database could not be reached or did not answer; safe to retry
+    │   └── PoolTimeout    no connection became free within pool_timeout
+    ├── UnknownOutcome     the answer to a write was lost, and retrying it is not safe
+    ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
+    ├── SchemaBehind       the schema is older than this release needs: run ``agentstore upgrade``
+    ├── SchemaAhead        the schema has a revision that this release does not know
+    ├── EmbeddingFailed    the embedder failed or returned invalid vectors; safe to retry
+    ├── ExtractionFailed   the extractor failed or returned an invalid result
+    ├── SandboxUnavailable a sandbox cannot be created here, or cannot be reached from here
+    │   └── SandboxElsewhere  only another replica can reach the sandbox
+    ├── SandboxLost        the sandbox ended, or its lease expired: connect again
+    └── SandboxFailed      the sandbox provider returned an error or an invalid answer
 
-The error of the driver, where there is one, is ``__cause__``. No message holds a password or a key.
+The driver's or client's exception, if there is one, is ``__cause__``. No message contains a password or a key.
 """
 
 
 class AgentStoreError(Exception):
-    """The root of every error of agentstore."""
+    """Base class of all exceptions of agentstore."""
 
 
 class NotConfigured(AgentStoreError):
-    """Nothing says which database to use, or what is said cannot be used."""
+    """The configuration is incomplete or invalid: no database is named, or a URL, login or privilege is wrong."""
 
 
 class Closed(AgentStoreError):
-    """The store or service was stopped; ``start()`` opens it again."""
+    """The store or service was stopped. Call ``start()`` to use it again."""
 
 
 class NotFound(AgentStoreError):
-    """What the call needs does not exist."""
+    """An object that the call needs does not exist."""
 
 
 class AlreadyExists(AgentStoreError):
-    """What the call was told to create exists."""
+    """The object to be created exists already."""
 
 
 class Conflict(AgentStoreError):
-    """The same id was stored with other content, or an expected state no longer holds."""
+    """The same id was stored with other content, or a value that the caller expected has changed."""
 
 
 class InvalidContent(AgentStoreError, ValueError):
-    """The input cannot be stored so that it comes back equal. Nothing was written."""
+    """The input is invalid, or cannot be stored so that it round-trips unchanged. Nothing was written."""
 
 
 class LimitExceeded(AgentStoreError, ValueError):
-    """The input is larger, longer or deeper than a limit allows. Nothing was written."""
+    """The input is larger, longer or nested deeper than a limit allows. Nothing was written."""
 
 
 class Unavailable(AgentStoreError):
     """The database could not be reached, or did not answer in time.
 
-    The call may be repeated as it was: it either changed nothing, or repeating it changes nothing more.
+    Safe to retry: the call had no effect, or executing it again changes nothing more.
     """
 
 
 class PoolTimeout(Unavailable):
-    """Every connection was in use for longer than the pool's timeout. Nothing was sent.
+    """No connection became free within ``pool_timeout``. Nothing was sent to the database.
 
-    ``size``: how many connections the pool may have. ``in_use``: how many of them were lent. None where the engine is
-    the caller's, and its pool does not say.
+    Attributes:
+        size: the maximum number of connections of the pool.
+        in_use: how many of them were checked out.
+
+    Both are None for an engine of the caller whose pool does not report them.
     """
 
     def __init__(self, message: str, *, size: int | None = None, in_use: int | None = None) -> None:
@@ -79,24 +83,25 @@ class PoolTimeout(Unavailable):
 
 
 class EmbeddingFailed(AgentStoreError):
-    """The embedder gave no vectors, or other ones than it should. The call may be repeated.
+    """The embedder failed, or returned invalid vectors. Safe to retry.
 
-    What was to be stored is stored: memories wait for their vectors, and are found by their words.
+    Memories are stored nevertheless: until they have vectors, they are found by their words.
     """
 
 
 class UnknownOutcome(AgentStoreError):
-    """The connection broke before the answer to a write came: it may have happened, or not.
+    """The connection was lost before the answer to a write arrived: it may or may not have been committed.
 
-    Look before you repeat the call.
+    Check the data before you retry the call.
     """
 
 
 class ExtractionFailed(AgentStoreError):
-    """An extractor could not say what is in a conversation. The conversation waits in the queue for another try.
+    """An extractor failed on a conversation, which stays in the queue and is retried later.
 
-    ``outage``: the reason is the endpoint, so that others would fare no better now, and not this conversation.
-    ``retry_after``: the seconds that the endpoint asked for.
+    Attributes:
+        outage: True if the endpoint failed and not this conversation, so that others would fail now as well.
+        retry_after: the seconds after which the endpoint asked to retry, or None.
     """
 
     def __init__(self, message: str, *, outage: bool = False, retry_after: float | None = None) -> None:
@@ -106,23 +111,23 @@ class ExtractionFailed(AgentStoreError):
 
 
 class SandboxUnavailable(AgentStoreError):
-    """No sandbox can be made here, or the one that there is cannot be reached from here, or does not answer in time."""
+    """A sandbox cannot be created here, or the existing one cannot be reached from here or does not answer in time."""
 
 
 class SandboxElsewhere(SandboxUnavailable):
-    """The sandbox lives where it cannot be reached from here: another replica can. The message says where that is."""
+    """The sandbox is on another host or sandbox server, which the message names: call from a replica that uses it."""
 
 
 class SandboxLost(AgentStoreError):
-    """The sandbox ended, or its lease passed and went to another: ``connect`` again."""
+    """The sandbox ended, or its lease expired and another replica took it over: ``connect`` again."""
 
 
 class SandboxFailed(AgentStoreError):
-    """What makes sandboxes answered with an error, or not in its own protocol."""
+    """The sandbox provider returned an error, or an answer that violates its protocol."""
 
 
 class StatementFailed(AgentStoreError):
-    """Postgres refused a statement; ``sqlstate`` is its five-character code."""
+    """Postgres rejected a statement. ``sqlstate`` is its five-character error code."""
 
     def __init__(self, message: str, sqlstate: str) -> None:
         super().__init__(message)
@@ -130,8 +135,8 @@ class StatementFailed(AgentStoreError):
 
 
 class SchemaBehind(AgentStoreError):
-    """The database's schema is older than this release needs."""
+    """The database schema is older than this release needs: run ``agentstore upgrade``."""
 
 
 class SchemaAhead(AgentStoreError):
-    """The database's schema has a revision that this release does not know."""
+    """The database schema has a revision that this release does not know: it was upgraded by a later release."""

@@ -1,11 +1,11 @@
-"""JSON that comes back equal, or is refused before anything is written.
+"""JSON encoding that round-trips exactly, or raises before anything is written.
 
-orjson is fast and not exact: it writes NaN as null and an ``Enum`` or a ``UUID`` as a string, and refuses
-integers beyond 64 bits and lone surrogates, which JSON can carry. ``dumps`` lets it write what it writes
-exactly and gives the rest to the standard library.
+orjson is fast but not exact: it encodes NaN as null and an ``Enum`` or a ``UUID`` as a string, and rejects integers
+beyond 64 bits and lone surrogates, which JSON can represent. ``dumps`` uses orjson for what it encodes exactly, and the
+standard library for the rest.
 
-To find out what that is without looking at each value here, which takes ten times as long: it is not what marshal
-refuses, which knows the built-in types alone and no subclass of them; and NaN is where ``null`` was written.
+Visiting every value in Python to find out which applies would take ten times as long. Instead: marshal rejects all but
+the built-in types, including their subclasses; and NaN can only be where orjson wrote ``null``.
 """
 
 import gc
@@ -24,7 +24,7 @@ from agentstore.errors import InvalidContent, LimitExceeded
 
 MAX_DEPTH = 200
 
-# From about so many messages on it is felt.
+# The number of objects from which the collector's cost is noticeable.
 _MANY = 500
 
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -32,7 +32,7 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def _padding() -> int | None:
-    """How many lists around a value make orjson refuse it where it is too deep; None if it takes any depth."""
+    """Return how many enclosing lists make orjson reject a value that is too deep; None if orjson has no limit."""
     value: Any = []
     for depth in range(1, 2_000):
         try:
@@ -47,12 +47,12 @@ _PADDING = _padding()
 
 
 def _is_exact(value: Any, text: bytes) -> bool:
-    """Whether what orjson wrote of a value is read back equal."""
+    """Return whether the text that orjson wrote for a value is decoded to an equal value."""
     try:
         marshalled = marshal.dumps(value)
     except ValueError:
         return False
-    # The sign and the exponent of a float that is not finite: where neither byte is, none is null.
+    # One of these bytes, sign and exponent, is in every float that is not finite: without them there is no NaN.
     if b"\x7f" not in marshalled and b"\xff" not in marshalled:
         return True
     found: bool = b"null" not in text or orjson.loads(text) == value
@@ -60,11 +60,13 @@ def _is_exact(value: Any, text: bytes) -> bool:
 
 
 def dumps(value: Any, *, where: str = "value") -> str:
-    """Return `value` as JSON text that :func:`loads` reads back equal (a tuple as a list).
+    """Encode `value` as JSON text that :func:`loads` decodes to an equal value (a tuple becomes a list).
+
+    `where` names the value in error messages.
 
     Raises:
-        InvalidContent: it holds what JSON cannot keep: NaN, an infinity, bytes, a set, a key that is not a
-            string, a pair of surrogates.
+        InvalidContent: it contains something that JSON cannot represent: NaN, an infinity, bytes, a set, a key that is
+            not a string, a surrogate pair.
         LimitExceeded: it is nested deeper than 200 levels.
     """
     if _PADDING is not None:
@@ -84,23 +86,23 @@ def dumps(value: Any, *, where: str = "value") -> str:
 
 
 def dumps_checked(value: Any) -> str:
-    """Return `value` as JSON text; the caller has run :func:`check` over all of it that could be anything."""
+    """Encode `value` as JSON text; the caller has run :func:`check` on all parts of unknown type."""
     try:
         return orjson.dumps(value, option=_OPTIONS).decode()
     except TypeError:
-        # Integers beyond 64 bits, lone surrogates, subclasses of tuple: exact in the standard library's hands.
+        # Integers beyond 64 bits, lone surrogates, subclasses of tuple: the standard library encodes them exactly.
         _refuse_pairs(value)
         try:
             return json.dumps(value, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError) as error:
-            raise InvalidContent(f"JSON cannot keep this: {error}") from error
+            raise InvalidContent(f"the value cannot be represented as JSON: {error}") from error
 
 
 def dumps_sorted(value: Any) -> str:
-    """Return what came from JSON as a text that is the same for equal values, whatever the order of their keys.
+    """Encode a value decoded from JSON with sorted keys, so that equal values give equal texts.
 
     Raises:
-        LimitExceeded: it is nested too deep to be written.
+        LimitExceeded: it is nested too deeply to be encoded.
     """
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
@@ -108,41 +110,41 @@ def dumps_sorted(value: Any) -> str:
         try:
             return json.dumps(value, sort_keys=True)
         except RecursionError as error:
-            raise LimitExceeded(f"it is nested deeper than {MAX_DEPTH} levels") from error
+            raise LimitExceeded(f"the value is nested deeper than {MAX_DEPTH} levels") from error
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value that :func:`dumps` wrote."""
+    """Decode JSON text that :func:`dumps` wrote."""
     try:
-        # Not orjson, to which an integer beyond 64 bits is a float.
+        # Not orjson, which decodes an integer beyond 64 bits to a float.
         return pydantic_core.from_json(text, cache_strings="keys")
     except ValueError:
-        return json.loads(text)  # a lone surrogate, which pydantic's parser refuses
+        return json.loads(text)  # a lone surrogate, which pydantic's parser rejects
 
 
 @contextmanager
 def no_collection(objects: int) -> Iterator[None]:
-    """Hold garbage collection while very many objects are made at once, none of which can be garbage.
+    """Disable garbage collection while a large number of objects is created, none of which can be garbage.
 
-    Else each thousand of them makes the collector look through all that are there, which takes longer than making them.
-    Only around one call that runs no other code of the program's: nothing is left uncollected but for its duration.
+    Otherwise, each thousand of them makes the collector visit all live objects, which takes longer than creating them.
+    Only for a single call that runs none of the application's code, so that collection is only delayed.
     """
-    held = objects > _MANY and gc.isenabled()
-    if held:
+    disabled = objects > _MANY and gc.isenabled()
+    if disabled:
         gc.disable()
     try:
         yield
     finally:
-        if held:
+        if disabled:
             gc.enable()
 
 
 def check(value: Any, *, where: str = "value") -> None:
-    """Raise unless JSON keeps `value` exactly. Not recursive: input of any depth ends in an error, not in a crash.
+    """Check that JSON represents `value` exactly. Iterative: a value of any depth raises an error and never crashes.
 
     Raises:
-        InvalidContent: names what cannot be kept, and where it is.
-        LimitExceeded: nested deeper than 200 levels.
+        InvalidContent: it does not; the message has the path of the first such part, beginning with `where`.
+        LimitExceeded: it is nested deeper than 200 levels.
     """
     stack: list[tuple[Any, int, str]] = [(value, 0, where)]
     while stack:
@@ -152,12 +154,12 @@ def check(value: Any, *, where: str = "value") -> None:
             continue
         if isinstance(item, float):
             if not math.isfinite(item):
-                raise InvalidContent(f"{path} is {item}, which JSON cannot keep")
+                raise InvalidContent(f"{path} is {item}, which JSON cannot represent")
         elif isinstance(item, dict):
             _check_depth(depth, where)
             for key, each in item.items():
                 if not isinstance(key, str):
-                    raise InvalidContent(f"{path} has the key {key!r}: keys must be strings, or they come back as such")
+                    raise InvalidContent(f"{path} has the key {key!r:.80}: in JSON, keys must be strings")
                 kind = type(each)
                 if kind is str or kind is int or kind is bool or each is None:
                     continue
@@ -166,18 +168,18 @@ def check(value: Any, *, where: str = "value") -> None:
             _check_depth(depth, where)
             stack.extend((each, depth + 1, path) for each in item)
         elif not isinstance(item, (str, int)):
-            raise InvalidContent(f"{path} is of type {kind.__name__}, which JSON cannot keep")
+            raise InvalidContent(f"{path} is of type {kind.__name__}, which JSON cannot represent")
 
 
 def _refuse_pairs(value: Any) -> None:
-    """Refuse two surrogates that would come back as the one character that JSON writes in the same way."""
+    """Reject two consecutive surrogates, which JSON cannot distinguish from the one character that they encode."""
     stack = [value]
     while stack:
         item = stack.pop()
         if isinstance(item, str):
             if _PAIR.search(item):
                 raise InvalidContent(
-                    "two surrogates in a row, which are one character in JSON: decode the text with the right encoding"
+                    "two consecutive surrogates are one character in JSON: decode the text with the right encoding"
                 )
         elif isinstance(item, dict):
             stack.extend(item)

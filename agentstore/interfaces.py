@@ -1,6 +1,7 @@
-"""The interfaces of the services: AgentScope Runtime's names and signatures, as abstract base classes of our own.
+"""Interfaces of the services: AgentScope Runtime's names and signatures, as abstract base classes.
 
-What each call promises beyond its signature is proved by the contract suites in ``agentstore.testing``.
+The contract suites in ``agentstore.testing`` test what each method promises beyond its signature; run them on an
+implementation of your own.
 """
 
 from abc import ABC, abstractmethod
@@ -25,15 +26,15 @@ from agentstore.schemas import (
 
 
 class Service(ABC):
-    """What every service can do."""
+    """The lifecycle methods of every service."""
 
     @abstractmethod
     async def start(self) -> None:
-        """Make the service ready. Idempotent, and not needed: the first call starts it."""
+        """Make the service ready. Idempotent, and optional: the first call starts the service."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """Release what the service holds. A call after it raises Closed, until start() is called."""
+        """Release the resources of the service. Later calls raise Closed, until start() is called."""
 
     @abstractmethod
     async def health(self) -> bool:
@@ -54,10 +55,10 @@ class ServiceWithLifecycleManager(Service):
 
 
 class SessionHistoryService(ServiceWithLifecycleManager):
-    """Conversations: sessions of users, and their messages in order.
+    """Conversations: the sessions of users, and their messages in order.
 
-    Ids are any text of at most 512 bytes in UTF-8, the empty one included. A call with an id that cannot be kept
-    raises InvalidContent.
+    An id is any text of at most 512 bytes in UTF-8, including the empty string. Every method raises InvalidContent for
+    an invalid id.
     """
 
     @abstractmethod
@@ -71,155 +72,187 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
     ) -> Session:
-        """Create a session, or return the one that has this id already, as it stands, with its messages.
+        """Create a session, or return the existing one unchanged, with its messages.
 
-        Blanks around `session_id` are removed; blank or None is replaced by a new UUID. Two callers with one id get
-        one session. `title`, `metadata` and `ttl`, see :meth:`set_ttl`, are those of a new session.
+        Concurrent calls with the same id create one session.
+
+        Args:
+            user_id: the owner, created if missing.
+            session_id: surrounding whitespace is removed; None or blank generates a UUID.
+            exist_ok: whether an existing session is returned instead of an error.
+            title: the title of a new session, see :meth:`set_title`.
+            metadata: the metadata of a new session, any JSON object.
+            ttl: the retention of a new session in seconds, see :meth:`set_ttl`.
 
         Raises:
-            AlreadyExists: it exists, and `exist_ok` is false.
-            InvalidContent, LimitExceeded: an id, the title or the metadata cannot be kept.
+            AlreadyExists: the session exists, and `exist_ok` is false.
+            InvalidContent, LimitExceeded: an id, the title, the metadata or the ttl is invalid.
         """
 
     @abstractmethod
     async def get_session(
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
     ) -> Session | None:
-        """Return a session with its messages in order, or None.
+        """Return a session with its messages in order, or None if it does not exist.
 
-        `limit` gives the last so many messages only, `before` those before the message with that id.
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            limit: return only the last `limit` messages; None returns all.
+            before: the id of a message: return only messages before it.
 
         Raises:
             NotFound: the session has no message with the id `before`.
-            InvalidContent: `limit` is no whole number from 0.
+            InvalidContent: `limit` is not an integer >= 0.
         """
 
     @abstractmethod
     async def read_messages(
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
     ) -> StoredMessages | None:
-        """Return a session's messages as they are stored, or None: for large reads that need no Message of each.
+        """Return the messages of a session in stored form, or None: for large reads that need no Message objects.
 
-        A StoredMessages is a Sequence of Messages, each of which is made when it is looked at, and has all of them as
-        JSON or as dicts. `limit` and `before` are those of :meth:`get_session`, and so are the errors.
+        StoredMessages is a sequence that creates each Message when it is accessed, and provides all of them as JSON
+        or as dicts. Arguments and errors are those of :meth:`get_session`.
         """
 
     @abstractmethod
     def iter_messages(self, user_id: str, session_id: str, *, batch: int = 1_000) -> AsyncIterator[Message]:
-        """Yield a session's messages in order, however many they are; no more than `batch` are held at a time.
+        """Iterate over the messages of a session in order, with bounded memory.
 
-        And no more than about 8 MB of them, one message at the least. Each batch is read when it is needed, so the
-        iterator may be left alone for any time, and holds no connection meanwhile. What is appended until its end is
-        yielded too.
+        At most `batch` messages, and about 8 MB (but at least one message), are in memory at a time. Each batch is
+        read when it is needed, and no connection is held in between, so the iteration may pause for any time. Messages
+        that are appended before its end are yielded too.
 
         Raises:
-            NotFound: there is no such session, when the first message is asked for.
-            InvalidContent, LimitExceeded: `batch` is no whole number from 1, or over 10,000.
+            NotFound: the session does not exist; raised when the first message is requested.
+            InvalidContent, LimitExceeded: `batch` is not an integer >= 1, or is over 10,000.
         """
 
     @abstractmethod
     async def list_sessions(
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[Session]:
-        """Return a user's sessions without their messages, the last used first: all, or `limit` of them.
+        """Return the sessions of a user without their messages, most recently used first.
 
-        The order of last use is exact to one minute between pages. `cursor` is ``next_cursor`` of the page before.
+        Between pages, the order of last use is exact to one minute.
+
+        Args:
+            user_id: the owner.
+            limit: the size of the page; None returns all.
+            cursor: ``next_cursor`` of the previous page.
 
         Raises:
-            InvalidContent: `limit` or `cursor` is none.
+            InvalidContent: `limit` or `cursor` is invalid.
             LimitExceeded: `limit` is over 10,000.
         """
 
     @abstractmethod
     async def append_message(self, session: Session, message: MessagesLike) -> None:
-        """Append one message or many to a session: all of them, in this order, or none.
+        """Append one or several messages to a session: all of them, in this order, or none.
 
-        A dict is a Message's fields; one without an id gets a new one. None is passed over. A message that is stored
-        already, with the same id and equal content, is not stored twice, so that a call may be repeated.
-        ``session.messages`` gains the messages that it lacks once they are committed.
+        Idempotent, so safe to retry: a message whose id is already stored with equal content is not stored again.
+        After the commit, the messages that ``session.messages`` lacks are added to it.
+
+        Args:
+            session: the session to append to, identified by its ``user_id`` and ``id``.
+            message: a Message, a dict with a Message's fields, or a list of them. A message without an id gets a new
+                one; None is skipped.
 
         Raises:
-            NotFound: the session was deleted, or never created.
-            Conflict: an id is stored with other content; nothing was written.
-            InvalidContent: something is not a message, or holds what JSON cannot keep; nothing was written.
-            LimitExceeded: a message over 32 MB, more than 10,000 of them, or nested over 200 levels.
+            NotFound: the session does not exist.
+            Conflict: a message id is stored with other content; nothing was written.
+            InvalidContent: something is not a message, or cannot be represented as JSON; nothing was written.
+            LimitExceeded: a message is over 32 MB or nested over 200 levels, or there are more than 10,000.
         """
 
     @abstractmethod
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:
-        """Delete a session and its messages; say how many of each. Nothing happens if there is none."""
+        """Delete a session and its messages; return the number of both. Idempotent."""
 
     @abstractmethod
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:
-        """Give a session a title, or none.
+        """Set the title of a session; None removes it.
 
         Raises:
-            NotFound: there is no such session.
-            InvalidContent: it holds a NUL character or a lone surrogate.
-            LimitExceeded: it is longer than 10,000 characters.
+            NotFound: the session does not exist.
+            InvalidContent: the title contains a NUL character or a lone surrogate.
+            LimitExceeded: the title is longer than 10,000 characters.
         """
 
     @abstractmethod
     async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:
-        """Replace a session's metadata: any JSON object.
+        """Replace the metadata of a session: any JSON object.
 
         Raises:
-            NotFound: there is no such session.
-            InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
+            NotFound: the session does not exist.
+            InvalidContent, LimitExceeded: the metadata cannot be represented as JSON, or is too large.
         """
 
     @abstractmethod
     async def change_metadata(
         self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """Replace a session's metadata by what `change` makes of it, and return that.
+        """Replace the metadata of a session by ``change(metadata)``, atomically, and return the new metadata.
 
-        Nobody else writes it meanwhile, so that of two changes at once neither is lost. `change` is called once, with
-        a copy; what it raises is raised, and nothing is written.
+        The session is locked in between, so that no concurrent change is lost. `change` is called once, with a copy;
+        if it raises, nothing is written.
 
         Raises:
-            NotFound: there is no such session.
-            InvalidContent, LimitExceeded: the new metadata holds what JSON cannot keep, or is too large.
+            NotFound: the session does not exist.
+            InvalidContent, LimitExceeded: the new metadata cannot be represented as JSON, or is too large.
         """
 
     @abstractmethod
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:
-        """Keep a session for `ttl` seconds after its last append, or with None for what the store's setting says.
+        """Set the retention of a session: `ttl` seconds after its last append; None applies the store's setting.
 
-        Once that has passed it is as if it had been deleted; ``store.prune`` deletes its rows. A new session may take
-        its id at once.
+        An expired session no longer exists for any call, and its id may be used again at once. ``store.prune`` deletes
+        its rows.
 
         Raises:
-            NotFound: there is no such session.
-            InvalidContent: `ttl` is no whole number of seconds from 1.
+            NotFound: the session does not exist.
+            InvalidContent: `ttl` is not an integer from 1 to 2**31 - 1.
         """
 
     @abstractmethod
     async def fork_session(
         self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
     ) -> Session:
-        """Copy a session under a new id, up to the message `at`, that one included, and return the copy.
+        """Copy a session, up to and including the message `at`, and return the copy.
 
-        `at` is a message's id or its number, 1 being the first and 0 before it; None copies all. The copy has the
-        title, the metadata and the messages, with their ids, and says in ``forked_from`` and ``forked_at`` what it is
-        of. It has the state rounds that were saved before the message after `at` came. Memories are not copied: they
-        are the user's. `new_id` is treated as by :meth:`create_session`.
+        Copied are the title, the metadata, the messages with their ids, and the state rounds that were saved before
+        the message after `at` was appended. ``forked_from`` and ``forked_at`` of the copy name its origin. Memories
+        belong to the user and are not copied.
+
+        Args:
+            user_id: the owner of both sessions.
+            session_id: the session to copy.
+            at: the id of the last message to copy, or its number: 1 is the first message, 0 copies none. None copies
+                all messages.
+            new_id: the id of the copy, as in :meth:`create_session`.
 
         Raises:
-            NotFound: there is no such session, or no such message in it.
-            AlreadyExists: `new_id` is the id of a session, or of states.
-            InvalidContent: an id cannot be kept, or `at` is neither an id nor a number.
+            NotFound: the session, or the message in it, does not exist.
+            AlreadyExists: `new_id` is the id of an existing session, or of existing states.
+            InvalidContent: an id is invalid, or `at` is neither an id nor a number.
         """
 
     @abstractmethod
     async def rewind_session(
         self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
     ) -> Session:
-        """Take a session back to the message `at`, as if nothing had come after it, and return it.
+        """Remove the messages after `at` from a session, and return it.
 
-        Messages after it are removed, and state rounds that were saved after the first of them came. Before that the
-        session is forked as it is, under `new_id`, so that nothing is lost, unless `keep` is false or there is nothing
-        to remove. Numbers of removed rounds are not given again.
+        State rounds that were saved after the first of these messages was appended are removed as well; their numbers
+        are not used again.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            at: the id of the last message to retain, or its number, as in :meth:`fork_session`.
+            keep: whether the session is forked beforehand, so that nothing is lost; not if there is nothing to remove.
+            new_id: the id of that fork, as in :meth:`create_session`.
 
         Raises:
             NotFound, AlreadyExists, InvalidContent: as :meth:`fork_session`; nothing was changed.
@@ -227,14 +260,14 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
 
 class MemoryService(ServiceWithLifecycleManager):
-    """Long-term memory: what was said in earlier conversations, found again by its words.
+    """Long-term memory: messages of earlier conversations, found by their words.
 
-    A memory belongs to a user and to a bucket named by a session id; a falsy one means the bucket "default".
+    The memories of a user are grouped by session id; a falsy one (None or "") is the group "default".
     """
 
     @abstractmethod
     async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
-        """Add messages, in order. The same message id in the same session is added once, and the first one stays.
+        """Add messages to memory, in order. Idempotent: a message id that the session has already is skipped.
 
         Raises:
             InvalidContent, LimitExceeded: see :meth:`SessionHistoryService.append_message`.
@@ -244,34 +277,56 @@ class MemoryService(ServiceWithLifecycleManager):
     async def search_memory(
         self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
     ) -> list[Message]:
-        """Return what fits the text of the last of `messages`, the best first. Any text is a valid query.
+        """Return the memories that match the text of the last of `messages`, best first. Any text is a valid query.
 
-        `filters`: ``top_k`` (10), ``order="chronological"``, ``session_id``, ``role``, ``since``, ``until``,
-        ``min_score``, ``strategy`` (a SearchStrategy, or its name).
+        Args:
+            user_id: whose memories are searched.
+            messages: a Message, a dict with a Message's fields, or a list of them.
+            filters: a dict with any of these keys:
+
+                - ``top_k``: the maximum number of results, from 0 to 1,000 (default 10);
+                - ``order``: "relevance" (default), or "chronological" to sort the results by time;
+                - ``session_id``: only memories of this session;
+                - ``role``: only messages of this role, such as "user";
+                - ``since``, ``until``: only memories from `since` on, and before `until`: an aware datetime, a string
+                  such as ISO 8601, or seconds since 1970;
+                - ``min_score``: the minimum score of a result (default 0.0);
+                - ``kind``: only memories of this kind: "message", or an item's, such as "fact";
+                - ``valid_at``: only items that are valid at this time (default: now);
+                - ``strategy``: a SearchStrategy or its name: "full_text", "vector" or "hybrid".
 
         Raises:
-            InvalidContent, LimitExceeded: a filter is not of its kind, or over its limit.
+            InvalidContent: a filter is unknown or its value invalid, or `messages` are not messages.
+            LimitExceeded: ``top_k`` is over 1,000.
+            NotConfigured, EmbeddingFailed: ``strategy`` needs vectors, and there is no embedder, or it failed.
         """
 
     @abstractmethod
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:
-        """Return a page of a user's memories: sessions by id, messages in order.
+        """Return one page of a user's memories, ordered by session id, then in the order of addition.
 
-        `filters`: ``page_num`` (1), ``page_size`` (10), or ``cursor``.
+        Args:
+            user_id: whose memories are listed.
+            filters: a dict with any of these keys:
+
+                - ``page_size``: the number of memories per page, from 1 to 10,000 (default 10);
+                - ``page_num``: the number of the page, from 1 (default 1);
+                - ``cursor``: ``next_cursor`` of the previous page, instead of ``page_num``.
 
         Raises:
-            InvalidContent, LimitExceeded: a number is none, or over its limit.
+            InvalidContent: a filter is unknown or its value invalid, or both ``page_num`` and ``cursor`` are given.
+            LimitExceeded: ``page_size`` is over 10,000.
         """
 
     @abstractmethod
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:
-        """Delete a session's memories, or all of the user's; say how many."""
+        """Delete the memories of a session, or with None all of the user's; return their number. Idempotent."""
 
 
 class StateService(ServiceWithLifecycleManager):
-    """The states of agents: any JSON object, in numbered rounds of a session.
+    """The states of agents: JSON objects in numbered rounds of a session.
 
-    A falsy session id means the session "default". A state needs no session of the history.
+    A falsy session id (None or "") is the session "default". States do not require a session with messages.
     """
 
     @abstractmethod
@@ -285,68 +340,83 @@ class StateService(ServiceWithLifecycleManager):
         metadata: Mapping[str, Any] | None = None,
         expected_round: int | None = None,
     ) -> int:
-        """Save a state and return its round: the next one, the first being 1, or the given one, overwritten.
+        """Save a state and return its round number.
 
-        A number is given once, however many save at the same time, and not again when its round was deleted.
-        `metadata` is any JSON object about the round. With `expected_round` the state is saved only if that is the
-        highest round there is, 0 meaning none: so of two that began from the same state, one learns of the other.
+        Concurrent saves get different numbers, and the number of a deleted round is not used again.
+
+        Args:
+            user_id: the owner, created if missing.
+            state: any JSON object.
+            session_id: the session.
+            round_id: the round to write, from 1; an existing one is overwritten. None adds the next round, from 1.
+            metadata: any JSON object about the round.
+            expected_round: save only if this is the highest existing round (0: there is none). This is optimistic
+                locking: of two saves based on the same state, the second one raises Conflict.
 
         Raises:
-            Conflict: another round is the highest than `expected_round`; nothing was written.
-            InvalidContent: it is no object, holds what JSON cannot keep, or a round is no whole number from 1;
-                or both `round_id` and `expected_round` are given.
-            LimitExceeded: it is over 64 MB, or nested over 200 levels.
+            Conflict: `expected_round` is not the highest round; nothing was written.
+            InvalidContent: the state or the metadata is not a JSON object, a round is not an integer from 1 (from 0
+                for `expected_round`), or both `round_id` and `expected_round` are given.
+            LimitExceeded: the state is over 64 MB, or nested over 200 levels.
         """
 
     @abstractmethod
     async def export_state(
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
     ) -> dict[str, Any] | None:
-        """Return a copy of that round's state, or of the highest round's; None if there is none.
+        """Return the state of a round, by default of the highest one; None if it does not exist.
 
         Raises:
-            InvalidContent: `round_id` is no whole number from 1.
+            InvalidContent: `round_id` is not an integer >= 1.
         """
 
     @abstractmethod
     async def list_states(
         self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[StateRound]:
-        """Return a session's rounds without their states, the highest first: all, or `limit` of them.
+        """Return the rounds of a session without their states, highest first.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            limit: the size of the page; None returns all.
+            cursor: ``next_cursor`` of the previous page.
 
         Raises:
-            InvalidContent: `limit` or `cursor` is none.
+            InvalidContent: `limit` or `cursor` is invalid.
             LimitExceeded: `limit` is over 10,000.
         """
 
     @abstractmethod
     async def delete_state(self, user_id: str, session_id: str | None = None, round_id: int | None = None) -> Deleted:
-        """Delete a round, or all of a session's, whose numbers begin anew then; say how many.
+        """Delete one round, or with None all rounds of a session; return their number. Idempotent.
+
+        After all rounds of a session were deleted, numbers start at 1 again.
 
         Raises:
-            InvalidContent: `round_id` is no whole number from 1.
+            InvalidContent: `round_id` is not an integer >= 1.
         """
 
     @abstractmethod
     async def diff_states(self, user_id: str, a: int, b: int, session_id: str | None = None) -> list[dict[str, Any]]:
-        """Return the JSON Patch (RFC 6902) that makes the state of round `b` out of that of round `a`.
+        """Return the JSON Patch (RFC 6902) that turns the state of round `a` into that of round `b`.
 
         Raises:
-            NotFound: there is no such round.
-            InvalidContent: `a` or `b` is no whole number from 1.
+            NotFound: a round does not exist.
+            InvalidContent: `a` or `b` is not an integer >= 1.
         """
 
 
 class Sandbox(ABC):
-    """An isolated workplace: Python that keeps its state, a shell and files, for one user, session and type.
+    """An isolated environment with a Python kernel, a shell and files, for one user, session and type.
 
-    Every call may be given a ``timeout`` in seconds, else it is the setting's. What the code in the sandbox does wrong,
-    what it exceeds and how long it takes is in the result, see :class:`agentstore.ToolResult`; calls raise
+    ``timeout`` of every call is in seconds; None applies the setting. Errors of the code that runs in the sandbox,
+    exceeded limits and timeouts are reported in the result, see :class:`agentstore.ToolResult`. All calls raise:
 
-    - SandboxLost: the sandbox ended, or its lease went to another; connect again,
-    - SandboxUnavailable: it cannot be reached, or does not answer,
-    - SandboxFailed: its provider answered with an error or with nonsense,
-    - InvalidContent: there is no such tool, or an argument is not of its kind.
+    - SandboxLost: the sandbox ended, or its lease was taken over: connect again;
+    - SandboxUnavailable: the sandbox cannot be reached, or does not answer;
+    - SandboxFailed: the provider returned an error or an invalid answer;
+    - InvalidContent: the tool does not exist, or an argument is invalid.
     """
 
     user_id: str
@@ -357,21 +427,22 @@ class Sandbox(ABC):
     @property
     @abstractmethod
     def sandbox_id(self) -> str:
-        """What its provider calls it."""
+        """The provider's id of the sandbox."""
 
     @abstractmethod
     async def run_ipython_cell(self, code: str, *, timeout: float | None = None) -> ToolResult:
-        """Run a cell in the sandbox's IPython kernel, which keeps its variables between calls.
+        """Run code in the sandbox's IPython kernel, which retains its variables between calls.
 
-        "stdout" has what was printed, and results as ``Out[1]: ...``; "stderr" what was written there, and the
-        traceback of an error. Images and other rich output are parts of their own.
+        The part "stdout" has the printed output, and results as ``Out[1]: ...``; "stderr" the error output and the
+        traceback of an exception. Images and other rich output are separate parts.
         """
 
     @abstractmethod
     async def run_shell_command(self, command: str, *, timeout: float | None = None) -> ToolResult:
-        """Run a command in a shell, in the workspace: "stdout", "stderr" if there is any, and "returncode".
+        """Run a shell command in the workspace.
 
-        It is an error if the return code is not 0.
+        The result has the parts "stdout", "stderr" if it is not empty, and "returncode"; it is an error if the return
+        code is not 0.
         """
 
     @abstractmethod
@@ -382,93 +453,93 @@ class Sandbox(ABC):
     async def call_tool(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> ToolResult:
-        """Call a tool by its name."""
+        """Call a tool by name; `arguments` follow its JSON schema."""
 
     @abstractmethod
     async def read_file(self, path: str, *, timeout: float | None = None) -> ToolResult:
-        """Return a file of the workspace: its text, or its bytes in Base64 as ``{"type": "blob", "blob": ...}``."""
+        """Read a file of the workspace: its text, or its bytes in Base64 as ``{"type": "blob", "blob": ...}``."""
 
     @abstractmethod
     async def write_file(self, path: str, content: str | bytes, *, timeout: float | None = None) -> ToolResult:
-        """Write a file of the workspace, with the folders that it needs; one that is there is replaced as a whole."""
+        """Write a file of the workspace, creating its parent directories; an existing file is replaced."""
 
     @abstractmethod
     async def list_files(self, path: str = ".", *, timeout: float | None = None) -> ToolResult:
-        """Return the names in a folder of the workspace, a part each, whose description is "file" or "directory"."""
+        """List a directory of the workspace: one part per entry, with the description "file" or "directory"."""
 
     @abstractmethod
     async def remove_file(self, path: str, *, timeout: float | None = None) -> ToolResult:
-        """Remove a file of the workspace, or a folder with all that is in it."""
+        """Remove a file of the workspace, or a directory with everything in it."""
 
 
 class SandboxProvider(Protocol):
-    """What makes sandboxes and runs code in them. Who has which is in the service's registry, not here.
+    """Creates sandboxes and runs code in them. The service's registry, not the provider, knows who uses which.
 
-    A handle is text of at most 4,096 bytes by which any replica finds a sandbox that another one made, if it can reach
-    it. All calls may be made by several tasks at once.
+    A handle is text of at most 4,096 bytes by which any replica finds a sandbox that another replica created, if it
+    can reach it. All methods may be called concurrently.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the registry calls it."""
+        """The name of the provider in the registry."""
 
     @property
     @abstractmethod
     def keeps_workspaces(self) -> bool:
-        """Whether it can pack a workspace, and fill one."""
+        """Whether the provider implements :meth:`pack` and :meth:`unpack`."""
 
     @abstractmethod
     async def start(self) -> None:
-        """Make ready. Idempotent.
+        """Make the provider ready. Idempotent.
 
         Raises:
-            SandboxUnavailable: something is missing on this machine; the message says what to install.
+            SandboxUnavailable: this machine lacks something; the message says what to install.
         """
 
     @abstractmethod
     async def stop(self) -> None:
-        """Let go of what is held here. Sandboxes that were not destroyed live on if they can without this process."""
+        """Release local resources. Sandboxes that were not destroyed live on if they do not depend on this process."""
 
     def reserve(self) -> str:
-        """Return what a sandbox is reserved by that is to be made, by which `destroy` ends it if its maker dies first.
+        """Return a token for a sandbox to be created, by which `destroy` ends it if its creator dies first.
 
-        Empty, as it is by default: what is made ends with the process that makes it.
+        "" (the default) if sandboxes end with the process that creates them.
         """
         return ""
 
     @abstractmethod
     async def create(self, spec: SandboxSpec, reserved: str = "") -> str:
-        """Make a sandbox and return its handle, once it can be used. If it is cancelled, nothing is left.
+        """Create a sandbox, wait until it is ready, and return its handle. Cancelling the call leaves nothing behind.
 
-        `reserved` is what `reserve` said, for this sandbox alone.
+        `reserved` is the token that :meth:`reserve` returned for this sandbox.
 
         Raises:
-            SandboxUnavailable, SandboxFailed, NotConfigured: it cannot be made; nothing is left.
+            SandboxUnavailable, SandboxFailed, NotConfigured: it cannot be created; nothing is left behind.
         """
 
     @abstractmethod
     async def connect(self, handle: str) -> None:
-        """Make ready to use a sandbox that another replica made.
+        """Prepare for calls to a sandbox that another replica created.
 
         Raises:
             SandboxUnavailable: it cannot be reached from here; the message says where it is.
-            SandboxLost: it is no more.
+            SandboxLost: it does not exist any more.
         """
 
     @abstractmethod
     async def check(self, handle: str) -> bool:
-        """Return whether a sandbox lives and answers, in a moment.
+        """Return quickly whether a sandbox exists and answers.
 
         Raises:
-            SandboxUnavailable: what knows that cannot be reached.
+            SandboxUnavailable: that cannot be determined from here.
         """
 
     @abstractmethod
     async def exec(self, handle: str, tool: str, arguments: Mapping[str, Any], timeout: float) -> ToolResult:
-        """Call a tool in a sandbox, and wait for its answer for `timeout` seconds.
+        """Call a tool in a sandbox, and wait up to `timeout` seconds for its result.
 
-        What takes longer is ended and the answer says so. If it is cancelled, what runs is ended too.
+        A call that takes longer is terminated, and the result says so. Cancelling terminates it as well.
 
         Raises:
             SandboxLost, SandboxUnavailable, SandboxFailed, InvalidContent: see :class:`Sandbox`.
@@ -480,32 +551,32 @@ class SandboxProvider(Protocol):
 
     @abstractmethod
     async def destroy(self, handle: str) -> None:
-        """End a sandbox, and all that runs in it. Nothing happens if it is no more.
+        """End a sandbox and all its processes. Idempotent.
 
         Raises:
-            SandboxElsewhere: another replica can do it.
-            SandboxUnavailable, SandboxFailed: that could not be done, or not be known.
+            SandboxElsewhere: only another replica can end it.
+            SandboxUnavailable, SandboxFailed: it could not be ended, or the outcome is unknown.
         """
 
     @abstractmethod
     def pack(self, handle: str, timeout: float) -> AsyncIterator[bytes]:
-        """Yield a workspace as a tar archive, in pieces of at most 1 MB.
+        """Yield the workspace of a sandbox as a tar archive, in chunks of at most 1 MB.
 
         Raises:
-            SandboxLost, SandboxUnavailable: as `exec`.
+            SandboxLost, SandboxUnavailable: see :meth:`exec`.
         """
 
     @abstractmethod
     async def unpack(self, handle: str, archive: AsyncIterator[bytes], timeout: float) -> None:
-        """Fill a workspace from such an archive.
+        """Restore the workspace of a sandbox from an archive of :meth:`pack`.
 
         Raises:
-            SandboxLost, SandboxUnavailable, SandboxFailed: as `exec`; or the archive cannot be unpacked.
+            SandboxLost, SandboxUnavailable, SandboxFailed: see :meth:`exec`; or the archive cannot be unpacked.
         """
 
 
 class SandboxService(ServiceWithLifecycleManager):
-    """Sandboxes: one for each user, session and type, on whatever replica.
+    """Sandboxes: at most one per user, session and type, across all replicas.
 
     `user_id` None is the user "".
     """
@@ -514,74 +585,79 @@ class SandboxService(ServiceWithLifecycleManager):
     async def connect(
         self, session_id: str, user_id: str | None = None, sandbox_types: Sequence[str] | None = None
     ) -> list[Sandbox]:
-        """Return a session's sandboxes of these types, "base" if none are named, in their order.
+        """Return the sandboxes of a session, in the order of `sandbox_types` (default: one of the type "base").
 
-        One that lives is the one that is returned, whoever made it; one that does not answer is made anew; one that
-        is not there is made. Of many callers at once, on whatever replicas, one makes it and all get it.
+        A running sandbox is returned, whichever replica created it; one that does not answer is replaced; a missing
+        one is created. Concurrent calls, on any replicas, get the same sandbox.
 
         Raises:
-            SandboxUnavailable: it cannot be made here, or lives where it cannot be reached from here.
-            SandboxFailed, NotConfigured: its provider refused.
-            InvalidContent: there is no such type, or an id cannot be kept.
+            SandboxUnavailable: it cannot be created here, or is where it cannot be reached from here.
+            SandboxFailed, NotConfigured: the provider failed, or is not configured.
+            InvalidContent: a type does not exist, or an id is invalid.
         """
 
     @abstractmethod
     async def release(self, session_id: str, user_id: str | None = None, *, snapshot: bool = True) -> list[SandboxInfo]:
-        """End a session's sandboxes, whoever made them, and return those that were ended. None are left, or it raises.
+        """End the sandboxes of a session, whichever replica created them, and return them. Raises if any is left.
 
-        Where workspaces are kept, they are kept before, unless `snapshot` is false.
+        If workspaces are stored (SANDBOX_SNAPSHOTS), they are stored first, unless `snapshot` is false.
 
         Raises:
-            SandboxUnavailable, SandboxFailed: one could not be ended from here.
-            LimitExceeded: a workspace is too large to be kept; the sandbox goes on.
+            SandboxUnavailable, SandboxFailed: a sandbox could not be ended from here.
+            LimitExceeded: a workspace is too large to store; the sandbox continues to run.
         """
 
     @abstractmethod
     async def list(
         self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[SandboxInfo]:
-        """Return the sandboxes of a user, by session and type: all, or `limit` of them.
+        """Return the sandboxes of a user, ordered by session and type.
+
+        `limit` is the size of the page (None: all), `cursor` the ``next_cursor`` of the previous page.
 
         Raises:
-            InvalidContent: `limit` or `cursor` is none.
+            InvalidContent: `limit` or `cursor` is invalid.
             LimitExceeded: `limit` is over 10,000.
         """
 
     @abstractmethod
     async def reap(self) -> int:
-        """End every sandbox whose lease has passed, of all users, and return how many that were.
+        """End the sandboxes of all users whose lease has expired, and return their number.
 
-        The service does it by itself every now and then, where it may see all users.
+        The service does so periodically by itself, if row-level security does not restrict it to one user.
         """
 
     @abstractmethod
     async def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:
-        """Delete what is kept of a session's workspaces, and return how many that were.
+        """Delete the stored workspaces of a session, and return their number.
 
-        The next sandbox begins with nothing. One that lives goes on as it is, and its workspace is kept again.
+        The next sandbox starts with an empty workspace. A running one continues unchanged, and its workspace is stored
+        again.
         """
 
 
 class Extractor(Protocol):
-    """What turns conversations into facts or experience: a model, most often."""
+    """Extracts facts or experience from conversations, usually with a language model."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What its items say that they are from, in ``metadata["extractor"]``."""
+        """The name of the extractor, stored in ``metadata["extractor"]`` of its items."""
 
     @property
     @abstractmethod
     def kinds(self) -> Sequence[str]:
-        """The kinds of items that it is shown, and that it may change: those that it makes."""
+        """The kinds of items that it creates; only existing items of these kinds are passed to :meth:`extract`."""
 
     @abstractmethod
     async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
-        """Return what `messages` say that is worth keeping. `existing` is what they may be about.
+        """Return the items that `messages` give rise to. No connection is held during the call.
 
-        The messages are of one session, in order, each with its time in ``metadata["timestamp"]``. An item with the
-        id of one of `existing` is written in its place. No connection is held meanwhile.
+        Args:
+            messages: messages of one session in order, each with its time in ``metadata["timestamp"]``.
+            existing: stored items that the messages may be about. An item in the result with the id of one of these
+                replaces it.
 
         Raises:
-            ExtractionFailed: it could not be done now; it is tried again later.
+            ExtractionFailed: the extraction failed now, and is retried later.
         """

@@ -1,4 +1,4 @@
-"""The store: every service of agentstore on one database."""
+"""The entry point: all services of agentstore on one database."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ from agentstore.transfer import Exporter, Progress, Restorer
 
 
 class AgentStore(ServiceWithLifecycleManager):
-    """Everything that agents of one deployment keep, in one Postgres database.
+    """Sessions, memory, states, users and sandboxes of AI agents, stored in one Postgres database.
 
     ::
 
@@ -38,7 +38,14 @@ class AgentStore(ServiceWithLifecycleManager):
             await store.memory.add_memory("alice", session.messages, session.id)
             await store.states.save_state("alice", {"plan": []}, session.id)
 
-    One engine and one pool serve all services. It starts by itself at the first call.
+    All services share one engine and its connection pool. The store starts at the first call.
+
+    Attributes:
+        sessions: conversations and their messages.
+        memory: long-term memory, searched by words and optionally by meaning.
+        states: states of agents in numbered rounds.
+        users: the owners of everything else.
+        sandboxes: isolated environments for code, created on first access.
     """
 
     def __init__(
@@ -51,15 +58,20 @@ class AgentStore(ServiceWithLifecycleManager):
         embedder: Embedder | None = None,
         extractor: Extractor | None = None,
     ) -> None:
-        """Without `url` it is AGENTSTORE_DATABASE_URL's database, else the embedded Postgres where that is installed.
+        """Create a store that is not connected yet.
 
-        `engine` is yours: it is used and never disposed. `password` replaces the URL's, and may be a function, also
-        an async one, that is asked at each new connection. `embedder` makes vectors of memories, so that they are
-        found by their meaning as well; by default it is the one that AGENTSTORE_EMBEDDING_* name.
-        `extractor` makes facts of them: ``memory.extract`` works with it.
+        Args:
+            url: the URL of the database. Default: AGENTSTORE_DATABASE_URL, otherwise the embedded Postgres if it is
+                installed.
+            engine: your own async engine on asyncpg, used instead of a URL and never disposed.
+            settings: default: ``Settings()``, read from the environment.
+            password: replaces the password of the URL. A function, sync or async, is called for each new connection.
+            embedder: computes vectors of memories, so that they are also found by meaning. Default: the embedder of the
+                AGENTSTORE_EMBEDDING_* settings, if they are set.
+            extractor: extracts facts in ``memory.extract``. Default: the extractor of AGENTSTORE_EXTRACTION_*.
 
         Raises:
-            NotConfigured: nothing names a database, the URL cannot be read, or the embedder is none.
+            NotConfigured: no database is named, the URL is invalid, or the embedder is not an Embedder.
         """
         self._database = open_database(url, engine=engine, settings=settings, password=password)
         self.sessions = PostgresSessionHistoryService(database=self._database)
@@ -68,12 +80,12 @@ class AgentStore(ServiceWithLifecycleManager):
         self.users = PostgresUserService(database=self._database)
 
     async def start(self) -> None:
-        """Connect, and check that the schema is the one that this release needs. Idempotent.
+        """Connect, and check that the schema is the one that this release needs. Idempotent, and optional.
 
         Raises:
-            SchemaBehind: it is older; the message names the command to run.
-            Unavailable: the database cannot be reached. The call may be repeated.
-            NotConfigured: it does not let us in.
+            SchemaBehind: the schema is older; the message names the command to run.
+            Unavailable: the database cannot be reached. Safe to retry.
+            NotConfigured: the login was rejected.
         """
         await self._database.start()
         if "sandboxes" in vars(self):
@@ -81,10 +93,10 @@ class AgentStore(ServiceWithLifecycleManager):
 
     @cached_property
     def sandboxes(self) -> PostgresSandboxService:
-        """Sandboxes by the provider that AGENTSTORE_SANDBOX_PROVIDER names, which is looked for at the first call.
+        """Sandboxes of the provider in AGENTSTORE_SANDBOX_PROVIDER, which is loaded at the first call.
 
         Raises:
-            NotConfigured: there is no such provider, or it needs a server that AGENTSTORE_SANDBOX_URL does not name.
+            NotConfigured: the provider does not exist, or needs AGENTSTORE_SANDBOX_URL.
         """
         return PostgresSandboxService(database=self._database)
 
@@ -96,24 +108,30 @@ class AgentStore(ServiceWithLifecycleManager):
         dry_run: bool = False,
         progress: Callable[[int, Pruned], None] = lambda users, pruned: None,
     ) -> Pruned:
-        """Delete what has expired and, with `older_than`, what was not written for longer than that; say how much.
+        """Delete expired data, and data not written for longer than `older_than`; return how much was deleted.
 
-        Sessions with their messages, and memories by session, go as a whole, but for the `keep_last` last written of
-        each user. Of states, the rounds go that were saved before then, but for the `keep_last` last of each session,
-        and its highest one as long as it is still saved to. Online: small transactions, nothing that is written
-        meanwhile goes, and nobody waits. It may be broken off and repeated. `progress` is told how many users were
-        looked at, and what went so far; with `dry_run` nothing goes, and all of it is counted.
+        Runs online: in small transactions that do not block writers, and without deleting what is written meanwhile.
+        It may be interrupted and run again.
+
+        Args:
+            older_than: also delete sessions (with their messages) and groups of memories that were last written before
+                that time, and state rounds saved before it. The highest round of a session that is still being saved
+                to is retained. None deletes only what has expired by its ttl.
+            keep_last: retain that many of the most recently written sessions and groups of memories per user, and of
+                the last rounds per session.
+            dry_run: delete nothing, and return what would be deleted.
+            progress: called with the number of users processed and what was deleted so far.
 
         Raises:
-            InvalidContent: `older_than` is no time, or negative, or `keep_last` is no whole number from 0.
+            InvalidContent: `older_than` is not a timedelta >= 0, or `keep_last` is not an integer >= 0.
         """
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
-            raise InvalidContent(f"older_than must be a timedelta from 0, not {older_than!r}")
+            raise InvalidContent(f"older_than must be a timedelta of at least 0, not {older_than!r}")
         if check_count(keep_last, "keep_last", self._database.settings.max_page) is None:
             raise InvalidContent("keep_last must be a whole number from 0, not None")
         try:
             before = None if older_than is None else datetime.now(UTC) - older_than
-        except OverflowError:  # before there were computers
+        except OverflowError:  # before the year 1
             before = None
         return await Pruning(self._database, before=before, keep_last=keep_last, dry_run=dry_run).run(progress)
 
@@ -124,15 +142,19 @@ class AgentStore(ServiceWithLifecycleManager):
         *,
         tick: Callable[[Progress], None] = lambda progress: None,
     ) -> Progress | None:
-        """Write everything, or everything of `users`, as JSON Lines; docs/export.md describes the form.
+        """Export all data, or that of `users`, as JSON Lines; docs/export.md describes the format.
 
-        `file` is open for reading and writing. If it has the beginning of such an export, that is checked and gone on
-        with; None if it is finished already. What cannot be read again, as a pipe, is written from the beginning.
-        `tick` is called after each block of users. Memory does not grow with the database.
+        An interrupted export is resumed: if `file` contains the beginning of this export, it is verified and
+        continued. Returns the progress, or None if the export was complete already. Memory use is bounded.
+
+        Args:
+            file: a binary file open for reading and writing; a pipe is written from the beginning.
+            users: the ids of the users to export. None exports everything.
+            tick: called with the progress after each block of users.
 
         Raises:
-            InvalidContent: `file` has something else, or an export of other users or of another database.
-            NotFound: there is no such user.
+            InvalidContent: `file` contains something else, or an export of other users or of another database.
+            NotFound: a user does not exist.
         """
         exporter = Exporter(self._database, users)
         return exporter.progress if await exporter.run(file, lambda: tick(exporter.progress)) else None
@@ -145,31 +167,37 @@ class AgentStore(ServiceWithLifecycleManager):
         dry_run: bool = False,
         tick: Callable[[Progress], None] = lambda progress: None,
     ) -> Progress:
-        """Store what an export has, row by row as it was; return what was new, and what was left as it is.
+        """Restore an export; return what was restored and what was skipped.
 
-        The whole file is checked before anything is written, and then some users at a time are stored in one
-        transaction. A session, a bucket of memories or a session's states that are there are left alone: if they have
-        not all that the file has, they are in ``left``. So it may be broken off, and repeated.
+        The whole file is verified before anything is written; then a few users at a time are written per transaction.
+        Existing sessions, groups of memories and states of a session are left unchanged; those that lack something
+        that the file has are listed in ``left``. So a restore may be interrupted and run again.
+
+        Args:
+            file: a binary file open for reading.
+            without_vectors: skip the vectors of memories.
+            dry_run: verify the file, including every row and message in it, and write nothing.
+            tick: called with the progress after each transaction.
 
         Raises:
-            InvalidContent: it is no export, was cut off or changed, or is of a later release.
-            NotConfigured: it has vectors, and the database has none.
+            InvalidContent: the file is not an export, is truncated or modified, or was written by a later release.
+            NotConfigured: the file has vectors, and vectors are not enabled in the database.
         """
         restorer = Restorer(self._database, without_vectors=without_vectors)
         await restorer.run(file, lambda: tick(restorer.progress), dry_run=dry_run)
         return restorer.progress
 
     async def stats(self, *, largest: int = 10) -> Stats:
-        """Return how much is stored: rows, bytes, and the users and sessions with the most messages.
+        """Return statistics: rows and bytes per table, and the `largest` users and sessions by number of messages.
 
         Raises:
-            InvalidContent, LimitExceeded: `largest` is no whole number from 0, or over 10,000.
+            InvalidContent, LimitExceeded: `largest` is not an integer >= 0, or is over 10,000.
         """
         check_count(largest, "largest", self._database.settings.max_page)
         return await stats(self._database, largest)
 
     async def stop(self) -> None:
-        """Close every connection. Calls raise Closed from now on, until start() is called."""
+        """Close all connections and services. Later calls raise Closed, until start() is called."""
         try:
             try:
                 if "sandboxes" in vars(self):
@@ -180,5 +208,5 @@ class AgentStore(ServiceWithLifecycleManager):
             await self._database.stop()
 
     async def health(self) -> bool:
-        """Return whether the database answers now, by a round trip. False before start and after stop."""
+        """Return whether the database answers a query now. False before start and after stop; never raises."""
         return await self._database.health()
