@@ -70,7 +70,7 @@ class InMemoryStateService(StateService):
                 raise InvalidContent("give round_id or expected_round, not both")
             check_round(round_id)
         elif expected_round is not None:
-            check_round(expected_round, "expected_round", least=0)
+            check_round(expected_round, "expected_round", minimum=0)
         payload = dump_state(state, self._settings)
         about = "{}" if metadata is None else dump_metadata(metadata, self._settings)
         last = self._find(key).last

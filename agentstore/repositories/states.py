@@ -194,7 +194,7 @@ class PostgresStateService(PostgresService, StateService):
                 raise InvalidContent("give round_id or expected_round, not both")
             statement, values["round_id"] = SAVE_AT, check_round(round_id)
         elif expected_round is not None:
-            if check_round(expected_round, "expected_round", least=0) == 0:
+            if check_round(expected_round, "expected_round", minimum=0) == 0:
                 statement = SAVE_FIRST
             else:
                 statement, values["expected"] = SAVE_AFTER, expected_round

@@ -1,33 +1,41 @@
-"""The data that callers give and get: pydantic models, and their exact way into JSON and back."""
+"""The data types of the API: pydantic models and dataclasses, and their exact conversion to JSON and back.
 
-from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction
-from agentstore.schemas.memory import MemoryHit
-from agentstore.schemas.memory_item import MemoryItem
-from agentstore.schemas.message import (
-    AudioContent,
-    Content,
-    ContentType,
-    DataContent,
-    Error,
-    FileContent,
-    ImageContent,
-    Message,
-    MessageLike,
-    MessagesLike,
-    MessageType,
-    RefusalContent,
-    Role,
-    RunStatus,
-    TextContent,
-)
-from agentstore.schemas.page import Deleted, Imported, Page, Pruned
-from agentstore.schemas.sandbox import SandboxInfo, SandboxLimits, SandboxSpec, ToolResult, register_sandbox_type
-from agentstore.schemas.session import Session
-from agentstore.schemas.state import StateRound
-from agentstore.schemas.stats import SessionStats, Stats, TableStats, UserStats
-from agentstore.schemas.stored_messages import StoredMessages
-from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
-from agentstore.schemas.user import User
+A name is imported from the module that defines it when it is first used (PEP 562), so that importing one schema does
+not load the others. Type checkers and editors read the imports below.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction
+    from agentstore.schemas.memory import MemoryHit
+    from agentstore.schemas.memory_item import MemoryItem
+    from agentstore.schemas.message import (
+        AudioContent,
+        Content,
+        ContentType,
+        DataContent,
+        Error,
+        FileContent,
+        ImageContent,
+        Message,
+        MessageLike,
+        MessagesLike,
+        MessageType,
+        RefusalContent,
+        Role,
+        RunStatus,
+        TextContent,
+    )
+    from agentstore.schemas.page import Deleted, Imported, Page, Pruned
+    from agentstore.schemas.sandbox import SandboxInfo, SandboxLimits, SandboxSpec, ToolResult, register_sandbox_type
+    from agentstore.schemas.session import Session
+    from agentstore.schemas.state import StateRound
+    from agentstore.schemas.stats import SessionStats, Stats, TableStats, UserStats
+    from agentstore.schemas.stored_messages import StoredMessages
+    from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
+    from agentstore.schemas.user import User
 
 __all__ = [
     "AudioContent",
@@ -71,3 +79,36 @@ __all__ = [
     "UserStats",
     "register_sandbox_type",
 ]
+
+# The module of this package that defines each name of __all__; a test compares the two and the imports above.
+_NAMES = {
+    "extraction": "Extracted Extraction FailedExtraction",
+    "memory": "MemoryHit",
+    "memory_item": "MemoryItem",
+    "message": (
+        "AudioContent Content ContentType DataContent Error FileContent ImageContent Message MessageLike MessageType "
+        "MessagesLike RefusalContent Role RunStatus TextContent"
+    ),
+    "page": "Deleted Imported Page Pruned",
+    "sandbox": "SandboxInfo SandboxLimits SandboxSpec ToolResult register_sandbox_type",
+    "session": "Session",
+    "state": "StateRound",
+    "stats": "SessionStats Stats TableStats UserStats",
+    "stored_messages": "StoredMessages",
+    "strategy": "Embedder QuestionEmbedder SearchStrategy",
+    "user": "User",
+}
+_DEFINED_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+
+    def __getattr__(name: str) -> Any:
+        if name not in _DEFINED_IN:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

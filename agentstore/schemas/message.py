@@ -1,7 +1,8 @@
 """Messages and their contents: the fields of AgentScope Runtime 1.0, validated by pydantic.
 
-A field that these classes do not know is kept, so what a newer runtime adds to a message comes back too. Roles, types
-and states are plain strings; the classes that name them only spare the typing.
+Fields that these classes do not define are accepted and stored, so that what a newer release of the runtime adds to a
+message round-trips too. Types, states and kinds of content are plain strings; :class:`Role`, :class:`MessageType`,
+:class:`ContentType` and :class:`RunStatus` name the known values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Role:
-    """Who speaks."""
+    """The values of ``Message.role``: who wrote the message."""
 
     ASSISTANT: Final = "assistant"
     USER: Final = "user"
@@ -21,7 +22,7 @@ class Role:
 
 
 class MessageType:
-    """What a message is; ``Message.type`` takes other strings too."""
+    """The known values of ``Message.type``, which accepts other strings too."""
 
     MESSAGE: Final = "message"
     FUNCTION_CALL: Final = "function_call"
@@ -41,7 +42,7 @@ class MessageType:
 
 
 class ContentType:
-    """What a part of a message's content is."""
+    """The values of ``type`` in a part of a message's content."""
 
     TEXT: Final = "text"
     IMAGE: Final = "image"
@@ -52,7 +53,7 @@ class ContentType:
 
 
 class RunStatus:
-    """How far a message or a part of it has come; the names are the runtime's."""
+    """The known values of ``status`` of a message or a part of it; the attributes are named as in the runtime."""
 
     Created: Final = "created"
     InProgress: Final = "in_progress"
@@ -66,98 +67,125 @@ class RunStatus:
 
 
 class Error(BaseModel):
-    """An error that a message or a part of it carries."""
+    """An error, as the ``error`` field of a message or of a part of its content."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     code: str
+    """A code for programs."""
     message: str
+    """A description for people."""
 
 
 class _Content(BaseModel):
+    """The fields that all parts of a content share."""
+
     model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     sequence_number: int | None = None
+    """The number of the event in the runtime's stream."""
     object: str = "content"
     status: str | None = None
+    """See :class:`RunStatus`."""
     error: Error | None = None
     index: int | None = None
+    """The position of the part in the content of its message, from 0."""
     delta: bool | None = False
+    """Whether this is an increment of a streamed part rather than the whole part."""
     msg_id: str | None = None
+    """The id of the message that the part belongs to."""
 
 
 class TextContent(_Content):
-    """Text."""
+    """A part of a content that is text."""
 
     type: Literal["text"] = "text"
     text: str | None = None
 
 
 class ImageContent(_Content):
-    """An image, by URL or as a data URL."""
+    """A part of a content that is an image."""
 
     type: Literal["image"] = "image"
     image_url: str | None = None
+    """Its URL; ``data:`` URLs hold the image itself."""
 
 
 class DataContent(_Content):
-    """A JSON object: a tool call, its output, a form."""
+    """A part of a content that is a JSON object, such as a tool call, its output or a form."""
 
     type: Literal["data"] = "data"
     data: dict[Any, Any] | None = None
 
 
 class AudioContent(_Content):
-    """Audio, usually base64."""
+    """A part of a content that is audio."""
 
     type: Literal["audio"] = "audio"
     data: str | None = None
+    """The audio, usually in base64."""
     format: str | None = None
+    """The encoding, such as "wav" or "mp3"."""
 
 
 class FileContent(_Content):
-    """A file, by URL, by id or in place."""
+    """A part of a content that is a file, by URL, by id or by value."""
 
     type: Literal["file"] = "file"
     file_url: str | None = None
     file_id: str | None = None
+    """The id that the file has with its provider."""
     filename: str | None = None
     file_data: str | None = None
+    """The file itself, in base64."""
 
 
 class RefusalContent(_Content):
-    """The words in which a model refused."""
+    """A part of a content in which the model refuses to answer."""
 
     type: Literal["refusal"] = "refusal"
     refusal: str | None = None
+    """The text of the refusal."""
 
 
 Content: TypeAlias = Annotated[
     TextContent | ImageContent | DataContent | AudioContent | FileContent | RefusalContent,
     Field(discriminator="type"),
 ]
+"""A part of a message's content, told apart by ``type``."""
 
 
 class Message(BaseModel):
-    """One message of a conversation."""
+    """One message of a conversation. Assignments to its fields are validated."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     sequence_number: int | None = None
+    """The number of the event in the runtime's stream. Not the position in the session."""
     object: str = "message"
     status: str | None = "created"
+    """See :class:`RunStatus`."""
     error: Error | None = None
     id: str = Field(default_factory=lambda: f"msg_{uuid4()}")
+    """Unique within the session: a message that is appended again with the same id is not stored twice."""
     type: str = "message"
+    """See :class:`MessageType`."""
     role: Literal["assistant", "user", "system", "tool"] | None = None
+    """See :class:`Role`."""
     content: list[Content] | None = None
+    """The parts of the message, in order; see :class:`ContentType`."""
     code: str | None = None
+    """The code of an error message."""
     message: str | None = None
+    """The text of an error message."""
     usage: dict[Any, Any] | None = None
+    """What the model reported about the call, such as its numbers of tokens: any JSON object."""
     metadata: dict[Any, Any] | None = None
+    """Any JSON object. Memory reads the time of the message from ``metadata["timestamp"]``."""
 
 
 MessageLike: TypeAlias = Message | Mapping[str, Any] | None
-"""What is accepted where a message is: a Message, a dict that is one, or None, which is passed over."""
+"""What is accepted as a message: a Message, a dict of its fields, or None, which is skipped."""
 
 MessagesLike: TypeAlias = MessageLike | Sequence[MessageLike]
+"""One message or a sequence of them."""

@@ -1,4 +1,4 @@
-"""What lists and deletions answer."""
+"""The results of lists, deletions and imports, and the cursors and limits of lists."""
 
 import base64
 import json
@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 from typing import TypeVar, overload
 
 from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.schemas.payload import shortened
 
 T = TypeVar("T")
 
-_MOST = 2**63 - 1  # more than any list has, and the most that Postgres can be told
+_MAX = 2**63 - 1  # the largest bigint of Postgres, and more entries than any list has
 
 
 class Page(Sequence[T]):
-    """Part of a list, in order.
+    """One page of a list: a sequence of its entries, in order.
 
-    ``next_cursor`` is None on the last page; else give it as ``cursor`` to the same call for the page after.
+    ``next_cursor`` is None on the last page. Otherwise pass it as ``cursor`` to the same method for the next page.
     """
 
     __slots__ = ("_items", "next_cursor")
@@ -47,13 +48,15 @@ class Page(Sequence[T]):
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How many rows a deletion removed, by kind; true if it removed any."""
+    """How many rows of each kind a deletion removed. False if it removed none."""
 
     sessions: int = 0
     messages: int = 0
     memories: int = 0
+    """Messages and facts in memory."""
     state_rounds: int = 0
     workspaces: int = 0
+    """Stored workspaces of sandboxes."""
 
     def __bool__(self) -> bool:
         return any((self.sessions, self.messages, self.memories, self.state_rounds, self.workspaces))
@@ -61,9 +64,10 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Pruned(Deleted):
-    """What was deleted for its age; ``bytes`` are those of the contents as they were stored, without indexes."""
+    """How many rows of each kind ``prune`` removed, or would remove in a dry run."""
 
     bytes: int = 0
+    """The size of their contents as they were stored, without row headers and indexes."""
 
     def __add__(self, other: "Pruned") -> "Pruned":
         return Pruned(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
@@ -71,67 +75,72 @@ class Pruned(Deleted):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """How many rows an import made, by kind; what was there already is not counted."""
+    """How many rows of each kind an import stored. Existing ones are not counted."""
 
     sessions: int = 0
     messages: int = 0
 
 
-def check_count(value: int | None, name: str, most: int | None = None) -> int | None:
-    """Return `value`, how many entries are wanted (None: all), if it can be; at most 2**63 - 1.
+def check_count(value: int | None, name: str, maximum: int | None = None) -> int | None:
+    """Validate `value`, a number of entries called `name`, or None for all; return it, at most 2**63 - 1.
 
     Raises:
-        InvalidContent: it is no whole number, or negative.
-        LimitExceeded: more than `most`.
+        InvalidContent: it is not an integer, or negative.
+        LimitExceeded: it is over `maximum`.
     """
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidContent(f"{name} must be a whole number from 0, not {value!r}")
-    if most is not None and value > most:
-        raise LimitExceeded(f"{name} is {value}, {most} is allowed: use cursor for the rest")
-    return min(value, _MOST)
+        raise InvalidContent(f"{name} must be an integer from 0, got {shortened(value)}")
+    if maximum is not None and value > maximum:
+        raise LimitExceeded(f"{name} is {value}, the maximum is {maximum}: read the rest by cursor")
+    return min(value, _MAX)
 
 
-def check_batch(value: int, most: int) -> int:
-    """Return `value`, how many are read at a time, if that can be.
+def check_batch(value: int, maximum: int) -> int:
+    """Validate `value`, how many entries an iterator reads at a time, and return it.
 
     Raises:
-        InvalidContent: it is no whole number from 1.
-        LimitExceeded: more than `most`.
+        InvalidContent: it is not an integer from 1.
+        LimitExceeded: it is over `maximum`.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidContent(f"batch must be a whole number from 1, not {value!r}")
-    if value > most:
-        raise LimitExceeded(f"batch is {value}, {most} is allowed")
+        raise InvalidContent(f"batch must be an integer from 1, got {shortened(value)}")
+    if value > maximum:
+        raise LimitExceeded(f"batch is {value}, the maximum is {maximum}")
     return value
 
 
 def write_cursor(*key: datetime | str) -> str:
-    """Return the place of an entry in its list, for a page's ``next_cursor``."""
+    """Encode the sort key of the last entry of a page as its ``next_cursor``."""
     plain = [part.isoformat() if isinstance(part, datetime) else part for part in key]
     return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str, *kinds: type[datetime] | type[str]) -> list[datetime | str]:
-    """Return the parts of a cursor.
+    """Decode a cursor to its sort key, whose parts are of these `kinds`.
 
     Raises:
-        InvalidContent: it is not one that such a list gave.
+        InvalidContent: it is not a cursor of such a list.
     """
     try:
         plain = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        parts = [_of_kind(part, kind) for part, kind in zip(plain, kinds, strict=True)]
+        parts = [_parse_part(part, kind) for part, kind in zip(plain, kinds, strict=True)]
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor") from error
+        raise bad_cursor(cursor) from error
     return parts
 
 
-def _of_kind(part: object, kind: type[datetime] | type[str]) -> datetime | str:
+def bad_cursor(cursor: object) -> InvalidContent:
+    """Return the error for a cursor that is not one of the list."""
+    return InvalidContent(f"{shortened(cursor)} is not a cursor of this list: pass the next_cursor of a page of it")
+
+
+def _parse_part(part: object, kind: type[datetime] | type[str]) -> datetime | str:
     if not isinstance(part, str) or "\0" in part:
         raise ValueError
     if kind is str:
-        part.encode()  # a lone surrogate is a ValueError
+        part.encode()  # raises ValueError for a lone surrogate
         return part
     time = datetime.fromisoformat(part)
     if time.tzinfo is None:

@@ -1,10 +1,10 @@
-"""Messages on their way to the database and back: validated, limited, exact."""
+"""Validation of what callers give, and the exact conversion of messages to the stored JSON and back."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from secrets import token_hex
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -23,41 +23,51 @@ from agentstore.schemas.message import (
     Role,
     TextContent,
 )
-from agentstore.settings import Settings
+
+if TYPE_CHECKING:
+    from agentstore.settings import Settings
 
 _ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
 _PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
 _MAX_TITLE = 10_000
-# Postgres takes less than 1 GB at once, and a character may be four bytes.
+_MAX_SHOWN = 80
+# Postgres accepts less than 1 GB in one message of the protocol, and a character may have four bytes.
 _MAX_BATCH_CHARACTERS = 200_000_000
 _MESSAGES = TypeAdapter(list[Message])
 _LIST: TypeAdapter[list[Any]] = TypeAdapter(list)
-# Between messages that are dumped together: nobody knows it who could put it into one of them.
-_SECRET = token_hex(16)
-_TOGETHER = 100
+# Separates messages that are serialized together. Random, so that no client can put it into a message.
+_SEPARATOR = token_hex(16)
+_CHUNK = 100
 
 
-def check_id(value: str, name: str, settings: Settings) -> str:
-    """Return `value`, the id called `name`, if it can be kept.
+def shortened(value: object) -> str:
+    """Return the repr of a caller's value for an error message, shortened to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+
+
+def check_id(value: str, name: str, settings: "Settings") -> str:
+    """Validate `value`, the id called `name`, and return it.
 
     Raises:
-        InvalidContent: it is no string, or holds what text in Postgres cannot, or is longer than 512 bytes.
+        InvalidContent: it is not a string, contains a NUL character or a lone surrogate, which text in Postgres cannot
+            store, or is longer than `max_id_bytes` (512) in UTF-8.
     """
     if not isinstance(value, str):
-        raise InvalidContent(f"{name} must be a string, not {type(value).__name__}")
+        raise InvalidContent(f"{name} must be a string, got {type(value).__name__}")
     if "\0" in value:
-        raise InvalidContent(f"{name} holds a NUL character, which an id cannot")
+        raise InvalidContent(f"{name} contains a NUL character, which Postgres cannot store")
     try:
         length = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as error:
-        raise InvalidContent(f"{name} holds a lone surrogate, which an id cannot") from error
+        raise InvalidContent(f"{name} contains a lone surrogate, which Postgres cannot store") from error
     if length > settings.max_id_bytes:
-        raise InvalidContent(f"{name} has {length} bytes, {settings.max_id_bytes} are allowed")
+        raise InvalidContent(f"{name} has {length} bytes, the maximum is {settings.max_id_bytes}")
     return value
 
 
-def check_ids(values: list[str], name: str, settings: Settings) -> None:
-    """Make sure that each of many ids can be kept: see :func:`check_id`."""
+def check_ids(values: list[str], name: str, settings: "Settings") -> None:
+    """Validate many ids at once: see :func:`check_id`."""
     try:
         joined, longest = "".join(values), max(map(len, values), default=0)
     except TypeError:
@@ -68,25 +78,29 @@ def check_ids(values: list[str], name: str, settings: Settings) -> None:
 
 
 def new_session_id(value: str | None) -> str:
-    """Return the id of a new session: `value` without blanks around it, or a UUID."""
+    """Return the id of a new session: `value` without surrounding whitespace, or a UUID if it is blank or None.
+
+    Raises:
+        InvalidContent: it is not a string.
+    """
     if value is not None and not isinstance(value, str):
-        raise InvalidContent(f"session_id must be a string, not {type(value).__name__}")
+        raise InvalidContent(f"session_id must be a string, got {type(value).__name__}")
     return (value or "").strip() or str(uuid4())
 
 
 def check_ttl(value: int | None) -> int | None:
-    """Return for how many seconds a session is kept, if that can be.
+    """Validate a time to live in seconds, or None, and return it.
 
     Raises:
-        InvalidContent: it is no whole number from 1 to 2**31 - 1, which are 68 years.
+        InvalidContent: it is not an integer from 1 to 2**31 - 1, which is 68 years.
     """
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31):
         return value
-    raise InvalidContent(f"a ttl is a whole number of seconds from 1 to 2**31 - 1, or None, not {value!r}")
+    raise InvalidContent(f"ttl must be an integer of seconds from 1 to 2**31 - 1, or None, got {shortened(value)}")
 
 
-def check_place(at: str | int, settings: Settings) -> type[str] | type[int]:
-    """Return of which kind `at` is, the last message that is wanted: its id, or how many come before it and with it.
+def check_place(at: str | int, settings: "Settings") -> type[str] | type[int]:
+    """Validate `at`, the last message of a copy, and return its kind: str for an id, int for a number of messages.
 
     Raises:
         InvalidContent: it is neither.
@@ -96,109 +110,112 @@ def check_place(at: str | int, settings: Settings) -> type[str] | type[int]:
         return str
     if isinstance(at, int) and not isinstance(at, bool) and 0 <= at < 2**63:
         return int
-    raise InvalidContent(f"at must be a message's id or a whole number from 0, not {at!r}")
+    raise InvalidContent(f"at must be the id of a message or an integer from 0, got {shortened(at)}")
 
 
 def check_missing_session(value: str) -> bool:
-    """Return whether a service creates the session that is missing.
+    """Return whether a service creates missing sessions.
 
     Raises:
         InvalidContent: `value` is neither "error" nor "create".
     """
     if value not in ("error", "create"):
-        raise InvalidContent(f'missing_session is "error" or "create", not {value!r}')
+        raise InvalidContent(f'missing_session must be "error" or "create", got {shortened(value)}')
     return value == "create"
 
 
 def check_list(messages: object) -> None:
-    """Make sure, before anything is written, that a session's messages can be added to.
+    """Validate, before anything is written, that a session's messages are a list, to which appends add.
 
     Raises:
-        InvalidContent: they are no list.
+        InvalidContent: they are not a list.
     """
     if not isinstance(messages, list):
-        raise InvalidContent(f"session.messages must be a list, not {type(messages).__name__}")
+        raise InvalidContent(f"session.messages must be a list, got {type(messages).__name__}")
 
 
 def check_title(value: str | None) -> str | None:
-    """Return a session's title, if it can be kept.
+    """Validate the title of a session, or None, and return it.
 
     Raises:
-        InvalidContent: it is no string, or holds what text in Postgres cannot.
-        LimitExceeded: longer than 10,000 characters.
+        InvalidContent: it is not a string, or contains a NUL character or a lone surrogate.
+        LimitExceeded: it is longer than 10,000 characters.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidContent(f"a title must be a string, not {type(value).__name__}")
+        raise InvalidContent(f"title must be a string, got {type(value).__name__}")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise InvalidContent("a title cannot hold a NUL character or a lone surrogate")
+        raise InvalidContent("title contains a NUL character or a lone surrogate, which Postgres cannot store")
     if len(value) > _MAX_TITLE:
-        raise LimitExceeded(f"a title has {len(value)} characters, {_MAX_TITLE} are allowed")
+        raise LimitExceeded(f"title has {len(value)} characters, the maximum is {_MAX_TITLE}")
     return value
 
 
 def aware(value: datetime | None, name: str) -> datetime | None:
-    """Return a time that says which time zone it is of, or None.
+    """Validate a timestamp with a time zone, or None, and return it.
 
     Raises:
-        InvalidContent: it does not say so, or is of the first or the last year that there is, which the database
-            and its driver use for infinity.
+        InvalidContent: it has no time zone, or is in the year 1 or 9999, which the database and its driver use for
+            infinity.
     """
     if value is None:
         return None
     if value.tzinfo is None:
-        raise InvalidContent(f"{name} has no time zone: give it one, as in datetime.now(UTC)")
+        raise InvalidContent(f"{name} has no time zone: pass an aware datetime, such as datetime.now(UTC)")
     if not 1 < value.year < 9999:
-        raise InvalidContent(f"{name} is {value.isoformat()}: a time is of the years 2 to 9998")
+        raise InvalidContent(f"{name} is {value.isoformat()}, expected a year from 2 to 9998")
     return value
 
 
-def dump_metadata(value: Mapping[str, Any], settings: Settings) -> str:
-    """Return the metadata of a session or a user as the JSON text that is stored.
+def dump_metadata(value: Mapping[str, Any], settings: "Settings") -> str:
+    """Serialize the metadata of a session, a user or a state round to the stored JSON text.
 
     Raises:
-        InvalidContent: it is no object, or holds what JSON cannot keep.
-        LimitExceeded: larger than `max_message_bytes`, or nested deeper than 200 levels.
+        InvalidContent: it is not a mapping, or contains a value that JSON cannot represent exactly.
+        LimitExceeded: it is larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
     if not isinstance(value, Mapping):
-        raise InvalidContent(f"metadata must be a dict, not {type(value).__name__}")
-    return _limited(dumps(dict(value), where="metadata"), "metadata", settings.max_message_bytes)
+        raise InvalidContent(f"metadata must be a dict, got {type(value).__name__}")
+    return _check_size(dumps(dict(value), where="metadata"), "metadata", settings.max_message_bytes)
 
 
-def dump_state(value: Mapping[str, Any], settings: Settings) -> str:
-    """Return an agent's state as the JSON text that is stored.
+def dump_state(value: Mapping[str, Any], settings: "Settings") -> str:
+    """Serialize an agent's state to the stored JSON text.
 
     Raises:
-        InvalidContent: it is no object, or holds what JSON cannot keep.
-        LimitExceeded: larger than `max_state_bytes`, or nested deeper than 200 levels.
+        InvalidContent: it is not a mapping, or contains a value that JSON cannot represent exactly.
+        LimitExceeded: it is larger than `max_state_bytes`, or nested deeper than 200 levels.
     """
     if not isinstance(value, Mapping):
-        raise InvalidContent(f"a state must be a dict, not {type(value).__name__}")
-    return _limited(dumps(dict(value), where="state"), "the state", settings.max_state_bytes)
+        raise InvalidContent(f"state must be a dict, got {type(value).__name__}")
+    return _check_size(dumps(dict(value), where="state"), "state", settings.max_state_bytes)
 
 
 def prepare_messages(
-    given: MessagesLike, settings: Settings, *, first_wins: bool = False
+    given: MessagesLike, settings: "Settings", *, first_wins: bool = False
 ) -> dict[str, tuple[Message, str]]:
-    """Return what was given, one or many, as Messages and the JSON text that is stored of each, by id, in order.
+    """Validate one message or several; return each with the JSON text to store, by id, in order.
 
-    None is passed over. The same message twice is once; with `first_wins` so is the same id with other content.
+    None is skipped. A message that occurs twice is returned once. With `first_wins` so is one of those that have the
+    same id and different content.
 
     Raises:
-        InvalidContent: something is no message, has an id that cannot be kept, or holds what JSON cannot keep.
-        Conflict: two messages have one id and different content.
-        LimitExceeded: too many messages, or too large or too deep ones.
+        InvalidContent: something is not a message, has an invalid id, or contains a value that JSON cannot represent
+            exactly.
+        Conflict: two messages have the same id and different content.
+        LimitExceeded: there are more than `max_batch` messages, or one is larger than `max_message_bytes` or nested
+            deeper than 200 levels, or all together have more than 200 million characters.
     """
     many: Iterable[object]
     if given is None or isinstance(given, (Message, Mapping)):
         many = (given,)
     elif isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
         if len(given) > settings.max_batch:
-            raise LimitExceeded(f"{len(given)} messages at once, {settings.max_batch} are allowed")
+            raise LimitExceeded(f"got {len(given)} messages in one call, the maximum is {settings.max_batch}")
         many = given
     else:
-        raise InvalidContent(f"a message must be a Message or a dict, not {type(given).__name__}")
+        raise InvalidContent(f"a message must be a Message or a dict, got {type(given).__name__}")
     messages = [as_message(each, position) for position, each in enumerate(many) if each is not None]
     ids = [message.id for message in messages]
     check_ids(ids, "a message's id", settings)
@@ -210,44 +227,47 @@ def prepare_messages(
         elif not first_wins and not same_content(found[id][1], payload):
             raise Conflict(f"two messages have the id {id!r} and different content")
     if (size := sum(map(len, payloads))) > _MAX_BATCH_CHARACTERS:
-        raise LimitExceeded(f"{size} characters at once, {_MAX_BATCH_CHARACTERS} are allowed: append in parts")
+        raise LimitExceeded(
+            f"the messages have {size} characters together, the maximum is {_MAX_BATCH_CHARACTERS}: append them in "
+            f"several calls"
+        )
     return found
 
 
 def same_content(one: str, other: str) -> bool:
-    """Whether two stored texts are the same message: equal as Messages, however each was written."""
+    """Return whether two stored texts are equal as Messages, however each was serialized."""
     return one == other or load_messages([one]) == load_messages([other])
 
 
-def _dump_messages(messages: list[Message], settings: Settings) -> list[str]:
-    """Return what :func:`dump_message` returns of each, and raise what it raises.
+def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
+    """Serialize messages as :func:`dump_message` does, and raise the same errors.
 
-    Many are one document of pydantic's, which takes half as long, and is taken apart where a secret is.
+    Several plain messages are serialized together, which takes half the time, and split at the separators.
     """
     payloads: list[str] = []
-    for start in range(0, len(messages), _TOGETHER):
-        part = messages[start : start + _TOGETHER]
+    for start in range(0, len(messages), _CHUNK):
+        part = messages[start : start + _CHUNK]
         dumped = _dump_plain(part) if len(part) > 1 and all(map(_is_plain, part)) else None
         if dumped is None:
             dumped = [dump_message(message, settings) for message in part]
         elif max(map(len, dumped)) * 4 > settings.max_message_bytes:
             for payload, message in zip(dumped, part, strict=True):
-                _limited(payload, message, settings.max_message_bytes)
+                _check_size(payload, message, settings.max_message_bytes)
         payloads += dumped
     return payloads
 
 
 def _dump_plain(messages: list[Message]) -> list[str] | None:
-    """Return the texts of plain messages, or None where they are to be looked at one by one."""
+    """Serialize plain messages together; None if they have to be serialized one by one."""
     for message in messages:
         _check_plain(message)
-    parted: list[object] = [_SECRET] * (2 * len(messages) - 1)
-    parted[::2] = messages
+    separated: list[object] = [_SEPARATOR] * (2 * len(messages) - 1)
+    separated[::2] = messages
     try:
-        dumped = _LIST.serializer.to_json(parted, exclude_none=True, warnings="error")
+        dumped = _LIST.serializer.to_json(separated, exclude_none=True, warnings="error")
     except PydanticSerializationError:
         return None
-    payloads = dumped[1:-1].decode().split(f',"{_SECRET}",')
+    payloads = dumped[1:-1].decode().split(f',"{_SEPARATOR}",')
     return payloads if len(payloads) == len(messages) else None
 
 
@@ -259,92 +279,92 @@ def _check_plain(message: Message) -> None:
         check(usage, where="usage")
 
 
-def dump_message(message: Message, settings: Settings) -> str:
-    """Return a message as the JSON text that is stored.
+def dump_message(message: Message, settings: "Settings") -> str:
+    """Serialize a message to the stored JSON text.
 
     Raises:
-        InvalidContent: it holds what JSON cannot keep, or what would not come back as a message.
-        LimitExceeded: larger than `max_message_bytes`, or nested deeper than 200 levels.
+        InvalidContent: it contains a value that JSON cannot represent exactly, or could not be read as a Message again.
+        LimitExceeded: it is larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
     if _is_plain(message):
         _check_plain(message)
         try:
-            # A None that is left out comes back as the default of its field.
+            # A field that is None and omitted has its default, None, again when it is read.
             payload = message.__pydantic_serializer__.to_json(message, exclude_none=True, warnings="error").decode()
         except PydanticSerializationError:
-            pass  # a lone surrogate, or a field that was given what it cannot hold behind pydantic's back
+            pass  # a lone surrogate, or a field that was set to an invalid value without validation
         else:
-            return _limited(payload, message, settings.max_message_bytes)
+            return _check_size(payload, message, settings.max_message_bytes)
     _check_free_parts(message)
     try:
         value = message.model_dump(serialize_as_any=True, warnings=False)
         _check_dumped(value)
-        Message.model_validate(value)  # what could not be read back would make the whole session unreadable
+        Message.model_validate(value)  # an unreadable message would make the whole session unreadable
     except LimitExceeded:
         raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error}") from error
-    return _limited(dumps_checked(value), message, settings.max_message_bytes)
+    return _check_size(dumps_checked(value), message, settings.max_message_bytes)
 
 
 def as_array(payloads: Sequence[str] | Sequence[bytes]) -> str | bytes:
-    """Return stored texts as the text of one JSON array."""
+    """Join stored JSON texts to one JSON array."""
     if payloads and isinstance(payloads[0], bytes):
         return b"[%b]" % b",".join(cast("Sequence[bytes]", payloads))
     return f"[{','.join(cast('Sequence[str]', payloads))}]"
 
 
 def load_messages(payloads: Sequence[str] | Sequence[bytes]) -> list[Message]:
-    """Return stored messages, validated in one pass."""
+    """Parse stored messages, all at once."""
     if not payloads:
         return []
     with no_collection(len(payloads)):
         try:
             return _MESSAGES.validate_json(as_array(payloads))
         except ValidationError:
-            # A lone surrogate, which pydantic's parser refuses and the standard library's does not.
+            # A lone surrogate: pydantic's parser rejects it, the standard library's accepts it.
             return _MESSAGES.validate_python([json.loads(payload) for payload in payloads])
 
 
 def as_message(value: object, position: int = 0) -> Message:
-    """Return a Message, or the one that a dict's fields are; `position` is where it was given.
+    """Return a Message as it is, or validate a dict of its fields; `position` is for the error message.
 
     Raises:
-        InvalidContent: it is neither.
+        InvalidContent: it is neither, or the dict is invalid.
     """
     if isinstance(value, Message):
         return value
     if not isinstance(value, Mapping):
-        raise InvalidContent(f"message {position} is a {type(value).__name__}: give a Message or a dict")
+        raise InvalidContent(f"message {position} must be a Message or a dict, got {type(value).__name__}")
     value = without_no_id(value)
     try:
         return Message.model_validate(dict(value) if not isinstance(value, dict) else value)
     except ValidationError as error:
-        raise InvalidContent(f"message {position} is not a message: {error}") from error
+        raise InvalidContent(f"message {position} is not valid: {error}") from error
 
 
 def without_no_id(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out the id of a message that has None for it, so that it gets one."""
+    """Return the fields of a message without an id that is None, so that a new id is generated."""
     if message.get("id", "") is None:
         return {name: value for name, value in message.items() if name != "id"}
     return message
 
 
 def _is_plain(message: Message) -> bool:
-    """Whether a message is of our own classes, and every None in it is the default of its field.
+    """Return whether a message has our classes only, no extra fields, and None only where that is the default.
 
-    Only metadata and usage may then hold anything: a part with data is not plain.
+    Of such a message only metadata and usage can contain arbitrary values: DataContent does not count as plain.
     """
     try:
         return _has_plain_fields(message)
-    except KeyError:  # one was deleted
+    except KeyError:  # a field was deleted
         return False
 
 
 def _has_plain_fields(message: Message) -> bool:
     if type(message) is not Message or message.__pydantic_extra__:
         return False
-    fields = message.__dict__  # at a part of the price of attributes
+    fields = message.__dict__  # faster than attributes
     content = fields["content"]
     if (
         fields["error"] is not None
@@ -365,7 +385,7 @@ def _has_plain_fields(message: Message) -> bool:
 
 
 def _check_free_parts(message: Message) -> None:
-    """Check what may hold anything, as it is and not as pydantic would dump it, which writes objects as dicts."""
+    """Check the fields with arbitrary values before pydantic dumps them, which would turn objects into dicts."""
     for name in ("metadata", "usage"):
         if (value := getattr(message, name, None)) is not None:
             check(value, where=name)
@@ -387,7 +407,7 @@ def _check_extra(model: object, where: str) -> None:
 
 
 def _check_dumped(value: dict[str, Any]) -> None:
-    """Check every field of a dumped message, each from its own first level."""
+    """Check every field of a dumped message; each field starts at depth 0."""
     for name, field in value.items():
         if name != "content" or not isinstance(field, (list, tuple)):
             check(field, where=name)
@@ -397,10 +417,10 @@ def _check_dumped(value: dict[str, Any]) -> None:
                 check(inner, where=f"content[{index}].{inner_name}")
 
 
-def _limited(payload: str, what: str | Message, most: int) -> str:
-    if len(payload) * 4 > most:  # else it cannot be too large, whatever its characters are
+def _check_size(payload: str, what: str | Message, maximum: int) -> str:
+    if len(payload) * 4 > maximum:  # a character has four bytes at most
         size = len(payload) if payload.isascii() else len(payload.encode())
-        if size > most:
+        if size > maximum:
             name = what if isinstance(what, str) else f"message {what.id!r}"
-            raise LimitExceeded(f"{name} has {size} bytes, {most} are allowed")
+            raise LimitExceeded(f"{name} has {size} bytes, the maximum is {maximum}")
     return payload

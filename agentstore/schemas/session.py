@@ -1,4 +1,4 @@
-"""A conversation, as callers see it."""
+"""A session: a conversation of a user."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -10,28 +10,38 @@ from agentstore.schemas.message import Message
 
 
 class Session(BaseModel):
-    """A conversation of one user: its messages in order, and what is known about it.
+    """A conversation of one user: its messages in order, and its metadata.
 
-    ``created_at`` and ``updated_at`` (the last append, UTC) are None on a session that was built by hand.
-    ``forked_from`` is the session that it began as a copy of, ``forked_at`` how many messages of it were copied.
-    ``ttl`` is how many seconds after the last append it is kept, None what the store's setting says.
+    Timestamps are None on a session that was constructed by hand.
     """
 
     id: str
+    """Unique for its user."""
     user_id: str
     messages: list[Message] = Field(default_factory=list)
+    """The messages that were read: all, the last ones, or none in a list of sessions."""
     title: str | None = None
+    """At most 10,000 characters."""
     metadata: dict[Any, Any] = Field(default_factory=dict)
+    """Any JSON object."""
     created_at: datetime | None = None
+    """When it was created (UTC)."""
     updated_at: datetime | None = None
+    """The last append, rewind or touch, else the creation (UTC). Changes of title, metadata and ttl do not count."""
     forked_from: str | None = None
+    """The id of the session that this one is a copy of."""
     forked_at: int | None = None
+    """How many messages were copied from it."""
     ttl: int | None = None
+    """Time to live in seconds after ``updated_at``; None is the setting ``session_ttl``, by default no expiry."""
 
 
 def extend_messages(session: Session, messages: Iterable[Message], updated_at: datetime | None) -> None:
-    """Add messages that were stored to the end of a session's list, those left out whose id is in it already."""
-    # Where a cached property would be, which pydantic leaves out of what it compares and dumps.
+    """Add stored messages to the end of a session's list, except those whose id is in it already.
+
+    `updated_at` becomes the session's, unless it is None.
+    """
+    # In __dict__, like a cached property, where pydantic neither compares nor dumps it.
     known: _Ids = getattr(session, "__dict__", {}).setdefault("_ids", _Ids())
     known.extend_messages(session.messages, messages)
     if updated_at is not None and isinstance(session, Session):
@@ -39,9 +49,9 @@ def extend_messages(session: Session, messages: Iterable[Message], updated_at: d
 
 
 class _Ids:
-    """The ids of a list of messages, kept so that an append does not look through a long list.
+    """The ids of a list of messages, cached so that an append does not scan a long list.
 
-    Made anew when the list is another one, or has another length or other ends than it was left with.
+    They are collected again if the list is another object, or its length, first or last message has changed since.
     """
 
     __slots__ = ("_ends", "_ids", "_length", "_list")
@@ -68,5 +78,5 @@ class _Ids:
 
 
 def _id_of(message: object) -> object:
-    # A list of the caller's may hold dicts, as upstream's sessions do.
+    # The caller's list may hold dicts, as the sessions of AgentScope Runtime do.
     return message.get("id") if isinstance(message, Mapping) else getattr(message, "id", None)

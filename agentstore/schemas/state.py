@@ -1,60 +1,61 @@
-"""Rounds of agents' states: how they are numbered, listed and compared."""
+"""Rounds of agents' states: their numbers, their cursors, and how states are compared."""
 
 from datetime import datetime
 from typing import Any
 
-import jsonpatch
 from pydantic import BaseModel, Field
 
 from agentstore.errors import InvalidContent, LimitExceeded
-from agentstore.schemas.page import read_cursor, write_cursor
+from agentstore.schemas.page import bad_cursor, read_cursor, write_cursor
+from agentstore.schemas.payload import shortened
 
-_MAX_ROUND = 2**63 - 2  # the next one has to be a bigint, too
+_MAX_ROUND = 2**63 - 2  # the number after it must fit a bigint too
 
 
 class StateRound(BaseModel):
-    """What is known of a saved state without reading it: ``export_state`` gives the state itself.
-
-    ``size`` is in bytes of JSON, ``saved_at`` the time of the last save into this round (UTC).
-    """
+    """A saved state as ``list_states`` returns it, without the state itself, which ``export_state`` returns."""
 
     round_id: int
+    """The number of the round, from 1."""
     size: int
+    """The size of the state in bytes of JSON."""
     saved_at: datetime
+    """When the round was last saved (UTC)."""
     metadata: dict[Any, Any] = Field(default_factory=dict)
+    """The JSON object that was given to ``save_state``."""
 
 
-def check_round(value: int, name: str = "round_id", *, least: int = 1) -> int:
-    """Return `value`, the number of a round, if there can be one.
+def check_round(value: int, name: str = "round_id", *, minimum: int = 1) -> int:
+    """Validate `value`, the number of a round, and return it.
 
     Raises:
-        InvalidContent: it is no whole number from `least`, or more than can be counted.
+        InvalidContent: it is not an integer from `minimum` to 2**63 - 2.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_ROUND:
-        raise InvalidContent(f"{name} must be a whole number from {least} to 2**63 - 2, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= _MAX_ROUND:
+        raise InvalidContent(f"{name} must be an integer from {minimum} to 2**63 - 2, got {shortened(value)}")
     return value
 
 
 def check_more_rounds(number: int) -> None:
-    """Refuse the round after the last that can be counted.
+    """Refuse the number of a new round that is over the maximum.
 
     Raises:
-        LimitExceeded: there are no more numbers.
+        LimitExceeded: it is over 2**63 - 2.
     """
     if number > _MAX_ROUND:
         raise LimitExceeded("there is no number after round 2**63 - 2: give a round_id")
 
 
 def write_round_cursor(round_id: int) -> str:
-    """Return the place of a round in the list, for a page's ``next_cursor``."""
+    """Encode the last round of a page as its ``next_cursor``."""
     return write_cursor(str(round_id))
 
 
 def read_round_cursor(cursor: str | None) -> int:
-    """Return the round before which a page begins.
+    """Return the round below which a page begins.
 
     Raises:
-        InvalidContent: it is no cursor of this list.
+        InvalidContent: it is not a cursor of a list of rounds.
     """
     if cursor is None:
         return _MAX_ROUND + 1
@@ -66,35 +67,37 @@ def read_round_cursor(cursor: str | None) -> int:
         or len(part) > 19
         or int(part) > _MAX_ROUND
     ):
-        raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor")
+        raise bad_cursor(cursor)
     return int(part)
 
 
 def patch(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the JSON Patch (RFC 6902) from one state to another, which gives exactly that other."""
-    before, after = _typed(a), _typed(b)
-    # jsonpatch takes some keys of objects, such as "1", for places in a list, and gives a wrong patch then, or none.
+    """Return the JSON Patch (RFC 6902) that turns the state `a` into exactly the state `b`."""
+    import jsonpatch
+
+    before, after = _tag_numbers(a), _tag_numbers(b)
+    # jsonpatch mistakes some object keys, such as "1", for list indexes, and then returns a wrong patch or raises.
     try:
         found = jsonpatch.JsonPatch.from_diff(before, after, dumps=repr)
         if found.apply(before) == after:
-            return [{name: _plain(part) for name, part in operation.items()} for operation in found.patch]
+            return [{name: _untag_numbers(part) for name, part in operation.items()} for operation in found.patch]
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, LookupError, TypeError, ValueError):
         pass
     return [{"op": "replace", "path": "", "value": b}]
 
 
-def _typed(value: Any) -> Any:
-    """Return `value` with its numbers so that 1, 1.0 and true differ, as they do in JSON and not in Python."""
+def _tag_numbers(value: Any) -> Any:
+    """Replace each number by a tuple with its type, so that 1, 1.0 and true differ, as in JSON but not in Python."""
     if isinstance(value, dict):
-        return {key: _typed(each) for key, each in value.items()}
+        return {key: _tag_numbers(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_typed(each) for each in value]
+        return [_tag_numbers(each) for each in value]
     return (type(value), repr(value), value) if isinstance(value, (int, float)) else value
 
 
-def _plain(value: Any) -> Any:
+def _untag_numbers(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _untag_numbers(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_untag_numbers(each) for each in value]
     return value[2] if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""How much is stored, and of whom."""
+"""Statistics about what is stored: the result of ``AgentStore.stats``."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,37 +6,41 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class TableStats:
-    """A table's size in bytes: the rows themselves, what is kept outside of them (TOAST), and each index.
-
-    ``rows`` is what Postgres last counted or estimated.
-    """
+    """The size of a table. Sizes are in bytes on disk."""
 
     name: str
     rows: int
+    """The estimate of Postgres (``pg_class.reltuples``); 0 before the first VACUUM or ANALYZE."""
     bytes: int
+    """The main part of the table."""
     toast_bytes: int
+    """What is stored outside of it: TOAST, free space map, visibility map."""
     index_bytes: dict[str, int] = field(default_factory=dict)
+    """The size of each index by its name."""
 
     @property
     def total_bytes(self) -> int:
-        """All of it together."""
+        """The table, its TOAST and its indexes together."""
         return self.bytes + self.toast_bytes + sum(self.index_bytes.values())
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStats:
-    """A session, and the bytes of its messages as they are stored."""
+    """The size of a session."""
 
     user_id: str
     session_id: str
     messages: int
+    """The number of messages."""
     bytes: int
+    """The payloads of the messages as they are stored, without row headers and indexes."""
     updated_at: datetime
+    """The last write (UTC)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserStats:
-    """What a user has."""
+    """How many rows of each kind a user has."""
 
     user_id: str
     sessions: int
@@ -47,10 +51,7 @@ class UserStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What is stored: exact counts, from counters where there are some, and sizes.
-
-    ``oldest`` is when the oldest session was made, ``newest`` when one was last written to.
-    """
+    """What is stored in a database: exact counts and sizes in bytes. Expired rows count until they are deleted."""
 
     users: int
     sessions: int
@@ -58,8 +59,14 @@ class Stats:
     memories: int
     state_rounds: int
     bytes: int
+    """All tables with their TOAST and indexes."""
     oldest: datetime | None
+    """When the oldest session was created (UTC); None without sessions."""
     newest: datetime | None
+    """When a session was last written to (UTC); None without sessions."""
     tables: list[TableStats]
+    """By name."""
     largest_users: list[UserStats]
+    """The users with the most messages, first the largest."""
     largest_sessions: list[SessionStats]
+    """The sessions with the most messages, first the largest."""

@@ -1,4 +1,4 @@
-"""Messages as they are stored, for what does not need a Message of each."""
+"""Messages in their stored form, for readers that do not need a Message object of each."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
@@ -7,15 +7,16 @@ from agentstore.exact_json import loads, no_collection
 from agentstore.schemas.message import Message
 from agentstore.schemas.payload import as_array, load_messages
 
-# How many are made Messages at a time where all are looked at one after the other.
-_AT_ONCE = 100
+# How many messages are parsed at a time by iteration.
+_CHUNK = 100
 
 
 class StoredMessages(Sequence[Message]):
-    """Messages of a session, in order, as JSON; each is made a Message when it is looked at, and anew each time.
+    """The messages of a session in order, as stored JSON: the result of ``read_messages``.
 
-    A session of thousands of messages costs as many objects, ten for each, when most of its readers look at the last
-    few, or hand all of them on: as they are (:meth:`json`), or as dicts (:meth:`dicts`).
+    A Message is parsed when it is accessed, again at each access. A session of thousands of messages would otherwise
+    cost about ten objects for each, although most readers look at the last few, or pass all of them on: as JSON
+    (:meth:`json`) or as dicts (:meth:`dicts`).
     """
 
     __slots__ = ("_payloads",)
@@ -25,17 +26,17 @@ class StoredMessages(Sequence[Message]):
         self._payloads = payloads
 
     def models(self) -> list[Message]:
-        """Return all of them as Messages, as :meth:`SessionHistoryService.get_session` does."""
+        """Return all messages as Message objects, as ``get_session`` does."""
         return load_messages(self._payloads)
 
     def dicts(self) -> list[dict[str, Any]]:
-        """Return all of them as dicts, without the fields that have their default."""
+        """Return all messages as dicts, without the fields that have their default value."""
         with no_collection(len(self._payloads)):
             found: list[dict[str, Any]] = loads(as_array(self._payloads))
         return found
 
     def json(self) -> bytes:
-        """Return all of them as one JSON array in UTF-8, without the fields that have their default."""
+        """Return all messages as one JSON array in UTF-8, without the fields that have their default value."""
         array = as_array(self._payloads)
         return array if isinstance(array, bytes) else array.encode()
 
@@ -49,8 +50,8 @@ class StoredMessages(Sequence[Message]):
         return load_messages([self._payloads[index]])[0]  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Message]:
-        for start in range(0, len(self._payloads), _AT_ONCE):
-            yield from load_messages(self._payloads[start : start + _AT_ONCE])
+        for start in range(0, len(self._payloads), _CHUNK):
+            yield from load_messages(self._payloads[start : start + _CHUNK])
 
     def __len__(self) -> int:
         return len(self._payloads)

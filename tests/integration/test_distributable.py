@@ -21,7 +21,7 @@ async def test_every_statement_keeps_the_rules(observer: asyncpg.Connection) -> 
         if (broken := violations(await parse_tree(observer, CompiledStatement(statement, Settings()).sql), catalog))
     }
     # What several users append together, which is said for each alone once Citus has refused it.
-    assert found == {"sessions.service.APPEND_TO_MANY": {"locks sessions of several users"}}
+    assert found == {"sessions.append_statements.APPEND_TO_MANY": {"locks sessions of several users"}}
     assert len(statements) > 100
 
 

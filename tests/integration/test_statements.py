@@ -16,7 +16,8 @@ from agentstore import AgentStore, Message, Session, Settings, repositories
 from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories import states, transfer
 from agentstore.repositories.memory import rows, search
-from agentstore.repositories.sessions import service as sessions
+from agentstore.repositories.sessions import append_statements, statements
+from agentstore.repositories.sessions.service import _NEWEST
 from agentstore.search import ranking
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
@@ -224,7 +225,7 @@ async def test_every_statement_has_an_index_behind_it(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
     """Also with the plan that a prepared statement gets, made for no values in particular."""
-    values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else sessions._NEWEST[0]}
+    values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else _NEWEST[0]}
     if name.endswith("LIST_AFTER"):
         values["after"] = 1
     if name.startswith("prune."):
@@ -246,11 +247,11 @@ async def test_every_statement_has_an_index_behind_it(
 @pytest.mark.parametrize(
     "statement",
     [
-        sessions.GET,
-        sessions.GET_LAST,
-        sessions.GET_BEFORE,
-        sessions.APPEND,
-        sessions.APPEND_TO_MANY,
+        statements.GET,
+        statements.GET_LAST,
+        statements.GET_BEFORE,
+        append_statements.APPEND,
+        append_statements.APPEND_TO_MANY,
         states.SAVE,
         states.EXPORT_LAST,
         rows.ADD,

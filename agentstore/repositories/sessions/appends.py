@@ -1,9 +1,9 @@
-"""Appends that share a statement: those that come while others are on their way go out together.
+"""Group commit for appends: those that arrive while others are being executed share the next statement.
 
-A commit waits for the disk, and the next append to the same session for that commit, so that writers who each say a
-statement of their own spend their time waiting in line. Here those who wait are one batch, and one statement, for one
-session or for several. It is what databases call group commit, one level up, where a session's lock does not stand in
-the way.
+A commit waits for the disk, and the next append to the same session waits for that commit. Concurrent writers that each
+execute a statement of their own therefore queue on the session's lock. Here the appends that wait form a batch, which
+is one statement for one or several sessions. Databases group commits in the same way, one level below, where the lock
+of a session's row prevents it.
 """
 
 import asyncio
@@ -17,25 +17,28 @@ from agentstore.database.database import Database
 from agentstore.database.statement import Row, Statement
 from agentstore.errors import AgentStoreError, Closed, PoolTimeout, StatementFailed
 
-Key = tuple[str, str]  # a user and a session
+Key = tuple[str, str]  # user id, session id
 
-# A batch goes when fewer than two are on their way: with one at a time the client and the server would wait for each
-# other, with many nobody would wait, and nobody share. As few writers as six are better off by themselves: as long as
-# batches are no larger than that, so many appends go alone.
+# A batch starts while fewer than `_LANES` statements are being executed. With one lane the client and the server would
+# wait for each other; with many no append would wait, and none would share a statement. Up to `_FEW` concurrent writers
+# are faster without batches: as long as batches are no larger than that, so many appends are executed individually.
 _LANES, _FEW = 2, 6
-# What takes longer than that, in seconds, may be waiting for a lock or for the network: it leaves its lane to others.
+# Seconds after which a statement no longer occupies its lane: it may be waiting for a lock or for the network.
 _PATIENCE = 0.05
-# The most that one append may bring to a batch, and a batch may have. So a batch takes about as long as its first
-# append would have waited, and what is long by itself delays nobody.
+# The largest append that may join a batch, and the largest batch. A batch takes about as long as its first append would
+# have waited, and large appends delay no others.
 _SMALL_MESSAGES, _SMALL_CHARACTERS = 32, 64_000
 _BATCH_MESSAGES, _BATCH_CHARACTERS = 64, 256_000
 _BATCH_SESSIONS = 32
-# How many sessions are remembered whose messages were stored already.
-_MOST_APART = 1_000
+# How many sessions are remembered to which stored messages were appended again.
+_MAX_EXCLUDED = 1_000
 
 
 class _Waiting:
-    """What one caller appends, and the future that tells it: the time of the append, or None: say it yourself."""
+    """One queued append, and the future of its caller.
+
+    The future's result is the timestamp of the append, or None if the caller has to execute it individually.
+    """
 
     __slots__ = ("future", "ids", "payloads", "size")
 
@@ -50,39 +53,43 @@ _Batch = dict[Key, list[_Waiting]]
 
 
 class Appends:
-    """The appends of one service in one event loop that are on their way, and those that wait.
+    """The appends of one service in one event loop: those being executed, and those queued.
 
-    An append goes by itself as long as a lane is free and none to its session is on its way: then it is the plain
-    statement, said by its caller. A batch never waits for a session's lock: a session that is locked is left out of it,
-    and said by itself. So a batch is never part of a deadlock, and a session that somebody holds delays no other.
+    An append is executed individually, by its caller, while a lane is free and no other append to its session is being
+    executed. A batch for several sessions never waits for the lock of a session: it skips a session that is locked,
+    whose appends are then executed by themselves. A batch therefore takes part in no deadlock, and a locked session
+    delays no other.
     """
 
     def __init__(self, database: Database, append: Statement, append_to_many: Statement) -> None:
-        """`append` stores messages of one session, `append_to_many` of several: see the module that has them."""
+        """`append` is the statement for one session, `append_to_many` that for several."""
         self.loop = asyncio.get_running_loop()
         self._database = database
         self._append = append
         self._append_to_many = append_to_many
-        # Row-level security is told of one user for each transaction.
-        self._most_sessions = 1 if database.settings.row_level_security else _BATCH_SESSIONS
-        # By session, in the order in which they came; a session that has had its turn goes to the end.
+        # Row-level security names one user for each transaction.
+        self._max_sessions = 1 if database.settings.row_level_security else _BATCH_SESSIONS
+        # By session, in the order of arrival; a session that was part of a batch moves to the end.
         self._waiting: dict[Key, deque[_Waiting]] = {}
         self._busy: set[Key] = set()
-        self._lanes: dict[object, float] = {}  # what is on its way, and since when
-        self._last = 0  # how many appends the last batch had
-        self._apart: dict[Key, None] = {}
+        self._lanes: dict[object, float] = {}  # what is being executed, and since when
+        self._last = 0  # the number of appends in the last batch
+        self._excluded: dict[Key, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def takes(self, key: Key, payloads: Sequence[str]) -> bool:
-        """Whether this is about an append: a large one delays others, one that is a repetition would fail them."""
+    def accepts(self, key: Key, payloads: Sequence[str]) -> bool:
+        """Return whether an append may share a statement.
+
+        A large one would delay the others, one to an excluded session would probably make the statement fail.
+        """
         return (
             len(payloads) <= _SMALL_MESSAGES
             and sum(map(len, payloads)) <= _SMALL_CHARACTERS
-            and (not self._apart or key not in self._apart)
+            and (not self._excluded or key not in self._excluded)
         )
 
     def begin(self, key: Key) -> bool:
-        """Whether an append may go by itself now; if so, :meth:`end` must be called when it is done."""
+        """Return whether an append may be executed individually now; if so, call :meth:`end` when it is done."""
         lanes = _LANES if self._waiting or self._last > _FEW else _FEW
         if key in self._busy or key in self._waiting or not self._has_lane(lanes):
             return False
@@ -91,34 +98,36 @@ class Appends:
         return True
 
     def end(self, key: Key) -> None:
-        """Let those that have waited go."""
+        """Release the lane of an append, and start the next batch."""
         del self._lanes[key]
         self._busy.discard(key)
         if self._waiting:
             self._dispatch()
 
     async def wait(self, key: Key, ids: list[str], payloads: list[str]) -> datetime | None:
-        """Append with others; return when, or None if it is to be said by itself: it failed, or another one did.
+        """Append as part of a batch, and return the timestamp.
+
+        None: nothing was stored for this caller, or it is not known; execute the append individually.
 
         Raises:
-            PoolTimeout, Closed: as of a statement that is said by itself.
+            PoolTimeout, Closed: as for a statement that is executed individually.
         """
         waiting = _Waiting(self.loop.create_future(), ids, payloads)
         self._waiting.setdefault(key, deque()).append(waiting)
         if self._timer is None:
-            self._timer = self.loop.call_later(_PATIENCE, self._look_again)
+            self._timer = self.loop.call_later(_PATIENCE, self._dispatch_periodically)
         return await waiting.future
 
-    def keep_apart(self, key: Key) -> None:
-        """Let the appends to a session go by themselves, since one had messages that are stored already."""
-        self._apart[key] = None
-        if len(self._apart) > _MOST_APART:
-            del self._apart[next(iter(self._apart))]
+    def exclude(self, key: Key) -> None:
+        """Execute the appends to a session individually from now on, since one had messages that are stored already."""
+        self._excluded[key] = None
+        if len(self._excluded) > _MAX_EXCLUDED:
+            del self._excluded[next(iter(self._excluded))]
 
-    def take_back(self, key: Key) -> None:
+    def include(self, key: Key) -> None:
         """Let the appends to a session share statements again."""
-        if self._apart:
-            self._apart.pop(key, None)
+        if self._excluded:
+            self._excluded.pop(key, None)
 
     def _has_lane(self, lanes: int = _LANES) -> bool:
         if len(self._lanes) < lanes:
@@ -126,34 +135,34 @@ class Appends:
         patience = self.loop.time() - _PATIENCE
         return sum(since > patience for since in self._lanes.values()) < lanes
 
-    def _look_again(self) -> None:
+    def _dispatch_periodically(self) -> None:
         self._timer = None
         self._dispatch()
         if self._waiting:
-            self._timer = self.loop.call_later(_PATIENCE, self._look_again)
+            self._timer = self.loop.call_later(_PATIENCE, self._dispatch_periodically)
 
     def _dispatch(self) -> None:
         while self._waiting and self._has_lane():
-            batch = self._take()
+            batch = self._take_batch()
             if not batch:
                 return
             self._last = sum(map(len, batch.values()))
             self._busy.update(batch)
-            flight = self.loop.create_task(self._say(batch))
-            self._lanes[flight] = self.loop.time()
-            flight.add_done_callback(partial(self._landed, batch))
+            task = self.loop.create_task(self._execute(batch))
+            self._lanes[task] = self.loop.time()
+            task.add_done_callback(partial(self._finish, batch))
 
-    def _landed(self, batch: _Batch, flight: "asyncio.Task[None]") -> None:
-        # Whatever it was that did not come to its end: each caller goes by itself, and hears what is its own.
+    def _finish(self, batch: _Batch, task: "asyncio.Task[None]") -> None:
+        # The callers that have no result yet execute their appends individually, and get their own errors.
         for line in batch.values():
-            _tell(line, None)
+            _resolve(line, None)
         self._busy.difference_update(batch)
-        del self._lanes[flight]
+        del self._lanes[task]
         if self._waiting:
             self._dispatch()
 
-    def _take(self) -> _Batch:
-        """Take those that go next: in the order in which they came, of as many sessions as go together."""
+    def _take_batch(self) -> _Batch:
+        """Remove the next batch from the queue: in the order of arrival, of as many sessions as fit."""
         batch: _Batch = {}
         messages = size = 0
         for key in list(self._waiting):
@@ -174,16 +183,16 @@ class Appends:
                 messages += count
                 size += length
             if line:
-                self._waiting[key] = line  # behind the others
+                self._waiting[key] = line  # at the end of the queue
             if taken:
                 batch[key] = taken
-            if messages >= _BATCH_MESSAGES or len(batch) >= self._most_sessions:
+            if messages >= _BATCH_MESSAGES or len(batch) >= self._max_sessions:
                 break
         return batch
 
-    async def _say(self, batch: _Batch) -> None:
+    async def _execute(self, batch: _Batch) -> None:
         try:
-            left = await self._say_together(batch) if len(batch) > 1 else batch
+            left = await self._execute_together(batch) if len(batch) > 1 else batch
             for (user_id, session_id), line in left.items():
                 ids: list[str] = []
                 payloads: list[str] = []
@@ -192,7 +201,7 @@ class Appends:
                     payloads += each.payloads
                 values = {"ids": ids, "payloads": payloads, "count": len(ids)}
                 rows = await self._database.fetch(self._append, user_id=user_id, session_id=session_id, **values)
-                _tell(line, time_of(rows) if rows else None)
+                _resolve(line, timestamp_of(rows) if rows else None)
         except (PoolTimeout, Closed) as error:
             for line in batch.values():
                 for each in line:
@@ -200,12 +209,12 @@ class Appends:
                         each.future.set_exception(copy(error))
         except StatementFailed as error:
             if error.sqlstate == "0A000":
-                self._most_sessions = 1  # a database that is distributed by user
+                self._max_sessions = 1  # Citus: the tables are distributed by user
         except AgentStoreError:
-            return  # nothing of it is stored, or it is, and the ids of each will say so
+            return  # whether it was stored is unknown: each caller appends again, which stores nothing twice
 
-    async def _say_together(self, batch: _Batch) -> _Batch:
-        """Append to several sessions; return those that were not free and have more than one caller waiting."""
+    async def _execute_together(self, batch: _Batch) -> _Batch:
+        """Append to several sessions by one statement; return the skipped sessions that have more than one caller."""
         users: list[str] = []
         sessions: list[str] = []
         counts: list[int] = []
@@ -236,20 +245,20 @@ class Appends:
         left = {}
         for number, (key, line) in enumerate(batch.items(), 1):
             if number in times:
-                _tell(line, times[number])
+                _resolve(line, times[number])
             elif len(line) > 1:
                 left[key] = line
         return left
 
 
-def time_of(rows: Sequence[Row]) -> datetime:
-    """Return the time that one of an append's rows has."""
+def timestamp_of(rows: Sequence[Row]) -> datetime:
+    """Return the timestamp of an append, which one of its rows has."""
     (time,) = (row[0] for row in rows if row[0] is not None)
     found: datetime = time
     return found
 
 
-def _tell(line: list[_Waiting], time: datetime | None) -> None:
+def _resolve(line: list[_Waiting], time: datetime | None) -> None:
     for each in line:
         if not each.future.done():
             each.future.set_result(time)

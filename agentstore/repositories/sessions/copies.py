@@ -1,12 +1,15 @@
-"""The statements that copy a session up to one of its messages, and that cut it off there.
+"""The statements that fork and rewind a session.
 
-The state rounds of that moment are those that were saved before the next message came: what an agent saves after its
-answer belongs to that answer.
+The state rounds at a message are those that were saved before the next message was stored: what an agent saves after
+its answer belongs to that answer.
 """
+
+from functools import partial
 
 from sqlalchemy import (
     CTE,
     BigInteger,
+    ClauseElement,
     ColumnElement,
     Text,
     bindparam,
@@ -25,147 +28,150 @@ from sqlalchemy.orm import aliased
 
 from agentstore.database.statement import Statement
 from agentstore.models import MessageRow, SessionRow, StateHeadRow, StateRoundRow, UserRow
-from agentstore.repositories.retention import has_expired, is_not_expired
+from agentstore.repositories.retention import has_expired
+from agentstore.repositories.sessions.statements import ITS_MESSAGES, LIVE_SESSION, MESSAGE_COLUMNS, USER
 
-_USER = bindparam("user_id", type_=Text)
-_SESSION = bindparam("session_id", type_=Text)
 _NEW = bindparam("new_id", type_=Text)
-_THIS = (SessionRow.user_id == _USER) & (SessionRow.id == _SESSION) & is_not_expired(SessionRow)
-_ITS_MESSAGES = (MessageRow.user_id == _USER) & (MessageRow.session_id == _SESSION)
-# The session's id, or the name under which states of the empty id are.
-_STATES = bindparam("state_session", type_=Text)
-_ITS_HEAD = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _STATES)
-_ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _STATES)
-_DONE: ColumnElement[int] = literal_column("1")
+# The session's id as the states have it: the bucket "default" for an empty one.
+_STATE_SESSION = bindparam("state_session", type_=Text)
+_ITS_HEAD = (StateHeadRow.user_id == USER) & (StateHeadRow.session_id == _STATE_SESSION)
+_ITS_ROUNDS = (StateRoundRow.user_id == USER) & (StateRoundRow.session_id == _STATE_SESSION)
+_ONE: ColumnElement[int] = literal_column("1")
 
 
-def _source() -> CTE:
-    return select(SessionRow).where(_THIS).cte("source").prefix_with("MATERIALIZED")
+def _last_message(source: CTE, at: type[str] | type[int] | None) -> CTE:
+    """Find the last message to copy: its seq, and ``until``, the timestamp of the next one or null.
 
-
-def _cut(source: CTE, at: type[str] | type[int] | None) -> CTE:
-    """The seq of the last message that is wanted, and when the next one came. No row: there is no such message."""
+    The parameter ``at`` is a message's id (str), a number of messages (int), or not used (None: the last of all). No
+    row: there is no such message.
+    """
     if at is str:
-        wanted = MessageRow.id == bindparam("at", type_=Text)
-        last = select(MessageRow.seq).where(_ITS_MESSAGES, wanted).cte("last")
+        matches = MessageRow.id == bindparam("at", type_=Text)
+        last = select(MessageRow.seq).where(ITS_MESSAGES, matches).cte("last")
     elif at is int:
         seq: ColumnElement[int] = cast(bindparam("at", type_=BigInteger), BigInteger)
         last = select(seq.label("seq")).select_from(source).where(seq < source.c.next_seq).cte("last")
     else:
         last = select((source.c.next_seq - 1).label("seq")).cte("last")
-    following = select(MessageRow.created_at).where(_ITS_MESSAGES, MessageRow.seq == last.c.seq + 1)
-    cut = select(last.c.seq, following.scalar_subquery().label("until")).select_from(last).join(source, true())
-    return cut.cte("cut").prefix_with("MATERIALIZED")
-
-
-_STATES_ARE_KEPT = (
-    select(StateHeadRow.session_id)
-    .where(_ITS_HEAD, ~has_expired(StateHeadRow.updated_at, "setting_state_ttl"))
-    .correlate(None)
-    .exists()
-)
+    following = select(MessageRow.created_at).where(ITS_MESSAGES, MessageRow.seq == last.c.seq + 1)
+    found = select(last.c.seq, following.scalar_subquery().label("until")).select_from(last).join(source, true())
+    return found.cte("last_message").prefix_with("MATERIALIZED")
 
 
 def _has_states_of_new_id() -> ColumnElement[bool]:
-    """Whether there are states under the id of the copy, which are somebody else's."""
+    """Whether states are stored under the id of the copy, where a fork must not mix its own with them."""
     new = aliased(StateHeadRow)
-    kept = ~has_expired(new.updated_at, "setting_state_ttl")
-    return select(new.session_id).where(new.user_id == _USER, new.session_id == _NEW, kept).exists()
+    is_live = ~has_expired(new.updated_at, "setting_state_ttl")
+    return select(new.session_id).where(new.user_id == USER, new.session_id == _NEW, is_live).exists()
 
 
-def _fork(at: type[str] | type[int] | None) -> Statement:
-    """Copy the session as `new_id`, with its messages and state rounds up to a message, and return the source's id.
+def _fork(at: type[str] | type[int] | None) -> ClauseElement:
+    """Copy the session as ``new_id``, with its messages and state rounds up to a message: see :func:`_last_message`.
 
-    One snapshot and no lock: what is written meanwhile is in the copy or not. 23505: there is such a session, or
-    states of one, which the third column says as well. No row: there is no source; no seq: it has no such message.
+    Returns the source's id, the seq of the last message copied, and whether states are stored under the new id, in
+    which case nothing is copied. No row: the source does not exist. Null for the seq: it has no such message. Fails
+    with 23505 if a session has the new id.
+
+    It reads one snapshot and takes no lock on the source: a concurrent write is copied as a whole or not at all.
     """
-    source = _source()
+    source = select(SessionRow).where(LIVE_SESSION).cte("source").prefix_with("MATERIALIZED")
     is_taken = select(_has_states_of_new_id().label("is_taken")).cte("taken").prefix_with("MATERIALIZED")
-    found = _cut(source, at)
-    cut = (
+    found = _last_message(source, at)
+    last = (
         select(found.c.seq, found.c.until)
         .join(is_taken, ~is_taken.c.is_taken)
-        .cte("wanted")
+        .cte("last_if_free")
         .prefix_with("MATERIALIZED")
     )
     values = {
-        "user_id": _USER,
+        "user_id": USER,
         "id": _NEW,
-        "next_seq": cut.c.seq + 1,
+        "next_seq": last.c.seq + 1,
         "title": source.c.title,
         "metadata": source.c.metadata,
         "forked_from": source.c.id,
-        "forked_at": cut.c.seq,
+        "forked_at": last.c.seq,
         "ttl": source.c.ttl,
     }
     session = (
         insert(SessionRow)
-        .from_select(list(values), select(*values.values()).select_from(source.join(cut, true())))
-        .returning(_DONE)
-        .cte("made")
+        .from_select(list(values), select(*values.values()).select_from(source.join(last, true())))
+        .returning(_ONE)
+        .cte("created")
     )
     messages = (
         insert(MessageRow)
         .from_select(
-            ["user_id", "session_id", "seq", "id", "payload", "created_at"],
-            select(_USER, _NEW, MessageRow.seq, MessageRow.id, MessageRow.payload, MessageRow.created_at)
-            .join(cut, MessageRow.seq <= cut.c.seq)
-            .where(_ITS_MESSAGES),
+            MESSAGE_COLUMNS,
+            select(USER, _NEW, MessageRow.seq, MessageRow.id, MessageRow.payload, MessageRow.created_at)
+            .join(last, MessageRow.seq <= last.c.seq)
+            .where(ITS_MESSAGES),
         )
-        .returning(_DONE)
-        .cte("made_messages")
+        .returning(_ONE)
+        .cte("created_messages")
     )
     state = StateRoundRow
-    saved_before = _STATES_ARE_KEPT & or_(cut.c.until.is_(None), state.saved_at < cut.c.until)
-    last = func.max(state.round)
+    states_are_live = (
+        select(StateHeadRow.session_id)
+        .where(_ITS_HEAD, ~has_expired(StateHeadRow.updated_at, "setting_state_ttl"))
+        .correlate(None)
+        .exists()
+    )
+    saved_before = states_are_live & or_(last.c.until.is_(None), state.saved_at < last.c.until)
+    last_round = func.max(state.round)
     head = (
         insert(StateHeadRow)
         .from_select(
             ["user_id", "session_id", "next_round", "last_round"],
-            select(_USER, _NEW, last + 1, last).join(cut, saved_before).where(_ITS_ROUNDS).having(last.is_not(None)),
+            select(USER, _NEW, last_round + 1, last_round)
+            .join(last, saved_before)
+            .where(_ITS_ROUNDS)
+            .having(last_round.is_not(None)),
         )
-        .returning(_DONE)
-        .cte("made_head")
+        .returning(_ONE)
+        .cte("created_head")
     )
     rounds = (
         insert(state)
         .from_select(
             ["user_id", "session_id", "round", "payload", "packed", "metadata", "size", "saved_at"],
-            select(_USER, _NEW, state.round, state.payload, state.packed, state.metadata_, state.size, state.saved_at)
-            .join(cut, saved_before)
+            select(USER, _NEW, state.round, state.payload, state.packed, state.metadata_, state.size, state.saved_at)
+            .join(last, saved_before)
             .where(_ITS_ROUNDS),
         )
-        .returning(_DONE)
-        .cte("made_rounds")
+        .returning(_ONE)
+        .cte("created_rounds")
     )
-    return Statement(
+    return (
         select(source.c.id, found.c.seq, is_taken.c.is_taken)
         .select_from(source.outerjoin(found, true()).join(is_taken, true()))
-        .add_cte(session, messages, head, rounds),
-        repeatable=False,
+        .add_cte(session, messages, head, rounds)
     )
 
 
-def _cut_off() -> Statement:
-    """Delete the messages after a number, and the state rounds that were saved since; the rows are locked by then."""
+def _rewind() -> ClauseElement:
+    """Delete the messages after the position ``at``, and the state rounds saved since the first of them was stored.
+
+    The rows of the session and of its states must be locked: see :data:`LOCK` and :data:`LOCK_STATES`.
+    """
     state = StateRoundRow
     at: ColumnElement[int] = cast(bindparam("at", type_=BigInteger), BigInteger)
-    first = select(MessageRow.created_at).where(_ITS_MESSAGES, MessageRow.seq == at + 1).cte("first")
+    first = select(MessageRow.created_at).where(ITS_MESSAGES, MessageRow.seq == at + 1).cte("first")
     until = select(first.c.created_at).scalar_subquery()
-    messages = delete(MessageRow).where(_ITS_MESSAGES, MessageRow.seq > at).returning(_DONE).cte("deleted_messages")
-    rounds = delete(state).where(_ITS_ROUNDS, state.saved_at >= until).returning(_DONE).cte("deleted_rounds")
-    kept = select(func.max(state.round)).where(_ITS_ROUNDS, state.saved_at < until)
+    messages = delete(MessageRow).where(ITS_MESSAGES, MessageRow.seq > at).returning(_ONE).cte("deleted_messages")
+    rounds = delete(state).where(_ITS_ROUNDS, state.saved_at >= until).returning(_ONE).cte("deleted_rounds")
+    last_round = select(func.max(state.round)).where(_ITS_ROUNDS, state.saved_at < until)
     head = (
         update(StateHeadRow)
         .where(_ITS_HEAD)
-        .values(last_round=func.coalesce(kept.scalar_subquery(), 0))
-        .returning(_DONE)
+        .values(last_round=func.coalesce(last_round.scalar_subquery(), 0))
+        .returning(_ONE)
         .cte("head")
     )
     now = func.now()
     session = (
         update(SessionRow)
-        .where(_THIS)
+        .where(LIVE_SESSION)
         .values(
             next_seq=at + 1,
             updated_at=func.greatest(SessionRow.updated_at, now),
@@ -173,27 +179,38 @@ def _cut_off() -> Statement:
         )
         .returning(SessionRow.next_seq)
     )
-    return Statement(session.add_cte(messages, rounds, head), repeatable=False)
+    return session.add_cte(messages, rounds, head)
 
 
-FORK = {kind: _fork(kind) for kind in (None, str, int)}
-CUT_OFF = _cut_off()
-# In a transaction, before what is cut off: a statement that waited for an append would not see what that has added.
-# The user first, as deleting one does: the copy needs the user's row.
-_OWNER = select(UserRow.id).where(UserRow.id == _USER).with_for_update(read=True, key_share=True).cte("owner")
-LOCK = Statement(
-    select(SessionRow.next_seq - 1)
-    .join(_OWNER.prefix_with("MATERIALIZED"), true())
-    .where(_THIS)
-    .with_for_update(of=SessionRow),
-    repeatable=False,
-)
-# Made where there is none, so that a first save waits, too.
-LOCK_STATES = Statement(
-    upsert(StateHeadRow)
-    .values(user_id=_USER, session_id=_STATES)
-    .on_conflict_do_update(index_elements=["user_id", "session_id"], set_={"last_round": StateHeadRow.last_round})
-    .returning(StateHeadRow.last_round),
-    repeatable=False,
-)
-FIND = Statement(select(MessageRow.seq).where(_ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)))
+def _lock() -> ClauseElement:
+    """Lock the session and return how many messages it has.
+
+    In a transaction, before :data:`REWIND`: a statement that itself waited for an append would not see the messages
+    of that append. The user's row is locked first, in the order in which deleting a user locks: the copy that is kept
+    needs it for its foreign key.
+    """
+    owner = select(UserRow.id).where(UserRow.id == USER).with_for_update(read=True, key_share=True).cte("owner")
+    return (
+        select(SessionRow.next_seq - 1)
+        .join(owner.prefix_with("MATERIALIZED"), true())
+        .where(LIVE_SESSION)
+        .with_for_update(of=SessionRow)
+    )
+
+
+def _lock_states() -> ClauseElement:
+    """Lock the session's states. A missing head is created, so that the first save waits too."""
+    return (
+        upsert(StateHeadRow)
+        .values(user_id=USER, session_id=_STATE_SESSION)
+        .on_conflict_do_update(index_elements=["user_id", "session_id"], set_={"last_round": StateHeadRow.last_round})
+        .returning(StateHeadRow.last_round)
+    )
+
+
+FORK = {kind: Statement(partial(_fork, kind), repeatable=False) for kind in (None, str, int)}
+"""By the kind of ``at``: all messages, up to the message with an id, or the first so many."""
+REWIND = Statement(_rewind, repeatable=False)
+LOCK = Statement(_lock, repeatable=False)
+LOCK_STATES = Statement(_lock_states, repeatable=False)
+FIND = Statement(select(MessageRow.seq).where(ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)))
