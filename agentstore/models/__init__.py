@@ -1,4 +1,4 @@
-"""The tables, one module each. A Row never leaves the repositories."""
+"""The tables as SQLAlchemy models, one module each. Row classes are used only inside the repositories."""
 
 from agentstore.models.base import Base
 from agentstore.models.memory import MemoryBucketRow, MemoryRow

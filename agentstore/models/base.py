@@ -1,19 +1,18 @@
-"""What all tables share: names of constraints, and no schema of their own.
+"""The base class of all tables: the naming convention of constraints, and no schema.
 
-The schema is the store's setting: ``Database`` compiles it into each statement, and a migration runs with it as
-its search_path. Every primary key and unique constraint begins with the user's id, so that the tables can be
-distributed by it.
+The schema is a setting: ``Database`` compiles it into each statement, and migrations run with it as their search_path.
+Every primary key and unique constraint contains the user's id, so that the tables can be distributed by it.
 """
 
 from sqlalchemy import MetaData, Text
 from sqlalchemy.orm import DeclarativeBase
 
 Id = Text(collation="C")
-"""The type of ids: compared by bytes, so that no index depends on a locale."""
+"""The type of ids: compared bytewise, so that no index depends on a locale."""
 
 
 class Base(DeclarativeBase):
-    """The base of every table of agentstore."""
+    """Declarative base of all tables of agentstore."""
 
     metadata = MetaData(
         naming_convention={

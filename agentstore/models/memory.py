@@ -1,4 +1,4 @@
-"""Memories: messages and facts that are found again by their words, in buckets by session."""
+"""Memories: searchable messages and facts, grouped in buckets by session."""
 
 from datetime import datetime
 from typing import Any
@@ -23,21 +23,21 @@ from agentstore.models.base import Base, Id
 
 
 class MemoryBucketRow(Base):
-    """One row a user and session: what a search has to know of all its memories, without reading them."""
+    """One row per user and session: the totals that ranking needs, without reading the memories."""
 
     __tablename__ = "memory_buckets"
 
     user_id: Mapped[str] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     session_id: Mapped[str] = mapped_column(Id, primary_key=True)
-    # Of its memories, which are numbered from 1 without a gap.
+    # The number of memories, whose seq has no gaps and starts at 1, and of all their tokens.
     count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    # The last addition, or the migration that brought this column.
+    # The time of the last addition, or of the migration that added this column.
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class MemoryRow(Base):
-    """The payload is the whole message; beside it is what it is found by."""
+    """A memory: the whole message in `payload`, and the columns by which it is searched and filtered."""
 
     __tablename__ = "memories"
 
@@ -48,17 +48,17 @@ class MemoryRow(Base):
     payload: Mapped[Any] = mapped_column(JSON)
     role: Mapped[str | None] = mapped_column(Text)
     is_question: Mapped[bool] = mapped_column(Boolean)
-    # When it was said, where the message tells, else when it was stored.
+    # The message's own timestamp, otherwise the time of storing.
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     tokens: Mapped[int] = mapped_column(BigInteger)
-    # Each lexeme begins with a hash of the user, so that an entry of the index is one user's: what others say makes
-    # no search slower, and the index needs no extension.
+    # Each lexeme is prefixed with a hash of the user, so that an index entry belongs to one user: the data of other
+    # users does not slow down a search, and the index needs no extension.
     lexemes: Mapped[Any] = mapped_column(TSVECTOR)
-    # By what it was analysed: another release, language or stemmer would find it by other tokens.
+    # The version of the analysis: another release, language or stemmer would produce other tokens.
     analysis: Mapped[str] = mapped_column(Text)
-    # The text was longer than what is indexed of one.
+    # Whether the text is longer than what is indexed of a memory.
     is_cut: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
-    # "message", or the kind of a fact, which alone has what follows.
+    # "message", or the kind of an item, such as "fact". The columns below are null for messages.
     kind: Mapped[str] = mapped_column(Text, server_default=text("'message'"))
     importance: Mapped[float | None] = mapped_column(Double)
     valid_from: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -68,7 +68,7 @@ class MemoryRow(Base):
         ForeignKeyConstraint(
             ["user_id", "session_id"], ["memory_buckets.user_id", "memory_buckets.session_id"], ondelete="CASCADE"
         ),
-        # The id first, so that no planner takes this index for the place of a memory in its session.
+        # The id comes first, so that the planner does not choose this index to find memories by session.
         UniqueConstraint("id", "user_id", "session_id"),
         Index("memories_items_idx", "user_id", "time", "id", postgresql_where=text("kind <> 'message'")),
         Index(

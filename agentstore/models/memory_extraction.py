@@ -1,4 +1,4 @@
-"""The queue of messages that facts are still to be extracted from."""
+"""The queue of messages from which facts are to be extracted."""
 
 from datetime import datetime
 
@@ -9,10 +9,10 @@ from agentstore.models.base import Base, Id
 
 
 class MemoryExtractionRow(Base):
-    """A range of a bucket's memories, written with them and deleted with what was extracted from them.
+    """A job: a range of a bucket's memories, created by the transaction that adds them.
 
-    A bucket has one that additions extend, so that what is said in quick succession is one job, and beside it those
-    that were set aside as failed.
+    It is deleted by the transaction that stores the items extracted from them. A bucket has at most one open job, which
+    additions extend, so that messages in quick succession are one job. Failed jobs are set aside as separate rows.
     """
 
     __tablename__ = "memory_extractions"
@@ -22,14 +22,14 @@ class MemoryExtractionRow(Base):
     first_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     last_seq: Mapped[int] = mapped_column(BigInteger)
     is_open: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
-    # But for those that an outage ended: they are many more, and say nothing about the job.
+    # Without those that failed because of an outage, which are counted separately: they are not the job's fault.
     attempts: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     outages: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     run_after: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    # Who is at work on it, by a name that is used once, and until when others believe it.
+    # A unique token of the worker that holds the job, and when its lease expires.
     lease: Mapped[str | None] = mapped_column(Text)
     leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # It has been tried often enough.
+    # When the maximum number of attempts was reached.
     failed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

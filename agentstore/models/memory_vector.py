@@ -1,4 +1,4 @@
-"""Vectors of memories: a table that only a database has in which `agentstore vector enable` was run."""
+"""Vectors of memories: a table that exists only after `agentstore vector enable`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from agentstore.models.memory import MemoryRow
 
 
 class Vector(UserDefinedType[Any]):
-    """pgvector's type, of any dimensions, or of those that are said. Its values are given and read as text."""
+    """The type `vector` of pgvector, with or without a number of dimensions. Values are passed and read as text."""
 
     cache_ok = True
 
@@ -19,12 +19,12 @@ class Vector(UserDefinedType[Any]):
         self.dimensions = dimensions
 
     def get_col_spec(self, **_: Any) -> str:
-        """Return the type as SQL says it. Found by the search_path, wherever the extension is."""
+        """Return the type in SQL. Unqualified: the search_path finds the extension's schema."""
         return "vector" if self.dimensions is None else f"vector({self.dimensions:d})"
 
 
 class VectorBase(DeclarativeBase):
-    """The base of what belongs to the branch `vector`, apart from the tables that every database has."""
+    """Declarative base of the tables of the migration branch `vector`, separate from those of every database."""
 
     metadata = MetaData(naming_convention=Base.metadata.naming_convention)
 
@@ -34,14 +34,14 @@ assert isinstance(_MEMORY, Table)  # noqa: S101
 
 
 class MemoryVectorRow(VectorBase):
-    """One row a memory and embedder."""
+    """One row per memory and embedder."""
 
     __tablename__ = "memory_vectors"
 
     user_id: Mapped[str] = mapped_column(Id, primary_key=True)
     session_id: Mapped[str] = mapped_column(Id, primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    # Its name: vectors of different embedders are not compared.
+    # The embedder's name: vectors of different embedders are not comparable.
     embedder: Mapped[str] = mapped_column(Id, primary_key=True)
     embedding: Mapped[Any] = mapped_column(Vector)
 

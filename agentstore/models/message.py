@@ -1,4 +1,4 @@
-"""A message of a conversation."""
+"""The messages of conversations."""
 
 from datetime import datetime
 from typing import Any
@@ -11,9 +11,9 @@ from agentstore.models.base import Base, Id
 
 
 class MessageRow(Base):
-    """The payload is the whole message as it was given. No statement and no index looks into it.
+    """A message: `payload` is the whole message as it was passed. No statement or index reads inside it.
 
-    ``json`` and not ``jsonb``: it keeps NUL characters, lone surrogates, large integers and the order of keys.
+    ``json`` instead of ``jsonb``: it preserves NUL characters, lone surrogates, large integers and the order of keys.
     """
 
     __tablename__ = "messages"

@@ -1,4 +1,4 @@
-"""Sandboxes that are in use, and the workspaces that outlive them."""
+"""The registry of sandboxes, and stored workspaces."""
 
 from datetime import datetime
 
@@ -19,9 +19,9 @@ from agentstore.models.base import Base, Id
 
 
 class SandboxRow(Base):
-    """One row for each sandbox that lives, is being made or is being ended: there is none that is not needed.
+    """One row per sandbox that exists, is being created or is being ended.
 
-    Whoever uses it renews `lease_until`; after that it is anybody's to end.
+    The replica that uses the sandbox renews `lease_until`; after that time any replica may end it.
     """
 
     __tablename__ = "sandboxes"
@@ -29,26 +29,26 @@ class SandboxRow(Base):
     user_id: Mapped[str] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     session_id: Mapped[str] = mapped_column(Id, primary_key=True)
     type: Mapped[str] = mapped_column(Id, primary_key=True)
-    # Another one for each that is made: who holds an older one holds nothing.
+    # A fencing token, new for each sandbox of this key: holders of an older generation have lost the sandbox.
     generation: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(Text)
     provider: Mapped[str] = mapped_column(Text)
     owner: Mapped[str] = mapped_column(Text)
     host: Mapped[str] = mapped_column(Text)
-    # By which the provider finds it; none while it is being made.
+    # The provider's handle of the sandbox, or of its reservation; null while there is none.
     handle: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     lease_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
         CheckConstraint("state IN ('starting', 'ready', 'ending')", name="sandboxes_state_check"),
-        # Not by user: whoever reaps takes what has expired, whoever it is of.
+        # Without the user: the reaper looks for expired leases of all users.
         Index("sandboxes_lease_until_idx", "lease_until"),
     )
 
 
 class WorkspaceRow(Base):
-    """The last workspace that was kept of a user, session and type; its archive is in the chunks."""
+    """The last stored workspace per user, session and type; its archive is in the chunks."""
 
     __tablename__ = "workspaces"
 
@@ -56,13 +56,13 @@ class WorkspaceRow(Base):
     session_id: Mapped[str] = mapped_column(Id, primary_key=True)
     type: Mapped[str] = mapped_column(Id, primary_key=True)
     chunks: Mapped[int] = mapped_column(BigInteger)
-    # Of the archive as it is kept, in bytes.
+    # The size of the stored archive in bytes, compressed.
     size: Mapped[int] = mapped_column(BigInteger)
     saved_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class WorkspaceChunkRow(Base):
-    """A piece of a tar archive that Zstandard has packed, numbered from 1."""
+    """A chunk of a Zstandard-compressed tar archive, numbered from 1."""
 
     __tablename__ = "workspace_chunks"
 

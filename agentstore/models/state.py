@@ -1,4 +1,4 @@
-"""The states of agents: numbered rounds of a session, and the row that numbers them."""
+"""The states of agents: numbered rounds of a session, and the counter that numbers them."""
 
 from datetime import datetime
 from typing import Any
@@ -11,23 +11,23 @@ from agentstore.models.base import Base, Id
 
 
 class StateHeadRow(Base):
-    """One row a user and session, updated by every save."""
+    """One row per user and session, updated by every save."""
 
     __tablename__ = "state_heads"
 
     user_id: Mapped[str] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     session_id: Mapped[str] = mapped_column(Id, primary_key=True)
-    # The number of the next round: counted, never max() + 1, so that no number is given twice.
+    # The number of the next round: a counter instead of max(round) + 1, so that no number is used twice.
     next_round: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
-    # The highest round that is there, 0 if none is: what an optimistic save is compared with.
+    # The highest existing round, or 0: an optimistic save compares its expected round with it.
     last_round: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class StateRoundRow(Base):
-    """The whole state is in `payload`, stored outside the row as it is, or in `packed`, a frame of Zstandard.
+    """A state: as JSON in `payload`, in uncompressed TOAST storage, or as a Zstandard frame in `packed`.
 
-    Packed ones are large: they take less than half of the room, and less time to save and to load.
+    Large states are packed: they take less than half of the space, and less time to save and to load.
     """
 
     __tablename__ = "state_rounds"
@@ -38,7 +38,7 @@ class StateRoundRow(Base):
     payload: Mapped[Any | None] = mapped_column(JSON)
     packed: Mapped[bytes | None] = mapped_column(LargeBinary)
     metadata_: Mapped[Any] = mapped_column("metadata", JSON, server_default=text("'{}'"))
-    # Of the state as JSON, in bytes: a list says it without reading one.
+    # The size of the state as JSON, in bytes, so that a list need not read the states.
     size: Mapped[int] = mapped_column(BigInteger)
     saved_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 

@@ -1,4 +1,4 @@
-"""A user: the owner of everything else."""
+"""Users: the owners of all other rows."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from agentstore.models.base import Base, Id
 
 
 class UserRow(Base):
-    """Made where a user is first needed; deleting it deletes everything of the user's."""
+    """A user, created when first needed; deleting it deletes all rows of the user."""
 
     __tablename__ = "users"
 
