@@ -15,8 +15,10 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 import asyncpg
+from pydantic import SecretStr
 
 from agentstore.errors import NotConfigured
+from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -169,6 +171,21 @@ def connector(
         return await asyncpg.connect(**arguments)
 
     return connect
+
+
+def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
+    """Return a function that opens connections for migrations, or None if there is no direct connection.
+
+    It connects to MIGRATION_DATABASE_URL if `url` is the setting DATABASE_URL (it is another route to the same
+    database), otherwise to `url`, unless that is a pooler. A migration depends on its session, for its search_path and
+    its lock: a transaction pooler would execute each part of it on another server connection, and leave its settings
+    on that for other clients.
+    """
+    if settings.migration_database_url is not None and settings.database_url in (None, SecretStr(url)):
+        return connector(settings.migration_database_url.get_secret_value(), timeout=settings.connect_timeout)
+    if settings.pooler == "transaction":
+        return None
+    return connector(url, password=password, timeout=settings.connect_timeout)
 
 
 def _is_plausible(url: re.Match[str]) -> bool:

@@ -28,7 +28,6 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from pydantic import SecretStr
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -37,7 +36,7 @@ from agentstore.database import row_security
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
-from agentstore.database.url import Connect, Password, connector, parse_url
+from agentstore.database.url import connector, direct_connector, parse_url
 from agentstore.errors import AgentStoreError, Conflict, NotConfigured, SchemaAhead, SchemaBehind, Unavailable
 from agentstore.migrating.plan import Lost, created, effects, losses, statements
 from agentstore.settings import AutoMigrate, Settings
@@ -518,21 +517,6 @@ def _sql(run: Callable[..., None], revisions: str, schema: str, line: str) -> st
     with _ALEMBIC, _commands():
         run(config, revisions, sql=True)
     return buffer.getvalue()
-
-
-def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
-    """Return what opens connections for migrations: MIGRATION_DATABASE_URL's, else `url`'s if it is no pooler's.
-
-    The former is another way to DATABASE_URL's database: a URL that names another one is not led astray by it.
-
-    A migration needs a session of its own: its search_path, its lock. A transaction pooler would give each part of it
-    another connection of the server's, and leave those settings on it for others.
-    """
-    if settings.migration_database_url is not None and settings.database_url in (None, SecretStr(url)):
-        return connector(settings.migration_database_url.get_secret_value(), timeout=settings.connect_timeout)
-    if settings.pooler == "transaction":
-        return None
-    return connector(url, password=password, timeout=settings.connect_timeout)
 
 
 @asynccontextmanager

