@@ -1,4 +1,4 @@
-"""A sandbox as its user holds it: each call asks first whether it is still the user's, then the provider."""
+"""The Sandbox object that clients use: each call checks that its lease is held, then calls the provider."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from agentstore.errors import InvalidContent
 from agentstore.interfaces import Sandbox, SandboxProvider
 from agentstore.schemas import SandboxSpec, ToolResult
 
-_LONGEST = 86_400.0
+_LONGEST_TIMEOUT = 86_400.0
 
 
 class HeldSandbox(Sandbox):
-    """A sandbox of a provider. `use` is entered for each call, and raises SandboxLost once it is another's."""
+    """A sandbox of a provider. Each call enters `use()`, which raises SandboxLost once the lease is lost."""
 
     def __init__(
         self,
@@ -38,10 +38,13 @@ class HeldSandbox(Sandbox):
         self._timeout = timeout
 
     def __repr__(self) -> str:
-        return f"<Sandbox {self.type} of user {self.user_id!r}, session {self.session_id!r}, {self.generation}>"
+        return (
+            f"<Sandbox {self.type!r} of user {self.user_id!r}, session {self.session_id!r}, "
+            f"generation {self.generation}>"
+        )
 
     @property
-    def sandbox_id(self) -> str:  # noqa: D102 - the interface says it
+    def sandbox_id(self) -> str:  # noqa: D102 - documented in the interface
         return self._handle
 
     async def run_ipython_cell(self, code: str, *, timeout: float | None = None) -> ToolResult:  # noqa: D102
@@ -66,10 +69,12 @@ class HeldSandbox(Sandbox):
     ) -> ToolResult:
         seconds = self._seconds(timeout)
         if not isinstance(name, str) or (self._spec.tools is not None and name not in self._spec.tools):
-            raise InvalidContent(f"a sandbox of type {self.type!r} has no tool {name!r}")
+            raise InvalidContent(f"a sandbox of type {self.type!r} has no tool {repr(name)[:80]}")
         given = {} if arguments is None else arguments
         if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in given):
-            raise InvalidContent(f"the arguments of {name!r} must be a mapping of names, not {type(given).__name__}")
+            raise InvalidContent(
+                f"the arguments of {name!r} must be a mapping with string keys, got {type(given).__name__}"
+            )
         async with self._use():
             return await self._provider.exec(self._handle, name, given, seconds)
 
@@ -80,7 +85,7 @@ class HeldSandbox(Sandbox):
         self, path: str, content: str | bytes, *, timeout: float | None = None
     ) -> ToolResult:
         if not isinstance(content, (str, bytes)):
-            raise InvalidContent(f"the content of a file is text or bytes, not {type(content).__name__}")
+            raise InvalidContent(f"the content of a file must be a str or bytes, got {type(content).__name__}")
         given = {"content": content} if isinstance(content, str) else {"blob": base64.b64encode(content).decode()}
         return await self.call_tool("write_file", {"path": path, **given}, timeout=timeout)
 
@@ -93,6 +98,8 @@ class HeldSandbox(Sandbox):
     def _seconds(self, timeout: float | None) -> float:
         if timeout is None:
             return self._timeout
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
-            raise InvalidContent(f"timeout must be a number of seconds over 0, at most a day, not {timeout!r}")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST_TIMEOUT:
+            raise InvalidContent(
+                f"timeout must be a number of seconds, greater than 0 and at most 86,400, got {repr(timeout)[:80]}"
+            )
         return float(timeout)

@@ -1,4 +1,4 @@
-"""Which provider is meant: one that is given, a server's, or the one that the settings name."""
+"""Choose a sandbox provider from arguments and settings."""
 
 from pydantic import SecretStr
 
@@ -14,20 +14,26 @@ def open_provider(
     bearer_token: str | SecretStr | None = None,
     provider: SandboxProvider | str | None = None,
 ) -> SandboxProvider:
-    """Return the provider that is meant, not yet started: a server's where there is a URL, else bubblewrap.
+    """Return a sandbox provider that is not started yet.
+
+    The name of the provider is, in this order, `provider`; "remote" if there is a `base_url`;
+    AGENTSTORE_SANDBOX_PROVIDER; "remote" if AGENTSTORE_SANDBOX_URL is set; "bubblewrap". A SandboxProvider is returned
+    unchanged.
 
     Raises:
-        NotConfigured: there is none of that name, or a server is meant and not named.
+        NotConfigured: there is no provider of that name, or no URL for "remote".
     """
     if provider is not None and not isinstance(provider, str):
         if base_url is not None:
-            raise NotConfigured("Give either a provider or a base_url.")
+            raise NotConfigured("give either provider or base_url, not both")
         return provider
     url = base_url or settings.sandbox_url
     name = provider or ("remote" if base_url else settings.sandbox_provider) or ("remote" if url else "bubblewrap")
     if name == "remote":
         if url is None:
-            raise NotConfigured("No sandbox server is named: set AGENTSTORE_SANDBOX_URL, or give base_url.")
+            raise NotConfigured(
+                "the sandbox provider 'remote' needs the URL of a server: set AGENTSTORE_SANDBOX_URL, or give base_url"
+            )
         from agentstore.sandbox.remote import RemoteProvider
 
         return RemoteProvider(url, bearer_token or settings.sandbox_token, timeout=settings.sandbox_timeout)
@@ -44,5 +50,6 @@ def open_provider(
 
         return AgentScopeRuntimeProvider(timeout=settings.sandbox_timeout)
     raise NotConfigured(
-        f"There is no provider of sandboxes {name!r}: bubblewrap, remote, agentscope_runtime, unsafe_subprocess."
+        f"there is no sandbox provider {name[:80]!r}: expected bubblewrap, remote, agentscope_runtime or "
+        "unsafe_subprocess"
     )

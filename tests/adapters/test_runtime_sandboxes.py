@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from agentstore.errors import InvalidContent, NotConfigured, SandboxFailed, SandboxLost
-from agentstore.sandbox import remote
+from agentstore.sandbox import commands
 from agentstore.sandbox.agentscope_runtime import AgentScopeRuntimeProvider
-from agentstore.sandbox.remote import ManagedProvider, RemoteProvider
+from agentstore.sandbox.managed import ManagedProvider
+from agentstore.sandbox.remote import RemoteProvider
 from agentstore.schemas.sandbox import SandboxSpec
 from tests.support.pgbouncer import free_port
 
@@ -132,7 +133,7 @@ async def provider(request: pytest.FixtureRequest, manager: Any) -> AsyncIterato
 async def handle(provider: ManagedProvider, manager: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """A sandbox. Its workspace is not at /workspace here."""
     made = await provider.create(SandboxSpec("base", environment={"COLOUR": "blue"}))
-    monkeypatch.setattr(remote, "_WORKSPACE", manager.get_info(json.loads(made)["name"])["mount_dir"])
+    monkeypatch.setattr(commands, "WORKSPACE", manager.get_info(json.loads(made)["name"])["mount_dir"])
     return made
 
 
@@ -161,7 +162,7 @@ async def test_tools_run_and_the_kernel_keeps_its_variables(provider: ManagedPro
 async def test_a_command_ends_with_its_time_or_its_caller(provider: ManagedProvider, handle: str) -> None:
     answer = await provider.exec(handle, "run_shell_command", {"command": "echo a; sleep 300"}, 0.5)
     assert answer.text == "a\ntimed out after 0.5 s\n"
-    folder = Path(remote._WORKSPACE)
+    folder = Path(commands.WORKSPACE)
     task = asyncio.create_task(
         provider.exec(handle, "run_shell_command", {"command": "echo $$ > pid.new; mv pid.new pid; sleep 300"}, 60)
     )

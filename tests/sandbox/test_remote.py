@@ -24,9 +24,10 @@ from agentstore.errors import (
     SandboxLost,
     SandboxUnavailable,
 )
-from agentstore.sandbox import remote
+from agentstore.sandbox import commands, managed, remote
 from agentstore.sandbox.agentscope_runtime import AgentScopeRuntimeProvider
-from agentstore.sandbox.remote import ManagedProvider, RemoteProvider
+from agentstore.sandbox.managed import ManagedProvider
+from agentstore.sandbox.remote import RemoteProvider
 from agentstore.schemas.sandbox import SandboxSpec
 from agentstore.testing import SandboxContract
 from tests.sandbox.sandbox_server import GENERIC, SandboxServer, sandbox_server
@@ -38,7 +39,8 @@ _BASE = SandboxSpec("base")
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_WAIT", 0.01)
+    for module in (managed, remote):
+        monkeypatch.setattr(module, "RETRY_DELAY", 0.01)
 
 
 @pytest.fixture
@@ -289,7 +291,7 @@ async def test_what_is_too_large_for_a_reply_is_an_answer(
     answer = await provider.exec(handle, "read_file", {"path": "large"}, 10)
     assert answer.is_error
     assert "20000001" in answer.text
-    monkeypatch.setattr(remote, "_LARGEST_FILE", 10)
+    monkeypatch.setattr(commands, "LARGEST_FILE", 10)
     assert (await provider.exec(handle, "write_file", {"path": "a", "content": "x" * 11}, 10)).is_error
 
 
@@ -301,7 +303,7 @@ async def _archive(raw: bytes) -> AsyncIterator[bytes]:
 async def test_a_workspace_is_packed_and_unpacked(
     either: ManagedProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_PACKED_PIECE", 50_000)
+    monkeypatch.setattr(commands, "PACKED_PIECE", 50_000)
     assert either.keeps_workspaces
     one, other = await either.create(_BASE), await either.create(_BASE)
     folder = server.folder(_name(one))
@@ -459,7 +461,7 @@ async def test_a_container_that_lies_about_its_workspace_is_an_error(
     async def said(*_: object) -> str:
         return answers.pop(0)
 
-    monkeypatch.setattr(provider, "_must", said)
+    monkeypatch.setattr(provider, "_run_checked", said)
     with pytest.raises(SandboxFailed):
         async for _ in provider.pack(handle, 10):
             pass
@@ -641,7 +643,7 @@ async def test_a_sandbox_that_does_not_answer_does_not_live(
     provider: RemoteProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = await provider.create(_BASE)
-    monkeypatch.setattr(remote, "_MOMENT", 0.3)
+    monkeypatch.setattr(managed, "_HEALTH_TIMEOUT", 0.3)
     server.faults["check_health"] = ["slow"]
     assert not await provider.check(handle)
     server.gate.set()
