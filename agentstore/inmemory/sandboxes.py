@@ -1,4 +1,4 @@
-"""Sandboxes that are registered in memory."""
+"""A SandboxService without a database, for tests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +22,7 @@ _Key = tuple[str, str, str]
 
 
 @dataclass(slots=True, eq=False)
-class _Made:
+class _Entry:
     key: _Key
     spec: SandboxSpec
     generation: int
@@ -32,9 +32,9 @@ class _Made:
 
 
 class InMemorySandboxService(SandboxService):
-    """Sandboxes for tests: as :class:`SandboxService` says, of one process, and with it they end.
+    """A :class:`SandboxService` whose registry and stored workspaces are in the memory of one process, for tests.
 
-    Its leases are the process's own: nothing expires, and there is nothing to reap.
+    Leases do not expire, so `reap` never ends a sandbox.
     """
 
     def __init__(
@@ -44,26 +44,26 @@ class InMemorySandboxService(SandboxService):
         drain_on_stop: bool = True,
         settings: Settings | None = None,
     ) -> None:
-        """`provider` and `drain_on_stop` are those of :class:`agentstore.PostgresSandboxService`."""
+        """The arguments are those of :class:`agentstore.PostgresSandboxService`."""
         self._settings = settings or Settings()
         self._provider = open_provider(self._settings, provider=provider)
         self._drain = drain_on_stop
-        self._made: dict[_Key, _Made] = {}
+        self._entries: dict[_Key, _Entry] = {}
         self._generations: dict[_Key, int] = {}
         self._workspaces: dict[_Key, bytes] = {}
         self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
         self._started = self._stopped = False
 
-    async def start(self) -> None:  # noqa: D102 - the interface says it
+    async def start(self) -> None:  # noqa: D102 - documented in the interface
         await self._provider.start()
         self._started, self._stopped = True, False
 
     async def stop(self) -> None:  # noqa: D102
         self._started, self._stopped = False, True
         if self._drain:
-            for made in list(self._made.values()):
-                await self._end(made, snapshot=True)
-        self._made.clear()
+            for entry in list(self._entries.values()):
+                await self._end(entry, snapshot=True)
+        self._entries.clear()
         await self._provider.stop()
 
     async def health(self) -> bool:  # noqa: D102
@@ -83,8 +83,10 @@ class InMemorySandboxService(SandboxService):
     ) -> list[SandboxInfo]:
         user, session = self._ids(user_id, session_id)
         await self._ready()
-        of_session = sorted((made for key, made in self._made.items() if key[:2] == (user, session)), key=_place)
-        return [self._info(made) for made in of_session if await self._end(made, snapshot=snapshot)]
+        of_session = sorted(
+            (entry for key, entry in self._entries.items() if key[:2] == (user, session)), key=_sort_key
+        )
+        return [self._info(entry) for entry in of_session if await self._end(entry, snapshot=snapshot)]
 
     async def list(  # noqa: D102
         self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
@@ -93,11 +95,11 @@ class InMemorySandboxService(SandboxService):
         check_count(limit, "limit", self._settings.max_page)
         await self._ready()
         after = None if cursor is None else tuple(str(part).encode() for part in read_cursor(cursor, str, str))
-        found = sorted((made for key, made in self._made.items() if key[0] == user), key=_place)
-        rest = [made for made in found if after is None or _place(made) > after]
-        page = rest if limit is None else rest[:limit]
-        following = write_cursor(*page[-1].key[1:]) if page and len(page) == limit else None
-        return Page(map(self._info, page), following)
+        found = sorted((entry for key, entry in self._entries.items() if key[0] == user), key=_sort_key)
+        remaining = [entry for entry in found if after is None or _sort_key(entry) > after]
+        page = remaining if limit is None else remaining[:limit]
+        next_cursor = write_cursor(*page[-1].key[1:]) if page and len(page) == limit else None
+        return Page(map(self._info, page), next_cursor)
 
     async def reap(self) -> int:  # noqa: D102
         await self._ready()
@@ -106,10 +108,10 @@ class InMemorySandboxService(SandboxService):
     async def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:  # noqa: D102
         user, session = self._ids(user_id, session_id)
         await self._ready()
-        kept = [key for key in self._workspaces if key[:2] == (user, session)]
-        for key in kept:
+        keys = [key for key in self._workspaces if key[:2] == (user, session)]
+        for key in keys:
             del self._workspaces[key]
-        return len(kept)
+        return len(keys)
 
     async def _ready(self) -> None:
         if self._stopped:
@@ -124,74 +126,77 @@ class InMemorySandboxService(SandboxService):
     async def _connect(self, key: _Key, spec: SandboxSpec) -> Sandbox:
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            made = self._made.get(key)
-            if made is not None and not await self._provider.check(made.handle):
-                self._made.pop(key, None)
-                made.is_lost = True
-                await self._provider.destroy(made.handle)
-                made = None
-            if made is None:
+            entry = self._entries.get(key)
+            if entry is not None and not await self._provider.check(entry.handle):
+                self._entries.pop(key, None)
+                entry.is_lost = True
+                await self._provider.destroy(entry.handle)
+                entry = None
+            if entry is None:
                 handle = await self._provider.create(spec)
-                if (kept := self._workspaces.get(key)) is not None:
+                if (stored := self._workspaces.get(key)) is not None:
                     try:
-                        await self._provider.unpack(handle, unpack(_pieces(kept)), self._settings.sandbox_timeout)
+                        await self._provider.unpack(handle, unpack(_pieces(stored)), self._settings.sandbox_timeout)
                     except BaseException:
                         await asyncio.shield(self._provider.destroy(handle))
                         raise
                 self._generations[key] = self._generations.get(key, 0) + 1
-                made = self._made[key] = _Made(key, spec, self._generations[key], handle)
-            return self._sandbox(made)
+                entry = self._entries[key] = _Entry(key, spec, self._generations[key], handle)
+            return self._sandbox(entry)
 
-    def _sandbox(self, made: _Made) -> Sandbox:
+    def _sandbox(self, entry: _Entry) -> Sandbox:
         @asynccontextmanager
         async def use() -> AsyncIterator[None]:
             if self._stopped:
                 raise Closed("The sandbox service was stopped: call start() to use it again.")
-            if made.is_lost:
-                raise SandboxLost(f"the sandbox {made.key[2]!r} of user {made.key[0]!r} ended: connect again")
+            if entry.is_lost:
+                user_id, session_id, type_ = entry.key
+                raise SandboxLost(
+                    f"sandbox {type_!r} of user {user_id!r}, session {session_id!r} ended: call connect again"
+                )
             yield
 
         return HeldSandbox(
             self._provider,
-            made.spec,
-            user_id=made.key[0],
-            session_id=made.key[1],
-            generation=made.generation,
-            handle=made.handle,
+            entry.spec,
+            user_id=entry.key[0],
+            session_id=entry.key[1],
+            generation=entry.generation,
+            handle=entry.handle,
             use=use,
             timeout=self._settings.sandbox_timeout,
         )
 
-    async def _end(self, made: _Made, *, snapshot: bool) -> bool:
+    async def _end(self, entry: _Entry, *, snapshot: bool) -> bool:
         if snapshot and self._settings.sandbox_snapshots and self._provider.keeps_workspaces:
-            with suppress(SandboxLost):  # then what was kept last stands
-                archive = self._provider.pack(made.handle, self._settings.sandbox_timeout)
+            with suppress(SandboxLost):  # the previously stored workspace is unchanged
+                archive = self._provider.pack(entry.handle, self._settings.sandbox_timeout)
                 with await pack(archive, self._settings.max_workspace_bytes) as file:
-                    self._workspaces[made.key] = file.read()
-        if self._made.get(made.key) is not made:
+                    self._workspaces[entry.key] = file.read()
+        if self._entries.get(entry.key) is not entry:
             return False
-        del self._made[made.key]
-        made.is_lost = True
-        await self._provider.destroy(made.handle)
+        del self._entries[entry.key]
+        entry.is_lost = True
+        await self._provider.destroy(entry.handle)
         return True
 
-    def _info(self, made: _Made) -> SandboxInfo:
+    def _info(self, entry: _Entry) -> SandboxInfo:
         return SandboxInfo(
-            *made.key,
-            generation=made.generation,
+            *entry.key,
+            generation=entry.generation,
             provider=self._provider.name,
             state="ready",
             owner="",
             host="",
-            created_at=made.created_at,
+            created_at=entry.created_at,
             lease_until=datetime.now(UTC) + timedelta(seconds=self._settings.sandbox_lease),
         )
 
 
-def _place(made: _Made) -> tuple[bytes, ...]:
-    return tuple(part.encode() for part in made.key[1:])
+def _sort_key(entry: _Entry) -> tuple[bytes, ...]:
+    return tuple(part.encode() for part in entry.key[1:])
 
 
-async def _pieces(kept: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(kept), CHUNK):
-        yield kept[start : start + CHUNK]
+async def _pieces(archive: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(archive), CHUNK):
+        yield archive[start : start + CHUNK]

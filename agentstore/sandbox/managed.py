@@ -86,9 +86,9 @@ class _Deadline:
 class ManagedProvider(SandboxProvider):
     """Sandboxes of a SandboxManager of AgentScope Runtime.
 
-    The images of its containers determine their size, environment and tools: only `type` and `environment` of a
-    SandboxSpec are used. A cell that exceeds its timeout cannot be ended, because the manager has no call for it; a shell
-    command can. Files are read and written by shell commands.
+    Its containers get their size, environment and tools from their images: of a SandboxSpec, only `type` and
+    `environment` are used. A cell that exceeds its timeout cannot be ended, because the manager has no call for it; a
+    shell command can. Files are read and written by shell commands.
     """
 
     def __init__(self, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""Sandboxes: what they are asked for, what they answer, and what the registry says of them."""
+"""Types of sandboxes, their limits, the results of their tools, and the entries of the registry."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,26 +11,25 @@ Description = Literal["stdout", "stderr", "returncode"]
 
 
 class ToolResult(dict[str, Any]):
-    """What a tool answered, in the runtime's form.
+    """The result of a tool, a dict in AgentScope Runtime's format.
 
-    ``{"content": [{"type": "text", "text": ..., "description": "stdout"}, ...], "isError": False}``. What goes wrong
-    inside a sandbox, in the code that it was given to run, is an answer with ``isError``; an exception says that the
-    sandbox itself could not be asked.
+    ``{"content": [{"type": "text", "text": ..., "description": "stdout"}, ...], "isError": False}``. If the code that
+    runs in the sandbox fails, ``isError`` is true. An exception is raised only if the sandbox itself could not be used.
     """
 
     @classmethod
     def of(cls, *content: Mapping[str, Any], is_error: bool = False) -> "ToolResult":
-        """Make one of its parts; :func:`text` makes those."""
+        """Create a result from its parts; :func:`text` creates a part."""
         return cls(content=[dict(each) for each in content], isError=is_error)
 
     @property
     def is_error(self) -> bool:
-        """Whether the tool failed."""
+        """Whether the tool failed, or the code that it ran."""
         return bool(self.get("isError"))
 
     @property
     def text(self) -> str:
-        """All text of it but the return code, in order."""
+        """All text parts except the return code, concatenated in order."""
         return "".join(
             each["text"]
             for each in self.get("content", ())
@@ -38,22 +37,29 @@ class ToolResult(dict[str, Any]):
         )
 
     def part(self, description: str) -> str | None:
-        """Return the text that has a description, such as "stderr"; None if it has none."""
+        """Return the text of the parts with a description, such as "stderr"; None if there are none."""
         found = [each["text"] for each in self.get("content", ()) if each.get("description") == description]
         return "".join(found) if found else None
 
 
 def text(value: str, description: str) -> dict[str, str]:
-    """Return a part of a result."""
+    """Return a text part of a result."""
     return {"type": "text", "text": value, "description": description}
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one sandbox may use. Sizes in bytes, times in seconds.
+    """The limits of one sandbox. Sizes are in bytes, times in seconds.
 
-    ``memory`` is of all its processes together, and of each; ``disk`` and ``files`` are the quota of its workspace;
-    ``file_size`` the largest file; ``output`` what one call may print; ``cpu`` the processor time of each process.
+    Args:
+        memory: The memory of all its processes together, and of each one.
+        processes: The number of processes and threads.
+        disk: The size of its workspace.
+        files: The number of files in its workspace.
+        file_size: The size of one file.
+        open_files: The open files of each process.
+        cpu: The processor time of each process.
+        output: The output of one call.
     """
 
     memory: int = 1_000_000_000
@@ -68,10 +74,13 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """A type of sandbox, as a provider is asked to make one.
+    """A type of sandbox.
 
-    ``tools`` are the names of the tools that it offers, or None for all that its provider has. ``environment`` is what
-    processes in it see, beside what the provider sets.
+    Args:
+        type: The name of the type, which `connect` accepts once it is registered.
+        tools: The names of the tools that it offers; None for all tools of its provider.
+        limits: Its limits; some providers take them from their container images instead.
+        environment: Environment variables of its processes, in addition to those that the provider sets.
     """
 
     type: str
@@ -82,10 +91,11 @@ class SandboxSpec:
 
 @dataclass(frozen=True, slots=True)
 class SandboxInfo:
-    """What the registry says of a sandbox. Times are UTC.
+    """The registry's entry for a sandbox. Times are UTC.
 
-    ``generation`` grows with each that is made for the same user, session and type. ``state`` is "starting", "ready"
-    or "ending"; after ``lease_until`` it is anybody's to reap. ``owner`` is the service that made it, ``host`` where.
+    ``generation`` increases with each new sandbox of the same user, session and type. ``state`` is "starting", "ready"
+    or "ending". After ``lease_until`` any process may reap it. ``owner`` identifies the service that created it,
+    ``host`` is the name of that service's host.
     """
 
     user_id: str
@@ -104,12 +114,12 @@ _TYPES: dict[str, SandboxSpec] = {}
 
 
 def register_sandbox_type(spec: SandboxSpec) -> None:
-    """Make a type of sandbox known, or replace one; `connect` takes its name from then on."""
+    """Register a type of sandbox, or replace the type of the same name, so that `connect` accepts its name."""
     _TYPES[spec.type] = spec
 
 
 def sandbox_type(name: object) -> SandboxSpec:
-    """Return the type of that name, which may be a member of an enumeration whose value it is.
+    """Return the registered type of a name. The name may also be an enum member that has it as its value.
 
     Raises:
         InvalidContent: there is no such type.
@@ -117,12 +127,12 @@ def sandbox_type(name: object) -> SandboxSpec:
     name = getattr(name, "value", name)
     found = _TYPES.get(name) if isinstance(name, str) else None
     if found is None:
-        raise InvalidContent(f"there is no sandbox type {name!r}, of {', '.join(sorted(_TYPES))}")
+        raise InvalidContent(f"there is no sandbox type {repr(name)[:80]}; the types are {', '.join(sorted(_TYPES))}")
     return found
 
 
 def specs_of(names: object) -> list[SandboxSpec]:
-    """Return the types of these names, "base" if there are none; None among them is passed over.
+    """Return the registered types of a list of names; ["base"] for None. None in the list is skipped.
 
     Raises:
         InvalidContent: there is no such type.
@@ -130,7 +140,7 @@ def specs_of(names: object) -> list[SandboxSpec]:
     if names is None:
         return [sandbox_type("base")]
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise InvalidContent(f"sandbox_types must be a list of names, not {names!r}")
+        raise InvalidContent(f"sandbox_types must be a list of names, got {repr(names)[:80]}")
     return [sandbox_type(each) for each in names if each is not None]
 
 
