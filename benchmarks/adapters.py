@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
-from agentstore.adapters import _upstream
 from agentstore.adapters.agentscope_runtime import PostgresSessionHistoryService
+from agentstore.adapters.agentscope_runtime.upstream import message_classes
 from benchmarks.contender import WORDS
 
 Call = Callable[[], Awaitable[object]]
@@ -38,7 +38,7 @@ async def _compare(name: str, one: Call, other: Call) -> str:
 
 
 async def _main() -> None:
-    kind = _upstream.classes().message
+    kind = message_classes().message
     whose = kind.__module__.partition(".")[0]
     part: dict[str, Any] = {"type": "text", "text": WORDS}
     with tempfile.TemporaryDirectory() as folder:

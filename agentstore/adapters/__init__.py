@@ -1,1 +1,1 @@
-"""agentstore under the names, classes and habits of other frameworks."""
+"""Adapters: agentstore under the names and classes, and with the behavior, of other frameworks. One package each."""

@@ -1,7 +1,7 @@
-"""One turn of an AgentScope agent whose memory is ours: `python agent.py MEMORY TEXT` prints what it answers.
+"""One turn of an AgentScope agent on agentstore: `python agent.py MEMORY SESSION TEXT` prints its answer.
 
-MEMORY is ours, or AgentScope's own with its state saved by our session. The scripted model says what it was told, and
-what it knows from other sessions.
+MEMORY is `session`, an agentstore session, or `state`, AgentScope's own memory, saved by AgentScopeSession. The
+scripted model repeats all user messages and everything retrieved from other sessions.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from agentstore.adapters.agentscope import AgentScopeLongTermMemory, AgentScopeS
 
 
 class Parrot(ChatModelBase):
-    """Says all that the user said."""
+    """Repeats all user messages."""
 
     def __init__(self) -> None:
         super().__init__("parrot", stream=False)
 
     async def __call__(self, messages: list[dict[str, Any]], *_: Any, **__: Any) -> ChatResponse:
-        heard = [part["text"] for each in messages if each["role"] == "user" for part in each["content"]]
-        return ChatResponse(content=[TextBlock(type="text", text=" / ".join(heard))])
+        texts = [part["text"] for each in messages if each["role"] == "user" for part in each["content"]]
+        return ChatResponse(content=[TextBlock(type="text", text=" / ".join(texts))])
 
 
 async def main(kind: str, session_id: str, text: str) -> None:
     async with AgentStore() as store:
         session = AgentScopeSession(store.states)
-        known = AgentScopeLongTermMemory(store.memory, "alice", session_id)
+        long_term = AgentScopeLongTermMemory(store.memory, "alice", session_id)
         agent = ReActAgent(
             name="Polly",
             sys_prompt="You are a parrot.",
@@ -41,13 +41,13 @@ async def main(kind: str, session_id: str, text: str) -> None:
             memory=InMemoryMemory()
             if kind == "state"
             else AgentScopeSessionHistoryMemory(store.sessions, "alice", session_id),
-            long_term_memory=known,
+            long_term_memory=long_term,
             long_term_memory_mode="static_control",
         )
         agent.set_console_output_enabled(False)
         await session.load_session_state(session_id, "alice", agent=agent)
         answer = await agent(Msg("Alice", text, "user"))
-        await known.record(await agent.memory.get_memory())  # in 1.0.9 not every answer is recorded by the agent
+        await long_term.record(await agent.memory.get_memory())  # in 1.0.9 the agent does not record every answer
         await session.save_session_state(session_id, "alice", agent=agent)
         print(answer.get_text_content())
 

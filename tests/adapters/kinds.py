@@ -1,18 +1,18 @@
-"""The application's classes: the runtime's where it is installed (`make runtime`), ours everywhere else."""
+"""The application's classes: the runtime's if it is installed (`make runtime`), else agentstore's."""
 
 from typing import Any
 
-from agentstore.adapters import _upstream
+from agentstore.adapters.agentscope_runtime.upstream import message_classes
 
-_classes = _upstream.classes()
+_classes = message_classes()
 Session: Any = _classes.session
 Message: Any = _classes.message
-_parts: Any = {ours.__name__: kind for ours, kind in _classes._made_of.items()}
+_parts: Any = {own.__name__: kind for own, kind in _classes._class_of.items()}
 TextContent, DataContent, ImageContent = _parts["TextContent"], _parts["DataContent"], _parts["ImageContent"]
 Error = _parts["Error"]
 
 
-def said(text: str, role: str = "user", **fields: Any) -> Any:
+def text_message(text: str, role: str = "user", **fields: Any) -> Any:
     return Message(role=role, content=[TextContent(text=text)], **fields)
 
 

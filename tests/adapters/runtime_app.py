@@ -1,6 +1,7 @@
-"""An application of AgentScope Runtime whose services are ours: `python runtime_app.py PORT runtime|agentstore`.
+"""An AgentScope Runtime application on agentstore's services: `python runtime_app.py PORT runtime|agentstore`.
 
-Its agent has a scripted model, which says what it was told so far.
+The second argument selects whose AgentScopeSessionHistoryMemory the agent uses. Its scripted model repeats all user
+messages of the session.
 """
 
 import sys
@@ -11,34 +12,34 @@ from agentscope.formatter import OpenAIChatFormatter
 from agentscope.message import TextBlock
 from agentscope.model import ChatModelBase, ChatResponse
 from agentscope.pipeline import stream_printing_messages
-from agentscope_runtime.adapters.agentscope.memory import AgentScopeSessionHistoryMemory as TheirMemory
+from agentscope_runtime.adapters.agentscope.memory import AgentScopeSessionHistoryMemory as RuntimeMemory
 from agentscope_runtime.engine import AgentApp
 from agentscope_runtime.engine.services.agent_state.state_service_factory import StateServiceFactory
 from agentscope_runtime.engine.services.session_history.session_history_service_factory import (
     SessionHistoryServiceFactory,
 )
 
-from agentstore.adapters.agentscope import AgentScopeSessionHistoryMemory as OurMemory
+from agentstore.adapters.agentscope import AgentScopeSessionHistoryMemory as AgentstoreMemory
 from agentstore.adapters.agentscope_runtime import register
 
 register()
-Memory = {"runtime": TheirMemory, "agentstore": OurMemory}[sys.argv[2]]
+Memory = {"runtime": RuntimeMemory, "agentstore": AgentstoreMemory}[sys.argv[2]]
 app = AgentApp(app_name="parrot")
 
 
 class Parrot(ChatModelBase):
-    """Says all that the user said."""
+    """Repeats all user messages."""
 
     def __init__(self) -> None:
         super().__init__("parrot", stream=False)
 
     async def __call__(self, messages: list[dict[str, Any]], *_: Any, **__: Any) -> ChatResponse:
-        heard = [part["text"] for each in messages if each["role"] == "user" for part in each["content"]]
-        return ChatResponse(content=[TextBlock(type="text", text="You said: " + " / ".join(heard))])
+        texts = [part["text"] for each in messages if each["role"] == "user" for part in each["content"]]
+        return ChatResponse(content=[TextBlock(type="text", text="You said: " + " / ".join(texts))])
 
 
 @app.init
-async def begin(self: Any) -> None:
+async def start(self: Any) -> None:
     self.sessions = await SessionHistoryServiceFactory.create()
     self.states = await StateServiceFactory.create()
     await self.sessions.start()

@@ -1,4 +1,4 @@
-"""AgentScope's agents on ours, with the real AgentScope."""
+"""AgentScope's agents on agentstore, with the real AgentScope."""
 
 # pyright: reportMissingImports=false
 import asyncio
@@ -42,7 +42,7 @@ def _texts(msgs: list[Any]) -> list[str]:
     return [each.content for each in msgs]
 
 
-async def test_a_memory_is_one_of_agentscopes_and_keeps_a_msg_as_it_is(store: AgentStore) -> None:
+async def test_msgs_round_trip_through_the_session(store: AgentStore) -> None:
     from agentscope.memory import MemoryBase
 
     memory = _memory(store)
@@ -61,25 +61,25 @@ async def test_a_memory_is_one_of_agentscopes_and_keeps_a_msg_as_it_is(store: Ag
     await memory.add(None)
     await memory.add([])
     for each in (memory, _memory(store)):
-        kept = await each.get_memory()
-        assert [msg.to_dict() for msg in kept] == [msg.to_dict() for msg in given]
-        assert [msg.invocation_id for msg in kept] == [None, "call 1", None, None]
+        stored = await each.get_memory()
+        assert [msg.to_dict() for msg in stored] == [msg.to_dict() for msg in given]
+        assert [msg.invocation_id for msg in stored] == [None, "call 1", None, None]
         assert await each.size() == 4
     assert await _memory(store, "another").get_memory() == []
-    wrong: Any
-    for wrong in ("text", [given[0], "text"], {}):
+    invalid: Any
+    for invalid in ("text", [given[0], "text"], {}):
         with pytest.raises(TypeError):
-            await memory.add(wrong)
+            await memory.add(invalid)
 
 
-async def test_an_id_is_stripped_and_never_blank(store: AgentStore) -> None:
+async def test_session_id_is_stripped_and_must_not_be_blank(store: AgentStore) -> None:
     await _memory(store, " s ").add(_msg("a"), marks="m")
     assert await _memory(store, "s").size() == 1
-    with pytest.raises(ValueError, match="needs an id"):
+    with pytest.raises(ValueError, match="must not be blank"):
         _memory(store, " ")
 
 
-async def test_a_msg_is_a_message_that_others_can_read(store: AgentStore) -> None:
+async def test_a_msg_is_stored_as_a_readable_message(store: AgentStore) -> None:
     memory = _memory(store)
     await memory.add([_msg("hello", timestamp="2026-01-02 03:04:05.678"), _msg(BLOCKS, "assistant", "Polly")])
     session = await store.sessions.get_session("alice", "s")
@@ -91,7 +91,7 @@ async def test_a_msg_is_a_message_that_others_can_read(store: AgentStore) -> Non
     assert [part.type for part in second.content or ()] == ["data", "text", "data", "data", "data", "data", "data"]
 
 
-async def test_what_was_added_is_added_once_unless_it_is_to_be_twice(store: AgentStore) -> None:
+async def test_existing_msgs_are_skipped_unless_duplicates_are_allowed(store: AgentStore) -> None:
     memory = _memory(store)
     one, two, three = _msg("1"), _msg("2"), _msg("3")
     await memory.add([one, two])
@@ -100,10 +100,10 @@ async def test_what_was_added_is_added_once_unless_it_is_to_be_twice(store: Agen
     assert _texts(await memory.get_memory()) == ["1", "2", "3"]
     await memory.add(one, allow_duplicates=True)
     await memory.add([one, two], None, True)
-    await memory.add(one, True)  # where it stands in 1.0.9
-    kept = await memory.get_memory()
-    assert _texts(kept) == ["1", "2", "3", "1", "1", "changed since", "1"]
-    assert [each.id for each in kept] == [each.id for each in (one, two, three, one, one, two, one)]
+    await memory.add(one, True)  # the position of allow_duplicates in 1.0.9
+    stored = await memory.get_memory()
+    assert _texts(stored) == ["1", "2", "3", "1", "1", "changed since", "1"]
+    assert [each.id for each in stored] == [each.id for each in (one, two, three, one, one, two, one)]
     assert await memory.delete([one.id]) == 4
     assert _texts(await _memory(store).get_memory()) == ["2", "3", "changed since"]
     await memory.add(one)
@@ -111,7 +111,7 @@ async def test_what_was_added_is_added_once_unless_it_is_to_be_twice(store: Agen
     assert _texts(await memory.get_memory()) == ["2", "3", "changed since", "1", "1"]
 
 
-async def test_messages_are_deleted_by_id_and_by_place(store: AgentStore) -> None:
+async def test_delete_by_id_and_by_position(store: AgentStore) -> None:
     memory = _memory(store)
     msgs = [_msg(str(number)) for number in range(6)]
     await memory.add(msgs)
@@ -131,7 +131,7 @@ async def test_messages_are_deleted_by_id_and_by_place(store: AgentStore) -> Non
     assert _texts(await memory.get_memory()) == ["0", "1", "2", "3", "4", "5"]
 
 
-async def test_messages_are_marked(store: AgentStore) -> None:
+async def test_marks_select_messages(store: AgentStore) -> None:
     memory = _memory(store)
     msgs = [_msg(str(number)) for number in range(5)]
     await memory.add(msgs[:2])
@@ -142,7 +142,7 @@ async def test_messages_are_marked(store: AgentStore) -> None:
         assert _texts(await each.get_memory(mark="hint")) == ["2", "3"]
         assert _texts(await each.get_memory(exclude_mark="hint")) == ["0", "1", "4"]
         assert _texts(await each.get_memory(mark="hint", exclude_mark="x")) == ["2"]
-    await memory.add(msgs[0], marks="late")  # there already: it stays as it is
+    await memory.add(msgs[0], marks="late")  # exists: it is not changed
     assert await memory.get_memory(mark="late") == []
     assert await memory.update_messages_mark("compressed", msg_ids=[msgs[0].id, msgs[3].id, "unknown"]) == 2
     assert await memory.update_messages_mark("compressed", msg_ids=[msgs[0].id]) == 0
@@ -156,16 +156,16 @@ async def test_messages_are_marked(store: AgentStore) -> None:
     assert await memory.delete_by_mark(["hint", "nothing"]) == 0
     assert _texts(await memory.get_memory(mark="compressed")) == ["0"]
     assert await memory.delete_by_mark([]) == 0
-    for wrong in (7, [7], {"hint"}):
+    for invalid in (7, [7], {"hint"}):
         with pytest.raises(TypeError):
-            await memory.delete_by_mark(wrong)
+            await memory.delete_by_mark(invalid)
         with pytest.raises(TypeError):
-            await memory.add(msgs[0], marks=wrong)
+            await memory.add(msgs[0], marks=invalid)
         with pytest.raises(TypeError):
-            await memory.get_memory(mark=wrong)
+            await memory.get_memory(mark=invalid)
 
 
-async def test_a_summary_stands_for_what_is_compressed(store: AgentStore) -> None:
+async def test_summary_replaces_compressed_messages(store: AgentStore) -> None:
     memory = _memory(store)
     await memory.update_compressed_summary("They spoke of tea.")
     await memory.add(_msg("old"), marks="compressed")
@@ -179,7 +179,7 @@ async def test_a_summary_stands_for_what_is_compressed(store: AgentStore) -> Non
     assert await memory.get_memory() == await _memory(store).get_memory() == []
 
 
-async def test_changes_at_once_are_all_there(store: AgentStore) -> None:
+async def test_concurrent_changes_lose_nothing(store: AgentStore) -> None:
     memories = [_memory(store) for _ in range(10)]
     msgs = [_msg(str(number)) for number in range(10)]
     await asyncio.gather(*(each.add(msg, marks="m") for each, msg in zip(memories, msgs, strict=True)))
@@ -195,7 +195,7 @@ async def test_changes_at_once_are_all_there(store: AgentStore) -> None:
     assert await memories[2].delete_by_mark("m") == 10
 
 
-async def test_other_metadata_and_other_writers_stay(store: AgentStore) -> None:
+async def test_metadata_and_messages_of_other_writers_are_preserved(store: AgentStore) -> None:
     session = await store.sessions.create_session("alice", "s", title="Tea", metadata={"mine": 1})
     memory = _memory(store)
     await memory.add(_msg("a"), marks="m")
@@ -207,10 +207,10 @@ async def test_other_metadata_and_other_writers_stay(store: AgentStore) -> None:
     assert (stored.title, stored.metadata["mine"]) == ("Tea", 1)
 
 
-async def test_what_the_runtime_stores_of_an_agent_is_read(store: AgentStore) -> None:
-    """A Msg is several messages there, by the kinds of its blocks."""
+async def test_messages_stored_by_the_runtime_can_be_read(store: AgentStore) -> None:
+    """The runtime stores a Msg as several messages, by the types of its blocks."""
 
-    def of(id: str, **fields: Any) -> Message:
+    def part_of(id: str, **fields: Any) -> Message:
         return Message(
             **{"role": "assistant", **fields},
             metadata={"original_id": id, "original_name": "Polly", "metadata": {"k": 1}},
@@ -222,11 +222,11 @@ async def test_what_the_runtime_stores_of_an_agent_is_read(store: AgentStore) ->
     await store.sessions.append_message(
         session,
         [
-            of("m1", type="reasoning", content=[TextContent(text="hm")]),
-            of("m1", content=[TextContent(text="a"), ImageContent(image_url="data:image/png;base64,AA==")]),
-            of("m1", type="plugin_call", content=[DataContent(data=call)]),
-            of("m2", type="plugin_call_output", role="tool", content=[DataContent(data=output)]),
-            of("m3", content=[TextContent(text="b")]),
+            part_of("m1", type="reasoning", content=[TextContent(text="hm")]),
+            part_of("m1", content=[TextContent(text="a"), ImageContent(image_url="data:image/png;base64,AA==")]),
+            part_of("m1", type="plugin_call", content=[DataContent(data=call)]),
+            part_of("m2", type="plugin_call_output", role="tool", content=[DataContent(data=output)]),
+            part_of("m3", content=[TextContent(text="b")]),
         ],
     )
     memory = _memory(store)
@@ -249,7 +249,7 @@ async def test_what_the_runtime_stores_of_an_agent_is_read(store: AgentStore) ->
     assert [each.id for each in await memory.get_memory()] == ["m2", "m3"]
 
 
-async def test_states_of_modules_are_saved_by_session(store: AgentStore) -> None:
+async def test_module_states_are_saved_by_session(store: AgentStore) -> None:
     from agentscope.memory import InMemoryMemory
     from agentscope.session import SessionBase
 
@@ -270,25 +270,25 @@ async def test_states_of_modules_are_saved_by_session(store: AgentStore) -> None
     await session.load_session_state(session_id="s", user_id="alice", memory=loaded, unknown=InMemoryMemory())
     assert _texts(await loaded.get_memory()) == ["0", "1", "2", "3", "4"]
     assert [each.round_id for each in await store.states.list_states("alice", "s")] == [5, 4, 3]
-    await session.save_session_state("s", memory=memory)  # of no user
+    await session.save_session_state("s", memory=memory)  # without a user
     assert len(await store.states.list_states("", "s")) == 1
 
 
-async def test_what_is_recorded_is_retrieved_in_every_session(store: AgentStore) -> None:
+async def test_recorded_messages_are_retrieved_in_every_session(store: AgentStore) -> None:
     from agentscope.memory import LongTermMemoryBase
 
     from agentstore.adapters.agentscope import AgentScopeLongTermMemory
 
     one, two = (AgentScopeLongTermMemory(store.memory, "alice", each) for each in ("1", "2"))
     assert isinstance(one, LongTermMemoryBase)
-    told = [
+    msgs = [
         _msg("I live in Lisbon", timestamp="2026-01-02 12:00:00.000"),
         None,
         _msg("You live in Lisbon!", "assistant", "Polly"),
         _msg("<long_term_memory>Lisbon</long_term_memory>", name="long_term_memory"),
     ]
     for _ in range(2):
-        await one.record(told)
+        await one.record(msgs)
     await one.record([])
     assert await store.memory.list_memory("alice") != []
     lines = (await two.retrieve(_msg("Where is Lisbon?"))).splitlines()
@@ -312,12 +312,12 @@ async def test_what_is_recorded_is_retrieved_in_every_session(store: AgentStore)
 
 @pytest.fixture
 def turn(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Have one turn of an agent in a process of its own, and return its answer."""
+    """Run one turn of an agent in a new process, and return its answer."""
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
     path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
     monkeypatch.setenv("PYTHONPATH", path)
 
-    def say(kind: str, session_id: str, text: str) -> str:
+    def run(kind: str, session_id: str, text: str) -> str:
         script = str(Path(__file__).with_name("agent.py"))
         done = subprocess.run(
             [sys.executable, "-W", "ignore", script, kind, session_id, text],
@@ -328,11 +328,11 @@ def turn(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    return say
+    return run
 
 
 @pytest.mark.parametrize("kind", ["session", "state"])
-def test_an_agent_goes_on_in_another_process(kind: str, turn: Callable[..., str]) -> None:
+def test_an_agent_resumes_in_another_process(kind: str, turn: Callable[..., str]) -> None:
     assert turn(kind, "s", "My cat is called Tom.") == "My cat is called Tom."
     answer = turn(kind, "s", "Who is Tom?")
     assert answer.startswith("My cat is called Tom. / Who is Tom?")

@@ -1,4 +1,4 @@
-"""Services by the name of their backend, from the environment."""
+"""Factories: services created by the name of their backend, from the environment."""
 
 from importlib.metadata import entry_points
 from typing import Any
@@ -29,7 +29,7 @@ FACTORIES: list[tuple[str, Any, type, type]] = [
 
 
 @pytest.mark.parametrize(("prefix", "factory", "postgres", "in_memory"), FACTORIES)
-async def test_the_environment_chooses_and_arguments_win(
+async def test_environment_selects_backend_and_arguments_take_precedence(
     prefix: str, factory: Any, postgres: Any, in_memory: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert type(await factory.create()) is in_memory
@@ -51,7 +51,7 @@ async def test_the_environment_chooses_and_arguments_win(
 
 
 @pytest.mark.parametrize(("prefix", "factory", "postgres", "in_memory"), FACTORIES)
-async def test_what_cannot_be_made_is_an_error(
+async def test_unknown_backends_and_options_are_rejected(
     prefix: str, factory: Any, postgres: Any, in_memory: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(NotConfigured, match="redis"):
@@ -67,6 +67,6 @@ async def test_what_cannot_be_made_is_an_error(
     assert await factory.create("mine", x=1) == {"x": 1}
 
 
-def test_the_entry_point_registers() -> None:
+def test_entry_point_is_register() -> None:
     (found,) = entry_points(group="agentscope_runtime.services", name="postgres")
     assert found.load() is register

@@ -1,4 +1,4 @@
-"""The real AgentScope Runtime 1.0 on ours."""
+"""The real AgentScope Runtime 1.0 on agentstore's services."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from tests.support.pgbouncer import free_port
 pytestmark = pytest.mark.runtime
 
 
-def test_the_services_are_the_runtimes(database_url: str) -> None:
+def test_services_are_instances_of_the_runtimes_classes(database_url: str) -> None:
     from agentscope_runtime.engine.services.agent_state import StateService
     from agentscope_runtime.engine.services.base import Service, ServiceWithLifecycleManager
     from agentscope_runtime.engine.services.memory import MemoryService
@@ -42,7 +42,7 @@ def test_the_services_are_the_runtimes(database_url: str) -> None:
         assert isinstance(service, Service)
 
 
-async def test_the_runtimes_factories_make_ours(
+async def test_runtime_factories_create_agentstore_services(
     database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agentscope_runtime.engine.services.agent_state import StateServiceFactory
@@ -65,10 +65,10 @@ async def test_the_runtimes_factories_make_ours(
             assert service._shared.database.settings.pool_size == 7
 
 
-async def test_the_runtimes_memory_factory_makes_ours_where_it_can_be_imported(
+async def test_runtime_memory_factory_creates_agentstore_service_if_importable(
     database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It imports packages for services of its own, which are of no use here."""
+    """The factory imports packages that only its own services need; empty modules replace them."""
     name = "agentscope_runtime.engine.services.memory.memory_service_factory"
     monkeypatch.delitem(sys.modules, name, raising=False)
     for package, kind in (
@@ -91,7 +91,7 @@ async def test_the_runtimes_memory_factory_makes_ours_where_it_can_be_imported(
 
 
 class _App:
-    """The application in tests/adapters/runtime_app.py, in a process of its own."""
+    """The application of tests/adapters/runtime_app.py in a new process."""
 
     def __init__(self, memory: str) -> None:
         self._port = free_port()
@@ -114,8 +114,8 @@ class _App:
             except httpx.TransportError:
                 time.sleep(0.2)
 
-    def say(self, text: str, session_id: str = "s") -> str:
-        """Return all that the application answers with, as it comes."""
+    def send(self, text: str, session_id: str = "s") -> str:
+        """Send a message, and return the streamed response."""
         content = [{"type": "text", "text": text}]
         request = {
             "input": [{"role": "user", "type": "message", "content": content}],
@@ -149,19 +149,19 @@ def start(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("memory", ["runtime", "agentstore"])
-async def test_an_application_knows_after_a_kill_what_it_was_told(
+async def test_application_resumes_its_sessions_after_a_kill(
     memory: str, start: Callable[[str], _App], store: AgentStore
 ) -> None:
     app = start(memory)
-    assert "You said: I am Alice." in app.say("I am Alice.")
+    assert "You said: I am Alice." in app.send("I am Alice.")
     app.kill()
     app = start(memory)
-    assert "You said: I am Alice. / Who am I?" in app.say("Who am I?")
-    assert "You said: And here?" in app.say("And here?", "another")
+    assert "You said: I am Alice. / Who am I?" in app.send("Who am I?")
+    assert "You said: And here?" in app.send("And here?", "another")
     session = await store.sessions.get_session("alice", "s")
     assert session is not None
-    said: list[Any] = [(each.role, each.content[0].text) for each in session.messages if each.content]  # type: ignore[union-attr]
-    assert said == [
+    messages: list[Any] = [(each.role, each.content[0].text) for each in session.messages if each.content]  # type: ignore[union-attr]
+    assert messages == [
         ("user", "I am Alice."),
         ("assistant", "You said: I am Alice."),
         ("user", "Who am I?"),

@@ -1,4 +1,4 @@
-"""Sandboxes of AgentScope Runtime's real manager and server, with processes of this machine for containers."""
+"""Sandboxes of AgentScope Runtime's real manager and server, with local processes in place of containers."""
 
 import asyncio
 import contextlib
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.runtime
 _TOKEN = "hunter2-hunter2"
 _BASE = SandboxSpec("base")
 
-# What runs in a container: the runtime's own application, where its container's web server has it. Of GitPython, which
-# nothing here needs, there is the name only.
+# The program of a container: the runtime's own application, mounted as in the container's web server. GitPython, which
+# these tests do not need, is an empty module.
 _INSIDE = """
 import sys, types, importlib.util
 from pathlib import Path
@@ -47,7 +47,7 @@ uvicorn.run(outer, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
 
 
 class _Processes:
-    """A client of containers that are processes."""
+    """A container client whose containers are processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,7 +63,7 @@ class _Processes:
         return name, [port], "127.0.0.1"
 
     def stop(self, name: str, timeout: float | None = None) -> bool:
-        # As of a container that has ended by itself.
+        # The container may have exited.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.running[name].pid, signal.SIGKILL)
         self.running[name].wait()
@@ -89,10 +89,12 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     processes = _Processes(tmp_path)
     monkeypatch.setattr(ContainerClientFactory, "create_client", lambda **_: processes)
-    # Else it waits for a minute for one that has died, which its server's end waits for.
+    # Otherwise it waits a minute for a dead container, and the shutdown of the server waits for that.
     client = partial(sandbox_manager.SandboxHttpClient, timeout=8)
     monkeypatch.setattr(sandbox_manager, "SandboxHttpClient", client)
-    config = SandboxManagerEnvConfig(default_mount_dir=str(tmp_path / "mounts"), storage_folder=str(tmp_path / "kept"))
+    config = SandboxManagerEnvConfig(
+        default_mount_dir=str(tmp_path / "mounts"), storage_folder=str(tmp_path / "stored")
+    )
     made = SandboxManager(config=config)
     yield made
     for name in list(processes.running):
@@ -101,7 +103,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture
 def url(manager: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The runtime's server with this manager."""
+    """The URL of the runtime's server on this manager."""
     from agentscope_runtime.sandbox.manager.server import app as module
 
     fastapi, uvicorn = importlib.import_module("fastapi"), importlib.import_module("uvicorn")
@@ -131,17 +133,17 @@ async def provider(request: pytest.FixtureRequest, manager: Any) -> AsyncIterato
 
 @pytest.fixture
 async def handle(provider: ManagedProvider, manager: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A sandbox. Its workspace is not at /workspace here."""
+    """A sandbox, whose workspace is a local folder rather than /workspace."""
     made = await provider.create(SandboxSpec("base", environment={"COLOUR": "blue"}))
     monkeypatch.setattr(commands, "WORKSPACE", manager.get_info(json.loads(made)["name"])["mount_dir"])
     return made
 
 
-def _runs(file: Path) -> bool:
+def _is_running(file: Path) -> bool:
     return Path("/proc", file.read_text().strip()).exists()
 
 
-async def test_tools_run_and_the_kernel_keeps_its_variables(provider: ManagedProvider, handle: str) -> None:
+async def test_tools_run_and_kernel_variables_persist(provider: ManagedProvider, handle: str) -> None:
     await provider.connect(handle)
     assert await provider.check(handle)
     assert not (await provider.exec(handle, "run_ipython_cell", {"code": "a = 6"}, 20)).is_error
@@ -159,24 +161,24 @@ async def test_tools_run_and_the_kernel_keeps_its_variables(provider: ManagedPro
         await provider.exec(handle, "fly", {}, 20)
 
 
-async def test_a_command_ends_with_its_time_or_its_caller(provider: ManagedProvider, handle: str) -> None:
-    answer = await provider.exec(handle, "run_shell_command", {"command": "echo a; sleep 300"}, 0.5)
-    assert answer.text == "a\ntimed out after 0.5 s\n"
+async def test_command_ends_at_timeout_and_on_cancellation(provider: ManagedProvider, handle: str) -> None:
+    answer = await provider.exec(handle, "run_shell_command", {"command": "echo a; sleep 300"}, 2.5)
+    assert answer.text == "a\ntimed out after 2.5 s\n"
     folder = Path(commands.WORKSPACE)
     task = asyncio.create_task(
         provider.exec(handle, "run_shell_command", {"command": "echo $$ > pid.new; mv pid.new pid; sleep 300"}, 60)
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (folder / "pid").exists():
             await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while _runs(folder / "pid"):
+        while _is_running(folder / "pid"):
             await asyncio.sleep(0.05)
 
 
-async def test_files_and_workspaces(provider: ManagedProvider, handle: str, manager: Any) -> None:
+async def test_files_and_workspaces_round_trip(provider: ManagedProvider, handle: str, manager: Any) -> None:
     content = "'\"$\\\n日本語" * 20_000
     assert not (await provider.exec(handle, "write_file", {"path": "ñ/-a b", "content": content}, 60)).is_error
     assert (await provider.exec(handle, "read_file", {"path": "ñ/-a b"}, 20)).text == content
@@ -198,7 +200,9 @@ async def test_files_and_workspaces(provider: ManagedProvider, handle: str, mana
     assert (await provider.exec(handle, "read_file", {"path": "none"}, 20)).is_error
 
 
-async def test_nothing_is_left(provider: ManagedProvider, handle: str, manager: Any) -> None:
+async def test_no_container_remains_after_destroy_or_cancelled_create(
+    provider: ManagedProvider, handle: str, manager: Any
+) -> None:
     await provider.destroy(handle)
     assert not manager.client.running
     await provider.destroy(handle)
@@ -209,7 +213,7 @@ async def test_nothing_is_left(provider: ManagedProvider, handle: str, manager: 
     with pytest.raises(SandboxFailed, match="quantum"):
         await provider.create(SandboxSpec("quantum"))
     task = asyncio.create_task(provider.create(_BASE))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not manager.client.running:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -219,14 +223,14 @@ async def test_nothing_is_left(provider: ManagedProvider, handle: str, manager: 
             await asyncio.sleep(0.05)
 
 
-async def test_a_container_that_died_does_not_live(provider: ManagedProvider, handle: str, manager: Any) -> None:
+async def test_dead_container_fails_its_check(provider: ManagedProvider, handle: str, manager: Any) -> None:
     manager.client.stop(json.loads(handle)["name"])
     assert not await provider.check(handle)
     await provider.destroy(handle)
     assert not manager.client.running
 
 
-async def test_a_wrong_token_says_so(url: str) -> None:
+async def test_wrong_token_is_reported(url: str) -> None:
     for token in ("wrong", None):
         provider = RemoteProvider(url, token)
         with pytest.raises(NotConfigured, match="bearer token"):

@@ -1,6 +1,6 @@
-"""AgentScope Runtime's SandboxService on Postgres: its calls wait, and are made from wherever an application is.
+"""AgentScope Runtime's SandboxService on Postgres: synchronous calls, from any thread.
 
-On the provider that isolates nothing, and therefore runs on every machine.
+The tests use the provider that isolates nothing, because it runs on every machine.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ import asyncpg
 import pytest
 
 from agentstore import Closed, InvalidContent, NotConfigured, SandboxLost, SandboxUnavailable, Settings
-from agentstore.adapters import _upstream
 from agentstore.adapters.agentscope_runtime import (
     PostgresSandboxService,
     SandboxService,
     SandboxServiceFactory,
     register,
 )
+from agentstore.adapters.agentscope_runtime.upstream import service_class
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from tests.support.servers import Server
 
@@ -35,7 +35,7 @@ Make = Callable[..., PostgresSandboxService]
 
 @pytest.fixture
 async def make(database_url: str, settings: Settings) -> AsyncIterator[Make]:
-    """Make a service on this test's database, which is stopped at its end."""
+    """Create services on this test's database, and stop them at its end."""
     made: list[PostgresSandboxService] = []
 
     def service(**options: Any) -> PostgresSandboxService:
@@ -50,7 +50,7 @@ async def make(database_url: str, settings: Settings) -> AsyncIterator[Make]:
 
 @pytest.fixture
 def environment(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The environment, which names the database and the provider."""
+    """An environment that sets the database and the provider."""
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
     monkeypatch.setenv("AGENTSTORE_SANDBOX_PROVIDER", "unsafe_subprocess")
     if settings.migration_database_url is not None:
@@ -59,7 +59,7 @@ def environment(database_url: str, settings: Settings, monkeypatch: pytest.Monke
     return monkeypatch
 
 
-def _said(result: dict[str, Any]) -> str:
+def _output(result: dict[str, Any]) -> str:
     assert type(result) is dict
     assert not result["isError"], result
     return "".join(part["text"] for part in result["content"] if part.get("description") != "returncode")
@@ -69,15 +69,15 @@ def _threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "agentstore-sandboxes"]
 
 
-async def test_an_application_of_the_runtimes(environment: pytest.MonkeyPatch) -> None:
+async def test_the_runtimes_example_application(environment: pytest.MonkeyPatch) -> None:
     service = SandboxService()
     await service.start()
     assert await service.health()
     boxes = service.connect("session 1", "user 1", sandbox_types=["base"])
     for box in boxes:
         assert "run_ipython_cell" in box.list_tools()["generic"]
-        assert _said(box.run_ipython_cell("print('hello')")) == "hello\n"
-        assert _said(box.run_shell_command("pwd")).endswith("/workspace\n")
+        assert _output(box.run_ipython_cell("print('hello')")) == "hello\n"
+        assert _output(box.run_shell_command("pwd")).endswith("/workspace\n")
     again = service.connect("session 1", "user 1", sandbox_types=["base"])
     assert [box.sandbox_id for box in again] == [box.sandbox_id for box in boxes]
     assert service.release("session 1", "user 1") is True
@@ -86,14 +86,14 @@ async def test_an_application_of_the_runtimes(environment: pytest.MonkeyPatch) -
     assert not await service.health()
 
 
-async def test_a_sandbox_keeps_its_state_until_it_is_released(make: Make) -> None:
+async def test_sandbox_state_persists_until_release(make: Make) -> None:
     service = make()
     (box,) = service.connect("s", "alice")
     box.run_ipython_cell("x = 41")
-    box.write_file("notes/a.txt", "kept")
+    box.write_file("notes/a.txt", "stored")
     (same,) = make().connect("s", "alice")  # as on another replica
-    assert _said(same.run_ipython_cell("print(x + 1)")) == "42\n"
-    assert _said(same.read_file("notes/a.txt")) == "kept"
+    assert _output(same.run_ipython_cell("print(x + 1)")) == "42\n"
+    assert _output(same.read_file("notes/a.txt")) == "stored"
     assert service.release("s", "alice")
     with pytest.raises(SandboxLost):
         box.run_shell_command("true")
@@ -102,17 +102,17 @@ async def test_a_sandbox_keeps_its_state_until_it_is_released(make: Make) -> Non
     assert new.run_ipython_cell("x")["isError"]
 
 
-def test_it_works_without_an_event_loop_and_before_a_start(database_url: str, settings: Settings) -> None:
+def test_connect_works_without_event_loop_and_before_start(database_url: str, settings: Settings) -> None:
     service = PostgresSandboxService(database_url, "2", provider="unsafe_subprocess", settings=settings)
     (box,) = service.connect("s")
-    assert _said(box.run_shell_command("echo $((6 * 7))")) == "42\n"
+    assert _output(box.run_shell_command("echo $((6 * 7))")) == "42\n"
     assert box.get_info()["user_id"] == ""
-    assert asyncio.run(service.health())  # of whatever loop
+    assert asyncio.run(service.health())  # on any loop
     asyncio.run(service.stop())
     assert not asyncio.run(service.health())
 
 
-async def test_of_two_users_and_sessions_that_read_the_same_each_has_its_own(make: Make) -> None:
+async def test_ids_that_join_to_the_same_key_have_separate_sandboxes(make: Make) -> None:
     service = make()
     (one,) = service.connect("c", "a_b")
     (other,) = service.connect("b_c", "a")
@@ -120,15 +120,15 @@ async def test_of_two_users_and_sessions_that_read_the_same_each_has_its_own(mak
     one.run_ipython_cell("secret = 1")
     assert other.run_ipython_cell("secret")["isError"]
     service.release("c", "a_b")
-    assert _said(other.run_shell_command("echo here")) == "here\n"
+    assert _output(other.run_shell_command("echo here")) == "here\n"
 
 
-async def test_types_are_names_or_the_runtimes(make: Make) -> None:
+async def test_types_are_names_or_members_of_the_runtimes_enum(make: Make) -> None:
     service = make()
-    types = _upstream.service_class("sandbox.sandbox_service.SandboxType")
-    asked = ["base", "filesystem"] if types is None else [types.BASE, types.FILESYSTEM]
-    boxes = service.connect("s", "alice", asked)
-    assert [box.sandbox_type for box in boxes] == asked
+    types = service_class("sandbox.sandbox_service.SandboxType")
+    wanted = ["base", "filesystem"] if types is None else [types.BASE, types.FILESYSTEM]
+    boxes = service.connect("s", "alice", wanted)
+    assert [box.sandbox_type for box in boxes] == wanted
     assert [box.get_info()["sandbox_type"] for box in boxes] == ["base", "filesystem"]
     assert [box.sandbox_id for box in service.connect("s", "alice", ["filesystem", None])] == [boxes[1].sandbox_id]
     assert service.connect("s", "alice", []) == []
@@ -136,22 +136,22 @@ async def test_types_are_names_or_the_runtimes(make: Make) -> None:
         service.connect("s", "alice", ["nonsense"])
 
 
-async def test_the_tools_of_files_are_the_runtimes(make: Make) -> None:
+async def test_file_tools_behave_like_the_runtimes(make: Make) -> None:
     (box,) = make().connect("s", "alice", ["filesystem"])
     box.create_directory("d/e")
     box.write_file("d/a.txt", "one\ntwo\n")
     edits = [{"oldText": "two", "newText": "three"}]
-    assert "+three" in _said(box.edit_file("d/a.txt", edits, dry_run=True))
-    assert _said(box.read_file("d/a.txt")) == "one\ntwo\n"
+    assert "+three" in _output(box.edit_file("d/a.txt", edits, dry_run=True))
+    assert _output(box.read_file("d/a.txt")) == "one\ntwo\n"
     box.edit_file("d/a.txt", edits)
-    assert "three" in _said(box.read_multiple_files(("d/a.txt",)))
-    assert "[DIR] e" in _said(box.list_directory("d"))
-    assert '"a.txt"' in _said(box.directory_tree("d"))
-    _said(box.move_file("d/a.txt", "d/e/b.txt"))
-    assert "b.txt" in _said(box.search_files(".", "*.txt"))
-    assert "b.txt" not in _said(box.search_files(".", "*.txt", exclude_patterns=["b*"]))
-    assert "size: 10\n" in _said(box.get_file_info("d/e/b.txt"))
-    assert "workspace" in _said(box.list_allowed_directories())
+    assert "three" in _output(box.read_multiple_files(("d/a.txt",)))
+    assert "[DIR] e" in _output(box.list_directory("d"))
+    assert '"a.txt"' in _output(box.directory_tree("d"))
+    _output(box.move_file("d/a.txt", "d/e/b.txt"))
+    assert "b.txt" in _output(box.search_files(".", "*.txt"))
+    assert "b.txt" not in _output(box.search_files(".", "*.txt", exclude_patterns=["b*"]))
+    assert "size: 10\n" in _output(box.get_file_info("d/e/b.txt"))
+    assert "workspace" in _output(box.list_allowed_directories())
     assert box.read_file("nothing")["isError"]
     with pytest.raises(InvalidContent):
         box.call_tool("no such tool")
@@ -163,41 +163,41 @@ async def test_tools_are_listed_by_group_and_called_by_name(make: Make) -> None:
     assert box.list_tools("browser") == {"browser": {}}
     assert await box.list_tools_async("generic") == box.list_tools()
     assert await box.get_info_async() == box.get_info()
-    assert _said(box.call_tool("run_shell_command", {"command": "echo 1"})) == "1\n"
-    assert _said(await box.call_tool_async("run_shell_command", {"command": "echo 2"})) == "2\n"
+    assert _output(box.call_tool("run_shell_command", {"command": "echo 1"})) == "1\n"
+    assert _output(await box.call_tool_async("run_shell_command", {"command": "echo 2"})) == "2\n"
 
 
-async def test_awaited_calls_run_at_once_and_may_be_cancelled(make: Make) -> None:
+async def test_async_calls_run_concurrently_and_can_be_cancelled(make: Make) -> None:
     (box,) = make().connect("s")
     box.run_shell_command("mkfifo one other")
     found = await asyncio.gather(
         box.call_tool_async("run_shell_command", {"command": "echo 1 > one; cat other"}),
         box.call_tool_async("run_shell_command", {"command": "cat one; echo 2 > other"}),
     )
-    assert [_said(each) for each in found] == ["2\n", "1\n"]
+    assert [_output(each) for each in found] == ["2\n", "1\n"]
     waiting = asyncio.create_task(box.call_tool_async("run_shell_command", {"command": "echo 3 > one; cat other"}))
-    assert _said(await box.call_tool_async("run_shell_command", {"command": "cat one"})) == "3\n"
+    assert _output(await box.call_tool_async("run_shell_command", {"command": "cat one"})) == "3\n"
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert _said(box.run_shell_command("echo on")) == "on\n"
+    assert _output(box.run_shell_command("echo alive")) == "alive\n"
 
 
-async def test_many_threads_at_once_get_the_same(make: Make) -> None:
+async def test_concurrent_threads_get_the_same_sandbox(make: Make) -> None:
     service = make()
 
     def work(number: int) -> tuple[str, str]:
         (box,) = service.connect("s", "alice")
-        return box.sandbox_id, _said(box.run_shell_command(f"echo {number}"))
+        return box.sandbox_id, _output(box.run_shell_command(f"echo {number}"))
 
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(work, range(16)))
     assert len({id for id, _ in found}) == 1
-    assert [said for _, said in found] == [f"{number}\n" for number in range(16)]
+    assert [output for _, output in found] == [f"{number}\n" for number in range(16)]
     assert len(_threads()) == 1
 
 
-async def test_a_stop_ends_what_it_made_and_a_start_begins_anew(make: Make, observer: asyncpg.Connection) -> None:
+async def test_stop_ends_own_sandboxes_and_start_creates_new_ones(make: Make, observer: asyncpg.Connection) -> None:
     service, other = make(), make()
     (box,) = service.connect("mine", "alice")
     other.connect("others", "alice")
@@ -207,7 +207,7 @@ async def test_a_stop_ends_what_it_made_and_a_start_begins_anew(make: Make, obse
     await service.stop()
     rows = await observer.fetch("SELECT session_id FROM agentstore.sandboxes")
     assert [row[0] for row in rows] == ["others"]
-    assert len(_threads()) == 1  # the other's
+    assert len(_threads()) == 1  # of the other service
     assert not await service.health()
     with pytest.raises(Closed):
         service.connect("mine", "alice")
@@ -218,42 +218,42 @@ async def test_a_stop_ends_what_it_made_and_a_start_begins_anew(make: Make, obse
     async with service:
         (new,) = service.connect("mine", "alice")
         assert new.sandbox_id != box.sandbox_id
-        assert _said(new.run_shell_command("echo again")) == "again\n"
+        assert _output(new.run_shell_command("echo again")) == "again\n"
         with pytest.raises(Closed):
             await box.call_tool_async("run_shell_command", {"command": "true"})
     assert await observer.fetchval("SELECT count(*) FROM agentstore.sandboxes") == 1
 
 
-async def test_a_stop_answers_those_who_wait(make: Make) -> None:
+async def test_stop_interrupts_running_calls(make: Make) -> None:
     service = make()
     (box,) = service.connect("s")
     box.run_shell_command("mkfifo never ready")
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(box.run_shell_command, "echo 1 > ready; read line < never")
-        assert _said(box.run_shell_command("cat ready")) == "1\n"
+        assert _output(box.run_shell_command("cat ready")) == "1\n"
         await service.stop()
         with suppress(Closed, SandboxLost):
-            assert waiting.result()["isError"]  # the sandbox may say yet that the command was ended
+            assert waiting.result()["isError"]  # the result of the killed command may arrive before the stop
 
 
-async def test_what_was_made_is_left_where_it_was_told_so(make: Make, observer: asyncpg.Connection) -> None:
+async def test_stop_leaves_sandboxes_without_drain_on_stop(make: Make, observer: asyncpg.Connection) -> None:
     service = make(drain_on_stop="false")
     service.connect("s")
     await service.stop()
     assert await observer.fetchval("SELECT count(*) FROM agentstore.sandboxes") == 1
 
 
-async def test_a_provider_that_is_given_is_the_services(make: Make) -> None:
+async def test_provider_object_is_stopped_with_the_service(make: Make) -> None:
     provider = UnsafeSubprocessProvider()
     service = make(provider=provider, drain_on_stop=False)
     for _ in range(2):
         async with service:
             (box,) = service.connect("s")
-            assert _said(box.run_shell_command("echo here")) == "here\n"
+            assert _output(box.run_shell_command("echo here")) == "here\n"
         assert not provider._running
 
 
-async def test_what_cannot_be_made_here_says_so(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unavailable_provider_raises_on_start_and_connect(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     async def missing(self: object) -> None:
         raise SandboxUnavailable("nothing is installed")
 
@@ -265,7 +265,9 @@ async def test_what_cannot_be_made_here_says_so(make: Make, monkeypatch: pytest.
         service.connect("s")
 
 
-async def test_the_environment_makes_it(database_url: str, settings: Settings, environment: pytest.MonkeyPatch) -> None:
+async def test_factory_reads_options_from_the_environment(
+    database_url: str, settings: Settings, environment: pytest.MonkeyPatch
+) -> None:
     assert type(await SandboxServiceFactory.create()) is PostgresSandboxService
     environment.setenv("SANDBOX_BACKEND", "Postgres")
     environment.setenv("SANDBOX_POSTGRES_DSN", database_url)
@@ -278,14 +280,14 @@ async def test_the_environment_makes_it(database_url: str, settings: Settings, e
     assert (service._settings.pool_size, service._drain, service._base_url) == (3, False, None)
     async with await SandboxServiceFactory.create(drain_on_stop=True) as service:
         (box,) = service.connect("s", "alice")
-        assert _said(box.run_shell_command("echo here")) == "here\n"
+        assert _output(box.run_shell_command("echo here")) == "here\n"
 
 
-def test_what_is_misspelt_is_an_error(server: Server) -> None:
+def test_unknown_and_invalid_options_are_rejected(server: Server) -> None:
     url = server.url_of("postgres")
     with pytest.raises(NotConfigured, match="'drain'"):
         PostgresSandboxService(url, drain=True)
-    with pytest.raises(NotConfigured, match="drain_on_stop must be true or false, not 'perhaps'"):
+    with pytest.raises(NotConfigured, match="drain_on_stop must be true or false, got 'perhaps'"):
         PostgresSandboxService(url, drain_on_stop="perhaps")
     with pytest.raises(NotConfigured, match="pool_size"):
         PostgresSandboxService(url, "many")
@@ -296,24 +298,24 @@ def test_what_is_misspelt_is_an_error(server: Server) -> None:
 
 
 @pytest.mark.runtime
-async def test_it_is_a_service_of_the_runtimes(environment: pytest.MonkeyPatch) -> None:
-    from agentscope_runtime.engine.services.sandbox import SandboxService as Theirs
-    from agentscope_runtime.engine.services.sandbox import SandboxServiceFactory as TheirFactory
+async def test_service_is_an_instance_of_the_runtimes_class(environment: pytest.MonkeyPatch) -> None:
+    from agentscope_runtime.engine.services.sandbox import SandboxService as RuntimeService
+    from agentscope_runtime.engine.services.sandbox import SandboxServiceFactory as RuntimeFactory
 
-    assert isinstance(PostgresSandboxService(), Theirs)
+    assert isinstance(PostgresSandboxService(), RuntimeService)
     register()
     environment.setenv("SANDBOX_BACKEND", "postgres")
     environment.setenv("SANDBOX_POSTGRES_DRAIN_ON_STOP", "true")
-    service = await TheirFactory.create()
+    service = await RuntimeFactory.create()
     assert type(service) is PostgresSandboxService
     async with service:
         (box,) = service.connect("s", "alice", ["base"])
         assert box.sandbox_type.value == "base"
-        assert _said(box.run_ipython_cell("print(6 * 7)")) == "42\n"
+        assert _output(box.run_ipython_cell("print(6 * 7)")) == "42\n"
 
 
 @pytest.mark.runtime
-async def test_its_functions_are_tools_of_a_toolkit(make: Make) -> None:
+async def test_methods_can_be_registered_in_a_toolkit(make: Make) -> None:
     from agentscope.tool import Toolkit
     from agentscope_runtime.adapters.agentscope.tool import sandbox_tool_adapter
 
@@ -341,7 +343,7 @@ print(box.run_shell_command("echo $PPID")["content"][0]["text"])
 """
 
 
-def test_a_service_that_is_not_stopped_does_not_keep_the_process(database_url: str, settings: Settings) -> None:
+def test_unstopped_service_does_not_keep_the_process_alive(database_url: str, settings: Settings) -> None:
     given = Settings(pooler=settings.pooler).model_dump_json()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _SCRIPT, database_url, given],
@@ -354,8 +356,8 @@ def test_a_service_that_is_not_stopped_does_not_keep_the_process(database_url: s
     assert "Exception" not in done.stderr
     assert "Traceback" not in done.stderr
     box = Path("/proc", done.stdout.strip())
-    deadline = time.monotonic() + 20
-    while box.exists():  # what it had made ends with it
+    deadline = time.monotonic() + 60
+    while box.exists():  # its sandbox ends with the process
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -373,17 +375,17 @@ if not (pid := os.fork()):
         box.run_shell_command("true")
     except Closed:
         (own,) = service.connect("child")
-        said = own.run_shell_command("ls")["content"][0]["text"]
+        listed = own.run_shell_command("ls")["content"][0]["text"]
         (same,) = service.connect("parent")
-        os._exit(0 if said == "" and "parent" in str(same.read_file("mine")) else 3)
+        os._exit(0 if listed == "" and "parent" in str(same.read_file("mine")) else 3)
     os._exit(2)
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(code, box.read_file("mine")["content"][0]["text"].strip())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a fork is no way to begin a process")
-def test_a_fork_has_a_service_of_its_own(direct_url: str) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is only safe on Linux")
+def test_a_forked_child_connects_with_a_service_of_its_own(direct_url: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _FORK, direct_url],
         cwd=_ROOT,

@@ -1,4 +1,4 @@
-"""AgentScope Runtime's services on Postgres, with the classes of whatever is installed."""
+"""AgentScope Runtime's services on Postgres, with the runtime's classes if it is installed, else agentstore's."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from agentstore.adapters.agentscope_runtime import (
     PostgresSessionHistoryService,
     PostgresStateService,
 )
-from tests.adapters.kinds import DataContent, Error, ImageContent, Message, Session, TextContent, said, texts
+from tests.adapters.kinds import DataContent, Error, ImageContent, Message, Session, TextContent, text_message, texts
 
 Make = Callable[..., Any]
 SERVICES: tuple[Any, ...] = (PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService)
@@ -24,7 +24,7 @@ SERVICES: tuple[Any, ...] = (PostgresSessionHistoryService, PostgresMemoryServic
 
 @pytest.fixture
 async def make(database_url: str, settings: Settings) -> Any:
-    """Make a service on this test's database, which is stopped at its end."""
+    """Create services on this test's database, and stop them at its end."""
     made: list[Any] = []
 
     def service(kind: type, **options: Any) -> Any:
@@ -36,13 +36,13 @@ async def make(database_url: str, settings: Settings) -> Any:
         await each.stop()
 
 
-async def test_sessions_and_messages_are_the_applications(make: Make) -> None:
+async def test_sessions_and_messages_round_trip_in_the_applications_classes(make: Make) -> None:
     service = make(PostgresSessionHistoryService)
     session = await service.create_session("alice", " s ")
     assert type(session) is Session
     assert (session.id, session.user_id, session.messages) == ("s", "alice", [])
     given = [
-        said("Hello"),
+        text_message("Hello"),
         Message(role="tool", type="plugin_call", content=[DataContent(data={"z": [1, {"b": None}], "a": "\0"})]),
         Message(role="assistant", status="failed", error=Error(code="E", message="gone"), content=None),
         Message(
@@ -59,10 +59,10 @@ async def test_sessions_and_messages_are_the_applications(make: Make) -> None:
     assert [[type(part) for part in each.content or ()] for each in stored.messages] == [
         [type(part) for part in each.content or ()] for each in given
     ]
-    assert await service.create_session("alice", "s") == session  # and not emptied
+    assert await service.create_session("alice", "s") == session  # not emptied
 
 
-async def test_what_is_appended_may_be_dicts_and_ours(make: Make) -> None:
+async def test_append_accepts_dicts_and_agentstore_messages(make: Make) -> None:
     service = make(PostgresSessionHistoryService)
     session = await service.create_session("alice")
     await service.append_message(session, {"role": "user", "content": [TextContent(text="a")]})
@@ -81,64 +81,62 @@ async def test_what_is_appended_may_be_dicts_and_ours(make: Make) -> None:
     stored = await service.get_session("alice", session.id)
     assert stored == session
     assert stored.model_dump_json() == session.model_dump_json()
-    for wrong in ("text", {"role": "robot"}, {"content": [{"type": "smell"}]}, 7):
+    for invalid in ("text", {"role": "robot"}, {"content": [{"type": "smell"}]}, 7):
         with pytest.raises(InvalidContent):
-            await service.append_message(session, [said("not kept"), wrong])
+            await service.append_message(session, [text_message("not stored"), invalid])
     assert await service.get_session("alice", session.id) == session
 
 
-@pytest.mark.runtime  # ours do look: there is nothing to become
-async def test_what_became_no_message_is_refused_before_anything_is_written(make: Make) -> None:
-    """The runtime's classes do not look at what is assigned to their fields."""
+@pytest.mark.runtime  # agentstore's own classes validate assignments
+async def test_message_that_became_invalid_is_rejected_before_writing(make: Make) -> None:
+    """The runtime's classes do not validate assignments to their fields."""
     service, memory = make(PostgresSessionHistoryService), make(PostgresMemoryService)
     session = await service.create_session("alice", "s")
     for field, value in (("role", "robot"), ("content", "text"), ("usage", [1]), ("metadata", {"x": {1}})):
-        message = said("a")
+        message = text_message("a")
         setattr(message, field, value)
         with pytest.raises(InvalidContent):
-            await service.append_message(session, [said("not kept"), message])
+            await service.append_message(session, [text_message("not stored"), message])
         with pytest.raises(InvalidContent):
-            await memory.add_memory("alice", [said("not kept"), message])
+            await memory.add_memory("alice", [text_message("not stored"), message])
     assert (await service.get_session("alice", "s")).messages == session.messages == []
     assert await memory.list_memory("alice") == []
 
 
-async def test_a_missing_session_is_the_habit_of_whom_it_stands_for(
-    make: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_compat_decides_how_a_missing_session_is_handled(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     for compat in ("in_memory", "tablestore"):
         service = make(PostgresSessionHistoryService, compat=compat)
         unknown = Session(id=f"unknown to {compat}", user_id="alice", messages=[])
         with caplog.at_level(logging.WARNING):
-            await service.append_message(unknown, said("not kept"))
-        assert "is not kept" in caplog.text
-        assert texts(unknown.messages) == ["not kept"]
+            await service.append_message(unknown, text_message("not stored"))
+        assert "are not stored" in caplog.text
+        assert texts(unknown.messages) == ["not stored"]
         made = await service.get_session("alice", unknown.id)
         assert (made.id, made.user_id, made.messages) == (unknown.id, "alice", [])
         assert unknown.id in [each.id for each in await service.list_sessions("alice")]
         await service.delete_session("alice", unknown.id)
         assert (await service.get_session("alice", unknown.id)).messages == []
-        for odd in ("", " s "):
-            assert (await service.get_session("alice", odd)).id == odd
+        for id in ("", " s "):
+            assert (await service.get_session("alice", id)).id == id
     service = make(PostgresSessionHistoryService, compat="redis")
-    for odd in ("  ", " t "):
-        assert await service.get_session("alice", odd) is None
-        await service.append_message(Session(id=odd, user_id="alice", messages=[]), said("kept"))
-        assert texts((await service.get_session("alice", odd)).messages) == ["kept"]
+    for id in ("  ", " t "):
+        assert await service.get_session("alice", id) is None
+        await service.append_message(Session(id=id, user_id="alice", messages=[]), text_message("stored"))
+        assert texts((await service.get_session("alice", id)).messages) == ["stored"]
     assert await service.get_session("alice", "new") is None
     new = Session(id="new", user_id="alice", messages=[])
-    await service.append_message(new, said("kept"))
+    await service.append_message(new, text_message("stored"))
     assert (await service.get_session("alice", "new")).messages == new.messages
     await service.delete_session("alice", "new")
     await service.delete_session("alice", "new")
     assert await service.get_session("alice", "new") is None
 
 
-async def test_sessions_are_listed_without_messages_and_deleted_together(make: Make) -> None:
+async def test_list_sessions_omits_messages_and_delete_user_sessions_deletes_all(make: Make) -> None:
     service = make(PostgresSessionHistoryService)
     for user in ("alice", "bob"):
         for name in ("1", "2"):
-            await service.append_message(await service.create_session(user, name), said(name))
+            await service.append_message(await service.create_session(user, name), text_message(name))
     listed = await service.list_sessions("alice")
     assert type(listed) is list
     assert {type(each) for each in listed} == {Session}
@@ -148,64 +146,62 @@ async def test_sessions_are_listed_without_messages_and_deleted_together(make: M
     assert len(await service.list_sessions("bob")) == 2
 
 
-async def test_the_last_messages_are_given_and_all_are_kept(make: Make) -> None:
+async def test_max_messages_limits_what_is_returned_not_what_is_stored(make: Make) -> None:
     service = make(PostgresSessionHistoryService, max_messages_per_session="5", compat="redis")
     session = await service.create_session("alice", "s")
     for number in range(10):
-        await service.append_message(session, said(str(number)))
+        await service.append_message(session, text_message(str(number)))
     assert texts(session.messages) == ["5", "6", "7", "8", "9"]
     assert await service.get_session("alice", "s") == session
     assert len((await make(PostgresSessionHistoryService).get_session("alice", "s")).messages) == 10
 
 
-async def test_what_is_kept_for_a_time_is_gone_when_it_was_not_used_for_that_long(
-    make: Make, observer: asyncpg.Connection
-) -> None:
-    async def pass_(seconds: int) -> None:
+async def test_values_expire_when_unused_for_ttl_seconds(make: Make, observer: asyncpg.Connection) -> None:
+    async def advance(seconds: int) -> None:
         for table in ("sessions", "memory_buckets", "state_heads"):
             await observer.execute(f"UPDATE agentstore.{table} SET updated_at = updated_at - interval '{seconds} s'")
 
     async def found() -> tuple[int, int, int, bool]:
         return (
             len((await sessions.get_session("alice", "s")).messages),
-            len(await memory.search_memory("alice", [said("tea")])),
+            len(await memory.search_memory("alice", [text_message("tea")])),
             len(await memory.list_memory("alice")),
             await states.export_state("alice") is not None,
         )
 
-    sessions, memory, states = (make(kind, ttl_seconds=100) for kind in SERVICES)
+    sessions, memory, states = (make(kind, ttl_seconds=100_000) for kind in SERVICES)
     session = await sessions.create_session("alice", "s")
-    await sessions.append_message(session, said("tea"))
-    await memory.add_memory("alice", [said("tea")])
+    await sessions.append_message(session, text_message("tea"))
+    await memory.add_memory("alice", [text_message("tea")])
     await states.save_state("alice", {"tea": True})
     for _ in range(3):
-        await pass_(60)
+        await advance(60_000)
         assert await found() == (1, 1, 1, True)
-    await pass_(101)
+    await advance(101_000)
     assert await found() == (0, 0, 0, False)
     lasting = [make(kind) for kind in SERVICES]
-    await lasting[0].append_message(await lasting[0].create_session("alice", "lasting"), said("tea"))
-    await lasting[1].add_memory("alice", [said("tea")])
+    await lasting[0].append_message(await lasting[0].create_session("alice", "lasting"), text_message("tea"))
+    await lasting[1].add_memory("alice", [text_message("tea")])
     await lasting[2].save_state("alice", {"tea": True})
-    await pass_(10_000_000)
+    await advance(10_000_000)
     assert len((await lasting[0].get_session("alice", "lasting")).messages) == 1
     assert len(await lasting[1].list_memory("alice")) == 1
     assert await lasting[2].export_state("alice") == {"tea": True}
 
 
-async def test_a_use_is_written_only_where_some_time_has_passed(make: Make, observer: asyncpg.Connection) -> None:
-    service = make(PostgresSessionHistoryService, ttl_seconds=100)
+async def test_a_read_extends_retention_at_most_every_tenth_of_it(make: Make, observer: asyncpg.Connection) -> None:
+    service = make(PostgresSessionHistoryService, ttl_seconds=10_000)
     await service.create_session("alice", "s")
     when = "SELECT updated_at FROM agentstore.sessions"
     before = await observer.fetchval(when)
     await service.get_session("alice", "s")
     assert await observer.fetchval(when) == before
-    await observer.execute("UPDATE agentstore.sessions SET updated_at = updated_at - interval '11 s'")
+    await observer.execute("UPDATE agentstore.sessions SET updated_at = updated_at - interval '1001 s'")
     await service.get_session("alice", "s")
     assert await observer.fetchval(when) > before
 
 
-async def test_a_service_starts_by_itself_and_is_closed_after_stop(make: Make) -> None:
+async def test_service_starts_on_first_call_and_is_closed_after_stop(make: Make) -> None:
     for kind in SERVICES:
         service = make(kind)
         assert not await service.health()
@@ -227,7 +223,7 @@ async def test_a_service_starts_by_itself_and_is_closed_after_stop(make: Make) -
             assert await service.health() is True
 
 
-async def test_services_of_one_database_have_one_pool(
+async def test_services_of_one_database_share_one_pool(
     make: Make, database_url: str, observer: asyncpg.Connection
 ) -> None:
     services = [make(PostgresSessionHistoryService, ttl_seconds=9)]
@@ -250,7 +246,7 @@ async def test_services_of_one_database_have_one_pool(
     assert await services[0].list_sessions("1") == []
 
 
-async def test_a_service_that_could_not_start_does_not_keep_a_pool_open(
+async def test_failed_start_leaves_no_pool_open(
     empty_url: str,
 ) -> None:
     one, two = (PostgresSessionHistoryService(empty_url) for _ in range(2))
@@ -266,20 +262,20 @@ async def test_a_service_that_could_not_start_does_not_keep_a_pool_open(
     await two.stop()
 
 
-async def test_a_pool_that_is_open_is_not_widened(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+async def test_open_pool_is_not_enlarged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     first = make(PostgresSessionHistoryService, pool_size=2)
     await first.start()
     assert make(PostgresStateService, pool_size=3)._shared.database.settings.pool_size == 2
-    assert "2 connections at most" in caplog.text
+    assert "at most 2 connections" in caplog.text
 
 
-def test_an_option_that_is_misspelt_or_wrong_is_an_error(database_url: str) -> None:
+def test_unknown_and_invalid_options_are_rejected(database_url: str) -> None:
     for kind in SERVICES:
-        wrong: list[dict[str, Any]] = [
+        invalid: list[dict[str, Any]] = [
             {"pol_size": 5}, {"compat": "Redis"}, {"pool_size": 0}, {"pool_size": "many"}, {"ttl_seconds": "-1"},
             {"ttl_seconds": 2**31}, {"pool_size": True}, {"max_messages_per_session": 1.5},
         ]  # fmt: skip
-        for options in wrong:
+        for options in invalid:
             with pytest.raises(NotConfigured, match=next(iter(options))):
                 kind(database_url, **options)
         with pytest.raises(NotConfigured, match="postgresql://"):
@@ -292,64 +288,66 @@ def test_an_option_that_is_misspelt_or_wrong_is_an_error(database_url: str) -> N
         PostgresMemoryService(database_url, embedding_model=object())
 
 
-async def test_a_search_gives_all_in_the_order_that_it_was_said(make: Make) -> None:
+async def test_search_returns_all_matches_in_chronological_order(make: Make) -> None:
     for compat in ("in_memory", "redis"):
         memory = make(PostgresMemoryService, compat=compat)
         await memory.delete_user_memory("alice")
         for session, text in (("1", "tea tea tea"), ("2", "tea and cake"), ("1", "bread"), ("1", "the tea is cold")):
-            await memory.add_memory("alice", [said(text)], session)
-        found = await memory.search_memory("alice", [said("cake"), said("tea")])
+            await memory.add_memory("alice", [text_message(text)], session)
+        found = await memory.search_memory("alice", [text_message("cake"), text_message("tea")])
         assert [type(each) for each in found] == [Message] * 3
         assert texts(found) == ["tea tea tea", "tea and cake", "the tea is cold"]
-        assert texts(await memory.search_memory("alice", [said("tea")], {"top_k": 2, "score": 1})) == texts(found[1:])
-        assert await memory.search_memory("alice", [said("tea")], filters={"top_k": 0}) == []
-        assert len(await memory.search_memory("alice", [said("tea")], filters={"top_k": 5_000})) == 3
-        assert len(await memory.search_memory("alice", [said("tea")], filters={"top_k": None})) == 3
-    for nothing in ([], None, "tea", [said("")], [None], [said("xyz")], [Message(role="user")]):
-        assert await memory.search_memory("alice", nothing) == []
-    assert await memory.search_memory("nobody", [said("tea")]) == []
+        assert texts(await memory.search_memory("alice", [text_message("tea")], {"top_k": 2, "score": 1})) == texts(
+            found[1:]
+        )
+        assert await memory.search_memory("alice", [text_message("tea")], filters={"top_k": 0}) == []
+        assert len(await memory.search_memory("alice", [text_message("tea")], filters={"top_k": 5_000})) == 3
+        assert len(await memory.search_memory("alice", [text_message("tea")], filters={"top_k": None})) == 3
+    for empty in ([], None, "tea", [text_message("")], [None], [text_message("xyz")], [Message(role="user")]):
+        assert await memory.search_memory("alice", empty) == []
+    assert await memory.search_memory("nobody", [text_message("tea")]) == []
 
 
-async def test_what_is_found_has_a_word_of_the_question_in_whatever_form(make: Make) -> None:
-    told = [
+async def test_search_matches_words_in_any_form(make: Make) -> None:
+    messages = [
         "They raised 12 500 000 crowns",
         "我們的圖書館離車站很近",
         "Our check\u2011in is at noon",
-        "nothing of that",
+        "unrelated",
     ]
     for compat in ("in_memory", "tablestore"):
         memory = make(PostgresMemoryService, compat=compat)
         await memory.delete_memory("alice")
-        await memory.add_memory("alice", [said(text) for text in told])
-        for question, found in (("12500000", 0), ("图书馆在哪里", 1), ("checkin", 2), ("chekc in at noon", 2)):
-            assert texts(await memory.search_memory("alice", [said(question)])) == [told[found]]
+        await memory.add_memory("alice", [text_message(text) for text in messages])
+        for query, found in (("12500000", 0), ("图书馆在哪里", 1), ("checkin", 2), ("chekc in at noon", 2)):
+            assert texts(await memory.search_memory("alice", [text_message(query)])) == [messages[found]]
 
 
-async def test_the_best_comes_first_as_from_tablestore(make: Make) -> None:
+async def test_tablestore_search_returns_best_matches_first(make: Make) -> None:
     memory = make(PostgresMemoryService, compat="tablestore")
-    await memory.add_memory("alice", [said(f"tea number {n} with cake and more") for n in range(150)])
-    await memory.add_memory("alice", [said("cold tea")])
-    found = await memory.search_memory("alice", [said("cold tea")])
+    await memory.add_memory("alice", [text_message(f"tea number {n} with cake and more") for n in range(150)])
+    await memory.add_memory("alice", [text_message("cold tea")])
+    found = await memory.search_memory("alice", [text_message("cold tea")])
     assert len(found) == 100
     assert texts(found)[0] == "cold tea"
-    assert texts(await memory.search_memory("alice", [said("cold tea")], {"top_k": 1})) == ["cold tea"]
+    assert texts(await memory.search_memory("alice", [text_message("cold tea")], {"top_k": 1})) == ["cold tea"]
 
 
-async def test_what_is_no_plain_message_neither_asks_nor_is_found(make: Make) -> None:
+async def test_only_plain_messages_are_queries_and_results(make: Make) -> None:
     for compat in ("in_memory", "tablestore"):
         memory = make(PostgresMemoryService, compat=compat)
         await memory.delete_memory("alice")
         kinds = ("reasoning", "error", "message", "plugin_call_output", "message")
-        await memory.add_memory("alice", [said(f"cold tea {n}", type=kind) for n, kind in enumerate(kinds)])
-        assert sorted(texts(await memory.search_memory("alice", [said("tea")]))) == ["cold tea 2", "cold tea 4"]
-        assert len(await memory.search_memory("alice", [said("tea")], {"top_k": 2})) == 2
-        assert await memory.search_memory("alice", [said("tea", type="reasoning")]) == []
+        await memory.add_memory("alice", [text_message(f"cold tea {n}", type=kind) for n, kind in enumerate(kinds)])
+        assert sorted(texts(await memory.search_memory("alice", [text_message("tea")]))) == ["cold tea 2", "cold tea 4"]
+        assert len(await memory.search_memory("alice", [text_message("tea")], {"top_k": 2})) == 2
+        assert await memory.search_memory("alice", [text_message("tea", type="reasoning")]) == []
         assert len(await memory.list_memory("alice")) == 5
 
 
-async def test_memories_are_listed_in_pages_and_deleted(make: Make) -> None:
+async def test_list_memory_pages_and_delete_memory(make: Make) -> None:
     memory = make(PostgresMemoryService)
-    messages = [said(f"message {n}") for n in range(25)]
+    messages = [text_message(f"message {n}") for n in range(25)]
     await memory.add_memory("alice", messages, "s1")
     await memory.add_memory("alice", messages, "s2")
     await memory.add_memory("bob", messages[:1])
@@ -363,7 +361,7 @@ async def test_memories_are_listed_in_pages_and_deleted(make: Make) -> None:
     assert await memory.list_memory("alice") == await memory.list_memory("bob") == []
 
 
-async def test_states_are_saved_by_rounds(make: Make) -> None:
+async def test_states_are_saved_as_rounds(make: Make) -> None:
     states = make(PostgresStateService)
     assert await states.export_state("alice") is None
     assert await states.save_state("alice", {"n": 1}) == 1
@@ -375,19 +373,19 @@ async def test_states_are_saved_by_rounds(make: Make) -> None:
     assert await states.save_state("alice", {}, "s") == 1
 
 
-async def test_nothing_is_lost_that_is_lost_elsewhere(make: Make) -> None:
-    """By the runtime on Redis: it reads, adds and writes, and its keys are patterns."""
+async def test_nothing_is_lost_that_the_runtime_loses_on_redis(make: Make) -> None:
+    """The runtime on Redis appends by read-modify-write, and joins ids to keys that it uses as patterns."""
     sessions, states = make(PostgresSessionHistoryService, compat="redis"), make(PostgresStateService)
     await sessions.create_session("alice", "s")
     loaded = [await sessions.get_session("alice", "s") for _ in range(20)]
-    await asyncio.gather(*(sessions.append_message(each, said(str(n))) for n, each in enumerate(loaded)))
+    await asyncio.gather(*(sessions.append_message(each, text_message(str(n))) for n, each in enumerate(loaded)))
     assert sorted(map(int, texts((await sessions.get_session("alice", "s")).messages))) == list(range(20))
     rounds = await asyncio.gather(*(states.save_state("alice", {"n": n}) for n in range(20)))
     assert sorted(rounds) == list(range(1, 21))
     for n, number in enumerate(rounds):
         assert await states.export_state("alice", None, number) == {"n": n}
     for user, session in (("a", "b:c"), ("ua", "s"), ("u*", "mine")):
-        await sessions.append_message(await sessions.create_session(user, session), said("secret"))
+        await sessions.append_message(await sessions.create_session(user, session), text_message("secret"))
     assert await sessions.get_session("a:b", "c") is None
     assert await sessions.list_sessions("a:b") == []
     assert [each.id for each in await sessions.list_sessions("u*")] == ["mine"]
@@ -395,10 +393,10 @@ async def test_nothing_is_lost_that_is_lost_elsewhere(make: Make) -> None:
     assert len(await sessions.list_sessions("ua")) == 1
 
 
-async def test_it_is_the_same_store(make: Make, store: AgentStore) -> None:
+async def test_adapter_and_store_share_their_data(make: Make, store: AgentStore) -> None:
     sessions, memory, states = (make(kind) for kind in SERVICES)
     session = await sessions.create_session("alice", "s")
-    await sessions.append_message(session, said("hello"))
+    await sessions.append_message(session, text_message("hello"))
     await memory.add_memory("alice", session.messages, session.id)
     await states.save_state("alice", {"n": 1}, session.id)
     stored = await store.sessions.get_session("alice", "s")
@@ -410,7 +408,7 @@ async def test_it_is_the_same_store(make: Make, store: AgentStore) -> None:
     assert await sessions.list_sessions("alice") == await memory.list_memory("alice") == []
 
 
-async def test_what_only_ours_may_hold_is_read_all_the_same(make: Make, store: AgentStore) -> None:
+async def test_messages_that_only_agentstore_allows_can_be_read(make: Make, store: AgentStore) -> None:
     session = await store.sessions.create_session("alice", "s")
     odd = OurMessage(role="user", status=None, content=[OurText(text="a", object="x", newer=1)], newest={"y": 2})
     await store.sessions.append_message(session, [odd, OurMessage(content=[OurText(text="\ud800")])])
@@ -420,7 +418,7 @@ async def test_what_only_ours_may_hold_is_read_all_the_same(make: Make, store: A
     assert read[0].status is None
 
 
-async def test_the_environment_names_the_database(
+async def test_default_database_comes_from_the_environment(
     database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
@@ -433,29 +431,29 @@ async def test_the_environment_names_the_database(
         assert await states.export_state("alice") is None
 
 
-class _Words:
-    """An embedding model of the kind that the runtime's Tablestore service takes."""
+class _EmbeddingModel:
+    """An embedding model with the interface that the runtime's Tablestore service uses."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.queries: list[str] = []
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [[float(word in text) + 0.01 for word in ("sunny", "apples", "sleeping", "weather")] for text in texts]
 
     async def aembed_query(self, text: str) -> list[float]:
-        self.asked.append(text)
+        self.queries.append(text)
         return self.embed_query(text)
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text.replace("cat", "sleeping")])[0]
 
 
-async def test_a_search_by_meaning_takes_the_runtimes_embedding_models(
+async def test_vector_search_accepts_the_runtimes_embedding_models(
     make: Make, has_pgvector: bool, direct_url: str
 ) -> None:
     if has_pgvector:
         await migrate.enable_vectors(direct_url)
-    model = _Words()
+    model = _EmbeddingModel()
     memory = make(
         PostgresMemoryService,
         compat="tablestore",
@@ -463,14 +461,18 @@ async def test_a_search_by_meaning_takes_the_runtimes_embedding_models(
         embedding_model=model,
         vector_dimension="4",
     )
-    said_before = [said("The weather is sunny"), said("I like apples"), said("The cat is sleeping")]
-    await memory.add_memory("alice", said_before)
+    messages = [
+        text_message("The weather is sunny"),
+        text_message("I like apples"),
+        text_message("The cat is sleeping"),
+    ]
+    await memory.add_memory("alice", messages)
     if not has_pgvector:
         with pytest.raises(NotConfigured, match="vector enable"):
-            await memory.search_memory("alice", [said("How is the weather?")])
+            await memory.search_memory("alice", [text_message("How is the weather?")])
         return
-    found = await memory.search_memory("alice", [said("How is the weather?")])
+    found = await memory.search_memory("alice", [text_message("How is the weather?")])
     assert len(found) == 3
-    assert found[0] == said_before[0]
-    assert await memory.search_memory("alice", [said("And the cat?")], {"top_k": 1}) == said_before[2:]
-    assert model.asked == ["How is the weather?", "And the cat?"]
+    assert found[0] == messages[0]
+    assert await memory.search_memory("alice", [text_message("And the cat?")], {"top_k": 1}) == messages[2:]
+    assert model.queries == ["How is the weather?", "And the cat?"]

@@ -1,4 +1,4 @@
-"""What the runtime's page about its services shows, block by block, on ours: only the imports are others."""
+"""The examples of the runtime's documentation page about its services, one by one: only the imports differ."""
 
 from typing import Any
 
@@ -15,34 +15,34 @@ from tests.adapters.kinds import Message, Session, TextContent
 
 
 @pytest.fixture(autouse=True)
-def _the_environment_names_the_database(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def _default_database(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
     if settings.migration_database_url is not None:
         monkeypatch.setenv("AGENTSTORE_MIGRATION_DATABASE_URL", settings.migration_database_url.get_secret_value())
         monkeypatch.setenv("AGENTSTORE_POOLER", settings.pooler)
 
 
-async def test_a_service_of_ones_own() -> None:
-    class Mine(ServiceWithLifecycleManager):
+async def test_custom_service() -> None:
+    class Custom(ServiceWithLifecycleManager):
         def __init__(self, name: str) -> None:
-            self.name, self.runs = name, False
+            self.name, self.is_running = name, False
 
         async def start(self) -> None:
-            self.runs = True
+            self.is_running = True
 
         async def stop(self) -> None:
-            self.runs = False
+            self.is_running = False
 
         async def health(self) -> bool:
-            return self.runs
+            return self.is_running
 
-    async with Mine("a service") as service:
+    async with Custom("a service") as service:
         assert await service.health()
     assert not await service.health()
 
 
 @pytest.mark.parametrize("kind", [PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService])
-async def test_the_life_of_a_service(kind: Any) -> None:
+async def test_service_lifecycle(kind: Any) -> None:
     service = kind()
     await service.start()
     assert await service.health() is True
@@ -50,7 +50,7 @@ async def test_the_life_of_a_service(kind: Any) -> None:
     assert await service.health() is False
 
 
-def test_a_session_as_an_object() -> None:
+def test_session_object() -> None:
     session = Session(
         id="session 1",
         user_id="user 1",
@@ -62,20 +62,20 @@ def test_a_session_as_an_object() -> None:
     assert (session.id, session.user_id, len(session.messages)) == ("session 1", "user 1", 2)
 
 
-async def test_sessions_are_created() -> None:
+async def test_create_session() -> None:
     async with PostgresSessionHistoryService() as service:
         session = await service.create_session("u")
         assert session.id
         assert (session.user_id, len(session.messages)) == ("u", 0)
-        assert (await service.create_session("u", session_id="an id of mine")).id == "an id of mine"
+        assert (await service.create_session("u", session_id="my id")).id == "my id"
 
 
-async def test_a_session_is_retrieved_and_made_where_it_is_not() -> None:
+async def test_get_session_creates_a_missing_session() -> None:
     async with PostgresSessionHistoryService() as service:
         assert await service.get_session("u", "s") is not None
 
 
-async def test_sessions_are_listed() -> None:
+async def test_list_sessions() -> None:
     async with PostgresSessionHistoryService() as service:
         made = {(await service.create_session("u")).id for _ in range(2)}
         listed = await service.list_sessions("u")
@@ -83,7 +83,7 @@ async def test_sessions_are_listed() -> None:
         assert [each.messages for each in listed] == [[], []]
 
 
-async def test_messages_and_dicts_are_appended() -> None:
+async def test_append_messages_and_dicts() -> None:
     async with PostgresSessionHistoryService() as service:
         session = await service.create_session("u")
         await service.append_message(session, Message(role="user", content=[TextContent(type="text", text="One")]))
@@ -98,23 +98,23 @@ async def test_messages_and_dicts_are_appended() -> None:
         assert len(session.messages) == 3
 
 
-async def test_sessions_are_deleted() -> None:
-    """The page has None for what was deleted, which the runtime's Redis service gives; in memory it is made anew."""
+async def test_delete_session() -> None:
+    """The page shows None for a deleted session, as the Redis service returns; the in-memory one recreates it."""
     async with PostgresSessionHistoryService(compat="redis") as service:
         session = await service.create_session("u")
         assert await service.get_session("u", session.id) is not None
         await service.delete_session("u", session.id)
         assert await service.get_session("u", session.id) is None
-        await service.delete_session("u", "never there")
+        await service.delete_session("u", "missing")
 
 
-async def test_memories_are_added_searched_listed_and_deleted() -> None:
+async def test_add_search_list_and_delete_memory() -> None:
     service = PostgresMemoryService()
     messages = [Message(role="user", content=[TextContent(type="text", text="I live in Lisbon")])]
     await service.add_memory("u", messages)
     await service.add_memory("u", messages, "s")
-    question = [Message(role="user", content=[TextContent(type="text", text="lisbon")])]
-    assert await service.search_memory("u", question) == messages * 2
+    query = [Message(role="user", content=[TextContent(type="text", text="lisbon")])]
+    assert await service.search_memory("u", query) == messages * 2
     assert await service.list_memory("u", filters={"page_size": 10, "page_num": 1}) == messages * 2
     await service.delete_memory("u", "s")
     assert await service.list_memory("u") == messages
@@ -123,7 +123,7 @@ async def test_memories_are_added_searched_listed_and_deleted() -> None:
     await service.stop()
 
 
-async def test_states_are_saved_and_exported() -> None:
+async def test_save_and_export_state() -> None:
     service = PostgresStateService()
     round_id = await service.save_state("u", {"plan": ["pack", "go"]}, "s")
     assert await service.export_state("u", "s") == {"plan": ["pack", "go"]}

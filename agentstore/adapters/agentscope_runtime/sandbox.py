@@ -1,20 +1,20 @@
-"""Sandboxes as AgentScope Runtime's applications hold them: their calls wait for the answer, which is a dict."""
+"""Sandboxes with the synchronous methods of AgentScope Runtime's, which return dicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentstore import interfaces
-from agentstore.adapters import _upstream
-from agentstore.adapters._loop import LoopThread
+from agentstore.adapters.agentscope_runtime.upstream import service_class
+from agentstore.adapters.loop_thread import LoopThread
 
 
 class Sandbox:
-    """A sandbox with the calls of the runtime's BaseSandbox and FilesystemSandbox.
+    """A sandbox with the methods of the runtime's BaseSandbox and FilesystemSandbox.
 
-    They may be made in any thread, and block it, as the runtime's do; those that end in ``_async`` are awaited. What
-    goes wrong in the code that runs there is in the answer, as ``isError``. What a call raises is
-    :class:`agentstore.Sandbox`'s, and Closed once the service was stopped. Its functions may be a toolkit's tools:
-    their first lines are what a model is told of them.
+    Methods may be called from any thread and block it, as the runtime's do; those that end in ``_async`` are awaited.
+    An error of the code that runs in the sandbox is in the result, as ``isError``. Methods raise what those of
+    :class:`agentstore.Sandbox` raise, and Closed after the service was stopped. Methods may be registered as tools of a
+    toolkit: the first line of a docstring is the description that the model reads.
     """
 
     def __init__(self, thread: LoopThread, inner: interfaces.Sandbox) -> None:
@@ -26,21 +26,21 @@ class Sandbox:
 
     @property
     def sandbox_id(self) -> str:
-        """What its provider calls it."""
+        """The provider's id of the sandbox."""
         return self._inner.sandbox_id
 
     @property
     def sandbox_type(self) -> Any:
-        """Its type: a member of the runtime's SandboxType, or its name where the runtime has no such type."""
-        # Of the module of its service, where it is imported.
-        types = _upstream.service_class("sandbox.sandbox_service.SandboxType")
+        """The type as a member of the runtime's SandboxType, or its name if the runtime has no such member."""
+        # From the module of its service, where it is imported.
+        types = service_class("sandbox.sandbox_service.SandboxType")
         try:
             return self._inner.type if types is None else types(self._inner.type)
         except ValueError:
             return self._inner.type
 
     def get_info(self) -> dict[str, Any]:
-        """Return whose sandbox it is, of what type, and which of those that its session had."""
+        """Return `sandbox_id`, `sandbox_type`, `user_id`, `session_id` and `generation`."""
         inner = self._inner
         return {
             "sandbox_id": inner.sandbox_id,
@@ -51,16 +51,16 @@ class Sandbox:
         }
 
     async def get_info_async(self) -> dict[str, Any]:
-        """Return what `get_info` does."""
+        """Return the result of `get_info`."""
         return self.get_info()
 
     def list_tools(self, tool_type: str | None = None) -> dict[str, Any]:
-        """Return the tools by group and name, each with its JSON schema; of one group if that is named."""
-        return _of_group(self._thread.call(self._inner.list_tools()), tool_type)
+        """Return the tools by group and name, each with its JSON schema; `tool_type` selects one group."""
+        return _select_group(self._thread.call(self._inner.list_tools()), tool_type)
 
     async def list_tools_async(self, tool_type: str | None = None) -> dict[str, Any]:
-        """Return what `list_tools` does."""
-        return _of_group(await self._thread.call_async(self._inner.list_tools()), tool_type)
+        """Return the result of `list_tools`."""
+        return _select_group(await self._thread.call_async(self._inner.list_tools()), tool_type)
 
     def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call a tool by its name."""
@@ -71,7 +71,7 @@ class Sandbox:
         return dict(await self._thread.call_async(self._inner.call_tool(name, arguments)))
 
     def run_ipython_cell(self, code: str) -> dict[str, Any]:
-        """Run a cell of IPython. Variables are kept between cells."""
+        """Run a cell of IPython. Variables persist between cells."""
         return self.call_tool("run_ipython_cell", {"code": code})
 
     def run_shell_command(self, command: str) -> dict[str, Any]:
@@ -79,42 +79,42 @@ class Sandbox:
         return self.call_tool("run_shell_command", {"command": command})
 
     def read_file(self, path: str) -> dict[str, Any]:
-        """Return a file of the workspace."""
+        """Read a file of the workspace."""
         return self.call_tool("read_file", {"path": path})
 
     def read_multiple_files(self, paths: Sequence[str]) -> dict[str, Any]:
-        """Return the text of several files."""
+        """Read the text of several files of the workspace."""
         return self.call_tool("read_multiple_files", {"paths": list(paths)})
 
     def write_file(self, path: str, content: str) -> dict[str, Any]:
-        """Write a file of the workspace; one that is there is replaced as a whole."""
+        """Write a file of the workspace, and replace an existing one."""
         return self.call_tool("write_file", {"path": path, "content": content})
 
     def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> dict[str, Any]:
-        """Replace text in a file, each edit's `oldText` with its `newText`, and return the difference.
+        """Replace text in a file, each edit's `oldText` with its `newText`, and return the diff.
 
-        With `dry_run` nothing changes.
+        With `dry_run` the file is not changed.
         """
         return self.call_tool("edit_file", {"path": path, "edits": [dict(each) for each in edits], "dryRun": dry_run})
 
     def create_directory(self, path: str) -> dict[str, Any]:
-        """Create a folder, with those that it needs."""
+        """Create a directory, with its parents."""
         return self.call_tool("create_directory", {"path": path})
 
     def list_directory(self, path: str) -> dict[str, Any]:
-        """List a folder, with [FILE] or [DIR] before each name."""
+        """List a directory, with [FILE] or [DIR] before each name."""
         return self.call_tool("list_directory", {"path": path})
 
     def directory_tree(self, path: str) -> dict[str, Any]:
-        """Return a folder and all that is in it, as JSON."""
+        """Return a directory and everything in it, as JSON."""
         return self.call_tool("directory_tree", {"path": path})
 
     def move_file(self, source: str, destination: str) -> dict[str, Any]:
-        """Move or rename a file or a folder. The destination must not exist."""
+        """Move or rename a file or a directory. The destination must not exist."""
         return self.call_tool("move_file", {"source": source, "destination": destination})
 
     def search_files(self, path: str, pattern: str, exclude_patterns: Sequence[str] = ()) -> dict[str, Any]:
-        """Find files and folders by a part of their name or a pattern such as *.py, in a folder and those in it."""
+        """Find files and directories below a directory by a part of the name or a pattern such as *.py."""
         excluded = list(exclude_patterns)
         return self.call_tool("search_files", {"path": path, "pattern": pattern, "excludePatterns": excluded})
 
@@ -123,9 +123,9 @@ class Sandbox:
         return self.call_tool("get_file_info", {"path": path})
 
     def list_allowed_directories(self) -> dict[str, Any]:
-        """Return the folders that the tools may use."""
+        """Return the directories that the tools may access."""
         return self.call_tool("list_allowed_directories")
 
 
-def _of_group(tools: dict[str, Any], group: str | None) -> dict[str, Any]:
+def _select_group(tools: dict[str, Any], group: str | None) -> dict[str, Any]:
     return {group: tools.get(group, {})} if group else tools

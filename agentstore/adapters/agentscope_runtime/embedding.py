@@ -1,4 +1,4 @@
-"""What other packages embed with, as an Embedder."""
+"""Use the runtime's embedding models as an Embedder."""
 
 from typing import Any
 
@@ -8,27 +8,29 @@ from agentstore.search.embedding import CallableEmbedder
 
 
 def as_embedder(model: Any, dimensions: int) -> Embedder:
-    """Return an embedder as it is, and a model with ``embed_documents`` and ``embed_query`` as one.
+    """Return an Embedder unchanged, and wrap a model with ``embed_documents`` and ``embed_query``.
 
-    Its async calls are used where it has them.
+    Its ``aembed_documents`` and ``aembed_query`` are used if it has them.
 
     Raises:
-        NotConfigured: it is neither.
+        NotConfigured: `model` is neither.
     """
     if isinstance(model, Embedder):
         return model
     if not callable(getattr(model, "embed_documents", None)) or not callable(getattr(model, "embed_query", None)):
-        raise NotConfigured(f"an embedding model has embed_documents and embed_query; {type(model).__name__} has not")
+        raise NotConfigured(
+            f"embedding_model must have the methods embed_documents and embed_query; {type(model).__name__} has not"
+        )
 
-    def ask(texts: list[str]) -> list[list[float]]:
+    def embed_queries(texts: list[str]) -> list[list[float]]:
         return [model.embed_query(text) for text in texts]
 
-    async def ask_async(texts: list[str]) -> list[list[float]]:
+    async def aembed_queries(texts: list[str]) -> list[list[float]]:
         return [await model.aembed_query(text) for text in texts]
 
     return CallableEmbedder(
         getattr(model, "aembed_documents", None) or model.embed_documents,
         name=f"{type(model).__name__}:{getattr(model, 'model', None) or getattr(model, 'model_name', None) or ''}",
         dimensions=dimensions,
-        question=ask if getattr(model, "aembed_query", None) is None else ask_async,
+        question=embed_queries if getattr(model, "aembed_query", None) is None else aembed_queries,
     )

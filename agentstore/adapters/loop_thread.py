@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers that cannot await."""
+"""An event loop in a background thread, for callers that cannot await."""
 
 import asyncio
 import os
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """A daemon thread with an event loop, from when it is made until it is closed.
+    """A daemon thread that runs an event loop from construction until :meth:`close`.
 
-    It may be called from every other thread, whether an event loop runs there or not. It does not keep the interpreter
-    from its end, and a process that is forked has none.
+    Any other thread may call it, with or without a running event loop. It does not keep the interpreter from exiting,
+    and it does not survive a fork: a child process needs another one.
     """
 
     def __init__(self, name: str) -> None:
@@ -30,14 +30,14 @@ class LoopThread:
 
     @property
     def is_of_this_process(self) -> bool:
-        """Whether its thread is here, and not in a process of which this one is a fork."""
+        """Whether the thread runs in this process; false in a child that was forked after the thread started."""
         return self._pid == os.getpid()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Begin to run something there.
+        """Schedule a coroutine on the loop and return its future.
 
         Raises:
-            Closed: it was closed, or this process is a fork.
+            Closed: the thread was closed, or belongs to the parent of this process.
         """
         if self.is_of_this_process:
             with self._lock:
@@ -47,18 +47,26 @@ class LoopThread:
         raise Closed("The sandbox service was stopped, or belongs to another process: connect again.")
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something there, and wait for it."""
+        """Run a coroutine on the loop and block until it returns.
+
+        Raises:
+            Closed: the thread was closed before the coroutine returned, or see :meth:`submit`.
+        """
         future = self.submit(work)
         try:
             return future.result()
         except CancelledError as error:
             raise _closed() from error
         except BaseException:
-            future.cancel()  # the wait may have been interrupted
+            future.cancel()  # the wait may have been interrupted, by KeyboardInterrupt for example
             raise
 
     async def call_async(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something there, while the caller's event loop goes on."""
+        """Run a coroutine on the loop and await it on the caller's loop; cancelling the caller cancels it.
+
+        Raises:
+            Closed: the thread was closed before the coroutine returned, or see :meth:`submit`.
+        """
         future = self.submit(work)
         try:
             return await asyncio.wrap_future(future)
@@ -68,11 +76,12 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Cancel what runs there, and wait for the end of the thread."""
+        """Cancel everything that runs on the loop, and join the thread. Idempotent."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
-                # Behind all that was submitted, so that nobody waits for what never begins.
+                # Queued after everything submitted before, so that each coroutine starts and can be cancelled:
+                # otherwise its caller would wait indefinitely.
                 self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
@@ -85,10 +94,10 @@ class LoopThread:
 
 
 def _closed() -> Closed:
-    return Closed("The sandbox service was stopped meanwhile.")
+    return Closed("The sandbox service was stopped during the call: start it again, and connect.")
 
 
 def _is_cancelled() -> bool:
-    """Whether it is the caller's task that was cancelled, and not what it waits for."""
+    """Return whether the caller's task was cancelled, rather than the future that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

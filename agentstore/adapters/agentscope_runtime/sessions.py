@@ -1,0 +1,105 @@
+"""The runtime's SessionHistoryService."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from agentstore import repositories
+from agentstore.adapters.agentscope_runtime.service import PostgresService
+from agentstore.adapters.agentscope_runtime.upstream import message_classes
+from agentstore.database.database import Database
+from agentstore.errors import NotFound
+from agentstore.schemas import Session
+from agentstore.schemas.session import extend_messages
+
+_log = logging.getLogger(__name__)
+
+
+class PostgresSessionHistoryService(PostgresService):
+    """The runtime's SessionHistoryService on Postgres.
+
+    By default, as in the runtime's in-memory and Tablestore services, `get_session` creates a missing session, and
+    `append_message` to a missing session logs a warning and stores nothing. With ``compat="redis"`` the former returns
+    None, and the latter creates the session. `max_messages_per_session` limits how many messages are returned, not how
+    many are stored.
+    """
+
+    UPSTREAM_NAME = "session_history.session_history_service.SessionHistoryService"
+
+    def _open(self) -> None:
+        get: Literal["error", "create"]
+        append: Literal["error", "create"]
+        get, append = ("error", "create") if self._compat == "redis" else ("create", "error")
+        self._reads = _Sessions(self._shared.database, get, self._ttl)
+        self._appends = _Sessions(self._shared.database, append, self._ttl)
+        self.inner = repositories.PostgresSessionHistoryService(database=self._shared.database)
+        """The wrapped service, with agentstore's own methods and classes."""
+
+    async def create_session(self, user_id: str, session_id: str | None = None) -> Any:
+        """Create a session, or return the existing one unchanged. The runtime's services empty an existing one."""
+        await self._ensure_started()
+        return await self._reads.create_session(user_id, session_id)
+
+    async def get_session(self, user_id: str, session_id: str) -> Any:
+        """Return a session with its messages; a missing one is created, or None with ``compat="redis"``."""
+        await self._ensure_started()
+        found = await self._reads.get_session(user_id, session_id, limit=self._max_messages)
+        if found is not None and self._ttl is not None:
+            await self.inner.touch(user_id, session_id, idle=self._touch_interval)
+        return found
+
+    async def list_sessions(self, user_id: str) -> list[Any]:
+        """Return all sessions of a user, without their messages."""
+        await self._ensure_started()
+        classes = message_classes()
+        found = await self.inner.list_sessions(user_id)
+        return list(found) if classes.is_own else [classes.session(id=each.id, user_id=each.user_id) for each in found]
+
+    async def append_message(self, session: Any, message: Any) -> None:
+        """Append a message or a list of messages, each a Message or a dict, to the stored session.
+
+        They are added to `session.messages` after they are stored.
+        """
+        await self._ensure_started()
+        classes = message_classes()
+        many = message if isinstance(message, (list, tuple)) else [message]
+        messages = [classes.validate(each) for each in many if each is not None]
+        own = [classes.to_own(each) for each in messages]
+        target = Session(id=session.id, user_id=session.user_id)
+        try:
+            await self._appends.append_message(target, own)
+        except NotFound:
+            if self._compat == "redis":
+                raise
+            _log.warning("user %r has no session %r: the appended messages are not stored", target.user_id, target.id)
+        extend_messages(session, messages, target.updated_at)
+        if self._max_messages is not None:
+            del session.messages[: -self._max_messages]
+
+    async def delete_session(self, user_id: str, session_id: str) -> None:
+        """Delete a session, if it exists."""
+        await self._ensure_started()
+        await self.inner.delete_session(user_id, session_id)
+
+    async def delete_user_sessions(self, user_id: str) -> None:
+        """Delete all sessions of a user."""
+        await self._ensure_started()
+        for session in await self.inner.list_sessions(user_id):
+            await self.inner.delete_session(user_id, session.id)
+
+
+class _Sessions(repositories.PostgresSessionHistoryService):
+    """Sessions of the application's class, each created with a retention time."""
+
+    def __init__(self, database: Database, missing_session: Literal["error", "create"], ttl: int | None) -> None:
+        super().__init__(database=database, missing_session=missing_session)
+        self._ttl = ttl
+
+    async def _create(self, user_id: str, session_id: str, **options: Any) -> Any:
+        return await super()._create(user_id, session_id, **{**options, "ttl": self._ttl})
+
+    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Any:
+        classes = message_classes()
+        if classes.is_own:
+            return super()._session(user_id, session_id, head, payloads)
+        return classes.session.model_construct(id=session_id, user_id=user_id, messages=classes.load(payloads))
