@@ -1,4 +1,4 @@
-"""The services on Postgres. Every statement of agentstore is here."""
+"""The services on Postgres, with all SQL statements of agentstore."""
 
 from agentstore.repositories.memory.service import PostgresMemoryService
 from agentstore.repositories.sandboxes.service import PostgresSandboxService

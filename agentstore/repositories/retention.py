@@ -1,28 +1,31 @@
-"""What is kept, and for how long."""
+"""Conditions on the age of rows: expired, idle."""
 
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, literal_column
 
 _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
-# Ages and not times are compared: a time and an interval added depend on the time zone, and Citus refuses that of a
-# column in what writes.
+# Ages are compared, not timestamps: timestamptz + interval depends on the time zone, so it is only STABLE, and Citus
+# rejects STABLE functions of a column in statements that write.
 
 
 def is_not_expired(sessions: Any) -> ColumnElement[bool]:
-    """Whether a session's time has not passed: its own, or that of the setting, if there is one."""
+    """Match sessions that have not expired: by their own ttl, otherwise by the setting, if there is one."""
     seconds = func.coalesce(sessions.ttl, cast(bindparam("setting_session_ttl", type_=BigInteger), BigInteger))
     return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, True)
 
 
 def is_idle(written: Any) -> ColumnElement[bool]:
-    """Whether nothing was written for `idle` seconds."""
+    """Match rows whose timestamp `written` is at least ``:idle`` seconds ago."""
     seconds = cast(bindparam("idle", type_=BigInteger), BigInteger)
     idle: ColumnElement[bool] = func.now() - written >= seconds * _SECOND
     return idle
 
 
 def has_expired(written: Any, ttl: str) -> ColumnElement[bool]:
-    """Whether that many seconds have passed since, a parameter or a setting by its name; never where it is null."""
+    """Match rows whose timestamp `written` is at least ``:ttl`` seconds ago; none if that is null.
+
+    `ttl` names the parameter, which ``setting_...`` makes a setting.
+    """
     seconds = cast(bindparam(ttl, type_=BigInteger), BigInteger)
     return func.coalesce(func.now() - written >= seconds * _SECOND, False)

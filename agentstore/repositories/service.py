@@ -1,4 +1,4 @@
-"""What the services on Postgres share: a database, and its life."""
+"""The base class of the services on Postgres: a database and its lifecycle."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from agentstore.settings import Settings
 
 
 class PostgresService(ServiceWithLifecycleManager):
-    """A service on a database of its own, or on the one that a store shares between its services."""
+    """A service that has its own database, or shares the database of a store."""
 
     def __init__(
         self,
@@ -25,31 +25,36 @@ class PostgresService(ServiceWithLifecycleManager):
         password: Password | None = None,
         database: Database | None = None,
     ) -> None:
-        """The arguments are AgentStore's; `database` is a store's, which it starts and stops itself.
+        """Create a service that is not connected yet.
 
-        `settings` beside a `database` are what this service goes by, where they are not about connections.
+        Args:
+            dsn: the URL of the database, as in :class:`agentstore.AgentStore`.
+            engine: your own async engine, as in AgentStore.
+            settings: as in AgentStore; with `database`, the settings of this service except for the connection.
+            password: replaces the password of the URL, as in AgentStore.
+            database: the database of a store, which starts and stops it.
 
         Raises:
-            NotConfigured: nothing names a database, or the URL cannot be read.
+            NotConfigured: no database is named, or the URL is invalid.
         """
         self._shared = database is not None
         self._database = database or open_database(dsn, engine=engine, settings=settings, password=password)
         self._settings = settings if database is not None and settings is not None else self._database.settings
 
     async def start(self) -> None:
-        """Connect, and check the schema. See :meth:`agentstore.AgentStore.start`."""
+        """Connect, and check the schema; see :meth:`agentstore.AgentStore.start`."""
         await self._database.start()
 
     async def stop(self) -> None:
-        """Close the connections. A service of a store stops with the store, and not before."""
+        """Close the connections. Has no effect on a service of a store, which stops with the store."""
         if not self._shared:
             await self._database.stop()
 
     async def health(self) -> bool:
-        """Return whether the database answers now, by a round trip. False before start and after stop."""
+        """Return whether the database answers a query now. False before start and after stop; never raises."""
         return await self._database.health()
 
 
 async def back_off(attempt: int) -> None:
-    """Wait a moment that grows with each attempt, and is another one for each caller."""
-    await asyncio.sleep(random.random() * 0.002 * 2 ** min(attempt, 6))  # noqa: S311 - spreads callers, hides nothing
+    """Sleep before a retry: exponential backoff with full jitter, in milliseconds."""
+    await asyncio.sleep(random.random() * 0.002 * 2 ** min(attempt, 6))  # noqa: S311

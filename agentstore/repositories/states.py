@@ -1,12 +1,13 @@
-"""The states of agents on Postgres: the statements, then the class that says them."""
+"""The states of agents on Postgres: the statements, then the service that executes them."""
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import zstandard
 from sqlalchemy import (
     BigInteger,
+    ClauseElement,
     ColumnElement,
     LargeBinary,
     Text,
@@ -36,7 +37,7 @@ from agentstore.schemas.payload import check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
 
 _TRIES = 20
-# In bytes. Below, a state takes no less time packed, and is better read by whoever looks into the table.
+# In bytes. Packing a smaller state saves no time, and a plain one is readable in the table.
 _PACKED_FROM = 64_000
 
 _USER = bindparam("user_id", type_=Text)
@@ -44,21 +45,21 @@ _SESSION = bindparam("session_id", type_=Text)
 _ROUND = bindparam("round_id", type_=BigInteger)
 _THIS = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _SESSION)
 _ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _SESSION)
-_THE_NEXT = {"next_round": StateHeadRow.next_round + 1, "last_round": StateHeadRow.next_round}
-# now() is when the statement began, which may have waited for a later one.
+_NEXT_ROUND = {"next_round": StateHeadRow.next_round + 1, "last_round": StateHeadRow.next_round}
+# now() is the start of the statement, which may have waited for one that started later.
 _SAVED_NOW = {"updated_at": func.greatest(StateHeadRow.updated_at, func.now())}
-# json as text: the driver's codecs, which may be the application's own, never see it.
+# json is read as text: codecs that the application sets on the driver do not apply to it.
 _STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed)
 _METADATA = cast(StateRoundRow.metadata_, Text)
 
 
 def _head(round_: ColumnElement[int], change: Mapping[str, Any], *where: ColumnElement[bool]) -> Any:
-    """Make the head with `round_` as its last, and the user if it is the first; or `change` it, if `where`."""
+    """Insert the head with `round_` as the last round, and the user if missing; or `change` the head, if `where`."""
     head = upsert(StateHeadRow).from_select(
         ["user_id", "session_id", "next_round", "last_round"],
         select(_USER, _SESSION, round_ + 1, round_).select_from(insert_user_if_missing()),
     )
-    # What the row would have been made with is now(), which Citus does not take here.
+    # excluded.updated_at is the default of the column, now(); Citus does not accept now() itself here.
     saved_now = {"updated_at": func.greatest(StateHeadRow.updated_at, head.excluded.updated_at)}
     return head.on_conflict_do_update(
         index_elements=["user_id", "session_id"],
@@ -67,14 +68,12 @@ def _head(round_: ColumnElement[int], change: Mapping[str, Any], *where: ColumnE
     )
 
 
-def _save(
-    head: Any, round_: ColumnElement[int] | None = None, *, overwrites: bool = True, repeatable: bool = False
-) -> Statement:
-    """Write the head, and insert the state as its last round, or write it into `round_`.
+def _save(head: Any, round_: ColumnElement[int] | None = None, *, overwrites: bool = True) -> ClauseElement:
+    """Write the head, then insert the state as its last round, or upsert it as `round_`; return the round.
 
-    No row: the head is not as it should be, or the round is there and not overwritten.
+    No row: the head does not fulfil its condition, or the round exists and is not overwritten.
 
-    The head's row is locked until the commit: saves into one session follow each other.
+    The head's row is locked until the commit, so saves into one session are serialized.
     """
     saved = head.returning(StateHeadRow.last_round, StateHeadRow.updated_at).cte("saved")
     values = {
@@ -87,31 +86,45 @@ def _save(
         "size": bindparam("size", type_=BigInteger),
         "saved_at": saved.c.updated_at,
     }
-    made = upsert(StateRoundRow).from_select(list(values), select(*values.values()).select_from(saved))
+    written = upsert(StateRoundRow).from_select(list(values), select(*values.values()).select_from(saved))
     if not overwrites:
-        made = made.on_conflict_do_nothing(index_elements=["user_id", "session_id", "round"])
+        written = written.on_conflict_do_nothing(index_elements=["user_id", "session_id", "round"])
     elif round_ is not None:
-        written = ("payload", "packed", "metadata", "size", "saved_at")
-        made = made.on_conflict_do_update(
-            index_elements=["user_id", "session_id", "round"], set_={name: made.excluded[name] for name in written}
+        columns = ("payload", "packed", "metadata", "size", "saved_at")
+        written = written.on_conflict_do_update(
+            index_elements=["user_id", "session_id", "round"], set_={name: written.excluded[name] for name in columns}
         )
-    return Statement(made.returning(StateRoundRow.round), repeatable=repeatable)
+    return written.returning(StateRoundRow.round)
 
 
 _FIRST = cast(literal_column("1"), BigInteger)
-SAVE = _save(_head(_FIRST, _THE_NEXT))
-SAVE_FIRST = _save(_head(_FIRST, _THE_NEXT, StateHeadRow.last_round == 0))
-SAVE_AFTER = _save(
-    update(StateHeadRow)
-    .where(_THIS, StateHeadRow.last_round == bindparam("expected", type_=BigInteger))
-    .values(**_THE_NEXT, **_SAVED_NOW),
-)
-_AT_LEAST_THIS = {
-    "next_round": func.greatest(StateHeadRow.next_round, _ROUND + 1),
-    "last_round": func.greatest(StateHeadRow.last_round, _ROUND),
-}
-SAVE_AT = _save(_head(_ROUND, _AT_LEAST_THIS), _ROUND, repeatable=True)
-IMPORT = _save(_head(_ROUND, _AT_LEAST_THIS), _ROUND, overwrites=False)
+
+
+def _save_next(*where: ColumnElement[bool]) -> ClauseElement:
+    """Save the next round, creating the head if missing."""
+    return _save(_head(_FIRST, _NEXT_ROUND, *where))
+
+
+def _save_after() -> ClauseElement:
+    """Save the next round if the last one is ``:expected``."""
+    head = update(StateHeadRow).where(_THIS, StateHeadRow.last_round == bindparam("expected", type_=BigInteger))
+    return _save(head.values(**_NEXT_ROUND, **_SAVED_NOW))
+
+
+def _save_at(*, overwrites: bool) -> ClauseElement:
+    """Save the round ``:round_id``, and raise the counters of the head to it."""
+    at_least = {
+        "next_round": func.greatest(StateHeadRow.next_round, _ROUND + 1),
+        "last_round": func.greatest(StateHeadRow.last_round, _ROUND),
+    }
+    return _save(_head(_ROUND, at_least), _ROUND, overwrites=overwrites)
+
+
+SAVE = Statement(_save_next, repeatable=False)
+SAVE_FIRST = Statement(partial(_save_next, StateHeadRow.last_round == 0), repeatable=False)
+SAVE_AFTER = Statement(_save_after, repeatable=False)
+SAVE_AT = Statement(partial(_save_at, overwrites=True), repeatable=True)
+IMPORT = Statement(partial(_save_at, overwrites=False), repeatable=False)
 LAST = Statement(select(StateHeadRow.last_round).where(_THIS))
 EXPORT = Statement(select(*_STATE).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
 EXISTS = Statement(select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
@@ -122,7 +135,7 @@ LIST = Statement(
     .order_by(StateRoundRow.round.desc())
     .limit(bindparam("limit", type_=BigInteger))
 )
-# Said before every call where states expire, so that no other statement has to ask.
+# Executed before every call if states expire, so that no other statement has to check.
 EXPIRE = Statement(
     delete(StateHeadRow).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).returning(StateHeadRow.session_id),
     repeatable=True,
@@ -134,7 +147,7 @@ TOUCH = Statement(
     .returning(StateHeadRow.session_id),
     repeatable=True,
 )
-# In a transaction, before what is deleted: a statement that waited for a save would not see what that has saved.
+# Precedes the deletion in its transaction: a deletion that waited for a save would not see the saved round.
 LOCK = Statement(select(StateHeadRow.last_round).where(_THIS).with_for_update(), repeatable=False)
 
 
@@ -142,9 +155,9 @@ def _delete(*which: ColumnElement[bool]) -> Any:
     return delete(StateRoundRow).where(_ITS_ROUNDS, *which).returning(StateRoundRow.round).cte("deleted")
 
 
-def _delete_one() -> Statement:
-    """Delete a round; the one before it is the last now, if it was."""
-    gone = _delete(StateRoundRow.round == _ROUND)
+def _delete_one() -> ClauseElement:
+    """Delete a round; if it was the last one, the highest below it becomes the last."""
+    deleted = _delete(StateRoundRow.round == _ROUND)
     below = (
         select(StateRoundRow.round)
         .where(_ITS_ROUNDS, StateRoundRow.round < _ROUND)
@@ -154,30 +167,30 @@ def _delete_one() -> Statement:
     last = func.coalesce(below.scalar_subquery(), 0)
     head = (
         update(StateHeadRow)
-        .where(_THIS, StateHeadRow.last_round == gone.c.round)
+        .where(_THIS, StateHeadRow.last_round == deleted.c.round)
         .values(last_round=last)
         .returning(StateHeadRow.last_round)
         .cte("head")
     )
-    return Statement(select(func.count()).select_from(gone).add_cte(head), repeatable=False)
+    return select(func.count()).select_from(deleted).add_cte(head)
 
 
-def _delete_all() -> Statement:
-    """Delete a session's rounds, and then their head."""
-    gone = _delete()
-    count = select(func.count().label("count")).select_from(gone).cte("counted")
+def _delete_all() -> ClauseElement:
+    """Delete all rounds of a session, then the head."""
+    deleted = _delete()
+    count = select(func.count().label("count")).select_from(deleted).cte("counted")
     head = delete(StateHeadRow).where(_THIS, count.c.count >= 0).returning(StateHeadRow.session_id).cte("deleted_head")
-    return Statement(select(count.c.count).add_cte(head), repeatable=False)
+    return select(count.c.count).add_cte(head)
 
 
-DELETE_ONE = _delete_one()
-DELETE_ALL = _delete_all()
+DELETE_ONE = Statement(_delete_one, repeatable=False)
+DELETE_ALL = Statement(_delete_all, repeatable=False)
 
 
 class PostgresStateService(PostgresService, StateService):
-    """States that survive the process and its replicas. See :class:`StateService`."""
+    """States stored in Postgres; see :class:`StateService`."""
 
-    async def save_state(  # noqa: D102 - the interface says it
+    async def save_state(  # noqa: D102 - see the interface
         self,
         user_id: str,
         state: Mapping[str, Any],
@@ -203,8 +216,8 @@ class PostgresStateService(PostgresService, StateService):
             return saved
         last = await self._database.fetch_one(LAST, **self._key(user_id, session_id))
         raise Conflict(
-            f"round {expected_round} is not the highest of user {user_id!r}, session "
-            f"{values['session_id']!r}: {last[0] if last else 0} is"
+            f"expected_round is {expected_round}, but the highest round of user {user_id!r}, session "
+            f"{values['session_id']!r}, is {last[0] if last else 0}: load that one first"
         )
 
     async def import_state(
@@ -216,12 +229,10 @@ class PostgresStateService(PostgresService, StateService):
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Store a state that was kept elsewhere under its number; return false if there is such a round already.
-
-        That one stays as it is.
+        """Save a state of another store under its round number; return False if the round exists, unchanged.
 
         Raises:
-            InvalidContent, LimitExceeded: it cannot be kept.
+            InvalidContent, LimitExceeded: the state, the metadata or a number is invalid; see :meth:`save_state`.
         """
         values = {**self._key(user_id, session_id), "round_id": check_round(round_id)}
         await self._expire(user_id, values["session_id"])
@@ -232,10 +243,10 @@ class PostgresStateService(PostgresService, StateService):
     async def _save(
         self, statement: Statement, values: dict[str, Any], state: Mapping[str, Any], metadata: Mapping[str, Any] | None
     ) -> int | None:
-        """Say one of the statements that save, and return the round, if it made one."""
+        """Execute one of the statements that save, and return the round; None if it returned no row."""
         text = dump_state(state, self._settings)
         payload = text.encode()
-        packed = _packed(payload)
+        packed = _pack(payload)
         values |= {
             "payload": text if packed is None else None,
             "packed": packed,
@@ -248,13 +259,17 @@ class PostgresStateService(PostgresService, StateService):
                 rows = await self._database.fetch(statement, **values)
             except StatementFailed as error:
                 if error.sqlstate == "22003":
-                    raise LimitExceeded("there is no number after round 2**63 - 2: give a round_id") from error
-                if error.sqlstate != "23503":  # the user was deleted in between
+                    raise LimitExceeded(
+                        "the highest possible round, 2**63 - 2, exists: give a round_id"
+                    ) from error
+                if error.sqlstate != "23503":  # the user was deleted meanwhile: retry
                     raise
             else:
                 return int(rows[0][0]) if rows else None
             await back_off(attempt)
-        raise Unavailable(f"user {values['user_id']!r} is deleted all the time")
+        raise Unavailable(
+            f"user {values['user_id']!r} was deleted during each of {_TRIES} attempts to save a state: retry later"
+        )
 
     async def export_state(  # noqa: D102
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
@@ -267,7 +282,7 @@ class PostgresStateService(PostgresService, StateService):
             row = await self._database.fetch_one(EXPORT_LAST, **values)
         else:
             row = await self._database.fetch_one(EXPORT, **values, round_id=round_id)
-        return None if row is None else loads(row[0] if row[1] is None else _unpacked(row[1]))
+        return None if row is None else loads(row[0] if row[1] is None else _unpack(row[1]))
 
     async def list_states(  # noqa: D102
         self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
@@ -305,12 +320,12 @@ class PostgresStateService(PostgresService, StateService):
         return await asyncio.to_thread(patch, *states)
 
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
-        """Keep a session's states for their time from now on, as a save does, if none was for `idle` seconds."""
+        """Restart the retention of a session's states, as a save does, if there was none for `idle` seconds."""
         values = self._key(user_id, session_id)
         await self._database.fetch(TOUCH, **values, idle=idle, ttl=self._settings.state_ttl)
 
     async def _expire(self, user_id: str, session_id: str) -> None:
-        """Delete the session's states if their time has passed."""
+        """Delete the session's states if they have expired."""
         if self._settings.state_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id, ttl=self._settings.state_ttl)
 
@@ -321,14 +336,18 @@ class PostgresStateService(PostgresService, StateService):
         }
 
 
-def _packed(payload: bytes) -> bytes | None:
-    """Return a large state as it is kept, else None."""
+def _pack(payload: bytes) -> bytes | None:
+    """Compress a large state with Zstandard; return None for a small one."""
     if len(payload) < _PACKED_FROM:
         return None
+    import zstandard
+
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
 
 
-def _unpacked(packed: bytes) -> bytes:
+def _unpack(packed: bytes) -> bytes:
+    import zstandard
+
     return zstandard.ZstdDecompressor().decompress(packed)
 
 

@@ -1,4 +1,4 @@
-"""Users on Postgres: the statements, then the class that says them."""
+"""Users on Postgres: the statements, then the service that executes them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     BigInteger,
+    ClauseElement,
     ColumnElement,
     FromClause,
     Text,
@@ -31,7 +32,7 @@ _USER = bindparam("user_id", type_=Text)
 _COLUMNS = (UserRow.id, cast(UserRow.metadata_, Text).label("metadata"), UserRow.created_at)
 
 GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER))
-# An id may be empty, so no id comes before all of them: the first page has a statement of its own.
+# The first page has its own statement: "" is a valid id, so there is no value that sorts before all ids.
 LIST = Statement(
     select(*_COLUMNS)
     .where(UserRow.id > bindparam("after", type_=Text))
@@ -49,41 +50,41 @@ SET_METADATA = Statement(
 
 
 def insert_user_if_missing(*where: ColumnElement[bool]) -> FromClause:
-    """Make the user of ``user_id`` if it is the first time, and `where`; return one row, to write from.
+    """Insert the user ``:user_id`` if missing, and if `where` holds; return a subquery of one row to insert from.
 
-    That row reads what was made, so that the user is there first: foreign keys of what is written need it.
+    The row depends on the insertion, so that the user exists before the rows whose foreign keys refer to it.
     """
     is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
-    made = (
+    inserted = (
         upsert(UserRow)
         .from_select(["id"], select(_USER).where(*where, is_new))
         .on_conflict_do_nothing(index_elements=["id"])
         .returning(UserRow.id)
-        .cte("made_user")
+        .cte("inserted_user")
     )
-    return select(func.count().label("count")).select_from(made).subquery("first")
+    return select(func.count().label("count")).select_from(inserted).subquery("first")
 
 
-def _delete() -> Statement:
-    """Delete the user and everything that is the user's, and count it.
+def _delete() -> ClauseElement:
+    """Delete the user and all of the user's data, and return the number of rows by kind.
 
-    The user is locked first, so that of two deletions one waits before it holds anything; then the sessions in the
-    order of their ids, as every statement does that locks several. What is added meanwhile goes by the foreign keys,
-    uncounted, or fails because the user is gone.
+    The user is locked first, so that a concurrent deletion waits before it holds any other lock; then the sessions in
+    the order of their ids, as in every statement that locks several. Rows that are inserted meanwhile are deleted by
+    the foreign keys, uncounted, or their insertion fails because the user is missing.
     """
     owner = select(UserRow.id).where(UserRow.id == _USER).with_for_update().cte("owner").prefix_with("MATERIALIZED")
     owned = select(func.count()).select_from(owner).scalar_subquery()
     sessions = _deleted(SessionRow, SessionRow.id, owned, (SessionRow.next_seq - 1).label("messages"))
     buckets = _deleted(MemoryBucketRow, MemoryBucketRow.session_id, owned, MemoryBucketRow.count)
     heads = _deleted(StateHeadRow, StateHeadRow.session_id, owned, StateHeadRow.session_id)
-    # What a save has added that this statement does not see goes by the foreign key.
+    # Rounds saved after the snapshot of this statement are deleted by the foreign key.
     rounds = (
         delete(StateRoundRow)
         .where(StateRoundRow.user_id == _USER, StateRoundRow.session_id == heads.c.session_id)
         .returning(StateRoundRow.round)
         .cte("deleted_rounds")
     )
-    # They and the sandboxes go by the foreign key: whoever holds one of those finds out when it renews its lease.
+    # Workspaces and sandboxes are deleted by the foreign key: the holder of a sandbox notices when it renews its lease.
     workspaces = select(func.count()).select_from(WorkspaceRow).where(WorkspaceRow.user_id == _USER)
     counted = (
         select(
@@ -96,16 +97,16 @@ def _delete() -> Statement:
         .select_from(sessions)
         .cte("counted")
     )
-    # Reads the count, so that the sessions go first.
+    # Depends on the count, so that the sessions are deleted first.
     users = (
         delete(UserRow).where(UserRow.id == _USER, counted.c.sessions >= 0).returning(UserRow.id).cte("deleted_users")
     )
     counts = (counted.c.sessions, cast(counted.c.messages, BigInteger), cast(counted.c.memories, BigInteger))
-    return Statement(select(*counts, counted.c.state_rounds, counted.c.workspaces).add_cte(users), repeatable=False)
+    return select(*counts, counted.c.state_rounds, counted.c.workspaces).add_cte(users)
 
 
 def _deleted(row: Any, id: Any, owned: Any, *counts: Any) -> CTE:
-    """Delete all of a user's rows, locked in the order of their ids, once the user is locked, which `owned` counts."""
+    """Delete a user's rows, locked in the order of their ids; `owned` counts the user, which is locked before them."""
     locked = (
         select(id)
         .where(row.user_id == _USER, owned >= 0)
@@ -122,23 +123,27 @@ def _deleted(row: Any, id: Any, owned: Any, *counts: Any) -> CTE:
     )
 
 
-DELETE = _delete()
+DELETE = Statement(_delete, repeatable=False)
 
 
 class PostgresUserService(PostgresService):
-    """Users: made where first needed, and deleted with everything that is theirs."""
+    """Users: created when first needed, and deleted with all their data."""
 
     async def get_user(self, user_id: str) -> User | None:
-        """Return a user, or None. A user is there once something of the user's was stored."""
+        """Return a user, or None. A user exists once data of the user was stored."""
         check_id(user_id, "user_id", self._settings)
         row = await self._database.fetch_one(GET, user_id=user_id)
         return None if row is None else _user(row)
 
     async def list_users(self, *, limit: int = 100, cursor: str | None = None) -> Page[User]:
-        """Return users by id, `limit` of them; `cursor` is ``next_cursor`` of the page before.
+        """Return a page of users, ordered by id.
+
+        Args:
+            limit: the size of the page.
+            cursor: ``next_cursor`` of the previous page.
 
         Raises:
-            InvalidContent: `limit` or `cursor` is none.
+            InvalidContent: `limit` or `cursor` is invalid.
             LimitExceeded: `limit` is over 10,000.
         """
         check_count(limit, "limit", self._settings.max_page)
@@ -150,10 +155,10 @@ class PostgresUserService(PostgresService):
         return Page(map(_user, rows), write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
 
     async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:
-        """Replace a user's metadata, any JSON object, and return the user, made if there was none.
+        """Replace the metadata of a user, any JSON object, and return the user, created if missing.
 
         Raises:
-            InvalidContent, LimitExceeded: it holds what JSON cannot keep, or is too large.
+            InvalidContent, LimitExceeded: the metadata cannot be represented as JSON, or is too large.
         """
         check_id(user_id, "user_id", self._settings)
         rows = await self._database.fetch(
@@ -162,10 +167,10 @@ class PostgresUserService(PostgresService):
         return _user(rows[0])
 
     async def delete_user(self, user_id: str) -> Deleted:
-        """Delete a user and everything that is the user's; say how much of each kind. The user is not counted.
+        """Delete a user and all of the user's data; return the number of rows by kind, without the user. Idempotent.
 
-        Safe while others write for the user: what they write is deleted too, or makes the user anew afterwards. No
-        row is left without its owner.
+        Safe during concurrent writes for the user: they are deleted too, or create the user again afterwards. No row
+        is left without its owner.
         """
         check_id(user_id, "user_id", self._settings)
         (row,) = await self._database.fetch(DELETE, user_id=user_id)
