@@ -1,1 +1,1 @@
-"""What makes sandboxes: a provider for each way to isolate. The registry of who has which is in the repositories."""
+"""Sandbox providers, one for each kind of isolation. The registry of sandboxes is in the repositories."""

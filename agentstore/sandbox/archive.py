@@ -1,66 +1,70 @@
-"""Workspaces as they are kept: a tar archive, packed with Zstandard, in pieces."""
+"""Stored workspaces: tar archives, compressed with Zstandard and split into chunks."""
 
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
-import zstandard
-
 from agentstore.errors import LimitExceeded, SandboxFailed
 
 CHUNK = 1_000_000
-"""The bytes of a piece, but for the last."""
+"""The size of a chunk in bytes; the last one may be smaller."""
 
-_IN_MEMORY = 8 * CHUNK
-# Times what it may have when it is packed: more has holes, or is made to take long.
-_LARGEST = 32
+_MAX_IN_MEMORY = 8 * CHUNK
+# How many times its compressed size an archive may have: a larger one has sparse files, or is meant to take long.
+_MAX_RATIO = 32
 
 
 async def pack(archive: AsyncIterator[bytes], most: int) -> BinaryIO:
-    """Return an open file with the packed archive, at its beginning.
+    """Compress an archive into a temporary file, and return the open file at its beginning.
 
     Raises:
-        LimitExceeded: it would be over `most` bytes, or is far larger than that before it is packed.
-        SandboxFailed: there is no room for it here.
+        LimitExceeded: It has more than `most` bytes compressed, or more than 32 times as many uncompressed.
+        SandboxFailed: The temporary file could not be written.
     """
+    import zstandard
+
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - the caller closes it
+    file = tempfile.SpooledTemporaryFile(max_size=_MAX_IN_MEMORY)  # noqa: SIM115 - the caller closes it
     size = 0
     try:
-        async for piece in archive:
-            size += len(piece)
-            if size > most * _LARGEST:
-                raise LimitExceeded(f"the workspace has over {most * _LARGEST:,} bytes")
-            file.write(compressor.compress(piece))
+        async for chunk in archive:
+            size += len(chunk)
+            if size > most * _MAX_RATIO:
+                raise LimitExceeded(f"the workspace has more than {most * _MAX_RATIO:,} bytes uncompressed")
+            file.write(compressor.compress(chunk))
             if file.tell() > most:
                 break
-            await asyncio.sleep(0)  # what yields the pieces may have them all
+            await asyncio.sleep(0)  # the iterator may never wait, and other tasks must run
         file.write(compressor.flush())
         if file.tell() > most:
-            raise LimitExceeded(f"the workspace has over {most:,} bytes, packed (AGENTSTORE_MAX_WORKSPACE_BYTES)")
+            raise LimitExceeded(
+                f"the workspace has more than {most:,} bytes compressed (AGENTSTORE_MAX_WORKSPACE_BYTES)"
+            )
     except BaseException as error:
         file.close()
         if isinstance(error, OSError):
-            raise SandboxFailed(f"a workspace could not be packed: {error}") from error
+            raise SandboxFailed(f"the workspace could not be packed: {error}") from error
         raise
     file.seek(0)
     return file  # type: ignore[return-value]
 
 
 async def unpack(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the archive that is packed in these pieces, in pieces of at most 1 MB.
+    """Decompress the chunks of a stored workspace, and yield the archive in chunks of at most 1 MB.
 
     Raises:
-        SandboxFailed: it is damaged.
+        SandboxFailed: The stored workspace is damaged.
     """
+    import zstandard
+
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     try:
         async for chunk in chunks:
-            # Little of what is packed at a time: it may be a thousand times as large.
+            # In small steps: a kilobyte may decompress to a megabyte.
             for start in range(0, len(chunk), 1_000):
                 plain = decompressor.decompress(chunk[start : start + 1_000])
                 for at in range(0, len(plain), CHUNK):
                     yield plain[at : at + CHUNK]
     except zstandard.ZstdError as error:
-        raise SandboxFailed(f"a workspace that was kept is damaged: {error}") from error
+        raise SandboxFailed(f"the stored workspace is damaged: {error}") from error

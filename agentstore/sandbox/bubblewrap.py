@@ -1,4 +1,4 @@
-"""Sandboxes of bubblewrap: namespaces of the kernel, on this machine, without a daemon or a container's image."""
+"""Sandboxes isolated by bubblewrap: kernel namespaces on this machine, without a daemon or container images."""
 
 import asyncio
 import inspect
@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentstore.errors import SandboxUnavailable
-from agentstore.sandbox.local import PROGRAM, LocalProvider
+from agentstore.sandbox.local import LocalProvider
+from agentstore.sandbox.program import build_archive
 
 _NOBODY = 65534
 _OLDEST_BWRAP = (0, 8)
-# Since then the kernel counts the processes of a user in each user namespace by themselves. Before, the limit of one
-# sandbox's processes would be one of all of them together, and of all else that the user runs.
+# Since 5.14 the kernel counts the processes of a user separately in each user namespace. Before, the process limit of a
+# sandbox would have counted all sandboxes, and whatever else the user runs.
 _OLDEST_KERNEL = (5, 14)
 
-_ASK = """
+_DESCRIBE_PYTHON = """
 import json, sys, sysconfig
 print(json.dumps([list(sys.version_info[:2]), sys.base_prefix, getattr(sys, "_base_executable", sys.executable),
                   sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]))
@@ -38,7 +39,11 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class _Python:
-    """An interpreter as it is in a sandbox: where it is, and which folders of this machine that needs, and where."""
+    """An interpreter inside a sandbox: its path there, and the folders of this machine that are mounted for it.
+
+    `folders` are pairs of a path on this machine and a path in the sandbox. `packages` are the paths in the sandbox
+    of the folders with packages, and `libraries` the one with libpython, if it is not in the default search path.
+    """
 
     program: str
     folders: tuple[tuple[str, str], ...]
@@ -47,20 +52,20 @@ class _Python:
 
 
 class BubblewrapProvider(LocalProvider):
-    """Make sandboxes with bubblewrap, of the packages of a Python of this machine.
+    """Create sandboxes with bubblewrap, with the packages of a Python on this machine.
 
-    In one are: /usr, read-only; the Python and its packages, read-only; /workspace, /tmp and /dev/shm, each in memory
-    and with a quota; and no network, user of the host, file, variable or process of it. What is in its workspace uses
-    memory of the machine, beside that of its processes: at most twice the type's ``disk``, and 64 MB. A sandbox ends
-    with the process that made it.
+    A sandbox contains /usr, the Python and its packages, all read-only, and /workspace, /tmp and /dev/shm, in memory
+    and with a quota each. It has no network and none of the host's users, other files, environment variables and
+    processes. The files in a sandbox use memory of this machine in addition to its processes: at most twice the type's
+    ``disk``, and 64 MB. A sandbox ends with the process that created it.
 
-    As root it gives up root before anything else: the kernel does not limit how many processes root has. `python` is
-    an interpreter whose environment the sandboxes have, else this one's.
+    If this process runs as root, sandboxes run as nobody: the kernel does not limit the number of processes of root.
+    `python` is the interpreter whose environment the sandboxes have; the default is the one that runs agentstore.
     """
 
     def __init__(self, *, python: str | None = None) -> None:
         super().__init__()
-        self._asked_python = python
+        self._requested_python = python
         self._python: _Python | None = None
         self._bwrap = ""
         self._starting = asyncio.Lock()
@@ -71,14 +76,14 @@ class BubblewrapProvider(LocalProvider):
         return "bubblewrap"
 
     async def start(self) -> None:
-        """Look for bubblewrap, and whether it may do here what it has to.
+        """Find bubblewrap and the Python, and check that bubblewrap can create namespaces here. Idempotent.
 
         Raises:
-            SandboxUnavailable: something is missing; the message says what to install, or why it is forbidden.
+            SandboxUnavailable: Something is missing, too old or forbidden; the message says what to install, or why.
         """
         async with self._starting:
             if self._python is None:
-                bwrap, python = await asyncio.to_thread(_look, self._asked_python)
+                bwrap, python = await asyncio.to_thread(_find_programs, self._requested_python)
                 await super().start()
                 self._bwrap, self._python = bwrap, python
 
@@ -98,7 +103,7 @@ class BubblewrapProvider(LocalProvider):
             passed = [owner.fileno(), listening.fileno(), writing]
 
             def file(content: bytes) -> str:
-                """Return a descriptor from which bwrap copies a file."""
+                """Return the number of a descriptor from which bwrap copies a file."""
                 opened = os.memfd_create("agentstore")
                 stack.callback(os.close, opened)
                 os.write(opened, content)
@@ -106,23 +111,23 @@ class BubblewrapProvider(LocalProvider):
                 passed.append(opened)
                 return str(opened)
 
-            rooted = os.geteuid() == 0
-            folders = [(os.path.join(folder, str(number)) if rooted else source, place)
+            is_root = os.geteuid() == 0
+            folders = [(os.path.join(folder, str(number)) if is_root else source, place)
                        for number, (source, place) in enumerate(python.folders)]  # fmt: skip
-            command = [self._bwrap, *_walls(), "--info-fd", str(writing)]
+            command = [self._bwrap, *_isolation_arguments(), "--info-fd", str(writing)]
             for source, place in folders:
                 command += ["--ro-bind", source, place]
             for place, text in _FILES.items():
                 command += ["--file", file(text.encode()), place]
-            command += ["--file", file(PROGRAM.read_bytes()), "/opt/box.py"]
+            command += ["--file", file(build_archive()), "/opt/box.pyz"]
             for name in ("python", "python3"):
                 command += ["--symlink", python.program, f"/opt/bin/{name}"]
             for name, value in _environment(python).items():
                 command += ["--setenv", name, value]
-            # Last: all that was mounted until here is of no limited size.
+            # Read-only, as these have no quota; and last, as the arguments above create files in them.
             command += ["--remount-ro", "/dev", "--remount-ro", "/"]
-            command += ["--", python.program, "-I", "-S", "/opt/box.py", str(owner.fileno()), str(listening.fileno())]
-            if rooted:
+            command += ["--", python.program, "-I", "-S", "/opt/box.pyz", str(owner.fileno()), str(listening.fileno())]
+            if is_root:
                 plan = {"stage": folder, "folders": [source for source, _ in python.folders], "command": command}
                 program = f"{inspect.getsource(_exec_as_nobody)}\n_exec_as_nobody()"
                 command = [sys.executable, "-I", "-S", "-c", program, json.dumps(plan)]
@@ -142,12 +147,12 @@ class BubblewrapProvider(LocalProvider):
         return process, information
 
 
-def _walls() -> list[str]:
-    """The arguments of bwrap that are the same for every sandbox."""
+def _isolation_arguments() -> list[str]:
+    """Return the arguments of bwrap that are the same for every sandbox."""
     arguments = ["--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent"]
-    # Process 1 can be neither killed nor stopped by the others, and their orphans are its children.
+    # Other processes of the sandbox can neither kill nor stop process 1, and their orphans become its children.
     arguments += ["--as-pid-1", "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--hostname", "sandbox", "--clearenv"]
-    # With these two the box mounts what can be written, and gives them up, before it reads a byte of anybody's.
+    # With these two the box mounts the writable directories. It gives them up before it reads a byte from a client.
     arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP"]
     arguments += ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -158,9 +163,10 @@ def _walls() -> list[str]:
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         arguments += ["--ro-bind-try", name, name]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--chdir", "/"]
-    # Mapped by several processes, /dev/zero is memory of none. This reads as zeros too, and cannot be mapped.
+    # A shared mapping of /dev/zero would be memory that counts for no process. /dev/full reads as zeros, too, and
+    # cannot be mapped.
     arguments += ["--dev-bind", "/dev/full", "/dev/zero"]
-    # Where images of containers and administrators have what is their own.
+    # Where container images and administrators often put files of their own.
     for name in ("/usr/src", "/usr/local/src", "/usr/local/etc"):
         if os.path.isdir(name):
             arguments += ["--tmpfs", name, "--remount-ro", name]
@@ -175,21 +181,21 @@ def _environment(python: _Python) -> dict[str, str]:
         "PATH": ":".join(search),
         "PYTHONPATH": ":".join(python.packages),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "HOME": "/tmp/home",  # noqa: S108 - what programs leave there is no part of the workspace
+        "HOME": "/tmp/home",  # noqa: S108 - so that caches and dotfiles are not part of the workspace
         "USER": "sandbox",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
-        # Each thread's arena of the allocator would count as memory that is used.
+        # With an arena per thread, the allocator would hold memory that counts towards the limit.
         "MALLOC_ARENA_MAX": "2",
         **({} if python.libraries is None else {"LD_LIBRARY_PATH": python.libraries}),
     }
 
 
 def _exec_as_nobody() -> None:
-    """Become nobody, with some folders mounted where nobody can reach them, and become bwrap.
+    """Mount the plan's folders where nobody can reach them, drop root, and exec bwrap.
 
-    A program of its own, made of this function's text: it runs as root and before the walls stand. The folders may be
-    below one that is root's alone, such as /root.
+    The source of this function is run as a program of its own, as root. The folders may be below one that only root
+    can enter, such as /root.
     """
     import ctypes
     import json
@@ -199,59 +205,65 @@ def _exec_as_nobody() -> None:
     plan = json.loads(sys.argv[1])
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def must(result: int, what: str) -> None:
+    def check(result: int, what: str) -> None:
         if result != 0:
             sys.exit(f"{what}: {os.strerror(ctypes.get_errno())}")
 
     if plan["folders"]:
-        must(libc.unshare(0x20000), "a mount namespace cannot be made")  # CLONE_NEWNS
-        must(libc.mount(b"none", b"/", None, 0x44000, None), "mounts cannot be made private")  # MS_REC, MS_PRIVATE
-        must(libc.mount(b"tmpfs", plan["stage"].encode(), b"tmpfs", 0, b"mode=0755,size=64k"), plan["stage"])
+        check(libc.unshare(0x20000), "a mount namespace cannot be created")  # CLONE_NEWNS
+        check(
+            libc.mount(b"none", b"/", None, 0x44000, None), "mount propagation cannot be disabled"
+        )  # MS_REC, MS_PRIVATE
+        check(libc.mount(b"tmpfs", plan["stage"].encode(), b"tmpfs", 0, b"mode=0755,size=64k"), plan["stage"])
         for number, folder in enumerate(plan["folders"]):
             place = os.path.join(plan["stage"], str(number))
             os.mkdir(place)
-            must(libc.mount(folder.encode(), place.encode(), None, 0x1000, None), folder)  # MS_BIND
+            check(libc.mount(folder.encode(), place.encode(), None, 0x1000, None), folder)  # MS_BIND
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
     os.execv(plan["command"][0], plan["command"])  # noqa: S606
 
 
-def _look(asked: str | None) -> tuple[str, _Python]:
-    """Find bwrap and a Python, and try the first.
+def _find_programs(python: str | None) -> tuple[str, _Python]:
+    """Return the path of bwrap, after a trial run, and the Python.
 
     Raises:
-        SandboxUnavailable: one is missing, too old, or may not be used.
+        SandboxUnavailable: One of them is missing, too old or forbidden.
     """
     if sys.platform != "linux":
-        raise SandboxUnavailable("bubblewrap is for Linux: set AGENTSTORE_SANDBOX_URL to a sandbox server")
+        raise SandboxUnavailable(
+            f"bubblewrap needs Linux, and this is {sys.platform}: set AGENTSTORE_SANDBOX_URL to use a sandbox server"
+        )
     bwrap = shutil.which("bwrap")
     if bwrap is None:
-        raise SandboxUnavailable("sandboxes need bubblewrap: apt-get install bubblewrap (or your system's way)")
-    said = _run([bwrap, "--version"])
-    if _version(said) < _OLDEST_BWRAP:
-        raise SandboxUnavailable(f"sandboxes need bubblewrap 0.8 or newer, and {bwrap} is {said.strip()}")
-    if _version(os.uname().release) < _OLDEST_KERNEL:
+        raise SandboxUnavailable(
+            "sandboxes need bubblewrap, and bwrap is not in PATH: apt-get install bubblewrap (or your system's package)"
+        )
+    version = _run([bwrap, "--version"])
+    if _parse_version(version) < _OLDEST_BWRAP:
+        raise SandboxUnavailable(f"sandboxes need bubblewrap 0.8 or newer, and {bwrap} is {version.strip()}")
+    if _parse_version(os.uname().release) < _OLDEST_KERNEL:
         raise SandboxUnavailable(f"sandboxes need Linux 5.14 or newer, and this is {os.uname().release}")
-    # Root tries it as nobody too: where namespaces are forbidden, they are to users.
+    # As nobody where this is root, as in create(): systems that forbid user namespaces forbid them to ordinary users.
     user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-    _run([bwrap, *_walls(), "--", "/bin/sh", "-c", ":"], **user)
-    return bwrap, _find_python(asked)
+    _run([bwrap, *_isolation_arguments(), "--", "/bin/sh", "-c", ":"], **user)
+    return bwrap, _find_python(python)
 
 
-def _find_python(asked: str | None) -> _Python:
-    if asked is None or asked == sys.executable:
+def _find_python(path: str | None) -> _Python:
+    if path is None or path == sys.executable:
         version = sys.version_info[:2]
         program = getattr(sys, "_base_executable", sys.executable)
         prefix, packages = sys.base_prefix, [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     else:
-        said, prefix, program, *packages = json.loads(_run([asked, "-I", "-c", _ASK]))
-        version = (said[0], said[1])
+        numbers, prefix, program, *packages = json.loads(_run([path, "-I", "-c", _DESCRIBE_PYTHON]))
+        version = (numbers[0], numbers[1])
         if version < (3, 11):
-            raise SandboxUnavailable(f"{asked} is Python {version[0]}.{version[1]}, and sandboxes need 3.11 or newer")
+            raise SandboxUnavailable(f"{path} is Python {version[0]}.{version[1]}, and sandboxes need 3.11 or newer")
     prefix, program = os.path.realpath(prefix), os.path.realpath(program)
     if prefix == "/":
-        raise SandboxUnavailable(f"{program} has its packages in /, which would be in each sandbox as a whole")
+        raise SandboxUnavailable(f"the prefix of {program} is /, so the whole file system would be in each sandbox")
     folders: list[tuple[str, str]] = []
     libraries = None
     if not _is_below(prefix, "/usr"):
@@ -259,10 +271,10 @@ def _find_python(asked: str | None) -> _Python:
             program = os.path.join(prefix, "bin", f"python{version[0]}.{version[1]}")
         folders.append((prefix, "/opt/python"))
         program = os.path.join("/opt/python", os.path.relpath(program, prefix))
-        if any(name.startswith("libpython") and ".so" in name for name in _names(os.path.join(prefix, "lib"))):
+        if any(name.startswith("libpython") and ".so" in name for name in _list_names(os.path.join(prefix, "lib"))):
             libraries = "/opt/python/lib"
     elif not _is_below(program, "/usr"):
-        raise SandboxUnavailable(f"{program} is not in /usr, as the rest of its Python is")
+        raise SandboxUnavailable(f"{program} must be in /usr, as its prefix {prefix} is")
     inside: list[str] = []
     for folder in dict.fromkeys(os.path.realpath(each) for each in packages):
         if not _is_below(folder, prefix) and not _is_below(folder, "/usr") and os.path.isdir(folder):
@@ -272,7 +284,7 @@ def _find_python(asked: str | None) -> _Python:
     return _Python(program, tuple(folders), tuple(inside), libraries)
 
 
-def _names(folder: str) -> list[str]:
+def _list_names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:
@@ -283,15 +295,15 @@ def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + os.sep)
 
 
-def _version(text: str) -> tuple[int, ...]:
+def _parse_version(text: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", text)[:2]))
 
 
 def _run(command: list[str], **user: Any) -> str:
-    """Run a program and return what it prints.
+    """Run a program and return its stdout.
 
     Raises:
-        SandboxUnavailable: it cannot be run, or fails; in its own words.
+        SandboxUnavailable: It cannot be run, or fails; the message has its stderr.
     """
     try:
         ended: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603
@@ -300,5 +312,5 @@ def _run(command: list[str], **user: Any) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxUnavailable(f"{command[0]} cannot be run: {error}") from error
     if ended.returncode != 0:
-        raise SandboxUnavailable(f"{command[0]} failed: {ended.stderr.strip() or f'it ended with {ended.returncode}'}")
+        raise SandboxUnavailable(f"{command[0]} failed: {ended.stderr.strip() or f'exit code {ended.returncode}'}")
     return ended.stdout

@@ -1,19 +1,22 @@
-"""What looks like a sandbox and is none: for a developer's machine without bubblewrap, and for nothing else."""
+"""Sandboxes that isolate nothing, for development and tests on machines without bubblewrap."""
 
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from agentstore.sandbox.local import PROGRAM, LocalProvider
+from agentstore.sandbox.local import LocalProvider
+from agentstore.sandbox.program import build_archive
 
 
 class UnsafeSubprocessProvider(LocalProvider):
-    """Run cells and commands as processes of this user, in a temporary folder. This isolates nothing.
+    """Run cells and commands as processes of the current user, in a temporary folder. This isolates nothing.
 
-    What runs there can do all that this process can: read its files and environment, use the network, kill it. Of the
-    limits, only those of single processes and of output hold.
+    Code in such a sandbox has all rights of this process: it can read its files and environment, use the network, and
+    kill it. Of the limits, only those of single processes and of output are enforced. `python` is the interpreter that
+    runs the box and its cells; the default is the one that runs agentstore.
     """
 
     def __init__(self, *, python: str | None = None) -> None:
@@ -39,8 +42,10 @@ class UnsafeSubprocessProvider(LocalProvider):
         passed = (owner.fileno(), listening.fileno())
         home = os.path.join(folder, "home")
         search = os.path.dirname(self._python) + os.pathsep + os.environ.get("PATH", os.defpath)
+        program = Path(folder, "box.pyz")
+        program.write_bytes(build_archive())
         process = subprocess.Popen(  # noqa: S603
-            [self._python, "-I", str(PROGRAM), *map(str, passed)],
+            [self._python, "-I", str(program), *map(str, passed)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

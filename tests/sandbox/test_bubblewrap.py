@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from agentstore.errors import InvalidContent, SandboxFailed, SandboxLost, SandboxUnavailable
-from agentstore.sandbox import local
+from agentstore.sandbox import handles, local
 from agentstore.sandbox.bubblewrap import BubblewrapProvider
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec
@@ -57,7 +57,7 @@ def folder_of(handle: str) -> str:
 
 
 def folders_of_boxes() -> set[str]:
-    return {name for name in os.listdir(local._base()) if name.startswith("agentstore-sandbox-")}
+    return {name for name in os.listdir(handles.find_base()) if name.startswith("agentstore-sandbox-")}
 
 
 def children_that_are_bwrap() -> list[str]:
@@ -154,7 +154,7 @@ async def test_a_kernel_that_ended_is_started_again(cell: Run) -> None:
     assert "all variables are lost" in (await cell("import os\nos._exit(1)")).text
     result = await cell("x")
     assert "NameError" in result.text
-    assert "the kernel had ended and was started again" in result.text
+    assert "the kernel had exited and was restarted" in result.text
     await cell("exit()")
     assert "2" in (await cell("1 + 1")).text
 
@@ -168,7 +168,7 @@ async def test_cells_of_many_callers_run_one_after_the_other(cell: Run) -> None:
 async def test_a_cell_that_waits_too_long_for_another_is_not_run(cell: Run) -> None:
     await cell("import time; n = 0")
     _, second = await asyncio.gather(cell("time.sleep(0.6)"), cell("n = 1", timeout=0.2))
-    assert "waiting for the cells before it" in second.text
+    assert "waiting for earlier cells" in second.text
     assert (await cell("n")).text.endswith("0\n")
 
 
@@ -561,7 +561,7 @@ async def test_a_box_of_another_host_is_out_of_reach_and_says_where_it_is(
         lambda: packed(bubblewrap, elsewhere),
     ]
     for call in calls:
-        with pytest.raises(SandboxUnavailable, match="lives on the host elsewhere"):
+        with pytest.raises(SandboxUnavailable, match="runs on the host elsewhere"):
             await call()
 
 
@@ -614,7 +614,7 @@ async def test_a_box_that_does_not_answer_is_unavailable(
 ) -> None:
     monkeypatch.setattr(local, "_GRACE", 0.1)
     os.kill(process_of(bubblewrap), signal.SIGSTOP)
-    with pytest.raises(SandboxUnavailable, match="did not answer within"):
+    with pytest.raises(SandboxUnavailable, match="did not respond within"):
         await bubblewrap.exec(boxed, "read_file", {"path": "x"}, 0.1)
 
 

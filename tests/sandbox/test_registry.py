@@ -640,7 +640,7 @@ async def test_what_is_on_a_machine_that_has_gone_can_be_released(
     monkeypatch.setattr(local, "_here", lambda: ("another host", "another machine"))
     async with services(**_KEEPING) as two:
         for call in (two.connect("s", "alice"), two.release("s", "alice")):
-            with pytest.raises(SandboxElsewhere, match="lives on the host"):
+            with pytest.raises(SandboxElsewhere, match="runs on the host"):
                 await call
         await _expire(observer)
         assert await two.reap() == 0  # whoever is there may have paused

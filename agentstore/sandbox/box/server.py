@@ -1,0 +1,171 @@
+"""The server of a box: it accepts connections and runs their requests."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from typing import Any
+
+from . import workspace
+from .files import Files
+from .kernel import Kernel
+from .processes import Processes
+from .protocol import (
+    ArchiveFailed,
+    InvalidCall,
+    KernelMissing,
+    Result,
+    ToolFailed,
+    encode_frame,
+    encode_response,
+    error_result,
+    read_frame,
+)
+from .shell import Shell
+from .tasks import run_in_thread
+from .tools import TOOLS, check_arguments
+
+
+class Box:
+    """Serve the requests of clients with a kernel, a shell and file tools.
+
+    `config` has the keys ``workspace``, ``scratch`` (paths), ``python`` (the interpreter of the kernel), ``limits``,
+    ``environment``, ``tools`` (names, or None for all) and ``confined``.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        limits: dict[str, int] = config["limits"]
+        self._workspace: str = os.path.realpath(config["workspace"])
+        self._disk = limits["disk"]
+        self._confined: bool = config["confined"]
+        self._tools: set[str] = set(TOOLS if config["tools"] is None else config["tools"]) & set(TOOLS)
+        self._notes: list[list[str]] = []
+        self._processes = Processes(self._workspace, config["environment"], limits, confined=self._confined)
+        self._kernel = Kernel(
+            self._processes, python=config["python"], scratch=config["scratch"], output_limit=limits["output"]
+        )
+        self._shell = Shell(self._processes, limits["output"])
+        self._files = Files(self._workspace, limits["output"])
+
+    async def serve(self, listening: socket.socket, owner: socket.socket) -> None:
+        """Serve requests until the owner has closed its socket or a client has requested a shutdown."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._processes.reap)
+        self._stopped: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(owner.fileno(), self._stop)
+        server = await asyncio.start_unix_server(self._handle_connection, sock=listening)
+        async with server:
+            owner.setblocking(False)
+            owner.send(encode_frame(json.dumps({"ready": True}).encode()))
+            _silence_stderr()
+            await self._stopped
+        if not self._confined:  # else the kernel kills what is left, as this is process 1
+            await self._processes.kill_tree(os.getpid(), f"AGENTSTORE_BOX={os.getpid()}")
+
+    def _stop(self) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._handle_request(reader, writer)
+        except (OSError, EOFError, ValueError, KeyError):
+            pass  # the client has disconnected, or does not speak the protocol
+        finally:
+            writer.close()
+
+    async def _handle_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = json.loads(await read_frame(reader))
+        operation = request["op"]
+        if operation == "ping":
+            writer.write(encode_frame(b'{"ok": true}'))
+        elif operation == "tools":
+            writer.write(encode_frame(json.dumps({"result": self._list_tools()}).encode()))
+        elif operation == "note":
+            for notes in self._notes:
+                notes.append(str(request["text"]))
+            writer.write(encode_frame(b'{"ok": true}'))
+        elif operation == "shutdown":
+            self._stop()
+            return
+        elif operation in ("exec", "unpack", "pack"):
+            work: asyncio.Task[dict[str, Any]] = asyncio.create_task(self._respond(request, reader, writer))
+            # Anything that can be read after the request means that the client has disconnected. Not so with an
+            # archive: unpack() reads it itself, and notices its end.
+            waiting: set[asyncio.Task[Any]] = {work}
+            if operation != "unpack":
+                waiting.add(asyncio.create_task(reader.read(1)))
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waiting:
+                    task.cancel()
+            if work.done() and not work.cancelled():
+                for data in encode_response(work.result()):
+                    writer.write(data)
+                    await writer.drain()
+            else:
+                await asyncio.wait({work})
+        await writer.drain()
+
+    def _list_tools(self) -> dict[str, Any]:
+        return {
+            "generic": {
+                name: {"name": name, "json_schema": {"type": "function", "function": {"name": name, **TOOLS[name]}}}
+                for name in TOOLS
+                if name in self._tools
+            }
+        }
+
+    async def _respond(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> dict[str, Any]:
+        try:
+            if request["op"] == "pack":
+                await workspace.pack(self._workspace, self._disk, writer)
+                return {"ok": True}
+            if request["op"] == "unpack":
+                await workspace.unpack(self._workspace, reader)
+                return {"ok": True}
+            return {"result": await self._call_tool(request["tool"], request["arguments"], float(request["timeout"]))}
+        except InvalidCall as error:
+            return {"invalid": str(error)}
+        except ArchiveFailed as error:
+            return {"failed": str(error)}
+        except KernelMissing as error:
+            return {"unavailable": str(error)}
+        except Exception as error:
+            if request["op"] != "exec" and isinstance(error, (OSError, EOFError)):
+                raise  # the client has disconnected
+            return {"failed": f"{type(error).__name__}: {error}"}
+
+    async def _call_tool(self, tool: Any, arguments: Any, timeout: float) -> Result:
+        if not isinstance(tool, str) or tool not in self._tools:
+            raise InvalidCall(f"the sandbox has no tool {tool!r:.80}: it has {', '.join(sorted(self._tools))}")
+        check_arguments(tool, arguments)
+        notes: list[str] = []
+        self._notes = [*self._notes, notes]
+        try:
+            if tool == "run_ipython_cell":
+                result = await self._kernel.run(arguments["code"], timeout, notes)
+            elif tool == "run_shell_command":
+                result = await self._shell.run(arguments["command"], timeout, notes)
+            else:
+                result = await run_in_thread(lambda: self._files.call(tool, arguments), timeout)
+        except TimeoutError:
+            result = error_result(f"timed out after {timeout:g} s")
+        except ToolFailed as error:
+            result = error_result("".join(f"{note}\n" for note in notes) + str(error))
+        except MemoryError:
+            result = error_result("the sandbox ran out of memory while the tool was running")
+        finally:
+            self._notes = [each for each in self._notes if each is not notes]
+        return result
+
+
+def _silence_stderr() -> None:
+    """Redirect stderr to /dev/null: until now it went to the process that started the box, for its error message."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
