@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         SessionHistoryService,
         StateService,
     )
-    from agentstore.migrating import migrate
+    from agentstore import migrating as migrate
     from agentstore.repositories import (
         PostgresMemoryService,
         PostgresSandboxService,
@@ -218,7 +218,7 @@ if not TYPE_CHECKING:  # a type checker would take every name for one of ours
 
     def __getattr__(name: str) -> Any:
         if name == "migrate":
-            value: Any = import_module("agentstore.migrating.migrate")
+            value: Any = import_module("agentstore.migrating")
         elif name in _DEFINED_IN:
             value = getattr(import_module(_DEFINED_IN[name]), name)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 from alembic import context
 from sqlalchemy import JSON, Column, Connection
 
-from agentstore.migrating.migrate import connection_for_developers
+from agentstore.migrating.connections import connection_for_developers
 from agentstore.migrating.steps import LOCK_TIMEOUT
 from agentstore.models import Base
 
@@ -33,10 +33,10 @@ def _of_the_main_line(name: str | None, kind: str, _parents: object) -> bool:
 
 def _say(*, step: Any, **_: object) -> None:
     """Say which migration was done."""
-    tell = config.attributes.get("tell")
-    if tell is not None and not step.is_stamp:
+    report = config.attributes.get("report")
+    if report is not None and not step.is_stamp:
         script = step.up_revision
-        tell(f"{script.revision}{'' if step.is_upgrade else ' undone'}: {script.doc}")
+        report(f"{script.revision}{'' if step.is_upgrade else ' undone'}: {script.doc}")
 
 
 _OPTIONS = {

@@ -12,7 +12,7 @@ from agentstore.operations.distribution import SHARDS, Distribution, Distributio
 app = typer.Typer()
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     complain(line, label="distribute", style="dim")
 
 
@@ -33,7 +33,7 @@ def spread(
         found = await plan(database, shards=shards)
         if dry_run or found.obstacles:
             return found, await distribution(database)
-        return found, await distribute(database, shards=shards, tell=_tell)
+        return found, await distribute(database, shards=shards, report=_report)
 
     found, now = with_database(url, run)
     if json_:

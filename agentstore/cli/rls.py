@@ -4,14 +4,14 @@ from dataclasses import asdict
 
 import typer
 
+from agentstore import migrating as migrate
 from agentstore.cli.console import Json, Url, complain, say, say_json, with_database
 from agentstore.database.database import Database
-from agentstore.migrating import migrate
 
 app = typer.Typer(help="Let the server itself keep users apart: row-level security.", no_args_is_help=True)
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     complain(line, label="rls", style="dim")
 
 
@@ -29,7 +29,7 @@ def enable(url: Url = None, json_: Json = False) -> None:
     """Let roles see the rows of one user at a time. Before that, AGENTSTORE_ROW_LEVEL_SECURITY is on everywhere."""
 
     async def run(database: Database) -> migrate.RowSecurity:
-        await migrate.enable_row_security(database, tell=_tell)
+        await migrate.enable_row_security(database, report=_report)
         return await migrate.row_security_status(database)
 
     _say(with_database(url, run), json_)
@@ -40,7 +40,7 @@ def disable(url: Url = None, json_: Json = False) -> None:
     """Take it back: every role that may read a table sees all of it."""
 
     async def run(database: Database) -> migrate.RowSecurity:
-        await migrate.disable_row_security(database, tell=_tell)
+        await migrate.disable_row_security(database, report=_report)
         return await migrate.row_security_status(database)
 
     _say(with_database(url, run), json_)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from agentstore import migrating as migrate
 from agentstore.cli.console import Json, Url, complain, say, say_json, say_table, settings, table, with_database
 from agentstore.database.database import Database
-from agentstore.migrating import migrate
 
 app = typer.Typer()
 
@@ -52,7 +52,7 @@ def upgrade(
 
     async def run(database: Database) -> None:
         before = await migrate.status(database)
-        await migrate.upgrade(database, revision, wait=wait, tell=_tell)
+        await migrate.upgrade(database, revision, wait=wait, report=_report)
         _print_move(before, await migrate.status(database), json_)
 
     with_database(url, run)
@@ -72,7 +72,7 @@ def downgrade(
 
     async def run(database: Database) -> None:
         before = await migrate.status(database)
-        await migrate.downgrade(database, revision, lose_data=lose_data, wait=wait, tell=_tell)
+        await migrate.downgrade(database, revision, lose_data=lose_data, wait=wait, report=_report)
         _print_move(before, await migrate.status(database), json_)
 
     with_database(url, run)
@@ -208,7 +208,7 @@ def sql(
     sys.stdout.write(migrate.sql(revisions, schema=settings().schema, vectors=vectors, downgrade=downgrade))
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     complain(line, label="upgrade", style="dim")
 
 

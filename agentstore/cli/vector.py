@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from agentstore import migrating as migrate
 from agentstore.cli.console import (
     Json,
     Url,
@@ -24,7 +25,6 @@ from agentstore.cli.console import (
 from agentstore.cli.sessions import Yes
 from agentstore.database.database import Database
 from agentstore.errors import NotConfigured
-from agentstore.migrating import migrate
 from agentstore.repositories.memory.vectors import EMBEDDERS
 from agentstore.search import embedding
 from agentstore.store import AgentStore

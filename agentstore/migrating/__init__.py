@@ -1,1 +1,100 @@
-"""The schema's migrations: apply, plan, and inspect them."""
+"""Apply, plan and inspect the schema's migrations: ``from agentstore import migrate``.
+
+The functions here are coroutines unless they need no database (:func:`sql`, :func:`history`, :func:`head`,
+:func:`needed`, :func:`include_name`, :func:`vector_index_name`). They accept a URL in any form, an ``AsyncEngine`` or a
+:class:`~agentstore.database.database.Database`.
+
+A name is imported from the module that defines it when it is first used (PEP 562): what a store's start needs loads
+neither Alembic nor Mako. Inside the library, import from the defining module.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentstore.migrating.locking import WAIT, Report
+    from agentstore.migrating.migrate import (
+        Planned,
+        PlannedEffect,
+        downgrade,
+        include_name,
+        plan,
+        sql,
+        stamp,
+        upgrade,
+    )
+    from agentstore.migrating.revisions import Phase, Revision, head, history, needed
+    from agentstore.migrating.row_security import (
+        RowSecurity,
+        disable_row_security,
+        enable_row_security,
+        row_security_status,
+    )
+    from agentstore.migrating.schema_status import State, Status, VectorState, VectorStatus, status, vector_status
+    from agentstore.migrating.startup import ensure
+    from agentstore.migrating.vectors import (
+        MOST_INDEXED_DIMENSIONS,
+        disable_vectors,
+        enable_vectors,
+        index_vectors,
+        vector_index_name,
+    )
+
+__all__ = [
+    "MOST_INDEXED_DIMENSIONS",
+    "WAIT",
+    "Phase",
+    "Planned",
+    "PlannedEffect",
+    "Report",
+    "Revision",
+    "RowSecurity",
+    "State",
+    "Status",
+    "VectorState",
+    "VectorStatus",
+    "disable_row_security",
+    "disable_vectors",
+    "downgrade",
+    "enable_row_security",
+    "enable_vectors",
+    "ensure",
+    "head",
+    "history",
+    "include_name",
+    "index_vectors",
+    "needed",
+    "plan",
+    "row_security_status",
+    "sql",
+    "stamp",
+    "status",
+    "upgrade",
+    "vector_index_name",
+    "vector_status",
+]
+
+# Where each name of __all__ is defined. No module has the name of a function: importing the one would hide the other.
+_NAMES = {
+    "locking": "WAIT Report",
+    "migrate": "Planned PlannedEffect downgrade include_name plan sql stamp upgrade",
+    "revisions": "Phase Revision head history needed",
+    "row_security": "RowSecurity disable_row_security enable_row_security row_security_status",
+    "schema_status": "State Status VectorState VectorStatus status vector_status",
+    "startup": "ensure",
+    "vectors": "MOST_INDEXED_DIMENSIONS disable_vectors enable_vectors index_vectors vector_index_name",
+}
+_DEFINED_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # so that a type checker reports a name that does not exist
+
+    def __getattr__(name: str) -> Any:
+        if name not in _DEFINED_IN:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
-"""What migrations do besides Alembic's operations: indexes without a lock on writers, and rows changed in batches.
+"""What migrations use besides Alembic's operations: indexes built concurrently, and rows changed in batches.
 
-Both leave the migration's transaction, since they are long: whatever breaks them off, the migration is begun again and
-goes on where they were. So they are alone in theirs.
+Both run outside the migration's transaction, since they take long. If one is interrupted, the migration is retried and
+resumes where it stopped. So each of them must be the only operation of its migration.
 """
 
 import time
@@ -13,14 +13,16 @@ from alembic import context, op
 from sqlalchemy import text
 
 LOCK_TIMEOUT = "3s"
-# Of the time of a batch, which the database has for itself after it.
-_REST = 0.5
-_TOLD_EVERY = 5.0
+"""What SQL scripts set, and what a migration returns to after a step of this module."""
+
+# The pause after each batch, as a part of the time that the batch took.
+_PAUSE_RATIO = 0.5
+_REPORT_INTERVAL = 5.0
 
 
 @contextmanager
-def unhurried() -> Iterator[None]:
-    """Leave the transaction, and wait for others as long as they take: nobody waits behind these statements."""
+def no_timeouts() -> Iterator[None]:
+    """Leave the transaction and lift the timeouts: no other session queues behind these statements."""
     with op.get_context().autocommit_block():
         op.execute("SET lock_timeout TO 0")
         op.execute("SET statement_timeout TO 0")
@@ -30,35 +32,41 @@ def unhurried() -> Iterator[None]:
 
 
 def create_index(name: str, table: str, columns: Sequence[Any], **options: Any) -> None:
-    """Make an index while everybody goes on. What an attempt before this has left INVALID is dropped first."""
-    with unhurried():
+    """Create an index concurrently: reads and writes continue. An INVALID one is dropped and rebuilt."""
+    with no_timeouts():
         valid = None
         if not context.is_offline_mode():
             query = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
             valid = op.get_bind().scalar(query, {"name": f'"{name}"'})
         if valid:
-            return  # an attempt before this came to its end, and not to that of its migration
+            return  # an earlier attempt built the index and was interrupted before the revision was recorded
         op.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
         op.create_index(name, table, columns, if_not_exists=True, postgresql_concurrently=True, **options)
 
 
 def drop_index(name: str) -> None:
-    """Drop an index while everybody goes on."""
-    with unhurried():
+    """Drop an index concurrently: reads and writes continue."""
+    with no_timeouts():
         op.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
 
 
 def backfill(table: str, values: str, where: str, *, key: Sequence[str], batch: int = 2_000) -> None:
-    """Set `values` in the rows for which `where` holds, and not any more then, by their key and in small batches.
+    """Update the rows that match `where`, in the order of their key and in batches.
 
-    Each batch is a transaction of its own, and is followed by half of its time without one. `key` is the table's
-    primary key, of texts and numbers.
+    Each batch is a transaction of its own, followed by a pause of half the time that it took.
+
+    Args:
+        table: the table.
+        values: the SET clause, without SET.
+        where: the condition; it must no longer hold for a row that was updated, so that a retry resumes.
+        key: the columns of the primary key, which must be texts or numbers.
+        batch: how many rows a transaction scans.
     """
     if context.is_offline_mode():
         with op.get_context().autocommit_block():
             op.execute(_backfill_block(table, values, where, key, batch))
         return
-    tell = context.config.attributes.get("tell", lambda _: None)
+    report = context.config.attributes.get("report", lambda _: None)
     columns = ", ".join(key)
     parameters = ", ".join(f":{name}" for name in key)
     first = text(f"SELECT {columns} FROM {table} ORDER BY {columns} OFFSET {batch - 1} LIMIT 1")  # noqa: S608
@@ -67,7 +75,7 @@ def backfill(table: str, values: str, where: str, *, key: Sequence[str], batch: 
         f"ORDER BY {columns} OFFSET {batch - 1} LIMIT 1"
     )
     after: dict[str, Any] | None = None
-    done, told = 0, time.monotonic()
+    updated, reported = 0, time.monotonic()
     with op.get_context().autocommit_block():
         bind = op.get_bind()
         while True:
@@ -79,26 +87,26 @@ def backfill(table: str, values: str, where: str, *, key: Sequence[str], batch: 
                 conditions.append(f"({columns}) > ({parameters})")
             if until is not None:
                 conditions.append(f"({columns}) <= ({', '.join(f':to_{name}' for name in key)})")
-            changed = text(f"UPDATE {table} SET {values} WHERE {' AND '.join(f'({each})' for each in conditions)}")  # noqa: S608
-            done += bind.execute(changed, {**(after or {}), **(until or {})}).rowcount
+            update = text(f"UPDATE {table} SET {values} WHERE {' AND '.join(f'({each})' for each in conditions)}")  # noqa: S608
+            updated += bind.execute(update, {**(after or {}), **(until or {})}).rowcount
             if until is None:
                 break
             after = dict(zip(key, until.values(), strict=True))
-            if time.monotonic() > told + _TOLD_EVERY:
-                told = time.monotonic()
-                tell(f"{table}: {done:,} rows changed")
-            time.sleep((time.monotonic() - began) * _REST)
-    tell(f"{table}: {done:,} rows changed")
+            if time.monotonic() > reported + _REPORT_INTERVAL:
+                reported = time.monotonic()
+                report(f"{table}: {updated:,} rows updated")
+            time.sleep((time.monotonic() - began) * _PAUSE_RATIO)
+    report(f"{table}: {updated:,} rows updated")
 
 
 def _backfill_block(table: str, values: str, where: str, key: Sequence[str], batch: int) -> str:
-    """Return the same as a block that psql runs."""
+    """Return the same backfill as a DO block for psql."""
     columns, after, to = (", ".join(f"{row}{name}" for name in key) for row in ("", "after_.", "to_."))
-    begun = f"(after_.{key[0]} IS NULL OR ({columns}) > ({after}))"
+    in_batch = f"(after_.{key[0]} IS NULL OR ({columns}) > ({after}))"
     return (
         f"DO $$ DECLARE after_ {table}; to_ {table}; BEGIN LOOP to_ := NULL; "  # noqa: S608
-        f"SELECT {columns} INTO {to} FROM {table} WHERE {begun} ORDER BY {columns} OFFSET {batch - 1} LIMIT 1; "
-        f"UPDATE {table} SET {values} WHERE ({where}) AND {begun} "
+        f"SELECT {columns} INTO {to} FROM {table} WHERE {in_batch} ORDER BY {columns} OFFSET {batch - 1} LIMIT 1; "
+        f"UPDATE {table} SET {values} WHERE ({where}) AND {in_batch} "
         f"AND (to_.{key[0]} IS NULL OR ({columns}) <= ({to})); "
         f"COMMIT; EXIT WHEN to_.{key[0]} IS NULL; after_ := to_; PERFORM pg_sleep(0.02); END LOOP; END $$"
     )

@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.errors import InvalidContent, NotConfigured
-from agentstore.migrating import migrate
+from agentstore.migrating.connections import opened
+from agentstore.migrating.locking import WAIT, Report, run_exclusively
+from agentstore.migrating.schema_status import status
 from agentstore.models import Base
 from agentstore.settings import Settings
 
@@ -129,7 +131,7 @@ async def plan(database: Database, *, shards: int = SHARDS) -> DistributionPlan:
         Unavailable: see :meth:`agentstore.Database.connection`.
     """
     _check(shards)
-    found = await migrate.status(database)
+    found = await status(database)
     schema = f'"{database.settings.schema}"'
     async with database.connection() as connection:
         now, rows, spread = await _look(connection, database)
@@ -150,8 +152,8 @@ async def distribute(
     *,
     shards: int = SHARDS,
     settings: Settings | None = None,
-    wait: float = migrate.WAIT,
-    tell: migrate.Tell = _log.info,
+    wait: float = WAIT,
+    report: Report = _log.info,
 ) -> Distribution:
     """Spread the tables over the servers of a Citus cluster, by user, and return where the database stands then.
 
@@ -176,12 +178,12 @@ async def distribute(
             raise NotConfigured("The tables cannot be spread: " + "; ".join(found.obstacles) + ".")
         driver: Any = (await connection.get_raw_connection()).driver_connection
         for statement in found.statements:
-            tell(statement)
+            report(statement)
             await driver.execute(statement)
 
     _check(shards)
-    async with migrate.opened(target, settings) as database:
-        await migrate.patiently(database, work, wait, tell)
+    async with opened(target, settings) as database:
+        await run_exclusively(database, work, wait, report)
         return await distribution(database)
 
 

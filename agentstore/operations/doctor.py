@@ -14,7 +14,8 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.errors import AgentStoreError, Unavailable
-from agentstore.migrating import migrate
+from agentstore.migrating.row_security import row_security_status
+from agentstore.migrating.schema_status import status
 from agentstore.models import Base
 from agentstore.operations.distribution import distribution
 from agentstore.search import analysis
@@ -212,24 +213,24 @@ async def _clock(connection: asyncpg.Connection) -> Finding:
 
 async def _schema(database: Database) -> Finding:
     try:
-        status = await migrate.status(database)
+        found = await status(database)
     except AgentStoreError as error:
         return Finding("schema", "problem", str(error), _advice(error))
-    said = f"{database.settings.schema!r} is at revision {status.current or 'none'}"
-    if status.state == "behind":
-        return Finding("schema", "problem", f"{said}, this release needs {status.head}", "run `agentstore upgrade`")
-    if status.state == "post pending":
+    said = f"{database.settings.schema!r} is at revision {found.current or 'none'}"
+    if found.state == "behind":
+        return Finding("schema", "problem", f"{said}, this release needs {found.head}", "run `agentstore upgrade`")
+    if found.state == "post pending":
         advice = "when no replica of the release before is left: run `agentstore upgrade`"
         return Finding("schema", "ok", f"{said}, which this release works on; the last migrations wait", advice)
-    if status.state == "ahead":
+    if found.state == "ahead":
         advice = "upgrade agentstore here: this release works on the schema of the next one, not of later ones"
-        return Finding("schema", "warning", f"{said}, which this release ({status.head}) does not know", advice)
+        return Finding("schema", "warning", f"{said}, which this release ({found.head}) does not know", advice)
     return Finding("schema", "ok", said)
 
 
 async def _row_security(database: Database) -> list[Finding]:
     """Compare the policies with the setting; nothing is found where there is neither."""
-    found, told = await migrate.row_security_status(database), database.settings.row_level_security
+    found, told = await row_security_status(database), database.settings.row_level_security
     if found.state == "disabled" and not told:
         return []
     name = "row security"

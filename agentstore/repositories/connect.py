@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.url import Password, connector, direct_connector, parse_url
 from agentstore.errors import NotConfigured
+from agentstore.migrating.startup import ensure
 from agentstore.settings import AutoMigrate, Settings
 
 _log = logging.getLogger(__name__)
@@ -66,9 +67,7 @@ def _schema_check(default: AutoMigrate) -> Callable[[Database], Awaitable[None]]
     """Return the function that checks or upgrades the schema before the first statement."""
 
     async def ensure_schema(database: Database) -> None:
-        from agentstore.migrating import migrate  # Alembic takes as long to import as all the rest
-
-        await migrate.ensure(database, database.settings.auto_migrate or default)
+        await ensure(database, database.settings.auto_migrate or default)
 
     return ensure_schema
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from agentstore.database.database import Database
 from agentstore.errors import InvalidContent, NotFound, StatementFailed
-from agentstore.migrating.migrate import head
+from agentstore.migrating.revisions import head
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
 from agentstore.repositories.transfer import FIRST_USERS, IDENTITY, KNOWN_USERS, READ, TABLES, USERS, VECTORS

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, DateTime, Text
 from agentstore.database.database import Database
 from agentstore.database.transaction import Transaction
 from agentstore.errors import Conflict, InvalidContent, NotConfigured, StatementFailed
-from agentstore.migrating.migrate import head
+from agentstore.migrating.revisions import head
 from agentstore.repositories import transfer
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.service import back_off

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, InvalidContent, MemoryItem, NotConfigured, Unavailable, migrate
+from agentstore.migrating.locking import exclusive_connection
 from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
@@ -97,7 +98,7 @@ async def test_each_role_can_do_its_work_and_no_more(empty_url: str, roles: _Rol
     await _refused(roles.url(roles.readonly), *_FORBIDDEN, "INSERT INTO agentstore.users (id) VALUES ('x')")
     async with AgentStore(roles.url(roles.readonly)) as store:
         assert await store.sessions.get_session("alice", "s") is None
-    with pytest.raises(NotConfigured, match="may not migrate"):
+    with pytest.raises(NotConfigured, match="lacks a right"):
         await migrate.downgrade(roles.url(roles.app), "-1")
     await migrate.downgrade(roles.url(roles.migrator), "-1")
 
@@ -107,19 +108,19 @@ async def test_a_migrator_that_may_not_see_others_is_told_whom_it_waits_for(empt
     await migrate.upgrade(roles.url(roles.migrator), "0007")
     told: list[str] = []
     superuser = open_database(empty_url)
-    async with migrate._migrator(superuser, time.monotonic() + 10, print):
-        with pytest.raises(Unavailable, match=r"Another process migrates .*: process \d+ .* connected at"):
-            await migrate.upgrade(roles.url(roles.migrator), wait=0.3, tell=told.append)
+    async with exclusive_connection(superuser, time.monotonic() + 10, print):
+        with pytest.raises(Unavailable, match=r"Timed out waiting .*: process \d+ .* connected at"):
+            await migrate.upgrade(roles.url(roles.migrator), wait=0.3, report=told.append)
     await superuser.stop()
     reader = await asyncpg.connect(empty_url)
     await reader.execute(
         "BEGIN; SELECT count(*) FROM agentstore.sessions, agentstore.messages, agentstore.state_rounds"
     )
     with pytest.raises(Unavailable, match="lock timeout"):
-        await migrate.upgrade(roles.url(roles.migrator), wait=3, tell=told.append)
+        await migrate.upgrade(roles.url(roles.migrator), wait=3, report=told.append)
     process = reader.get_server_pid()
     await reader.close()
-    assert any(f"process {process} " in line and " since ?, has one on " in line for line in told), told
+    assert any(f"process {process} " in line and " since ?, holds a lock on " in line for line in told), told
     await migrate.upgrade(roles.url(roles.migrator))
 
 

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +13,8 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, SchemaAhead, Settings, Unavailable, migrate
+from agentstore.migrating import revisions
+from agentstore.migrating.locking import exclusive_connection
 from agentstore.repositories.connect import open_database
 from tests.migrations.test_revisions import _columns, _load, catalog, checksums
 from tests.support.cli import run
@@ -47,7 +48,7 @@ _EXTRA = {
 
 
 @pytest.fixture
-def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The migrations of this release, and some that a later one might have: a column, its backfill, its index."""
     folder = tmp_path / "migrations"
     shutil.copytree(_ROOT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,10 +60,8 @@ def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             f'revision = "{name[:4]}"\ndown_revision = "{before}"\nphase = "pre"\ndef upgrade():{body}'
         )
         before = name[:4]
-    migrate._scripts.cache_clear()
-    monkeypatch.setattr(migrate, "_folder", lambda: folder)
-    yield folder
-    migrate._scripts.cache_clear()
+    monkeypatch.setattr(revisions, "folder", lambda: folder)
+    return folder
 
 
 @pytest.mark.parametrize(("begun", "upgrades", "starts"), [(None, 20, 0), ("0001", 20, 0), ("0001", 10, 10)])
@@ -142,7 +141,7 @@ async def test_nobody_waits_long_while_an_upgrade_waits_for_a_reader(empty_url: 
     async def upgrade() -> None:
         nonlocal done
         began = time.monotonic()
-        await migrate.upgrade(empty_url, tell=told.append)
+        await migrate.upgrade(empty_url, report=told.append)
         assert time.monotonic() - began > seconds
         done = True
 
@@ -165,11 +164,11 @@ async def test_nobody_waits_long_while_an_upgrade_waits_for_a_reader(empty_url: 
 async def test_the_wait_for_another_migrator_is_told_and_bounded(empty_url: str) -> None:
     told: list[str] = []
     other = open_database(empty_url)
-    async with migrate._migrator(other, time.monotonic() + 10, print):
-        with pytest.raises(Unavailable, match=r"for too long: process \d+ .* connected at \d\d:\d\d:\d\d"):
-            await migrate.upgrade(empty_url, wait=0.3, tell=told.append)
+    async with exclusive_connection(other, time.monotonic() + 10, print):
+        with pytest.raises(Unavailable, match=r"Timed out waiting .*: process \d+ .* connected at \d\d:\d\d:\d\d"):
+            await migrate.upgrade(empty_url, wait=0.3, report=told.append)
         assert len(told) == 1
-        assert "another process migrates: process " in told[0]
+        assert "another process is migrating: process " in told[0]
     await migrate.upgrade(empty_url, wait=5)
     await other.stop()
 

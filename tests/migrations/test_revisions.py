@@ -9,7 +9,8 @@ import pytest
 
 from agentstore import AgentStore, Conflict, Message, migrate
 from agentstore.database.database import Database
-from agentstore.migrating.plan import created, effects, statements
+from agentstore.migrating.effects import created_table, effects, migration_statements
+from agentstore.migrating.revisions import folder
 from agentstore.repositories.connect import open_database
 from tests.migrations.dump import FOLDER
 
@@ -156,8 +157,8 @@ async def test_the_plan_says_the_locks_that_the_server_takes(observer: asyncpg.C
     for revision in reversed(migrate.history()):
         sql = migrate.sql(f"{revision.previous or 'base'}:{revision.id}")
         made: set[str] = set()
-        for statement in statements(sql):
-            made.add(created(statement) or "")
+        for statement in migration_statements(sql):
+            made.add(created_table(statement) or "")
             said = effects(statement)
             assert "unknown" not in {effect.work for effect in said}, statement
             if "CONCURRENTLY" in statement:
@@ -216,7 +217,7 @@ async def test_a_plan_has_what_is_left_with_sizes_and_changes_nothing(empty_url:
 
 
 def test_every_migration_says_when_it_is_to_run() -> None:
-    for path in (*migrate._folder().glob("versions/*.py"), *migrate._folder().glob("vector/versions/*.py")):
+    for path in (*folder().glob("versions/*.py"), *folder().glob("vector/versions/*.py")):
         if path.name[:4] > "0003" and path.name[0] != "v":  # those before were released without
             assert re.search(r'^phase = "(pre|post)"$', path.read_text(), re.MULTILINE), path.name
     assert isinstance(FOLDER, Path)

@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 
 from agentstore import migrate
+from agentstore.migrating import revisions
 
 
 async def _copy(url: str, template: str, name: str) -> None:
@@ -50,7 +51,7 @@ def _fork(call: Any) -> int:
 
 def main(folder: str, template: str, url: str, first: int, step: int) -> None:
     """See the module."""
-    migrate._folder = lambda: Path(folder)  # type: ignore[assignment]
+    revisions.folder = lambda: Path(folder)  # type: ignore[assignment]
     number = first
     while True:
         name = f"{template}_{number}"

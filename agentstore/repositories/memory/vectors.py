@@ -47,7 +47,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from agentstore.database.database import Database
 from agentstore.database.statement import Row, Statement
 from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, StatementFailed
-from agentstore.migrating import migrate
+from agentstore.migrating.vectors import vector_index_name
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.models.memory_vector import MemoryVectorRow, Vector
 from agentstore.repositories.memory.reindex import how_many
@@ -457,7 +457,7 @@ async def _wants_index(database: Database, embedder: Embedder, values: dict[str,
     """
     if any(values[name] is not None for name in _FILTERS):
         return False
-    name = migrate.vector_index_name(embedder.name, embedder.dimensions)
+    name = vector_index_name(embedder.name, embedder.dimensions)
     index = f'"{database.settings.schema}"."{name}"'
     missing = _MISSING.setdefault(database, {})
     if missing.get(index, 0.0) > time.monotonic():

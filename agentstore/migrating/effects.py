@@ -1,7 +1,8 @@
-"""What migrations do to a database that is in use: the locks of each statement, what it reads, what it would drop.
+"""What a migration's statements do to a database that is in use: locks, work, and data that they would drop.
 
-Said of a statement before it runs, from its text: a migration of ours is one of the forms that are known here, and
-anything else is reported as unknown. The locks are those of Postgres's manual ("Explicit Locking", "ALTER TABLE").
+Each statement is classified by its text, before it runs. The forms that migrations of agentstore use are known here;
+any other statement is reported as unknown. The locks are those of the Postgres manual ("Explicit Locking", "ALTER
+TABLE").
 """
 
 import re
@@ -14,43 +15,45 @@ Work = Literal["none", "scan", "rewrite", "rows", "unknown"]
 _NAME = r'(?:"?\w+"?\.)?"?(\w+)"?'
 _STRONG = "ACCESS EXCLUSIVE"
 _NO_WRITES = ("SHARE", "SHARE ROW EXCLUSIVE", _STRONG)
+# What Alembic and migrations/env.py put around a migration's own statements.
+_FRAMING = re.compile(
+    r"(BEGIN|COMMIT|SET |RESET |CREATE SCHEMA|(CREATE TABLE|INSERT INTO|UPDATE|DELETE FROM) alembic_version)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a statement does to a table that is in use."""
+    """What a statement does to an existing table."""
 
     table: str
     lock: str
-    """The mode, as Postgres calls it; empty if the statement is unknown."""
+    """The lock mode, as Postgres calls it; empty if the statement is unknown."""
     work: Work
-    """"none": only the catalog is changed. "scan" reads the table, "rewrite" writes it anew, "rows" changes rows."""
+    """"none": changes only the catalog. "scan": reads the table. "rewrite": writes the whole table again. "rows":
+    changes rows."""
 
     @property
     def online(self) -> bool:
-        """Whether readers and writers of the table go on, but for the moment in which the lock is taken."""
+        """Whether reads and writes of the table continue, except for the moment in which the lock is taken."""
         return self.work != "unknown" and (self.lock not in _NO_WRITES or self.work == "none")
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A table, or a column of one, that a downgrade would drop."""
+class Loss:
+    """A table, or a column of a table, that a downgrade would drop."""
 
     table: str
     column: str | None
 
 
-def statements(sql: str) -> list[str]:
-    """Return the statements of a script of Alembic's, without those that only frame them."""
-    framing = re.compile(
-        r"(BEGIN|COMMIT|SET |RESET |CREATE SCHEMA|(CREATE TABLE|INSERT INTO|UPDATE|DELETE FROM) alembic_version)"
-    )
-    texts = (re.sub(r"(?m)^--.*$", "", part).strip().removesuffix(";") for part in re.split(r";\n\n", sql + "\n\n"))
-    return [text for text in texts if text and not framing.match(text)]
+def migration_statements(script: str) -> list[str]:
+    """Split an Alembic SQL script into statements; leave out comments and the statements around each migration."""
+    texts = (re.sub(r"(?m)^--.*$", "", part).strip().removesuffix(";") for part in re.split(r";\n\n", script + "\n\n"))
+    return [text for text in texts if text and not _FRAMING.match(text)]
 
 
 def effects(statement: str) -> list[Effect]:
-    """Return what a statement does to tables that were there before it."""
+    """Return what a statement does to tables that existed before it."""
     text = " ".join(statement.split())
     for form, rule in _RULES:
         if (matched := form.match(text)) is not None:
@@ -58,51 +61,51 @@ def effects(statement: str) -> list[Effect]:
     return [Effect("?", "", "unknown")]
 
 
-def created(statement: str) -> str | None:
-    """Return the table that a statement makes: whatever is done to that before others see it harms nobody."""
+def created_table(statement: str) -> str | None:
+    """Return the table that a statement creates. What a migration does to its own tables blocks no other session."""
     matched = re.match(rf"CREATE TABLE (?:IF NOT EXISTS )?{_NAME}", " ".join(statement.split()))
     return matched[1] if matched else None
 
 
-def losses(downgrade: Sequence[str]) -> list[Lost]:
-    """Return the tables and the columns that statements drop."""
+def losses(statements: Sequence[str]) -> list[Loss]:
+    """Return the tables and the columns that a downgrade's statements drop."""
     found = []
-    for statement in downgrade:
+    for statement in statements:
         text = " ".join(statement.split())
         if matched := re.match(rf"DROP TABLE (?:IF EXISTS )?{_NAME}", text):
-            found.append(Lost(matched[1], None))
+            found.append(Loss(matched[1], None))
         elif matched := re.match(rf"ALTER TABLE {_NAME} DROP COLUMN {_NAME}", text):
-            found.append(Lost(matched[1], matched[2]))
+            found.append(Loss(matched[1], matched[2]))
     return found
 
 
 _Rule = Callable[[re.Match[str], str], Iterator[Effect]]
 
 
-def _parents(text: str, work: Work) -> Iterator[Effect]:
-    """A foreign key locks what it refers to."""
-    for parent in dict.fromkeys(re.findall(rf"REFERENCES {_NAME}", text)):
-        yield Effect(parent, "SHARE ROW EXCLUSIVE", work)
+def _referenced_tables(text: str) -> Iterator[Effect]:
+    """A new foreign key locks the tables that it references."""
+    for table in dict.fromkeys(re.findall(rf"REFERENCES {_NAME}", text)):
+        yield Effect(table, "SHARE ROW EXCLUSIVE", "none")
 
 
 def _create_table(_: re.Match[str], text: str) -> Iterator[Effect]:
-    yield from _parents(text, "none")
+    yield from _referenced_tables(text)
 
 
 def _alter_table(matched: re.Match[str], text: str) -> Iterator[Effect]:
     table, action = matched[1], matched[2]
-    valid: Work = "none" if "NOT VALID" in action or "USING INDEX" in action else "scan"
+    validation: Work = "none" if "NOT VALID" in action or "USING INDEX" in action else "scan"
     if re.match(r"ADD CONSTRAINT \S+ FOREIGN KEY", action):
-        yield Effect(table, "SHARE ROW EXCLUSIVE", valid)
-        yield from _parents(action, "none")
+        yield Effect(table, "SHARE ROW EXCLUSIVE", validation)
+        yield from _referenced_tables(action)
     elif action.startswith("ADD CONSTRAINT"):
-        yield Effect(table, _STRONG, valid)
+        yield Effect(table, _STRONG, validation)
     elif action.startswith("ADD COLUMN"):
         default = re.search(r"DEFAULT (.*)", action)
-        # A value that is one for all rows is kept in the catalog; now() is the transaction's.
-        is_one = default is None or "(" not in default[1].replace("now()", "")
-        anew = "GENERATED" in action or "SERIAL" in action or not is_one
-        yield Effect(table, _STRONG, "rewrite" if anew else "none")
+        # A default that is the same for all rows is stored in the catalog; now() is constant within a transaction.
+        is_constant = default is None or "(" not in default[1].replace("now()", "")
+        is_rewrite = "GENERATED" in action or "SERIAL" in action or not is_constant
+        yield Effect(table, _STRONG, "rewrite" if is_rewrite else "none")
     elif action.startswith("VALIDATE CONSTRAINT"):
         yield Effect(table, "SHARE UPDATE EXCLUSIVE", "scan")
     elif re.match(r"ALTER COLUMN \S+ SET NOT NULL", action):
@@ -123,7 +126,7 @@ def _on_table(lock: str, work: Work) -> _Rule:
     return lambda matched, _: iter([Effect(matched[1], lock, work)])
 
 
-def _nothing(_: re.Match[str], __: str) -> Iterator[Effect]:
+def _on_no_table(_: re.Match[str], __: str) -> Iterator[Effect]:
     return iter(())
 
 
@@ -142,5 +145,5 @@ _RULES: list[tuple[re.Pattern[str], _Rule]] = [
     (re.compile(rf"DROP TRIGGER \S+ ON {_NAME}"), _on_table(_STRONG, "none")),
     (re.compile(rf"(?:UPDATE|INSERT INTO|DELETE FROM) {_NAME}"), _on_table("ROW EXCLUSIVE", "rows")),
     (re.compile(rf"DO .*?(?:UPDATE|INSERT INTO|DELETE FROM) {_NAME}"), _on_table("ROW EXCLUSIVE", "rows")),
-    (re.compile(r"(CREATE|DROP) (OR REPLACE )?(FUNCTION|EXTENSION)"), _nothing),
+    (re.compile(r"(CREATE|DROP) (OR REPLACE )?(FUNCTION|EXTENSION)"), _on_no_table),
 ]

@@ -1,0 +1,106 @@
+"""Connections for migrations: direct ones, each with a session of its own, in the store's schema."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from agentstore.database.database import Database
+from agentstore.database.errors import CONNECT_ERRORS, connection_error
+from agentstore.database.pooler import is_pooled, is_transaction_pooler
+from agentstore.database.url import connector, direct_connector, parse_url
+from agentstore.errors import NotConfigured
+from agentstore.settings import Settings
+
+
+@asynccontextmanager
+async def opened(target: Database | AsyncEngine | str, settings: Settings | None) -> AsyncIterator[Database]:
+    """Yield a database, given in any form, with direct connections for migrations.
+
+    A `Database` is yielded as it is; the one made for a URL or an engine is closed at the end, the engine is not.
+    """
+    if isinstance(target, Database):
+        yield target
+        return
+    settings = settings or Settings()
+    if isinstance(target, str):
+        direct = direct_connector(target, settings)
+        # A pooler's URL is good enough to read the revision, and for nothing else here.
+        database = Database(
+            settings,
+            connect=direct or connector(target, statement_cache_size=0),
+            connect_directly=direct,
+            where=str(parse_url(target)),
+        )
+    else:
+        database = Database(settings, engine=target)
+    try:
+        yield database
+    finally:
+        await database.stop()
+
+
+@asynccontextmanager
+async def dedicated_connection(database: Database) -> AsyncIterator[AsyncConnection]:
+    """Yield a direct connection that is closed at the end, so that its session settings never reach a pool."""
+    async with database.migration_engine() as engine:
+        try:
+            connection = await engine.connect()
+        except CONNECT_ERRORS as error:
+            raise connection_error(error, database.where) from error
+        try:
+            yield await connection.execution_options(isolation_level="READ COMMITTED")
+        finally:
+            await connection.invalidate()
+            await connection.close()
+
+
+@asynccontextmanager
+async def connection_for_developers() -> AsyncIterator[AsyncConnection]:
+    """Yield a connection to AGENTSTORE_DATABASE_URL, for the ``alembic`` command in a checkout."""
+    settings = Settings()
+    if settings.database_url is None:
+        raise NotConfigured("Set AGENTSTORE_DATABASE_URL for the alembic command.")
+    url = settings.database_url.get_secret_value()
+    async with opened(url, settings) as database, dedicated_connection(database) as connection:
+        await enter_schema(connection, settings.schema, lock_timeout=3.0)
+        yield connection
+
+
+async def enter_schema(connection: AsyncConnection, schema: str, *, lock_timeout: float) -> None:
+    """Create the schema if it does not exist, make it the search_path, and set the lock timeout, in seconds."""
+    # Looked up first: CREATE SCHEMA IF NOT EXISTS needs the right to create even if the schema exists.
+    if await connection.scalar(text("SELECT to_regnamespace(:schema)"), {"schema": f'"{schema}"'}) is None:
+        await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    await connection.execute(text(f'SET search_path TO "{schema}"'))
+    # While a statement waits for a strong lock, all later statements on the table queue behind it.
+    await connection.execute(text(f"SET lock_timeout TO '{lock_timeout:g}s'"))
+    await connection.commit()
+
+
+async def refuse_pooler(connection: AsyncConnection, database: Database) -> None:
+    """Refuse a connection that does not have a session of its own.
+
+    Raises:
+        NotConfigured: it goes through a pooler in transaction mode.
+    """
+
+    @asynccontextmanager
+    async def another() -> AsyncIterator[asyncpg.Connection]:
+        async with connection.engine.connect() as other:
+            yield await driver_connection(other)
+
+    driver = await driver_connection(connection)
+    if await is_pooled(driver) and await is_transaction_pooler(driver, another):
+        raise NotConfigured(
+            f"{database.where} is a pooler in transaction mode, which may run each transaction of a migration on "
+            "another server connection: set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database."
+        )
+
+
+async def driver_connection(connection: AsyncConnection) -> asyncpg.Connection:
+    """Return the driver's connection beneath one of SQLAlchemy's."""
+    driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+    return driver

@@ -1,0 +1,155 @@
+"""One migrator at a time, and no client waits long behind its locks.
+
+The migrators of a schema exclude each other by an advisory lock. A statement that needs a strong lock on a table waits
+for it only briefly, because later statements on the table queue behind it; after a lock timeout the work is retried.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from zlib import crc32
+
+from sqlalchemy import text
+from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agentstore.database.database import Database
+from agentstore.database.errors import CONNECT_ERRORS
+from agentstore.errors import AgentStoreError, NotConfigured, Unavailable
+from agentstore.migrating.connections import dedicated_connection, enter_schema, refuse_pooler
+
+Report = Callable[[str], None]
+"""Receives a line of text for each step and for each wait."""
+
+WAIT = 600.0
+"""Seconds that a migration may wait in all, for other migrators and for locks of other sessions."""
+
+_POLL_INTERVAL = 0.05
+_REPORT_INTERVAL = 10.0
+# Seconds that a statement waits for a lock: at first, and at most. Then the migration pauses for _PAUSE_FACTOR times as
+# long, so that the statements that have queued behind it can run, and is retried.
+_FIRST_LOCK_TIMEOUT, _LONGEST_LOCK_TIMEOUT, _PAUSE_FACTOR = 0.5, 3.0, 4.0
+# lock_timeout, a deadlock with the application, a serialization failure.
+_RETRIED_SQLSTATES = ("55P03", "40P01", "40001")
+
+_HOLDER = """
+SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid::bigint = :key AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_BLOCKERS = """
+SELECT DISTINCT a.pid, a.application_name, a.state, a.xact_start, c.relname
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation
+WHERE l.granted AND c.relnamespace = to_regnamespace($1) AND a.pid <> pg_backend_pid()
+ORDER BY a.xact_start LIMIT 1
+"""
+
+
+async def run_exclusively(
+    database: Database, work: Callable[[AsyncConnection], Awaitable[None]], wait: float, report: Report
+) -> None:
+    """Run `work` in the schema as the only migrator.
+
+    It is retried after a lock timeout, a deadlock or a serialization failure, so it must be safe to retry; what it has
+    committed stays.
+
+    Args:
+        database: the database, whose direct connection is used.
+        work: receives the connection; its search_path is the schema.
+        wait: seconds that waiting and retrying may take, in all.
+        report: receives a line about each wait.
+
+    Raises:
+        NotConfigured, Unavailable: see :func:`agentstore.migrating.migrate.upgrade`.
+    """
+    deadline = time.monotonic() + wait
+    lock_timeout = _FIRST_LOCK_TIMEOUT
+    while True:
+        try:
+            async with exclusive_connection(database, deadline, report, lock_timeout) as connection:
+                await work(connection)
+            return
+        except PendingRollbackError as error:  # Alembic went on with a connection that had been lost
+            raise migration_error(error.__context__ or error, database) from error
+        except CONNECT_ERRORS as error:
+            sqlstate = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+            pause = lock_timeout * _PAUSE_FACTOR
+            if sqlstate not in _RETRIED_SQLSTATES or time.monotonic() + pause > deadline:
+                raise migration_error(error, database) from error
+            report(f"no lock within {lock_timeout:g} s ({await _longest_holder(database)}): retrying in {pause:g} s")
+        await asyncio.sleep(pause * random.uniform(0.75, 1))  # noqa: S311
+        lock_timeout = min(2 * lock_timeout, _LONGEST_LOCK_TIMEOUT)
+
+
+@asynccontextmanager
+async def exclusive_connection(
+    database: Database, deadline: float, report: Report, lock_timeout: float = _LONGEST_LOCK_TIMEOUT
+) -> AsyncIterator[AsyncConnection]:
+    """Yield a connection in the schema that holds the migration lock until the end of the block."""
+    async with dedicated_connection(database) as connection:
+        # Locked before the schema is created: two concurrent CREATE SCHEMA IF NOT EXISTS can fail.
+        await acquire_migration_lock(connection, database, deadline, report)
+        await enter_schema(connection, database.settings.schema, lock_timeout=lock_timeout)
+        yield connection
+
+
+async def acquire_migration_lock(
+    connection: AsyncConnection, database: Database, deadline: float, report: Report
+) -> None:
+    """Take the advisory lock of the schema's migrations; closing the connection releases it.
+
+    It polls: a session that waits inside ``pg_advisory_lock`` holds a snapshot, and CREATE INDEX CONCURRENTLY in the
+    session that holds the lock would wait for that snapshot.
+
+    Raises:
+        NotConfigured: the connection goes through a pooler in transaction mode.
+        Unavailable: another process still holds the lock at `deadline`, a time of ``time.monotonic()``.
+    """
+    await refuse_pooler(connection, database)
+    key = {"key": crc32(f"agentstore migrations of {database.settings.schema}".encode())}
+    reported = 0.0
+    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
+        rows = (await connection.execute(text(_HOLDER), key)).all()
+        await connection.commit()
+        pid, name, address, began = rows[0] if rows else ("?", "", None, None)
+        holder = f"process {pid} {name!r} from {address or 'this host'}, connected at {_time_of_day(began)}"
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"Timed out waiting for another process that is migrating {database.where}: {holder}. Wait longer "
+                "(`--wait`), or end that process."
+            )
+        if time.monotonic() > reported + _REPORT_INTERVAL:
+            reported = time.monotonic()
+            report(f"another process is migrating: {holder}")
+        await asyncio.sleep(_POLL_INTERVAL)
+    await connection.commit()
+
+
+def migration_error(error: BaseException, database: Database) -> AgentStoreError:
+    """Return the error to raise for a driver's error during a migration."""
+    cause = getattr(error, "orig", None) or error
+    if getattr(cause, "sqlstate", None) == "42501":
+        return NotConfigured(
+            f"The login to {database.where} lacks a right that migrations need: {cause}. Use the owner of the tables: "
+            "AGENTSTORE_MIGRATION_DATABASE_URL."
+        )
+    return Unavailable(f"The migration of {database.where} failed: {cause}")
+
+
+async def _longest_holder(database: Database) -> str:
+    """Describe the session that has held a lock on the schema's tables for longest."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_BLOCKERS, f'"{database.settings.schema}"')
+    if not rows:
+        return "it has been released since"
+    pid, name, state, began, table = rows[0]
+    return f"process {pid} {name!r}, {state or 'active'} since {_time_of_day(began)}, holds a lock on {table}"
+
+
+def _time_of_day(time: datetime | None) -> str:
+    """Format a time of another session; only some roles may see it."""
+    return "?" if time is None else f"{time:%H:%M:%S}"

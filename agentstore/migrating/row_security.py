@@ -1,0 +1,120 @@
+"""Turn row-level security on and off for a schema, and tell which tables have it. Loads no Alembic."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from agentstore.database import row_security as policies
+from agentstore.database.database import Database
+from agentstore.errors import NotConfigured
+from agentstore.migrating.connections import driver_connection, opened
+from agentstore.migrating.locking import WAIT, Report, run_exclusively
+from agentstore.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSecurity:
+    """Which tables have the policy, which do not, and whether this login sees all rows regardless of policies."""
+
+    secured: tuple[str, ...]
+    open: tuple[str, ...]
+    sees_all: bool
+
+    @property
+    def state(self) -> Literal["enabled", "disabled", "incomplete"]:
+        """How far the policies have been created; "incomplete": some tables lack theirs."""
+        if not self.secured:
+            return "disabled"
+        return "incomplete" if self.open else "enabled"
+
+
+async def enable_row_security(
+    target: Database | AsyncEngine | str,
+    *,
+    settings: Settings | None = None,
+    wait: float = WAIT,
+    report: Report = _log.info,
+) -> None:
+    """Create the policy on every table: a role sees the rows of one user at a time. Later migrations create it too.
+
+    Turn on AGENTSTORE_ROW_LEVEL_SECURITY in every application first: then each transaction names its user. Tables are
+    altered one after the other, each under an ACCESS EXCLUSIVE lock for a moment. Idempotent.
+
+    Raises:
+        NotConfigured: the role does not own the tables.
+        Unavailable: see :func:`agentstore.migrating.migrate.upgrade`.
+    """
+    async with opened(target, settings) as database:
+        await run_exclusively(
+            database, lambda connection: secure_tables(connection, database.settings.schema), wait, report
+        )
+
+
+async def disable_row_security(
+    target: Database | AsyncEngine | str,
+    *,
+    settings: Settings | None = None,
+    wait: float = WAIT,
+    report: Report = _log.info,
+) -> None:
+    """Drop the policy of every table. Idempotent. Raises as :func:`enable_row_security` does."""
+
+    async def work(connection: AsyncConnection) -> None:
+        driver = await driver_connection(connection)
+        schema = database.settings.schema
+        for row in await driver.fetch(policies.TABLES, f'"{schema}"'):
+            async with driver.transaction():
+                for statement in policies.disable_statements(schema, row["name"]):
+                    await driver.execute(statement)
+
+    async with opened(target, settings) as database:
+        await run_exclusively(database, work, wait, report)
+
+
+async def row_security_status(database: Database) -> RowSecurity:
+    """Return which tables have the policy.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+        NotConfigured: it refuses the login.
+    """
+    async with database.connection() as connection:
+        rows = await connection.fetch(policies.TABLES, f'"{database.settings.schema}"')
+        sees_all = await connection.fetchval(policies.BYPASSES_POLICIES)
+    return RowSecurity(
+        tuple(row["name"] for row in rows if row["is_secured"]),
+        tuple(row["name"] for row in rows if not row["is_secured"]),
+        bool(sees_all),
+    )
+
+
+async def secure_tables(connection: AsyncConnection, schema: str) -> None:
+    """Create the policy on each table that lacks it."""
+    driver = await driver_connection(connection)
+    for row in await driver.fetch(policies.TABLES, f'"{schema}"'):
+        if not row["is_secured"]:
+            async with driver.transaction():
+                for statement in policies.enable_statements(schema, row["name"], has_owner=row["has_owner"]):
+                    await driver.execute(statement)
+
+
+async def check_sees_all_rows(connection: AsyncConnection, database: Database) -> bool:
+    """Return whether any table has the policy; refuse to migrate rows that this role cannot see.
+
+    Raises:
+        NotConfigured: policies limit the role to the rows of one user.
+    """
+    driver = await driver_connection(connection)
+    rows = await driver.fetch(policies.TABLES, f'"{database.settings.schema}"')
+    if not any(row["is_secured"] for row in rows):
+        return False
+    if not await driver.fetchval(policies.BYPASSES_POLICIES):
+        raise NotConfigured(
+            f"Row-level security is on in {database.where}, and a migration has to see all rows: ALTER ROLE ... "
+            "BYPASSRLS for the role that migrates."
+        )
+    return True
