@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from agentstore import migrating as migrate
     from agentstore.embedded.postgres import EmbeddedPostgres
     from agentstore.errors import (
         AgentStoreError,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
         SessionHistoryService,
         StateService,
     )
-    from agentstore import migrating as migrate
     from agentstore.repositories import (
         PostgresMemoryService,
         PostgresSandboxService,

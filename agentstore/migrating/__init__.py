@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentstore.migrating.locking import WAIT, Report
     from agentstore.migrating.migrate import (
         Planned,
         PlannedEffect,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
         stamp,
         upgrade,
     )
+    from agentstore.migrating.options import WAIT, Report
     from agentstore.migrating.revisions import Phase, Revision, head, history, needed
     from agentstore.migrating.row_security import (
         RowSecurity,
@@ -76,8 +76,8 @@ __all__ = [
 
 # Where each name of __all__ is defined. No module has the name of a function: importing the one would hide the other.
 _NAMES = {
-    "locking": "WAIT Report",
     "migrate": "Planned PlannedEffect downgrade include_name plan sql stamp upgrade",
+    "options": "WAIT Report",
     "revisions": "Phase Revision head history needed",
     "row_security": "RowSecurity disable_row_security enable_row_security row_security_status",
     "schema_status": "State Status VectorState VectorStatus status vector_status",

@@ -20,12 +20,7 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.errors import AgentStoreError, NotConfigured, Unavailable
 from agentstore.migrating.connections import dedicated_connection, enter_schema, refuse_pooler
-
-Report = Callable[[str], None]
-"""Receives a line of text for each step and for each wait."""
-
-WAIT = 600.0
-"""Seconds that a migration may wait in all, for other migrators and for locks of other sessions."""
+from agentstore.migrating.options import Report
 
 _POLL_INTERVAL = 0.05
 _REPORT_INTERVAL = 10.0

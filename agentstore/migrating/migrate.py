@@ -33,7 +33,8 @@ from agentstore.errors import Conflict, NotConfigured, SchemaAhead
 from agentstore.migrating import revisions as revision_files
 from agentstore.migrating.connections import driver_connection, opened
 from agentstore.migrating.effects import Loss, created_table, effects, losses, migration_statements
-from agentstore.migrating.locking import WAIT, Report, run_exclusively
+from agentstore.migrating.locking import run_exclusively
+from agentstore.migrating.options import WAIT, Report
 from agentstore.migrating.revisions import Phase, history, needed
 from agentstore.migrating.row_security import check_sees_all_rows, secure_tables
 from agentstore.migrating.schema_status import Status, current_revision, status, vector_status

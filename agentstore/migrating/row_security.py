@@ -10,7 +10,8 @@ from agentstore.database import row_security as policies
 from agentstore.database.database import Database
 from agentstore.errors import NotConfigured
 from agentstore.migrating.connections import driver_connection, opened
-from agentstore.migrating.locking import WAIT, Report, run_exclusively
+from agentstore.migrating.locking import run_exclusively
+from agentstore.migrating.options import WAIT, Report
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)

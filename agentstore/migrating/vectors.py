@@ -11,7 +11,8 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.errors import NotConfigured, SchemaBehind
 from agentstore.migrating.connections import dedicated_connection, opened
-from agentstore.migrating.locking import WAIT, acquire_migration_lock, migration_error
+from agentstore.migrating.locking import acquire_migration_lock, migration_error
+from agentstore.migrating.options import WAIT
 from agentstore.migrating.schema_status import VectorStatus, status, vector_status
 from agentstore.settings import Settings
 

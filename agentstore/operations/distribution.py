@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agentstore.database.database import Database
 from agentstore.errors import InvalidContent, NotConfigured
 from agentstore.migrating.connections import opened
-from agentstore.migrating.locking import WAIT, Report, run_exclusively
+from agentstore.migrating.locking import run_exclusively
+from agentstore.migrating.options import WAIT, Report
 from agentstore.migrating.schema_status import status
 from agentstore.models import Base
 from agentstore.settings import Settings

@@ -259,9 +259,7 @@ class PostgresStateService(PostgresService, StateService):
                 rows = await self._database.fetch(statement, **values)
             except StatementFailed as error:
                 if error.sqlstate == "22003":
-                    raise LimitExceeded(
-                        "the highest possible round, 2**63 - 2, exists: give a round_id"
-                    ) from error
+                    raise LimitExceeded("the highest possible round, 2**63 - 2, exists: give a round_id") from error
                 if error.sqlstate != "23503":  # the user was deleted meanwhile: retry
                     raise
             else:

@@ -1,0 +1,9 @@
+"""Options that the functions which migrate have in common."""
+
+from collections.abc import Callable
+
+Report = Callable[[str], None]
+"""Receives a line of text for each step and for each wait."""
+
+WAIT = 600.0
+"""Seconds that a call may wait in all, for other migrators and for locks of other sessions."""
