@@ -1,42 +1,44 @@
-# Everything here makes its own virtual environment; Python 3.11 or later and make are enough.
+# Each target creates the virtual environment that it needs; Python 3.11 or later and make are enough.
 
 PYTHON ?= $(shell for each in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# A worker process per core. Tests that share something expensive to set up name it as an xdist group.
+PARALLEL ?= -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos sandboxes peers runtime previous lint types bench bench-quick profile clean
 
-help: ## what can be made
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-demo: $(VENV)/test ## what it is for, in half a minute, on an embedded Postgres
+demo: $(VENV)/test ## the main features in half a minute, on an embedded Postgres
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/test ## the tests, on an embedded Postgres (ARGS="--database=container" and others: see tests/conftest.py)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--database=container" and others: tests/conftest.py)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-chaos: $(VENV)/test ## the long tests: faults, kills, a full disk (as root)
+chaos: $(VENV)/test ## the long tests: kills, races, random models, a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
-sandboxes: $(VENV)/test ## what tries to get out of a sandbox of bubblewrap, and what one can do (needs bubblewrap)
+sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from one (needs bubblewrap)
 	$(BIN)/python -m pytest -m bubblewrap tests/sandbox $(ARGS)
 
-# Where each of those whose data can be imported is installed, so that it writes what is imported.
+# Packages whose data can be imported, each installed in an environment of its own to write the data of a test.
 PEERS := openai-agents agentscope-2 agentscope-runtime
 NEEDS_openai-agents := openai-agents[sqlalchemy]==0.24.0 aiosqlite asyncpg
 NEEDS_agentscope-2 := agentscope[storage-sql]==2.0.10 apscheduler aiosqlite asyncpg
-# Without what its Redis services do not need.
+# Without the dependencies that its Redis services do not need.
 ALONE_agentscope-runtime := agentscope-runtime==1.0.5
 NEEDS_agentscope-runtime := redis pydantic openai
-# Those that are measured beside agentstore, in part the same.
+# Packages that the benchmarks compare with; some are the same.
 BENCH_PEERS := google-adk openai-agents langgraph agno agentscope agentscope-runtime
 NEEDS_google-adk := google-adk==2.13.0 sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
 NEEDS_langgraph := langgraph-checkpoint-postgres==3.2.0 psycopg[binary,pool]==3.3.9
 NEEDS_agno := agno==3.1.10 sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
-# It imports a module that mcp 2 has no more, and tqdm, which openai 3 does not bring.
+# It imports a module that mcp 2 removed, and tqdm, which openai 3 does not depend on.
 NEEDS_agentscope := agentscope==1.0.21 mcp<2 tqdm sqlalchemy[asyncio]==2.1.9 asyncpg==0.32.0
 
 $(VENV)/peers/%: Makefile
@@ -45,17 +47,17 @@ $(VENV)/peers/%: Makefile
 	@$@/bin/python -m pip install --quiet $(patsubst %,'%',$(NEEDS_$*))
 	@touch $@
 
-peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## imports of what other packages wrote (needs redis-server)
+peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other packages wrote (needs redis-server)
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
 
-# The real AgentScope Runtime is large: RUNTIME=DIR names a folder for it that may outlive a checkout.
+# The real AgentScope Runtime is large: RUNTIME=DIR names a folder for it that may be shared between checkouts.
 RUNTIME ?= $(VENV)/runtime
-# AgentScope's first and last releases that the adapters are for, beside the one that the runtime takes.
-# The last needs aiofiles, too.
+# The oldest and newest supported releases of AgentScope, beside the one that the runtime installs. The newest needs
+# aiofiles too.
 AGENTSCOPES := 1.0.9 1.0.21
 
 $(RUNTIME)/ready: pyproject.toml Makefile
-	@# Not over one that is there: made by another Python, it would be of both, and run on neither.
+	@# Recreated unless it works: an environment created by another Python would mix both, and run on neither.
 	@$(RUNTIME)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(RUNTIME)
 	@$(RUNTIME)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(RUNTIME)/bin/python -m pip install --quiet --editable '.[embedded,agentscope-runtime]' --group test aiofiles
@@ -63,24 +65,24 @@ $(RUNTIME)/ready: pyproject.toml Makefile
 		$(RUNTIME)/bin/python -m pip install --quiet --no-deps --target $(RUNTIME)/agentscope-$$each agentscope==$$each; done
 	@touch $@
 
-runtime: $(RUNTIME)/ready ## the adapters, on the real AgentScope Runtime and AgentScope (650 MB)
+runtime: $(RUNTIME)/ready ## the adapters, with the real AgentScope Runtime and AgentScope (650 MB)
 	@$(RUNTIME)/bin/python -m pip install --quiet --no-deps --editable .
 	$(RUNTIME)/bin/python -m pytest -W ignore -m 'runtime or not runtime' tests/adapters $(ARGS)
 	@for each in $(AGENTSCOPES); do echo "AgentScope $$each"; PYTHONPATH=$(RUNTIME)/agentscope-$$each \
 		$(RUNTIME)/bin/python -m pytest -W ignore -m runtime tests/adapters/test_agentscope.py $(ARGS) || exit 1; done
 
-# As it was: tests/previous says how it is made.
-previous: $(VENV)/test ## the previous release's own tests, on the schema of this one
+# tests/previous/__init__.py says how the archive is created.
+previous: $(VENV)/test ## the previous release's own tests, on the schema of this release
 	@rm -rf $(VENV)/previous && mkdir $(VENV)/previous && tar -xJf tests/previous/release.tar.xz -C $(VENV)/previous
 	cd $(VENV)/previous && PYTHONPATH=.:$(CURDIR)/tests/previous $(abspath $(BIN))/python -m pytest -p todays_schema $(ARGS)
 
-lint: $(VENV)/dev ## style, import layers, and the migrations' SQL
+lint: $(VENV)/dev ## style, language, import layers, and the migrations' SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.support.language
 	$(BIN)/lint-imports --no-logo
-	@# Each migration by itself: squawk does not see that several transactions follow each other in one file. It exits
-	@# with 0 where it only warns, so what it says is the measure. Alembic's own table is varchar, and a migration that
-	@# has rows to work on may take long.
+	@# One file per migration: squawk does not see that a file has several transactions. It exits with 0 if it only
+	@# warns, so its output is what is checked. Excluded: Alembic's own table is varchar, and a backfill may take long.
 	rm -f $(VENV)/migration-*.sql
 	{ $(BIN)/agentstore sql && $(BIN)/agentstore sql --vectors; } | awk '/^BEGIN;/ { file = "$(VENV)/migration-" ++number ".sql"; print head >file } \
 		file { print >file } !file { head = head $$0 "\n" }'
@@ -91,16 +93,16 @@ types: $(VENV)/dev ## mypy --strict and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## what each call costs, beside the floor and every peer: an hour (needs redis-server)
+bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## the cost of each call beside the floor and every peer: an hour (needs redis-server)
 	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
 
-bench-quick: $(VENV)/test ## the same in two minutes, beside the ORM (ARGS="--only=agno_db" and others: those that are installed)
+bench-quick: $(VENV)/test ## the same in two minutes, beside the ORM (ARGS="--only=agno_db" and other installed peers)
 	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers $(ARGS)
 
-profile: $(VENV)/bench ## where the time of each call goes (as root; with ARGS=--count in instructions: needs valgrind)
+profile: $(VENV)/bench ## a profile of each call (as root; ARGS=--count counts instructions: needs valgrind)
 	$(BIN)/python -m benchmarks.profiles --out=docs/performance $(ARGS)
 
-clean: ## remove what these targets made
+clean: ## remove everything that these targets created
 	rm -rf $(VENV) .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/test: pyproject.toml
