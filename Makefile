@@ -5,7 +5,7 @@ PYTHON ?= $(shell for each in python3 python3.11 python3.12 python3.13 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# A worker process per core. Tests that share something expensive to set up name it as an xdist group.
+# A worker process per core; tests that share a fixture of their module run in the same one.
 PARALLEL ?= -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
