@@ -1,31 +1,95 @@
-"""A replica for tests: ``python -m tests.support.sandbox_replica URL PROVIDER SETTINGS`` does what its input says.
+"""Another process with its own sandbox service: `replica` starts it, and :class:`Replica` sends it commands.
 
-A line is a JSON list: the name of a command and its arguments. Its answer is a line, too: JSON, or the name of the
-error that was raised. At the end of its input it stops.
+The process is ``python -m tests.support.sandbox_replica URL PROVIDER SETTINGS``. It reads commands from its stdin, one
+JSON list per line: the name of a command and its arguments. It answers each with a line of JSON: the result, or the
+name of the exception. At the end of its stdin it stops the service and exits.
 """
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from agentstore import AgentStoreError, PostgresSandboxService, Settings
 
+_ROOT = Path(__file__).parents[2]
 
-async def _main(url: str, provider: str, given: str) -> None:
-    settings = Settings(**json.loads(given))
+
+class Replica:
+    """The process, as seen by a test."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def read_answer(self) -> Any:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(60):
+            line = await self.process.stdout.readline()
+        assert line, "the replica has exited"
+        return json.loads(line)
+
+    async def run(self, *command: Any) -> Any:
+        """Run a command of :func:`_main` in the replica, and return its answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        return await self.read_answer()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+
+@asynccontextmanager
+async def replica(url: str, settings: Settings, **more: Any) -> AsyncIterator[Replica]:
+    """Start a replica with the connection settings of the test, and `more`."""
+    migrations = settings.migration_database_url
+    values = {
+        "pooler": settings.pooler,
+        "migration_database_url": migrations and migrations.get_secret_value(),
+        **more,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.sandbox_replica", url, "unsafe_subprocess", json.dumps(values)),
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    running = Replica(process)
+    try:
+        assert await running.read_answer() == "ready"
+        yield running
+    finally:
+        if process.returncode is None:
+            running.signal(signal.SIGCONT)
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                async with asyncio.timeout(60):
+                    await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+
+
+async def _main(url: str, provider: str, values: str) -> None:
+    settings = Settings(**json.loads(values))
     loop = asyncio.get_running_loop()
     async with PostgresSandboxService(url, provider=provider, settings=settings) as service:
-        held: dict[str, Any] = {}
+        sandboxes: dict[str, Any] = {}
 
         async def connect(session: str, times: int) -> list[Any]:
+            """Connect concurrently, and return each distinct sandbox: its id and generation."""
             found = await asyncio.gather(*(service.connect(session, "alice") for _ in range(times)))
-            held[session] = found[0][0]
+            sandboxes[session] = found[0][0]
             return sorted({(each.sandbox_id, each.generation) for (each,) in found})
 
         async def shell(session: str, command: str) -> Any:
-            return (await held[session].run_shell_command(command)).text
+            return (await sandboxes[session].run_shell_command(command)).text
 
         async def release(session: str) -> int:
             return len(await service.release(session, "alice"))

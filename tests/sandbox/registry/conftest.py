@@ -1,0 +1,28 @@
+"""Sandbox services on Postgres, with the provider that isolates nothing and therefore runs on every machine."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from agentstore import PostgresSandboxService, Settings
+from agentstore.interfaces import SandboxProvider
+from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[UnsafeSubprocessProvider]:
+    opened = UnsafeSubprocessProvider()
+    yield opened
+    await opened.stop()
+
+
+@pytest.fixture
+def services(database_url: str, settings: Settings, provider: SandboxProvider) -> Callable[..., PostgresSandboxService]:
+    """Create services that share a provider; keyword arguments are settings, and `drain_on_stop`."""
+
+    def create(**more: Any) -> PostgresSandboxService:
+        arguments = {"provider": provider, **{name: more.pop(name) for name in ("drain_on_stop",) if name in more}}
+        return PostgresSandboxService(database_url, settings=settings.model_copy(update=more), **arguments)
+
+    return create

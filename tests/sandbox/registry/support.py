@@ -1,0 +1,56 @@
+"""What the tests of the registry share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from agentstore import PostgresSandboxService
+
+SNAPSHOTS = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 3_600.0}
+"""Settings with which workspaces are saved at the end of a sandbox only."""
+
+LONG_LEASE = {"sandbox_lease": 600.0}
+"""Settings with which no lease expires during a test."""
+
+HANG_GUARD = 60
+"""Seconds after which a test that waits for an event fails."""
+
+
+async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(HANG_GUARD):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def registered(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
+    """Return user, session and state of every registered sandbox."""
+    rows = await observer.fetch("SELECT user_id, session_id, state FROM agentstore.sandboxes ORDER BY 1, 2")
+    return [tuple(row) for row in rows]
+
+
+async def wait_until_none_registered(observer: asyncpg.Connection) -> None:
+    async def is_empty() -> bool:
+        return not await registered(observer)
+
+    await wait_until(is_empty)
+
+
+async def expire_leases(observer: asyncpg.Connection) -> None:
+    await observer.execute("UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s'")
+
+
+def delayed(pack: Callable[..., AsyncIterator[bytes]], seconds: float) -> Callable[..., AsyncIterator[bytes]]:
+    """Return a `pack` that waits before it starts."""
+
+    async def slow(*arguments: Any) -> AsyncIterator[bytes]:
+        await asyncio.sleep(seconds)
+        async for piece in pack(*arguments):
+            yield piece
+
+    return slow
+
+
+async def release(service: PostgresSandboxService) -> None:
+    await service.release("s", "alice")
