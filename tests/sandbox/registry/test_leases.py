@@ -10,7 +10,7 @@ import pytest
 from agentstore import AgentStore, PostgresSandboxService, SandboxElsewhere, SandboxLost, SandboxUnavailable, Settings
 from agentstore.database.statement import Statement
 from agentstore.repositories.sandboxes.statements import EXPIRED
-from agentstore.sandbox import local
+from agentstore.sandbox import handles
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from tests.sandbox.registry.support import HANG_GUARD, LONG_LEASE, SNAPSHOTS, expire_leases, registered, wait_until
 
@@ -131,7 +131,7 @@ async def test_a_sandbox_on_a_lost_machine_can_be_released_after_its_lease(
 ) -> None:
     async with services(drain_on_stop=False) as one:
         await one.connect("s", "alice")
-    monkeypatch.setattr(local, "_here", lambda: ("another host", "another machine"))
+    monkeypatch.setattr(handles, "_identify_machine", lambda pid: ("another host", "another machine"))
     async with services(**SNAPSHOTS, **LONG_LEASE) as two:
         for call in (two.connect("s", "alice"), two.release("s", "alice")):
             with pytest.raises(SandboxElsewhere, match="runs on the host"):
