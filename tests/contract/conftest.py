@@ -1,4 +1,4 @@
-"""What a contract leaves behind are rows of users."""
+"""Contract tests leave only rows of users, so they share a database that is emptied between tests."""
 
 import pytest
 

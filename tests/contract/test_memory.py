@@ -1,4 +1,4 @@
-"""The contract of MemoryService, held against each implementation, and against each other."""
+"""Each MemoryService implementation against the contract, and the implementations against each other."""
 
 import math
 import random
@@ -55,10 +55,10 @@ async def both(
 
 
 @pytest.mark.parametrize("common", [1_000, 3])
-async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
+async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
     both: tuple[InMemoryMemoryService, PostgresMemoryService], common: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where tokens are too common to count: what Postgres computes is what `ranking.scores` says."""
+    """Postgres computes the scores of `ranking.scores`, also when tokens are too common to count."""
     from agentstore.repositories.memory import search as memory_search
     from agentstore.repositories.memory import service as memory
     from agentstore.search import ranking
@@ -85,15 +85,15 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
         for service in both:
             await service.add_memory("alice", message, session)
     for _ in range(60):
-        # With two that are rare, whatever else is common is left out.
-        asked = rng.choices([*words[40:], "nothing"], k=2) if common == 3 else []
-        question = " ".join(
-            asked + rng.choices([*words, "wor", "nothing", "runing", "emial", "東京塔", "word9x"], k=rng.randint(1, 6))
+        # Beside two rare words, common ones are ignored.
+        rare = rng.choices([*words[40:], "nothing"], k=2) if common == 3 else []
+        query = " ".join(
+            rare + rng.choices([*words, "wor", "nothing", "runing", "emial", "東京塔", "word9x"], k=rng.randint(1, 6))
         )
         filters: dict[str, Any] = rng.choice(
             [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}]
         )
-        reference, postgres = [await service.search("alice", question, filters) for service in both]
+        reference, postgres = [await service.search("alice", query, filters) for service in both]
         assert [(hit.message.id, hit.session_id, hit.position) for hit in postgres] == [
             (hit.message.id, hit.session_id, hit.position) for hit in reference
         ]
@@ -102,10 +102,10 @@ async def test_both_find_the_same_in_the_same_order_with_the_same_scores(
 
 
 @pytest.mark.parametrize("strategy", ["vector", "hybrid"])
-async def test_both_find_the_same_by_meaning_with_the_same_scores(
+async def test_vector_search_returns_the_same_hits_and_scores_in_both(
     has_pgvector: bool, vectors: AgentStore, settings: Settings, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Float for float as near as four bytes are: Postgres adds up in another order."""
+    """Scores are equal to four-byte precision: Postgres sums in another order."""
     if not has_pgvector:
         with pytest.raises(NotConfigured, match="vector enable"):
             await vectors.memory.search("alice", "x", {"strategy": strategy})
@@ -130,19 +130,19 @@ async def test_both_find_the_same_by_meaning_with_the_same_scores(
             if number % 10 == 0:
                 await service.save_items("alice", item, supersedes=[f"i{(number + 3) % 7}"])
     for _ in range(40):
-        question = " ".join(rng.choices([*words, "nothing"], k=rng.randint(1, 6)))
+        query = " ".join(rng.choices([*words, "nothing"], k=rng.randint(1, 6)))
         filters: dict[str, Any] = rng.choice(
             [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 60}, {"kind": "fact"}, {"min_score": 0.3}]
         )
         reference, postgres = [
-            await service.search("alice", question, filters | {"strategy": strategy}) for service in both
+            await service.search("alice", query, filters | {"strategy": strategy}) for service in both
         ]
         assert [hit.score for hit in postgres] == pytest.approx([hit.score for hit in reference], abs=1e-5)
-        # Those whose scores differ by rounding alone may change places.
+        # Hits whose scores differ only by rounding may be in another order.
         assert {hit.message.id for hit in postgres} == {hit.message.id for hit in reference}
 
 
-async def test_a_hybrid_search_is_by_words_alone_where_these_have_all_the_weight(
+async def test_hybrid_weight_of_one_or_zero_equals_a_single_strategy(
     has_pgvector: bool, database_url: str, settings: Settings, vectors: AgentStore
 ) -> None:
     if not has_pgvector:
@@ -156,27 +156,27 @@ async def test_a_hybrid_search_is_by_words_alone_where_these_have_all_the_weight
             assert [hit.message.id for hit in hybrid] == [hit.message.id for hit in alone]
 
 
-async def test_filters_leave_what_is_wanted_however_much_else_fits(
+async def test_filters_apply_before_the_limit_of_candidates(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
-    said = [text(f"apple {number}", metadata={"timestamp": "2020-01-01"}) for number in range(1_500)]
+    messages = [text(f"apple {number}", metadata={"timestamp": "2020-01-01"}) for number in range(1_500)]
     pie = text("an apple pie that somebody made", id="pie", role="assistant", metadata={"timestamp": "2030-01-01"})
     for service in both:
-        await service.add_memory("alice", said, "s")
-        await service.add_memory("alice", pie, "mine")
-        for filters in ({"session_id": "mine"}, {"since": "2029-01-01"}, {"role": "assistant"}):
+        await service.add_memory("alice", messages, "s")
+        await service.add_memory("alice", pie, "other")
+        for filters in ({"session_id": "other"}, {"since": "2029-01-01"}, {"role": "assistant"}):
             assert [hit.message.id for hit in await service.search("alice", "apple", filters)] == ["pie"]
 
 
-async def test_equal_scores_are_equal_and_the_newest_comes_first(
+async def test_hits_with_equal_scores_are_ordered_newest_first(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     rng = random.Random(4)
     words = [f"word{number}" for number in range(12)]
     sets = [rng.sample(words, 4) for _ in range(6)]
-    said = [text(" ".join(sets[number % 6]), id=f"m{number}") for number in range(60)]
+    messages = [text(" ".join(sets[number % 6]), id=f"m{number}") for number in range(60)]
     for service in both:
-        for number, message in enumerate(said):
+        for number, message in enumerate(messages):
             await service.add_memory("alice", message, f"s{number}")
         for _ in range(10):
             hits = await service.search("alice", " ".join(rng.sample(words, 4)), {"top_k": 100})
@@ -184,7 +184,7 @@ async def test_equal_scores_are_equal_and_the_newest_comes_first(
             assert order == sorted(order)
 
 
-async def test_what_is_not_found_whole_is_found_by_its_beginning(
+async def test_unmatched_words_match_by_prefix_and_similar_spelling(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     for service in both:
@@ -192,15 +192,15 @@ async def test_what_is_not_found_whole_is_found_by_its_beginning(
         await service.add_memory("alice", [text("The aquarium leaks", id="fish")], "t")
         assert [hit.message.id for hit in await service.search("alice", "refrigerater")] == ["fridge"]
         assert [hit.message.id for hit in await service.search("alice", "aqua")] == ["fish"]
-        for question, id in (
+        for query, id in (
             ("what is broken, the refridgerator?", "fridge"), ("leaks in the acuarium", "fish"), ("aquaruim", "fish"),
             ("equarium", "fish"), ("is the refrig", "fridge"), ("broekn", "fridge"), ("the aquarrium", "fish"),
         ):  # fmt: skip
-            assert [hit.message.id for hit in await service.search("alice", question)][:1] == [id], question
+            assert [hit.message.id for hit in await service.search("alice", query)][:1] == [id], query
         assert await service.search("alice", "xy") == []
 
 
-async def test_a_hit_shows_why_it_was_found_and_nothing_of_it_is_markup(
+async def test_snippet_marks_matches_and_escapes_html(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     for service in both:
@@ -211,7 +211,7 @@ async def test_a_hit_shows_why_it_was_found_and_nothing_of_it_is_markup(
         assert hit.snippet == "<mark>bananas</mark>"
 
 
-async def test_facts_are_found_beside_messages_and_neither_lend_nor_borrow(
+async def test_facts_and_messages_are_found_without_raising_each_others_score(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     for service in both:
@@ -234,7 +234,7 @@ async def test_facts_are_found_beside_messages_and_neither_lend_nor_borrow(
         assert [hit.message.id for hit in await service.search("alice", "dog")] == ["dog", "cat"]
 
 
-async def test_a_fact_is_found_while_it_is_valid(both: tuple[InMemoryMemoryService, PostgresMemoryService]) -> None:
+async def test_fact_is_found_only_while_valid(both: tuple[InMemoryMemoryService, PostgresMemoryService]) -> None:
     old = MemoryItem(id="old", text="lives in Paris", valid_from=datetime(2020, 1, 1, tzinfo=UTC))
     new = MemoryItem(id="new", text="lives in Rome", metadata={"huge": 10**400})
     later = MemoryItem(id="later", text="lives in Oslo", valid_from=datetime(2100, 1, 1, tzinfo=UTC))
@@ -245,24 +245,24 @@ async def test_a_fact_is_found_while_it_is_valid(both: tuple[InMemoryMemoryServi
 
         await service.save_items("alice", [old, later], "s")
         assert await found() == {"old"}
-        assert await service.save_items("alice", new, "t", supersedes=["old", "nobody"]) == [new]
+        assert await service.save_items("alice", new, "t", supersedes=["old", "missing"]) == [new]
         assert await found() == {"new"}
         assert await found(valid_at="2021-01-01") == {"old", "new"}
         assert await found(valid_at="2101-01-01") == {"new", "later"}
         assert list(await service.list_items("alice")) == [new]
-        kept = {item.id: item for item in await service.list_items("alice", with_invalid=True)}
-        assert set(kept) == {"old", "new", "later"}
-        assert kept["old"].valid_until is not None
-        (said,) = [message for message in await service.list_memory("alice") if message.id == "old"]
-        assert (said.metadata or {})["memory_item"]["valid_until"] is not None
-        # Saved again, it holds again.
+        stored = {item.id: item for item in await service.list_items("alice", with_invalid=True)}
+        assert set(stored) == {"old", "new", "later"}
+        assert stored["old"].valid_until is not None
+        (old_message,) = [message for message in await service.list_memory("alice") if message.id == "old"]
+        assert (old_message.metadata or {})["memory_item"]["valid_until"] is not None
+        # Saving it again makes it valid again.
         await service.save_items("alice", old)
         assert await found() == {"old", "new"}
         assert await service.delete_memory("alice", "s") == Deleted(memories=2)
         assert await found() == {"new"}
 
 
-async def test_facts_are_listed_in_pages_the_newest_first(
+async def test_pages_contain_every_fact_once_newest_first(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     facts = [
@@ -286,7 +286,7 @@ async def test_facts_are_listed_in_pages_the_newest_first(
 
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)
-async def test_nobody_sees_or_changes_anothers_facts(
+async def test_facts_of_other_users_are_isolated(
     both: tuple[InMemoryMemoryService, PostgresMemoryService], id: str
 ) -> None:
     other = f"{id}x" if len(id) < 500 else "x"
@@ -311,7 +311,7 @@ async def test_nobody_sees_or_changes_anothers_facts(
         {"text": "x", "metadata": {"value": math.nan}}, {"text": "x", "more": 1}, [{"text": "good"}, {"text": ""}],
     ],
 )  # fmt: skip
-async def test_what_is_no_fact_is_refused(both: tuple[InMemoryMemoryService, PostgresMemoryService], item: Any) -> None:
+async def test_invalid_fact_is_rejected(both: tuple[InMemoryMemoryService, PostgresMemoryService], item: Any) -> None:
     for service in both:
         with pytest.raises(InvalidContent):
             await service.save_items("alice", item)
@@ -324,7 +324,7 @@ async def test_what_is_no_fact_is_refused(both: tuple[InMemoryMemoryService, Pos
         assert list(await service.list_items("alice")) == []
 
 
-async def test_a_fact_cannot_have_the_id_of_a_message(
+async def test_fact_id_of_an_existing_message_is_a_conflict(
     both: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     for service in both:
@@ -335,9 +335,9 @@ async def test_a_fact_cannot_have_the_id_of_a_message(
         assert len(await service.list_memory("alice")) == 2
 
 
-def test_a_language_that_is_none_is_refused() -> None:
-    wrong = Settings(text_search_config="klingon")
+def test_unknown_text_search_language_is_rejected() -> None:
+    invalid = Settings(text_search_config="klingon")
     with pytest.raises(NotConfigured, match="klingon"):
-        InMemoryMemoryService(settings=wrong)
+        InMemoryMemoryService(settings=invalid)
     with pytest.raises(NotConfigured, match="AGENTSTORE_TEXT_SEARCH_CONFIG"):
-        PostgresMemoryService("postgresql://h/db", settings=wrong)
+        PostgresMemoryService("postgresql://h/db", settings=invalid)

@@ -1,4 +1,4 @@
-"""The contract of SessionHistoryService, held against each implementation."""
+"""Each SessionHistoryService implementation against the contract."""
 
 from collections.abc import AsyncIterator
 
@@ -41,8 +41,8 @@ async def creating(
             yield postgres
 
 
-async def test_a_missing_session_is_created_where_the_service_is_told_so(creating: SessionHistoryService) -> None:
-    for id in ("s", " s ", ""):  # exactly this id: it is create_session that strips
+async def test_missing_session_is_created_with_missing_session_create(creating: SessionHistoryService) -> None:
+    for id in ("s", " s ", ""):  # exactly this id: only create_session strips
         found = await creating.get_session("alice", id)
         assert found is not None
         assert (found.id, found.messages) == (id, [])
@@ -54,7 +54,7 @@ async def test_a_missing_session_is_created_where_the_service_is_told_so(creatin
 
 
 @pytest.mark.parametrize("kind", ["in memory", "postgres"])
-async def test_it_starts_by_itself_and_is_not_healthy_before(kind: str, database_url: str, settings: Settings) -> None:
+async def test_service_is_healthy_from_the_first_call_to_stop(kind: str, database_url: str, settings: Settings) -> None:
     service: SessionHistoryService = (
         InMemorySessionHistoryService()
         if kind == "in memory"
@@ -67,7 +67,7 @@ async def test_it_starts_by_itself_and_is_not_healthy_before(kind: str, database
     assert not await service.health()
 
 
-def test_a_wrong_policy_is_refused(database_url: str) -> None:
+def test_invalid_missing_session_is_rejected(database_url: str) -> None:
     for make in (InMemorySessionHistoryService, lambda **policy: PostgresSessionHistoryService(database_url, **policy)):
         with pytest.raises(InvalidContent):
             make(missing_session="Create")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The contract of StateService, held against each implementation."""
+"""Each StateService implementation against the contract."""
 
 from collections.abc import AsyncIterator
 
@@ -23,9 +23,7 @@ class TestPostgres(StateContract):
 
 
 @pytest.mark.parametrize("kind", ["in memory", "postgres"])
-async def test_a_state_of_20_mb_is_kept_and_one_of_65_is_refused(
-    kind: str, database_url: str, settings: Settings
-) -> None:
+async def test_state_of_20_mb_is_stored_and_65_mb_is_rejected(kind: str, database_url: str, settings: Settings) -> None:
     service: StateService = (
         InMemoryStateService() if kind == "in memory" else PostgresStateService(database_url, settings=settings)
     )

@@ -1,4 +1,4 @@
-"""Forks and rewinds of sessions, with the states that belong to them."""
+"""Forks and rewinds of sessions, with their states, in memory and on Postgres."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,8 +32,8 @@ async def services(request: pytest.FixtureRequest, database_url: str, settings: 
             yield store.sessions, store.states
 
 
-async def _talk(services: Services) -> Session:
-    """Four messages, and after each the state that the agent saved: round 1 to 4."""
+async def _create_conversation(services: Services) -> Session:
+    """Append four messages, and save a state after each: rounds 1 to 4."""
     sessions, states = services
     session = await sessions.create_session("alice", "s", title="Plans", metadata={"z": 1, "a": "\0"})
     for number in range(1, 5):
@@ -48,9 +48,9 @@ def _ids(session: Session | None) -> list[str]:
 
 
 @pytest.mark.parametrize(("at", "count"), [(None, 4), ("m4", 4), (4, 4), ("m3", 3), (3, 3), ("m1", 1), (1, 1), (0, 0)])
-async def test_a_fork_has_what_there_was_at_a_message(services: Services, at: Any, count: int) -> None:
+async def test_fork_copies_messages_and_states_up_to_a_message(services: Services, at: Any, count: int) -> None:
     sessions, states = services
-    source = await _talk(services)
+    source = await _create_conversation(services)
     fork = await sessions.fork_session("alice", "s", at=at, new_id=" f ")
     assert (fork.id, fork.user_id, fork.forked_from, fork.forked_at) == ("f", "alice", "s", count)
     assert (fork.title, fork.metadata, fork.messages) == (source.title, source.metadata, source.messages[:count])
@@ -63,11 +63,11 @@ async def test_a_fork_has_what_there_was_at_a_message(services: Services, at: An
     assert len(await states.list_states("alice", "s")) == 4
 
 
-async def test_a_fork_and_its_source_go_their_own_ways(services: Services) -> None:
+async def test_fork_and_source_are_independent(services: Services) -> None:
     sessions, states = services
-    source = await _talk(services)
+    source = await _create_conversation(services)
     fork = await sessions.fork_session("alice", "s", at="m2")
-    await sessions.append_message(fork, text("another way", id="m3"))
+    await sessions.append_message(fork, text("another answer", id="m3"))
     assert await states.save_state("alice", {"step": "another"}, fork.id) == 3
     await sessions.append_message(source, text("5", id="m5"))
     assert _ids(await sessions.get_session("alice", fork.id)) == ["m1", "m2", "m3"]
@@ -81,25 +81,25 @@ async def test_a_fork_and_its_source_go_their_own_ways(services: Services) -> No
     assert listed == {again.id: (fork.id, 3)}
 
 
-async def test_a_round_that_was_overwritten_since_is_not_of_then(services: Services) -> None:
+async def test_fork_omits_rounds_overwritten_after_the_message(services: Services) -> None:
     sessions, states = services
-    await _talk(services)
+    await _create_conversation(services)
     await states.save_state("alice", {"step": "changed"}, "s", 2)
     fork = await sessions.fork_session("alice", "s", at="m2")
     assert [each.round_id for each in await states.list_states("alice", fork.id)] == [1]
 
 
-async def test_what_cannot_be_forked_says_why_and_leaves_nothing(services: Services) -> None:
+async def test_failed_fork_raises_and_writes_nothing(services: Services) -> None:
     sessions, states = services
-    await _talk(services)
+    await _create_conversation(services)
     await states.save_state("alice", {}, "only states")
-    wrong: list[tuple[type[Exception], dict[str, Any]]] = [
+    invalid: list[tuple[type[Exception], dict[str, Any]]] = [
         (NotFound, {"at": "m5"}), (NotFound, {"at": 5}), (NotFound, {"at": 2**62}), (AlreadyExists, {"new_id": "s"}),
         (AlreadyExists, {"new_id": "only states"}), (InvalidContent, {"at": -1}), (InvalidContent, {"at": True}),
         (InvalidContent, {"at": 1.0}), (InvalidContent, {"at": "\0"}), (InvalidContent, {"new_id": "\0"}),
         (InvalidContent, {"at": 2**63}),
     ]  # fmt: skip
-    for error, arguments in wrong:
+    for error, arguments in invalid:
         with pytest.raises(error):
             await sessions.fork_session("alice", "s", **arguments)
     for user, id in (("alice", "t"), ("bob", "s")):
@@ -111,7 +111,7 @@ async def test_what_cannot_be_forked_says_why_and_leaves_nothing(services: Servi
     assert await states.list_states("alice", "t") == []
 
 
-async def test_states_that_are_there_already_are_in_the_way_of_a_fork_that_brings_none(services: Services) -> None:
+async def test_fork_to_an_id_with_states_already_exists(services: Services) -> None:
     sessions, states = services
     await sessions.create_session("alice", "s")
     await states.save_state("alice", {"theirs": 1}, "f")
@@ -121,7 +121,7 @@ async def test_states_that_are_there_already_are_in_the_way_of_a_fork_that_bring
     assert await states.export_state("alice", "f") == {"theirs": 1}
 
 
-async def test_a_session_of_the_empty_id_takes_the_states_that_are_its(services: Services) -> None:
+async def test_fork_of_the_empty_session_id_copies_its_states(services: Services) -> None:
     sessions, states = services
     session = Session(id="", user_id="alice")
     sessions._create_missing = True  # type: ignore[attr-defined]
@@ -133,42 +133,42 @@ async def test_a_session_of_the_empty_id_takes_the_states_that_are_its(services:
 
 @pytest.mark.parametrize("at", ["m2", 2])
 @pytest.mark.parametrize("keep", [True, False])
-async def test_a_rewind_removes_what_came_after_and_keeps_it_in_a_fork(
+async def test_rewind_removes_later_messages_and_keeps_them_in_a_fork(
     services: Services, at: str | int, keep: bool
 ) -> None:
     sessions, states = services
-    source = await _talk(services)
-    back = await sessions.rewind_session("alice", "s", at, keep=keep, new_id="kept")
-    assert (back.id, back.messages, back.title) == ("s", source.messages[:2], "Plans")
-    assert back == await sessions.get_session("alice", "s")
+    source = await _create_conversation(services)
+    rewound = await sessions.rewind_session("alice", "s", at, keep=keep, new_id="backup")
+    assert (rewound.id, rewound.messages, rewound.title) == ("s", source.messages[:2], "Plans")
+    assert rewound == await sessions.get_session("alice", "s")
     assert await states.export_state("alice", "s") == {"step": 2}
-    kept = await sessions.get_session("alice", "kept")
+    backup = await sessions.get_session("alice", "backup")
     if keep:
-        assert kept is not None
-        assert (kept.messages, kept.forked_from, kept.forked_at) == (source.messages, "s", 4)
-        assert await states.export_state("alice", "kept") == {"step": 4}
+        assert backup is not None
+        assert (backup.messages, backup.forked_from, backup.forked_at) == (source.messages, "s", 4)
+        assert await states.export_state("alice", "backup") == {"step": 4}
     else:
-        assert kept is None
-        assert await states.export_state("alice", "kept") is None
-    await sessions.append_message(back, text("another", id="m4"))
+        assert backup is None
+        assert await states.export_state("alice", "backup") is None
+    await sessions.append_message(rewound, text("another", id="m4"))
     assert _ids(await sessions.get_session("alice", "s")) == ["m1", "m2", "m4"]
     assert await states.save_state("alice", {"step": 3}, "s", expected_round=2) == 5
     assert (await sessions.delete_session("alice", "s")).messages == 3
 
 
-async def test_a_rewind_to_the_last_message_changes_nothing(services: Services) -> None:
+async def test_rewind_to_the_last_message_changes_nothing(services: Services) -> None:
     sessions, states = services
-    source = await _talk(services)
-    assert await sessions.rewind_session("alice", "s", "m4", new_id="kept") == source
-    assert await sessions.get_session("alice", "kept") is None
+    source = await _create_conversation(services)
+    assert await sessions.rewind_session("alice", "s", "m4", new_id="backup") == source
+    assert await sessions.get_session("alice", "backup") is None
     assert len(await states.list_states("alice", "s")) == 4
 
 
-async def test_a_rewind_whose_fork_cannot_be_made_changes_nothing(services: Services) -> None:
+async def test_rewind_changes_nothing_if_its_fork_fails(services: Services) -> None:
     sessions, states = services
-    source = await _talk(services)
-    await sessions.create_session("alice", "kept")
-    for error, at, new_id in ((AlreadyExists, 1, "kept"), (NotFound, 5, "new"), (NotFound, "m5", "new")):
+    source = await _create_conversation(services)
+    await sessions.create_session("alice", "backup")
+    for error, at, new_id in ((AlreadyExists, 1, "backup"), (NotFound, 5, "new"), (NotFound, "m5", "new")):
         with pytest.raises(error):
             await sessions.rewind_session("alice", "s", at, new_id=new_id)
     assert await sessions.get_session("alice", "s") == source
@@ -176,9 +176,9 @@ async def test_a_rewind_whose_fork_cannot_be_made_changes_nothing(services: Serv
     assert await sessions.get_session("alice", "new") is None
 
 
-async def test_a_rewind_to_the_beginning_leaves_an_empty_session(services: Services) -> None:
+async def test_rewind_to_the_beginning_leaves_an_empty_session(services: Services) -> None:
     sessions, states = services
-    await _talk(services)
+    await _create_conversation(services)
     assert (await sessions.rewind_session("alice", "s", 0, keep=False)).messages == []
     assert await states.export_state("alice", "s") is None
     assert await states.save_state("alice", {}, "s", expected_round=0) == 5

@@ -1,4 +1,4 @@
-"""What has not been written to for longer than it is kept is gone at once, in memory as on Postgres."""
+"""Values that were not written for longer than their retention are invisible at once, in memory and on Postgres."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class Services:
     sessions: Any
     states: Any
     memory: Any
-    pass_: Callable[[int], Awaitable[None]]
-    """Let so many seconds pass for everything that is stored."""
+    advance: Callable[[int], Awaitable[None]]
+    """Make everything that is stored older by this many seconds."""
 
 
 @pytest.fixture(params=["in memory", "postgres"])
@@ -49,18 +49,18 @@ Make = Callable[..., Awaitable[Services]]
 async def make(kind: str, database_url: str, direct_url: str, settings: Settings) -> AsyncIterator[Make]:
     stores: list[AgentStore] = []
 
-    async def made(missing_session: Any = "error", **ttl: int) -> Services:
-        there = settings.model_copy(update=ttl)
+    async def create(missing_session: Any = "error", **ttl: int) -> Services:
+        with_ttl = settings.model_copy(update=ttl)
         if kind == "postgres":
-            store = AgentStore(database_url, settings=there)
+            store = AgentStore(database_url, settings=with_ttl)
             stores.append(store)
             store.sessions._create_missing = missing_session == "create"
             return Services(store.sessions, store.states, store.memory, lambda seconds: _age(direct_url, seconds))
-        states = InMemoryStateService(settings=there)
-        sessions = InMemorySessionHistoryService(missing_session=missing_session, states=states, settings=there)
-        memory = InMemoryMemoryService(settings=there)
+        states = InMemoryStateService(settings=with_ttl)
+        sessions = InMemorySessionHistoryService(missing_session=missing_session, states=states, settings=with_ttl)
+        memory = InMemoryMemoryService(settings=with_ttl)
 
-        async def pass_(seconds: int) -> None:
+        async def advance(seconds: int) -> None:
             past = timedelta(seconds=seconds)
             for of_user in sessions._users.values():
                 for each in of_user.values():
@@ -71,9 +71,9 @@ async def make(kind: str, database_url: str, direct_url: str, settings: Settings
             for key in memory._written:
                 memory._written[key] -= past
 
-        return Services(sessions, states, memory, pass_)
+        return Services(sessions, states, memory, advance)
 
-    yield made
+    yield create
     for store in stores:
         await store.stop()
 
@@ -91,21 +91,21 @@ async def _age(url: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("own", [True, False])
-async def test_a_session_that_has_expired_is_not_there(make: Make, own: bool) -> None:
-    services = await (make() if own else make(session_ttl=100))
+async def test_expired_session_is_not_found(make: Make, own: bool) -> None:
+    services = await (make() if own else make(session_ttl=100_000))
     sessions = services.sessions
-    session = await sessions.create_session("alice", "s", ttl=100 if own else None)
-    kept = await sessions.create_session("alice", "kept", ttl=1_000)
+    session = await sessions.create_session("alice", "s", ttl=100_000 if own else None)
+    retained = await sessions.create_session("alice", "retained", ttl=1_000_000)
     await sessions.append_message(session, text("a", id="a"))
-    await services.pass_(60)
-    await sessions.append_message(session, text("b", id="b"))  # what is written to lives on
-    await services.pass_(60)
+    await services.advance(60_000)
+    await sessions.append_message(session, text("b", id="b"))  # an append extends the retention
+    await services.advance(60_000)
     assert len((await sessions.get_session("alice", "s")).messages) == 2
-    await services.pass_(60)
+    await services.advance(60_000)
     assert await sessions.get_session("alice", "s") is None
     assert await sessions.get_session("alice", "s", limit=1) is None
     assert await sessions.get_session("alice", "s", limit=1, before="b") is None
-    assert [each.id for each in await sessions.list_sessions("alice")] == [kept.id]
+    assert [each.id for each in await sessions.list_sessions("alice")] == [retained.id]
     calls: list[Callable[[], Any]] = [
         lambda: sessions.append_message(session, text("c")),
         lambda: sessions.append_message(session, text("a", id="a")),
@@ -125,58 +125,58 @@ async def test_a_session_that_has_expired_is_not_there(make: Make, own: bool) ->
     assert await sessions.get_session("alice", "s") == again
 
 
-async def test_an_expired_session_is_deleted_and_counted(make: Make) -> None:
-    services = await make(session_ttl=100)
+async def test_deleting_an_expired_session_counts_it(make: Make) -> None:
+    services = await make(session_ttl=100_000)
     session = await services.sessions.create_session("alice", "s")
     await services.sessions.append_message(session, text("a"))
-    await services.pass_(200)
+    await services.advance(200_000)
     assert await services.sessions.delete_session("alice", "s") == Deleted(sessions=1, messages=1)
     assert not await services.sessions.delete_session("alice", "s")
 
 
-async def test_an_expired_session_is_created_anew_where_the_missing_one_is(make: Make) -> None:
-    services = await make("create", session_ttl=100)
+async def test_expired_session_is_recreated_with_missing_session_create(make: Make) -> None:
+    services = await make("create", session_ttl=100_000)
     session = Session(id="s", user_id="alice")
     await services.sessions.append_message(session, text("a", id="a"))
-    await services.pass_(200)
+    await services.advance(200_000)
     found = await services.sessions.get_session("alice", "s")
     assert found.messages == []
-    await services.pass_(200)
+    await services.advance(200_000)
     await services.sessions.append_message(session, text("b", id="b"))
     assert [each.id for each in (await services.sessions.get_session("alice", "s")).messages] == ["b"]
 
 
-async def test_a_ttl_of_its_own_goes_before_the_stores(make: Make) -> None:
-    services = await make(session_ttl=100)
+async def test_session_ttl_overrides_the_setting(make: Make) -> None:
+    services = await make(session_ttl=100_000)
     sessions = services.sessions
-    session = await sessions.create_session("alice", "s", ttl=1_000)
-    assert session.ttl == 1_000
-    await services.pass_(200)
-    await sessions.set_ttl("alice", "s", 300)
-    assert (await sessions.get_session("alice", "s")).ttl == 300
+    session = await sessions.create_session("alice", "s", ttl=1_000_000)
+    assert session.ttl == 1_000_000
+    await services.advance(200_000)
+    await sessions.set_ttl("alice", "s", 300_000)
+    assert (await sessions.get_session("alice", "s")).ttl == 300_000
     fork = await sessions.fork_session("alice", "s", new_id="f")
-    assert fork.ttl == 300
+    assert fork.ttl == 300_000
     await sessions.set_ttl("alice", "s", None)
     assert await sessions.get_session("alice", "s") is None
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 1.0, "1", True, 2**31])
-async def test_a_ttl_that_is_none_is_refused(make: Make, wrong: Any) -> None:
+@pytest.mark.parametrize("invalid", [0, -1, 1.0, "1", True, 2**31])
+async def test_invalid_ttl_is_rejected(make: Make, invalid: Any) -> None:
     services = await make()
     with pytest.raises(InvalidContent):
-        await services.sessions.create_session("alice", "s", ttl=wrong)
+        await services.sessions.create_session("alice", "s", ttl=invalid)
     await services.sessions.create_session("alice", "t")
     with pytest.raises(InvalidContent):
-        await services.sessions.set_ttl("alice", "t", wrong)
+        await services.sessions.set_ttl("alice", "t", invalid)
     assert len(await services.sessions.list_sessions("alice")) == 1
 
 
-async def test_what_has_expired_is_in_no_forks_way(make: Make) -> None:
-    services = await make(state_ttl=100)
+async def test_fork_can_reuse_ids_of_expired_sessions_and_states(make: Make) -> None:
+    services = await make(state_ttl=100_000)
     sessions, states = services.sessions, services.states
-    await sessions.create_session("alice", "old", ttl=100)
+    await sessions.create_session("alice", "old", ttl=100_000)
     await states.save_state("alice", {}, "states")
-    await services.pass_(200)
+    await services.advance(200_000)
     await sessions.create_session("alice", "s")
     await states.save_state("alice", {"x": 1}, "s")
     assert (await sessions.fork_session("alice", "s", new_id="old")).forked_from == "s"
@@ -184,43 +184,43 @@ async def test_what_has_expired_is_in_no_forks_way(make: Make) -> None:
     assert await states.export_state("alice", "states") == {"x": 1}
     with pytest.raises(AlreadyExists):
         await sessions.fork_session("alice", "s", new_id="old")
-    await services.pass_(200)
+    await services.advance(200_000)
     await sessions.fork_session("alice", "s", new_id="without states")
     assert await states.export_state("alice", "without states") is None
 
 
-async def test_states_that_have_expired_are_not_there_and_begin_anew(make: Make) -> None:
-    services = await make(state_ttl=100)
+async def test_expired_states_are_not_found_and_rounds_restart(make: Make) -> None:
+    services = await make(state_ttl=100_000)
     states = services.states
     for _ in range(3):
         assert await states.save_state("alice", {}, "s") > 0
-        await services.pass_(60)  # each save lets all of them live on
+        await services.advance(60_000)  # each save extends the retention of all rounds
     assert len(await states.list_states("alice", "s")) == 3
-    await services.pass_(60)
+    await services.advance(60_000)
     assert await states.export_state("alice", "s") is None
     await states.save_state("alice", {}, "t")
-    await services.pass_(200)
+    await services.advance(200_000)
     assert await states.export_state("alice", "t", 1) is None
     await states.save_state("alice", {}, "t")
-    await services.pass_(200)
+    await services.advance(200_000)
     assert await states.list_states("alice", "t") == []
     await states.save_state("alice", {}, "t")
     await states.save_state("alice", {}, "t")
-    await services.pass_(200)
+    await services.advance(200_000)
     assert await states.save_state("alice", {}, "t", expected_round=0) == 1
 
 
-async def test_memories_that_have_expired_are_not_found(make: Make) -> None:
-    services = await make(memory_ttl=100)
+async def test_expired_memories_are_not_found(make: Make) -> None:
+    services = await make(memory_ttl=100_000)
     memory = services.memory
     await memory.add_memory("alice", text("apples and pears", id="1"), "old")
     await memory.add_memory("alice", text("apples and plums", id="2"), "new")
     await memory.save_items("alice", MemoryItem(text="likes apples", id="3"), "old")
     await memory.add_memory("bob", text("apples", id="4"), "old")
-    await services.pass_(60)
+    await services.advance(60_000)
     await memory.add_memory("alice", text("more apples", id="5"), "new")
-    await memory.add_memory("alice", text("apples and pears", id="1"), "old")  # adds nothing, and lets nothing live on
-    await services.pass_(60)
+    await memory.add_memory("alice", text("apples and pears", id="1"), "old")  # adds nothing, extends nothing
+    await services.advance(60_000)
     assert {hit.message.id for hit in await memory.search("alice", "apples")} == {"2", "5"}
     assert [each.id for each in await memory.list_memory("alice")] == ["2", "5"]
     assert await memory.list_items("alice") == []
@@ -229,10 +229,10 @@ async def test_memories_that_have_expired_are_not_found(make: Make) -> None:
     assert await memory.delete_memory("alice") == Deleted(memories=3)
 
 
-class _Seen(Extractor):
-    """Concludes nothing, and keeps what it was shown."""
+class _Recorder(Extractor):
+    """Extracts nothing, and records the ids of the messages it received."""
 
-    name, kinds = "seen", ("fact",)
+    name, kinds = "recorder", ("fact",)
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -242,24 +242,24 @@ class _Seen(Extractor):
         return Extraction()
 
 
-async def test_no_extractor_sees_what_has_expired(make: Make) -> None:
-    services = await make(memory_ttl=100)
-    services.memory._extractor = seen = _Seen()
+async def test_extractors_do_not_receive_expired_messages(make: Make) -> None:
+    services = await make(memory_ttl=100_000)
+    services.memory._extractor = recorder = _Recorder()
     services.memory._enqueues = True
     await services.memory.add_memory("alice", text("secret", id="old"), "old")
-    await services.pass_(200)
+    await services.advance(200_000)
     await services.memory.add_memory("bob", text("apples", id="new"), "new")
     await services.memory.extract(settled=False)
-    assert seen.messages == ["new"]
+    assert recorder.messages == ["new"]
     assert await services.memory.extract(settled=False) == []
 
 
-async def test_nothing_expires_unless_it_is_told_to(make: Make) -> None:
+async def test_nothing_expires_without_a_ttl(make: Make) -> None:
     services = await make()
     session = await services.sessions.create_session("alice", "s")
     await services.states.save_state("alice", {}, "s")
     await services.memory.add_memory("alice", text("apples"), "s")
-    await services.pass_(20 * 365 * 86_400)
+    await services.advance(20 * 365 * 86_400)
     assert await services.sessions.get_session("alice", session.id) is not None
     assert await services.states.export_state("alice", "s") == {}
     assert len(await services.memory.search("alice", "apples")) == 1
