@@ -1,6 +1,6 @@
-"""The contract of SandboxService, held against each implementation.
+"""Run the contract suite of SandboxService against each implementation.
 
-On the provider that isolates nothing, and therefore runs on every machine: what isolates has tests of its own.
+With the provider that isolates nothing and therefore runs on every machine; isolation has separate tests.
 """
 
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from agentstore.interfaces import SandboxProvider
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from agentstore.testing import SandboxContract
 
-_KEEPING: dict[str, Any] = {"sandbox_snapshots": True, "max_workspace_bytes": 100_000}
+_SNAPSHOTS: dict[str, Any] = {"sandbox_snapshots": True, "max_workspace_bytes": 100_000}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ class TestInMemory(SandboxContract):
 
     @pytest.fixture
     async def keeping(self, provider: SandboxProvider) -> AsyncIterator[SandboxService]:
-        settings = Settings(**_KEEPING)
+        settings = Settings(**_SNAPSHOTS)
         async with InMemorySandboxService(provider=provider, settings=settings) as service:
             yield service
 
@@ -48,6 +48,6 @@ class TestPostgres(SandboxContract):
     async def keeping(
         self, provider: SandboxProvider, database_url: str, settings: Settings
     ) -> AsyncIterator[SandboxService]:
-        settings = settings.model_copy(update=_KEEPING)
+        settings = settings.model_copy(update=_SNAPSHOTS)
         async with PostgresSandboxService(database_url, provider=provider, settings=settings) as service:
             yield service

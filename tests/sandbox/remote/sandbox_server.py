@@ -1,6 +1,6 @@
-"""A sandbox server that speaks AgentScope Runtime's protocol, and does wrong what it is told to do wrong.
+"""A sandbox server that speaks AgentScope Runtime's protocol, with faults that tests inject.
 
-Its sandboxes are folders, their commands run as processes of this machine and their cells in this process.
+Its sandboxes are folders. Their commands run as processes of this machine, and their cells in this process.
 """
 
 import base64
@@ -28,7 +28,14 @@ GENERIC = {
 
 
 class SandboxServer:
-    """`faults` says of a method how its next calls go wrong, in order: see :meth:`_Handler.do_POST`."""
+    """A SandboxManager, and the requests that its HTTP server has received.
+
+    ``faults`` holds the faults of a method's next requests, in order; an empty string is none. Some take the place of
+    the call: "drop before" closes the connection, "redirect", a status such as "500", and "reply ..." for that body.
+    "slow" waits for ``gate``, after setting ``arrived``; "slow, " may precede another fault. The others follow the
+    call: "drop after" closes the connection, "garble after" sends incomplete JSON, "502 after", "encoded" sends a
+    Content-Encoding, "half" sends a part of the reply, and "huge" sends an endless one.
+    """
 
     def __init__(self, root: Path, token: str | None = None, user: str | None = None) -> None:
         self.root, self.token, self.user = root, token, user
@@ -36,7 +43,7 @@ class SandboxServer:
         self.environments: dict[str, dict[str, str]] = {}
         self.sessions: dict[str, list[str]] = {}
         self.statuses: dict[str, str] = {}
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}
         self.running = 0
         self.lock, self.cells = threading.Lock(), threading.Lock()
@@ -48,10 +55,10 @@ class SandboxServer:
         return self.root / name / "workspace"
 
     def temporary(self, name: str) -> list[str]:
-        """What is left beside the workspace."""
+        """Return the names of temporary files."""
         return sorted(each.name for each in (self.root / name / "tmp").iterdir())
 
-    # The methods of the manager.
+    # The methods of the manager, called by name.
 
     def create(
         self, sandbox_type: str, environment: dict[str, str] | None = None, meta: dict[str, str] | None = None
@@ -103,8 +110,8 @@ class SandboxServer:
         if tool_name == "echo":
             return _result([("stdout", json.dumps(arguments))], is_error=False)
         if tool_name not in GENERIC:
-            said = "500 Server Error: Internal Server Error for url: http://localhost:1/fastapi/mcp/call_tool"
-            return {"isError": True, "content": [{"type": "text", "text": said}]}
+            message = "500 Server Error: Internal Server Error for url: http://localhost:1/fastapi/mcp/call_tool"
+            return {"isError": True, "content": [{"type": "text", "text": message}]}
         if tool_name == "run_shell_command":
             command = arguments["command"].replace("/workspace", str(self.folder(identity)))
             line = ["sh", "-c", command.replace("/tmp/.agentstore", f"{self.root / identity}/tmp/.agentstore")]
@@ -136,7 +143,7 @@ class SandboxServer:
 
 def _result(parts: list[tuple[str, str]], *, is_error: bool) -> dict[str, Any]:
     content = [
-        {"type": "text", "text": said, "annotations": None, "meta": None, "description": name} for name, said in parts
+        {"type": "text", "text": text, "annotations": None, "meta": None, "description": name} for name, text in parts
     ]
     return {"meta": None, "content": content, "structuredContent": None, "isError": is_error}
 
@@ -146,7 +153,7 @@ class _Server(ThreadingHTTPServer):
     sandboxes: SandboxServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Ignore clients that close the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -161,36 +168,36 @@ class _Handler(BaseHTTPRequestHandler):
         method = self.path.removeprefix("/")
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with sandboxes.lock:
-            sandboxes.asked[method] += 1
+            sandboxes.requests[method] += 1
             faults = sandboxes.faults.get(method)
             fault = faults.pop(0) if faults else ""
-        given = self.headers.get("Authorization")
-        if sandboxes.token and given != f"Bearer {sandboxes.token}":
-            return self._say(401, {"detail": f"Invalid authentication credentials: {given}"})
-        if sandboxes.user and given != f"Basic {base64.b64encode(sandboxes.user.encode()).decode()}":
-            return self._say(401, {"detail": "no such user"})
+        credentials = self.headers.get("Authorization")
+        if sandboxes.token and credentials != f"Bearer {sandboxes.token}":
+            return self._send_json(401, {"detail": f"Invalid authentication credentials: {credentials}"})
+        if sandboxes.user and credentials != f"Basic {base64.b64encode(sandboxes.user.encode()).decode()}":
+            return self._send_json(401, {"detail": "no such user"})
         if fault == "drop before":
             return self._drop()
         if fault.startswith("slow"):
             sandboxes.arrived.set()
-            sandboxes.gate.wait(30)
+            sandboxes.gate.wait(120)
             fault = fault.removeprefix("slow, ")
         if fault == "redirect":
-            return self._raw(307, b"", location="http://127.0.0.1:9/")
+            return self._send(307, b"", location="http://127.0.0.1:9/")
         if fault.isdigit():
-            return self._say(int(fault), {"detail": f"it is {fault}; you said {given}"})
-        if fault.startswith("say "):
-            return self._raw(200, fault.removeprefix("say ").encode())
+            return self._send_json(int(fault), {"detail": f"it is {fault}; credentials: {credentials}"})
+        if fault.startswith("reply "):
+            return self._send(200, fault.removeprefix("reply ").encode())
         try:
             data = getattr(sandboxes, method)(**body)
         except (RuntimeError, ValueError, TypeError) as error:
-            return self._say(500, {"detail": f"Error in {method}: {error}"})
+            return self._send_json(500, {"detail": f"Error in {method}: {error}"})
         if fault == "drop after":
             return self._drop()
         if fault == "garble after":
-            return self._raw(200, b'{"data": ')
+            return self._send(200, b'{"data": ')
         if fault == "502 after":
-            return self._say(502, {"detail": "bad gateway"})
+            return self._send_json(502, {"detail": "bad gateway"})
         if fault == "encoded":
             self.send_response(200)
             self.send_header("Content-Encoding", "gzip")
@@ -208,12 +215,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             while True:
                 self.wfile.write(b" " * 1_000_000)
-        return self._say(200, {"data": data})
+        return self._send_json(200, {"data": data})
 
-    def _say(self, status: int, said: object) -> None:
-        self._raw(status, json.dumps(said).encode())
+    def _send_json(self, status: int, value: object) -> None:
+        self._send(status, json.dumps(value).encode())
 
-    def _raw(self, status: int, raw: bytes, location: str | None = None) -> None:
+    def _send(self, status: int, raw: bytes, location: str | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
         if location is not None:
