@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks import growth, reading, sandboxes, searching, transfer
+from benchmarks import growth, imports, reading, sandboxes, searching, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import (
@@ -36,7 +36,7 @@ from benchmarks.runner import (
 from benchmarks.runner import as_json as results_as_json
 from benchmarks.runner import sizes as measure_sizes
 
-_PARTS = ["calls", "reading", "growth", "search", "import", "sandboxes"]
+_PARTS = ["imports", "calls", "reading", "growth", "search", "import", "sandboxes"]
 
 
 def _log(text: str) -> None:
@@ -99,6 +99,8 @@ async def _measure(part: str, given: argparse.Namespace, report: dict[str, Any])
         return await _side_by_side(given, report)
     if part == "reading":
         report[part] = await reading.measure(given.url, _log, quick=given.quick)
+    elif part == "imports":
+        report[part] = await imports.measure(given.url, _log, quick=given.quick)
     elif part == "growth":
         report[part] = await growth.measure(given.url, given.large, _log, quick=given.quick)
     elif part == "search":

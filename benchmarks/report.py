@@ -1,6 +1,6 @@
 """What was measured, as lines on a screen and as Markdown for the docs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.runner import Result
@@ -54,6 +54,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"# Results\n\nWritten by `make bench`, {report['time']}: {', '.join(about)}. "
         "[performance.md](../performance.md) says how it is measured and what it means.\n"
     ]
+    if imported := report.get("imports"):
+        said.append(_section("CPU time of imports and commands", _imports(imported)))
     if results := [Result(**each) for each in report.get("results", [])]:
         said += [
             _section("agentstore beside the floor", _ours(results)),
@@ -80,6 +82,13 @@ def _section(title: str, rows: Iterable[Sequence[str]]) -> str:
     first, *others = rows
     lines = [first, ["---"] * len(first), *others]
     return f"## {title}\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _imports(found: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[str]]:
+    yield ["", "ms", "baseline, ms", "ratio", "goal"]
+    for each in found:
+        figures = [f"{each[name]:.1f}" for name in ("ms", "baseline")]
+        yield [each["name"], *figures, f"{each['ratio']:.2f}", f"{each['goal']:.2f}"]
 
 
 def _ours(results: Sequence[Result]) -> Iterable[Sequence[str]]:
