@@ -1,4 +1,4 @@
-"""Sandboxes of bubblewrap, real ones."""
+"""Fixtures that start real bubblewrap sandboxes."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -7,6 +7,9 @@ import pytest
 
 from agentstore.sandbox.bubblewrap import BubblewrapProvider
 from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec, ToolResult
+
+# Seconds after which a call hangs. A busy machine may need many.
+TIMEOUT = 60.0
 
 Run = Callable[..., Coroutine[Any, Any, ToolResult]]
 
@@ -21,21 +24,21 @@ async def bubblewrap() -> AsyncIterator[BubblewrapProvider]:
 
 @pytest.fixture
 def limits() -> SandboxLimits:
-    """The limits of the test's box; a test that needs others sets its own."""
+    """Return the limits of the test's sandbox; a module that needs others overrides the fixture."""
     return SandboxLimits()
 
 
 @pytest.fixture
 async def boxed(bubblewrap: BubblewrapProvider, limits: SandboxLimits) -> str:
-    """The handle of a box."""
+    """Return the handle of a sandbox."""
     return await bubblewrap.create(SandboxSpec("test", limits=limits))
 
 
 @pytest.fixture
 def tool(bubblewrap: BubblewrapProvider, boxed: str) -> Run:
-    """Call a tool of the box."""
+    """Return a function that calls a tool of the sandbox."""
 
-    async def call(name: str, timeout: float = 20, **arguments: Any) -> ToolResult:
+    async def call(name: str, timeout: float = TIMEOUT, **arguments: Any) -> ToolResult:
         return await bubblewrap.exec(boxed, name, arguments, timeout)
 
     return call
@@ -43,9 +46,9 @@ def tool(bubblewrap: BubblewrapProvider, boxed: str) -> Run:
 
 @pytest.fixture
 def shell(tool: Run) -> Run:
-    """Run a command in the box."""
+    """Return a function that runs a command in the sandbox."""
 
-    async def call(command: str, timeout: float = 20) -> ToolResult:
+    async def call(command: str, timeout: float = TIMEOUT) -> ToolResult:
         return await tool("run_shell_command", timeout, command=command)
 
     return call
@@ -53,9 +56,9 @@ def shell(tool: Run) -> Run:
 
 @pytest.fixture
 def cell(tool: Run) -> Run:
-    """Run a cell in the box."""
+    """Return a function that runs a cell in the sandbox."""
 
-    async def call(code: str, timeout: float = 20) -> ToolResult:
+    async def call(code: str, timeout: float = TIMEOUT) -> ToolResult:
         return await tool("run_ipython_cell", timeout, code=code)
 
     return call
