@@ -33,7 +33,7 @@ from tests.support.pgbouncer import PgBouncer, free_port
 from tests.support.servers import Server, container, given
 from tests.support.vectors import WordEmbedder, is_available
 
-# A loaded machine is no failure.
+# A slow example on a loaded machine is not a failure.
 hypothesis.settings.register_profile(
     "agentstore", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -43,9 +43,9 @@ hypothesis.settings.load_profile("agentstore")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", default="embedded", help="embedded, container, or the URL of a server")
     parser.addoption("--postgres", default=None, help="the installation that the embedded server runs")
-    parser.addoption("--labelled", type=Path, help="a folder of labelled conversations, for -m labelled")
+    parser.addoption("--labelled", type=Path, help="a folder of labeled conversations, for -m labelled")
     parser.addoption("--peers", help="a folder of environments with other packages, for -m peers")
-    parser.addoption("--pooler", action="store_true", help="put a PgBouncer in transaction mode before the server")
+    parser.addoption("--pooler", action="store_true", help="put a PgBouncer in transaction mode in front of the server")
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def pgbouncer(request: pytest.FixtureRequest, server: Server) -> Iterator[PgBoun
 
 @pytest.fixture(scope="session")
 def template(server: Server) -> Iterator[str]:
-    """A database at head, which each test's database is a copy of."""
+    """The name of a database at head, which each test's database is a copy of."""
     name = f"agentstore_test_{uuid4().hex[:12]}"
     asyncio.run(server.execute(f'CREATE DATABASE "{name}"'))
     asyncio.run(migrate.upgrade(server.url_of(name), settings=Settings()))
@@ -142,7 +142,7 @@ def template(server: Server) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shared_database(server: Server, template: str) -> Iterator[str]:
-    """The name of a migrated database for tests that leave nothing but rows of users."""
+    """The name of a migrated database for tests that only insert rows that belong to users."""
     name = f"{template}_shared"
     asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     yield name
@@ -151,7 +151,7 @@ def shared_database(server: Server, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def emptied_database(server: Server, shared_database: str) -> str:
-    """The same, emptied: a tenth of the time of a database of one's own."""
+    """The shared database without rows: takes a tenth of the time of creating a database."""
 
     async def empty() -> None:
         connection = await asyncpg.connect(server.url_of(shared_database))
@@ -164,7 +164,7 @@ def emptied_database(server: Server, shared_database: str) -> str:
 
 @pytest.fixture
 def database_name(server: Server, template: str) -> Iterator[str]:
-    """The name of a migrated database of this test's own."""
+    """The name of a migrated database for this test alone."""
     name = f"{template}_{uuid4().hex[:8]}"
     asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     yield name
@@ -173,7 +173,7 @@ def database_name(server: Server, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_url(server: Server) -> Iterator[str]:
-    """The URL of an empty database of this test's own, around any pooler."""
+    """The URL of an empty database for this test alone, bypassing any pooler."""
     name = f"agentstore_test_empty_{uuid4().hex[:12]}"
     asyncio.run(server.execute(f'CREATE DATABASE "{name}"'))
     yield server.url_of(name)
@@ -182,13 +182,13 @@ def empty_url(server: Server) -> Iterator[str]:
 
 @pytest.fixture
 def direct_url(server: Server, database_name: str) -> str:
-    """The URL of this test's database, around any pooler."""
+    """The URL of this test's database, bypassing any pooler."""
     return server.url_of(database_name)
 
 
 @pytest.fixture
 def database_url(direct_url: str, pgbouncer: PgBouncer | None, database_name: str) -> str:
-    """The URL of this test's database, as the store uses it."""
+    """The URL of this test's database that the store uses, through the pooler if there is one."""
     return direct_url if pgbouncer is None else pgbouncer.url_of(database_name)
 
 
@@ -215,7 +215,7 @@ async def store(database_url: str, settings: Settings) -> AsyncIterator[AgentSto
 
 @pytest.fixture(scope="session")
 def has_pgvector(server: Server) -> bool:
-    """Whether the server has pgvector, which a distribution has in a package of its own."""
+    """Whether the server has pgvector, which Linux distributions ship as a separate package."""
     return is_available(server.url_of("postgres"))
 
 
@@ -228,7 +228,7 @@ def embedder() -> WordEmbedder:
 async def vectors(
     has_pgvector: bool, database_url: str, direct_url: str, settings: Settings, embedder: WordEmbedder
 ) -> AsyncIterator[AgentStore]:
-    """A store that embeds, on a database with vectors, or on one that has no pgvector and says so."""
+    """A store with an embedder, on a database with vectors, or on one without pgvector, where enabling is refused."""
     if has_pgvector:
         await migrate.enable_vectors(direct_url)
     else:
@@ -240,7 +240,7 @@ async def vectors(
 
 @pytest.fixture
 async def observer(direct_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the driver, around the store and any pooler, to look at what is really there."""
+    """A driver connection that bypasses the store and any pooler, to check what is stored."""
     connection = await asyncpg.connect(direct_url)
     yield connection
     await connection.close()
@@ -248,16 +248,16 @@ async def observer(direct_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 def labelled(request: pytest.FixtureRequest) -> Path:
-    """The folder of labelled conversations that ``--labelled`` names."""
+    """The folder of labeled conversations that ``--labelled`` names."""
     folder: Path | None = request.config.getoption("--labelled")
-    assert folder is not None, "--labelled=DIR names none"
+    assert folder is not None, "-m labelled needs --labelled=DIR"
     assert folder.is_dir()
     return folder
 
 
 @pytest.fixture
 def own_server(tmp_path: Path, binaries: str | None) -> Iterator[EmbeddedPostgres]:
-    """A server of this test's own, to be killed and restarted; durable, as a production server is."""
+    """A server for this test alone, to be killed and restarted; durable, like a production server."""
     with EmbeddedPostgres(tmp_path / "own server", binaries=binaries) as running:
         yield running
     shutil.rmtree(tmp_path / "own server")
@@ -265,9 +265,9 @@ def own_server(tmp_path: Path, binaries: str | None) -> Iterator[EmbeddedPostgre
 
 @pytest.fixture
 def own_tcp_server(tmp_path: Path, binaries: str | None) -> Iterator[tuple[str, int]]:
-    """The URL and the port of a server of this test's own that asks for passwords on TCP."""
+    """The URL and the port of a server for this test alone that requires passwords on TCP."""
     port = free_port()
-    # The port is the socket's name as well, so its URL has to say it.
+    # The socket is named by the port as well, so the URL has to name it.
     parameters = {"listen_addresses": "127.0.0.1", "port": str(port)}
     with EmbeddedPostgres(tmp_path / "tcp", binaries=binaries, parameters=parameters, durable=False) as running:
         asyncio.run(Server(running.url_of).execute("ALTER ROLE postgres PASSWORD 'postgres'"))
