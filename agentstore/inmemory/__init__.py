@@ -1,4 +1,4 @@
-"""The services without a database: for tests, and as the reference that the Postgres ones are held against."""
+"""In-memory services: for tests of applications, and as the reference for the tests of the Postgres services."""
 
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import InMemorySandboxService

@@ -1,4 +1,4 @@
-"""Sessions and their messages in memory."""
+"""Sessions and their messages in the memory of the process."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,8 +35,8 @@ class _Stored:
     metadata: str
     created_at: datetime
     updated_at: datetime
-    messages: dict[str, str] = field(default_factory=dict)  # id -> payload, in order
-    times: dict[str, datetime] = field(default_factory=dict)  # id -> when it was stored
+    messages: dict[str, str] = field(default_factory=dict)  # id -> JSON text, in order
+    times: dict[str, datetime] = field(default_factory=dict)  # id -> timestamp of the append
     forked_from: str | None = None
     forked_at: int | None = None
     ttl: int | None = None
@@ -47,9 +47,10 @@ class _Stored:
 
 
 class InMemorySessionHistoryService(SessionHistoryService):
-    """Conversation history for tests: as :class:`SessionHistoryService` says, and gone with the process.
+    """Conversation history in memory, for tests. It is lost when the process ends.
 
-    What is stored is a copy, in the form in which Postgres has it; what comes back is another one.
+    Messages are stored as the JSON text that Postgres would store: callers share no objects with the service. See
+    :class:`agentstore.SessionHistoryService` for what each method does and raises.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class InMemorySessionHistoryService(SessionHistoryService):
         states: InMemoryStateService | None = None,
         settings: Settings | None = None,
     ) -> None:
-        """`missing_session="create"`: get and append create the session that is missing.
+        """Create an empty service.
 
-        `states` are those that a fork copies, and a rewind takes back, with the session.
+        `missing_session="create"` makes the methods that read or append create a missing session; with "error" they
+        return None or raise NotFound. `states` is the service whose states are copied by a fork and truncated by a
+        rewind.
         """
         self._create_missing = check_missing_session(missing_session)
         self._settings = settings or Settings()
@@ -69,7 +72,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self._users: dict[str, dict[str, _Stored]] = {}
         self._started = self._stopped = False
 
-    async def start(self) -> None:  # noqa: D102 - the interface says it
+    async def start(self) -> None:  # noqa: D102 - documented by the interface
         self._started, self._stopped = True, False
 
     async def stop(self) -> None:  # noqa: D102
@@ -105,13 +108,13 @@ class InMemorySessionHistoryService(SessionHistoryService):
         metadata: str = "{}",
         ttl: int | None = None,
     ) -> Session:
-        self._open()
+        self._check_open()
         sessions = self._users.setdefault(user_id, {})
         if session_id not in sessions or self._has_expired(sessions[session_id]):
             now = datetime.now(UTC)
             sessions[session_id] = _Stored(title, metadata, now, now, ttl=ttl)
         elif not exist_ok:
-            raise AlreadyExists(f"user {user_id!r} has a session {session_id!r}")
+            raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
         return _session(user_id, session_id, sessions[session_id])
 
     async def get_session(  # noqa: D102
@@ -123,7 +126,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         stored = self._find(user_id, session_id)
         if stored is None:
             return self._create(user_id, session_id) if self._create_missing else None
-        return _session(user_id, session_id, stored, _part(stored, limit, before, session_id))
+        return _session(user_id, session_id, stored, _select_ids(stored, user_id, limit, before, session_id))
 
     async def read_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
@@ -137,7 +140,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 self._create(user_id, session_id)
                 return StoredMessages()
             return None
-        return StoredMessages([stored.messages[id] for id in _part(stored, limit, before, session_id)])
+        return StoredMessages([stored.messages[id] for id in _select_ids(stored, user_id, limit, before, session_id)])
 
     async def iter_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, batch: int = 1_000
@@ -145,7 +148,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         check_batch(batch, self._settings.max_page)
         if self._create_missing:
             self._create(user_id, session_id)
-        stored = self._must_find(user_id, session_id)
+        stored = self._get(user_id, session_id)
         place = 0
         while place < len(stored.messages):
             payloads = list(islice(stored.messages.values(), place, place + batch))
@@ -159,9 +162,9 @@ class InMemorySessionHistoryService(SessionHistoryService):
         check_id(user_id, "user_id", self._settings)
         check_count(limit, "limit", self._settings.max_page)
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
-        self._open()
-        kept = {id: each for id, each in self._users.get(user_id, {}).items() if not self._has_expired(each)}
-        found = [((stored.listed_at, id), stored) for id, stored in kept.items()]
+        self._check_open()
+        live = {id: each for id, each in self._users.get(user_id, {}).items() if not self._has_expired(each)}
+        found = [((stored.listed_at, id), stored) for id, stored in live.items()]
         found = sorted((each for each in found if before is None or each[0] < before), key=lambda each: each[0])[::-1]
         page = found if limit is None else found[:limit]
         following = write_cursor(*page[-1][0]) if page and len(page) == limit else None
@@ -185,7 +188,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         for id, payload in payloads.items():
             if id in stored.messages and not same_content(stored.messages[id], payload):
                 raise Conflict(
-                    f"session {session.id!r} of user {session.user_id!r} has a message {id!r} with other content"
+                    f"session {session.id!r} of user {session.user_id!r} already has a message {id!r} with different "
+                    f"content"
                 )
         is_new = not payloads.keys() <= stored.messages.keys()
         if is_new:
@@ -206,7 +210,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
     ) -> Session:
         new_id = check_id(new_session_id(new_id), "new_id", self._settings)
-        stored = self._must_find(user_id, session_id)
+        stored = self._get(user_id, session_id)
         count = len(stored.messages) if at is None else self._place(user_id, session_id, stored, at)
         return self._fork(user_id, session_id, count, new_id)
 
@@ -214,20 +218,20 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
     ) -> Session:
         new_id = check_id(new_session_id(new_id), "new_id", self._settings)
-        stored = self._must_find(user_id, session_id)
+        stored = self._get(user_id, session_id)
         count = self._place(user_id, session_id, stored, at)
         if count < len(stored.messages):
             if keep:
                 self._fork(user_id, session_id, len(stored.messages), new_id)
             ids = list(stored.messages)[count:]
-            self._states.cut_off(user_id, session_id, stored.times[ids[0]])
+            self._states.truncate(user_id, session_id, stored.times[ids[0]])
             for id in ids:
                 del stored.messages[id], stored.times[id]
             stored.updated_at = datetime.now(UTC)
         return _session(user_id, session_id, stored)
 
     def _place(self, user_id: str, session_id: str, stored: _Stored, at: str | int) -> int:
-        """Return how many messages there are up to `at`."""
+        """Return the number of messages up to and including `at`."""
         ids = list(stored.messages)
         if check_place(at, self._settings) is str and at in stored.messages:
             return ids.index(str(at)) + 1
@@ -242,7 +246,9 @@ class InMemorySessionHistoryService(SessionHistoryService):
         until = stored.times[ids[count]] if count < len(ids) else None
         is_taken = new_id in sessions and not self._has_expired(sessions[new_id])
         if is_taken or not self._states.copy(user_id, session_id, new_id, until):
-            raise AlreadyExists(f"user {user_id!r} has a session {new_id!r}, or states of one")
+            raise AlreadyExists(
+                f"user {user_id!r} already has a session or states with the id {new_id!r}: choose another new_id"
+            )
         now = datetime.now(UTC)
         sessions[new_id] = _Stored(
             stored.title,
@@ -259,53 +265,55 @@ class InMemorySessionHistoryService(SessionHistoryService):
 
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
         title = check_title(title)
-        self._must_find(user_id, session_id).title = title
+        self._get(user_id, session_id).title = title
 
     async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:  # noqa: D102
         text = dump_metadata(metadata, self._settings)
-        self._must_find(user_id, session_id).metadata = text
+        self._get(user_id, session_id).metadata = text
 
     async def change_metadata(  # noqa: D102
         self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
     ) -> dict[str, Any]:
-        found = self._must_find(user_id, session_id)
+        found = self._get(user_id, session_id)
         found.metadata = dump_metadata(change(loads(found.metadata)), self._settings)
         changed: dict[str, Any] = loads(found.metadata)
         return changed
 
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
         ttl = check_ttl(ttl)
-        self._must_find(user_id, session_id).ttl = ttl
+        self._get(user_id, session_id).ttl = ttl
 
     def _has_expired(self, stored: _Stored) -> bool:
         ttl = stored.ttl or self._settings.session_ttl
         return ttl is not None and stored.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC)
 
-    def _open(self) -> None:
+    def _check_open(self) -> None:
         if self._stopped:
-            raise Closed("The service was stopped: call start() to use it again.")
+            raise Closed("The service was stopped: call start() to use it again")
         self._started = True
 
     def _find(self, user_id: str, session_id: str) -> _Stored | None:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
-        self._open()
+        self._check_open()
         stored = self._users.get(user_id, {}).get(session_id)
         return None if stored is None or self._has_expired(stored) else stored
 
-    def _must_find(self, user_id: str, session_id: str) -> _Stored:
+    def _get(self, user_id: str, session_id: str) -> _Stored:
         stored = self._find(user_id, session_id)
         if stored is None:
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         return stored
 
 
-def _part(stored: _Stored, limit: int | None, before: str | None, session_id: str) -> list[str]:
-    """Return the ids of the last messages, or of those before one."""
+def _select_ids(
+    stored: _Stored, user_id: str, limit: int | None, before: str | None, session_id: str
+) -> list[str]:
+    """Return the ids of all or the last `limit` messages, of those before the message `before` if it is given."""
     ids = list(stored.messages)
     if before is not None:
         if before not in stored.messages:
-            raise NotFound(f"session {session_id!r} has no message {before!r}")
+            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
         ids = ids[: ids.index(before)]
     return ids if limit is None else ids[max(0, len(ids) - limit) :]
 

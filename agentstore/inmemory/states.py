@@ -1,4 +1,4 @@
-"""The states of agents in memory."""
+"""States of agents in the memory of the process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,9 +35,10 @@ class _Head:
 
 
 class InMemoryStateService(StateService):
-    """States for tests: as :class:`StateService` says, and gone with the process.
+    """States of agents in memory, for tests. They are lost when the process ends.
 
-    What is stored is a copy, in the form in which Postgres has it; what comes back is another one.
+    States are stored as the JSON text that Postgres would store: callers share no objects with the service. See
+    :class:`agentstore.StateService` for what each method does and raises.
     """
 
     def __init__(self, *, settings: Settings | None = None) -> None:
@@ -45,7 +46,7 @@ class InMemoryStateService(StateService):
         self._heads: dict[tuple[str, str], _Head] = {}
         self._started = self._stopped = False
 
-    async def start(self) -> None:  # noqa: D102 - the interface says it
+    async def start(self) -> None:  # noqa: D102 - documented by the interface
         self._started, self._stopped = True, False
 
     async def stop(self) -> None:  # noqa: D102
@@ -76,7 +77,8 @@ class InMemoryStateService(StateService):
         last = self._find(key).last
         if expected_round is not None and expected_round != last:
             raise Conflict(
-                f"round {expected_round} is not the highest of user {user_id!r}, session {key[1]!r}: {last} is"
+                f"expected_round is {expected_round}, but the highest round of user {user_id!r}, session {key[1]!r} is "
+                f"{last}"
             )
         head = self._heads.setdefault(key, _Head())
         number = head.next_round if round_id is None else round_id
@@ -113,7 +115,7 @@ class InMemoryStateService(StateService):
         key = self._key(user_id, session_id)
         if round_id is not None:
             check_round(round_id)
-        self._open()
+        self._check_open()
         head = self._heads.get(key, _Head())
         if round_id is not None:
             return Deleted(state_rounds=int(head.rounds.pop(round_id, None) is not None))
@@ -132,7 +134,7 @@ class InMemoryStateService(StateService):
         return patch(*states)
 
     def copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
-        """Copy the rounds saved before `until` for a fork; false if there are states of the new id."""
+        """Copy the rounds saved before `until`, for a fork; return False if the new id has states."""
         head = self._find(self._key(user_id, session_id))
         self._find((user_id, new_id))
         if (user_id, new_id) in self._heads:
@@ -142,21 +144,21 @@ class InMemoryStateService(StateService):
             self._heads[user_id, new_id] = _Head(max(rounds) + 1, rounds)
         return True
 
-    def cut_off(self, user_id: str, session_id: str, until: datetime) -> None:
-        """Remove the rounds saved since, for a rewind."""
+    def truncate(self, user_id: str, session_id: str, until: datetime) -> None:
+        """Delete the rounds saved since `until`, for a rewind."""
         head = self._heads.get(self._key(user_id, session_id), _Head())
         head.rounds = {number: each for number, each in head.rounds.items() if each.saved_at < until}
 
     def _key(self, user_id: str, session_id: str | None) -> tuple[str, str]:
         return check_id(user_id, "user_id", self._settings), bucket(session_id, self._settings)
 
-    def _open(self) -> None:
+    def _check_open(self) -> None:
         if self._stopped:
-            raise Closed("The service was stopped: call start() to use it again.")
+            raise Closed("The service was stopped: call start() to use it again")
         self._started = True
 
     def _find(self, key: tuple[str, str]) -> _Head:
-        self._open()
+        self._check_open()
         ttl, head = self._settings.state_ttl, self._heads.get(key)
         if head is not None and ttl is not None and head.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC):
             del self._heads[key]

@@ -1,8 +1,8 @@
-"""How much is stored. These statements read whole tables, but the small ones: counters, and the catalog."""
+"""Statistics. The statements scan whole tables, but only small ones: those with counters, and the system catalog."""
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, bindparam, cast, column, func, select, table
+from sqlalchemy import BigInteger, ClauseElement, Text, bindparam, cast, column, func, select, table
 
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
@@ -27,19 +27,17 @@ COUNT = Statement(
         func.max(SessionRow.updated_at),
     )
 )
-
-
 COUNT_USERS = Statement(select(func.count()).select_from(UserRow))
 
 
-def _tables() -> Statement:
-    """Return each table of the schema with its sizes, a row an index; without one, a row of it."""
-    of_catalog = {"schema": "pg_catalog"}
-    names = table("pg_namespace", column("oid"), column("nspname"), **of_catalog)
-    tables = table("pg_class", *map(column, ("oid", "relname", "relnamespace", "relkind", "reltuples")), **of_catalog)
-    of_tables = table("pg_index", column("indexrelid"), column("indrelid"), **of_catalog)
+def _tables() -> ClauseElement:
+    """Read the size of each table of the schema: a row for each of its indexes, or one row if it has none."""
+    catalog = {"schema": "pg_catalog"}
+    names = table("pg_namespace", column("oid"), column("nspname"), **catalog)
+    tables = table("pg_class", *map(column, ("oid", "relname", "relnamespace", "relkind", "reltuples")), **catalog)
+    index_of = table("pg_index", column("indexrelid"), column("indrelid"), **catalog)
     indexes = tables.alias("indexes")
-    return Statement(
+    return (
         select(
             tables.c.relname,
             cast(func.greatest(tables.c.reltuples, 0), BigInteger),
@@ -50,16 +48,16 @@ def _tables() -> Statement:
         )
         .select_from(
             tables.join(names, names.c.oid == tables.c.relnamespace)
-            .outerjoin(of_tables, of_tables.c.indrelid == tables.c.oid)
-            .outerjoin(indexes, indexes.c.oid == of_tables.c.indexrelid)
+            .outerjoin(index_of, index_of.c.indrelid == tables.c.oid)
+            .outerjoin(indexes, indexes.c.oid == index_of.c.indexrelid)
         )
         .where(names.c.nspname == bindparam("setting_schema", type_=Text), tables.c.relkind == "r")
         .order_by(tables.c.relname, indexes.c.relname)
     )
 
 
-def _users() -> Statement:
-    """Return the users with the most messages, and what else they have."""
+def _users() -> ClauseElement:
+    """Read the users with the most messages, and how many rows of each kind they have."""
     messages = _sum(SessionRow.next_seq - 1).label("messages")
     most = (
         select(SessionRow.user_id, func.count().label("sessions"), messages)
@@ -70,15 +68,13 @@ def _users() -> Statement:
     )
     memories = select(_sum(MemoryBucketRow.count)).where(MemoryBucketRow.user_id == most.c.user_id)
     rounds = select(func.count()).select_from(StateRoundRow).where(StateRoundRow.user_id == most.c.user_id)
-    return Statement(
-        select(most, memories.scalar_subquery(), rounds.scalar_subquery()).order_by(
-            most.c.messages.desc(), most.c.user_id
-        )
+    return select(most, memories.scalar_subquery(), rounds.scalar_subquery()).order_by(
+        most.c.messages.desc(), most.c.user_id
     )
 
 
-def _sessions() -> Statement:
-    """Return the sessions with the most messages, and how large these are."""
+def _sessions() -> ClauseElement:
+    """Read the sessions with the most messages, and the bytes of these."""
     most = (
         select(SessionRow.user_id, SessionRow.id, SessionRow.next_seq, SessionRow.updated_at)
         .order_by(SessionRow.next_seq.desc(), SessionRow.user_id, SessionRow.id)
@@ -88,20 +84,18 @@ def _sessions() -> Statement:
     size = select(_sum(func.pg_column_size(MessageRow.payload))).where(
         MessageRow.user_id == most.c.user_id, MessageRow.session_id == most.c.id
     )
-    return Statement(
-        select(most.c.user_id, most.c.id, most.c.next_seq - 1, size.scalar_subquery(), most.c.updated_at).order_by(
-            most.c.next_seq.desc(), most.c.user_id, most.c.id
-        )
+    return select(most.c.user_id, most.c.id, most.c.next_seq - 1, size.scalar_subquery(), most.c.updated_at).order_by(
+        most.c.next_seq.desc(), most.c.user_id, most.c.id
     )
 
 
-TABLES = _tables()
-USERS = _users()
-SESSIONS = _sessions()
+TABLES = Statement(_tables)
+USERS = Statement(_users)
+SESSIONS = Statement(_sessions)
 
 
 async def stats(database: Database, largest: int) -> Stats:
-    """Return how much is stored, and the `largest` users and sessions."""
+    """Return the statistics of a database, with the `largest` users and sessions by number of messages."""
     (counts,) = await database.fetch(COUNT)
     tables: dict[str, TableStats] = {}
     for name, rows, size, toast, index, index_size in await database.fetch(TABLES):

@@ -1,16 +1,18 @@
-"""The statements that take everything of users out of a database, and put it into another one, row by row.
+"""The statements that export all rows of users, and restore them in another database.
 
-Tables and columns are the models'. A row is a JSON object that Postgres writes, and its payload, the last of it, is
-the text that is stored.
+Tables and columns are those of the models. Postgres serializes a row as a JSON object; its last value is the payload,
+with the exact JSON text that is stored.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     JSON,
     BigInteger,
+    ClauseElement,
     Column,
     ColumnElement,
     Table,
@@ -31,8 +33,8 @@ _FIRST, _LAST = bindparam("first_user", type_=Text), bindparam("last_user", type
 _LIMIT = bindparam("limit", type_=BigInteger)
 
 VECTORS = "memory_vectors"
-# A lease is of a worker of one database.
-_LEFT_OUT = {"memory_extractions": {"lease", "leased_until"}}
+# Leases belong to the workers of this database.
+_EXCLUDED_COLUMNS = {"memory_extractions": {"lease", "leased_until"}}
 
 
 def _table(row: Any) -> Table:
@@ -44,95 +46,93 @@ TABLES: dict[str, Table] = {
     **{str(table.name): table for table in Base.metadata.sorted_tables if table.name != "sandboxes"},
     VECTORS: _table(MemoryVectorRow),
 }
-"""By name, each after those that it refers to; but for what lives now, and not in another database.
+"""The tables by name, each after those that its foreign keys refer to.
 
-Only a database with vectors has the last one.
+Without the sandboxes, which run for this database. The last table, of vectors, exists only where vectors are enabled.
 """
 
 
-def owner(table: Table) -> Column[Any]:
-    """Return the column that says of which user a row is."""
+def _owner(table: Table) -> Column[Any]:
+    """Return the column with the id of the user that a row belongs to."""
     return table.c.id if table.name == "users" else table.c.user_id
 
 
 def columns_of(table: Table) -> list[str]:
-    """Return the columns that are taken, the one that holds any JSON and may be large at the end."""
-    names = [column.name for column in table.columns if column.name not in _LEFT_OUT.get(table.name, ())]
+    """Return the names of the columns to export, the payload last."""
+    names = [column.name for column in table.columns if column.name not in _EXCLUDED_COLUMNS.get(table.name, ())]
     last = payload_of(table)
     return [name for name in names if name != last] + ([last] if last else [])
 
 
 def payload_of(table: Table) -> str | None:
-    """Return the column of a table whose JSON is kept to the letter, if it has one."""
+    """Return the name of the JSON column of a table whose exact text is exported: payload, else metadata, else None."""
     json = [column.name for column in table.columns if isinstance(column.type, JSON)]
     return "payload" if "payload" in json else json[0] if json else None
 
 
-def _read(table: Table) -> Statement:
-    """Return the rows of a range of users as lines of an export, in the order of their key."""
+def _read(table: Table) -> ClauseElement:
+    """Read the rows of a range of users as lines of an export, in the order of the primary key."""
     last = payload_of(table)
     columns: list[Any] = []
     for name in columns_of(table):
         column = table.c[name]
-        # A second column of JSON is a string in the object: cutting the object open finds the last one only.
+        # Only the last JSON value can be cut out of the object: another JSON column is exported as a string.
         as_string = isinstance(column.type, JSON) and name != last
         columns.append(cast(column, Text).label(name) if as_string else column)
     rows = (
         select(*columns)
-        .where(owner(table) >= _FIRST, owner(table) <= _LAST)
+        .where(_owner(table) >= _FIRST, _owner(table) <= _LAST)
         .order_by(*table.primary_key.columns)
         .subquery("r")
     )
     text: ColumnElement[str] = cast(func.row_to_json(literal_column("r")), Text)
-    for line_break in ("\n", "\r"):  # in JSON it is between its parts, where a blank is the same
+    for line_break in ("\n", "\r"):  # in JSON text they are whitespace between tokens
         text = func.replace(text, literal(line_break), " ")
-    return Statement(select(literal(f'{{"{table.name}":') + text + "}").select_from(rows))
+    return select(literal(f'{{"{table.name}":') + text + "}").select_from(rows)
 
 
-READ = {name: _read(table) for name, table in TABLES.items()}
-
-
-def _users(*, first: bool) -> Statement:
-    """Return users by their ids, each with about how many messages and memories it has."""
+def _users(*, first_page: bool) -> ClauseElement:
+    """Read a page of users by id, each with its approximate number of messages, memories and state rounds."""
     id = UserRow.id
     messages = select(func.coalesce(func.sum(SessionRow.next_seq), 0)).where(SessionRow.user_id == id)
     memories = select(func.coalesce(func.sum(MemoryBucketRow.count), 0)).where(MemoryBucketRow.user_id == id)
-    # The number of a round may be any.
-    few = func.least(StateHeadRow.last_round, 1_000_000)
-    rounds = select(func.coalesce(func.sum(few), 0)).where(StateHeadRow.user_id == id)
+    # Clients can choose the numbers of rounds, so the highest may be far larger than their count.
+    last_round = func.least(StateHeadRow.last_round, 1_000_000)
+    rounds = select(func.coalesce(func.sum(last_round), 0)).where(StateHeadRow.user_id == id)
     weight = messages.scalar_subquery() + memories.scalar_subquery() + rounds.scalar_subquery()
     users = select(id, cast(weight, BigInteger))
-    if not first:
+    if not first_page:
         users = users.where(id > bindparam("after", type_=Text))
-    return Statement(users.order_by(id).limit(_LIMIT))
+    return users.order_by(id).limit(_LIMIT)
 
 
-FIRST_USERS = _users(first=True)
-USERS = _users(first=False)
+READ = {name: Statement(partial(_read, table)) for name, table in TABLES.items()}
+FIRST_USERS = Statement(partial(_users, first_page=True))
+USERS = Statement(partial(_users, first_page=False))
 _CONTROL = func.pg_control_system().table_valued("system_identifier")
 IDENTITY = Statement(select(cast(_CONTROL.c.system_identifier, Text), cast(func.current_database(), Text)))
 KNOWN_USERS = Statement(select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))))
 
-# What is merged as a whole or not at all, by the column that names it, with what belongs to it.
-_WHOLES: Mapping[str, tuple[str, Sequence[str]]] = {
+# The units of a merge, each of which is inserted completely or not at all: the table, the column that identifies a unit
+# of a user, and the tables of its parts.
+_UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "sessions": ("id", ("messages",)),
     "memory_buckets": ("session_id", ("memories", "memory_extractions", VECTORS)),
     "state_heads": ("session_id", ("state_rounds",)),
     "workspaces": ("session_id", ("workspace_chunks",)),
 }
-# What workers change by themselves says nothing about whether two buckets are the same, nor what a release makes of a
-# text.
+# Not compared: the queue and the vectors, which workers change, and the columns that a release computes from the text.
 _NOT_COMPARED = {"memory_extractions", VECTORS}
-_MADE = {"lexemes", "tokens", "analysis", "is_cut"}
-# What of a row does not change by itself while its user goes on.
-_KEPT = {
+_COMPUTED_COLUMNS = {"lexemes", "tokens", "analysis", "is_cut"}
+# The columns to compare where others change in normal use.
+_COMPARED_COLUMNS = {
     "users": ["id", "metadata"],
     "sessions": ["id", "title", "metadata", "ttl", "created_at", "forked_from", "forked_at"],
 }
 
 
 def stage(schema: str, tables: Sequence[str]) -> list[str]:
-    """Return the commands that make a temporary table beside each of these."""
+    """Return the commands that create a temporary table ``staged_NAME`` for each table."""
     return [
         f'CREATE TEMPORARY TABLE "staged_{name}" (LIKE "{schema}"."{name}" INCLUDING DEFAULTS) ON COMMIT DROP'
         for name in tables
@@ -140,35 +140,35 @@ def stage(schema: str, tables: Sequence[str]) -> list[str]:
 
 
 def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
-    """Return the commands that add what is staged and is not there, by the table that each adds rows to.
+    """Return the commands that insert the staged rows that are missing, by the table that each inserts into.
 
-    A session, a bucket, a session's states or its workspaces are added whole, with everything that belongs to them, or
-    not at all. A user that has no metadata gets what is staged.
-    23505: another one has added the same meanwhile.
+    A session, a bucket of memories, the states of a session and its workspaces are units: each is inserted with all its
+    parts, or not at all if one with this id exists. A user without metadata gets the staged metadata. A command fails
+    with 23505 if a concurrent transaction has inserted the same rows.
     """
     commands = {
         "users": f'INSERT INTO "{schema}".users ({_listed("users")}) SELECT {_listed("users")} FROM staged_users '
         "ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata "
         "WHERE users.metadata::text = '{}' AND excluded.metadata::text <> '{}'"
     }
-    for whole, (key, parts) in _WHOLES.items():
-        commands[f"new_{whole}"] = (
-            f"CREATE TEMPORARY TABLE new_{whole} ON COMMIT DROP AS "
-            f"SELECT DISTINCT s.user_id, s.{key} FROM staged_{whole} s "
-            f'WHERE NOT EXISTS (SELECT FROM "{schema}".{whole} t WHERE (t.user_id, t.{key}) = (s.user_id, s.{key}))'
+    for unit, (key, parts) in _UNITS.items():
+        commands[f"new_{unit}"] = (
+            f"CREATE TEMPORARY TABLE new_{unit} ON COMMIT DROP AS "
+            f"SELECT DISTINCT s.user_id, s.{key} FROM staged_{unit} s "
+            f'WHERE NOT EXISTS (SELECT FROM "{schema}".{unit} t WHERE (t.user_id, t.{key}) = (s.user_id, s.{key}))'
         )
-        commands[whole] = (
-            f'INSERT INTO "{schema}".{whole} ({_listed(whole)}) '
-            f"SELECT {_listed(whole)} FROM staged_{whole} JOIN new_{whole} USING (user_id, {key})"
+        commands[unit] = (
+            f'INSERT INTO "{schema}".{unit} ({_listed(unit)}) '
+            f"SELECT {_listed(unit)} FROM staged_{unit} JOIN new_{unit} USING (user_id, {key})"
         )
         for part in parts:
             if part in tables:
                 commands[part] = (
                     f'INSERT INTO "{schema}".{part} ({_listed(part)}) SELECT {_listed(part, "s")} FROM staged_{part} s '
-                    f"JOIN new_{whole} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)"
+                    f"JOIN new_{unit} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)"
                 )
     if VECTORS in tables:
-        # Those that an import before left out, of memories that are equal.
+        # Vectors that an earlier restore skipped, of memories that are equal.
         commands["missing_vectors"] = (
             f'INSERT INTO "{schema}".{VECTORS} ({_listed(VECTORS)}) SELECT {_listed(VECTORS, "s")} '
             f"FROM staged_{VECTORS} s JOIN staged_memories m ON {_same_key('memories', 's', 'm')} "
@@ -179,23 +179,23 @@ def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
 
 
 def different(schema: str) -> dict[str, str]:
-    """Return queries for what is there and has not all that is staged, as it is staged: by the kind of whole.
+    """Return queries for the existing units that lack something of what is staged, or differ from it, by their table.
 
-    Said after the merge: what was added is equal.
+    Each returns the ids of the user and of the session. To be executed after the merge, when inserted units are equal.
     """
 
-    def others(table: str, ids: str) -> str:
+    def differing(table: str, ids: str) -> str:
         return (
             f'SELECT {ids} FROM staged_{table} s LEFT JOIN "{schema}".{table} t ON {_same_key(table, "s", "t")} '
             f"WHERE {_row(table, 's')}::text IS DISTINCT FROM {_row(table, 't')}::text"
         )
 
-    queries = {"users": others("users", "s.id, ''")}
-    for whole, (key, parts) in _WHOLES.items():
-        compared = [others(part, "s.user_id, s.session_id") for part in parts if part not in _NOT_COMPARED]
-        if whole in _KEPT:
-            compared.append(others(whole, f"s.user_id, s.{key}"))
-        queries[whole] = " UNION ".join(compared)
+    queries = {"users": differing("users", "s.id, ''")}
+    for unit, (key, parts) in _UNITS.items():
+        compared = [differing(part, "s.user_id, s.session_id") for part in parts if part not in _NOT_COMPARED]
+        if unit in _COMPARED_COLUMNS:
+            compared.append(differing(unit, f"s.user_id, s.{key}"))
+        queries[unit] = " UNION ".join(compared)
     return queries
 
 
@@ -205,7 +205,8 @@ def _listed(table: str, of: str | None = None) -> str:
 
 
 def _row(table: str, of: str) -> str:
-    names = _KEPT.get(table) or [name for name in columns_of(TABLES[table]) if name not in _MADE]
+    computed = _COMPUTED_COLUMNS
+    names = _COMPARED_COLUMNS.get(table) or [name for name in columns_of(TABLES[table]) if name not in computed]
     return f"ROW({', '.join(f'{of}.{name}' for name in names)})"
 
 

@@ -1,4 +1,4 @@
-"""Everything of a database, or of some of its users, as a file, and such a file in another database."""
+"""Export of all data of a database, or of some of its users, to a file, and its restore in another database."""
 
 from agentstore.transfer.exporter import Exporter
 from agentstore.transfer.lines import is_export

@@ -1,4 +1,4 @@
-"""From a database to a file, some users at a time."""
+"""Export from a database to a file, some users at a time."""
 
 import hashlib
 import os
@@ -17,27 +17,27 @@ from agentstore.schemas.payload import check_id
 from agentstore.transfer import lines
 from agentstore.transfer.progress import Progress
 
-# Users of one block at most, and about how many messages and memories: what is read in one snapshot, and what is
-# done again of an import that was broken off.
-_USERS = 200
-_ROWS = 50_000
+# The largest block in users, and about the largest in messages, memories and state rounds. A block is read in one
+# snapshot, and restored in one transaction.
+_BLOCK_USERS = 200
+_BLOCK_ROWS = 50_000
 
 
 class Exporter:
-    """Exports a database, or some of its users. See :mod:`agentstore.transfer.lines` for the file.
+    """Exports a database, or some of its users. See :mod:`agentstore.transfer.lines` for the format.
 
-    Each block of users is read in a snapshot of its own, so that none is held for the whole time: what belongs to one
-    user fits together.
+    Each block of users is read in a snapshot of its own: the data of one user is consistent, and no snapshot is held
+    for the whole export, which would keep VACUUM from removing dead rows.
     """
 
     def __init__(self, database: Database, users: Sequence[str] | None = None) -> None:
-        """`users` are whose data is wanted; None is everybody's.
+        """`users` are the ids of the users to export; None exports all.
 
         Raises:
-            InvalidContent, LimitExceeded: one of them is no id of a user.
+            InvalidContent: `users` is a string, or one of them is not a valid id.
         """
         if isinstance(users, str):
-            raise InvalidContent("users: it is a string and not a list of ids")
+            raise InvalidContent("users must be a list of ids, got a string")
         self.progress = Progress()
         self._database = database
         self._users: list[str] | None = None
@@ -45,18 +45,20 @@ class Exporter:
             self._users = sorted({check_id(user, "user_id", database.settings) for user in users}, key=str.encode)
 
     async def run(self, file: BinaryIO, tick: Callable[[], None] = lambda: None) -> bool:
-        """Write an export, or go on with the one that `file` has begun; false if that is finished already.
+        """Write an export, or resume the interrupted one in `file`; return false if that is complete already.
+
+        `tick` is called after each block.
 
         Raises:
-            InvalidContent: `file` has something else, an export of other users, of another database or of another
-                revision, or it cannot be read.
-            NotFound: there is no such user.
+            InvalidContent: `file` contains something else, or an export of other users, of another database or of
+                another revision, or it is not empty and not open for reading.
+            NotFound: a user does not exist.
         """
         began = time.monotonic()
         if self._users is not None:
             known = {row[0] for row in await self._database.fetch(KNOWN_USERS, ids=self._users)}
             if missing := [user for user in self._users if user not in known]:
-                raise NotFound(f"there is no user {missing[0]!r}")
+                raise NotFound(f"user {missing[0]!r} does not exist")
             self.progress.total = len(self._users)
         else:
             ((self.progress.total,),) = await self._database.fetch(COUNT_USERS)
@@ -69,41 +71,41 @@ class Exporter:
         after = None
         if file.seekable() and file.seek(0, os.SEEK_END) > 0:
             if not file.readable():
-                raise InvalidContent("it has something, and is not open for reading")
-            checked = lines.check(file)
+                raise InvalidContent("the file is not empty, and not open for reading: open it for reading and writing")
+            existing = lines.verify(file)
             for name, value in about.items():
-                if getattr(checked.header, name) != value:
+                if getattr(existing.header, name) != value:
                     kind = "other users" if name == "users" else f"another {name.removesuffix('s')}"
-                    raise InvalidContent(f"it is an export of {kind}: give this one another name")
-            if checked.finished:
+                    raise InvalidContent(f"the file is an export of {kind}: choose another file")
+            if existing.finished:
                 return False
-            file.seek(checked.stop)
+            file.seek(existing.stop)
             file.truncate()
-            self._digest = checked.digest
-            self.progress.bytes = checked.stop
-            after = checked.blocks[-1].last_user if checked.blocks else None
-            for block in checked.blocks:
+            self._digest = existing.digest
+            self.progress.bytes = existing.stop
+            after = existing.blocks[-1].last_user if existing.blocks else None
+            for block in existing.blocks:
                 for name, count in block.rows.items():
                     self.progress.add(name, count)
             self.progress.users = self.progress.rows.get("users", 0)
         else:
             self._write(lines.header(**about, created_at=datetime.now(UTC).isoformat()))
         async for first, last in self._blocks(after):
-            rows = await self._block(tables, first, last)
-            self._end("end", user=last, rows=rows)
+            rows = await self._write_block(tables, first, last)
+            self._write_end("end", user=last, rows=rows)
             file.flush()
             self.progress.users += rows.get("users", 0)
             for name, count in rows.items():
                 self.progress.add(name, count)
             self.progress.seconds = time.monotonic() - began
             tick()
-        self._end("finished", rows=self.progress.rows)
+        self._write_end("finished", rows=self.progress.rows)
         file.flush()
         self.progress.seconds = time.monotonic() - began
         return True
 
     async def _identity(self) -> str | None:
-        """Return what tells this database from others, unless its server keeps that to itself."""
+        """Return an identifier of this database, or None if its server does not allow to read it."""
         try:
             ((cluster, name),) = await self._database.fetch(IDENTITY)
         except StatementFailed as error:
@@ -113,7 +115,7 @@ class Exporter:
         return f"{cluster}/{name}"
 
     async def _blocks(self, after: str | None) -> AsyncIterator[tuple[str, str]]:
-        """Yield the first and the last user of each block."""
+        """Yield the first and the last user of each block after the user `after`."""
         if self._users is not None:
             for user in self._users:
                 if after is None or user.encode() > after.encode():
@@ -121,20 +123,20 @@ class Exporter:
             return
         while True:
             if after is None:
-                users = await self._database.fetch(FIRST_USERS, limit=_USERS)
+                users = await self._database.fetch(FIRST_USERS, limit=_BLOCK_USERS)
             else:
-                users = await self._database.fetch(USERS, after=after, limit=_USERS)
+                users = await self._database.fetch(USERS, after=after, limit=_BLOCK_USERS)
             if not users:
                 return
             count, weight = 1, users[0][1]
-            while count < len(users) and weight + users[count][1] <= _ROWS:
+            while count < len(users) and weight + users[count][1] <= _BLOCK_ROWS:
                 weight += users[count][1]
                 count += 1
             last: str = users[count - 1][0]
             after = last
             yield users[0][0], last
 
-    async def _block(self, tables: Sequence[str], first: str, last: str) -> dict[str, int]:
+    async def _write_block(self, tables: Sequence[str], first: str, last: str) -> dict[str, int]:
         rows: dict[str, int] = {}
         async with self._database.transaction(snapshot=True) as transaction:
             await transaction.disable_timeout()
@@ -143,8 +145,8 @@ class Exporter:
                     rows[name] = count
         return rows
 
-    def _end(self, kind: str, **said: Any) -> None:
-        self._write(lines.line(kind, {**said, "sha256": self._digest.hexdigest()}))
+    def _write_end(self, kind: str, **fields: Any) -> None:
+        self._write(lines.line(kind, {**fields, "sha256": self._digest.hexdigest()}))
 
     def _write(self, data: bytes) -> None:
         self._digest.update(data)

@@ -1,9 +1,9 @@
-"""The form of an export: JSON Lines, and how one is found to be whole.
+"""The file format of exports: JSON Lines with checksums, and its verification.
 
-The first line says what the file is, ``{"agentstore": "export", "version": 1, ...}``. Then come blocks: the rows of
-some users, table by table, each row a line ``{"messages": {...}}`` that ends with the row's payload as it is stored.
-A line ``{"end": {...}}`` ends a block, and says the last of its users and the SHA-256 of the file up to it; a line
-``{"finished": {...}}`` ends the file. So a file that was cut off or changed, anywhere, is known for it.
+The first line is the header, ``{"agentstore": "export", "version": 1, ...}``. Blocks follow: the rows of some users,
+table by table, each row a line ``{"messages": {...}}`` whose last value is the row's payload as stored. A line
+``{"end": {...}}`` ends a block, and holds the last of its users and the SHA-256 of the file up to that line. A line
+``{"finished": {...}}`` ends the file. A file that is truncated or modified anywhere is therefore recognized.
 """
 
 import hashlib
@@ -18,23 +18,23 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 from agentstore.errors import InvalidContent
 
 VERSION = 1
-_BEGINNING = b'{"agentstore":"export",'
+_HEADER = b'{"agentstore":"export",'
 _END = b'{"end":'
 _FINISHED = b'{"finished":'
-# Longer than any line that is no row.
-_LONGEST = 100_000_000
-_AT_ONCE = 1_000_000
-# More than the line that ends a file has.
+# More than the length of any line that is not a row.
+_MAX_LINE = 100_000_000
+_CHUNK = 1_000_000
+# More than the length of the last line of a file.
 _TAIL = 2_000
 
 
 def is_export(beginning: bytes) -> bool:
-    """Whether a file that begins so is an export."""
-    return beginning.startswith(_BEGINNING)
+    """Return whether a file with this beginning is an export."""
+    return beginning.startswith(_HEADER)
 
 
 def line(kind: str, value: dict[str, Any]) -> bytes:
-    """Return a line that is no row."""
+    """Return a line that is not a row."""
     return orjson.dumps({kind: value}) + b"\n"
 
 
@@ -51,11 +51,11 @@ class Header(_Version):
     """The first line of a file."""
 
     revision: str
-    """The schema's."""
+    """The revision of the schema."""
     database: str | None = None
-    """What tells the database that is exported from others."""
+    """Identifies the exported database; None if its server does not allow to read that."""
     users: list[str] | None = None
-    """Those that were asked for; None is everybody."""
+    """The users that were to be exported; None is all."""
     tables: list[str]
 
 
@@ -70,12 +70,12 @@ class _Finished(BaseModel):
     sha256: str
 
 
-_Said = TypeVar("_Said", bound=BaseModel)
+_Line = TypeVar("_Line", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Where a block is in the file, and what its end says."""
+    """The byte range of a block in the file, and the contents of its end line."""
 
     start: int
     stop: int
@@ -84,72 +84,76 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A file as far as it is whole: what its header says, its blocks, and where what follows them begins."""
+class Verified:
+    """The intact part of a file."""
 
     header: Header
     blocks: list[Block]
     stop: int
+    """The position after the last intact block, or after the last line of a complete file."""
     finished: bool
+    """Whether the file is complete."""
     digest: Any
     """The running SHA-256 of the file up to `stop`."""
 
 
-def check(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: None) -> Checked:
-    """Read a file from its beginning, and return how far it is whole: to the end, or to the end of its last block.
+def verify(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: None) -> Verified:
+    """Verify a file from its beginning; return its intact part: all of it, or as far as the end of its last block.
+
+    `tick` is called with the position after each block.
 
     Raises:
-        InvalidContent: it is no export, of a later version, or changed since it was written: what its lines say of it
-            does not fit. The end of a file that was only cut off is not changed.
+        InvalidContent: it is not an export, is of a later version, or was modified: a checksum does not match. A file
+            that is merely truncated is not an error, unless its first line is.
     """
     file.seek(0)
-    if not is_export(file.read(len(_BEGINNING))):
-        raise InvalidContent("it is no export of agentstore")
+    if not is_export(file.read(len(_HEADER))):
+        raise InvalidContent("the file is not an export of agentstore")
     file.seek(0)
-    first = file.readline(_LONGEST)
+    first = file.readline(_MAX_LINE)
     if not first.endswith(b"\n"):
-        raise InvalidContent("it was cut off in its first line")
+        raise InvalidContent("the file is truncated in its first line")
     try:
-        version = _said(first, _Version).version
-        head = _said(first, Header) if version == VERSION else None
+        version = _parse(first, _Version).version
+        head = _parse(first, Header) if version == VERSION else None
     except InvalidContent as error:
         raise InvalidContent(f"line 1: {error}") from error
     if head is None:
-        raise InvalidContent(f"it is of version {version}, and this release reads version {VERSION}")
+        raise InvalidContent(f"the file has format version {version}, this release reads version {VERSION}")
     running = hashlib.sha256(first)
     blocks: list[Block] = []
     start = stop = len(first)
     digest = running.copy()
     finished = False
-    for position, each, before in _ends(file, len(first), running):
+    for position, each, before in _end_lines(file, len(first), running):
         finished = each.startswith(_FINISHED)
-        said: _End | _Finished
+        end: _End | _Finished
         try:
             if finished:
-                said = _said(each[len(_FINISHED) : -2], _Finished)
+                end = _parse(each[len(_FINISHED) : -2], _Finished)
             else:
-                said = _said(each[len(_END) : -2], _End)
-                blocks.append(Block(start, position + len(each), said.user, said.rows))
-            if said.sha256 != before:
-                raise InvalidContent("the file was changed before it, or is damaged")
+                end = _parse(each[len(_END) : -2], _End)
+                blocks.append(Block(start, position + len(each), end.user, end.rows))
+            if end.sha256 != before:
+                raise InvalidContent("the file was changed before this line, or is damaged")
         except InvalidContent as error:
             raise InvalidContent(f"line {_number(file, position)}: {error}") from error
         start = stop = position + len(each)
         digest = running.copy()
         tick(stop)
         if finished and file.seek(0, os.SEEK_END) > stop:
-            raise InvalidContent(f"line {_number(file, stop)}: something follows the end of the file")
-    return Checked(head, blocks, stop, finished, digest)
+            raise InvalidContent(f"line {_number(file, stop)}: unexpected data after the last line of the export")
+    return Verified(head, blocks, stop, finished, digest)
 
 
-def _ends(file: BinaryIO, position: int, running: Any) -> Iterator[tuple[int, bytes, str]]:
-    """Yield where each line begins that is no row, the line, and the SHA-256 of what is before it.
+def _end_lines(file: BinaryIO, position: int, running: Any) -> Iterator[tuple[int, bytes, str]]:
+    """Yield the lines that are not rows: the position, the line, and the SHA-256 of everything before it.
 
-    `running` takes up all that is read, from `position` on. Rows are not told from each other here, which takes longer
-    than anything else. What ends the file is looked for where another such line has ended, and at the end.
+    `running` is updated with all that is read, from `position` on. Rows are not separated from each other, which would
+    take longer than everything else. The line that ends a file is searched for only after an end line, and at the end.
     """
     unread = b""
-    begins = True  # whether a line begins where `unread` does
+    begins = True  # whether `unread` starts at the beginning of a line
     is_last = False
     while True:
         if begins and unread.startswith((_END, _FINISHED)):
@@ -174,25 +178,25 @@ def _ends(file: BinaryIO, position: int, running: Any) -> Iterator[tuple[int, by
             position += seen
             unread = unread[seen:]
             begins = begins and not seen
-        more = file.read(_AT_ONCE) if len(unread) < _LONGEST else b""
+        more = file.read(_CHUNK) if len(unread) < _MAX_LINE else b""
         if not more:
             return
-        is_last = len(more) < _AT_ONCE
+        is_last = len(more) < _CHUNK
         unread += more
 
 
 def _number(file: BinaryIO, position: int) -> int:
-    """Return which line begins there."""
+    """Return the number of the line that begins at a position."""
     file.seek(0)
     count = 1
-    while position > 0 and (part := file.read(min(_AT_ONCE, position))):
+    while position > 0 and (part := file.read(min(_CHUNK, position))):
         position -= len(part)
         count += part.count(b"\n")
     return count
 
 
-def _said(text: bytes, kind: type[_Said]) -> _Said:
-    """Return what a line that is no row says."""
+def _parse(text: bytes, kind: type[_Line]) -> _Line:
+    """Parse the contents of a line that is not a row."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

@@ -1,22 +1,25 @@
-"""How far an export or an import is."""
+"""The progress of an export or a restore."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class Progress:
-    """What was done so far: rows by table, users, bytes of the file, seconds.
-
-    ``total`` is how many users there are to export, or bytes to import. ``left`` are what an import left as it was,
-    since the database has something else there: the table, the user and the session. Of a user's metadata, which
-    belongs to no session: ``("users", user, "")``.
-    """
+    """What an export or a restore has done so far."""
 
     total: int = 0
+    """How many users an export has to write, or how many bytes a restore has to read."""
     bytes: int = 0
+    """How many bytes of the file were written or read."""
     users: int = 0
+    """How many users were processed."""
     rows: dict[str, int] = field(default_factory=dict)
+    """How many rows were exported, or inserted, by table."""
     left: list[tuple[str, str, str]] = field(default_factory=list)
+    """What a restore left unchanged, since the database has something different: (table, user id, session id).
+
+    ``("users", user_id, "")`` is the metadata of a user.
+    """
     seconds: float = 0.0
 
     def add(self, table: str, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""From a file to a database: what is new by COPY, what is there already beside it."""
+"""Restore from a file to a database: new users by COPY, existing ones by a merge."""
 
 import asyncio
 import io
@@ -26,13 +26,14 @@ from agentstore.transfer.lines import Block
 from agentstore.transfer.progress import Progress
 
 _TRIES = 10
-# What is read from the file, and given to the server, at a time.
+# How many bytes are read from the file, and sent to the server, at a time.
 _CHUNK = 256_000
-# While the server is at the rows of one block, the next ones are read; and one waits for the disk, the other does not.
-_LANES = 2
-# In which another place is found at once. A file that is unpacked as it is read begins anew for it.
+# How many blocks are restored concurrently: one is read while the server writes the other or waits for the disk.
+_CONCURRENCY = 2
+# Files with a cheap seek. A file that is decompressed while it is read starts from its beginning to seek backwards.
 _SEEKABLE = (io.BufferedReader, io.BufferedRandom, io.FileIO, io.BytesIO)
 _MESSAGES = ("messages", "memories")
+# The end of a row's plain values and the beginning of its payload.
 _MARKS = {
     name: f',"{payload}":'.encode()
     for name, payload in ((name, transfer.payload_of(table)) for name, table in TABLES.items())
@@ -42,12 +43,12 @@ _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 class Restorer:
-    """Imports an export. The file is read twice: it is found to be whole before anything is written.
+    """Restores an export. The file is read twice: it is verified before anything is written.
 
-    Each block is a transaction, and two are on their way at a time. The rows of users that are not there go into the
-    tables by COPY. For users that are there, sessions, buckets of memories and states of a session are added where
-    there are none with that id; equal ones are passed over, so that an import may be repeated, and others are left as
-    they are and reported. Vectors are added to memories that are equal and have none.
+    Each block is a transaction, and up to two are restored concurrently. The rows of new users are written by COPY. Of
+    existing users, sessions, buckets of memories, states of a session and workspaces are inserted where none with the
+    same id exist; equal ones are skipped, so that a restore is idempotent, and different ones are left unchanged and
+    reported. Missing vectors are added to equal memories.
     """
 
     def __init__(self, database: Database, *, without_vectors: bool = False) -> None:
@@ -58,66 +59,71 @@ class Restorer:
         self._tables: list[str] = []
 
     async def run(self, file: BinaryIO, tick: Callable[[], None] = lambda: None, *, dry_run: bool = False) -> None:
-        """Import an export; `tick` is called after each block.
+        """Restore an export; `tick` is called after each block.
 
-        With `dry_run` nothing is written, and each row is looked at, messages included. Otherwise it is enough that
-        the file is as it was written, and that Postgres takes the rows: reading each message takes half as long again.
+        With `dry_run` nothing is written, and each row is parsed, including the message in it. Otherwise the checksums
+        and what Postgres checks are enough: parsing each message would take half as long again.
 
         Raises:
-            InvalidContent: it was cut off or changed, is of a later version, or has a row that cannot be stored.
-            NotConfigured: it has vectors, and the database has no table for them.
+            InvalidContent: the file is truncated or modified, is of a later version, or has a row that cannot be
+                stored.
+            NotConfigured: the file has vectors, and vectors are not enabled in the database.
+            Conflict: other clients kept writing for the same users, or the file has a row twice.
         """
         began = time.monotonic()
         self.progress.total = file.seek(0, os.SEEK_END)
-        checked = lines.check(file)
-        if not checked.finished:
-            raise InvalidContent("it was cut off: it has no end, as of an export that was broken off")
-        self._tables = list(checked.header.tables)
+        export = lines.verify(file)
+        if not export.finished:
+            raise InvalidContent("the file is truncated: its last line is missing, as after an interrupted export")
+        self._tables = list(export.header.tables)
         if unknown := [name for name in self._tables if name not in TABLES]:
             raise InvalidContent(
-                f"it has rows of {unknown[0]!r}, which this release does not know: it is of revision "
-                f"{checked.header.revision}, this is {head()}"
+                f"the file has rows of the table {unknown[0]!r}, which this release does not know: it was exported at "
+                f"schema revision {export.header.revision}, this release has {head()}"
             )
         if VECTORS in self._tables and (self._without_vectors or not await is_enabled(self._database)):
             if not self._without_vectors:
                 raise NotConfigured(
-                    "It has vectors: run `agentstore vector enable` first, or leave them out with --without-vectors."
+                    "The file has vectors, and this database does not: run `agentstore vector enable` first, or skip "
+                    "them with --without-vectors."
                 )
             self._tables.remove(VECTORS)
-        take = self._look_at if dry_run else self._restore
-        blocks = iter(checked.blocks)
+        process = self._parse_rows if dry_run else self._restore
+        blocks = iter(export.blocks)
 
-        async def lane() -> None:
+        async def worker() -> None:
             for block in blocks:
-                await take(file, block)
+                await process(file, block)
                 self.progress.bytes += block.stop - block.start
                 self.progress.users += block.rows.get("users", 0)
                 self.progress.seconds = time.monotonic() - began
                 tick()
 
-        self.progress.bytes = checked.blocks[0].start if checked.blocks else checked.stop
-        count = 1 if dry_run or not isinstance(file, _SEEKABLE) else self._database.limit_concurrency(_LANES)
-        lanes = [asyncio.create_task(lane()) for _ in range(count)]
+        self.progress.bytes = export.blocks[0].start if export.blocks else export.stop
+        count = 1 if dry_run or not isinstance(file, _SEEKABLE) else self._database.limit_concurrency(_CONCURRENCY)
+        workers = [asyncio.create_task(worker()) for _ in range(count)]
         try:
-            await asyncio.gather(*lanes)
+            await asyncio.gather(*workers)
         finally:
-            for each in lanes:
+            for each in workers:
                 each.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
+            await asyncio.gather(*workers, return_exceptions=True)
         self.progress.left.sort()
 
-    async def _look_at(self, file: BinaryIO, block: Block) -> None:
+    async def _parse_rows(self, file: BinaryIO, block: Block) -> None:
+        """Parse the rows of a block, for a dry run."""
         reader = _Reader(file, block)
         while (name := reader.table()) is not None:
-            if self._is_left_out(name, reader):
+            if self._skip_vectors(name, reader):
                 continue
             columns = reader.columns(name)
-            async for _ in reader.rows(name, columns, read=name in _MESSAGES):
+            async for _ in reader.rows(name, columns, validate=name in _MESSAGES):
                 pass
         for name, count in block.rows.items():
             self.progress.add(name, count)
 
     async def _restore(self, file: BinaryIO, block: Block) -> None:
+        """Restore a block in one transaction: by COPY, or by a merge if one of its users exists."""
         merges = False
         for attempt in range(_TRIES):
             reader = _Reader(file, block)
@@ -125,7 +131,7 @@ class Restorer:
                 async with self._database.transaction() as transaction:
                     await transaction.disable_timeout()
                     if not merges:
-                        merges = await self._any_known(transaction, reader)
+                        merges = await self._any_exists(transaction, reader)
                         reader = _Reader(file, block)
                     done, left = await (self._merge if merges else self._copy)(transaction, reader)
             except StatementFailed as error:
@@ -133,25 +139,29 @@ class Restorer:
                     raise InvalidContent(f"a row before byte {reader.position} cannot be stored: {error}") from error
                 if error.sqlstate not in ("23505", "23503"):
                     raise
-                merges = True  # somebody has added the same meanwhile, or deleted it
+                merges = True  # another client has inserted or deleted the same rows
                 await back_off(attempt)
                 continue
             for name, count in done.items():
                 self.progress.add(name, count)
             self.progress.left += left
             return
-        raise Conflict(f"users up to {block.last_user!r} are written to all the time, or the file has a row twice")
+        raise Conflict(
+            f"could not restore the users up to {block.last_user!r} in {_TRIES} attempts: other clients keep writing "
+            f"for them, or the file has a row twice"
+        )
 
-    def _is_left_out(self, name: str, reader: "_Reader") -> bool:
-        """Pass over the vectors that are not wanted; refuse what the header does not name."""
+    def _skip_vectors(self, name: str, reader: "_Reader") -> bool:
+        """Skip the rows of vectors if these are not restored; reject a table that the header does not name."""
         if name in self._tables:
             return False
         if name != VECTORS:
-            raise InvalidContent(f"byte {reader.position}: it is a row of {name!r}, which the header does not name")
+            raise InvalidContent(f"byte {reader.position}: a row of the table {name!r}, which the header does not name")
         reader.skip(name)
         return True
 
-    async def _any_known(self, transaction: Transaction, reader: "_Reader") -> bool:
+    async def _any_exists(self, transaction: Transaction, reader: "_Reader") -> bool:
+        """Return whether any user of the block exists."""
         ids: list[str] = []
         async for values in reader.values("users"):
             ids.append(values["id"])
@@ -160,9 +170,10 @@ class Restorer:
     async def _copy(
         self, transaction: Transaction, reader: "_Reader"
     ) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
+        """Insert the rows of the block by COPY."""
         done = {}
         while (name := reader.table()) is not None:
-            if self._is_left_out(name, reader):
+            if self._skip_vectors(name, reader):
                 continue
             columns = reader.columns(name)
             done[name] = await transaction.copy_in(name, columns, reader.rows(name, columns), schema=self._schema)
@@ -171,10 +182,11 @@ class Restorer:
     async def _merge(
         self, transaction: Transaction, reader: "_Reader"
     ) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
+        """Insert what is missing; return how many rows of each table, and what is different in the database."""
         for command in transfer.stage(self._schema, self._tables):
             await transaction.execute(command)
         while (name := reader.table()) is not None:
-            if self._is_left_out(name, reader):
+            if self._skip_vectors(name, reader):
                 continue
             columns = reader.columns(name)
             await transaction.copy_in(f"staged_{name}", columns, reader.rows(name, columns))
@@ -193,7 +205,7 @@ class Restorer:
 
 
 class _Reader:
-    """The rows of a block, in their order: table after table. Others may read the file in turn with it."""
+    """Reads the rows of a block in order, table after table. Several readers can share a file."""
 
     def __init__(self, file: BinaryIO, block: Block) -> None:
         self.position = block.start
@@ -201,50 +213,52 @@ class _Reader:
         self._line = next(self._lines)
 
     def table(self) -> str | None:
-        """Return of which table the next row is, or None at the end of the block."""
+        """Return the table of the next row, or None at the end of the block."""
         if self._line.startswith(b'{"end":'):
             return None
         at = self._line.find(b'":{', 0, 100)
         if at < 0 or not self._line.startswith(b'{"') or not self._line.endswith(b"}}"):
-            raise InvalidContent(f"byte {self.position}: it is no row")
+            raise InvalidContent(f"byte {self.position}: the line is not a row")
         return self._line[2:at].decode(errors="replace")
 
     def columns(self, name: str) -> list[str]:
-        """Return the columns that the rows of a table have, from the next of them.
+        """Return the columns of the rows of a table, read from the next row.
 
         Raises:
-            InvalidContent: one of them is unknown to this release.
+            InvalidContent: this release does not know one of them.
         """
         head, last = self._cut(name)
         payload = transfer.payload_of(TABLES[name])
         columns = [*head, *([payload] if payload is not None and last is not None else [])]
         if unknown := sorted(set(columns) - set(transfer.columns_of(TABLES[name]))):
-            raise InvalidContent(f"byte {self.position}: {name} has no column {unknown[0]!r} in this release")
+            raise InvalidContent(
+                f"byte {self.position}: the table {name!r} has no column {unknown[0]!r} in this release"
+            )
         return columns
 
     async def values(self, name: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the rows of a table, if they come next, as objects without their payloads."""
+        """Yield the rows of a table, if they come next, as dicts without their payloads."""
         while self.table() == name:
             yield self._cut(name)[0]
             self._next()
 
     def skip(self, name: str) -> None:
-        """Pass over the rows of a table."""
+        """Skip the rows of a table."""
         while self.table() == name:
             self._next()
 
-    async def rows(self, name: str, columns: Sequence[str], *, read: bool = False) -> AsyncIterator[bytes]:
-        """Yield the rows of a table in Postgres's text format, some at a time.
+    async def rows(self, name: str, columns: Sequence[str], *, validate: bool = False) -> AsyncIterator[bytes]:
+        """Yield the rows of a table in the text format of COPY, several at a time.
 
         Raises:
-            InvalidContent: one is no row or, with `read`, its payload is no message.
+            InvalidContent: a line is not a row, or with `validate` a payload is not a valid message.
         """
         prefix = f'{{"{name}":'.encode()
         names = list(columns)
         written: list[bytes] = []
         payloads: list[bytes] = []
         size = 0
-        usual = _usual(name, tuple(columns))
+        usual = _usual_row(name, tuple(columns))
         while self._line.startswith(prefix):
             last: bytes | None
             found = usual.match(self._line, len(prefix))
@@ -253,42 +267,46 @@ class _Reader:
             else:
                 head, last = self._cut(name)
                 if [*head, *names[len(head) :]] != names or len(names) - len(head) != (last is not None):
-                    raise InvalidContent(f"byte {self.position}: a row of {name} has other columns than the one before")
+                    raise InvalidContent(
+                        f"byte {self.position}: a row of {name} has different columns than the row before it"
+                    )
                 fields = tuple(map(_field, head.values()))
             if last is not None:
                 fields = (*fields, _json(last))
-                if read:
+                if validate:
                     payloads.append(last)
             written.append(b"\t".join(fields))
             size += len(self._line)
             self._next()
             if size >= _CHUNK:
-                self._check(name, payloads)
+                self._validate(name, payloads)
                 yield b"\n".join(written) + b"\n"
                 written, payloads, size = [], [], 0
         if written:
-            self._check(name, payloads)
+            self._validate(name, payloads)
             yield b"\n".join(written) + b"\n"
 
-    def _check(self, name: str, payloads: list[bytes]) -> None:
-        """Refuse what could not be read as a message again, and would make the whole session unreadable."""
+    def _validate(self, name: str, payloads: list[bytes]) -> None:
+        """Reject payloads that cannot be read as messages, one of which would make its whole session unreadable."""
         try:
             load_messages(payloads)
         except ValueError as error:
-            raise InvalidContent(f"before byte {self.position}: a row of {name} is no message: {error}") from error
+            raise InvalidContent(
+                f"before byte {self.position}: a row of {name} is not a valid message: {error}"
+            ) from error
 
     def _cut(self, name: str) -> tuple[dict[str, Any], bytes | None]:
-        """Return the plain values of the next row, and its payload as it is written, if it has one."""
+        """Return the plain values of the next row, and the unparsed payload, if it has one."""
         each, begin = self._line, len(name) + 4
         mark = _MARKS.get(name)
-        # Within a string its quotes would be escaped: what is found first is the name.
+        # Within a string the quotes would be escaped, so the first match is the name of the column.
         at = -1 if mark is None else each.find(mark)
         try:
             if mark is None or at < 0:
                 return orjson.loads(each[begin:-1]), None
             return orjson.loads(each[begin:at] + b"}"), each[at + len(mark) : -2]
         except ValueError as error:
-            raise InvalidContent(f"byte {self.position}: it is no row: {error}") from error
+            raise InvalidContent(f"byte {self.position}: the line is not a row: {error}") from error
 
     def _next(self) -> None:
         self.position += len(self._line) + 1
@@ -296,13 +314,13 @@ class _Reader:
 
 
 def _lines(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
-    """Yield the lines of a part of a file, without their ends; nothing is expected of where the file stands."""
+    """Yield the lines of a byte range, without line breaks. It seeks before each read, so a file can be shared."""
     parts: list[bytes] = []
     while start < stop:
         file.seek(start)
         more = file.read(min(_CHUNK, stop - start))
         if not more:
-            raise InvalidContent(f"byte {start}: it was cut off while it was read")
+            raise InvalidContent(f"byte {start}: the file was truncated while it was read")
         start += len(more)
         first, *others = more.split(b"\n")
         parts.append(first)
@@ -313,8 +331,8 @@ def _lines(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
 
 
 @cache
-def _usual(name: str, columns: tuple[str, ...]) -> re.Pattern[bytes]:
-    """A row as most are: with a payload, nothing null and nothing escaped before it. Read at half the price."""
+def _usual_row(name: str, columns: tuple[str, ...]) -> re.Pattern[bytes]:
+    """Return a pattern of the usual row: with a payload, and before it no nulls and no escapes. Matching is faster."""
     table = TABLES[name]
     parts = []
     for column in columns[:-1]:
@@ -329,7 +347,7 @@ def _usual(name: str, columns: tuple[str, ...]) -> re.Pattern[bytes]:
 
 
 def _field(value: Any) -> bytes:
-    """Return a value of a row in Postgres's text format."""
+    """Return a value of a row in the text format of COPY."""
     if value is None:
         return b"\\N"
     if type(value) is str:
@@ -340,7 +358,7 @@ def _field(value: Any) -> bytes:
         return b"t" if value else b"f"
     if isinstance(value, (int, float)):
         return repr(value).encode()
-    raise InvalidContent(f"a row has {type(value).__name__} where a plain value is")
+    raise InvalidContent(f"a row has a {type(value).__name__}, expected a string, a number, a boolean or null")
 
 
 def _json(text: bytes) -> bytes:

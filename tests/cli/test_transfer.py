@@ -124,8 +124,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     run("export", str(file))
     data = file.read_bytes()
     for spoiled, reason in (
-        (data[:-20], "cut off"),
-        (data.replace(b"apples", b"spplea", 1), "changed before it"),
+        (data[:-20], "truncated"),
+        (data.replace(b"apples", b"spplea", 1), "changed before this line"),
         (data.replace(b'"version":1', b'"version":9', 1), "version 9"),
     ):
         file.write_bytes(spoiled)

@@ -1,4 +1,4 @@
-"""Erasing a user: nothing of the user is left anywhere, whoever writes meanwhile."""
+"""Erasing a user deletes all data of the user from every table, also while others write for the user."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ _WORD = "zyzzyva"
 
 
 async def _traces(observer: asyncpg.Connection, *words: str) -> list[tuple[str, str]]:
-    """Every table and column of the schema in which one of the words is anywhere."""
+    """Return every table and column of the schema that contains one of the words."""
     columns = await observer.fetch(
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'agentstore'"
     )
@@ -39,14 +39,14 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
     await store.states.save_state(user, {"plan": [word] * 3}, session.id, metadata={"of": word})
     await store.states.save_state(user, {"plan": [f"{number} {word}" for number in range(5_000)]}, session.id)
     await store.sessions.fork_session(user, session.id, new_id=f"{word} fork")
-    await store.sessions.rewind_session(user, session.id, 1, new_id=f"{word} kept")
+    await store.sessions.rewind_session(user, session.id, 1, new_id=f"{word} before")
     (sandbox,) = await store.sandboxes.connect(session.id, user)
     await sandbox.write_file(word, word)
     await store.sandboxes.release(session.id, user)
     await store.sandboxes.connect(session.id, user)
 
 
-async def test_nothing_of_an_erased_user_is_left_and_nothing_of_another_is_gone(
+async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, settings: Settings, database_url: str
 ) -> None:
     more = {
@@ -61,7 +61,7 @@ async def test_nothing_of_an_erased_user_is_left_and_nothing_of_another_is_gone(
         store.sandboxes._drain = False
     tables = {table for table, _ in await _traces(observer, "aardvark@example.com", _WORD)}
     vector_tables = {"memory_vectors"} if has_pgvector else set()
-    assert tables == set(Base.metadata.tables) | vector_tables  # the scan sees each table that there is
+    assert tables == set(Base.metadata.tables) | vector_tables  # the scan covers every table
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vectors.users.delete_user("aardvark@example.com")
@@ -75,14 +75,14 @@ async def test_nothing_of_an_erased_user_is_left_and_nothing_of_another_is_gone(
     assert not await vectors.users.delete_user("aardvark@example.com")
 
 
-async def test_erasing_beside_writers_of_every_kind_leaves_no_orphan_and_no_half(
+async def test_erase_beside_concurrent_writers_leaves_no_orphans(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     running = True
     errors: list[AgentStoreError] = []
     done: dict[str, int] = {}
 
-    async def again(kind: str, call: Any) -> None:
+    async def repeat(kind: str, call: Any) -> None:
         while running:
             try:
                 await call()
@@ -107,7 +107,7 @@ async def test_erasing_beside_writers_of_every_kind_leaves_no_orphan_and_no_half
         await store.sessions.fork_session("alice", "s")
 
     calls = {"append": append, "add": add, "fact": fact, "save": save, "fork": fork}
-    writers = [asyncio.create_task(again(kind, call)) for kind, call in calls.items() for _ in range(2)]
+    writers = [asyncio.create_task(repeat(kind, call)) for kind, call in calls.items() for _ in range(2)]
     erased = Deleted()
     for _ in range(40):
         erased = await store.users.delete_user("alice")
@@ -121,12 +121,12 @@ async def test_erasing_beside_writers_of_every_kind_leaves_no_orphan_and_no_half
     assert last.sessions >= 0
     for table in Base.metadata.tables:
         assert await observer.fetchval(f"SELECT count(*) FROM agentstore.{table}") == 0, table
-    await store.stop()  # a backend reports its counts when it ends
+    await store.stop()  # a backend reports its statistics when it ends
     assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
 @pytest.mark.parametrize("writes_again", [True, False])
-async def test_what_is_written_after_an_erase_makes_the_user_anew(store: AgentStore, writes_again: bool) -> None:
+async def test_a_write_after_an_erase_creates_the_user_again(store: AgentStore, writes_again: bool) -> None:
     session = await store.sessions.create_session("alice", "s")
     await store.users.delete_user("alice")
     with pytest.raises(NotFound):

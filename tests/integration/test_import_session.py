@@ -1,4 +1,4 @@
-"""Sessions that were kept elsewhere: made whole, with their times, and completed where they are there."""
+"""import_session stores sessions of other systems with their timestamps, and completes existing ones."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ _CREATED = datetime(2020, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 _UPDATED = datetime(2021, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
 
-async def test_a_session_is_made_as_it_was(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_an_imported_session_round_trips(store: AgentStore, observer: asyncpg.Connection) -> None:
     session = Session(
         id="s",
         user_id="alice",
@@ -40,7 +40,7 @@ async def test_a_session_is_made_as_it_was(store: AgentStore, observer: asyncpg.
 
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)
-async def test_ids_are_kept_as_they_are(store: AgentStore, id: str) -> None:
+async def test_ids_round_trip(store: AgentStore, id: str) -> None:
     session = Session(id=id, user_id=id, messages=[text("x", id=id)])
     assert await store.sessions.import_session(session) == Imported(sessions=1, messages=1)
     stored = await store.sessions.get_session(id, id)
@@ -48,7 +48,7 @@ async def test_ids_are_kept_as_they_are(store: AgentStore, id: str) -> None:
     assert stored.messages == session.messages
 
 
-async def test_what_is_there_stays_and_what_is_missing_is_added(store: AgentStore) -> None:
+async def test_existing_fields_are_unchanged_and_missing_messages_are_appended(store: AgentStore) -> None:
     messages = [text(str(number)) for number in range(5)]
     session = Session(id="s", user_id="alice", messages=messages[:3], title="first")
     await store.sessions.import_session(session)
@@ -60,7 +60,7 @@ async def test_what_is_there_stays_and_what_is_missing_is_added(store: AgentStor
     assert (stored.messages, stored.title) == (messages, "first")
 
 
-async def test_times_that_are_missing_or_to_come_are_now(store: AgentStore) -> None:
+async def test_missing_and_future_timestamps_become_now(store: AgentStore) -> None:
     before = datetime.now(UTC)
     future = datetime.now(UTC) + timedelta(days=1)
     await store.sessions.import_session(Session(id="none", user_id="alice"))
@@ -75,7 +75,7 @@ async def test_times_that_are_missing_or_to_come_are_now(store: AgentStore) -> N
     assert sessions["turned"].created_at == sessions["turned"].updated_at == _UPDATED
 
 
-async def test_more_messages_than_a_batch_go_in_parts(database_url: str, settings: Settings) -> None:
+async def test_more_messages_than_a_batch(database_url: str, settings: Settings) -> None:
     small = settings.model_copy(update={"max_batch": 10})
     session = Session(
         id="s",
@@ -103,7 +103,7 @@ async def test_more_messages_than_a_batch_go_in_parts(database_url: str, setting
         ({"title": "x" * 10_001}, LimitExceeded),
     ],
 )
-async def test_what_cannot_be_kept_is_refused_before_anything_is_written(
+async def test_invalid_values_are_rejected_before_anything_is_written(
     store: AgentStore, observer: asyncpg.Connection, change: dict[str, object], error: type[Exception]
 ) -> None:
     session = Session(id="s", user_id="alice", messages=[text("x")]).model_copy(update=change)
@@ -112,7 +112,7 @@ async def test_what_cannot_be_kept_is_refused_before_anything_is_written(
     assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 0
 
 
-async def test_another_content_of_an_id_is_a_conflict_and_nothing_is_written(
+async def test_different_content_of_an_id_is_a_conflict_and_nothing_is_written(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     await store.sessions.import_session(Session(id="s", user_id="alice", messages=[text("x", id="m")]))
@@ -123,7 +123,7 @@ async def test_another_content_of_an_id_is_a_conflict_and_nothing_is_written(
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 1
 
 
-async def test_many_who_import_one_session_at_once_make_it_once(
+async def test_concurrent_imports_of_one_session_create_it_once(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     for number in range(10):
@@ -134,7 +134,7 @@ async def test_many_who_import_one_session_at_once_make_it_once(
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 200
 
 
-async def test_imports_go_on_while_the_user_is_deleted(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_imports_succeed_while_the_user_is_deleted(store: AgentStore, observer: asyncpg.Connection) -> None:
     async def delete() -> None:
         for _ in range(30):
             await store.users.delete_user("alice")

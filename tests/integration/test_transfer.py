@@ -1,4 +1,4 @@
-"""Exports and what they restore: every row of every table, or nothing."""
+"""Export and restore: every row of every table round-trips, or nothing is written."""
 
 import asyncio
 import gzip
@@ -42,11 +42,8 @@ _LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
 _LARGE = {"messages": [{"content": f"密 what was said as number {number}"} for number in range(2_000)]}
 
 
-async def _everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, as text, in the order of its columns; leases are a worker's and not the data's.
-
-    So are sandboxes.
-    """
+async def _all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table as text, except the sandboxes and leases, which are not exported."""
     connection = await asyncpg.connect(url)
     columns: dict[str, list[str]] = {}
     for table, column in await connection.fetch(_COLUMNS):
@@ -80,8 +77,8 @@ async def _fill(store: AgentStore, user: str) -> None:
     await store.sessions.fork_session(user, session.id, at=2)
 
 
-async def _keep_workspace(store: AgentStore, user: str, type_: str, chunks: int = 3) -> None:
-    """Keep a workspace as a sandbox's holder does, of chunks that cannot be packed."""
+async def _save_workspace(store: AgentStore, user: str, type_: str, chunks: int = 3) -> None:
+    """Store a workspace as the owner of a sandbox does, with chunks of incompressible data."""
 
     async def archive() -> AsyncIterator[bytes]:
         for _ in range(chunks):
@@ -89,8 +86,8 @@ async def _keep_workspace(store: AgentStore, user: str, type_: str, chunks: int 
 
     sandboxes = store.sandboxes
     values = {"user_id": user, "session_id": "s", "type": type_, "generation": 7}
-    made = {"provider": "none", "owner": "", "host": "", "lease_time": timedelta(0), "reserved": None}
-    await store._database.fetch(CLAIM, **values, **made)
+    new = {"provider": "none", "owner": "", "host": "", "lease_time": timedelta(0), "reserved": None}
+    await store._database.fetch(CLAIM, **values, **new)
     await sandboxes._workspaces.save(user, "s", type_, 7, archive())
     await store._database.fetch(DROP, **values)
 
@@ -99,19 +96,19 @@ async def _keep_workspace(store: AgentStore, user: str, type_: str, chunks: int 
 async def filled(
     has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings, embedder: WordEmbedder
 ) -> AgentStore:
-    """A store with rows in every table that it has."""
+    """A store with rows in every table."""
     queueing = settings.model_copy(update={"extraction_url": "http://127.0.0.1:9/v1"})
     async with AgentStore(database_url, settings=queueing, embedder=embedder) as store:
         for user in ("", "alice", "bob\\n", "密:%"):
             await _fill(store, user)
-            await _keep_workspace(store, user, "base", chunks=3 if user == "alice" else 1)
-            await _keep_workspace(store, user, "filesystem", chunks=0)
+            await _save_workspace(store, user, "base", chunks=3 if user == "alice" else 1)
+            await _save_workspace(store, user, "filesystem", chunks=0)
     return vectors
 
 
 @pytest.fixture
 async def other(has_pgvector: bool, empty_url: str) -> AgentStore:
-    """An empty store on another database, with vectors if the first has them."""
+    """An empty store on another database, with vectors if the first one has them."""
     await migrate.upgrade(empty_url)
     if has_pgvector:
         await migrate.enable_vectors(empty_url)
@@ -126,43 +123,43 @@ async def _exported(store: AgentStore, *users: str) -> bytes:
     return file.getvalue()
 
 
-async def test_every_row_of_every_table_comes_back_equal(
+async def test_every_row_of_every_table_round_trips(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
 ) -> None:
-    before = await _everything(direct_url)
-    assert all(before.values()), {table: len(rows) for table, rows in before.items()}  # each table has some
+    before = await _all_rows(direct_url)
+    assert all(before.values()), {table: len(rows) for table, rows in before.items()}  # no table is empty
     assert set(before) >= set(Base.metadata.tables) - {"sandboxes"}
     progress = await other.restore(io.BytesIO(await _exported(filled)))
-    assert await _everything(empty_url) == before
+    assert await _all_rows(empty_url) == before
     assert progress.rows == {table: len(rows) for table, rows in before.items()}
     assert progress.left == []
     await other.stop()
 
 
-async def test_an_import_that_is_repeated_adds_nothing(filled: AgentStore, other: AgentStore, empty_url: str) -> None:
+async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: AgentStore, empty_url: str) -> None:
     file = io.BytesIO(await _exported(filled))
     await other.restore(file)
-    before = await _everything(empty_url)
+    before = await _all_rows(empty_url)
     again = await other.restore(file)
     assert not any(again.rows.values())
     assert again.left == []
-    assert await _everything(empty_url) == before
+    assert await _all_rows(empty_url) == before
     await other.stop()
 
 
-async def test_some_users_are_exported_alone(
-    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
-) -> None:
+async def test_export_of_some_users(filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str) -> None:
     await other.restore(io.BytesIO(await _exported(filled, "bob\\n", "")))
     assert [user.id for user in await other.users.list_users()] == ["", "bob\\n"]
-    before, after = await _everything(direct_url), await _everything(empty_url)
+    before, after = await _all_rows(direct_url), await _all_rows(empty_url)
     assert all(rows and set(rows) < set(before[table]) for table, rows in after.items())
     with pytest.raises(NotFound, match="nobody"):
         await filled.export(io.BytesIO(), ["alice", "nobody"])
     await other.stop()
 
 
-async def test_what_is_there_already_is_left_and_the_rest_is_added(filled: AgentStore, other: AgentStore) -> None:
+async def test_existing_units_are_left_unchanged_and_missing_ones_are_inserted(
+    filled: AgentStore, other: AgentStore
+) -> None:
     data = await _exported(filled)
     mine = await other.sessions.create_session("alice", "alice")
     await other.sessions.append_message(mine, text("mine", id="mine"))
@@ -190,7 +187,7 @@ async def test_what_is_there_already_is_left_and_the_rest_is_added(filled: Agent
 @pytest.mark.parametrize(
     "change", [{"title": "mine"}, {"metadata": {"mine": 1}}, {"ttl": 5}, {"created_at": _LONG_AGO}]
 )
-async def test_a_session_that_has_another_head_is_reported(
+async def test_a_session_with_different_metadata_is_reported(
     filled: AgentStore, other: AgentStore, change: dict[str, Any]
 ) -> None:
     data = await _exported(filled)
@@ -198,21 +195,21 @@ async def test_a_session_that_has_another_head_is_reported(
     assert session is not None
     await other.sessions.import_session(session.model_copy(update={"ttl": 9_999, **change}))
     assert (await other.restore(io.BytesIO(data))).left == [("sessions", "alice", "alice")]
-    kept = await other.sessions.get_session("alice", "alice")
-    assert kept is not None
+    stored = await other.sessions.get_session("alice", "alice")
+    assert stored is not None
     (name,) = change
-    assert getattr(kept, name) == change[name]
+    assert getattr(stored, name) == change[name]
     await other.stop()
 
 
-async def test_an_empty_session_that_is_another_one_is_reported(filled: AgentStore, other: AgentStore) -> None:
+async def test_a_different_empty_session_is_reported(filled: AgentStore, other: AgentStore) -> None:
     await filled.sessions.create_session("carol", "empty", title="theirs")
     await other.sessions.create_session("carol", "empty", title="mine")
     assert (await other.restore(io.BytesIO(await _exported(filled, "carol")))).left == [("sessions", "carol", "empty")]
     await other.stop()
 
 
-async def test_vectors_that_were_left_out_are_added_by_the_next_import(
+async def test_vectors_that_were_skipped_are_inserted_by_the_next_restore(
     has_pgvector: bool, filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
 ) -> None:
     data = await _exported(filled)
@@ -221,11 +218,11 @@ async def test_vectors_that_were_left_out_are_added_by_the_next_import(
     assert ({name for name, count in progress.rows.items() if count}, progress.left) == (
         {"memory_vectors"} if has_pgvector else set(), [],
     )  # fmt: skip
-    assert await _everything(empty_url) == await _everything(direct_url)
+    assert await _all_rows(empty_url) == await _all_rows(direct_url)
     await other.stop()
 
 
-async def test_a_session_that_has_gone_on_since_is_passed_over(filled: AgentStore, other: AgentStore) -> None:
+async def test_a_session_with_more_messages_than_the_export_is_skipped(filled: AgentStore, other: AgentStore) -> None:
     data = await _exported(filled)
     await other.restore(io.BytesIO(data))
     session = await other.sessions.get_session("alice", "alice")
@@ -236,13 +233,13 @@ async def test_a_session_that_has_gone_on_since_is_passed_over(filled: AgentStor
     await other.stop()
 
 
-def _cut_offs(data: bytes) -> list[bytes]:
+def _truncated(data: bytes) -> list[bytes]:
     rng = random.Random(1)
     ends = [at + 1 for at in range(len(data) - 1) if data[at : at + 1] == b"\n"]
     return [data[:at] for at in [0, 1, 60, *rng.sample(ends, 12), *rng.sample(range(len(data)), 12), len(data) - 1]]
 
 
-def _changed(data: bytes) -> list[bytes]:
+def _modified(data: bytes) -> list[bytes]:
     rng = random.Random(2)
     found = [data + b"x", data + data.splitlines(keepends=True)[1]]
     for at in rng.sample(range(data.index(b"\n") + 1, len(data) - 100), 25):
@@ -255,31 +252,31 @@ def _changed(data: bytes) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("spoil", [_cut_offs, _changed])
-async def test_of_a_file_that_was_cut_off_or_changed_nothing_is_written(
+@pytest.mark.parametrize("spoil", [_truncated, _modified])
+async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_written(
     filled: AgentStore,
     other: AgentStore,
     empty_url: str,
     spoil: Callable[[bytes], list[bytes]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     data = await _exported(filled)
     for spoiled in spoil(data):
         with pytest.raises(InvalidContent):
             await other.restore(io.BytesIO(spoiled))
-    assert not any((await _everything(empty_url)).values())
+    assert not any((await _all_rows(empty_url)).values())
     await other.stop()
 
 
 def _signed(rows: list[bytes], **header: Any) -> io.BytesIO:
-    """A file that is whole, whatever its rows are."""
+    """Return a complete file with valid checksums and arbitrary rows."""
     import hashlib
 
     tables = [name for name in transfer.TABLES if name != transfer.VECTORS]
     data = lines.header(**{"revision": migrate.head(), "users": None, "tables": tables, **header}) + b"".join(rows)
-    for kind, said in (("end", {"user": "alice", "rows": {"users": 1}}), ("finished", {"rows": {}})):
-        data += lines.line(kind, {**said, "sha256": hashlib.sha256(data).hexdigest()})
+    for kind, fields in (("end", {"user": "alice", "rows": {"users": 1}}), ("finished", {"rows": {}})):
+        data += lines.line(kind, {**fields, "sha256": hashlib.sha256(data).hexdigest()})
     return io.BytesIO(data)
 
 
@@ -300,7 +297,7 @@ def _message(seq: object, payload: str) -> bytes:
 @pytest.mark.parametrize(
     "header", [{"tables": None}, {"tables": "users"}, {"tables": [["users"]]}, {"users": "alice"}, {"revision": 7}]
 )
-async def test_a_header_that_says_something_else_is_refused(empty_url: str, header: dict[str, Any]) -> None:
+async def test_an_invalid_header_is_rejected(empty_url: str, header: dict[str, Any]) -> None:
     await migrate.upgrade(empty_url)
     async with AgentStore(empty_url) as store:
         with pytest.raises(InvalidContent, match="line 1"):
@@ -308,7 +305,7 @@ async def test_a_header_that_says_something_else_is_refused(empty_url: str, head
 
 
 @pytest.mark.parametrize("end", [b"7", b'{"user":"alice"}', b'{"user":1,"rows":{},"sha256":""}', b"[" * 100_000])
-async def test_an_end_that_says_something_else_is_refused(empty_url: str, end: bytes) -> None:
+async def test_an_invalid_end_line_is_rejected(empty_url: str, end: bytes) -> None:
     await migrate.upgrade(empty_url)
     data = lines.header(revision=migrate.head(), tables=["users"]) + _USER + b'{"end":' + end + b"}\n"
     async with AgentStore(empty_url) as store:
@@ -316,21 +313,21 @@ async def test_an_end_that_says_something_else_is_refused(empty_url: str, end: b
             await store.restore(io.BytesIO(data))
 
 
-async def test_as_many_users_are_exported_as_are_asked_for(filled: AgentStore, other: AgentStore) -> None:
+async def test_export_of_a_list_of_users_of_any_length(filled: AgentStore, other: AgentStore) -> None:
     many = [f"{number:0100}" for number in range(12_000)]  # more than a megabyte of ids
     assert (await other.restore(_signed([_USER], users=many))).rows == {"users": 1}
-    nobody = io.BytesIO()
-    progress = await filled.export(nobody, [])
+    empty = io.BytesIO()
+    progress = await filled.export(empty, [])
     assert progress is not None
     assert progress.rows == {}
-    assert (await other.restore(nobody)).rows == {}
+    assert (await other.restore(empty)).rows == {}
     for wrong in ("alice", [7], ["a\0"]):
         with pytest.raises(InvalidContent):
             await filled.export(io.BytesIO(), wrong)  # type: ignore[arg-type]
     await other.stop()
 
 
-async def test_an_export_is_gone_on_with_from_the_same_database_only(
+async def test_an_export_is_resumed_from_the_same_database_only(
     filled: AgentStore, other: AgentStore, tmp_path: Path
 ) -> None:
     file = io.BytesIO((await _exported(filled))[:-200])
@@ -340,7 +337,7 @@ async def test_an_export_is_gone_on_with_from_the_same_database_only(
     with pytest.raises(InvalidContent):
         await filled.export(changed)
     path = tmp_path / "x"
-    with path.open("wb") as written:  # which cannot be read
+    with path.open("wb") as written:  # not readable
         assert await filled.export(written) is not None
     with path.open("ab") as written, pytest.raises(InvalidContent, match="reading"):
         await filled.export(written)
@@ -363,40 +360,40 @@ async def test_an_export_is_gone_on_with_from_the_same_database_only(
         [_USER, _SESSION.replace(b'"alice"', b'"nobody"')],
     ],
 )
-async def test_a_row_that_is_none_leaves_its_whole_block_out(empty_url: str, rows: list[bytes]) -> None:
+async def test_an_invalid_row_rolls_its_block_back(empty_url: str, rows: list[bytes]) -> None:
     await migrate.upgrade(empty_url)
     async with AgentStore(empty_url) as store:
         with pytest.raises((InvalidContent, StatementFailed, Conflict)) as raised:
             await store.restore(_signed(rows))
         assert str(raised.value)
-    assert not any((await _everything(empty_url)).values())
+    assert not any((await _all_rows(empty_url)).values())
 
 
-async def test_a_dry_run_looks_at_every_message_and_writes_nothing(filled: AgentStore, empty_url: str) -> None:
+async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentStore, empty_url: str) -> None:
     await migrate.upgrade(empty_url)
     async with AgentStore(empty_url) as store:
         data = _signed([_USER, _SESSION, _message(1, '{"role": "robot"}')])
-        with pytest.raises(InvalidContent, match="no message"):
+        with pytest.raises(InvalidContent, match="not a valid message"):
             await store.restore(data, dry_run=True)
         whole = io.BytesIO(await _exported(filled))
         progress = await store.restore(whole, dry_run=True, without_vectors=True)
         assert progress.rows["messages"] > 80
-    assert not any((await _everything(empty_url)).values())
+    assert not any((await _all_rows(empty_url)).values())
 
 
-async def test_a_file_of_a_later_release_is_refused(empty_url: str) -> None:
+async def test_a_file_of_a_later_release_is_rejected(empty_url: str) -> None:
     await migrate.upgrade(empty_url)
     async with AgentStore(empty_url) as store:
         for data, reason in (
             (_signed([_USER], tables=["users", "dreams"]), "dreams"),
             (io.BytesIO(_signed([_USER]).getvalue().replace(b'"version":1', b'"version":2', 1)), "version 2"),
-            (io.BytesIO(b'{"role": "user"}\n'), "no export"),
+            (io.BytesIO(b'{"role": "user"}\n'), "not an export"),
         ):
             with pytest.raises(InvalidContent, match=reason):
                 await store.restore(data)
 
 
-async def test_an_older_file_that_lacks_a_column_gets_its_default(empty_url: str) -> None:
+async def test_a_column_that_an_older_file_lacks_gets_its_default(empty_url: str) -> None:
     await migrate.upgrade(empty_url)
     async with AgentStore(empty_url) as store:
         await store.restore(_signed([_USER, _SESSION, _message(1, '{"role": "user"}')]))
@@ -405,7 +402,7 @@ async def test_an_older_file_that_lacks_a_column_gets_its_default(empty_url: str
         assert (session.ttl, session.forked_from, len(session.messages)) == (None, None, 1)
 
 
-async def test_vectors_need_a_database_with_vectors(
+async def test_vectors_are_restored_only_where_vectors_are_enabled(
     has_pgvector: bool, filled: AgentStore, empty_url: str, direct_url: str
 ) -> None:
     data = await _exported(filled)
@@ -414,14 +411,14 @@ async def test_vectors_need_a_database_with_vectors(
         if has_pgvector:
             with pytest.raises(NotConfigured, match="vector enable"):
                 await store.restore(io.BytesIO(data))
-            assert not any((await _everything(empty_url)).values())
+            assert not any((await _all_rows(empty_url)).values())
         await store.restore(io.BytesIO(data), without_vectors=True)
-    before = await _everything(direct_url)
+    before = await _all_rows(direct_url)
     before.pop("memory_vectors", None)
-    assert await _everything(empty_url) == before
+    assert await _all_rows(empty_url) == before
 
 
-async def test_an_export_that_was_broken_off_is_gone_on_with(
+async def test_an_interrupted_export_is_resumed(
     filled: AgentStore,
     other: AgentStore,
     direct_url: str,
@@ -429,7 +426,7 @@ async def test_an_export_that_was_broken_off_is_gone_on_with(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     path = tmp_path / "x"
     with path.open("w+b") as file:
         await filled.export(file)
@@ -440,13 +437,13 @@ async def test_an_export_that_was_broken_off_is_gone_on_with(
         with path.open("r+b") as file:
             progress = await filled.export(file)
         assert progress is not None
-        assert progress.rows == {table: len(rows) for table, rows in (await _everything(direct_url)).items()}
+        assert progress.rows == {table: len(rows) for table, rows in (await _all_rows(direct_url)).items()}
         assert path.read_bytes() == whole
         with path.open("r+b") as file:
             assert await filled.export(file) is None
     with path.open("r+b") as file:
         await other.restore(file)
-    assert await _everything(empty_url) == await _everything(direct_url)
+    assert await _all_rows(empty_url) == await _all_rows(direct_url)
     path.write_bytes(whole[: len(whole) // 2])
     with path.open("r+b") as file, pytest.raises(InvalidContent, match="other users"):
         await filled.export(file, ["alice"])
@@ -457,56 +454,56 @@ async def test_an_export_that_was_broken_off_is_gone_on_with(
     await other.stop()
 
 
-async def test_an_import_that_was_broken_off_has_whole_blocks_and_may_be_repeated(
+async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
     data = await _exported(filled)
-    before = await _everything(direct_url)
+    before = await _all_rows(direct_url)
     for wait in (0.0, 0.01, 0.02, 0.03, 0.04):
         task = asyncio.create_task(other.restore(io.BytesIO(data)))
         await asyncio.wait([task], timeout=wait)
         task.cancel()
         await asyncio.wait([task])
-        after = await _everything(empty_url)
+        after = await _all_rows(empty_url)
         assert after == _of_users(before, {row[1] for row in after["users"]})
     await other.restore(io.BytesIO(data))
-    assert await _everything(empty_url) == before
+    assert await _all_rows(empty_url) == before
     await other.stop()
 
 
-def _of_users(everything: dict[str, list[tuple[Any, ...]]], users: set[str]) -> dict[str, list[tuple[Any, ...]]]:
-    of = {table: 1 if table == "users" else sorted(_names(table)).index("user_id") for table in everything}
-    return {table: [row for row in rows if row[of[table]] in users] for table, rows in everything.items()}
+def _of_users(rows_by_table: dict[str, list[tuple[Any, ...]]], users: set[str]) -> dict[str, list[tuple[Any, ...]]]:
+    of = {table: 1 if table == "users" else sorted(_names(table)).index("user_id") for table in rows_by_table}
+    return {table: [row for row in rows if row[of[table]] in users] for table, rows in rows_by_table.items()}
 
 
 def _names(table: str) -> list[str]:
     return [column.name for column in transfer.TABLES[table].columns if (table, column.name) not in _LEASES]
 
 
-async def test_blocks_of_one_user_or_of_many_are_the_same_rows(
+async def test_the_size_of_blocks_does_not_change_the_rows(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "_ROWS", 1)
+    monkeypatch.setattr(exporter, "_BLOCK_ROWS", 1)
     data = await _exported(filled)
     assert data.count(b'{"end":') == 4
     await other.restore(io.BytesIO(data))
-    assert await _everything(empty_url) == await _everything(direct_url)
+    assert await _all_rows(empty_url) == await _all_rows(direct_url)
     await other.stop()
 
 
-@pytest.mark.parametrize(("pool_size", "at_once"), [(8, 2), (7, 1), (1, 1)])
-async def test_an_import_uses_a_quarter_of_the_pool_and_two_connections_at_the_most(
+@pytest.mark.parametrize(("pool_size", "expected"), [(8, 2), (7, 1), (1, 1)])
+async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
     has_pgvector: bool,
     filled: AgentStore,
     empty_url: str,
     direct_url: str,
     monkeypatch: pytest.MonkeyPatch,
     pool_size: int,
-    at_once: int,
+    expected: int,
 ) -> None:
-    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
     data = await _exported(filled)
     await migrate.upgrade(empty_url)
@@ -519,42 +516,42 @@ async def test_an_import_uses_a_quarter_of_the_pool_and_two_connections_at_the_m
             most = max(most, other._database.checked_out())
             await asyncio.sleep(0)
         assert (await importing).users == 4
-    assert most == at_once
-    assert await _everything(empty_url) == await _everything(direct_url)
+    assert most == expected
+    assert await _all_rows(empty_url) == await _all_rows(direct_url)
 
 
-async def test_a_block_that_is_refused_ends_the_import_and_the_rest_is_whole(
+async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "_USERS", 1)
+    monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     data = await _exported(filled)
-    before = await _everything(direct_url)
+    before = await _all_rows(direct_url)
     connection = await asyncpg.connect(empty_url)
     await connection.execute("ALTER TABLE agentstore.memories ADD CONSTRAINT not_alice CHECK (user_id <> 'alice')")
     tasks = asyncio.all_tasks()
     with pytest.raises(StatementFailed, match="not_alice"):
         await other.restore(io.BytesIO(data))
-    # Of what the connections are cleaned by, and of nothing that imports.
-    assert not [task for task in asyncio.all_tasks() - tasks if "lane" in repr(task)]
-    async with asyncio.timeout(10):
+    # Tasks that clean up connections may be left, and none of the restore.
+    assert not [task for task in asyncio.all_tasks() - tasks if "Restorer" in repr(task)]
+    async with asyncio.timeout(60):
         while other._database.checked_out():
             await asyncio.sleep(0.01)
-    after = await _everything(empty_url)
+    after = await _all_rows(empty_url)
     users = {row[1] for row in after["users"]}
     assert "alice" not in users
     assert after == _of_users(before, users)
     await connection.execute("ALTER TABLE agentstore.memories DROP CONSTRAINT not_alice")
     await connection.close()
     await other.restore(io.BytesIO(data))
-    assert await _everything(empty_url) == before
+    assert await _all_rows(empty_url) == before
     await other.stop()
 
 
-async def test_what_is_unpacked_as_it_is_read_is_read_in_order(
+async def test_a_compressed_file_is_read_in_order(
     filled: AgentStore, other: AgentStore, empty_url: str, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A seek back would begin anew."""
-    monkeypatch.setattr(exporter, "_USERS", 1)
+    """Seeking backwards would decompress it again from the beginning."""
+    monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
     with gzip.open(io.BytesIO(gzip.compress(await _exported(filled)))) as packed:
         at, back = 0, 0
@@ -569,12 +566,12 @@ async def test_what_is_unpacked_as_it_is_read_is_read_in_order(
 
         monkeypatch.setattr(packed, "seek", counted)
         await other.restore(cast("BinaryIO", packed))
-    assert back < 3 * 4  # a few a block
-    assert await _everything(empty_url) == await _everything(direct_url)
+    assert back < 3 * 4  # a few for each block
+    assert await _all_rows(empty_url) == await _all_rows(direct_url)
     await other.stop()
 
 
-async def test_two_imports_at_once_and_a_writer_lose_nothing(
+async def test_two_concurrent_restores_and_a_writer_lose_nothing(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
 ) -> None:
     data = await _exported(filled)
@@ -585,7 +582,7 @@ async def test_two_imports_at_once_and_a_writer_lose_nothing(
             await other.sessions.append_message(session, text("mine"))
 
     await asyncio.gather(other.restore(io.BytesIO(data)), other.restore(io.BytesIO(data)), write())
-    before, after = await _everything(direct_url), await _everything(empty_url)
+    before, after = await _all_rows(direct_url), await _all_rows(empty_url)
     for table, rows in before.items():
         if table != "users":
             assert set(rows) <= set(after[table]), table
@@ -593,7 +590,7 @@ async def test_two_imports_at_once_and_a_writer_lose_nothing(
     await other.stop()
 
 
-async def test_a_large_row_and_json_written_by_others_are_kept(
+async def test_a_large_row_and_json_of_another_writer_are_restored(
     store: AgentStore, empty_url: str, observer: asyncpg.Connection
 ) -> None:
     await migrate.upgrade(empty_url)
