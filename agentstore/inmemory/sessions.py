@@ -306,9 +306,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         return stored
 
 
-def _select_ids(
-    stored: _Stored, user_id: str, limit: int | None, before: str | None, session_id: str
-) -> list[str]:
+def _select_ids(stored: _Stored, user_id: str, limit: int | None, before: str | None, session_id: str) -> list[str]:
     """Return the ids of all or the last `limit` messages, of those before the message `before` if it is given."""
     ids = list(stored.messages)
     if before is not None:

@@ -1,4 +1,4 @@
-"""Appends that share a statement: each is told what is its own, and none waits for a session that is not its own."""
+"""Concurrent appends share statements; each gets its own result and waits for no other session."""
 
 import asyncio
 from typing import Any
@@ -22,19 +22,19 @@ async def _stored(observer: asyncpg.Connection, session_id: str) -> list[str]:
     return [row[1] for row in rows]
 
 
-async def test_many_appends_at_once_are_few_statements(store: AgentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_appends_share_statements(store: AgentStore, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
-    said = 0
+    executed = 0
     fetch = asyncpg.Connection.fetch
 
     async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
-        nonlocal said
-        said += 1
+        nonlocal executed
+        executed += 1
         return await fetch(self, *args, **kwargs)
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
     await asyncio.gather(*(store.sessions.append_message(each, text("x")) for each in sessions for _ in range(10)))
-    assert said <= 20
+    assert executed <= 20
     for each in sessions:
         found = await store.sessions.get_session("alice", each.id)
         assert found is not None
@@ -42,7 +42,7 @@ async def test_many_appends_at_once_are_few_statements(store: AgentStore, monkey
         assert len(each.messages) == 10
 
 
-async def test_those_that_fail_do_so_alone(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_failing_appends_do_not_affect_others(store: AgentStore, observer: asyncpg.Connection) -> None:
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(10)]
     await store.sessions.append_message(sessions[3], text("first", id="m3"))
     calls = [store.sessions.append_message(each, text("x", id=f"m{each.id[1:]}")) for each in sessions]
@@ -54,7 +54,7 @@ async def test_those_that_fail_do_so_alone(store: AgentStore, observer: asyncpg.
         assert await _stored(observer, each.id) == [f"m{number}"]
 
 
-async def test_a_cancelled_caller_leaves_the_others_whole(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_a_cancelled_append_does_not_affect_others(store: AgentStore, observer: asyncpg.Connection) -> None:
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(4)]
     for turn in range(50):
         tasks = [
@@ -73,38 +73,40 @@ async def test_a_cancelled_caller_leaves_the_others_whole(store: AgentStore, obs
         assert {message.id for message in each.messages} <= stored
 
 
-async def test_a_session_that_somebody_holds_delays_no_other(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_a_locked_session_delays_no_other(store: AgentStore, observer: asyncpg.Connection) -> None:
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(12)]
     async with observer.transaction():
         await observer.execute("SELECT FROM agentstore.sessions WHERE id IN ('s0', 's1', 's2') FOR UPDATE")
-        held = [asyncio.create_task(store.sessions.append_message(each, text("x"))) for each in sessions[:3]]
-        async with asyncio.timeout(2):
+        waiting = [asyncio.create_task(store.sessions.append_message(each, text("x"))) for each in sessions[:3]]
+        async with asyncio.timeout(60):
             await asyncio.gather(
                 *(store.sessions.append_message(each, text("x")) for each in sessions[3:] for _ in range(5))
             )
-        assert not any(task.done() for task in held)
-    await asyncio.gather(*held)
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
 
 
-async def test_a_session_of_many_writers_does_not_starve_another(store: AgentStore) -> None:
+async def test_a_session_with_many_writers_does_not_starve_another(store: AgentStore) -> None:
     busy = await store.sessions.create_session("alice", "busy")
     other = await store.sessions.create_session("alice", "other")
     many = [asyncio.create_task(store.sessions.append_message(busy, text("x"))) for _ in range(4_000)]
     await asyncio.sleep(0)
     await store.sessions.append_message(other, text("x"))
-    # Two statements of 500 are on their way at the most, and its own is the next.
+    # At most two batches are executed before the next one, which has the message of the other session.
     assert sum(task.done() for task in many) <= 1_500
     await asyncio.gather(*many)
 
 
-async def test_each_of_those_that_wait_in_vain_for_a_connection_is_told(database_url: str, settings: Settings) -> None:
+async def test_each_append_without_a_connection_gets_its_own_pool_timeout(
+    database_url: str, settings: Settings
+) -> None:
     small = settings.model_copy(update={"pool_size": 1, "pool_timeout": 0.3})
     async with AgentStore(database_url, settings=small) as store:
         sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
         async with store._database.connection():
             calls = (store.sessions.append_message(each, text("x")) for each in sessions)
             results = await asyncio.gather(*calls, return_exceptions=True)
-        assert len(set(map(id, results))) == 20  # a traceback of its own for each
+        assert len(set(map(id, results))) == 20  # each with its own traceback
         assert {(type(each), each.size, each.in_use) for each in results if isinstance(each, PoolTimeout)} == {
             (PoolTimeout, 1, 1)
         }
@@ -119,7 +121,7 @@ async def test_each_of_those_that_wait_in_vain_for_a_connection_is_told(database
 _ONE_SESSION_A_STATEMENT = """
 CREATE FUNCTION agentstore.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF (SELECT count(DISTINCT session_id) FROM fresh) > 1 THEN
-        RAISE EXCEPTION 'not of several sessions' USING ERRCODE = 'feature_not_supported';
+        RAISE EXCEPTION 'several sessions in one statement' USING ERRCODE = 'feature_not_supported';
     END IF;
     RETURN NULL;
 END $$;
@@ -128,10 +130,10 @@ FOR EACH STATEMENT EXECUTE FUNCTION agentstore.refuse();
 """
 
 
-async def test_where_a_statement_may_not_have_several_sessions_those_of_one_share_it(
+async def test_appends_to_one_session_share_statements_where_several_sessions_cannot(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
-    await observer.execute(_ONE_SESSION_A_STATEMENT)  # as Citus refuses it
+    await observer.execute(_ONE_SESSION_A_STATEMENT)  # as Citus does
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
     for turn in range(3):
         calls = [
@@ -143,7 +145,7 @@ async def test_where_a_statement_may_not_have_several_sessions_those_of_one_shar
     for each in sessions:
         stored = await _stored(observer, each.id)
         assert sorted(stored) == sorted(f"{turn}-{place}" for turn in range(3) for place in range(10))
-    said = await observer.fetchval(
+    statements = await observer.fetchval(
         "SELECT count(DISTINCT created_at) FROM agentstore.messages WHERE user_id = 'alice' AND id LIKE '2-%'"
     )
-    assert said < 100  # of 200: they do not go one by one
+    assert statements < 100  # for 200 messages

@@ -1,4 +1,4 @@
-"""A stateful test: the services in memory and those on Postgres, side by side, never disagree."""
+"""A stateful test: the in-memory services and the Postgres services return the same results."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ from agentstore import (
     TextContent,
 )
 
-# The first of each often, so that calls meet what others left.
+# The first values are frequent, so that calls meet the data of earlier calls.
 _users = st.sampled_from(["alice"] * 4 + ["", "a:b"])
 _sessions = st.sampled_from(["s"] * 3 + ["t", " s "])
 _ids = st.sampled_from([f"m{number}" for number in range(6)])
@@ -37,8 +37,8 @@ _json = st.recursive(
 _metadata = st.dictionaries(st.text(), _json, max_size=2)
 _states = st.dictionaries(st.text(), _json, max_size=3)
 _rounds = st.sampled_from([1, 2, 1, 2, 3, 9])
-_SAID = ["apples", "pears and apples", "红色的苹果", "plums"]
-_words = st.sampled_from([*_SAID, "applse", ""])
+_TEXTS = ["apples", "pears and apples", "红色的苹果", "plums"]
+_words = st.sampled_from([*_TEXTS, "applse", ""])
 _memories = st.builds(
     lambda id, words, role: Message(
         id=id, role=role, content=[TextContent(text=words)], metadata={"timestamp": "2026-01-02T03:04:05Z"}
@@ -56,7 +56,7 @@ _messages = st.builds(
 
 
 def _plain(result: Any) -> Any:
-    """A result without its times, which differ, and its lists without their order, which depends on them."""
+    """Return a result without timestamps, which differ, and lists sorted, since their order depends on timestamps."""
     if isinstance(result, Session):
         return result.model_dump(exclude={"created_at", "updated_at"})
     if isinstance(result, StateRound):
@@ -73,18 +73,18 @@ def _plain(result: Any) -> Any:
     return repr(result) if isinstance(result, dict) else result
 
 
-def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Settings) -> None:
+def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Settings) -> None:
     runner = asyncio.Runner()
     postgres = AgentStore(database_url, settings=settings)
     runs = 0
-    answered: Counter[str] = Counter()  # calls that did something, or found it
+    effective: Counter[str] = Counter()  # calls with a result that is not empty
 
     class Model(RuleBasedStateMachine):
         def __init__(self) -> None:
             super().__init__()
             nonlocal runs
             runs += 1
-            self.prefix = f"run {runs} "  # users of its own
+            self.prefix = f"run {runs} "  # each run has its own users
             states = InMemoryStateService()
             self.in_memory: dict[str, Any] = {
                 "sessions": InMemorySessionHistoryService(states=states),
@@ -95,15 +95,15 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
         def both(self, call: str, user: str, *arguments: Any, **options: Any) -> None:
             kind, name = call.split(".")
 
-            async def say(service: Any) -> Any:
+            async def execute(service: Any) -> Any:
                 try:
                     return await getattr(service, name)(self.prefix + user, *arguments, **options)
                 except AgentStoreError as error:
                     return error
 
-            one, two = runner.run(say(self.in_memory[kind])), runner.run(say(getattr(postgres, kind)))
+            one, two = runner.run(execute(self.in_memory[kind])), runner.run(execute(getattr(postgres, kind)))
             assert _plain(one) == _plain(two)
-            answered[call] += bool(one) and not isinstance(one, AgentStoreError)
+            effective[call] += bool(one) and not isinstance(one, AgentStoreError)
 
         @initialize()
         def begin(self) -> None:
@@ -111,9 +111,9 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
             for number in range(3):
                 self.append("alice", "s", [Message(id=f"m{number}", role="user")])
                 self.both("states.save_state", "alice", {"n": [number, True]}, "s")
-            said = [Message(id=f"m{n}", role="user", content=[TextContent(text=_SAID[n])]) for n in range(3)]
-            self.both("memory.add_memory", "alice", said, "s")
-            self.search("alice", _SAID[0], {})
+            messages = [Message(id=f"m{n}", role="user", content=[TextContent(text=_TEXTS[n])]) for n in range(3)]
+            self.both("memory.add_memory", "alice", messages, "s")
+            self.search("alice", _TEXTS[0], {})
             self.diff("alice", "s", 1, 2)
             self.export("alice", "s", None)
             self.get("alice", "s", None, None)
@@ -240,8 +240,8 @@ def test_in_memory_and_postgres_never_disagree(database_url: str, settings: Sett
     with runner:
         run_state_machine_as_test(Model, settings=_settings)
         runner.run(postgres.stop())
-    silent = {"sessions.set_title", "sessions.set_metadata", "memory.add_memory"}  # they return None
-    assert all(count > 5 for call, count in answered.items() if call not in silent), answered
+    without_result = {"sessions.set_title", "sessions.set_metadata", "memory.add_memory"}
+    assert all(count > 5 for call, count in effective.items() if call not in without_result), effective
 
 
 _settings = settings(
