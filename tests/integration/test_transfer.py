@@ -185,7 +185,7 @@ async def test_existing_units_are_left_unchanged_and_missing_ones_are_inserted(
 
 
 @pytest.mark.parametrize(
-    "change", [{"title": "mine"}, {"metadata": {"mine": 1}}, {"ttl": 5}, {"created_at": _LONG_AGO}]
+    "change", [{"title": "mine"}, {"metadata": {"mine": 1}}, {"ttl": 5_000}, {"created_at": _LONG_AGO}]
 )
 async def test_a_session_with_different_metadata_is_reported(
     filled: AgentStore, other: AgentStore, change: dict[str, Any]

@@ -94,12 +94,12 @@ def _append_to_many() -> ClauseElement:
     number is not returned. Fails with 23505, storing nothing, if an id is stored already. Citus refuses it, since it
     locks sessions of several users.
     """
-    wanted = (
+    targets = (
         func.unnest(
             *(generic_plan(bindparam(name, type_=ARRAY(Text))) for name in ("users", "sessions")),
             *(generic_plan(bindparam(name, type_=ARRAY(BigInteger))) for name in ("counts", "firsts")),
         )
-        .table_valued("user_id", "id", "count", "first", with_ordinality="number", name="wanted")
+        .table_valued("user_id", "id", "count", "first", with_ordinality="number", name="targets")
         .render_derived()
     )
     given = (
@@ -111,8 +111,8 @@ def _append_to_many() -> ClauseElement:
         .render_derived()
     )
     unlocked = (
-        select(SessionRow.user_id, SessionRow.id, wanted.c.count, wanted.c.first, wanted.c.number)
-        .join(wanted, (SessionRow.user_id == wanted.c.user_id) & (SessionRow.id == wanted.c.id))
+        select(SessionRow.user_id, SessionRow.id, targets.c.count, targets.c.first, targets.c.number)
+        .join(targets, (SessionRow.user_id == targets.c.user_id) & (SessionRow.id == targets.c.id))
         .where(is_not_expired(SessionRow))
         .with_for_update(key_share=True, skip_locked=True, of=SessionRow)
         .cte("unlocked")
@@ -173,9 +173,9 @@ def _append_missing() -> ClauseElement:
         .prefix_with("MATERIALIZED")
     )
     counted = select(
-        func.count().filter(known.c.is_new).label("new"), func.count(known.c.stored).label("differing")
+        func.count().filter(known.c.is_new).label("missing"), func.count(known.c.stored).label("differing")
     ).cte("counted")
-    claimed = _claim(counted.c.new, counted.c.new > 0, counted.c.differing == 0, now=at)
+    claimed = _claim(counted.c.missing, counted.c.missing > 0, counted.c.differing == 0, now=at)
     seq = claimed.c.base + func.row_number().over(order_by=known.c.position) - 1
     inserted = (
         insert(MessageRow)

@@ -186,8 +186,7 @@ def _lock() -> ClauseElement:
     """Lock the session and return how many messages it has.
 
     In a transaction, before :data:`REWIND`: a statement that itself waited for an append would not see the messages
-    of that append. The user's row is locked first, in the order in which deleting a user locks: the copy that is kept
-    needs it for its foreign key.
+    of that append. The user's row, which the fork references, is locked first: deleting a user locks in the same order.
     """
     owner = select(UserRow.id).where(UserRow.id == USER).with_for_update(read=True, key_share=True).cte("owner")
     return (

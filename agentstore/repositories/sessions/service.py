@@ -326,9 +326,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         """Store a conversation from another system, or the messages of it that are missing; return what was new.
 
         A new session is stored by one statement, with its messages, title, metadata, ttl, lineage (``forked_from``,
-        ``forked_at``) and timestamps; a timestamp that is None or in the future becomes now. An existing session keeps
-        all of its own fields, and the messages that it lacks are appended. The call is idempotent, so an interrupted
-        import can be repeated. More than `max_batch` messages are stored by several statements in one transaction.
+        ``forked_at``) and timestamps. A missing ``created_at`` is ``updated_at``; otherwise a timestamp that is missing
+        or in the future becomes now. An existing session keeps all of its fields, and the messages that it lacks are
+        appended. The call is idempotent, so an interrupted import can be repeated. More than `max_batch` messages are
+        stored by several statements in one transaction.
 
         Raises:
             Conflict: a message's id is stored with different content, or occurs twice with different content.
