@@ -1,4 +1,4 @@
-"""Every statement is one that Citus takes, once its tables are spread by user."""
+"""Citus accepts every statement when the tables are distributed by user."""
 
 import asyncpg
 import pytest
@@ -11,22 +11,22 @@ from tests.support.citus import Catalog, violations
 from tests.support.trees import parse_tree
 
 
-async def test_every_statement_keeps_the_rules(observer: asyncpg.Connection) -> None:
-    """All but those on memory_vectors, which has a trigger: a database with vectors is not distributed."""
+async def test_every_statement_follows_the_rules_of_citus(observer: asyncpg.Connection) -> None:
+    """Except those on memory_vectors, which has a trigger: a database with vectors cannot be distributed."""
     catalog = await Catalog.read(observer)
     statements = statements_of(*MODULES, stats)
     found = {
-        name: broken
+        name: violated
         for name, statement in statements
-        if (broken := violations(await parse_tree(observer, CompiledStatement(statement, Settings()).sql), catalog))
+        if (violated := violations(await parse_tree(observer, CompiledStatement(statement, Settings()).sql), catalog))
     }
-    # What several users append together, which is said for each alone once Citus has refused it.
+    # Appends of several users in one statement; once Citus has rejected it, each user's is executed separately.
     assert found == {"sessions.append_statements.APPEND_TO_MANY": {"locks sessions of several users"}}
     assert len(statements) > 100
 
 
 _KEY = "m.user_id = s.user_id AND m.session_id = s.id"
-_BROKEN = {
+_VIOLATIONS = {
     "UPDATE sessions SET title = random()::text WHERE user_id = $1": "writes with volatile random",
     "DELETE FROM sessions WHERE updated_at + interval '1 day' < now()": (
         "writes with stable timestamptz_pl_interval of a column"
@@ -49,7 +49,7 @@ _BROKEN = {
         "joins messages without the user"
     ),
 }
-_KEPT = [
+_VALID = [
     "UPDATE sessions SET title = 'x', updated_at = now() WHERE user_id = $1 AND now() - updated_at > interval '1 day'",
     "INSERT INTO users (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at",
     "INSERT INTO users (id) SELECT user_id FROM sessions WHERE user_id = $1 GROUP BY user_id RETURNING 1",
@@ -63,8 +63,8 @@ _KEPT = [
 ]
 
 
-@pytest.mark.parametrize("sql", [*_BROKEN, *_KEPT])
-async def test_each_rule_finds_what_breaks_it_and_nothing_else(observer: asyncpg.Connection, sql: str) -> None:
+@pytest.mark.parametrize("sql", [*_VIOLATIONS, *_VALID])
+async def test_each_rule_detects_its_violations_and_nothing_else(observer: asyncpg.Connection, sql: str) -> None:
     await observer.execute("SET search_path = agentstore")
     found = violations(await parse_tree(observer, sql), await Catalog.read(observer))
-    assert found == ({_BROKEN[sql]} if sql in _BROKEN else set())
+    assert found == ({_VIOLATIONS[sql]} if sql in _VIOLATIONS else set())

@@ -1,4 +1,4 @@
-"""What only a pooler can show. Needs PgBouncer: ``--pooler -m pooler``."""
+"""Behavior behind a connection pooler. Needs PgBouncer: ``--pooler -m pooler``."""
 
 import asyncpg
 import pytest
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.pooler
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _long_probe_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PROBE_TIMEOUT", 60.0)
 
 
@@ -25,12 +25,14 @@ def pooled_url(pgbouncer: PgBouncer | None, database_name: str) -> str:
     return pgbouncer.url_of(database_name)
 
 
-async def test_a_pooler_that_was_not_named_is_recognised(pooled_url: str) -> None:
+async def test_a_pooler_that_is_not_configured_is_detected(pooled_url: str) -> None:
     with pytest.raises(NotConfigured, match="AGENTSTORE_POOLER=transaction"):
         await AgentStore(pooled_url).start()
 
 
-async def test_a_migration_through_a_pooler_is_refused(pooled_url: str, observer: asyncpg.Connection) -> None:
+async def test_a_migration_through_a_pooler_is_refused_unless_direct(
+    pooled_url: str, observer: asyncpg.Connection
+) -> None:
     settings = Settings(pooler="transaction", schema="other")
     with pytest.raises(NotConfigured, match="AGENTSTORE_MIGRATION_DATABASE_URL"):
         await migrate.upgrade(pooled_url, settings=settings)
@@ -40,7 +42,7 @@ async def test_a_migration_through_a_pooler_is_refused(pooled_url: str, observer
     assert await observer.fetchval("SELECT to_regnamespace('other')") is None
 
 
-async def test_a_pooler_that_takes_any_parameter_is_recognised_before_anything_is_migrated(
+async def test_a_pooler_that_accepts_any_parameter_is_detected_before_the_migration(
     pooled_url: str, observer: asyncpg.Connection
 ) -> None:
     database = Database(
@@ -54,14 +56,14 @@ async def test_a_pooler_that_takes_any_parameter_is_recognised_before_anything_i
     assert await observer.fetchval("SELECT to_regnamespace('other')") is None
 
 
-async def test_a_migration_takes_the_direct_url(pooled_url: str, direct_url: str) -> None:
+async def test_a_migration_uses_the_direct_url(pooled_url: str, direct_url: str) -> None:
     settings = Settings(pooler="transaction", migration_database_url=direct_url, schema="other")
     await migrate.upgrade(pooled_url, settings=settings)
     async with AgentStore(pooled_url, settings=settings) as store:
         assert await store.health()
 
 
-async def test_the_doctor_sees_the_pooler_and_what_it_needs(pooled_url: str, direct_url: str) -> None:
+async def test_the_doctor_reports_the_pooler_and_its_requirements(pooled_url: str, direct_url: str) -> None:
     for settings, state in (
         (Settings(pooler="transaction"), "warning"),
         (Settings(pooler="transaction", migration_database_url=direct_url), "ok"),
@@ -77,8 +79,8 @@ async def test_the_doctor_sees_the_pooler_and_what_it_needs(pooled_url: str, dir
     assert "AGENTSTORE_POOLER=transaction" in finding.found
 
 
-async def test_the_doctor_sees_a_pooler_that_takes_any_parameter(pooled_url: str) -> None:
-    """Some poolers ignore what they do not know, and break prepared statements later."""
+async def test_the_doctor_detects_a_pooler_that_accepts_any_parameter(pooled_url: str) -> None:
+    """Some poolers ignore unknown parameters, and break prepared statements later."""
     connect = connector(pooled_url, statement_cache_size=0)
     database = Database(Settings(), connect=connect)
     finding = await doctor._pooler(database)

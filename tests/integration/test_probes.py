@@ -1,4 +1,4 @@
-"""Questions of every kind, of one user who writes in every language: what is meant is among the first five."""
+"""Search quality: queries of many kinds, by a user who writes in many languages, find the message in the top five."""
 
 from collections import defaultdict
 
@@ -7,8 +7,8 @@ import pytest
 from agentstore import AgentStore, InMemoryMemoryService, MemoryService
 from agentstore.testing import text
 
-# One session, in an order that puts messages of a kind together, so that each has distractors for neighbours.
-_SAID = {
+# One session. Messages of a kind are adjacent, so that each has similar messages next to it.
+_MESSAGES = {
     "snake": "The column is called user_account_id in the billing table",
     "camel": "I renamed the function to getInvoiceTotal yesterday evening",
     "kebab": "The package on npm is left-pad-extended",
@@ -270,7 +270,7 @@ _PROBES = {
         ("bok", "sv"), ("Helsinki", "fi"), ("siostry", "pl"), ("fiets", "nl"), ("deniz", "tr"), ("ogretmen", "tr2"),
     ],
 }  # fmt: skip
-# Kinds of which one or another is missed: what inflects within the word takes a dictionary.
+# Kinds in which some queries fail: inflection inside the word requires a dictionary.
 _HARD = {"other latin"}
 
 
@@ -282,14 +282,14 @@ def service(request: pytest.FixtureRequest) -> MemoryService:
     return store.memory
 
 
-async def test_what_is_meant_is_among_the_first_five(service: MemoryService) -> None:
-    await service.add_memory("alice", [text(said, id=id) for id, said in _SAID.items()], "s")
+async def test_the_expected_message_is_among_the_first_five(service: MemoryService) -> None:
+    await service.add_memory("alice", [text(words, id=id) for id, words in _MESSAGES.items()], "s")
     missed = defaultdict(list)
     for kind, probes in _PROBES.items():
-        for question, wanted in probes:
-            found = await service.search_memory("alice", text(question), {"top_k": 5})
-            if wanted not in [message.id for message in found]:
-                missed[kind].append(f"{question} -> {wanted}: {[message.id for message in found]}")
+        for query, expected in probes:
+            found = await service.search_memory("alice", text(query), {"top_k": 5})
+            if expected not in [message.id for message in found]:
+                missed[kind].append(f"{query} -> {expected}: {[message.id for message in found]}")
     count = sum(map(len, _PROBES.values()))
     assert count >= 120
     assert {kind for kind in missed if kind not in _HARD} == set(), dict(missed)

@@ -1,4 +1,4 @@
-"""The README says what is so: its example runs, its tests exist, its settings are all of them."""
+"""The README is correct: its example runs, the tests it names exist, and it lists all settings."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ _README = (_ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def _table(heading: str) -> list[list[str]]:
-    """The rows of the first table under a heading, without the line that names its columns."""
+    """Return the rows of the first table under a heading, without its header."""
     lines = _README.split(f"## {heading}\n")[1].splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("|"))
     rows = []
@@ -25,7 +25,7 @@ def _table(heading: str) -> list[list[str]]:
     return rows
 
 
-async def test_its_example_runs(database_url: str, settings: Settings, observer: asyncpg.Connection) -> None:
+async def test_the_example_runs(database_url: str, settings: Settings, observer: asyncpg.Connection) -> None:
     code = re.search(r"```python\n(.*?)```", _README, re.DOTALL)
     assert code is not None
     program = code[1].replace('"postgresql://app@db.example.com/agents"', "URL, settings=SETTINGS")
@@ -61,7 +61,7 @@ def test_every_setting_is_in_the_table() -> None:
     assert named == set(Settings.model_fields)
 
 
-def test_every_command_of_it_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     commands = set(re.findall(r"^agentstore ([a-z]+(?: (?:list|show|export|delete)\b)?)", _README, re.MULTILINE))
     assert {"import", "sessions list", "doctor", "upgrade"} <= commands
@@ -71,6 +71,6 @@ def test_every_command_of_it_exists(monkeypatch: pytest.MonkeyPatch) -> None:
         assert hasattr(getattr(AgentStore("postgresql://h/db"), call[0]), call[1])
 
 
-def test_what_it_links_to_is_there() -> None:
+def test_every_link_target_exists() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", _README):
         assert (_ROOT / link).exists(), link

@@ -1,4 +1,4 @@
-"""States on Postgres: how large ones are kept, and what many writers do to each other."""
+"""States on Postgres: packing of large states, and concurrent writers."""
 
 import asyncio
 import random
@@ -12,9 +12,7 @@ from agentstore.testing import text
 _LARGE = {"messages": [{"role": "user", "content": f"密 what was said as number {number}"} for number in range(2_000)]}
 
 
-async def test_a_large_state_is_packed_and_a_small_one_is_readable(
-    store: AgentStore, observer: asyncpg.Connection
-) -> None:
+async def test_large_states_are_packed_and_small_ones_readable(store: AgentStore, observer: asyncpg.Connection) -> None:
     noise = {"x": random.Random(1).randbytes(40_000).hex(), "y": [random.Random(2).random() for _ in range(5_000)]}
     for session, state in (("small", {"x": "y" * 31_000}), ("large", _LARGE), ("noise", noise)):
         await store.states.save_state("alice", state, session)
@@ -27,11 +25,11 @@ async def test_a_large_state_is_packed_and_a_small_one_is_readable(
     assert {session: packed for session, (packed, _, _) in found.items()} == {
         "small": False, "large": True, "noise": True,
     }  # fmt: skip
-    assert found["small"][1:] == (31_008, 31_008)  # JSON as it is, for whoever looks into the table
+    assert found["small"][1:] == (31_008, 31_008)  # plain JSON, readable in the table
     assert found["large"][2] < found["large"][1] / 4
 
 
-async def test_a_round_may_change_from_small_to_large_and_back(store: AgentStore) -> None:
+async def test_a_round_can_change_from_small_to_large_and_back(store: AgentStore) -> None:
     for state in ({"x": 1}, _LARGE, {"x": 2}):
         assert await store.states.save_state("alice", state, "s", 1) == 1
         assert await store.states.export_state("alice", "s") == state
@@ -42,13 +40,13 @@ async def test_a_round_may_change_from_small_to_large_and_back(store: AgentStore
     assert await store.states.export_state("alice", fork.id) == _LARGE
 
 
-async def test_an_overwritten_round_is_hot_and_a_saved_one_writes_no_index_of_heads(
+async def test_saves_update_heads_without_writing_to_their_index(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     for number in range(1_000):
         await store.states.save_state("alice", {"n": number}, f"s{number % 20}")
-    await store.stop()  # a backend reports its counts when it ends
-    async with asyncio.timeout(20):
+    await store.stop()  # a backend reports its statistics when it exits
+    async with asyncio.timeout(60):
         while True:
             ((updated, hot),) = await observer.fetch(
                 "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'state_heads'"
@@ -84,7 +82,7 @@ async def test_savers_and_deleters_of_one_session_lose_no_round(
     assert head == (121, rows[-1][0] if rows else 0)
 
 
-async def test_forks_and_rewinds_beside_writers_are_whole(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_forks_and_rewinds_during_writes_are_consistent(store: AgentStore, observer: asyncpg.Connection) -> None:
     session = await store.sessions.create_session("alice", "s")
     forks: list[Session] = []
     stop = False
@@ -97,26 +95,26 @@ async def test_forks_and_rewinds_beside_writers_are_whole(store: AgentStore, obs
             await store.sessions.append_message(mine, [text("x", id=f"{name}{number}{part}") for part in "ab"])
             await store.states.save_state("alice", {"writer": name}, "s")
 
-    async def travel() -> None:
+    async def fork_and_rewind() -> None:
         nonlocal stop
         try:
             for number in range(15):
                 fork = await store.sessions.fork_session("alice", session.id)
                 forks.append(fork)
-                # Nobody else takes messages away, so there are as many still.
+                # Only this task removes messages, so the session has at least as many.
                 at = min(number, len(fork.messages))
                 await store.sessions.rewind_session("alice", session.id, at, keep=number % 2 == 0)
         finally:
             stop = True
 
-    await asyncio.gather(write("a"), write("b"), write("c"), travel())
+    await asyncio.gather(write("a"), write("b"), write("c"), fork_and_rewind())
     rows = await observer.fetch(
         "SELECT s.id, s.next_seq - 1, count(m.seq), coalesce(max(m.seq), 0) FROM agentstore.sessions s"
         " LEFT JOIN agentstore.messages m ON m.session_id = s.id GROUP BY s.id, s.next_seq"
     )
     assert len(rows) > 15
     for _, counted, there, last in rows:
-        assert counted == there == last  # numbered from 1 without a gap
+        assert counted == there == last  # numbered from 1 without gaps
     for fork in forks:
         assert len(fork.messages) == fork.forked_at
         pairs = [message.id[:-1] for message in fork.messages]
@@ -129,28 +127,28 @@ async def test_forks_and_rewinds_beside_writers_are_whole(store: AgentStore, obs
     assert all(last == highest for last, highest in heads)
 
 
-async def test_a_first_save_and_a_rewind_at_once_leave_it_before_or_after(
+async def test_a_concurrent_first_save_and_rewind_are_serialized(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
-    """A save that a rewind does not see must not be taken for one of the part that is cut off, nor be lost."""
+    """A save that a concurrent rewind does not see is neither removed by it nor lost."""
     for number in range(40):
         id = f"s{number}"
         session = await store.sessions.create_session("alice", id)
         await store.sessions.append_message(session, [text("1", id="1"), text("2", id="2")])
         saved, _ = await asyncio.gather(
             store.states.save_state("alice", {"n": number}, id),
-            store.sessions.rewind_session("alice", id, "1", keep=True, new_id=f"kept {id}"),
+            store.sessions.rewind_session("alice", id, "1", keep=True, new_id=f"fork {id}"),
         )
         assert saved == 1
-        here, kept = (
+        rewound, forked = (
             await store.states.export_state("alice", id),
-            await store.states.export_state("alice", f"kept {id}"),
+            await store.states.export_state("alice", f"fork {id}"),
         )
-        assert {"n": number} in (here, kept)  # saved after the cut, or before it and so after the second message
+        assert {"n": number} in (rewound, forked)  # saved after the rewind; or before it, and so after message 2
         assert await store.states.save_state("alice", {}, id) == 2
 
 
-async def test_deleting_the_user_meanwhile_leaves_no_orphan_and_no_deadlock(
+async def test_deleting_the_user_during_writes_leaves_no_orphans_and_no_deadlock(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     errors: list[AgentStoreError] = []
@@ -179,6 +177,6 @@ async def test_deleting_the_user_meanwhile_leaves_no_orphan_and_no_deadlock(
 
 
 @pytest.mark.parametrize("savers", [64])
-async def test_64_savers_get_64_consecutive_numbers(store: AgentStore, savers: int) -> None:
+async def test_64_concurrent_saves_get_consecutive_numbers(store: AgentStore, savers: int) -> None:
     numbers = await asyncio.gather(*(store.states.save_state("alice", {"n": n}, "s") for n in range(savers)))
     assert sorted(numbers) == list(range(1, savers + 1))

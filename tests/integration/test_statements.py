@@ -1,4 +1,4 @@
-"""Every statement: one round trip, an index behind it, and appends that leave the indexes alone."""
+"""Every statement: one round trip, plans with indexes, and appends that write to no index of sessions."""
 
 import asyncio
 import json
@@ -163,8 +163,8 @@ _VALUES: dict[str, Any] = {
 }
 
 
-# Statements on a table that only a database with vectors has, and those of `agentstore stats`, which count whole
-# tables, have tests of their own.
+# Statements on the table of vectors, which not every database has, and those of `agentstore stats`, which count whole
+# tables, have separate tests.
 _ELSEWHERE = {"agentstore.repositories.memory.vectors", "agentstore.repositories.stats"}
 MODULES = tuple(
     import_module(found.name)
@@ -174,13 +174,13 @@ MODULES = tuple(
 
 
 def statements_of(*modules: ModuleType) -> list[tuple[str, Statement]]:
-    """Return every statement of some modules, each once, with its name below repositories."""
+    """Return all statements of some modules, each once, with its name relative to agentstore.repositories."""
     found: dict[Statement, str] = {}
     for module in modules:
         for name, value in vars(module).items():
             named = {name: value}
             if isinstance(value, dict):
-                # Only a database with vectors has their table.
+                # The table of vectors does not exist in every database.
                 named = {
                     f"{name}[{getattr(key, '__name__', key)}]": each
                     for key, each in value.items()
@@ -221,16 +221,16 @@ async def filled(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "statement"), _STATEMENTS, ids=[name for name, _ in _STATEMENTS])
-async def test_every_statement_has_an_index_behind_it(
+async def test_every_statement_uses_an_index(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
-    """Also with the plan that a prepared statement gets, made for no values in particular."""
+    """With custom plans and with generic plans."""
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else _NEWEST[0]}
     if name.endswith("LIST_AFTER"):
         values["after"] = 1
     if name.startswith("prune."):
         values["ids"] = ["s1", "s1001"]
-        values["keep"] = 0 if name.endswith("[states]") else 5  # where any are kept, no head goes
+        values["keep"] = 0 if name.endswith("[states]") else 5  # no head is deleted while any round is retained
     if name.startswith("states."):
         values["before"] = 10
     if name.startswith("sandboxes."):
@@ -259,13 +259,11 @@ async def test_every_statement_has_an_index_behind_it(
     ],
     ids=["get", "get_last", "get_before", "append", "append_to_many", "save", "export_last", "add", "search"],
 )
-async def test_what_is_said_at_every_turn_is_not_planned_at_every_turn(
-    filled: asyncpg.Connection, statement: Statement
-) -> None:
-    """Postgres keeps a plan for no values in particular only where those for values seem no better."""
+async def test_frequent_statements_get_a_generic_plan(filled: asyncpg.Connection, statement: Statement) -> None:
+    """Postgres uses the generic plan, after five custom plans, only if those do not seem cheaper."""
     await filled.execute("RESET plan_cache_mode")
     compiled = CompiledStatement(statement, Settings())
-    prepared = await filled.prepare(compiled.sql, name=f"of {id(statement)}")
+    prepared = await filled.prepare(compiled.sql, name=f"statement {id(statement)}")
     for turn in range(8):
         values = {**_VALUES, "before": "m500", "ids": [f"{turn} a", f"{turn} b"]}
         transaction = filled.transaction()
@@ -279,28 +277,28 @@ async def test_what_is_said_at_every_turn_is_not_planned_at_every_turn(
 async def test_each_uncontended_call_is_one_statement(
     store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = 0
+    executed = 0
     fetch = asyncpg.Connection.fetch
 
     async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
-        nonlocal said
-        said += 1
+        nonlocal executed
+        executed += 1
         return await fetch(self, *args, **kwargs)
 
     session = await store.sessions.create_session("warm")
     monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
 
     async def one(call: Any) -> Any:
-        nonlocal said
-        said = 0
+        nonlocal executed
+        executed = 0
         result = await call
-        assert said == 1
+        assert executed == 1
         return result
 
     session = await one(store.sessions.create_session("alice", "s"))  # of a new user
     await one(store.sessions.append_message(session, text("a")))
     await one(store.sessions.append_message(session, [text("b"), text("c")]))
-    await one(store.sessions.create_session("alice", "s"))  # there already, with its messages
+    await one(store.sessions.create_session("alice", "s"))  # existing, with its messages
     await one(store.sessions.get_session("alice", "s"))
     await one(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
     await one(store.sessions.read_messages("alice", "s"))
@@ -321,7 +319,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one(store.users.delete_user("alice"))
 
 
-async def test_reading_what_exists_writes_nothing(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_reading_an_existing_session_writes_nothing(store: AgentStore, observer: asyncpg.Connection) -> None:
     session = await store.sessions.create_session("alice", "s")
     await store.sessions.append_message(session, text("a"))
     before = await observer.fetchval("SELECT xmin::text || ctid::text FROM agentstore.sessions")
@@ -338,8 +336,8 @@ async def test_appends_are_hot_and_write_to_no_index_of_sessions(
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
     for number in range(1000):
         await store.sessions.append_message(sessions[number % 20], Message(role="user"))
-    await store.stop()  # a backend reports its counts when it ends
-    async with asyncio.timeout(20):
+    await store.stop()  # a backend reports its statistics when it exits
+    async with asyncio.timeout(60):
         while True:
             ((updated, hot),) = await observer.fetch(
                 "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
@@ -348,11 +346,11 @@ async def test_appends_are_hot_and_write_to_no_index_of_sessions(
                 break
             await asyncio.sleep(0.2)
             await observer.execute("SELECT pg_stat_clear_snapshot()")
-    # All but those in which the minute changed, and the last page's overflow.
+    # All except those in which the minute changed, and those for which the page was full.
     assert hot >= 0.95 * updated
 
 
-async def test_a_driver_codec_of_the_callers_makes_no_difference(server: Any, database_name: str) -> None:
+async def test_codecs_set_by_the_caller_have_no_effect(server: Any, database_name: str) -> None:
     from sqlalchemy import event
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -394,7 +392,7 @@ async def test_limits_are_settings(database_url: str, settings: Settings) -> Non
             await store.sessions.list_sessions("alice", limit=6)
 
 
-async def test_a_message_written_by_another_release_in_another_way_is_still_the_same(
+async def test_a_message_serialized_by_another_release_is_equal(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     session = await store.sessions.create_session("alice", "s")
@@ -410,7 +408,7 @@ async def test_a_message_written_by_another_release_in_another_way_is_still_the_
     assert stored.messages == [one, two]
 
 
-async def test_pages_go_on_across_minutes_and_the_ids_within_one(
+async def test_pages_continue_across_minutes_and_within_a_minute(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     for number in range(30):
@@ -433,7 +431,7 @@ async def test_pages_go_on_across_minutes_and_the_ids_within_one(
         assert sorted(seen) == [f"s{number:02}" for number in range(30)]
 
 
-async def test_an_append_that_waited_does_not_turn_back_the_time(
+async def test_an_append_that_waited_does_not_decrease_updated_at(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     session = await store.sessions.create_session("alice", "s")
@@ -447,9 +445,7 @@ async def test_an_append_that_waited_does_not_turn_back_the_time(
     assert row == [(True,)]
 
 
-async def test_a_batch_that_postgres_could_not_take_is_refused(
-    store: AgentStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_too_large_for_postgres_is_refused(store: AgentStore, monkeypatch: pytest.MonkeyPatch) -> None:
     from agentstore import LimitExceeded
 
     monkeypatch.setattr("agentstore.schemas.payload._MAX_BATCH_CHARACTERS", 1_000)

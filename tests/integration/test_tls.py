@@ -1,4 +1,4 @@
-"""TLS as the URL asks for it. Needs a Postgres with OpenSSL: ``-m tls --postgres=/usr/lib/postgresql/15``."""
+"""TLS options of the URL. Needs a Postgres built with OpenSSL: ``-m tls --postgres=/usr/lib/postgresql/15``."""
 
 import asyncio
 import datetime
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.tls
 
 
 def _certificate(folder: Path, address: str) -> tuple[Path, Path]:
-    """A certificate for an address that is its own authority."""
+    """Write a self-signed certificate for an address and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agentstore test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -46,8 +46,8 @@ def _certificate(folder: Path, address: str) -> tuple[Path, Path]:
 
 @pytest.fixture
 def tls_server(tmp_path: Path, binaries: str | None) -> Iterator[tuple[int, Path]]:
-    """The port of a server that has a certificate for 127.0.0.1 and takes TLS only, and the certificate."""
-    assert binaries is not None, "TLS needs --postgres, an installation that was built with OpenSSL"
+    """The port of a server that accepts only TLS, with a certificate for 127.0.0.1; and that certificate."""
+    assert binaries is not None, "these tests need --postgres: an installation that was built with OpenSSL"
     folder = tmp_path / "tls"
     with EmbeddedPostgres(folder, binaries=binaries, durable=False):
         pass
@@ -69,10 +69,10 @@ async def _encrypted(url: str) -> bool:
         return bool(await driver.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
 
 
-async def test_every_mode_is_what_it_says(
+async def test_every_sslmode_is_enforced(
     tls_server: tuple[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.postgresql of the developer's
+    monkeypatch.setenv("HOME", str(tmp_path))  # ignore the developer's ~/.postgresql
     port, root = tls_server
     url = f"postgres://postgres@127.0.0.1:{port}/postgres"
     assert await _encrypted(f"{url}?sslmode=require")
@@ -93,12 +93,12 @@ async def test_every_mode_is_what_it_says(
         await _encrypted(f"{url}?sslmode=verify-full&sslrootcert={other}")
 
 
-async def test_migrations_use_it_too(tls_server: tuple[int, Path]) -> None:
+async def test_migrations_use_tls(tls_server: tuple[int, Path]) -> None:
     from agentstore import migrate
 
     port, root = tls_server
     url = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={root}"
     await migrate.upgrade(url)
-    assert (await asyncio.wait_for(_encrypted(url), 10)) is True
+    assert (await asyncio.wait_for(_encrypted(url), 60)) is True
     with pytest.raises((NotConfigured, Unavailable)):
         await migrate.upgrade(url.replace("127.0.0.1", "localhost"))

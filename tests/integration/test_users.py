@@ -1,4 +1,4 @@
-"""Users: made where first needed, deleted with everything that is theirs."""
+"""Users: created when first needed, deleted with all their data."""
 
 import asyncio
 import math
@@ -17,7 +17,7 @@ def database_name(emptied_database: str) -> str:
     return emptied_database
 
 
-async def test_a_user_is_made_with_the_first_session(store: AgentStore) -> None:
+async def test_a_user_is_created_with_the_first_session(store: AgentStore) -> None:
     assert await store.users.get_user("alice") is None
     await store.sessions.create_session("alice")
     user = await store.users.get_user("alice")
@@ -28,19 +28,19 @@ async def test_a_user_is_made_with_the_first_session(store: AgentStore) -> None:
     assert await store.users.list_users() == [user]
 
 
-async def test_metadata_is_kept_exactly_and_makes_the_user(store: AgentStore) -> None:
+async def test_metadata_round_trips_exactly_and_creates_the_user(store: AgentStore) -> None:
     made = await store.users.set_metadata("alice", {"z": "\0", "a": [2**70]})
     assert made == await store.users.get_user("alice")
     await store.sessions.create_session("alice")
     changed = await store.users.set_metadata("alice", {})
     assert (changed.metadata, changed.created_at) == ({}, made.created_at)
-    unkeepable: tuple[Any, ...] = ({"x": math.nan}, {1: 2}, [], None)
-    for wrong in unkeepable:
+    invalid: tuple[Any, ...] = ({"x": math.nan}, {1: 2}, [], None)
+    for wrong in invalid:
         with pytest.raises(InvalidContent):
             await store.users.set_metadata("alice", wrong)
 
 
-async def test_pages_hold_every_user_once_the_empty_id_included(store: AgentStore) -> None:
+async def test_pages_contain_every_user_once_including_the_empty_id(store: AgentStore) -> None:
     for name in HOSTILE_IDS:
         await store.sessions.create_session(name)
     for limit in (1, 5, len(HOSTILE_IDS), 100):
@@ -60,9 +60,7 @@ async def test_pages_hold_every_user_once_the_empty_id_included(store: AgentStor
         await store.users.list_users(cursor="nonsense")
 
 
-async def test_delete_takes_everything_of_one_user_and_counts_it(
-    store: AgentStore, observer: asyncpg.Connection
-) -> None:
+async def test_delete_removes_and_counts_all_data_of_one_user(store: AgentStore, observer: asyncpg.Connection) -> None:
     for name in HOSTILE_IDS:
         for session_id in ("a", "b"):
             session = await store.sessions.create_session(name, session_id)
@@ -77,7 +75,7 @@ async def test_delete_takes_everything_of_one_user_and_counts_it(
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
 
 
-async def test_deleting_a_user_while_others_write_for_the_user_leaves_no_orphan_and_no_error(
+async def test_deleting_a_user_during_writes_leaves_no_orphans_and_raises_nothing(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     running = True
@@ -106,17 +104,19 @@ async def test_deleting_a_user_while_others_write_for_the_user_leaves_no_orphan_
     assert await count_orphans(observer) == 0
     await store.users.delete_user("alice")
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
-    await store.stop()  # a backend reports its counts when it ends
+    await store.stop()  # a backend reports its statistics when it exits
     assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
-async def test_writers_of_one_user_share_no_lock(store: AgentStore, observer: asyncpg.Connection) -> None:
-    """Appends to different sessions of a user go on while one of them is locked, and so does a new session."""
+async def test_writers_to_different_sessions_of_a_user_do_not_block_each_other(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    """While one session is locked, appends to another one and the creation of a third succeed."""
     sessions = [await store.sessions.create_session("alice", name) for name in ("a", "b")]
     async with observer.transaction():
         await observer.execute("SELECT FROM agentstore.sessions WHERE id = 'a' FOR UPDATE")
-        await asyncio.wait_for(store.sessions.append_message(sessions[1], text("x")), 5)
-        await asyncio.wait_for(store.sessions.create_session("alice", "c"), 5)
+        await asyncio.wait_for(store.sessions.append_message(sessions[1], text("x")), 60)
+        await asyncio.wait_for(store.sessions.create_session("alice", "c"), 60)
         blocked = asyncio.create_task(store.sessions.append_message(Session(id="a", user_id="alice"), text("x")))
         done, _ = await asyncio.wait([blocked], timeout=0.2)
         assert not done

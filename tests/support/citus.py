@@ -1,7 +1,7 @@
-"""The rules of Citus for statements on tables that are spread by user, read in Postgres' own parse trees.
+"""Citus' restrictions on statements on tables distributed by user, checked on Postgres' parse trees.
 
-Tried with Citus 14 on a coordinator and two workers. They are a little stricter than Citus: what it plans in several
-steps is not told from what it sends to one shard.
+Verified with Citus 14 on a coordinator and two workers. The check is slightly stricter than Citus: it does not
+distinguish statements that Citus plans in several steps from those that it sends to one shard.
 """
 
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ _FUNCTIONS = {
     "AGGREF": "aggfnoid",
     "WINDOWFUNC": "winfnoid",
 }
-# CTEs are statements of their own to Citus, and are looked at by themselves.
+# Citus treats CTEs as separate statements, so they are checked separately.
 _ITSELF = frozenset({"cteList", "onConflict", "returningList"})
 
 
 @dataclass
 class Catalog:
-    """What the trees' numbers mean."""
+    """The catalog entries of the OIDs in parse trees."""
 
     volatility: dict[int, str]  # of a function: i(mmutable), s(table), v(olatile)
     names: dict[int, str]  # of functions
-    through_text: dict[int, str]  # the volatility of a type's way to and from text
-    users: dict[int, int]  # the number of a table's column that names the user
+    through_text: dict[int, str]  # the volatility of a type's conversion to and from text
+    users: dict[int, int]  # the attribute number of a table's user column
     tables: dict[int, str]
     equals: int  # the function behind text = text
 
@@ -76,7 +76,7 @@ class Catalog:
 
 
 class _Classes:
-    """What a statement says to be equal."""
+    """Equivalence classes of the columns and parameters that a statement equates."""
 
     def __init__(self) -> None:
         self._parent: dict[Any, Any] = {}
@@ -94,14 +94,14 @@ class _Classes:
 
 @dataclass
 class _Level:
-    """A query, and those around it, the nearest last."""
+    """A query, and its enclosing queries, the innermost last."""
 
     query: Node
     around: list[Node]
     is_correlated: bool
 
     def key(self, value: Node) -> Any:
-        """Return what names a column or a parameter in the whole statement; None of what is neither."""
+        """Return a key of a column or parameter that is unique in the statement; None for other expressions."""
         while value.type == "RELABELTYPE":
             value = value.one("arg")
         if value.type == "PARAM" and value.number("paramkind") == 0:
@@ -116,7 +116,7 @@ class _Level:
 
 
 def _reaches_out(part: Any, depth: int) -> bool:
-    """Whether a query reads columns of those around it."""
+    """Return whether a query reads columns of its enclosing queries."""
     if isinstance(part, list):
         return any(_reaches_out(each, depth) for each in part)
     if not isinstance(part, Node):
@@ -128,7 +128,7 @@ def _reaches_out(part: Any, depth: int) -> bool:
 
 
 def _levels(query: Node, around: list[Node], *, is_correlated: bool = False) -> Iterator[_Level]:
-    """Every query of a statement, with those around it."""
+    """Yield all queries of a statement, with their enclosing queries."""
     yield _Level(query, around, is_correlated and _reaches_out(query, 0))
 
     def parts(value: Any, linked: bool) -> Iterator[_Level]:
@@ -160,7 +160,7 @@ def _ctes(level: _Level) -> dict[str, Node]:
 
 
 def _always(part: Any) -> Iterator[Node]:
-    """The conditions of a query's FROM and WHERE that hold for each of its rows."""
+    """Yield the conditions in FROM and WHERE that hold for every row of a query."""
     if isinstance(part, list):
         for each in part:
             yield from _always(each)
@@ -181,7 +181,7 @@ def _equalities(levels: list[_Level], catalog: Catalog) -> _Classes:
                 one, other = (level.key(value) for value in node.list("args"))
                 if one is not None and other is not None:
                     classes.join(one, other)
-        # A column of a new row is what is put there, and a column of a part is what that part gives.
+        # A column of an inserted row equals the inserted value; a column of a subquery equals its output.
         if level.query.number("commandType") == _INSERT:
             for target in level.query.list("targetList"):
                 key = level.key(target.one("expr"))
@@ -203,7 +203,7 @@ def _equalities(levels: list[_Level], catalog: Catalog) -> _Classes:
 
 
 def _relations(query: Node, catalog: Catalog) -> dict[int, int]:
-    """Return the tables of a query: which number each has in it, and its oid."""
+    """Return the tables of a query: the range table index of each, and its OID."""
     conflict = query.one("onConflict")
     excluded = 0 if conflict == "<>" else conflict.number("exclRelIndex")
     return {
@@ -214,7 +214,7 @@ def _relations(query: Node, catalog: Catalog) -> dict[int, int]:
 
 
 def violations(tree: Node, catalog: Catalog) -> set[str]:
-    """Return which of the rules a statement breaks, and where."""
+    """Return the restrictions that a statement violates, and where."""
     levels = list(_levels(tree, []))
     classes = _equalities(levels, catalog)
     found: set[str] = set()

@@ -1,6 +1,6 @@
-"""Upgrades and starts of applications in many processes at once: ``python -m tests.support.forks UPGRADES STARTS URL``.
+"""Concurrent upgrades and application starts: ``python -m tests.support.forks UPGRADES STARTS URL``.
 
-Forked, since they begin closer together than as many interpreters would.
+The processes are forked, which starts them closer together than separate interpreters.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A PgBouncer in transaction mode before a server."""
+"""A PgBouncer in transaction mode in front of a server."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ from tests.support.servers import Server
 
 
 def free_port() -> int:
-    """Return a TCP port that nothing listens on."""
+    """Return an unused TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -26,21 +26,21 @@ def free_port() -> int:
 
 
 class PgBouncer:
-    """Every database of `server`, through a pooler that gives each transaction another connection."""
+    """Makes all databases of `server` available through a pooler in transaction mode."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def __enter__(self) -> Self:
         program = _program()
-        behind = parse_url(self._server.url_of("postgres"))
+        backend = parse_url(self._server.url_of("postgres"))
         self._folder = Path(tempfile.mkdtemp(prefix="agentstore-pgbouncer-"))
         self._folder.chmod(0o755)
         self.port = free_port()
-        login = f"user={behind.user}" + (f" password={behind.password}" if behind.password else "")
+        login = f"user={backend.user}" + (f" password={backend.password}" if backend.password else "")
         lines = [
             "[databases]",
-            f"* = host={behind.hosts[0]} port={behind.ports[0]} {login}",
+            f"* = host={backend.hosts[0]} port={backend.ports[0]} {login}",
             "[pgbouncer]",
             "listen_addr = 127.0.0.1",
             f"listen_port = {self.port}",
@@ -49,20 +49,20 @@ class PgBouncer:
             "auth_type = any",
             "max_client_conn = 1000",
             "default_pool_size = 8",
-            # Which no test may lean on.
+            # No test may depend on prepared statements in the pooler.
             "max_prepared_statements = 0" if _version() >= (1, 21) else "",
             f"logfile = {self._folder}/log",
         ]
         if os.geteuid() == 0:
-            # As the owner of the server's socket, which is open to nobody else.
-            socket_folder = behind.hosts[0] if behind.hosts[0].startswith("/") else None
+            # Run as the owner of the server's socket, which no other user may open.
+            socket_folder = backend.hosts[0] if backend.hosts[0].startswith("/") else None
             owner = pwd.getpwuid(os.stat(socket_folder).st_uid).pw_name if socket_folder else "nobody"
             lines.append(f"user = {owner}")
             (self._folder / "log").touch()
             shutil.chown(self._folder / "log", owner)
         (self._folder / "ini").write_text("\n".join(lines) + "\n")
         self._process = subprocess.Popen([program, "-q", str(self._folder / "ini")])
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -83,13 +83,13 @@ class PgBouncer:
         return f"postgresql://agentstore@127.0.0.1:{self.port}/{quote(database)}"
 
     def survives_cancels(self) -> bool:
-        """Whether any number of statements may be cancelled: before 1.20.1 it may exit of that (its issue 822)."""
+        """Return whether many statements may be cancelled: before 1.20.1 PgBouncer may crash (its issue 822)."""
         return _version() >= (1, 20, 1)
 
 
 def _version() -> tuple[int, ...]:
-    said = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(part) for part in said.split()[1].split("."))
+    output = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in output.split()[1].split("."))
 
 
 def _program() -> str:

@@ -1,4 +1,4 @@
-"""Imported before typer and rich, which read at their import what makes them write colours or narrow lines."""
+"""Plain CLI output: clears the variables that typer and rich read at import, for colors and the terminal width."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A TCP proxy before a server that can do to a connection what networks do."""
+"""A TCP proxy that simulates network failures between clients and a server."""
 
 import asyncio
 import contextlib
@@ -7,10 +7,10 @@ from typing import Self
 
 
 class Proxy:
-    """Passes bytes between clients and a server, until it is told otherwise.
+    """Forwards bytes between clients and a server, and fails on demand.
 
-    ``cut_after_send``: what a client sends next reaches the server, whose answer is lost with the connection.
-    ``blackhole``: nothing passes any more, and nothing is closed.
+    ``cut_after_send``: the next data of a client reaches the server, whose answer is lost with the connection.
+    ``blackhole``: nothing is forwarded, and nothing is closed.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -36,7 +36,7 @@ class Proxy:
         await self._listener.wait_closed()
 
     def refuse(self) -> None:
-        """Take no more connections."""
+        """Refuse new connections."""
         self._listener.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,15 +47,21 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self._server)
-        answers = asyncio.create_task(self._pass(up_reader, writer))
-        answers.add_done_callback(lambda _: writer.transport.abort())
+        answers = asyncio.create_task(self._forward_all(up_reader, writer))
+
+        def close_client(_: asyncio.Task[None]) -> None:
+            writer.transport.abort()
+
+        answers.add_done_callback(close_client)
         try:
             while data := await reader.read(65536):
-                await self._pass_on(data, up_writer)
+                await self._forward(data, up_writer)
                 if self.cut_after_send:
                     self.cut_after_send = False
+                    answers.remove_done_callback(close_client)
                     answers.cancel()
-                    await asyncio.sleep(0.1)  # by then the server has done it
+                    await asyncio.wait([answers])
+                    await up_reader.read(65536)  # the server answers after it has executed what was sent
                     return
         except (ConnectionError, asyncio.CancelledError):
             pass
@@ -67,12 +73,12 @@ class Proxy:
                 with contextlib.suppress(ConnectionError):
                     await each.wait_closed()
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward_all(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65536):
-                await self._pass_on(data, target)
+                await self._forward(data, target)
 
-    async def _pass_on(self, data: bytes, target: asyncio.StreamWriter) -> None:
+    async def _forward(self, data: bytes, target: asyncio.StreamWriter) -> None:
         if self.blackhole:
             await asyncio.Event().wait()
         target.write(data)

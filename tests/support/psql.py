@@ -1,4 +1,4 @@
-"""The clients that come with the bundled server."""
+"""The command-line clients of the bundled server."""
 
 import subprocess
 
@@ -6,14 +6,14 @@ from agentstore.embedded.postgres import bundled_binaries
 
 
 def psql(url: str, sql: str) -> None:
-    """Run a script as a DBA would: statement by statement, up to the first error."""
+    """Run a script with psql, statement by statement, up to the first error."""
     command = [str(bundled_binaries() / "bin" / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", url]
     done = subprocess.run(command, input=sql, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def pg_dump(url: str) -> None:
-    """Dump a database to nowhere."""
+    """Dump a database with pg_dump, to /dev/null."""
     command = [str(bundled_binaries() / "bin" / "pg_dump"), "--file=/dev/null", url]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

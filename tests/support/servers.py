@@ -1,4 +1,4 @@
-"""The servers that tests run on."""
+"""The Postgres servers that tests use."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from agentstore.database.url import connector, parse_url
 
 @dataclass(frozen=True)
 class Server:
-    """A running server on which databases may be created; ``url_of`` gives the URL of one."""
+    """A running server on which databases can be created; ``url_of(name)`` is the URL of a database."""
 
     url_of: Callable[[str], str]
 
@@ -25,7 +25,7 @@ class Server:
 
 
 def given(url: str) -> Server:
-    """The server of a URL; its database is replaced by that of each test."""
+    """Return the server of a URL, whose database name is replaced for each test."""
     parsed = parse_url(url)
     login = quote(parsed.user or "", safe="") + (f":{quote(parsed.password, safe='')}" if parsed.password else "")
     parameters = {
@@ -39,7 +39,7 @@ def given(url: str) -> Server:
 
 @contextmanager
 def container(image: str = "postgres:18") -> Iterator[Server]:
-    """The official image, by testcontainers."""
+    """Run the official Postgres image with testcontainers."""
     from testcontainers.community.postgres import PostgresContainer
 
     with (
@@ -51,7 +51,7 @@ def container(image: str = "postgres:18") -> Iterator[Server]:
 
 
 async def terminate_all_backends(observer: asyncpg.Connection) -> int:
-    """Kill every other connection to the observer's database; return how many there were."""
+    """Terminate all other backends of the observer's database; return their number."""
     rows = await observer.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -60,7 +60,7 @@ async def terminate_all_backends(observer: asyncpg.Connection) -> int:
 
 
 async def count_orphans(observer: asyncpg.Connection) -> int:
-    """Count the sessions without a user and the messages without a session."""
+    """Return the number of sessions without a user and messages without a session."""
     return int(
         await observer.fetchval(
             "SELECT (SELECT count(*) FROM agentstore.sessions LEFT JOIN agentstore.users ON users.id = user_id "

@@ -1,4 +1,4 @@
-"""What Postgres understands of a statement: its parse tree, with the functions that operators and casts stand for."""
+"""Postgres' parse trees of statements, in which operators and casts are resolved to functions."""
 
 import re
 from collections.abc import Iterator
@@ -12,28 +12,28 @@ _TOKEN = re.compile(r"[(){}]|(?:\\.|[^\s(){}\\])+")
 
 @dataclass
 class Node:
-    """A node of a tree: what it is, and its fields, each a list of strings, nodes and lists."""
+    """A node of a parse tree: its type, and its fields, each a list of strings, nodes and lists."""
 
     type: str
     fields: dict[str, list[Any]] = field(default_factory=dict)
 
     def one(self, name: str) -> Any:
-        """Return a field that is one value."""
+        """Return the only value of a field."""
         (value,) = self.fields[name]
         return value
 
     def number(self, name: str) -> int:
-        """Return a field that is a number; 0 where this version of Postgres has no such field."""
+        """Return a numeric field; 0 if this version of Postgres lacks it."""
         return int(self.fields[name][0]) if name in self.fields else 0
 
     def list(self, name: str) -> list[Any]:
-        """Return a field that is a list, empty where it is null."""
+        """Return a list field; empty if it is null."""
         value = self.one(name)
         return [] if value == "<>" else list(value)
 
 
 def inside(value: Any, *, leave: frozenset[str] = frozenset()) -> Iterator[Node]:
-    """Every node in a value, itself first; not what is in the fields named `leave`."""
+    """Yield all nodes in a value, including itself, except those in the fields named `leave`."""
     pending = [value]
     while pending:
         each = pending.pop()
@@ -45,21 +45,21 @@ def inside(value: Any, *, leave: frozenset[str] = frozenset()) -> Iterator[Node]
 
 
 async def parse_tree(connection: asyncpg.Connection, sql: str) -> Node:
-    """Return the tree of a statement, whose parameters have the types that the server finds."""
-    said: list[str] = []
+    """Return the parse tree of a statement, whose parameter types the server infers."""
+    logged: list[str] = []
 
     def listen(_: object, message: Any) -> None:
-        said.append(message.detail or "")
+        logged.append(message.detail or "")
 
     connection.add_log_listener(listen)
     await connection.execute("SET client_min_messages = log; SET debug_pretty_print = off; SET debug_print_parse = on")
     try:
-        said.clear()
+        logged.clear()
         await connection.prepare(sql)
     finally:
         await connection.execute("RESET debug_print_parse; RESET client_min_messages")
         connection.remove_log_listener(listen)
-    tokens = iter(_TOKEN.findall(said[0]))
+    tokens = iter(_TOKEN.findall(logged[0]))
     assert next(tokens) == "{"
     return _node(tokens)
 

@@ -1,4 +1,4 @@
-"""A process that writes: ``python -m tests.support.writer JOB URL ...``, started by the concurrency tests."""
+"""A writer process of the concurrency tests: ``python -m tests.support.writer JOB URL NAME NUMBER...``."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def _store(url: str) -> AgentStore:
 
 
 async def many(url: str, name: str, tasks: int, appends: int, sessions: int) -> None:
-    """Append from many tasks to one session or to several; each task numbers its messages."""
+    """Append from many tasks to one session or several; each task numbers its messages."""
     async with _store(url) as store:
 
         async def write(task: int) -> None:
@@ -34,7 +34,7 @@ async def many(url: str, name: str, tasks: int, appends: int, sessions: int) -> 
 
 
 async def overlapping(url: str, name: str, count: int) -> None:
-    """Append shuffled batches of the same messages that the other writers append."""
+    """Append shuffled batches of the messages that the other writers append as well."""
     rng = random.Random(name)
     messages = [_text(f"content {number}", id=f"m{number}") for number in range(count)]
     async with _store(url) as store:
@@ -45,7 +45,7 @@ async def overlapping(url: str, name: str, count: int) -> None:
 
 
 async def _until_killed(url: str, name: str) -> None:
-    """Append batches for ever, and print each one's number once it is acknowledged."""
+    """Append batches in an endless loop, and print the number of each once it is acknowledged."""
     async with _store(url) as store:
         target = Session(id="s0", user_id="alice")
         number = 0
@@ -59,7 +59,7 @@ async def _until_killed(url: str, name: str) -> None:
 
 
 def killed(url: str, name: str, times: int) -> None:
-    """Fork writers, one after the other, kill each with SIGKILL once it writes, and print what each has printed."""
+    """Fork writers one after another, kill each with SIGKILL once it writes, and forward their output."""
     for time_ in range(times):
         reading, writing = os.pipe()
         if not (pid := os.fork()):

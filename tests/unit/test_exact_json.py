@@ -1,4 +1,4 @@
-"""JSON comes back equal, or is refused."""
+"""JSON round-trips exactly, or is refused."""
 
 import math
 from collections import OrderedDict
@@ -38,14 +38,14 @@ def _nested(depth: int) -> Any:
 
 
 @given(any_json)
-def test_round_trips_are_equal_in_value_type_and_order(value: Any) -> None:
+def test_round_trips_preserve_values_types_and_order(value: Any) -> None:
     back = loads(dumps(value))
     assert back == value
     assert repr(back) == repr(value)  # 1 is not 1.0 is not True, -0.0 is not 0.0, and keys keep their order
 
 
 @pytest.mark.parametrize("value", [2**70, -(2**63) - 1, 10**400, "\0", "\ud800", "a\udfffb", {"\ud800": "\0"}])
-def test_what_other_stores_lose_is_kept(value: Any) -> None:
+def test_values_that_other_encoders_lose_round_trip(value: Any) -> None:
     assert loads(dumps({"x": value})) == {"x": value}
 
 
@@ -58,7 +58,7 @@ def test_what_other_stores_lose_is_kept(value: Any) -> None:
         ({"x": (2**70, _Number.ONE)}, {"x": [2**70, 1]}),
     ],
 )
-def test_what_is_a_list_dict_or_number_in_another_class_comes_back_plain(value: Any, back: Any) -> None:
+def test_subclasses_of_lists_dicts_and_numbers_become_plain(value: Any, back: Any) -> None:
     assert loads(dumps(value)) == back
 
 
@@ -67,17 +67,17 @@ def test_what_is_a_list_dict_or_number_in_another_class_comes_back_plain(value: 
     [math.nan, math.inf, -math.inf, b"bytes", {1, 2}, {1: 2}, {None: 1}, {"x": [math.nan]}, uuid4(), _Thing.ONE,
      Decimal(1), object(), {"a": {"b": {2: 1}}}, [10**5000]],
 )  # fmt: skip
-def test_what_json_cannot_keep_is_refused(value: Any) -> None:
+def test_values_that_json_cannot_represent_are_refused(value: Any) -> None:
     with pytest.raises(InvalidContent):
         dumps(value)
 
 
-def test_an_error_says_where() -> None:
+def test_the_error_contains_the_path() -> None:
     with pytest.raises(InvalidContent, match=r"value\.a\.b is nan"):
         dumps({"a": {"b": math.nan}})
 
 
-def test_depth_is_limited_and_never_crashes() -> None:
+def test_depth_is_limited_without_crashing() -> None:
     assert loads(dumps(_nested(MAX_DEPTH))) == _nested(MAX_DEPTH)
     for depth in (MAX_DEPTH + 1, 300, 100_000):
         with pytest.raises(LimitExceeded):

@@ -1,4 +1,4 @@
-"""URLs as cloud consoles print them."""
+"""Database URLs in the forms that cloud consoles print."""
 
 import string
 from pathlib import Path
@@ -42,7 +42,7 @@ from agentstore.database.url import connector, parse_url
         (" postgresql://u:p@h/my%20db\n", "u", ("h",), (5432,), "my db"),
     ],
 )  # fmt: skip
-def test_urls_of_consoles_are_read(
+def test_urls_of_cloud_consoles_are_parsed(
     url: str, user: str | None, hosts: tuple[str, ...], ports: tuple[int, ...], database: str | None
 ) -> None:
     parsed = parse_url(url)
@@ -63,19 +63,19 @@ def test_urls_of_consoles_are_read(
         ("postgresql://u:p@h/db?application_name=a@b", "p"),
     ],
 )
-def test_passwords_are_read_encoded_and_raw(url: str, password: str) -> None:
+def test_encoded_and_raw_passwords_are_parsed(url: str, password: str) -> None:
     assert parse_url(url).password == password
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
-def test_every_encoded_password_comes_out(password: str) -> None:
+def test_every_encoded_password_is_parsed(password: str) -> None:
     parsed = parse_url(f"postgresql://u:{quote(password, safe='')}@h/db")
     assert parsed.password == password
     assert parsed.hosts == ("h",)
 
 
 @given(st.text(string.ascii_letters + string.digits + string.punctuation.replace("%", ""), min_size=1))
-def test_every_raw_password_comes_out(password: str) -> None:
+def test_every_raw_password_is_parsed(password: str) -> None:
     assume("?" not in password or "=" not in password)  # which can be read as a query
     assert parse_url(f"postgresql://u:{password}@h/db").password == password
 
@@ -98,18 +98,18 @@ def test_every_raw_password_comes_out(password: str) -> None:
         "",
     ],
 )
-def test_what_is_wrong_is_said_without_the_password(url: str) -> None:
+def test_errors_do_not_contain_the_password(url: str) -> None:
     with pytest.raises(NotConfigured) as caught:
         connector(url)
     assert "secret" not in str(caught.value)
 
 
-def test_a_parsed_url_never_shows_its_password() -> None:
+def test_the_repr_of_a_url_does_not_contain_the_password() -> None:
     parsed = parse_url("postgresql://u:secret@h/db?sslpassword=secret&password=secret")
     assert "secret" not in f"{parsed} {parsed!r}"
 
 
-async def test_tls_that_is_asked_for_is_not_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_tls_parameters_are_passed_to_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "c a.pem").write_text("")
     seen = {}
 
