@@ -1,6 +1,6 @@
-"""AgentScope Runtime's services beside our own: what it costs to take and to return its classes.
+"""Overhead of AgentScope Runtime's services over agentstore's own: converting from and to its classes.
 
-``.venv/runtime/bin/python -m benchmarks.adapters`` measures it with the real ones, after ``make runtime``.
+Run ``.venv/runtime/bin/python -m benchmarks.adapters`` after ``make runtime`` to measure the real classes.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _CALLS, _ROUNDS = 200, 31
 
 
 async def _compare(name: str, one: Call, other: Call) -> str:
-    """Time two calls in pairs of rounds, their order drawn anew for each, and return the median of the ratios."""
+    """Time two calls in pairs of rounds, in random order, and return the median and quartiles of the ratios."""
     times: dict[Call, list[float]] = {one: [], other: []}
     for _ in range(_ROUNDS):
         for call in random.sample([one, other], 2):
@@ -39,7 +39,7 @@ async def _compare(name: str, one: Call, other: Call) -> str:
 
 async def _main() -> None:
     kind = message_classes().message
-    whose = kind.__module__.partition(".")[0]
+    package = kind.__module__.partition(".")[0]
     part: dict[str, Any] = {"type": "text", "text": WORDS}
     with tempfile.TemporaryDirectory() as folder:
         async with (
@@ -60,9 +60,9 @@ async def _main() -> None:
                 partial(service.get_session, "adapters", "theirs"),
                 partial(store.sessions.get_session, "adapters", "ours"),
             )
-            print(await _compare(f"get 10 of {whose}'s, to ours", *get))
+            print(await _compare(f"get 10 of {package}'s, to agentstore's", *get))
             both = append(service, theirs, kind), append(store.sessions, ours, Message)
-            print(await _compare(f"append 1 of {whose}'s, to ours", *both))
+            print(await _compare(f"append 1 of {package}'s, to agentstore's", *both))
 
 
 if __name__ == "__main__":

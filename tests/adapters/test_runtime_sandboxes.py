@@ -95,8 +95,8 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     config = SandboxManagerEnvConfig(
         default_mount_dir=str(tmp_path / "mounts"), storage_folder=str(tmp_path / "stored")
     )
-    made = SandboxManager(config=config)
-    yield made
+    manager = SandboxManager(config=config)
+    yield manager
     for name in list(processes.running):
         processes.stop(name)
 
@@ -134,9 +134,9 @@ async def provider(request: pytest.FixtureRequest, manager: Any) -> AsyncIterato
 @pytest.fixture
 async def handle(provider: ManagedProvider, manager: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """A sandbox, whose workspace is a local folder rather than /workspace."""
-    made = await provider.create(SandboxSpec("base", environment={"COLOUR": "blue"}))
-    monkeypatch.setattr(commands, "WORKSPACE", manager.get_info(json.loads(made)["name"])["mount_dir"])
-    return made
+    handle = await provider.create(SandboxSpec("base", environment={"COLOUR": "blue"}))
+    monkeypatch.setattr(commands, "WORKSPACE", manager.get_info(json.loads(handle)["name"])["mount_dir"])
+    return handle
 
 
 def _is_running(file: Path) -> bool:

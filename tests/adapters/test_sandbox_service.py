@@ -36,15 +36,15 @@ Make = Callable[..., PostgresSandboxService]
 @pytest.fixture
 async def make(database_url: str, settings: Settings) -> AsyncIterator[Make]:
     """Create services on this test's database, and stop them at its end."""
-    made: list[PostgresSandboxService] = []
+    services: list[PostgresSandboxService] = []
 
     def service(**options: Any) -> PostgresSandboxService:
         given: dict[str, Any] = {"provider": "unsafe_subprocess", "settings": settings, **options}
-        made.append(PostgresSandboxService(database_url, **given))
-        return made[-1]
+        services.append(PostgresSandboxService(database_url, **given))
+        return services[-1]
 
     yield service
-    for each in made:
+    for each in services:
         await each.stop()
 
 

@@ -25,14 +25,14 @@ SERVICES: tuple[Any, ...] = (PostgresSessionHistoryService, PostgresMemoryServic
 @pytest.fixture
 async def make(database_url: str, settings: Settings) -> Any:
     """Create services on this test's database, and stop them at its end."""
-    made: list[Any] = []
+    services: list[Any] = []
 
     def service(kind: type, **options: Any) -> Any:
-        made.append(kind(database_url, **{"settings": settings, **options}))
-        return made[-1]
+        services.append(kind(database_url, **{"settings": settings, **options}))
+        return services[-1]
 
     yield service
-    for each in made:
+    for each in services:
         await each.stop()
 
 
@@ -111,8 +111,8 @@ async def test_compat_decides_how_a_missing_session_is_handled(make: Make, caplo
             await service.append_message(unknown, text_message("not stored"))
         assert "are not stored" in caplog.text
         assert texts(unknown.messages) == ["not stored"]
-        made = await service.get_session("alice", unknown.id)
-        assert (made.id, made.user_id, made.messages) == (unknown.id, "alice", [])
+        created = await service.get_session("alice", unknown.id)
+        assert (created.id, created.user_id, created.messages) == (unknown.id, "alice", [])
         assert unknown.id in [each.id for each in await service.list_sessions("alice")]
         await service.delete_session("alice", unknown.id)
         assert (await service.get_session("alice", unknown.id)).messages == []

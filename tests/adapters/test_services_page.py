@@ -77,9 +77,9 @@ async def test_get_session_creates_a_missing_session() -> None:
 
 async def test_list_sessions() -> None:
     async with PostgresSessionHistoryService() as service:
-        made = {(await service.create_session("u")).id for _ in range(2)}
+        created = {(await service.create_session("u")).id for _ in range(2)}
         listed = await service.list_sessions("u")
-        assert {each.id for each in listed} == made
+        assert {each.id for each in listed} == created
         assert [each.messages for each in listed] == [[], []]
 
 
