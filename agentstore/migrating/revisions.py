@@ -99,7 +99,7 @@ def _read(path: Path) -> Revision:
         for target in targets:
             if isinstance(target, ast.Name):
                 values[target.id] = value.value if isinstance(value, ast.Constant) else ...
-    id, previous, phase = values.get("revision"), values.get("down_revision", ...), values.get("phase", "pre")
+    id, previous, phase = values.get("revision"), values.get("down_revision", ...), values.get("phase")
     if not isinstance(id, str) or not id:
         raise _damaged(path.parents[1], f"`revision` in {path.name} is not the text of an id")
     if previous is not None and not isinstance(previous, str):

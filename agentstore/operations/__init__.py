@@ -1,1 +1,1 @@
-"""What a database administrator runs: diagnosis, roles, distribution."""
+"""Tasks of a database administrator: diagnosis, grants, distribution."""

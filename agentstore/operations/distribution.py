@@ -1,8 +1,8 @@
-"""Spreading the tables over the servers of a Citus cluster, by user.
+"""Distribute the tables over the servers of a Citus cluster, by user.
 
-Every table is cut into shards by its user and lies with the user's other rows, so that what is said of one user is said
-to one server. Citus' own rules for tables are looked at before anything is changed, and all that is against them is
-said at once; those for statements are kept by every statement of agentstore.
+Each table is sharded by user and colocated with the others, so that a statement about one user runs on one server.
+Citus' rules for tables are checked before anything is changed, and every violation is reported at once; its rules for
+statements are followed by every statement of agentstore.
 """
 
 import logging
@@ -24,16 +24,17 @@ from agentstore.settings import Settings
 _log = logging.getLogger(__name__)
 
 SHARDS = 32
-"""As many as Citus makes by default: more than the servers there are and will be."""
+"""The default of Citus. It should exceed the number of servers that the cluster will ever have."""
 MOST_SHARDS = 1_024
 
-_LEAST_VERSION = 11
+_OLDEST_VERSION = 11
 VECTORS = "memory_vectors"
+"""The table of vectors, which cannot be distributed."""
 
 _EXTENSION = "SELECT installed_version FROM pg_available_extensions WHERE name = 'citus'"
 _IS_COORDINATOR = "SELECT groupid = 0 FROM pg_dist_local_group"
 _SERVERS = "SELECT count(*) FROM pg_dist_node WHERE isactive AND shouldhaveshards AND noderole = 'primary'"
-# Citus adds triggers of its own, which are internal, to what it has distributed.
+# Citus adds triggers to the tables that it has distributed; those are internal.
 _TABLES = """
 SELECT c.relname AS name, pg_has_role(c.relowner, 'USAGE') AS is_owned, c.relrowsecurity AS is_secured,
     pg_relation_size(c.oid) AS size,
@@ -52,7 +53,7 @@ LEFT JOIN pg_attribute a ON a.attrelid = c.oid
     AND a.attname = CASE c.relname WHEN 'users' THEN 'id' ELSE 'user_id' END AND NOT a.attisdropped
 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname = ANY ($2)
 """
-# A reference keeps the rule if the user is at the same place on both sides, and stays when what is referred to goes.
+# A foreign key is allowed if the user is at the same position on both sides, and if it never sets a column.
 _REFERENCES = """
 SELECT f.conname AS name, c.relname AS "table", r.relname AS target,
     c.relname = ANY ($2) AND c.relnamespace = to_regnamespace($1) AS is_ours,
@@ -70,7 +71,7 @@ _DISTRIBUTED = """
 SELECT c.relname AS name, column_to_column_name(p.logicalrelid, p.partkey) AS "column", p.colocationid AS "group"
 FROM pg_dist_partition p JOIN pg_class c ON c.oid = p.logicalrelid WHERE c.relnamespace = to_regnamespace($1)
 """
-# The transaction holds a lock on each shard, its indexes and its TOAST.
+# The transaction locks each shard, its indexes and its TOAST table with its index.
 _LOCKS = """
 SELECT sum(
         1 + (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid) + CASE WHEN c.reltoastrelid = 0 THEN 0 ELSE 2 END
@@ -83,16 +84,16 @@ FROM pg_class c WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' A
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Which tables are spread, and which are not; those that others refer to first."""
+    """Which tables are distributed and which are local; each after the tables that it references."""
 
     distributed: tuple[str, ...]
     local: tuple[str, ...]
     has_copies: bool = False
-    """Whether rows of before lie on the coordinator still, where nobody reads them."""
+    """Whether the coordinator still stores rows from before the distribution, which no statement reads."""
 
     @property
     def state(self) -> Literal["local", "distributed", "incomplete"]:
-        """Incomplete: some tables are spread and others are not, or there are copies."""
+        """How far the distribution is; "incomplete": some tables are local, or there are copies."""
         if not self.distributed:
             return "local"
         return "incomplete" if self.local or self.has_copies else "distributed"
@@ -103,48 +104,48 @@ class DistributionPlan:
     """What :func:`distribute` would do."""
 
     obstacles: tuple[str, ...]
-    """What keeps it from being done, each with what to do about it."""
+    """What prevents the distribution; each with what to do about it."""
     statements: tuple[str, ...]
-    """What is said, in its order; empty where nothing is left to be done."""
+    """The SQL in the order of execution; empty if there is nothing to do."""
 
 
 def tables() -> list[str]:
-    """Return the tables that are spread by user, those that others refer to first."""
+    """Return the tables that are distributed by user, each after the tables that it references."""
     return [table.name for table in Base.metadata.sorted_tables if table.name != VECTORS]
 
 
 async def distribution(database: Database) -> Distribution:
-    """Return where a database stands. Needs no Citus, and no right to read a table.
+    """Return which tables of a database are distributed. Needs neither Citus nor the right to read a table.
 
     Raises:
         Unavailable: see :meth:`agentstore.Database.connection`.
     """
     async with database.connection() as connection:
-        return (await _look(connection, database))[0]
+        return (await _read(connection, database))[0]
 
 
 async def plan(database: Database, *, shards: int = SHARDS) -> DistributionPlan:
-    """Return what would be said, and everything that keeps it from being said. Changes nothing, and needs no Citus.
+    """Return the SQL that would be executed, and everything that prevents it. Changes nothing, and needs no Citus.
 
     Raises:
-        InvalidContent: `shards` is no number from 1 to 1,024.
-        NotConfigured: the login may not read where the schema stands.
+        InvalidContent: `shards` is not a number from 1 to 1,024.
+        NotConfigured: the login may not read the schema's revision.
         Unavailable: see :meth:`agentstore.Database.connection`.
     """
     _check(shards)
     found = await status(database)
     schema = f'"{database.settings.schema}"'
     async with database.connection() as connection:
-        now, rows, spread = await _look(connection, database)
-        obstacles = await _of_cluster(connection, schema, shards)
+        now, rows, distributed = await _read(connection, database)
+        obstacles = await _cluster_obstacles(connection, schema, shards)
         references = await connection.fetch(_REFERENCES, schema, tables())
     if found.state != "at head":
-        obstacles.append(f"the schema is {found.state}: it has to be at {found.head}, see `agentstore upgrade`")
+        obstacles.append(f"the schema is {found.state}: it has to be at {found.head}, run `agentstore upgrade`")
     if VECTORS in rows:
         obstacles.append(f"{VECTORS} needs a trigger, which Citus refuses: run `agentstore vector disable`")
     for name in now.local:
-        obstacles += _of_table(rows[name])
-    obstacles += _of_references(references) + _of_distributed(spread)
+        obstacles += _table_obstacles(rows[name])
+    obstacles += _foreign_key_obstacles(references) + _distributed_obstacles(distributed)
     return DistributionPlan(tuple(obstacles), tuple(_statements(database.settings.schema, now, shards)))
 
 
@@ -156,27 +157,30 @@ async def distribute(
     wait: float = WAIT,
     report: Report = _log.info,
 ) -> Distribution:
-    """Spread the tables over the servers of a Citus cluster, by user, and return where the database stands then.
+    """Distribute the tables over the servers of a Citus cluster, by user, and return the new state.
 
-    In one transaction, so that no table is spread without the others: nobody writes meanwhile, and reads go on. Then
-    the rows are removed that lie on the coordinator still, where nobody reads them. Idempotent; after an interruption
-    it goes on with what is left.
+    All tables are distributed in one transaction: writes wait for its end, reads continue. Then the rows that the
+    coordinator still stores, which no statement reads, are removed. Idempotent; a call after an interruption resumes.
 
     Args:
-        target: the coordinator. Migrations' own connection is used, see ``MIGRATION_DATABASE_URL``.
-        shards: into how many pieces each table is cut; for a database that has not begun.
-        wait: seconds for other migrators and for locks, in all.
+        target: the coordinator: a URL, an engine, or a `Database`. The connection is that of migrations, see
+            ``MIGRATION_DATABASE_URL``.
+        shards: how many shards each table gets; ignored if `users` is distributed already.
+        settings: by default those of the environment; for a URL or an engine only.
+        wait: seconds that waiting for other migrators and for locks may take, in all.
+        report: receives each statement before it runs, and a line for each wait.
 
     Raises:
-        InvalidContent: `shards` is no number from 1 to 1,024.
-        NotConfigured: something keeps the tables from being spread: everything that does is in the message.
-        Unavailable: see :func:`agentstore.migrate.upgrade`; nothing was changed, unless only removing was left.
+        InvalidContent: `shards` is not a number from 1 to 1,024.
+        NotConfigured: the tables cannot be distributed; the message lists all reasons.
+        Unavailable: see :func:`agentstore.migrate.upgrade`. Nothing was changed, unless only rows on the coordinator
+            were left to remove.
     """
 
     async def work(connection: AsyncConnection) -> None:
-        found = await plan(database, shards=shards)  # as it is now that nobody else migrates
+        found = await plan(database, shards=shards)  # checked again, now under the migration lock
         if found.obstacles:
-            raise NotConfigured("The tables cannot be spread: " + "; ".join(found.obstacles) + ".")
+            raise NotConfigured("The tables cannot be distributed: " + "; ".join(found.obstacles) + ".")
         driver: Any = (await connection.get_raw_connection()).driver_connection
         for statement in found.statements:
             report(statement)
@@ -190,127 +194,128 @@ async def distribute(
 
 def _check(shards: int) -> None:
     if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MOST_SHARDS:
-        raise InvalidContent(f"A table has from 1 to {MOST_SHARDS:,} shards, not {shards!r}.")
+        raise InvalidContent(f"Expected a number of shards from 1 to {MOST_SHARDS:,}, got {shards!r:.80}.")
 
 
-async def _look(
+async def _read(
     connection: asyncpg.Connection, database: Database
 ) -> tuple[Distribution, dict[str, asyncpg.Record], dict[str, asyncpg.Record]]:
-    """Return where a database stands, and by their names the tables that are there and those that are spread."""
+    """Return the state, and by name the rows of _TABLES and, of those that are distributed, of _DISTRIBUTED."""
     schema, names = f'"{database.settings.schema}"', tables()
     citus = await connection.fetchrow(_EXTENSION)
-    spread = await connection.fetch(_DISTRIBUTED, schema) if citus and citus["installed_version"] else []
+    partitions = await connection.fetch(_DISTRIBUTED, schema) if citus and citus["installed_version"] else []
     rows = {row["name"]: row for row in await connection.fetch(_TABLES, schema, [*names, VECTORS])}
-    done = {row["name"]: row for row in spread if row["name"] in rows}
+    distributed = {row["name"]: row for row in partitions if row["name"] in rows}
     found = Distribution(
-        distributed=tuple(name for name in names if name in done),
-        local=tuple(name for name in names if name in rows and name not in done),
-        has_copies=any(rows[name]["size"] for name in done),
+        distributed=tuple(name for name in names if name in distributed),
+        local=tuple(name for name in names if name in rows and name not in distributed),
+        has_copies=any(rows[name]["size"] for name in distributed),
     )
-    return found, rows, done
+    return found, rows, distributed
 
 
-async def _of_cluster(connection: asyncpg.Connection, schema: str, shards: int) -> list[str]:
-    """What keeps this server from spreading anything."""
+async def _cluster_obstacles(connection: asyncpg.Connection, schema: str, shards: int) -> list[str]:
+    """Return what prevents this server from distributing any table."""
     citus = await connection.fetchrow(_EXTENSION)
     if citus is None:
         return [
             "this server has no Citus: install it on every server, and set shared_preload_libraries = 'citus' there"
         ]
     if citus["installed_version"] is None:
-        return ["this database has no Citus: say CREATE EXTENSION citus as a superuser, here and on every worker"]
-    if int(citus["installed_version"].split(".")[0]) < _LEAST_VERSION:
-        return [f"Citus {citus['installed_version']} is too old: {_LEAST_VERSION} is the oldest that can do it"]
+        return ["this database has no Citus: run CREATE EXTENSION citus as a superuser, here and on every worker"]
+    if int(citus["installed_version"].split(".")[0]) < _OLDEST_VERSION:
+        return [f"Citus {citus['installed_version']} is too old: upgrade it to {_OLDEST_VERSION} or later"]
     if not await connection.fetchval(_IS_COORDINATOR):
-        return ["this server is a worker: give the coordinator's URL"]
+        return ["this server is a worker: use the URL of the coordinator"]
     found = []
     servers = await connection.fetchval(_SERVERS)
     if not servers:
         found.append(
-            "no server takes shards: say SELECT citus_set_coordinator_host('HOST', PORT), then "
+            "no server takes shards: run SELECT citus_set_coordinator_host('HOST', PORT), then "
             "SELECT citus_add_node('HOST', PORT) for each worker"
         )
-    (room,) = await connection.fetch(_LOCKS, schema, tables())
-    wanted = (room["relations"] or 0) * -(-shards // max(servers, 1))
-    if wanted > room["locks"] * room["transactions"]:
-        least = -(-wanted // room["transactions"])
+    (limits,) = await connection.fetch(_LOCKS, schema, tables())
+    needed = (limits["relations"] or 0) * -(-shards // max(servers, 1))
+    if needed > limits["locks"] * limits["transactions"]:
+        least = -(-needed // limits["transactions"])
         found.append(
-            f"{shards} shards need {wanted:,} locks on a server: set max_locks_per_transaction to at least {least:,} "
-            "on each"
+            f"{shards} shards need {needed:,} locks on each server: set max_locks_per_transaction there to at least "
+            f"{least:,}"
         )
     return found
 
 
-def _of_table(row: asyncpg.Record) -> list[str]:
-    """What keeps a table from being spread."""
+def _table_obstacles(row: asyncpg.Record) -> list[str]:
+    """Return what prevents a table from being distributed."""
     name, found = row["name"], []
     if not row["is_owned"]:
-        found.append(f"{name} is another role's: only its owner can spread it")
+        found.append(f"{name} belongs to another role: only its owner can distribute it")
     if not row["has_user"]:
-        found.append(f"{name} has no column of type text and NOT NULL that names the user")
+        found.append(f"{name} has no column for the user that is text and NOT NULL")
     if row["is_secured"]:
         found.append(
-            f"{name} has row-level security, whose user is not told to the workers: run `agentstore rls disable`"
+            f"{name} has row-level security, whose user is not set on the workers: run `agentstore rls disable`"
         )
     found += [f"{name} has the trigger {trigger}, which Citus refuses: drop it" for trigger in row["triggers"]]
     found += [f"{key} on {name} is unique without the user: drop it, or add the user to it" for key in row["keys"]]
     return found
 
 
-def _of_references(rows: list[asyncpg.Record]) -> list[str]:
-    """What is wrong with foreign keys."""
+def _foreign_key_obstacles(rows: list[asyncpg.Record]) -> list[str]:
+    """Return what is wrong with foreign keys."""
     found = []
     for row in rows:
         name = f"the foreign key {row['name']} of {row['table']}"
         if row["table"] == VECTORS:
             continue
         if not row["is_ours"]:
-            found.append(f"{name} refers to {row['target']} from a table that is not agentstore's: drop it")
+            found.append(f"{name} references {row['target']} from a table that is not agentstore's: drop it")
         elif not row["to_ours"]:
-            found.append(f"{name} refers to {row['target']}, which is not spread by user: drop it")
+            found.append(f"{name} references {row['target']}, which is not distributed by user: drop it")
         elif not row["has_user"]:
-            found.append(f"{name} is without the user: drop it, or add the user to it")
+            found.append(f"{name} does not contain the user: drop it, or add the user to it")
         elif row["changes"]:
-            found.append(f"{name} sets a column when what it refers to goes, which Citus refuses: drop it")
+            found.append(f"{name} sets a column when the referenced row changes, which Citus refuses: drop it")
     return found
 
 
-def _of_distributed(done: dict[str, asyncpg.Record]) -> list[str]:
-    """What is wrong with tables that somebody has distributed otherwise."""
+def _distributed_obstacles(distributed: dict[str, asyncpg.Record]) -> list[str]:
+    """Return what is wrong with tables that were distributed by other means."""
     found = []
-    for name, row in done.items():
+    for name, row in distributed.items():
         column = "id" if name == "users" else "user_id"
         if row["column"] != column:
-            said = f"by {row['column']}" if row["column"] else "to every server"
-            found.append(f"{name} is distributed {said}, not by {column}: say SELECT undistribute_table(...)")
-        elif "users" in done and row["group"] != done["users"]["group"]:
-            found.append(f"{name} does not lie with users: say SELECT undistribute_table(...)")
+            how = f"by {row['column']}" if row["column"] else "to every server"
+            found.append(f"{name} is distributed {how}, not by {column}: run SELECT undistribute_table(...)")
+        elif "users" in distributed and row["group"] != distributed["users"]["group"]:
+            found.append(f"{name} is not colocated with users: run SELECT undistribute_table(...)")
     return found
 
 
 def _statements(schema: str, now: Distribution, shards: int) -> list[str]:
-    """What spreads the tables that are local, and removes what lies on the coordinator still."""
+    """Return what distributes the local tables, and removes the rows that the coordinator still stores."""
 
     def quoted(name: str) -> str:
         return f'"{schema}"."{name}"'
 
-    said = []
+    found = []
     if now.local:
-        # One connection to each server: a table's shards are seen by those that refer to them before the commit. Locked
-        # first, so that no row is written to one table while another is spread.
-        said += ["BEGIN", "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"]
-        said.append("SET LOCAL statement_timeout TO 0")
-        said.append(f"LOCK TABLE {', '.join(map(quoted, now.local))} IN EXCLUSIVE MODE")
+        # Sequential mode uses one connection to each server, on which a table's shards are visible to the tables that
+        # reference them before the commit. The lock comes first, so that no row is written to one table while another
+        # is being distributed.
+        found += ["BEGIN", "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"]
+        found.append("SET LOCAL statement_timeout TO 0")
+        found.append(f"LOCK TABLE {', '.join(map(quoted, now.local))} IN EXCLUSIVE MODE")
         users = _literal(quoted("users"))
         for name in now.local:
             column, where = "user_id", f"colocate_with => {users}"
             if name == "users":
                 column, where = "id", f"colocate_with => 'none', shard_count => {shards}"
-            said.append(f"SELECT create_distributed_table({_literal(quoted(name))}, '{column}', {where})")
-        said.append("COMMIT")
+            found.append(f"SELECT create_distributed_table({_literal(quoted(name))}, '{column}', {where})")
+        found.append("COMMIT")
     if now.local or now.has_copies:
-        said.append(f"SELECT truncate_local_data_after_distributing_table({_literal(quoted('users'))})")
-    return said
+        found.append(f"SELECT truncate_local_data_after_distributing_table({_literal(quoted('users'))})")
+    return found
 
 
 def _literal(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A look at a database with the eyes of the person who is woken for it: what is set up wrongly, and what to do."""
+"""Diagnose a database: what is misconfigured, and what to do about it."""
 
 import asyncio
 import time
@@ -21,15 +21,16 @@ from agentstore.operations.distribution import distribution
 from agentstore.search import analysis
 from agentstore.settings import Settings
 
+# Versions of Postgres that are tested.
 OLDEST, NEWEST = 15, 18
+# Seconds.
 _SLOW_ROUND_TRIP = 0.05
-_CLOCK_OFF = 2.0
-
+_LARGE_CLOCK_OFFSET = 2.0
 _PROBE_TIMEOUT = 2.0
 _DURABILITY = {
-    "fsync": "a crash of the machine can destroy the database; set it on, by ALTER SYSTEM or the provider's parameters",
-    "full_page_writes": "a crash of the machine can destroy the database; set it on in the same way",
-    "synchronous_commit": "a crash of the server loses the last acknowledged messages; RESET it by ALTER ROLE, ALTER "
+    "fsync": "a crash of the machine can corrupt the database; turn it on by ALTER SYSTEM or in the provider's console",
+    "full_page_writes": "a crash of the machine can corrupt the database; turn it on in the same way",
+    "synchronous_commit": "a crash of the server loses the last acknowledged messages; RESET it with ALTER ROLE, ALTER "
     "DATABASE or ALTER SYSTEM, wherever it is set",
 }
 
@@ -43,7 +44,7 @@ SELECT current_setting('server_version') AS version, current_setting('server_ver
     rolname AS role, rolsuper AS superuser
 FROM pg_roles WHERE rolname = current_user
 """
-# Counted by numbackends, and not in pg_stat_activity, which hides other roles' sessions from an ordinary role.
+# Counted with numbackends: pg_stat_activity shows an ordinary role too little of other roles' sessions.
 _CONNECTIONS = """
 SELECT 'the server' AS name, 'max_connections' AS setting,
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -77,7 +78,7 @@ SELECT format('GRANT USAGE ON SCHEMA %I TO %I; ', $1::text, current_user)
     || format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO %I',
         $1::text, current_user)
 """
-# Whoever builds an index concurrently, or vacuums, holds this lock; pg_locks shows it to every role.
+# CREATE INDEX CONCURRENTLY and VACUUM hold this lock; every role can see it in pg_locks.
 _INVALID_INDEXES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relname ~ '_cc(new|old)\\d*$' AS leftover,
     EXISTS (
@@ -87,7 +88,7 @@ SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relname ~ '_cc(new|old)\
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND NOT i.indisvalid ORDER BY c.relname
 """
-# As the last ANALYZE saw it: no table is read.
+# From the statistics of the last ANALYZE: no table is scanned.
 _ANALYSES = """
 SELECT most_common_vals::text::text[] FROM pg_stats
 WHERE schemaname = $1 AND tablename = 'memories' AND attname = 'analysis'
@@ -96,7 +97,7 @@ WHERE schemaname = $1 AND tablename = 'memories' AND attname = 'analysis'
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what to do about it unless all is well."""
+    """The result of one check; `advice` says what to do unless the state is "ok"."""
 
     check: str
     state: Literal["ok", "warning", "problem"]
@@ -105,9 +106,11 @@ class Finding:
 
 
 async def examine(database: Database) -> list[Finding]:
-    """Look at the connection, the server, its schema, memories, roles, pooler, indexes, durability, clock and pool.
+    """Check a database and its configuration, and return the findings. Writes nothing; never raises for the database.
 
-    Writes nothing. A database that cannot be reached is a finding, and the only one.
+    The checks: connection, version, encoding, writes, durability, clock, schema, role, indexes, memories, row security,
+    distribution, pooler, migrations, pool. A check that does not apply is left out. If the database cannot be reached,
+    that is the only finding.
     """
     try:
         async with database.connection() as connection:
@@ -121,7 +124,7 @@ async def examine(database: Database) -> list[Finding]:
             analyses = await connection.fetchval(_ANALYSES, database.settings.schema)
     except AgentStoreError as error:
         return [Finding("connection", "problem", str(error), _advice(error))]
-    findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all are valid")])]
+    findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all indexes are valid")])]
     findings.append(_memories(analyses or [], database.settings))
     findings += await _row_security(database) + await _distribution(database)
     pooler = await _pooler(database)
@@ -133,14 +136,14 @@ async def examine(database: Database) -> list[Finding]:
 
 
 def _advice(error: AgentStoreError) -> str:
-    """Say what to do about a database that could not be asked."""
+    """Return what to do about a database that could not be queried."""
     state = getattr(error.__cause__, "sqlstate", None)
     if state == "53300":
-        return "every connection is taken: lower AGENTSTORE_POOL_SIZE or the number of replicas, or raise the limit"
+        return "all connections are in use: lower AGENTSTORE_POOL_SIZE or the number of replicas, or raise the limit"
     if state == "57P03":
-        return "the server starts or stops: wait for it"
+        return "the server is starting or stopping: wait for it"
     if isinstance(error, Unavailable):
-        return "see that the server runs and can be reached from here: address, port, firewall, TLS"
+        return "check that the server is running and reachable from here: address, port, firewall, TLS"
     return "correct what the message names: the URL, the password, pg_hba.conf or the role's rights"
 
 
@@ -150,10 +153,10 @@ def _memories(analyses: list[str], settings: Settings) -> Finding:
         return Finding(
             "memories",
             "warning",
-            f"some were made findable by {', '.join(others)}, and this release looks by {now}",
-            "run `agentstore reindex`, which may run beside everything else",
+            f"some were indexed with {', '.join(others)}, and this release searches with {now}",
+            "run `agentstore reindex`; the store can be in use meanwhile",
         )
-    return Finding("memories", "ok", f"those that there were at the last ANALYZE are found by {now}")
+    return Finding("memories", "ok", f"at the last ANALYZE all were indexed with {now}")
 
 
 async def _connection(connection: asyncpg.Connection, database: Database) -> Finding:
@@ -162,10 +165,11 @@ async def _connection(connection: asyncpg.Connection, database: Database) -> Fin
         began = time.perf_counter()
         await connection.fetchval("SELECT 1")
         times.append(time.perf_counter() - began)
-    said = f"{database.where}, {median(times) * 1000:.2f} ms a round trip"
+    found = f"{database.where}, {median(times) * 1000:.2f} ms a round trip"
     if median(times) < _SLOW_ROUND_TRIP:
-        return Finding("connection", "ok", said)
-    return Finding("connection", "warning", said, "each call waits for one: run the application nearer to the database")
+        return Finding("connection", "ok", found)
+    advice = "every call takes at least one round trip: run the application closer to the database"
+    return Finding("connection", "warning", found, advice)
 
 
 def _server(server: asyncpg.Record) -> Iterator[Finding]:
@@ -173,24 +177,24 @@ def _server(server: asyncpg.Record) -> Iterator[Finding]:
     if major < OLDEST:
         yield Finding("version", "problem", version, f"agentstore needs Postgres {OLDEST} or later: upgrade the server")
     elif major > NEWEST:
-        yield Finding("version", "warning", version, f"newer than Postgres {NEWEST}, the newest that was tried")
+        yield Finding("version", "warning", version, f"newer than Postgres {NEWEST}, the newest tested version")
     else:
         yield Finding("version", "ok", version)
     if server["encoding"] != "UTF8":
-        advice = "make a database with ENCODING 'UTF8': this one cannot keep every language"
+        advice = "create a database with ENCODING 'UTF8': this one cannot store every language"
         yield Finding("encoding", "problem", server["encoding"], advice)
     if server["standby"]:
         advice = "connect to the primary: name all hosts in the URL, with target_session_attrs=read-write"
-        yield Finding("writes", "problem", "this server is a standby, which takes none", advice)
+        yield Finding("writes", "problem", "this server is a standby, which accepts no writes", advice)
     elif server["read_only"]:
         advice = (
-            "see first whether the provider has set default_transaction_read_only because the disk is full; else RESET "
-            "it where it is set"
+            "check first whether the provider has set default_transaction_read_only because the disk is full; "
+            "otherwise RESET it where it is set"
         )
         yield Finding("writes", "problem", "default_transaction_read_only is on", advice)
-    # Neon's storage keeps what is written without them.
-    without = ("fsync", "full_page_writes") if server["neon"] else ()
-    unsafe = [name for name in _DURABILITY if server[name] == "off" and name not in without]
+    # Neon's storage is durable without these two.
+    exempt = ("fsync", "full_page_writes") if server["neon"] else ()
+    unsafe = [name for name in _DURABILITY if server[name] == "off" and name not in exempt]
     if not unsafe:
         yield Finding("durability", "ok", f"synchronous_commit {server['synchronous_commit']}, fsync {server['fsync']}")
     else:
@@ -202,13 +206,12 @@ async def _clock(connection: asyncpg.Connection) -> Finding:
     before = datetime.now(UTC)
     server = await connection.fetchval("SELECT clock_timestamp()")
     after = datetime.now(UTC)
-    off = (server - (before + (after - before) / 2)).total_seconds()
-    said = f"{off:+.1f} s from this machine's"
-    if abs(off) < _CLOCK_OFF:
-        return Finding("clock", "ok", said)
-    return Finding(
-        "clock", "warning", said, "run NTP on both: no order depends on it, but times and logs will not line up"
-    )
+    offset = (server - (before + (after - before) / 2)).total_seconds()
+    found = f"{offset:+.1f} s from this machine's"
+    if abs(offset) < _LARGE_CLOCK_OFFSET:
+        return Finding("clock", "ok", found)
+    advice = "run NTP on both: no order depends on the clocks, but timestamps and logs will not match"
+    return Finding("clock", "warning", found, advice)
 
 
 async def _schema(database: Database) -> Finding:
@@ -216,60 +219,62 @@ async def _schema(database: Database) -> Finding:
         found = await status(database)
     except AgentStoreError as error:
         return Finding("schema", "problem", str(error), _advice(error))
-    said = f"{database.settings.schema!r} is at revision {found.current or 'none'}"
+    at = f"{database.settings.schema!r} is at revision {found.current or 'none'}"
     if found.state == "behind":
-        return Finding("schema", "problem", f"{said}, this release needs {found.head}", "run `agentstore upgrade`")
+        return Finding("schema", "problem", f"{at}, this release needs {found.head}", "run `agentstore upgrade`")
     if found.state == "post pending":
-        advice = "when no replica of the release before is left: run `agentstore upgrade`"
-        return Finding("schema", "ok", f"{said}, which this release works on; the last migrations wait", advice)
+        advice = "when no replica of the previous release is left: run `agentstore upgrade`"
+        return Finding("schema", "ok", f"{at}, on which this release works; later migrations are pending", advice)
     if found.state == "ahead":
-        advice = "upgrade agentstore here: this release works on the schema of the next one, not of later ones"
-        return Finding("schema", "warning", f"{said}, which this release ({found.head}) does not know", advice)
-    return Finding("schema", "ok", said)
+        advice = "upgrade agentstore here: this release works on the schema of the next release, not of later ones"
+        return Finding("schema", "warning", f"{at}, which this release ({found.head}) does not know", advice)
+    return Finding("schema", "ok", at)
 
 
 async def _row_security(database: Database) -> list[Finding]:
-    """Compare the policies with the setting; nothing is found where there is neither."""
-    found, told = await row_security_status(database), database.settings.row_level_security
-    if found.state == "disabled" and not told:
+    """Compare the policies with AGENTSTORE_ROW_LEVEL_SECURITY; no finding if neither is in use."""
+    found, is_set = await row_security_status(database), database.settings.row_level_security
+    if found.state == "disabled" and not is_set:
         return []
     name = "row security"
     if found.state == "disabled":
-        said = "AGENTSTORE_ROW_LEVEL_SECURITY is on, and no table has a policy"
-        return [Finding(name, "warning", said, "run `agentstore rls enable`")]
+        description = "AGENTSTORE_ROW_LEVEL_SECURITY is on, and no table has a policy"
+        return [Finding(name, "warning", description, "run `agentstore rls enable`")]
     if found.state == "incomplete":
         return [Finding(name, "problem", f"no policy on {', '.join(found.open)}", "run `agentstore rls enable`")]
-    if not told and not found.sees_all:
-        said = "the tables have policies, and this login sees no row"
-        return [Finding(name, "problem", said, "set AGENTSTORE_ROW_LEVEL_SECURITY=true")]
-    if told and found.sees_all:
-        advice = "give the application a role that is no superuser and has no BYPASSRLS"
-        return [Finding(name, "warning", "the tables have policies, and this login sees all rows all the same", advice)]
+    if not is_set and not found.sees_all:
+        description = "the tables have policies, and this login sees no row"
+        return [Finding(name, "problem", description, "set AGENTSTORE_ROW_LEVEL_SECURITY=true")]
+    if is_set and found.sees_all:
+        advice = "give the application a role that is not a superuser and does not have BYPASSRLS"
+        return [Finding(name, "warning", "the tables have policies, but this login sees all rows", advice)]
     return [Finding(name, "ok", "every table has a policy")]
 
 
 async def _distribution(database: Database) -> list[Finding]:
-    """Find tables that are not where the others are; nothing is found where Citus spreads none."""
+    """Check that all tables are distributed; no finding if none is."""
     found = await distribution(database)
     if found.state == "local":
         return []
     if found.state == "distributed":
-        return [Finding("distribution", "ok", "every table is spread by user")]
-    said = f"not spread by user: {', '.join(found.local)}" if found.local else "the coordinator keeps rows of before"
-    return [Finding("distribution", "problem", said, "run `agentstore distribute`")]
+        return [Finding("distribution", "ok", "every table is distributed by user")]
+    description = "the coordinator still stores rows from before the distribution"
+    if found.local:
+        description = f"not distributed by user: {', '.join(found.local)}"
+    return [Finding("distribution", "problem", description, "run `agentstore distribute`")]
 
 
 async def _rights(connection: asyncpg.Connection, database: Database, server: asyncpg.Record) -> Finding:
     role, schema = server["role"], database.settings.schema
     if server["superuser"]:
         advice = (
-            "harmless on the embedded Postgres; elsewhere give the application a role of its own, with USAGE on the "
+            "harmless on the embedded Postgres; otherwise give the application a role of its own, with USAGE on the "
             "schema and SELECT, INSERT, UPDATE, DELETE on its tables"
         )
         return Finding("role", "warning", f"{role!r} is a superuser", advice)
     usage = await connection.fetchval("SELECT has_schema_privilege(to_regnamespace($1), 'USAGE')", f'"{schema}"')
     if usage is None:
-        return Finding("role", "ok", f"{role!r}; there is no schema yet")
+        return Finding("role", "ok", f"{role!r}; the schema does not exist yet")
     if not usage:
         grants = await connection.fetchval(_GRANTS, schema)
         return Finding("role", "problem", f"{role!r} may not use the schema {schema!r}", grants)
@@ -277,50 +282,55 @@ async def _rights(connection: asyncpg.Connection, database: Database, server: as
     assert rights is not None  # noqa: S101
     if rights["missing"] is not None:
         return Finding("role", "problem", f"{role!r} lacks rights: {rights['missing']}", rights["grants"])
-    return Finding("role", "ok", f"{role!r} has every right that is needed on the tables that there are")
+    return Finding("role", "ok", f"{role!r} has all rights on the existing tables that it needs")
 
 
 def _index(row: asyncpg.Record) -> Finding:
     if row["busy"]:
-        advice = "if it is being built, look again when that is done; nothing is to be dropped until then"
-        return Finding("indexes", "warning", f"{row['name']} is INVALID, and something works on its table", advice)
+        advice = "if it is being built, check again afterwards; drop nothing until then"
+        return Finding(
+            "indexes",
+            "warning",
+            f"{row['name']} is INVALID, and an index build or a VACUUM is running on its table",
+            advice,
+        )
     command = "DROP INDEX CONCURRENTLY" if row["leftover"] else "REINDEX INDEX CONCURRENTLY"
-    return Finding("indexes", "problem", f"{row['name']} is INVALID, and not used", f"{command} {row['name']}")
+    return Finding("indexes", "problem", f"{row['name']} is INVALID: no query uses it", f"{command} {row['name']}")
 
 
 async def _pooler(database: Database) -> Finding:
-    """Find out whether a pooler is between us and the server, and whether it works by transaction."""
+    """Check whether a pooler is in between, and whether it is in transaction mode."""
     settings = database.settings
-    told = settings.pooler == "transaction"
+    is_set = settings.pooler == "transaction"
     pooled = shared = False
     try:
-        # In little time: a busy pooler makes whoever comes wait, and others wait for what is held here.
+        # Briefly: behind a busy pooler this waits for connections, and other clients wait for those that it holds.
         async with asyncio.timeout(_PROBE_TIMEOUT), database.connection() as first:
             pooled = await is_pooled(first)
             if pooled:
                 shared = await is_transaction_pooler(first, database.connection, tries=min(3, settings.pool_size - 1))
     except (AgentStoreError, TimeoutError) as error:
         if not pooled:
-            return Finding("pooler", "warning", f"could not be looked for: {error or 'no answer in time'}", "try again")
+            return Finding("pooler", "warning", f"could not be detected: {error or 'no answer in time'}", "try again")
     if not pooled:
-        if not told:
+        if not is_set:
             return Finding("pooler", "ok", "none")
-        advice = "unset AGENTSTORE_POOLER: without it statements are prepared once and time out at the server"
-        return Finding("pooler", "warning", "none, and AGENTSTORE_POOLER says transaction", advice)
-    if shared and not told:
-        advice = "set AGENTSTORE_POOLER=transaction: without it prepared statements break now and then"
+        advice = "unset AGENTSTORE_POOLER: then statements are prepared once, and the server enforces their timeout"
+        return Finding("pooler", "warning", "none, but AGENTSTORE_POOLER is transaction", advice)
+    if shared and not is_set:
+        advice = "set AGENTSTORE_POOLER=transaction: otherwise prepared statements fail now and then"
         return Finding("pooler", "problem", "a pooler in transaction mode", advice)
-    said = "a pooler in transaction mode" if shared else "a pooler, not seen to be in transaction mode"
-    if told and settings.migration_database_url is None:
+    found = "a pooler in transaction mode" if shared else "a pooler, apparently not in transaction mode"
+    if is_set and settings.migration_database_url is None:
         advice = "set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database, for migrations"
-        return Finding("pooler", "warning", f"{said}, through which no migration can run", advice)
-    return Finding("pooler", "ok", said)
+        return Finding("pooler", "warning", f"{found}, through which no migration can run", advice)
+    return Finding("pooler", "ok", found)
 
 
 async def _migrations(database: Database) -> Finding:
     try:
         async with database.migration_engine() as engine, engine.connect():
-            return Finding("migrations", "ok", "AGENTSTORE_MIGRATION_DATABASE_URL answers")
+            return Finding("migrations", "ok", "AGENTSTORE_MIGRATION_DATABASE_URL can be reached")
     except CONNECT_ERRORS as error:
         failure = connection_error(error, "AGENTSTORE_MIGRATION_DATABASE_URL")
         return Finding("migrations", "problem", str(failure), _advice(failure))
@@ -329,14 +339,16 @@ async def _migrations(database: Database) -> Finding:
 def _pool(limits: list[asyncpg.Record], settings: Settings, *, pooled: bool) -> Finding:
     size = settings.pool_size
     if pooled:
-        return Finding("pool", "ok", f"up to {size} connections of this process, to the pooler")
+        return Finding("pool", "ok", f"up to {size} connections a process, to the pooler")
     tightest = min(limits, key=lambda limit: limit["most"] - limit["used"])
-    said = f"up to {size} connections a process; {tightest['name']} takes {tightest['most']}, {tightest['used']} in use"
+    found = (
+        f"up to {size} connections a process; {tightest['name']} allows {tightest['most']}, {tightest['used']} in use"
+    )
     least = min(limits, key=lambda limit: limit["most"])
     if size > least["most"]:
         advice = f"set AGENTSTORE_POOL_SIZE to at most {least['most']}, or raise {least['setting']}"
-        return Finding("pool", "problem", said, advice)
+        return Finding("pool", "problem", found, advice)
     if tightest["used"] + size > tightest["most"]:
         advice = f"lower AGENTSTORE_POOL_SIZE or the number of replicas, raise {tightest['setting']}, or use a pooler"
-        return Finding("pool", "warning", said, advice)
-    return Finding("pool", "ok", said)
+        return Finding("pool", "warning", found, advice)
+    return Finding("pool", "ok", found)

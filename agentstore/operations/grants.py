@@ -1,6 +1,7 @@
-"""The rights that an application, whoever only looks, and the migrations need, and no more.
+"""Grants for roles: each gets the rights that it needs, and no others.
 
-One role owns the schema and migrates it; one reads and writes rows; one reads them.
+The migrator owns the schema and migrates it; the application's role reads and writes rows; the read-only role reads
+them.
 """
 
 from sqlalchemy import text
@@ -9,47 +10,56 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.errors import InvalidContent, NotConfigured
 
-_LONGEST = 63
+_LONGEST_NAME = 63  # bytes
 
 
 def grants(
     *, schema: str = "agentstore", app: str | None = None, readonly: str | None = None, migrator: str | None = None
 ) -> list[str]:
-    """Return the statements that give existing roles their rights. Repeated, they change nothing.
+    """Return the SQL that grants existing roles their rights. The statements are idempotent.
+
+    Args:
+        schema: the name of agentstore's schema; it is created if it does not exist.
+        app: the role that reads and writes rows.
+        readonly: the role that reads rows.
+        migrator: the role that owns the schema and migrates it. Without it, the rights on tables that are created later
+            apply to those that the schema's owner creates.
 
     Raises:
-        InvalidContent: no role is given, or one that can be none.
+        InvalidContent: no role is given, or a name is not valid for a role.
     """
     roles = [role for role in (app, readonly, migrator) if role is not None]
     if not roles:
-        raise InvalidContent("name a role: an app's, one that only reads, or the migrator's")
+        raise InvalidContent("Name at least one role: app, readonly or migrator.")
     for role in roles:
-        if not role or "\0" in role or len(role.encode()) > _LONGEST:
-            raise InvalidContent(f"{role!r} is no name of a role")
+        if not role or "\0" in role or len(role.encode()) > _LONGEST_NAME:
+            raise InvalidContent(
+                f"{role!r:.80} is not a valid role name: expected 1 to {_LONGEST_NAME} bytes without NUL."
+            )
     found = [f"CREATE SCHEMA IF NOT EXISTS {_name(schema)}", f"REVOKE ALL ON SCHEMA {_name(schema)} FROM PUBLIC"]
     if migrator is not None:
         found += [
-            _on_the_database("CONNECT, TEMPORARY", migrator),
-            # Who migrates owns what there is: altering a table is nobody else's right.
+            _on_database("CONNECT, TEMPORARY", migrator),
+            # Only the owner of a table may alter it.
             f"ALTER SCHEMA {_name(schema)} OWNER TO {_name(migrator)}",
-            _owned(schema, migrator),
+            _change_owner(schema, migrator),
         ]
     if app is not None:
-        # Temporary tables are what `agentstore import` of an export merges by.
+        # `agentstore import` of an export merges rows from temporary tables.
         found += [
-            _on_the_database("CONNECT, TEMPORARY", app),
+            _on_database("CONNECT, TEMPORARY", app),
             *_on_tables(schema, "SELECT, INSERT, UPDATE, DELETE", app, migrator),
         ]
     if readonly is not None:
-        found += [_on_the_database("CONNECT", readonly), *_on_tables(schema, "SELECT", readonly, migrator)]
+        found += [_on_database("CONNECT", readonly), *_on_tables(schema, "SELECT", readonly, migrator)]
     return found
 
 
 async def apply(database: Database, statements: list[str], roles: list[str]) -> None:
-    """Say the statements in one transaction.
+    """Execute the statements of :func:`grants` in one transaction, after checking that `roles` exist.
 
     Raises:
-        NotConfigured: a role is not there, or the login may not grant this.
+        NotConfigured: a role does not exist, or the login may not grant these rights.
         Unavailable: the database does not answer.
     """
     async with database.migration_engine() as engine:
@@ -60,18 +70,20 @@ async def apply(database: Database, statements: list[str], roles: list[str]) -> 
                         text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}
                     )
                     if found.first() is None:
-                        raise NotConfigured(f"there is no role {role!r}: CREATE ROLE {_name(role)} LOGIN")
+                        raise NotConfigured(f"There is no role {role!r}: CREATE ROLE {_name(role)} LOGIN")
                 for statement in statements:
                     await connection.exec_driver_sql(statement)
         except CONNECT_ERRORS as error:
-            said = getattr(error, "orig", None) or error
-            if getattr(said, "sqlstate", None) == "42501":
-                raise NotConfigured(f"the login to {database.where} may not grant this: {said}") from error
+            cause = getattr(error, "orig", None) or error
+            if getattr(cause, "sqlstate", None) == "42501":
+                raise NotConfigured(
+                    f"The login to {database.where} may not grant this: {cause}. Use the schema's owner or a superuser."
+                ) from error
             raise connection_error(error, database.where) from error
 
 
 def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> list[str]:
-    """Rights on the tables that there are, and on those that a migration makes later; none to write the version."""
+    """Rights on the existing tables and on those of later migrations; the version tables stay read-only."""
     where = _name(schema)
     statements = [
         f"GRANT USAGE ON SCHEMA {where} TO {_name(role)}",
@@ -102,11 +114,11 @@ def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> lis
     return statements
 
 
-def _on_the_database(rights: str, role: str) -> str:
+def _on_database(rights: str, role: str) -> str:
     return _block(f"EXECUTE format('GRANT {rights} ON DATABASE %I TO %I', current_database(), {_literal(role)});")
 
 
-def _owned(schema: str, role: str) -> str:
+def _change_owner(schema: str, role: str) -> str:
     return _block(
         "FOR relation IN SELECT relname FROM pg_class "
         f"WHERE relnamespace = {_literal(_name(schema))}::regnamespace AND relkind IN ('r', 'p') LOOP "
@@ -118,10 +130,10 @@ def _owned(schema: str, role: str) -> str:
 
 
 def _block(body: str) -> str:
-    # A tag that no name can hold, since names in it are quoted literals.
+    # The body contains names as literals: a name that contains the tag would end the block.
     tag = "$agentstore$"
     if tag in body:
-        raise InvalidContent(f"a name may not have {tag} in it")
+        raise InvalidContent(f"A role or schema name may not contain {tag}.")
     return f"DO {tag} DECLARE relation text; owner text; BEGIN {body} END {tag}"
 
 

@@ -1,7 +1,7 @@
-"""Runs the migrations of the branch `vector`, beside the main line and with a version table of its own.
+"""Run the migrations of the line "vector", which has a version table of its own.
 
-So the main line's revision says the same with vectors and without, to this release, to an older one and to Alembic's
-own commands, and no upgrade of it brings an extension along.
+So the main line's revision means the same with vectors and without, for this release, an older one and Alembic's own
+commands, and no upgrade of the main line installs an extension.
 """
 
 from alembic import context
@@ -13,7 +13,7 @@ from agentstore.models.memory_vector import Vector, VectorBase
 config = context.config
 
 
-def _ours(name: str | None, kind: str, _parents: object) -> bool:
+def _is_of_vectors(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "table" or name in VectorBase.metadata.tables
 
 
@@ -21,12 +21,12 @@ _OPTIONS = {
     "target_metadata": VectorBase.metadata,
     "version_table": "alembic_version_vector",
     "transaction_per_migration": True,
-    "include_name": _ours,
+    "include_name": _is_of_vectors,
 }
 
 
 def _run(connection: Connection) -> None:
-    # As Postgres names the type under a search_path that is ours alone.
+    # Postgres qualifies the type's name unless its schema is in the search_path.
     connection.dialect.ischema_names |= {"vector": Vector, "public.vector": Vector}  # type: ignore[attr-defined]
     context.configure(connection=connection, **_OPTIONS)
     with context.begin_transaction():

@@ -1,19 +1,25 @@
-"""${message}
+## A migration does one thing, imports no models, and leaves the previous release working: add a column as NULL or with
+## a constant default, fill it in batches in a migration of its own, remove what is unused a release later (phase "post").
+## "Locks:" names each strong lock on an existing table, and for how long; "Time:" names scans and rewrites.
+"""${message[:1].upper()}${message[1:].rstrip(".")}.
 
 Revision ID: ${up_revision}
-Revises: ${down_revision | comma,n}
-"""
+Revises:${" " + down_revision if down_revision else ""}
 
-# A migration does one thing, imports no models, and leaves the previous release working: add, backfill in batches,
-# remove a release later. What takes a strong lock on a table that has rows says so here, and for how long.
+Locks: ... Time: ...
+"""
 
 import sqlalchemy as sa
 from alembic import op
-${imports if imports else ""}
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
-branch_labels = ${repr(branch_labels)}
-depends_on = ${repr(depends_on)}
+% if imports:
+${imports}
+% endif
+
+revision = "${up_revision}"
+down_revision = ${'"' + down_revision + '"' if down_revision else None}
+branch_labels = None
+depends_on = None
+phase = "pre"
 
 
 def upgrade() -> None:

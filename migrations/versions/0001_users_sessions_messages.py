@@ -1,9 +1,9 @@
-"""Users, sessions and messages.
+"""Create users, sessions and messages.
 
 Revision ID: 0001
 Revises:
 
-Locks: none, it only creates. Time: none.
+Locks: none, all tables are new. Time: none.
 """
 
 import sqlalchemy as sa
@@ -14,9 +14,10 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+phase = "pre"
 
 _NOW = sa.text("now()")
-# By bytes, so that no index depends on the locale of a database, which an upgrade of its operating system can change.
+# Compared by bytes: an index in the order of a locale breaks when the operating system's locale data changes.
 _ID = sa.Text(collation="C")
 
 
@@ -46,7 +47,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "id", name="sessions_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="sessions_user_id_fkey", ondelete="CASCADE"),
     )
-    # Room in each page for the version of the row that an append writes.
+    # Leave room in each page for the new row version that an append writes (a HOT update).
     op.execute("ALTER TABLE sessions SET (fillfactor = 70)")
     op.create_index("sessions_user_id_listed_at_id_idx", "sessions", ["user_id", "listed_at", "id"])
     op.create_table(

@@ -1,9 +1,9 @@
-"""Memories, and their buckets.
+"""Create memories and their buckets.
 
 Revision ID: 0002
 Revises: 0001
 
-Locks: none on what exists but SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key. Time: none.
+Locks: SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key; no other existing table. Time: none.
 """
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+phase = "pre"
 
 _NOW = sa.text("now()")
 _ID = sa.Text(collation="C")
@@ -29,7 +30,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "session_id", name="memory_buckets_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="memory_buckets_user_id_fkey", ondelete="CASCADE"),
     )
-    # Room in each page for the version of the row that an addition writes.
+    # Leave room in each page for the new row version that an addition writes (a HOT update).
     op.execute("ALTER TABLE memory_buckets SET (fillfactor = 70)")
     op.create_table(
         "memories",
@@ -50,7 +51,7 @@ def upgrade() -> None:
         sa.Column("valid_from", sa.DateTime(timezone=True), nullable=True),
         sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("user_id", "session_id", "seq", name="memories_pkey"),
-        # The id first, so that no planner takes this index for the place of a memory in its session.
+        # The id first, so that the planner does not use this index to find a memory by its place in a session.
         sa.UniqueConstraint("id", "user_id", "session_id", name="memories_id_user_id_session_id_key"),
         sa.ForeignKeyConstraint(
             ["user_id", "session_id"],
@@ -62,8 +63,8 @@ def upgrade() -> None:
     op.create_index(
         "memories_items_idx", "memories", ["user_id", "time", "id"], postgresql_where=sa.text("kind <> 'message'")
     )
-    # What is not in the index proper yet is read by every search, and written to it at once by whoever fills it: so
-    # less than the 4 MB that are usual.
+    # Every search scans the pending list, and the insertion that fills it merges all of it into the index: so it is
+    # smaller than the default of 4 MB.
     op.create_index(
         "memories_lexemes_idx",
         "memories",

@@ -1,9 +1,9 @@
-"""The queue of messages that facts are still to be extracted from.
+"""Create the queue of messages from which facts are to be extracted.
 
 Revision ID: 0003
 Revises: 0002
 
-Locks: none on what exists but SHARE ROW EXCLUSIVE on memory_buckets, for a moment, for the foreign key. Time: none.
+Locks: SHARE ROW EXCLUSIVE on memory_buckets, for a moment, for the foreign key; no other existing table. Time: none.
 """
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+phase = "pre"
 
 _NOW = sa.text("now()")
 _ID = sa.Text(collation="C")
@@ -42,7 +43,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
-    # Room in each page for the version of the row that an addition writes.
+    # Leave room in each page for the new row version that an addition writes (a HOT update).
     op.execute("ALTER TABLE memory_extractions SET (fillfactor = 70)")
     op.create_index(
         "memory_extractions_open_idx",
@@ -51,7 +52,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("is_open"),
     )
-    # Not by user: a worker takes what is due, whoever it is of.
+    # Not by user: a worker takes the entries that are due, of any user.
     op.create_index(
         "memory_extractions_due_idx",
         "memory_extractions",

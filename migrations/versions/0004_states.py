@@ -1,9 +1,9 @@
-"""The states of agents.
+"""Create the states of agents.
 
 Revision ID: 0004
 Revises: 0003
 
-Locks: none on what exists but SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key. Time: none.
+Locks: SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key; no other existing table. Time: none.
 """
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "session_id", name="state_heads_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="state_heads_user_id_fkey", ondelete="CASCADE"),
     )
-    # Room in each page for the version of the row that a save writes.
+    # Leave room in each page for the new row version that a save writes (a HOT update).
     op.execute("ALTER TABLE state_heads SET (fillfactor = 70)")
     op.create_table(
         "state_rounds",
@@ -52,7 +52,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
-    # Uncompressed, saving one of 20 KB takes half the time; what is packed cannot be compressed further.
+    # Without TOAST compression, saving a state of 20 KB takes half the time; packed ones are compressed already.
     op.execute("ALTER TABLE state_rounds ALTER COLUMN payload SET STORAGE EXTERNAL")
     op.execute("ALTER TABLE state_rounds ALTER COLUMN packed SET STORAGE EXTERNAL")
 

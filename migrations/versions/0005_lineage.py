@@ -1,4 +1,4 @@
-"""Where a session was forked from.
+"""Record the session and the message that a session was forked from.
 
 Revision ID: 0005
 Revises: 0004

@@ -1,10 +1,10 @@
-"""How long a session is kept, and when a bucket of memories was last added to.
+"""Record the time to live of a session, and the time of the last addition to a bucket of memories.
 
 Revision ID: 0006
 Revises: 0005
 
-Locks: ACCESS EXCLUSIVE on sessions and memory_buckets, for a moment: the columns are added without a rewrite, that of
-the buckets too, since the time of the migration is one value for all of them. Time: none.
+Locks: ACCESS EXCLUSIVE on sessions and memory_buckets, for a moment: the columns are added without a rewrite, also that
+of the buckets, since now() is the same value for all existing rows. Time: none.
 """
 
 import sqlalchemy as sa

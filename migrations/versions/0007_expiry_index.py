@@ -1,9 +1,9 @@
-"""An index of the sessions that have a time to live of their own, for pruning.
+"""Create the index of the sessions with a time to live of their own, for pruning.
 
 Revision ID: 0007
 Revises: 0006
 
-Locks: SHARE UPDATE EXCLUSIVE on sessions: readers and writers go on. Time: a scan of sessions, twice.
+Locks: SHARE UPDATE EXCLUSIVE on sessions: reads and writes continue. Time: two scans of sessions.
 """
 
 import sqlalchemy as sa

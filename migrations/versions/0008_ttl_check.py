@@ -1,9 +1,9 @@
-"""A time to live is more than nothing: for what is written from now on.
+"""Require that a time to live is positive, in rows written from now on.
 
 Revision ID: 0008
 Revises: 0007
 
-Locks: ACCESS EXCLUSIVE on sessions, for a moment: rows that are there are not looked at. Time: none.
+Locks: ACCESS EXCLUSIVE on sessions, for a moment: existing rows are not checked. Time: none.
 """
 
 from alembic import op

@@ -1,9 +1,9 @@
-"""A time to live is more than nothing: in every row, once no replica is left that might write another.
+"""Require that a time to live is positive, in all rows, once no replica is left that could write another value.
 
 Revision ID: 0009
 Revises: 0008
 
-Locks: SHARE UPDATE EXCLUSIVE on sessions: readers and writers go on. Time: a scan of sessions.
+Locks: SHARE UPDATE EXCLUSIVE on sessions: reads and writes continue. Time: a scan of sessions.
 """
 
 from alembic import op
@@ -20,6 +20,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # As it was between the two: what is valid need not be looked at again.
+    # The state after 0008: enforced for new rows, not validated.
     op.execute("ALTER TABLE sessions DROP CONSTRAINT sessions_ttl_check")
     op.execute("ALTER TABLE sessions ADD CONSTRAINT sessions_ttl_check CHECK (ttl > 0) NOT VALID")

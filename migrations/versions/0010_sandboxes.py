@@ -1,9 +1,9 @@
-"""The sandboxes that are in use.
+"""Create the sandboxes that are in use.
 
 Revision ID: 0010
 Revises: 0009
 
-Locks: none on what exists but SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key. Time: none.
+Locks: SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key; no other existing table. Time: none.
 """
 
 import sqlalchemy as sa

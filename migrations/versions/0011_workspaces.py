@@ -1,9 +1,9 @@
-"""The workspaces of sandboxes, which outlive them.
+"""Create the stored workspaces of sandboxes.
 
 Revision ID: 0011
 Revises: 0010
 
-Locks: none on what exists but SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key. Time: none.
+Locks: SHARE ROW EXCLUSIVE on users, for a moment, for the foreign key; no other existing table. Time: none.
 """
 
 import sqlalchemy as sa
@@ -45,7 +45,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
-    # They are packed.
+    # The chunks are compressed already.
     op.execute("ALTER TABLE workspace_chunks ALTER COLUMN data SET STORAGE EXTERNAL")
 
 

@@ -34,7 +34,7 @@ def test_the_life_of_a_schema(empty_url: str) -> None:
 def test_a_plan_names_locks_and_sizes_and_an_upgrade_what_it_does(empty_url: str) -> None:
     url = {"AGENTSTORE_DATABASE_URL": empty_url}
     planned = run("plan", environment=url).out
-    assert "0001 (pre): Users, sessions and messages.\n  CREATE TABLE users" in planned
+    assert "0001 (pre): Create users, sessions and messages.\n  CREATE TABLE users" in planned
     run("upgrade", "0008", environment=url)
     planned = run("plan", environment=url).out
     assert "safe in use: SHARE UPDATE EXCLUSIVE on sessions, scan of 0 rows, " in planned
@@ -44,7 +44,7 @@ def test_a_plan_names_locks_and_sizes_and_an_upgrade_what_it_does(empty_url: str
     assert step["phase"] == "post"
     assert step["effects"][0]["lock"] == "SHARE UPDATE EXCLUSIVE"
     done = run("upgrade", "--wait", "5", environment=url)
-    assert "0009: A time to live" in done.err
+    assert "0009: Require that a time to live" in done.err
     assert run("heads", "--json").json() == {"schema": "0011", "needed": "0011", "vector": "v001"}
     assert run("upgrade", "--wait", "-1", environment=url).code == 2
 

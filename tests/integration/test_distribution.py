@@ -139,15 +139,15 @@ _WRONG = {
     "CREATE UNIQUE INDEX x ON agentstore.messages (id) INCLUDE (user_id)": "agentstore.x on messages is unique without",
     "ALTER TABLE agentstore.users DROP CONSTRAINT users_pkey CASCADE;"
     "ALTER TABLE agentstore.users ALTER id DROP NOT NULL":
-        "users has no column of type text and NOT NULL",
+        "users has no column for the user that is text",
     "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
     "CREATE TRIGGER t BEFORE INSERT ON agentstore.sessions FOR EACH ROW EXECUTE FUNCTION f()": "has the trigger t",
-    "CREATE TABLE agentstore.x (y text REFERENCES agentstore.users)": "of x refers to users from a table that is not",
+    "CREATE TABLE agentstore.x (y text REFERENCES agentstore.users)": "of x references users from a table that is not",
     "CREATE TABLE x (id text PRIMARY KEY);"
-    "ALTER TABLE agentstore.sessions ADD CONSTRAINT f FOREIGN KEY (user_id) REFERENCES x": "f of sessions refers to x",
+    "ALTER TABLE agentstore.sessions ADD CONSTRAINT f FOREIGN KEY (user_id) REFERENCES x": "f of sessions references x",
     "CREATE UNIQUE INDEX u ON agentstore.sessions (user_id, title);"
     "ALTER TABLE agentstore.messages ADD CONSTRAINT f FOREIGN KEY (session_id, user_id)"
-    " REFERENCES agentstore.sessions (user_id, title)": "f of messages is without the user",
+    " REFERENCES agentstore.sessions (user_id, title)": "f of messages does not contain the user",
     "ALTER TABLE agentstore.messages ADD CONSTRAINT f FOREIGN KEY (user_id, session_id)"
     " REFERENCES agentstore.sessions (user_id, id) ON DELETE SET NULL": "f of messages sets a column when",
     "ALTER TABLE agentstore.sessions ENABLE ROW LEVEL SECURITY": "sessions has row-level security",
@@ -199,7 +199,7 @@ async def test_what_somebody_began_otherwise_is_not_gone_on_with(url: str) -> No
     found = await _plan(url)
     assert [each.split(":")[0] for each in found.obstacles] == [
         "users is distributed by created_at, not by id",
-        "sessions does not lie with users",
+        "sessions is not colocated with users",
     ]
     finding = {each.check: each for each in await _doctor(url)}["distribution"]
     assert (finding.state, "messages" in finding.found) == ("problem", True)

@@ -138,7 +138,7 @@ async def test_an_invalid_index_is_found_with_the_command_that_mends_it(
         assert found == Finding(
             "indexes",
             "problem",
-            f"agentstore.{name} is INVALID, and not used",
+            f"agentstore.{name} is INVALID: no query uses it",
             f"{command} INDEX CONCURRENTLY agentstore.{name}",
         )
         await observer.execute(found.advice)
@@ -219,7 +219,7 @@ async def test_policies_and_the_setting_that_goes_with_them_are_compared(
 async def test_a_pool_that_is_larger_than_the_server_is_found(direct_url: str, observer: asyncpg.Connection) -> None:
     assert await observer.fetchval("SELECT 1")  # a connection that is in use meanwhile
     assert (await _examine(direct_url, pool_size=100_000))["pool"].state == "problem"
-    most = re.search(r"takes (\d+)", (await _examine(direct_url))["pool"].found)
+    most = re.search(r"allows (\d+)", (await _examine(direct_url))["pool"].found)
     assert most is not None
     assert (await _examine(direct_url, pool_size=int(most[1])))["pool"].state == "warning"
 
@@ -234,14 +234,14 @@ async def test_the_limits_of_a_role_and_of_a_database_count(
     assert every >= 3  # an ordinary role sees how many there are, too
     await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT 4")
     found = (await _examine(url))["pool"]
-    assert (found.state, "at most 4" in found.advice, "the role takes 4, 0 in use" in found.found) == (
+    assert (found.state, "at most 4" in found.advice, "the role allows 4, 0 in use" in found.found) == (
         "problem",
         True,
         True,
     )
     await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT -1")
     await observer.execute(f'ALTER DATABASE "{database_name}" CONNECTION LIMIT 9')
-    assert "the database takes 9" in (await _examine(url, pool_size=8))["pool"].found
+    assert "the database allows 9" in (await _examine(url, pool_size=8))["pool"].found
     for other in others:
         await other.close()
 
@@ -251,7 +251,7 @@ async def test_a_role_without_connections_left_is_told_so(
 ) -> None:
     await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0")
     found = (await _examine(_as(role, direct_url)))["connection"]
-    assert (found.state, "every connection is taken" in found.advice) == ("problem", True)
+    assert (found.state, "all connections are in use" in found.advice) == ("problem", True)
 
 
 async def test_a_url_for_migrations_that_does_not_answer_is_found(direct_url: str) -> None:

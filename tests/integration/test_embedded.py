@@ -277,7 +277,7 @@ def test_the_server_is_open_to_nobody_else(folder: Path, binaries: str | None) -
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path, binaries: str | None) -> None:
-    with pytest.raises(NotConfigured, match="no Postgres installation"):
+    with pytest.raises(NotConfigured, match="not a Postgres installation"):
         EmbeddedPostgres(tmp_path / "a", binaries=tmp_path).__enter__()
     (tmp_path / "file").write_text("")
     with pytest.raises(NotConfigured, match="cannot use"):

@@ -147,7 +147,7 @@ async def test_what_cannot_be_granted_is_said(empty_url: str, roles: _Roles) -> 
         with pytest.raises(InvalidContent):
             grants(**wrong)
     done = await asyncio.to_thread(run, "grants", "--app", "nobody-knows", "--apply", "--url", empty_url)
-    assert (done.code, "there is no role 'nobody-knows': CREATE ROLE" in done.err) == (1, True)
+    assert (done.code, "There is no role 'nobody-knows': CREATE ROLE" in done.err) == (1, True)
     printed = await asyncio.to_thread(run, "grants", "--app", "a", "--json")
     assert "REVOKE ALL ON SCHEMA" in printed.json()["statements"][1]
     await migrate.upgrade(empty_url)

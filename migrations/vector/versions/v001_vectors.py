@@ -1,10 +1,11 @@
-"""Vectors of memories, by pgvector.
+"""Create the vectors of memories, with pgvector.
 
 Revision ID: v001
 Revises:
 
-Needs 0002 of the main line, which `agentstore vector enable` sees to. Locks: SHARE ROW EXCLUSIVE on memories, for a
-moment, for the foreign key and the trigger. Time: none.
+Locks: SHARE ROW EXCLUSIVE on memories, for a moment, for the foreign key and the trigger. Time: none.
+
+It requires revision 0002 of the main line; `agentstore vector enable` checks that.
 """
 
 import sqlalchemy as sa
@@ -14,12 +15,13 @@ revision = "v001"
 down_revision = None
 branch_labels = ("vector",)
 depends_on = None
+phase = "pre"
 
 _ID = sa.Text(collation="C")
 
 
 class _Vector(sa.types.UserDefinedType):
-    """pgvector's type without dimensions, in the schema that the extension is in: the search_path has ours alone."""
+    """pgvector's type, without dimensions. It is qualified with the extension's schema, which the search_path lacks."""
 
     cache_ok = True
 
@@ -47,7 +49,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("embedder", _ID, nullable=False),
         sa.Column("embedding", _Vector(schema or "public"), nullable=False),
-        # The memory's key first: that is how a memory that is deleted takes its vectors along.
+        # The memory's key first: deleting a memory cascades by this index.
         sa.PrimaryKeyConstraint("user_id", "session_id", "seq", "embedder", name="memory_vectors_pkey"),
         sa.ForeignKeyConstraint(
             ["user_id", "session_id", "seq"],
@@ -56,10 +58,10 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
-    # In the row, up to what fits into a page: a search reads all vectors of a user, and each one that lies elsewhere
-    # is another look-up.
+    # Stored in the row up to the size of a page: a search reads all vectors of a user, and each one in the TOAST table
+    # would cost another look-up.
     op.execute("ALTER TABLE memory_vectors SET (toast_tuple_target = 8160)")
-    # What a memory says has changed, and its vectors with it. Not where only its words are analysed anew.
+    # Delete the vectors of a memory whose text has changed, but not when only its words are analyzed again.
     op.execute(
         """
         CREATE FUNCTION memory_vectors_forget() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -78,7 +80,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # The extension stays: others may use it.
+    # The extension stays: other applications may use it.
     op.execute("DROP TRIGGER memory_vectors_forget ON memories")
     op.execute("DROP FUNCTION memory_vectors_forget()")
     op.drop_table("memory_vectors")
