@@ -1,91 +1,183 @@
-"""The command line: parse, call, print.
+"""The command line: parse arguments, call the library, print the result.
 
-Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 the command line is wrong, 3 the schema is behind
-this release, 4 it is ahead of it, 5 an import left out what it could not read (each place is on stderr), 130 it was
-interrupted.
+Exit codes:
+
+====  =================================================================================================
+0     done
+1     failed; the reason is on stderr
+2     the command line is not valid
+3     the schema is behind this release
+4     the schema is ahead of this release
+5     part of the input was skipped or left unchanged, each part with the reason on stderr
+130   interrupted
+====  =================================================================================================
+
+Some commands have further exit codes, which their help names.
+
+A command's module is imported when the command runs. A module defines ``group``, a group of commands, or
+``commands``, commands without a group, or both.
 """
 
 import os
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 from agentstore import __version__
-from agentstore.cli import (
-    distributing,
-    doctor,
-    exporting,
-    extracting,
-    grants,
-    importing,
-    memory,
-    retention,
-    rls,
-    sandboxes,
-    schema,
-    sessions,
-    states,
-    users,
-    vector,
-)
-from agentstore.cli.console import complain, say
-from agentstore.errors import AgentStoreError, SchemaAhead, SchemaBehind
+
+
+class CommandInfo(NamedTuple):
+    """Where a command is defined, and the first line of its help."""
+
+    module: str
+    help: str
+    is_group: bool = False
+
+
+SECTIONS = {
+    "Data": {
+        "sessions": CommandInfo("sessions", "List, show, export, fork, rewind and delete sessions.", is_group=True),
+        "memory": CommandInfo("memory", "Search, add, list and delete memories.", is_group=True),
+        "states": CommandInfo("states", "List, show, compare and delete agent states.", is_group=True),
+        "users": CommandInfo("users", "List, show and delete users.", is_group=True),
+        "sandboxes": CommandInfo("sandboxes", "List, use and end sandboxes.", is_group=True),
+        "import": CommandInfo("import_", "Import conversations, an export, or another store's data."),
+        "export": CommandInfo("export", "Export all data, or that of some users, as JSON Lines."),
+    },
+    "Memory search": {
+        "extract": CommandInfo("extract", "Extract facts from conversations with a language model."),
+        "reindex": CommandInfo("memory", "Update the full-text index of memories to this release."),
+        "vector": CommandInfo("vector", "Enable, disable and index vectors (pgvector).", is_group=True),
+        "embed": CommandInfo("vector", "Compute missing embeddings of memories."),
+    },
+    "Retention": {
+        "prune": CommandInfo("retention", "Delete expired and old data."),
+        "erase": CommandInfo("users", "Delete a user and all of the user's data."),
+        "stats": CommandInfo("retention", "Print row counts, sizes, and the largest users and sessions."),
+    },
+    "Schema": {
+        "check": CommandInfo("check", "Check whether the schema fits this release."),
+        "current": CommandInfo("check", "Print the revision of the database's schema."),
+        "plan": CommandInfo("schema", "Print what `agentstore upgrade` would do, and its locks."),
+        "upgrade": CommandInfo("schema", "Upgrade the schema to this release."),
+        "downgrade": CommandInfo("schema", "Downgrade the schema to an earlier revision."),
+        "stamp": CommandInfo("schema", "Set the schema's revision without running migrations."),
+        "history": CommandInfo("schema", "List the migrations of this release, newest first."),
+        "heads": CommandInfo("schema", "Print the newest revisions."),
+        "sql": CommandInfo("schema", "Print the SQL of an upgrade, to review or to run with psql."),
+    },
+    "Administration": {
+        "doctor": CommandInfo("doctor", "Diagnose the database and its configuration."),
+        "grants": CommandInfo("grants", "Print or apply the least privileges that roles need."),
+        "rls": CommandInfo("rls", "Enable, disable and check row-level security.", is_group=True),
+        "distribute": CommandInfo("distribute", "Distribute the tables over a Citus cluster."),
+    },
+}
+"""The sections of the help, and their commands in order; ``tests/unit/test_cli.py`` compares them with the modules."""
+
+COMMANDS = {name: info for section in SECTIONS.values() for name, info in section.items()}
+
+
+def load_command(name: str) -> Any:
+    """Import the module of a command and return the command, a ``click.Command``.
+
+    Raises:
+        KeyError: there is no such command.
+    """
+    info = COMMANDS[name]
+    module = import_module(f"{__name__}.{info.module}")
+    command = typer.main.get_group(module.group if info.is_group else module.commands)
+    if not info.is_group:
+        return command.commands[name]
+    command.name = name
+    return command
+
+
+class _LazyCommands(Mapping[str, Any]):
+    """The commands by name, each loaded when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        return load_command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _LazyGroup(TyperGroup):
+    """The top level: its help is that of :data:`SECTIONS`, so that no command has to be loaded for it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = _LazyCommands()  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections of commands."""
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), info.help) for name, info in commands.items()])
+
 
 app = typer.Typer(
     name="agentstore",
-    help="Sessions, memory and state of AI agents, kept on Postgres.",
+    cls=_LazyGroup,
+    help="Sessions, memory, state and sandboxes of AI agents, stored in Postgres.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(schema.app)
-app.add_typer(grants.app)
-app.add_typer(importing.app)
-app.add_typer(exporting.app)
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(states.app, name="states")
-app.add_typer(sandboxes.app, name="sandboxes")
-app.add_typer(memory.app, name="memory")
-app.command()(memory.reindex)
-app.add_typer(extracting.app)
-app.add_typer(users.app, name="users")
-app.command("erase")(users.delete)
-app.add_typer(retention.app)
-app.add_typer(vector.app, name="vector")
-app.add_typer(rls.app, name="rls")
-app.add_typer(vector.top)
-app.add_typer(distributing.app)
-app.add_typer(doctor.app)
 
 
-@app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
-        say(__version__)
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(__version__)
         raise typer.Exit
 
 
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
-    """Run the command line, and turn what is expected to go wrong into a line and an exit code."""
+    """Run the command line; an expected error becomes a line on stderr and an exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
-        # What the terminal cannot show is written as its escape.
+        if getattr(sys, name) is None:  # closed by the parent process
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+        # Characters that the terminal's encoding lacks are written as escapes.
         getattr(sys, name).reconfigure(errors="backslashreplace")
+    from agentstore.cli.output import echo_error
+    from agentstore.errors import AgentStoreError, SchemaAhead, SchemaBehind
+
     try:
         app()
     except AgentStoreError as error:
-        complain(str(error))
+        echo_error(str(error))
         sys.exit({SchemaBehind: 3, SchemaAhead: 4}.get(type(error), 1))
-    except BrokenPipeError:  # whoever reads it has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        complain(str(error))
+        echo_error(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left is to exit
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process at once
         sys.exit(130)

@@ -1,39 +1,42 @@
-"""The command that looks a database over."""
+"""``agentstore doctor``."""
 
 from dataclasses import asdict
 
 import typer
-from rich.text import Text
 
-from agentstore.cli.console import Json, Url, out, plain, say_json, with_database
+from agentstore.cli.connect import run_with_database
+from agentstore.cli.options import Json, Url, new_group
+from agentstore.cli.output import Spans, echo_json, echo_spans
 from agentstore.errors import NotConfigured
 from agentstore.operations.doctor import Finding, examine
 
-app = typer.Typer()
+commands = new_group()
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("WARN", "yellow"), "problem": ("BAD", "bold red")}
 
 
-@app.command()
+@commands.command()
 def doctor(url: Url = None, json_: Json = False) -> None:
-    """Look over the database and how it is set up, and say what to do. Exit code 1 if something must be done."""
+    """Diagnose the database and its configuration.
+
+    Prints what was found and how to correct it. The exit code is 1 if there is a problem.
+    """
     try:
-        findings = with_database(url, examine)
+        findings = run_with_database(url, examine)
     except NotConfigured as error:
         findings = [Finding("connection", "problem", str(error), "correct the URL, or set AGENTSTORE_DATABASE_URL")]
     if json_:
-        say_json([asdict(finding) for finding in findings])
+        echo_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            out.print(_line(finding))
+            echo_spans(_spans(finding))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
 
 
-def _line(finding: Finding) -> Text:
+def _spans(finding: Finding) -> Spans:
     mark, style = _MARKS[finding.state]
-    line = Text(f"{mark:5}", style=style).append(f"{finding.check:11} ", style="bold")
-    line.append(plain(finding.found), style="default")
+    spans = [(f"{mark:5}", style), (f"{finding.check:11} ", "bold"), (finding.found, "")]
     if finding.advice:
-        line.append(f"\n{'':17}{plain(finding.advice)}", style="yellow")
-    return line
+        spans.append((f"\n{'':17}{finding.advice}", "yellow"))
+    return spans

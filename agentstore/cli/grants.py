@@ -1,44 +1,53 @@
-"""The command about the rights of roles."""
+"""``agentstore grants``."""
 
 from typing import Annotated
 
 import typer
 
-from agentstore.cli.console import Json, Url, as_text, complain, say, say_json, settings, with_database
+from agentstore.cli.connect import load_settings, run_with_database
+from agentstore.cli.options import Json, Url, new_group, require_text
+from agentstore.cli.output import echo, echo_error, echo_json
 from agentstore.database.database import Database
 from agentstore.operations.grants import apply
-from agentstore.operations.grants import grants as rights_of
+from agentstore.operations.grants import grants as grant_statements
 
-app = typer.Typer()
+commands = new_group()
 
 
-@app.command()
+@commands.command()
 def grants(
-    app: Annotated[str | None, typer.Option(metavar="ROLE", help="Reads and writes rows.", callback=as_text)] = None,
-    readonly: Annotated[str | None, typer.Option(metavar="ROLE", help="Reads rows.", callback=as_text)] = None,
-    migrator: Annotated[
-        str | None, typer.Option(metavar="ROLE", help="Owns the schema and migrates it.", callback=as_text)
+    app: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="Role that reads and writes rows.", callback=require_text)
     ] = None,
-    do_it: Annotated[bool, typer.Option("--apply", help="Grant it, as a superuser or the schema's owner.")] = False,
+    readonly: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="Role that reads rows.", callback=require_text)
+    ] = None,
+    migrator: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="Role that owns the schema and migrates it.", callback=require_text),
+    ] = None,
+    apply_: Annotated[
+        bool, typer.Option("--apply", help="Execute the SQL, as a superuser or the owner of the schema.")
+    ] = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Print the SQL that gives roles the rights that they need and no more, or say it to the database with --apply.
+    """Print or apply the least privileges that roles need.
 
-    The roles are there already. What later migrations make is theirs as well, if the migrator makes it.
+    The roles must exist. They also get privileges on what later migrations create, if the migrator role runs them.
     """
-    statements = rights_of(schema=settings().schema, app=app, readonly=readonly, migrator=migrator)
+    statements = grant_statements(schema=load_settings().schema, app=app, readonly=readonly, migrator=migrator)
     roles = [role for role in (app, readonly, migrator) if role is not None]
-    if do_it:
+    if apply_:
 
         async def run(database: Database) -> None:
             await apply(database, statements, roles)
 
-        with_database(url, run)
+        run_with_database(url, run)
     if json_:
-        say_json({"statements": statements, "applied": do_it})
-    elif do_it:
-        complain(", ".join(roles), label="granted to", style="green")
+        echo_json({"statements": statements, "applied": apply_})
+    elif apply_:
+        echo_error(", ".join(roles), label="granted to", style="green")
     else:
         for statement in statements:
-            say(f"{statement};")
+            echo(f"{statement};")

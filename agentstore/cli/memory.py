@@ -1,58 +1,52 @@
-"""Commands about memories: to search, add, list and delete them, and to make them findable anew."""
+"""``agentstore memory`` and ``agentstore reindex``."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from agentstore.cli.console import (
-    Json,
-    Url,
-    as_text,
-    bar,
-    confirmed,
-    one_line,
-    plain,
-    say,
-    say_json,
-    say_table,
-    shown_id,
-    table,
-    with_store,
-)
-from agentstore.cli.sessions import Cursor, Limit, User, Yes
+from agentstore.cli.connect import run_with_store
+from agentstore.cli.options import Cursor, Json, Limit, Url, User, Yes, confirm, new_group, require_text
+from agentstore.cli.output import Table, echo, echo_json, echo_page, format_id, one_line, printable
+from agentstore.cli.progress import count_bar
 from agentstore.schemas import Role, SearchStrategy
 from agentstore.schemas.memory import text_of
 from agentstore.schemas.payload import as_message
-from agentstore.store import AgentStore
 
-app = typer.Typer(help="Search memories, add to them, list and delete them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from agentstore.store import AgentStore
+
+group = new_group("Search, add, list and delete memories.")
+commands = new_group()
 
 _FULL_TEXT = SearchStrategy.FULL_TEXT
-Session = Annotated[str | None, typer.Option(help="Only that session's.", callback=as_text)]
+Session = Annotated[str | None, typer.Option(help="Only memories of this session.", callback=require_text)]
 
 
-@app.command()
+@group.command()
 def search(
     user: User,
-    question: Annotated[str, typer.Argument(metavar="TEXT", help="What is looked for.", callback=as_text)],
-    top_k: Annotated[int, typer.Option(min=0, max=1_000, help="How many at most.")] = 10,
+    query: Annotated[str, typer.Argument(metavar="TEXT", help="Text to search for.", callback=require_text)],
+    top_k: Annotated[int, typer.Option(min=0, max=1_000, help="Maximum number of results.")] = 10,
     session: Session = None,
-    role: Annotated[str | None, typer.Option(help="Only what this role said.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only what was said then or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only what was said before.")] = None,
-    strategy: Annotated[SearchStrategy, typer.Option(help="By words, by meaning, or by both.")] = _FULL_TEXT,
+    role: Annotated[str | None, typer.Option(help="Only messages of this role.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only memories from this time on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only memories from before this time.")] = None,
+    strategy: Annotated[
+        SearchStrategy, typer.Option(help="Search by words, by meaning (vectors), or by both.")
+    ] = _FULL_TEXT,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Search a user's memories, the best first."""
+    """Search a user's memories; best matches first."""
 
     async def run(store: AgentStore) -> None:
         filters = {"top_k": top_k, "session_id": session, "role": role, "since": since, "until": until}
         filters["strategy"] = strategy
-        hits = await store.memory.search(user, question, filters)
+        hits = await store.memory.search(user, query, filters)
         if json_:
-            say_json(
+            echo_json(
                 [
                     {
                         "score": hit.score,
@@ -66,114 +60,106 @@ def search(
                 ]
             )
             return
-        rows = table("session", "role", "text", score=6, time=16)
+        rows = Table("session", "role", "text", score=6, time=16)
         for hit in hits:
-            shown = Text()
-            for part, is_match in hit.highlights:
-                # A sign on each side keeps the blanks at its ends.
-                shown.append(one_line(f"|{part}|")[1:-1], style="bold yellow" if is_match else "")
             rows.add_row(
-                Text(shown_id(hit.session_id)),
-                Text(one_line(hit.item.kind if hit.item else hit.message.role or "")),
-                shown,
+                format_id(hit.session_id),
+                one_line(hit.item.kind if hit.item else hit.message.role or ""),
+                # one_line() strips a part: between the bars its leading and trailing blanks stay.
+                [(one_line(f"|{part}|")[1:-1], "bold yellow" if is_match else "") for part, is_match in hit.highlights],
                 f"{hit.score:.2f}",
                 f"{hit.time:%Y-%m-%d %H:%M}",
             )
         if hits:
-            say_table(rows)
+            rows.echo()
         else:
-            say(f"nothing of user {user!r} fits")
+            echo(f"no memories of user {user!r} match")
 
-    with_store(url, run)
+    run_with_store(url, run)
 
 
-@app.command()
+@group.command()
 def add(
     user: User,
-    said: Annotated[str, typer.Argument(metavar="TEXT", help="What is remembered.", callback=as_text)],
-    session: Annotated[str | None, typer.Option(help="The session whose it is; else the default one.")] = None,
-    role: Annotated[str, typer.Option(help="Who said it.")] = Role.USER,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Text of the memory.", callback=require_text)],
+    session: Annotated[str | None, typer.Option(help="Session of the memory; default: the default session.")] = None,
+    role: Annotated[str, typer.Option(help="Role of the message.")] = Role.USER,
     kind: Annotated[
-        str | None, typer.Option(help='What it is, as in "fact", if it was not said but concluded.')
+        str | None, typer.Option(help='Add an item of this kind, such as "fact", instead of a message.')
     ] = None,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Add a memory: something that was said, or with --kind a fact."""
+    """Add a message or, with --kind, a fact to a user's memories."""
 
     async def run(store: AgentStore) -> None:
         if kind is not None:
-            (item,) = await store.memory.save_items(user, {"text": said, "kind": kind}, session)
+            (item,) = await store.memory.save_items(user, {"text": text, "kind": kind}, session)
             id = item.id
         else:
-            message = as_message({"role": role, "content": [{"type": "text", "text": said}]})
+            message = as_message({"role": role, "content": [{"type": "text", "text": text}]})
             await store.memory.add_memory(user, message, session)
             id = message.id
         if json_:
-            say_json({"id": id})
+            echo_json({"id": id})
         else:
-            say(f"added: {id}")
+            echo(f"added: {id}")
 
-    with_store(url, run)
+    run_with_store(url, run)
 
 
-@app.command("list")
+@group.command("list")
 def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json = False) -> None:
-    """List a user's memories: sessions by id, messages in order."""
+    """List a user's memories, by session and position."""
 
     async def run(store: AgentStore) -> None:
         page = await store.memory.list_memory(user, {"page_size": limit, "cursor": cursor})
         if json_:
             messages = [message.model_dump(serialize_as_any=True) for message in page]
-            say_json({"messages": messages, "next_cursor": page.next_cursor})
+            echo_json({"messages": messages, "next_cursor": page.next_cursor})
             return
-        rows = table("id", "role", "text")
+        rows = Table("id", "role", "text")
         for message in page:
-            rows.add_row(
-                Text(shown_id(message.id)), Text(one_line(message.role or "")), Text(one_line(text_of(message)))
-            )
-        if page:
-            say_table(rows)
-        else:
-            say(f"user {user!r} has no {'more ' if cursor else ''}memories")
-        if page.next_cursor:
-            say(f"More: --cursor {page.next_cursor}", style="dim")
+            rows.add_row(format_id(message.id), one_line(message.role or ""), one_line(text_of(message)))
+        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}memories")
 
-    with_store(url, run)
+    run_with_store(url, run)
 
 
-@app.command()
+@group.command()
 def delete(user: User, session: Session = None, yes: Yes = False, url: Url = None, json_: Json = False) -> None:
-    """Delete a session's memories, or all of a user's."""
-    of = "all memories" if session is None else f"the memories of session {plain(session)!r}"
-    confirmed(f"Delete {of} of user {plain(user)!r}? This cannot be undone.", yes)
+    """Delete all memories of a user or, with --session, those of a session."""
+    subject = "all memories" if session is None else f"the memories of session {printable(session)!r}"
+    confirm(f"Delete {subject} of user {printable(user)!r}? This cannot be undone.", yes)
 
     async def run(store: AgentStore) -> None:
         deleted = await store.memory.delete_memory(user, session)
         if json_:
-            say_json({"memories": deleted.memories})
+            echo_json({"memories": deleted.memories})
         else:
-            say(f"deleted: {deleted.memories:,} memories")
+            echo(f"deleted: {deleted.memories:,} memories")
 
-    with_store(url, run)
+    run_with_store(url, run)
 
 
+@commands.command()
 def reindex(
-    user: Annotated[str | None, typer.Option(help="Only this user's memories.", callback=as_text)] = None,
+    user: Annotated[str | None, typer.Option(help="Only memories of this user.", callback=require_text)] = None,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Make memories findable as this release does: after an upgrade, or another TEXT_SEARCH_CONFIG.
+    """Update the full-text index of memories to this release.
 
-    It runs beside everything else, and may be stopped and said again: what is done is passed over.
+    Needed after an upgrade that changes text analysis, or a change of AGENTSTORE_TEXT_SEARCH_CONFIG. Runs while the
+    store is in use, and is safe to interrupt and run again: up-to-date memories are skipped.
     """
 
     async def run(store: AgentStore) -> None:
-        with bar("memories") as progress:
+        with count_bar("memories") as progress:
             written = await store.memory.reindex(user_id=user, progress=progress)
         if json_:
-            say_json({"reindexed": written})
+            echo_json({"reindexed": written})
         else:
-            say(f"reindexed: {written:,} memories")
+            echo(f"reindexed: {written:,} memories")
 
-    with_store(url, run)
+    run_with_store(url, run)

@@ -1,36 +1,27 @@
-"""Commands about the states of agents: to look at them, compare and delete them."""
+"""``agentstore states``."""
+
+from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from agentstore.cli.console import (
-    Json,
-    Url,
-    as_text,
-    confirmed,
-    dumped,
-    one_line,
-    plain,
-    say,
-    say_json,
-    say_page,
-    table,
-    with_store,
-)
-from agentstore.cli.sessions import Cursor, Limit, User, Yes
+from agentstore.cli.connect import run_with_store
+from agentstore.cli.options import Cursor, Json, Limit, Url, User, Yes, confirm, new_group, require_text
+from agentstore.cli.output import Table, dump, echo, echo_json, echo_page, one_line, printable
 from agentstore.errors import NotFound
-from agentstore.store import AgentStore
 
-app = typer.Typer(help="Look at the states of agents, compare and delete them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from agentstore.store import AgentStore
 
-SessionId = Annotated[str, typer.Argument(metavar="[SESSION]", help="The session's id.", callback=as_text)]
-Round = Annotated[int | None, typer.Option("--round", min=1, help="The number of a round.")]
+group = new_group("List, show, compare and delete agent states.")
+
+SessionId = Annotated[str, typer.Argument(metavar="[SESSION]", help="Session id.", callback=require_text)]
+Round = Annotated[int | None, typer.Option("--round", min=1, help="Number of the round.")]
 
 
-@app.command("list")
+@group.command("list")
 def list_(
     user: User,
     session: SessionId = "default",
@@ -39,62 +30,62 @@ def list_(
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """List the rounds of a session, the highest first."""
+    """List the rounds of a session, highest first."""
 
     async def run(store: AgentStore) -> None:
         page = await store.states.list_states(user, session, limit=limit, cursor=cursor)
         if json_:
-            say_json({"rounds": [dumped(each) for each in page], "next_cursor": page.next_cursor})
+            echo_json({"rounds": [dump(each) for each in page], "next_cursor": page.next_cursor})
             return
-        rows = table("round", "bytes", "metadata", saved=16)
+        rows = Table("round", "bytes", "metadata", saved=16)
         for each in page:
             metadata = one_line(json.dumps(each.metadata, ensure_ascii=False)) if each.metadata else ""
-            rows.add_row(str(each.round_id), f"{each.size:,}", Text(metadata), f"{each.saved_at:%Y-%m-%d %H:%M}")
-        say_page(rows, page, f"session {session!r} of user {user!r} has no {'more ' if cursor else ''}states")
+            rows.add_row(str(each.round_id), f"{each.size:,}", metadata, f"{each.saved_at:%Y-%m-%d %H:%M}")
+        echo_page(rows, page, f"session {session!r} of user {user!r} has no {'more ' if cursor else ''}states")
 
-    with_store(url, run)
+    run_with_store(url, run)
 
 
-@app.command()
+@group.command()
 def show(user: User, session: SessionId = "default", round_: Round = None, url: Url = None) -> None:
-    """Print a state as JSON: the highest round's, or another one's."""
+    """Print a state as JSON; by default that of the highest round."""
 
     async def run(store: AgentStore) -> None:
         state = await store.states.export_state(user, session, round_)
         if state is None:
-            which = "states" if round_ is None else f"round {round_}"
-            raise NotFound(f"session {session!r} of user {user!r} has no {which}")
-        say_json(state)
+            missing = "states" if round_ is None else f"round {round_}"
+            raise NotFound(f"session {session!r} of user {user!r} has no {missing}")
+        echo_json(state)
 
-    with_store(url, run)
+    run_with_store(url, run)
 
 
-@app.command()
+@group.command()
 def diff(
     user: User,
     session: SessionId,
-    a: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="What is compared,")],
-    b: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="and with what.")],
+    a: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="The earlier round,")],
+    b: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="and the round to compare it with.")],
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Say what changed from one round to another, as a JSON Patch (RFC 6902)."""
+    """Print the changes between two rounds as a JSON Patch (RFC 6902)."""
 
     async def run(store: AgentStore) -> None:
         operations = await store.states.diff_states(user, a, b, session)
         if json_:
-            say_json(operations)
+            echo_json(operations)
             return
         for each in operations:
             value = one_line(json.dumps(each["value"], ensure_ascii=False)) if "value" in each else each.get("from", "")
-            say(f"{each['op']:8} {each['path'] or '(all)'} {value}".rstrip())
+            echo(f"{each['op']:8} {each['path'] or '(all)'} {value}".rstrip())
         if not operations:
-            say("they are equal")
+            echo("no changes")
 
-    with_store(url, run)
+    run_with_store(url, run)
 
 
-@app.command()
+@group.command()
 def delete(
     user: User,
     session: SessionId,
@@ -103,17 +94,20 @@ def delete(
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Delete all states of a session, or one round."""
-    what = "all states" if round_ is None else f"round {round_}"
-    confirmed(f"Delete {what} of session {plain(session)!r} of user {plain(user)!r}? This cannot be undone.", yes)
+    """Delete one round, or all states of a session."""
+    subject = "all states" if round_ is None else f"round {round_}"
+    confirm(
+        f"Delete {subject} of session {printable(session)!r} of user {printable(user)!r}? This cannot be undone.", yes
+    )
 
     async def run(store: AgentStore) -> None:
         deleted = await store.states.delete_state(user, session, round_)
         if json_:
-            say_json({"state_rounds": deleted.state_rounds})
+            echo_json({"state_rounds": deleted.state_rounds})
         elif deleted:
-            say(f"deleted: {deleted.state_rounds:,} rounds")
+            echo(f"deleted: {deleted.state_rounds:,} rounds")
         else:
-            say(f"nothing deleted: session {session!r} of user {user!r} has no such states")
+            missing = "states" if round_ is None else f"round {round_}"
+            echo(f"nothing deleted: session {session!r} of user {user!r} has no {missing}")
 
-    with_store(url, run)
+    run_with_store(url, run)

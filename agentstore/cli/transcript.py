@@ -1,12 +1,10 @@
-"""A conversation as people read it."""
+"""Format a session for reading."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from rich.text import Text
-
-from agentstore.cli.console import one_line, plain
+from agentstore.cli.output import Spans, one_line, printable
 from agentstore.schemas import (
     AudioContent,
     Content,
@@ -26,69 +24,70 @@ _STYLES = {Role.USER: "bold cyan", Role.ASSISTANT: "bold green", Role.SYSTEM: "b
 _LONGEST_NAME = 120
 
 
-def transcript(session: Session) -> Iterator[Text]:
-    """Yield a session's head and then its messages."""
-    head = Text(one_line(session.title or "(no title)"), style="bold")
-    head.append(f"\n{one_line(session.user_id)} / {one_line(session.id)}", style="dim")
+def transcript(session: Session) -> Iterator[Spans]:
+    """Yield the heading of a session, then each of its messages."""
+    heading = [(one_line(session.title or "(no title)"), "bold")]
+    heading.append((f"\n{one_line(session.user_id)} / {one_line(session.id)}", "dim"))
     if session.updated_at is not None:
-        head.append(f", last used {session.updated_at:%Y-%m-%d %H:%M} UTC", style="dim")
+        heading.append((f", last used {session.updated_at:%Y-%m-%d %H:%M} UTC", "dim"))
     if session.metadata:
-        head.append(f"\n{one_line(json.dumps(session.metadata, ensure_ascii=False))}", style="dim")
-    yield head
+        heading.append((f"\n{one_line(json.dumps(session.metadata, ensure_ascii=False))}", "dim"))
+    yield heading
     for message in session.messages:
         yield _message(message)
 
 
-def _message(message: Message) -> Text:
+def _message(message: Message) -> Spans:
     role = message.role or "?"
-    text = Text("\n").append(role, style=_STYLES.get(role, "bold"))
+    spans = [("\n", ""), (role, _STYLES.get(role, "bold"))]
+    metadata = message.metadata or {}
     if message.type != MessageType.MESSAGE:
-        text.append(f" {one_line(message.type)}", style="dim")
-    if (name := (message.metadata or {}).get("name")) is not None:
-        text.append(f" {one_line(name)}", style="dim")
-    if (time := parse_time((message.metadata or {}).get("timestamp"))) is not None:
-        text.append(f" {time:%Y-%m-%d %H:%M}", style="dim")
+        spans.append((f" {one_line(message.type)}", "dim"))
+    if (name := metadata.get("name")) is not None:
+        spans.append((f" {one_line(name)}", "dim"))
+    if (time := parse_time(metadata.get("timestamp"))) is not None:
+        spans.append((f" {time:%Y-%m-%d %H:%M}", "dim"))
     style = "dim italic" if message.type == MessageType.REASONING else ""
-    said = [_part(part, message.type) for part in message.content or ()]
+    parts = [_part(part, message.type) for part in message.content or ()]
     if message.code or message.message:
-        said.append(f"{message.code or ''} {message.message or ''}".strip())
-    for each in said:
-        # Indented, so that no text can look like the head of a message.
-        text.append("".join(f"\n  {line}" for line in plain(each).split("\n")), style=style)
-    return text
+        parts.append(f"{message.code or ''} {message.message or ''}".strip())
+    for part in parts:
+        # Indented, so that no text can look like the heading of a message.
+        spans.append(("".join(f"\n  {line}" for line in printable(part).split("\n")), style))
+    return spans
 
 
-def _part(part: Content, of: str) -> str:
+def _part(part: Content, message_type: str) -> str:
     if isinstance(part, TextContent):
         return part.text or ""
     if isinstance(part, DataContent):
-        return _data(part.data or {}, of)
+        return _data(part.data or {}, message_type)
     if isinstance(part, RefusalContent):
-        return f"(refused) {part.refusal or ''}"
+        return f"(refusal) {part.refusal or ''}"
     if isinstance(part, ImageContent):
-        return f"[image {_short(part.image_url)}]"
+        return f"[image {_shorten(part.image_url)}]"
     if isinstance(part, AudioContent):
-        said = (part.model_extra or {}).get("transcript")
-        return f"[audio {_short(part.format)}]{f' {said}' if said else ''}"
+        spoken = (part.model_extra or {}).get("transcript")
+        return f"[audio {_shorten(part.format)}]{f' {spoken}' if spoken else ''}"
     if isinstance(part, FileContent):
-        return f"[file {_short(part.filename or part.file_url or part.file_id)}]"
+        return f"[file {_shorten(part.filename or part.file_url or part.file_id)}]"
     raise AssertionError(part)
 
 
-def _data(data: dict[Any, Any], of: str) -> str:
-    if of.endswith("call_output") and data.keys() <= {"call_id", "name", "output"}:
-        return f"← {_said(data.get('output'))}"
-    if of.endswith("call") and data.keys() <= {"call_id", "name", "arguments"}:
-        return f"→ {data.get('name')}({_said(data.get('arguments'))})"
-    return _said(data)
+def _data(data: dict[Any, Any], message_type: str) -> str:
+    if message_type.endswith("call_output") and data.keys() <= {"call_id", "name", "output"}:
+        return f"← {_value(data.get('output'))}"
+    if message_type.endswith("call") and data.keys() <= {"call_id", "name", "arguments"}:
+        return f"→ {data.get('name')}({_value(data.get('arguments'))})"
+    return _value(data)
 
 
-def _said(value: Any) -> str:
+def _value(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _short(name: str | None) -> str:
+def _shorten(name: str | None) -> str:
     name = one_line(name or "")
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."

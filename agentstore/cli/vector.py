@@ -1,151 +1,151 @@
-"""Commands about vectors: to have memories found by their meaning, by pgvector."""
+"""``agentstore vector`` and ``agentstore embed``."""
 
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from agentstore import migrating as migrate
-from agentstore.cli.console import (
-    Json,
-    Url,
-    as_text,
-    bar,
-    confirmed,
-    one_line,
-    say,
-    say_json,
-    say_table,
-    settings,
-    table,
-    with_database,
-    with_store,
-)
-from agentstore.cli.sessions import Yes
+from agentstore.cli.connect import load_settings, run_with_database, run_with_store
+from agentstore.cli.options import Json, Url, Yes, confirm, new_group, require_text
+from agentstore.cli.output import Table, echo, echo_json, one_line
+from agentstore.cli.progress import count_bar
 from agentstore.database.database import Database
 from agentstore.errors import NotConfigured
 from agentstore.repositories.memory.vectors import EMBEDDERS
 from agentstore.search import embedding
 from agentstore.store import AgentStore
 
-app = typer.Typer(help="Find memories by their meaning: pgvector, its table and its index.", no_args_is_help=True)
-top = typer.Typer()
+group = new_group("Enable, disable and index vectors (pgvector).")
+commands = new_group()
 
 
-@app.command()
+@group.command()
 def enable(url: Url = None, json_: Json = False) -> None:
-    """Install pgvector in the database, and make the table that keeps vectors. Full text is as it was."""
+    """Enable vectors: install pgvector and create their table.
+
+    Full-text search is not affected.
+    """
 
     async def run(database: Database) -> None:
         found = await migrate.vector_status(database)
         if not json_ and found.state != "at head":
             schema = database.settings.schema
             if found.installed is None and found.available is not None:
-                say(f"CREATE EXTENSION vector WITH SCHEMA public: pgvector {found.available}")
-            say(f"CREATE TABLE {schema}.memory_vectors: the vectors, beside the memories and apart from them")
-            say(f"CREATE TRIGGER on {schema}.memories: a fact that is rewritten loses the vectors of its old text")
+                echo(f"CREATE EXTENSION vector WITH SCHEMA public: pgvector {found.available}")
+            echo(f"CREATE TABLE {schema}.memory_vectors: the vectors of memories")
+            echo(f"CREATE TRIGGER on {schema}.memories: deletes the vectors of a memory whose text changes")
         await migrate.enable_vectors(database)
         now = await migrate.vector_status(database)
         if json_:
-            say_json({"from": found.current, "to": now.current})
+            echo_json({"from": found.current, "to": now.current})
         elif found.state == "at head":
-            say("enabled already")
+            echo("already enabled")
         else:
-            say("done: `agentstore embed` makes vectors of what is there")
+            echo("done; run `agentstore embed` to embed the existing memories")
 
-    with_database(url, run)
+    run_with_database(url, run)
 
 
-@app.command()
+@group.command()
 def disable(yes: Yes = False, url: Url = None, json_: Json = False) -> None:
-    """Drop the table of vectors with all that is in it. The extension stays, since others may use it."""
-    confirmed("Drop all vectors? Memories stay, and making the vectors anew costs what it did.", yes)
+    """Disable vectors: drop their table and all vectors.
+
+    The extension stays installed, since other applications may use it.
+    """
+    confirm("Drop all vectors? Memories are not affected, but embedding them again costs as much as before.", yes)
 
     async def run(database: Database) -> None:
         found = await migrate.vector_status(database)
         await migrate.disable_vectors(database)
         if json_:
-            say_json({"from": found.current, "to": None})
+            echo_json({"from": found.current, "to": None})
         else:
-            say("not enabled" if found.current is None else "done: the table of vectors and its trigger are dropped")
+            echo("not enabled" if found.current is None else "done; the table of vectors and its trigger are dropped")
 
-    with_database(url, run)
+    run_with_database(url, run)
 
 
-@app.command()
+@group.command()
 def status(url: Url = None, json_: Json = False) -> None:
-    """Say whether vectors are enabled, and how many each embedder has made. Counts them all, which may take a while."""
+    """Print whether vectors are enabled, and their number by embedder.
+
+    Counts all vectors, which may take a while.
+    """
 
     async def run(database: Database) -> None:
         found = await migrate.vector_status(database)
         rows = await database.fetch(EMBEDDERS) if found.current is not None else []
         if json_:
-            say_json(asdict(found) | {"embedders": {row[0]: row[1] for row in rows}})
+            echo_json(asdict(found) | {"embedders": {row[0]: row[1] for row in rows}})
             return
-        say(f"vectors: {found.state}" + (f" ({found.current})" if found.current else ""))
-        there = "not on this server" if found.available is None else f"{found.available} on this server"
-        say(f"pgvector: {there}, {found.installed or 'not'} installed in this database")
+        echo(f"vectors: {found.state}" + (f" ({found.current})" if found.current else ""))
+        available = "not available" if found.available is None else f"{found.available} available"
+        echo(f"pgvector: {available} on this server, {found.installed or 'not'} installed in this database")
         if found.state == "not enabled":
-            say("to enable them: agentstore vector enable" if found.available else "full text needs none of it")
+            echo("to enable vectors: agentstore vector enable" if found.available else "full-text search works without")
         if rows:
-            filled = table("embedder", vectors=10)
+            counts = Table("embedder", vectors=10)
             for row in rows:
-                filled.add_row(Text(one_line(row[0])), f"{row[1]:,}")
-            say_table(filled)
+                counts.add_row(one_line(row[0]), f"{row[1]:,}")
+            counts.echo()
 
-    with_database(url, run)
+    run_with_database(url, run)
 
 
-@app.command()
+@group.command()
 def index(
     embedder: Annotated[
-        str | None, typer.Option(help="Its name; by default that of AGENTSTORE_EMBEDDING_*.", callback=as_text)
+        str | None,
+        typer.Option(help="Name of the embedder; default: that of AGENTSTORE_EMBEDDING_*.", callback=require_text),
     ] = None,
-    dimensions: Annotated[int | None, typer.Option(min=1, max=2_000, help="How many numbers a vector has.")] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, max=2_000, help="Dimensions of its vectors.")] = None,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Build an HNSW index of one embedder's vectors, beside all other work; one that was left INVALID is dropped first.
+    """Build an HNSW index of one embedder's vectors.
 
-    A search compares a user's vectors one by one, which needs no index; it is for users with very many.
+    The store can be used meanwhile. An index that an earlier build left INVALID is dropped first. Search works
+    without an index, by comparing all vectors of a user; an index helps for users with very many memories.
     """
     if embedder is None or dimensions is None:
-        configured = embedding.configured(settings())
+        configured = embedding.configured(load_settings())
         if configured is None:
-            raise NotConfigured("Say --embedder and --dimensions, or set AGENTSTORE_EMBEDDING_URL.")
+            raise NotConfigured("give --embedder and --dimensions, or set AGENTSTORE_EMBEDDING_URL")
         embedder, dimensions = embedder or configured.name, dimensions or configured.dimensions
     name, size = embedder, dimensions
 
     async def run(database: Database) -> None:
         if not json_:
-            say(
-                f"CREATE INDEX CONCURRENTLY {migrate.vector_index_name(name, size)}: the vectors of {name!r}, by cosine"
-            )
-        made = await migrate.index_vectors(database, name, size)
+            index_name = migrate.vector_index_name(name, size)
+            echo(f"CREATE INDEX CONCURRENTLY {index_name}: the vectors of {name!r}, by cosine distance")
+        created = await migrate.index_vectors(database, name, size)
         if json_:
-            say_json({"index": made})
+            echo_json({"index": created})
         else:
-            say("done")
+            echo("done")
 
-    with_database(url, run)
+    run_with_database(url, run)
 
 
-@top.command()
+@commands.command()
 def embed(
-    user: Annotated[str | None, typer.Option(help="Only this user's memories.", callback=as_text)] = None,
-    batch: Annotated[int, typer.Option(min=1, max=10_000, help="How many memories at once.")] = 100,
+    user: Annotated[str | None, typer.Option(help="Only memories of this user.", callback=require_text)] = None,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Memories embedded at a time.")] = 100,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Make the vectors of memories that have none of AGENTSTORE_EMBEDDING_*'s embedder. May be broken off."""
+    """Compute missing embeddings of memories.
+
+    AGENTSTORE_EMBEDDING_* names the embedder. Safe to interrupt and run again.
+    """
 
     async def run(store: AgentStore) -> None:
-        with bar("memories") as progress:
-            made = await store.memory.embed(user_id=user, batch=batch, progress=progress)
+        with count_bar("memories") as progress:
+            embedded = await store.memory.embed(user_id=user, batch=batch, progress=progress)
         if json_:
-            say_json({"embedded": made})
+            echo_json({"embedded": embedded})
         else:
-            say(f"embedded: {made:,} memories")
+            echo(f"embedded: {embedded:,} memories")
 
-    with_store(url, run)
+    run_with_store(url, run)

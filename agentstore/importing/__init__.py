@@ -1,4 +1,4 @@
-"""Conversations that were kept elsewhere: files in the forms of others, into the store."""
+"""Import conversations that other applications wrote: from files, and from other stores."""
 
 from agentstore.importing.importer import Importer, Progress
 from agentstore.importing.mover import Moved, Mover, Target

@@ -1,4 +1,4 @@
-"""What AgentScope 2 keeps by its SQL storage: sessions of users, their messages of blocks, and the agents' state."""
+"""Read AgentScope 2's SQL storage: sessions, their messages, and the agents' states."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from sqlalchemy import Text, bindparam, cast, column, select, table
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
-from agentstore.importing.databases import OtherDatabase, utc
-from agentstore.importing.fields import an_object, data_part, parsed, text_part, with_rest
-from agentstore.importing.kept import KeptSession, KeptState, Reader
+from agentstore.importing.databases import OtherDatabase, parse_utc
+from agentstore.importing.fields import add_rest, data_part, parse_object, require_object, text_part, wrong_type
+from agentstore.importing.records import Reader, SessionRecord, StateRecord
 from agentstore.importing.source import Problem
 from agentstore.schemas import ContentType, Message, MessageType, Role, RunStatus, Session
 
@@ -19,7 +19,8 @@ _PAGE = 500
 _SESSIONS = table("sessions", *map(column, ("id", "user_id", "agent_id", "created_at", "updated_at", "payload")))
 _MESSAGES = table("messages", *map(column, ("session_id", "msg_id", "created_at", "payload")))
 _FIRST_SESSIONS = select(_SESSIONS.c.id).order_by(_SESSIONS.c.id).limit(_PAGE)
-# Alone, since it holds the agent's state.
+_NEXT_SESSIONS = _FIRST_SESSIONS.where(_SESSIONS.c.id > bindparam("after", type_=Text))
+# One session at a time, since the payload contains the agent's state.
 _SESSION = select(
     _SESSIONS.c.user_id,
     _SESSIONS.c.agent_id,
@@ -27,8 +28,7 @@ _SESSION = select(
     cast(_SESSIONS.c.updated_at, Text),
     cast(_SESSIONS.c.payload, Text),
 ).where(_SESSIONS.c.id == bindparam("session_id", type_=Text))
-_NEXT_SESSIONS = _FIRST_SESSIONS.where(_SESSIONS.c.id > bindparam("after", type_=Text))
-_OF_SESSION = (
+_MESSAGES_OF_SESSION = (
     select(_MESSAGES.c.msg_id, cast(_MESSAGES.c.payload, Text))
     .where(_MESSAGES.c.session_id == bindparam("session_id", type_=Text))
     .order_by(_MESSAGES.c.created_at, _MESSAGES.c.msg_id)
@@ -36,10 +36,10 @@ _OF_SESSION = (
 
 
 async def read(database: OtherDatabase) -> Reader:
-    """Yield its sessions, and after each the state of its agent.
+    """Yield each session, followed by the state of its agent.
 
     Raises:
-        InvalidContent: it has no such tables.
+        InvalidContent: the database lacks AgentScope's tables.
     """
     after: str | None = None
     while True:
@@ -54,104 +54,102 @@ async def read(database: OtherDatabase) -> Reader:
             ((user_id, agent_id, created_at, updated_at, payload),) = found
             place = f"session {id}"
             try:
-                about = parsed(payload, "payload")
-                state = about.pop("state", None)
-                messages = await database.fetch(_OF_SESSION, session_id=id)
+                metadata = parse_object(payload, "payload")
+                state = metadata.pop("state", None)
+                messages = await database.fetch(_MESSAGES_OF_SESSION, session_id=id)
                 session = Session(
                     id=id,
                     user_id=user_id,
                     messages=[message for msg_id, text in messages for message in _messages(msg_id, text)],
-                    title=_title(about),
-                    metadata={"agent_id": agent_id, **about},
-                    created_at=utc(created_at),
-                    updated_at=utc(updated_at),
+                    title=_title(metadata),
+                    metadata={"agent_id": agent_id, **metadata},
+                    created_at=parse_utc(created_at),
+                    updated_at=parse_utc(updated_at),
                 )
             except (InvalidContent, ValidationError, ValueError) as error:
                 yield Problem(place, str(error))
                 continue
-            yield KeptSession(place, session)
+            yield SessionRecord(place, session)
             if isinstance(state, dict) and state:
-                yield KeptState(f"{place}, state", user_id, id, None, state, {"agent_id": agent_id}, SOURCE)
+                yield StateRecord(f"{place}, state", user_id, id, None, state, {"agent_id": agent_id}, SOURCE)
         if len(rows) < _PAGE:
             return
         after = rows[-1][0]
 
 
-def _title(about: dict[str, Any]) -> str | None:
-    config = about.get("config")
+def _title(metadata: dict[str, Any]) -> str | None:
+    config = metadata.get("config")
     name = config.get("name") if isinstance(config, dict) else None
     return name if isinstance(name, str) else None
 
 
 def _messages(id: str, text: str) -> list[Message]:
-    """Return the Messages that one of theirs is: one for what was said, and one for each call, result and thought.
+    """Convert a message: adjacent text and data become one Message; each thought, tool call and result another.
 
-    The first has its id, the others that id with /1, /2 and so on, in the order of the blocks.
+    The first Message has the original id, the others that id with ``/1``, ``/2`` and so on, in the order of the blocks.
     """
     try:
-        raw = parsed(text, "the message")
-        parts = _parts(raw.get("content"))
+        raw = parse_object(text, "the message")
+        groups = _groups(raw.get("content"))
         rest = {name: value for name, value in raw.items() if name not in ("id", "role", "content", "metadata")}
-        about = {**an_object(raw.get("metadata") or {}, "metadata"), "agentscope": rest}
+        metadata = {**require_object(raw.get("metadata") or {}, "metadata"), "agentscope": rest}
         if isinstance(time := rest.get("created_at"), str):
-            about.setdefault("timestamp", time)
+            metadata.setdefault("timestamp", time)
         role = raw.get("role")
-        found = []
-        for number, (of, parts_of_one) in enumerate(parts or [(MessageType.MESSAGE, [])]):
-            said_by = {MessageType.FUNCTION_CALL_OUTPUT: Role.TOOL}.get(of, role)
-            found.append(
+        messages = []
+        for number, (message_type, parts) in enumerate(groups or [(MessageType.MESSAGE, [])]):
+            messages.append(
                 Message.model_validate(
                     {
                         "id": f"{id}/{number}" if number else id,
-                        "type": of,
-                        "role": said_by,
+                        "type": message_type,
+                        "role": Role.TOOL if message_type == MessageType.FUNCTION_CALL_OUTPUT else role,
                         "status": RunStatus.Completed,
-                        "content": parts_of_one,
-                        "metadata": about if number == 0 else None,
+                        "content": parts,
+                        "metadata": metadata if number == 0 else None,
                     }
                 )
             )
     except (InvalidContent, ValidationError, ValueError) as error:
         raise InvalidContent(f"message {id}: {error}") from error
-    return found
+    return messages
 
 
-def _parts(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Return the content of each Message: blocks that were said one after the other are one."""
+def _groups(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the type and the content parts of each Message."""
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(blocks, list):
-        raise InvalidContent("content: it is no list of blocks")
-    found: list[tuple[str, list[dict[str, Any]]]] = []
-    for index, each in enumerate(blocks):
-        block = an_object(each, f"content[{index}]")
-        of, part = _part(block)
-        if of == MessageType.MESSAGE and found and found[-1][0] == of:
-            found[-1][1].append(part)
+        raise wrong_type("content", "a string or a list of blocks", content)
+    groups: list[tuple[str, list[dict[str, Any]]]] = []
+    for index, block in enumerate(blocks):
+        message_type, part = _part(require_object(block, f"content[{index}]"))
+        if message_type == MessageType.MESSAGE and groups and groups[-1][0] == message_type:
+            groups[-1][1].append(part)
         else:
-            found.append((of, [part]))
-    return found
+            groups.append((message_type, [part]))
+    return groups
 
 
 def _part(block: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return of which type the Message of a block is, and the part that it is in it."""
-    of = block.get("type")
-    rest = {name: value for name, value in block.items() if name not in ("type",)}
-    if of == "text" and isinstance(block.get("text"), str):
-        return MessageType.MESSAGE, with_rest(text_part(rest.pop("text")), rest, "block")
-    if of == "thinking" and isinstance(block.get("thinking"), str):
-        return MessageType.REASONING, with_rest(text_part(rest.pop("thinking")), rest, "block")
-    if of == "tool_call":
+    """Return the type of the Message to which a block belongs, and the block as a content part."""
+    block_type = block.get("type")
+    rest = {name: value for name, value in block.items() if name != "type"}
+    if block_type == "text" and isinstance(block.get("text"), str):
+        return MessageType.MESSAGE, add_rest(text_part(rest.pop("text")), rest, "block")
+    if block_type == "thinking" and isinstance(block.get("thinking"), str):
+        return MessageType.REASONING, add_rest(text_part(rest.pop("thinking")), rest, "block")
+    if block_type == "tool_call":
         data = {"call_id": rest.pop("id", None), "name": rest.pop("name", None), "arguments": rest.pop("input", None)}
         return MessageType.FUNCTION_CALL, data_part({**data, **rest})
-    if of == "tool_result":
+    if block_type == "tool_result":
         output = rest.pop("output", None)
         output = output if output is None or isinstance(output, str) else dumps(output)
         data = {"call_id": rest.pop("id", None), "name": rest.pop("name", None), "output": output}
         return MessageType.FUNCTION_CALL_OUTPUT, data_part({**data, **rest})
-    if of == "data" and isinstance(source := block.get("source"), dict):
+    if block_type == "data" and isinstance(source := block.get("source"), dict):
         media = str(source.get("media_type"))
         url = source.get("url") if source.get("type") == "url" else f"data:{media};base64,{source.get('data')}"
         if media.startswith("image/"):
             rest.pop("source")
-            return MessageType.MESSAGE, with_rest({"type": ContentType.IMAGE, "image_url": url}, rest, "block")
+            return MessageType.MESSAGE, add_rest({"type": ContentType.IMAGE, "image_url": url}, rest, "block")
     return MessageType.MESSAGE, data_part(block)

@@ -1,4 +1,4 @@
-"""Databases of other applications, from which is only read: Postgres, and SQLite's files."""
+"""Read the databases of other applications: Postgres, and SQLite files."""
 
 import asyncio
 import sqlite3
@@ -17,38 +17,42 @@ from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.url import connector
 from agentstore.errors import InvalidContent, NotConfigured
 
+_UNDEFINED = ("42P01", "42703", "3F000")  # undefined table, undefined column, invalid schema name
+
 
 class OtherDatabase:
-    """A database that something else writes. ``async with`` closes it."""
+    """A database that another application writes; it is only read. ``async with`` closes it."""
 
     def __init__(self, url: str) -> None:
-        """`url` is as :func:`agentstore.url.parse_url` reads it or, of a file of SQLite, SQLAlchemy's.
+        """`url` is a Postgres URL, see :func:`agentstore.database.url.parse_url`, or SQLAlchemy's URL of a SQLite file.
 
-        Whatever driver it names: ``sqlite:///file.db``, ``postgresql+psycopg://...``.
+        The driver that it names does not matter: ``sqlite:///file.db``, ``postgresql+psycopg://...``.
 
         Raises:
-            NotConfigured: it is of another kind, or names no file.
+            NotConfigured: it is not a URL of Postgres or SQLite, or the file does not exist.
         """
         self._engine: AsyncEngine | None = None
         self._file: Path | None = None
-        kind, separator, _ = url.partition("://")
-        kind = kind.partition("+")[0]
-        if kind == "sqlite" and separator:
+        scheme, separator, _ = url.partition("://")
+        scheme = scheme.partition("+")[0]
+        if scheme == "sqlite" and separator:
             try:
                 parsed = make_url(url)
             except (ArgumentError, ValueError) as error:
-                raise NotConfigured("the source is no URL of a file of SQLite") from error
+                raise NotConfigured(
+                    "the source is not a valid URL of a SQLite file: expected sqlite:///FILE"
+                ) from error
             self._file = Path(parsed.database or "")
             if not self._file.is_file():
                 raise NotConfigured(f"there is no file {str(self._file)!r}")
-        elif kind in ("postgresql", "postgres") and separator:
+        elif scheme in ("postgresql", "postgres") and separator:
             self._engine = create_async_engine(
                 "postgresql+asyncpg://", async_creator=connector(url), poolclass=NullPool, hide_parameters=True
             )
         elif separator:
-            raise NotConfigured(f"{kind} cannot be read, only postgresql and sqlite")
+            raise NotConfigured(f"{scheme} databases are not supported as a source: expected postgresql or sqlite")
         else:
-            raise NotConfigured("the source is no URL of a database")
+            raise NotConfigured("the source is not a database URL: expected postgresql://... or sqlite:///FILE")
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,11 +62,11 @@ class OtherDatabase:
             await self._engine.dispose()
 
     async def fetch(self, statement: Executable, **values: Any) -> list[tuple[Any, ...]]:
-        """Say a statement that reads, and return its rows.
+        """Execute a query and return its rows.
 
         Raises:
-            Unavailable, NotConfigured: it does not answer, or not us.
-            InvalidContent: it has no such tables.
+            Unavailable, NotConfigured: the connection failed or was refused.
+            InvalidContent: the database lacks the tables.
         """
         if self._engine is None:
             return await asyncio.to_thread(self._fetch_from_file, statement, values)
@@ -70,8 +74,8 @@ class OtherDatabase:
             async with self._engine.connect() as connection:
                 return [tuple(row) for row in await connection.execute(statement, values)]
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in ("42P01", "42703", "3F000"):
-                raise InvalidContent(f"the source has no such tables: {error.orig}") from error
+            if getattr(error.orig, "sqlstate", None) in _UNDEFINED:
+                raise InvalidContent(f"the source lacks the expected tables: {error.orig}") from error
             raise connection_error(error, "the source") from error
         except CONNECT_ERRORS as error:
             raise connection_error(error, "the source") from error
@@ -88,8 +92,8 @@ class OtherDatabase:
             raise InvalidContent(f"{self._file}: {reason}") from error
 
 
-def utc(text: str | None) -> datetime | None:
-    """Return a time that a database tells as text and without a zone, which is UTC."""
+def parse_utc(text: str | None) -> datetime | None:
+    """Parse a timestamp that a database returned as text; without a time zone it is UTC. None if it is not valid."""
     if text is None:
         return None
     try:

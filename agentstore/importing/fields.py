@@ -1,4 +1,4 @@
-"""The fields that messages are made of, and what is said of one that is something else."""
+"""Build content parts, and check the types of JSON values."""
 
 import json
 from typing import Any
@@ -6,53 +6,66 @@ from typing import Any
 from agentstore.errors import InvalidContent
 from agentstore.schemas import ContentType
 
+_LONGEST_VALUE = 80
+
 
 def text_part(text: Any) -> dict[str, Any]:
-    """Return a part of a message's content that is text."""
+    """Return a content part that is text."""
     return {"type": ContentType.TEXT, "text": text}
 
 
 def data_part(data: Any) -> dict[str, Any]:
-    """Return a part of a message's content that is an object."""
+    """Return a content part that is a JSON object."""
     return {"type": ContentType.DATA, "data": data}
 
 
-def with_rest(fields: dict[str, Any], rest: dict[str, Any], of: str) -> dict[str, Any]:
-    """Return `fields` with what else there is: under its own name or, where that is taken, with `of` before it."""
-    found = dict(fields)
+def add_rest(fields: dict[str, Any], rest: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return `fields` and those of `rest`; a name that is already used gets `prefix` and a dot in front."""
+    merged = dict(fields)
     for name, value in rest.items():
-        while name in found:
-            name = f"{of}.{name}"
-        found[name] = value
-    return found
+        while name in merged:
+            name = f"{prefix}.{name}"
+        merged[name] = value
+    return merged
 
 
-def parsed(text: str | bytes, where: str) -> dict[str, Any]:
-    """Return what a text of JSON, which is called `where`, says, if that is an object.
+def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
+    """Parse a JSON object; `where` names it in the error.
 
     Raises:
-        InvalidContent: it is something else.
+        InvalidContent: it is not JSON, or not an object.
     """
     try:
-        return an_object(json.loads(text), where)
+        return require_object(json.loads(text), where)
     except RecursionError as error:
-        raise InvalidContent(f"{where}: it is nested too deeply") from error
+        raise InvalidContent(f"{where}: nested too deeply") from error
     except ValueError as error:
-        raise InvalidContent(f"{where}: it is no JSON: {error}") from error
+        raise InvalidContent(f"{where}: not JSON: {error}") from error
 
 
-def an_object(value: Any, where: str) -> dict[str, Any]:
-    """Return `value`, the field that is called `where`, if it is an object.
+def require_object(value: Any, where: str) -> dict[str, Any]:
+    """Return a value that must be a JSON object; `where` names it in the error.
 
     Raises:
-        InvalidContent: it is something else.
+        InvalidContent: it has another type.
     """
     if not isinstance(value, dict):
-        raise InvalidContent(f"{where}: it is {kind(value)} and not an object")
+        raise wrong_type(where, "an object", value)
     return value
 
 
-def kind(value: Any) -> str:
-    """Say what JSON calls a value."""
+def wrong_type(where: str, expected: str, value: Any) -> InvalidContent:
+    """Return the error for a value of a type that is not `expected`."""
+    return InvalidContent(f"{where}: expected {expected}, got {json_type(value)}")
+
+
+def json_type(value: Any) -> str:
+    """Return JSON's name for the type of a value, with its article."""
     names = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), "null")
+
+
+def quote(value: Any) -> str:
+    """Return a value for an error message, shortened to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

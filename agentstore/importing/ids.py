@@ -1,4 +1,4 @@
-"""Ids for what has none: the same for the same content, so that importing it again adds nothing."""
+"""Derive ids from content, so that a repeated import adds nothing."""
 
 from array import array
 from hashlib import blake2b
@@ -11,44 +11,43 @@ _NAMESPACE = UUID("6f0d3f6e-4b0c-5c0e-9d55-0a6f5b1f7c11")
 
 
 class Ids:
-    """The ids that the conversations and messages of one file get.
+    """The ids of the conversations and messages of one file that have none.
 
-    Each is a UUID of version 5 (RFC 9562) of the content and of its place: for a conversation how often an equal one
-    came before it in the file; for a message of a named session, which other files may have parts of, also the file.
-    No line's number is in it, so what was imported of a file keeps its ids when the file is mended, sorted or
-    continued.
+    An id is a UUID of version 5 (RFC 9562) of the content and of the number of equal contents before it in the file.
+    For a message of a named session, of which other files may contain parts, it depends on the file as well. Line
+    numbers are not part of it, so ids do not change if the file is corrected, sorted or appended to.
 
-    Some 20 bytes are kept of each conversation, and of each message of a session that has a name.
+    Memory: about 20 bytes for each conversation, and for each message of a named session.
     """
 
     def __init__(self, file: str) -> None:
-        """`file` is what tells the file from others, such as its path."""
+        """`file` identifies the file, for example by its path."""
         self._file = file
         self._seen = _Counter()
 
-    def of_file(self) -> str:
-        """Return the id of the session that the messages without one are."""
+    def for_file(self) -> str:
+        """Return the id of the session to which messages without a session belong."""
         return str(uuid5(_NAMESPACE, dumps_sorted(["file", self._file])))
 
-    def of_conversation(self, user_id: str, content: Any) -> str:
+    def for_conversation(self, user_id: str, content: Any) -> str:
         """Return the id of a conversation that names no session."""
         return str(_id(self._seen, ["session", user_id, content]))
 
-    def of_message(self, user_id: str, session_id: str, content: Any) -> str:
-        """Return the id of a message that has none, in a session that has a name."""
+    def for_message(self, user_id: str, session_id: str, content: Any) -> str:
+        """Return the id of a message of a named session."""
         return f"msg_{_id(self._seen, ['message', self._file, user_id, session_id, content])}"
 
     @staticmethod
-    def of_messages(session_id: str, contents: list[Any]) -> list[str]:
-        """Return the ids of all messages of a session that is in one place of the file, having got its id here."""
+    def for_messages(session_id: str, contents: list[Any]) -> list[str]:
+        """Return the ids of all messages of a session, none of which is elsewhere in the file."""
         seen = _Counter()
         return [f"msg_{_id(seen, ['message', session_id, content])}" for content in contents]
 
 
 class _Counter:
-    """How often each of many numbers of 64 bits came before.
+    """Counts 64-bit numbers.
 
-    A hash table of 8 bytes an entry, which a dict would take ten times the memory for.
+    A hash table with open addressing and 8 bytes an entry; a dict would take ten times the memory.
     """
 
     def __init__(self) -> None:
@@ -58,7 +57,7 @@ class _Counter:
 
     def count(self, key: int) -> int:
         """Count `key`, and return how often it was counted before."""
-        key = key or 1  # 0 is a free place
+        key = key or 1  # 0 marks a free entry
         if not self._add(key):
             before = self._repeated.get(key, 1)
             self._repeated[key] = before + 1
@@ -72,7 +71,7 @@ class _Counter:
         return 0
 
     def _add(self, key: int) -> bool:
-        """Put `key` into the table, unless it is there."""
+        """Insert `key`, and return whether it was missing."""
         table, last = self._table, len(self._table) - 1
         place = key & last
         while found := table[place]:

@@ -1,4 +1,7 @@
-"""From files to the store: a window of sessions at a time, the next one read while the last one is stored."""
+"""Import files of conversations.
+
+Sessions are stored in windows: while one window is stored, the next one is read.
+"""
 
 import asyncio
 import time
@@ -16,18 +19,21 @@ from agentstore.schemas import Session
 from agentstore.schemas.payload import aware, check_id, check_title, dump_metadata, prepare_messages, same_content
 from agentstore.settings import Settings
 
-# What is stored at a time: enough for several connections, little enough to be held twice.
+# The size of a window: enough work for several connections, and little enough to have two of them in memory.
 _WINDOW_MESSAGES = 2_000
 _WINDOW_BYTES = 16_000_000
 _WRITERS = 4
 _LONGEST_REASON = 300
 
-_REFUSED = (InvalidContent, LimitExceeded, Conflict)
+_INVALID = (InvalidContent, LimitExceeded, Conflict)
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far an import is: what was read, what of it was new to the store, and what was left out."""
+    """What was read so far, how much of it was new, and how many problems there were.
+
+    A record is a conversation or a message by itself; a problem is a part of the input that was skipped.
+    """
 
     bytes: int = 0
     records: int = 0
@@ -40,7 +46,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A session as it was read, or a part of one, and where."""
+    """A session or a part of one, and its place."""
 
     file: str
     place: str
@@ -48,11 +54,11 @@ class _Read:
 
 
 class Importer:
-    """Imports files of conversations; see :mod:`agentstore.importing.translate` for the forms that they may have.
+    """Imports files of conversations; see :mod:`agentstore.importing.translate` for the supported forms.
 
-    Each conversation is stored whole or, with a reason that goes to `report`, not at all. What is there already is
-    not stored again, so an import may be broken off and repeated. Memory is bounded by the largest conversation, and
-    a few bytes for each that had to be given an id.
+    Each conversation is stored completely or, if it is not valid, skipped and passed to `report`. An import is
+    idempotent: existing messages are not stored again, so it can be interrupted and repeated. Memory is bounded by the
+    largest conversation, plus a few bytes for each conversation or message without an id.
     """
 
     def __init__(
@@ -64,10 +70,10 @@ class Importer:
         session_id: str | None = None,
         report: Callable[[str, Problem], None],
     ) -> None:
-        """Without `sessions` everything is read and checked, and nothing stored.
+        """Without `sessions` it is a dry run: everything is read and checked, and nothing is stored.
 
-        `user_id` owns what names no user, `session_id` is of messages that are in no conversation; `report` is
-        called with a file's name and a problem in it.
+        `user_id` is the default owner, `session_id` the default session of messages outside of a conversation.
+        `report` is called with the name of a file and a problem in it.
         """
         self.progress = Progress()
         self._sessions = sessions
@@ -80,11 +86,11 @@ class Importer:
         self._storing: asyncio.Task[None] | None = None
 
     async def run(self, files: list[tuple[str, Path | BinaryIO]], tick: Callable[[], None] = lambda: None) -> None:
-        """Import files, each with the name that it is reported by; `tick` is called after each conversation.
+        """Import files, each given with its name for reports; `tick` is called after each conversation.
 
         Raises:
             OSError: a file cannot be read.
-            Unavailable and others: the database does not answer. What was stored until then stays.
+            AgentStoreError: the database failed, see :mod:`agentstore.errors`. What was already stored stays.
         """
         began = time.monotonic()
         try:
@@ -94,32 +100,32 @@ class Importer:
                     await self._add(each)
                     tick()
             await self._flush()
-            await self._stored()
+            await self._wait_for_window()
         finally:
             self.progress.seconds = time.monotonic() - began
             if self._storing is not None:
-                # Nothing is stored any more once this has ended, whatever ended it.
+                # However this method ends, nothing is stored afterwards.
                 self._storing.cancel()
                 await asyncio.wait([self._storing])
 
     def _read(self, name: str, file: Path | BinaryIO) -> Iterator[_Read]:
         place = str(file.resolve()) if isinstance(file, Path) and file.is_file() else None
         translator = Translator(place, self._user_id, self._session_id)
-        most = 2 * self._settings.max_message_bytes
+        max_bytes = 2 * self._settings.max_message_bytes
         before = self.progress.bytes
         with ExitStack() as stack:
             stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
-            for piece in read(stream, most=most):
+            for piece in read(stream, max_bytes=max_bytes):
                 self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
                 if isinstance(piece, Problem):
-                    self._refuse(name, piece)
+                    self._skip(name, piece)
                     continue
                 try:
                     session = translator.session(piece.value)
                     if self._sessions is None:
                         check_session(session, self._settings)
-                except _REFUSED as error:
-                    self._refuse(name, Problem(piece.place, str(error)))
+                except _INVALID as error:
+                    self._skip(name, Problem(piece.place, str(error)))
                     continue
                 self._bytes += piece.size
                 yield _Read(name, piece.place, session)
@@ -132,20 +138,20 @@ class Importer:
         self._messages += len(each.session.messages) or 1
         if self._messages >= _WINDOW_MESSAGES or self._bytes >= _WINDOW_BYTES:
             await self._flush()
-        await asyncio.sleep(0)  # so that the window before is stored meanwhile
+        await asyncio.sleep(0)  # lets the previous window be stored
 
     async def _flush(self) -> None:
-        await self._stored()
+        await self._wait_for_window()
         window, self._window = self._window, {}
         self._messages = self._bytes = 0
-        self._storing = asyncio.create_task(self._store(list(window.values())))
+        self._storing = asyncio.create_task(self._store_window(list(window.values())))
 
-    async def _stored(self) -> None:
+    async def _wait_for_window(self) -> None:
         if self._storing is not None:
             await self._storing
 
-    async def _store(self, window: list[list[_Read]]) -> None:
-        """Store sessions side by side, and the parts of each in their order."""
+    async def _store_window(self, window: list[list[_Read]]) -> None:
+        """Store sessions concurrently, and the parts of each session in order."""
         waiting = iter(window)
 
         async def write() -> None:
@@ -165,11 +171,11 @@ class Importer:
         messages = [message for part in parts for message in part.session.messages]
         try:
             imported = await self._sessions.import_session(first.model_copy(update={"messages": messages}))
-        except _REFUSED as error:
+        except _INVALID as error:
             if len(parts) == 1:
-                self._refuse(parts[0].file, Problem(parts[0].place, str(error)))
+                self._skip(parts[0].file, Problem(parts[0].place, str(error)))
                 return
-            for part in parts:  # one of them is to blame, and the others are stored
+            for part in parts:  # store the valid parts, and skip the others
                 await self._store_session([part])
             return
         self.progress.new_sessions += imported.sessions
@@ -181,18 +187,18 @@ class Importer:
         self.progress.records += 1
         self.progress.messages += len(each.session.messages)
 
-    def _refuse(self, file: str, problem: Problem) -> None:
+    def _skip(self, file: str, problem: Problem) -> None:
         self.progress.problems += 1
-        if len(problem.reason) > _LONGEST_REASON:  # it may have a value of the file in it
+        if len(problem.reason) > _LONGEST_REASON:  # it may contain a value of the file
             problem = Problem(problem.place, f"{problem.reason[:_LONGEST_REASON]}...")
         self._report(file, problem)
 
 
 def check_session(session: Session, settings: Settings) -> None:
-    """Refuse a session that would be refused when it is stored.
+    """Check a session as :meth:`PostgresSessionHistoryService.import_session` does.
 
     Raises:
-        InvalidContent, LimitExceeded, Conflict: as :meth:`PostgresSessionHistoryService.import_session`.
+        InvalidContent, LimitExceeded, Conflict: the session could not be stored.
     """
     check_id(session.user_id, "user_id", settings)
     check_id(session.id, "session_id", settings)
@@ -206,4 +212,4 @@ def check_session(session: Session, settings: Settings) -> None:
         prepared = prepare_messages(session.messages[start : start + size], settings)
         for id, (_, payload) in prepared.items():
             if not same_content(known.setdefault(id, payload), payload):
-                raise Conflict(f"two messages have the id {id!r} and different content")
+                raise Conflict(f"two messages with different content have the id {id!r}")

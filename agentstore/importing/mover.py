@@ -1,4 +1,4 @@
-"""From what another store keeps to ours. What is there already is not stored again, so it may be repeated."""
+"""Import the records of another store. Existing data is not stored again, so a move can be repeated."""
 
 import hashlib
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.importing.importer import check_session
-from agentstore.importing.kept import Kept, KeptMemories, KeptSession, KeptState, Reader
+from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
 from agentstore.importing.source import Problem
 from agentstore.interfaces import MemoryService
 from agentstore.repositories import PostgresSessionHistoryService, PostgresStateService
@@ -16,14 +16,17 @@ from agentstore.schemas.payload import check_id, dump_state, prepare_messages
 from agentstore.schemas.state import check_round
 from agentstore.settings import Settings
 
-# Of memories, what is given to a statement at a time.
+# The number of memories, and of characters of them, in one statement.
 _BATCH, _CHARACTERS = 1_000, 8_000_000
 _PAGE = 100
 
 
 @dataclass(slots=True)
 class Moved:
-    """What was read so far, what of it was new, and what was left out."""
+    """What was read so far, how much of it was new, and how many problems there were.
+
+    A problem is a record that was skipped.
+    """
 
     sessions: int = 0
     messages: int = 0
@@ -38,7 +41,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The services that it is stored by."""
+    """The services that store the records."""
 
     sessions: PostgresSessionHistoryService
     memory: MemoryService
@@ -46,68 +49,69 @@ class Target:
 
 
 class Mover:
-    """Stores what a reader yields; each piece as a whole or, with a reason that goes to `report`, not at all.
+    """Stores the records of a reader.
 
-    Only many memories of one bucket are stored in parts, once all of them have been looked at.
+    Each record is stored completely or, if it is not valid, skipped and passed to `report`. Only the memories of one
+    session are stored by several statements, once all of them have been checked.
     """
 
     def __init__(self, target: Target | None, *, settings: Settings, report: Callable[[Problem], None]) -> None:
-        """Without `target` everything is read and checked, and nothing stored."""
+        """Without `target` it is a dry run: everything is read and checked, and nothing is stored."""
         self.moved = Moved()
         self._target = target
         self._settings = settings
         self._report = report
 
     async def run(self, reader: Reader, tick: Callable[[], None] = lambda: None) -> None:
-        """Store everything; `tick` is called after each piece.
+        """Store all records; `tick` is called after each.
 
         Raises:
-            Unavailable and others: a database does not answer. What was stored until then stays.
+            AgentStoreError: a database failed, see :mod:`agentstore.errors`. What was already stored stays.
         """
         began = time.monotonic()
-        async for kept in reader:
+        async for record in reader:
             try:
-                if isinstance(kept, Problem):
-                    self._refuse(kept)
+                if isinstance(record, Problem):
+                    self._skip(record)
                 else:
-                    await self._store(kept)
+                    await self._store(record)
             except (InvalidContent, LimitExceeded, Conflict) as error:
-                assert not isinstance(kept, Problem)  # noqa: S101
-                self._refuse(Problem(kept.place, str(error)))
+                assert not isinstance(record, Problem)  # noqa: S101
+                self._skip(Problem(record.place, str(error)))
             self.moved.seconds = time.monotonic() - began
             tick()
 
-    async def _store(self, kept: Kept) -> None:
+    async def _store(self, record: Record) -> None:
         moved, target = self.moved, self._target
-        if isinstance(kept, KeptSession):
+        if isinstance(record, SessionRecord):
             if target is None:
-                check_session(kept.session, self._settings)
+                check_session(record.session, self._settings)
             else:
-                imported = await target.sessions.import_session(kept.session)
+                imported = await target.sessions.import_session(record.session)
                 moved.new_sessions += imported.sessions
                 moved.new_messages += imported.messages
             moved.sessions += 1
-            moved.messages += len(kept.session.messages)
-        elif isinstance(kept, KeptMemories):
-            check_id(kept.user_id, "user_id", self._settings)
-            check_id(kept.session_id, "session_id", self._settings)
-            for part in list(self._parts(kept.messages)):
+            moved.messages += len(record.session.messages)
+        elif isinstance(record, MemoriesRecord):
+            check_id(record.user_id, "user_id", self._settings)
+            check_id(record.session_id, "session_id", self._settings)
+            for part in list(self._parts(record.messages)):
                 if target is not None:
-                    await target.memory.add_memory(kept.user_id, part, kept.session_id)
-            moved.memories += len(kept.messages)
-        elif isinstance(kept, KeptState):
-            check_id(kept.user_id, "user_id", self._settings)
-            check_id(kept.session_id, "session_id", self._settings)
-            if kept.round_id is not None:
-                check_round(kept.round_id)
-            text = dump_state(kept.state, self._settings)
+                    await target.memory.add_memory(record.user_id, part, record.session_id)
+            moved.memories += len(record.messages)
+        elif isinstance(record, StateRecord):
+            check_id(record.user_id, "user_id", self._settings)
+            check_id(record.session_id, "session_id", self._settings)
+            if record.round_id is not None:
+                check_round(record.round_id)
+            text = dump_state(record.state, self._settings)
             if target is not None:
-                store = _store_only if kept.round_id is None else _store_round
-                moved.new_states += await store(target.states, kept, text)
+                store = _store_next if record.round_id is None else _store_round
+                moved.new_states += await store(target.states, record, text)
             moved.states += 1
 
     def _parts(self, messages: list[Message]) -> Iterator[list[Message]]:
-        """Yield as many messages as a statement takes at a time; all can be stored."""
+        """Yield the messages of each statement; raise if one of them cannot be stored."""
         part: list[Message] = []
         size = 0
         for message in messages:
@@ -120,47 +124,56 @@ class Mover:
         if part:
             yield part
 
-    def _refuse(self, problem: Problem) -> None:
+    def _skip(self, problem: Problem) -> None:
         self.moved.problems += 1
         self._report(problem)
 
 
-async def _store_round(states: PostgresStateService, kept: KeptState, text: str) -> bool:
-    """Store a state as its round, and return whether it is new; what was saved here under that number stays."""
-    key = kept.user_id, kept.session_id, kept.round_id
-    if await states.import_state(*key, kept.state, metadata=kept.metadata):  # type: ignore[arg-type]
+async def _store_round(states: PostgresStateService, record: StateRecord, text: str) -> bool:
+    """Store a state with its round number, and return whether it is new. An existing round is never replaced.
+
+    Raises:
+        Conflict: the round exists with another state.
+    """
+    key = record.user_id, record.session_id, record.round_id
+    if await states.import_state(*key, record.state, metadata=record.metadata):  # type: ignore[arg-type]
         return True
-    if await states.export_state(*key) != kept.state:
-        raise Conflict(f"round {kept.round_id} is another state here, which stays")
+    if await states.export_state(*key) != record.state:
+        raise Conflict(f"round {record.round_id} already exists with a different state, which is left unchanged")
     return False
 
 
-async def _store_only(states: PostgresStateService, kept: KeptState, text: str) -> bool:
-    """Store the only state that there is as the next round, and return whether it is new.
+async def _store_next(states: PostgresStateService, record: StateRecord, text: str) -> bool:
+    """Store the latest state of a source as the next round, and return whether it is new.
 
-    What was stored of the same source before says in its metadata so: a state that has not changed there since is not
-    stored again, and none goes on top of what was saved here since.
+    The metadata of an imported round names its source and the state's digest. A state that has not changed since its
+    last import is not stored again. No state is stored after a round that was saved by an agent since.
+
+    Raises:
+        Conflict: another round was saved since the last import.
     """
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    last = await _last(states, kept)
-    imported = await _last(states, kept, kept.source)
+    last = await _last_round(states, record)
+    imported = await _last_round(states, record, record.source)
     if imported is not None and imported.metadata["imported"].get("sha256") == sha256:
         return False
     if last is not None and (imported is None or imported.round_id != last.round_id):
-        if await states.export_state(kept.user_id, kept.session_id, last.round_id) == kept.state:
+        if await states.export_state(record.user_id, record.session_id, last.round_id) == record.state:
             return False
-        raise Conflict(f"round {last.round_id} was saved here since, and is another state, which stays the last")
-    metadata = {**kept.metadata, "imported": {"from": kept.source, "sha256": sha256}}
+        raise Conflict(f"round {last.round_id} was saved since the last import and has a different state")
+    metadata = {**record.metadata, "imported": {"from": record.source, "sha256": sha256}}
     expected = 0 if last is None else last.round_id
-    await states.save_state(kept.user_id, kept.state, kept.session_id, metadata=metadata, expected_round=expected)
+    await states.save_state(record.user_id, record.state, record.session_id, metadata=metadata, expected_round=expected)
     return True
 
 
-async def _last(states: PostgresStateService, kept: KeptState, source: str | None = None) -> StateRound | None:
-    """Return the last round, or the last of those that were imported from a source."""
+async def _last_round(
+    states: PostgresStateService, record: StateRecord, source: str | None = None
+) -> StateRound | None:
+    """Return the highest round or, with `source`, the highest of those that were imported from it."""
     cursor: str | None = None
     while True:
-        page = await states.list_states(kept.user_id, kept.session_id, limit=_PAGE, cursor=cursor)
+        page = await states.list_states(record.user_id, record.session_id, limit=_PAGE, cursor=cursor)
         for each in page:
             mark = each.metadata.get("imported")
             if source is None or (isinstance(mark, dict) and mark.get("from") == source):

@@ -1,13 +1,14 @@
-"""Messages of OpenAI's chat completions, as Messages of ours. Translation only: nothing that is there is left out.
+"""Convert messages of OpenAI's chat completions to Messages.
 
-One of theirs can be several of ours: what a model reasoned, what it said, and each tool that it called.
+A message can become several: the model's reasoning, its answer, and each tool call. Nothing is dropped: fields without
+a counterpart become metadata.
 """
 
 from typing import Any
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
-from agentstore.importing.fields import an_object, data_part, kind, text_part, with_rest
+from agentstore.importing.fields import add_rest, data_part, quote, require_object, text_part, wrong_type
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
 
 _ROLES = {
@@ -18,28 +19,28 @@ _ROLES = {
     "tool": Role.TOOL,
     "function": Role.TOOL,
 }
-_SAID = ("content", "refusal", "audio", "tool_calls", "function_call", "reasoning_content")
+_CONTENT_FIELDS = ("content", "refusal", "audio", "tool_calls", "function_call", "reasoning_content")
 
 
 def messages(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the fields of the Messages that one of OpenAI's is, without ids.
+    """Return the fields of the Messages for a message, without ids.
 
     Raises:
-        InvalidContent: it is none; the message begins with the name of the field.
+        InvalidContent: the message is not valid; the error begins with the name of the field.
     """
     role = raw.get("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise InvalidContent(f"role: {role!r} is none of {', '.join(_ROLES)}")
-    if not any(name in raw for name in _SAID):
-        raise InvalidContent("content: it is missing")
+        raise InvalidContent(f"role: {quote(role)} is not one of {', '.join(_ROLES)}")
+    if not any(name in raw for name in _CONTENT_FIELDS):
+        raise InvalidContent("content: missing")
     is_tool = role in ("tool", "function")
-    used = {"id", "role", "metadata", "time", *(("content", "tool_call_id", "name") if is_tool else _SAID)}
+    used = {"id", "role", "metadata", "time", *(("content", "tool_call_id", "name") if is_tool else _CONTENT_FIELDS)}
     rest = {name: value for name, value in raw.items() if name not in used}
     if role in ("developer", "function"):
         rest["role"] = role
     if raw.get("time") not in (None, ""):
-        rest = with_rest({"timestamp": raw["time"]}, rest, "message")
-    metadata = with_rest(an_object(raw.get("metadata") or {}, "metadata"), rest, "message")
+        rest = add_rest({"timestamp": raw["time"]}, rest, "message")
+    metadata = add_rest(require_object(raw.get("metadata") or {}, "metadata"), rest, "message")
     common: dict[str, Any] = {"role": _ROLES[role], "status": RunStatus.Completed}
     if metadata:
         common["metadata"] = metadata
@@ -68,30 +69,30 @@ def _content(raw: dict[str, Any]) -> list[dict[str, Any]]:
     elif isinstance(content, list):
         parts = [_part(part, f"content[{index}]") for index, part in enumerate(content)]
     else:
-        raise InvalidContent(f"content: it is {kind(content)}, and not a string, a list or null")
+        raise wrong_type("content", "a string, a list or null", content)
     if (refusal := raw.get("refusal")) is not None:
         parts.append({"type": ContentType.REFUSAL, "refusal": refusal})
     if (audio := raw.get("audio")) is not None:
-        parts.append({**an_object(audio, "audio"), "type": ContentType.AUDIO})
+        parts.append({**require_object(audio, "audio"), "type": ContentType.AUDIO})
     return parts
 
 
 def _part(part: Any, where: str) -> dict[str, Any]:
     if isinstance(part, str):
         return text_part(part)
-    of = an_object(part, where).get("type")
-    if not isinstance(of, str):
-        raise InvalidContent(f"{where}.type: it is {kind(of)} and not a string")
-    if of in ("text", "refusal"):
+    part_type = require_object(part, where).get("type")
+    if not isinstance(part_type, str):
+        raise wrong_type(f"{where}.type", "a string", part_type)
+    if part_type in ("text", "refusal"):
         return dict(part)
-    inner = part.get(of)
-    if of == "image_url":
-        image = {"url": inner} if isinstance(inner, str) else dict(an_object(inner, f"{where}.{of}"))
+    inner = part.get(part_type)
+    if part_type == "image_url":
+        image = {"url": inner} if isinstance(inner, str) else dict(require_object(inner, f"{where}.{part_type}"))
         fields = {"type": ContentType.IMAGE, "image_url": image.pop("url", None)}
-        return with_rest(with_rest(fields, image, of), _rest(part), "part")
-    if of in ("input_audio", "file"):
-        fields = {"type": ContentType.AUDIO if of == "input_audio" else ContentType.FILE}
-        return with_rest(with_rest(fields, an_object(inner, f"{where}.{of}"), of), _rest(part), "part")
+        return add_rest(add_rest(fields, image, part_type), _rest(part), "part")
+    if part_type in ("input_audio", "file"):
+        fields = {"type": ContentType.AUDIO if part_type == "input_audio" else ContentType.FILE}
+        return add_rest(add_rest(fields, require_object(inner, f"{where}.{part_type}"), part_type), _rest(part), "part")
     return data_part(part)
 
 
@@ -102,35 +103,36 @@ def _rest(part: dict[str, Any]) -> dict[str, Any]:
 def _calls(raw: dict[str, Any]) -> list[dict[str, Any]]:
     calls = raw.get("tool_calls") or []
     if not isinstance(calls, list):
-        raise InvalidContent(f"tool_calls: it is {kind(calls)} and not a list")
+        raise wrong_type("tool_calls", "a list", calls)
     found = [_call(call, f"tool_calls[{index}]") for index, call in enumerate(calls)]
     if (function := raw.get("function_call")) is not None:
-        found.append(with_rest({"call_id": None}, _function(function, "function_call", "arguments"), "function"))
+        found.append(add_rest({"call_id": None}, _function(function, "function_call", "arguments"), "function"))
     return found
 
 
 def _call(call: Any, where: str) -> dict[str, Any]:
-    an_object(call, where)
-    for of, arguments in (("function", "arguments"), ("custom", "input")):
-        if of in call:
-            data = with_rest({"call_id": call.get("id")}, _function(call[of], f"{where}.{of}", arguments), of)
-            rest = {name: value for name, value in call.items() if name not in ("id", of)}
+    require_object(call, where)
+    for call_type, arguments in (("function", "arguments"), ("custom", "input")):
+        if call_type in call:
+            function = _function(call[call_type], f"{where}.{call_type}", arguments)
+            data = add_rest({"call_id": call.get("id")}, function, call_type)
+            rest = {name: value for name, value in call.items() if name not in ("id", call_type)}
             if rest.get("type") == "function":
                 del rest["type"]
-            return with_rest(data, rest, "call")
-    raise InvalidContent(f"{where}: it names no function")
+            return add_rest(data, rest, "call")
+    raise InvalidContent(f'{where}: expected a "function" or "custom" field')
 
 
-def _function(function: Any, where: str, name_of_arguments: str) -> dict[str, Any]:
-    arguments = an_object(function, where).get(name_of_arguments)
+def _function(function: Any, where: str, arguments_field: str) -> dict[str, Any]:
+    arguments = require_object(function, where).get(arguments_field)
     if arguments is not None and not isinstance(arguments, str):
         arguments = dumps(arguments)
-    rest = {name: value for name, value in function.items() if name not in ("name", name_of_arguments)}
-    return with_rest({"name": function.get("name"), "arguments": arguments}, rest, "function")
+    rest = {name: value for name, value in function.items() if name not in ("name", arguments_field)}
+    return add_rest({"name": function.get("name"), "arguments": arguments}, rest, "function")
 
 
 def _output(content: Any) -> str | None:
-    """What a tool answered, as text: that of its text parts, or JSON where it is something else."""
+    """Return the output of a tool as text: its text parts, or JSON if there are other parts."""
     if content is None or isinstance(content, str):
         return content
     if isinstance(content, list) and all(_is_plain_text(part) for part in content):

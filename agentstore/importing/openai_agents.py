@@ -1,4 +1,4 @@
-"""What openai-agents' SQLAlchemySession (and its SQLiteSession) keeps: sessions of items of the Responses API."""
+"""Read openai-agents' SQLAlchemySession and SQLiteSession: sessions of items of the Responses API."""
 
 import json
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from sqlalchemy import Text, bindparam, cast, column, select, table
 
 from agentstore.errors import InvalidContent
 from agentstore.importing import responses
-from agentstore.importing.databases import OtherDatabase, utc
-from agentstore.importing.fields import parsed
-from agentstore.importing.kept import Kept, KeptSession, Reader
+from agentstore.importing.databases import OtherDatabase, parse_utc
+from agentstore.importing.fields import parse_object
+from agentstore.importing.records import Reader, Record, SessionRecord
 from agentstore.importing.source import Problem
 from agentstore.schemas import Message, Session
 
@@ -30,7 +30,7 @@ _FIRST_SESSIONS = (
     .limit(_PAGE)
 )
 _NEXT_SESSIONS = _FIRST_SESSIONS.where(_SESSIONS.c.session_id > bindparam("after", type_=Text))
-_OF_SESSION = (
+_ITEMS_OF_SESSION = (
     select(_ITEMS.c.id, cast(_ITEMS.c.message_data, Text), cast(_ITEMS.c.created_at, Text))
     .where(_ITEMS.c.session_id == bindparam("session_id", type_=Text))
     .order_by(_ITEMS.c.created_at, _ITEMS.c.id)
@@ -38,13 +38,13 @@ _OF_SESSION = (
 
 
 async def read(database: OtherDatabase, user_id: str) -> Reader:
-    """Yield its sessions, all of them of one user, since it knows none.
+    """Yield the sessions, all as sessions of `user_id`, since openai-agents stores no user.
 
-    The id of a message is made of its session, its place and what it is, so what was taken back and said anew is
-    another one.
+    The id of a message is derived from its session, the item's id and its content, so that an item that replaces a
+    removed one gets another id.
 
     Raises:
-        InvalidContent: it has no such tables.
+        InvalidContent: the database lacks openai-agents' tables.
     """
     after: str | None = None
     while True:
@@ -53,25 +53,27 @@ async def read(database: OtherDatabase, user_id: str) -> Reader:
         else:
             rows = await database.fetch(_NEXT_SESSIONS, after=after)
         for session_id, created_at, updated_at in rows:
-            items = await database.fetch(_OF_SESSION, session_id=session_id)
-            session = Session(id=session_id, user_id=user_id, created_at=utc(created_at), updated_at=utc(updated_at))
-            for kept in _kept(session, [(number, data, time) for number, data, time in items]):
-                yield kept
+            items = await database.fetch(_ITEMS_OF_SESSION, session_id=session_id)
+            session = Session(
+                id=session_id, user_id=user_id, created_at=parse_utc(created_at), updated_at=parse_utc(updated_at)
+            )
+            for record in _records(session, [(number, data, time) for number, data, time in items]):
+                yield record
         if len(rows) < _PAGE:
             return
         after = rows[-1][0]
 
 
-def _kept(session: Session, items: list[tuple[int, str, str]]) -> Iterator[Kept]:
-    """Yield a session, after what of it cannot be read."""
+def _records(session: Session, items: list[tuple[int, str, str]]) -> Iterator[Record]:
+    """Yield a problem for each item that is not valid, then the session with the others."""
     place = f"session {session.id}"
     for number, data, time in items:
         try:
-            fields = responses.message(parsed(data, "the item"))
-            if (at := utc(time)) is not None:
+            fields = responses.message(parse_object(data, "the item"))
+            if (at := parse_utc(time)) is not None:
                 fields["metadata"] = {"timestamp": at.isoformat(), **fields.get("metadata", {})}
             id = f"msg_{uuid5(_NAMESPACE, json.dumps([session.id, number, data]))}"
             session.messages.append(Message.model_validate({**fields, "id": id}))
         except (InvalidContent, ValidationError, ValueError) as error:
             yield Problem(f"{place}, item {number}", str(error))
-    yield KeptSession(place, session)
+    yield SessionRecord(place, session)

@@ -1,4 +1,4 @@
-"""What AgentScope Runtime 1.0's Redis services keep: sessions, memories and states. Redis is only read."""
+"""Read AgentScope Runtime 1.0's Redis services: sessions, memories and states."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,47 +7,47 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentstore.errors import InvalidContent, NotConfigured, Unavailable
 from agentstore.importing import redis_keys
-from agentstore.importing.fields import an_object, parsed
+from agentstore.importing.fields import parse_object, require_object, wrong_type
 from agentstore.importing.ids import Ids
-from agentstore.importing.kept import Kept, KeptMemories, KeptSession, KeptState, Reader
+from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
 from agentstore.importing.source import Problem
 from agentstore.schemas import Message, Session
 
 _SOURCE = "agentscope-runtime"
 _COUNT = 500
 _MESSAGES = TypeAdapter(list[Message])
-_WRONG = (InvalidContent, ValidationError, ValueError)
+_INVALID = (InvalidContent, ValidationError, ValueError)
 
 
 async def read(url: str) -> Reader:
-    """Yield all sessions, all memories and all states that there are, by SCAN.
+    """Yield all sessions, memories and states, by SCAN.
 
-    Nothing is locked: what is written meanwhile is there or not, and is there the next time.
+    Nothing is locked: data that is written meanwhile may be missing, and is found by the next import.
 
     Raises:
-        NotConfigured: the package redis is missing, the URL is none, or Redis does not let us in.
-        Unavailable: Redis does not answer.
+        NotConfigured: the package redis is not installed, the URL is not valid, or Redis refused the login.
+        Unavailable: Redis does not respond.
     """
     try:
         import redis.asyncio as redis
         from redis.exceptions import AuthenticationError, RedisError, ResponseError
     except ImportError as error:
         raise NotConfigured("to read Redis: pip install 'agentstore-postgres[redis]'") from error
-    known: dict[str, tuple[str, str]] = {}  # of the keys that can be taken apart in several ways
+    known: dict[str, tuple[str, str]] = {}  # ids by key without prefix, of ambiguous keys
     try:
         client = redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
-    except ValueError:  # its message may hold a part of the URL
-        raise NotConfigured("the URL of Redis could not be read: percent-encode the special characters in it") from None
+    except ValueError:  # its message may contain a part of the URL
+        raise NotConfigured("the Redis URL is not valid: percent-encode special characters in it") from None
     try:
         for prefix in (redis_keys.SESSION, redis_keys.MEMORY, redis_keys.STATE):
             async for key in client.scan_iter(match=f"{prefix}*", count=_COUNT):
                 try:
                     if prefix == redis_keys.SESSION:
                         if (text := await client.get(key)) is not None:  # it has not expired meanwhile
-                            kept = _session(key, text)
-                            if isinstance(kept, KeptSession) and key.count(":") > 2:
-                                known[key.removeprefix(prefix)] = kept.session.user_id, kept.session.id
-                            yield kept
+                            record = _session(key, text)
+                            if isinstance(record, SessionRecord) and key.count(":") > 2:
+                                known[key.removeprefix(prefix)] = record.session.user_id, record.session.id
+                            yield record
                         continue
                     async for field, text in client.hscan_iter(key, count=_COUNT):
                         yield (
@@ -55,60 +55,54 @@ async def read(url: str) -> Reader:
                             if prefix == redis_keys.MEMORY
                             else _state(key, field, text, known)
                         )
-                except ResponseError as error:  # a key of something else
+                except ResponseError as error:  # the key has another type: another application wrote it
                     yield Problem(key, str(error))
     except AuthenticationError as error:
         raise NotConfigured(f"Redis refused the login: {error}") from error
     except RedisError as error:
-        raise Unavailable(f"Redis did not answer: {error}") from error
+        raise Unavailable(f"Redis does not respond: {error}") from error
     finally:
         await client.aclose()
 
 
-def _session(key: str, text: str | bytes) -> Kept:
+def _session(key: str, text: str | bytes) -> Record:
     try:
-        value = parsed(text, "the session")
-        user_id, session_id = redis_keys.of_session(key, value)
+        value = parse_object(text, "the session")
+        user_id, session_id = redis_keys.parse_session(key, value)
         raw = value.get("messages") or []
         if not isinstance(raw, list):
-            raise InvalidContent("messages: it is no list")
-        made = Ids.of_messages(session_id, raw)
-        messages = _MESSAGES.validate_python(
-            [{**each, "id": each.get("id") or id} for each, id in zip(map(_object, raw), made, strict=True)]
-        )
+            raise wrong_type("messages", "a list", raw)
         rest = {name: each for name, each in value.items() if name not in ("id", "user_id", "messages")}
-        return KeptSession(key, Session(id=session_id, user_id=user_id, messages=messages, metadata=rest))
-    except _WRONG as error:
+        return SessionRecord(
+            key, Session(id=session_id, user_id=user_id, messages=_messages(session_id, raw), metadata=rest)
+        )
+    except _INVALID as error:
         return Problem(key, str(error))
 
 
-def _memories(key: str, field: str, text: str) -> Kept:
+def _memories(key: str, field: str, text: str) -> Record:
     try:
-        raw = _list(text)
-        made = Ids.of_messages(field, raw)
-        messages = _MESSAGES.validate_python(
-            [{**each, "id": each.get("id") or id} for each, id in zip(map(_object, raw), made, strict=True)]
-        )
-        return KeptMemories(f"{key} {field}", redis_keys.of_memory(key), field, messages)
-    except _WRONG as error:
+        raw = parse_object(f'{{"messages":{text}}}', "the messages")["messages"]
+        if not isinstance(raw, list):
+            raise wrong_type("messages", "a list", raw)
+        return MemoriesRecord(f"{key} {field}", redis_keys.parse_memory(key), field, _messages(field, raw))
+    except _INVALID as error:
         return Problem(f"{key} {field}", str(error))
 
 
-def _state(key: str, field: str, text: str, known: Mapping[str, tuple[str, str]]) -> Kept:
+def _state(key: str, field: str, text: str, known: Mapping[str, tuple[str, str]]) -> Record:
     try:
-        user_id, session_id = redis_keys.of_state(key, known)
-        state = parsed(text, "the state")
-        return KeptState(f"{key} {field}", user_id, session_id, int(field), state, {}, _SOURCE)
-    except _WRONG as error:
+        user_id, session_id = redis_keys.parse_state(key, known)
+        state = parse_object(text, "the state")
+        return StateRecord(f"{key} {field}", user_id, session_id, int(field), state, {}, _SOURCE)
+    except _INVALID as error:
         return Problem(f"{key} {field}", str(error))
 
 
-def _list(text: str) -> list[Any]:
-    raw = parsed(f'{{"messages":{text}}}', "the messages")["messages"]
-    if not isinstance(raw, list):
-        raise InvalidContent("it is no list of messages")
-    return raw
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return an_object(value, "a message")
+def _messages(session_id: str, raw: list[Any]) -> list[Message]:
+    """Return messages, each without an id with one that is derived from its content."""
+    derived = Ids.for_messages(session_id, raw)
+    objects = [require_object(each, f"messages[{index}]") for index, each in enumerate(raw)]
+    return _MESSAGES.validate_python(
+        [{**each, "id": each.get("id") or id} for each, id in zip(objects, derived, strict=True)]
+    )

@@ -1,7 +1,7 @@
-"""Files of conversations, taken apart into their lines or elements: a piece at a time, whatever the file's size.
+"""Split a file into JSON values, one at a time, whatever its size.
 
-Nothing here knows what a conversation is. A piece that is not text, not JSON or too long becomes a :class:`Problem`
-with its place, and the pieces after it are read all the same.
+A file is JSON Lines, or one JSON document, of which the elements are read one by one if it is an array. A value that
+is not UTF-8, not JSON or too long becomes a :class:`Problem` with its place, and reading continues after it.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, NoReturn
 
 import pydantic_core
 
-_HEAD = 1 << 20
+_HEAD = 1 << 20  # the number of bytes from which the format is detected
 _CHUNK = 1 << 18
-_BLANK = b" \t\r\n"
+_WHITESPACE = b" \t\r\n"
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _BETWEEN = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
@@ -23,7 +23,10 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a part of a file was left out, and where it is: ``line 7``, ``element 7 (byte 1234)``; empty: all of it."""
+    """A part of the input that was skipped, and why.
+
+    `place` is for example ``line 7`` or ``element 7 (byte 1234)``, or empty for a whole file.
+    """
 
     place: str
     reason: str
@@ -31,38 +34,38 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A JSON value of a file, the number of bytes that it takes there, and its place."""
+    """A JSON value, its place in the file, and its size in bytes."""
 
     place: str
     value: Any
     size: int
 
 
-def read(stream: BinaryIO, *, most: int) -> Iterator[Piece | Problem]:
-    """Take a file apart: JSON Lines, or one JSON document, of which the elements are the pieces if it is an array.
+def read(stream: BinaryIO, *, max_bytes: int) -> Iterator[Piece | Problem]:
+    """Yield the lines of JSON Lines, the elements of a JSON array, or a single JSON value.
 
-    No piece is longer than `most` bytes, and no more than that is held at a time.
+    A value of more than `max_bytes` bytes is a problem. No more than that is held in memory.
     """
     head = stream.read(_HEAD)
-    if refusal := _refusal(head):
-        yield Problem("", refusal)
+    if reason := _detect_other_format(head):
+        yield Problem("", reason)
         return
     text = head.removeprefix(b"\xef\xbb\xbf")
-    begun = text.lstrip(_BLANK)
-    if begun[:1] == b"[" or _is_one_object(begun):
-        pieces = _elements(_chunks(begun, stream), most, offset=len(head) - len(begun))
+    start = text.lstrip(_WHITESPACE)
+    if start[:1] == b"[" or _is_one_object(start):
+        pieces = _elements(_chunks(start, stream), max_bytes, offset=len(head) - len(start))
     else:
-        pieces = _lines(_chunks(text, stream), most)
+        pieces = _lines(_chunks(text, stream), max_bytes)
     found = False
     for each in pieces:
         found = True
         yield each
     if not found:
-        yield Problem("", "it is empty: there is no conversation in it")
+        yield Problem("", "empty: the file has no conversations")
 
 
 def _is_one_object(head: bytes) -> bool:
-    """Whether a file begins with an object that has more than one line, and so is no JSON Lines."""
+    """Return whether a file begins with an object over several lines, and therefore is not JSON Lines."""
     first = head.partition(b"\n")[0].rstrip()
     if not head.startswith(b"{") or first == head.rstrip():
         return False
@@ -80,16 +83,16 @@ def _is_one_object(head: bytes) -> bool:
     return first == b"{" and len(head) > _HEAD // 2
 
 
-def _refusal(head: bytes) -> str | None:
-    """Say why a file that begins like this is no text, if it is none."""
+def _detect_other_format(head: bytes) -> str | None:
+    """Return why a file that begins with `head` cannot be read, or None if it may be JSON."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "it is UTF-16 and must be UTF-8: iconv -f UTF-16 -t UTF-8"
+        return "UTF-16 is not supported; convert the file with iconv -f UTF-16 -t UTF-8"
     if head.startswith(b"\x1f\x8b"):
-        return "it is compressed: gzip -dc FILE | agentstore import -"
+        return "the file is compressed; use gzip -dc FILE | agentstore import -"
     if head.startswith(b"PK\x03\x04"):
-        return "it is a ZIP archive: unpack it, and import the conversations.json or *.jsonl in it"
+        return "the file is a ZIP archive; unpack it and import its conversations.json or *.jsonl"
     if b"\0" in (first := head.partition(b"\n")[0][:4096]):
-        return f"it is a binary file, with a NUL at byte {first.index(0)}, and not JSON"
+        return f"not JSON: binary file, with a NUL at byte {first.index(0)}"
     return None
 
 
@@ -99,7 +102,7 @@ def _chunks(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _lines(chunks: Iterator[bytes], most: int) -> Iterator[Piece | Problem]:
+def _lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[Piece | Problem]:
     number, line, length = 1, bytearray(), 0
     for chunk in chunks:
         start = 0
@@ -107,22 +110,22 @@ def _lines(chunks: Iterator[bytes], most: int) -> Iterator[Piece | Problem]:
             end = chunk.find(b"\n", start)
             part = chunk[start : end if end >= 0 else len(chunk)]
             length += len(part)
-            if length <= most:
+            if length <= max_bytes:
                 line += part
             else:
                 line.clear()
             if end < 0:
                 break
-            yield from _piece(f"line {number}", line, length, most)
+            yield from _piece(f"line {number}", line, length, max_bytes)
             number, length, start = number + 1, 0, end + 1
             line.clear()
-    yield from _piece(f"line {number}", line, length, most)
+    yield from _piece(f"line {number}", line, length, max_bytes)
 
 
-def _elements(chunks: Iterator[bytes], most: int, *, offset: int) -> Iterator[Piece | Problem]:
-    """Yield the elements of an array, or the one value that a document is, which begins at `offset` in the file.
+def _elements(chunks: Iterator[bytes], max_bytes: int, *, offset: int) -> Iterator[Piece | Problem]:
+    """Yield the elements of an array, or the single value of a document that begins at `offset` in the file.
 
-    Only strings and brackets are looked at, so an element with an error inside ends where it should.
+    Only strings and brackets are scanned, so a syntax error within an element does not affect where it ends.
     """
     data = next(chunks)
     outer = 1 if data[:1] == b"[" else 0
@@ -130,7 +133,7 @@ def _elements(chunks: Iterator[bytes], most: int, *, offset: int) -> Iterator[Pi
     depth, number, begin, length = outer, 1, offset, 0
     element, in_string = bytearray(), False
     while True:
-        at = kept = 0  # how far `data` is looked at, and how far it is taken
+        at = taken = 0  # up to where `data` is scanned, and up to where it is consumed
         while at < len(data):
             if in_string:
                 at = _IN_STRING.match(data, at).end()  # type: ignore[union-attr]
@@ -145,52 +148,53 @@ def _elements(chunks: Iterator[bytes], most: int, *, offset: int) -> Iterator[Pi
             at, token = found.end(), found.group()
             if token in (b"{", b"["):
                 if depth == outer:
-                    yield from _between(data[kept : at - 1], offset + kept)
-                    begin, kept = offset + at - 1, at - 1
+                    yield from _between(data[taken : at - 1], offset + taken)
+                    begin, taken = offset + at - 1, at - 1
                 depth += 1
             elif token in (b"}", b"]") and depth > outer:
                 depth -= 1
                 if depth == outer:
-                    length += at - kept
-                    if length <= most:
-                        element += data[kept:at]
-                    yield from _piece(f"element {number} (byte {begin})", element, length, most)
-                    number, length, kept = number + 1, 0, at
+                    length += at - taken
+                    if length <= max_bytes:
+                        element += data[taken:at]
+                    yield from _piece(f"element {number} (byte {begin})", element, length, max_bytes)
+                    number, length, taken = number + 1, 0, at
                     element.clear()
             elif token == b"]" and outer:
-                yield from _between(data[kept : at - 1], offset + kept)
-                depth, outer, kept = 0, 0, at  # what comes after it is read, and will be something else
+                yield from _between(data[taken : at - 1], offset + taken)
+                depth, outer, taken = 0, 0, at  # whatever follows the array is reported by _between
             elif token == b'"':
                 in_string = True
         if depth > outer:
-            length += at - kept
-            element += data[kept:at]
-            if length > most:
+            length += at - taken
+            element += data[taken:at]
+            if length > max_bytes:
                 element.clear()
         else:
-            yield from _between(data[kept:at], offset + kept)
+            yield from _between(data[taken:at], offset + taken)
         offset, data = offset + at, data[at:]
         chunk = next(chunks, b"")
         if not chunk:
             break
         data += chunk
     if depth > outer:
-        yield Problem(f"element {number} (byte {begin})", "the file ends in the middle of it")
+        yield Problem(f"element {number} (byte {begin})", "truncated: the file ends inside this element")
     elif outer:
-        yield Problem(f"byte {offset + len(data)}", "the file ends before its array does")
+        yield Problem(f"byte {offset + len(data)}", "truncated: the file ends before its array does")
 
 
 def _between(data: bytes, offset: int) -> Iterator[Problem]:
     if not _BETWEEN.fullmatch(data):
-        begun = data.lstrip(_BLANK + b",")
+        rest = data.lstrip(_WHITESPACE + b",")
         yield Problem(
-            f"byte {offset + len(data) - len(begun)}", f"{_shown(begun.rstrip(_BLANK + b','))} is no conversation"
+            f"byte {offset + len(data) - len(rest)}",
+            f"expected a conversation, got {_shorten(rest.rstrip(_WHITESPACE + b','))}",
         )
 
 
-def _piece(place: str, data: bytearray, length: int, most: int) -> Iterator[Piece | Problem]:
-    if length > most:
-        yield Problem(place, f"it has {length:,} bytes, {most:,} are allowed (twice AGENTSTORE_MAX_MESSAGE_BYTES)")
+def _piece(place: str, data: bytearray, length: int, max_bytes: int) -> Iterator[Piece | Problem]:
+    if length > max_bytes:
+        yield Problem(place, f"{length:,} bytes exceed the limit of {max_bytes:,} (twice AGENTSTORE_MAX_MESSAGE_BYTES)")
     elif data and not data.isspace():
         try:
             yield Piece(place, _parse(data), length)
@@ -199,31 +203,31 @@ def _piece(place: str, data: bytearray, length: int, most: int) -> Iterator[Piec
 
 
 def _parse(data: bytes | bytearray) -> Any:
-    """Return the value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is none; the message says why.
+        ValueError: it is not UTF-8 or not JSON; the message gives the reason.
     """
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8: byte 0x{data[error.start]:02x} at {error.start + 1}") from error
+        raise ValueError(f"not UTF-8: byte 0x{data[error.start]:02x} at {error.start + 1}") from error
     try:
         return pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        reason = f"it is not JSON: {error}"
+        reason = f"not JSON: {error}"
         if not _SURROGATE.search(text):
             raise ValueError(reason) from error
-    try:  # a lone surrogate, which pydantic's parser refuses and the standard library's does not
-        return json.loads(text, parse_constant=_refuse_constant)
+    try:  # pydantic's parser refuses lone surrogates, the standard library's accepts them
+        return json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(reason) from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _shown(data: bytes) -> str:
+def _shorten(data: bytes) -> str:
     text = data[:40].decode(errors="backslashreplace")
     return repr(text if len(data) <= 40 else f"{text}...")

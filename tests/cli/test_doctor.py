@@ -1,4 +1,4 @@
-"""``agentstore doctor``: what it prints, and its exit codes. What it finds is in tests/integration/test_doctor.py."""
+"""``agentstore doctor``: output and exit codes. Its findings are tested in tests/integration/test_doctor.py."""
 
 import json
 
@@ -6,7 +6,7 @@ from agentstore import EmbeddedPostgres
 from tests.support.cli import run
 
 
-def test_findings_are_printed_and_the_exit_code_says_whether_to_act(own_server: EmbeddedPostgres) -> None:
+def test_prints_findings_and_exits_with_1_if_there_is_a_problem(own_server: EmbeddedPostgres) -> None:
     behind = run("doctor", "--url", own_server.url)
     assert behind.code == 1
     assert "BAD  schema" in behind.out
@@ -22,7 +22,7 @@ def test_findings_are_printed_and_the_exit_code_says_whether_to_act(own_server: 
     }
 
 
-def test_a_database_that_cannot_be_reached_is_a_finding() -> None:
+def test_unreachable_database_is_a_finding() -> None:
     for url in ("postgresql://u:hunter2@127.0.0.1:1/none", "nonsense://u:hunter2@h"):
         done = run("doctor", "--url", url)
         assert done.code == 1

@@ -1,4 +1,4 @@
-"""``agentstore extract``: a worker that is started, watched, stopped and told to try again."""
+"""``agentstore extract``: once, as a watching worker, stopped by signals, and retrying failures."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.support.cli import run
 
 @pytest.fixture
 def endpoint() -> Iterator[ChatEndpoint]:
-    """An endpoint in a thread of its own, since a command has the loop of this one."""
+    """An endpoint in its own thread, since a command runs an event loop in this one."""
     ready, stop = threading.Event(), asyncio.Event()
     running: list[tuple[asyncio.AbstractEventLoop, ChatEndpoint]] = []
 
@@ -61,13 +61,13 @@ def _add(*sessions: str) -> None:
     asyncio.run(add())
 
 
-def test_what_is_due_is_extracted_and_printed(endpoint: ChatEndpoint) -> None:
+def test_extracts_what_is_due(endpoint: ChatEndpoint) -> None:
     assert run("extract").out == "nothing is due\n"
     _add("s")
     endpoint.replies = [found("lives in Lyon", "is \x1b[31mAnn")]
     assert run("extract", "--user", "bob").out == "nothing is due\n"
     done = run("extract")
-    assert (done.code, done.out) == (0, "alice s: 1 messages, 2 written, 0 ended\n")
+    assert (done.code, done.out) == (0, "alice s: 1 messages, 2 written, 0 superseded\n")
     assert "lives in Lyon" in run("memory", "search", "alice", "Lyon").out
     _add("t")
     endpoint.replies = [found(ended=[1])]
@@ -77,14 +77,14 @@ def test_what_is_due_is_extracted_and_printed(endpoint: ChatEndpoint) -> None:
     assert "experience" in endpoint.asked[-1]["messages"][0]["content"]
 
 
-def test_sessions_that_may_go_on_are_taken_if_told(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_now_includes_recently_changed_sessions(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTSTORE_EXTRACTION_SETTLE", "600")
     _add("s", "t")
     assert run("extract").out == "nothing is due\n"
     assert len(run("extract", "--now", "--workers", "2").out.splitlines()) == 2
 
 
-def test_failures_are_said_listed_and_tried_again(
+def test_failures_are_reported_listed_and_retried(
     endpoint: ChatEndpoint, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _add("s")
@@ -92,10 +92,10 @@ def test_failures_are_said_listed_and_tried_again(
     done = run("extract")
     assert done.code == 1
     assert "answered 500" in done.err
-    assert "tried again later" in done.err
+    assert "will be retried" in done.err
     assert KEY not in done.err
     assert "\x1b" not in done.err
-    assert run("extract", "--failed").out == "nothing has failed\n"
+    assert run("extract", "--failed").out == "no failed extractions\n"
 
     async def make_due() -> None:
         connection = await asyncpg.connect(direct_url)
@@ -104,12 +104,12 @@ def test_failures_are_said_listed_and_tried_again(
 
     asyncio.run(make_due())
     endpoint.replies = [Reply("no")]
-    assert "set aside" in run("extract").err
+    assert "not retried" in run("extract").err
     shown = run("extract", "--failed").out
     assert "alice" in shown
     assert "1-1" in shown
     (failed,) = run("extract", "--failed", "--json").json()["failed"]
-    assert (failed["user_id"], failed["attempts"]) == ("alice", 6)  # an outage among them
+    assert (failed["user_id"], failed["attempts"]) == ("alice", 6)  # including one of the outage
     assert run("extract", "--retry", "--json").json() == {"due": 1}
     assert run("extract", "--retry").out == "due again: 0\n"
     assert run("extract").code == 0
@@ -118,13 +118,13 @@ def test_failures_are_said_listed_and_tried_again(
     assert "AGENTSTORE_EXTRACTION_URL" in run("extract").err
 
 
-def test_a_run_that_is_told_to_stop_does_not_say_that_nothing_is_due(endpoint: ChatEndpoint) -> None:
+def test_terminated_run_exits_with_143_and_does_not_report_completion(endpoint: ChatEndpoint) -> None:
     _add("s")
-    asked, told = threading.Event(), threading.Event()
+    requested, may_answer = threading.Event(), threading.Event()
 
     async def hang(_: dict[str, Any]) -> Reply:
-        asked.set()
-        await asyncio.to_thread(told.wait)
+        requested.set()
+        await asyncio.to_thread(may_answer.wait)
         return found()
 
     endpoint.answer = hang
@@ -134,29 +134,29 @@ def test_a_run_that_is_told_to_stop_does_not_say_that_nothing_is_due(endpoint: C
         stderr=subprocess.PIPE,
     )
     try:
-        assert asked.wait(30)
+        assert requested.wait(60)
         once.send_signal(signal.SIGTERM)
-        out, said = once.communicate(timeout=30)
+        out, err = once.communicate(timeout=60)
     finally:
-        told.set()
+        may_answer.set()
         once.kill()
-    assert (once.returncode, out) == (143, b""), said
+    assert (once.returncode, out) == (143, b""), err
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-async def test_a_watch_that_is_stopped_gives_back_what_it_is_at_and_one_that_is_killed_leaves_it(
+async def test_stopped_watch_releases_its_claim_and_killed_watch_leaves_it(
     stop: signal.Signals,
     code: int,
     endpoint: ChatEndpoint,
     direct_url: str,
     observer: asyncpg.Connection,
 ) -> None:
-    asked = asyncio.Event()
-    loop, never = asyncio.get_running_loop(), threading.Event()
+    requested = asyncio.Event()
+    loop, is_over = asyncio.get_running_loop(), threading.Event()
 
     async def hang(_: dict[str, Any]) -> Reply:
-        loop.call_soon_threadsafe(asked.set)
-        while not never.is_set():
+        loop.call_soon_threadsafe(requested.set)
+        while not is_over.is_set():
             await asyncio.sleep(0.01)
         return found()
 
@@ -166,24 +166,24 @@ async def test_a_watch_that_is_stopped_gives_back_what_it_is_at_and_one_that_is_
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ},
-            # What a shell starts in the background ignores it, and so would what that starts.
+            # A shell lets background jobs ignore SIGINT, and child processes inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         endpoint.replies = [found("lives in Lyon")]
         await store.memory.add_memory("alice", text("I live in Lyon"), "s")
         assert watch.stdout is not None
-        async with asyncio.timeout(30):
-            assert await watch.stdout.readline() == b"alice s: 1 messages, 1 written, 0 ended\n"
+        async with asyncio.timeout(60):
+            assert await watch.stdout.readline() == b"alice s: 1 messages, 1 written, 0 superseded\n"
             endpoint.answer = hang
             await store.memory.add_memory("alice", text("I live in Nice"), "s")
-            await asked.wait()
+            await requested.wait()
             (job,) = await observer.fetch("SELECT * FROM agentstore.memory_extractions")
             assert (job["lease"] is None, job["attempts"]) == (False, 1)
             watch.send_signal(stop)
-            _, said = await watch.communicate()
-        never.set()
-        assert watch.returncode == code, said
-        assert b"Traceback" not in said
+            _, err = await watch.communicate()
+        is_over.set()
+        assert watch.returncode == code, err
+        assert b"Traceback" not in err
         (job,) = await observer.fetch("SELECT * FROM agentstore.memory_extractions")
         endpoint.answer = None
         if stop == signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""``agentstore import``: what it stores, what it says, and that a second run adds nothing."""
+"""``agentstore import`` of files: what it stores and reports, and that a second run adds nothing."""
 
 import asyncio
 import fcntl
@@ -61,9 +61,7 @@ def _line(*texts: str, **head: Any) -> str:
     return json.dumps({**head, "messages": [{"role": "user", "content": text} for text in texts]}, ensure_ascii=False)
 
 
-def test_json_lines_are_imported_and_a_second_run_adds_nothing(
-    import_: Import, direct_url: str, tmp_path: Path
-) -> None:
+def test_second_import_adds_nothing(import_: Import, direct_url: str, tmp_path: Path) -> None:
     file = tmp_path / "对话.jsonl"
     file.write_text("\n".join([_line("你好", "hello", user="alice", session="s"), _line("x"), _line("x")]))
     first = import_(file)
@@ -80,7 +78,7 @@ def test_json_lines_are_imported_and_a_second_run_adds_nothing(
     assert _stored(direct_url, _TEXTS) == stored
 
 
-def test_several_files_and_stdin_and_lines_of_one_session(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_parts_of_a_session_in_several_files_keep_order(import_: Import, direct_url: str, tmp_path: Path) -> None:
     for name in "ab":
         lines = (_line(f"{name}{number}", session=f"s{number % 2}", user="u") for number in range(1_500))
         (tmp_path / name).write_text("\n".join(lines))
@@ -90,7 +88,7 @@ def test_several_files_and_stdin_and_lines_of_one_session(import_: Import, direc
     assert texts == [f"{name}{number}" for name in "ab" for number in range(0, 1_500, 2)] + ["last"]
 
 
-def test_what_is_said_again_in_another_file_of_a_session_is_there_again(
+def test_equal_messages_in_other_files_of_a_session_are_distinct(
     import_: Import, direct_url: str, tmp_path: Path
 ) -> None:
     for name, texts in (("monday", ("yes", "go")), ("tuesday", ("yes", "stop"))):
@@ -103,9 +101,7 @@ def test_what_is_said_again_in_another_file_of_a_session_is_there_again(
     assert [row[3] for row in _stored(direct_url, _TEXTS)][4:] == ["yes", "wait", "yes", "end"]
 
 
-def test_chats_in_files_of_their_own_that_begin_alike_are_not_mixed(
-    import_: Import, direct_url: str, tmp_path: Path
-) -> None:
+def test_files_with_equal_beginnings_are_separate_sessions(import_: Import, direct_url: str, tmp_path: Path) -> None:
     for name in "ab":
         lines = [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": f"What is {name}?"}]
         (tmp_path / name).write_text(
@@ -115,7 +111,7 @@ def test_chats_in_files_of_their_own_that_begin_alike_are_not_mixed(
     assert _stored(direct_url, _COUNTS) == [(2, 6)]
 
 
-def test_a_file_that_was_mended_or_has_grown_adds_what_is_new(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_corrected_or_appended_file_adds_only_new_messages(import_: Import, direct_url: str, tmp_path: Path) -> None:
     file = tmp_path / "log"
     lines = [_line(text, session="s", time=f"2024-01-0{day}") for day, text in enumerate(["yes", "yes", "no"], 1)]
     lines += ['{"role": "user", "content": "loose"}']
@@ -126,7 +122,7 @@ def test_a_file_that_was_mended_or_has_grown_adds_what_is_new(import_: Import, d
     assert sorted(row[3] for row in _stored(direct_url, _TEXTS)) == ["loose", "new", "no", "yes", "yes"]
 
 
-def test_a_long_conversation_with_a_fault_leaves_nothing(
+def test_invalid_conversation_is_not_stored_in_part(
     import_: Import, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTSTORE_MAX_BATCH", "10")
@@ -141,7 +137,7 @@ def test_a_long_conversation_with_a_fault_leaves_nothing(
     assert import_("-", "--json", stdin=json.dumps({**bad, "messages": messages}).encode()).json()["new_messages"] == 25
 
 
-def test_a_session_of_many_lines_keeps_the_time_of_its_first(
+def test_session_of_many_lines_has_the_time_of_the_first(
     import_: Import, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agentstore.importing.importer._WINDOW_MESSAGES", 10)
@@ -158,7 +154,7 @@ def test_a_session_of_many_lines_keeps_the_time_of_its_first(
 
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"])
-def test_a_time_that_no_database_keeps_is_a_fault_of_its_line(import_: Import, direct_url: str, time: str) -> None:
+def test_time_outside_the_range_of_postgres_is_reported(import_: Import, direct_url: str, time: str) -> None:
     bad = json.dumps({"object": "session", "id": "bad", "user_id": "u", "messages": [], "created_at": time})
     for arguments in ((), ("--dry-run",)):
         done = import_("-", *arguments, stdin=f"{bad}\n{_line('x', session='s', time=time)}".encode())
@@ -168,27 +164,27 @@ def test_a_time_that_no_database_keeps_is_a_fault_of_its_line(import_: Import, d
     assert run("sessions", "list", "default", "--url", direct_url).code == 0
 
 
-def test_a_value_of_any_size_in_a_fault_is_not_repeated(import_: Import) -> None:
+def test_large_invalid_values_are_shortened_in_errors(import_: Import) -> None:
     done = import_("-", stdin=json.dumps({"messages": [{"role": "x" * 1_000_000, "content": "x"}]}).encode())
     assert done.code == 5
     assert len(done.err) < 1_000
 
 
-def test_an_interrupt_ends_it_at_once_also_while_it_waits_for_a_pipe(direct_url: str) -> None:
+def test_interrupt_ends_an_import_that_waits_for_a_pipe(direct_url: str) -> None:
     command = [sys.executable, "-m", "agentstore", "import", "-", "--url", direct_url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stderr is not None
-        # More than is looked at to see what it is, so that it is at work once all is read.
+        # More than the format is detected from, so that the import is running once all of it is read.
         process.stdin.write("\n".join(_line("x" * 100) for _ in range(400)).encode())
         process.stdin.flush()
         deadline = time.monotonic() + 60
-        while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):  # until it has read that
+        while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):  # until all is read
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        # A signal between two reads is seen after the next: a person would press the keys again, and the second that
-        # is seen ends the process. A shell says 130 of both.
+        # A signal between two reads is handled after the next read, so it is sent again, as a user would press Ctrl-C
+        # again; the second that is handled ends the process. A shell reports both as 130.
         while process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.5)
@@ -197,7 +193,7 @@ def test_an_interrupt_ends_it_at_once_also_while_it_waits_for_a_pipe(direct_url:
         assert b"Traceback" not in process.stderr.read()
 
 
-async def test_nothing_is_stored_any_more_once_an_import_has_failed(tmp_path: Path) -> None:
+async def test_failed_import_stores_nothing_afterwards(tmp_path: Path) -> None:
     class Failing:
         stored = 0
 
@@ -219,15 +215,13 @@ async def test_nothing_is_stored_any_more_once_an_import_has_failed(tmp_path: Pa
     assert failing.stored == stored < 10
 
 
-def test_messages_without_a_conversation_are_one(import_: Import, direct_url: str) -> None:
+def test_messages_without_a_conversation_form_one_session(import_: Import, direct_url: str) -> None:
     lines = b'{"role": "user", "content": "a"}\n{"role": "assistant", "content": "b"}\n'
     assert import_("-", "--user", "alice", "--session", "s", stdin=lines).code == 0
     assert [row[:4] for row in _stored(direct_url, _TEXTS)] == [("alice", "s", 1, "a"), ("alice", "s", 2, "b")]
 
 
-def test_what_is_wrong_is_left_out_and_said_and_the_rest_is_imported(
-    import_: Import, direct_url: str, tmp_path: Path
-) -> None:
+def test_invalid_lines_are_skipped_and_reported(import_: Import, direct_url: str, tmp_path: Path) -> None:
     file = tmp_path / "mixed.jsonl"
     good = [_line(f"good {number}", session="s", user="u") for number in range(4)]
     file.write_bytes(
@@ -253,7 +247,7 @@ def test_what_is_wrong_is_left_out_and_said_and_the_rest_is_imported(
     reasons = {each["place"]: each["reason"] for each in summary["left_out"]}
     assert sorted(reasons) == ["line 2", "line 4", "line 5", "line 6", "line 9"]
     assert "not JSON" in reasons["line 2"]
-    assert "messages[1]: role: 'bot' is none of" in reasons["line 4"]
+    assert "messages[1]: role: 'bot' is not one of" in reasons["line 4"]
     assert "not UTF-8" in reasons["line 5"]
     assert "600 bytes" in reasons["line 6"]
     assert "'m'" in reasons["line 9"]
@@ -265,20 +259,20 @@ def test_what_is_wrong_is_left_out_and_said_and_the_rest_is_imported(
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "reason"),
     [
         (b"", "empty"),
         (bytes(range(256)) * 10, "binary"),
         ("{}".encode("utf-16"), "UTF-16"),
         (gzip.compress(b"{}", mtime=0), "gzip"),
-        (b'{"prompt": "x"}\n' * 3, "line 3: it has neither"),
-        (b"user,content\nalice,hi\n", "line 1: it is not JSON"),
-        (b'{"messages": [{"role": "user", "content": "cut o', "line 1: it is not JSON: EOF"),
-        (b'{"messages": [{"role": "user", "content": "' + b"x" * 3_000_000 + b'"}]}', "line 1: it has 3,000,047 bytes"),
+        (b'{"prompt": "x"}\n' * 3, "line 3: expected an object with"),
+        (b"user,content\nalice,hi\n", "line 1: not JSON"),
+        (b'{"messages": [{"role": "user", "content": "cut o', "line 1: not JSON: EOF"),
+        (b'{"messages": [{"role": "user", "content": "' + b"x" * 3_000_000 + b'"}]}', "line 1: 3,000,047 bytes"),
     ],
 )
-def test_a_file_that_is_something_else_is_said_so(
-    import_: Import, direct_url: str, tmp_path: Path, data: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+def test_unsupported_files_are_reported(
+    import_: Import, direct_url: str, tmp_path: Path, data: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTSTORE_MAX_MESSAGE_BYTES", "1000000")
     (tmp_path / "bad").write_bytes(data)
@@ -286,19 +280,19 @@ def test_a_file_that_is_something_else_is_said_so(
     done = import_(tmp_path / "bad", tmp_path / "good")
     assert done.code == 5
     assert f"{tmp_path / 'bad'}: " in done.err
-    assert said in done.err
+    assert reason in done.err
     assert "Traceback" not in done.err
     assert _stored(direct_url, _COUNTS) == [(1, 1)]
 
 
-def test_of_very_many_faults_some_are_shown_and_all_counted(import_: Import) -> None:
+def test_many_problems_are_counted_and_some_reported(import_: Import) -> None:
     done = import_("-", stdin=b"no\n" * 1_000)
     assert done.err.count("stdin: line") == 50
-    assert "950 more were left out" in done.err
-    assert "Left out: 1,000." in done.out
+    assert "950 more were skipped" in done.err
+    assert "Skipped: 1,000." in done.out
 
 
-def test_a_truncated_export_is_imported_up_to_there(import_: Import, direct_url: str) -> None:
+def test_truncated_file_is_imported_up_to_the_end(import_: Import, direct_url: str) -> None:
     conversation = {
         "mapping": {
             "m": {
@@ -316,23 +310,21 @@ def test_a_truncated_export_is_imported_up_to_there(import_: Import, direct_url:
     done = import_("-", stdin=data[:-10])
     assert done.code == 5
     assert "element 3 (byte " in done.err
-    assert "ends in the middle" in done.err
+    assert "ends inside this element" in done.err
     assert [row[:4] for row in _stored(direct_url, _TEXTS)] == [("default", f"c{n}", 1, "hi") for n in range(2)]
 
 
-def test_a_dry_run_finds_the_same_faults_and_needs_no_database() -> None:
+def test_dry_run_reports_problems_without_a_database() -> None:
     lines = "\n".join([_line("x"), "{", _line("x", title="\0"), _line("x", session="x" * 600)])
     done = run("import", "-", "--dry-run", "--url", "postgresql://nobody@127.0.0.1:1/none", stdin=lines.encode())
     assert done.code == 5
     assert "1 records with 1 messages" in done.out
-    assert "Nothing was stored" in done.out
+    assert "nothing was stored" in done.out
     for place in ("line 2", "line 3", "line 4"):
         assert f"stdin: {place}: " in done.err
 
 
-def test_a_file_that_is_not_there_stops_it_before_anything_is_stored(
-    import_: Import, direct_url: str, tmp_path: Path
-) -> None:
+def test_missing_file_is_reported_before_anything_is_stored(import_: Import, direct_url: str, tmp_path: Path) -> None:
     (tmp_path / "good").write_text(_line("x"))
     for missing in (tmp_path / "none", tmp_path):
         done = import_(tmp_path / "good", missing)
@@ -341,7 +333,7 @@ def test_a_file_that_is_not_there_stops_it_before_anything_is_stored(
     assert _stored(direct_url, _COUNTS) == [(0, 0)]
 
 
-def test_an_import_that_is_killed_leaves_whole_conversations_and_goes_on_where_it_was(
+def test_killed_import_leaves_complete_conversations_and_resumes(
     import_: Import, direct_url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "long.jsonl"
@@ -353,7 +345,7 @@ def test_an_import_that_is_killed_leaves_whole_conversations_and_goes_on_where_i
         assert time.monotonic() < deadline
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # In one statement: what the server was told before the kill may still be committed.
+    # In one statement, since a transaction of before the kill may still commit.
     sizes = _stored(
         direct_url,
         "SELECT count(m.id) FROM agentstore.sessions s LEFT JOIN agentstore.messages m "
@@ -365,7 +357,7 @@ def test_an_import_that_is_killed_leaves_whole_conversations_and_goes_on_where_i
     assert _stored(direct_url, _COUNTS) == [(4_000, 40_000)]
 
 
-def test_a_database_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
+def test_unreachable_database_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "good").write_text(_line("x"))
     done = run("import", str(tmp_path / "good"), "--url", "postgresql://u:hunter2@127.0.0.1:1/none")
     assert done.code == 1
@@ -374,7 +366,7 @@ def test_a_database_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
 
 
 def _peak(url: str, file: Path) -> tuple[dict[str, Any], int]:
-    """Import in a process of its own; return what it said, and its peak memory in MB, as Linux knows it."""
+    """Import in a new process; return its JSON output, and its peak memory in MB as reported by Linux."""
     program = (
         "import runpy, sys\n"
         "try: runpy.run_module('agentstore', run_name='__main__')\n"
@@ -398,16 +390,16 @@ def test_memory_does_not_grow_with_the_file(direct_url: str, tmp_path: Path) -> 
             for number in range(size):
                 lines.write(_line(*(f"{number} {part} " + "x" * 400 for part in range(6)), session=f"{size}-{number}"))
                 lines.write("\n")
-        said, peak = _peak(direct_url, file)
-        assert said["new_messages"] == 6 * size
+        summary, peak = _peak(direct_url, file)
+        assert summary["new_messages"] == 6 * size
         peaks.append(peak)
     # 3 and 24 MB of text, in windows of 2,000 messages.
     assert peaks[1] < peaks[0] + 12
 
 
 @pytest.mark.labelled
-def test_the_labelled_conversations(direct_url: str, tmp_path: Path, labelled: Path) -> None:
-    """Every conversation of a folder of labelled data, as JSON Lines: counts and contents equal, memory flat."""
+def test_labelled_conversations(direct_url: str, tmp_path: Path, labelled: Path) -> None:
+    """Import all conversations of a folder of labelled data: counts and texts match, and memory does not grow."""
     expected: list[tuple[str, str, int, str, str]] = []
     peaks = []
     for path in sorted(labelled.glob("*.jsonl.gz")):
@@ -424,10 +416,12 @@ def test_the_labelled_conversations(direct_url: str, tmp_path: Path, labelled: P
                         (user["user"], str(session), seq, doc["text"], doc["role"]) for seq, doc in enumerate(docs, 1)
                     ]
                     count += len(docs)
-        said, peak = _peak(direct_url, file)
-        print(f"{path.stem}: {count:,} messages in {said['seconds']} s, {count / said['seconds']:,.0f}/s, {peak} MB")
+        summary, peak = _peak(direct_url, file)
+        print(
+            f"{path.stem}: {count:,} messages in {summary['seconds']} s, {count / summary['seconds']:,.0f}/s, {peak} MB"
+        )
         peaks.append(peak)
-        assert said["new_messages"] == said["messages"] == count
+        assert summary["new_messages"] == summary["messages"] == count
         assert _peak(direct_url, file)[0]["new_messages"] == 0
     assert len(expected) > 15_000
     assert _stored(direct_url, _TEXTS) == sorted(expected)

@@ -1,4 +1,4 @@
-"""``agentstore memory``: to search, to look, to delete."""
+"""``agentstore memory`` and ``agentstore reindex``."""
 
 import asyncio
 
@@ -20,17 +20,17 @@ def _memories(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def add() -> None:
         async with AgentStore() as store:
-            said = [
+            messages = [
                 text("我对虾过敏", id="虾", metadata={"timestamp": "2024-01-02"}),
                 text("\x1b[31mtrains", id="train"),
             ]
-            for message in said:
+            for message in messages:
                 await store.memory.add_memory("alice", message, f"of {message.id}")
 
     asyncio.run(add())
 
 
-def test_memories_are_searched() -> None:
+def test_search() -> None:
     shown = run("memory", "search", "alice", "过敏").out
     assert "of 虾" in shown
     assert "我对虾过敏" in shown
@@ -39,12 +39,12 @@ def test_memories_are_searched() -> None:
     assert (hit["session_id"], hit["position"], hit["message"]["id"]) == ("of 虾", 1, "虾")
     assert hit["score"] > 0
     assert "\x1b" not in run("memory", "search", "alice", "train").out
-    assert "nothing of user 'bob' fits" in run("memory", "search", "bob", "x").out
+    assert "no memories of user 'bob' match" in run("memory", "search", "bob", "x").out
     assert run("memory", "search", "alice", "过敏", "--until", "2024-01-01", "--json").json() == []
     assert run("memory", "search", "alice", "过敏", "--since", "soon").code == 1
 
 
-def test_memories_are_added_and_made_findable_anew() -> None:
+def test_add_and_reindex() -> None:
     assert run("memory", "add", "bob", "likes tea", "--session", "s").out.startswith("added: msg_")
     id = run("memory", "add", "bob", "tea is liked", "--kind", "preference", "--json").json()["id"]
     hits = run("memory", "search", "bob", "tea", "--json").json()
@@ -58,7 +58,7 @@ def test_memories_are_added_and_made_findable_anew() -> None:
     assert run("reindex", "--user", "bob", "--json").json() == {"reindexed": 0}
 
 
-def test_memories_are_listed_in_pages_and_deleted() -> None:
+def test_list_in_pages_and_delete() -> None:
     page = run("memory", "list", "alice", "--limit", "1", "--json").json()
     (first,) = page["messages"]
     rest = run("memory", "list", "alice", "--limit", "1", "--cursor", page["next_cursor"], "--json").json()

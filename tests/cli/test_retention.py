@@ -37,7 +37,7 @@ def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_pruning_says_first_what_would_go() -> None:
+def test_dry_run_counts_what_prune_deletes() -> None:
     dry = run("prune", "--older-than", "90d", "--dry-run", "--json").json()
     assert (dry["sessions"], dry["messages"], dry["memories"], dry["dry_run"]) == (2, 4, 0, True)
     assert run("prune", "--older-than", "90d", "--keep-last", "2", "--json").json()["sessions"] == 1
@@ -48,27 +48,27 @@ def test_pruning_says_first_what_would_go() -> None:
 
 
 @pytest.mark.parametrize("age", ["90", "d", "-1d", "1y", "1.5d", "99999999d", ""])
-def test_an_age_that_is_none_is_a_wrong_command_line(age: str) -> None:
+def test_invalid_age_is_a_usage_error(age: str) -> None:
     assert run("prune", "--older-than", age).code == 2
 
 
 @pytest.mark.parametrize("age", ["9999999w", "0s"])
-def test_every_age_can_be_said(age: str) -> None:
+def test_extreme_ages_are_accepted(age: str) -> None:
     assert run("prune", "--older-than", age, "--dry-run").code == 0
 
 
-def test_erasing_counts_what_is_gone() -> None:
-    assert run("erase", "alice").code == 2  # nobody is there to say yes
+def test_erase_counts_what_it_deletes() -> None:
+    assert run("erase", "alice").code == 2  # no terminal to confirm
     counts = {"users": 1, "sessions": 3, "messages": 6, "memories": 6, "state_rounds": 3, "workspaces": 0}
     assert run("erase", "alice", "--yes", "--json").json() == counts
     assert "there is no user 'alice'" in run("erase", "alice", "-y").out
 
 
-def test_stats_are_told_and_as_json() -> None:
-    told = run("stats").out
-    assert "1 users, 3 sessions, 6 messages, 6 memories, 3 state rounds" in told
+def test_stats_as_text_and_json() -> None:
+    printed = run("stats").out
+    assert "1 users, 3 sessions, 6 messages, 6 memories, 3 state rounds" in printed
     for word in ("state_rounds", "alice", "s2"):
-        assert word in told
+        assert word in printed
     stats = run("stats", "--largest", "1", "--json").json()
     assert (stats["messages"], len(stats["largest_users"]), len(stats["largest_sessions"])) == (6, 1, 1)
     assert stats["bytes"] == sum(each["total_bytes"] for each in stats["tables"])

@@ -1,6 +1,6 @@
-"""``agentstore sandboxes``: what another process made is listed, used and ended.
+"""``agentstore sandboxes``: list, use and end the sandboxes of other processes.
 
-On the provider that isolates nothing, and therefore runs on every machine.
+With the provider that does not isolate, and therefore runs on every machine.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ def _environment(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def service(_environment: None) -> AsyncIterator[PostgresSandboxService]:
-    """An application's, of this process, while the commands are of another one."""
+    """The service of an application in this process; the commands run in another one."""
     async with PostgresSandboxService() as opened:
         yield opened
 
 
-async def _other(*arguments: str) -> Done:
+async def _run_process(*arguments: str) -> Done:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "agentstore", "sandboxes", *arguments),
         stdin=subprocess.DEVNULL,
@@ -52,24 +52,24 @@ async def _rows(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-async def test_what_an_application_made_is_listed_used_and_ended(service: PostgresSandboxService) -> None:
+async def test_commands_list_use_and_end_sandboxes_of_an_application(service: PostgresSandboxService) -> None:
     (box,) = await service.connect("s", "alice")
     await box.run_ipython_cell("x = 41")
-    (listed,) = (await _other("list", "alice", "--json")).json()["sandboxes"]
+    (listed,) = (await _run_process("list", "alice", "--json")).json()["sandboxes"]
     assert (listed["session_id"], listed["type"], listed["state"]) == ("s", "base", "ready")
     assert listed["generation"] == box.generation
-    assert (await _other("exec", "alice", "s", "--python", "x += 1; print(x)")).out == "42\n"
-    failed = await _other("exec", "alice", "s", "echo out; echo err >&2; pwd > kept; exit 7")
+    assert (await _run_process("exec", "alice", "s", "--python", "x += 1; print(x)")).out == "42\n"
+    failed = await _run_process("exec", "alice", "s", "echo out; echo err >&2; pwd > note; exit 7")
     assert (failed.code, failed.out, failed.err) == (1, "out\n", "err\n")
-    assert (await box.run_ipython_cell("print(x)")).text == "42\n"  # it has not ended with the command
-    assert (await box.run_shell_command("cat kept")).text.endswith("/workspace\n")
-    (ended,) = (await _other("release", "alice", "s", "--yes", "--json")).json()["ended"]
+    assert (await box.run_ipython_cell("print(x)")).text == "42\n"  # the sandbox outlives the command
+    assert (await box.run_shell_command("cat note")).text.endswith("/workspace\n")
+    (ended,) = (await _run_process("release", "alice", "s", "--yes", "--json")).json()["ended"]
     assert ended["generation"] == box.generation
     with pytest.raises(SandboxLost):
         await box.run_shell_command("true")
 
 
-def test_sandboxes_are_listed_in_pages(direct_url: str) -> None:
+def test_list_in_pages(direct_url: str) -> None:
     async def make() -> None:
         async with PostgresSandboxService(direct_url, drain_on_stop=False) as service:
             for session in ("b", "a"):
@@ -92,53 +92,55 @@ def test_sandboxes_are_listed_in_pages(direct_url: str) -> None:
     assert run("sandboxes", "list", "bob").out == "user 'bob' has no sandboxes\n"
 
 
-def test_a_list_needs_no_sandboxes_here() -> None:
+def test_list_does_not_need_the_provider() -> None:
     missing = {"AGENTSTORE_SANDBOX_PROVIDER": "remote", "AGENTSTORE_SANDBOX_URL": "http://127.0.0.1:9"}
     assert run("sandboxes", "list", "alice", environment=missing).code == 0
 
 
-async def test_a_sandbox_is_made_only_if_that_is_said(observer: asyncpg.Connection) -> None:
-    missing = await _other("exec", "alice", "s", "true")
-    none = "error: session 's' of user 'alice' has no sandbox 'base': --create makes one\n"
+async def test_exec_creates_a_sandbox_only_with_create(observer: asyncpg.Connection) -> None:
+    missing = await _run_process("exec", "alice", "s", "true")
+    none = "error: session 's' of user 'alice' has no sandbox of type 'base': use --create\n"
     assert (missing.code, missing.out, missing.err) == (1, "", none)
-    made = await _other("exec", "alice", "s", "--create", "--type", "filesystem", "--", "printf", "%s|", "a b", "$HOME")
+    made = await _run_process(
+        *("exec", "alice", "s", "--create", "--type", "filesystem"), "--", "printf", "%s|", "a b", "$HOME"
+    )
     assert (made.code, made.out, made.err) == (0, "a b|$HOME|", "")
-    assert await _rows(observer) == []  # it has ended with the command
-    assert (await _other("exec", "alice", "s", "true")).err == none
+    assert await _rows(observer) == []  # it ended with the command
+    assert (await _run_process("exec", "alice", "s", "true")).err == none
 
 
-async def test_one_that_is_dead_is_none(observer: asyncpg.Connection) -> None:
+async def test_dead_sandbox_is_not_found(observer: asyncpg.Connection) -> None:
     async with PostgresSandboxService(drain_on_stop=False) as service:
         await service.connect("s", "alice")
     assert await _rows(observer) == [("alice", "s", "base")]
-    missing = await _other("exec", "alice", "s", "true")
+    missing = await _run_process("exec", "alice", "s", "true")
     assert (missing.code, missing.err) == (
         1,
-        "error: session 's' of user 'alice' has no sandbox 'base': --create makes one\n",
+        "error: session 's' of user 'alice' has no sandbox of type 'base': use --create\n",
     )
     assert await _rows(observer) == []
 
 
-async def test_what_is_wrong_is_said(service: PostgresSandboxService) -> None:
+async def test_exec_reports_errors(service: PostgresSandboxService) -> None:
     await service.connect("s", "")
-    late = await _other("exec", "", "s", "--timeout", "0.2", "sleep 60")
+    late = await _run_process("exec", "", "s", "--timeout", "0.2", "sleep 60")
     assert (late.code, late.out, late.err) == (1, "", "timed out after 0.2 s\n")
-    wrong = await _other("exec", "", "s", "--python", "1 / 0")
+    wrong = await _run_process("exec", "", "s", "--python", "1 / 0")
     assert (wrong.code, wrong.out) == (1, "")
     assert "ZeroDivisionError" in wrong.err
-    unknown = await _other("exec", "alice", "s", "--create", "--type", "nonsense", "true")
+    unknown = await _run_process("exec", "alice", "s", "--create", "--type", "nonsense", "true")
     assert unknown.code == 1
     assert "there is no sandbox type 'nonsense'" in unknown.err
 
 
-def test_a_command_line_that_is_wrong_is_refused() -> None:
+def test_usage_errors() -> None:
     assert run("sandboxes", "exec", "alice", "s").code == 2
     assert run("sandboxes", "exec", "alice", "s", "true", "--python", "1").code == 2
     assert run("sandboxes", "exec", "alice", "s", "true", "--timeout", "0").code == 2
-    assert run("sandboxes", "release", "alice", "s").code == 2  # nobody is there to say yes
+    assert run("sandboxes", "release", "alice", "s").code == 2  # no terminal to confirm
 
 
-def test_a_release_says_what_it_ended(direct_url: str) -> None:
+def test_release_prints_what_it_ended(direct_url: str) -> None:
     async def make() -> None:
         async with PostgresSandboxService(direct_url, drain_on_stop=False) as service:
             await service.connect("s", "alice", ["base", "filesystem"])
@@ -150,24 +152,24 @@ def test_a_release_says_what_it_ended(direct_url: str) -> None:
     assert run("sandboxes", "release", "alice", "s", "-y", "--json").json() == {"ended": []}
 
 
-async def test_what_nobody_uses_is_reaped(observer: asyncpg.Connection) -> None:
+async def test_reap_ends_sandboxes_with_expired_leases(observer: asyncpg.Connection) -> None:
     async with PostgresSandboxService(drain_on_stop=False) as service:
         await service.connect("s", "alice")
         await service.connect("used", "alice")
     await observer.execute(
         "UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s' WHERE session_id = 's'"
     )
-    assert (await _other("reap")).out == "ended: 1 sandboxes\n"
+    assert (await _run_process("reap")).out == "ended: 1 sandboxes\n"
     assert await _rows(observer) == [("alice", "used", "base")]
-    assert (await _other("reap", "--json")).json() == {"ended": 0}
+    assert (await _run_process("reap", "--json")).json() == {"ended": 0}
 
 
-def test_what_is_kept_of_a_session_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forget_deletes_stored_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTSTORE_SANDBOX_SNAPSHOTS", "true")
     for session in ("s", "t"):
-        assert run("sandboxes", "exec", "alice", session, "--create", "echo kept >note").code == 0
-    assert run("sandboxes", "forget", "alice", "s").code == 2  # nobody is there to say yes
+        assert run("sandboxes", "exec", "alice", session, "--create", "echo stored >note").code == 0
+    assert run("sandboxes", "forget", "alice", "s").code == 2  # no terminal to confirm
     assert run("sandboxes", "forget", "alice", "s", "--yes", "--json").json() == {"deleted": 1}
     assert run("sandboxes", "forget", "alice", "s", "--yes").out == "deleted: 0 workspaces\n"
     assert run("sandboxes", "exec", "alice", "s", "--create", "cat note").code == 1
-    assert run("sandboxes", "exec", "alice", "t", "--create", "cat note").out == "kept\n"
+    assert run("sandboxes", "exec", "alice", "t", "--create", "cat note").out == "stored\n"

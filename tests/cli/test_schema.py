@@ -1,4 +1,4 @@
-"""The command line: what it prints, and its exit codes."""
+"""The commands that run and describe migrations: output and exit codes."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from agentstore import __version__, migrate
 from tests.support.cli import run
 
 
-def test_the_life_of_a_schema(empty_url: str) -> None:
+def test_upgrade_check_and_downgrade(empty_url: str) -> None:
     url = {"AGENTSTORE_DATABASE_URL": empty_url}
     head = migrate.head()
     assert run("check", environment=url).code == 3
@@ -31,7 +31,7 @@ def test_the_life_of_a_schema(empty_url: str) -> None:
     assert json.loads(run("downgrade", "base", "--json", environment=url).out) == {"from": head, "to": None}
 
 
-def test_a_plan_names_locks_and_sizes_and_an_upgrade_what_it_does(empty_url: str) -> None:
+def test_plan_prints_locks_and_sizes_and_upgrade_its_steps(empty_url: str) -> None:
     url = {"AGENTSTORE_DATABASE_URL": empty_url}
     planned = run("plan", environment=url).out
     assert "0001 (pre): Create users, sessions and messages.\n  CREATE TABLE users" in planned
@@ -49,7 +49,7 @@ def test_a_plan_names_locks_and_sizes_and_an_upgrade_what_it_does(empty_url: str
     assert run("upgrade", "--wait", "-1", environment=url).code == 2
 
 
-def test_a_downgrade_that_loses_something_is_refused(empty_url: str) -> None:
+def test_downgrade_that_loses_data_is_refused(empty_url: str) -> None:
     url = {"AGENTSTORE_DATABASE_URL": empty_url}
     run("upgrade", environment=url)
     run("import", "-", "--user", "alice", environment=url, stdin=b'{"messages": [{"role": "user", "content": "hi"}]}')
@@ -86,9 +86,7 @@ def test_version(command: list[str]) -> None:
         (("downgrade",), {}, 2),
     ],
 )
-def test_what_goes_wrong_is_a_line_without_secrets(
-    arguments: tuple[str, ...], environment: dict[str, str], code: int
-) -> None:
+def test_errors_do_not_contain_secrets(arguments: tuple[str, ...], environment: dict[str, str], code: int) -> None:
     done = run(*arguments, environment=environment)
     assert done.code == code
     assert done.err
@@ -96,7 +94,7 @@ def test_what_goes_wrong_is_a_line_without_secrets(
     assert "hunter2" not in done.out + done.err
 
 
-def test_an_unknown_revision_is_said(empty_url: str) -> None:
+def test_unknown_revision_is_reported(empty_url: str) -> None:
     done = run("upgrade", "nonsense", "--url", empty_url)
     assert done.code == 4
     assert "nonsense" in done.err

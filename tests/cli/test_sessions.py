@@ -1,4 +1,4 @@
-"""``agentstore sessions`` and ``agentstore users``: to look, to take out, to delete."""
+"""``agentstore sessions`` and ``agentstore users``: list, show, export and delete."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def _sessions(count: int, user: str = "alice") -> list[Session]:
     ]
 
 
-def test_sessions_are_listed_in_pages() -> None:
+def test_list_sessions_in_pages() -> None:
     _store(*_sessions(7))
     seen: list[str] = []
     cursor: list[str] = []
@@ -67,7 +67,7 @@ def test_sessions_are_listed_in_pages() -> None:
     assert "user 'bob' has no sessions" in run("sessions", "list", "bob").out
 
 
-def test_users_are_listed_shown_and_deleted() -> None:
+def test_list_show_and_delete_users() -> None:
     _store(*_sessions(2), *_sessions(3, "bob"), *_sessions(1, "李雷"))
     page = run("users", "list", "--limit", "2", "--json").json()
     assert [each["id"] for each in page["users"]] == ["alice", "bob"]
@@ -89,7 +89,7 @@ def test_users_are_listed_shown_and_deleted() -> None:
     assert run("users", "show", "bob").code == 1
 
 
-def test_a_session_is_shown_as_it_was_said() -> None:
+def test_show_prints_all_kinds_of_messages() -> None:
     messages = [
         text("你好\nworld [bold]x[/bold]", metadata={"name": "Ann", "timestamp": 1_700_000_000}),
         Message(role="assistant", type="reasoning", content=[TextContent(text="hm")]),
@@ -112,7 +112,7 @@ def test_a_session_is_shown_as_it_was_said() -> None:
     assert Session.model_validate(run("sessions", "show", "alice", "s", "--json").json()) == _read("alice", "s")
 
 
-def test_the_last_messages_are_shown_and_those_before() -> None:
+def test_show_limits_to_the_last_messages() -> None:
     _store(Session(id="s", user_id="alice", messages=[text(f"number {n}", id=f"m{n}") for n in range(10)]))
     shown = run("sessions", "show", "alice", "s", "--limit", "3").out
     assert "number 6" not in shown
@@ -127,7 +127,7 @@ def test_the_last_messages_are_shown_and_those_before() -> None:
 _EVIL = "\x1b]0;title\x07\x1b[31mred\x9b31m\r\u202egnp\u2028\u200b\nassistant 2026-01-01 00:00"
 
 
-def test_what_was_stored_cannot_work_on_the_terminal(tmp_path: Path) -> None:
+def test_stored_text_cannot_control_the_terminal(tmp_path: Path) -> None:
     _store(Session(id=_EVIL, user_id="alice", title=_EVIL, messages=[text(_EVIL)]))
     file = tmp_path / "\x1b[31mred"
     file.write_text("{")
@@ -148,7 +148,7 @@ def test_what_was_stored_cannot_work_on_the_terminal(tmp_path: Path) -> None:
     assert sum(line.startswith("assistant") for line in shown.splitlines()) == 0
 
 
-def test_ids_that_look_alike_are_shown_apart() -> None:
+def test_similar_ids_are_distinguishable() -> None:
     ids = ["a b", "a\nb", "a  b", "a\u2028b", "", " ", "李雷", "-x"]
     _store(*(Session(id=id, user_id=id) for id in ids))
     shown = [line.rstrip().rpartition("  2")[0].rstrip() for line in run("users", "list").out.splitlines()[1:]]
@@ -156,7 +156,7 @@ def test_ids_that_look_alike_are_shown_apart() -> None:
 
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)
-def test_what_was_exported_is_imported_as_it_was(id: str, tmp_path: Path) -> None:
+def test_export_and_import_round_trip_exactly(id: str, tmp_path: Path) -> None:
     session = Session(
         id=id,
         user_id=id,
@@ -182,7 +182,7 @@ def test_what_was_exported_is_imported_as_it_was(id: str, tmp_path: Path) -> Non
     assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_a_session_that_is_longer_than_a_line_may_be_is_exported_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_session_is_exported_in_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     _store(Session(id="s", user_id="alice", title="t", messages=[text("x" * 800) for _ in range(20)]))
     before = _read("alice", "s")
     monkeypatch.setenv("AGENTSTORE_MAX_MESSAGE_BYTES", "2000")
@@ -193,16 +193,16 @@ def test_a_session_that_is_longer_than_a_line_may_be_is_exported_in_parts(monkey
     assert _read("alice", "s") == before
 
 
-def test_an_export_replaces_a_file_in_one_piece_and_nothing_else(tmp_path: Path) -> None:
+def test_export_replaces_a_file_atomically(tmp_path: Path) -> None:
     _store(*_sessions(2))
     target = tmp_path / "private.jsonl"
-    target.write_text("what was there")
+    target.write_text("previous content")
     target.chmod(0o600)
     link = tmp_path / "link.jsonl"
     link.symlink_to(target)
     for arguments in (("alice", "s00", "none"), ("alcie",)):
         assert run("sessions", "export", *arguments, "-o", str(link)).code == 1
-        assert target.read_text() == "what was there"
+        assert target.read_text() == "previous content"
     assert run("sessions", "export", "alice", "-o", str(link)).code == 0
     assert link.is_symlink()
     assert target.stat().st_mode & 0o777 == 0o600
@@ -221,7 +221,7 @@ def test_an_export_replaces_a_file_in_one_piece_and_nothing_else(tmp_path: Path)
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-def test_streams_that_are_closed_are_no_error(closed: str) -> None:
+def test_closed_standard_streams_are_no_error(closed: str) -> None:
     _store(*_sessions(1))
     for command, code in (("users list", 0), ("users delete alice", 2), ("import -", 2 if "<" in closed else 5)):
         stdin = "" if "<" in closed else " </dev/null"
@@ -236,7 +236,7 @@ def test_streams_that_are_closed_are_no_error(closed: str) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_an_export_is_utf_8_whatever_the_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_is_utf_8_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     _store(Session(id="é", user_id="é", messages=[text("你好é😀")]))
     command = [sys.executable, "-m", "agentstore", "sessions", "export", "é"]
     done = subprocess.run(
@@ -245,7 +245,7 @@ def test_an_export_is_utf_8_whatever_the_terminal_is(monkeypatch: pytest.MonkeyP
     assert json.loads(done.stdout.decode("utf-8"))["messages"][0]["content"][0]["text"] == "你好é😀"
 
 
-def test_lone_surrogates_are_printed_wherever_they_are() -> None:
+def test_lone_surrogates_are_printed_as_escapes() -> None:
     _store(Session(id="s", user_id="alice", metadata={"x\ud800": "\ud800"}))
 
     async def mark() -> None:
@@ -259,7 +259,7 @@ def test_lone_surrogates_are_printed_wherever_they_are() -> None:
         assert found["metadata"] == {"x\ud800": "\ud800"}
 
 
-def test_some_sessions_are_exported_or_none() -> None:
+def test_export_of_selected_sessions() -> None:
     _store(*_sessions(4))
     lines = run("sessions", "export", "alice", "s01", "s03").out.splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["s01", "s03"]
@@ -270,7 +270,7 @@ def test_some_sessions_are_exported_or_none() -> None:
     assert "user 'alice' has no session 's09'" in missing.err
 
 
-def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+def test_closed_pipe_is_no_error() -> None:
     _store(*(Session(id=f"s{n}", user_id="alice", messages=[text("x" * 50_000)]) for n in range(20)))
     command = f"{sys.executable} -m agentstore sessions export alice | head -c 10"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
@@ -278,7 +278,7 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def test_what_is_deleted_is_counted_and_nobody_is_asked_with_yes() -> None:
+def test_delete_counts_and_needs_confirmation() -> None:
     _store(*_sessions(2))
     assert run("sessions", "delete", "alice", "s00", "--yes").out == "deleted: 1 sessions, 1 messages\n"
     assert "nothing deleted" in run("sessions", "delete", "alice", "s00", "--yes").out
@@ -307,7 +307,7 @@ def test_what_is_deleted_is_counted_and_nobody_is_asked_with_yes() -> None:
         (("sessions", "export", "alice", "-o", "/nowhere/file"), 1),
     ],
 )
-def test_what_is_wrong_is_a_line_and_an_exit_code(arguments: tuple[str, ...], code: int) -> None:
+def test_errors_have_a_message_and_an_exit_code(arguments: tuple[str, ...], code: int) -> None:
     done: Any = run(*arguments)
     assert done.code == code
     assert "Traceback" not in done.err + done.out

@@ -29,7 +29,7 @@ def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_states_are_listed_in_pages() -> None:
+def test_list_in_pages() -> None:
     page = run("states", "list", "alice", "s", "--limit", "2", "--json").json()
     assert [(each["round_id"], each["metadata"]) for each in page["rounds"]] == [(3, {"n": 3}), (2, {"n": 2})]
     rest = run("states", "list", "alice", "s", "--limit", "2", "--cursor", page["next_cursor"], "--json").json()
@@ -39,7 +39,7 @@ def test_states_are_listed_in_pages() -> None:
     assert "session 's' of user 'bob' has no states" in run("states", "list", "bob", "s").out
 
 
-def test_a_state_is_shown_exactly() -> None:
+def test_show_prints_the_exact_state() -> None:
     assert run("states", "show", "alice", "s").json() == {"step": 3, "密": "\x00"}
     assert run("states", "show", "alice", "s", "--round", "1").json() == {"step": 1, "密": "\x00"}
     assert run("states", "show", "alice").json() == {"of": "default"}
@@ -48,23 +48,23 @@ def test_a_state_is_shown_exactly() -> None:
     assert run("states", "show", "alice", "s", "--round", "0").code == 2
 
 
-def test_what_changed_is_a_patch() -> None:
+def test_diff_prints_a_json_patch() -> None:
     assert run("states", "diff", "alice", "s", "1", "3", "--json").json() == [
         {"op": "replace", "path": "/step", "value": 3}
     ]
     assert run("states", "diff", "alice", "s", "1", "3").out == "replace  /step 3\n"
-    assert run("states", "diff", "alice", "s", "2", "2").out == "they are equal\n"
+    assert run("states", "diff", "alice", "s", "2", "2").out == "no changes\n"
     assert run("states", "diff", "alice", "s", "2", "7").code == 1
 
 
-def test_states_are_deleted() -> None:
-    assert run("states", "delete", "alice", "s").code == 2  # nobody is there to say yes
+def test_delete() -> None:
+    assert run("states", "delete", "alice", "s").code == 2  # no terminal to confirm
     assert run("states", "delete", "alice", "s", "--round", "2", "-y", "--json").json() == {"state_rounds": 1}
     assert run("states", "delete", "alice", "s", "-y").out == "deleted: 2 rounds\n"
     assert "nothing deleted" in run("states", "delete", "alice", "s", "-y").out
 
 
-def test_a_session_is_forked_and_rewound() -> None:
+def test_fork_and_rewind() -> None:
     fork = run("sessions", "fork", "alice", "s", "--at", "m2", "--json").json()
     assert (fork["forked_from"], fork["forked_at"]) == ("s", 2)
     assert run("states", "show", "alice", fork["id"]).json()["step"] == 2
@@ -79,12 +79,12 @@ def test_a_session_is_forked_and_rewound() -> None:
     assert len(run("sessions", "show", "alice", "s", "--json").json()["messages"]) == 1
     assert run("sessions", "rewind", "alice", "s", "--first", "0", "--no-keep").code == 2
     assert run("sessions", "rewind", "alice", "s", "--first", "0", "--no-keep", "-y").out == (
-        "session 's' has 0 messages now\n"
+        "session 's' now has 0 messages\n"
     )
     assert run("sessions", "rewind", "alice", "nope", "--first", "0").code == 1
 
 
-def test_a_fork_is_exported_and_imported_with_its_lineage() -> None:
+def test_export_and_import_preserve_the_lineage_of_a_fork() -> None:
     run("sessions", "fork", "alice", "s", "--new-id", "f")
     exported = run("sessions", "export", "alice", "f").out
     before = run("sessions", "show", "alice", "f", "--json").json()

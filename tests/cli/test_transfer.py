@@ -1,4 +1,4 @@
-"""``agentstore export``, and ``agentstore import`` of what it wrote."""
+"""``agentstore export``, and ``agentstore import`` of its files."""
 
 import asyncio
 import fcntl
@@ -39,20 +39,20 @@ def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_what_is_exported_is_imported_elsewhere(tmp_path: Path, empty_url: str) -> None:
+def test_export_is_restored_in_another_database(tmp_path: Path, empty_url: str) -> None:
     file = tmp_path / "all.jsonl"
     done = run("export", str(file), "--json").json()
     assert (done["users"], done["rows"]["messages"], done["rows"]["state_rounds"]) == (2, 4, 2)
-    assert file.stat().st_mode & 0o077 == 0  # what agents know is nobody else's
+    assert file.stat().st_mode & 0o077 == 0  # readable by the owner only
     assert run("export", str(file), "--json").json() == {"finished_before": True}
     assert "--force" in run("export", str(file)).err
     assert run("export", str(file), "--force").code == 0
     asyncio.run(migrate.upgrade(empty_url))
     dry = run("import", str(file), "--dry-run", "--url", empty_url)
-    assert dry.out.startswith("nothing was stored, a dry run; the file has: 2 users, ")
+    assert dry.out.startswith("dry run, nothing was stored; the file has: 2 users, ")
     assert run("users", "list", "--url", empty_url, "--json").json()["users"] == []
-    told = run("import", str(file), "--url", empty_url).out
-    assert told.startswith("new: 2 users, ")
+    printed = run("import", str(file), "--url", empty_url).out
+    assert printed.startswith("new: 2 users, ")
     again = run("import", str(file), "--url", empty_url, "--json").json()
     assert (sum(again["rows"].values()), again["left"]) == (0, [])
     for command in (("sessions", "show", "bob", "s"), ("memory", "list", "bob"), ("states", "list", "alice", "s")):
@@ -60,7 +60,7 @@ def test_what_is_exported_is_imported_elsewhere(tmp_path: Path, empty_url: str) 
     assert "苹果" in run("memory", "search", "bob", "蘋果", "--url", empty_url).out
 
 
-def test_a_pipe_does_as_well(empty_url: str) -> None:
+def test_export_to_stdout_and_import_from_stdin(empty_url: str) -> None:
     asyncio.run(migrate.upgrade(empty_url))
     exported = run("export", "-", "--user", "bob")
     assert "2 messages" in exported.err
@@ -70,7 +70,7 @@ def test_a_pipe_does_as_well(empty_url: str) -> None:
     assert [each["id"] for each in run("users", "list", "--url", empty_url, "--json").json()["users"]] == ["bob"]
 
 
-def test_a_pipe_that_is_named_does_as_well(tmp_path: Path, empty_url: str) -> None:
+def test_export_to_a_named_pipe(tmp_path: Path, empty_url: str) -> None:
     asyncio.run(migrate.upgrade(empty_url))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -83,16 +83,16 @@ def test_a_pipe_that_is_named_does_as_well(tmp_path: Path, empty_url: str) -> No
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
 
 
-def test_an_export_replaces_a_file_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_forced_export_replaces_a_file_only_when_complete(tmp_path: Path) -> None:
     file = tmp_path / "all.jsonl"
     file.touch(0o644)
     assert run("export", str(file)).code == 0
     assert file.stat().st_mode & 0o777 == 0o600
-    file.write_text("of last week")
+    file.write_text("previous content")
     file.chmod(0o644)
     for wrong in (("--user", "nobody"), ("--url", "postgresql://127.0.0.1:1/x")):
         assert run("export", str(file), "--force", *wrong).code == 1
-        assert file.read_text() == "of last week"
+        assert file.read_text() == "previous content"
     assert run("export", str(file), "--force").code == 0
     assert file.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in tmp_path.iterdir()] == ["all.jsonl"]
@@ -100,35 +100,35 @@ def test_an_export_replaces_a_file_only_when_it_is_whole(tmp_path: Path) -> None
     with file.open("r+b") as another:
         fcntl.flock(another, fcntl.LOCK_EX)
         refused = run("export", str(file))
-    assert (refused.code, "another export writes this file" in refused.err) == (2, True)
+    assert (refused.code, "another export is writing to this file" in refused.err) == (2, True)
     assert run("export", str(file)).code == 0
 
 
-def test_the_url_of_a_database_without_its_kind_is_refused_and_not_echoed() -> None:
+def test_database_url_without_from_is_refused_and_not_echoed() -> None:
     done = run("import", "postgresql://alice:secret@db.example.com/app")
     assert (done.code, "--from" in done.err, "secret" in done.err) == (2, True, False)
 
 
-def test_what_differs_is_named_and_left(tmp_path: Path) -> None:
+def test_differing_data_is_reported_and_left_unchanged(tmp_path: Path) -> None:
     file = str(tmp_path / "all.jsonl")
     run("export", file)
     run("sessions", "rewind", "bob", "s", "--first", "1", "--no-keep", "-y")
     done = run("import", file)
     assert done.code == 5
-    assert "user 'bob', session 's': other than in the file, and left so" in done.err
+    assert "user 'bob', session 's': differs from the file, left unchanged" in done.err
     assert run("import", file, "--json").code == 5
 
 
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
+def test_invalid_export_files_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "all.jsonl"
     run("export", str(file))
     data = file.read_bytes()
-    for spoiled, reason in (
+    for damaged, reason in (
         (data[:-20], "truncated"),
         (data.replace(b"apples", b"spplea", 1), "changed before this line"),
         (data.replace(b'"version":1', b'"version":9', 1), "version 9"),
     ):
-        file.write_bytes(spoiled)
+        file.write_bytes(damaged)
         done = run("import", str(file))
         assert (done.code, str(file) in done.err, reason in done.err) == (1, True, True), done.err
     file.write_text("notes\n")
@@ -140,10 +140,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     assert run("import", str(file), str(tmp_path / "chat.jsonl")).code == 2
 
 
-def test_an_export_and_an_import_that_are_killed_are_gone_on_with(
-    tmp_path: Path, direct_url: str, empty_url: str
-) -> None:
-    """Killed with SIGKILL in the middle of it, and again: the copy is equal all the same."""
+def test_killed_export_and_import_resume(tmp_path: Path, direct_url: str, empty_url: str) -> None:
+    """Each is killed twice with SIGKILL before it completes; the copy equals the original."""
     asyncio.run(_fill(direct_url))
     asyncio.run(migrate.upgrade(empty_url))
     file = tmp_path / "all.jsonl"
@@ -169,9 +167,9 @@ def test_an_export_and_an_import_that_are_killed_are_gone_on_with(
             if kill is not None:
                 process.send_signal(signal.SIGKILL)
             assert process.wait() == (0 if kill is None else -signal.SIGKILL)
-    one, two = (asyncio.run(_messages(url)) for url in (direct_url, empty_url))
-    assert len(one) > 30_000
-    assert one == two
+    original, copy = (asyncio.run(_messages(url)) for url in (direct_url, empty_url))
+    assert len(original) > 30_000
+    assert original == copy
 
 
 async def _count(url: str) -> int:

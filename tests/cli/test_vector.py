@@ -1,4 +1,4 @@
-"""``agentstore vector`` and ``agentstore embed``: each says what it does, and what is wrong."""
+"""``agentstore vector`` and ``agentstore embed``."""
 
 import asyncio
 from typing import Any
@@ -23,12 +23,12 @@ def _memories(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(add())
 
 
-def test_the_life_of_vectors(has_pgvector: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enable_embed_search_and_disable(has_pgvector: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     status: dict[str, Any] = run("vector", "status", "--json").json()
     assert (status["state"], status["embedders"]) == ("not enabled", {})
     assert run("check").out.count("\n") == 1
     if not has_pgvector:
-        assert "full text needs none of it" in run("vector", "status").out
+        assert "full-text search works without" in run("vector", "status").out
         done = run("vector", "enable")
         assert done.code == 1
         assert "no pgvector" in done.err
@@ -40,7 +40,7 @@ def test_the_life_of_vectors(has_pgvector: bool, monkeypatch: pytest.MonkeyPatch
         ["CREATE", "TABLE"],
         ["CREATE", "TRIGGER"],
     ]
-    assert run("vector", "enable").out == "enabled already\n"
+    assert run("vector", "enable").out == "already enabled\n"
     assert "vectors" in run("check").out
     assert run("check", "--json").json()["vector"]["state"] == "at head"
     assert "EMBEDDING_URL" in run("embed").err
@@ -61,6 +61,6 @@ def test_the_life_of_vectors(has_pgvector: bool, monkeypatch: pytest.MonkeyPatch
     assert run("memory", "search", "alice", "kitten").code == 0
 
 
-def test_the_sql_of_vectors_is_printed_only_if_asked_for() -> None:
+def test_sql_prints_vector_migrations_only_with_vectors() -> None:
     assert "memory_vectors" not in run("sql").out
     assert "CREATE TABLE memory_vectors" in run("sql", "--vectors").out

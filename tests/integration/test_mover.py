@@ -1,4 +1,4 @@
-"""What comes from other stores goes in once, and never over what is here."""
+"""Importing the records of other stores: idempotent, and without overwriting existing data."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,23 +7,23 @@ import pytest
 
 from agentstore import AgentStore, InvalidContent, Message, PostgresMemoryService, Settings
 from agentstore.importing import Moved, Mover, Problem, Target, mover
-from agentstore.importing.kept import Kept, KeptMemories, KeptState
+from agentstore.importing.records import MemoriesRecord, Record, StateRecord
 from agentstore.testing import text
 
 
-async def _move(store: AgentStore, settings: Settings, *kept: Kept) -> tuple[Moved, list[Problem]]:
-    async def reader() -> AsyncIterator[Kept]:
-        for each in kept:
+async def _move(store: AgentStore, settings: Settings, *records: Record) -> tuple[Moved, list[Problem]]:
+    async def reader() -> AsyncIterator[Record]:
+        for each in records:
             yield each
 
     problems: list[Problem] = []
-    moving = Mover(Target(store.sessions, store.memory, store.states), settings=settings, report=problems.append)
-    await moving.run(reader())
-    return moving.moved, problems
+    imported = Mover(Target(store.sessions, store.memory, store.states), settings=settings, report=problems.append)
+    await imported.run(reader())
+    return imported.moved, problems
 
 
-def _only(state: dict[str, Any], source: str = "theirs") -> KeptState:
-    return KeptState("session s", "alice", "s", None, state, {"agent_id": "a"}, source)
+def _latest(state: dict[str, Any], source: str = "theirs") -> StateRecord:
+    return StateRecord("session s", "alice", "s", None, state, {"agent_id": "a"}, source)
 
 
 async def _rounds(store: AgentStore) -> list[Any]:
@@ -34,35 +34,33 @@ async def _rounds(store: AgentStore) -> list[Any]:
 
 
 @pytest.mark.usefixtures("database_url")
-async def test_a_state_that_changes_elsewhere_is_a_round_each_time_it_has_changed(
-    store: AgentStore, settings: Settings
-) -> None:
+async def test_each_change_of_a_state_in_the_source_becomes_a_round(store: AgentStore, settings: Settings) -> None:
     for n, new in ((1, 1), (1, 0), (2, 1), (2, 0), (1, 1)):
-        moved, problems = await _move(store, settings, _only({"n": n}))
+        moved, problems = await _move(store, settings, _latest({"n": n}))
         assert (moved.new_states, problems) == (new, [])
     assert await _rounds(store) == [{"n": 1}, {"n": 2}, {"n": 1}]
 
 
-async def test_no_state_from_elsewhere_goes_on_top_of_one_that_was_saved_here_since(
+async def test_state_is_not_stored_after_a_round_saved_since_the_last_import(
     store: AgentStore, settings: Settings
 ) -> None:
-    await _move(store, settings, _only({"n": 1}))
+    await _move(store, settings, _latest({"n": 1}))
     await store.states.save_state("alice", {"ours": 1}, "s")
-    moved, problems = await _move(store, settings, _only({"n": 1}))  # nothing has changed there
+    moved, problems = await _move(store, settings, _latest({"n": 1}))  # unchanged in the source
     assert (moved.new_states, problems) == (0, [])
-    moved, problems = await _move(store, settings, _only({"n": 2}))
+    moved, problems = await _move(store, settings, _latest({"n": 2}))
     assert (moved.new_states, moved.problems) == (0, 1)
-    assert "round 2 was saved here since" in problems[0].reason
+    assert "round 2 was saved since the last import" in problems[0].reason
     assert await _rounds(store) == [{"n": 1}, {"ours": 1}]
-    moved, problems = await _move(store, settings, _only({"ours": 1}, "another"))  # the same as here
+    moved, problems = await _move(store, settings, _latest({"ours": 1}, "another"))  # equal to the stored one
     assert (moved.new_states, problems) == (0, [])
-    moved, problems = await _move(store, settings, _only({"n": 1}, "another"))
+    moved, problems = await _move(store, settings, _latest({"n": 1}, "another"))
     assert len(problems) == 1
 
 
-async def test_a_round_that_is_here_stays_and_another_one_is_said(store: AgentStore, settings: Settings) -> None:
-    def at(number: int, state: dict[str, Any]) -> KeptState:
-        return KeptState(f"round {number}", "alice", "s", number, state, {}, "theirs")
+async def test_existing_rounds_stay_and_differences_are_reported(store: AgentStore, settings: Settings) -> None:
+    def at(number: int, state: dict[str, Any]) -> StateRecord:
+        return StateRecord(f"round {number}", "alice", "s", number, state, {}, "theirs")
 
     await store.states.save_state("alice", {"ours": 1}, "s")
     moved, problems = await _move(store, settings, at(3, {"n": 3}), at(1, {"n": 1}), at(2, {"n": 2}))
@@ -76,13 +74,13 @@ async def test_a_round_that_is_here_stays_and_another_one_is_said(store: AgentSt
         await store.states.import_state("alice", "s", -1, {})
 
 
-async def test_memories_are_looked_at_before_the_first_is_stored(
+async def test_memories_are_all_checked_before_the_first_is_stored(
     store: AgentStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = [text(f"apples {number}") for number in range(250)]
-    wrong = Message(id="a\0", role="user")
-    for session_id, messages in (("s", [*said, wrong]), ("a\0", said)):
-        moved, problems = await _move(store, settings, KeptMemories("m", "alice", session_id, messages))
+    messages = [text(f"apples {number}") for number in range(250)]
+    invalid = Message(id="a\0", role="user")
+    for session_id, batch in (("s", [*messages, invalid]), ("a\0", messages)):
+        moved, problems = await _move(store, settings, MemoriesRecord("m", "alice", session_id, batch))
         assert (moved.memories, len(problems)) == (0, 1)
     assert await store.memory.list_memory("alice") == []
     sizes = []
@@ -94,11 +92,11 @@ async def test_memories_are_looked_at_before_the_first_is_stored(
 
     monkeypatch.setattr(PostgresMemoryService, "add_memory", added)
     few = settings.model_copy(update={"max_batch": 100})
-    await _move(store, few, KeptMemories("m", "alice", "s", said))
+    await _move(store, few, MemoriesRecord("m", "alice", "s", messages))
     assert sizes == [100, 100, 50]
     monkeypatch.setattr(mover, "_CHARACTERS", 2_000)
     sizes.clear()
-    moved, problems = await _move(store, settings, KeptMemories("m", "bob", "s", said))
+    moved, problems = await _move(store, settings, MemoriesRecord("m", "bob", "s", messages))
     assert (moved.memories, problems, sum(sizes)) == (250, [], 250)
     assert len(sizes) == 25
     assert len(await store.memory.list_memory("bob", {"page_size": 1000})) == 250

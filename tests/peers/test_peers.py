@@ -1,4 +1,4 @@
-"""What others wrote, by their own packages, comes over whole, and once."""
+"""Importing what other packages wrote themselves: completely, and once."""
 
 import asyncio
 import json
@@ -22,9 +22,9 @@ _HERE = Path(__file__).parent
 
 @pytest.fixture
 def written(request: pytest.FixtureRequest) -> Callable[[str, str, str], list[Any]]:
-    """Run one of the scripts beside this in a peer's environment; it prints what it wrote as JSON Lines."""
+    """Run one of the scripts in this folder in a peer's environment; it prints what it wrote as JSON Lines."""
     folder = request.config.getoption("--peers")
-    assert folder is not None, "--peers=DIR names none"
+    assert folder is not None, "--peers=DIR is missing"
 
     def write(peer: str, script: str, url: str) -> list[Any]:
         command = [str(Path(folder).resolve() / peer / "bin" / "python"), str(_HERE / script), url]
@@ -63,7 +63,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def other_url(request: pytest.FixtureRequest, tmp_path: Path, server: Server, empty_url: str) -> tuple[str, str]:
-    """A database for a peer to write: as the peer names it, and as we do."""
+    """A database for a peer to write: its URL for the peer, and its URL for agentstore."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/other.db", f"sqlite:///{tmp_path}/other.db"
     name = empty_url.partition("?")[0].rpartition("/")[2]
@@ -79,12 +79,12 @@ def _read(kind: str, call: str, *arguments: Any) -> Any:
     return asyncio.run(main())
 
 
-def _said(message: Message) -> tuple[str, str, str]:
+def _summary(message: Message) -> tuple[str, str, str]:
     texts = [part.text for part in message.content or () if isinstance(part, TextContent)]
     return str(message.role), str(message.type), "\n".join(text or "" for text in texts)
 
 
-def test_openai_agents_sessions_come_over_whole_and_once(
+def test_openai_agents_sessions_are_imported_completely_and_once(
     written: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
 ) -> None:
     theirs, ours = other_url
@@ -99,7 +99,7 @@ def test_openai_agents_sessions_come_over_whole_and_once(
         assert session is not None
         assert session.created_at.utcoffset().total_seconds() == 0
         assert len(session.messages) == len(each["items"]) == 7
-        assert [_said(message) for message in session.messages] == [
+        assert [_summary(message) for message in session.messages] == [
             ("user", "message", "Any rain in 杭州?"), ("assistant", "function_call", ""),
             ("tool", "function_call_output", ""), ("assistant", "reasoning", "Little rain."),
             ("assistant", "message", "A little, 3 mm."), ("user", "message", "and this?"),
@@ -109,20 +109,20 @@ def test_openai_agents_sessions_come_over_whole_and_once(
         assert call == {"call_id": "c1", "name": "weather", "arguments": '{"city": "杭州"}'}
         assert output == {"call_id": "c1", "output": "3 mm"}
         assert session.messages[5].content[1].image_url == "data:image/png;base64,AA=="
-    written("openai-agents", "write_openai_agents.py", theirs)  # each goes on
-    if ours.startswith("sqlite"):  # of what cannot be read one item is left out, and not its session
+    written("openai-agents", "write_openai_agents.py", theirs)  # appends to each session
+    if ours.startswith("sqlite"):  # an invalid item is skipped, its session is not
         with sqlite3.connect(ours.removeprefix("sqlite:///")) as database:
             database.execute(
                 "UPDATE agent_messages SET message_data = '[' WHERE id = (SELECT max(id) FROM agent_messages)"
             )
         done = run(*command)
         assert (done.code, json.loads(done.out)["new_messages"]) == (5, 20)
-        assert ", item 48: the item: it is no JSON" in done.err
+        assert ", item 48: the item: not JSON" in done.err
     else:
         assert run(*command).json()["new_messages"] == 21
 
 
-def test_agentscope_2_sessions_come_over_with_their_states(
+def test_agentscope_2_sessions_are_imported_with_their_states(
     written: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
 ) -> None:
     theirs, ours = other_url
@@ -141,7 +141,7 @@ def test_agentscope_2_sessions_come_over_with_their_states(
         question, answer, picture = each["messages"]
         ids = [question["id"], answer["id"], *(f"{answer['id']}/{number}" for number in (1, 2, 3)), picture["id"]]
         assert [message.id for message in session.messages] == ids
-        assert [_said(message) for message in session.messages] == [
+        assert [_summary(message) for message in session.messages] == [
             ("user", "message", "Any rain in 杭州?"), ("assistant", "reasoning", "Ask the tool."),
             ("assistant", "function_call", ""), ("tool", "function_call_output", ""),
             ("assistant", "message", "A little:\n3 mm."), ("user", "message", "and this?"),
@@ -155,7 +155,7 @@ def test_agentscope_2_sessions_come_over_with_their_states(
         assert _read("states", "export_state", user, id) == each["state"]
 
 
-def test_redis_services_come_over_with_sessions_memories_and_states(
+def test_redis_sessions_memories_and_states_are_imported(
     written: Callable[[str, str, str], list[Any]], redis_url: str
 ) -> None:
     (wrote,) = written("agentscope-runtime", "write_redis_services.py", redis_url)
@@ -174,12 +174,12 @@ def test_redis_services_come_over_with_sessions_memories_and_states(
         assert [each.round_id for each in rounds] == list(range(12, 0, -1))
     for user in ("alice", "a:b"):
         memories = _read("memory", "list_memory", user, {"page_size": 100})
-        kept = [each["memories"] for each in wrote if each["user"] == user][-1]
-        assert sorted(message.id for message in memories) == sorted(message["id"] for message in kept)
+        expected = [each["memories"] for each in wrote if each["user"] == user][-1]
+        assert sorted(message.id for message in memories) == sorted(message["id"] for message in expected)
     assert len(_read("memory", "search", "alice", "杭州")) > 0
 
 
-def test_what_cannot_be_read_in_redis_is_left_out_and_named(redis_url: str) -> None:
+def test_invalid_redis_values_are_skipped_and_reported(redis_url: str) -> None:
     import redis
 
     client = redis.from_url(redis_url)
@@ -204,14 +204,14 @@ def test_what_cannot_be_read_in_redis_is_left_out_and_named(redis_url: str) -> N
     assert "New: 1 sessions, 1 messages" in done.out
 
 
-def test_a_source_that_is_none_is_said_without_its_password(tmp_path: Path, empty_url: str) -> None:
+def test_invalid_sources_are_reported_without_their_password(tmp_path: Path, empty_url: str) -> None:
     for source, reason in (
         ("sqlite:///nowhere.db", "there is no file"),
-        ("mysql://x:secret@h/d", "cannot be read"),
-        ("nonsense", "no URL"),
+        ("mysql://x:secret@h/d", "not supported as a source"),
+        ("nonsense", "not a database URL"),
         ("postgresql://x:secret@h:port/d", "port"),
-        ("sqlite://x:secret@h:port/d", "no URL"),
-        (empty_url, "no such tables"),
+        ("sqlite://x:secret@h:port/d", "not a valid SQLite URL"),
+        (empty_url, "lacks the expected tables"),
         ("postgresql://x:secret@127.0.0.1:1/d", "could not be reached"),
     ):
         done = run("import", "--from", "openai-agents", source)

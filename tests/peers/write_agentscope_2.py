@@ -1,4 +1,4 @@
-"""Runs where AgentScope 2 is installed: writes sessions as its SQL storage does, and prints them."""
+"""Write sessions with AgentScope 2's SQL storage, and print them. Runs where AgentScope 2 is installed."""
 
 import asyncio
 import json
@@ -48,13 +48,13 @@ async def main(url: str) -> None:
             await storage.upsert_session(user, "agent", config, state=state, session_id=id)
             for message in messages:
                 await storage.upsert_message(user, id, message)
-            kept, _ = await storage.list_messages(user, id)
+            stored, _ = await storage.list_messages(user, id)
             print(
                 json.dumps(
                     {
                         "user": user,
                         "session": id,
-                        "messages": [message.model_dump(mode="json") for message in kept],
+                        "messages": [message.model_dump(mode="json") for message in stored],
                         "state": state.model_dump(mode="json"),
                     }
                 )

@@ -1,4 +1,4 @@
-"""Runs where openai-agents is installed: writes conversations as it does, and prints them."""
+"""Write conversations with openai-agents, and print them. Runs where openai-agents is installed."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ async def main(url: str) -> None:
     for name in ("first", "a:b", "密"):
         session = SQLAlchemySession.from_url(name, url=url, create_tables=True)
         await session.add_items(_ITEMS)
-        await session.add_items([{"role": "user", "content": "taken back"}])
+        await session.add_items([{"role": "user", "content": "removed again"}])
         await session.pop_item()
         await session.add_items([{"role": "user", "content": f"the end of {name}"}])
         print(json.dumps({"session": name, "items": await session.get_items()}))

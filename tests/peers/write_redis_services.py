@@ -1,7 +1,7 @@
-"""Runs where AgentScope Runtime 1.0 is unpacked: writes by its Redis services, and prints what they read again.
+"""Write with AgentScope Runtime 1.0's Redis services, and print what they read back.
 
-Of the package only the modules of these services are imported, which need no more than redis and pydantic: the names
-above them stand for packages whose own modules would bring everything else.
+Runs where AgentScope Runtime is unpacked. Only the modules of these services are imported, which need redis and
+pydantic; empty modules replace their parent packages, which would import everything else.
 """
 
 import asyncio
@@ -43,15 +43,15 @@ async def main(url: str) -> None:
         for text, role in (("Any rain in 杭州?", Role.USER), ("A little.", Role.ASSISTANT)):
             await sessions.append_message(session, _message(f"{text} {user} {id}", role))
         await memory.add_memory(user, session.messages, id)
-        await memory.add_memory(user, [_message("of no session")])
+        await memory.add_memory(user, [_message("without a session")])
         for step in range(12):
             await states.save_state(user, {"step": step, "plan": ["密"]}, id)
-        kept = await sessions.get_session(user, id)
+        stored = await sessions.get_session(user, id)
         found.append(
             {
                 "user": user,
                 "session": id,
-                "messages": [message.model_dump() for message in kept.messages],
+                "messages": [message.model_dump() for message in stored.messages],
                 "memories": [message.model_dump() for message in await memory.list_memory(user, {"page_size": 100})],
                 "state": await states.export_state(user, id),
             }

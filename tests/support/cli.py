@@ -1,4 +1,4 @@
-"""The command line, run in this process: as a user types it, and without the second that a new process takes."""
+"""Run the command line in this process, without the cost of starting a new one."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from agentstore.cli import main
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended, and what it printed."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -27,7 +27,7 @@ class Done:
 
 
 def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Done:
-    """Run ``agentstore`` with these arguments; it sees no terminal."""
+    """Run ``agentstore`` with these arguments, without a terminal."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     code = 0
     with (
@@ -41,10 +41,10 @@ def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | No
             main()
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    printed = []
+    outputs = []
     for stream in (out, err):
         stream.flush()
         buffer = stream.buffer
         assert isinstance(buffer, io.BytesIO)
-        printed.append(buffer.getvalue().decode())
-    return Done(code, *printed)
+        outputs.append(buffer.getvalue().decode())
+    return Done(code, *outputs)

@@ -1,4 +1,4 @@
-"""What becomes of the items that openai-agents keeps."""
+"""Converting the items of the Responses API that openai-agents stores."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from agentstore.errors import InvalidContent
 from agentstore.importing.responses import message
 
 
-def test_what_was_said_is_text_with_its_role() -> None:
+def test_message_becomes_text_with_its_role() -> None:
     found = message({"role": "user", "content": "Any rain in Hanoi?"})
     assert found["role"] == "user"
     assert Message.model_validate(found).content[0].text == "Any rain in Hanoi?"  # type: ignore[index,union-attr]
 
 
-def test_an_answer_keeps_its_annotations_and_its_own_id() -> None:
+def test_annotations_and_id_are_preserved() -> None:
     part = {"type": "output_text", "text": "Little.", "annotations": [], "logprobs": []}
     found = message({"id": "msg_1", "type": "message", "role": "assistant", "status": "incomplete", "content": [part]})
     assert found["content"] == [{"type": "text", "text": "Little.", "annotations": [], "logprobs": []}]
@@ -21,7 +21,7 @@ def test_an_answer_keeps_its_annotations_and_its_own_id() -> None:
     Message.model_validate(found)
 
 
-def test_a_call_and_its_output_are_data_with_the_call_id() -> None:
+def test_call_and_output_become_data_with_the_call_id() -> None:
     call = message({"type": "function_call", "call_id": "c1", "name": "rain", "arguments": "{}", "id": "fc_1"})
     assert call["content"] == [{"type": "data", "data": {"call_id": "c1", "name": "rain", "arguments": "{}"}}]
     assert call["metadata"] == {"id": "fc_1"}
@@ -30,24 +30,24 @@ def test_a_call_and_its_output_are_data_with_the_call_id() -> None:
     assert output["content"] == [{"type": "data", "data": {"call_id": "c1", "output": "3 mm"}}]
 
 
-def test_reasoning_keeps_its_summary_and_what_is_encrypted() -> None:
+def test_reasoning_summary_and_encrypted_content_are_preserved() -> None:
     raw = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Ask."}], "encrypted_content": "gA"}
     found = message(raw)
     assert found["content"] == [{"type": "text", "text": "Ask."}]
     assert found["metadata"] == {"encrypted_content": "gA"}
 
 
-def test_an_item_of_another_type_is_kept_as_it_was() -> None:
+def test_unknown_item_types_become_data() -> None:
     raw = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "hanoi rain"}}
     assert message(raw)["content"] == [{"type": "data", "data": raw}]
     Message.model_validate(message(raw))
 
 
-def test_a_developer_is_a_system_and_keeps_the_name() -> None:
+def test_developer_becomes_system_with_the_role_in_metadata() -> None:
     found = message({"role": "developer", "content": "Be brief."})
     assert (found["role"], found["metadata"]) == ("system", {"role": "developer"})
 
 
-def test_an_item_without_a_known_role_is_refused() -> None:
+def test_unknown_role_is_refused() -> None:
     with pytest.raises(InvalidContent, match="role: 'bot'"):
         message({"role": "bot", "content": "x"})

@@ -1,4 +1,4 @@
-"""Files taken apart: every piece with its place, every fault with its reason, whatever the chunks are."""
+"""Splitting files into JSON values: places, problems, and independence of chunk sizes."""
 
 import io
 import json
@@ -12,10 +12,10 @@ from agentstore.importing import source
 from agentstore.importing.source import Piece, Problem, read
 
 
-def _read(data: bytes, *, most: int = 10_000, chunk: int = 1 << 18) -> list[Piece | Problem]:
+def _read(data: bytes, *, max_bytes: int = 10_000, chunk: int = 1 << 18) -> list[Piece | Problem]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "_CHUNK", chunk)
-        return list(read(io.BytesIO(data), most=most))
+        return list(read(io.BytesIO(data), max_bytes=max_bytes))
 
 
 def _values(found: list[Piece | Problem]) -> list[Any]:
@@ -35,7 +35,7 @@ _OBJECTS = st.lists(st.dictionaries(st.text(), _JSON, max_size=4) | st.lists(_JS
 
 
 @given(_OBJECTS, st.integers(1, 40), st.sampled_from([None, 1]), st.booleans())
-def test_an_array_gives_its_elements_whatever_the_chunks_are(
+def test_array_elements_do_not_depend_on_chunk_size(
     values: list[Any], chunk: int, indent: int | None, escaped: bool
 ) -> None:
     data = json.dumps(values, indent=indent, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
@@ -49,9 +49,7 @@ def test_an_array_gives_its_elements_whatever_the_chunks_are(
 
 
 @given(_OBJECTS, st.integers(1, 40), st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\n \n"]), st.booleans())
-def test_lines_give_their_values_whatever_the_chunks_are(
-    values: list[Any], chunk: int, end: bytes, ended: bool
-) -> None:
+def test_lines_do_not_depend_on_chunk_size(values: list[Any], chunk: int, end: bytes, ended: bool) -> None:
     values = [{"first": True}, *values]
     data = end.join(json.dumps(value).encode() for value in values) + (end if ended else b"")
     found = _read(data, chunk=chunk)
@@ -61,17 +59,17 @@ def test_lines_give_their_values_whatever_the_chunks_are(
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"[", b"[{", b'[{"a": "', b'{"a": 1}\n']), st.integers(1, 50))
-def test_anything_at_all_is_read_to_its_end_or_refused(data: bytes, before: bytes, chunk: int) -> None:
+def test_arbitrary_bytes_are_read_or_reported(data: bytes, before: bytes, chunk: int) -> None:
     found = _read(before + data, chunk=chunk)
     assert found
     assert all(each.reason for each in found if isinstance(each, Problem))
 
 
-def test_a_document_over_several_lines_is_one_value() -> None:
+def test_document_over_several_lines_is_one_value() -> None:
     assert _values(_read(json.dumps({"messages": [{"a": "}"}]}, indent=2).encode())) == [{"messages": [{"a": "}"}]}]
 
 
-def test_brackets_too_many_and_arrays_in_a_row_do_not_end_the_reading() -> None:
+def test_reading_continues_after_surplus_brackets_and_between_arrays() -> None:
     for data in (b'[{"n": 1}}, {"n": 2}]', b'[{"n": 1}]\n[{"n": 2}]', b'[{"n": 1}]\n{"n": 2}'):
         values = _values(_read(data))
         assert values[0] == {"n": 1}
@@ -91,17 +89,17 @@ def test_brackets_too_many_and_arrays_in_a_row_do_not_end_the_reading() -> None:
         (b'{"list": [\n' + b'{"n": 1},\n' * 200_000 + b'{"n": 1}]}', []),
     ],
 )
-def test_an_object_of_several_lines_is_told_from_a_line_that_is_broken(data: bytes, values: list[Any]) -> None:
-    found = _read(data, most=10_000_000)
+def test_multi_line_object_is_distinguished_from_an_invalid_line(data: bytes, values: list[Any]) -> None:
+    found = _read(data, max_bytes=10_000_000)
     assert [value for value in _values(found) if "n" in value or "messages" in value] == values
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70, 1e300, "\U0001f600", "\0"])
-def test_values_are_exact(value: Any) -> None:
+def test_values_round_trip_exactly(value: Any) -> None:
     assert _values(_read(json.dumps({"x": value}).encode())) == [{"x": value}]
 
 
-def test_a_mark_of_the_byte_order_is_passed_over() -> None:
+def test_byte_order_mark_is_skipped() -> None:
     assert _values(_read(b"\xef\xbb\xbf" + b'{"a": 1}\n')) == [{"a": 1}]
 
 
@@ -121,25 +119,25 @@ def test_a_mark_of_the_byte_order_is_passed_over() -> None:
         ('{"a": "名"}\n'.encode("gbk"), "line 1", "not UTF-8: byte 0xc3 at 8"),
         (b'{"a": NaN}\n', "line 1", "not JSON"),
         (b'{"a": "\\ud800", "b": NaN}\n', "line 1", "not JSON"),
-        (b'{"a": "' + b"x" * 20_000 + b'"}\n', "line 1", "20,009 bytes, 10,000 are allowed"),
+        (b'{"a": "' + b"x" * 20_000 + b'"}\n', "line 1", "20,009 bytes exceed the limit of 10,000"),
         (b"[" * 300 + b"]" * 300, "element 1 (byte 1)", "recursion"),
-        (b'[{"a": 1}, {"a": ', "element 2 (byte 11)", "ends in the middle"),
+        (b'[{"a": 1}, {"a": ', "element 2 (byte 11)", "ends inside this element"),
         (b'[{"a": 1}', "byte 9", "ends before its array"),
-        (b'[{"a": 1}] x', "byte 11", "'x' is no conversation"),
-        (b'[{"a": 1}}, {"b": 2}]', "byte 9", "'}' is no conversation"),
+        (b'[{"a": 1}] x', "byte 11", "expected a conversation, got 'x'"),
+        (b'[{"a": 1}}, {"b": 2}]', "byte 9", "expected a conversation, got '}'"),
         (b'[{"a": "' + b"x" * 20_000 + b'"}]', "element 1 (byte 1)", "20,009 bytes"),
-        (b'[7, {"a": 1}]', "byte 1", "'7' is no conversation"),
-        (b'["{", {"a": 1}]', "byte 1", "is no conversation"),
+        (b'[7, {"a": 1}]', "byte 1", "expected a conversation, got '7'"),
+        (b'["{", {"a": 1}]', "byte 1", "expected a conversation"),
     ],
 )
 @pytest.mark.parametrize("chunk", [16, 1 << 18])
-def test_what_is_wrong_is_said_with_its_place(data: bytes, place: str, reason: str, chunk: int) -> None:
+def test_problems_have_a_place_and_a_reason(data: bytes, place: str, reason: str, chunk: int) -> None:
     ((found_place, found_reason),) = _problems(_read(data, chunk=chunk))
     assert found_place == place
     assert reason in found_reason
 
 
-def test_what_is_wrong_does_not_keep_the_rest_from_being_read() -> None:
+def test_reading_continues_after_a_problem() -> None:
     lines = [b'{"n": 1}', b"{", b'{"n": "' + b"x" * 20_000 + b'"}', b'{"n": "\xff"}', b'{"n": 2}']
     for data, kind in ((b"\n".join(lines), "line"), (b"[" + b",".join(lines[:1] + lines[2:]) + b"]", "element")):
         for chunk in (7, 1 << 18):
@@ -147,7 +145,7 @@ def test_what_is_wrong_does_not_keep_the_rest_from_being_read() -> None:
             assert _values(found) == [{"n": 1}, {"n": 2}], kind
 
 
-def test_a_line_of_any_length_takes_no_more_memory_than_is_allowed() -> None:
+def test_memory_is_bounded_for_lines_of_any_length() -> None:
     import tracemalloc
 
     class Endless(io.RawIOBase):
@@ -171,7 +169,7 @@ def test_a_line_of_any_length_takes_no_more_memory_than_is_allowed() -> None:
                 return chain.read(size) or stream.read(size)
 
         tracemalloc.start()
-        found = list(read(Both(), most=1_000_000))  # type: ignore[arg-type]
+        found = list(read(Both(), max_bytes=1_000_000))  # type: ignore[arg-type]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(_problems(found)) == 1

@@ -1,4 +1,4 @@
-"""What becomes of the messages of others: the mapping that docs/import.md describes."""
+"""Converting conversations to sessions, as docs/import.md describes."""
 
 import json
 import random
@@ -23,7 +23,7 @@ def _one(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _many(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """What one message of OpenAI's becomes: its fields that are set, without the id."""
+    """Convert a message of OpenAI's; return the fields that are set, without the ids."""
     found = _session({"messages": [message]}).messages
     assert all(each.id for each in found)
     assert len({each.id for each in found}) == len(found)
@@ -44,7 +44,7 @@ def _many(message: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _said(role: str, *parts: dict[str, Any], kind: str = "message", metadata: Any = None) -> dict[str, Any]:
+def _message(role: str, *parts: dict[str, Any], kind: str = "message", metadata: Any = None) -> dict[str, Any]:
     return {"role": role, "type": kind, "content": list(parts), "metadata": metadata}
 
 
@@ -53,21 +53,21 @@ def _text(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_text_is_text(role: str) -> None:
-    assert _one({"role": role, "content": "你好"}) == _said(role, _text("你好"))
-    assert _one({"role": role, "content": ""}) == _said(role, _text(""))
-    assert _one({"role": role, "content": ["a", _text("b")]}) == _said(role, _text("a"), _text("b"))
+def test_text_content(role: str) -> None:
+    assert _one({"role": role, "content": "你好"}) == _message(role, _text("你好"))
+    assert _one({"role": role, "content": ""}) == _message(role, _text(""))
+    assert _one({"role": role, "content": ["a", _text("b")]}) == _message(role, _text("a"), _text("b"))
 
 
-def test_a_developer_is_the_system_and_a_function_is_a_tool() -> None:
-    assert _one({"role": "developer", "content": "x"}) == _said("system", _text("x"), metadata={"role": "developer"})
+def test_developer_becomes_system_and_function_becomes_tool() -> None:
+    assert _one({"role": "developer", "content": "x"}) == _message("system", _text("x"), metadata={"role": "developer"})
     output = {"type": "data", "data": {"call_id": None, "output": "21", "name": "add"}}
-    assert _one({"role": "function", "name": "add", "content": "21"}) == _said(
+    assert _one({"role": "function", "name": "add", "content": "21"}) == _message(
         "tool", output, kind="function_call_output", metadata={"role": "function"}
     )
 
 
-def test_null_content_is_no_content() -> None:
+def test_null_content_stays_null() -> None:
     assert _one({"role": "assistant", "content": None}) == {
         "role": "assistant",
         "type": "message",
@@ -77,7 +77,7 @@ def test_null_content_is_no_content() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "missing"])
-def test_each_tool_call_is_a_message(content: str | None) -> None:
+def test_each_tool_call_becomes_a_message(content: str | None) -> None:
     message = {
         "role": "assistant",
         "content": content,
@@ -90,7 +90,7 @@ def test_each_tool_call_is_a_message(content: str | None) -> None:
     if content == "missing":
         del message["content"]
     assert _many(message) == [
-        _said("assistant", {"type": "data", "data": data}, kind="function_call")
+        _message("assistant", {"type": "data", "data": data}, kind="function_call")
         for data in (
             {"call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
             {"call_id": "c2", "name": "add", "arguments": '{"a":"二"}'},
@@ -99,7 +99,7 @@ def test_each_tool_call_is_a_message(content: str | None) -> None:
     ]
 
 
-def test_what_was_reasoned_and_said_comes_before_what_was_called() -> None:
+def test_reasoning_and_text_come_before_tool_calls() -> None:
     found = _many(
         {
             "role": "assistant",
@@ -121,7 +121,7 @@ def test_what_was_reasoned_and_said_comes_before_what_was_called() -> None:
         ([{"type": "image_url", "image_url": {"url": "u"}}], '[{"type":"image_url","image_url":{"url":"u"}}]'),
     ],
 )
-def test_what_a_tool_answered_is_text(content: Any, output: str | None) -> None:
+def test_tool_output_becomes_text(content: Any, output: str | None) -> None:
     (part,) = _one({"role": "tool", "tool_call_id": "c1", "content": content})["content"]
     assert part["data"] == {"call_id": "c1", "output": output}
 
@@ -146,11 +146,11 @@ def test_what_a_tool_answered_is_text(content: Any, output: str | None) -> None:
         ({"type": "video", "video": {"x": [1]}}, {"type": "data", "data": {"type": "video", "video": {"x": [1]}}}),
     ],
 )
-def test_each_kind_of_part_has_its_own(part: dict[str, Any], ours: dict[str, Any]) -> None:
+def test_content_parts(part: dict[str, Any], ours: dict[str, Any]) -> None:
     assert _one({"role": "user", "content": [part]})["content"] == [ours]
 
 
-def test_a_refusal_and_audio_of_the_model_are_parts() -> None:
+def test_refusal_and_audio_become_parts() -> None:
     message = {
         "role": "assistant",
         "content": None,
@@ -163,12 +163,12 @@ def test_a_refusal_and_audio_of_the_model_are_parts() -> None:
     ]
 
 
-def test_what_else_a_message_has_is_metadata() -> None:
+def test_other_fields_of_a_message_become_metadata() -> None:
     message = {"role": "user", "content": "x", "name": "Ann", "metadata": {"k": 1}, "time": "2024-01-02"}
     assert _one(message)["metadata"] == {"name": "Ann", "k": 1, "timestamp": "2024-01-02"}
 
 
-def test_a_conversation_has_its_own_ids_title_time_and_metadata() -> None:
+def test_ids_title_time_and_metadata_of_a_conversation() -> None:
     value = {
         "user": "alice",
         "session": 7,
@@ -189,7 +189,7 @@ def test_a_conversation_has_its_own_ids_title_time_and_metadata() -> None:
     assert Translator("file", "bob").session({"messages": []}).user_id == "bob"
 
 
-def test_messages_of_the_runtime_are_taken_as_they_are() -> None:
+def test_agentscope_runtime_messages_are_unchanged() -> None:
     message = Message(
         role="assistant", type="plugin_call", content=[{"type": "data", "data": {"call_id": "c"}}], metadata={"k": 1}
     )
@@ -200,7 +200,7 @@ def test_messages_of_the_runtime_are_taken_as_they_are() -> None:
     assert (again.role, again.status) == ("user", "created")
 
 
-def test_messages_by_themselves_are_one_conversation_of_the_file_unless_they_name_another() -> None:
+def test_messages_without_a_conversation_form_one_session_of_the_file() -> None:
     lines = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     translator = Translator("file", "alice")
     first, second = (translator.session(line) for line in lines)
@@ -214,8 +214,8 @@ def test_messages_by_themselves_are_one_conversation_of_the_file_unless_they_nam
         Translator(None, "alice").session(lines[0])
 
 
-def test_nothing_that_a_message_has_is_left_out() -> None:
-    """Every leaf of the input is somewhere in the output."""
+def test_no_field_of_a_message_is_dropped() -> None:
+    """Every leaf of the input occurs in the output."""
     message = {
         "role": "assistant",
         "content": [
@@ -296,14 +296,14 @@ _LINES = [
 ]
 
 
-def test_ids_are_all_different_and_the_same_again() -> None:
+def test_derived_ids_are_unique_and_repeatable() -> None:
     ids = _ids(_LINES)
     assert len(set(ids)) == len(ids) == 12
     assert _ids(_LINES) == ids
     assert len({session for _, session, _ in ids[:7]}) == 3
 
 
-def test_ids_do_not_depend_on_the_order_of_lines_or_of_keys() -> None:
+def test_derived_ids_do_not_depend_on_the_order_of_lines_or_keys() -> None:
     rng = random.Random(1)
     for _ in range(20):
         shuffled = rng.sample(_LINES, len(_LINES))
@@ -312,31 +312,31 @@ def test_ids_do_not_depend_on_the_order_of_lines_or_of_keys() -> None:
     assert _ids(turned) == _ids(_LINES)
 
 
-def test_a_file_that_goes_on_keeps_the_ids_it_had() -> None:
+def test_derived_ids_stay_when_a_file_grows() -> None:
     longer = [*_LINES[:-1], _line("a", "b", "a", session="t"), _line("new")]
     assert set(_ids(longer)) > set(_ids(_LINES))
 
 
-def test_another_file_has_other_messages_of_a_session_and_the_same_conversations() -> None:
+def test_derived_ids_depend_on_the_file_only_within_named_sessions() -> None:
     ids, others = _ids(_LINES), _ids(_LINES, "other")
     assert ids[:7] == others[:7]
     assert not {id for _, _, id in ids[7:]} & {id for _, _, id in others[7:]}
 
 
-def test_ids_do_not_depend_on_when_a_conversation_was() -> None:
+def test_derived_ids_do_not_depend_on_time() -> None:
     first, second = (_ids([_line("a", session="s", time=time)]) for time in ("2024-01-01", "2024-02-01"))
     assert first == second
 
 
-def test_ids_are_what_they_were_in_the_first_release() -> None:
-    """Another way to make them would import everything a second time."""
+def test_derived_ids_are_stable_across_releases() -> None:
+    """With other ids, everything would be imported a second time."""
     assert _ids([_line("你好"), _line("x", session="s")]) == [
         ("default", "6ee6ec07-f1a4-5f61-b8f8-aa7e736e1f9f", "msg_29bcc0f0-8525-5d1d-a175-a6bc570dc370"),
         ("default", "s", "msg_503b1980-1044-5ac8-9044-868f73d31b83"),
     ]
 
 
-def test_many_ids_of_equal_content_are_counted() -> None:
+def test_equal_content_gets_distinct_ids() -> None:
     ids = _ids([_line(*(str(number % 7) for number in range(1_000)), session="s")] * 3)
     assert len(set(ids)) == 3_000
 
@@ -361,7 +361,7 @@ def _chat(id: str, role: str, content: dict[str, Any], **more: Any) -> dict[str,
     }
 
 
-def _said_there(text: str) -> dict[str, Any]:
+def _text_content(text: str) -> dict[str, Any]:
     return {"content_type": "text", "parts": [text]}
 
 
@@ -374,16 +374,16 @@ _EXPORT = {
     "current_node": "d",
     "mapping": {
         "root": _node("root", None, None),
-        "a": _node("a", "root", _chat("a", "system", _said_there(""))),
-        "b": _node("b", "a", _chat("b", "user", _said_there("上海有什么好吃的?"))),
-        "c1": _node("c1", "b", _chat("c1", "assistant", _said_there("the answer that was thrown away"))),
-        "c2": _node("c2", "b", _chat("c2", "assistant", _said_there("小笼包"), metadata={"model_slug": "gpt-4o"})),
-        "d": _node("d", "c2", _chat("d", "user", _said_there("谢谢"))),
+        "a": _node("a", "root", _chat("a", "system", _text_content(""))),
+        "b": _node("b", "a", _chat("b", "user", _text_content("上海有什么好吃的?"))),
+        "c1": _node("c1", "b", _chat("c1", "assistant", _text_content("an answer that was regenerated"))),
+        "c2": _node("c2", "b", _chat("c2", "assistant", _text_content("小笼包"), metadata={"model_slug": "gpt-4o"})),
+        "d": _node("d", "c2", _chat("d", "user", _text_content("谢谢"))),
     },
 }
 
 
-def test_of_a_chatgpt_conversation_the_path_to_the_current_node_is_taken() -> None:
+def test_chatgpt_conversation_is_the_path_to_the_current_node() -> None:
     session = _session(_EXPORT)
     assert (session.id, session.title, session.user_id) == ("conv-1", "上海", "default")
     assert session.metadata == {"source": "chatgpt", "default_model_slug": "gpt-4o"}
@@ -455,7 +455,7 @@ def test_of_a_chatgpt_conversation_the_path_to_the_current_node_is_taken() -> No
         ),
     ],
 )
-def test_each_kind_of_chatgpt_content_has_its_own(message: dict[str, Any], kind: str, content: Any) -> None:
+def test_chatgpt_content_types(message: dict[str, Any], kind: str, content: Any) -> None:
     (found,) = _session({"mapping": {"m": _node("m", None, message)}, "current_node": "m", "id": "c"}).messages
     assert found.type == kind
     parts = [
@@ -466,71 +466,89 @@ def test_each_kind_of_chatgpt_content_has_its_own(message: dict[str, Any], kind:
         assert (found.metadata or {})["chatgpt"] == {"content": {"url": "u"}}
 
 
-# What is wrong
+# Invalid input
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (7, "it is a number, and not an object with messages"),
-        ([], "it is a list"),
-        ({}, "it has neither"),
-        ({"prompt": "x", "completion": "y"}, "but 'prompt', 'completion'"),
-        ({"messages": {}}, "messages: it is an object and not a list"),
-        ({"messages": None}, "messages: it is null and not a list"),
-        ({"messages": ["x"]}, "messages[0]: it is a string and not an object"),
-        ({"messages": [{"content": "x"}]}, "messages[0]: role: None is none of system"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0]: role: 'bot' is none of"),
+        (7, "expected an object with messages, got a number"),
+        ([], "got a list"),
+        ({}, "got no keys"),
+        ({"prompt": "x", "completion": "y"}, "got the keys 'prompt', 'completion'"),
+        ({"messages": {}}, "messages: expected a list, got an object"),
+        ({"messages": None}, "messages: expected a list, got null"),
+        ({"messages": ["x"]}, "messages[0]: expected an object, got a string"),
+        ({"messages": [{"content": "x"}]}, "messages[0]: role: None is not one of system"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0]: role: 'bot' is not one of"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0]: role:"),
-        ({"messages": [{"role": "user", "text": "x"}]}, "messages[0]: content: it is missing"),
-        ({"messages": [{"role": "user", "content": 7}]}, "messages[0]: content: it is a number"),
-        ({"messages": [{"role": "user", "content": [7]}]}, "messages[0]: content[0]: it is a number"),
-        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0]: content[0].type: it is null"),
+        ({"messages": [{"role": "user", "text": "x"}]}, "messages[0]: content: missing"),
+        (
+            {"messages": [{"role": "user", "content": 7}]},
+            "messages[0]: content: expected a string, a list or null, got a number",
+        ),
+        ({"messages": [{"role": "user", "content": [7]}]}, "messages[0]: content[0]: expected an object, got a number"),
+        (
+            {"messages": [{"role": "user", "content": [{}]}]},
+            "messages[0]: content[0].type: expected a string, got null",
+        ),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "content.0.text"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content[0].image_url: it is null"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "content[0].image_url: expected an object, got null",
+        ),
         (
             {"messages": [{"role": "assistant", "tool_calls": {}, "content": None, "x": 1}], "user": []},
-            "user: it is a list",
+            "user: expected a string or an integer, got a list",
         ),
-        ({"messages": [{"role": "assistant", "tool_calls": "x"}]}, "tool_calls: it is a string"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "tool_calls[0]: it names no function"),
+        ({"messages": [{"role": "assistant", "tool_calls": "x"}]}, "tool_calls: expected a list, got a string"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, 'tool_calls[0]: expected a "function"'),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{"function": 1}]}]},
-            "tool_calls[0].function: it is a number",
+            "tool_calls[0].function: expected an object, got a number",
         ),
-        ({"messages": [{"role": "user", "content": "x", "metadata": [1]}]}, "messages[0]: metadata: it is a list"),
-        ({"messages": [{"role": "user", "content": "x", "id": []}]}, "id: it is a list"),
-        ({"messages": [], "session": True}, "session: it is a boolean"),
-        ({"messages": [], "title": 7}, "title: it is a number"),
-        ({"messages": [], "time": []}, "time: it is a list"),
-        ({"messages": [], "created_at": "soon"}, "created_at: 'soon' is no time"),
-        ({"messages": [], "metadata": [1]}, "metadata: it is a list"),
+        (
+            {"messages": [{"role": "user", "content": "x", "metadata": [1]}]},
+            "messages[0]: metadata: expected an object, got a list",
+        ),
+        ({"messages": [{"role": "user", "content": "x", "id": []}]}, "id: expected a string or an integer, got a list"),
+        ({"messages": [], "session": True}, "session: expected a string or an integer, got a boolean"),
+        ({"messages": [], "title": 7}, "title: expected a string, got a number"),
+        ({"messages": [], "time": []}, "time: expected a string or a number, got a list"),
+        ({"messages": [], "created_at": "soon"}, "created_at: 'soon' is not a valid timestamp"),
+        ({"messages": [], "metadata": [1]}, "metadata: expected an object, got a list"),
         ({"messages": [{"object": "message", "role": "bot"}]}, "messages[0]: role"),
         ({"object": "session", "messages": []}, "Field required"),
-        ({"object": "session", "messages": [{"role": "user"}]}, "messages[0].id: it is missing"),
-        ({"object": "session", "messages": [], "more": 1}, "more: a session that was exported has no such field"),
+        ({"object": "session", "messages": [{"role": "user"}]}, "messages[0].id: missing"),
+        ({"object": "session", "messages": [], "more": 1}, "'more' is not a field of an exported session"),
         ({"messages": [{"role": "tool", "content": [{"x": 1e999}]}]}, "messages[0]: value.x is inf"),
-        ({"object": "session"}, "messages: it is null"),
-        ({"mapping": [], "current_node": "a"}, "mapping: it is a list"),
-        ({"mapping": {}}, "current_node: it is missing"),
+        ({"object": "session"}, "messages: expected a list, got null"),
+        ({"mapping": [], "current_node": "a"}, "mapping: expected an object, got a list"),
+        ({"mapping": {}}, "current_node: missing"),
         ({"mapping": {}, "current_node": "a"}, "current_node: there is no node 'a'"),
         ({"mapping": {"a": _node("a", "b", None)}, "current_node": "a"}, "mapping: there is no node 'b'"),
         ({"mapping": {"a": _node("a", "a", None)}, "current_node": "a"}, "its own ancestor"),
-        ({"mapping": {"a": {"message": 7}}, "current_node": "a"}, "mapping.a.message: it is a number"),
-        ({"mapping": {"a": {"message": {"id": "m"}}}, "current_node": "a"}, "message m: author: it is null"),
+        (
+            {"mapping": {"a": {"message": 7}}, "current_node": "a"},
+            "mapping.a.message: expected an object, got a number",
+        ),
+        (
+            {"mapping": {"a": {"message": {"id": "m"}}}, "current_node": "a"},
+            "message m: author: expected an object, got null",
+        ),
         (
             {"mapping": {"a": {"message": {"author": {"role": "x"}, "content": {}}}}, "current_node": "a"},
-            "author.role: 'x' is none of",
+            "author.role: 'x' is not one of",
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(value: Any, reason: str) -> None:
+def test_invalid_values_are_reported_with_their_place(value: Any, reason: str) -> None:
     with pytest.raises(InvalidContent) as error:
         _session(value)
     assert reason in str(error.value)
 
 
-def test_what_is_nested_too_deep_is_refused() -> None:
+def test_deeply_nested_values_are_refused() -> None:
     deep: Any = "x"
     for _ in range(5_000):
         deep = [deep]
@@ -556,12 +574,12 @@ _CALLS = {
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container in a JSON value, with each of its keys."""
+    """Return every container in a JSON value with each of its keys."""
     keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
     return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
 
 
-def test_a_conversation_with_something_else_anywhere_in_it_is_a_session_or_refused() -> None:
+def test_mutated_conversations_are_converted_or_refused() -> None:
     rng = random.Random(7)
     others: list[Any] = [None, True, 7, 1.5, "", "user", "text", "message", [], {}, [None], ["a"], {"type": "text"}]
     outcomes = {"session": 0, "refused": 0}
@@ -583,7 +601,7 @@ def test_a_conversation_with_something_else_anywhere_in_it_is_a_session_or_refus
     assert min(outcomes.values()) > 500
 
 
-_NO_TIMES: tuple[object, ...] = (
+_INVALID_TIMES: tuple[object, ...] = (
     "2023",
     2023,
     "12",
@@ -619,8 +637,8 @@ _NO_TIMES: tuple[object, ...] = (
         (1_700_000_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         ("1712010112345", datetime(2024, 4, 1, 22, 21, 52, 345_000, tzinfo=UTC)),
         ("1700000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
-        *((wrong, None) for wrong in _NO_TIMES),
+        *((wrong, None) for wrong in _INVALID_TIMES),
     ],
 )
-def test_times_as_others_write_them(written: object, time: datetime | None) -> None:
+def test_time_formats(written: object, time: datetime | None) -> None:
     assert parse_time(written) == time

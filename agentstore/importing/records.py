@@ -1,4 +1,4 @@
-"""What other stores keep, a piece at a time: what every reader of one yields."""
+"""What a reader of another store yields."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from agentstore.schemas import Message, Session
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSession:
-    """A session with all of its messages."""
+class SessionRecord:
+    """A session with all of its messages; `place` names it in reports."""
 
     place: str
     session: Session
 
 
 @dataclass(frozen=True, slots=True)
-class KeptMemories:
-    """Messages of one bucket of memories, in their order."""
+class MemoriesRecord:
+    """The memories of one session, in order."""
 
     place: str
     user_id: str
@@ -27,8 +27,8 @@ class KeptMemories:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptState:
-    """A state; without a round, the only one that `source` keeps of its session."""
+class StateRecord:
+    """A state. `round_id` is None if `source` stores only the latest state of a session."""
 
     place: str
     user_id: str
@@ -39,5 +39,5 @@ class KeptState:
     source: str
 
 
-Kept = KeptSession | KeptMemories | KeptState | Problem
-Reader = AsyncIterator[Kept]
+Record = SessionRecord | MemoriesRecord | StateRecord | Problem
+Reader = AsyncIterator[Record]

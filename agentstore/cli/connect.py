@@ -1,0 +1,60 @@
+"""Open the database or the store for a command."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from agentstore.cli.output import echo_error
+
+if TYPE_CHECKING:
+    from agentstore.database.database import Database
+    from agentstore.settings import Settings
+    from agentstore.store import AgentStore
+
+T = TypeVar("T")
+
+
+def load_settings() -> "Settings":
+    """Return the settings from the environment.
+
+    Raises:
+        typer.Exit: a setting is not valid; the reason has been printed.
+    """
+    from pydantic import ValidationError
+
+    from agentstore.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            name = "_".join(str(part) for part in each["loc"]).upper()
+            echo_error(f"AGENTSTORE_{name}: {each['msg']}")
+        raise typer.Exit(1) from error
+
+
+def run_with_database(url: str | None, run: "Callable[[Database], Coroutine[Any, Any, T]]") -> T:
+    """Run a coroutine on the database, whatever revision its schema is at."""
+    from agentstore.repositories.connect import open_database
+
+    async def main() -> T:
+        database = open_database(url, settings=load_settings())
+        try:
+            return await run(database)
+        finally:
+            await database.stop()
+
+    return asyncio.run(main())
+
+
+def run_with_store(url: str | None, run: "Callable[[AgentStore], Coroutine[Any, Any, T]]") -> T:
+    """Run a coroutine on the store, once the schema has been checked."""
+    from agentstore.store import AgentStore
+
+    async def main() -> T:
+        async with AgentStore(url, settings=load_settings()) as store:
+            return await run(store)
+
+    return asyncio.run(main())

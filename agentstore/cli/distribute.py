@@ -1,0 +1,56 @@
+"""``agentstore distribute``."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from agentstore.cli.connect import run_with_database
+from agentstore.cli.options import Json, Url, new_group
+from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.database.database import Database
+from agentstore.operations import distribution
+from agentstore.operations.distribution import Distribution, DistributionPlan
+
+commands = new_group()
+
+
+def _report(line: str) -> None:
+    echo_error(line, label="distribute", style="dim")
+
+
+@commands.command()
+def distribute(
+    shards: Annotated[
+        int, typer.Option(help="Number of shards of each table; cannot be changed afterwards.")
+    ] = distribution.SHARDS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print the SQL; change nothing.")
+    ] = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Distribute the tables over a Citus cluster.
+
+    The tables are sharded by user, as docs/scale.md describes, in one transaction that blocks all writers. The exit
+    code is 1 if something prevents it; each obstacle is printed on stderr.
+    """
+
+    async def run(database: Database) -> tuple[DistributionPlan, Distribution]:
+        planned = await distribution.plan(database, shards=shards)
+        if dry_run or planned.obstacles:
+            return planned, await distribution.distribution(database)
+        return planned, await distribution.distribute(database, shards=shards, report=_report)
+
+    planned, current = run_with_database(url, run)
+    if json_:
+        echo_json({"state": current.state, **asdict(current), **asdict(planned)})
+    elif dry_run:
+        for statement in planned.statements:
+            echo(f"{statement};")
+    else:
+        echo(current.state)
+    for obstacle in planned.obstacles:
+        echo_error(obstacle)
+    if planned.obstacles:
+        raise typer.Exit(1)

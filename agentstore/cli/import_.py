@@ -1,0 +1,297 @@
+"""``agentstore import``: files of conversations, the databases of other stores, and exports of agentstore."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
+
+import typer
+
+from agentstore.cli.connect import load_settings, run_with_store
+from agentstore.cli.export import describe, summarize
+from agentstore.cli.options import Json, Url, new_group, require_text
+from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.cli.progress import import_bar, move_spinner, transfer_bar
+from agentstore.errors import InvalidContent, NotConfigured
+
+if TYPE_CHECKING:
+    from agentstore.importing import Importer, Moved, Problem
+    from agentstore.store import AgentStore
+    from agentstore.transfer import Progress
+
+commands = new_group()
+
+T = TypeVar("T")
+Sources = list[tuple[str, Path | BinaryIO]]
+"""Each file or stream, with its name for reports."""
+
+# The rest is only counted: a file in another format has as many problems as it has lines.
+_MAX_REPORTED = 50
+_LONGEST_REASON = 300
+_SKIPPED = 5
+_STDIN = Path("-")
+_REDIS = ("redis://", "rediss://")
+_WHAT = {
+    "sessions": "session",
+    "memory_buckets": "memories of session",
+    "state_heads": "states of session",
+    "workspaces": "workspaces of session",
+}
+
+
+class Source(StrEnum):
+    """An application whose database can be imported."""
+
+    AGENTSCOPE_2 = "agentscope-2"
+    OPENAI_AGENTS = "openai-agents"
+
+
+@commands.command("import")
+def import_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Files to import; - is stdin. Or redis://HOST, or a database URL with --from."
+        ),
+    ],
+    source: Annotated[
+        Source | None,
+        typer.Option("--from", help="Application that wrote the database at the URL (sqlite or postgresql)."),
+    ] = None,
+    user: Annotated[
+        str, typer.Option(help="User id for conversations that name none.", callback=require_text)
+    ] = "default",
+    session: Annotated[
+        str | None,
+        typer.Option(
+            help="Session id for messages that belong to no conversation and name none.", callback=require_text
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; store nothing.")] = False,
+    without_vectors: Annotated[
+        bool, typer.Option("--without-vectors", help="Skip the vectors of an agentstore export.")
+    ] = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Import conversations, an export, or another store's data.
+
+    A file is JSON Lines of chat completions, a ChatGPT export, messages of AgentScope Runtime, or an export of
+    `agentstore export`. A URL is that of the database of AgentScope Runtime's Redis services, AgentScope 2 or
+    openai-agents, which may be in use.
+
+    Importing again adds only what is new. Invalid input is skipped and reported with its place; the exit code is then
+    5. docs/import.md describes the formats.
+    """
+    if source is not None or any(each.startswith(_REDIS) for each in sources):
+        _import_store(sources, source, user, url, dry_run, json_)
+        return
+    if any("://" in each and not Path(each).exists() for each in sources):
+        # The URL is not echoed, since it may contain a password.
+        raise typer.BadParameter("to import a database, name its application with --from", param_hint="FILE")
+    files = list(map(Path, sources))
+    for file in files:  # all are checked before the first is stored
+        if file != _STDIN and (not file.exists() or file.is_dir()):
+            raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
+    if _STDIN in files and sys.stdin is None:
+        raise typer.BadParameter("stdin is closed", param_hint="FILE")
+    with ExitStack() as stack:
+        named = [("stdin" if file == _STDIN else str(file), _open(file, stack)) for file in files]
+        is_export = _find_exports(named)
+        if any(is_export) and not all(is_export):
+            raise typer.BadParameter("exports of agentstore cannot be mixed with other files", param_hint="FILE")
+        if any(is_export):
+            _import_exports(named, url, dry_run, without_vectors, json_)
+        else:
+            _import_files(named, user, session, url, dry_run, json_)
+
+
+def _open(file: Path, stack: ExitStack) -> Path | BinaryIO:
+    """Return a regular file as its path, and anything else, such as a pipe, as an open stream."""
+    if file == _STDIN:
+        return sys.stdin.buffer
+    return file if file.is_file() else stack.enter_context(file.open("rb"))
+
+
+def _find_exports(named: Sources) -> list[bool]:
+    from agentstore.transfer import is_export
+
+    return [is_export(_peek(file)) for _, file in named]
+
+
+def _peek(file: Path | BinaryIO) -> bytes:
+    """Return the first bytes of a file, or of a stream without consuming them."""
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            return stream.read(100)
+    if isinstance(file, io.BufferedReader):
+        return file.peek(100)
+    start = file.tell()
+    beginning = file.read(100)
+    file.seek(start)
+    return beginning
+
+
+def _run(url: str | None, dry_run: bool, run: Callable[[AgentStore | None], Coroutine[Any, Any, T]]) -> T:
+    """Run an import; a dry run needs no database."""
+    return asyncio.run(run(None)) if dry_run else run_with_store(url, run)
+
+
+def _import_files(named: Sources, user: str, session: str | None, url: str | None, dry_run: bool, json_: bool) -> None:
+    """Import files of conversations."""
+    from agentstore.importing import Importer
+
+    reported: list[dict[str, str]] = []
+
+    def report(file: str, problem: Problem) -> None:
+        if len(reported) < _MAX_REPORTED:
+            reported.append({"file": file, "place": problem.place, "reason": problem.reason})
+            echo_error(f"{problem.place + ': ' if problem.place else ''}{problem.reason}", label=file)
+
+    async def run(store: AgentStore | None) -> Importer:
+        importer = Importer(
+            None if store is None else store.sessions,
+            settings=settings,
+            user_id=user,
+            session_id=session,
+            report=report,
+        )
+        # asyncio's handler of SIGINT waits for the current read to return; that of a pipe may never do so.
+        signal.signal(signal.SIGINT, _interrupt)
+        with import_bar(importer.progress, _total_size(named)) as tick:
+            await importer.run(named, tick)
+        return importer
+
+    settings = load_settings()
+    done = _run(url, dry_run, run).progress
+    _report_rest(done.problems - len(reported))
+    if json_:
+        summary = {name: value for name, value in asdict(done).items() if name not in ("bytes", "seconds")}
+        echo_json({**summary, "seconds": round(done.seconds, 3), "dry_run": dry_run, "left_out": reported})
+    else:
+        rate = done.messages / done.seconds if done.seconds else 0.0
+        new = f"New: {done.new_sessions:,} sessions, {done.new_messages:,} messages."
+        echo(
+            f"{done.records:,} records with {done.messages:,} messages in {done.seconds:.1f} s "
+            f"({rate:,.0f} messages/s). " + _outcome(new, dry_run, done.problems)
+        )
+    if done.problems:
+        raise typer.Exit(_SKIPPED)
+
+
+def _interrupt(*_: object) -> None:
+    """Cancel the import; a second Ctrl-C ends the process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
+def _total_size(named: Sources) -> int | None:
+    """Return the size of all files in bytes, or None if one of them is a stream."""
+    sizes = [file.stat().st_size for _, file in named if isinstance(file, Path) and file.is_file()]
+    return sum(sizes) if len(sizes) == len(named) else None
+
+
+def _import_store(
+    sources: list[str], source: Source | None, user: str, url: str | None, dry_run: bool, json_: bool
+) -> None:
+    """Import the database of another application."""
+    from agentstore.importing import Mover, Target, agentscope2, openai_agents, redis_services
+    from agentstore.importing.databases import OtherDatabase
+
+    if len(sources) > 1:
+        raise typer.BadParameter("give one database at a time", param_hint="FILE")
+    (source_url,) = sources
+    if source is not None and source_url.startswith(_REDIS):
+        raise typer.BadParameter("a Redis URL takes no --from", param_hint="--from")
+    reported: list[dict[str, str]] = []
+
+    def report(problem: Problem) -> None:
+        if len(reported) < _MAX_REPORTED:
+            reported.append({"place": problem.place, "reason": problem.reason[:_LONGEST_REASON]})
+            echo_error(f"{problem.place}: {problem.reason[:_LONGEST_REASON]}", label=source or "redis")
+
+    async def run(store: AgentStore | None) -> Moved:
+        target = None if store is None else Target(store.sessions, store.memory, store.states)
+        mover = Mover(target, settings=settings, report=report)
+        with move_spinner(mover.moved) as tick:
+            if source is None:
+                await mover.run(redis_services.read(source_url), tick)
+            else:
+                async with OtherDatabase(source_url) as database:
+                    is_agentscope = source is Source.AGENTSCOPE_2
+                    reader = agentscope2.read(database) if is_agentscope else openai_agents.read(database, user)
+                    await mover.run(reader, tick)
+        return mover.moved
+
+    settings = load_settings()
+    moved = _run(url, dry_run, run)
+    _report_rest(moved.problems - len(reported))
+    if json_:
+        echo_json({**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, "left_out": reported})
+    else:
+        new = f"New: {moved.new_sessions:,} sessions, {moved.new_messages:,} messages, {moved.new_states:,} states."
+        echo(
+            f"{moved.sessions:,} sessions with {moved.messages:,} messages, {moved.memories:,} memories, "
+            f"{moved.states:,} states in {moved.seconds:.1f} s. " + _outcome(new, dry_run, moved.problems)
+        )
+    if moved.problems:
+        raise typer.Exit(_SKIPPED)
+
+
+def _report_rest(count: int) -> None:
+    if count > 0:
+        echo_error(f"{count:,} more were skipped", label="import")
+
+
+def _outcome(new: str, dry_run: bool, problems: int) -> str:
+    return ("Dry run: nothing was stored." if dry_run else new) + (f" Skipped: {problems:,}." if problems else "")
+
+
+def _import_exports(named: Sources, url: str | None, dry_run: bool, without_vectors: bool, json_: bool) -> None:
+    """Restore exports of agentstore."""
+
+    async def run(store: AgentStore) -> int:
+        unchanged = 0
+        for name, file in named:
+            with ExitStack() as stack:
+                if isinstance(file, Path):
+                    stream: BinaryIO = stack.enter_context(file.open("rb"))
+                else:  # an export is read twice
+                    stream = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(file, stream)
+                tick = stack.enter_context(transfer_bar("bytes"))
+                try:
+                    done = await store.restore(stream, tick=tick, dry_run=dry_run, without_vectors=without_vectors)
+                except (InvalidContent, NotConfigured) as error:
+                    raise type(error)(f"{name}: {error}") from error
+            _print_restored(name, done, dry_run, json_)
+            unchanged += len(done.left)
+        return unchanged
+
+    if run_with_store(url, run):
+        raise typer.Exit(_SKIPPED)
+
+
+def _print_restored(name: str, done: Progress, dry_run: bool, json_: bool) -> None:
+    for kind, user, session in done.left[:_MAX_REPORTED]:
+        if kind == "users":
+            reason = f"user {user!r}: metadata differs from the file, left unchanged"
+        else:
+            reason = f"user {user!r}, {_WHAT[kind]} {session!r}: differs from the file, left unchanged"
+        echo_error(reason, label=name)
+    if len(done.left) > _MAX_REPORTED:
+        echo_error(f"{len(done.left) - _MAX_REPORTED:,} more were left unchanged", label="import")
+    if json_:
+        echo_json({**summarize(done), "dry_run": dry_run, "left": [list(each) for each in done.left]})
+    else:
+        echo(f"{'dry run, nothing was stored; the file has' if dry_run else 'new'}: {describe(done)}")

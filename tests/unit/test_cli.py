@@ -1,0 +1,81 @@
+"""The command line: its table of commands, its help, and what it imports."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from agentstore import __version__
+from agentstore.cli import COMMANDS, SECTIONS, load_command
+from tests.support.cli import run
+
+_LIBRARIES = {"alembic", "asyncpg", "orjson", "rich", "sqlalchemy"}
+_WIDTH = 78  # of help in a terminal of 80 columns
+
+
+def test_sections_have_each_command_once() -> None:
+    assert len(COMMANDS) == sum(map(len, SECTIONS.values()))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_table_has_the_help_of_the_module(name: str) -> None:
+    command = load_command(name)
+    assert command.name == name
+    assert hasattr(command, "commands") == COMMANDS[name].is_group
+    assert command.help.splitlines()[0] == COMMANDS[name].help
+
+
+def test_table_has_all_commands_of_its_modules() -> None:
+    from importlib import import_module
+
+    import typer
+
+    for module_name in {info.module for info in COMMANDS.values()}:
+        module = import_module(f"agentstore.cli.{module_name}")
+        defined = set(typer.main.get_group(module.commands).commands) if hasattr(module, "commands") else set()
+        listed = {name for name, info in COMMANDS.items() if info.module == module_name and not info.is_group}
+        assert defined == listed
+        assert hasattr(module, "group") == (COMMANDS.get(module_name, COMMANDS["check"]).is_group)
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS if COMMANDS[name].is_group)])
+def test_help_lists_commands_in_one_line_each(arguments: list[str]) -> None:
+    lines = run(*arguments, "--help").out.splitlines()
+    names = load_command(*arguments).commands if arguments else COMMANDS
+    for name in names:
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert line.endswith(".")
+        assert len(line) <= _WIDTH
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_is_plain_text(name: str) -> None:
+    done = run(name, "--help")
+    assert done.code == 0
+    assert inspect.cleandoc(COMMANDS[name].help) in done.out
+    assert "\x1b" not in done.out
+    assert "╭" not in done.out
+
+
+def test_mistyped_commands_are_suggested() -> None:
+    done = run("sesions", "list")
+    assert done.code == 2
+    assert "Did you mean 'sessions'" in done.err
+    assert "Did you mean 'list'" in run("sessions", "lis").err
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["sessions", "--help"], ["nonsense"], ["export"]])
+def test_help_version_and_usage_errors_load_no_library(arguments: list[str]) -> None:
+    """In a new process, since this one has already imported them."""
+    program = (
+        "import sys\n"
+        "from agentstore.cli import main\n"
+        "try: main()\n"
+        f"finally: print('loaded:', *({_LIBRARIES} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded:"
+    if arguments == ["--version"]:
+        assert done.stdout.splitlines()[0] == __version__
