@@ -1,4 +1,4 @@
-"""Memories in memory."""
+"""The memory service without a database, for tests."""
 
 import logging
 from array import array
@@ -34,14 +34,14 @@ from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory import (
     bucket,
     embedded_text,
-    question_of,
+    query_of,
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
     read_strategy,
-    said_at,
     speaker_and_text,
     text_of,
+    time_of,
     write_memory_cursor,
 )
 from agentstore.schemas.memory_item import MESSAGE, check_superseded, message_of, prepare_items
@@ -50,11 +50,12 @@ from agentstore.schemas.payload import check_id, dump_message, load_messages, pr
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
-from agentstore.search.view import items_in_view, readable, with_time
+from agentstore.search.view import count_for_one_call, find_related_items, with_timestamp
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
-_MOST_MESSAGES = 50
+# The maximum number of messages for one call of an extractor.
+_MAX_MESSAGES = 50
 
 
 @dataclass
@@ -63,7 +64,7 @@ class _Stored:
     time: datetime
     memory: ranking.Memory
     item: MemoryItem | None = None
-    # None: not embedded yet, or there is no text.
+    # None: not embedded yet, or without text.
     vector: "array[float] | None" = None
 
     def is_valid(self, at: datetime) -> bool:
@@ -77,7 +78,7 @@ class _Stored:
 
 
 class InMemoryMemoryService(MemoryService):
-    """Memory for tests: as :class:`MemoryService` says, in the order that Postgres finds, and gone with the process."""
+    """A :class:`MemoryService` that stores nothing, for tests. Searches rank as the service on Postgres does."""
 
     def __init__(
         self,
@@ -87,24 +88,25 @@ class InMemoryMemoryService(MemoryService):
         strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
         extractor: Extractor | None = None,
     ) -> None:
-        """The arguments are those of :class:`PostgresMemoryService`; nothing else is read than the settings."""
+        """Create the service. The arguments are those of :class:`PostgresMemoryService`; no database is needed."""
         self._settings = settings or Settings()
         embedder = embedder if embedder is not None else embedding.configured(self._settings)
         self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
         self._strategy = read_strategy(strategy)
         if self._strategy is not SearchStrategy.FULL_TEXT:
-            self._need_embedder()
+            self._require_embedder()
         self._language = analysis.check_language(self._settings.text_search_config)
-        # user -> session -> id -> memory, in order
+        # User id -> session id -> memory id -> memory, in order.
         self._users: dict[str, dict[str, dict[str, _Stored]]] = {}
-        self._written: dict[tuple[str, str], datetime] = {}
+        # (User id, session id) -> time of the last addition.
+        self._updated_at: dict[tuple[str, str], datetime] = {}
         self._extractor = extractor
         self._enqueues = extractor is not None or self._settings.extraction_url is not None
-        # By user and session: the ids of the messages to extract from, in order.
-        self._waiting: dict[tuple[str, str], list[str]] = {}
+        # (User id, session id) -> ids of the messages queued for extraction, in order.
+        self._queued: dict[tuple[str, str], list[str]] = {}
         self._started = self._stopped = False
 
-    async def start(self) -> None:  # noqa: D102 - the interface says it
+    async def start(self) -> None:  # noqa: D102 - documented in the interface
         self._started, self._stopped = True, False
 
     async def stop(self) -> None:  # noqa: D102
@@ -121,25 +123,24 @@ class InMemoryMemoryService(MemoryService):
         if not prepared:
             return
         new = []
-        there = self._users.setdefault(user_id, {}).setdefault(session_id, {})
+        memories = self._users.setdefault(user_id, {}).setdefault(session_id, {})
         for id, (message, payload) in prepared.items():
-            if id in there:
+            if id in memories:
                 continue
             text = speaker_and_text(message)[: self._settings.max_indexed]
-            time = said_at(message)
-            found = self._found_by((session_id, len(there) + 1), text, time, message.role)
-            found = found._replace(is_question=ranking.is_question(text_of(message)))
-            there[id] = _Stored(payload, time.astimezone(UTC), found)
+            time = time_of(message)
+            analyzed = self._analyze((session_id, len(memories) + 1), text, time, message.role)
+            analyzed = analyzed._replace(is_question=ranking.is_question(text_of(message)))
+            memories[id] = _Stored(payload, time.astimezone(UTC), analyzed)
             if self._enqueues:
-                self._waiting.setdefault((user_id, session_id), []).append(id)
-
-            new.append(there[id])
+                self._queued.setdefault((user_id, session_id), []).append(id)
+            new.append(memories[id])
         if new:
-            self._written[user_id, session_id] = datetime.now(UTC)
+            self._updated_at[user_id, session_id] = datetime.now(UTC)
         await self._embed_new(new)
 
     async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
-        """See :meth:`PostgresMemoryService.extract`; everything is due, and what fails is due at the next call.
+        """See :meth:`PostgresMemoryService.extract`. All messages are due at once, and failures at the next call.
 
         Raises:
             NotConfigured: there is no extractor.
@@ -147,49 +148,49 @@ class InMemoryMemoryService(MemoryService):
         self._use()
         if self._extractor is None:
             self._extractor = configured_extractor(self._settings)
-        found: list[Extracted] = []
+        results: list[Extracted] = []
         failed: set[tuple[str, str]] = set()
-        while len(found) < limit and not (found and found[-1].outage):
-            due = (each for each in self._waiting if user_id in (None, each[0]) and each not in failed)
-            place = next(due, None)
-            if place is None:
+        while len(results) < limit and not (results and results[-1].outage):
+            due = (each for each in self._queued if user_id in (None, each[0]) and each not in failed)
+            key = next(due, None)
+            if key is None:
                 break
-            self._use(place[0])
-            if place not in self._waiting:
-                continue  # it had expired
-            extracted = await self._extract(self._extractor, place, self._waiting.pop(place))
+            self._use(key[0])
+            if key not in self._queued:
+                continue  # expired
+            extracted = await self._extract(self._extractor, key, self._queued.pop(key))
             if extracted.error is not None:
-                failed.add(place)
-            found.append(extracted)
-        return found
+                failed.add(key)
+            results.append(extracted)
+        return results
 
-    async def _extract(self, extractor: Extractor, place: tuple[str, str], ids: list[str]) -> Extracted:
-        """Extract from the first of these messages; the others wait, and all of them if it fails."""
-        user_id, session_id = place
-        there = self._users.get(user_id, {}).get(session_id, {})
-        stored = [there[id] for id in ids[:_MOST_MESSAGES] if id in there]
-        messages = [with_time(each.message(), each.time) for each in stored]
-        messages = messages[: readable(messages)]
-        waits = ids
+    async def _extract(self, extractor: Extractor, key: tuple[str, str], ids: list[str]) -> Extracted:
+        """Extract from the first of these messages; queue the others again, or all of them if it fails."""
+        user_id, session_id = key
+        memories = self._users.get(user_id, {}).get(session_id, {})
+        stored = [memories[id] for id in ids[:_MAX_MESSAGES] if id in memories]
+        messages = [with_timestamp(each.message(), each.time) for each in stored]
+        messages = messages[: count_for_one_call(messages)]
+        remaining = ids
         try:
-            shown = await items_in_view(self, user_id, messages, extractor.kinds)
-            extraction = await extractor.extract(messages, [item.model_copy(deep=True) for item in shown])
-            items, gone = prepare_extraction(extraction, messages, shown, extractor.name, self._settings)
-            if self._users.get(user_id, {}).get(session_id) is not there:
-                return Extracted(user_id, session_id, len(messages), error="it was deleted")
-            touched = {item.id for item in items}.union(gone)
-            now = {each.item.id: each.item for each in self._all(user_id) if each.item is not None}
-            if any(now.get(item.id) != item for item in shown if item.id in touched):
-                raise Conflict("what it was to change has changed")
-            await self.save_items(user_id, items, session_id, supersedes=gone)
-            waits = ids[len(messages) :]
+            existing = await find_related_items(self, user_id, messages, extractor.kinds)
+            extraction = await extractor.extract(messages, [item.model_copy(deep=True) for item in existing])
+            items, superseded = prepare_extraction(extraction, messages, existing, extractor.name, self._settings)
+            if self._users.get(user_id, {}).get(session_id) is not memories:
+                return Extracted(user_id, session_id, len(messages), error="the session was deleted")
+            touched = {item.id for item in items}.union(superseded)
+            current = {each.item.id: each.item for each in self._all(user_id) if each.item is not None}
+            if any(current.get(item.id) != item for item in existing if item.id in touched):
+                raise Conflict("an item that the extractor changes was changed meanwhile")
+            await self.save_items(user_id, items, session_id, supersedes=superseded)
+            remaining = ids[len(messages) :]
         except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict) as error:
             outage = isinstance(error, ExtractionFailed) and error.outage
             return Extracted(user_id, session_id, len(messages), error=str(error), outage=outage)
         finally:
-            if waits and self._users.get(user_id, {}).get(session_id) is there:
-                self._waiting[place] = waits + self._waiting.pop(place, [])
-        return Extracted(user_id, session_id, len(messages), tuple(items), tuple(gone))
+            if remaining and self._users.get(user_id, {}).get(session_id) is memories:
+                self._queued[key] = remaining + self._queued.pop(key, [])
+        return Extracted(user_id, session_id, len(messages), tuple(items), tuple(superseded))
 
     async def save_items(
         self,
@@ -203,35 +204,44 @@ class InMemoryMemoryService(MemoryService):
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         prepared = prepare_items(items, self._settings)
-        gone = check_superseded(supersedes, prepared, self._settings)
+        superseded = check_superseded(supersedes, prepared, self._settings)
         self._use(user_id)
         payloads = {id: dump_message(message_of(item), self._settings) for id, item in prepared.items()}
-        buckets = self._users.setdefault(user_id, {}) if prepared or gone else {}
-        items_in = {
-            each.item.id: there for there in buckets.values() for each in there.values() if each.item is not None
+        buckets = self._users.setdefault(user_id, {}) if prepared or superseded else {}
+        bucket_of = {
+            each.item.id: memories
+            for memories in buckets.values()
+            for each in memories.values()
+            if each.item is not None
         }
-        for id in prepared.keys() - items_in.keys():
+        for id in prepared.keys() - bucket_of.keys():
             if id in buckets.get(session_id, {}):
-                raise Conflict(f"{id!r} is the id of a message in bucket {session_id!r} of user {user_id!r}")
+                raise Conflict(
+                    f"Item {id!r} has the id of a message in session {session_id!r} of user {user_id!r}: "
+                    "give the item another id."
+                )
         now = datetime.now(UTC)
         for id, item in prepared.items():
-            into = items_in.get(id)
-            if into is None:
-                into = buckets.setdefault(session_id, {})
-                self._written[user_id, session_id] = now
-            place = into[id].memory[:2] if id in into else (session_id, len(into) + 1)
-            memory = self._found_by(place, item.text[: self._settings.max_indexed], item.valid_from, Role.SYSTEM)
+            target = bucket_of.get(id)
+            if target is None:
+                target = buckets.setdefault(session_id, {})
+                self._updated_at[user_id, session_id] = now
+            key = target[id].memory[:2] if id in target else (session_id, len(target) + 1)
+            memory = self._analyze(key, item.text[: self._settings.max_indexed], item.valid_from, Role.SYSTEM)
             memory = memory._replace(importance=item.importance)
-            same = id in into and into[id].payload == payloads[id]
-            vector = into[id].vector if same else None
-            into[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True), vector)
-        for id in gone:
-            for each in filter(None, (there.get(id) for there in buckets.values())):
+            is_unchanged = id in target and target[id].payload == payloads[id]
+            vector = target[id].vector if is_unchanged else None
+            target[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True), vector)
+        for id in superseded:
+            for each in filter(None, (memories.get(id) for memories in buckets.values())):
                 if each.item is not None and (each.item.valid_until is None or each.item.valid_until > now):
                     each.item.valid_until = now
                     each.payload = dump_message(message_of(each.item), self._settings)
         saved = [
-            each for there in buckets.values() for each in there.values() if each.item and each.item.id in prepared
+            each
+            for memories in buckets.values()
+            for each in memories.values()
+            if each.item and each.item.id in prepared
         ]
         await self._embed_new([each for each in saved if each.vector is None])
         return list(prepared.values())
@@ -276,32 +286,32 @@ class InMemoryMemoryService(MemoryService):
     async def search(
         self, user_id: str, messages: MessagesLike | str, filters: Mapping[str, Any] | None = None
     ) -> list[MemoryHit]:
-        """Return what :meth:`search_memory` does, with scores and places. See :meth:`PostgresMemoryService.search`.
+        """Search a user's memories, and return the hits with scores. See :meth:`PostgresMemoryService.search`.
 
         Raises:
-            InvalidContent, LimitExceeded: see :meth:`search_memory`.
+            InvalidContent: the query or a filter is not valid.
+            LimitExceeded: ``top_k`` is over 1,000.
             NotConfigured: the strategy needs vectors, and there is no embedder.
             EmbeddingFailed: the embedder failed, and the strategy is VECTOR.
         """
         check_id(user_id, "user_id", self._settings)
-        wanted = read_search_filters(filters, self._settings)
-        strategy = wanted.strategy or self._strategy
-        text, time = question_of(messages, self._settings)
-        asked = analysis.of_question(text, time, self._language)
-        asked = dict(islice(asked.items(), ranking.MOST_TOKENS))
+        checked = read_search_filters(filters, self._settings)
+        strategy = checked.strategy or self._strategy
+        text, time = query_of(messages, self._settings)
+        query = dict(islice(analysis.query_tokens(text, time, self._language).items(), ranking.MAX_TOKENS))
         self._use(user_id)
         vector = None
         if strategy is not SearchStrategy.FULL_TEXT:
-            embedder = self._need_embedder()
-            if not text.strip() or not wanted.top_k:
+            embedder = self._require_embedder()
+            if not text.strip() or not checked.top_k:
                 return []
             try:
                 vector = await embedding.embed_question(embedder, text)
             except EmbeddingFailed as error:
                 if strategy is SearchStrategy.VECTOR:
                     raise
-                _log.warning("a search finds by words alone: %s", error)
-        at = wanted.valid_at or datetime.now(UTC)
+                _log.warning("Hybrid search falls back to searching by words alone: %s", error)
+        at = checked.valid_at or datetime.now(UTC)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
         memories = [each.memory for each in stored.values()]
 
@@ -309,80 +319,82 @@ class InMemoryMemoryService(MemoryService):
             each = stored[memory[:2]]
             kind = MESSAGE if each.item is None else each.item.kind
             return (
-                wanted.session_id in (None, memory.session_id)
-                and wanted.kind in (None, kind)
-                and (wanted.since is None or each.time >= wanted.since)
-                and (wanted.until is None or each.time < wanted.until)
+                checked.session_id in (None, memory.session_id)
+                and checked.kind in (None, kind)
+                and (checked.since is None or each.time >= checked.since)
+                and (checked.until is None or each.time < checked.until)
                 and each.is_valid(at)
             )
 
-        def is_wanted(place: tuple[str, int]) -> bool:
-            return wanted.role in (None, stored[place].memory.role)
+        def has_role(key: tuple[str, int]) -> bool:
+            return checked.role in (None, stored[key].memory.role)
 
         def by_words(tokens: Mapping[str, float]) -> dict[tuple[str, int], float]:
-            found = ranking.scores(memories, tokens, among, best=ranking.looked_at(wanted.top_k, wanted.role))
-            return {place: score for place, score in found.items() if is_wanted(place)}
+            found = ranking.scores(memories, tokens, among, best=ranking.candidates(checked.top_k, checked.role))
+            return {key: score for key, score in found.items() if has_role(key)}
 
         def hits_of(scores: Mapping[tuple[str, int], float], tokens: Mapping[str, float]) -> list[MemoryHit]:
             mark = Highlighter(tokens, self._language, most=self._settings.max_indexed)
             return [
-                MemoryHit(each.message(), score, *place, each.time, each.item and each.item.model_copy(deep=True), mark)
-                for place, score in scores.items()
-                if score >= wanted.min_score and (each := stored[place])
+                MemoryHit(each.message(), score, *key, each.time, each.item and each.item.model_copy(deep=True), mark)
+                for key, score in scores.items()
+                if score >= checked.min_score and (each := stored[key])
             ]
 
         if vector is None:
-            hits = hits_of(by_words(asked), asked)
+            hits = hits_of(by_words(query), query)
             counted = [each for each in memories if among(each)] if hits else []
-            df = {token: sum(ranking.has(each, token) for each in counted) for token in asked}
-            known = {token for token in asked if df[token]}
-            telling = {token for token in known if ranking.is_telling(df[token], len(memories))}
-            if len(known) < len(asked):
-                unknown = spelling.unknown(analysis.words(text, self._language), known, telling)
+            df = {token: sum(ranking.has(each, token) for each in counted) for token in query}
+            known = {token for token in query if df[token]}
+            selective = {token for token in known if ranking.is_selective(df[token], len(memories))}
+            if len(known) < len(query):
+                unknown = spelling.unknown_tokens(analysis.words(text, self._language), known, selective)
                 if unknown:
-                    there = {token for each in memories for token in each.tokens}
-                    asked |= spelling.meant(unknown, there)
-                    hits = hits_of(by_words(asked), asked)
+                    existing = {token for each in memories for token in each.tokens}
+                    query |= spelling.replacements(unknown, existing)
+                    hits = hits_of(by_words(query), query)
             if not hits:
-                begun = ranking.beginnings(asked)
-                hits = hits_of(by_words(begun), begun)
+                prefixes = ranking.prefixes(query)
+                hits = hits_of(by_words(prefixes), prefixes)
         else:
             meaning = {
-                place: embedding.similarity(each.vector, vector)
-                for place, each in stored.items()
-                if each.vector is not None and wanted.session_id in (None, place[0])
+                key: embedding.similarity(each.vector, vector)
+                for key, each in stored.items()
+                if each.vector is not None and checked.session_id in (None, key[0])
             }
 
-            def fits(place: tuple[str, int]) -> bool:
-                return among(stored[place].memory) and is_wanted(place)
+            def passes(key: tuple[str, int]) -> bool:
+                return among(stored[key].memory) and has_role(key)
 
             if strategy is SearchStrategy.VECTOR:
-                hits = hits_of({place: score for place, score in meaning.items() if fits(place)}, asked)
+                hits = hits_of({key: score for key, score in meaning.items() if passes(key)}, query)
             else:
-                priors = {place: ranking.prior(each.memory) for place, each in stored.items()}
+                priors = {key: ranking.prior(each.memory) for key, each in stored.items()}
                 weight = self._settings.hybrid_weight
-                hits = hits_of(ranking.fused(by_words(asked), meaning, fits, priors, weight, wanted.top_k), asked)
+                hits = hits_of(ranking.fused(by_words(query), meaning, passes, priors, weight, checked.top_k), query)
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
-        hits = hits[: wanted.top_k]
-        if wanted.order == "chronological":
+        hits = hits[: checked.top_k]
+        if checked.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
 
     async def embed(self, *, user_id: str | None = None) -> int:
-        """Embed what has no vector: everybody's memories or one user's; return how many were made.
+        """Embed memories that have no vector, of one user or of all; return the number of new vectors.
 
         Raises:
             NotConfigured: there is no embedder.
             EmbeddingFailed: the embedder failed.
         """
-        embedder = self._need_embedder()
+        embedder = self._require_embedder()
         self._use()
         users = list(self._users) if user_id is None else [user_id]
         return await self._embed([each for user in users for each in self._all(user)], embedder)
 
-    def _need_embedder(self) -> Embedder:
+    def _require_embedder(self) -> Embedder:
         if self._embedder is None:
-            raise NotConfigured("To search by meaning, give the service an embedder, or set AGENTSTORE_EMBEDDING_URL.")
+            raise NotConfigured(
+                "Searching by meaning needs an embedder: pass one to the service, or set AGENTSTORE_EMBEDDING_URL."
+            )
         return self._embedder
 
     async def _embed_new(self, new: list[_Stored]) -> None:
@@ -390,28 +402,28 @@ class InMemoryMemoryService(MemoryService):
             try:
                 await self._embed(new, self._embedder)
             except EmbeddingFailed as error:
-                _log.warning("stored, and to be embedded later: %s", error)
+                _log.warning("Memories were stored without vectors; call embed() to add them: %s", error)
 
-    async def _embed(self, those: list[_Stored], embedder: Embedder) -> int:
-        lacking = [
-            (each, said)
-            for each in those
-            if each.vector is None and (said := embedded_text(each.message(), self._settings))
+    async def _embed(self, memories: list[_Stored], embedder: Embedder) -> int:
+        unembedded = [
+            (each, text)
+            for each in memories
+            if each.vector is None and (text := embedded_text(each.message(), self._settings))
         ]
-        vectors = await embedding.embed_texts(embedder, [said for _, said in lacking])
-        for (each, _), vector in zip(lacking, vectors, strict=True):
+        vectors = await embedding.embed_texts(embedder, [text for _, text in unembedded])
+        for (each, _), vector in zip(unembedded, vectors, strict=True):
             each.vector = vector
-        return len(lacking)
+        return len(unembedded)
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
-        wanted = read_list_filters(filters, self._settings)
-        after = None if wanted.cursor is None else read_memory_cursor(wanted.cursor)
+        checked = read_list_filters(filters, self._settings)
+        after = None if checked.cursor is None else read_memory_cursor(checked.cursor)
         self._use(user_id)
         found = [each for each in self._all(user_id) if after is None or each.memory[:2] > after]
-        offset = (wanted.page_num - 1) * wanted.page_size
-        page = found[offset : offset + wanted.page_size]
-        cursor = write_memory_cursor(*page[-1].memory[:2]) if len(page) == wanted.page_size else None
+        offset = (checked.page_num - 1) * checked.page_size
+        page = found[offset : offset + checked.page_size]
+        cursor = write_memory_cursor(*page[-1].memory[:2]) if len(page) == checked.page_size else None
         return Page((each.message() for each in page), cursor)
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
@@ -421,26 +433,27 @@ class InMemoryMemoryService(MemoryService):
         buckets = self._users.get(user_id, {})
         names = list(buckets) if name is None else [name]
         for each in names:
-            self._waiting.pop((user_id, each), None)
+            self._queued.pop((user_id, each), None)
         return Deleted(memories=sum(len(buckets.pop(each, {})) for each in names))
 
-    def _found_by(self, place: tuple[str, int], text: str, time: datetime | None, role: str | None) -> ranking.Memory:
-        found = analysis.of_memory(text, time, self._language)
-        tokens = ranking.fitting([*found.dates, *found.words])
-        return ranking.Memory(*place, frozenset(tokens), len(tokens) - len(found.dates), role, False)
+    def _analyze(self, key: tuple[str, int], text: str, time: datetime | None, role: str | None) -> ranking.Memory:
+        found = analysis.memory_tokens(text, time, self._language)
+        tokens = ranking.truncate([*found.dates, *found.words])
+        return ranking.Memory(*key, frozenset(tokens), len(tokens) - len(found.dates), role, False)
 
     def _all(self, user_id: str) -> list[_Stored]:
         buckets = self._users.get(user_id, {})
         return [each for name in sorted(buckets) for each in buckets[name].values()]
 
     def _use(self, user_id: str | None = None) -> None:
-        """Refuse if it is stopped, and forget those of the user's memories whose time has passed."""
+        """Raise if the service is stopped, and delete the user's expired memories."""
         if self._stopped:
             raise Closed("The service was stopped: call start() to use it again.")
         self._started = True
         ttl = self._settings.memory_ttl
         if ttl is not None and user_id is not None:
-            past = datetime.now(UTC) - timedelta(seconds=ttl)
-            for session_id in [name for name in self._users.get(user_id, {}) if self._written[user_id, name] <= past]:
-                del self._users[user_id][session_id]
-                self._waiting.pop((user_id, session_id), None)
+            limit = datetime.now(UTC) - timedelta(seconds=ttl)
+            sessions = self._users.get(user_id, {})
+            for session_id in [id for id in sessions if self._updated_at[user_id, id] <= limit]:
+                del sessions[session_id]
+                self._queued.pop((user_id, session_id), None)

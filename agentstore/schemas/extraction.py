@@ -1,4 +1,4 @@
-"""What an extractor answers, what became of it, and what could not be done."""
+"""The result of an extractor, the outcome of writing it, and failed extractions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,41 +9,43 @@ from agentstore.schemas.memory_item import MemoryItem, check_ids, prepare_items
 from agentstore.schemas.message import Message
 from agentstore.settings import Settings
 
-# Of an item that is written anew again and again, the last ones.
-_MOST_SOURCES = 200
+# The most recent sources that an item retains when it is changed again and again.
+_MAX_SOURCES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What was concluded from messages, the items that were there before in view."""
+    """What an extractor concludes from messages, given the existing items."""
 
     items: list[MemoryItem] = field(default_factory=list)
-    """New items, and those shown that are to be written anew, under the id that they have."""
+    """New items, and changed versions of existing items, which retain their ids."""
     supersedes: list[str] = field(default_factory=list)
-    """The ids of the items shown that hold no more."""
+    """The ids of existing items that are no longer valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What became of a conversation, or the part of one, that was given to an extractor."""
+    """The outcome of one call of an extractor, for a conversation or a part of one."""
 
     user_id: str
     session_id: str
     messages: int
+    """The number of messages given to the extractor."""
     items: tuple[MemoryItem, ...] = ()
-    """As they are written."""
+    """The items as stored."""
     superseded: tuple[str, ...] = ()
+    """The ids of the superseded items."""
     error: str | None = None
-    """Why nothing was written; the messages wait for another try, unless `failed`."""
+    """Why nothing was written. The messages are retried later, unless `failed`."""
     failed: bool = False
-    """It was tried often enough, and is set aside until somebody says to try again."""
+    """It failed too often, and is not retried until ``retry_failed_extractions`` is called."""
     outage: bool = False
-    """The reason is the endpoint, and not this conversation: others would fare no better now."""
+    """The error is the endpoint's and not this conversation's: other conversations would fail now, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedExtraction:
-    """Messages of a session, by their numbers in it, that were set aside because extracting failed too often."""
+    """A range of messages of a session, by position, whose extraction failed too often and is not retried."""
 
     user_id: str
     session_id: str
@@ -55,27 +57,27 @@ class FailedExtraction:
 
 
 def prepare_extraction(
-    given: Extraction, messages: Sequence[Message], shown: Sequence[MemoryItem], extractor: str, settings: Settings
+    given: Extraction, messages: Sequence[Message], existing: Sequence[MemoryItem], extractor: str, settings: Settings
 ) -> tuple[list[MemoryItem], list[str]]:
-    """Return the items to write and the ids to supersede, each item with where it is from.
+    """Return the items to write, with their sources and the extractor's name, and the ids to supersede.
 
-    An item without sources has all the messages; one that was shown keeps those it had. What is to be superseded and
-    was not shown, or is written anew as well, is passed over: nobody ends what they have not seen.
+    The sources of an item are those the extractor names, or else all the messages; a changed item also retains its
+    previous ones. Ids to supersede are ignored if the item was not given to the extractor, or is also changed.
 
     Raises:
-        InvalidContent, LimitExceeded: it cannot be kept.
+        InvalidContent, LimitExceeded: the result cannot be stored.
     """
     if not isinstance(given, Extraction):
-        raise InvalidContent(f"an extractor answers an Extraction, not {type(given).__name__}")
-    before = {item.id: item for item in shown}
-    said = [message.id for message in messages]
+        raise InvalidContent(f"an extractor must return an Extraction, not {type(given).__name__}")
+    before = {item.id: item for item in existing}
+    message_ids = [message.id for message in messages]
     items = []
     for item in prepare_items(given.items, settings).values():
-        known = before[item.id].source_ids if item.id in before else []
-        new = item.source_ids if item.source_ids != known else []
-        sources = list(dict.fromkeys([*known, *(new or said)]))[-_MOST_SOURCES:]
+        previous = before[item.id].source_ids if item.id in before else []
+        new = item.source_ids if item.source_ids != previous else []
+        sources = list(dict.fromkeys([*previous, *(new or message_ids)]))[-_MAX_SOURCES:]
         metadata = {**item.metadata, "extractor": extractor}
         items.append(item.model_copy(update={"source_ids": sources, "metadata": metadata}))
     written = {item.id for item in items}
-    gone = [id for id in check_ids(given.supersedes, settings) if id in before and id not in written]
-    return items, gone
+    superseded = [id for id in check_ids(given.supersedes, settings) if id in before and id not in written]
+    return items, superseded

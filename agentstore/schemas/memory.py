@@ -1,4 +1,4 @@
-"""What a search is asked, and what it answers."""
+"""The hits of a search, the filters of searches and lists, and the text of messages."""
 
 import html
 import re
@@ -32,27 +32,27 @@ def _unmarked(text: str) -> list[tuple[str, bool]]:
 
 @dataclass(frozen=True, slots=True)
 class MemoryHit:
-    """A memory that a search found: higher scores fit better, and compare within one search only."""
+    """A memory found by a search. Higher scores are better; they compare within one search only."""
 
     message: Message
     score: float
     session_id: str
     position: int
-    """Its number in its session's memories, from 1."""
+    """The position in the memories of the session, from 1."""
     time: datetime
-    """When it was said, where the message's ``metadata["timestamp"]`` tells, else when it was stored."""
+    """The message's ``metadata["timestamp"]`` if it has a valid one, else the time it was stored."""
     item: MemoryItem | None = None
-    """The fact, if it is one; ``message`` then stands for it."""
+    """The item, if the memory is one; ``message`` then represents it."""
     highlighter: Callable[[str], list[tuple[str, bool]]] = field(default=_unmarked, repr=False, compare=False)
 
     @property
     def highlights(self) -> list[tuple[str, bool]]:
-        """About 200 characters of its text as parts in order, each with whether it was looked for."""
+        """About 200 characters of the text, as a list of parts, each with whether it matches the query."""
         return self.highlighter(text_of(self.message))
 
     @property
     def snippet(self) -> str:
-        """The same as HTML: escaped, with what was looked for in ``<mark>``."""
+        """The highlights as escaped HTML, with the matches in ``<mark>`` elements."""
         return "".join(
             f"<mark>{html.escape(part)}</mark>" if is_match else html.escape(part) for part, is_match in self.highlights
         )
@@ -60,7 +60,7 @@ class MemoryHit:
 
 @dataclass(frozen=True, slots=True)
 class SearchFilters:
-    """The filters of a search, read and checked."""
+    """The validated filters of a search."""
 
     top_k: int = 10
     order: Literal["relevance", "chronological"] = "relevance"
@@ -76,7 +76,7 @@ class SearchFilters:
 
 @dataclass(frozen=True, slots=True)
 class ListFilters:
-    """The filters of a list of memories, read and checked."""
+    """The validated filters of a list of memories."""
 
     page_num: int = 1
     page_size: int = 10
@@ -84,11 +84,11 @@ class ListFilters:
 
 
 def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -> SearchFilters:
-    """Return the filters that a caller gave.
+    """Validate the filters of a search.
 
     Raises:
-        InvalidContent: one is unknown, or not of its kind.
-        LimitExceeded: `top_k` is over 1,000.
+        InvalidContent: a filter is unknown, or its value is not valid.
+        LimitExceeded: `top_k` is over the setting `max_top_k`.
     """
     given = _known(filters, SearchFilters)
     if "top_k" in given:
@@ -96,9 +96,9 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
         if top_k is None:
             raise InvalidContent("top_k must be a whole number from 0, not None")
         if top_k > settings.max_top_k:
-            raise LimitExceeded(f"top_k is {top_k}, {settings.max_top_k} is allowed")
+            raise LimitExceeded(f"top_k must be at most {settings.max_top_k}, not {top_k}")
     if given.get("order", "relevance") not in ("relevance", "chronological"):
-        raise InvalidContent(f'order is "relevance" or "chronological", not {given["order"]!r}')
+        raise InvalidContent(f'order must be "relevance" or "chronological", not {_shown(given["order"])}')
     for name in ("session_id", "role", "kind"):
         if given.get(name) is not None:
             check_id(given[name], name, settings)
@@ -107,7 +107,7 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
             given[name] = _time(given[name], name)
     score = given.get("min_score", 0.0)
     if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
-        raise InvalidContent(f"min_score must be a number, not {score!r}")
+        raise InvalidContent(f"min_score must be a number, not {_shown(score)}")
     given["min_score"] = float(max(min(score, 1e300), -1e300))
     if given.get("session_id") is not None:
         given["session_id"] = bucket(given["session_id"], settings)
@@ -117,23 +117,23 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
 
 
 def read_strategy(value: object) -> SearchStrategy:
-    """Return the strategy that is meant, by itself or by its name in any case.
+    """Return a search strategy, given as one or by its name in any case.
 
     Raises:
-        InvalidContent: there is none of that name.
+        InvalidContent: it is not a search strategy.
     """
     try:
         return SearchStrategy(str(value).lower())
     except ValueError as error:
         names = ", ".join(each.value for each in SearchStrategy)
-        raise InvalidContent(f"there is no search strategy {value!r}: there are {names}") from error
+        raise InvalidContent(f"unknown search strategy {_shown(value)}: expected one of {names}") from error
 
 
 def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> ListFilters:
-    """Return the filters that a caller gave.
+    """Validate the filters of a list of memories.
 
     Raises:
-        InvalidContent: one is unknown, or not of its kind, or both a page and a cursor are named.
+        InvalidContent: a filter is unknown, its value is not valid, or both `page_num` and `cursor` are given.
         LimitExceeded: `page_size` is over 10,000.
     """
     given = _known(filters, ListFilters)
@@ -141,64 +141,66 @@ def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> 
         if name in given and not check_count(given[name], name, settings.max_page if name == "page_size" else None):
             raise InvalidContent(f"{name} must be a whole number from 1, not {given[name]!r}")
     if given.get("cursor") is not None and "page_num" in given:
-        raise InvalidContent("give either page_num or cursor")
+        raise InvalidContent("page_num and cursor cannot be combined: pass one of them")
     return ListFilters(**given)
 
 
-def question_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, datetime]:
-    """Return what a search looks for, the text of the last message that is one or the string itself, and its time.
+def query_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, datetime]:
+    """Return the query of a search, which is a string or the text of the last message, and its time.
 
-    That is now, where the message does not tell.
+    The time is the message's ``metadata["timestamp"]``, or else the current time.
 
     Raises:
-        InvalidContent: it is neither.
+        InvalidContent: `messages` is neither a string nor messages.
     """
     if isinstance(messages, str):
         return messages[: settings.max_query], datetime.now(UTC)
     many = [messages] if messages is None or isinstance(messages, (Message, Mapping)) else messages
     if not isinstance(many, Sequence) or isinstance(many, (bytes, bytearray)):
-        raise InvalidContent(f"a question must be a Message, a dict or a list of them, not {type(many).__name__}")
+        raise InvalidContent(
+            f"a query must be a string, a Message, a dict or a list of these, not {type(many).__name__}"
+        )
     last = next((each for each in reversed(many) if each is not None), None)
     if last is None:
         return "", datetime.now(UTC)
     message = as_message(last)
-    return text_of(message)[: settings.max_query], said_at(message)
+    return text_of(message)[: settings.max_query], time_of(message)
 
 
-def said_at(message: Message) -> datetime:
-    """Return when a message was said, in its own zone; now, where it does not tell, as then it is being said."""
+def time_of(message: Message) -> datetime:
+    """Return a message's ``metadata["timestamp"]`` in its own time zone, or else the current time."""
     return local_time((message.metadata or {}).get("timestamp")) or datetime.now(UTC)
 
 
 def bucket(session_id: str | None, settings: Settings) -> str:
-    """Return the name of the bucket that a session's memories are in."""
+    """Return the name of the bucket for a session's memories: the session id, or "default"."""
     return check_id(session_id or "default", "session_id", settings)
 
 
 def write_memory_cursor(session_id: str, position: int) -> str:
-    """Return the place of a memory in the list, for a page's ``next_cursor``."""
+    """Encode the key of a memory as a page's ``next_cursor``."""
     return write_cursor(session_id, str(position))
 
 
 def read_memory_cursor(cursor: str) -> tuple[str, int]:
-    """Return the session and the position that a cursor names.
+    """Decode a cursor to a session id and a position.
 
     Raises:
-        InvalidContent: it is not one that such a list gave.
+        InvalidContent: it is not a cursor of a list of memories.
     """
     session_id, position = read_cursor(cursor, str, str)
     if not re.fullmatch("[0-9]{1,18}", str(position)):
-        raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor")
+        raise InvalidContent(f"{_shown(cursor)} is not a cursor of this list: pass a page's next_cursor")
     return str(session_id), int(str(position))
 
 
 def speaker_and_text(message: Message, between: str = " ") -> str:
-    """Return the words that a message is found by: its speaker's name, and all text in its content."""
+    """Return the text by which a message is indexed: the speaker's name, and all text in its content."""
     return with_speaker(message, text_of(message), between)
 
 
 def with_speaker(message: Message, text: str, between: str = " ") -> str:
-    """Return a message's text with its speaker's name before it."""
+    """Return `text` after the name of the message's speaker, which is ``metadata["name"]`` or "original_name"."""
     if not message.metadata:
         return text
     names = (message.metadata.get(key) for key in ("name", "original_name"))
@@ -207,7 +209,7 @@ def with_speaker(message: Message, text: str, between: str = " ") -> str:
 
 
 def embedded_text(message: Message, settings: Settings) -> str:
-    """Return what of a message is embedded, with its speaker as in a play; empty where there is no text."""
+    """Return the text of a message to embed, as "speaker: text"; empty if the message has no text."""
     return speaker_and_text(message, ": ")[: settings.max_indexed] if text_of(message).strip() else ""
 
 
@@ -226,8 +228,8 @@ def _text(part: Content) -> str:
     if isinstance(part, FileContent):
         return part.filename or ""
     if isinstance(part, AudioContent):
-        said = (part.model_extra or {}).get("transcript")
-        return said if isinstance(said, str) else ""
+        transcript = (part.model_extra or {}).get("transcript")
+        return transcript if isinstance(transcript, str) else ""
     return ""
 
 
@@ -249,7 +251,8 @@ def _known(filters: Mapping[str, Any] | None, kind: type[SearchFilters] | type[L
         raise InvalidContent(f"filters must be a dict, not {type(filters).__name__}")
     given = dict(filters or {})
     if unknown := [name for name in given if name not in kind.__dataclass_fields__]:
-        raise InvalidContent(f"there is no filter {unknown[0]!r}: there are {', '.join(kind.__dataclass_fields__)}")
+        names = ", ".join(kind.__dataclass_fields__)
+        raise InvalidContent(f"unknown filter {_shown(unknown[0])}: expected one of {names}")
     return given
 
 
@@ -259,5 +262,13 @@ def _time(value: object, name: str) -> datetime:
         return value
     time = parse_time(value)
     if time is None:
-        raise InvalidContent(f"{name}: {value!r} is no time")
+        raise InvalidContent(
+            f"{name} must be a datetime, an ISO 8601 string or seconds since 1970, not {_shown(value)}"
+        )
     return time
+
+
+def _shown(value: object) -> str:
+    """Return a caller's value for an error message, shortened to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

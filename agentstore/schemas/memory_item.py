@@ -1,4 +1,4 @@
-"""Facts: memories that were not said but concluded, each one sentence or a few."""
+"""Memory items: facts and experience that were concluded from conversations, each a sentence or a few."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,60 +13,60 @@ from agentstore.schemas.message import Message, Role, TextContent
 from agentstore.schemas.payload import aware, check_id
 from agentstore.settings import Settings
 
-# The kind of a memory that is a message.
+# The kind of memories that are messages.
 MESSAGE = "message"
-# What a message that stands for an item has its fields under.
+# The metadata key of the item's fields in the message that represents an item.
 _KEY = "memory_item"
 
 
 class MemoryItem(BaseModel):
-    """A fact about a user, an experience with a task, or another thing worth remembering that nobody said as it stands.
+    """A fact about a user, an experience with a task, or anything else worth remembering that is not itself a message.
 
-    It is found by its text, like a message, for as long as it is valid.
+    Searches find it by its text, like a message, while it is valid.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(default_factory=lambda: f"item_{uuid4()}")
     text: str
-    """What is remembered. Not empty."""
+    """The text to remember. Not empty."""
     kind: str = "fact"
-    """What it is: "fact", "preference", "experience" or any word but "message"."""
+    """The kind of item: "fact", "preference", "experience" or any other word except "message"."""
     metadata: dict[str, Any] = Field(default_factory=dict)
-    """Anything that JSON keeps."""
+    """Any JSON object."""
     importance: float = Field(default=0.5, ge=0, le=1)
-    """From 0 to 1: a search ranks it up to a quarter lower or higher for it."""
+    """From 0 to 1. Scales the score in a search by up to a quarter down (0) or up (1)."""
     valid_from: datetime | None = None
-    """From when on it is found; None: always."""
+    """The time from which searches find it; None for always."""
     valid_until: datetime | None = None
-    """From when on it is found no more; None: never. An item that is superseded gets the time of that."""
+    """The time from which searches no longer find it; None for never. Superseding an item sets it."""
     source_ids: list[str] = Field(default_factory=list)
-    """The ids of the messages that it was concluded from."""
+    """The ids of the messages from which it was concluded."""
 
 
 def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], settings: Settings) -> dict[str, MemoryItem]:
-    """Return what was given, one or many, as items by id; of two with one id the last.
+    """Validate one or several items, and return them by id; of items with the same id, the last one.
 
     Raises:
-        InvalidContent: something is no item, or holds what cannot be kept.
-        LimitExceeded: too many of them.
+        InvalidContent: a value is not an item, or cannot be stored.
+        LimitExceeded: there are more than the setting `max_batch`.
     """
     many = [given] if isinstance(given, (MemoryItem, Mapping)) else given
     if not isinstance(many, Sequence) or isinstance(many, (str, bytes, bytearray)):
-        raise InvalidContent(f"an item must be a MemoryItem or a dict, not {type(given).__name__}")
+        raise InvalidContent(f"items must be a MemoryItem, a dict or a list of these, not {type(given).__name__}")
     if len(many) > settings.max_batch:
-        raise LimitExceeded(f"{len(many)} items at once, {settings.max_batch} are allowed")
+        raise LimitExceeded(f"{len(many)} items in one call: at most {settings.max_batch} are allowed")
     found = {}
     for each in many:
         try:
-            # Checked again: a field may have been set to anything since.
+            # Validated again, since fields may have been assigned after the item was created.
             item = MemoryItem.model_validate(each.__dict__ if isinstance(each, MemoryItem) else each)
         except ValidationError as error:
-            raise InvalidContent(f"not a memory item: {error}") from error
+            raise InvalidContent(f"not a valid memory item: {error}") from error
         check_ids([item.id], settings)
         check_id(item.kind, "an item's kind", settings)
         if not item.kind or item.kind == MESSAGE:
-            raise InvalidContent(f"an item's kind is a word other than {MESSAGE!r}, not {item.kind!r}")
+            raise InvalidContent(f"an item's kind must be a word other than {MESSAGE!r}, not {item.kind!r}")
         if not item.text.strip():
             raise InvalidContent(f"item {item.id!r} has no text")
         for name in ("valid_from", "valid_until"):
@@ -78,36 +78,36 @@ def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], setting
 
 
 def check_ids(ids: Iterable[str], settings: Settings) -> list[str]:
-    """Return the different ids of items, if they can be ones.
+    """Validate the ids of items, and return them without duplicates.
 
     Raises:
-        InvalidContent: one cannot be kept, or they are one string.
+        InvalidContent: an id is not valid, or `ids` is a string.
     """
     if isinstance(ids, str):
-        raise InvalidContent("give a list of ids, not a string")
+        raise InvalidContent("the ids of items must be a list of strings, not a string")
     return list(dict.fromkeys(check_id(each, "an item's id", settings) for each in ids))
 
 
 def check_superseded(ids: Iterable[str], saved: Mapping[str, MemoryItem], settings: Settings) -> list[str]:
-    """Return the different ids of what is superseded.
+    """Validate the ids of superseded items, and return them without duplicates.
 
     Raises:
-        InvalidContent: one cannot be an id, or is that of an item that is `saved` in the same call.
+        InvalidContent: an id is not valid, or is that of an item in `saved`.
     """
     checked = check_ids(ids, settings)
     if both := [id for id in checked if id in saved]:
-        raise InvalidContent(f"item {both[0]!r} is saved and superseded at once")
+        raise InvalidContent(f"item {both[0]!r} is both saved and superseded in one call")
     return checked
 
 
 def message_of(item: MemoryItem) -> Message:
-    """Return the message that stands for an item where messages are wanted, its fields in the metadata."""
+    """Return the message that represents an item, with the item's fields in its metadata."""
     rest = item.model_dump(mode="json", exclude={"id", "text", "metadata"}) | {"metadata": item.metadata}
     return Message(id=item.id, role=Role.SYSTEM, content=[TextContent(text=item.text)], metadata={_KEY: rest})
 
 
 def item_of(message: Message, valid_until: datetime | None) -> MemoryItem:
-    """Return the item that a message stands for; it is valid as long as its row says, which may have changed since."""
+    """Return the item that a message represents. `valid_until` is the row's, which supersedes the message's."""
     content = message.content or ()
     text = content[0].text if content and isinstance(content[0], TextContent) else None
     fields = (message.metadata or {})[_KEY]
@@ -115,5 +115,5 @@ def item_of(message: Message, valid_until: datetime | None) -> MemoryItem:
 
 
 def with_end(message: Message, valid_until: datetime | None) -> Message:
-    """Return the message that stands for an item with the end that its row says."""
+    """Return the message that represents an item, with the `valid_until` of its row."""
     return message_of(item_of(message, valid_until))

@@ -1,4 +1,4 @@
-"""How memories are searched, and what makes vectors of their texts."""
+"""The strategies of a search, and the protocols of embedders."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 
 class SearchStrategy(StrEnum):
-    """By what a search finds: the words of the question, its meaning, or both."""
+    """What a search matches: the words of the query, its meaning, or both."""
 
     FULL_TEXT = "full_text"
     VECTOR = "vector"
@@ -16,34 +16,38 @@ class SearchStrategy(StrEnum):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """What makes a vector of a text, so that texts of like meaning have vectors of like direction.
+    """Computes vectors of texts, such that texts of similar meaning have vectors of similar direction.
 
-    ``agentstore.search.embedding`` has three; anything with these members is one.
+    ``agentstore.search.embedding`` has three implementations; any object with these members is an embedder.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What its vectors are kept under. Another model, or another way to use it, has another name."""
+        """The name under which its vectors are stored. Use another name for another model or other model options."""
 
     @property
     @abstractmethod
     def dimensions(self) -> int:
-        """How many numbers each of its vectors has."""
+        """The number of dimensions of its vectors."""
 
     @abstractmethod
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return a vector for each text, in their order. It may be called with any number of them, not of none.
+        """Return a vector for each text, in order. It is called with at least one text, and with any number.
 
         Raises:
-            EmbeddingFailed: there are none now.
+            EmbeddingFailed: the texts could not be embedded.
         """
 
 
 @runtime_checkable
 class QuestionEmbedder(Embedder, Protocol):
-    """An embedder that embeds what is looked for in another way than what is found."""
+    """An embedder that embeds queries in a different way than stored texts."""
 
     @abstractmethod
     async def embed_question(self, text: str) -> list[float]:
-        """Return the vector of a question. Raises as :meth:`embed` does."""
+        """Return the vector of a query.
+
+        Raises:
+            EmbeddingFailed: see :meth:`embed`.
+        """

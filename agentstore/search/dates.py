@@ -1,8 +1,8 @@
-"""Dates as tokens, so that "on May 8" finds what was said on that day, or about it, in whatever form.
+"""Dates as tokens, so that a query for "May 8" matches memories of that day, or about it, in any notation.
 
-A token begins with "@", as no word of a text does: ``@2023-05-08`` is a day and ``@2023-05`` a month, ``@--05-08`` and
-``@--05`` are those of any year, and ``@2023`` is a year. A memory has all that are true of it; a question asks for
-what it says, and for nothing wider.
+The tokens begin with "@", unlike those of words: ``@2023-05-08`` is a day, ``@2023-05`` a month, ``@2023`` a year, and
+``@--05-08`` and ``@--05`` are a day and a month of any year. A memory has the tokens of its dates and of the months and
+years that contain them; a query has only the tokens of the dates it names.
 """
 
 import re
@@ -11,11 +11,11 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 SIGN = "@"
-# Of one text: a calendar is no memory of each of its days.
-_MOST = 60
+# The maximum number of date tokens for one text, so that a calendar does not match every date.
+_MAX_TOKENS = 60
 _HALF_YEAR = 186
-# What the day of any year counts, beside that of the year that the question names.
-_ANY_YEAR = 0.3
+# The weight of the same day in any year, when the query names the year.
+_ANY_YEAR_WEIGHT = 0.3
 
 _LANGUAGES = (
     "january february march april may june july august september october november december",
@@ -33,7 +33,7 @@ _LANGUAGES = (
     "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada grudnia",
     "ocak şubat mart nisan mayıs haziran temmuz ağustos eylül ekim kasım aralık",
 )
-# What is a month only beside a day or a year.
+# Abbreviations, which are a month only next to a day or a year.
 _SHORT = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTHS = {
     "sept": 9,
@@ -49,7 +49,7 @@ _MONTHS = {
     **{name: number for names in _LANGUAGES for number, name in enumerate(names.split(), 1)},
 }
 _FULL = {name for names in _LANGUAGES for name in names.split()}
-# Words and names of something else: a month only beside a day, a year, or such a word as stands before a month.
+# Words that are also something else: a month only next to a day or a year, or after a word that precedes months.
 _AMBIGUOUS = {
     "may",
     "march",
@@ -84,7 +84,7 @@ _NUMERIC = re.compile(
     r"|(?P<alone>(?:19|20)\d\d)(?![\w%年년]|[-/.:,]\d)"
     r")"
 )
-# Without a year it may be a part of something: it takes a word that stands before a day.
+# Two numbers without a year may be anything: they are a date only after a word that precedes dates.
 _NO_YEAR = re.compile(
     r"\b(?:on|since|until|before|after|am|vom|zum|bis|seit|le|el|il|em|del|dal)\s(\d{1,2})([/.])(\d{1,2})(?!\d|[/.]\d)"
 )
@@ -95,8 +95,8 @@ _EAST = re.compile(
     rf"(?:份|\s?(?P<day>\d{{1,2}}|[{_NUMERALS}]{{1,3}})\s?[日号號일])?"
 )
 
-# Not "today": it is the time of what says so, and in a question of what to do today it asks for nothing said then.
-# Nor what means something else as well, as hier and mañana do.
+# Without "today", which is the date of the message itself, and which in a query ("what to do today") does not ask for
+# memories of that day; and without ambiguous words such as "hier" and "mañana".
 _DAYS = {
     **dict.fromkeys(["yesterday", "gestern", "ayer", "ontem", "ieri", "вчера", "昨天", "昨日", "어제"], -1),
     **dict.fromkeys(["tomorrow", "demain", "amanhã", "domani", "завтра", "明天", "明日", "내일"], 1),
@@ -116,8 +116,8 @@ _RELATIVE = re.compile(
 )
 _ALPHABETIC = re.compile(r"[^\W\d_]+")
 _DIGIT = re.compile(r"\d")
-# Without one of these words there is no worded date: looking for them first spares most texts the rest. Only in ASCII,
-# where words are apart.
+# A text without any of these words has no date in words, so most texts need no further parsing. Checked for ASCII text
+# only, since other text may have no spaces between words.
 _HINTS = frozenset(
     _ALPHABETIC.findall(each)[0]
     for each in [*_MONTHS, *_DAYS, *(each for words in _SPANS for each in words.split("|")), "last"]
@@ -125,14 +125,14 @@ _HINTS = frozenset(
 
 
 class _Date(NamedTuple):
-    """A year, a month or a day, of a known year or of any."""
+    """A year, a month or a day; a month or a day may be without a year."""
 
     year: int | None
     month: int | None = None
     day: int | None = None
 
     def tokens(self) -> list[str]:
-        """Return its own token first, then that without the year, and the wider ones."""
+        """Return the token of the date, then that of any year, and then those of its month and year."""
         year = f"{self.year:04}" if self.year else None
         month = f"{self.month:02}" if self.month else None
         found = []
@@ -145,32 +145,32 @@ class _Date(NamedTuple):
         return [f"{SIGN}{each}" for each in [*found, *([year] if year else [])]]
 
 
-def said(text: str, time: datetime | None) -> list[str]:
-    """Return the date tokens of a memory: of the time it was said at, in its own zone, and of all that it tells of.
+def dates_of_memory(text: str, time: datetime | None) -> list[str]:
+    """Return the date tokens of a memory: of its timestamp, in its own time zone, and of the dates in its text.
 
-    A day or month without a year is also that of the year in which it is nearest to `time`.
+    A day or month without a year is assigned to the year in which it is closest to `time`.
     """
     found = dict.fromkeys(_Date(time.year, time.month, time.day).tokens() if time else ())
     for each in _dates(text, time):
         if not each.year and time and each.month:
             each = each._replace(year=_nearest(each, time))
         found.update(dict.fromkeys(each.tokens()))
-        if len(found) > _MOST:
+        if len(found) > _MAX_TOKENS:
             break
-    return list(found)[:_MOST]
+    return list(found)[:_MAX_TOKENS]
 
 
-def asked(text: str, time: datetime | None) -> dict[str, float]:
-    """Return the date tokens of a question, and what each counts; it is asked at `time`, which tells "yesterday"."""
+def dates_of_query(text: str, time: datetime | None) -> dict[str, float]:
+    """Return the date tokens of a query with their weights. Words such as "yesterday" are relative to `time`."""
     found: dict[str, float] = {}
     for each in _dates(text, time, weeks=True):
         if not each.year and not each.month:
-            continue  # the year 0 is none
+            continue  # there is no year 0
         own, *wider = each.tokens()
         found[own] = 1.0
         if each.year and each.month:
-            found.setdefault(wider[0], _ANY_YEAR)
-        if len(found) > _MOST:
+            found.setdefault(wider[0], _ANY_YEAR_WEIGHT)
+        if len(found) > _MAX_TOKENS:
             break
     return found
 
@@ -190,7 +190,7 @@ def _dates(text: str, time: datetime | None, *, weeks: bool = False) -> Iterator
 
 
 def _worded(text: str, time: datetime | None, years: set[int]) -> Iterator[_Date]:
-    """Give the dates with the name of a month, and keep where their years stand."""
+    """Yield the dates with the name of a month, and add the positions of their years to `years`."""
     for name in _NAME.finditer(text):
         month, end = _MONTHS[name.group()], name.end()
         before = text[max(0, name.start() - 12) : name.start()]
@@ -223,7 +223,7 @@ def _numeric(text: str, years: set[int]) -> Iterator[_Date]:
 
 
 def _either(year: str | None, one: str, two: str, between: str) -> Iterator[_Date]:
-    """Day first, and month first where it is not known which: between dots nobody writes so."""
+    """Yield the date with the day first, and with the month first unless the separator is a dot."""
     yield from _valid(year, two, one)
     if between != ".":
         yield from _valid(year, one, two)
@@ -247,7 +247,7 @@ def _eastern(text: str) -> Iterator[_Date]:
 
 
 def _arabic(numeral: str) -> str:
-    """Return the digits of a number below 100, or of a year, that may be written in Han."""
+    """Convert a number below 100 or a year to digits, if it is written in Han numerals."""
     if numeral.isdecimal():
         return numeral
     if len(numeral) == 4:
@@ -279,7 +279,7 @@ def _of(day: date) -> _Date:
 
 
 def _valid(year: str | None, month: str | int, day: str | None) -> Iterator[_Date]:
-    """The date, if there is one of that month and day; 29 February is a day of some year."""
+    """Yield the date if it exists; without a year, 29 February does."""
     try:
         made = date(int(year) if year else 2000, int(month), int(day) if day else 1)
     except ValueError:

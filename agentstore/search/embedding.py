@@ -1,6 +1,6 @@
-"""Embedders: an OpenAI-compatible API, a model on this machine, any function; and what is made of their vectors.
+"""Embedders for an OpenAI-compatible API, a local model and any function, and the checks of their vectors.
 
-httpx and sentence-transformers are imported when an embedder that needs one is made: a store without needs neither.
+httpx and sentence-transformers are imported when an embedder that needs them is created.
 """
 
 import asyncio
@@ -22,21 +22,23 @@ from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-# Answers after which the same request may succeed.
+# The status codes after which a request is retried.
 _RETRY = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-# Seconds: at most before the second attempt, doubled with each one; and what an answer may ask for.
-_WAIT = 0.25
-_LONGEST_WAIT = 30.0
-_LONGEST_NAME = 200
+# Seconds: the scale of the random delay before a retry, which doubles with each attempt; and the maximum of a
+# Retry-After header that is respected.
+_DELAY = 0.25
+_MAX_RETRY_AFTER = 30.0
+# Bytes.
+_MAX_NAME = 200
 
 Vectors = Sequence[Sequence[float]]
 EmbedFunction = Callable[[list[str]], Vectors | Awaitable[Vectors]]
 
 
 class OpenAIEmbedder:
-    """An embedder behind an API that speaks as OpenAI's does: theirs, vLLM, Ollama, TEI, LM Studio, a gateway.
+    """An embedder that uses an OpenAI-compatible API: OpenAI, vLLM, Ollama, TEI, LM Studio or a gateway.
 
-    It holds connections: ``async with``, or close() when it is no longer needed. Of one event loop.
+    It holds connections: use it as an async context manager, or close it. An instance belongs to one event loop.
     """
 
     def __init__(
@@ -55,29 +57,39 @@ class OpenAIEmbedder:
         timeout: float = 30.0,
         attempts: int = 4,
     ) -> None:
-        """`base_url` is what ``/embeddings`` is added to. `name` is the model's by default, with `dimensions`.
+        """Create an embedder; connections are opened by the first call.
 
-        `send_dimensions` asks the model for vectors of that size, which not every one can give. `prefix` and
-        `question_prefix` go before each text and before a question, as some models want it ("query: "). A text is cut
-        after `max_characters`, since an API refuses a longer one than its model takes. `timeout` is in seconds, of
-        one attempt.
+        Args:
+            base_url: the URL of the API, to which ``/embeddings`` is appended.
+            model: the name of the model.
+            dimensions: the number of dimensions of the model's vectors.
+            api_key: sent as a bearer token.
+            name: the name under which vectors are stored; the model's name and `dimensions` by default.
+            send_dimensions: request vectors of that size, which not every model supports.
+            question_prefix: prepended to queries, as some models require ("query: ").
+            prefix: prepended to stored texts.
+            batch: the maximum number of texts in one request.
+            max_characters: the length to which texts are truncated, since APIs reject texts that are too long.
+            timeout: seconds for each attempt.
+            attempts: the maximum number of attempts for each request.
 
         Raises:
-            NotConfigured: httpx is not installed, or an argument is none.
+            NotConfigured: httpx is not installed, or an argument is not valid.
         """
         self._httpx = _module("httpx", "http")
         if not base_url.startswith(("http://", "https://")):
-            raise NotConfigured(f"{base_url!r} is no URL of an API: it begins with http:// or https://")
+            raise NotConfigured(f"the base URL of an API must begin with http:// or https://, not {base_url[:80]!r}")
         if min(dimensions, batch, max_characters, attempts) < 1:
-            raise NotConfigured("dimensions, batch, max_characters and attempts are at least 1")
+            raise NotConfigured("dimensions, batch, max_characters and attempts must be at least 1")
         self.name = name or f"{model}:{dimensions}"
         self.dimensions = dimensions
         self._url = f"{base_url.rstrip('/')}/embeddings"
         self._model = model
         self._key = api_key if isinstance(api_key, SecretStr) or api_key is None else SecretStr(api_key)
-        self._asked = {"dimensions": dimensions} if send_dimensions else {}
+        self._parameters = {"dimensions": dimensions} if send_dimensions else {}
         self._prefix, self._question_prefix = prefix, question_prefix
-        self._batch, self._most, self._timeout, self._attempts = batch, max_characters, timeout, attempts
+        self._batch, self._max_characters = batch, max_characters
+        self._timeout, self._attempts = timeout, attempts
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -91,16 +103,16 @@ class OpenAIEmbedder:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; the next call opens others."""
+        """Close the connections; the next call opens new ones."""
         client, self._client = self._client, None
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.aclose()
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return a vector for each text, by as many requests as its batches are, one after the other.
+        """Return a vector for each text, with one request for each batch, one after another.
 
         Raises:
-            EmbeddingFailed: the API could not be reached, refused, or answered something else.
+            EmbeddingFailed: the API could not be reached, returned an error, or its response is not valid.
         """
         found: list[list[float]] = []
         for start in range(0, len(texts), self._batch):
@@ -108,35 +120,35 @@ class OpenAIEmbedder:
         return found
 
     async def embed_question(self, text: str) -> list[float]:
-        """Return the vector of a question. Raises as :meth:`embed` does."""
+        """Return the vector of a query. Raises as :meth:`embed` does."""
         (found,) = await self._request([self._question_prefix + text])
         return found
 
     async def _request(self, texts: list[str]) -> list[list[float]]:
-        """Ask until there is an answer, for as many attempts as there are."""
-        said = [_sayable(text[: self._most]) for text in texts]
-        body = {"model": self._model, "input": said, "encoding_format": "float", **self._asked}
+        """Send a request, with retries."""
+        truncated = [_without_surrogates(text[: self._max_characters]) for text in texts]
+        body = {"model": self._model, "input": truncated, "encoding_format": "float", **self._parameters}
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         client = self._client_of_this_loop()
         for attempt in range(1, self._attempts + 1):
-            wait = random.random() * _WAIT * 2**attempt  # noqa: S311 - spreads callers, hides nothing
+            delay = random.random() * _DELAY * 2**attempt  # noqa: S311 - jitter
             try:
                 response = await client.post(self._url, json=body, headers=headers)
             except self._httpx.InvalidURL as error:
-                raise NotConfigured(f"{self._url!r} is no URL: {error}") from error
+                raise NotConfigured(f"{self._url!r} is not a valid URL: {error}") from error
             except self._httpx.TransportError as error:
-                failed = EmbeddingFailed(f"{self._url} could not be asked: {type(error).__name__} {error}".rstrip())
+                failed = EmbeddingFailed(f"{self._url} could not be reached: {type(error).__name__} {error}".rstrip())
                 if attempt == self._attempts:
                     raise failed from error
             else:
                 if response.status_code == 200:
                     return self._vectors(response, len(texts))
-                failed = EmbeddingFailed(f"{self._url} answered {response.status_code}: {self._said(response)}")
+                failed = EmbeddingFailed(f"{self._url} returned {response.status_code}: {self._excerpt(response)}")
                 if response.status_code not in _RETRY or attempt == self._attempts:
                     raise failed
-                wait = max(wait, _wait_asked_for(response.headers.get("retry-after")))
-            _log.debug("attempt %d of %d: %s", attempt, self._attempts, failed)
-            await asyncio.sleep(wait)
+                delay = max(delay, _retry_after(response.headers.get("retry-after")))
+            _log.debug("Embedding failed, attempt %d of %d: %s", attempt, self._attempts, failed)
+            await asyncio.sleep(delay)
         raise AssertionError("unreachable")
 
     def _vectors(self, response: Any, count: int) -> list[list[float]]:
@@ -145,14 +157,14 @@ class OpenAIEmbedder:
             found = {each.get("index", place): each["embedding"] for place, each in enumerate(data)}
             return [found[place] for place in range(count)] if len(data) == count else list(found.values())
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EmbeddingFailed(f"{self._url} answered what are no embeddings: {self._said(response)}") from error
+            raise EmbeddingFailed(f"{self._url} returned no embeddings: {self._excerpt(response)}") from error
 
-    def _said(self, response: Any) -> str:
-        """The beginning of an answer, without the key that some servers repeat."""
-        said = str(response.text)
+    def _excerpt(self, response: Any) -> str:
+        """Return the beginning of a response, without the API key, which some servers repeat."""
+        text = str(response.text)
         if self._key is not None and self._key.get_secret_value():
-            said = said.replace(self._key.get_secret_value(), "***")
-        return " ".join(said[:300].split())
+            text = text.replace(self._key.get_secret_value(), "***")
+        return " ".join(text[:300].split())
 
     def _client_of_this_loop(self) -> Any:
         loop = asyncio.get_running_loop()
@@ -162,7 +174,7 @@ class OpenAIEmbedder:
 
 
 class SentenceTransformerEmbedder:
-    """A model of sentence-transformers on this machine, in a thread: the first call loads it."""
+    """A local model of sentence-transformers. It runs in a thread, and is loaded by the first call."""
 
     def __init__(
         self,
@@ -174,9 +186,15 @@ class SentenceTransformerEmbedder:
         question_prompt: str | None = None,
         **options: Any,
     ) -> None:
-        """`model_or_path` and `options` are SentenceTransformer's: ``device``, ``backend="onnx"``, ``revision``, ...
+        """Create an embedder.
 
-        `name` is the model's by default. `question_prompt` names the model's prompt for questions, if it has one.
+        Args:
+            model_or_path: the name or the path of the model.
+            dimensions: the number of dimensions of the model's vectors.
+            name: the name under which vectors are stored; the model's name by default.
+            batch: the number of texts in one batch of the model.
+            question_prompt: the name of the model's prompt for queries, if it has one.
+            options: arguments of SentenceTransformer: ``device``, ``backend="onnx"``, ``revision``, ...
 
         Raises:
             NotConfigured: sentence-transformers is not installed.
@@ -187,7 +205,7 @@ class SentenceTransformerEmbedder:
         self._path, self._options = model_or_path, options
         self._batch, self._question_prompt = batch, question_prompt
         self._model: Any = None
-        # One call at a time: more threads make a model no faster.
+        # One call at a time, since several threads do not make a model faster.
         self._lock: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -198,12 +216,12 @@ class SentenceTransformerEmbedder:
         """Return a vector for each text.
 
         Raises:
-            EmbeddingFailed: the model could not be loaded, or not be run.
+            EmbeddingFailed: the model could not be loaded or failed.
         """
         return await self._run(list(texts), None)
 
     async def embed_question(self, text: str) -> list[float]:
-        """Return the vector of a question. Raises as :meth:`embed` does."""
+        """Return the vector of a query. Raises as :meth:`embed` does."""
         (found,) = await self._run([text], self._question_prompt)
         return found
 
@@ -226,7 +244,7 @@ class SentenceTransformerEmbedder:
 
 
 class CallableEmbedder:
-    """An embedder out of a function that takes a list of texts: an async one is awaited, another runs in a thread."""
+    """An embedder that calls a function with a list of texts. A synchronous function runs in a thread."""
 
     def __init__(
         self,
@@ -237,9 +255,14 @@ class CallableEmbedder:
         question: EmbedFunction | None = None,
         errors: tuple[type[Exception], ...] = (Exception,),
     ) -> None:
-        """`question` embeds a question, where that is done in another way. `errors` are those by which it fails.
+        """Create an embedder.
 
-        Other errors of the function are raised as they are.
+        Args:
+            function: returns a vector for each text of a list; synchronous or async.
+            name: the name under which vectors are stored.
+            dimensions: the number of dimensions of the vectors.
+            question: like `function`, for queries; `function` by default.
+            errors: the exceptions of the functions that are raised as EmbeddingFailed; others propagate unchanged.
         """
         self.name = name
         self.dimensions = dimensions
@@ -257,10 +280,10 @@ class CallableEmbedder:
         return await self._call(self._function, list(texts))
 
     async def embed_question(self, text: str) -> list[float]:
-        """Return the vector of a question. Raises as :meth:`embed` does."""
+        """Return the vector of a query. Raises as :meth:`embed` does."""
         found = await self._call(self._question, [text])
         if len(found) != 1:
-            raise EmbeddingFailed(f"embedder {self.name!r} gave {len(found)} vectors for 1 text")
+            raise EmbeddingFailed(f"embedder {self.name!r} returned {len(found)} vectors for 1 text")
         return found[0]
 
     async def _call(self, function: EmbedFunction, texts: list[str]) -> list[list[float]]:
@@ -271,22 +294,24 @@ class CallableEmbedder:
             else:
                 given = await asyncio.to_thread(function, texts)
             found = await given if inspect.isawaitable(given) else given
-            # As lists: what a function gives may be an array of numpy's.
+            # As lists of floats, since a function may return a numpy array.
             return [[float(number) for number in vector] for vector in found]
         except self._errors as error:
             raise EmbeddingFailed(f"embedder {self.name!r} failed: {type(error).__name__}: {error}") from error
 
 
 def configured(settings: Settings) -> OpenAIEmbedder | None:
-    """Return the embedder that AGENTSTORE_EMBEDDING_* name, or None.
+    """Return the embedder configured by AGENTSTORE_EMBEDDING_*, or None if AGENTSTORE_EMBEDDING_URL is not set.
 
     Raises:
-        NotConfigured: they name one in part.
+        NotConfigured: the model or its dimensions are not set.
     """
     if settings.embedding_url is None:
         return None
     if settings.embedding_model is None or settings.embedding_dimensions is None:
-        raise NotConfigured("AGENTSTORE_EMBEDDING_URL wants AGENTSTORE_EMBEDDING_MODEL and _DIMENSIONS beside it.")
+        raise NotConfigured(
+            "AGENTSTORE_EMBEDDING_URL is set: set AGENTSTORE_EMBEDDING_MODEL and AGENTSTORE_EMBEDDING_DIMENSIONS, too."
+        )
     return OpenAIEmbedder(
         settings.embedding_url,
         settings.embedding_model,
@@ -296,68 +321,75 @@ def configured(settings: Settings) -> OpenAIEmbedder | None:
 
 
 def check_embedder(embedder: Embedder) -> Embedder:
-    """Return an embedder, if it is one.
+    """Return `embedder` if it is a valid embedder.
 
     Raises:
-        NotConfigured: it is none, or its name or its dimensions cannot be kept.
+        NotConfigured: it lacks a member, or its name or its dimensions cannot be stored.
     """
     if not isinstance(embedder, Embedder):
-        raise NotConfigured(f"an embedder has a name, dimensions and embed(texts); {type(embedder).__name__} has not")
+        raise NotConfigured(
+            f"an embedder must have name, dimensions and embed(texts), which {type(embedder).__name__} lacks"
+        )
     name, dimensions = embedder.name, embedder.dimensions
-    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= _LONGEST_NAME:
-        raise NotConfigured(f"an embedder's name is printable, of at most {_LONGEST_NAME} bytes, not {name!r}")
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME:
+        raise NotConfigured(
+            f"an embedder's name must be printable text of 1 to {_MAX_NAME} bytes, not {repr(name)[:80]}"
+        )
     if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 0 < dimensions <= 16_000:
-        raise NotConfigured(f"an embedder's dimensions are a number from 1 to 16,000, not {dimensions!r}")
+        raise NotConfigured(f"an embedder's dimensions must be a number from 1 to 16,000, not {repr(dimensions)[:80]}")
     return embedder
 
 
 async def embed_texts(embedder: Embedder, texts: Sequence[str]) -> "list[array[float]]":
-    """Return the vectors of texts, in the precision that they are kept in.
+    """Return the vectors of texts in single precision, in which they are stored.
 
     Raises:
-        EmbeddingFailed: the embedder failed, or gave other vectors than it says.
+        EmbeddingFailed: the embedder failed, or returned vectors of the wrong number or size.
     """
-    return _checked(embedder, await embedder.embed([_sayable(text) for text in texts]), len(texts)) if texts else []
+    if not texts:
+        return []
+    return _checked(embedder, await embedder.embed([_without_surrogates(text) for text in texts]), len(texts))
 
 
 async def embed_question(embedder: Embedder, text: str) -> "array[float]":
-    """Return the vector of what is looked for. Raises as :func:`embed_texts` does."""
+    """Return the vector of a query. Raises as :func:`embed_texts` does."""
     if isinstance(embedder, QuestionEmbedder):
-        return _checked(embedder, [await embedder.embed_question(_sayable(text))], 1)[0]
+        return _checked(embedder, [await embedder.embed_question(_without_surrogates(text))], 1)[0]
     return (await embed_texts(embedder, [text]))[0]
 
 
-def _sayable(text: str) -> str:
-    """A text without lone surrogates, which cannot be said in UTF-8, and by which nothing is meant."""
+def _without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which have no meaning and cannot be encoded in UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _checked(embedder: Embedder, vectors: Vectors, count: int) -> "list[array[float]]":
     if len(vectors) != count:
-        raise EmbeddingFailed(f"embedder {embedder.name!r} gave {len(vectors)} vectors for {count} texts")
-    found = []
+        raise EmbeddingFailed(f"embedder {embedder.name!r} returned {len(vectors)} vectors for {count} texts")
+    checked = []
     for vector in vectors:
         try:
-            kept = array("f", vector)
+            single = array("f", vector)
         except (TypeError, OverflowError) as error:
-            raise EmbeddingFailed(f"embedder {embedder.name!r} gave what is no vector: {error}") from error
-        if len(kept) != embedder.dimensions:
+            raise EmbeddingFailed(f"embedder {embedder.name!r} returned an invalid vector: {error}") from error
+        if len(single) != embedder.dimensions:
             raise EmbeddingFailed(
-                f"embedder {embedder.name!r} gave {len(kept)} numbers, and says that it has {embedder.dimensions}"
+                f"embedder {embedder.name!r} returned a vector of {len(single)} dimensions instead of the "
+                f"{embedder.dimensions} that it declares"
             )
-        if not all(map(math.isfinite, kept)):
-            raise EmbeddingFailed(f"embedder {embedder.name!r} gave a number that is not finite")
-        found.append(kept)
-    return found
+        if not all(map(math.isfinite, single)):
+            raise EmbeddingFailed(f"embedder {embedder.name!r} returned a number that is not finite")
+        checked.append(single)
+    return checked
 
 
-def written(vector: "array[float]") -> str:
-    """Return a vector as pgvector reads it."""
+def to_pgvector(vector: "array[float]") -> str:
+    """Return the text representation of a vector in pgvector, which round-trips unchanged."""
     return f"[{','.join(map(repr, vector))}]"
 
 
 def similarity(one: "array[float]", other: "array[float]") -> float:
-    """Return the cosine of two vectors, 0 where one has no direction: what Postgres computes."""
+    """Return the cosine similarity of two vectors as Postgres computes it: 0 if one is all zeros."""
     length = math.sqrt(_product(one, one) * _product(other, other))
     return _product(one, other) / length if length else 0.0
 
@@ -366,10 +398,10 @@ def _product(one: "array[float]", other: "array[float]") -> float:
     return float(sum(map(mul, one, other)))
 
 
-def _wait_asked_for(header: str | None) -> float:
-    """The seconds that Retry-After says, where it says seconds and not too many of them."""
+def _retry_after(header: str | None) -> float:
+    """Return the seconds of a Retry-After header, up to the maximum; 0 if it has none or is a date."""
     try:
-        return min(max(float(header or 0), 0.0), _LONGEST_WAIT)
+        return min(max(float(header or 0), 0.0), _MAX_RETRY_AFTER)
     except ValueError:
         return 0.0
 
@@ -379,5 +411,5 @@ def _module(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise NotConfigured(
-            f"{name} is not installed: pip install 'agentstore-postgres[{extra}]' brings it."
+            f"{name} is not installed: install it with pip install 'agentstore-postgres[{extra}]'."
         ) from error

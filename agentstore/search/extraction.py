@@ -1,7 +1,7 @@
-"""An extractor for any endpoint that speaks OpenAI's chat completions: facts about users, or experience with tasks.
+"""An extractor that uses OpenAI-compatible chat completions, with prompts for facts and for experience.
 
-The prompts are here. What a model sees is one JSON object, so that no text in it can pass for its frame; what it
-answers are numbers and texts, never ids, and everything in it that was not asked for is passed over.
+The model receives one JSON object, so that no text in it can be mistaken for its structure. It answers with numbers
+and texts, never with ids, and unknown fields of its answer are ignored.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 Purpose = Literal["facts", "experience"]
 
-_MOST_CHARACTERS = 60_000
-_MOST_ANSWER = 1_000_000
-_LONGEST_EXCERPT = 300
-_LONGEST_NAME = 100
+_MAX_CHARACTERS = 60_000
+_MAX_RESPONSE = 1_000_000
+_MAX_EXCERPT = 300
+_MAX_NAME = 100
 
 _FACTS = """\
 You keep the memory of an assistant. From a conversation you write down what it should still know about the user \
@@ -110,16 +110,16 @@ class _Answer(BaseModel):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        # Another object is not an answer that finds nothing.
+        # An object without any of the fields is a malformed answer, and not one that found nothing.
         if not self.model_fields_set:
-            raise ValueError('there is neither "new" nor "changed" nor "ended"')
+            raise ValueError('it has neither "new" nor "changed" nor "ended"')
         return self
 
 
 class OpenAIExtractor:
-    """Extracts by a model behind an endpoint that speaks OpenAI's chat completions, local ones included.
+    """An extractor that uses a model behind an OpenAI-compatible endpoint for chat completions, remote or local.
 
-    ``extract`` makes one request and does not repeat it: the queue does, later.
+    ``extract`` sends one request without retries, since the queue retries later.
     """
 
     def __init__(
@@ -133,75 +133,89 @@ class OpenAIExtractor:
         prompt: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """`base_url` is as OpenAI's clients take it, ending in /v1 as a rule; `timeout` is for all of a request.
+        """Create an extractor.
 
-        `prompt` replaces ours for the `purpose`; the form of the answer is added to it. `options` are more fields of
-        the request, such as ``{"temperature": 0}``; None takes one away, as ``{"response_format": None}`` does where
-        an endpoint does not know it.
+        Args:
+            base_url: the URL of the API as for OpenAI's clients, usually ending in ``/v1``.
+            model: the name of the model.
+            api_key: sent as a bearer token.
+            purpose: "facts" about the user, or "experience" with tasks.
+            timeout: seconds for a whole request.
+            prompt: replaces the built-in prompt of the `purpose`; the format of the answer is appended to it.
+            options: additional fields of the request, such as ``{"temperature": 0}``. None removes a field, as in
+                ``{"response_format": None}`` for an endpoint that does not support it.
 
         Raises:
-            NotConfigured: httpx is not installed, or an argument cannot be used.
+            NotConfigured: httpx is not installed, or an argument is not valid.
         """
         try:
             import httpx
         except ImportError as error:
             raise NotConfigured(
-                "OpenAIExtractor needs httpx: pip install 'agentstore-postgres[http]' brings it."
+                "OpenAIExtractor needs httpx: install it with pip install 'agentstore-postgres[http]'."
             ) from error
         if purpose not in _PROMPTS:
-            raise NotConfigured(f'a purpose is "facts" or "experience", not {purpose!r}')
+            raise NotConfigured(f'the purpose must be "facts" or "experience", not {purpose!r}')
         if not model:
             raise NotConfigured("The extractor has no model: set AGENTSTORE_EXTRACTION_MODEL.")
         key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
         key = (key or "").strip()
         if not key.isascii() or not key.isprintable():
-            raise NotConfigured("The extractor's API key holds what no key holds: set AGENTSTORE_EXTRACTION_API_KEY.")
-        no_url = "The extractor's URL is http:// or https://, a host and a path, and nothing else."
+            raise NotConfigured(
+                "The extractor's API key contains characters other than printable ASCII: check "
+                "AGENTSTORE_EXTRACTION_API_KEY."
+            )
+        invalid_url = (
+            "The extractor's URL must consist of http:// or https://, a host and a path, without user, password, query "
+            "or fragment: check AGENTSTORE_EXTRACTION_URL."
+        )
         try:
             url = httpx.URL(f"{base_url.rstrip('/')}/chat/completions")
-            is_url = url.scheme in ("http", "https") and bool(url.host)
-        except (httpx.InvalidURL, ValueError):  # what they say may quote a password
-            raise NotConfigured(no_url) from None
-        if not is_url or url.userinfo or url.query or url.fragment:
-            raise NotConfigured(no_url)
-        if not _is_text(model) or not _is_text(prompt or ""):
-            raise NotConfigured("The extractor's model or prompt holds half a character, which no request can carry.")
+            is_valid = url.scheme in ("http", "https") and bool(url.host)
+        except (httpx.InvalidURL, ValueError):  # without the cause, which may quote a password
+            raise NotConfigured(invalid_url) from None
+        if not is_valid or url.userinfo or url.query or url.fragment:
+            raise NotConfigured(invalid_url)
+        if not _is_encodable(model) or not _is_encodable(prompt or ""):
+            raise NotConfigured(
+                "The extractor's model or prompt contains a lone surrogate, which cannot be encoded in UTF-8."
+            )
         if not 0 < timeout < math.inf:
-            raise NotConfigured(f"The extractor's timeout is a number of seconds above 0, not {timeout!r}.")
+            raise NotConfigured(f"The extractor's timeout must be a number of seconds above 0, not {timeout!r}.")
         try:
-            said = json.dumps(dict(options or {}), allow_nan=False, ensure_ascii=False).encode()
+            encoded = json.dumps(dict(options or {}), allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError):
-            raise NotConfigured("The extractor's options hold what is no JSON.") from None
+            raise NotConfigured("The extractor's options cannot be encoded as JSON.") from None
         self.name = f"openai:{model}:{purpose}"
         self.kinds = (_KINDS[purpose],)
         self._url, self._model, self._key, self._timeout = url, model, key, timeout
-        self._options: dict[str, Any] = json.loads(said)
+        self._options: dict[str, Any] = json.loads(encoded)
         self._prompt = (prompt or _PROMPTS[purpose]) + _FRAME
         self._tls = httpx.create_ssl_context() if url.scheme == "https" else False
         escaped = {key, json.dumps(key)[1:-1]}
         escaped |= {each.replace("/", r"\/") for each in escaped}
         self._secrets = sorted(filter(None, escaped), key=len, reverse=True)
-        self._client()
+        self._create_client()  # fails if the proxy settings are not valid
 
     async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
-        """Return what the model finds in `messages`. Of more than 60,000 characters it reads the end.
+        """Return the items that the model extracts from `messages`, of which it reads the last 60,000 characters.
 
         Raises:
-            ExtractionFailed: the endpoint could not be reached or refused, or its answer is none.
+            ExtractionFailed: the endpoint could not be reached or returned an error, or its answer is malformed.
             NotConfigured: the environment names a proxy that cannot be used.
         """
         if not any(map(text_of, messages)):
             return Extraction()
-        said, shown = _question(messages, existing)
-        asked = {
+        content, count = _build_input(messages, existing)
+        request = {
             "model": self._model,
             "response_format": {"type": "json_object"},
-            "messages": [{"role": "system", "content": self._prompt}, {"role": "user", "content": said}],
+            "messages": [{"role": "system", "content": self._prompt}, {"role": "user", "content": content}],
             **self._options,
         }
-        body = await self._post({name: value for name, value in asked.items() if value is not None})
-        answer = _read(self._content(body), self._redacted)
-        known = dict(enumerate(existing[:shown], 1))
+        body = await self._post({name: value for name, value in request.items() if value is not None})
+        answer = _parse_answer(self._content(body), self._redacted)
+        known = dict(enumerate(existing[:count], 1))
         items = [
             MemoryItem(text=new.text, kind=self.kinds[0], importance=new.importance, source_ids=_ids(new, messages))
             for new in answer.new
@@ -214,19 +228,19 @@ class OpenAIExtractor:
                 items.append(known[each.known].model_copy(update=update))
         return Extraction(items, [known[number].id for number in answer.ended if number in known])
 
-    def _client(self) -> "httpx.AsyncClient":
+    def _create_client(self) -> "httpx.AsyncClient":
         import httpx
 
         try:
             return httpx.AsyncClient(verify=self._tls, timeout=self._timeout)
         except (ImportError, ValueError, httpx.InvalidURL):
-            # What these say may quote a password.
+            # Without the cause, which may quote a password.
             raise NotConfigured(
-                "The extractor cannot use a proxy that the environment names: see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY "
-                "and NO_PROXY. One whose URL begins with socks5:// needs the package socksio."
+                "The extractor cannot use the proxy configured in the environment: check HTTP_PROXY, HTTPS_PROXY, "
+                "ALL_PROXY and NO_PROXY. A socks5:// proxy requires the package socksio."
             ) from None
 
-    async def _post(self, asked: dict[str, Any]) -> bytes:
+    async def _post(self, request: dict[str, Any]) -> bytes:
         import httpx
 
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -234,60 +248,62 @@ class OpenAIExtractor:
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._client() as client,
-                client.stream("POST", self._url, json=asked, headers=headers) as response,
+                self._create_client() as client,
+                client.stream("POST", self._url, json=request, headers=headers) as response,
             ):
                 async for part in response.aiter_bytes():
                     body += part
-                    if len(body) > _MOST_ANSWER:
-                        raise ExtractionFailed(f"{self._url.host} answered more than {_MOST_ANSWER:,} bytes")
+                    if len(body) > _MAX_RESPONSE:
+                        raise ExtractionFailed(f"{self._url.host} returned more than {_MAX_RESPONSE:,} bytes")
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise ExtractionFailed(f"{self._url.host} did not answer in {self._timeout:g} s", outage=True) from error
+            raise ExtractionFailed(
+                f"{self._url.host} did not respond within {self._timeout:g} s", outage=True
+            ) from error
         except httpx.HTTPError as error:
             reason = self._redacted(str(error)) or type(error).__name__
             raise ExtractionFailed(f"{self._url.host} could not be reached: {reason}", outage=True) from error
         if response.status_code != 200:
-            raise self._refused(response, bytes(body))
+            raise self._error_of(response, bytes(body))
         return bytes(body)
 
-    def _refused(self, response: "httpx.Response", body: bytes) -> ExtractionFailed:
-        said = self._redacted(body.decode(errors="replace"))
+    def _error_of(self, response: "httpx.Response", body: bytes) -> ExtractionFailed:
+        excerpt = self._redacted(body.decode(errors="replace"))
         return ExtractionFailed(
-            f"{self._url.host} answered {response.status_code}: {said}",
-            # These say that this request is wrong, and others may not be.
+            f"{self._url.host} returned {response.status_code}: {excerpt}",
+            # These reject this request; others may succeed.
             outage=response.status_code not in (400, 413, 422),
             retry_after=_seconds(response.headers.get("retry-after", "").strip()),
         )
 
     def _content(self, body: bytes) -> str:
-        """Return the text that the model answered."""
+        """Return the text of the model's answer."""
         try:
             content = json.loads(body)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError, RecursionError):
-            said = self._redacted(body.decode(errors="replace"))
-            # Without the cause, here and below: it may show the key.
-            raise ExtractionFailed(f"{self._url.host} answered no chat completion: {said}") from None
+            excerpt = self._redacted(body.decode(errors="replace"))
+            # Without the cause, here and below, because it may contain the key.
+            raise ExtractionFailed(f"{self._url.host} returned no chat completion: {excerpt}") from None
         if not isinstance(content, str):
-            raise ExtractionFailed(f"{self._url.host} answered a chat completion without text")
+            raise ExtractionFailed(f"{self._url.host} returned a chat completion without text")
         return content
 
     def _redacted(self, text: str) -> str:
-        """Return the beginning of what was answered, without the key, which some endpoints repeat, also in JSON."""
+        """Return the beginning of a response, without the key, which some endpoints repeat, also escaped as in JSON."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        excerpt = " ".join(text[: 2 * _LONGEST_EXCERPT].split())[:_LONGEST_EXCERPT]
+        excerpt = " ".join(text[: 2 * _MAX_EXCERPT].split())[:_MAX_EXCERPT]
         return excerpt.encode(errors="backslashreplace").decode()
 
 
 def configured_extractor(settings: Settings) -> OpenAIExtractor:
-    """Return the extractor that the settings name.
+    """Return the extractor configured by AGENTSTORE_EXTRACTION_*.
 
     Raises:
-        NotConfigured: they name none, or one that cannot be used.
+        NotConfigured: AGENTSTORE_EXTRACTION_URL is not set, or a setting is not valid.
     """
     if settings.extraction_url is None:
         raise NotConfigured(
-            "No extractor: give AgentStore(extractor=...) one, or set AGENTSTORE_EXTRACTION_URL and "
+            "There is no extractor: pass one, as in AgentStore(extractor=...), or set AGENTSTORE_EXTRACTION_URL and "
             "AGENTSTORE_EXTRACTION_MODEL."
         )
     return OpenAIExtractor(
@@ -299,15 +315,15 @@ def configured_extractor(settings: Settings) -> OpenAIExtractor:
     )
 
 
-def _question(messages: Sequence[Message], existing: Sequence[MemoryItem]) -> tuple[str, int]:
-    """Return what the model is given, cut from the front, and how many of `existing` are in it."""
+def _build_input(messages: Sequence[Message], existing: Sequence[MemoryItem]) -> tuple[str, int]:
+    """Return the JSON for the model, without the beginning of a long conversation, and the number of items in it."""
     conversation: list[dict[str, Any]] = []
-    room = _MOST_CHARACTERS
+    remaining = _MAX_CHARACTERS
     for number, message in reversed(list(enumerate(messages, 1))):
-        said = text_of(message)
-        if not said:
+        text = text_of(message)
+        if not text:
             continue
-        if room <= 0:
+        if remaining <= 0:
             conversation.append({"note": f"the {number} messages up to here are left out"})
             break
         metadata = message.metadata or {}
@@ -316,25 +332,25 @@ def _question(messages: Sequence[Message], existing: Sequence[MemoryItem]) -> tu
         if time is not None:
             entry["at"] = f"{time:%A %Y-%m-%d %H:%M}"
         role = message.role or "user"
-        entry["by"] = f"{role} {name[:_LONGEST_NAME]}" if isinstance(name, str) else role
-        entry["said"] = said if len(said) <= room else f"[the beginning is left out] {said[-room:]}"
-        room -= len(said)
+        entry["by"] = f"{role} {name[:_MAX_NAME]}" if isinstance(name, str) else role
+        entry["said"] = text if len(text) <= remaining else f"[the beginning is left out] {text[-remaining:]}"
+        remaining -= len(text)
         conversation.append(entry)
     known: list[dict[str, Any]] = []
-    room = _MOST_CHARACTERS // 2
+    remaining = _MAX_CHARACTERS // 2
     for number, item in enumerate(existing, 1):
-        room -= len(item.text)
-        if room < 0:
+        remaining -= len(item.text)
+        if remaining < 0:
             break
         known.append({"number": number, "text": item.text})
-    # Lone surrogates, which no request can carry, become their escapes.
+    # Lone surrogates, which cannot be encoded, are escaped.
     return json.dumps({"known": known, "conversation": conversation[::-1]}, ensure_ascii=False).encode(
         errors="backslashreplace"
     ).decode(), len(known)
 
 
-def _read(content: str, redacted: Callable[[str], str]) -> _Answer:
-    """Return the answer in a text that may think first, say something around it, or put it in a fence."""
+def _parse_answer(content: str, redacted: Callable[[str], str]) -> _Answer:
+    """Parse the JSON in a model's answer, which may have reasoning before it, text around it, or a code fence."""
     text = content.strip()
     if not text.startswith("{"):
         text = text.rpartition("</think>")[2].strip()
@@ -345,18 +361,18 @@ def _read(content: str, redacted: Callable[[str], str]) -> _Answer:
         reason = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}" for each in error.errors()[:3]
         )
-        raise ExtractionFailed(f"the model's answer is not of the form asked for: {redacted(reason)}") from None
+        raise ExtractionFailed(f"the model's answer does not have the expected fields: {redacted(reason)}") from None
     except (ValueError, RecursionError):
-        raise ExtractionFailed(f"the model answered no JSON: {redacted(content)}") from None
+        raise ExtractionFailed(f"the model's answer is not valid JSON: {redacted(content)}") from None
 
 
-def _is_text(text: str) -> bool:
-    """Return whether a text has no lone surrogates."""
+def _is_encodable(text: str) -> bool:
+    """Return whether a text has no lone surrogates, and can be encoded in UTF-8."""
     return not re.search("[\ud800-\udfff]", text)
 
 
 def _seconds(after: str) -> float | None:
-    """Return what a Retry-After says, as seconds or as a date; None: nothing."""
+    """Return the seconds of a Retry-After header, given as a number or as a date; None if it is neither."""
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", after):
         return float(after)
     try:
@@ -367,5 +383,5 @@ def _seconds(after: str) -> float | None:
 
 
 def _ids(new: _New, messages: Sequence[Message]) -> list[str]:
-    """Return the ids of the messages that an entry names; none: it is from all of them."""
+    """Return the ids of the messages that an entry names; empty if it names none, which means all of them."""
     return [messages[number - 1].id for number in dict.fromkeys(new.messages) if 1 <= number <= len(messages)]

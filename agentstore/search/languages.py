@@ -1,11 +1,11 @@
-"""Which language a text in Latin letters is in, where that is plain: by its small words, and by its letters."""
+"""Guess the language of a text in Latin letters, by its stop words and special letters."""
 
 import re
 from collections import Counter
 from functools import lru_cache
 
-# Frequent in one language, and of no or few others; as they are written, with their accents.
-_SMALL_WORDS = {
+# Words that are frequent in one language and rare in most others, with their accents.
+_STOP_WORDS = {
     "english": "the and of is was are have has had it this that with for you my what when where who how do did i a to "
     "in on so at be we he she they not can me no yes your our am an as by if or but up go get all will just",
     "german": "der die das und ist nicht ich wir sie mit von ein eine einen auf für dem den wie was wo wer mein meine "
@@ -27,30 +27,30 @@ _SMALL_WORDS = {
     "romanian": "și este nu o un în cu pe la eu ce unde cine că mea meu sunt din pentru",
     "indonesian": "dan yang di ini itu saya tidak dengan untuk dari apa mana siapa adalah ada ke pada kami",
 }
-_OWN_LETTERS = {
+_SPECIAL_LETTERS = {
     "german": "ßäöü", "spanish": "ñ¿¡", "portuguese": "ãõ", "french": "èêœëùç", "turkish": "ğış", "polish": "łąęśżźćń",
     "czech": "řěůč", "hungarian": "őű", "romanian": "țșă", "swedish": "å", "danish": "øæ", "italian": "ìò",
 }  # fmt: skip
-_OF_WORD: dict[str, list[str]] = {}
-for _language, _words in _SMALL_WORDS.items():
+_LANGUAGES_OF: dict[str, list[str]] = {}
+for _language, _words in _STOP_WORDS.items():
     for _word in set(_words.split()):
-        _OF_WORD.setdefault(_word, []).append(_language)
+        _LANGUAGES_OF.setdefault(_word, []).append(_language)
 _WORD = re.compile(r"[^\W\d_]+")
-# A language shows in its first words.
-_ENOUGH = 400
-_PLAIN = 2
+# Only the first characters are read: they are enough to tell the language.
+_CHARACTERS = 400
+_MIN_SCORE = 2
 
 
 def guess(text: str) -> str | None:
-    """Return the language that the small words and letters of a text are of, if they are plainly one's."""
-    return _guess(text[:_ENOUGH].lower())
+    """Return the language of a text if its stop words and letters are clearly those of one language, else None."""
+    return _guess(text[:_CHARACTERS].lower())
 
 
 @lru_cache(maxsize=256)
 def _guess(text: str) -> str | None:
-    found = Counter(language for word in _WORD.findall(text) for language in _OF_WORD.get(word, ()))
+    scores = Counter(language for word in _WORD.findall(text) for language in _LANGUAGES_OF.get(word, ()))
     if not text.isascii():
-        for language, letters in _OWN_LETTERS.items():
-            found[language] += 2 * any(letter in text for letter in letters)
-    (best, most), *others = found.most_common(2) or [("", 0)]
-    return best if most >= _PLAIN and (not others or most > others[0][1]) else None
+        for language, letters in _SPECIAL_LETTERS.items():
+            scores[language] += 2 * any(letter in text for letter in letters)
+    (best, score), *others = scores.most_common(2) or [("", 0)]
+    return best if score >= _MIN_SCORE and (not others or score > others[0][1]) else None

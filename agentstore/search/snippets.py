@@ -1,4 +1,4 @@
-"""The part of a memory that says why it was found, with the words that were looked for marked."""
+"""Snippets: the part of a memory that matches a query best, with the matches highlighted."""
 
 import re
 import unicodedata
@@ -7,20 +7,21 @@ from datetime import datetime
 from typing import NamedTuple
 
 from agentstore.search import analysis
-from agentstore.search.spelling import BEGINNING
+from agentstore.search.spelling import PREFIX
 
-# Of an emoji, what says its colour, and what joins it with the next one.
+# Zero-width joiners, variation selectors and skin tones, which continue an emoji.
 _JOINERS = "\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff"
-# Text in which words are not apart is marked by pairs of characters, other text by words.
+# Text written without spaces is matched by pairs of characters, other text by words.
 _PIECES = re.compile(
     rf"(?P<joined>[{analysis.JOINED}]+)|[\U0001f1e6-\U0001f1ff]{{2}}"
     rf"|{analysis.LETTER}(?:(?:{analysis.LETTER}|[.\-@/:'’&+~%?=#,])*(?:{analysis.LETTER}|[+#]))?"
     rf"|[^\w\s](?:[{_JOINERS}]+[^\w\s]?)*"
 )
 _CONTINUES = re.compile(rf"[{_JOINERS}]")
-# Further than that no character goes on.
-_LONGEST_CHARACTER = 40
-_AROUND = 30
+# The maximum length of a grapheme in code points.
+_MAX_GRAPHEME = 40
+# Characters of context before the first match.
+_CONTEXT = 30
 
 
 class _Match(NamedTuple):
@@ -30,24 +31,25 @@ class _Match(NamedTuple):
 
 
 class Highlighter:
-    """Marks what a question's tokens found."""
+    """Highlights the tokens of a query in texts."""
 
     def __init__(self, tokens: Iterable[str], language: str, *, most: int) -> None:
-        """Of a text the first `most` characters are looked at."""
+        """`most` is the number of characters at the beginning of a text that are searched for matches."""
         self._tokens = frozenset(tokens)
-        self._beginnings = tuple(token.removesuffix(BEGINNING) for token in self._tokens if token.endswith(BEGINNING))
+        self._prefixes = tuple(token.removesuffix(PREFIX) for token in self._tokens if token.endswith(PREFIX))
         self._language = language
         self._most = most
-        # One character is in many words: marked only where nothing longer was asked.
+        # A single character matches in many words: it is highlighted only if the query has nothing longer.
         self._has_longer = any(len(token) > 1 for token in self._tokens)
 
     def __call__(self, text: str, length: int = 200) -> list[tuple[str, bool]]:
-        """Return about `length` characters of a text as parts in order, each with whether it was looked for.
+        """Return about `length` characters of a text as a list of parts, each with whether it matches.
 
-        Those with the most of the question's tokens; where text was left out there is an ellipsis. Linear in the text.
+        Chooses the part with the most different tokens of the query. An ellipsis marks text that was left out. Takes
+        time linear in the text.
         """
         matches = list(self._matches(text[: self._most]))
-        start, end = (_between(text, at) for at in _window(matches, len(text), length))
+        start, end = (_grapheme_start(text, at) for at in _window(matches, len(text), length))
         parts: list[tuple[str, bool]] = [("… ", False)] if start else []
         at = start
         for match in matches:
@@ -64,11 +66,9 @@ class Highlighter:
         return parts
 
     def fits(self, text: str, time: datetime) -> bool:
-        """Whether a memory of this text and time has any of the tokens, and not what was said beside it alone."""
-        found = analysis.of_memory(text[: self._most], time, self._language)
-        return any(
-            token in self._tokens or token.startswith(self._beginnings) for token in (*found.words, *found.dates)
-        )
+        """Whether a memory with this text and time has any of the tokens itself, and not only its neighbors."""
+        found = analysis.memory_tokens(text[: self._most], time, self._language)
+        return any(token in self._tokens or token.startswith(self._prefixes) for token in (*found.words, *found.dates))
 
     def _matches(self, text: str) -> Iterator[_Match]:
         for piece in _PIECES.finditer(text):
@@ -96,23 +96,23 @@ class Highlighter:
         tokens = analysis.tokens(piece, self._language)
         if self._has_longer:
             tokens = [token for token in tokens if len(token) > 1 or not token.isalnum()]
-        begun = [each for each in self._beginnings if any(token.startswith(each) for token in tokens)]
-        return self._tokens.intersection(tokens).union(begun)
+        prefixes = [each for each in self._prefixes if any(token.startswith(each) for token in tokens)]
+        return self._tokens.intersection(tokens).union(prefixes)
 
 
-def _between(text: str, at: int) -> int:
-    """Return the place at or before `at` where a character begins, with its accents, or a joined emoji."""
-    for place in range(at, max(0, at - _LONGEST_CHARACTER), -1):
+def _grapheme_start(text: str, at: int) -> int:
+    """Return the start of the grapheme (a character with its accents, or an emoji sequence) at or before `at`."""
+    for place in range(at, max(0, at - _MAX_GRAPHEME), -1):
         if place == len(text):
             return place
-        goes_on = unicodedata.category(text[place]) in ("Mn", "Mc", "Me") or _CONTINUES.match(text[place])
-        if not goes_on and text[place - 1] != "\u200d":
+        continues = unicodedata.category(text[place]) in ("Mn", "Mc", "Me") or _CONTINUES.match(text[place])
+        if not continues and text[place - 1] != "\u200d":
             return place
     return at
 
 
 def _window(matches: list[_Match], size: int, length: int) -> tuple[int, int]:
-    """Return where the part begins and ends that has the most different tokens, the first of several."""
+    """Return the start and end of the part with the most different tokens; of several, the first."""
     if size <= length or not matches:
         return 0, min(size, length)
     counts: dict[str, int] = {}
@@ -120,7 +120,7 @@ def _window(matches: list[_Match], size: int, length: int) -> tuple[int, int]:
     for last, match in enumerate(matches):
         for token in match.tokens:
             counts[token] = counts.get(token, 0) + 1
-        while match.end - matches[first].start > length - _AROUND and first < last:
+        while match.end - matches[first].start > length - _CONTEXT and first < last:
             for token in matches[first].tokens:
                 counts[token] -= 1
                 if not counts[token]:
@@ -128,5 +128,5 @@ def _window(matches: list[_Match], size: int, length: int) -> tuple[int, int]:
             first += 1
         if len(counts) > most:
             best, most = first, len(counts)
-    start = max(0, min(matches[best].start - _AROUND, size - length))
+    start = max(0, min(matches[best].start - _CONTEXT, size - length))
     return start, min(size, start + length)

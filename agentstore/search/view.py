@@ -1,4 +1,4 @@
-"""What an extractor gets to see: a part of a conversation, and the items that it may change."""
+"""The input of an extractor: a part of a conversation, and the existing items it may change."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from agentstore.schemas import MemoryHit, MemoryItem, Message, Page
 from agentstore.schemas.memory import speaker_and_text, text_of
 from agentstore.schemas.times import parse_time
 
-# Of each kind: those that the conversation's words find, and the newest.
-_FOUND, _NEWEST = 20, 20
-# Characters, about as many words as a search looks for; of a long conversation the end is what it has come to.
-_QUESTION = 1_500
-# What a small model reads with care; the rest is the next call's.
-_MOST_CHARACTERS = 24_000
+# The items of each kind: the best hits of a search for the conversation's words, and the newest ones.
+_HITS, _NEWEST = 20, 20
+# Characters at the end of the conversation that are searched for: about as many words as a query may have.
+_QUERY = 1_500
+# Characters that a small model reads reliably. The rest of the messages is left to the next call.
+_MAX_CHARACTERS = 24_000
 
 
-class Facts(Protocol):
-    """Where items are found: a memory service."""
+class ItemSource(Protocol):
+    """A memory service in which items are searched and listed."""
 
     @abstractmethod
     async def search(self, user_id: str, messages: str, filters: Mapping[str, Any] | None = None) -> list[MemoryHit]:
@@ -29,33 +29,33 @@ class Facts(Protocol):
         """See :meth:`PostgresMemoryService.list_items`."""
 
 
-async def items_in_view(
-    facts: Facts, user_id: str, messages: Sequence[Message], kinds: Sequence[str]
+async def find_related_items(
+    source: ItemSource, user_id: str, messages: Sequence[Message], kinds: Sequence[str]
 ) -> list[MemoryItem]:
-    """Return the items that `messages` may be about, at most 40 of each kind, the best first."""
-    question = " ".join(filter(None, map(text_of, messages)))[-_QUESTION:]
+    """Return the items that `messages` may be about, at most 40 of each kind, best hits first."""
+    query = " ".join(filter(None, map(text_of, messages)))[-_QUERY:]
     found: dict[str, MemoryItem] = {}
     for kind in kinds:
-        hits = await facts.search(user_id, question, {"kind": kind, "top_k": _FOUND})
-        newest = await facts.list_items(user_id, kind=kind, limit=_NEWEST)
+        hits = await source.search(user_id, query, {"kind": kind, "top_k": _HITS})
+        newest = await source.list_items(user_id, kind=kind, limit=_NEWEST)
         for item in [*(hit.item for hit in hits if hit.item is not None), *newest]:
             found.setdefault(item.id, item)
     return list(found.values())
 
 
-def readable(messages: Sequence[Message]) -> int:
-    """Return how many of the first messages are enough for one call; at least one."""
-    room = _MOST_CHARACTERS
+def count_for_one_call(messages: Sequence[Message]) -> int:
+    """Return how many of the first messages fit into one call of an extractor; at least one, if there are any."""
+    remaining = _MAX_CHARACTERS
     for count, message in enumerate(messages):
-        room -= len(speaker_and_text(message))
-        if room < 0:
+        remaining -= len(speaker_and_text(message))
+        if remaining < 0:
             return max(count, 1)
     return len(messages)
 
 
-def with_time(message: Message, time: datetime) -> Message:
-    """Return a message that says when it was said, at least when it was stored."""
-    known = message.metadata or {}
-    if parse_time(known.get("timestamp")) is not None:
+def with_timestamp(message: Message, time: datetime) -> Message:
+    """Return a message with a ``metadata["timestamp"]``: its own, or else `time`."""
+    metadata = message.metadata or {}
+    if parse_time(metadata.get("timestamp")) is not None:
         return message
-    return message.model_copy(update={"metadata": {**known, "timestamp": time.isoformat()}})
+    return message.model_copy(update={"metadata": {**metadata, "timestamp": time.isoformat()}})

@@ -162,7 +162,7 @@ class Contender:
     async def add_memory(self, session: str, messages: list[Message]) -> None:
         """Analysed as ours are, and known to be new, the user's and no questions."""
         now = datetime.now(UTC)
-        found = [analysis.of_memory(text_of(message), now, "english") for message in messages]
+        found = [analysis.memory_tokens(text_of(message), now, "english") for message in messages]
         tokens = [[*each.dates, *each.words] for each in found]
         rows = await self._pool.fetch(
             _ADD_MEMORY,

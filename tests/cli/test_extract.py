@@ -91,7 +91,7 @@ def test_failures_are_reported_listed_and_retried(
     endpoint.replies = [Reply(status=500, body=f"\x1b[31m {KEY}".encode())]
     done = run("extract")
     assert done.code == 1
-    assert "answered 500" in done.err
+    assert "returned 500" in done.err
     assert "will be retried" in done.err
     assert KEY not in done.err
     assert "\x1b" not in done.err

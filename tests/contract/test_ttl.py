@@ -68,8 +68,8 @@ async def make(kind: str, database_url: str, direct_url: str, settings: Settings
                     each.created_at -= past
             for head in states._heads.values():
                 head.updated_at -= past
-            for key in memory._written:
-                memory._written[key] -= past
+            for key in memory._updated_at:
+                memory._updated_at[key] -= past
 
         return Services(sessions, states, memory, advance)
 

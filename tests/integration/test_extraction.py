@@ -34,7 +34,7 @@ from agentstore.database.transaction import Transaction
 from agentstore.repositories.memory import extraction as memory_extractions
 from agentstore.repositories.memory import rows as memory_rows
 from agentstore.search.extraction import _seconds
-from agentstore.search.view import readable
+from agentstore.search.view import count_for_one_call
 from agentstore.testing import text
 from tests.support.chat import KEY, ChatEndpoint, Reply, chat_endpoint, found
 from tests.support.servers import terminate_all_backends
@@ -193,7 +193,7 @@ async def test_a_long_session_is_extracted_in_parts_in_order(
     said = [each["said"].split("said ")[-1] for asked in endpoint.questions() for each in asked["conversation"]]
     assert said == [f"{number}." for number in range(125)]
     assert not await _jobs(observer)
-    assert readable([text("x" * 50_000), text("y")]) == 1
+    assert count_for_one_call([text("x" * 50_000), text("y")]) == 1
 
 
 async def _one_of_each(asked: dict[str, Any]) -> Reply:
@@ -223,16 +223,16 @@ _FAILURES = {
     "401": (Reply(status=401, body=f"wrong key {KEY}".encode()), "401: wrong key ***", True),
     "400": (Reply(status=400, body=b"\0too long" * 1000), "400", False),
     "redirect": (Reply(status=302, headers={"Location": "http://127.0.0.1:1/"}, body=b""), "302", True),
-    "no JSON": (Reply("I would rather not."), "no JSON: I would rather not.", False),
-    "cut": (Reply('{"new": [{"text": "half'), "no JSON", False),
-    "NaN": (Reply('{"new": [{"text": "x", "importance": NaN}]}'), "no JSON", False),
+    "no JSON": (Reply("I would rather not."), "not valid JSON: I would rather not.", False),
+    "cut": (Reply('{"new": [{"text": "half'), "not valid JSON", False),
+    "NaN": (Reply('{"new": [{"text": "x", "importance": NaN}]}'), "not valid JSON", False),
     "another object": (Reply('{"facts": []}'), "neither", False),
-    "a list": (Reply("[]"), "not of the form", False),
+    "a list": (Reply("[]"), "expected fields", False),
     "wrong types": (Reply('{"new": [{"text": 1}]}'), "new.0.text", False),
     "too important": (Reply('{"new": [{"text": "x", "importance": 7}]}'), "importance", False),
     "no text": (Reply('{"new": [{"text": "  "}]}'), "text", False),
     "no completion": (Reply(body=b'{"choices": []}'), "no chat completion", False),
-    "deep": (Reply("[" * 100_000), "no JSON", False),
+    "deep": (Reply("[" * 100_000), "not valid JSON", False),
     "null": (Reply(body=b'{"choices": [{"message": {"content": null}}]}'), "without text", False),
     "too much": (Reply(body=b"x" * 2_000_000), "more than", False),
 }
@@ -324,7 +324,7 @@ async def test_what_fails_too_often_is_set_aside_seen_and_tried_again_when_told(
     ]
     (failed,) = await service.list_failed_extractions()
     assert (failed.user_id, failed.session_id, failed.first_position, failed.last_position) == ("alice", "s", 1, 50)
-    assert "no JSON" in failed.error
+    assert "not valid JSON" in failed.error
     assert (await service.list_failed_extractions("bob"), await service.retry_failed_extractions("bob")) == ([], 0)
     await service.add_memory("alice", text("said later."), "s")
     assert [each.messages for each in await service.extract()] == [1]
@@ -531,7 +531,7 @@ async def test_a_worker_whose_lease_ended_has_no_effect(
     endpoint.answer = answer
     await service.add_memory("alice", text("x"), "s")
     (done,) = await service.extract()
-    assert (done.items, done.error) == ((), "another worker took it over, or it was deleted")
+    assert (done.items, done.error) == ((), "another worker claimed the job, or its session was deleted")
     assert [item.text for item in await service.list_items("alice")] == ["of call 2"]
 
     async def lose(asked: dict[str, Any]) -> Reply:
@@ -627,7 +627,7 @@ async def test_a_fact_that_changed_meanwhile_is_not_overwritten(
         assert (job["attempts"], job["lease"]) == (0, None)
         await observer.execute(_DUE)
     (second,) = await facts.extract()
-    assert "has changed" in (first.error or "")
+    assert "was changed by another transaction" in (first.error or "")
     assert second.error is None
     assert [item.text for item in await facts.list_items("alice")] == ["Alice has two cats and a dog"]
 
@@ -772,7 +772,7 @@ async def test_what_cannot_be_an_extractor_is_refused(store: AgentStore) -> None
         assert "pw" not in str(refused.value)
     with pytest.raises(ExtractionFailed):
         await OpenAIExtractor("http://127.0.0.1:1", "m").extract([text("x")], [])
-    assert memory_extractions._MOST_TRIES < memory_extractions._MOST_TRIES_IN_OUTAGE
+    assert memory_extractions._MAX_ATTEMPTS < memory_extractions._MAX_ATTEMPTS_IN_OUTAGE
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:pw@h", "ftp://user:pw@h", "http://user:pw@[::"])

@@ -265,9 +265,9 @@ async def test_every_statement_about_vectors_has_an_index_behind_it(
         for mode in MODES:
             await observer.execute("RESET ALL")
             if name.startswith("by_index"):
-                for setting, value in memory_vectors._BY_INDEX.items():
+                for setting, value in memory_vectors.INDEX_SETTINGS.items():
                     await observer.execute("SELECT set_config($1, $2, false)", setting, value)
-                mode = memory_vectors._BY_INDEX["plan_cache_mode"]
+                mode = memory_vectors.INDEX_SETTINGS["plan_cache_mode"]
             nodes = await nodes_of(observer, statements[name], _VALUES, mode)
             scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
             assert scanned <= {"pg_index"}, (name, mode)
@@ -318,7 +318,7 @@ async def test_the_index_finds_what_a_comparison_of_all_finds_where_a_user_has_v
     name = await migrate.index_vectors(memory._database, "words", 32)
     memory_vectors._MISSING.clear()  # as after a minute
     used = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1"
-    monkeypatch.setattr(memory_vectors, "VERY_MANY", 100)
+    monkeypatch.setattr(memory_vectors, "INDEX_FROM", 100)
     for strategy, found in wanted.items():
         for question, expected in zip(questions, found, strict=True):
             assert (await _found(vectors, question, strategy))[:3] == expected[:3]
@@ -350,4 +350,4 @@ def test_vectors_are_written_as_they_are() -> None:
 
     for numbers in ([1e-30, -3.4e38, 0.1], [0.0, -0.0, 1 / 3]):
         kept = array("f", numbers)
-        assert array("f", json.loads(embedding.written(kept))) == kept
+        assert array("f", json.loads(embedding.to_pgvector(kept))) == kept

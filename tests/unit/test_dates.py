@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from agentstore.search import analysis
-from agentstore.search.dates import asked, said
+from agentstore.search.dates import dates_of_memory, dates_of_query
 
 _NOW = datetime(2024, 6, 12, 10, tzinfo=UTC)  # a Wednesday
 
@@ -43,9 +43,9 @@ _NOW = datetime(2024, 6, 12, 10, tzinfo=UTC)  # a Wednesday
     ],
 )
 def test_a_day_is_found_in_every_form(text: str) -> None:
-    memory = analysis.of_memory(f"we met {text} there", None, "english")
+    memory = analysis.memory_tokens(f"we met {text} there", None, "english")
     assert {"@2023-05-08", "@--05-08", "@2023-05", "@--05", "@2023"} <= set(memory.dates)
-    assert analysis.of_question(text, None, "english")["@2023-05-08"] == 1
+    assert analysis.query_tokens(text, None, "english")["@2023-05-08"] == 1
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_a_day_is_found_in_every_form(text: str) -> None:
     ],
 )
 def test_a_question_asks_for_what_it_says_and_for_nothing_wider(text: str, tokens: set[str]) -> None:
-    assert set(asked(text, _NOW)) == tokens
+    assert set(dates_of_query(text, _NOW)) == tokens
 
 
 def test_last_week_is_its_seven_days() -> None:
-    found = [token for token, weight in asked("what did I say last week?", _NOW).items() if weight == 1]
+    found = [token for token, weight in dates_of_query("what did I say last week?", _NOW).items() if weight == 1]
     assert found == [f"@2024-06-{day:02}" for day in range(3, 10)]
-    assert asked("what did I say last week?", None) == {}
+    assert dates_of_query("what did I say last week?", None) == {}
 
 
 @pytest.mark.parametrize(
@@ -109,23 +109,23 @@ def test_last_week_is_its_seven_days() -> None:
     ],
 )
 def test_what_is_no_date_gives_none(text: str) -> None:
-    assert not asked(text, _NOW)
+    assert not dates_of_query(text, _NOW)
 
 
 def test_a_memory_has_the_day_of_its_time_in_its_own_zone() -> None:
     late = datetime(2023, 5, 8, 23, 30, tzinfo=timezone(timedelta(hours=-7)))
-    assert said("hello", late) == ["@2023-05-08", "@--05-08", "@2023-05", "@--05", "@2023"]
-    assert said("hello", None) == []
+    assert dates_of_memory("hello", late) == ["@2023-05-08", "@--05-08", "@2023-05", "@--05", "@2023"]
+    assert dates_of_memory("hello", None) == []
 
 
 def test_a_day_without_a_year_is_also_that_nearest_to_the_time() -> None:
-    assert "@2023-12-30" in said("we left on December 30", datetime(2024, 1, 5, tzinfo=UTC))
-    assert "@2024-01-05" in said("we leave on January 5", datetime(2023, 12, 30, tzinfo=UTC))
-    assert "@2024-06-11" in said("we left yesterday", _NOW)
+    assert "@2023-12-30" in dates_of_memory("we left on December 30", datetime(2024, 1, 5, tzinfo=UTC))
+    assert "@2024-01-05" in dates_of_memory("we leave on January 5", datetime(2023, 12, 30, tzinfo=UTC))
+    assert "@2024-06-11" in dates_of_memory("we left yesterday", _NOW)
 
 
 def test_a_date_is_no_word() -> None:
-    memory = analysis.of_memory("@2023-05-08 @--05 May 8", _NOW, "english")
+    memory = analysis.memory_tokens("@2023-05-08 @--05 May 8", _NOW, "english")
     assert not any(word.startswith("@") for word in memory.words)
     assert all(date.startswith("@") for date in memory.dates)
 
@@ -136,7 +136,7 @@ def test_a_date_is_no_word() -> None:
 )
 def test_dates_are_few_and_found_in_linear_time(piece: str) -> None:
     began = time.perf_counter()
-    assert len(said(piece * (300_000 // len(piece)), _NOW)) <= 60
+    assert len(dates_of_memory(piece * (300_000 // len(piece)), _NOW)) <= 60
     assert time.perf_counter() - began < 20  # it takes less than one
 
 
@@ -164,5 +164,5 @@ def test_any_text_at_any_time_gives_dates_or_none() -> None:
     for moment in (datetime.min.replace(year=1900), datetime.max.replace(year=9000), _NOW, None):
         for _ in range(500):
             text = "".join(rng.choices(pieces, k=rng.randint(1, 12)))
-            said(text, moment)
-            asked(text, moment)
+            dates_of_memory(text, moment)
+            dates_of_query(text, moment)

@@ -108,13 +108,13 @@ async def test_what_may_pass_is_asked_again(wrong: Answer) -> None:
         ((400, f"no model for {_KEY}"), 1, r"400: no model for \*\*\*"),
         ((401, {"error": {"message": f"Incorrect API key: {_KEY}"}}), 1, "401"),
         ((500, "oops"), 2, "500: oops"),
-        (None, 2, "could not be asked"),
+        (None, 2, "could not be reached"),
         ((200, "<html>"), 1, "no embeddings"),
-        ((200, {"data": [{"embedding": None}]}), 1, "no vector"),
+        ((200, {"data": [{"embedding": None}]}), 1, "invalid vector"),
         ((200, {"data": []}), 1, "0 vectors for 1 texts"),
         ((200, {"data": [{"embedding": [1, 2]}, {"embedding": [1, 2]}]}), 1, "1 vectors|2 vectors"),
-        ((200, {"data": [{"embedding": [1, 2, 3]}]}), 1, "3 numbers"),
-        ((200, {"data": [{"embedding": [1, "x"]}]}), 1, "no vector"),
+        ((200, {"data": [{"embedding": [1, 2, 3]}]}), 1, "3 dimensions"),
+        ((200, {"data": [{"embedding": [1, "x"]}]}), 1, "invalid vector"),
         ((200, '{"data": [{"embedding": [1, NaN]}]}'), 1, "not finite"),
     ],
     ids=str,
@@ -143,7 +143,7 @@ async def test_no_answer_in_time_and_no_server_are_failures() -> None:
     server.close()
     await server.wait_closed()
     async with _embedder(url, attempts=1) as embedder:
-        with pytest.raises(EmbeddingFailed, match="could not be asked"):
+        with pytest.raises(EmbeddingFailed, match="could not be reached"):
             await embedder.embed(["a"])
 
 

@@ -241,6 +241,6 @@ def test_a_lexeme_is_one_users() -> None:
 
 def test_no_more_tokens_are_indexed_than_a_tsvector_takes() -> None:
     many = [f"token{number}" for number in range(200_000)]
-    fitting = ranking.fitting(many)
+    fitting = ranking.truncate(many)
     assert many[: len(fitting)] == fitting
     assert 20_000 < len(fitting) < 100_000

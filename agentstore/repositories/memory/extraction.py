@@ -1,7 +1,8 @@
-"""Facts from conversations on Postgres: a job is claimed, given to an extractor, and its effect written, once.
+"""The worker that extracts items from queued conversations: it claims a job, calls the extractor, writes the result.
 
-The statements are in :mod:`agentstore.repositories.memory_queue`. No connection is held while the extractor works.
-What was written and the end of the job are one transaction, which does nothing if the job is no longer ours.
+The statements are in :mod:`agentstore.repositories.memory.queue`. No connection is checked out while the extractor
+runs. The items are written and the job is finished in one transaction, which is rolled back if the worker no longer
+has the lease of the job.
 """
 
 import asyncio
@@ -30,20 +31,20 @@ from agentstore.errors import (
 from agentstore.interfaces import Extractor
 from agentstore.repositories.memory.items import Fetch, lock_items, save_items
 from agentstore.repositories.memory.queue import (
+    CHECK_LEASE,
     CLAIM,
-    DUE,
-    FAIL,
-    FAILED_USER,
     FINISH,
-    GIVE_BACK,
-    HELD,
+    LIST_DUE,
     LIST_FAILED,
     LIST_FAILED_AFTER,
-    MOST_MESSAGES,
-    READ,
+    MARK_FAILED,
+    MAX_MESSAGES,
+    NEXT_FAILED_USER,
+    READ_ITEMS,
+    READ_MESSAGES,
+    RELEASE,
+    RELEASE_FOR_RETRY,
     RETRY,
-    SET_ASIDE,
-    SHOWN,
 )
 from agentstore.repositories.service import back_off
 from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Message, Page
@@ -51,22 +52,24 @@ from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory_item import item_of
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages
-from agentstore.search.view import Facts, items_in_view, readable, with_time
+from agentstore.search.view import ItemSource, count_for_one_call, find_related_items, with_timestamp
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-# Tries of a conversation that the extractor cannot make anything of, and of one whose endpoint is not there: those of
-# a night.
-_MOST_TRIES, _MOST_TRIES_IN_OUTAGE = 5, 20
-_FIRST_WAIT, _LONGEST_WAIT = 10.0, 3600.0
-# What moved is there to be seen at once; the rest of the time is for whoever moves it.
-_MOVED_WAIT = 1.0
+# Attempts before a job is marked as failed: after errors of the extractor, and after outages of its endpoint. The
+# latter are enough for an outage of a night.
+_MAX_ATTEMPTS, _MAX_ATTEMPTS_IN_OUTAGE = 5, 20
+# Seconds before a retry: after the first attempt, doubled with each further one up to the maximum.
+_FIRST_DELAY, _MAX_DELAY = 10.0, 3600.0
+# Seconds before a retry after another transaction changed the items.
+_CHANGED_DELAY = 1.0
+# Due jobs that are listed, of which one is claimed.
 _CANDIDATES = 100
-# For what comes before and after the extractor, so that the lease does not end in the middle.
+# Seconds of the lease beyond the extractor's timeout, for what is done before and after it.
 _LEASE_GRACE = 60.0
-_WRITES = 5
-_LONGEST_ERROR = 1_000
+_WRITE_ATTEMPTS = 5
+_MAX_ERROR = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,46 +91,47 @@ class _Job:
         }
 
 
-class _Memory(Facts, Protocol):
-    """The service whose memories are extracted from."""
+class _Memory(ItemSource, Protocol):
+    """The memory service."""
 
     @abstractmethod
     async def expire(self, user_id: str) -> None:
         """See :meth:`PostgresMemoryService.expire`."""
 
 
-class _Moved(Exception):
-    """What the extractor was shown is not what is there now."""
+class _ItemsChanged(Exception):
+    """An item that the extractor changed is no longer the one it was given."""
 
 
-class _Lost(Exception):
-    """The job is another worker's now, or went with its bucket."""
+class _LeaseLost(Exception):
+    """Another worker has claimed the job, or the job was deleted with its bucket."""
 
 
-class Extractions:
-    """The work on one database's queue, by one extractor."""
+class ExtractionWorker:
+    """Processes the queue of one database with one extractor."""
 
     def __init__(self, database: Database, memory: _Memory, extractor: Extractor, language: str) -> None:
-        """`memory` is where the items in view are found."""
+        """`memory` is the service in which items related to a conversation are searched."""
         self._database = database
         self._settings = database.settings
         self._memory = memory
         self._extractor = extractor
         self._language = language
 
-    async def next(self, user_id: str | None, *, settled: bool) -> Extracted | None:
-        """Do the job that has been due for longest, of one user or of all; None: there is none.
+    async def run_next(self, user_id: str | None, *, settled: bool) -> Extracted | None:
+        """Process the job that has been due for longest, of one user or of all; None if no job is due.
 
-        Cancelled, it gives the job back. A worker that is killed leaves it to others, when its lease ends.
+        When cancelled, it releases the job. The job of a killed worker is claimed by another one after the lease has
+        expired.
 
         Raises:
-            Unavailable, UnknownOutcome: the database is not there; what was begun is done again, if it was not done.
+            Unavailable, UnknownOutcome: the database is unavailable; the job is retried unless it was committed.
         """
         lease = uuid4().hex
         early = 0.0 if settled else self._settings.extraction_settle
         time = self._settings.extraction_timeout + _LEASE_GRACE
         loop = asyncio.get_running_loop()
-        # Not cancelled with this: it may take the job after all, and what gives it back has to come later.
+        # Shielded from cancellation: a claim that was sent may still succeed, and must be released after that.
         claiming = loop.create_task(
             self._claim(user_id, early=timedelta(seconds=early), lease=lease, lease_time=timedelta(seconds=time))
         )
@@ -135,15 +139,15 @@ class Extractions:
             row = await asyncio.shield(claiming)
             return None if row is None else await self._work(_Job(**dict(row.items()), lease=lease))
         except asyncio.CancelledError:
-            # In a task of its own: whoever is in a hurry cancels twice.
-            await asyncio.shield(loop.create_task(self._give_back(lease, claiming)))
+            # In a task of its own, so that a second cancellation does not interrupt it.
+            await asyncio.shield(loop.create_task(self._release(lease, claiming)))
             raise
         except AgentStoreError:
-            await self._give_back(lease)
+            await self._release(lease)
             raise
 
     async def _claim(self, user_id: str | None, *, early: timedelta, lease: str, lease_time: timedelta) -> Row | None:
-        due = await self._database.fetch(DUE, owner=user_id, early=early, limit=_CANDIDATES)
+        due = await self._database.fetch(LIST_DUE, owner=user_id, early=early, limit=_CANDIDATES)
         for user, session, first_seq in due:
             key = {"user_id": user, "session_id": session, "first_seq": first_seq}
             row = await self._database.fetch_one(CLAIM, **key, early=early, lease=lease, lease_time=lease_time)
@@ -154,50 +158,51 @@ class Extractions:
     async def _work(self, job: _Job) -> Extracted:
         await self._memory.expire(job.user_id)
         rows = await self._database.fetch(
-            READ,
+            READ_MESSAGES,
             user_id=job.user_id,
             session_id=job.session_id,
             first_seq=job.first_seq,
             last_seq=job.last_seq,
-            limit=MOST_MESSAGES,
+            limit=MAX_MESSAGES,
         )
         loaded = load_messages([row[1] for row in rows])
-        messages = [with_time(message, row[2]) for message, row in zip(loaded, rows, strict=True)]
-        count = readable(messages)
+        messages = [with_timestamp(message, row[2]) for message, row in zip(loaded, rows, strict=True)]
+        count = count_for_one_call(messages)
         messages = messages[:count]
-        done = rows[count - 1][0] if count < len(rows) or len(rows) == MOST_MESSAGES else job.last_seq
-        if job.attempts > _MOST_TRIES_IN_OUTAGE:
-            return await self._fail(job, done, count, ExtractionFailed("each worker that tried it came to an end"))
+        done = rows[count - 1][0] if count < len(rows) or len(rows) == MAX_MESSAGES else job.last_seq
+        if job.attempts > _MAX_ATTEMPTS_IN_OUTAGE:
+            died = ExtractionFailed(f"the workers ended before they finished the job ({job.attempts - 1} attempts)")
+            return await self._fail(job, done, count, died)
         try:
-            extraction, shown = await self._extract(job, messages)
-            items, gone = prepare_extraction(extraction, messages, shown, self._extractor.name, self._settings)
-            return await self._write(job, done, count, items, gone, shown)
+            extraction, existing = await self._extract(job, messages)
+            items, superseded = prepare_extraction(extraction, messages, existing, self._extractor.name, self._settings)
+            return await self._write(job, done, count, items, superseded, existing)
         except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict, StatementFailed) as error:
             return await self._fail(job, done, count, error)
-        except _Lost:
-            return _nothing(job, count, "another worker took it over, or it was deleted")
+        except _LeaseLost:
+            return _failure(job, count, "another worker claimed the job, or its session was deleted")
         except (AgentStoreError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            # A fault in the extractor: it is the caller's to see, and the job waits as after any failure.
+            # A bug in the extractor: raised to the caller, and the job is retried as after any failure.
             await self._fail(job, done, count, ExtractionFailed(f"{type(error).__name__}: {error}"))
             raise
 
     async def _extract(self, job: _Job, messages: list[Message]) -> tuple[Extraction, list[MemoryItem]]:
-        """Return what the extractor answers, and the items that it was shown."""
+        """Call the extractor; return its result, and the existing items that it was given."""
         time = self._settings.extraction_timeout
         limit = asyncio.timeout(time)
         try:
             async with limit:
-                shown = await items_in_view(self._memory, job.user_id, messages, self._extractor.kinds)
+                existing = await find_related_items(self._memory, job.user_id, messages, self._extractor.kinds)
                 if not messages:
-                    return Extraction(), shown
-                # Copies: what was shown is compared with what is there, whatever an extractor does to its own.
-                given = [item.model_copy(deep=True) for item in shown]
-                return await self._extractor.extract(messages, given), shown
+                    return Extraction(), existing
+                # The extractor gets copies, which it may modify: the originals are compared with the stored items.
+                copies = [item.model_copy(deep=True) for item in existing]
+                return await self._extractor.extract(messages, copies), existing
         except TimeoutError as error:
             if not limit.expired():
-                raise  # the extractor's own
+                raise  # raised by the extractor itself
             raise ExtractionFailed(f"the extractor took longer than {time:g} s", outage=True) from error
 
     async def _write(
@@ -206,98 +211,105 @@ class Extractions:
         done: int,
         count: int,
         items: list[MemoryItem],
-        gone: list[str],
-        shown: Sequence[MemoryItem],
+        superseded: list[str],
+        existing: Sequence[MemoryItem],
     ) -> Extracted:
-        """Write what was extracted and end the job, or neither."""
-        touched = {item.id for item in items}.union(gone)
-        relied_on = {item.id: item for item in shown if item.id in touched}
-        written = Extracted(job.user_id, job.session_id, count, tuple(items), tuple(gone))
+        """Write the extracted items and finish the job, in one transaction."""
+        touched = {item.id for item in items}.union(superseded)
+        expected = {item.id: item for item in existing if item.id in touched}
+        written = Extracted(job.user_id, job.session_id, count, tuple(items), tuple(superseded))
         is_unsure = False
-        for attempt in range(_WRITES):
+        for attempt in range(_WRITE_ATTEMPTS):
             try:
                 async with self._database.transaction() as transaction:
-                    # First: it locks the bucket, as an addition does before it extends the job.
+                    # Locks the bucket first, as an addition does before it extends the job.
                     await lock_items(transaction.fetch, job.user_id, job.session_id, list(touched))
-                    await self._check_unmoved(transaction, job, relied_on)
-                    if items or gone:
+                    await self._check_unchanged(transaction, job, expected)
+                    if items or superseded:
                         await save_items(
-                            *(transaction.fetch, job.user_id, job.session_id, items, gone),
+                            *(transaction.fetch, job.user_id, job.session_id, items, superseded),
                             *(self._language, self._settings),
                         )
                     if not await transaction.fetch(FINISH, **job.key(), done_seq=done):
-                        raise _Lost
+                        raise _LeaseLost
                 return written
-            except (_Moved, _Lost) as error:
-                if is_unsure and await self._is_written(job, items, gone):
+            except (_ItemsChanged, _LeaseLost) as error:
+                if is_unsure and await self._is_written(job, items, superseded):
                     return written
-                if isinstance(error, _Lost):
+                if isinstance(error, _LeaseLost):
                     raise
-                moved = ExtractionFailed("what it was to change has changed")
-                return await self._fail(job, done, count, moved, moved=True)
+                changed = ExtractionFailed("an item that the extractor changes was changed by another transaction")
+                return await self._fail(job, done, count, changed, items_changed=True)
             except (StatementFailed, Unavailable, UnknownOutcome) as error:
-                # Somebody came in between, or the answer was lost: said again, it has no effect if it had one.
+                # A concurrent transaction, or a lost connection. Safe to retry: if the transaction was committed, the
+                # lease is gone.
                 is_unsure = is_unsure or isinstance(error, UnknownOutcome)
-                if attempt == _WRITES - 1:
+                if attempt == _WRITE_ATTEMPTS - 1:
                     raise
             await back_off(attempt)
         raise AssertionError("unreachable")
 
-    async def _is_written(self, job: _Job, items: list[MemoryItem], gone: list[str]) -> bool:
-        """Return whether a commit without an answer was one: the job is no longer ours, and its effect is there."""
-        if await self._database.fetch(HELD, **job.key()):
+    async def _is_written(self, job: _Job, items: list[MemoryItem], superseded: list[str]) -> bool:
+        """Whether a transaction with an unknown outcome was committed: the lease is gone and the items are stored."""
+        if await self._database.fetch(CHECK_LEASE, **job.key()):
             return False
-        now = await self._items(self._database.fetch, job, [*(item.id for item in items), *gone])
-        return all(now.get(item.id) == item for item in items) and all(
-            id in now and now[id].valid_until is not None for id in gone
+        stored = await self._read_items(self._database.fetch, job, [*(item.id for item in items), *superseded])
+        return all(stored.get(item.id) == item for item in items) and all(
+            id in stored and stored[id].valid_until is not None for id in superseded
         )
 
-    async def _items(self, fetch: Fetch, job: _Job, ids: list[str]) -> dict[str, MemoryItem]:
-        """Return those of the items that are there, as they are now."""
+    async def _read_items(self, fetch: Fetch, job: _Job, ids: list[str]) -> dict[str, MemoryItem]:
+        """Return those of the items that exist, in their current state."""
         if not ids:
             return {}
-        rows = await fetch(SHOWN, user_id=job.user_id, ids=ids)
+        rows = await fetch(READ_ITEMS, user_id=job.user_id, ids=ids)
         loaded = load_messages([row[0] for row in rows])
         return {each.id: each for each in (item_of(m, row[1]) for m, row in zip(loaded, rows, strict=True))}
 
-    async def _check_unmoved(self, transaction: Transaction, job: _Job, relied_on: dict[str, MemoryItem]) -> None:
-        if await self._items(transaction.fetch, job, list(relied_on)) != relied_on:
-            raise _Moved
+    async def _check_unchanged(self, transaction: Transaction, job: _Job, expected: dict[str, MemoryItem]) -> None:
+        if await self._read_items(transaction.fetch, job, list(expected)) != expected:
+            raise _ItemsChanged
 
     async def _fail(
-        self, job: _Job, done: int, count: int, error: AgentStoreError, *, moved: bool = False
+        self, job: _Job, done: int, count: int, error: AgentStoreError, *, items_changed: bool = False
     ) -> Extracted:
-        """Leave the job for another try, or set it aside. What `moved` is no failure, and does not count as a try."""
+        """Release the job for a retry, or mark it as failed after too many attempts.
+
+        `items_changed` is not a failure, and does not count as an attempt.
+        """
         outage = isinstance(error, ExtractionFailed) and error.outage
-        said = _storable(str(error))
-        tries = job.outages + 1 if outage else job.attempts
-        if not moved and tries >= (_MOST_TRIES_IN_OUTAGE if outage else _MOST_TRIES):
-            rows = await self._database.fetch(SET_ASIDE, **job.key(), done_seq=done, error=said)
-            _log.error("facts of session %r of user %r are not extracted: %s", job.session_id, job.user_id, said)
-            return _nothing(job, count, said, failed=bool(rows), outage=outage)
-        delay = _MOVED_WAIT if moved else min(_FIRST_WAIT * 2 ** (tries - 1), _LONGEST_WAIT)
+        message = _storable(str(error))
+        attempts = job.outages + 1 if outage else job.attempts
+        if not items_changed and attempts >= (_MAX_ATTEMPTS_IN_OUTAGE if outage else _MAX_ATTEMPTS):
+            rows = await self._database.fetch(MARK_FAILED, **job.key(), done_seq=done, error=message)
+            _log.error(
+                "Extraction from session %r of user %r failed %d times and is not retried: %s",
+                *(job.session_id, job.user_id, attempts, message),
+            )
+            return _failure(job, count, message, failed=bool(rows), outage=outage)
+        delay = _CHANGED_DELAY if items_changed else min(_FIRST_DELAY * 2 ** (attempts - 1), _MAX_DELAY)
         delay *= random.uniform(0.5, 1)  # noqa: S311
         if isinstance(error, ExtractionFailed) and error.retry_after is not None:
-            delay = max(delay, min(error.retry_after, _LONGEST_WAIT))
+            delay = max(delay, min(error.retry_after, _MAX_DELAY))
         await self._database.fetch(
-            FAIL,
+            RELEASE_FOR_RETRY,
             **job.key(),
-            error=said,
+            error=message,
             delay=timedelta(seconds=delay),
-            not_attempts=int(moved or outage),
+            not_attempts=int(items_changed or outage),
             outages=int(outage),
         )
-        return _nothing(job, count, said, outage=outage)
+        return _failure(job, count, message, outage=outage)
 
-    async def _give_back(self, lease: str, claiming: "asyncio.Task[Row | None] | None" = None) -> None:
+    async def _release(self, lease: str, claiming: "asyncio.Task[Row | None] | None" = None) -> None:
         if claiming is not None:
             await asyncio.wait([claiming])
             if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
                 return
         try:
-            await self._database.fetch(GIVE_BACK, lease=lease)
+            await self._database.fetch(RELEASE, lease=lease)
         except AgentStoreError as error:
-            _log.warning("a job could not be given back, and is done again when its lease ends: %s", error)
+            _log.warning("A job could not be released; another worker claims it when its lease expires: %s", error)
 
 
 async def list_failed(
@@ -312,7 +324,7 @@ async def list_failed(
     else:
         user, session, seq = read_cursor(cursor, str, str, str)
         if not str(seq).isdecimal() or len(str(seq)) > 18:
-            raise InvalidContent(f"{cursor!r} is no cursor of this list: give a page's next_cursor")
+            raise InvalidContent(f"{cursor[:80]!r} is not a cursor of this list: pass a page's next_cursor")
         rows = await database.fetch(
             LIST_FAILED_AFTER, **values, after_user=user, after_session=session, after_seq=int(str(seq))
         )
@@ -327,7 +339,7 @@ async def retry_failed(database: Database, user_id: str | None) -> int:
         return len(await database.fetch(RETRY, user_id=owner))
     count = 0
     after = ""
-    while rows := await database.fetch(FAILED_USER, after_user=after):
+    while rows := await database.fetch(NEXT_FAILED_USER, after_user=after):
         after = rows[0][0]
         count += len(await database.fetch(RETRY, user_id=after))
     return count
@@ -337,10 +349,10 @@ def _owner(user_id: str | None, settings: Settings) -> str | None:
     return None if user_id is None else check_id(user_id, "user_id", settings)
 
 
-def _nothing(job: _Job, count: int, error: str, *, failed: bool = False, outage: bool = False) -> Extracted:
+def _failure(job: _Job, count: int, error: str, *, failed: bool = False, outage: bool = False) -> Extracted:
     return Extracted(job.user_id, job.session_id, count, error=error, failed=failed, outage=outage)
 
 
 def _storable(text: str) -> str:
-    """Return a text as Postgres can keep it: what an endpoint answered may hold anything."""
-    return text[:_LONGEST_ERROR].replace("\0", "").encode(errors="backslashreplace").decode()
+    """Return a text that Postgres can store: an endpoint's answer may contain NUL or lone surrogates."""
+    return text[:_MAX_ERROR].replace("\0", "").encode(errors="backslashreplace").decode()

@@ -1,12 +1,14 @@
-"""Facts on Postgres: the statements, and how they follow each other in one transaction."""
+"""Items (facts) on Postgres: their statements, and the transaction that writes them."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    ClauseElement,
     DateTime,
     Text,
     bindparam,
@@ -24,7 +26,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
-from agentstore.repositories.memory.rows import ADD_ITEMS, GIVEN_ITEM, table_of, values_of_items
+from agentstore.repositories.memory.rows import ADD_ITEMS, ITEM_COLUMNS, unnest_rows, values_of_items
 from agentstore.schemas import MemoryItem
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.settings import Settings
@@ -38,14 +40,14 @@ _IS_ITEM = MemoryRow.kind != MESSAGE
 Fetch = Callable[..., Awaitable[list[Row]]]
 
 
-def _lock() -> Statement:
-    """Lock the buckets of the items that are there, and the one that new ones go to.
+def _lock() -> ClauseElement:
+    """Lock the buckets of existing items, and the bucket of new ones.
 
-    In the order of their sessions, as every statement does that locks several.
+    In the order of their session ids, as every statement that locks several buckets does.
     """
     buckets = MemoryBucketRow
     theirs = select(MemoryRow.session_id).where(MemoryRow.user_id == _USER, MemoryRow.id == func.any(_IDS))
-    return Statement(
+    return (
         select(buckets.session_id)
         .where(buckets.user_id == _USER, or_(buckets.session_id == _SESSION, buckets.session_id.in_(theirs)))
         .order_by(buckets.session_id)
@@ -53,9 +55,9 @@ def _lock() -> Statement:
     )
 
 
-def _update() -> Statement:
-    """Write the items that are there, wherever that is, and return their ids. The buckets are locked already."""
-    given = table_of(GIVEN_ITEM)
+def _update() -> ClauseElement:
+    """Update existing items, in whichever bucket they are, and return their ids. The buckets are locked already."""
+    given = unnest_rows(ITEM_COLUMNS)
     old = (
         select(MemoryRow.session_id, MemoryRow.seq, MemoryRow.tokens.label("before"), given)
         .select_from(given.join(MemoryRow, MemoryRow.id == given.c.id))
@@ -74,7 +76,7 @@ def _update() -> Statement:
         .values(tokens=MemoryBucketRow.tokens + more.c.tokens)
         .cte("counted")
     )
-    return Statement(
+    return (
         update(MemoryRow)
         .where(MemoryRow.user_id == _USER, MemoryRow.session_id == old.c.session_id, MemoryRow.seq == old.c.seq)
         .values(
@@ -94,17 +96,18 @@ def _update() -> Statement:
     )
 
 
-# Makes the user or locks it, without a new version of its row: facts of one user are saved one after the other, since
-# an item may be in any bucket. A statement of its own: the next one has to see what it waited for.
-OWN = Statement(
+# Inserts the user, or locks it without writing a new version of its row. The items of one user are saved by one
+# transaction at a time, since an item may be in any bucket. A statement of its own, because the next one needs a
+# snapshot taken after the wait for the lock.
+LOCK_USER = Statement(
     upsert(UserRow)
     .values(id=_USER)
     .on_conflict_do_update(index_elements=["id"], set_={"metadata": UserRow.metadata_}, where=false())
 )
-LOCK_ITEMS = _lock()
-UPDATE_ITEMS = _update()
-# An id that a message has in the bucket is no item's.
-NAMED = Statement(
+LOCK_ITEMS = Statement(_lock)
+UPDATE_ITEMS = Statement(_update)
+# A message of the bucket that has the id of an item.
+FIND_MESSAGES = Statement(
     select(MemoryRow.id)
     .where(
         MemoryRow.user_id == _USER,
@@ -114,7 +117,7 @@ NAMED = Statement(
     )
     .limit(literal_column("1"))
 )
-# What is superseded was valid until now; what ended before stays as it is.
+# A superseded item is valid until now. One that expired before remains unchanged.
 SUPERSEDE = Statement(
     update(MemoryRow)
     .where(
@@ -128,12 +131,12 @@ SUPERSEDE = Statement(
 )
 
 
-def _list(*, after: bool) -> Statement:
-    """Return a user's items, the newest first."""
+def _list(*, after: bool) -> ClauseElement:
+    """Return a user's items, newest first."""
     memory = MemoryRow
     kind = bindparam("kind", type_=Text)
     key = tuple_(memory.time, memory.id)
-    wanted = [
+    conditions = [
         memory.user_id == _USER,
         _IS_ITEM,
         or_(kind.is_(None), memory.kind == kind),
@@ -144,22 +147,22 @@ def _list(*, after: bool) -> Statement:
         ),
     ]
     if after:
-        wanted.append(key < tuple_(bindparam("at", type_=_TIME), bindparam("after_id", type_=Text)))
-    return Statement(
+        conditions.append(key < tuple_(bindparam("at", type_=_TIME), bindparam("after_id", type_=Text)))
+    return (
         select(cast(memory.payload, Text).label("payload"), memory.valid_until, memory.time)
-        .where(*wanted)
+        .where(*conditions)
         .order_by(memory.time.desc(), memory.id.desc())
         .limit(bindparam("limit", type_=BigInteger))
     )
 
 
-LIST_ITEMS = _list(after=False)
-LIST_ITEMS_AFTER = _list(after=True)
+LIST_ITEMS = Statement(partial(_list, after=False))
+LIST_ITEMS_AFTER = Statement(partial(_list, after=True))
 
 
 async def lock_items(fetch: Fetch, user_id: str, session_id: str, ids: Sequence[str]) -> None:
-    """Lock the user, who is made where there is none, and then the buckets of these items and of `session_id`."""
-    await fetch(OWN, user_id=user_id)
+    """Lock the user, inserting it if missing, and then the buckets of these items and of `session_id`."""
+    await fetch(LOCK_USER, user_id=user_id)
     await fetch(LOCK_ITEMS, user_id=user_id, session_id=session_id, ids=list(ids))
 
 
@@ -172,21 +175,21 @@ async def save_items(
     language: str,
     settings: Settings,
 ) -> None:
-    """Analyse items and write them: see :func:`write_items`."""
+    """Analyze items and write them: see :func:`write_items`."""
     await write_items(fetch, values_of_items(user_id, session_id, items, language, settings), supersedes)
 
 
 async def write_items(fetch: Fetch, values: dict[str, Any], supersedes: Sequence[str]) -> None:
-    """Write analysed items in the transaction of `fetch`: those that are there anew, the others into the bucket.
+    """Write analyzed items in the transaction of `fetch`: update existing ones, insert the others into the bucket.
 
     Raises:
-        StatementFailed: 23505 or 23503, where another transaction came in between: say all of it again.
+        StatementFailed: with SQLSTATE 23505 or 23503, another transaction wrote in between: retry the transaction.
     """
     user_id, ids = values["user_id"], values["ids"]
     await lock_items(fetch, user_id, values["session_id"], [*ids, *supersedes])
     if ids:
-        there = {row[0] for row in await fetch(UPDATE_ITEMS, **values)}
-        if new := [number for number, id in enumerate(ids) if id not in there]:
+        existing = {row[0] for row in await fetch(UPDATE_ITEMS, **values)}
+        if new := [number for number, id in enumerate(ids) if id not in existing]:
             values = {
                 name: [each[number] for number in new] if isinstance(each, list) else each
                 for name, each in values.items()

@@ -1,19 +1,22 @@
-"""The queue of messages that facts are still to be extracted from: its statements.
+"""The statements of the extraction queue: messages from which items have yet to be extracted.
 
-A job is a range of a bucket's memories. A bucket has one job that is open: each addition extends it, in its own
-statement, and puts it off a little. Who works on a job leaves its name in ``lease``, by which every later statement
-finds the job or does not: a lease that ran out and was taken by another has no effect any more.
+A job is a range of a bucket's messages. Each bucket has at most one open job. Adding messages extends it in the same
+statement, and postpones it a little. A worker claims a job by writing a random token to ``lease``, and every later
+statement of the worker selects the job by it: after the lease has expired and another worker has claimed the job,
+they have no effect.
 
-In tables that are distributed by user, where rows of several users cannot be locked and skipped at once, a job is
-claimed with `owner`.
+On Citus, where tables are distributed by user, one statement cannot lock and skip rows of several users. Jobs are
+therefore listed first, and then claimed one by one by their keys.
 """
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     CTE,
     BigInteger,
+    ClauseElement,
     ColumnElement,
     DateTime,
     Interval,
@@ -39,8 +42,8 @@ from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, MemoryExtractionRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
 
-MOST_MESSAGES = 50
-"""The messages that one call of an extractor gets; a job that has so many is put off no more."""
+MAX_MESSAGES = 50
+"""The maximum number of messages for one call of an extractor. A job with that many is not postponed any more."""
 
 _TIME = DateTime(timezone=True)
 _USER = bindparam("user_id", type_=Text)
@@ -52,15 +55,15 @@ _ERROR = bindparam("error", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
 _OWNER = bindparam("owner", type_=Text)
 _JOB = MemoryExtractionRow
-_MINE = (_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == _FIRST, _JOB.lease == _LEASE)
+_IS_LEASED = (_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == _FIRST, _JOB.lease == _LEASE)
 
 
-def enqueued(claimed: CTE, count: ColumnElement[Any]) -> CTE:
-    """Extend the bucket's open job by the `count` memories after ``claimed.base``, or open one; part of an addition.
+def enqueue_cte(claimed: CTE, count: ColumnElement[Any]) -> CTE:
+    """Extend the bucket's open job by the `count` memories after ``claimed.base``, or open one.
 
-    It is due `settle` after the last addition, or up to `slack` before that, since a conversation that goes on has
-    more to say; unless it has enough for a call already, or waits for longer after a failure. The slack is why most
-    additions leave the indexes alone.
+    The job is due `settle` after the last addition, or up to `slack` earlier, so that a conversation is extracted when
+    it has paused. A job that has enough messages for a call is not postponed; one that waits longer after a failure
+    keeps its time. Because of the slack, most additions do not update the index on ``run_after``.
     """
     job = upsert(_JOB).from_select(
         ["user_id", "session_id", "first_seq", "last_seq", "run_after"],
@@ -69,7 +72,7 @@ def enqueued(claimed: CTE, count: ColumnElement[Any]) -> CTE:
             func.now(type_=_TIME) + bindparam("settle", type_=Interval),
         ),
     )
-    is_full = job.excluded.last_seq - _JOB.first_seq >= literal(MOST_MESSAGES, BigInteger)
+    is_full = job.excluded.last_seq - _JOB.first_seq >= literal(MAX_MESSAGES, BigInteger)
     is_late = bindparam("slack", type_=Interval) >= job.excluded.run_after - _JOB.run_after
     return (
         job.on_conflict_do_update(
@@ -86,10 +89,10 @@ def enqueued(claimed: CTE, count: ColumnElement[Any]) -> CTE:
 
 
 def _due() -> list[ColumnElement[bool]]:
-    """What a job has to be to be taken: due, and of a user whom no other worker is at work for.
+    """Return the conditions for claiming a job: it is due, and no other worker has a job of the same user.
 
-    One user's conversations follow each other, so that each is read with the facts of those before in view. Two that
-    claim in the same moment may still take two of one user's.
+    The conversations of a user are extracted one after another, so that each is read together with the items of the
+    previous ones. Two workers that claim at the same moment may still take two jobs of one user.
     """
     other = aliased(_JOB)
     now = func.now(type_=_TIME)
@@ -102,15 +105,15 @@ def _due() -> list[ColumnElement[bool]]:
     return [
         _JOB.failed_at.is_(None),
         _JOB.run_after <= now + bindparam("early", type_=Interval),
-        # What failed waits out its time.
+        # After a failure, `early` does not shorten the delay.
         or_(_JOB.error.is_(None), _JOB.run_after <= now),
         or_(_JOB.leased_until.is_(None), _JOB.leased_until <= now),
         ~busy,
     ]
 
 
-def _claim() -> Statement:
-    """Take a job that was found to be due, if it still is and nobody holds it."""
+def _claim() -> ClauseElement:
+    """Claim a job that was listed as due, if it is still due and no other transaction has locked it."""
     due = (
         select(_JOB.first_seq)
         .where(_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == _FIRST, *_due())
@@ -119,7 +122,7 @@ def _claim() -> Statement:
         .prefix_with("MATERIALIZED")
     )
     until = func.now(type_=_TIME) + bindparam("lease_time", type_=Interval)
-    return Statement(
+    return (
         update(_JOB)
         .where(_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == due.c.first_seq)
         .values(lease=_LEASE, leased_until=until, attempts=_JOB.attempts + 1)
@@ -127,15 +130,18 @@ def _claim() -> Statement:
     )
 
 
-def _finish() -> Statement:
-    """Delete the job, or what is done of it. No row: it is another's now, or went with its bucket.
+def _finish() -> ClauseElement:
+    """Delete the job, or shorten it by the messages that are done.
 
-    Said after the bucket was locked, which every addition locks before it extends the job.
+    Returns no row if another worker has claimed the job, or the job was deleted with its bucket. The caller has
+    locked the bucket, as every addition does before it extends the job.
     """
-    done = delete(_JOB).where(*_MINE, _JOB.last_seq <= _DONE).returning(literal_column("1").label("one")).cte("done")
+    done = (
+        delete(_JOB).where(*_IS_LEASED, _JOB.last_seq <= _DONE).returning(literal_column("1").label("one")).cte("done")
+    )
     rest = (
         update(_JOB)
-        .where(*_MINE, _JOB.last_seq > _DONE)
+        .where(*_IS_LEASED, _JOB.last_seq > _DONE)
         .values(
             first_seq=_DONE + 1,
             attempts=literal(0, BigInteger),
@@ -147,12 +153,12 @@ def _finish() -> Statement:
         .returning(literal_column("1").label("one"))
         .cte("rest")
     )
-    return Statement(select(done.c.one).union_all(select(rest.c.one)))
+    return select(done.c.one).union_all(select(rest.c.one))
 
 
-def _set_aside() -> Statement:
-    """Leave the part of the job that was tried as failed; the rest of it is a job of its own, not yet tried."""
-    # The bucket first, as a deletion does: `rest` refers to it.
+def _mark_failed() -> ClauseElement:
+    """Mark the part of the job that was tried as failed, and insert the rest of it as a new job."""
+    # Locks the bucket first, as a deletion does, because `rest` refers to it by a foreign key.
     bucket = (
         select(MemoryBucketRow.user_id, MemoryBucketRow.session_id)
         .where(MemoryBucketRow.user_id == _USER, MemoryBucketRow.session_id == _SESSION)
@@ -160,16 +166,16 @@ def _set_aside() -> Statement:
         .cte("bucket")
         .prefix_with("MATERIALIZED")
     )
-    mine = (
+    leased = (
         select(_JOB)
-        .where(*_MINE, _JOB.user_id == bucket.c.user_id, _JOB.session_id == bucket.c.session_id)
+        .where(*_IS_LEASED, _JOB.user_id == bucket.c.user_id, _JOB.session_id == bucket.c.session_id)
         .with_for_update(of=_JOB)
-        .cte("mine")
+        .cte("leased")
         .prefix_with("MATERIALIZED")
     )
     failed = (
         update(_JOB)
-        .where(*_MINE, _JOB.first_seq == mine.c.first_seq)
+        .where(*_IS_LEASED, _JOB.first_seq == leased.c.first_seq)
         .values(
             last_seq=_DONE,
             is_open=literal_column("false"),
@@ -178,10 +184,10 @@ def _set_aside() -> Statement:
             leased_until=null(),
             error=_ERROR,
         )
-        .returning(mine.c.last_seq.label("last_seq"), mine.c.is_open.label("is_open"))
+        .returning(leased.c.last_seq.label("last_seq"), leased.c.is_open.label("is_open"))
         .cte("failed")
     )
-    # Reads the other, so that it follows it: a bucket has one open job.
+    # Reads from `failed`, so that it is executed after it: a bucket has at most one open job.
     rest = (
         insert(_JOB)
         .from_select(
@@ -193,38 +199,38 @@ def _set_aside() -> Statement:
         .returning(literal_column("1"))
         .cte("rest")
     )
-    return Statement(select(failed.c.last_seq).add_cte(rest))
+    return select(failed.c.last_seq).add_cte(rest)
 
 
-def _list_failed(*, after: bool) -> Statement:
-    """Return the jobs that were set aside, by user, session and place."""
-    wanted = [_JOB.failed_at.is_not(None), or_(_OWNER.is_(None), _JOB.user_id == _OWNER)]
+def _list_failed(*, after: bool) -> ClauseElement:
+    """Return failed jobs by user, session and first message."""
+    conditions = [_JOB.failed_at.is_not(None), or_(_OWNER.is_(None), _JOB.user_id == _OWNER)]
     if after:
-        place = (("after_user", Text), ("after_session", Text), ("after_seq", BigInteger))
-        key = tuple_(*(bindparam(name, type_=kind) for name, kind in place))
-        wanted.append(tuple_(_JOB.user_id, _JOB.session_id, _JOB.first_seq) > key)
-    return Statement(
+        columns = (("after_user", Text), ("after_session", Text), ("after_seq", BigInteger))
+        key = tuple_(*(bindparam(name, type_=kind) for name, kind in columns))
+        conditions.append(tuple_(_JOB.user_id, _JOB.session_id, _JOB.first_seq) > key)
+    return (
         select(
             *(_JOB.user_id, _JOB.session_id, _JOB.first_seq, _JOB.last_seq),
             *((_JOB.attempts + _JOB.outages).label("attempts"), _JOB.failed_at, _JOB.error),
         )
-        .where(*wanted)
+        .where(*conditions)
         .order_by(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
         .limit(_LIMIT)
     )
 
 
-def _retry() -> Statement:
-    """Make failed jobs of a user due again; locked in order, so that two who do so do not deadlock."""
+def _retry() -> ClauseElement:
+    """Make the failed jobs of a user due again. Locks them in order, so that concurrent calls do not deadlock."""
     failed = (
         select(_JOB.session_id, _JOB.first_seq)
         .where(_JOB.failed_at.is_not(None), _JOB.user_id == _USER)
         .order_by(_JOB.session_id, _JOB.first_seq)
         .with_for_update()
-        .cte("again")
+        .cte("failed")
         .prefix_with("MATERIALIZED")
     )
-    return Statement(
+    return (
         update(_JOB)
         .where(
             *(_JOB.user_id == _USER, _JOB.session_id == failed.c.session_id),
@@ -235,68 +241,81 @@ def _retry() -> Statement:
     )
 
 
-# The jobs that have been due for longest, by their keys. They are taken one by one and each by its user, since Citus
-# locks no rows of several: another worker may have taken it by then.
-DUE = Statement(
-    select(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
-    .where(*_due(), or_(_OWNER.is_(None), _JOB.user_id == _OWNER))
-    .order_by(_JOB.run_after)
-    .limit(_LIMIT)
-)
-CLAIM = _claim()
-# The messages of a job's range; items are numbered with them.
-READ = Statement(
-    select(MemoryRow.seq, cast(MemoryRow.payload, Text).label("payload"), MemoryRow.time)
-    .where(
-        *(MemoryRow.user_id == _USER, MemoryRow.session_id == _SESSION),
-        *(MemoryRow.seq >= _FIRST, MemoryRow.seq <= bindparam("last_seq", type_=BigInteger)),
-        MemoryRow.kind == MESSAGE,
+def _list_due() -> ClauseElement:
+    """Return the keys of the jobs that have been due for longest; another worker may claim one before the caller."""
+    return (
+        select(_JOB.user_id, _JOB.session_id, _JOB.first_seq)
+        .where(*_due(), or_(_OWNER.is_(None), _JOB.user_id == _OWNER))
+        .order_by(_JOB.run_after)
+        .limit(_LIMIT)
     )
-    .order_by(MemoryRow.seq)
-    .limit(_LIMIT)
-)
-# The items that an extractor was shown, as they are now.
-SHOWN = Statement(
+
+
+def _read_messages() -> ClauseElement:
+    """Return the messages in a job's range. Items are in the same sequence, and are left out."""
+    return (
+        select(MemoryRow.seq, cast(MemoryRow.payload, Text).label("payload"), MemoryRow.time)
+        .where(
+            *(MemoryRow.user_id == _USER, MemoryRow.session_id == _SESSION),
+            *(MemoryRow.seq >= _FIRST, MemoryRow.seq <= bindparam("last_seq", type_=BigInteger)),
+            MemoryRow.kind == MESSAGE,
+        )
+        .order_by(MemoryRow.seq)
+        .limit(_LIMIT)
+    )
+
+
+def _release_for_retry() -> ClauseElement:
+    """Release the job after a failure, to be retried after `delay`.
+
+    Messages that are added meanwhile wait with it. `not_attempts` takes back the attempt that the claim counted.
+    """
+    return (
+        update(_JOB)
+        .where(*_IS_LEASED)
+        .values(
+            lease=null(),
+            leased_until=null(),
+            error=_ERROR,
+            attempts=_JOB.attempts - bindparam("not_attempts", type_=BigInteger),
+            outages=_JOB.outages + bindparam("outages", type_=BigInteger),
+            run_after=func.now(type_=_TIME) + bindparam("delay", type_=Interval),
+        )
+        .returning(literal_column("1"))
+    )
+
+
+LIST_DUE = Statement(_list_due)
+CLAIM = Statement(_claim)
+READ_MESSAGES = Statement(_read_messages)
+# The current state of items that were given to an extractor.
+READ_ITEMS = Statement(
     select(cast(MemoryRow.payload, Text).label("payload"), MemoryRow.valid_until).where(
         MemoryRow.user_id == _USER,
         MemoryRow.id == func.any(bindparam("ids", type_=ARRAY(Text))),
         MemoryRow.kind != MESSAGE,
     )
 )
-# Whether the job is ours still.
-HELD = Statement(select(literal_column("1").label("one")).select_from(_JOB).where(*_MINE))
-FINISH = _finish()
-# Again after `delay`; what is added meanwhile waits with it. What is no attempt the claim counted as one.
-FAIL = Statement(
-    update(_JOB)
-    .where(*_MINE)
-    .values(
-        lease=null(),
-        leased_until=null(),
-        error=_ERROR,
-        attempts=_JOB.attempts - bindparam("not_attempts", type_=BigInteger),
-        outages=_JOB.outages + bindparam("outages", type_=BigInteger),
-        run_after=func.now(type_=_TIME) + bindparam("delay", type_=Interval),
-    )
-    .returning(literal_column("1")),
-    repeatable=True,
-)
-SET_ASIDE = _set_aside()
-# By the lease alone: who was cancelled while it claimed does not know the job.
-GIVE_BACK = Statement(
+# Whether the worker still has the job.
+CHECK_LEASE = Statement(select(literal_column("1").label("one")).select_from(_JOB).where(*_IS_LEASED))
+FINISH = Statement(_finish)
+RELEASE_FOR_RETRY = Statement(_release_for_retry, repeatable=True)
+MARK_FAILED = Statement(_mark_failed)
+# By the lease alone, because a worker that was cancelled while it claimed a job does not know its key.
+RELEASE = Statement(
     update(_JOB)
     .where(_JOB.lease == _LEASE)
     .values(lease=null(), leased_until=null(), attempts=_JOB.attempts - 1)
     .returning(literal_column("1")),
     repeatable=True,
 )
-LIST_FAILED = _list_failed(after=False)
-LIST_FAILED_AFTER = _list_failed(after=True)
-# Whose jobs failed; one user's after another.
-FAILED_USER = Statement(
+LIST_FAILED = Statement(partial(_list_failed, after=False))
+LIST_FAILED_AFTER = Statement(partial(_list_failed, after=True))
+# The next user who has failed jobs.
+NEXT_FAILED_USER = Statement(
     select(_JOB.user_id)
     .where(_JOB.failed_at.is_not(None), _JOB.user_id > bindparam("after_user", type_=Text))
     .order_by(_JOB.user_id)
     .limit(literal_column("1"))
 )
-RETRY = _retry()
+RETRY = Statement(_retry)

@@ -1,11 +1,12 @@
-"""Making memories findable anew, after what texts are found by has changed: the statements, and one step.
+"""Reindexing memories after the analysis of texts has changed: the statements, and the processing of one batch.
 
-Online: a step locks the buckets of some hundred memories for a moment, and what others changed meanwhile is left to
-them. It may be stopped at any time and said again: what is done is passed over.
+Runs online: a batch locks the buckets of some hundred memories for a moment, and skips memories that were changed
+meanwhile. It can be interrupted at any time and run again: memories that are up to date are skipped.
 """
 
 import asyncio
 from collections import defaultdict
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    ClauseElement,
     Text,
     bindparam,
     case,
@@ -31,7 +33,7 @@ from sqlalchemy.types import TypeEngine
 from agentstore.database.database import Database
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
-from agentstore.repositories.memory.rows import analysed
+from agentstore.repositories.memory.rows import analyze_texts
 from agentstore.schemas.memory import speaker_and_text, text_of
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.payload import load_messages
@@ -39,38 +41,41 @@ from agentstore.schemas.times import local_time
 from agentstore.search import analysis
 from agentstore.settings import Settings
 
-Place = tuple[str, str, int]
-"""A memory's user, session and number."""
+Key = tuple[str, str, int]
+"""The primary key of a memory: `user_id`, `session_id` and `seq`."""
 
 _MEMORY = tuple_(MemoryRow.user_id, MemoryRow.session_id, MemoryRow.seq)
 
 
-def _next(*, of_one: bool) -> Statement:
-    """Return the memories after a place, in the order of the primary key, with the payload of those to be done."""
+def _next(*, of_user: bool) -> ClauseElement:
+    """Return the memories after a key, in key order, with the payloads of those that have to be reindexed."""
     user = bindparam("user_id", type_=Text)
     session, seq = bindparam("after_session", type_=Text), bindparam("after_seq", type_=BigInteger)
     is_old = MemoryRow.analysis != bindparam("analysis", type_=Text)
     after = (
         [MemoryRow.user_id == user, tuple_(MemoryRow.session_id, MemoryRow.seq) > tuple_(session, seq)]
-        if of_one
+        if of_user
         else [tuple_(user, session, seq) < _MEMORY]
     )
-    return Statement(
+    return (
         select(
             *(MemoryRow.user_id, MemoryRow.session_id, MemoryRow.seq, MemoryRow.kind, MemoryRow.tokens),
             *(MemoryRow.time, MemoryRow.valid_from),
-            # Whoever changes the row meanwhile, an older release also, makes it another one.
+            # Any change of the row changes it, also one by an older release.
             literal_column("memories.xmin::text").label("version"),
             case((is_old, cast(MemoryRow.payload, Text))).label("payload"),
         )
         .where(*after)
-        .order_by(*([MemoryRow.session_id, MemoryRow.seq] if of_one else _MEMORY))
+        .order_by(*([MemoryRow.session_id, MemoryRow.seq] if of_user else _MEMORY))
         .limit(bindparam("limit", type_=BigInteger))
     )
 
 
-def _write() -> Statement:
-    """Write what memories of a user are found by, where nobody has changed them, and what their buckets count."""
+def _write() -> ClauseElement:
+    """Update the lexemes of a user's memories that did not change since they were read, and the buckets' token counts.
+
+    Returns the number of memories updated.
+    """
     user = bindparam("user_id", type_=Text)
     names: dict[str, TypeEngine[Any]] = {
         "session_id": Text(), "seq": BigInteger(), "version": Text(), "before": BigInteger(),
@@ -94,7 +99,7 @@ def _write() -> Statement:
             MemoryRow.session_id == given.c.session_id,
             MemoryRow.seq == given.c.seq,
             literal_column("memories.xmin::text") == given.c.version,
-            # Buckets first, as whoever deletes them.
+            # Makes the update wait for the locks on the buckets, which a deletion takes first as well.
             select(func.count()).select_from(locked).scalar_subquery() > 0,
         )
         .values(
@@ -117,13 +122,13 @@ def _write() -> Statement:
         .values(tokens=buckets.tokens + sums.c.more)
         .cte("counted")
     )
-    return Statement(select(func.count()).select_from(changed).add_cte(counted), repeatable=True)
+    return select(func.count()).select_from(changed).add_cte(counted)
 
 
-NEXT = _next(of_one=False)
-NEXT_OF_USER = _next(of_one=True)
-WRITE = _write()
-# About how much there is to look at: as the database's statistics say, or of one user, as the buckets say.
+NEXT = Statement(partial(_next, of_user=False))
+NEXT_OF_USER = Statement(partial(_next, of_user=True))
+WRITE = Statement(_write, repeatable=True)
+# The number of memories: an estimate from the statistics of the table, or of one user, from the buckets.
 COUNT = Statement(
     text("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(:table)").bindparams(
         bindparam("table", type_=Text)
@@ -134,11 +139,11 @@ COUNT_OF_USER = Statement(
         MemoryBucketRow.user_id == bindparam("user_id", type_=Text)
     )
 )
-START: Place = ("", "", -1)
+START: Key = ("", "", -1)
 
 
-async def how_many(database: Database, user_id: str | None) -> int:
-    """Return about how many memories there are, or how many a user has."""
+async def estimate_count(database: Database, user_id: str | None) -> int:
+    """Estimate the number of memories; of one user it is exact."""
     if user_id is None:
         ((count,),) = await database.fetch(COUNT, table=f'"{database.settings.schema}".memories')
     else:
@@ -146,14 +151,14 @@ async def how_many(database: Database, user_id: str | None) -> int:
     return int(count)
 
 
-async def step(
-    database: Database, user_id: str | None, after: Place, size: int, language: str, settings: Settings
-) -> tuple[Place | None, int, int]:
-    """Go over the next `size` memories after a place.
+async def reindex_batch(
+    database: Database, user_id: str | None, after: Key, size: int, language: str, settings: Settings
+) -> tuple[Key | None, int, int]:
+    """Reindex the next `size` memories after a key.
 
-    Return the place of the last (None: there are no more), how many were looked at, and how many written.
+    Returns the key of the last one (None if there are no more), the number of memories read, and the number written.
     """
-    now = analysis.fingerprint(language)
+    fingerprint = analysis.fingerprint(language)
     user, session, seq = after
     rows = await database.fetch(
         NEXT if user_id is None else NEXT_OF_USER,
@@ -161,38 +166,38 @@ async def step(
         after_session=session,
         after_seq=seq,
         limit=size,
-        analysis=now,
+        analysis=fingerprint,
     )
     if not rows:
         return None, 0, 0
-    old = [row for row in rows if row["payload"] is not None]
+    outdated = [row for row in rows if row["payload"] is not None]
     written = 0
-    if old:
-        values = await asyncio.to_thread(_values, old, language, settings)
-        # One user's after another, since Citus locks no rows of several; committed once.
+    if outdated:
+        values = await asyncio.to_thread(_values, outdated, language, settings)
+        # A statement for each user, since Citus cannot lock rows of several; one transaction for all.
         async with database.transaction() as transaction:
-            done = await transaction.fetch_many(WRITE, [{**of_user, "analysis": now} for of_user in values])
-        written = sum(row[0] for row in done)
+            counts = await transaction.fetch_many(WRITE, [{**of_user, "analysis": fingerprint} for of_user in values])
+        written = sum(row[0] for row in counts)
     last = rows[-1]
     return (last["user_id"], last["session_id"], last["seq"]), len(rows), written
 
 
 def _values(rows: list[Row], language: str, settings: Settings) -> list[dict[str, Any]]:
-    """Return what WRITE takes, of each user."""
+    """Return the parameters of WRITE for each user."""
     return [_values_of_user(list(of_user), language, settings) for _, of_user in groupby(rows, itemgetter("user_id"))]
 
 
 def _values_of_user(rows: list[Row], language: str, settings: Settings) -> dict[str, Any]:
-    found: dict[str, list[Any]] = defaultdict(list)
+    values: dict[str, list[Any]] = defaultdict(list)
     for row, message in zip(rows, load_messages([row["payload"] for row in rows]), strict=True):
         if row["kind"] == MESSAGE:
-            said = speaker_and_text(message), local_time((message.metadata or {}).get("timestamp")) or row["time"]
+            source = speaker_and_text(message), local_time((message.metadata or {}).get("timestamp")) or row["time"]
         else:
-            said = text_of(message), row["valid_from"]
-        made = analysed(row["user_id"], [said], language, settings)
-        found["new_before"].append(row["tokens"])
+            source = text_of(message), row["valid_from"]
+        analyzed = analyze_texts(row["user_id"], [source], language, settings)
+        values["new_before"].append(row["tokens"])
         for name in ("session_id", "seq", "version"):
-            found[f"new_{name}"].append(row[name])
-        for name, several in (("tokens", "tokens"), ("lexemes", "lexemes"), ("is_cut", "cuts")):
-            found[f"new_{name}"].append(made[several][0])
-    return {**found, "user_id": rows[0]["user_id"]}
+            values[f"new_{name}"].append(row[name])
+        for name, array in (("tokens", "tokens"), ("lexemes", "lexemes"), ("is_cut", "cuts")):
+            values[f"new_{name}"].append(analyzed[array][0])
+    return {**values, "user_id": rows[0]["user_id"]}

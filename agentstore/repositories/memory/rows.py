@@ -1,13 +1,15 @@
-"""Memories on their way into their table: what is written of each, and the statements that write it."""
+"""The statements that insert memories, and the values they take: columns, tokens and lexemes."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    ClauseElement,
     ColumnElement,
     DateTime,
     Double,
@@ -26,7 +28,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
-from agentstore.repositories.memory.queue import enqueued
+from agentstore.repositories.memory.queue import enqueue_cte
 from agentstore.repositories.users import insert_user_if_missing
 from agentstore.schemas import MemoryItem, Message
 from agentstore.schemas.memory import text_of, with_speaker
@@ -41,11 +43,11 @@ _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _THIS = (MemoryBucketRow.user_id == _USER) & (MemoryBucketRow.session_id == _SESSION)
 
-# now() is when the statement began, which may have waited for a later one.
+# now() is the start of the transaction, which may have waited for one that started later.
 _NOW = func.greatest(MemoryBucketRow.updated_at, func.now())
 
-# What is given of each message, as an array: the name of the column, that of the array, and its type.
-GIVEN = {
+# The values of messages, an array for each column: the name of the column, that of the array, and its element type.
+MESSAGE_COLUMNS = {
     "id": ("ids", Text()),
     "payload": ("payloads", Text()),
     "role": ("roles", Text()),
@@ -55,9 +57,9 @@ GIVEN = {
     "lexemes": ("lexemes", Text()),
     "is_cut": ("cuts", Boolean()),
 }
-# And of each fact beside that.
-GIVEN_ITEM = {
-    **GIVEN,
+# The values of items.
+ITEM_COLUMNS = {
+    **MESSAGE_COLUMNS,
     "kind": ("kinds", Text()),
     "importance": ("importances", Double()),
     "valid_from": ("froms", _TIME),
@@ -65,36 +67,36 @@ GIVEN_ITEM = {
 }
 
 
-def table_of(given: dict[str, tuple[str, Any]]) -> Any:
-    """The arrays as a table, a row a memory."""
-    arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in given.values()]
-    table = func.unnest(*arrays).table_valued(*given, with_ordinality="position", name="given")
+def unnest_rows(columns: dict[str, tuple[str, Any]]) -> Any:
+    """Return the array parameters as a table with a row for each memory."""
+    arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in columns.values()]
+    table = func.unnest(*arrays).table_valued(*columns, with_ordinality="position", name="given")
     return table.render_derived()
 
 
-def _columns(given: dict[str, tuple[str, Any]]) -> list[str]:
-    return ["user_id", "session_id", "seq", *given, "analysis"]
+def _names(columns: dict[str, tuple[str, Any]]) -> list[str]:
+    return ["user_id", "session_id", "seq", *columns, "analysis"]
 
 
-def _rows(table: Any, given: dict[str, tuple[str, Any]], seq: ColumnElement[Any]) -> list[Any]:
-    """What is inserted of `table`, with the number `seq`."""
-    said = {
+def _values(table: Any, columns: dict[str, tuple[str, Any]], seq: ColumnElement[Any]) -> list[Any]:
+    """Return the inserted values of the rows in `table`, in the order of :func:`_names`."""
+    converted = {
         "payload": cast(table.c.payload, JSON),
         "is_question": func.coalesce(table.c.is_question, False),
         "time": func.coalesce(table.c.time, func.now(type_=_TIME)),
         "is_cut": func.coalesce(table.c.is_cut, False),
         "lexemes": cast(table.c.lexemes, TSVECTOR),
     }
-    values = [said.get(name, table.c[name]) for name in given]
+    values = [converted.get(name, table.c[name]) for name in columns]
     return [_USER, _SESSION, seq, *values, bindparam("analysis", type_=Text)]
 
 
-def _add(given: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> Statement:
-    """Insert the memories, and the bucket and the user if they are the first. 23505: an id is there already.
+def _add(columns: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> ClauseElement:
+    """Insert memories, and their user and bucket if missing. Fails with 23505 if an id exists in the bucket.
 
-    With `enqueue` the job of extracting facts from them is written too.
+    With `enqueue`, also queue them for extraction.
     """
-    table = table_of(given)
+    table = unnest_rows(columns)
     count, tokens = bindparam("count", type_=BigInteger), bindparam("all_tokens", type_=BigInteger)
     bucket = upsert(MemoryBucketRow).from_select(
         ["user_id", "session_id", "count", "tokens"],
@@ -106,43 +108,45 @@ def _add(given: dict[str, tuple[str, Any]], *, enqueue: bool = False) -> Stateme
             set_={
                 "count": MemoryBucketRow.count + bucket.excluded.count,
                 "tokens": MemoryBucketRow.tokens + bucket.excluded.tokens,
-                # What the row would have been made with is now(), which Citus does not take here.
+                # The default of the excluded row is now(), which Citus does not accept here.
                 "updated_at": func.greatest(MemoryBucketRow.updated_at, bucket.excluded.updated_at),
             },
         )
         .returning((MemoryBucketRow.count - count).label("base"))
         .cte("claimed")
     )
-    made: Any = (
+    inserted: Any = (
         insert(MemoryRow)
         .from_select(
-            _columns(given),
-            select(*_rows(table, given, claimed.c.base + table.c.position)).select_from(table.join(claimed, true())),
+            _names(columns),
+            select(*_values(table, columns, claimed.c.base + table.c.position)).select_from(
+                table.join(claimed, true())
+            ),
         )
         .returning(literal_column("1"))
     )
-    if enqueue:
-        made = made.add_cte(enqueued(claimed, count))
-    return Statement(made, repeatable=True)  # with the same ids it changes nothing more
+    statement: ClauseElement = inserted.add_cte(enqueue_cte(claimed, count)) if enqueue else inserted
+    return statement
 
 
-def _add_again(*, enqueue: bool = False) -> Statement:
-    """Insert those of the memories that are not there, and return how many were wanted and the bucket's count, if any.
+def _add_again(*, enqueue: bool = False) -> ClauseElement:
+    """Insert those of the messages whose ids are new; return their number, and the bucket's count before if it exists.
 
-    An id that comes in between is 23505, and the statement is said again: a snapshot does not see what it waited for.
+    Fails with 23505 if another transaction inserts one of the ids meanwhile. It is then executed again, because the
+    snapshot of a statement does not contain what the statement waited for.
     """
-    given = table_of(GIVEN)
-    there = (MemoryRow.user_id == _USER) & (MemoryRow.session_id == _SESSION) & (MemoryRow.id == given.c.id)
-    fresh = (
+    given = unnest_rows(MESSAGE_COLUMNS)
+    exists = (MemoryRow.user_id == _USER) & (MemoryRow.session_id == _SESSION) & (MemoryRow.id == given.c.id)
+    new = (
         select(given)
-        .select_from(given.outerjoin(MemoryRow, there))
+        .select_from(given.outerjoin(MemoryRow, exists))
         .where(MemoryRow.seq.is_(None))
-        .cte("fresh")
+        .cte("new_rows")
         .prefix_with("MATERIALIZED")
     )
     need = (
-        select(func.count().label("count"), func.coalesce(func.sum(fresh.c.tokens), 0).label("tokens"))
-        .select_from(fresh)
+        select(func.count().label("count"), func.coalesce(func.sum(new.c.tokens), 0).label("tokens"))
+        .select_from(new)
         .cte("need")
     )
     claimed = (
@@ -156,60 +160,62 @@ def _add_again(*, enqueue: bool = False) -> Statement:
         .returning((MemoryBucketRow.count - need.c.count).label("base"))
         .cte("claimed")
     )
-    seq = claimed.c.base + func.row_number().over(order_by=fresh.c.position)
-    made = (
+    seq = claimed.c.base + func.row_number().over(order_by=new.c.position)
+    inserted = (
         insert(MemoryRow)
-        .from_select(_columns(GIVEN), select(*_rows(fresh, GIVEN, seq)).select_from(fresh.join(claimed, true())))
+        .from_select(
+            _names(MESSAGE_COLUMNS),
+            select(*_values(new, MESSAGE_COLUMNS, seq)).select_from(new.join(claimed, true())),
+        )
         .returning(literal_column("1"))
-        .cte("made")
+        .cte("inserted")
     )
-    added = select(need.c.count, select(claimed.c.base).scalar_subquery()).add_cte(made)
-    if enqueue:
-        added = added.add_cte(enqueued(claimed, select(need.c.count).scalar_subquery()))
-    return Statement(added, repeatable=True)
+    added = select(need.c.count, select(claimed.c.base).scalar_subquery()).add_cte(inserted)
+    return added.add_cte(enqueue_cte(claimed, select(need.c.count).scalar_subquery())) if enqueue else added
 
 
-ADD = _add(GIVEN)
-ADD_ITEMS = _add(GIVEN_ITEM)
-ADD_AGAIN = _add_again()
-ADD_AND_ENQUEUE = _add(GIVEN, enqueue=True)
-ADD_AGAIN_AND_ENQUEUE = _add_again(enqueue=True)
+# Repeatable, since executing them again with the same ids changes nothing more.
+ADD = Statement(partial(_add, MESSAGE_COLUMNS), repeatable=True)
+ADD_ITEMS = Statement(partial(_add, ITEM_COLUMNS), repeatable=True)
+ADD_AGAIN = Statement(_add_again, repeatable=True)
+ADD_AND_ENQUEUE = Statement(partial(_add, MESSAGE_COLUMNS, enqueue=True), repeatable=True)
+ADD_AGAIN_AND_ENQUEUE = Statement(partial(_add_again, enqueue=True), repeatable=True)
 
 
 def values_of_messages(
     user_id: str, session_id: str, prepared: Sequence[tuple[Message, str]], language: str, settings: Settings
 ) -> dict[str, Any]:
-    """Return the values that ADD and ADD_AGAIN take of messages, each with the text of JSON that is stored."""
+    """Return the parameters of ADD and ADD_AGAIN. `prepared` are the messages, each with the JSON text to store."""
     messages = [message for message, _ in prepared]
     times = [local_time((message.metadata or {}).get("timestamp")) for message in messages]
     now = datetime.now(UTC)
     texts = [text_of(message) for message in messages]
-    said = [
+    indexed = [
         (with_speaker(message, text), time or now) for message, text, time in zip(messages, texts, times, strict=True)
     ]
-    found = analysed(user_id, said, language, settings)
+    analyzed = analyze_texts(user_id, indexed, language, settings)
     return {
-        **found,
+        **analyzed,
         "user_id": user_id,
         "session_id": session_id,
         "ids": [message.id for message in messages],
         "payloads": [payload for _, payload in prepared],
         "roles": [message.role for message in messages],
-        "questions": _or_null([ranking.is_question(text) for text in texts]),
-        "times": _or_null(times),
-        "cuts": _or_null(found["cuts"]),
+        "questions": _array_or_null([ranking.is_question(text) for text in texts]),
+        "times": _array_or_null(times),
+        "cuts": _array_or_null(analyzed["cuts"]),
     }
 
 
-def _or_null(array: list[Any]) -> list[Any] | None:
-    """Return an array, or None where all of it is what null stands for: each array costs a call of ten 1.5 %."""
+def _array_or_null(array: list[Any]) -> list[Any] | None:
+    """Return an array, or None if all its values are the default: an array costs a call with ten messages 1.5 %."""
     return array if any(array) else None
 
 
 def values_of_items(
     user_id: str, session_id: str, items: Sequence[MemoryItem], language: str, settings: Settings
 ) -> dict[str, Any]:
-    """Return the values that ADD_ITEMS takes."""
+    """Return the parameters of ADD_ITEMS and UPDATE_ITEMS."""
     return {
         "user_id": user_id,
         "session_id": session_id,
@@ -222,23 +228,23 @@ def values_of_items(
         "importances": [item.importance for item in items],
         "froms": [item.valid_from for item in items],
         "untils": [item.valid_until for item in items],
-        **analysed(user_id, [(item.text, item.valid_from) for item in items], language, settings),
+        **analyze_texts(user_id, [(item.text, item.valid_from) for item in items], language, settings),
     }
 
 
-def analysed(
+def analyze_texts(
     user_id: str, texts: Sequence[tuple[str, datetime | None]], language: str, settings: Settings
 ) -> dict[str, Any]:
-    """Return what texts, each with its time, are found by: an array a column."""
-    most = settings.max_indexed
-    found = [analysis.of_memory(text[:most], time, language) for text, time in texts]
-    tokens = [ranking.fitting([*each.dates, *each.words]) for each in found]
+    """Return the analysis of texts, each with its time: an array for each column."""
+    limit = settings.max_indexed
+    analyzed = [analysis.memory_tokens(text[:limit], time, language) for text, time in texts]
+    indexed = [ranking.truncate([*each.dates, *each.words]) for each in analyzed]
     return {
         "analysis": analysis.fingerprint(language),
-        "tokens": [len(fitting) - len(each.dates) for fitting, each in zip(tokens, found, strict=True)],
-        "lexemes": [ranking.lexemes(user_id, each) for each in tokens],
+        "tokens": [len(tokens) - len(each.dates) for tokens, each in zip(indexed, analyzed, strict=True)],
+        "lexemes": [ranking.lexemes(user_id, tokens) for tokens in indexed],
         "cuts": [
-            len(text) > most or len(each.dates) + len(each.words) > len(fitting)
-            for (text, _), each, fitting in zip(texts, found, tokens, strict=True)
+            len(text) > limit or len(each.dates) + len(each.words) > len(tokens)
+            for (text, _), each, tokens in zip(texts, analyzed, indexed, strict=True)
         ],
     }

@@ -1,4 +1,7 @@
-"""The search statement: from the tokens of a question to the memories that fit best, in one round trip."""
+"""The full-text search statement, which ranks memories as :mod:`agentstore.search.ranking` defines.
+
+The vector and hybrid searches in :mod:`agentstore.repositories.memory.vectors` use its parts.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -7,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     CTE,
     BigInteger,
+    ClauseElement,
     ColumnElement,
     DateTime,
     Double,
@@ -46,39 +50,41 @@ _VALID_AT = func.coalesce(bindparam("valid_at", type_=_TIME), func.now())
 
 
 def number(value: float) -> ColumnElement[float]:
-    """A number as Postgres computes with it."""
+    """Return a constant of type double precision."""
     return literal(value, Double)
 
 
-class Totals(NamedTuple):
-    """What the words of a question count in each memory, and around it."""
+class WordScores(NamedTuple):
+    """The scores of a query's words, for each memory that has some of them or is next to one that has."""
 
     total: Subquery
-    # Which of the queries any memory fits, and which of those are telling.
+    # The positions of the terms that match any memory, and of those that are selective.
     known: ColumnElement[Any]
-    telling: ColumnElement[Any]
+    selective: ColumnElement[Any]
 
 
 def plan_for_values(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A value at which the planner may look. The other way is :func:`generic_plan`."""
+    """Return a parameter as it is, so that Postgres may plan for its value. Compare :func:`generic_plan`."""
     return value
 
 
-def totals(shown: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> Totals:
-    """What the words of a question count in each memory, and around it; the planner has little to guess.
+def word_scores(plan: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> WordScores:
+    """Score the words of a query in each memory, including what neighboring memories lend.
 
-    The index is asked once for each token, and gives one user's memories only. No tsvector is read. CTEs are not
-    joined to each other on keys whose number the planner cannot know.
+    `plan` is :func:`plan_for_values` or :func:`generic_plan`, and is applied to each parameter.
+
+    The index is scanned once for each term, and returns only memories of the one user. No tsvector is read. CTEs are
+    not joined to each other on keys whose number the planner cannot estimate.
     """
     buckets, memory = MemoryBucketRow, MemoryRow
-    queries = shown(bindparam("queries", type_=ARRAY(Text)))
-    weights = shown(bindparam("weights", type_=ARRAY(Double)))
-    session, role = shown(_SESSION), shown(_ROLE)
+    queries = plan(bindparam("queries", type_=ARRAY(Text)))
+    weights = plan(bindparam("weights", type_=ARRAY(Double)))
+    session, role = plan(_SESSION), plan(_ROLE)
     given = func.unnest(queries, weights).table_valued("query", "weight", with_ordinality="position", name="q")
     given = given.render_derived()
-    asked = _once(select(cast(given.c.query, TSQUERY).label("query"), given.c.weight, given.c.position), "asked")
+    terms = materialized(select(cast(given.c.query, TSQUERY).label("query"), given.c.weight, given.c.position), "terms")
     average = cast(func.sum(buckets.tokens), Double) / func.nullif(func.sum(buckets.count), 0)
-    size = _once(
+    size = materialized(
         select(
             cast(func.sum(buckets.count), Double).label("count"),
             func.coalesce(func.nullif(average, 0), 1).label("average"),
@@ -93,62 +99,63 @@ def totals(shown: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> Tota
         "size",
     )
     common = select(size.c.common).scalar_subquery()
-    most = func.greatest(common + 1, ranking.HITS / func.cardinality(queries))
-    # By its lexemes alone, which are the user's: a planner who knows the user too prefers reading all that the user
-    # has. The offset keeps the two apart, and the join keeps the limit from being taken for a reason to scan the table.
-    probed = (
+    most = func.greatest(common + 1, ranking.MAX_HITS / func.cardinality(queries))
+    # By the lexemes alone, which contain the user's hash: with user_id beside them the planner would prefer to read
+    # all memories of the user. OFFSET 0 keeps the two conditions apart, and the join keeps the planner from choosing a
+    # table scan because of the LIMIT.
+    matching = (
         select(
             *(memory.user_id, memory.session_id, memory.seq, memory.tokens),
             *(memory.time, memory.kind, memory.valid_from, memory.valid_until),
         )
-        .where(memory.lexemes.bool_op("@@")(asked.c.query))
+        .where(memory.lexemes.bool_op("@@")(terms.c.query))
         .offset(literal_column("0"))
-        .correlate(asked)
-        .subquery("probed")
+        .correlate(terms)
+        .subquery("matching")
     )
-    probe = (
-        select(probed.c.session_id, probed.c.seq, probed.c.tokens, probed.c.kind)
-        .select_from(size.join(probed, true()))
+    matches = (
+        select(matching.c.session_id, matching.c.seq, matching.c.tokens, matching.c.kind)
+        .select_from(size.join(matching, true()))
         .where(
-            probed.c.user_id == _USER,
-            or_(session.is_(None), probed.c.session_id == session),
-            *_wanted(probed.c, shown),
+            matching.c.user_id == _USER,
+            or_(session.is_(None), matching.c.session_id == session),
+            *_filters(matching.c, plan),
         )
         .limit(most)
-        .correlate(asked)
-        .lateral("probe")
+        .correlate(terms)
+        .lateral("matches")
     )
-    hits = _once(
-        select(asked.c.position, asked.c.weight, *probe.c).select_from(asked.join(probe, true())),
+    hits = materialized(
+        select(terms.c.position, terms.c.weight, *matches.c).select_from(terms.join(matches, true())),
         "hits",
     )
-    df = _once(
+    df = materialized(
         select(hits.c.position, hits.c.weight, func.count().label("count")).group_by(hits.c.position, hits.c.weight),
         "df",
     )
     rare = select(func.count()).select_from(df).where(df.c.count <= common).scalar_subquery()
-    having = case((df.c.count >= most, size.c.count), else_=func.least(df.c.count, size.c.count))
-    idf = func.ln(1 + (size.c.count - having + number(0.5)) / (having + number(0.5)))
-    weighed = _once(
+    matched = case((df.c.count >= most, size.c.count), else_=func.least(df.c.count, size.c.count))
+    idf = func.ln(1 + (size.c.count - matched + number(0.5)) / (matched + number(0.5)))
+    weighed = materialized(
         select(df.c.position, (idf * df.c.weight).label("idf"))
         .select_from(df.join(size, true()))
-        .where(or_(df.c.count <= common, rare < ranking.FEW)),
+        .where(or_(df.c.count <= common, rare < ranking.MIN_RARE)),
         "weighed",
     )
     length = number(1 - ranking.B) + number(ranking.B) * hits.c.tokens / func.nullif(size.c.average, 0)
     own = (weighed.c.idf * number(1 + ranking.K1) / (1 + number(ranking.K1) * length)).label("score")
-    scored = _once(
+    scored = materialized(
         select(hits.c.position, hits.c.session_id, hits.c.seq, hits.c.kind, own).select_from(
             hits.join(weighed, hits.c.position == weighed.c.position).join(size, true())
         ),
         "scored",
     )
-    of_memory = (scored.c.session_id, scored.c.seq)
-    summed = _once(
+    key = (scored.c.session_id, scored.c.seq)
+    summed = materialized(
         select(
             *scored.c,
-            _rounded(func.sum(scored.c.score).over(partition_by=of_memory)).label("total"),
-            func.row_number().over(partition_by=of_memory).label("copy"),
+            _rounded(func.sum(scored.c.score).over(partition_by=key)).label("total"),
+            func.row_number().over(partition_by=key).label("copy"),
         ),
         "summed",
     )
@@ -160,89 +167,89 @@ def totals(shown: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> Tota
         .subquery("best")
     )
     least = select(func.min(best.c.total)).scalar_subquery()
-    around = (
-        func.unnest(_array(ranking.NEIGHBOURS, Integer), _array(ranking.NEIGHBOURS.values(), Double))
-        .table_valued("step", "weight", name="around")
+    neighbors = (
+        func.unnest(_array(ranking.NEIGHBORS, Integer), _array(ranking.NEIGHBORS.values(), Double))
+        .table_valued("step", "weight", name="neighbors")
         .render_derived()
     )
     less = func.least(1, number(ranking.TURN) / func.nullif(size.c.average, 0))
-    weight = case((around.c.step == 0, number(1.0)), else_=around.c.weight * less)
-    seq = (summed.c.seq + around.c.step).label("seq")
-    # A fact stands by itself: it neither lends nor borrows.
+    weight = case((neighbors.c.step == 0, number(1.0)), else_=neighbors.c.weight * less)
+    seq = (summed.c.seq + neighbors.c.step).label("seq")
+    # An item stands alone: it neither lends a score to its neighbors nor borrows one.
     lends = and_(summed.c.total >= least, summed.c.kind == MESSAGE)
     lent = (
         select(
             *(summed.c.session_id, seq, func.max(summed.c.score * weight).label("score")),
-            func.max(summed.c.score).filter(around.c.step == 0).label("own"),
+            func.max(summed.c.score).filter(neighbors.c.step == 0).label("own"),
         )
-        .select_from(summed.join(around, true()).join(size, true()))
-        .where(or_(lends, around.c.step == 0))
+        .select_from(summed.join(neighbors, true()).join(size, true()))
+        .where(or_(lends, neighbors.c.step == 0))
         .group_by(summed.c.position, summed.c.session_id, seq)
         .subquery("lent")
     )
-    every = _once(
+    scores = materialized(
         select(
             *(lent.c.session_id, lent.c.seq),
             *(func.sum(lent.c.score).label("score"), func.sum(lent.c.own).label("own")),
             _rounded(func.sum(lent.c.score)).label("compared"),
         ).group_by(lent.c.session_id, lent.c.seq),
-        "every",
+        "scores",
     )
-    looked_at = (
-        select(every.c.compared)
-        .order_by(every.c.compared.desc())
-        .limit(func.greatest(ranking.LOOKED_AT, LIMIT * ranking.TIMES))
-        .subquery("looked_at")
+    candidates = (
+        select(scores.c.compared)
+        .order_by(scores.c.compared.desc())
+        .limit(func.greatest(ranking.CANDIDATES, LIMIT * ranking.CANDIDATES_PER_HIT))
+        .subquery("candidates")
     )
-    least_looked_at = select(func.min(looked_at.c.compared)).scalar_subquery()
-    total = select(every).where(or_(role.is_not(None), every.c.compared >= least_looked_at)).subquery("total")
-    telling = (
+    least_candidate = select(func.min(candidates.c.compared)).scalar_subquery()
+    total = select(scores).where(or_(role.is_not(None), scores.c.compared >= least_candidate)).subquery("total")
+    selective = (
         select(func.array_agg(df.c.position))
         .select_from(df.join(size, true()))
-        .where(size.c.count >= ranking.MANY, df.c.count <= size.c.count * number(ranking.TELLING))
+        .where(size.c.count >= ranking.SELECTIVE_FROM, df.c.count <= size.c.count * number(ranking.SELECTIVE))
     )
-    return Totals(
+    return WordScores(
         total,
         select(func.array_agg(df.c.position)).scalar_subquery().label("known"),
-        telling.scalar_subquery().label("telling"),
+        selective.scalar_subquery().label("selective"),
     )
 
 
-def place_of(of: Any) -> LateralFromClause:
-    """What a memory is ranked and filtered by, beside its words; `of` has its session and number."""
+def memory_columns(of: Any) -> LateralFromClause:
+    """Look up the columns by which a memory is ranked and filtered; `of` has its `session_id` and `seq`."""
     memory = MemoryRow
-    # By all of its key, whatever the planner believes of a user that it does not know.
+    # LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
     return (
         select(memory.role, memory.is_question, memory.importance)
         .add_columns(memory.time, memory.kind, memory.valid_from, memory.valid_until)
         .where(memory.user_id == _USER, memory.session_id == of.c.session_id, memory.seq == of.c.seq)
         .limit(literal_column("1"))
         .correlate(of)
-        .lateral("place")
+        .lateral("memory_columns")
     )
 
 
-def is_wanted(place: Any) -> list[ColumnElement[bool]]:
-    """The filters that a memory has to pass, beside its session."""
-    return [or_(_ROLE.is_(None), place.c.role == _ROLE), *_wanted(place.c)]
+def filters_of(columns: Any) -> list[ColumnElement[bool]]:
+    """Return the conditions of a search's filters, except for the session."""
+    return [or_(_ROLE.is_(None), columns.c.role == _ROLE), *_filters(columns.c)]
 
 
-def prior_of(place: LateralFromClause) -> ColumnElement[Any]:
-    """What a memory counts for who said it, and how, or for a fact's importance: see :func:`ranking.prior`."""
-    role = case((place.c.role != "user", number(ranking.NOT_THE_USERS)), else_=number(1.0))
-    question = case((place.c.is_question, number(ranking.QUESTION)), else_=number(1.0))
-    importance = number(ranking.LEAST_IMPORTANT) + place.c.importance * number(1 - ranking.LEAST_IMPORTANT) * 2
-    return case((place.c.kind == MESSAGE, role * question), else_=importance)
+def prior_of(columns: LateralFromClause) -> ColumnElement[Any]:
+    """Compute the factor for a memory's role and form, or an item's importance: see :func:`ranking.prior`."""
+    role = case((columns.c.role != "user", number(ranking.OTHER_SPEAKER)), else_=number(1.0))
+    question = case((columns.c.is_question, number(ranking.QUESTION)), else_=number(1.0))
+    importance = number(ranking.MIN_IMPORTANCE) + columns.c.importance * number(1 - ranking.MIN_IMPORTANCE) * 2
+    return case((columns.c.kind == MESSAGE, role * question), else_=importance)
 
 
-def score_of(total: Subquery, place: LateralFromClause) -> ColumnElement[Any]:
-    """What a memory's words count. A fact stands by itself."""
-    words = case((place.c.kind == MESSAGE, total.c.score), else_=total.c.own)
-    return _rounded(words * prior_of(place)).label("score")
+def score_of(total: Subquery, columns: LateralFromClause) -> ColumnElement[Any]:
+    """Compute the full-text score of a memory; an item's without the scores of its neighbors."""
+    words = case((columns.c.kind == MESSAGE, total.c.score), else_=total.c.own)
+    return _rounded(words * prior_of(columns)).label("score")
 
 
-def with_payloads(found: Subquery, *columns: ColumnElement[Any]) -> Statement:
-    """Return what was found with its payloads, the best first, and `columns`; no other payload is read."""
+def with_payloads(found: Subquery, *columns: ColumnElement[Any]) -> ClauseElement:
+    """Select the hits with their payloads and `columns`, best first; no other payload is read."""
     memory = MemoryRow
     payload = (
         select(cast(memory.payload, Text).label("payload"), memory.kind, memory.valid_until)
@@ -251,40 +258,40 @@ def with_payloads(found: Subquery, *columns: ColumnElement[Any]) -> Statement:
         .correlate(found)
         .lateral("payload")
     )
-    return Statement(
+    return (
         select(found.c.score, found.c.session_id, found.c.seq, found.c.time, *payload.c, *columns)
         .select_from(found.join(payload, true()))
-        .order_by(*order_of(found.c)),
+        .order_by(*order_of(found.c))
     )
 
 
 def order_of(found: Any) -> list[ColumnElement[Any]]:
-    """The best first; of equal ones the newest."""
+    """Order hits by score, best first, then by time, newest first."""
     return [found.score.desc(), found.time.desc(), found.session_id, found.seq.desc()]
 
 
-def _search() -> Statement:
-    """Return the memories whose words fit best, as :mod:`agentstore.search.ranking` says.
+def _search() -> ClauseElement:
+    """Return the memories whose words match best.
 
-    With each comes which of the queries any memory fits, by their positions, and which of those are telling.
+    Each row also has the positions of the terms that match any memory, and of those that are selective.
     """
-    total, known, telling = totals(generic_plan)
-    place = place_of(total)
-    score = score_of(total, place)
+    total, known, selective = word_scores(generic_plan)
+    columns = memory_columns(total)
+    score = score_of(total, columns)
     found = (
-        select(total.c.session_id, total.c.seq, place.c.time, score)
-        .select_from(total.join(place, true()))
-        .where(*is_wanted(place), score >= MIN_SCORE)
-        .order_by(score.desc(), place.c.time.desc(), total.c.session_id, total.c.seq.desc())
+        select(total.c.session_id, total.c.seq, columns.c.time, score)
+        .select_from(total.join(columns, true()))
+        .where(*filters_of(columns), score >= MIN_SCORE)
+        .order_by(score.desc(), columns.c.time.desc(), total.c.session_id, total.c.seq.desc())
         .limit(generic_plan(LIMIT))
         .subquery("found")
     )
-    return with_payloads(found, known, telling)
+    return with_payloads(found, known, selective)
 
 
-def _wanted(memory: Any, shown: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> list[ColumnElement[bool]]:
-    """The filters that a memory has to pass, beside its session and role."""
-    since, until, kind, valid_at = map(shown, (_SINCE, _UNTIL, _KIND, _VALID_AT))
+def _filters(memory: Any, plan: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> list[ColumnElement[bool]]:
+    """Return the conditions of a search's filters, except for session and role."""
+    since, until, kind, valid_at = map(plan, (_SINCE, _UNTIL, _KIND, _VALID_AT))
     return [
         or_(since.is_(None), memory.time >= since),
         or_(until.is_(None), memory.time < until),
@@ -295,18 +302,19 @@ def _wanted(memory: Any, shown: Callable[[Any], ColumnElement[Any]] = plan_for_v
 
 
 def _array(values: Iterable[float], kind: type[TypeEngine[Any]]) -> ColumnElement[Any]:
-    """An array whose length the planner knows."""
+    """Return a constant array, whose length the planner knows."""
     return cast(literal_column(f"'{{{','.join(map(repr, values))}}}'"), ARRAY(kind))
 
 
 def _rounded(score: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Sums of the same numbers in another order are equal."""
+    """Round a score, so that sums of the same numbers in another order are equal."""
     return cast(func.round(cast(score, Numeric), 9), Double)
 
 
-def _once(statement: Any, name: str) -> CTE:
+def materialized(statement: Any, name: str) -> CTE:
+    """Return a statement as a materialized CTE, which the planner does not merge into the rest of the query."""
     cte: CTE = statement.cte(name).prefix_with("MATERIALIZED")
     return cte
 
 
-SEARCH = _search()
+SEARCH = Statement(_search)

@@ -1,7 +1,7 @@
-"""Memories on Postgres: the statements, then the class that says them.
+"""The memory service on Postgres.
 
-Each method is one statement, unless another caller is in the way, a question has words that no memory has, or it is
-about facts.
+A call executes one statement. It takes more when a concurrent write gets in between, when a query has words that no
+memory has, and when it writes items.
 """
 
 import asyncio
@@ -11,24 +11,11 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import (
-    CTE,
-    URL,
-    BigInteger,
-    ColumnElement,
-    Text,
-    bindparam,
-    cast,
-    delete,
-    func,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
-from agentstore.database.statement import Row, Statement
+from agentstore.database.statement import Row
 from agentstore.database.url import Password
 from agentstore.errors import (
     Conflict,
@@ -40,10 +27,9 @@ from agentstore.errors import (
     Unavailable,
 )
 from agentstore.interfaces import Extractor, MemoryService
-from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory import reindex as memory_reindex
-from agentstore.repositories.memory.extraction import Extractions, list_failed, retry_failed
-from agentstore.repositories.memory.items import LIST_ITEMS, LIST_ITEMS_AFTER, NAMED, write_items
+from agentstore.repositories.memory.extraction import ExtractionWorker, list_failed, retry_failed
+from agentstore.repositories.memory.items import FIND_MESSAGES, LIST_ITEMS, LIST_ITEMS_AFTER, write_items
 from agentstore.repositories.memory.rows import (
     ADD,
     ADD_AGAIN,
@@ -53,16 +39,16 @@ from agentstore.repositories.memory.rows import (
     values_of_messages,
 )
 from agentstore.repositories.memory.search import SEARCH
+from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, LIST, LIST_AFTER, TOUCH
 from agentstore.repositories.memory.vectors import (
     Unembedded,
     add_vectors,
     embed_all,
-    find_by_meaning,
     is_enabled,
     not_enabled,
+    search_by_vector,
 )
-from agentstore.repositories.memory.words import WORDS, alternatives
-from agentstore.repositories.retention import has_expired, is_idle
+from agentstore.repositories.memory.words import WORDS, combine_queries
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import (
     Deleted,
@@ -79,7 +65,7 @@ from agentstore.schemas import (
 from agentstore.schemas.memory import (
     bucket,
     embedded_text,
-    question_of,
+    query_of,
     read_list_filters,
     read_memory_cursor,
     read_search_filters,
@@ -96,108 +82,17 @@ from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_TRIES = 20
-_LONG = 200_000
-# What no text has: a question without a word finds by its meaning alone.
+_ATTEMPTS = 20
+# Characters from which texts are analyzed in a thread, so that the event loop is not blocked.
+_ANALYZE_IN_THREAD = 200_000
+# A token that no text has, for a hybrid search whose query has no tokens: it then matches by meaning alone.
 _NO_TOKENS = {" ": 1.0}
-# Postgres takes less than 1 GB at once, and a character may be four bytes.
-_MOST_LEXEMES = 200_000_000
-
-_USER = bindparam("user_id", type_=Text)
-_SESSION = bindparam("session_id", type_=Text)
-_LIMIT = bindparam("limit", type_=BigInteger)
-_THIS = (MemoryBucketRow.user_id == _USER) & (MemoryBucketRow.session_id == _SESSION)
-_PAYLOAD = cast(MemoryRow.payload, Text).label("payload")
-_TIME = MemoryRow.time.type
-
-
-def _list() -> Statement:
-    """Return the memories from the `offset`-th on; the buckets say where that is, and none before it is read."""
-    buckets, memory = MemoryBucketRow, MemoryRow
-    offset = bindparam("offset", type_=BigInteger)
-    counted = (
-        select(
-            buckets.session_id,
-            buckets.count,
-            (func.sum(buckets.count).over(order_by=buckets.session_id) - buckets.count).label("before"),
-        )
-        .where(buckets.user_id == _USER)
-        .subquery("counted")
-    )
-    start = (
-        select(counted.c.session_id, cast(offset - counted.c.before + 1, BigInteger).label("seq"))
-        .where(counted.c.before <= offset, counted.c.before + counted.c.count > offset)
-        .cte("start")
-        .prefix_with("MATERIALIZED")
-    )
-    from_there = tuple_(memory.session_id, memory.seq) >= tuple_(
-        select(start.c.session_id).scalar_subquery(), select(start.c.seq).scalar_subquery()
-    )
-    return Statement(
-        select(memory.session_id, memory.seq, _PAYLOAD, memory.kind, memory.valid_until)
-        .where(memory.user_id == _USER, from_there)
-        .order_by(memory.session_id, memory.seq)
-        .limit(_LIMIT)
-    )
-
-
-LIST = _list()
-LIST_AFTER = Statement(
-    select(MemoryRow.session_id, MemoryRow.seq, _PAYLOAD, MemoryRow.kind, MemoryRow.valid_until)
-    .where(
-        MemoryRow.user_id == _USER,
-        tuple_(MemoryRow.session_id, MemoryRow.seq)
-        > tuple_(bindparam("after_session", type_=Text), bindparam("after", type_=BigInteger)),
-    )
-    .order_by(MemoryRow.session_id, MemoryRow.seq)
-    .limit(_LIMIT)
-)
-# The memories go by the foreign key; how many there are the bucket knows.
-DELETE = Statement(delete(MemoryBucketRow).where(_THIS).returning(MemoryBucketRow.count))
-
-
-def _locked(*which: ColumnElement[bool]) -> CTE:
-    """Lock a user's buckets in the order of their sessions, so that two who do it do not deadlock."""
-    buckets = MemoryBucketRow
-    return (
-        select(buckets.session_id)
-        .where(buckets.user_id == _USER, *which)
-        .order_by(buckets.session_id)
-        .with_for_update()
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
-
-
-def _delete_all(*which: ColumnElement[bool]) -> Statement:
-    buckets, locked = MemoryBucketRow, _locked(*which)
-    return Statement(
-        delete(buckets)
-        .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
-        .returning(buckets.count)
-    )
-
-
-def _touch() -> Statement:
-    written = MemoryBucketRow.updated_at
-    buckets, locked = MemoryBucketRow, _locked(is_idle(written), ~has_expired(written, "ttl"))
-    return Statement(
-        update(buckets)
-        .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
-        .values(updated_at=func.now())
-        .returning(buckets.session_id),
-        repeatable=True,
-    )
-
-
-DELETE_ALL = _delete_all()
-TOUCH = _touch()
-# Said before every call where memories expire, so that no other statement has to ask.
-EXPIRE = _delete_all(has_expired(MemoryBucketRow.updated_at, "ttl"))
+# A message to Postgres is limited to 1 GB, and a character takes up to four bytes.
+_MAX_CHARACTERS = 200_000_000
 
 
 class PostgresMemoryService(PostgresService, MemoryService):
-    """Long-term memory that survives the process, searched in one statement. See :class:`MemoryService`."""
+    """Long-term memory stored in Postgres and searched in one statement. See :class:`MemoryService`."""
 
     def __init__(
         self,
@@ -211,16 +106,19 @@ class PostgresMemoryService(PostgresService, MemoryService):
         embedder: Embedder | None = None,
         strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
     ) -> None:
-        """The arguments are :class:`PostgresService`'s, and what makes vectors, how a search finds, what makes facts.
+        """Create the service. The other arguments are those of :class:`PostgresService`.
 
-        Without an `embedder` it is the one that AGENTSTORE_EMBEDDING_* name, if they do. It needs a database in which
-        `agentstore vector enable` was run; in another one nothing is embedded, which a warning says. With an
-        `extractor`, or with AGENTSTORE_EXTRACTION_URL set, what is added is queued for :meth:`extract`.
+        `embedder` defaults to the one configured by AGENTSTORE_EMBEDDING_*, if any. Vectors are stored only in a
+        database where `agentstore vector enable` was run; elsewhere the service logs one warning and embeds nothing.
+
+        With an `extractor`, or with AGENTSTORE_EXTRACTION_URL set, added messages are queued for :meth:`extract`.
+
+        `strategy` is the default of searches: a :class:`SearchStrategy` or its name.
 
         Raises:
-            NotConfigured: `text_search_config` is no language that can be stemmed, `embedder` is none, or there is
-                none and `strategy` needs one.
-            InvalidContent: there is no such strategy.
+            NotConfigured: `text_search_config` is not a supported language, `embedder` is not a valid embedder, or
+                `strategy` needs an embedder and there is none.
+            InvalidContent: `strategy` is not a search strategy.
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
         self._language = analysis.check_language(self._settings.text_search_config)
@@ -231,29 +129,31 @@ class PostgresMemoryService(PostgresService, MemoryService):
         self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
         self._strategy = read_strategy(strategy)
         if self._strategy is not SearchStrategy.FULL_TEXT:
-            self._need_embedder()
-        self._keeps_vectors = self._has_warned = False
+            self._require_embedder()
+        self._stores_vectors = self._has_warned = False
 
     async def stop(self) -> None:
-        """Close the connections, also those of an embedder that the settings named; a caller's stays open."""
+        """Close the connections, and the embedder if it was created from the settings."""
         await super().stop()
         if self._own_embedder is not None:
             await self._own_embedder.close()
 
     async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
-        """See :meth:`MemoryService.add_memory`. With an embedder the call waits for the vectors, too.
+        """See :meth:`MemoryService.add_memory`. With an embedder, the call also waits for the vectors.
 
-        Where the embedder fails the memories are stored all the same, and found by their words: a warning says so,
-        and :meth:`embed` makes up for it.
+        If the embedder fails, the messages are stored without vectors and a warning is logged. Full-text search finds
+        them; :meth:`embed` adds the vectors later.
         """
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         prepared = prepare_messages(messages, self._settings, first_wins=True)
         if not prepared:
             return
-        values = await self._values(user_id, session_id, list(prepared.values()))
-        if sum(map(len, values["lexemes"])) > _MOST_LEXEMES:
-            raise LimitExceeded(f"more than {_MOST_LEXEMES:,} characters to be found by at once: add in parts")
+        values = await self._analyze(user_id, session_id, list(prepared.values()))
+        if sum(map(len, values["lexemes"])) > _MAX_CHARACTERS:
+            raise LimitExceeded(
+                f"The messages have more than {_MAX_CHARACTERS:,} characters to index: add them in several calls."
+            )
         if await self._add(user_id, session_id, values, len(prepared)) and self._embedder is not None:
             await self._embed_new(
                 self._embedder,
@@ -271,40 +171,43 @@ class PostgresMemoryService(PostgresService, MemoryService):
         *,
         supersedes: Iterable[str] = (),
     ) -> list[MemoryItem]:
-        """Save facts, all or none of them, and return them as they are now.
+        """Save items (facts) in one transaction, and return them as stored.
 
-        An id that is there is written anew, wherever it is; other items are added to the bucket of `session_id`. The
-        items whose ids `supersedes` names are valid until now, and found no more.
+        `items` is a :class:`MemoryItem`, a dict with its fields, or a list of these. An item whose id exists replaces
+        the stored one, in whichever bucket that is; the others are added to the bucket of `session_id`. The items
+        named by `supersedes` expire: their `valid_until` becomes the current time, and searches no longer find them.
 
         Raises:
-            InvalidContent: something is no item, holds what cannot be kept, or is both saved and superseded.
-            Conflict: an item's id is that of a message in the bucket.
-            LimitExceeded: too many or too large ones.
+            InvalidContent: a value is not an item or cannot be stored, or an id is both saved and superseded.
+            Conflict: an item has the id of a message in the bucket.
+            LimitExceeded: too many items, or too large.
         """
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         by_id = prepare_items(items, self._settings)
         prepared = list(by_id.values())
-        gone = check_superseded(supersedes, by_id, self._settings)
-        if not prepared and not gone:
+        superseded = check_superseded(supersedes, by_id, self._settings)
+        if not prepared and not superseded:
             return []
         await self.expire(user_id)
-        given = user_id, session_id, prepared, self._language, self._settings
-        is_long = sum(len(item.text) for item in prepared) > _LONG
-        values = await asyncio.to_thread(values_of_items, *given) if is_long else values_of_items(*given)
-        for what in ("payloads", "lexemes"):
-            if sum(map(len, values[what])) > _MOST_LEXEMES:
-                raise LimitExceeded(f"more than {_MOST_LEXEMES:,} characters at once: save in parts")
-        for attempt in range(_TRIES):
+        arguments = user_id, session_id, prepared, self._language, self._settings
+        is_long = sum(len(item.text) for item in prepared) > _ANALYZE_IN_THREAD
+        values = await asyncio.to_thread(values_of_items, *arguments) if is_long else values_of_items(*arguments)
+        for name in ("payloads", "lexemes"):
+            if sum(map(len, values[name])) > _MAX_CHARACTERS:
+                raise LimitExceeded(
+                    f"The items have more than {_MAX_CHARACTERS:,} characters: save them in several calls."
+                )
+        for attempt in range(_ATTEMPTS):
             try:
                 async with self._database.transaction() as transaction:
-                    await write_items(transaction.fetch, values, gone)
+                    await write_items(transaction.fetch, values, superseded)
             except StatementFailed as error:
-                # An item came in between, or the user or the bucket was deleted.
+                # Another transaction inserted one of the items, or deleted the user or the bucket.
                 if error.sqlstate not in ("23505", "23503"):
                     raise
             except Unavailable as error:
-                # Undone by the server, for a deadlock or the like: as if it had not been said.
+                # Rolled back by the server for a deadlock or a serialization failure: safe to retry.
                 if getattr(error.__cause__, "sqlstate", None) not in ("40P01", "40001"):
                     raise
             else:
@@ -318,10 +221,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
                     )
                 return prepared
             ids = [item.id for item in prepared]
-            for (id,) in await self._database.fetch(NAMED, user_id=user_id, session_id=session_id, ids=ids):
-                raise Conflict(f"{id!r} is the id of a message in bucket {session_id!r} of user {user_id!r}")
+            for (id,) in await self._database.fetch(FIND_MESSAGES, user_id=user_id, session_id=session_id, ids=ids):
+                raise Conflict(
+                    f"Item {id!r} has the id of a message in session {session_id!r} of user {user_id!r}: "
+                    "give the item another id."
+                )
             await back_off(attempt)
-        raise Unavailable(f"the memories of session {session_id!r} of user {user_id!r} are written all the time")
+        raise self._contended(user_id, session_id)
 
     async def list_items(
         self,
@@ -332,10 +238,14 @@ class PostgresMemoryService(PostgresService, MemoryService):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[MemoryItem]:
-        """Return a page of a user's facts, the newest first: of one kind or all, with those not valid now or without.
+        """Return a page of a user's items (facts), newest first.
+
+        `kind` restricts them to one kind, such as "fact". `with_invalid` includes items that are not valid now.
+        `limit` is the page size, up to 10,000; `cursor` is the previous page's ``next_cursor``.
 
         Raises:
-            InvalidContent, LimitExceeded: `limit` or `cursor` is none, or over 10,000.
+            InvalidContent: `kind`, `limit` or `cursor` is not valid.
+            LimitExceeded: `limit` is over 10,000.
         """
         check_id(user_id, "user_id", self._settings)
         values: dict[str, Any] = {
@@ -355,41 +265,46 @@ class PostgresMemoryService(PostgresService, MemoryService):
         return Page(items, write_cursor(rows[-1][2], items[-1].id) if items and len(items) == limit else None)
 
     async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
-        """Extract facts from what was added and is due, of one user or of all, and say what became of each part.
+        """Extract items from queued messages that are due, of one user or of all, and return the result of each call.
 
-        At most `limit` calls of the extractor, each about a part of one session. Ends early where the endpoint is
-        out. With `settled` false sessions that may still go on are taken too. Any number of workers may do this at
-        once: each part has its effect once, and what fails or is left by a worker that dies is tried again.
+        Makes up to `limit` calls of the extractor, each for a part of one session, and ends early when the extractor's
+        endpoint is unavailable. With `settled` false, it also takes sessions whose conversation may still be going on.
+        Any number of workers may run concurrently: each part is written exactly once, and a part that fails or whose
+        worker dies is retried.
 
         Raises:
             NotConfigured: there is no extractor.
+            InvalidContent, LimitExceeded: `user_id` or `limit` is not valid, or `limit` is over 10,000.
         """
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
         check_count(limit, "limit", self._settings.max_page)
         if self._extractor is None:
             self._extractor = configured_extractor(self._settings)
-        extractions = Extractions(self._database, self, self._extractor, self._language)
-        found: list[Extracted] = []
-        while len(found) < limit and not (found and found[-1].outage):
-            extracted = await extractions.next(user_id, settled=settled)
+        worker = ExtractionWorker(self._database, self, self._extractor, self._language)
+        results: list[Extracted] = []
+        while len(results) < limit and not (results and results[-1].outage):
+            extracted = await worker.run_next(user_id, settled=settled)
             if extracted is None:
                 break
-            found.append(extracted)
-        return found
+            results.append(extracted)
+        return results
 
     async def list_failed_extractions(
         self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> Page[FailedExtraction]:
-        """Return a page of what could not be extracted and is tried no more, of one user or of all.
+        """Return a page of the extractions that failed too often and are no longer retried, of one user or of all.
+
+        They are ordered by user, session and position.
 
         Raises:
-            InvalidContent, LimitExceeded: `limit` or `cursor` is none, or over 10,000.
+            InvalidContent: `limit` or `cursor` is not valid.
+            LimitExceeded: `limit` is over 10,000.
         """
         return await list_failed(self._database, user_id, limit, cursor)
 
     async def retry_failed_extractions(self, user_id: str | None = None) -> int:
-        """Make what failed due again, of one user or of all; return how many there were."""
+        """Queue failed extractions again, of one user or of all; return their number."""
         return await retry_failed(self._database, user_id)
 
     async def search_memory(  # noqa: D102
@@ -400,47 +315,59 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def search(
         self, user_id: str, messages: MessagesLike | str, filters: Mapping[str, Any] | None = None
     ) -> list[MemoryHit]:
-        """Return what :meth:`search_memory` does, with scores and places; the question may be a string.
+        """Search a user's memories, and return the hits with their scores, sessions, positions and snippets.
 
-        ``filters["strategy"]`` is a :class:`SearchStrategy` or its name. The score of VECTOR is the cosine, that of
-        HYBRID goes from 0 to about 1. Where the embedder fails, HYBRID finds by words alone, and a warning says so.
+        The query is a string, or the text of the last of `messages`. `filters` may have these keys:
+
+        - ``top_k``: the number of hits, 10 by default, up to 1,000.
+        - ``order``: "relevance" (the default), or "chronological" for the same hits sorted by time.
+        - ``session_id``, ``role``, ``kind``: only memories of this session, role, or kind ("message", or a kind of
+          items).
+        - ``since``, ``until``: only memories from `since` on, and before `until`: a datetime, an ISO 8601 string or
+          seconds since 1970.
+        - ``valid_at``: only items that are valid at this time; now by default.
+        - ``min_score``: only hits with at least this score.
+        - ``strategy``: a :class:`SearchStrategy` or its name; the service's by default.
+
+        Scores compare within one search only. With VECTOR the score is the cosine similarity; with HYBRID it is
+        between 0 and about 1. If the embedder fails, HYBRID searches by words alone and logs a warning.
 
         Raises:
-            InvalidContent, LimitExceeded: see :meth:`search_memory`.
-            NotConfigured: the strategy needs vectors, and there is no embedder, or they are not enabled.
+            InvalidContent: the query or a filter is not valid.
+            LimitExceeded: ``top_k`` is over 1,000.
+            NotConfigured: the strategy needs vectors, and there is no embedder or vectors are not enabled.
             EmbeddingFailed: the embedder failed, and the strategy is VECTOR.
         """
         check_id(user_id, "user_id", self._settings)
-        wanted = read_search_filters(filters, self._settings)
-        strategy = wanted.strategy or self._strategy
+        checked = read_search_filters(filters, self._settings)
+        strategy = checked.strategy or self._strategy
         if strategy is not SearchStrategy.FULL_TEXT:
-            self._need_embedder()
-        text, time = question_of(messages, self._settings)
-        asked = analysis.of_question(text, time, self._language)
-        tokens = dict(islice(asked.items(), ranking.MOST_TOKENS))
-        if not wanted.top_k or not (tokens if strategy is SearchStrategy.FULL_TEXT else text.strip()):
+            self._require_embedder()
+        text, time = query_of(messages, self._settings)
+        tokens = dict(islice(analysis.query_tokens(text, time, self._language).items(), ranking.MAX_TOKENS))
+        if not checked.top_k or not (tokens if strategy is SearchStrategy.FULL_TEXT else text.strip()):
             return []
         values = {
             "user_id": user_id,
-            "wanted_session": wanted.session_id,
-            "role": wanted.role,
-            "since": wanted.since,
-            "until": wanted.until,
-            "min_score": wanted.min_score,
-            "limit": wanted.top_k,
-            "kind": wanted.kind,
-            "valid_at": wanted.valid_at,
+            "wanted_session": checked.session_id,
+            "role": checked.role,
+            "since": checked.since,
+            "until": checked.until,
+            "min_score": checked.min_score,
+            "limit": checked.top_k,
+            "kind": checked.kind,
+            "valid_at": checked.valid_at,
         }
         await self.expire(user_id)
         rows = None
         if strategy is not SearchStrategy.FULL_TEXT:
-            rows = await self._find_by_meaning(strategy, text, tokens, values)
+            rows = await self._search_by_meaning(strategy, text, tokens, values)
         if rows is None:
-            rows, tokens = await self._find_by_words(text, tokens, values)
+            rows, tokens = await self._search_by_words(text, tokens, values)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         messages = load_messages([row["payload"] for row in rows])
         hits = [_hit(message, row, highlighter) for message, row in zip(messages, rows, strict=True)]
-        if wanted.order == "chronological":
+        if checked.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
 
@@ -451,51 +378,54 @@ class PostgresMemoryService(PostgresService, MemoryService):
         batch: int = 500,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Make every memory findable as this release and `text_search_config` would, and return how many were not.
+        """Rebuild the search index of memories that another analysis indexed; return the number of memories rewritten.
 
-        After an upgrade that changes the analysis, or another `text_search_config`; until then what was stored before
-        is found by the tokens that are the same. Online, and safe to stop and to say again: only what differs is
-        written. `progress` is told how many were looked at, of about how many.
+        Needed after an upgrade that changes the analysis, and after a change of `text_search_config`. Until then,
+        searches match older memories by the tokens that both analyses have in common.
+
+        Runs online, in transactions of `batch` memories, and can be interrupted and resumed: memories that are
+        up to date are skipped. `progress` is called with the number of memories read and their approximate total.
 
         Raises:
-            InvalidContent: `batch` is none.
+            InvalidContent: `batch` is not a whole number from 0.
+            LimitExceeded: `batch` is over the setting `max_batch`.
         """
         check_count(batch, "batch", self._settings.max_batch)
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
-        total = await memory_reindex.how_many(self._database, user_id)
-        after: memory_reindex.Place | None = memory_reindex.START
-        seen = written = 0
+        total = await memory_reindex.estimate_count(self._database, user_id)
+        after: memory_reindex.Key | None = memory_reindex.START
+        read = written = 0
         while after is not None:
-            after, looked_at, changed = await memory_reindex.step(
+            after, count, changed = await memory_reindex.reindex_batch(
                 self._database, user_id, after, max(1, batch), self._language, self._settings
             )
-            seen += looked_at
+            read += count
             written += changed
             if progress is not None:
-                progress(seen, total)
+                progress(read, total)
         return written
 
-    async def _those_there(self, user_id: str, words: list[str]) -> set[str]:
+    async def _existing_words(self, user_id: str, words: list[str]) -> set[str]:
         """Return those of the words that any memory of the user has."""
         if not words:
             return set()
-        of_query = dict(zip(ranking.queries(user_id, words), words, strict=True))
-        found = await self._database.fetch(WORDS, queries=alternatives(list(of_query)))
-        return {of_query[row[0]] for row in found}
+        word_of = dict(zip(ranking.queries(user_id, words), words, strict=True))
+        rows = await self._database.fetch(WORDS, queries=combine_queries(list(word_of)))
+        return {word_of[row[0]] for row in rows}
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
-        wanted = read_list_filters(filters, self._settings)
-        size = wanted.page_size
+        checked = read_list_filters(filters, self._settings)
+        size = checked.page_size
         await self.expire(user_id)
-        if wanted.cursor is not None:
-            session_id, seq = read_memory_cursor(wanted.cursor)
+        if checked.cursor is not None:
+            session_id, seq = read_memory_cursor(checked.cursor)
             rows = await self._database.fetch(
                 LIST_AFTER, user_id=user_id, after_session=session_id, after=seq, limit=size
             )
         else:
-            offset = (wanted.page_num - 1) * size
+            offset = (checked.page_num - 1) * size
             rows = (
                 [] if offset >= 2**62 else await self._database.fetch(LIST, user_id=user_id, offset=offset, limit=size)
             )
@@ -522,129 +452,140 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def embed(
         self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
     ) -> int:
-        """Embed what has no vector of this embedder: everybody's memories or one user's; return how many were made.
+        """Embed memories that have no vector of this embedder, of one user or of all; return the number of new vectors.
 
-        It goes by the key, a `batch` of memories at a time, beside all other work; broken off, it goes on where it is
-        called again. `progress` is told how many memories were looked at, and of how many. A text that the embedder
-        refuses, where it takes others, is passed over with a warning.
+        Runs online, in batches of `batch` memories in key order. It can be interrupted: the next call embeds what is
+        still missing. `progress` is called with the number of memories read and their total. A text that the embedder
+        rejects while it accepts others is skipped with a warning.
 
         Raises:
             NotConfigured: there is no embedder, or vectors are not enabled.
-            EmbeddingFailed: the embedder failed. What was embedded before stays.
-            InvalidContent, LimitExceeded: `batch` is no number from 1, or over 10,000.
+            EmbeddingFailed: the embedder failed. The vectors written before remain.
+            InvalidContent: `batch` is not a whole number from 1.
+            LimitExceeded: `batch` is over 10,000.
         """
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
         if not check_count(batch, "batch", self._settings.max_page):
             raise InvalidContent(f"batch must be a whole number from 1, not {batch!r}")
         return await embed_all(
-            self._database, self._need_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
+            self._database, self._require_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
         )
 
     async def touch(self, user_id: str, *, idle: int = 0) -> None:
-        """Keep a user's memories for their time from now on, as adding does, if none was added for `idle` seconds."""
+        """Restart the retention period of a user's memories, as adding to them does.
+
+        Skips the sessions to which memories were added within the last `idle` seconds.
+        """
         check_id(user_id, "user_id", self._settings)
         await self._database.fetch(TOUCH, user_id=user_id, idle=idle, ttl=self._settings.memory_ttl)
 
     async def expire(self, user_id: str) -> None:
-        """Delete the user's memories whose time has passed."""
+        """Delete the user's memories that are older than the setting `memory_ttl`, if it is set."""
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
 
-    def _need_embedder(self) -> Embedder:
+    def _require_embedder(self) -> Embedder:
         if self._embedder is None:
             raise NotConfigured(
-                "To search by meaning, give the store an embedder, as in AgentStore(embedder=...), or set "
+                "Searching by meaning needs an embedder: pass one, as in AgentStore(embedder=...), or set "
                 "AGENTSTORE_EMBEDDING_URL."
             )
         return self._embedder
 
-    async def _find_by_words(
+    async def _search_by_words(
         self, text: str, tokens: dict[str, float], values: dict[str, Any]
     ) -> tuple[list[Row], dict[str, float]]:
-        """Return what fits, and the tokens that it fits: others, where those of the question are in no memory."""
+        """Return the matching rows, and the tokens that were searched for: other ones if no memory has the query's."""
         if not tokens:
             return [], tokens
         user_id = values["user_id"]
-        rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
-        known, telling = (
-            {token for at, token in enumerate(tokens, 1) if rows and at in (rows[0][column] or ())}
-            for column in ("known", "telling")
+        rows = await self._database.fetch(SEARCH, **values, **_query_values(user_id, tokens))
+        known, selective = (
+            {token for position, token in enumerate(tokens, 1) if rows and position in (rows[0][column] or ())}
+            for column in ("known", "selective")
         )
         if len(known) < len(tokens) and (
-            unknown := spelling.unknown(analysis.words(text, self._language), known, telling)
+            unknown := spelling.unknown_tokens(analysis.words(text, self._language), known, selective)
         ):
-            tokens |= spelling.meant(unknown, await self._those_there(user_id, spelling.all_spellings(unknown)))
-            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
-        if not rows and (begun := ranking.beginnings(tokens)):
-            tokens = begun
-            rows = await self._database.fetch(SEARCH, **values, **_asked(user_id, tokens))
+            existing = await self._existing_words(user_id, spelling.all_spellings(unknown))
+            tokens |= spelling.replacements(unknown, existing)
+            rows = await self._database.fetch(SEARCH, **values, **_query_values(user_id, tokens))
+        if not rows and (prefixes := ranking.prefixes(tokens)):
+            tokens = prefixes
+            rows = await self._database.fetch(SEARCH, **values, **_query_values(user_id, tokens))
         return rows, tokens
 
-    async def _find_by_meaning(
-        self, strategy: SearchStrategy, question: str, tokens: dict[str, float], values: dict[str, Any]
+    async def _search_by_meaning(
+        self, strategy: SearchStrategy, query: str, tokens: dict[str, float], values: dict[str, Any]
     ) -> list[Row] | None:
-        """Return what fits by meaning, or by words and meaning; None where words alone have to do."""
-        embedder = self._need_embedder()
+        """Search by meaning, or by words and meaning; None if the embedder failed and words alone have to do."""
+        embedder = self._require_embedder()
         try:
-            vector = await embedding.embed_question(embedder, question)
+            vector = await embedding.embed_question(embedder, query)
         except EmbeddingFailed as error:
             if strategy is SearchStrategy.VECTOR:
                 raise
-            _log.warning("a search finds by words alone: %s", error)
+            _log.warning("Hybrid search falls back to searching by words alone: %s", error)
             return None
-        asked = None
+        words = None
         if strategy is SearchStrategy.HYBRID:
-            asked = _asked(values["user_id"], tokens or _NO_TOKENS)
-        return await find_by_meaning(self._database, embedder, vector, asked, values)
+            words = _query_values(values["user_id"], tokens or _NO_TOKENS)
+        return await search_by_vector(self._database, embedder, vector, words, values)
 
-    async def _embed_new(self, embedder: Embedder, wanting: list[Unembedded]) -> None:
-        """Embed what was just stored. A failure costs no more than that it is found by its words alone for now."""
-        if not self._keeps_vectors:
-            self._keeps_vectors = await is_enabled(self._database)
-            if not self._keeps_vectors:
+    async def _embed_new(self, embedder: Embedder, unembedded: list[Unembedded]) -> None:
+        """Embed memories that were just stored. A failure is logged: full-text search finds them without vectors."""
+        if not self._stores_vectors:
+            self._stores_vectors = await is_enabled(self._database)
+            if not self._stores_vectors:
                 if not self._has_warned:
-                    _log.warning("nothing is embedded: %s", not_enabled(self._database))
+                    _log.warning("Memories are stored without vectors: %s", not_enabled(self._database))
                 self._has_warned = True
                 return
         try:
-            await add_vectors(self._database, embedder, wanting)
+            await add_vectors(self._database, embedder, unembedded)
         except EmbeddingFailed as error:
-            _log.warning("stored, and to be embedded by `agentstore embed`: %s", error)
+            _log.warning("Memories were stored without vectors; run `agentstore embed` to add them: %s", error)
 
     async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> bool:
-        """Store analysed memories, and queue them for the extractor; return whether any of them was new."""
+        """Insert analyzed messages, and queue them for extraction; return whether any of them was new."""
         await self.expire(user_id)
         add, add_again = ADD, ADD_AGAIN
         if self._enqueues:
             add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE
             settle = timedelta(seconds=self._settings.extraction_settle)
             values = {**values, "settle": settle, "slack": settle / 4}
-        for attempt in range(_TRIES):
+        for attempt in range(_ATTEMPTS):
             try:
                 if attempt:
-                    ((needed, base),) = await self._database.fetch(add_again, **values)
-                    if not needed or base is not None:
-                        return bool(needed)
+                    ((missing, base),) = await self._database.fetch(add_again, **values)
+                    if not missing or base is not None:
+                        return bool(missing)
                 await self._database.fetch(add, **values, count=count, all_tokens=sum(values["tokens"]))
                 return True
             except StatementFailed as error:
-                # An id is there or came in between, or the user or the bucket was deleted in between.
+                # An id exists or was just inserted, or the user or the bucket was just deleted.
                 if error.sqlstate not in ("23505", "23503"):
                     raise
             if attempt:
                 await back_off(attempt)
-        raise Unavailable(f"the memories of session {session_id!r} of user {user_id!r} are written all the time")
+        raise self._contended(user_id, session_id)
 
-    async def _values(self, user_id: str, session_id: str, prepared: list[tuple[Message, str]]) -> dict[str, Any]:
-        """Analyse what is added; long texts in another thread, since the event loop has other things to do."""
-        given = user_id, session_id, prepared, self._language, self._settings
-        if sum(len(payload) for _, payload in prepared) > _LONG:
-            return await asyncio.to_thread(values_of_messages, *given)
-        return values_of_messages(*given)
+    def _contended(self, user_id: str, session_id: str) -> Unavailable:
+        return Unavailable(
+            f"The memories of session {session_id!r} of user {user_id!r} could not be written in {_ATTEMPTS} attempts "
+            "because of concurrent writes: try again later."
+        )
+
+    async def _analyze(self, user_id: str, session_id: str, prepared: list[tuple[Message, str]]) -> dict[str, Any]:
+        """Return the values that are inserted for messages; long texts are analyzed in a thread."""
+        arguments = user_id, session_id, prepared, self._language, self._settings
+        if sum(len(payload) for _, payload in prepared) > _ANALYZE_IN_THREAD:
+            return await asyncio.to_thread(values_of_messages, *arguments)
+        return values_of_messages(*arguments)
 
 
-def _asked(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:
+def _query_values(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:
     return {"queries": ranking.queries(user_id, tokens), "weights": list(tokens.values())}
 
 

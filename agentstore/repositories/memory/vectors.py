@@ -1,6 +1,6 @@
-"""Vectors of memories on Postgres, by pgvector: how they come there, and the searches by meaning.
+"""Vectors of memories, stored with pgvector: the statements that write them, and the vector and hybrid searches.
 
-Only a database in which `agentstore vector enable` was run has their table, and nothing but what is here asks for it.
+The table exists only in a database where `agentstore vector enable` was run. Only this module reads and writes it.
 """
 
 import logging
@@ -8,7 +8,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     Boolean,
+    ClauseElement,
     Column,
     ColumnElement,
     DateTime,
@@ -50,18 +51,19 @@ from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, Stat
 from agentstore.migrating.vectors import vector_index_name
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.models.memory_vector import MemoryVectorRow, Vector
-from agentstore.repositories.memory.reindex import how_many
+from agentstore.repositories.memory.reindex import estimate_count
 from agentstore.repositories.memory.search import (
     LIMIT,
     MIN_SCORE,
-    is_wanted,
+    filters_of,
+    materialized,
+    memory_columns,
     number,
     order_of,
-    place_of,
     prior_of,
     score_of,
-    totals,
     with_payloads,
+    word_scores,
 )
 from agentstore.schemas import Embedder
 from agentstore.schemas.memory import embedded_text
@@ -74,20 +76,21 @@ _log = logging.getLogger(__name__)
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("wanted_session", type_=Text)
 _EMBEDDER = bindparam("embedder", type_=Text)
-# In a subquery, so that a plan for no values in particular reads the text once, and not for each row.
+# In a subquery, so that a generic plan parses the text once, and not for each row.
 _VECTOR = select(cast(bindparam("vector", type_=Text), Vector())).scalar_subquery()
 _NEAREST = bindparam("nearest", type_=BigInteger)
 _TIME = DateTime(timezone=True)
-# So many texts are embedded and written at once.
-_AT_ONCE = 256
-# After so many texts that are refused one after the other it is not for what they say.
-_REFUSALS = 5
+# Texts that are embedded by one call of the embedder and inserted by one statement.
+_BATCH = 256
+# After this many consecutive rejected texts, the fault is the embedder's and not the texts'.
+_MAX_REJECTIONS = 5
 
-# The memories of a user above which an index is used, where there is one. Below, comparing all takes under 50 ms.
-VERY_MANY = 50_000
-# The index goes on until it has found enough of the user's, in their order, or has seen so many of everybody's; and it
-# is what is used, whatever the planner believes of a user that it does not know.
-_BY_INDEX = {
+# A user with more memories than this is searched by the HNSW index, if there is one. Comparing all vectors of a user
+# with fewer takes under 50 ms.
+INDEX_FROM = 50_000
+# The scan continues until it has found enough vectors of the user, in order of their distance, or has read this many
+# vectors of all users. The other settings make the planner use the index, whatever it estimates about the user.
+INDEX_SETTINGS = {
     "hnsw.iterative_scan": "strict_order",
     "hnsw.max_scan_tuples": "200000",
     "hnsw.ef_search": "1000",
@@ -95,10 +98,10 @@ _BY_INDEX = {
     "enable_sort": "off",
     "plan_cache_mode": "force_custom_plan",
 }
-# With one of these all vectors of the user are compared, so that enough of those are left that pass.
+# With one of these filters, all vectors of the user are compared: too few of the nearest might pass the filter.
 _FILTERS = ("wanted_session", "role", "kind", "since", "until", "valid_at")
-# Until when an index that was not there is not looked for again.
-_MINUTE = 60.0
+# Seconds for which an index that does not exist is not looked up again, and the end of that time for each index.
+_RECHECK_MISSING_INDEX = 60.0
 _MISSING: WeakKeyDictionary[Database, dict[str, float]] = WeakKeyDictionary()
 _PG_INDEX = TableClause("pg_index", Column("indexrelid", OID), Column("indisvalid", Boolean), schema="pg_catalog")
 
@@ -106,7 +109,7 @@ Progress = Callable[[int, int], None]
 
 
 class Unembedded(NamedTuple):
-    """A memory that wants a vector: `payload` is what was stored when its text was read."""
+    """A memory without a vector. `payload` is the stored JSON from which `text` was taken."""
 
     user_id: str
     id: str
@@ -114,18 +117,11 @@ class Unembedded(NamedTuple):
     text: str
 
 
-IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)))
+def _insert() -> ClauseElement:
+    """Insert the vectors of memories whose payload is still the one that was embedded.
 
-
-def _once(statement: Any, name: str) -> CTE:
-    cte: CTE = statement.cte(name).prefix_with("MATERIALIZED")
-    return cte
-
-
-def _insert() -> Statement:
-    """Insert vectors of memories that still say what was embedded; those that were deleted or changed are left out.
-
-    They are locked against a change until the vectors are there, so that its trigger sees what it has to delete.
+    The memories are locked against changes until the vectors are inserted, so that the trigger of a later change sees
+    the vector that it has to delete.
     """
     memory = MemoryRow
     arrays = {"user_id": "users", "id": "ids", "vector": "vectors"}
@@ -138,26 +134,28 @@ def _insert() -> Statement:
         .render_derived()
     )
     same = func.sha256(func.convert_to(cast(memory.payload, Text), "UTF8")) == given.c.digest
-    there = (
+    unchanged = (
         select(memory.user_id, memory.session_id, memory.seq, given.c.vector)
         .select_from(given.join(memory, (memory.id == given.c.id) & (memory.user_id == given.c.user_id)))
         .where(same)
         .order_by(memory.user_id, memory.session_id, memory.seq)
         .with_for_update(read=True, of=memory)
-        .cte("there")
+        .cte("unchanged")
         .prefix_with("MATERIALIZED")
     )
-    rows = select(there.c.user_id, there.c.session_id, there.c.seq, _EMBEDDER, cast(there.c.vector, Vector()))
-    return Statement(
+    rows = select(
+        *(unchanged.c.user_id, unchanged.c.session_id, unchanged.c.seq),
+        *(_EMBEDDER, cast(unchanged.c.vector, Vector())),
+    )
+    return (
         upsert(MemoryVectorRow)
         .from_select(["user_id", "session_id", "seq", "embedder", "embedding"], rows)
         .on_conflict_do_nothing()
-        .returning(literal_column("1")),
-        repeatable=True,
+        .returning(literal_column("1"))
     )
 
 
-def _lacking(*, of_user: bool) -> Statement:
+def _list_unembedded(*, of_user: bool) -> ClauseElement:
     """Return the next memories by key, each with its id and payload if it has no vector of the embedder."""
     memory, vectors = MemoryRow, MemoryVectorRow
     after = tuple_(
@@ -169,8 +167,8 @@ def _lacking(*, of_user: bool) -> Statement:
     )
     if of_user:
         page = page.where(memory.user_id == _USER)
-    keys = _once(page.order_by(memory.user_id, memory.session_id, memory.seq).limit(LIMIT), "keys")
-    there = (
+    keys = materialized(page.order_by(memory.user_id, memory.session_id, memory.seq).limit(LIMIT), "keys")
+    has_vector = (
         select(literal_column("1"))
         .where(
             vectors.user_id == keys.c.user_id,
@@ -181,44 +179,42 @@ def _lacking(*, of_user: bool) -> Statement:
         .correlate(keys)
         .exists()
     )
-    lacking = (
+    unembedded = (
         select(memory.id, cast(memory.payload, Text).label("payload"))
         .where(
             memory.user_id == keys.c.user_id,
             memory.session_id == keys.c.session_id,
             memory.seq == keys.c.seq,
-            ~there,
+            ~has_vector,
         )
         .limit(literal_column("1"))
         .correlate(keys)
-        .lateral("lacking")
+        .lateral("unembedded")
     )
-    return Statement(
-        select(*keys.c, *lacking.c)
-        .select_from(keys.outerjoin(lacking, true()))
+    return (
+        select(*keys.c, *unembedded.c)
+        .select_from(keys.outerjoin(unembedded, true()))
         .order_by(keys.c.user_id, keys.c.session_id, keys.c.seq)
     )
 
 
-INSERT = _insert()
-LACKING = _lacking(of_user=False)
-LACKING_OF_USER = _lacking(of_user=True)
-# How many vectors each embedder has: all of the table is read.
-EMBEDDERS = Statement(
-    select(MemoryVectorRow.embedder, func.count().label("count"))
-    .group_by(MemoryVectorRow.embedder)
-    .order_by(MemoryVectorRow.embedder)
-)
+def _count_by_embedder() -> ClauseElement:
+    return (
+        select(MemoryVectorRow.embedder, func.count().label("count"))
+        .group_by(MemoryVectorRow.embedder)
+        .order_by(MemoryVectorRow.embedder)
+    )
 
 
 def _similar() -> CTE:
-    """How near each of the user's memories is to the question: 1 is the same direction, -1 the opposite.
+    """Compute the cosine similarity of each of the user's memories to the query.
 
-    Every vector is compared, by a range of the primary key: an index of all vectors would find few of one user's.
+    Compares all vectors of the user, in a range of the primary key: an index over the vectors of all users would
+    return few of one user's.
     """
     vectors = MemoryVectorRow
     distance: ColumnElement[float] = vectors.embedding.op("<=>", return_type=Double())(_VECTOR)
-    return _once(
+    return materialized(
         select(vectors.session_id, vectors.seq, _cosine(distance)).where(
             vectors.user_id == _USER,
             vectors.embedder == _EMBEDDER,
@@ -229,10 +225,10 @@ def _similar() -> CTE:
 
 
 def _similar_by_index(name: str, dimensions: int) -> CTE:
-    """How near those memories of the user are that are nearest, about, by the embedder's HNSW index.
+    """Compute the cosine similarity of the user's approximately nearest memories, by the embedder's HNSW index.
 
-    The name is said, since the index is of this embedder alone. The offset keeps the user, of whom the index knows
-    nothing, out of its scan.
+    The embedder's name is a literal, because the index is partial on it. OFFSET 0 keeps the condition on the user,
+    which is not in the index, out of the scan.
     """
     vectors = MemoryVectorRow
     distance: ColumnElement[float] = cast(vectors.embedding, Vector(dimensions)).op("<=>", return_type=Double())(
@@ -245,7 +241,7 @@ def _similar_by_index(name: str, dimensions: int) -> CTE:
         .offset(literal_column("0"))
         .subquery("by_index")
     )
-    return _once(
+    return materialized(
         select(nearest.c.session_id, nearest.c.seq, _cosine(nearest.c.distance))
         .where(nearest.c.user_id == _USER)
         .limit(_NEAREST),
@@ -254,13 +250,13 @@ def _similar_by_index(name: str, dimensions: int) -> CTE:
 
 
 def _cosine(distance: ColumnElement[Any]) -> ColumnElement[Any]:
-    # Of a vector of zeros, which has no direction, the distance is NaN.
+    # The distance to a vector of zeros is NaN.
     cosine = number(1.0) - func.nullif(distance, literal_column("'NaN'::float8"))
     return func.coalesce(cosine, number(0.0)).label("similarity")
 
 
 def _nearest_first(similar: CTE) -> Subquery:
-    """As a subquery that keeps its order, so that what is joined to it is looked up only until there is enough."""
+    """Order by similarity in a subquery, so that a join to it stops as soon as it has enough rows."""
     return (
         select(*similar.c)
         .order_by(similar.c.similarity.desc(), similar.c.session_id, similar.c.seq)
@@ -269,41 +265,44 @@ def _nearest_first(similar: CTE) -> Subquery:
     )
 
 
-def _by_meaning(similar: CTE) -> Statement:
-    """Return the memories that are nearest in meaning; the score is the cosine."""
-    nearest = _nearest_first(similar)
-    place = place_of(nearest)
+def _by_meaning(build_similar: Callable[[], CTE]) -> ClauseElement:
+    """Return the memories nearest in meaning; the score is the cosine similarity."""
+    nearest = _nearest_first(build_similar())
+    columns = memory_columns(nearest)
     found = (
-        select(nearest.c.session_id, nearest.c.seq, place.c.time, nearest.c.similarity.label("score"))
-        .select_from(nearest.join(place, true()))
-        .where(*is_wanted(place), nearest.c.similarity >= MIN_SCORE)
-        .order_by(nearest.c.similarity.desc(), place.c.time.desc(), nearest.c.session_id, nearest.c.seq.desc())
+        select(nearest.c.session_id, nearest.c.seq, columns.c.time, nearest.c.similarity.label("score"))
+        .select_from(nearest.join(columns, true()))
+        .where(*filters_of(columns), nearest.c.similarity >= MIN_SCORE)
+        .order_by(nearest.c.similarity.desc(), columns.c.time.desc(), nearest.c.session_id, nearest.c.seq.desc())
         .limit(LIMIT)
         .subquery("found")
     )
     return with_payloads(found)
 
 
-def _by_both(similar: CTE) -> Statement:
-    """Return the memories that fit best by words and meaning, as :func:`ranking.fused` says.
+def _by_both(build_similar: Callable[[], CTE]) -> ClauseElement:
+    """Return the memories that match best by words and meaning, as :func:`ranking.fused` defines.
 
-    What is found by either is put below each other and grouped, and not joined: a planner who takes each for a row or
-    two compares all with all.
+    The matches of either kind are combined by UNION ALL and GROUP BY instead of a join: a planner that estimates a row
+    or two for each would choose a nested loop over all of them.
     """
-    total = totals().total
-    place = place_of(total)
-    words = _once(
-        select(total.c.session_id, total.c.seq, place.c.time, score_of(total, place), prior_of(place).label("prior"))
-        .select_from(total.join(place, true()))
-        .where(*is_wanted(place)),
+    similar = build_similar()
+    total = word_scores().total
+    columns = memory_columns(total)
+    words = materialized(
+        select(
+            total.c.session_id, total.c.seq, columns.c.time, score_of(total, columns), prior_of(columns).label("prior")
+        )
+        .select_from(total.join(columns, true()))
+        .where(*filters_of(columns)),
         "words",
     )
     nearest = _nearest_first(similar)
-    where = place_of(nearest)
-    near = _once(
-        select(*nearest.c, where.c.time, prior_of(where).label("prior"))
-        .select_from(nearest.join(where, true()))
-        .where(*is_wanted(where))
+    near_columns = memory_columns(nearest)
+    near = materialized(
+        select(*nearest.c, near_columns.c.time, prior_of(near_columns).label("prior"))
+        .select_from(nearest.join(near_columns, true()))
+        .where(*filters_of(near_columns))
         .order_by(nearest.c.similarity.desc(), nearest.c.session_id, nearest.c.seq)
         .limit(_NEAREST),
         "near",
@@ -314,7 +313,7 @@ def _by_both(similar: CTE) -> Statement:
             words.c.session_id, words.c.seq, words.c.time, words.c.prior, words.c.score, no_number.label("similarity")
         ),
         select(near.c.session_id, near.c.seq, near.c.time, near.c.prior, no_number, near.c.similarity),
-        # For those that were found by their words alone.
+        # The similarity of memories that were found by their words alone.
         select(similar.c.session_id, similar.c.seq, no_time, no_number, no_number, similar.c.similarity),
     ).subquery("parts")
     names = ("time", "prior", "score", "similarity")
@@ -324,7 +323,7 @@ def _by_both(similar: CTE) -> Statement:
         .having(func.count(parts.c.prior) > 0)
         .subquery("each")
     )
-    bounds = _once(
+    bounds = materialized(
         select(
             select(func.max(words.c.score)).scalar_subquery().label("most"),
             select(func.min(similar.c.similarity)).scalar_subquery().label("low"),
@@ -357,41 +356,50 @@ def _by_both(similar: CTE) -> Statement:
     return with_payloads(found)
 
 
-VECTOR = _by_meaning(_similar())
-HYBRID = _by_both(_similar())
-
-
 @lru_cache
 def by_index(name: str, dimensions: int, *, with_words: bool) -> Statement:
-    """The searches by an embedder's index."""
-    return (_by_both if with_words else _by_meaning)(_similar_by_index(name, dimensions))
+    """Return the vector search, or the hybrid search, that uses the index of an embedder."""
+    similar = partial(_similar_by_index, name, dimensions)
+    return Statement(partial(_by_both if with_words else _by_meaning, similar))
 
 
-def _is_large() -> Statement:
-    """Return whether the user has more than `many` memories, and the index is there and can be used."""
+def _use_index() -> ClauseElement:
+    """Set the index settings until the transaction ends: behind a pooler the connection is another client's then."""
+    return select(
+        *(
+            func.set_config(bindparam(None, name), bindparam(None, value), true())
+            for name, value in INDEX_SETTINGS.items()
+        )
+    )
+
+
+def _is_large() -> ClauseElement:
+    """Return whether the index exists and is valid, and whether the user has more than `many` memories."""
     valid: Select[Any] = select(literal_column("1")).where(
         _PG_INDEX.c.indexrelid == cast(func.to_regclass(bindparam("index", type_=Text)), OID), _PG_INDEX.c.indisvalid
     )
     count = select(func.coalesce(func.sum(MemoryBucketRow.count), 0)).where(MemoryBucketRow.user_id == _USER)
-    return Statement(select(valid.exists(), count.scalar_subquery() > bindparam("many", type_=BigInteger)))
+    return select(valid.exists(), count.scalar_subquery() > bindparam("many", type_=BigInteger))
 
 
-IS_LARGE = _is_large()
-# For the transaction alone: behind a pooler a connection is somebody else's after it.
-USE_INDEX = Statement(
-    select(
-        *(func.set_config(bindparam(None, name), bindparam(None, value), true()) for name, value in _BY_INDEX.items())
-    ),
-    repeatable=True,
-)
+IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)))
+INSERT = Statement(_insert, repeatable=True)
+LIST_UNEMBEDDED = Statement(partial(_list_unembedded, of_user=False))
+LIST_UNEMBEDDED_OF_USER = Statement(partial(_list_unembedded, of_user=True))
+# The number of vectors of each embedder; reads the whole table.
+EMBEDDERS = Statement(_count_by_embedder)
+VECTOR = Statement(partial(_by_meaning, _similar))
+HYBRID = Statement(partial(_by_both, _similar))
+IS_LARGE = Statement(_is_large)
+USE_INDEX = Statement(_use_index, repeatable=True)
 
 
 @contextmanager
-def needing_vectors(database: Database) -> Iterator[None]:
-    """Say what to do where the database has no vectors, or none that fit the embedder.
+def translate_vector_errors(database: Database) -> Iterator[None]:
+    """Translate the errors of a database without vectors, or whose vectors do not match the embedder.
 
     Raises:
-        NotConfigured: vectors are not enabled, not seen by the login, or of another size.
+        NotConfigured: vectors are not enabled, the login does not see the type, or the dimensions differ.
     """
     try:
         yield
@@ -402,58 +410,59 @@ def needing_vectors(database: Database) -> Iterator[None]:
     except StatementFailed as error:
         if error.sqlstate in ("42704", "42883"):
             raise NotConfigured(
-                f"{database.where} has no type `vector` that this login sees: run `agentstore vector enable`, and have "
-                "the extension's schema in its search_path."
+                f"The type `vector` is not visible to this login in {database.where}: run `agentstore vector enable`, "
+                "and add the schema of the extension pgvector to the login's search_path."
             ) from error
         if error.sqlstate == "22000" and "dimensions" in str(error):
             raise NotConfigured(
-                f"{database.where} keeps vectors of other dimensions under this embedder's name: give the embedder "
+                f"{database.where} has vectors of other dimensions under this embedder's name: give the embedder "
                 f"another name. ({error})"
             ) from error
         raise
 
 
 def not_enabled(database: Database) -> NotConfigured:
-    """Return the error of a database without vectors."""
+    """Return the error for a database without vectors."""
     return NotConfigured(f"Vectors are not enabled in {database.where}: run `agentstore vector enable`.")
 
 
 async def is_enabled(database: Database) -> bool:
-    """Return whether the database has the table of vectors."""
+    """Return whether vectors are enabled in the database."""
     ((found,),) = await database.fetch(IS_ENABLED, table=f'"{database.settings.schema}".memory_vectors')
     return bool(found)
 
 
-async def find_by_meaning(
-    database: Database, embedder: Embedder, vector: "array[float]", asked: dict[str, Any] | None, values: dict[str, Any]
+async def search_by_vector(
+    database: Database, embedder: Embedder, vector: "array[float]", words: dict[str, Any] | None, values: dict[str, Any]
 ) -> list[Row]:
-    """Return what is nearest to `vector`, or what fits that and the words that are `asked` for together.
+    """Return the memories nearest to `vector`, or those that match best by vector and words.
+
+    `words` are the parameters `queries` and `weights` of a hybrid search, `values` those of the filters.
 
     Raises:
-        NotConfigured: see :func:`needing_vectors`.
+        NotConfigured: see :func:`translate_vector_errors`.
     """
     values = {
         **values,
         "embedder": embedder.name,
-        "vector": embedding.written(vector),
+        "vector": embedding.to_pgvector(vector),
         "nearest": max(ranking.NEAREST, values["limit"]),
     }
-    if asked is not None:
-        values |= {**asked, "weight": database.settings.hybrid_weight}
-    with needing_vectors(database):
-        if await _wants_index(database, embedder, values):
-            statement = by_index(embedder.name, embedder.dimensions, with_words=asked is not None)
+    if words is not None:
+        values |= {**words, "weight": database.settings.hybrid_weight}
+    with translate_vector_errors(database):
+        if await _is_index_worthwhile(database, embedder, values):
+            statement = by_index(embedder.name, embedder.dimensions, with_words=words is not None)
             async with database.transaction() as transaction:
                 await transaction.fetch(USE_INDEX)
                 return await transaction.fetch(statement, **values)
-        return await database.fetch(VECTOR if asked is None else HYBRID, **values)
+        return await database.fetch(VECTOR if words is None else HYBRID, **values)
 
 
-async def _wants_index(database: Database, embedder: Embedder, values: dict[str, Any]) -> bool:
-    """Whether the user has so many vectors that the index is worth it, and nothing else is asked for than the nearest.
+async def _is_index_worthwhile(database: Database, embedder: Embedder, values: dict[str, Any]) -> bool:
+    """Whether to use the index: the user has many vectors, there is an index, and the search has no filter.
 
-    With a filter all are compared, so that enough of those are left that pass. Where no index was found nothing is
-    asked for a minute: a search is one statement then.
+    A missing index is not looked up again for a minute, during which a search is one statement.
     """
     if any(values[name] is not None for name in _FILTERS):
         return False
@@ -462,35 +471,35 @@ async def _wants_index(database: Database, embedder: Embedder, values: dict[str,
     missing = _MISSING.setdefault(database, {})
     if missing.get(index, 0.0) > time.monotonic():
         return False
-    ((is_there, is_large),) = await database.fetch(IS_LARGE, user_id=values["user_id"], index=index, many=VERY_MANY)
-    if not is_there:
-        missing[index] = time.monotonic() + _MINUTE
-    return bool(is_there and is_large)
+    ((exists, is_large),) = await database.fetch(IS_LARGE, user_id=values["user_id"], index=index, many=INDEX_FROM)
+    if not exists:
+        missing[index] = time.monotonic() + _RECHECK_MISSING_INDEX
+    return bool(exists and is_large)
 
 
-async def add_vectors(database: Database, embedder: Embedder, wanting: Sequence[Unembedded]) -> int:
-    """Embed memories, and keep the vectors of those that still say the same; return how many were new.
+async def add_vectors(database: Database, embedder: Embedder, unembedded: Sequence[Unembedded]) -> int:
+    """Embed memories, and insert the vectors of those that did not change meanwhile; return the number inserted.
 
     Raises:
-        EmbeddingFailed: the embedder failed; those before have their vectors.
-        NotConfigured: see :func:`needing_vectors`.
+        EmbeddingFailed: the embedder failed; the vectors of earlier batches remain.
+        NotConfigured: see :func:`translate_vector_errors`.
     """
-    wanting = [each for each in wanting if each.text]
-    made = 0
-    for start in range(0, len(wanting), _AT_ONCE):
-        some = wanting[start : start + _AT_ONCE]
-        vectors = await embedding.embed_texts(embedder, [each.text for each in some])
-        with needing_vectors(database):
+    unembedded = [each for each in unembedded if each.text]
+    inserted = 0
+    for start in range(0, len(unembedded), _BATCH):
+        batch = unembedded[start : start + _BATCH]
+        vectors = await embedding.embed_texts(embedder, [each.text for each in batch])
+        with translate_vector_errors(database):
             rows = await database.fetch(
                 INSERT,
-                users=[each.user_id for each in some],
-                ids=[each.id for each in some],
-                vectors=[embedding.written(vector) for vector in vectors],
-                digests=[sha256(each.payload.encode()).digest() for each in some],
+                users=[each.user_id for each in batch],
+                ids=[each.id for each in batch],
+                vectors=[embedding.to_pgvector(vector) for vector in vectors],
+                digests=[sha256(each.payload.encode()).digest() for each in batch],
                 embedder=embedder.name,
             )
-        made += len(rows)
-    return made
+        inserted += len(rows)
+    return inserted
 
 
 async def embed_all(
@@ -502,50 +511,50 @@ async def embed_all(
     batch: int,
     progress: Progress | None,
 ) -> int:
-    """Embed what has no vector of this embedder, by key; return how many vectors were made. See the service's."""
-    whose = {} if user_id is None else {"user_id": user_id}
-    total = await how_many(database, user_id)
+    """Embed memories that have no vector of this embedder, in key order. See :meth:`PostgresMemoryService.embed`."""
+    owner = {} if user_id is None else {"user_id": user_id}
+    total = await estimate_count(database, user_id)
     after: tuple[str, str, int] = (user_id or "", "", 0)
-    seen = made = in_a_row = 0
-    refusal: EmbeddingFailed | None = None
+    read = inserted = consecutive = 0
+    rejection: EmbeddingFailed | None = None
     while True:
-        with needing_vectors(database):
+        with translate_vector_errors(database):
             rows = await database.fetch(
-                LACKING if user_id is None else LACKING_OF_USER,
-                **whose,
+                LIST_UNEMBEDDED if user_id is None else LIST_UNEMBEDDED_OF_USER,
+                **owner,
                 **dict(zip(("after_user", "after_session", "after"), after, strict=True)),
                 embedder=embedder.name,
                 limit=batch,
             )
         if not rows:
             break
-        wanting = _wanting(rows, settings)
+        unembedded = _load_unembedded(rows, settings)
         try:
-            made += await add_vectors(database, embedder, wanting)
+            inserted += await add_vectors(database, embedder, unembedded)
         except EmbeddingFailed:
-            # Each by itself, so that a text that is refused does not keep the others back.
-            for each in wanting:
+            # One by one, so that a text which the embedder rejects does not prevent the others.
+            for each in unembedded:
                 try:
-                    made += await add_vectors(database, embedder, [each])
-                    in_a_row = 0
+                    inserted += await add_vectors(database, embedder, [each])
+                    consecutive = 0
                 except EmbeddingFailed as error:
-                    refusal, in_a_row = error, in_a_row + 1
-                    _log.warning("memory %r of user %r was not embedded: %s", each.id, each.user_id, error)
-                    if in_a_row == _REFUSALS:
+                    rejection, consecutive = error, consecutive + 1
+                    _log.warning("Memory %r of user %r was not embedded: %s", each.id, each.user_id, error)
+                    if consecutive == _MAX_REJECTIONS:
                         raise
         after = (rows[-1][0], rows[-1][1], rows[-1][2])
-        seen += len(rows)
+        read += len(rows)
         if progress is not None:
-            progress(seen, max(total, seen))
-    if refusal is not None and not made:
-        raise refusal
-    return made
+            progress(read, max(total, read))
+    if rejection is not None and not inserted:
+        raise rejection
+    return inserted
 
 
-def _wanting(rows: Sequence[Row], settings: Settings) -> list[Unembedded]:
-    lacking = [row for row in rows if row["payload"] is not None]
-    messages = load_messages([row["payload"] for row in lacking])
+def _load_unembedded(rows: Sequence[Row], settings: Settings) -> list[Unembedded]:
+    missing = [row for row in rows if row["payload"] is not None]
+    messages = load_messages([row["payload"] for row in missing])
     return [
         Unembedded(row["user_id"], row["id"], row["payload"], embedded_text(message, settings))
-        for row, message in zip(lacking, messages, strict=True)
+        for row, message in zip(missing, messages, strict=True)
     ]

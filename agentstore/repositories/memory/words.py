@@ -1,45 +1,49 @@
-"""Which words a user's memories hold: asked when a question has one that they do not."""
+"""The statement that looks up which words a user's memories have, for queries with unknown words."""
 
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, bindparam, cast, func, literal, literal_column, select, true
+from sqlalchemy import ARRAY, ClauseElement, Text, bindparam, cast, func, literal, literal_column, select, true
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from agentstore.database.statement import Statement
 from agentstore.models import MemoryRow
 
-# Words of one look into the index. What it has not sorted in yet is read through by each look, so there are few, but
-# a look for many words at once takes longer than one for each.
-TOGETHER = 16
+# The words in one index scan. Each scan also reads the whole pending list of the GIN index, so few scans are better;
+# but one scan for very many words takes longer than a scan for each.
+WORDS_PER_SCAN = 16
 _OR = " | "
 
 
-def alternatives(queries: list[str]) -> list[str]:
-    """Return the queries, of words of letters alone, as many together as are looked for at once."""
-    return [_OR.join(queries[at : at + TOGETHER]) for at in range(0, len(queries), TOGETHER)]
+def combine_queries(queries: list[str]) -> list[str]:
+    """Join tsqueries, each a word of letters alone, into as many as fit into one index scan."""
+    return [_OR.join(queries[at : at + WORDS_PER_SCAN]) for at in range(0, len(queries), WORDS_PER_SCAN)]
 
 
-def _words() -> Statement:
-    """Return those of the queries that any memory fits, first looking for many of them at once."""
+def _words() -> ClauseElement:
+    """Return those of the single queries that match any memory, after scanning for the combined ones."""
     queries = bindparam("queries", type_=ARRAY(Text))
     given = func.unnest(queries).table_valued("query", name="given").render_derived()
-    some = select(given.c.query).select_from(given.join(_any(given.c.query, queries, "some_fit"), true()))
-    fitting = some.cte("fitting").prefix_with("MATERIALIZED")
-    apart = select(func.string_to_table(fitting.c.query, _OR).label("query")).cte("apart").prefix_with("MATERIALIZED")
-    return Statement(select(apart.c.query).select_from(apart.join(_any(apart.c.query, queries, "each_fits"), true())))
+    some = select(given.c.query).select_from(given.join(_any(given.c.query, queries, "some_match"), true()))
+    matching = some.cte("matching").prefix_with("MATERIALIZED")
+    single = select(func.string_to_table(matching.c.query, _OR).label("query")).cte("single")
+    single = single.prefix_with("MATERIALIZED")
+    return select(single.c.query).select_from(single.join(_any(single.c.query, queries, "each_matches"), true()))
 
 
 def _any(query: Any, queries: Any, name: str) -> Any:
-    """One row if a memory fits. The planner is not told that one is enough, or it would read the table for it."""
-    fits = (
-        select(literal_column("1").label("fits"))
+    """Select one row if a memory matches.
+
+    The limit is computed from a parameter, because for LIMIT 1 the planner would scan the table instead of the index.
+    """
+    matches = (
+        select(literal_column("1").label("matches"))
         .where(MemoryRow.lexemes.bool_op("@@")(cast(query, TSQUERY)))
         .offset(literal_column("0"))
         .correlate_except(MemoryRow)
         .subquery(f"{name}_all")
     )
     one = select(func.least(literal(1), func.cardinality(queries))).scalar_subquery()
-    return select(fits.c.fits).limit(one).correlate_except(fits).lateral(name)
+    return select(matches.c.matches).limit(one).correlate_except(matches).lateral(name)
 
 
-WORDS = _words()
+WORDS = Statement(_words)

@@ -1,0 +1,126 @@
+"""The statements that list, delete and expire whole memories. Search, items, vectors and the queue have their own."""
+
+from collections.abc import Callable
+from functools import partial
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ClauseElement,
+    ColumnElement,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
+
+from agentstore.database.statement import Statement
+from agentstore.models import MemoryBucketRow, MemoryRow
+from agentstore.repositories.retention import has_expired, is_idle
+
+_USER = bindparam("user_id", type_=Text)
+_SESSION = bindparam("session_id", type_=Text)
+_LIMIT = bindparam("limit", type_=BigInteger)
+_PAYLOAD = cast(MemoryRow.payload, Text).label("payload")
+
+
+def _list() -> ClauseElement:
+    """Return the memories from the `offset`-th on.
+
+    The counts of the buckets tell in which one the page begins, so no memory before the page is read.
+    """
+    buckets, memory = MemoryBucketRow, MemoryRow
+    offset = bindparam("offset", type_=BigInteger)
+    counted = (
+        select(
+            buckets.session_id,
+            buckets.count,
+            (func.sum(buckets.count).over(order_by=buckets.session_id) - buckets.count).label("before"),
+        )
+        .where(buckets.user_id == _USER)
+        .subquery("counted")
+    )
+    start = (
+        select(counted.c.session_id, cast(offset - counted.c.before + 1, BigInteger).label("seq"))
+        .where(counted.c.before <= offset, counted.c.before + counted.c.count > offset)
+        .cte("start")
+        .prefix_with("MATERIALIZED")
+    )
+    from_start = tuple_(memory.session_id, memory.seq) >= tuple_(
+        select(start.c.session_id).scalar_subquery(), select(start.c.seq).scalar_subquery()
+    )
+    return (
+        select(memory.session_id, memory.seq, _PAYLOAD, memory.kind, memory.valid_until)
+        .where(memory.user_id == _USER, from_start)
+        .order_by(memory.session_id, memory.seq)
+        .limit(_LIMIT)
+    )
+
+
+def _list_after() -> ClauseElement:
+    return (
+        select(MemoryRow.session_id, MemoryRow.seq, _PAYLOAD, MemoryRow.kind, MemoryRow.valid_until)
+        .where(
+            MemoryRow.user_id == _USER,
+            tuple_(MemoryRow.session_id, MemoryRow.seq)
+            > tuple_(bindparam("after_session", type_=Text), bindparam("after", type_=BigInteger)),
+        )
+        .order_by(MemoryRow.session_id, MemoryRow.seq)
+        .limit(_LIMIT)
+    )
+
+
+def _delete() -> ClauseElement:
+    """Delete a bucket. The foreign key cascades to its memories; the bucket's row knows how many there are."""
+    return (
+        delete(MemoryBucketRow)
+        .where(MemoryBucketRow.user_id == _USER, MemoryBucketRow.session_id == _SESSION)
+        .returning(MemoryBucketRow.count)
+    )
+
+
+def _locked(*conditions: ColumnElement[bool]) -> CTE:
+    """Lock a user's buckets in the order of their session ids, so that concurrent statements do not deadlock."""
+    buckets = MemoryBucketRow
+    return (
+        select(buckets.session_id)
+        .where(buckets.user_id == _USER, *conditions)
+        .order_by(buckets.session_id)
+        .with_for_update()
+        .cte("locked")
+        .prefix_with("MATERIALIZED")
+    )
+
+
+def _delete_all(condition: Callable[[], ColumnElement[bool]] | None = None) -> ClauseElement:
+    buckets = MemoryBucketRow
+    locked = _locked() if condition is None else _locked(condition())
+    return (
+        delete(buckets)
+        .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
+        .returning(buckets.count)
+    )
+
+
+def _touch() -> ClauseElement:
+    updated_at = MemoryBucketRow.updated_at
+    buckets, locked = MemoryBucketRow, _locked(is_idle(updated_at), ~has_expired(updated_at, "ttl"))
+    return (
+        update(buckets)
+        .where(buckets.user_id == _USER, buckets.session_id == locked.c.session_id)
+        .values(updated_at=func.now())
+        .returning(buckets.session_id)
+    )
+
+
+LIST = Statement(_list)
+LIST_AFTER = Statement(_list_after)
+DELETE = Statement(_delete)
+DELETE_ALL = Statement(_delete_all)
+TOUCH = Statement(_touch, repeatable=True)
+# Executed before every call where memories expire, so that no other statement needs to check their age.
+EXPIRE = Statement(partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at, "ttl")))
