@@ -627,7 +627,7 @@ async def test_a_fact_that_changed_meanwhile_is_not_overwritten(
         assert (job["attempts"], job["lease"]) == (0, None)
         await observer.execute(_DUE)
     (second,) = await facts.extract()
-    assert "was changed by another transaction" in (first.error or "")
+    assert "was changed meanwhile" in (first.error or "")
     assert second.error is None
     assert [item.text for item in await facts.list_items("alice")] == ["Alice has two cats and a dog"]
 

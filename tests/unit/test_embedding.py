@@ -28,7 +28,7 @@ Answer = tuple[int, Any] | None
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "_WAIT", 0.01)
+    monkeypatch.setattr(embedding, "_DELAY", 0.01)
 
 
 @asynccontextmanager

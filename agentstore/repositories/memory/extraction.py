@@ -238,7 +238,7 @@ class ExtractionWorker:
                     return written
                 if isinstance(error, _LeaseLost):
                     raise
-                changed = ExtractionFailed("an item that the extractor changes was changed by another transaction")
+                changed = ExtractionFailed("an item that the extractor changes was changed meanwhile")
                 return await self._fail(job, done, count, changed, items_changed=True)
             except (StatementFailed, Unavailable, UnknownOutcome) as error:
                 # A concurrent transaction, or a lost connection. Safe to retry: if the transaction was committed, the
