@@ -402,7 +402,7 @@ async def test_four_workers_of_which_some_are_cancelled_do_each_job_once(
 async def test_what_is_added_while_others_are_set_aside_is_not_lost(
     database_url: str, quick: Settings, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_extractions, "_MOST_TRIES", 1)
+    monkeypatch.setattr(memory_extractions, "_MAX_ATTEMPTS", 1)
 
     class Failing(_Own):
         async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
