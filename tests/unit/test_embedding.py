@@ -1,4 +1,4 @@
-"""Embedders: what they are asked, what is taken from them, and what is said where they fail."""
+"""Embedders: requests, responses, retries and error messages."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ Answer = tuple[int, Any] | None
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "_DELAY", 0.01)
 
 
@@ -35,8 +35,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def _api(
     answer: Callable[[dict[str, Any]], Answer], port: int = 0
 ) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that answers each request with a status and a body, text or JSON; None: it hangs up."""
-    asked: list[dict[str, Any]] = []
+    """Run a server that responds with a status and a body, text or JSON; for None it closes the connection."""
+    requests: list[dict[str, Any]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -44,13 +44,14 @@ async def _api(
                 lines = head.decode().split("\r\n")
                 headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
                 body = json.loads(await reader.readexactly(int(headers["content-length"])))
-                asked.append({**body, "path": lines[0].split()[1], "authorization": headers.get("authorization")})
-                said = answer(body)
-                if said is None:
+                requests.append({**body, "path": lines[0].split()[1], "authorization": headers.get("authorization")})
+                response = answer(body)
+                if response is None:
                     break
-                raw = (said[1] if isinstance(said[1], str) else json.dumps(said[1])).encode()
+                status, content = response
+                raw = (content if isinstance(content, str) else json.dumps(content)).encode()
                 writer.write(
-                    b"HTTP/1.1 %d X\r\nretry-after: 0.01\r\ncontent-length: %d\r\n\r\n" % (said[0], len(raw)) + raw
+                    b"HTTP/1.1 %d X\r\nretry-after: 0.01\r\ncontent-length: %d\r\n\r\n" % (status, len(raw)) + raw
                 )
                 await writer.drain()
         except asyncio.IncompleteReadError:
@@ -60,7 +61,7 @@ async def _api(
 
     server = await asyncio.start_server(serve, "127.0.0.1", port)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/", asked
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/", requests
 
 
 def _right(body: dict[str, Any]) -> Answer:
@@ -72,38 +73,38 @@ def _embedder(url: str, **options: Any) -> OpenAIEmbedder:
     return OpenAIEmbedder(url, "small", dimensions=2, api_key=_KEY, **options)
 
 
-async def test_texts_are_sent_in_batches_and_vectors_taken_by_their_index() -> None:
-    async with _api(_right) as (url, asked), _embedder(url, batch=2, max_characters=3) as embedder:
+async def test_texts_are_sent_in_batches_and_vectors_ordered_by_index() -> None:
+    async with _api(_right) as (url, requests), _embedder(url, batch=2, max_characters=3) as embedder:
         assert await embedder.embed(["a", "bb", "cccc"]) == [[1, 0], [2, 1], [3, 0]]
-        assert [each["input"] for each in asked] == [["a", "bb"], ["ccc"]]
-        assert asked[0]["authorization"] == f"Bearer {_KEY}"
-        assert (asked[0]["path"], asked[0]["model"]) == ("/v1/embeddings", "small")
-        assert "dimensions" not in asked[0]
+        assert [each["input"] for each in requests] == [["a", "bb"], ["ccc"]]
+        assert requests[0]["authorization"] == f"Bearer {_KEY}"
+        assert (requests[0]["path"], requests[0]["model"]) == ("/v1/embeddings", "small")
+        assert "dimensions" not in requests[0]
         assert embedder.name == "small:2"
         assert _KEY not in repr(embedder)
     async with (
-        _api(_right) as (url, asked),
+        _api(_right) as (url, requests),
         _embedder(url, send_dimensions=True, prefix="p: ", question_prefix="q: ") as embedder,
     ):
         await embedding.embed_texts(embedder, ["\ud800"])
         await embedding.embed_question(embedder, "x")
-        assert [each["input"] for each in asked] == [["p: ?"], ["q: x"]]
-        assert asked[0]["dimensions"] == 2
+        assert [each["input"] for each in requests] == [["p: ?"], ["q: x"]]
+        assert requests[0]["dimensions"] == 2
 
 
 @pytest.mark.parametrize("wrong", [(429, "slow down"), (500, "oops"), (503, ""), None], ids=str)
-async def test_what_may_pass_is_asked_again(wrong: Answer) -> None:
+async def test_temporary_errors_are_retried(wrong: Answer) -> None:
     answers = [wrong, wrong]
     async with (
-        _api(lambda body: answers.pop() if answers else _right(body)) as (url, asked),
+        _api(lambda body: answers.pop() if answers else _right(body)) as (url, requests),
         _embedder(url) as embedder,
     ):
         assert await embedder.embed(["a"]) == [[1, 0]]
-        assert len(asked) == 3
+        assert len(requests) == 3
 
 
 @pytest.mark.parametrize(
-    ("wrong", "times", "said"),
+    ("wrong", "attempts", "message"),
     [
         ((400, f"no model for {_KEY}"), 1, r"400: no model for \*\*\*"),
         ((401, {"error": {"message": f"Incorrect API key: {_KEY}"}}), 1, "401"),
@@ -119,15 +120,15 @@ async def test_what_may_pass_is_asked_again(wrong: Answer) -> None:
     ],
     ids=str,
 )
-async def test_what_is_no_answer_is_said_without_the_key(wrong: Answer, times: int, said: str) -> None:
-    async with _api(lambda _: wrong) as (url, asked), _embedder(url, attempts=2) as embedder:
-        with pytest.raises(EmbeddingFailed, match=said) as raised:
+async def test_errors_are_reported_without_the_key(wrong: Answer, attempts: int, message: str) -> None:
+    async with _api(lambda _: wrong) as (url, requests), _embedder(url, attempts=2) as embedder:
+        with pytest.raises(EmbeddingFailed, match=message) as raised:
             await embedding.embed_texts(embedder, ["a"])
-        assert len(asked) == times
+        assert len(requests) == attempts
         assert _KEY not in str(raised.value)
 
 
-async def test_no_answer_in_time_and_no_server_are_failures() -> None:
+async def test_timeouts_and_refused_connections_are_failures() -> None:
     stop = asyncio.Event()
 
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -147,7 +148,7 @@ async def test_no_answer_in_time_and_no_server_are_failures() -> None:
             await embedder.embed(["a"])
 
 
-def test_one_embedder_serves_one_loop_after_another() -> None:
+def test_an_embedder_can_be_used_in_successive_event_loops() -> None:
     port = free_port()
     embedder = _embedder(f"http://127.0.0.1:{port}")
 
@@ -161,7 +162,7 @@ def test_one_embedder_serves_one_loop_after_another() -> None:
         asyncio.run(ask())
 
 
-async def test_any_function_is_an_embedder() -> None:
+async def test_functions_can_be_embedders() -> None:
     async def later(texts: list[str]) -> list[list[float]]:
         await asyncio.sleep(0)
         return [[1.0, 2.0] for _ in texts]
@@ -186,7 +187,7 @@ async def test_any_function_is_an_embedder() -> None:
         await CallableEmbedder(lambda _: [[1.0], [1.0]], name="f", dimensions=1).embed_question("a")
 
 
-def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(NotConfigured, match=r"agentstore-postgres\[http\]"):
@@ -195,7 +196,7 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.Monke
         SentenceTransformerEmbedder("m", dimensions=2)
 
 
-def test_the_settings_name_an_embedder() -> None:
+def test_an_embedder_is_configured_by_settings() -> None:
     assert embedding.configured(Settings()) is None
     given: dict[str, Any] = {"embedding_url": "http://h/v1", "embedding_model": "m", "embedding_dimensions": 8}
     found = embedding.configured(Settings(**given, embedding_api_key=_KEY))
@@ -209,7 +210,7 @@ def test_the_settings_name_an_embedder() -> None:
 
 
 @pytest.mark.parametrize(("name", "dimensions"), [("", 3), ("a\0", 3), ("x" * 201, 3), (7, 3), ("x", 0), ("x", True)])
-def test_a_name_or_dimensions_that_cannot_be_kept_are_refused(name: Any, dimensions: Any) -> None:
+def test_names_and_dimensions_that_cannot_be_stored_are_rejected(name: Any, dimensions: Any) -> None:
     embedder = CallableEmbedder(lambda _: [], name=name, dimensions=dimensions)
     with pytest.raises(NotConfigured):
         AgentStore("postgresql://h/db", embedder=embedder)
