@@ -14,7 +14,7 @@ def cpu_time(function: Callable[[], object], repeat: int = 3) -> float:
     return min(times)
 
 
-def assert_linear(function: Callable[[str], object], piece: str, length: int = 300_000) -> None:
+def assert_linear(function: Callable[[str], object], piece: str, length: int = 100_000) -> None:
     """Assert that a function takes linear time for texts that repeat `piece`.
 
     Ten times the text may take 40 times as long, which leaves room for caches and noise; quadratic time is 100 times.
