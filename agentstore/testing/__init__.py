@@ -1,7 +1,7 @@
 """Contract suites: pytest classes with the tests that every implementation of a service must pass.
 
 Subclass one in your tests and give it a fixture ``service`` that yields a new, empty service. Needs pytest and
-pytest-asyncio::
+pytest-asyncio, with ``asyncio_mode = "auto"`` or with ``@pytest_asyncio.fixture`` instead of ``@pytest.fixture``::
 
     class TestMyHistory(SessionHistoryContract):
         @pytest.fixture
