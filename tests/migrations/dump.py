@@ -1,7 +1,7 @@
-"""Makes the dumps of revisions beside this: ``python -m tests.migrations.dump [REVISION]...``, all by default.
+"""Write the dumps of revisions into ``dumps``: ``python -m tests.migrations.dump [REVISION]...``, all by default.
 
-A dump is what `pg_dump` says of a database that is at the revision and has every kind of row. It is made once, when
-its revision is released, and not again: it says what was there, whatever becomes of the migrations.
+A dump is the output of `pg_dump` for a database at the revision, with every kind of row. It is written once, when its
+revision is released, and not again: it records what databases contained, whatever becomes of the migrations.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ FOLDER = Path(__file__).parent / "dumps"
 
 _HOSTILE = "('', 'alice', '密:%', 'a\\b''c ')"
 _LARGE = "repeat('密 \\\\\\u0000\\ud800 said ', 200)"
-# What a revision has that the one before it has not.
+# By revision, the statements that fill the tables and columns that it adds. Every column that a migration adds must get
+# a value other than its default in some row: test_revisions.py checks the dumps for that.
 _ROWS = {
     "0001": f"""
         INSERT INTO users (id, metadata, created_at) SELECT id, '{{"z":1, "a":"\\u0000"}}', '2025-01-02T03:04:05Z'
@@ -51,9 +52,12 @@ _ROWS = {
         FROM sessions, generate_series(1, 4) n;
     """,
     "0003": """
-        INSERT INTO memory_extractions (user_id, session_id, first_seq, last_seq, run_after, error, failed_at, is_open)
-        SELECT user_id, session_id, 1, 3, '2025-01-02T03:04:05Z', 'out', '2025-01-02T03:04:05Z', false
-        FROM memory_buckets WHERE session_id = 's';
+        INSERT INTO memory_extractions (user_id, session_id, first_seq, last_seq, is_open, attempts, outages, run_after,
+            lease, leased_until, failed_at, error)
+        SELECT user_id, session_id, n, n + 2, false, n, n + 1, '2025-01-02T03:04:05Z',
+            CASE n WHEN 4 THEN 'lease' END, CASE n WHEN 4 THEN '2025-01-02T03:05:05Z'::timestamptz END,
+            CASE n WHEN 1 THEN '2025-01-02T03:04:05Z'::timestamptz END, CASE n WHEN 1 THEN 'out' END
+        FROM memory_buckets, unnest(ARRAY[1, 4]) n WHERE session_id = 's';
     """,
     "0004": """
         INSERT INTO state_heads (user_id, session_id, next_round, last_round, updated_at)
@@ -65,6 +69,7 @@ _ROWS = {
             '{"k":"\\u0000"}', 612, '2025-01-02T03:04:05Z' FROM state_heads, generate_series(2, 3) n;
     """,
     "0005": "UPDATE sessions SET forked_from = 's', forked_at = 3 WHERE id = '会:%';",
+    "0006": "UPDATE sessions SET ttl = 2000000000 WHERE id = '';",
     "0010": """
         INSERT INTO sandboxes (user_id, session_id, type, generation, state, provider, owner, host, handle, created_at,
             lease_until)
@@ -77,14 +82,36 @@ _ROWS = {
         INSERT INTO workspace_chunks (user_id, session_id, type, number, data)
         SELECT user_id, session_id, type, n, '\\x00ff' FROM workspaces, generate_series(1, 2) n;
     """,
-    "0006": "UPDATE sessions SET ttl = 2000000000 WHERE id = '';",
 }
-# Of pg_dump's newer releases, which older servers and other clients do not know.
+# Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _LEFT_OUT = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")
 
 
+def columns(revision: str | None) -> dict[str, list[str]]:
+    """Return the columns of each table in the dump of a revision, without Alembic's table; empty if it has no dump."""
+    path = FOLDER / f"{revision}.sql"
+    text = path.read_text() if path.exists() else ""
+    tables = re.findall(r"^CREATE TABLE agentstore\.(\w+) \((.*?)\n\)", text, re.MULTILINE | re.DOTALL)
+    return {
+        table: re.findall(r'^    (?!CONSTRAINT )"?(\w+)"? ', body, re.MULTILINE)
+        for table, body in tables
+        if table != "alembic_version"
+    }
+
+
+def added(revision: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return what a revision adds: tables, and columns of tables that exist before it, as its dump shows them.
+
+    A dump is compared with that of the previous revision, not with the migration itself.
+    """
+    previous = {each.id: each.previous for each in migrate.history()}[revision]
+    before, after = columns(previous), columns(revision)
+    new = [(table, name) for table, names in after.items() for name in names if name not in before.get(table, names)]
+    return [table for table in after if table not in before], new
+
+
 async def fill(url: str, revision: str) -> None:
-    """Insert every kind of row that a database at a revision has."""
+    """Insert every kind of row that a database at a revision can have."""
     connection = await asyncpg.connect(url, server_settings={"search_path": "agentstore"})
     for since, sql in _ROWS.items():
         if since <= revision:
@@ -99,7 +126,7 @@ def _dump(url: str) -> str:
 
 
 async def main(revisions: list[str]) -> None:
-    """Write the dumps of revisions."""
+    """Write the dumps of these revisions."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         async with EmbeddedPostgres(folder) as server:
