@@ -47,6 +47,11 @@ async def _run_process(*arguments: str) -> Done:
     return Done(process.returncode or 0, out.decode(), err.decode())
 
 
+async def _run(*arguments: str) -> Done:
+    """Run a command in a thread of this process, since it needs an event loop of its own."""
+    return await asyncio.to_thread(run, "sandboxes", *arguments, environment={"AGENTSTORE_AUTO_MIGRATE": "off"})
+
+
 async def _rows(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
     rows = await observer.fetch("SELECT user_id, session_id, type FROM agentstore.sandboxes ORDER BY 1, 2, 3")
     return [tuple(row) for row in rows]
@@ -98,22 +103,22 @@ def test_list_does_not_need_the_provider() -> None:
 
 
 async def test_exec_creates_a_sandbox_only_with_create(observer: asyncpg.Connection) -> None:
-    missing = await _run_process("exec", "alice", "s", "true")
+    missing = await _run("exec", "alice", "s", "true")
     none = "error: session 's' of user 'alice' has no sandbox of type 'base': use --create\n"
     assert (missing.code, missing.out, missing.err) == (1, "", none)
-    made = await _run_process(
+    made = await _run(
         *("exec", "alice", "s", "--create", "--type", "filesystem"), "--", "printf", "%s|", "a b", "$HOME"
     )
     assert (made.code, made.out, made.err) == (0, "a b|$HOME|", "")
     assert await _rows(observer) == []  # it ended with the command
-    assert (await _run_process("exec", "alice", "s", "true")).err == none
+    assert (await _run("exec", "alice", "s", "true")).err == none
 
 
 async def test_dead_sandbox_is_not_found(observer: asyncpg.Connection) -> None:
     async with PostgresSandboxService(drain_on_stop=False) as service:
         await service.connect("s", "alice")
     assert await _rows(observer) == [("alice", "s", "base")]
-    missing = await _run_process("exec", "alice", "s", "true")
+    missing = await _run("exec", "alice", "s", "true")
     assert (missing.code, missing.err) == (
         1,
         "error: session 's' of user 'alice' has no sandbox of type 'base': use --create\n",
@@ -123,12 +128,12 @@ async def test_dead_sandbox_is_not_found(observer: asyncpg.Connection) -> None:
 
 async def test_exec_reports_errors(service: PostgresSandboxService) -> None:
     await service.connect("s", "")
-    late = await _run_process("exec", "", "s", "--timeout", "0.2", "sleep 60")
+    late = await _run("exec", "", "s", "--timeout", "0.2", "sleep 60")
     assert (late.code, late.out, late.err) == (1, "", "timed out after 0.2 s\n")
-    wrong = await _run_process("exec", "", "s", "--python", "1 / 0")
+    wrong = await _run("exec", "", "s", "--python", "1 / 0")
     assert (wrong.code, wrong.out) == (1, "")
     assert "ZeroDivisionError" in wrong.err
-    unknown = await _run_process("exec", "alice", "s", "--create", "--type", "nonsense", "true")
+    unknown = await _run("exec", "alice", "s", "--create", "--type", "nonsense", "true")
     assert unknown.code == 1
     assert "there is no sandbox type 'nonsense'" in unknown.err
 
@@ -159,9 +164,9 @@ async def test_reap_ends_sandboxes_with_expired_leases(observer: asyncpg.Connect
     await observer.execute(
         "UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s' WHERE session_id = 's'"
     )
-    assert (await _run_process("reap")).out == "ended: 1 sandboxes\n"
+    assert (await _run("reap")).out == "ended: 1 sandboxes\n"
     assert await _rows(observer) == [("alice", "used", "base")]
-    assert (await _run_process("reap", "--json")).json() == {"ended": 0}
+    assert (await _run("reap", "--json")).json() == {"ended": 0}
 
 
 def test_forget_deletes_stored_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
