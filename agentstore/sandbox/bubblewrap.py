@@ -59,8 +59,9 @@ class BubblewrapProvider(LocalProvider):
     processes. The files in a sandbox use memory of this machine in addition to its processes: at most twice the type's
     ``disk``, and 64 MB. A sandbox ends with the process that created it.
 
-    If this process runs as root, sandboxes run as nobody: the kernel does not limit the number of processes of root.
-    `python` is the interpreter whose environment the sandboxes have; the default is the one that runs agentstore.
+    If this process runs as root, sandboxes run as the user nobody, as the kernel does not limit the number of root's
+    processes. `python` is the interpreter whose environment the sandboxes have; the default is the one that runs
+    agentstore.
     """
 
     def __init__(self, *, python: str | None = None) -> None:
@@ -192,7 +193,7 @@ def _environment(python: _Python) -> dict[str, str]:
 
 
 def _exec_as_nobody() -> None:
-    """Mount the plan's folders where nobody can reach them, drop root, and exec bwrap.
+    """Mount the plan's folders where the user nobody can reach them, become that user, and exec bwrap.
 
     The source of this function is run as a program of its own, as root. The folders may be below one that only root
     can enter, such as /root.
@@ -245,7 +246,7 @@ def _find_programs(python: str | None) -> tuple[str, _Python]:
         raise SandboxUnavailable(f"sandboxes need bubblewrap 0.8 or newer, and {bwrap} is {version.strip()}")
     if _parse_version(os.uname().release) < _OLDEST_KERNEL:
         raise SandboxUnavailable(f"sandboxes need Linux 5.14 or newer, and this is {os.uname().release}")
-    # As nobody where this is root, as in create(): systems that forbid user namespaces forbid them to ordinary users.
+    # If this is root, run as the user nobody, as sandboxes do: systems may forbid user namespaces to all but root.
     user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     _run([bwrap, *_isolation_arguments(), "--", "/bin/sh", "-c", ":"], **user)
     return bwrap, _find_python(python)

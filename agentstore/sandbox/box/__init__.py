@@ -7,7 +7,7 @@ imports: nothing else of agentstore exists there. jupyter_client is imported whe
 Clients connect to a Unix socket. Each connection carries one request and its response; see :mod:`.protocol`. A client
 that disconnects cancels its request, and whatever the request started is killed.
 
-In a bubblewrap sandbox the box is process 1: the code that it runs can neither kill nor stop it, and when it exits the
-kernel kills every process in the sandbox. The box exits when the process that started it does, which it notices by the
+In a bubblewrap sandbox the box is process 1: the code that it runs can neither kill nor stop it, and when it exits,
+Linux kills every process in the sandbox. The box exits when the process that started it does, which it notices by the
 end of file on the socket that they share.
 """

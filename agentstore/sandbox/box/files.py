@@ -18,7 +18,7 @@ from .protocol import MAX_FILE_SIZE, Result, error_result, text_part, tool_resul
 class Files:
     """The tools that read and change files. A path outside the workspace is an error.
 
-    The check protects callers from paths that a model made up. It is no defence against code in the sandbox, which
+    The check protects callers from paths that a model made up. It is not a defense against code in the sandbox, which
     could swap a link after the check, but has access to the same files without the tools.
     """
 

@@ -60,7 +60,7 @@ class Box:
             owner.send(encode_frame(json.dumps({"ready": True}).encode()))
             _silence_stderr()
             await self._stopped
-        if not self._confined:  # else the kernel kills what is left, as this is process 1
+        if not self._confined:  # else Linux kills all other processes when this one, process 1, exits
             await self._processes.kill_tree(os.getpid(), f"AGENTSTORE_BOX={os.getpid()}")
 
     def _stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Helpers for asyncio: threads that the process limit may refuse, cleanup that survives cancellation, and pipes."""
+"""Asyncio tasks and I/O: cleanup that survives cancellation, threads that may fail to start, and pipes."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def run_in_thread(work: Callable[[], _T], timeout: float) -> _T:
     """Run a function in a thread and return its result.
 
     Raises:
-        TimeoutError: It took longer than `timeout` seconds; the thread goes on.
+        TimeoutError: It took longer than `timeout` seconds; the thread continues.
         ToolFailed: No thread could be started.
     """
     try:
