@@ -69,7 +69,7 @@ class RunStatus:
 class Error(BaseModel):
     """An error, as the ``error`` field of a message or of a part of its content."""
 
-    model_config = ConfigDict(extra="allow", validate_assignment=True)
+    model_config = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
     code: str
     """A code for programs."""
@@ -80,7 +80,7 @@ class Error(BaseModel):
 class _Content(BaseModel):
     """The fields that all parts of a content share."""
 
-    model_config = ConfigDict(extra="allow", validate_assignment=True)
+    model_config = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
     sequence_number: int | None = None
     """The number of the event in the runtime's stream."""
@@ -158,7 +158,7 @@ Content: TypeAlias = Annotated[
 class Message(BaseModel):
     """One message of a conversation. Assignments to its fields are validated."""
 
-    model_config = ConfigDict(extra="allow", validate_assignment=True)
+    model_config = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
     sequence_number: int | None = None
     """The number of the event in the runtime's stream. Not the position in the session."""
