@@ -293,12 +293,14 @@ class MemoryService(ServiceWithLifecycleManager):
                 - ``min_score``: the minimum score of a result (default 0.0);
                 - ``kind``: only memories of this kind: "message", or an item's, such as "fact";
                 - ``valid_at``: only items that are valid at this time (default: now);
-                - ``strategy``: a SearchStrategy or its name: "full_text", "vector" or "hybrid".
+                - ``strategy``: a SearchStrategy or its name, "full_text", "vector" or "hybrid" (default: the
+                  service's).
 
         Raises:
             InvalidContent: a filter is unknown or its value invalid, or `messages` are not messages.
             LimitExceeded: ``top_k`` is over 1,000.
-            NotConfigured, EmbeddingFailed: ``strategy`` needs vectors, and there is no embedder, or it failed.
+            NotConfigured: ``strategy`` needs vectors, and there is no embedder, or vectors are not enabled.
+            EmbeddingFailed: the embedder failed, and ``strategy`` is "vector".
         """
 
     @abstractmethod
@@ -364,7 +366,7 @@ class StateService(ServiceWithLifecycleManager):
     async def export_state(
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
     ) -> dict[str, Any] | None:
-        """Return the state of a round, by default of the highest one; None if it does not exist.
+        """Return a copy of the state of a round, by default of the highest one; None if it does not exist.
 
         Raises:
             InvalidContent: `round_id` is not an integer >= 1.
