@@ -1,1 +1,1 @@
-"""What a call costs, beside the best that can be written by hand on the driver."""
+"""Benchmarks of agentstore, relative to hand-written code on the driver, and to other packages."""

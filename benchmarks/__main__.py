@@ -1,8 +1,7 @@
-"""``make bench``: what each call costs, of ours, of the floor, of an ORM, and of the packages that people use instead.
+"""Compare agentstore with hand-written asyncpg (the floor), an ORM and packages that solve the same problem.
 
-Each runs in a process and an environment of its own, on one server, in rounds that they take in turn, until the ratios
-to the floor are stable. What was appended is read back and compared, of everybody, as it is measured; whoever loses
-something is not left out, it is said.
+Each contender has its own process and environment. They use one server and take turns in rounds, until the ratios to
+the floor are stable. Appended messages are read back and compared; lost messages are reported for every contender.
 """
 
 import argparse
@@ -20,15 +19,15 @@ from benchmarks import growth, imports, reading, sandboxes, searching, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import (
+    AGENTSTORE,
     CONTENDERS,
     FLOOR,
     ORM,
-    OURS,
-    Failed,
+    ContenderFailed,
     Result,
     contenders,
-    crowd,
     measure,
+    measure_writers,
     now,
     prefixes,
     server,
@@ -43,106 +42,117 @@ def _log(text: str) -> None:
     print(text, flush=True)
 
 
-async def _side_by_side(given: argparse.Namespace, report: dict[str, Any]) -> bool:
-    """Measure everybody; return whether ours and the floor lost nothing."""
-    rounds = 3 if given.quick else 41
-    wanted = given.only.split(",") if given.only else [ORM] if given.quick else list(CONTENDERS)
+async def _side_by_side(options: argparse.Namespace, report: dict[str, Any]) -> bool:
+    """Measure all contenders; return whether agentstore and the floor lost nothing."""
+    rounds = 3 if options.quick else 41
+    wanted = options.only.split(",") if options.only else [ORM] if options.quick else list(CONTENDERS)
     results: list[Result] = []
-    async with server(given.url) as (url, url_of):
+    async with server(options.url) as (url, url_of):
         admin = await asyncpg.connect(url)
         version = await admin.fetchval("SHOW server_version")
-        names = list(dict.fromkeys([FLOOR, OURS, *wanted]))
-        async with contenders(url_of, admin, given.peers, names, _log) as running:
+        names = list(dict.fromkeys([FLOOR, AGENTSTORE, *wanted]))
+        async with contenders(url_of, admin, options.peers, names, _log) as running:
             versions = {each.about["name"]: each.about["version"] for each in running.values()}
-            loop = running[OURS].about["loop"]
+            loop = running[AGENTSTORE].about["loop"]
             report.update(postgres=version, versions=versions, loop=loop)
             _log(f"Postgres {version}, {loop}, " + ", ".join(f"{name} {of}" for name, of in versions.items()))
-            _log(f"{'':22} {'ms':>10} {'p99 ms':>10} {'appends':>10}   to the floor (middle half), rounds")
-            for case in cases(quick=given.quick):
+            _log(f"{'':22} {'ms':>10} {'p99 ms':>10} {'appends':>10}   relative to the floor (middle half), rounds")
+            for case in cases(quick=options.quick):
                 _log(f"-- {case.name}" + (f", of {case.history:,}" if case.history else ""))
                 for result in await measure(case, running, rounds, _log):
                     results.append(result)
                     _log(row(result))
-            for one in writers(quick=given.quick):
+            for one in writers(quick=options.quick):
                 _log(f"-- {one.name}")
-                # The goals are to be known well; the other crowds are points of a plot.
-                for result in await crowd(one, running, rounds if one.goal else min(rounds, 7), _log):
+                # Cases with a goal need precision; the others are points of a plot.
+                for result in await measure_writers(one, running, rounds if one.goal else min(rounds, 7), _log):
                     results.append(result)
                     _log(row(result))
-            found = await prefixes(running, 64, 5 if given.quick else 20)
+            found = await prefixes(running, 64, 5 if options.quick else 20)
             report["prefixes"] = found
             for name, counts in found.items():
                 _log(
-                    f"{name}: of {counts['reads']} reads beside 64 writers {counts['wrong']} were no prefix of the end"
+                    f"{name}: {counts['wrong']} of {counts['reads']} reads beside 64 writers were not a prefix of the "
+                    "final order"
                 )
             for process in running.values():
-                await process.ask("bye")
-        # In new processes, which have no memory left of what was before.
-        async with contenders(url_of, admin, given.peers, names, _log) as fresh:
-            _log(f"-- bytes a message      {'on disk':>10} {'resident':>10}")
-            report["sizes"] = await measure_sizes(fresh, url_of, 1_000 if given.quick else 10_000)
+                await process.run("stop")
+        # In new processes, so that memory from earlier cases is not counted.
+        async with contenders(url_of, admin, options.peers, names, _log) as fresh:
+            _log(f"-- bytes per message      {'on disk':>10} {'resident':>10}")
+            report["sizes"] = await measure_sizes(fresh, url_of, 1_000 if options.quick else 10_000)
             for line in size_rows(report["sizes"]):
                 _log(line)
         for module in running:
             await admin.execute(f'DROP DATABASE "bench_{module}" WITH (FORCE)')
         await admin.close()
     report["results"] = results_as_json(results)
-    mine = {running[name].about["name"] for name in (OURS, FLOOR)}
+    mine = {running[name].about["name"] for name in (AGENTSTORE, FLOOR)}
     return all(result.is_whole for result in results if result.contender in mine) and not any(
         counts["wrong"] or counts["lost"] for counts in found.values()
     )
 
 
-async def _measure(part: str, given: argparse.Namespace, report: dict[str, Any]) -> bool:
-    """Measure a part; return whether ours and the floor lost nothing."""
+async def _measure(part: str, options: argparse.Namespace, report: dict[str, Any]) -> bool:
+    """Measure a part; return whether agentstore and the floor lost nothing."""
     if part == "calls":
-        return await _side_by_side(given, report)
+        return await _side_by_side(options, report)
     if part == "reading":
-        report[part] = await reading.measure(given.url, _log, quick=given.quick)
+        report[part] = await reading.measure(options.url, _log, quick=options.quick)
     elif part == "imports":
-        report[part] = await imports.measure(given.url, _log, quick=given.quick)
+        report[part] = await imports.measure(options.url, _log, quick=options.quick)
     elif part == "growth":
-        report[part] = await growth.measure(given.url, given.large, _log, quick=given.quick)
+        report[part] = await growth.measure(options.url, options.large, _log, quick=options.quick)
     elif part == "search":
-        report[part] = await searching.measure(given.url, _log, quick=given.quick)
+        report[part] = await searching.measure(options.url, _log, quick=options.quick)
     elif part == "sandboxes":
-        report[part] = await sandboxes.measure(given.url, _log, quick=given.quick)
+        report[part] = await sandboxes.measure(options.url, _log, quick=options.quick)
     else:
-        report[part] = await transfer.measure(30_000 if given.quick else 1_000_000, 1 if given.quick else 3, _log)
+        report[part] = await transfer.measure(30_000 if options.quick else 1_000_000, 1 if options.quick else 3, _log)
     return True
 
 
-def _write(report: dict[str, Any], given: argparse.Namespace) -> None:
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
-    if given.plots:
-        from benchmarks import plots  # matplotlib is not in every environment
+def _write(report: dict[str, Any], options: argparse.Namespace) -> None:
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    if options.plots:
+        from benchmarks import plots  # matplotlib is not installed in every environment
 
-        plots.draw(report, given.plots)
-        (given.plots / "results.md").write_text(markdown(report), encoding="utf-8")
+        plots.draw(report, options.plots)
+        (options.plots / "results.md").write_text(markdown(report), encoding="utf-8")
 
 
 def _parts(text: str) -> list[str]:
     if unknown := set(parts := text.split(",")) - set(_PARTS):
-        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))}")
+        raise argparse.ArgumentTypeError(
+            f"unknown parts: {', '.join(sorted(unknown))}; expected some of {', '.join(_PARTS)}"
+        )
     return parts
 
 
 async def main() -> int:
-    """Measure, print, and write what was asked for; return the exit code."""
+    """Measure, print the results and write the requested files; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two minutes, beside the ORM: fewer rounds, less of each")
-    parser.add_argument("--url", help="a server on which databases may be made, instead of an embedded one")
-    parser.add_argument("--peers", type=Path, help="the folder of the other packages' environments")
-    parser.add_argument("--only", help=f"whom to measure beside ours and the floor, of {', '.join(CONTENDERS)}")
     parser.add_argument(
-        "--parts", type=_parts, default=_PARTS, metavar=",".join(_PARTS), help="which of these, in this order"
+        "--quick",
+        action="store_true",
+        help="take two minutes: compare with the ORM only, with less data and fewer rounds",
     )
-    parser.add_argument("--large", type=int, default=10_000_000, help="the most rows of a table, as it grows")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write tables, and draw SVGs (needs matplotlib)")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--url", help="use this server, where the user may create databases, instead of an embedded one"
+    )
+    parser.add_argument("--peers", type=Path, help="the folder with the environments of the other packages")
+    parser.add_argument("--only", help=f"the contenders besides agentstore and the floor, of {', '.join(CONTENDERS)}")
+    parser.add_argument(
+        "--parts", type=_parts, default=_PARTS, metavar=",".join(_PARTS), help="the parts to measure, in this order"
+    )
+    parser.add_argument("--large", type=int, default=10_000_000, help="the number of rows of the largest table")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="write results.md and SVG plots to this folder (needs matplotlib)"
+    )
+    options = parser.parse_args()
     report: dict[str, Any] = {
         "time": now(),
         "python": platform.python_version(),
@@ -150,15 +160,15 @@ async def main() -> int:
         "cpus": os.cpu_count(),
     }
     whole = True
-    for part in given.parts:
+    for part in options.parts:
         try:
-            whole &= await _measure(part, given, report)
-        except Failed as error:
+            whole &= await _measure(part, options, report)
+        except ContenderFailed as error:
             print(error, file=sys.stderr)
             return 1
-        _write(report, given)  # an hour's run may be ended before its end
+        _write(report, options)  # after each part, because a run takes an hour and may be interrupted
     if not whole:
-        print("something was lost, stored twice or out of order: see above", file=sys.stderr)
+        print("messages were lost, duplicated or out of order: see above", file=sys.stderr)
     return 0 if whole else 1
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
 from agentstore.adapters.agentscope_runtime import PostgresSessionHistoryService
 from agentstore.adapters.agentscope_runtime.upstream import message_classes
-from benchmarks.contender import WORDS
+from benchmarks.contender import TEXT
 
 Call = Callable[[], Awaitable[object]]
 _CALLS, _ROUNDS = 200, 31
@@ -32,7 +32,7 @@ async def _compare(name: str, one: Call, other: Call) -> str:
             for _ in range(_CALLS):
                 await call()
             times[call].append((time.perf_counter() - began) / _CALLS * 1000)
-    ratios = [theirs / ours for theirs, ours in zip(times[one], times[other], strict=True)]
+    ratios = [first / second for first, second in zip(times[one], times[other], strict=True)]
     low, ratio, high = statistics.quantiles(ratios, n=4)
     return f"{name:40} {statistics.median(times[one]):.3f} ms  {ratio:.2f} ({low:.2f}-{high:.2f})"
 
@@ -40,28 +40,28 @@ async def _compare(name: str, one: Call, other: Call) -> str:
 async def _main() -> None:
     kind = message_classes().message
     package = kind.__module__.partition(".")[0]
-    part: dict[str, Any] = {"type": "text", "text": WORDS}
+    part: dict[str, Any] = {"type": "text", "text": TEXT}
     with tempfile.TemporaryDirectory() as folder:
         async with (
             EmbeddedPostgres(folder) as server,
             AgentStore(server.url, settings=Settings(auto_migrate="upgrade")) as store,
             PostgresSessionHistoryService(server.url) as service,
         ):
-            theirs = await service.create_session("adapters", "theirs")
-            ours = await store.sessions.create_session("adapters", "ours")
+            adapted = await service.create_session("adapters", "adapted")
+            native = await store.sessions.create_session("adapters", "native")
 
             def append(to: Any, session: Any, of: Any) -> Call:
                 return lambda: to.append_message(session, of(role="user", content=[part]))
 
             for _ in range(10):
-                await service.append_message(theirs, kind(role="user", content=[part]))
-                await store.sessions.append_message(ours, Message(role="user", content=[TextContent(text=WORDS)]))
+                await service.append_message(adapted, kind(role="user", content=[part]))
+                await store.sessions.append_message(native, Message(role="user", content=[TextContent(text=TEXT)]))
             get = (
-                partial(service.get_session, "adapters", "theirs"),
-                partial(store.sessions.get_session, "adapters", "ours"),
+                partial(service.get_session, "adapters", "adapted"),
+                partial(store.sessions.get_session, "adapters", "native"),
             )
             print(await _compare(f"get 10 of {package}'s, to agentstore's", *get))
-            both = append(service, theirs, kind), append(store.sessions, ours, Message)
+            both = append(service, adapted, kind), append(store.sessions, native, Message)
             print(await _compare(f"append 1 of {package}'s, to agentstore's", *both))
 
 

@@ -1,8 +1,8 @@
-"""What a contender is, and the cases in which it is measured.
+"""The interface of a contender, and the data that it is measured with.
 
-This runs in each contender's own environment, so it needs the standard library alone. A contender is a class named
-``Contender`` in a module of ``benchmarks.contenders``; it has those of the methods below for which its package has a
-call, and each makes that call as the package's own documentation has it made.
+This module is imported in each contender's environment, so it uses only the standard library. A contender is a class
+named ``Contender`` in a module of ``benchmarks.contenders``. It has those of the methods below that its package
+supports, and each makes the call as the documentation of the package recommends.
 """
 
 import random
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-# What a message says: about 500 bytes, some of them not ASCII.
-WORDS = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
+# The text of a message: about 500 bytes, some of them not ASCII.
+TEXT = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
 USER = "bench"
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One message, as plain as it gets: the ``text`` is another one for each."""
+class PlainMessage:
+    """A message that depends on no package. Each has a different ``text``."""
 
     id: str
     role: str
@@ -25,71 +25,73 @@ class Said:
 
 
 class Contender(Protocol):
-    """A package's calls for one user, who is called ``bench``. Whatever it cannot do it does not have."""
+    """The calls of a package, all for the user ``bench``. Methods that the package does not support are missing."""
 
     name: str
     version: str
     durable: bool
-    """Whether what it has acknowledged survives the end of every process."""
+    """Whether acknowledged writes survive a crash of every process."""
 
     def __init__(self, url: str, redis_url: str | None) -> None:
-        """`url` is a database of this contender's own, as ``postgresql://...``; nothing is opened yet."""
+        """`url` is ``postgresql://...``, a database that only this contender uses. Opens no connection yet."""
 
     async def start(self) -> None:
-        """Connect, and make the tables; a pool has ten connections, where the package lets one say so."""
+        """Connect and create the tables. A pool has ten connections if the package has a setting for that."""
 
     async def stop(self) -> None:
         """Close everything."""
 
     async def create(self, session: str) -> None:
-        """Make a session without messages."""
+        """Create a session without messages."""
 
-    def make(self, said: Sequence[Said]) -> list[Any]:
-        """Return messages of the package's own kind; not timed."""
+    def convert(self, messages: Sequence[PlainMessage]) -> list[Any]:
+        """Return the messages as objects of the package. Not timed."""
 
     async def append(self, session: str, messages: list[Any]) -> None:
-        """Add new messages to the end of a session, and return when they are acknowledged."""
+        """Append new messages to a session, and return when they are acknowledged."""
 
     async def read(self, session: str) -> Any:
-        """Return the session with all its messages, as the package's own objects."""
+        """Return the session with all its messages, as objects of the package."""
 
     def texts(self, found: Any) -> list[str]:
-        """Return what the messages say that :meth:`read` returned, in order; not timed."""
+        """Return the texts of the messages that :meth:`read` returned, in order. Not timed."""
 
     async def list_sessions(self) -> int:
-        """List all sessions of the user as the package's own objects, without messages, and return how many."""
+        """List all sessions of the user as objects of the package, without messages. Return their number."""
 
     async def save_state(self, session: str, state: dict[str, Any]) -> None:
         """Save an agent's state as the next round or checkpoint of a session."""
 
     async def load_state(self, session: str) -> dict[str, Any]:
-        """Return the last state of a session."""
+        """Return the latest state of a session."""
 
     async def add_memory(self, session: str, messages: list[Any]) -> None:
-        """Add new messages of a session to what is searched by their words."""
+        """Add new messages of a session to the memory that can be searched by words."""
 
 
-def say(first: int, count: int, writer: int = 0) -> list[Said]:
-    """Return messages that nobody has said yet: ``first`` and ``writer`` tell them apart."""
+def new_messages(first: int, count: int, writer: int = 0) -> list[PlainMessage]:
+    """Return messages that are unique by ``writer`` and a number, which starts at ``first``."""
     return [
-        Said(f"m-{writer}-{number}", "assistant" if number % 2 else "user", f"{writer} {number} {WORDS}")
+        PlainMessage(f"m-{writer}-{number}", "assistant" if number % 2 else "user", f"{writer} {number} {TEXT}")
         for number in range(first, first + count)
     ]
 
 
-def remember(first: int, count: int) -> list[Said]:
-    """Return messages of ten words each, of which few are frequent, as in every language (Zipf)."""
+def short_messages(first: int, count: int) -> list[PlainMessage]:
+    """Return messages of ten words. As in natural languages, a few words are frequent (Zipf)."""
     rng = random.Random(first)
     return [
-        Said(f"m-{number}", "user", f"{number} " + " ".join(f"word{int(rng.paretovariate(0.7))}" for _ in range(10)))
+        PlainMessage(
+            f"m-{number}", "user", f"{number} " + " ".join(f"word{int(rng.paretovariate(0.7))}" for _ in range(10))
+        )
         for number in range(first, first + count)
     ]
 
 
-def state(number: int, messages: int = 50) -> dict[str, Any]:
-    """Return a state as agents keep it, of 20 KB for 50 messages: what was said, and a plan."""
+def agent_state(number: int, messages: int = 50) -> dict[str, Any]:
+    """Return a typical state of an agent, 20 KB for 50 messages: its conversation and a plan."""
     rng = random.Random(messages)
-    said = [
+    conversation = [
         {
             "id": f"{rng.getrandbits(128):032x}",
             "role": "assistant" if index % 2 else "user",
@@ -99,11 +101,11 @@ def state(number: int, messages: int = 50) -> dict[str, Any]:
         for index in range(messages)
     ]
     steps = [{"name": f"step {index}", "state": "todo"} for index in range(8)]
-    return {"number": number, "memory": {"content": said}, "plan": {"steps": steps}}
+    return {"number": number, "memory": {"content": conversation}, "plan": {"steps": steps}}
 
 
 def _word(rng: random.Random) -> str:
-    """A made-up word; few of them are frequent."""
+    """Return an invented word. A few of them are frequent."""
     rank = int(rng.paretovariate(0.7))
     word = ""
     while rank or not word:

@@ -1,7 +1,7 @@
-"""How each call grows: with the length of a session, with the rows of a table, with the memories of others.
+"""Measure how each call scales with the length of a session, the size of a table and the memories of other users.
 
-Each size has a database of its own, on one server, and calls are made in turn on all of them, so that the ratio to the
-smallest is that of the same minute.
+Each size has its own database on one server. The calls are made on all of them in turn, so that a ratio compares times
+of the same minute.
 """
 
 import itertools
@@ -16,13 +16,13 @@ import asyncpg
 
 from agentstore import AgentStore, Message, Session, Settings, TextContent
 from agentstore.search import ranking
-from benchmarks.contender import WORDS, remember
+from benchmarks.contender import TEXT, short_messages
 from benchmarks.runner import server
 
 Call = Callable[[], Awaitable[object]]
 Log = Callable[[str], None]
 
-_A_SESSION = 100  # messages of each session of a table that is filled
+_SESSION_LENGTH = 100  # messages of each session, where the table is filled
 _USERS = "INSERT INTO agentstore.users (id) SELECT 'u' || u FROM generate_series(0, $1::int - 1) u"
 _SESSIONS = """
 INSERT INTO agentstore.sessions (user_id, id, next_seq)
@@ -51,7 +51,7 @@ FROM given, (SELECT count(*) FROM buckets) AS second
 
 
 async def measure(url: str | None, large: int, log: Log, *, quick: bool) -> list[dict[str, Any]]:
-    """Return the median of each call at each size, in milliseconds, and its ratio to that of the smallest."""
+    """Return the median time of each call at each size in milliseconds, and its ratio to the smallest size."""
     lengths = [10, 1_000] if quick else [10, 1_000, 100_000, 1_000_000]
     rows = [1_000, 100_000] if quick else [1_000, 100_000, large]
     memories = [1_000, 10_000] if quick else [1_000, 100_000, 1_000_000]
@@ -60,11 +60,11 @@ async def measure(url: str | None, large: int, log: Log, *, quick: bool) -> list
     async with server(url) as (first, url_of):
         admin = await asyncpg.connect(first)
         for name, sizes, fill, calls in (
-            ("messages of the session", lengths, _fill_session, _calls_of_session),
-            ("messages of the table", rows, _fill_table, _calls_of_table),
-            ("memories of others", memories, _fill_memories, _calls_of_memories),
+            ("messages in the session", lengths, _fill_session, _calls_of_session),
+            ("messages in the table", rows, _fill_table, _calls_of_table),
+            ("memories of other users", memories, _fill_memories, _calls_of_memories),
         ):
-            log(f"-- {name}: {', '.join(f'{size:,}' for size in sizes)}; ms, and the ratio to the smallest")
+            log(f"-- {name}: {', '.join(f'{size:,}' for size in sizes)}; ms, and the ratio to the smallest size")
             async with AsyncExitStack() as stack:
                 by_size = {}
                 for size in sizes:
@@ -74,7 +74,9 @@ async def measure(url: str | None, large: int, log: Log, *, quick: bool) -> list
                     settings = Settings(auto_migrate="upgrade")
                     store = await stack.enter_async_context(AgentStore(url_of(database), settings=settings))
                     connection = await asyncpg.connect(url_of(database))
-                    await connection.execute("SET session_replication_role = replica")  # the rows are known to fit
+                    await connection.execute(
+                        "SET session_replication_role = replica"
+                    )  # skips foreign key checks: the rows are consistent
                     began = time.perf_counter()
                     await fill(connection, size)
                     await connection.execute("VACUUM ANALYZE", timeout=3600)
@@ -118,7 +120,7 @@ async def _in_turn(by_size: dict[int, dict[str, Call]], rounds: int) -> list[dic
 async def _fill_session(connection: asyncpg.Connection, size: int) -> None:
     await connection.execute(_USERS, 1)
     await connection.execute(_SESSIONS, 1, 1, size)
-    await connection.execute(_MESSAGES, 1, 0, 1, WORDS, size, timeout=3600)
+    await connection.execute(_MESSAGES, 1, 0, 1, TEXT, size, timeout=3600)
     await connection.execute(
         "INSERT INTO agentstore.state_heads (user_id, session_id, next_round, last_round) "
         "VALUES ('u0', 's0', $1 + 1, $1)",
@@ -143,49 +145,49 @@ async def _calls_of_session(store: AgentStore, size: int) -> dict[str, Call]:
         "append 1": lambda: store.sessions.append_message(session, _message()),
         "append 100": lambda: store.sessions.append_message(session, [_message() for _ in range(100)]),
         "get the last 10": lambda: store.sessions.get_session("u0", "s0", limit=10),
-        "get 10 before one": lambda: store.sessions.get_session("u0", "s0", limit=10, before=before),
-        "iter_messages, the first": lambda: anext(store.sessions.iter_messages("u0", "s0", batch=10)),
+        "get 10 before a message": lambda: store.sessions.get_session("u0", "s0", limit=10, before=before),
+        "iter_messages, first message": lambda: anext(store.sessions.iter_messages("u0", "s0", batch=10)),
         "list_sessions": lambda: store.sessions.list_sessions("u0"),
         "save_state": lambda: store.states.save_state("u0", {"n": 1}, "s0"),
         "export_state": lambda: store.states.export_state("u0", "s0"),
-        "list_states, ten": lambda: store.states.list_states("u0", "s0", limit=10),
+        "list_states, limit 10": lambda: store.states.list_states("u0", "s0", limit=10),
     }
 
 
 async def _fill_table(connection: asyncpg.Connection, size: int) -> None:
-    sessions = size // _A_SESSION
+    sessions = size // _SESSION_LENGTH
     users = max(1, sessions // 10)
     await connection.execute(_USERS, users)
-    await connection.execute(_SESSIONS, users, sessions, _A_SESSION, timeout=3600)
+    await connection.execute(_SESSIONS, users, sessions, _SESSION_LENGTH, timeout=3600)
     for start in range(0, sessions, 1_000):
         end = min(start + 1_000, sessions)
-        await connection.execute(_MESSAGES, users, start, end, WORDS, _A_SESSION, timeout=3600)
+        await connection.execute(_MESSAGES, users, start, end, TEXT, _SESSION_LENGTH, timeout=3600)
 
 
 async def _calls_of_table(store: AgentStore, size: int) -> dict[str, Call]:
-    sessions = size // _A_SESSION
+    sessions = size // _SESSION_LENGTH
     users = max(1, sessions // 10)
     rng = random.Random(size)
 
-    def one() -> tuple[str, str]:
+    def random_key() -> tuple[str, str]:
         number = rng.randrange(sessions)
         return f"u{number % users}", f"s{number}"
 
-    def anyone() -> Session:
-        user_id, id = one()
+    def random_session() -> Session:
+        user_id, id = random_key()
         return Session(id=id, user_id=user_id)
 
     return {
-        "append 1, to any session": lambda: store.sessions.append_message(anyone(), _message()),
-        "get the last 10 of any": lambda: store.sessions.get_session(*one(), limit=10),
-        "get all of any": lambda: store.sessions.get_session(*one()),
-        "list_sessions of any user": lambda: store.sessions.list_sessions(one()[0]),
-        "create_session, for any user": lambda: store.sessions.create_session(one()[0]),
-        "delete_session, one of 1 message": lambda: _make_and_delete(store, one()[0]),
+        "append 1, random session": lambda: store.sessions.append_message(random_session(), _message()),
+        "get the last 10, random session": lambda: store.sessions.get_session(*random_key(), limit=10),
+        "get all, random session": lambda: store.sessions.get_session(*random_key()),
+        "list_sessions, random user": lambda: store.sessions.list_sessions(random_key()[0]),
+        "create_session, random user": lambda: store.sessions.create_session(random_key()[0]),
+        "create and delete a session of 1 message": lambda: _create_and_delete(store, random_key()[0]),
     }
 
 
-async def _make_and_delete(store: AgentStore, user_id: str) -> None:
+async def _create_and_delete(store: AgentStore, user_id: str) -> None:
     session = await store.sessions.create_session(user_id)
     await store.sessions.append_message(session, _message())
     await store.sessions.delete_session(user_id, session.id)
@@ -207,21 +209,21 @@ async def _fill_memories(connection: asyncpg.Connection, size: int) -> None:
 async def _calls_of_memories(store: AgentStore, size: int) -> dict[str, Call]:
     numbers = itertools.count()
     for start in range(0, 10_000, 1_000):
-        await store.memory.add_memory("searcher", [_remembered(start + number) for number in range(1_000)], "s")
+        await store.memory.add_memory("searcher", [_memory(start + number) for number in range(1_000)], "s")
 
     def ten() -> list[Message]:
-        return [_remembered(100_000 + next(numbers)) for _ in range(10)]
+        return [_memory(100_000 + next(numbers)) for _ in range(10)]
 
     return {
         "add_memory 10": lambda: store.memory.add_memory("adder", ten(), "s"),
-        "search_memory among 10,000": lambda: store.memory.search_memory("searcher", _remembered(next(numbers))),
+        "search_memory among 10,000": lambda: store.memory.search_memory("searcher", _memory(next(numbers))),
     }
 
 
 def _message() -> Message:
-    return Message(role="user", content=[TextContent(text=WORDS)])
+    return Message(role="user", content=[TextContent(text=TEXT)])
 
 
-def _remembered(number: int) -> Message:
-    (said,) = remember(number, 1)
-    return Message(role="user", content=[TextContent(text=said.text)])
+def _memory(number: int) -> Message:
+    (message,) = short_messages(number, 1)
+    return Message(role="user", content=[TextContent(text=message.text)])

@@ -1,6 +1,6 @@
-"""The CPU time of imports and of short commands, each as a ratio to what it cannot do without.
+"""Measure the CPU time of imports and of short commands, each as a ratio to the dependencies that it always loads.
 
-Each runs in a process of its own, in rounds that they take in turn. CPU time (user and system) of a process is less
+Each runs in its own process, and they take turns in rounds. CPU time (user and system) of a process is less
 noisy than elapsed time on a shared machine; a ratio to an import measured in the same rounds is less noisy still.
 """
 
@@ -19,7 +19,7 @@ import asyncpg
 from agentstore import migrate
 from benchmarks.runner import server
 
-# What `AgentStore` needs of other packages, what `Message` needs, and an interpreter that does nothing.
+# The packages that `AgentStore` needs, the one that `Message` needs, and an interpreter that does nothing.
 _DATABASE = "import sqlalchemy.ext.asyncio, asyncpg, pydantic_settings, orjson"
 _PYDANTIC = "import pydantic"
 _NOTHING = "pass"
@@ -27,10 +27,9 @@ _NOTHING = "pass"
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A program beside its baseline, another program. The goal is the highest ratio of their CPU times.
+    """A program and its baseline, another program. The goal is the highest ratio of their CPU times.
 
-    The interpreter's own start is subtracted from both sides of a comparison of imports (`is_import`), as it would
-    hide a difference.
+    For imports (`is_import`), the start of the interpreter is subtracted from both, because it would hide a difference.
     """
 
     name: str
@@ -40,8 +39,8 @@ class _Case:
     is_import: bool = True
 
 
-# The goals of commands are shares of what they took before imports were lazy, measured beside this baseline:
-# 0.4 of 2.75 for --version and --help, 0.7 of 2.65 for check.
+# The goals of commands are parts of their ratios before imports were lazy: 0.4 of 2.75 for --version and --help, and
+# 0.7 of 2.65 for check.
 _CASES = [
     _Case("import agentstore", ["-c", "import agentstore"], _DATABASE, 1.6),
     _Case("import AgentStore", ["-c", "from agentstore import AgentStore"], _DATABASE, 1.6),
@@ -63,7 +62,7 @@ def _cpu_seconds(arguments: Sequence[str], environment: dict[str, str]) -> float
 
 
 def _rounds(count: int, environment: dict[str, str]) -> dict[tuple[str, ...], list[float]]:
-    """Run each program once a round, after a first run that compiles its modules; return the seconds of each."""
+    """Run each program once per round, after a first run that compiles its modules. Return the seconds of each."""
     programs = {("-c", code) for code in (_NOTHING, _PYDANTIC, _DATABASE)} | {tuple(each.arguments) for each in _CASES}
     found: dict[tuple[str, ...], list[float]] = {program: [] for program in sorted(programs)}
     for number in range(count + 1):
@@ -96,7 +95,7 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
         if case.is_import:
             mine, baseline = mine - nothing, baseline - nothing
         ratio = mine / baseline
-        missed = "" if ratio <= case.goal else "  missed"
+        missed = "" if ratio <= case.goal else "  MISSED"
         log(f"{case.name:22} {mine * 1e3:10.1f} {baseline * 1e3:10.1f}   {ratio:.2f}, {case.goal:.2f}{missed}")
         report.append(
             {"name": case.name, "ms": mine * 1e3, "baseline": baseline * 1e3, "ratio": ratio, "goal": case.goal}

@@ -1,4 +1,4 @@
-"""The plots of the docs, as SVG: what a call costs, throughput and history against size, and distributions."""
+"""Draw the plots of the docs as SVG: the cost of calls, throughput, growth, distributions and flame graphs."""
 
 import zlib
 from collections import defaultdict
@@ -21,12 +21,12 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "font.size": 9,
 }
-_OURS = "agentstore"
+_AGENTSTORE = "agentstore"
 _NARROWEST = 0.004
 
 
 def draw(report: dict[str, Any], folder: Path) -> None:
-    """Draw what a report has."""
+    """Draw the plots of the parts that a report has."""
     folder.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(_STYLE):
         if results := report.get("results"):
@@ -37,14 +37,14 @@ def draw(report: dict[str, Any], folder: Path) -> None:
             _growth(growth, folder / "growth.svg")
 
 
-def flames(stacks: Mapping[tuple[str, ...], int], waited: float, title: str, path: Path) -> None:
-    """A flame graph: each function as wide as the part of the call's time that it is on the stack, callers below."""
+def flames(stacks: Mapping[tuple[str, ...], int], server_share: float, title: str, path: Path) -> None:
+    """Draw a flame graph. The width of a function is its share of the time of the call; callers are below."""
     widths: dict[tuple[str, ...], float] = defaultdict(float)
     total = sum(stacks.values())
     for frames, count in stacks.items():
         names = _names(frames)
         for depth in range(1, len(names) + 1):
-            widths[names[:depth]] += (1 - waited) * count / total
+            widths[names[:depth]] += (1 - server_share) * count / total
     widths = {names: width for names, width in widths.items() if width >= _NARROWEST}
     figure, axes = plt.subplots(figsize=(12, 0.19 * max(map(len, widths)) + 0.6))
     ends: dict[tuple[str, ...], float] = defaultdict(float)
@@ -54,7 +54,7 @@ def flames(stacks: Mapping[tuple[str, ...], int], waited: float, title: str, pat
         ends[names] = start
         color = plt.get_cmap("YlOrRd")(0.15 + zlib.crc32(names[-1].encode()) % 100 / 200)
         _block(axes, start, len(names) - 1, widths[names], names[-1], color)
-    _block(axes, 1 - waited, 0, waited, "waiting for the server", "lightsteelblue")
+    _block(axes, 1 - server_share, 0, server_share, "waiting for the server", "lightsteelblue")
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(0, max(map(len, widths)))
@@ -66,12 +66,12 @@ def _block(axes: Any, x: float, y: float, width: float, label: str, color: Any) 
     axes.broken_barh([(x, width)], (y, 0.92), facecolors=color, edgecolor="white", linewidth=0.4)
     letters = int(width * 190)
     if letters >= 3:
-        shown = label if len(label) <= letters else label[: letters - 1] + "…"
-        axes.text(x + 0.002, y + 0.42, shown, fontsize=6, va="center", clip_on=True)
+        text = label if len(label) <= letters else label[: letters - 1] + "…"
+        axes.text(x + 0.002, y + 0.42, text, fontsize=6, va="center", clip_on=True)
 
 
 def _names(frames: Sequence[str]) -> tuple[str, ...]:
-    """Return the functions of a stack, those without a name as their library's, once."""
+    """Return the functions of a stack. Those without a name are shown as their library, once."""
     names: list[str] = []
     for frame in frames:
         name, _, where = frame.partition(" (")
@@ -83,7 +83,7 @@ def _names(frames: Sequence[str]) -> tuple[str, ...]:
 
 
 def _costs(results: list[dict[str, Any]], path: Path) -> None:
-    """Each call to the floor, on a logarithmic axis."""
+    """Draw the time of each call relative to the floor, on a logarithmic axis."""
     calls = [each for each in results if each["per_second"] is None]
     cases = list(dict.fromkeys(each["case"] for each in calls))
     figure, axes = plt.subplots()
@@ -93,13 +93,13 @@ def _costs(results: list[dict[str, Any]], path: Path) -> None:
         axes.plot(places, list(mine.values()), **_line(name), linestyle="none")
     axes.set_xticks(range(len(cases)), cases, rotation=30, ha="right")
     axes.set_yscale("log")
-    axes.set_ylabel("time, the floor's being 1")
+    axes.set_ylabel("time relative to the floor")
     axes.axhline(1, color="black", linewidth=0.8)
     _save(figure, path)
 
 
 def _writers(results: list[dict[str, Any]], path: Path) -> None:
-    """Appends a second against the number of writers, each to its own session and all to one."""
+    """Draw appends per second by number of writers, each to its own session and all to one."""
     figure, both = plt.subplots(1, 2, sharey=True)
     for axes, one in zip(both, (False, True), strict=True):
         found = [each for each in results if each["per_second"] and ("one session" in each["case"]) == one]
@@ -109,12 +109,12 @@ def _writers(results: list[dict[str, Any]], path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xlabel("writers to one session" if one else "writers, each to its own session")
-    both[0].set_ylabel("appends a second")
+    both[0].set_ylabel("appends per second")
     _save(figure, path)
 
 
 def _latencies(results: list[dict[str, Any]], path: Path) -> None:
-    """How long appends take, the slowest too: alone, and among 64 writers."""
+    """Draw the distribution of append latencies: with one writer, and with 64."""
     figure, both = plt.subplots(1, 2)
     for axes, case in zip(both, ("append 1", "64 writers, 64 sessions"), strict=True):
         for each in results:
@@ -122,12 +122,12 @@ def _latencies(results: list[dict[str, Any]], path: Path) -> None:
                 axes.plot([max(1e-3, ms) for ms in each["quantiles_ms"]], range(101), **_line(each["contender"], ""))
         axes.set_xscale("log")
         axes.set_xlabel(f"ms, {case}")
-    both[0].set_ylabel("% of the calls are as fast")
+    both[0].set_ylabel("% of calls")
     _save(figure, path)
 
 
 def _growth(growth: list[dict[str, Any]], path: Path) -> None:
-    """Each call against what it might grow with."""
+    """Draw the time of each call by size."""
     kinds = list(dict.fromkeys(each["grows"] for each in growth))
     figure, every = plt.subplots(1, len(kinds), sharey=True, figsize=(11, 4.5))
     for axes, kind in zip(every, kinds, strict=True):
@@ -143,13 +143,13 @@ def _growth(growth: list[dict[str, Any]], path: Path) -> None:
 
 
 def _line(name: str, marker: str = "o") -> dict[str, Any]:
-    ours = name == _OURS
-    color = "#c0392b" if ours else "black" if name.startswith("floor") else None
+    is_agentstore = name == _AGENTSTORE
+    color = "#c0392b" if is_agentstore else "black" if name.startswith("floor") else None
     return {
         "label": name,
         "marker": marker,
-        "markersize": 6 if ours else 4,
-        "linewidth": 2.2 if ours else 1.2,
+        "markersize": 6 if is_agentstore else 4,
+        "linewidth": 2.2 if is_agentstore else 1.2,
         **({"color": color} if color else {}),
     }
 

@@ -1,8 +1,7 @@
-"""``make profile``: where the time of a call goes, by whose code it is spent in, as a table and as flame graphs.
+"""Profile calls: the share of each library in the time of a call, as a table and as flame graphs.
 
-py-spy looks at a worker while it makes one call after the other, and sees what is below the Python functions, too.
-Where the wall's clock is too noisy to tell, ``--count`` lets callgrind count the instructions of a call, of ours and of
-the floor, which are the same each time.
+py-spy samples a worker while it makes calls, including native functions. Where timings vary too much, ``--count``
+counts the instructions of a call with callgrind, for agentstore and the floor; they are the same in each run.
 """
 
 import argparse
@@ -22,14 +21,14 @@ import asyncpg
 
 from benchmarks import plots
 from benchmarks.cases import Case, cases
-from benchmarks.runner import FLOOR, OURS, Failed, Process, contenders, prepare, server
+from benchmarks.runner import AGENTSTORE, FLOOR, ContenderFailed, Process, contenders, prepare, server
 
 _SECONDS = 15
 _RATE = 200
 _COUNTED = 200  # calls, under callgrind
 _GRAPHS = {"append 1": "append.svg", "get 1,000": "get_session.svg"}
-# Whose a frame is, by its file or function; of a stack, the innermost that is anybody's.
-_OWNERS = {
+# The library of a frame, by its file or function. A stack belongs to the library of its innermost known frame.
+_LIBRARIES = {
     "sockets": re.compile(r"\b(epoll_wait|sock_send|sock_recv\w*|sock_call\w*|send|recv) \("),
     "pydantic": re.compile("pydantic"),
     "orjson": re.compile("orjson"),
@@ -39,9 +38,10 @@ _OWNERS = {
     "agentstore": re.compile(r"\(agentstore/"),
     "asyncio": re.compile(r"asyncio|selectors\.py"),
 }
-# What a call is made with, and what is done between calls.
-_PREPARED = re.compile(
-    r"\b(_made|make|say|remember|state|gc_collect\w*) \([^;]*benchmarks/|_timed \([^;]*;[^;]*gc_collect"
+# The preparation of calls, and what happens between them: not part of a call.
+_PREPARATION = re.compile(
+    r"\b(_next_batch|convert|new_messages|short_messages|agent_state|gc_collect\w*) \([^;]*benchmarks/"
+    r"|_timed \([^;]*;[^;]*gc_collect"
 )
 
 
@@ -49,11 +49,11 @@ def _log(text: str) -> None:
     print(text, flush=True)
 
 
-def _owner(frames: Sequence[str]) -> str:
+def _library(frames: Sequence[str]) -> str:
     for frame in reversed(frames):
-        for owner, pattern in _OWNERS.items():
+        for library, pattern in _LIBRARIES.items():
             if pattern.search(frame):
-                return owner
+                return library
     return "Python"
 
 
@@ -63,24 +63,24 @@ async def _run(*command: str) -> None:
     )
     _, error = await process.communicate()
     if process.returncode:
-        raise Failed(f"{command[0]}: {error.decode().strip()}")
+        raise ContenderFailed(f"{command[0]}: {error.decode().strip()}")
 
 
 async def _record(process: Process, case: Case, calls: int) -> Counter[tuple[str, ...]]:
-    """Let the worker make calls for as long as py-spy looks at it, and return the stacks that it has seen."""
+    """Let the worker make calls while py-spy samples it, and return the sampled stacks."""
     spy = str(Path(sys.executable).parent / "py-spy")
     with tempfile.TemporaryDirectory() as folder:
         raw = f"{folder}/raw"
-        every = ("--pid", str(process.pid), "--duration", str(_SECONDS), "--rate", str(_RATE))
-        looking = asyncio.create_task(_run(spy, "record", *every, "--native", "--format", "raw", "--output", raw))
-        while not looking.done():
-            await process.ask(case.do, **case.given, calls=calls)
-        await looking
+        options = ("--pid", str(process.pid), "--duration", str(_SECONDS), "--rate", str(_RATE))
+        recording = asyncio.create_task(_run(spy, "record", *options, "--native", "--format", "raw", "--output", raw))
+        while not recording.done():
+            await process.run(case.command, **case.arguments, calls=calls)
+        await recording
         stacks: Counter[tuple[str, ...]] = Counter()
         for line in await asyncio.to_thread(_lines, raw):
             stack, _, count = line.rpartition(" ")
             _, ran, rest = stack.partition("._run_once (")
-            if ran and not _PREPARED.search(rest):
+            if ran and not _PREPARATION.search(rest):
                 frames = rest.split(";")[1:]
                 called = next((place for place, frame in enumerate(frames) if frame.startswith("_timed (")), -1)
                 stacks[tuple(frames[called + 1 :])] += int(count)
@@ -92,47 +92,47 @@ def _lines(path: str) -> list[str]:
 
 
 async def _profile(running: dict[str, Process], wanted: list[Case], folder: Path) -> dict[str, Any]:
-    """Return of each call the milliseconds, and the part of them that is spent in whose code."""
+    """Return the milliseconds of each call, and the share of each library."""
     found = {}
-    process = running[OURS]
-    _log(f"-- {'the time of a call':22} {'ms':>8}   in whose code")
+    process = running[AGENTSTORE]
+    _log(f"-- {'call':22} {'ms':>8}   share of each library")
     for case in wanted:
         await prepare(case, process)
-        ms = statistics.median((await process.ask(case.do, **case.given, calls=20))["ns"]) / 1e6
-        calls = max(1, min(case.most_calls, int(500 / ms)))
-        # Before py-spy looks, which stops the worker each time.
-        answer = await process.ask(case.do, **case.given, calls=calls)
-        waited = max(0.0, 1 - answer["cpu_ns"] / sum(answer["ns"]))
+        ms = statistics.median((await process.run(case.command, **case.arguments, calls=20))["ns"]) / 1e6
+        calls = max(1, min(case.max_calls, int(500 / ms)))
+        # Measured without py-spy, which stops the worker for each sample.
+        answer = await process.run(case.command, **case.arguments, calls=calls)
+        server_share = max(0.0, 1 - answer["cpu_ns"] / sum(answer["ns"]))
         stacks = await _record(process, case, calls)
         counts: Counter[str] = Counter()
         for frames, count in stacks.items():
-            counts[_owner(frames)] += count
+            counts[_library(frames)] += count
         total = counts.total()
-        parts = {"the server": waited, **{each: (1 - waited) * n / total for each, n in counts.most_common()}}
+        parts = {"server": server_share, **{each: (1 - server_share) * n / total for each, n in counts.most_common()}}
         found[case.name] = {"ms": ms, "parts": parts}
         _log(f"{case.name:25} {ms:8.3f}   {', '.join(f'{each} {part:.0%}' for each, part in parts.items())}")
         if case.name in _GRAPHS:
-            plots.flames(stacks, waited, f"{case.name}: {ms:.2f} ms", folder / _GRAPHS[case.name])
+            plots.flames(stacks, server_share, f"{case.name}: {ms:.2f} ms", folder / _GRAPHS[case.name])
     return found
 
 
 async def _count(running: dict[str, Process], wanted: list[Case], folder: Path) -> dict[str, Any]:
-    """Return of each call how many instructions of this machine it takes, of ours and of the floor."""
+    """Return the number of instructions of each call, for agentstore and the floor."""
     found = {}
-    _log(f"-- {'instructions of a call':22} {'floor':>12} {'ours':>12}   to the floor")
+    _log(f"-- {'instructions of a call':22} {'floor':>12} {'agentstore':>12}   relative to the floor")
     for case in wanted:
         counted = {}
-        for name in (FLOOR, OURS):
+        for name in (FLOOR, AGENTSTORE):
             process = running[name]
             await prepare(case, process)
-            await process.ask(case.do, **case.given, calls=20)
+            await process.run(case.command, **case.arguments, calls=20)
             await _run("callgrind_control", "--zero", str(process.pid))
-            await process.ask(case.do, **case.given, calls=_COUNTED)
+            await process.run(case.command, **case.arguments, calls=_COUNTED)
             await _run("callgrind_control", "--dump", str(process.pid))
             counted[name] = await asyncio.to_thread(_instructions, folder, process.pid) / _COUNTED
-        ratio = counted[OURS] / counted[FLOOR]
+        ratio = counted[AGENTSTORE] / counted[FLOOR]
         found[case.name] = {**counted, "ratio": ratio}
-        _log(f"{case.name:25} {counted[FLOOR]:12,.0f} {counted[OURS]:12,.0f}   {ratio:.2f}")
+        _log(f"{case.name:25} {counted[FLOOR]:12,.0f} {counted[AGENTSTORE]:12,.0f}   {ratio:.2f}")
     return found
 
 
@@ -147,12 +147,12 @@ def _instructions(folder: Path, pid: int) -> int:
 async def measure(url: str | None, folder: Path, *, count: bool) -> dict[str, Any]:
     """Profile the calls, or count their instructions."""
     wanted = [case for case in cases(quick=True) if not case.name.startswith("list")]
-    names = [FLOOR, OURS] if count else [OURS]
+    names = [FLOOR, AGENTSTORE] if count else [AGENTSTORE]
     with tempfile.TemporaryDirectory() as counts:
         before: tuple[str, ...] = ()
         if count:
             if shutil.which("valgrind") is None:
-                raise Failed("valgrind is needed: apt-get install valgrind")
+                raise ContenderFailed("--count needs valgrind: run apt-get install valgrind")
             before = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={counts}/callgrind.out.%p")
         async with server(url) as (first, url_of):
             admin = await asyncpg.connect(first)
@@ -163,21 +163,23 @@ async def measure(url: str | None, folder: Path, *, count: bool) -> dict[str, An
 
 
 async def main() -> int:
-    """Profile, print, and write what was asked for; return the exit code."""
+    """Profile, print the results and write the requested files; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profiles", description=__doc__)
-    parser.add_argument("--url", help="a server on which databases may be made, instead of an embedded one")
-    parser.add_argument("--count", action="store_true", help="count instructions, with callgrind")
-    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the flame graphs go")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    parser.add_argument(
+        "--url", help="use this server, where the user may create databases, instead of an embedded one"
+    )
+    parser.add_argument("--count", action="store_true", help="count instructions with callgrind")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="the folder for the flame graphs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     try:
-        report = await measure(given.url, given.out, count=given.count)
-    except Failed as error:
+        report = await measure(arguments.url, arguments.out, count=arguments.count)
+    except ContenderFailed as error:
         print(error, file=sys.stderr)
         return 1
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

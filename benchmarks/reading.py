@@ -1,8 +1,8 @@
-"""A large session, read in each way that there is: what takes how long, and how much memory it leaves and needs.
+"""Measure the time and memory of each way to read a long session.
 
-``get_session`` makes a Message of each, and holds garbage collection meanwhile. The other ways are for those who need
-less: ``read_messages`` makes a Message when one looks at it, or dicts, or gives the JSON as it is stored;
-``iter_messages`` holds no more than a batch.
+``get_session`` creates Message objects, with garbage collection disabled meanwhile. The other ways return less:
+``read_messages`` creates a Message when it is accessed, or returns dicts or the stored JSON; ``iter_messages`` holds
+one batch in memory.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from typing import Any
 from unittest.mock import patch
 
 from agentstore import AgentStore, Message, Session, Settings, StoredMessages, TextContent
-from benchmarks.contender import USER, WORDS
-from benchmarks.memory import forget_peak, in_a_process, peak, resident
+from benchmarks.contender import TEXT, USER
+from benchmarks.memory import peak, reset_peak, resident, run_in_process
 from benchmarks.runner import server
 
 _BATCH = 1_000
@@ -52,11 +52,11 @@ async def _iterate(store: AgentStore) -> int:
     return sum([1 async for _ in store.sessions.iter_messages(USER, "long", batch=_BATCH)])
 
 
-_COLLECTED = "get_session, garbage collected meanwhile"
+_COLLECTING = "get_session, garbage collection enabled"
 _WAYS: dict[str, Read] = {
     "get_session": _get,
-    _COLLECTED: _get,
-    "read_messages, as they are stored": _stored,
+    _COLLECTING: _get,
+    "read_messages, as stored": _stored,
     "read_messages, the last ten as Messages": _last,
     "read_messages().dicts()": _dicts,
     "read_messages().json()": _json,
@@ -65,22 +65,22 @@ _WAYS: dict[str, Read] = {
 
 
 @contextmanager
-def _collected() -> Iterator[None]:
-    """Let garbage be collected while Messages are made, as Python does by itself."""
-    held = ("agentstore.schemas.payload", "agentstore.repositories.sessions.service")
+def _collection_enabled() -> Iterator[None]:
+    """Leave garbage collection enabled while Message objects are created."""
+    modules = ("agentstore.schemas.payload", "agentstore.repositories.sessions.service")
     with (
-        patch(f"{held[0]}.no_collection", lambda _: nullcontext()),
-        patch(f"{held[1]}.no_collection", lambda _: nullcontext()),
+        patch(f"{modules[0]}.no_collection", lambda _: nullcontext()),
+        patch(f"{modules[1]}.no_collection", lambda _: nullcontext()),
     ):
         yield
 
 
-def _around(way: str) -> AbstractContextManager[None]:
-    return _collected() if way == _COLLECTED else nullcontext()
+def _conditions_of(way: str) -> AbstractContextManager[None]:
+    return _collection_enabled() if way == _COLLECTING else nullcontext()
 
 
 async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -> dict[str, Any]:
-    """Return the milliseconds and the megabytes of each way to read a session, and the ratio to ``get_session``."""
+    """Return the milliseconds and megabytes of each way to read a session, and the ratio to ``get_session``."""
     count = 2_000 if quick else 10_000
     found: dict[str, dict[str, float]] = {}
     async with server(url) as (first, _):
@@ -94,15 +94,15 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
             for _ in range(5 if quick else 40):
                 for way in random.sample(list(_WAYS), len(_WAYS)):
                     gc.collect()
-                    with _around(way):
+                    with _conditions_of(way):
                         began = time.perf_counter()
                         kept = await _WAYS[way](store)
                         times[way].append((time.perf_counter() - began) * 1000)
                     del kept
-        log(f"-- read a session of {count:,}: ms (to get_session), MB that it leaves, MB that it needs")
+        log(f"-- read a session of {count:,}: ms (relative to get_session), MB afterwards, MB at the peak")
         for way in _WAYS:
             pairs = zip(times[way], times["get_session"], strict=True)
-            memory = json.loads(in_a_process("reading", "--alone", way, first))
+            memory = json.loads(run_in_process("reading", "--alone", way, first))
             ratio = statistics.median(one / other for one, other in pairs)
             found[way] = {"ms": statistics.median(times[way]), "ratio": ratio, **memory}
             cells = f"{found[way]['ms']:9.1f} ({ratio:.2f}) {memory['kept']:8.1f} {memory['peak']:8.1f}"
@@ -112,11 +112,11 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
 
 async def _alone(way: str, url: str) -> None:
     async with AgentStore(url) as store:
-        await store.sessions.get_session(USER, "none")  # whatever is needed once
+        await store.sessions.get_session(USER, "none")  # initializes what the first call initializes
         gc.collect()
         before = resident()
-        forget_peak()
-        with _around(way):
+        reset_peak()
+        with _conditions_of(way):
             kept = await _WAYS[way](store)
         needed = peak() - before
         gc.collect()
@@ -125,7 +125,7 @@ async def _alone(way: str, url: str) -> None:
 
 
 def _message(number: int) -> Message:
-    return Message(role="assistant" if number % 2 else "user", content=[TextContent(text=f"{number} {WORDS}")])
+    return Message(role="assistant" if number % 2 else "user", content=[TextContent(text=f"{number} {TEXT}")])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, taken in turn, so that the machine's moods meet all of them alike."""
+"""Run contenders in separate processes that take turns, so that variations of the machine affect all alike."""
 
 import asyncio
 import json
@@ -20,11 +20,11 @@ import asyncpg
 from agentstore import EmbeddedPostgres
 from benchmarks.cases import Case, Writers
 
-OURS, FLOOR, ORM = "agentstore", "floor", "orm"
-# Each with the environment that it needs, a folder of `make`'s; None is the one that this runs in.
+AGENTSTORE, FLOOR, ORM = "agentstore", "floor", "orm"
+# Module and environment of each contender: a folder that `make` creates, or None for the environment of this process.
 CONTENDERS: dict[str, str | None] = {
     FLOOR: None,
-    OURS: None,
+    AGENTSTORE: None,
     ORM: None,
     "google_adk": "google-adk",
     "openai_agents": "openai-agents",
@@ -36,22 +36,22 @@ CONTENDERS: dict[str, str | None] = {
     "runtime_memory": "agentscope-runtime",
 }
 _ROOT = Path(__file__).parent.parent
-# A round of one contender takes about so many seconds.
-_ROUND = 0.3
-# Those whose calls take longer and longer are not asked any more after so many.
-_LONG = 8
-# A ratio is taken for stable when the median's 95 % interval is that near to it, on both sides together.
-_STABLE = 0.02
-# Those who are many times slower than the floor need not be known to three digits.
-_STABLE_OF_PEERS = 0.15
+# Seconds that a round of one contender takes, approximately.
+_ROUND_SECONDS = 0.3
+# Seconds after which a slow contender is measured no further.
+_MAX_SECONDS = 8
+# A ratio is stable when the width of the median's 95 % confidence interval is at most this part of the median.
+_STABLE_WIDTH = 0.02
+# Contenders that are several times slower than the floor need less precision.
+_STABLE_WIDTH_OF_PEERS = 0.15
 
 
-class Failed(Exception):
-    """A contender could not do what it was asked for; the text is its traceback."""
+class ContenderFailed(Exception):
+    """A contender raised an exception, or could not be run. The message is its traceback or the reason."""
 
 
 class Process:
-    """A contender that runs, and answers one question after the other."""
+    """A running contender, which executes one command at a time."""
 
     def __init__(self, module: str, process: asyncio.subprocess.Process) -> None:
         self.module = module
@@ -59,30 +59,30 @@ class Process:
         self.about: dict[str, Any] = {}
         self.filled: set[str] = set()
 
-    async def ask(self, do: str, **given: Any) -> dict[str, Any]:
-        """Ask the worker, and return its answer.
+    async def run(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Run a command of the worker, and return its answer.
 
         Raises:
-            Failed: it raised something, or is gone.
+            ContenderFailed: it raised an exception, or its process has exited.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **given}).encode() + b"\n")
+        self._process.stdin.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
         line = await self._process.stdout.readline()
         if not line:
-            raise Failed(f"{self.module} is gone, with exit code {await self._process.wait()}")
+            raise ContenderFailed(f"the process of {self.module} has exited with code {await self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise Failed(answer["error"])
+            raise ContenderFailed(answer["error"])
         return answer
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The id of the process."""
         return self._process.pid
 
     async def stop(self) -> None:
-        """End it, kindly at first."""
+        """Stop the process; kill it if that takes longer than 10 s."""
         if self._process.returncode is None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
@@ -94,7 +94,7 @@ class Process:
 
 @dataclass
 class Result:
-    """What a contender's call costs beside the floor's; of writers, ``ms`` is that of one append, waiting included."""
+    """The measurements of a contender in a case. With writers, ``ms`` is the latency of one append, with waiting."""
 
     case: str
     contender: str
@@ -110,17 +110,17 @@ class Result:
     goal_p99: float | None = None
     verified: dict[str, int] = field(default_factory=dict)
     quantiles_ms: list[float] = field(default_factory=list)
-    """101 of them, from the fastest to the slowest call."""
+    """101 quantiles, from the fastest to the slowest call."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was lost, stored twice, or out of order."""
+        """Whether no message was lost, duplicated or out of order."""
         return not any(count for name, count in self.verified.items() if name not in ("expected", "reads"))
 
 
 @asynccontextmanager
 async def server(url: str | None) -> AsyncIterator[tuple[str, Callable[[str], str]]]:
-    """Lend a Postgres with its defaults: a URL, and the URL of each database of it."""
+    """Run a Postgres with its defaults. Yields its URL, and a function that returns the URL of a database."""
     if url is not None:
         yield url, lambda name: url.rpartition("/")[0] + f"/{name}"
         return
@@ -151,7 +151,7 @@ async def _redis() -> AsyncIterator[str]:
         try:
             while not await _answers(int(port)):
                 if process.returncode is not None:
-                    raise Failed(f"redis-server ended with {process.returncode}")
+                    raise ContenderFailed(f"redis-server exited with code {process.returncode}")
                 await asyncio.sleep(0.02)
             yield f"redis://127.0.0.1:{port}"
         finally:
@@ -169,9 +169,9 @@ async def contenders(
     *,
     before: Sequence[str] = (),
 ) -> AsyncIterator[dict[str, Process]]:
-    """Start those that are wanted and whose environment is there, each with a database of its own.
+    """Start the wanted contenders whose environments exist, each with its own database.
 
-    `before` is what their commands begin with: a tool that looks at what they do.
+    `before` is a prefix of their commands, such as a profiler.
     """
     async with AsyncExitStack() as stack:
         running = {}
@@ -185,7 +185,7 @@ async def contenders(
                 python = peers / environment / "bin" / "python"
             if module == "runtime_redis":
                 if shutil.which("redis-server") is None:
-                    log("without redis-server there is none of what runs on it")
+                    log("redis-server is not installed: the contenders that use it are skipped")
                     continue
                 redis_url = await stack.enter_async_context(_redis())
             name = f"bench_{module}"
@@ -204,89 +204,93 @@ async def contenders(
                 ),
             )
             stack.push_async_callback(process.stop)
-            process.about = await process.ask("hello")
+            process.about = await process.run("start")
             running[module] = process
         yield running
 
 
 async def measure(case: Case, running: dict[str, Process], rounds: int, log: Callable[[str], None]) -> list[Result]:
-    """Time a call of each contender that has it, in rounds until the ratios are stable, `rounds` at the most."""
-    taking = {name: each for name, each in running.items() if case.able in each.about["able"]}
+    """Time the calls of each contender that supports the case, until the ratios are stable or for `rounds` rounds."""
+    participants = {name: each for name, each in running.items() if case.requires in each.about["methods"]}
     calls = {}
-    for name, process in list(taking.items()):
+    for name, process in list(participants.items()):
         try:
             await prepare(case, process)
-            trial = await process.ask(case.do, **case.given, calls=3)
-        except Failed as error:
+            trial = await process.run(case.command, **case.arguments, calls=3)
+        except ContenderFailed as error:
             log(f"{case.name}: {process.about['name']} failed:\n{error}")
-            if name in (OURS, FLOOR):
+            if name in (AGENTSTORE, FLOOR):
                 raise
-            del taking[name]
+            del participants[name]
             continue
-        calls[name] = max(1, min(case.most_calls, int(_ROUND / (statistics.median(trial["ns"]) / 1e9))))
-    # Of one and of the other as many, so that neither is interrupted more often.
-    calls[OURS] = calls[FLOOR] = min(calls[OURS], calls[FLOOR])
-    times: dict[str, list[list[int]]] = {name: [] for name in taking}
-    active = set(taking)
+        calls[name] = max(1, min(case.max_calls, int(_ROUND_SECONDS / (statistics.median(trial["ns"]) / 1e9))))
+    # The same number of calls for both, so that neither is interrupted more often.
+    calls[AGENTSTORE] = calls[FLOOR] = min(calls[AGENTSTORE], calls[FLOOR])
+    times: dict[str, list[list[int]]] = {name: [] for name in participants}
+    active = set(participants)
     while active and max(map(len, times.values())) < rounds:
         for name in random.sample(sorted(active), len(active)):
-            answer = await taking[name].ask(case.do, **case.given, calls=calls[name])
+            answer = await participants[name].run(case.command, **case.arguments, calls=calls[name])
             times[name].append(answer["ns"])
         active = {
             name
             for name in active
-            if not _is_stable(name, times) and not _has_had_enough(name, sum(map(sum, times[name])) / 1e9)
+            if not _is_stable(name, times) and not _exceeds_budget(name, sum(map(sum, times[name])) / 1e9)
         }
         if active:
             active |= {FLOOR}
-    if case.able == "list_sessions":
-        for process in taking.values():
-            found = (await process.ask(case.do, **case.given, calls=1))["found"]
+    if case.requires == "list_sessions":
+        for process in participants.values():
+            found = (await process.run(case.command, **case.arguments, calls=1))["found"]
             if found < case.history:
-                raise Failed(f"{process.about['name']} lists {found} of {case.history} sessions")
+                raise ContenderFailed(f"{process.about['name']} lists {found} of {case.history} sessions")
     results = []
-    for name, process in taking.items():
-        verified = await process.ask("verify", session=case.session) if case.do == "append" else {}
+    for name, process in participants.items():
+        verified = await process.run("verify", session=case.session) if case.command == "append" else {}
         ratios = _ratios(name, times)
-        every = sorted(ns / 1e6 for round_ in times[name] for ns in round_)
+        all_ms = sorted(ns / 1e6 for round_ in times[name] for ns in round_)
         low, high = _quartiles(ratios)
         results.append(
             Result(
                 case=case.name,
                 contender=process.about["name"],
                 ms=statistics.median(statistics.median(round_) for round_ in times[name]) / 1e6,
-                p99_ms=_quantile(every, 0.99),
+                p99_ms=_quantile(all_ms, 0.99),
                 ratio=statistics.median(ratios),
                 low=low,
                 high=high,
                 rounds=len(ratios),
-                goal=case.goal if name == OURS else None,
+                goal=case.goal if name == AGENTSTORE else None,
                 verified=verified,
-                quantiles_ms=_quantiles(every),
+                quantiles_ms=_quantiles(all_ms),
             )
         )
     return results
 
 
-async def crowd(case: Writers, running: dict[str, Process], rounds: int, log: Callable[[str], None]) -> list[Result]:
-    """Let many writers append, in rounds until the ratios are stable; what is lost is counted."""
-    taking = {name: each for name, each in running.items() if "append" in each.about["able"]}
-    appends = {name: max(1, 64 // case.writers) for name in taking}
-    rates: dict[str, list[float]] = {name: [] for name in taking}
-    p99s: dict[str, list[float]] = {name: [] for name in taking}
-    every: dict[str, list[float]] = {name: [] for name in taking}
-    spent = dict.fromkeys(taking, 0.0)
-    verified: dict[str, dict[str, int]] = {name: {} for name in taking}
-    active = set(taking)
+async def measure_writers(
+    case: Writers, running: dict[str, Process], rounds: int, log: Callable[[str], None]
+) -> list[Result]:
+    """Measure concurrent appends, in rounds until the ratios are stable, and count lost messages."""
+    participants = {name: each for name, each in running.items() if "append" in each.about["methods"]}
+    appends = {name: max(1, 64 // case.writers) for name in participants}
+    rates: dict[str, list[float]] = {name: [] for name in participants}
+    p99s: dict[str, list[float]] = {name: [] for name in participants}
+    all_ms: dict[str, list[float]] = {name: [] for name in participants}
+    spent = dict.fromkeys(participants, 0.0)
+    verified: dict[str, dict[str, int]] = {name: {} for name in participants}
+    active = set(participants)
     number = 0
     while active and number <= rounds:
         for name in random.sample(sorted(active), len(active)):
             sessions = [f"{case.name} {number} {place}" for place in range(case.sessions)]
             try:
-                answer = await taking[name].ask("write", sessions=sessions, writers=case.writers, appends=appends[name])
-            except Failed as error:
-                log(f"{case.name}: {taking[name].about['name']} failed: {str(error).strip().splitlines()[-1]}")
-                if name in (OURS, FLOOR):
+                answer = await participants[name].run(
+                    "write", sessions=sessions, writers=case.writers, appends=appends[name]
+                )
+            except ContenderFailed as error:
+                log(f"{case.name}: {participants[name].about['name']} failed: {str(error).strip().splitlines()[-1]}")
+                if name in (AGENTSTORE, FLOOR):
                     raise
                 active.discard(name)
                 continue
@@ -294,72 +298,72 @@ async def crowd(case: Writers, running: dict[str, Process], rounds: int, log: Ca
                 verified[name][what] = verified[name].get(what, 0) + count
             rate = len(answer["ns"]) / answer["seconds"]
             spent[name] += answer["seconds"]
-            is_slow = _has_had_enough(name, spent[name])
-            if number or is_slow:  # else the first one only says how many appends a round is to have
+            is_over_budget = _exceeds_budget(name, spent[name])
+            if number or is_over_budget:  # the first round only determines the number of appends per round
                 rates[name].append(rate)
                 ms = sorted(ns / 1e6 for ns in answer["ns"])
                 p99s[name].append(_quantile(ms, 0.99))
-                every[name] += ms
-            appends[name] = max(1, int(min(rate * _ROUND * 2, 12_800) / case.writers))
-            if is_slow:
+                all_ms[name] += ms
+            appends[name] = max(1, int(min(rate * _ROUND_SECONDS * 2, 12_800) / case.writers))
+            if is_over_budget:
                 active.discard(name)
         if number >= 3:
-            ratios = {name: [[int(1e9 / rate)] for rate in rates[name]] for name in taking}
+            ratios = {name: [[int(1e9 / rate)] for rate in rates[name]] for name in participants}
             active = {name for name in active if not _is_stable(name, ratios)}
             if active:
                 active |= {FLOOR}
         number += 1
     results = []
-    for name, process in taking.items():
+    for name, process in participants.items():
         if not rates[name]:
             continue
         pairs = list(zip(rates[name], rates[FLOOR], strict=False))
         ratios_of = [one / other for one, other in pairs]
         low, high = _quartiles(ratios_of)
-        every[name].sort()
+        all_ms[name].sort()
         tails = [one / other for one, other in zip(p99s[name], p99s[FLOOR], strict=False)]
         results.append(
             Result(
                 case=case.name,
                 contender=process.about["name"],
-                ms=_quantile(every[name], 0.5),
+                ms=_quantile(all_ms[name], 0.5),
                 p99_ms=statistics.median(p99s[name]),
                 ratio=statistics.median(ratios_of),
                 low=low,
                 high=high,
                 rounds=len(ratios_of),
-                goal=case.goal if name == OURS else None,
+                goal=case.goal if name == AGENTSTORE else None,
                 per_second=statistics.median(rates[name]),
                 p99_ratio=statistics.median(tails),
-                goal_p99=case.goal_p99 if name == OURS else None,
+                goal_p99=case.goal_p99 if name == AGENTSTORE else None,
                 verified=verified[name],
-                quantiles_ms=_quantiles(every[name]),
+                quantiles_ms=_quantiles(all_ms[name]),
             )
         )
     return results
 
 
 async def prefixes(running: dict[str, Process], writers: int, appends: int) -> dict[str, dict[str, int]]:
-    """Count reads of a session under way that are no prefix of its final order, of ours and of the floor."""
+    """Count reads during appends that are not a prefix of the final order, for agentstore and the floor."""
     return {
-        name: await running[name].ask("prefixes", session="prefixes", writers=writers, appends=appends)
-        for name in (OURS, FLOOR)
+        name: await running[name].run("prefixes", session="prefixes", writers=writers, appends=appends)
+        for name in (AGENTSTORE, FLOOR)
     }
 
 
 async def sizes(running: dict[str, Process], url_of: Callable[[str], str], messages: int) -> list[dict[str, Any]]:
-    """Return what a message takes on the disk, and in memory once its session was read."""
+    """Return the bytes of a message on disk, and in memory after its session was read."""
     found = []
     for module, process in running.items():
-        if "read" not in process.about["able"]:
+        if "read" not in process.about["methods"]:
             continue
         connection = await asyncpg.connect(url_of(f"bench_{module}"))
         before = await connection.fetchval("SELECT pg_database_size(current_database())")
-        await process.ask("fill", session="sizes", messages=messages)
-        await connection.execute("VACUUM")  # what a table is given in advance, and its maps, are part of it
+        await process.run("fill", session="sizes", messages=messages)
+        await connection.execute("VACUUM")  # the size includes preallocated pages and the maps of a table
         after = await connection.fetchval("SELECT pg_database_size(current_database())")
         await connection.close()
-        resident = await process.ask("keep", session="sizes")
+        resident = await process.run("keep", session="sizes")
         found.append(
             {
                 "contender": process.about["name"],
@@ -372,17 +376,17 @@ async def sizes(running: dict[str, Process], url_of: Callable[[str], str], messa
 
 
 async def prepare(case: Case, process: Process) -> None:
-    """Make what a call finds, unless another call had the same."""
+    """Create the data that a case needs, unless an earlier case has created it."""
     if case.session is not None:
         if case.session in process.filled:
             return
         process.filled.add(case.session)
-        await process.ask("fill", session=case.session, messages=case.history)
-    elif case.able == "list_sessions":
-        await process.ask("fill_many", sessions=case.history)
-    elif case.do == "save_state":
-        await process.ask("start_states", session=case.given["session"])
-        await process.ask("save_state", session=case.given["session"], calls=case.history)
+        await process.run("fill", session=case.session, messages=case.history)
+    elif case.requires == "list_sessions":
+        await process.run("fill_many", sessions=case.history)
+    elif case.command == "save_state":
+        await process.run("start_states", session=case.arguments["session"])
+        await process.run("save_state", session=case.arguments["session"], calls=case.history)
 
 
 def _ratios(name: str, times: dict[str, list[list[int]]]) -> list[float]:
@@ -390,22 +394,22 @@ def _ratios(name: str, times: dict[str, list[list[int]]]) -> list[float]:
     return [statistics.median(one) / statistics.median(other) for one, other in pairs]
 
 
-def _has_had_enough(name: str, seconds: float) -> bool:
-    return name not in (OURS, FLOOR) and seconds > _LONG
+def _exceeds_budget(name: str, seconds: float) -> bool:
+    return name not in (AGENTSTORE, FLOOR) and seconds > _MAX_SECONDS
 
 
 def _is_stable(name: str, times: dict[str, list[list[int]]]) -> bool:
-    """Whether the median of the ratios is known well enough: its 95 % interval by order statistics."""
+    """Return whether the median of the ratios is known well enough: its 95 % interval by order statistics."""
     ratios = sorted(_ratios(name, times))
     count = len(ratios)
     if name == FLOOR:
-        return True  # goes on as long as another does
-    if count < (12 if name == OURS else 6):
-        return name != OURS and count >= 3 and ratios[0] > 3
-    reach = 0.98 * count**0.5
-    low, high = ratios[max(0, int(count / 2 - reach))], ratios[min(count - 1, int(count / 2 + reach))]
-    wanted = _STABLE if name == OURS else _STABLE_OF_PEERS
-    return high - low <= wanted * statistics.median(ratios)
+        return True  # measured as long as another contender is
+    if count < (12 if name == AGENTSTORE else 6):
+        return name != AGENTSTORE and count >= 3 and ratios[0] > 3
+    half_width = 0.98 * count**0.5
+    low, high = ratios[max(0, int(count / 2 - half_width))], ratios[min(count - 1, int(count / 2 + half_width))]
+    width = _STABLE_WIDTH if name == AGENTSTORE else _STABLE_WIDTH_OF_PEERS
+    return high - low <= width * statistics.median(ratios)
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:
@@ -424,10 +428,10 @@ def _quantile(ordered: list[float], part: float) -> float:
 
 
 def as_json(results: list[Result]) -> list[dict[str, Any]]:
-    """Return results as plain values."""
+    """Return results as JSON values."""
     return [asdict(each) for each in results]
 
 
 def now() -> str:
-    """Return the time, for a report."""
+    """Return the current time in UTC, as text."""
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime())

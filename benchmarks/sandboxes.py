@@ -1,4 +1,4 @@
-"""Sandboxes of bubblewrap: what each call costs beside the least that its work costs on this machine."""
+"""Measure sandboxes of bubblewrap, compared with the least that the same work costs on this machine."""
 
 import asyncio
 import itertools
@@ -22,21 +22,21 @@ Call = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """``ours`` beside ``floor``. ``goal`` is in milliseconds, or over the floor where `is_over`."""
+    """A call and its floor. ``goal`` is in milliseconds; with `is_over_floor`, in addition to the time of the floor."""
 
     name: str
     floor: str
-    ours: Call
-    least: Call
+    call: Call
+    floor_call: Call
     rounds: int
     goal: float
-    is_over: bool = False
+    is_over_floor: bool = False
 
 
 async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -> dict[str, Any] | None:
-    """Return the milliseconds of each call and of its floor, and the seconds of many sandboxes made at once.
+    """Return the milliseconds of each call and of its floor, and the seconds to create many sandboxes concurrently.
 
-    None where there is no bubblewrap to measure.
+    Return None if bubblewrap cannot be used here.
     """
     async with server(url) as (first, url_of):
         admin = await asyncpg.connect(first)
@@ -50,12 +50,12 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
             return None
         manager, kernel = await start_new_async_kernel(stderr=asyncio.subprocess.DEVNULL)
         try:
-            found = [await _compared(case, log) for case in await _cases(service, kernel, quick=quick)]
+            found = [await _compare(case, log) for case in await _cases(service, kernel, quick=quick)]
             count = 25 if quick else 100
-            seconds = await _at_once(service, count)
-            log(f"{count} at once  {seconds:.1f} s, all of them answer")
+            seconds = await _create_concurrently(service, count)
+            log(f"create {count} concurrently  {seconds:.1f} s, all of them answer")
         finally:
-            await _ended(manager, kernel)
+            await _shut_down(manager, kernel)
             await service.stop()
         await admin.execute('DROP DATABASE "sandboxes" WITH (FORCE)')
         await admin.close()
@@ -64,37 +64,60 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
 
 async def _cases(service: PostgresSandboxService, kernel: AsyncKernelClient, *, quick: bool) -> list[_Case]:
     numbers = itertools.count()
-    (box,) = await service.connect("lives", "u")
-    await box.run_ipython_cell("1+1")
+    (running,) = await service.connect("running", "u")
+    await running.run_ipython_cell("1+1")
 
-    async def made() -> None:
+    async def create() -> None:
         await service.connect(f"s{next(numbers)}", "u")
 
-    async def made_with_kernel() -> None:
+    async def create_with_kernel() -> None:
         (new,) = await service.connect(f"s{next(numbers)}", "u")
         assert not (await new.run_ipython_cell("1+1")).is_error
 
-    async def started_kernel() -> None:
+    async def start_kernel() -> None:
         manager, client = await start_new_async_kernel(stderr=asyncio.subprocess.DEVNULL)
         await _cell(client)
-        await _ended(manager, client)
+        await _shut_down(manager, client)
 
     many, few = (40, 2) if quick else (400, 15)
     return [
         _Case(
-            "connect to one that lives", "ping", lambda: service.connect("lives", "u"), service.health, many, 2.0, True
+            "connect to a running sandbox",
+            "ping",
+            lambda: service.connect("running", "u"),
+            service.health,
+            many,
+            2.0,
+            True,
         ),
         _Case(
-            "make one", "a Python in bare bwrap", made, lambda: _process(*_BARE, sys.executable, "-c", "pass"), few, 200
+            "create a sandbox",
+            "python -c pass in plain bwrap",
+            create,
+            lambda: _process(*_PLAIN_BWRAP, sys.executable, "-c", "pass"),
+            few,
+            200,
         ),
         _Case(
-            "make one, and its first cell", "a kernel, and its first cell", made_with_kernel, started_kernel, few, 1_500
+            "create a sandbox and run its first cell",
+            "start a kernel and run its first cell",
+            create_with_kernel,
+            start_kernel,
+            few,
+            1_500,
         ),
-        _Case("a cell, 1+1", "jupyter_client", lambda: box.run_ipython_cell("1+1"), lambda: _cell(kernel), many, 20),
         _Case(
-            "a command",
+            "run a cell, 1+1",
+            "jupyter_client",
+            lambda: running.run_ipython_cell("1+1"),
+            lambda: _cell(kernel),
+            many,
+            20,
+        ),
+        _Case(
+            "run a command",
             "a process",
-            lambda: box.run_shell_command("true"),
+            lambda: running.run_shell_command("true"),
             lambda: _process("sh", "-c", "true"),
             many,
             20,
@@ -102,29 +125,29 @@ async def _cases(service: PostgresSandboxService, kernel: AsyncKernelClient, *, 
     ]
 
 
-_BARE = ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp")  # noqa: S108
+_PLAIN_BWRAP = ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp")  # noqa: S108
 
 
-async def _compared(case: _Case, log: Callable[[str], None]) -> dict[str, Any]:
-    """Time a call and its floor in rounds, their order drawn anew for each."""
-    times: dict[Call, list[float]] = {case.ours: [], case.least: []}
+async def _compare(case: _Case, log: Callable[[str], None]) -> dict[str, Any]:
+    """Time a call and its floor in rounds, each in random order."""
+    times: dict[Call, list[float]] = {case.call: [], case.floor_call: []}
     for _ in range(case.rounds):
-        for call in random.sample([case.ours, case.least], 2):
+        for call in random.sample([case.call, case.floor_call], 2):
             began = time.perf_counter()
             assert await call() is not False
             times[call].append((time.perf_counter() - began) * 1000)
-    ours, least = (statistics.median(times[call]) for call in (case.ours, case.least))
+    ms, floor_ms = (statistics.median(times[call]) for call in (case.call, case.floor_call))
     low, ratio, high = statistics.quantiles(
-        (one / other for one, other in zip(times[case.ours], times[case.least], strict=True)), n=4
+        (one / other for one, other in zip(times[case.call], times[case.floor_call], strict=True)), n=4
     )
-    reached = (ours - least if case.is_over else ours) <= case.goal
-    goal = f"<= {case.goal:g} ms{' more' if case.is_over else ''} {'yes' if reached else 'NO'}"
-    log(f"{case.name:30} {ours:8.2f} ms  {case.floor}: {least:.2f} ms  {ratio:.2f} ({low:.2f}-{high:.2f})  {goal}")
+    reached = (ms - floor_ms if case.is_over_floor else ms) <= case.goal
+    goal = f"<= {'floor + ' if case.is_over_floor else ''}{case.goal:g} ms, {'met' if reached else 'MISSED'}"
+    log(f"{case.name:40} {ms:8.2f} ms  {case.floor}: {floor_ms:.2f} ms  {ratio:.2f} ({low:.2f}-{high:.2f})  {goal}")
     return {
         "call": case.name,
         "floor": case.floor,
-        "ms": ours,
-        "floor_ms": least,
+        "ms": ms,
+        "floor_ms": floor_ms,
         "ratio": ratio,
         "low": low,
         "high": high,
@@ -132,23 +155,23 @@ async def _compared(case: _Case, log: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-async def _at_once(service: PostgresSandboxService, count: int) -> float:
-    """Make many at once, see that all of them answer, and return the seconds until the last was made."""
+async def _create_concurrently(service: PostgresSandboxService, count: int) -> float:
+    """Create many sandboxes concurrently, and check that all answer. Return the seconds until the last was created."""
     began = time.perf_counter()
-    made = await asyncio.gather(*(service.connect(f"h{number}", "u") for number in range(count)))
+    created = await asyncio.gather(*(service.connect(f"h{number}", "u") for number in range(count)))
     seconds = time.perf_counter() - began
-    answers = await asyncio.gather(*(box.run_shell_command("true") for (box,) in made))
+    answers = await asyncio.gather(*(each.run_shell_command("true") for (each,) in created))
     assert not any(answer.is_error for answer in answers)
     return seconds
 
 
 async def _cell(client: AsyncKernelClient) -> None:
-    """Run a cell as jupyter_client does it, and wait for its result."""
+    """Run a cell with jupyter_client, and wait for its result."""
     answer = await client.execute_interactive("1+1", output_hook=lambda message: None)
     assert answer["content"]["status"] == "ok"
 
 
-async def _ended(manager: AsyncKernelManager, client: AsyncKernelClient) -> None:
+async def _shut_down(manager: AsyncKernelManager, client: AsyncKernelClient) -> None:
     client.stop_channels()
     await manager.shutdown_kernel(now=True)
 

@@ -1,4 +1,4 @@
-"""Search under load: many who search while others append and add, as a busy deployment has it."""
+"""Measure searches under load: many clients search while others append messages and add memories."""
 
 import asyncio
 import random
@@ -9,18 +9,25 @@ from typing import Any
 import asyncpg
 
 from agentstore import AgentStore, Message, Settings, TextContent
-from benchmarks.contender import remember
+from benchmarks.contender import short_messages
 from benchmarks.runner import server
 
 _SEARCHERS = 32
-_APPENDS_PER_SECOND = 50
+_TURNS_PER_SECOND = 50
+# Name, number of clients, and whether there are turns at the same time.
+_SCENARIOS = (
+    ("one client", 1, False),
+    (f"{_SEARCHERS} clients", _SEARCHERS, False),
+    (f"{_SEARCHERS} clients and {_TURNS_PER_SECOND} turns per second", _SEARCHERS, True),
+)
+_APPEND = "append_message at the same time"
 
 
 async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -> dict[str, Any]:
-    """Return the milliseconds of a search: alone, among 32 at once, and among them while 50 appends a second come.
+    """Return percentiles of a search in milliseconds: with one client, with 32, and with 32 and 50 turns per second.
 
-    Each of 32 users has 1,000 memories, and each searcher asks for another one's. An append goes to a session and to
-    memory, as an agent's turn does.
+    Each of 32 users has 1,000 memories, and each client searches those of a different user. A turn appends a message to
+    a session and adds it to memory, as a turn of an agent does.
     """
     seconds = 2 if quick else 30
     memories = 300 if quick else 1_000
@@ -31,8 +38,8 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
         async with AgentStore(url_of("searching"), settings=Settings(auto_migrate="upgrade")) as store:
             sessions = []
             for user in range(_SEARCHERS):
-                said = [_message(user * memories + number) for number in range(memories)]
-                await store.memory.add_memory(f"u{user}", said, "s")
+                messages = [_message(user * memories + number) for number in range(memories)]
+                await store.memory.add_memory(f"u{user}", messages, "s")
                 sessions.append(await store.sessions.create_session(f"u{user}", "s"))
             await asyncio.sleep(1)
 
@@ -41,18 +48,18 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
                 while (began := time.perf_counter()) < until:
                     question = _message(user * memories + rng.randrange(memories))
                     hits = await store.memory.search_memory(f"u{user}", question)
-                    assert hits, "every question has an answer"
+                    assert hits, "every search must find something"
                     times.append((time.perf_counter() - began) * 1000)
 
             async def append(until: float, times: list[float]) -> None:
-                """At a fixed rate, whatever the answers take."""
+                """Start turns at a fixed rate, however long they take."""
                 rng = random.Random(0)
                 pending: set[asyncio.Task[None]] = set()
                 due = time.perf_counter()
                 while due < until:
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
                     pending.add(asyncio.create_task(turn(rng.randrange(_SEARCHERS), times)))
-                    due += 1 / _APPENDS_PER_SECOND
+                    due += 1 / _TURNS_PER_SECOND
                 await asyncio.gather(*pending)
 
             async def turn(user: int, times: list[float]) -> None:
@@ -63,7 +70,7 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
                 await store.memory.add_memory(f"u{user}", message, "s")
 
             report: dict[str, Any] = {"searchers": _SEARCHERS, "memories_each": memories}
-            for name, searchers, appends in (("alone", 1, False), ("32 at once", 32, False), ("and appends", 32, True)):
+            for name, searchers, appends in _SCENARIOS:
                 searched: list[float] = []
                 appended: list[float] = []
                 until = time.perf_counter() + seconds
@@ -71,13 +78,13 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
                 await asyncio.gather(*work, *([append(until, appended)] if appends else []))
                 searched.sort()
                 report[name] = {"searches_per_second": len(searched) / seconds, **_percentiles(searched)}
-                line = f"search, {name:12} {len(searched) / seconds:7.0f}/s  p50 {report[name]['p50']:.1f} ms  "
+                line = f"search, {name:37} {len(searched) / seconds:7.0f}/s  p50 {report[name]['p50']:.1f} ms  "
                 log(f"{line}p95 {report[name]['p95']:.1f} ms")
                 if appended:
                     appended.sort()
-                    report["append meanwhile"] = _percentiles(appended)
-                    p50, p95 = report["append meanwhile"].values()
-                    log(f"append meanwhile, {len(appended) / seconds:.0f}/s: p50 {p50:.1f} ms  p95 {p95:.1f} ms")
+                    report[_APPEND] = _percentiles(appended)
+                    p50, p95 = report[_APPEND].values()
+                    log(f"{_APPEND}, {len(appended) / seconds:.0f}/s: p50 {p50:.1f} ms  p95 {p95:.1f} ms")
         await admin.execute('DROP DATABASE "searching" WITH (FORCE)')
         await admin.close()
     return report
@@ -88,5 +95,5 @@ def _percentiles(ordered: list[float]) -> dict[str, float]:
 
 
 def _message(number: int) -> Message:
-    (said,) = remember(number, 1)
-    return Message(role="user", content=[TextContent(text=said.text)])
+    (message,) = short_messages(number, 1)
+    return Message(role="user", content=[TextContent(text=message.text)])

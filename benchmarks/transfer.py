@@ -1,4 +1,4 @@
-"""``python -m benchmarks.transfer``: an export and its import, beside COPY of the same rows into the same tables."""
+"""Measure an export and its import, compared with COPY of the same rows into the same tables."""
 
 import argparse
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 
 from agentstore import AgentStore, EmbeddedPostgres, Message, Settings, TextContent
-from benchmarks.contender import remember
-from benchmarks.memory import forget_peak, in_a_process, peak, resident
+from benchmarks.contender import short_messages
+from benchmarks.memory import peak, reset_peak, resident, run_in_process
 
 _TABLES = ("users", "sessions", "messages", "memory_buckets", "memories")
 _GOAL = 0.95
@@ -43,23 +43,23 @@ async def _fill(url: str, messages: int) -> None:
     await connection.close()
     async with AgentStore(url) as store:
         for start in range(0, messages // 10, 1_000):
-            said = [
+            messages_to_add = [
                 Message(id=each.id, role="user", content=[TextContent(text=each.text)])
-                for each in remember(start, 1_000)
+                for each in short_messages(start, 1_000)
             ]
-            await store.memory.add_memory(f"user{start // 1_000 % 50 + 1}", said, "session1")
+            await store.memory.add_memory(f"user{start // 1_000 % 50 + 1}", messages_to_add, "session1")
 
 
-async def _emptied(url: str) -> asyncpg.Connection:
+async def _connect_to_emptied(url: str) -> asyncpg.Connection:
     connection = await asyncpg.connect(url)
     await connection.execute("TRUNCATE agentstore.users CASCADE")
     await connection.execute("CHECKPOINT")
     return connection
 
 
-async def _raw(url: str, folder: Path) -> float:
-    """COPY each table from a file in Postgres's own format."""
-    connection = await _emptied(url)
+async def _copy(url: str, folder: Path) -> float:
+    """COPY each table from a file in Postgres's text format. Return the seconds."""
+    connection = await _connect_to_emptied(url)
     began = time.perf_counter()
     async with connection.transaction():
         for table in _TABLES:
@@ -70,7 +70,7 @@ async def _raw(url: str, folder: Path) -> float:
 
 
 async def _restore(url: str, file: Path) -> float:
-    await (await _emptied(url)).close()
+    await (await _connect_to_emptied(url)).close()
     async with AgentStore(url) as store:
         began = time.perf_counter()
         with file.open("rb") as stream:
@@ -81,7 +81,7 @@ async def _restore(url: str, file: Path) -> float:
 async def _alone(what: str, url: str, file: Path) -> None:
     async with AgentStore(url) as store:
         before = resident()
-        forget_peak()
+        reset_peak()
         began = time.perf_counter()
         with file.open("w+b" if what == "export" else "rb") as stream:
             await (store.export(stream) if what == "export" else store.restore(stream))
@@ -90,7 +90,7 @@ async def _alone(what: str, url: str, file: Path) -> None:
 
 
 async def measure(messages: int, rounds: int, log: Callable[[str], None]) -> dict[str, Any]:
-    """Return the rate of an import to COPY's of the same rows, and what an export and an import take in memory."""
+    """Return the rate of an import relative to COPY, and the memory that an export and an import need."""
     report: dict[str, Any] = {"messages": messages, "memories": messages // 10}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -100,34 +100,35 @@ async def measure(messages: int, rounds: int, log: Callable[[str], None]) -> dic
                 async with AgentStore(server.url, settings=Settings(auto_migrate="upgrade")):
                     pass
             await _fill(one.url, messages)
-            report["export"] = done = json.loads(in_a_process("transfer", "--alone", "export", one.url, str(file)))
+            report["export"] = done = json.loads(run_in_process("transfer", "--alone", "export", one.url, str(file)))
             size = file.stat().st_size
             log(
-                f"-- export of {messages:,} messages and a tenth as many memories ({size / 1e6:,.0f} MB): {_said(done)}"
+                f"-- export of {messages:,} messages and {messages // 10:,} memories ({size / 1e6:,.0f} MB): "
+                f"{_describe(done)}"
             )
             source = await asyncpg.connect(one.url)
             for table in _TABLES:
                 await source.copy_from_table(table, schema_name="agentstore", output=folder / table, timeout=600)
             await source.close()
-            await (await _emptied(two.url)).close()
-            report["import"] = done = json.loads(in_a_process("transfer", "--alone", "restore", two.url, str(file)))
-            log(f"import of it, its check included: {_said(done)}")
+            await (await _connect_to_emptied(two.url)).close()
+            report["import"] = done = json.loads(run_in_process("transfer", "--alone", "restore", two.url, str(file)))
+            log(f"import, with its check of the file: {_describe(done)}")
             ratios = []
             for _ in range(rounds):
-                calls = {"raw": lambda: _raw(two.url, folder), "ours": lambda: _restore(two.url, file)}
+                calls = {"copy": lambda: _copy(two.url, folder), "restore": lambda: _restore(two.url, file)}
                 found = {name: await calls[name]() for name in random.sample(list(calls), 2)}
-                raw, ours = found["raw"], found["ours"]
-                ratios.append(raw / ours)
-                log(f"COPY {raw:.2f} s, import {ours:.2f} s, {messages / ours:,.0f} messages/s")
+                copied, restored = found["copy"], found["restore"]
+                ratios.append(copied / restored)
+                log(f"COPY {copied:.2f} s, import {restored:.2f} s, {messages / restored:,.0f} messages/s")
             report["ratios"] = ratios
             rate = statistics.median(ratios)
-            missed = "yes" if rate >= _GOAL else f"NO, by {_GOAL / rate - 1:.0%}"
-            log(f"the import's rate to COPY's: {rate:.2f}, >= {_GOAL:.2f} {missed}")
+            verdict = "met" if rate >= _GOAL else f"MISSED by {_GOAL / rate - 1:.1%}"
+            log(f"import rate relative to COPY: {rate:.2f}; goal >= {_GOAL:.2f}, {verdict}")
     return report
 
 
-def _said(done: dict[str, float]) -> str:
-    return f"{done['seconds']:.1f} s, at most {done['megabytes']:.0f} MB in memory, {done['before']:.0f} before"
+def _describe(done: dict[str, float]) -> str:
+    return f"{done['seconds']:.1f} s, {done['megabytes']:.0f} MB at the peak, {done['before']:.0f} MB before"
 
 
 async def _main() -> None:
@@ -135,11 +136,11 @@ async def _main() -> None:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", nargs=3, metavar=("WHAT", "URL", "FILE"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.alone:
-        await _alone(given.alone[0], given.alone[1], Path(given.alone[2]))
+    options = parser.parse_args()
+    if options.alone:
+        await _alone(options.alone[0], options.alone[1], Path(options.alone[2]))
     else:
-        await measure(given.messages, given.rounds, print)
+        await measure(options.messages, options.rounds, print)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Those who are measured, a module each: ours, the floor, an ORM, and the packages that people use instead."""
+"""The contenders, one module each: agentstore, the floor, an ORM, and packages that solve the same problem."""

@@ -1,7 +1,7 @@
-"""agentscope's AsyncSQLAlchemyMemory: add and get_memory on asyncpg. It has no list of sessions.
+"""agentscope's AsyncSQLAlchemyMemory: add and get_memory on asyncpg. It cannot list sessions.
 
-Each session has a memory, which its writers share; one that was read keeps its connection until it writes again, so
-that the pool may have more connections than ten.
+Each session has one memory object, which its writers share. A memory that was read holds its connection until its next
+write, so the pool may open more than ten connections.
 """
 
 import importlib.metadata
@@ -11,11 +11,11 @@ from agentscope.memory import AsyncSQLAlchemyMemory
 from agentscope.message import Msg
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from benchmarks.contender import USER, Said
+from benchmarks.contender import USER, PlainMessage
 
 
 class Contender:
-    """Its memory, with its defaults."""
+    """AsyncSQLAlchemyMemory with its defaults."""
 
     name = "agentscope"
     version = importlib.metadata.version("agentscope")
@@ -28,20 +28,20 @@ class Contender:
         self._memories: dict[str, AsyncSQLAlchemyMemory] = {}
 
     async def start(self) -> None:
-        """Nothing yet: the first call to each session's memory makes the tables."""
+        """Do nothing: the first call of each memory creates the tables."""
 
-    async def stop(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def stop(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         for memory in self._memories.values():
             await memory.close()
         await self._engine.dispose()
 
     async def create(self, session: str) -> None:
-        """Let a memory make the session's row, which it does in its first call."""
+        """Create a memory, and the session's row with its first call."""
         memory = self._memories[session] = AsyncSQLAlchemyMemory(self._engine, session, USER)
         await memory.add([])
 
-    def make(self, said: Sequence[Said]) -> list[Msg]:  # noqa: D102
-        return [Msg(each.role, each.text, each.role) for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[Msg]:  # noqa: D102
+        return [Msg(each.role, each.text, each.role) for each in messages]
 
     async def append(self, session: str, messages: list[Msg]) -> None:  # noqa: D102
         await self._memories[session].add(messages)

@@ -1,15 +1,15 @@
-"""agentstore, by its public API with its defaults."""
+"""agentstore's public API, with default settings."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import agentstore
 from agentstore import AgentStore, Message, Session, Settings, TextContent
-from benchmarks.contender import USER, Said
+from benchmarks.contender import USER, PlainMessage
 
 
 class Contender:
-    """The library as its users call it."""
+    """AgentStore with its defaults."""
 
     name = "agentstore"
     version = agentstore.__version__
@@ -19,7 +19,7 @@ class Contender:
         self._store = AgentStore(url, settings=Settings(auto_migrate="upgrade"))
         self._sessions: dict[str, Session] = {}
 
-    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         await self._store.start()
 
     async def stop(self) -> None:  # noqa: D102
@@ -28,8 +28,8 @@ class Contender:
     async def create(self, session: str) -> None:  # noqa: D102
         self._sessions[session] = await self._store.sessions.create_session(USER, session)
 
-    def make(self, said: Sequence[Said]) -> list[Message]:  # noqa: D102
-        return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[Message]:  # noqa: D102
+        return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in messages]
 
     async def append(self, session: str, messages: list[Message]) -> None:  # noqa: D102
         await self._store.sessions.append_message(self._sessions[session], messages)

@@ -1,7 +1,7 @@
-"""agno's AsyncPostgresDb: an append is a run that holds the messages, saved as an agent saves one when it has ended.
+"""agno's AsyncPostgresDb: an append is a run that holds the messages, saved as an agent saves a finished run.
 
-That is two calls: upsert_session of the session without its runs, then upsert_run, at the run's place in the session.
-A session's writers share one AgentSession; reads load another, of whose runs agno keeps those that did not change.
+That takes two calls: upsert_session of the session without its runs, then upsert_run with the index of the run. The
+writers of a session share one AgentSession. Reads load another one, for which agno caches runs that did not change.
 """
 
 import importlib.metadata
@@ -17,13 +17,13 @@ from agno.run.base import RunStatus
 from agno.session import AgentSession
 from agno.session._utils import resolve_run_index
 
-from benchmarks.contender import USER, Said
+from benchmarks.contender import USER, PlainMessage
 
 AGENT = "bench"
 
 
 class Contender:
-    """Its database on asyncpg, with its defaults but for the size of the pool."""
+    """AsyncPostgresDb on asyncpg, with its defaults except for the size of the pool."""
 
     name = "agno"
     version = importlib.metadata.version("agno")
@@ -34,29 +34,29 @@ class Contender:
         self._db = AsyncPostgresDb(db_engine=create_async_postgres_engine(url, pool_size=10, max_overflow=0))
         self._sessions: dict[str, AgentSession] = {}
 
-    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         await self._db._create_all_tables()
 
     async def stop(self) -> None:  # noqa: D102
         await self._db.close()
 
     async def create(self, session: str) -> None:  # noqa: D102
-        made = AgentSession(session, AGENT, user_id=USER, session_data={}, created_at=int(time.time()))
-        assert await self._db.upsert_session(made) is not None
-        self._sessions[session] = made
+        created = AgentSession(session, AGENT, user_id=USER, session_data={}, created_at=int(time.time()))
+        assert await self._db.upsert_session(created) is not None
+        self._sessions[session] = created
 
-    def make(self, said: Sequence[Said]) -> list[RunOutput]:
-        """Make one run, which is what agno saves."""
-        messages = [Message(id=each.id, role=each.role, content=each.text) for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[RunOutput]:
+        """Return one run, which is the unit that agno saves."""
+        messages = [Message(id=each.id, role=each.role, content=each.text) for each in messages]
         return [RunOutput(str(uuid.uuid4()), AGENT, user_id=USER, messages=messages, status=RunStatus.completed)]
 
     async def append(self, session: str, messages: list[RunOutput]) -> None:  # noqa: D102
-        kept = self._sessions[session]
+        agent_session = self._sessions[session]
         for run in messages:
             run.session_id = session
-            kept.upsert_run(run)
-            place = resolve_run_index(kept, run)
-            assert await self._db.upsert_session(kept) is not None
+            agent_session.upsert_run(run)
+            place = resolve_run_index(agent_session, run)
+            assert await self._db.upsert_session(agent_session) is not None
             await self._db.upsert_run(run, session, USER, place)
 
     async def read(self, session: str) -> AgentSession:  # noqa: D102

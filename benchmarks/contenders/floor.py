@@ -1,7 +1,7 @@
-"""The floor: hand-written asyncpg on the same tables, with the same guarantees and the same objects in the end.
+"""The floor: hand-written asyncpg on the same tables, with the same guarantees and the same resulting objects.
 
-One statement and one round trip a call, no transaction commands, no layer between. Its pool asks nothing of the
-server when a connection is returned, which is the least that a pool can do. It takes what it is given for valid.
+One statement and one round trip per call, no transaction commands, no layers in between. The pool sends no reset query
+when a connection is returned, which is the least that a pool can do. Input is not validated.
 """
 
 import importlib.metadata
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from agentstore import AgentStore, Message, Session, Settings, TextContent
 from agentstore.schemas.memory import text_of
 from agentstore.search import analysis, ranking
-from benchmarks.contender import USER, Said
+from benchmarks.contender import USER, PlainMessage
 
 _MESSAGES = TypeAdapter(list[Message])
 
@@ -80,15 +80,15 @@ SELECT payload::text FROM agentstore.state_rounds WHERE user_id = $1 AND session
 
 
 class BareConnection(asyncpg.Connection):
-    """A connection that is returned to the pool as it is."""
+    """A connection that is returned to the pool without a reset."""
 
     def get_reset_query(self) -> str:
-        """Return no statement to say."""
+        """Return no statement."""
         return ""
 
 
 class Contender:
-    """The calls as one would write them by hand."""
+    """The calls, written by hand."""
 
     name = "floor (asyncpg)"
     version = importlib.metadata.version("asyncpg")
@@ -100,21 +100,21 @@ class Contender:
         self._sessions: dict[str, Session] = {}
 
     async def start(self) -> None:
-        """Make the tables with our migrations, and a pool of ten."""
+        """Create the tables with agentstore's migrations, and a pool of ten connections."""
         async with AgentStore(self._url, settings=Settings(auto_migrate="upgrade")):
             pass
         self._pool = await asyncpg.create_pool(self._url, min_size=10, max_size=10, connection_class=BareConnection)
         await self._pool.execute("INSERT INTO agentstore.users (id) VALUES ($1) ON CONFLICT DO NOTHING", USER)
 
-    async def stop(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def stop(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         await self._pool.close()
 
     async def create(self, session: str) -> None:  # noqa: D102
         await self._pool.execute("INSERT INTO agentstore.sessions (user_id, id) VALUES ($1, $2)", USER, session)
         self._sessions[session] = Session(id=session, user_id=USER)
 
-    def make(self, said: Sequence[Said]) -> list[Message]:  # noqa: D102
-        return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[Message]:  # noqa: D102
+        return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in messages]
 
     async def append(self, session: str, messages: list[Message]) -> None:  # noqa: D102
         rows = await self._pool.fetch(
@@ -160,7 +160,7 @@ class Contender:
         return found
 
     async def add_memory(self, session: str, messages: list[Message]) -> None:
-        """Analysed as ours are, and known to be new, the user's and no questions."""
+        """Analyze texts as agentstore does. The messages are known to be new, from the user, and not questions."""
         now = datetime.now(UTC)
         found = [analysis.memory_tokens(text_of(message), now, "english") for message in messages]
         tokens = [[*each.dates, *each.words] for each in found]

@@ -1,6 +1,7 @@
-"""google-adk's DatabaseSessionService: append_event for one message after the other, as it takes one at a time.
+"""google-adk's DatabaseSessionService: one append_event per message, as it accepts one at a time.
 
-A session's writers share one Session object: those who each load their own are refused as stale. Reads load another.
+The writers of a session share one Session object, because separately loaded ones are rejected as stale. Reads load
+another one.
 """
 
 import importlib.metadata
@@ -10,13 +11,13 @@ from google.adk.events import Event
 from google.adk.sessions import DatabaseSessionService, Session
 from google.genai.types import Content, Part
 
-from benchmarks.contender import USER, Said
+from benchmarks.contender import USER, PlainMessage
 
 APP = "bench"
 
 
 class Contender:
-    """Its service on asyncpg, with its defaults but for the size of the pool."""
+    """DatabaseSessionService on asyncpg, with its defaults except for the size of the pool."""
 
     name = "google-adk"
     version = importlib.metadata.version("google-adk")
@@ -28,7 +29,7 @@ class Contender:
         )
         self._sessions: dict[str, Session] = {}
 
-    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         await self._service.prepare_tables()
 
     async def stop(self) -> None:  # noqa: D102
@@ -37,8 +38,8 @@ class Contender:
     async def create(self, session: str) -> None:  # noqa: D102
         self._sessions[session] = await self._service.create_session(app_name=APP, user_id=USER, session_id=session)
 
-    def make(self, said: Sequence[Said]) -> list[Event]:
-        """Make events, which say themselves when they were made: it is in that order that they are read."""
+    def convert(self, messages: Sequence[PlainMessage]) -> list[Event]:
+        """Return events. Each has the timestamp of its creation, which determines the order of reads."""
         return [
             Event(
                 id=each.id,
@@ -46,7 +47,7 @@ class Contender:
                 author="user" if each.role == "user" else "agent",
                 content=Content(role="user" if each.role == "user" else "model", parts=[Part(text=each.text)]),
             )
-            for each in said
+            for each in messages
         ]
 
     async def append(self, session: str, messages: list[Event]) -> None:  # noqa: D102

@@ -1,6 +1,6 @@
-"""langgraph's AsyncPostgresSaver: aput of a checkpoint whose one channel holds the state, and aget of the last.
+"""langgraph's AsyncPostgresSaver: aput of a checkpoint whose only channel holds the state, and aget of the latest.
 
-Each checkpoint is the child of the one before, as a graph's are; its pool's settings are those it is documented with.
+Each checkpoint is the child of the previous one, as in a graph. The pool has the settings of its documentation.
 """
 
 import importlib.metadata
@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 
 
 class Contender:
-    """Its saver on a pool of psycopg."""
+    """AsyncPostgresSaver on a psycopg pool."""
 
     name = "langgraph checkpoint"
     version = importlib.metadata.version("langgraph-checkpoint-postgres")
@@ -27,7 +27,7 @@ class Contender:
         self._pool = AsyncConnectionPool(url, min_size=10, max_size=10, open=False, kwargs=settings)
         self._last: dict[str, tuple[RunnableConfig, str | None]] = {}
 
-    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         await self._pool.open(wait=True)
         self._saver = AsyncPostgresSaver(self._pool)
         await self._saver.setup()

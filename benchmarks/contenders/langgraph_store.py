@@ -1,6 +1,6 @@
-"""langgraph's AsyncPostgresStore: abatch of a put for each message.
+"""langgraph's AsyncPostgresStore: abatch with one put per message.
 
-Without its vectors, as here, it does not index what they say.
+Without vectors, as here, it does not index the texts.
 """
 
 import importlib.metadata
@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 from langgraph.store.base import PutOp
 from langgraph.store.postgres import AsyncPostgresStore
 
-from benchmarks.contender import USER, Said
+from benchmarks.contender import USER, PlainMessage
 
 
 class Contender:
-    """Its store on a pool of psycopg that it makes itself."""
+    """AsyncPostgresStore on a psycopg pool that it creates."""
 
     name = "langgraph store"
     version = importlib.metadata.version("langgraph-checkpoint-postgres")
@@ -26,7 +26,7 @@ class Contender:
         self._url = url
         self._open = AsyncExitStack()
 
-    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         store = AsyncPostgresStore.from_conn_string(self._url, pool_config={"min_size": 10, "max_size": 10})
         self._store = await self._open.enter_async_context(store)
         await self._store.setup()
@@ -34,9 +34,9 @@ class Contender:
     async def stop(self) -> None:  # noqa: D102
         await self._open.aclose()
 
-    def make(self, said: Sequence[Said]) -> list[tuple[str, dict[str, str]]]:
-        """Make keys and values, which are plain JSON."""
-        return [(each.id, {"role": each.role, "text": each.text}) for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[tuple[str, dict[str, str]]]:
+        """Return keys and values, which are plain JSON."""
+        return [(each.id, {"role": each.role, "text": each.text}) for each in messages]
 
     async def add_memory(self, session: str, messages: list[tuple[str, dict[str, str]]]) -> None:  # noqa: D102
         await self._store.abatch([PutOp((USER, session), key, value) for key, value in messages])

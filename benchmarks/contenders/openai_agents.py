@@ -1,6 +1,6 @@
-"""openai-agents' SQLAlchemySession: add_items and get_items on asyncpg. It has no list of sessions.
+"""openai-agents' SQLAlchemySession: add_items and get_items on asyncpg. It cannot list sessions.
 
-All sessions share one engine, as its documentation has it. It makes a session's row with the session's first items.
+All sessions share one engine, as its documentation recommends. A session's row is inserted with its first items.
 """
 
 import importlib.metadata
@@ -10,11 +10,11 @@ from agents import TResponseInputItem
 from agents.extensions.memory import SQLAlchemySession
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from benchmarks.contender import Said
+from benchmarks.contender import PlainMessage
 
 
 class Contender:
-    """Its session, with its defaults."""
+    """SQLAlchemySession with its defaults."""
 
     name = "openai-agents"
     version = importlib.metadata.version("openai-agents")
@@ -27,17 +27,17 @@ class Contender:
         self._sessions: dict[str, SQLAlchemySession] = {}
 
     async def start(self) -> None:
-        """Make its tables, which its sessions do where they are asked to."""
+        """Create the tables, with a session that has `create_tables`."""
         await SQLAlchemySession("tables", engine=self._engine, create_tables=True).get_items()
 
-    async def stop(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def stop(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         await self._engine.dispose()
 
     async def create(self, session: str) -> None:  # noqa: D102
         self._sessions[session] = SQLAlchemySession(session, engine=self._engine)
 
-    def make(self, said: Sequence[Said]) -> list[TResponseInputItem]:  # noqa: D102
-        return [{"role": each.role, "content": each.text} for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[TResponseInputItem]:  # noqa: D102
+        return [{"role": each.role, "content": each.text} for each in messages]
 
     async def append(self, session: str, messages: list[TResponseInputItem]) -> None:  # noqa: D102
         await self._sessions[session].add_items(messages)

@@ -1,6 +1,7 @@
-"""SQLAlchemy's ORM as its tutorial has it: mapped classes, a session for each call, a commit at its end.
+"""SQLAlchemy's ORM as in its tutorial: mapped classes, a session for each call, a commit at its end.
 
-The same guarantees as ours: a counter under the row's lock orders the messages, foreign keys, unique ids.
+It gives the same guarantees as agentstore: a counter under the row's lock orders messages, and there are foreign keys
+and unique ids.
 """
 
 import importlib.metadata
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from benchmarks.contender import USER, Said
+from benchmarks.contender import USER, PlainMessage
 
 
 class Base(DeclarativeBase):
@@ -77,7 +78,7 @@ class Contender:
         self._engine = create_async_engine(url, pool_size=10, max_overflow=0)
         self._open = async_sessionmaker(self._engine, expire_on_commit=False)
 
-    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         async with self._engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
         async with self._open.begin() as session:
@@ -90,8 +91,8 @@ class Contender:
         async with self._open.begin() as orm:
             orm.add(Conversation(user_id=USER, id=session))
 
-    def make(self, said: Sequence[Said]) -> list[dict[str, Any]]:  # noqa: D102
-        return [{"id": each.id, "role": each.role, "text": each.text} for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[dict[str, Any]]:  # noqa: D102
+        return [{"id": each.id, "role": each.role, "text": each.text} for each in messages]
 
     async def append(self, session: str, messages: list[dict[str, Any]]) -> None:  # noqa: D102
         async with self._open.begin() as orm:

@@ -1,9 +1,9 @@
-"""agentscope-runtime's in-memory services, which are called like its Redis services: what it costs not to store at all.
+"""agentscope-runtime's in-memory services, called like its Redis services: the cost without any storage.
 
-A read and a list copy every message of what they return, as the services do it.
+A read and a list copy every message that they return, as the services implement it.
 """
 
-from benchmarks.contenders import runtime_redis  # first: it says what of the package is imported  # isort: skip
+from benchmarks.contenders import runtime_redis  # first: it restricts which modules of the package are imported  # isort: skip
 
 from agentscope_runtime.engine.services.agent_state.state_service import InMemoryStateService
 from agentscope_runtime.engine.services.memory.memory_service import InMemoryMemoryService
@@ -11,7 +11,7 @@ from agentscope_runtime.engine.services.session_history.session_history_service 
 
 
 class Contender(runtime_redis.Contender):
-    """The same calls."""
+    """The same calls on the in-memory services."""
 
     name = "agentscope-runtime (in memory)"
 

@@ -1,7 +1,7 @@
-"""agentscope-runtime's Redis services for sessions, states and memory, whose data never expires here.
+"""agentscope-runtime's Redis services for sessions, states and memory, without expiry of their data.
 
-Of the package only these services' modules are imported, which need redis and pydantic alone: the names above them
-stand for packages whose own modules would bring everything else.
+Only the modules of these services are imported, which need only redis and pydantic. Empty modules take the place of the
+packages that contain them, because the real ones import all dependencies of the runtime.
 """
 
 import importlib.metadata
@@ -29,11 +29,11 @@ from agentscope_runtime.engine.services.session_history.redis_session_history_se
     RedisSessionHistoryService,
 )
 
-from benchmarks.contender import USER, Said  # noqa: E402
+from benchmarks.contender import USER, PlainMessage  # noqa: E402
 
 
 class Contender:
-    """Its services as its applications call them; a session's writers share one Session object."""
+    """The services as applications call them. The writers of a session share one Session object."""
 
     name = "agentscope-runtime (Redis)"
     version = importlib.metadata.version("agentscope-runtime")
@@ -47,7 +47,7 @@ class Contender:
         )
         self._sessions: dict[str, Session] = {}
 
-    async def start(self) -> None:  # noqa: D102 - see benchmarks.contender
+    async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
         for service in self._services:
             await service.start()
         self._history, self._states, self._memory = self._services
@@ -59,8 +59,8 @@ class Contender:
     async def create(self, session: str) -> None:  # noqa: D102
         self._sessions[session] = await self._history.create_session(USER, session)
 
-    def make(self, said: Sequence[Said]) -> list[Message]:  # noqa: D102
-        return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in said]
+    def convert(self, messages: Sequence[PlainMessage]) -> list[Message]:  # noqa: D102
+        return [Message(id=each.id, role=each.role, content=[TextContent(text=each.text)]) for each in messages]
 
     async def append(self, session: str, messages: list[Message]) -> None:  # noqa: D102
         await self._history.append_message(self._sessions[session], messages)
