@@ -68,7 +68,7 @@ def prepare_extraction(
         InvalidContent, LimitExceeded: the result cannot be stored.
     """
     if not isinstance(given, Extraction):
-        raise InvalidContent(f"an extractor must return an Extraction, not {type(given).__name__}")
+        raise InvalidContent(f"an extractor must return an Extraction, got {type(given).__name__}")
     before = {item.id: item for item in existing}
     message_ids = [message.id for message in messages]
     items = []

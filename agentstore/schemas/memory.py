@@ -19,8 +19,8 @@ from agentstore.schemas.message import (
     RefusalContent,
     TextContent,
 )
-from agentstore.schemas.page import check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import as_message, aware, check_id
+from agentstore.schemas.page import bad_cursor, check_count, read_cursor, write_cursor
+from agentstore.schemas.payload import as_message, aware, check_id, shortened
 from agentstore.schemas.strategy import SearchStrategy
 from agentstore.schemas.times import local_time, parse_time
 from agentstore.settings import Settings
@@ -94,11 +94,11 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
     if "top_k" in given:
         top_k = check_count(given["top_k"], "top_k")
         if top_k is None:
-            raise InvalidContent("top_k must be a whole number from 0, not None")
+            raise InvalidContent("top_k must be an integer from 0, got None")
         if top_k > settings.max_top_k:
-            raise LimitExceeded(f"top_k must be at most {settings.max_top_k}, not {top_k}")
+            raise LimitExceeded(f"top_k must be at most {settings.max_top_k}, got {top_k}")
     if given.get("order", "relevance") not in ("relevance", "chronological"):
-        raise InvalidContent(f'order must be "relevance" or "chronological", not {_shown(given["order"])}')
+        raise InvalidContent(f'order must be "relevance" or "chronological", got {shortened(given["order"])}')
     for name in ("session_id", "role", "kind"):
         if given.get(name) is not None:
             check_id(given[name], name, settings)
@@ -107,7 +107,7 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
             given[name] = _time(given[name], name)
     score = given.get("min_score", 0.0)
     if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
-        raise InvalidContent(f"min_score must be a number, not {_shown(score)}")
+        raise InvalidContent(f"min_score must be a number, got {shortened(score)}")
     given["min_score"] = float(max(min(score, 1e300), -1e300))
     if given.get("session_id") is not None:
         given["session_id"] = bucket(given["session_id"], settings)
@@ -126,7 +126,7 @@ def read_strategy(value: object) -> SearchStrategy:
         return SearchStrategy(str(value).lower())
     except ValueError as error:
         names = ", ".join(each.value for each in SearchStrategy)
-        raise InvalidContent(f"unknown search strategy {_shown(value)}: expected one of {names}") from error
+        raise InvalidContent(f"unknown search strategy {shortened(value)}: expected one of {names}") from error
 
 
 def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> ListFilters:
@@ -139,7 +139,7 @@ def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> 
     given = _known(filters, ListFilters)
     for name in ("page_num", "page_size"):
         if name in given and not check_count(given[name], name, settings.max_page if name == "page_size" else None):
-            raise InvalidContent(f"{name} must be a whole number from 1, not {given[name]!r}")
+            raise InvalidContent(f"{name} must be an integer from 1, got {given[name]!r}")
     if given.get("cursor") is not None and "page_num" in given:
         raise InvalidContent("page_num and cursor cannot be combined: pass one of them")
     return ListFilters(**given)
@@ -158,7 +158,7 @@ def query_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, dat
     many = [messages] if messages is None or isinstance(messages, (Message, Mapping)) else messages
     if not isinstance(many, Sequence) or isinstance(many, (bytes, bytearray)):
         raise InvalidContent(
-            f"a query must be a string, a Message, a dict or a list of these, not {type(many).__name__}"
+            f"a query must be a string, a Message, a dict or a list of these, got {type(many).__name__}"
         )
     last = next((each for each in reversed(many) if each is not None), None)
     if last is None:
@@ -190,7 +190,7 @@ def read_memory_cursor(cursor: str) -> tuple[str, int]:
     """
     session_id, position = read_cursor(cursor, str, str)
     if not re.fullmatch("[0-9]{1,18}", str(position)):
-        raise InvalidContent(f"{_shown(cursor)} is not a cursor of this list: pass a page's next_cursor")
+        raise bad_cursor(cursor)
     return str(session_id), int(str(position))
 
 
@@ -248,11 +248,11 @@ def _strings(value: Any) -> list[str]:
 
 def _known(filters: Mapping[str, Any] | None, kind: type[SearchFilters] | type[ListFilters]) -> dict[str, Any]:
     if filters is not None and not isinstance(filters, Mapping):
-        raise InvalidContent(f"filters must be a dict, not {type(filters).__name__}")
+        raise InvalidContent(f"filters must be a dict, got {type(filters).__name__}")
     given = dict(filters or {})
     if unknown := [name for name in given if name not in kind.__dataclass_fields__]:
         names = ", ".join(kind.__dataclass_fields__)
-        raise InvalidContent(f"unknown filter {_shown(unknown[0])}: expected one of {names}")
+        raise InvalidContent(f"unknown filter {shortened(unknown[0])}: expected one of {names}")
     return given
 
 
@@ -263,12 +263,6 @@ def _time(value: object, name: str) -> datetime:
     time = parse_time(value)
     if time is None:
         raise InvalidContent(
-            f"{name} must be a datetime, an ISO 8601 string or seconds since 1970, not {_shown(value)}"
+            f"{name} must be a datetime, an ISO 8601 string or seconds since 1970, got {shortened(value)}"
         )
     return time
-
-
-def _shown(value: object) -> str:
-    """Return a caller's value for an error message, shortened to 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"

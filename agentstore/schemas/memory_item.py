@@ -53,7 +53,7 @@ def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], setting
     """
     many = [given] if isinstance(given, (MemoryItem, Mapping)) else given
     if not isinstance(many, Sequence) or isinstance(many, (str, bytes, bytearray)):
-        raise InvalidContent(f"items must be a MemoryItem, a dict or a list of these, not {type(given).__name__}")
+        raise InvalidContent(f"items must be a MemoryItem, a dict or a list of these, got {type(given).__name__}")
     if len(many) > settings.max_batch:
         raise LimitExceeded(f"{len(many)} items in one call: at most {settings.max_batch} are allowed")
     found = {}
@@ -66,7 +66,7 @@ def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], setting
         check_ids([item.id], settings)
         check_id(item.kind, "an item's kind", settings)
         if not item.kind or item.kind == MESSAGE:
-            raise InvalidContent(f"an item's kind must be a word other than {MESSAGE!r}, not {item.kind!r}")
+            raise InvalidContent(f"an item's kind must be a word other than {MESSAGE!r}, got {item.kind!r}")
         if not item.text.strip():
             raise InvalidContent(f"item {item.id!r} has no text")
         for name in ("valid_from", "valid_until"):

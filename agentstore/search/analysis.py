@@ -171,7 +171,7 @@ def check_language(name: str) -> str:
 
     known = sorted({"simple", *Stemmer.algorithms()})
     if name not in known:
-        raise NotConfigured(f"AGENTSTORE_TEXT_SEARCH_CONFIG must be one of {', '.join(known)}, not {name!r}.")
+        raise NotConfigured(f"AGENTSTORE_TEXT_SEARCH_CONFIG must be one of {', '.join(known)}, got {name!r}.")
     return name
 
 

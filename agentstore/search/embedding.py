@@ -78,7 +78,7 @@ class OpenAIEmbedder:
         """
         self._httpx = _module("httpx", "http")
         if not base_url.startswith(("http://", "https://")):
-            raise NotConfigured(f"the base URL of an API must begin with http:// or https://, not {base_url[:80]!r}")
+            raise NotConfigured(f"the base URL of an API must begin with http:// or https://, got {base_url[:80]!r}")
         if min(dimensions, batch, max_characters, attempts) < 1:
             raise NotConfigured("dimensions, batch, max_characters and attempts must be at least 1")
         self.name = name or f"{model}:{dimensions}"
@@ -333,10 +333,10 @@ def check_embedder(embedder: Embedder) -> Embedder:
     name, dimensions = embedder.name, embedder.dimensions
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME:
         raise NotConfigured(
-            f"an embedder's name must be printable text of 1 to {_MAX_NAME} bytes, not {repr(name)[:80]}"
+            f"an embedder's name must be printable text of 1 to {_MAX_NAME} bytes, got {repr(name)[:80]}"
         )
     if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 0 < dimensions <= 16_000:
-        raise NotConfigured(f"an embedder's dimensions must be a number from 1 to 16,000, not {repr(dimensions)[:80]}")
+        raise NotConfigured(f"an embedder's dimensions must be a number from 1 to 16,000, got {repr(dimensions)[:80]}")
     return embedder
 
 

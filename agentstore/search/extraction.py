@@ -155,7 +155,7 @@ class OpenAIExtractor:
                 "OpenAIExtractor needs httpx: install it with pip install 'agentstore-postgres[http]'."
             ) from error
         if purpose not in _PROMPTS:
-            raise NotConfigured(f'the purpose must be "facts" or "experience", not {purpose!r}')
+            raise NotConfigured(f'the purpose must be "facts" or "experience", got {purpose!r}')
         if not model:
             raise NotConfigured("The extractor has no model: set AGENTSTORE_EXTRACTION_MODEL.")
         key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
@@ -181,7 +181,7 @@ class OpenAIExtractor:
                 "The extractor's model or prompt contains a lone surrogate, which cannot be encoded in UTF-8."
             )
         if not 0 < timeout < math.inf:
-            raise NotConfigured(f"The extractor's timeout must be a number of seconds above 0, not {timeout!r}.")
+            raise NotConfigured(f"The extractor's timeout must be a number of seconds above 0, got {timeout!r}.")
         try:
             encoded = json.dumps(dict(options or {}), allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError):

@@ -36,7 +36,7 @@ for _language, _words in _STOP_WORDS.items():
     for _word in set(_words.split()):
         _LANGUAGES_OF.setdefault(_word, []).append(_language)
 _WORD = re.compile(r"[^\W\d_]+")
-# Only the first characters are read: they are enough to tell the language.
+# Only the first characters are read, which are enough to guess the language.
 _CHARACTERS = 400
 _MIN_SCORE = 2
 

@@ -136,7 +136,8 @@ def scores(
     """Return the score of each matching memory by its key, as the search statement computes it.
 
     `memories` are all of one user, which determine the average length. `tokens` are those of the query, with their
-    weights. `among` tells whether a memory passes the filters. `best` is the number of best memories to return.
+    weights. `among` returns whether a memory passes the filters. `best` limits the result to this many memories, the
+    best by their words alone; None for all.
     """
     count = len(memories)
     all_tokens = sum(memory.length for memory in memories)
@@ -192,7 +193,7 @@ def fused(
     """Return the scores of a hybrid search by the keys of the memories.
 
     `words` are the full-text scores of memories that pass the filters, `meaning` the similarities of all memories of
-    the user, `among` tells whether a memory passes the filters, and `weight` is the share of the words. Both scores
+    the user, `among` returns whether a memory passes the filters, and `weight` is the share of the words. Both scores
     are scaled to the range from 0 to 1: words from 0 to the best score, meaning from the least to the greatest
     similarity. A memory without a vector counts by its words.
     """

@@ -15,7 +15,7 @@ import pytest
 
 from agentstore import AgentStore
 from agentstore.testing import text
-from tests.support.chat import KEY, ChatEndpoint, Reply, chat_endpoint, found
+from tests.support.chat import KEY, ChatEndpoint, Reply, chat_endpoint, facts_reply
 from tests.support.cli import run
 
 
@@ -64,17 +64,17 @@ def _add(*sessions: str) -> None:
 def test_extracts_what_is_due(endpoint: ChatEndpoint) -> None:
     assert run("extract").out == "nothing is due\n"
     _add("s")
-    endpoint.replies = [found("lives in Lyon", "is \x1b[31mAnn")]
+    endpoint.replies = [facts_reply("lives in Lyon", "is \x1b[31mAnn")]
     assert run("extract", "--user", "bob").out == "nothing is due\n"
     done = run("extract")
     assert (done.code, done.out) == (0, "alice s: 1 messages, 2 written, 0 superseded\n")
     assert "lives in Lyon" in run("memory", "search", "alice", "Lyon").out
     _add("t")
-    endpoint.replies = [found(ended=[1])]
+    endpoint.replies = [facts_reply(ended=[1])]
     done = run("extract", "--purpose", "experience", "--json")
     (line,) = [json.loads(each) for each in done.out.splitlines()]
     assert (line["session_id"], line["messages"], line["items"], line["superseded"]) == ("t", 1, [], [])
-    assert "experience" in endpoint.asked[-1]["messages"][0]["content"]
+    assert "experience" in endpoint.requests[-1]["messages"][0]["content"]
 
 
 def test_now_includes_recently_changed_sessions(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_terminated_run_exits_with_143_and_does_not_report_completion(endpoint: 
     async def hang(_: dict[str, Any]) -> Reply:
         requested.set()
         await asyncio.to_thread(may_answer.wait)
-        return found()
+        return facts_reply()
 
     endpoint.answer = hang
     once = subprocess.Popen(
@@ -158,7 +158,7 @@ async def test_stopped_watch_releases_its_claim_and_killed_watch_leaves_it(
         loop.call_soon_threadsafe(requested.set)
         while not is_over.is_set():
             await asyncio.sleep(0.01)
-        return found()
+        return facts_reply()
 
     async with AgentStore() as store:
         watch = await asyncio.create_subprocess_exec(
@@ -169,7 +169,7 @@ async def test_stopped_watch_releases_its_claim_and_killed_watch_leaves_it(
             # A shell lets background jobs ignore SIGINT, and child processes inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        endpoint.replies = [found("lives in Lyon")]
+        endpoint.replies = [facts_reply("lives in Lyon")]
         await store.memory.add_memory("alice", text("I live in Lyon"), "s")
         assert watch.stdout is not None
         async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""Memory on Postgres: what one statement, an index and many writers show."""
+"""The memory service on Postgres: concurrency, statements and their plans."""
 
 import asyncio
 import random
@@ -14,7 +14,9 @@ from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
 
 
-async def test_a_user_is_made_and_deleted_with_the_memories(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_users_are_inserted_with_their_memories_and_deleted_with_them(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
     await store.memory.add_memory("alice", [text("a"), text("b")], "s")
     await store.memory.add_memory("bob", text("a"), "s")
     assert await store.users.get_user("alice") is not None
@@ -26,7 +28,9 @@ async def test_a_user_is_made_and_deleted_with_the_memories(store: AgentStore, o
     assert await observer.fetch("SELECT user_id FROM agentstore.memory_buckets") == [("bob",)]
 
 
-async def test_buckets_count_what_is_there_whoever_writes(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_concurrent_additions_keep_the_counts_of_buckets_exact(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
     rng = random.Random(1)
     messages = [text(f"word{number} and more", id=f"m{number}") for number in range(60)]
 
@@ -38,7 +42,7 @@ async def test_buckets_count_what_is_there_whoever_writes(store: AgentStore, obs
     assert await _miscounted(observer) == []
 
 
-async def test_additions_go_on_while_the_user_and_the_bucket_are_deleted(
+async def test_additions_succeed_while_the_user_and_the_bucket_are_deleted(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     async def delete() -> None:
@@ -56,14 +60,14 @@ async def test_additions_go_on_while_the_user_and_the_bucket_are_deleted(
     assert await _miscounted(observer) == []
 
 
-async def test_more_facts_than_fit_into_a_statement_are_refused_before_it(store: AgentStore) -> None:
+async def test_items_too_large_for_a_statement_are_rejected_beforehand(store: AgentStore) -> None:
     items = [{"text": "x", "metadata": {"value": "y" * 30_000_000}} for _ in range(8)]
     with pytest.raises(LimitExceeded):
         await store.memory.save_items("alice", items)
     assert list(await store.memory.list_items("alice")) == []
 
 
-async def test_facts_are_saved_by_many_while_they_and_their_user_are_deleted(
+async def test_items_are_saved_concurrently_while_they_and_their_user_are_deleted(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     rng = random.Random(5)
@@ -73,9 +77,9 @@ async def test_facts_are_saved_by_many_while_they_and_their_user_are_deleted(
             items = [
                 {"id": f"i{n}", "text": "word " * rng.randint(1, 5) + f"other{n}"} for n in rng.sample(range(9), 3)
             ]
-            gone = [id for id in [f"i{rng.randint(0, 8)}"] if id not in {item["id"] for item in items}]
-            await store.memory.save_items("alice", items, f"s{rng.randint(0, 2)}", supersedes=gone)
-            await store.memory.add_memory("alice", text("said"), f"s{rng.randint(0, 2)}")
+            superseded = [id for id in [f"i{rng.randint(0, 8)}"] if id not in {item["id"] for item in items}]
+            await store.memory.save_items("alice", items, f"s{rng.randint(0, 2)}", supersedes=superseded)
+            await store.memory.add_memory("alice", text("message"), f"s{rng.randint(0, 2)}")
 
     async def delete() -> None:
         for _ in range(10):
@@ -90,24 +94,24 @@ async def test_facts_are_saved_by_many_while_they_and_their_user_are_deleted(
     assert sorted(ids) == [f"i{n}" for n in range(9)]
 
 
-async def test_memories_are_made_findable_anew_beside_all_else(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_memories_are_reindexed_during_concurrent_writes(store: AgentStore, observer: asyncpg.Connection) -> None:
     rng = random.Random(6)
     for user in ("alice", "bob"):
-        said = [text(f"runners ran number{n}", metadata={"name": "Ann"}) for n in range(50)]
-        await store.memory.add_memory(user, said[:30], "s")
-        await store.memory.add_memory(user, said[30:], "t")
+        messages = [text(f"runners ran number{n}", metadata={"name": "Ann"}) for n in range(50)]
+        await store.memory.add_memory(user, messages[:30], "s")
+        await store.memory.add_memory(user, messages[30:], "t")
         await store.memory.save_items(user, [{"id": f"i{n}", "text": f"likes thing{n}"} for n in range(10)])
     before = await observer.fetch("SELECT user_id, session_id, seq, lexemes, tokens FROM agentstore.memories")
     assert await store.memory.reindex() == 0
-    # As another release would have left it.
+    # As if another release had indexed them.
     await observer.execute(
         "UPDATE agentstore.memories SET analysis = 'older', lexemes = '', tokens = 1; "
         "UPDATE agentstore.memory_buckets SET tokens = count"
     )
     assert await store.memory.search("alice", "runners") == []
-    seen: list[tuple[int, int]] = []
-    assert await store.memory.reindex(user_id="alice", batch=7, progress=lambda *at: seen.append(at)) == 60
-    assert seen[-1] == (60, 60)
+    progress: list[tuple[int, int]] = []
+    assert await store.memory.reindex(user_id="alice", batch=7, progress=lambda *each: progress.append(each)) == 60
+    assert progress[-1] == (60, 60)
     assert len(await store.memory.search("alice", "runners", {"top_k": 100})) == 50
     assert await store.memory.search("bob", "runners") == []
 
@@ -129,7 +133,7 @@ async def test_memories_are_made_findable_anew_beside_all_else(store: AgentStore
 
 
 async def _miscounted(observer: asyncpg.Connection) -> list[asyncpg.Record]:
-    """The buckets that say something else than their memories."""
+    """Return the buckets whose counts differ from those of their memories."""
     return await observer.fetch(
         "SELECT * FROM (SELECT user_id, session_id, count(*) AS count, sum(tokens) AS tokens, max(seq) AS last, "
         "count(DISTINCT id) AS ids FROM agentstore.memories GROUP BY 1, 2) m "
@@ -139,12 +143,12 @@ async def _miscounted(observer: asyncpg.Connection) -> list[asyncpg.Record]:
 
 
 async def test_each_call_is_one_statement(store: AgentStore, monkeypatch: Any) -> None:
-    said = 0
+    count = 0
     fetch = asyncpg.Connection.fetch
 
     async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
-        nonlocal said
-        said += 1
+        nonlocal count
+        count += 1
         return await fetch(self, *args, **kwargs)
 
     await store.start()
@@ -156,15 +160,15 @@ async def test_each_call_is_one_statement(store: AgentStore, monkeypatch: Any) -
         store.memory.delete_memory("alice", "s"),
         store.memory.delete_memory("alice"),
     ):
-        said = 0
+        count = 0
         await call
-        assert said == 1
+        assert count == 1
 
 
-async def test_a_search_asks_the_index_once_for_each_token_whatever_else_is_in_the_table(
+async def test_a_search_scans_the_index_once_for_each_token_and_never_the_table(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
-    """Also with the plan that a prepared statement gets, and with and without statistics."""
+    """With custom and generic plans, with and without statistics."""
     words = [f"word{number}" for number in range(200)]
     rng = random.Random(2)
     for user in range(20):
@@ -195,12 +199,12 @@ _SYNTAX = [
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(100_000, marks=pytest.mark.chaos)])
-async def test_any_text_is_a_question_and_no_error(store: AgentStore, count: int) -> None:
-    """Operators, quotes, NUL, lone surrogates, emoji, long texts, tsquery's syntax, SQL: each an answer in time."""
+async def test_any_text_is_a_valid_query(store: AgentStore, count: int) -> None:
+    """Operators, quotes, NUL, lone surrogates, emoji, long texts, the syntax of tsquery, SQL."""
     rng = random.Random(9)
     await store.memory.add_memory("alice", [text(f"hello world {words}") for words in _SYNTAX * 5], "s")
 
-    def question() -> str:
+    def query() -> str:
         kind = rng.random()
         if kind < 0.001:
             return rng.choice([*_SYNTAX, "word "]) * (1_000_000 // rng.randint(1, 40))
@@ -208,8 +212,8 @@ async def test_any_text_is_a_question_and_no_error(store: AgentStore, count: int
             return "".join(chr(rng.choice([rng.randint(0, 0x2FF), rng.randint(0, 0x10FFFF)])) for _ in range(20))
         return rng.choice(["", " ", ""]).join(rng.choices([*_SYNTAX, "hello", "wor", "world1"], k=rng.randint(1, 9)))
 
-    async def ask(times: int) -> None:
+    async def search(times: int) -> None:
         for _ in range(times):
-            await store.memory.search("alice", question())
+            await store.memory.search("alice", query())
 
-    await asyncio.gather(*(ask(count // 10) for _ in range(10)))
+    await asyncio.gather(*(search(count // 10) for _ in range(10)))

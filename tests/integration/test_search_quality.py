@@ -1,4 +1,4 @@
-"""How well `search_memory` finds, on labelled conversations: what it found when it was measured, and no less."""
+"""The quality of `search_memory` on labeled conversations must not fall below what was measured."""
 
 import gzip
 import json
@@ -14,8 +14,8 @@ from agentstore.testing import text
 
 pytestmark = pytest.mark.labelled
 
-# Recall and nDCG of the first ten, in percent, a little under what was measured.
-_LEAST = {
+# The minimum recall and nDCG of the first ten hits in percent, a little below the measured values.
+_MINIMUM = {
     "locomo": (79, 61),
     "longmemeval": (86, 66),
     "memorybank_zh": (95, 77),
@@ -24,23 +24,23 @@ _LEAST = {
 }
 
 
-@pytest.mark.parametrize("name", _LEAST)
-async def test_the_answers_are_among_the_first_ten(name: str, store: AgentStore, labelled: Path) -> None:
-    recall, gain = await measured(store, labelled, name)
+@pytest.mark.parametrize("name", _MINIMUM)
+async def test_answers_are_among_the_first_ten_hits(name: str, store: AgentStore, labelled: Path) -> None:
+    recall, gain = await measure(store, labelled, name)
     print(f"{name}: R@10 {recall:.1f}, nDCG@10 {gain:.1f}")
-    assert recall >= _LEAST[name][0]
-    assert gain >= _LEAST[name][1]
+    assert recall >= _MINIMUM[name][0]
+    assert gain >= _MINIMUM[name][1]
 
 
-async def measured(
+async def measure(
     store: AgentStore, folder: Path, name: str, strategy: str = "full_text", *, again: bool = False
 ) -> tuple[float, float]:
-    """Recall and nDCG of the first ten, in percent; `again`: the memories are there."""
+    """Return recall and nDCG of the first ten hits, in percent. `again`: the memories were added before."""
     recalls, gains = [], []
     with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as users:
         for number, user in enumerate(map(json.loads, users)):
             for session, docs in groupby([] if again else user["docs"], key=lambda doc: str(doc["session"])):
-                said = [
+                messages = [
                     Message(
                         id=doc["id"],
                         role=doc["role"],
@@ -49,12 +49,12 @@ async def measured(
                     )
                     for doc in docs
                 ]
-                await store.memory.add_memory(f"u{number}", said, session)
+                await store.memory.add_memory(f"u{number}", messages, session)
             for query in user["queries"]:
-                wanted = set(query["relevant"])
+                relevant = set(query["relevant"])
                 found = await store.memory.search_memory(f"u{number}", text(query["text"]), {"strategy": strategy})
-                hits = [message.id in wanted for message in found]
-                recalls.append(sum(hits) / len(wanted))
-                ideal = sum(1 / math.log2(place + 2) for place in range(min(len(wanted), 10)))
-                gains.append(sum(1 / math.log2(place + 2) for place, hit in enumerate(hits) if hit) / ideal)
+                hits = [message.id in relevant for message in found]
+                recalls.append(sum(hits) / len(relevant))
+                ideal = sum(1 / math.log2(rank + 2) for rank in range(min(len(relevant), 10)))
+                gains.append(sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit) / ideal)
     return 100 * fmean(recalls), 100 * fmean(gains)

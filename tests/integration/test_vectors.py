@@ -1,4 +1,4 @@
-"""Vectors on Postgres: they are where their memories are, and an embedder that fails loses nothing."""
+"""Vectors on Postgres: writing, searching, the index, and failures of the embedder."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def _found(store: AgentStore, question: str, strategy: str) -> list[str]:
 
 
 @by_meaning
-async def test_what_means_the_same_is_found_without_a_word_in_common(has_pgvector: bool, vectors: AgentStore) -> None:
+async def test_memories_with_synonyms_of_the_query_are_found(has_pgvector: bool, vectors: AgentStore) -> None:
     await vectors.memory.add_memory("alice", text("the kitten sleeps", id="cat"), "s")
     await vectors.memory.add_memory("alice", text("the lorry broke", id="car"), "t")
     await vectors.memory.add_memory("bob", text("a tomcat", id="bobs"), "s")
@@ -52,13 +52,13 @@ async def test_what_means_the_same_is_found_without_a_word_in_common(has_pgvecto
 
 
 @by_meaning
-async def test_a_question_without_a_word_finds_by_its_meaning(has_pgvector: bool, vectors: AgentStore) -> None:
+async def test_a_hybrid_query_without_words_matches_by_meaning(has_pgvector: bool, vectors: AgentStore) -> None:
     await vectors.memory.add_memory("alice", [text("☂ today", id="rain"), text("sunny", id="sun")], "s")
     assert await _found(vectors, "☂", "hybrid") == ["rain", "sun"]
 
 
 @by_meaning
-async def test_what_is_added_while_the_embedder_fails_is_found_by_words_and_embedded_later(
+async def test_memories_added_while_the_embedder_fails_are_stored_and_embedded_later(
     has_pgvector: bool,
     vectors: AgentStore,
     embedder: WordEmbedder,
@@ -87,27 +87,27 @@ async def test_what_is_added_while_the_embedder_fails_is_found_by_words_and_embe
 
 
 @by_meaning
-async def test_one_text_that_is_refused_does_not_keep_others_back(
+async def test_a_text_that_the_embedder_rejects_is_skipped(
     has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
-    embedder.refuses = {"poison"}
-    said = [text("poison" if number == 7 else f"word{number}", id=f"m{number}") for number in range(20)]
-    await vectors.memory.add_memory("alice", said, "s")
+    embedder.rejects = {"poison"}
+    messages = [text("poison" if number == 7 else f"word{number}", id=f"m{number}") for number in range(20)]
+    await vectors.memory.add_memory("alice", messages, "s")
     assert await observer.fetchval(_COUNT) == 0
-    seen = []
-    assert await vectors.memory.embed(batch=6, user_id="alice", progress=lambda *each: seen.append(each)) == 19
-    assert seen == [(6, 20), (12, 20), (18, 20), (20, 20)]
+    progress = []
+    assert await vectors.memory.embed(batch=6, user_id="alice", progress=lambda *each: progress.append(each)) == 19
+    assert progress == [(6, 20), (12, 20), (18, 20), (20, 20)]
 
 
 @by_meaning
-async def test_many_embed_at_once_beside_writers_and_deletions(
+async def test_concurrent_calls_of_embed_with_writes_and_deletions(
     has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
     embedder.fails = True
     for number in range(8):
         for user in ("alice", "bob"):
-            said = [text(f"word{number} of {each}", id=f"m{each}") for each in range(10)]
-            await vectors.memory.add_memory(user, said, f"s{number}")
+            messages = [text(f"word{number} of {each}", id=f"m{each}") for each in range(10)]
+            await vectors.memory.add_memory(user, messages, f"s{number}")
     await vectors.memory.save_items("alice", [MemoryItem(id=f"i{number}", text="old") for number in range(10)])
     embedder.fails = False
 
@@ -127,13 +127,13 @@ async def test_many_embed_at_once_beside_writers_and_deletions(
 
 
 @by_meaning
-async def test_a_fact_that_is_rewritten_loses_the_vector_of_its_old_text(
+async def test_changing_an_item_deletes_the_vector_of_its_old_text(
     has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
     await vectors.memory.save_items("alice", [MemoryItem(id="i", text="tea"), MemoryItem(id="j", text="milk")])
     embedder.fails = True
     await vectors.memory.save_items("alice", MemoryItem(id="i", text="coffee"), supersedes=["j"])
-    assert await observer.fetchval(_COUNT) == 1  # superseded, and so not found, but what it says is the same
+    assert await observer.fetchval(_COUNT) == 1  # the superseded item's text is unchanged
     embedder.fails = False
     await vectors.memory.save_items("alice", MemoryItem(id="i", text="coffee"))
     hits = await vectors.memory.search("alice", "coffee", {"strategy": "vector"})
@@ -144,7 +144,7 @@ async def test_a_fact_that_is_rewritten_loses_the_vector_of_its_old_text(
 
 
 @by_meaning
-async def test_a_deleted_user_and_a_deleted_bucket_take_their_vectors_along(
+async def test_vectors_are_deleted_with_their_user_or_bucket(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
 ) -> None:
     for user in ("alice", "bob"):
@@ -157,7 +157,7 @@ async def test_a_deleted_user_and_a_deleted_bucket_take_their_vectors_along(
 
 
 @by_meaning
-async def test_each_embedder_has_vectors_of_its_own(
+async def test_each_embedder_has_its_own_vectors(
     has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
 ) -> None:
     await vectors.memory.add_memory("alice", text("apples", id="a"), "s")
@@ -172,7 +172,7 @@ async def test_each_embedder_has_vectors_of_its_own(
             await service.search("alice", "apples", {"strategy": "vector"})
 
 
-async def test_without_vectors_everything_else_works_and_the_error_names_the_command(
+async def test_full_text_search_works_without_vectors_and_errors_name_the_command(
     database_url: str, settings: Settings, embedder: WordEmbedder, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with AgentStore(database_url, settings=settings, embedder=embedder) as store:
@@ -180,7 +180,7 @@ async def test_without_vectors_everything_else_works_and_the_error_names_the_com
             for number in range(3):
                 await store.memory.add_memory("alice", text(f"apples {number}"), "s")
         assert caplog.text.count("vector enable") == 1
-        assert embedder.calls == []  # an embedder may cost money
+        assert embedder.calls == []  # calling it may cost money
         assert len(await store.memory.search("alice", "apples")) == 3
         for strategy in ("vector", "hybrid"):
             with pytest.raises(NotConfigured, match="agentstore vector enable"):
@@ -204,24 +204,24 @@ async def test_a_strategy_that_needs_vectors_needs_an_embedder(store: AgentStore
 
 
 @by_meaning
-async def test_each_search_is_one_statement_and_a_search_by_words_has_nothing_of_vectors(
+async def test_each_search_is_one_statement_and_full_text_search_uses_no_vectors(
     has_pgvector: bool, vectors: AgentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    statements: list[str] = []
     fetch = asyncpg.Connection.fetch
 
-    async def heard(self: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
-        said.append(query)
+    async def recorded(self: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
+        statements.append(query)
         return await fetch(self, query, *args, **kwargs)
 
     await vectors.memory.add_memory("alice", text("apples"), "s")
-    monkeypatch.setattr(asyncpg.Connection, "fetch", heard)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", recorded)
     for strategy in SearchStrategy:
-        await vectors.memory.search("alice", "apples", {"strategy": strategy})  # there is no index, which is known now
-        said.clear()
+        await vectors.memory.search("alice", "apples", {"strategy": strategy})  # caches that there is no index
+        statements.clear()
         assert await vectors.memory.search("alice", "apples", {"strategy": strategy})
-        assert len(said) == 1
-        assert ("memory_vectors" in said[0]) == (strategy is not SearchStrategy.FULL_TEXT)
+        assert len(statements) == 1
+        assert ("memory_vectors" in statements[0]) == (strategy is not SearchStrategy.FULL_TEXT)
 
 
 _ROWS = """
@@ -247,7 +247,7 @@ _VALUES: dict[str, Any] = {
 
 
 @by_meaning
-async def test_every_statement_about_vectors_has_an_index_behind_it(
+async def test_every_vector_statement_uses_an_index(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
 ) -> None:
     await observer.execute(_ROWS)
@@ -261,7 +261,7 @@ async def test_every_statement_about_vectors_has_an_index_behind_it(
         "IS_ENABLED",
         "USE_INDEX",
         "EMBEDDERS",
-    }:  # which look at no table, or at all of it
+    }:  # these read no table, or all of it
         for mode in MODES:
             await observer.execute("RESET ALL")
             if name.startswith("by_index"):
@@ -280,7 +280,7 @@ async def test_every_statement_about_vectors_has_an_index_behind_it(
 
 
 @by_meaning
-async def test_an_index_is_built_once_and_one_that_is_invalid_anew(
+async def test_an_index_is_built_once_and_rebuilt_if_it_is_invalid(
     has_pgvector: bool, vectors: AgentStore, direct_url: str, observer: asyncpg.Connection
 ) -> None:
     await vectors.memory.add_memory("alice", [text(f"word{number}", id=f"m{number}") for number in range(30)], "s")
@@ -299,34 +299,34 @@ async def test_an_index_is_built_once_and_one_that_is_invalid_anew(
     assert (await _found(vectors, "word7", "vector"))[0] == "m7"
     with pytest.raises(NotConfigured, match="2000"):
         await migrate.index_vectors(database, "words", 3_000)
-    # Of an embedder whose name would need quoting.
+    # An embedder whose name needs quoting.
     await migrate.index_vectors(database, "it's\"%s:x", 5)
 
 
 @by_meaning
-async def test_the_index_finds_what_a_comparison_of_all_finds_where_a_user_has_very_many(
+async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = vectors.memory
     for user in ("alice", "bob"):
-        said = [text(f"word{number} word{number % 7}", id=f"{user}{number}") for number in range(300)]
-        await memory.add_memory(user, said, "s")
+        messages = [text(f"word{number} word{number % 7}", id=f"{user}{number}") for number in range(300)]
+        await memory.add_memory(user, messages, "s")
     questions = [f"word{number} word{number % 5}" for number in range(0, 300, 30)]
     wanted = {
         strategy: [await _found(vectors, each, strategy) for each in questions] for strategy in ("vector", "hybrid")
     }
     name = await migrate.index_vectors(memory._database, "words", 32)
-    memory_vectors._MISSING.clear()  # as after a minute
+    memory_vectors._MISSING.clear()  # as if a minute had passed
     used = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1"
     monkeypatch.setattr(memory_vectors, "INDEX_FROM", 100)
     for strategy, found in wanted.items():
         for question, expected in zip(questions, found, strict=True):
             assert (await _found(vectors, question, strategy))[:3] == expected[:3]
-    # With a filter all are compared, so that enough are left.
+    # With a filter, all vectors are compared.
     hits = await memory.search("alice", "word1", {"strategy": "vector", "session_id": "other"})
     assert hits == []
     await vectors.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await observer.fetchval(used, name):
             await asyncio.sleep(0.05)
             await observer.execute("SELECT pg_stat_clear_snapshot()")
@@ -334,7 +334,7 @@ async def test_the_index_finds_what_a_comparison_of_all_finds_where_a_user_has_v
 
 
 @by_meaning
-async def test_vectors_of_any_number_of_dimensions_are_kept(
+async def test_vectors_of_any_number_of_dimensions_are_stored(
     has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
 ) -> None:
     for dimensions in (1, 3_072):
@@ -345,9 +345,9 @@ async def test_vectors_of_any_number_of_dimensions_are_kept(
             assert hits[0].score == pytest.approx(1, abs=1e-6)
 
 
-def test_vectors_are_written_as_they_are() -> None:
+def test_vectors_round_trip_unchanged_as_text() -> None:
     from array import array
 
     for numbers in ([1e-30, -3.4e38, 0.1], [0.0, -0.0, 1 / 3]):
-        kept = array("f", numbers)
-        assert array("f", json.loads(embedding.to_pgvector(kept))) == kept
+        vector = array("f", numbers)
+        assert array("f", json.loads(embedding.to_pgvector(vector))) == vector

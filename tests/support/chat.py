@@ -1,4 +1,4 @@
-"""An endpoint that speaks OpenAI's chat completions, as far as an extractor does: it answers what a test tells it."""
+"""A fake endpoint for OpenAI's chat completions, with the responses that a test gives."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ KEY = "sk-test-1234567890"
 
 @dataclass
 class Reply:
-    """What is answered: a model's text, or, with `body`, anything."""
+    """A response: the text of a model, or any `body`."""
 
     content: str = '{"new": []}'
     status: int = 200
@@ -20,15 +20,15 @@ class Reply:
     body: bytes | None = None
 
     def bytes(self) -> bytes:
-        said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": self.content}}]}
-        body = json.dumps(said).encode() if self.body is None else self.body
+        completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": self.content}}]}
+        body = json.dumps(completion).encode() if self.body is None else self.body
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
         lines = "".join(f"{name}: {value}\r\n" for name, value in {**headers, **self.headers}.items())
-        return f"HTTP/1.1 {self.status} Said\r\n{lines}\r\n".encode() + body
+        return f"HTTP/1.1 {self.status} Status\r\n{lines}\r\n".encode() + body
 
 
-def found(*new: str, changed: dict[int, str] | None = None, ended: list[int] | None = None, **more: Any) -> Reply:
-    """The answer of a model that found these facts."""
+def facts_reply(*new: str, changed: dict[int, str] | None = None, ended: list[int] | None = None, **more: Any) -> Reply:
+    """Return the response of a model that extracted these facts."""
     return Reply(
         json.dumps(
             {
@@ -42,34 +42,34 @@ def found(*new: str, changed: dict[int, str] | None = None, ended: list[int] | N
 
 
 class ChatEndpoint:
-    """Answers each request with the next of `replies`, or by `answer`; keeps what it was asked."""
+    """Responds to each request with the next of `replies`, or by calling `answer`; records the requests."""
 
     def __init__(self) -> None:
         self.replies: list[Reply] = []
         self.answer: Callable[[dict[str, Any]], Awaitable[Reply]] | None = None
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.headers: list[str] = []
         self.url = ""
 
-    def questions(self) -> list[dict[str, Any]]:
-        """What the model was given, each time."""
-        return [json.loads(asked["messages"][1]["content"]) for asked in self.asked]
+    def inputs(self) -> list[dict[str, Any]]:
+        """Return the input of the model in each request."""
+        return [json.loads(request["messages"][1]["content"]) for request in self.requests]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             length = next(int(line[15:]) for line in head.splitlines() if line.lower().startswith("content-length:"))
-            asked = json.loads(await reader.readexactly(length))
+            request = json.loads(await reader.readexactly(length))
             assert head.startswith("POST /v1/chat/completions HTTP/1.1\r\n")
-            self.asked.append(asked)
+            self.requests.append(request)
             self.headers.append(head)
             reply = self.replies.pop(0) if self.replies else None
             if reply is None:
-                reply = found() if self.answer is None else await self.answer(asked)
+                reply = facts_reply() if self.answer is None else await self.answer(request)
             writer.write(reply.bytes())
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the caller has gone
+            pass  # the client has disconnected
         finally:
             writer.close()
 

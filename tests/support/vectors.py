@@ -1,4 +1,4 @@
-"""A database with vectors, and an embedder that needs no model."""
+"""An embedder that needs no model, and tests that need pgvector."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ _AVAILABLE = "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'
 
 
 def is_available(url: str) -> bool:
-    """Whether the server of a URL has pgvector. A Postgres from a distribution has it in a package of its own."""
+    """Whether pgvector is installed on the server of a URL. Distributions have it in a separate package."""
 
     async def ask() -> bool:
         connection = await asyncpg.connect(url)
@@ -34,23 +34,23 @@ _SYNONYMS = {"kitten": "cat", "tomcat": "cat", "feline": "cat", "lorry": "truck"
 
 
 class WordEmbedder:
-    """The vectors of all words of a text, added up: near where words are shared, or mean the same."""
+    """An embedder whose vectors are the sums of the words' vectors: near for texts with the same words or synonyms."""
 
     def __init__(self, name: str = "words", dimensions: int = 32) -> None:
         self.name, self.dimensions = name, dimensions
         self.fails = False
-        self.refuses: set[str] = set()
+        self.rejects: set[str] = set()
         self.calls: list[list[str]] = []
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         await asyncio.sleep(0)
         self.calls.append(list(texts))
-        if self.fails or self.refuses & set(texts):
+        if self.fails or self.rejects & set(texts):
             raise EmbeddingFailed("the embedder is down")
         return [self._vector(text) for text in texts]
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def _vector(self, text: str) -> list[float]:
         words = [_SYNONYMS.get(word, word) for word in map(_plain, text.lower().split())]
@@ -67,9 +67,10 @@ def _plain(word: str) -> str:
 
 
 def by_meaning(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """A test that needs pgvector, and takes ``has_pgvector`` and ``vectors``.
+    """Decorate a test that needs pgvector, and takes ``has_pgvector`` and ``vectors``.
 
-    Where the server has none it is another test: that full text works, and that a search by meaning says what to do.
+    On a server without pgvector, it tests instead that full-text search works, and that the error of a vector search
+    names the command to run.
     """
 
     @wraps(test)

@@ -50,7 +50,7 @@ from agentstore.repositories.service import back_off
 from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Message, Page
 from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory_item import item_of
-from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.page import bad_cursor, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages
 from agentstore.search.view import ItemSource, count_for_one_call, find_related_items, with_timestamp
 from agentstore.settings import Settings
@@ -324,7 +324,7 @@ async def list_failed(
     else:
         user, session, seq = read_cursor(cursor, str, str, str)
         if not str(seq).isdecimal() or len(str(seq)) > 18:
-            raise InvalidContent(f"{cursor[:80]!r} is not a cursor of this list: pass a page's next_cursor")
+            raise bad_cursor(cursor)
         rows = await database.fetch(
             LIST_FAILED_AFTER, **values, after_user=user, after_session=session, after_seq=int(str(seq))
         )

@@ -387,7 +387,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         up to date are skipped. `progress` is called with the number of memories read and their approximate total.
 
         Raises:
-            InvalidContent: `batch` is not a whole number from 0.
+            InvalidContent: `batch` is not an integer from 0.
             LimitExceeded: `batch` is over the setting `max_batch`.
         """
         check_count(batch, "batch", self._settings.max_batch)
@@ -461,13 +461,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
         Raises:
             NotConfigured: there is no embedder, or vectors are not enabled.
             EmbeddingFailed: the embedder failed. The vectors written before remain.
-            InvalidContent: `batch` is not a whole number from 1.
+            InvalidContent: `batch` is not an integer from 1.
             LimitExceeded: `batch` is over 10,000.
         """
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
         if not check_count(batch, "batch", self._settings.max_page):
-            raise InvalidContent(f"batch must be a whole number from 1, not {batch!r}")
+            raise InvalidContent(f"batch must be an integer from 1, got {batch!r}")
         return await embed_all(
             self._database, self._require_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
         )

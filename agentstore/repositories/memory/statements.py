@@ -31,7 +31,7 @@ _PAYLOAD = cast(MemoryRow.payload, Text).label("payload")
 def _list() -> ClauseElement:
     """Return the memories from the `offset`-th on.
 
-    The counts of the buckets tell in which one the page begins, so no memory before the page is read.
+    The page's first bucket is computed from the counts of the buckets, so no memory before the page is read.
     """
     buckets, memory = MemoryBucketRow, MemoryRow
     offset = bindparam("offset", type_=BigInteger)
@@ -75,7 +75,7 @@ def _list_after() -> ClauseElement:
 
 
 def _delete() -> ClauseElement:
-    """Delete a bucket. The foreign key cascades to its memories; the bucket's row knows how many there are."""
+    """Delete a bucket and, by its foreign key's cascade, its memories; return their number from the bucket's row."""
     return (
         delete(MemoryBucketRow)
         .where(MemoryBucketRow.user_id == _USER, MemoryBucketRow.session_id == _SESSION)
