@@ -297,7 +297,7 @@ async def test_an_index_is_built_once_and_rebuilt_if_it_is_invalid(
     assert again[0][1]
     assert again[0][0] != built[0][0]
     assert (await _found(vectors, "word7", "vector"))[0] == "m7"
-    with pytest.raises(NotConfigured, match="2000"):
+    with pytest.raises(NotConfigured, match="2,000"):
         await migrate.index_vectors(database, "words", 3_000)
     # An embedder whose name needs quoting.
     await migrate.index_vectors(database, "it's\"%s:x", 5)
