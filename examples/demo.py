@@ -1,6 +1,6 @@
-"""What agentstore is for, in half a minute: conversations that outlive the process that writes them.
+"""Show agentstore in half a minute: import, list, search, and writes that survive a killed process.
 
-Run by ``make demo``. Everything happens on an embedded Postgres in the folder ``.demo``; remove it to begin anew.
+Run it with ``make demo``. It uses an embedded Postgres in the folder ``.demo``; remove the folder to start over.
 """
 
 import asyncio
@@ -20,54 +20,54 @@ from agentstore import AgentStore, Message, Role, TextContent, __version__
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / ".demo"
 CONVERSATIONS = HERE / "conversations.jsonl"
-SECONDS_OF_WRITING = 1.5
+SECONDS_TO_WRITE = 1.5
 
 out = Console(highlight=False)
 
 
-def say(words: str) -> None:
-    """Print a line that stands above what follows."""
-    out.print(f"\n[bold]{words}[/bold]")
+def print_heading(text: str) -> None:
+    """Print the heading of a step."""
+    out.print(f"\n[bold]{text}[/bold]")
 
 
-def command(*arguments: str) -> None:
-    """Show a command as a user types it, and run it."""
+def run(*arguments: str) -> None:
+    """Print a command as a user types it, and run it."""
     out.print(f"[cyan]$ {shlex.join(('agentstore', *arguments))}[/cyan]", soft_wrap=True)
     subprocess.run([sys.executable, "-m", "agentstore", *arguments], check=True)
 
 
-def use_the_demos_own_postgres() -> None:
-    """Set the environment of this process and of those that it starts."""
+def use_embedded_postgres() -> None:
+    """Configure this process, and those that it starts, to use the demo's Postgres and no other settings."""
     for name in [name for name in os.environ if name.startswith("AGENTSTORE_")]:
         del os.environ[name]
     os.environ["AGENTSTORE_EMBEDDED_DIR"] = str(FOLDER)
 
 
-async def write_for_ever(session_id: str) -> None:
-    """Append message after message, and say the number of each once the database has acknowledged it."""
+async def write_until_killed(session_id: str) -> None:
+    """Append messages in a loop, and print the number of each once the database has acknowledged it."""
     async with AgentStore() as store:
         session = await store.sessions.create_session("writer", session_id)
         number = 0
         while True:
-            words = TextContent(text=f"thought {number}")
-            await store.sessions.append_message(session, Message(role=Role.ASSISTANT, content=[words]))
+            thought = TextContent(text=f"thought {number}")
+            await store.sessions.append_message(session, Message(role=Role.ASSISTANT, content=[thought]))
             print(number, flush=True)
             number += 1
 
 
-def killed_writer(session_id: str) -> list[int]:
-    """Start a process that appends, kill it in the middle of that, and return what was acknowledged to it."""
+def start_and_kill_writer(session_id: str) -> list[int]:
+    """Start a process that appends messages, kill it with SIGKILL, and return the acknowledged numbers."""
     with subprocess.Popen([sys.executable, __file__, "write", session_id], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         first = writer.stdout.readline()
-        time.sleep(SECONDS_OF_WRITING)
+        time.sleep(SECONDS_TO_WRITE)
         writer.send_signal(signal.SIGKILL)
         lines = [first, *writer.stdout.read().splitlines(keepends=True)]
     return [int(line) for line in lines if line.endswith(b"\n")]
 
 
-async def remember(*users: str) -> None:
-    """Add what these users' sessions hold to their memory; what is there already stays once."""
+async def add_to_memory(*users: str) -> None:
+    """Add the messages of these users' sessions to their memory. Messages that it has already are not duplicated."""
     async with AgentStore() as store:
         for user in users:
             for listed in await store.sessions.list_sessions(user):
@@ -77,7 +77,7 @@ async def remember(*users: str) -> None:
 
 
 async def stored_thoughts(session_id: str) -> list[int]:
-    """Return the numbers of the messages that a new process finds, in their order."""
+    """Return the numbers of the stored messages, in order."""
     async with AgentStore() as store:
         session = await store.sessions.get_session("writer", session_id)
     if session is None:
@@ -91,50 +91,52 @@ async def stored_thoughts(session_id: str) -> list[int]:
 
 
 def main() -> None:
-    """Show the whole story; exit with 1 if a message is missing at its end."""
-    out.print(f"agentstore {__version__}: what AI agents must not forget, on a Postgres in {FOLDER}.", soft_wrap=True)
+    """Run all steps; exit with 1 if an acknowledged message is missing."""
+    out.print(
+        f"agentstore {__version__}: durable storage for AI agents, on an embedded Postgres in {FOLDER}.", soft_wrap=True
+    )
 
-    say("1. A database, and the schema in it")
-    command("upgrade")
+    print_heading("1. Create a database and the schema")
+    run("upgrade")
 
-    say("2. Conversations from a file, in English and Chinese")
-    command("import", os.path.relpath(CONVERSATIONS))
+    print_heading("2. Import conversations from a file, in English and Chinese")
+    run("import", os.path.relpath(CONVERSATIONS))
 
-    say("3. Whose are they, and what was said?")
-    command("users", "list")
-    command("sessions", "list", "李雷")
-    command("sessions", "show", "李雷", "天气")
-    command("sessions", "show", "alice", "chengdu", "--limit", "2")
+    print_heading("3. List users and sessions, and show messages")
+    run("users", "list")
+    run("sessions", "list", "李雷")
+    run("sessions", "show", "李雷", "天气")
+    run("sessions", "show", "alice", "chengdu", "--limit", "2")
 
-    say("4. What was said is found again: in any language, whatever is misspelt")
-    asyncio.run(remember("alice", "李雷"))
-    command("memory", "search", "alice", "which pepers does she eat?", "--top-k", "2")
-    command("memory", "search", "李雷", "要帶傘嗎", "--top-k", "2")
+    print_heading("4. Search memory: in any language, with misspelled words")
+    asyncio.run(add_to_memory("alice", "李雷"))
+    run("memory", "search", "alice", "which pepers does she eat?", "--top-k", "2")
+    run("memory", "search", "李雷", "要帶傘嗎", "--top-k", "2")
 
-    say("5. A process that appends as fast as it can is killed with SIGKILL")
+    print_heading("5. Kill a process with SIGKILL while it appends messages")
     session_id = f"thoughts at {time.time():.3f}"
-    acknowledged = killed_writer(session_id)
-    out.print(f"Before it died it was told of {len(acknowledged):,} messages that they are stored.")
+    acknowledged = start_and_kill_writer(session_id)
+    out.print(f"Before it was killed, {len(acknowledged):,} messages were acknowledged.")
 
-    say("6. A new process, on a Postgres that has started again")
+    print_heading("6. Read the session in a new process, after a restart of Postgres")
     stored = asyncio.run(stored_thoughts(session_id))
-    # The last append may have been committed when the kill came before the word of it.
-    kept = stored == list(range(len(stored))) and acknowledged == stored[: len(acknowledged)]
-    kept = kept and acknowledged != [] and len(stored) - len(acknowledged) <= 1
-    out.print(f"It finds {len(stored):,} messages, {'in order' if stored == sorted(stored) else 'out of order'}.")
-    if kept:
-        out.print("[bold green]Every acknowledged message is there, in order.[/bold green]")
+    # The last append may have been committed without being acknowledged.
+    is_complete = stored == list(range(len(stored))) and acknowledged == stored[: len(acknowledged)]
+    is_complete = is_complete and acknowledged != [] and len(stored) - len(acknowledged) <= 1
+    out.print(f"Found {len(stored):,} messages, {'in order' if stored == sorted(stored) else 'out of order'}.")
+    if is_complete:
+        out.print("[bold green]Every acknowledged message is stored, in order.[/bold green]")
     else:
-        out.print(f"[bold red]Something was lost:[/bold red] {json.dumps([acknowledged, stored])}", soft_wrap=True)
-    out.print("\nRun it again: the conversations are still there. To look around:")
+        out.print(f"[bold red]Messages were lost:[/bold red] {json.dumps([acknowledged, stored])}", soft_wrap=True)
+    out.print("\nRun it again: the conversations are still stored. To explore them:")
     program = os.path.relpath(Path(sys.executable).with_name("agentstore"))
     out.print(f"AGENTSTORE_EMBEDDED_DIR={os.path.relpath(FOLDER)} {program} sessions list alice", soft_wrap=True)
-    sys.exit(not kept)
+    sys.exit(not is_complete)
 
 
 if __name__ == "__main__":
-    use_the_demos_own_postgres()
+    use_embedded_postgres()
     if sys.argv[1:2] == ["write"]:
-        asyncio.run(write_for_ever(sys.argv[2]))
+        asyncio.run(write_until_killed(sys.argv[2]))
     else:
         main()
