@@ -105,9 +105,9 @@ def test_failures_are_reported_listed_and_retried(
     asyncio.run(make_due())
     endpoint.replies = [Reply("no")]
     assert "not retried" in run("extract").err
-    shown = run("extract", "--failed").out
-    assert "alice" in shown
-    assert "1-1" in shown
+    printed = run("extract", "--failed").out
+    assert "alice" in printed
+    assert "1-1" in printed
     (failed,) = run("extract", "--failed", "--json").json()["failed"]
     assert (failed["user_id"], failed["attempts"]) == ("alice", 6)  # including one of the outage
     assert run("extract", "--retry", "--json").json() == {"due": 1}

@@ -398,7 +398,7 @@ def test_memory_does_not_grow_with_the_file(direct_url: str, tmp_path: Path) -> 
 
 @pytest.mark.labelled
 def test_labelled_conversations(direct_url: str, tmp_path: Path, labelled: Path) -> None:
-    """Import all conversations of a folder of labelled data: counts and texts match, and memory does not grow."""
+    """Import all conversations of a folder of labeled data: counts and texts match, and memory does not grow."""
     expected: list[tuple[str, str, int, str, str]] = []
     peaks = []
     for path in sorted(labelled.glob("*.jsonl.gz")):

@@ -31,10 +31,10 @@ def _memories(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_search() -> None:
-    shown = run("memory", "search", "alice", "过敏").out
-    assert "of 虾" in shown
-    assert "我对虾过敏" in shown
-    assert "2024-01-02" in shown
+    printed = run("memory", "search", "alice", "过敏").out
+    assert "of 虾" in printed
+    assert "我对虾过敏" in printed
+    assert "2024-01-02" in printed
     (hit,) = run("memory", "search", "alice", "过敏", "--json").json()
     assert (hit["session_id"], hit["position"], hit["message"]["id"]) == ("of 虾", 1, "虾")
     assert hit["score"] > 0

@@ -90,9 +90,9 @@ def test_list_in_pages(direct_url: str) -> None:
     ]
     rest = run("sandboxes", "list", "alice", "--cursor", page["next_cursor"], "--json").json()
     assert ([each["type"] for each in rest["sandboxes"]], rest["next_cursor"]) == (["filesystem"], None)
-    shown = run("sandboxes", "list", "alice", "--limit", "3").out
-    assert "unsafe_subprocess" in shown
-    assert "More: --cursor " in shown
+    printed = run("sandboxes", "list", "alice", "--limit", "3").out
+    assert "unsafe_subprocess" in printed
+    assert "More: --cursor " in printed
     assert [each["session_id"] for each in run("sandboxes", "list", "", "--json").json()["sandboxes"]] == ["s"]
     assert run("sandboxes", "list", "bob").out == "user 'bob' has no sandboxes\n"
 

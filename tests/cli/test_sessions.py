@@ -61,9 +61,9 @@ def test_list_sessions_in_pages() -> None:
         cursor = ["--cursor", page["next_cursor"]]
     assert sorted(seen) == [f"s{number:02}" for number in range(7)]
     assert "messages" not in page["sessions"][0]
-    shown = run("sessions", "list", "alice", "--limit", "3")
-    assert "title 6" in shown.out
-    assert "More: --cursor " in shown.out
+    printed = run("sessions", "list", "alice", "--limit", "3")
+    assert "title 6" in printed.out
+    assert "More: --cursor " in printed.out
     assert "user 'bob' has no sessions" in run("sessions", "list", "bob").out
 
 
@@ -101,23 +101,23 @@ def test_show_prints_all_kinds_of_messages() -> None:
         Message(role="tool", type="function_call_output", content=[DataContent(data={"output": "x", "exit_code": 1})]),
     ]
     _store(Session(id="s", user_id="alice", messages=messages, title="标题", metadata={"k": "v"}))
-    shown = run("sessions", "show", "alice", "s").out
+    printed = run("sessions", "show", "alice", "s").out
     expected = ["标题", "alice / s", '{"k": "v"}', "user Ann 2023-11-14 22:13", "\n  你好\n  world [bold]x[/bold]"]
     expected += ["assistant reasoning", "→ add({})", "← 21", f"[image data:{'x' * 115}...]", "[file a.pdf]"]
     expected += ["assistant error\n  429 rate limited", '{"output": "x", "exit_code": 1}']
     at = 0
     for each in expected:
-        assert each in shown[at:], each
-        at = shown.index(each, at)
+        assert each in printed[at:], each
+        at = printed.index(each, at)
     assert Session.model_validate(run("sessions", "show", "alice", "s", "--json").json()) == _read("alice", "s")
 
 
 def test_show_limits_to_the_last_messages() -> None:
     _store(Session(id="s", user_id="alice", messages=[text(f"number {n}", id=f"m{n}") for n in range(10)]))
-    shown = run("sessions", "show", "alice", "s", "--limit", "3").out
-    assert "number 6" not in shown
-    assert "number 7" in shown
-    assert "--limit 3 --before=m7" in shown
+    printed = run("sessions", "show", "alice", "s", "--limit", "3").out
+    assert "number 6" not in printed
+    assert "number 7" in printed
+    assert "--limit 3 --before=m7" in printed
     assert "Earlier" not in run("sessions", "show", "alice", "s", "--limit", "10").out
     assert "Earlier" not in run("sessions", "show", "alice", "s", "--limit", "3", "--before=m3").out
     found = run("sessions", "show", "alice", "s", "--limit", "3", "--before", "m7", "--json").json()
@@ -144,15 +144,15 @@ def test_stored_text_cannot_control_the_terminal(tmp_path: Path) -> None:
         assert "red" in printed
         for character in "\x1b\x07\x9b\r\u202e\u2028\u200b":
             assert character not in printed
-    shown = run("sessions", "show", "alice", _EVIL).out
-    assert sum(line.startswith("assistant") for line in shown.splitlines()) == 0
+    printed = run("sessions", "show", "alice", _EVIL).out
+    assert sum(line.startswith("assistant") for line in printed.splitlines()) == 0
 
 
 def test_similar_ids_are_distinguishable() -> None:
     ids = ["a b", "a\nb", "a  b", "a\u2028b", "", " ", "李雷", "-x"]
     _store(*(Session(id=id, user_id=id) for id in ids))
-    shown = [line.rstrip().rpartition("  2")[0].rstrip() for line in run("users", "list").out.splitlines()[1:]]
-    assert sorted(shown) == sorted(["a b", "'a\\nb'", "'a  b'", "'a\\u2028b'", "''", "' '", "李雷", "-x"])
+    printed = [line.rstrip().rpartition("  2")[0].rstrip() for line in run("users", "list").out.splitlines()[1:]]
+    assert sorted(printed) == sorted(["a b", "'a\\nb'", "'a  b'", "'a\\u2028b'", "''", "' '", "李雷", "-x"])
 
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)

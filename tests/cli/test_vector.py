@@ -48,9 +48,9 @@ def test_enable_embed_search_and_disable(has_pgvector: bool, monkeypatch: pytest
     monkeypatch.setattr(embedding, "configured", lambda _: WordEmbedder())
     assert run("embed", "--user", "bob", "--json").json() == {"embedded": 0}
     assert run("embed").out == "embedded: 2 memories\n"
-    shown = run("vector", "status").out
-    assert "words" in shown
-    assert "2" in shown
+    printed = run("vector", "status").out
+    assert "words" in printed
+    assert "2" in printed
     hits = run("memory", "search", "alice", "feline", "--strategy", "vector", "--top-k", "1", "--json").json()
     assert hits[0]["position"] == 1
     assert "CREATE INDEX CONCURRENTLY" in run("vector", "index").out

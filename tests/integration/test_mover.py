@@ -22,7 +22,7 @@ async def _move(store: AgentStore, settings: Settings, *records: Record) -> tupl
     return imported.moved, problems
 
 
-def _latest(state: dict[str, Any], source: str = "theirs") -> StateRecord:
+def _latest(state: dict[str, Any], source: str = "other") -> StateRecord:
     return StateRecord("session s", "alice", "s", None, state, {"agent_id": "a"}, source)
 
 
@@ -45,14 +45,14 @@ async def test_state_is_not_stored_after_a_round_saved_since_the_last_import(
     store: AgentStore, settings: Settings
 ) -> None:
     await _move(store, settings, _latest({"n": 1}))
-    await store.states.save_state("alice", {"ours": 1}, "s")
+    await store.states.save_state("alice", {"local": 1}, "s")
     moved, problems = await _move(store, settings, _latest({"n": 1}))  # unchanged in the source
     assert (moved.new_states, problems) == (0, [])
     moved, problems = await _move(store, settings, _latest({"n": 2}))
     assert (moved.new_states, moved.problems) == (0, 1)
     assert "round 2 was saved since the last import" in problems[0].reason
-    assert await _rounds(store) == [{"n": 1}, {"ours": 1}]
-    moved, problems = await _move(store, settings, _latest({"ours": 1}, "another"))  # equal to the stored one
+    assert await _rounds(store) == [{"n": 1}, {"local": 1}]
+    moved, problems = await _move(store, settings, _latest({"local": 1}, "another"))  # equal to the stored one
     assert (moved.new_states, problems) == (0, [])
     moved, problems = await _move(store, settings, _latest({"n": 1}, "another"))
     assert len(problems) == 1
@@ -60,12 +60,12 @@ async def test_state_is_not_stored_after_a_round_saved_since_the_last_import(
 
 async def test_existing_rounds_stay_and_differences_are_reported(store: AgentStore, settings: Settings) -> None:
     def at(number: int, state: dict[str, Any]) -> StateRecord:
-        return StateRecord(f"round {number}", "alice", "s", number, state, {}, "theirs")
+        return StateRecord(f"round {number}", "alice", "s", number, state, {}, "other")
 
-    await store.states.save_state("alice", {"ours": 1}, "s")
+    await store.states.save_state("alice", {"local": 1}, "s")
     moved, problems = await _move(store, settings, at(3, {"n": 3}), at(1, {"n": 1}), at(2, {"n": 2}))
     assert (moved.new_states, [each.place for each in problems]) == (2, ["round 1"])
-    assert await _rounds(store) == [{"ours": 1}, {"n": 2}, {"n": 3}]
+    assert await _rounds(store) == [{"local": 1}, {"n": 2}, {"n": 3}]
     moved, problems = await _move(store, settings, at(3, {"n": 3}), at(2, {"n": 2}))
     assert (moved.new_states, problems) == (0, [])
     assert await store.states.save_state("alice", {}, "s") == 4

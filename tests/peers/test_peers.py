@@ -21,7 +21,7 @@ _HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def written(request: pytest.FixtureRequest) -> Callable[[str, str, str], list[Any]]:
+def write(request: pytest.FixtureRequest) -> Callable[[str, str, str], list[Any]]:
     """Run one of the scripts in this folder in a peer's environment; it prints what it wrote as JSON Lines."""
     folder = request.config.getoption("--peers")
     assert folder is not None, "--peers=DIR is missing"
@@ -85,11 +85,11 @@ def _summary(message: Message) -> tuple[str, str, str]:
 
 
 def test_openai_agents_sessions_are_imported_completely_and_once(
-    written: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
+    write: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
 ) -> None:
-    theirs, ours = other_url
-    wrote = written("openai-agents", "write_openai_agents.py", theirs)
-    command = ("import", "--from", "openai-agents", ours, "--user", "alice", "--json")
+    peer_url, url = other_url
+    wrote = write("openai-agents", "write_openai_agents.py", peer_url)
+    command = ("import", "--from", "openai-agents", url, "--user", "alice", "--json")
     dry = run(*command, "--dry-run").json()
     assert (dry["sessions"], dry["messages"], dry["new_sessions"]) == (3, 21, 0)
     assert run(*command).json()["new_messages"] == 21
@@ -109,9 +109,9 @@ def test_openai_agents_sessions_are_imported_completely_and_once(
         assert call == {"call_id": "c1", "name": "weather", "arguments": '{"city": "杭州"}'}
         assert output == {"call_id": "c1", "output": "3 mm"}
         assert session.messages[5].content[1].image_url == "data:image/png;base64,AA=="
-    written("openai-agents", "write_openai_agents.py", theirs)  # appends to each session
-    if ours.startswith("sqlite"):  # an invalid item is skipped, its session is not
-        with sqlite3.connect(ours.removeprefix("sqlite:///")) as database:
+    write("openai-agents", "write_openai_agents.py", peer_url)  # appends to each session
+    if url.startswith("sqlite"):  # an invalid item is skipped, its session is not
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
             database.execute(
                 "UPDATE agent_messages SET message_data = '[' WHERE id = (SELECT max(id) FROM agent_messages)"
             )
@@ -123,11 +123,11 @@ def test_openai_agents_sessions_are_imported_completely_and_once(
 
 
 def test_agentscope_2_sessions_are_imported_with_their_states(
-    written: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
+    write: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
 ) -> None:
-    theirs, ours = other_url
-    wrote = written("agentscope-2", "write_agentscope_2.py", theirs)
-    command = ("import", "--from", "agentscope-2", ours, "--json")
+    peer_url, url = other_url
+    wrote = write("agentscope-2", "write_agentscope_2.py", peer_url)
+    command = ("import", "--from", "agentscope-2", url, "--json")
     done = run(*command).json()
     assert (done["new_sessions"], done["new_messages"], done["new_states"]) == (2, 12, 2)
     again = run(*command).json()
@@ -156,9 +156,9 @@ def test_agentscope_2_sessions_are_imported_with_their_states(
 
 
 def test_redis_sessions_memories_and_states_are_imported(
-    written: Callable[[str, str, str], list[Any]], redis_url: str
+    write: Callable[[str, str, str], list[Any]], redis_url: str
 ) -> None:
-    (wrote,) = written("agentscope-runtime", "write_redis_services.py", redis_url)
+    (wrote,) = write("agentscope-runtime", "write_redis_services.py", redis_url)
     done = run("import", redis_url, "--json").json()
     assert (done["sessions"], done["new_messages"], done["memories"], done["new_states"]) == (3, 6, 9, 36)
     assert done["left_out"] == []
@@ -210,7 +210,7 @@ def test_invalid_sources_are_reported_without_their_password(tmp_path: Path, emp
         ("mysql://x:secret@h/d", "not supported as a source"),
         ("nonsense", "not a database URL"),
         ("postgresql://x:secret@h:port/d", "port"),
-        ("sqlite://x:secret@h:port/d", "not a valid SQLite URL"),
+        ("sqlite://x:secret@h:port/d", "not a valid URL of a SQLite file"),
         (empty_url, "lacks the expected tables"),
         ("postgresql://x:secret@127.0.0.1:1/d", "could not be reached"),
     ):

@@ -127,7 +127,7 @@ def test_tool_output_becomes_text(content: Any, output: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "ours"),
+    ("part", "expected"),
     [
         (
             {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
@@ -146,8 +146,8 @@ def test_tool_output_becomes_text(content: Any, output: str | None) -> None:
         ({"type": "video", "video": {"x": [1]}}, {"type": "data", "data": {"type": "video", "video": {"x": [1]}}}),
     ],
 )
-def test_content_parts(part: dict[str, Any], ours: dict[str, Any]) -> None:
-    assert _one({"role": "user", "content": [part]})["content"] == [ours]
+def test_content_parts(part: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert _one({"role": "user", "content": [part]})["content"] == [expected]
 
 
 def test_refusal_and_audio_become_parts() -> None:

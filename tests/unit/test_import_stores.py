@@ -1,0 +1,147 @@
+"""Reading other stores: databases and keys in the layout of the packages, which ``make peers`` lets write their own."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentstore.errors import InvalidContent, NotConfigured
+from agentstore.importing import Problem, agentscope2, openai_agents, redis_services
+from agentstore.importing.databases import OtherDatabase, parse_utc
+from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
+
+
+async def _records(reader: Reader) -> list[Any]:
+    return [record async for record in reader]
+
+
+def _write(file: Path, *statements: str) -> str:
+    with sqlite3.connect(file) as database:
+        for statement in statements:
+            database.execute(statement)
+    return f"sqlite:///{file}"
+
+
+async def test_agentscope_2_messages_are_split_by_blocks(tmp_path: Path) -> None:
+    content = [
+        {"type": "thinking", "thinking": "Ask."},
+        {"type": "tool_call", "id": "c1", "name": "rain", "input": "{}"},
+        {"type": "tool_result", "id": "c1", "output": [{"type": "text", "text": "3 mm"}]},
+        {"type": "text", "text": "A little:"},
+        {"type": "data", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}, "name": "sky.png"},
+    ]
+    message = {"id": "m", "role": "assistant", "name": "Friday", "content": content, "metadata": {"mood": "calm"}}
+    session = {"config": {"name": "Rain"}, "state": {"summary": "rain"}}
+    url = _write(
+        tmp_path / "agents.db",
+        "CREATE TABLE sessions (id, user_id, agent_id, created_at, updated_at, payload)",
+        "CREATE TABLE messages (session_id, msg_id, created_at, payload)",
+        f"INSERT INTO sessions VALUES ('s', 'alice', 'a', '2024-01-02 03:04:05', NULL, '{json.dumps(session)}')",
+        "INSERT INTO sessions VALUES ('t', 'alice', 'a', NULL, NULL, '[')",
+        f"INSERT INTO messages VALUES ('s', 'm', '2024-01-02', '{json.dumps(message)}')",
+    )
+    async with OtherDatabase(url) as database:
+        found, state, problem = await _records(agentscope2.read(database))
+    assert isinstance(found, SessionRecord)
+    assert (found.session.title, found.session.metadata["agent_id"]) == ("Rain", "a")
+    assert found.session.created_at == parse_utc("2024-01-02T03:04:05+00:00")
+    assert [(each.id, each.type, each.role) for each in found.session.messages] == [
+        ("m", "reasoning", "assistant"),
+        ("m/1", "function_call", "assistant"),
+        ("m/2", "function_call_output", "tool"),
+        ("m/3", "message", "assistant"),
+    ]
+    assert [part.type for part in found.session.messages[3].content or ()] == ["text", "image"]
+    assert found.session.messages[0].metadata == {"mood": "calm", "agentscope": {"name": "Friday"}}
+    assert state == StateRecord(
+        "session s, state", "alice", "s", None, {"summary": "rain"}, {"agent_id": "a"}, "agentscope-2"
+    )
+    assert isinstance(problem, Problem)
+    assert problem.reason.startswith("payload: not JSON")
+
+
+async def test_openai_agents_items_become_messages(tmp_path: Path) -> None:
+    item = json.dumps({"role": "user", "content": "Any rain?"})
+    url = _write(
+        tmp_path / "agents.db",
+        "CREATE TABLE agent_sessions (session_id, created_at, updated_at)",
+        "CREATE TABLE agent_messages (id, session_id, message_data, created_at)",
+        "INSERT INTO agent_sessions VALUES ('s', '2024-01-02', '2024-01-02')",
+        f"INSERT INTO agent_messages VALUES (1, 's', '{item}', '2024-01-02'), (2, 's', '[', '2024-01-02')",
+    )
+    async with OtherDatabase(url) as database:
+        problem, found = await _records(openai_agents.read(database, "alice"))
+    assert problem.place == "session s, item 2"
+    assert (found.session.user_id, found.session.id) == ("alice", "s")
+    (message,) = found.session.messages
+    assert message.id == "msg_7f8e87be-10be-546e-81fe-ac5fd7fdf070"  # another id would import everything again
+    assert message.metadata == {"timestamp": "2024-01-02T00:00:00+00:00"}
+
+
+async def test_database_without_the_tables_is_refused(tmp_path: Path) -> None:
+    async with OtherDatabase(_write(tmp_path / "empty.db", "SELECT 1")) as database:
+        with pytest.raises(InvalidContent, match="no such table"):
+            await _records(agentscope2.read(database))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///nowhere.db", "mysql://x:secret@h/d", "nonsense", "sqlite://x:secret@h:port/d"]
+)
+def test_invalid_source_urls_are_refused_without_their_password(url: str) -> None:
+    with pytest.raises(NotConfigured) as refused:
+        OtherDatabase(url)
+    assert "secret" not in str(refused.value)
+
+
+class _Redis:
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._data = data
+
+    async def scan_iter(self, match: str, count: int) -> AsyncIterator[str]:
+        for key in self._data:
+            if key.startswith(match.rstrip("*")):
+                yield key
+
+    async def get(self, key: str) -> Any:
+        return self._data[key]
+
+    async def hscan_iter(self, key: str, count: int) -> AsyncIterator[tuple[str, str]]:
+        for field, value in self._data[key].items():
+            yield field, value
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_redis_sessions_memories_and_states_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": "Any rain?"}]}
+    redis = _Redis(
+        {
+            "session:a:b:c": json.dumps({"id": "c", "user_id": "a:b", "messages": [message, message], "k": 1}),
+            "session:alice:s": json.dumps({"id": "other", "user_id": "alice"}),
+            "session:alice:t": json.dumps({"id": "t", "user_id": "alice", "messages": {"x": 1}}),
+            "user_memory:a:b": {"c": json.dumps([message]), "d": "[1]", "e": "{}"},
+            "user_state:a:b:c": {"2": '{"n": 2}', "x": "{}"},
+            "user_state:x:y:z": {"1": "{}"},
+        }
+    )
+    monkeypatch.setattr("redis.asyncio.from_url", lambda *_, **__: redis)
+    session, *problems, memories, invalid, no_list, state, no_round, ambiguous = await _records(
+        redis_services.read("redis://h")
+    )
+    assert isinstance(session, SessionRecord)
+    assert (session.session.user_id, session.session.id, session.session.metadata) == ("a:b", "c", {"k": 1})
+    assert len({each.id for each in session.session.messages}) == 2
+    assert [each.place for each in problems] == ["session:alice:s", "session:alice:t"]
+    assert "does not match its value, which names user 'alice' and session 'other'" in problems[0].reason
+    assert problems[1].reason == "messages: expected a list, got an object"
+    assert isinstance(memories, MemoriesRecord)
+    assert (memories.user_id, memories.session_id) == ("a:b", "c")
+    assert (invalid.place, invalid.reason) == ("user_memory:a:b d", "messages[0]: expected an object, got a number")
+    assert no_list.reason == "messages: expected a list, got an object"
+    assert (state.user_id, state.session_id, state.round_id, state.state) == ("a:b", "c", 2, {"n": 2})
+    assert isinstance(no_round, Problem)
+    assert "ambiguous" in ambiguous.reason
