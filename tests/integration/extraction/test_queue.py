@@ -160,7 +160,7 @@ async def test_four_workers_with_cancellations_process_each_job_once(
         adding = False
 
     async def work(worker: PostgresMemoryService) -> None:
-        while adding or await observer_of_jobs():
+        while adding or await count_jobs():
             task = asyncio.create_task(worker.extract(limit=5))
             if rng.random() < 0.4:
                 await asyncio.wait([task], timeout=rng.random() * 0.05)
@@ -170,12 +170,12 @@ async def test_four_workers_with_cancellations_process_each_job_once(
 
     lock = asyncio.Lock()
 
-    async def observer_of_jobs() -> int:
+    async def count_jobs() -> int:
         async with lock:
             count: int = await observer.fetchval("SELECT count(*) FROM agentstore.memory_extractions")
             return count
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         await asyncio.gather(add(), *map(work, workers))
     written = [
         (user, item.text) for user in {user for user, _, _ in messages} for item in await workers[0].list_items(user)
@@ -255,13 +255,13 @@ async def test_each_job_is_written_once_while_connections_are_killed(
     users = [f"u{number}" for number in range(12)]
 
     async def work(service: PostgresMemoryService) -> None:
-        while await observed():
+        while await count_jobs():
             with suppress(Unavailable, UnknownOutcome):
                 await service.extract(limit=3)
 
     lock = asyncio.Lock()
 
-    async def observed() -> int:
+    async def count_jobs() -> int:
         async with lock:  # a job that could not be released either is treated as that of a dead worker
             await observer.execute(
                 "UPDATE agentstore.memory_extractions SET leased_until = now() "
@@ -278,7 +278,7 @@ async def test_each_job_is_written_once_while_connections_are_killed(
     async with PostgresMemoryService(database_url, settings=quick, extractor=EchoExtractor()) as service:
         for number in range(96):
             await service.add_memory(users[number % 12], text(f"m{number}"), f"s{number % 36}")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await asyncio.gather(kill(), *(work(service) for _ in range(3)))
         written = [(user, item.text) for user in users for item in await service.list_items(user)]
     assert sorted(written) == sorted((users[number % 12], f"m{number} was said") for number in range(96))
@@ -335,6 +335,23 @@ async def test_a_worker_whose_lease_expired_writes_nothing(
     assert [item.text for item in await service.list_items("alice")] == ["of call 2"]
 
 
+# Whether a connection to this database waits for a lock. The lock on a row is one on a transaction, of no database, so
+# the connection is found by its locks on tables.
+_IS_BLOCKED = """
+SELECT EXISTS (
+    SELECT FROM pg_locks waiting JOIN pg_locks held USING (pid)
+    WHERE NOT waiting.granted AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+"""
+
+
+async def _wait_until_blocked(observer: asyncpg.Connection, task: "asyncio.Task[Any]") -> None:
+    """Wait until a connection waits for a lock, which must be before `task` is done."""
+    while not await observer.fetchval(_IS_BLOCKED):
+        assert not task.done()
+        await asyncio.sleep(0.01)
+
+
 async def test_finishing_a_job_waits_for_an_uncommitted_addition(
     service: PostgresMemoryService, endpoint: ChatEndpoint, observer: asyncpg.Connection
 ) -> None:
@@ -345,9 +362,7 @@ async def test_finishing_a_job_waits_for_an_uncommitted_addition(
     await observer.execute("UPDATE agentstore.memory_buckets SET count = count + 1")
     extracting = asyncio.create_task(service.extract())
     async with asyncio.timeout(60):
-        while not await observer.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            assert not extracting.done()
-            await asyncio.sleep(0.01)
+        await _wait_until_blocked(observer, extracting)
     await observer.execute("UPDATE agentstore.memory_extractions SET last_seq = 2, run_after = now() + interval '1 h'")
     await adding.commit()
     (done,) = await extracting
@@ -464,11 +479,6 @@ async def test_a_worker_cancelled_during_a_claim_leaves_no_lease(
     assert (job["lease"], job["attempts"]) == (None, 0)
 
 
-async def _waited_for(observer: asyncpg.Connection, task: "asyncio.Task[Any]") -> None:
-    while not await observer.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-        assert not task.done()
-
-
 async def test_marking_a_job_failed_does_not_deadlock_with_a_deletion(
     service: PostgresMemoryService, endpoint: ChatEndpoint, observer: asyncpg.Connection
 ) -> None:
@@ -479,7 +489,7 @@ async def test_marking_a_job_failed_does_not_deadlock_with_a_deletion(
         async with observer.transaction():
             await observer.execute("SELECT FROM agentstore.memory_buckets FOR UPDATE")
             extracting = asyncio.create_task(service.extract())
-            await _waited_for(observer, extracting)
+            await _wait_until_blocked(observer, extracting)
             await observer.execute("SELECT FROM agentstore.memory_extractions FOR UPDATE NOWAIT")
             await observer.execute("DELETE FROM agentstore.memory_buckets")
         (done,) = await extracting
