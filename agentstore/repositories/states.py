@@ -217,7 +217,7 @@ class PostgresStateService(PostgresService, StateService):
         last = await self._database.fetch_one(LAST, **self._key(user_id, session_id))
         raise Conflict(
             f"expected_round is {expected_round}, but the highest round of user {user_id!r}, session "
-            f"{values['session_id']!r}, is {last[0] if last else 0}: load that one first"
+            f"{values['session_id']!r} is {last[0] if last else 0}"
         )
 
     async def import_state(
@@ -259,7 +259,7 @@ class PostgresStateService(PostgresService, StateService):
                 rows = await self._database.fetch(statement, **values)
             except StatementFailed as error:
                 if error.sqlstate == "22003":
-                    raise LimitExceeded("the highest possible round, 2**63 - 2, exists: give a round_id") from error
+                    raise LimitExceeded("there is no number after round 2**63 - 2: give a round_id") from error
                 if error.sqlstate != "23503":  # the user was deleted meanwhile: retry
                     raise
             else:
