@@ -1,0 +1,101 @@
+"""The interfaces of long-term memory: the service, and the extractor of facts."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from agentstore.interfaces.service import ServiceWithLifecycleManager
+from agentstore.schemas import Deleted, Extraction, MemoryItem, Message, MessagesLike, Page
+
+
+class MemoryService(ServiceWithLifecycleManager):
+    """Long-term memory: messages of earlier conversations, found by their words.
+
+    The memories of a user are grouped by session id; a falsy one (None or "") is the group "default".
+    """
+
+    @abstractmethod
+    async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
+        """Add messages to memory, in order. Idempotent: a message id that the session has already is skipped.
+
+        Raises:
+            InvalidContent, LimitExceeded: see :meth:`SessionHistoryService.append_message`.
+        """
+
+    @abstractmethod
+    async def search_memory(
+        self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
+    ) -> list[Message]:
+        """Return the memories that match the text of the last of `messages`, best first. Any text is a valid query.
+
+        Args:
+            user_id: whose memories are searched.
+            messages: a Message, a dict with a Message's fields, or a list of them.
+            filters: a dict with any of these keys:
+
+                - ``top_k``: the maximum number of results, from 0 to 1,000 (default 10);
+                - ``order``: "relevance" (default), or "chronological" to sort the results by time;
+                - ``session_id``: only memories of this session;
+                - ``role``: only messages of this role, such as "user";
+                - ``since``, ``until``: only memories from `since` on, and before `until`: an aware datetime, a string
+                  such as ISO 8601, or seconds since 1970;
+                - ``min_score``: the minimum score of a result (default 0.0);
+                - ``kind``: only memories of this kind: "message", or an item's, such as "fact";
+                - ``valid_at``: only items that are valid at this time (default: now);
+                - ``strategy``: a SearchStrategy or its name, "full_text", "vector" or "hybrid" (default: the
+                  service's).
+
+        Raises:
+            InvalidContent: a filter is unknown or its value invalid, or `messages` are not messages.
+            LimitExceeded: ``top_k`` is over 1,000.
+            NotConfigured: ``strategy`` needs vectors, and there is no embedder, or vectors are not enabled.
+            EmbeddingFailed: the embedder failed, and ``strategy`` is "vector".
+        """
+
+    @abstractmethod
+    async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:
+        """Return one page of a user's memories, ordered by session id, then in the order of addition.
+
+        Args:
+            user_id: whose memories are listed.
+            filters: a dict with any of these keys:
+
+                - ``page_size``: the number of memories per page, from 1 to 10,000 (default 10);
+                - ``page_num``: the number of the page, from 1 (default 1);
+                - ``cursor``: ``next_cursor`` of the previous page, instead of ``page_num``.
+
+        Raises:
+            InvalidContent: a filter is unknown or its value invalid, or both ``page_num`` and ``cursor`` are given.
+            LimitExceeded: ``page_size`` is over 10,000.
+        """
+
+    @abstractmethod
+    async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:
+        """Delete the memories of a session, or with None all of the user's; return their number. Idempotent."""
+
+
+class Extractor(Protocol):
+    """Extracts facts or experience from conversations, usually with a language model."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of the extractor, stored in ``metadata["extractor"]`` of its items."""
+
+    @property
+    @abstractmethod
+    def kinds(self) -> Sequence[str]:
+        """The kinds of items that it creates; only existing items of these kinds are passed to :meth:`extract`."""
+
+    @abstractmethod
+    async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+        """Return the items that `messages` give rise to. No connection is held during the call.
+
+        Args:
+            messages: messages of one session in order, each with its time in ``metadata["timestamp"]``.
+            existing: stored items that the messages may be about. An item in the result with the id of one of these
+                replaces it.
+
+        Raises:
+            ExtractionFailed: the extraction failed now, and is retried later.
+        """

@@ -1,0 +1,213 @@
+"""The interface of the session history: conversations and their messages."""
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from agentstore.interfaces.service import ServiceWithLifecycleManager
+from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
+
+
+class SessionHistoryService(ServiceWithLifecycleManager):
+    """Conversations: the sessions of users, and their messages in order.
+
+    An id is any text of at most 512 bytes in UTF-8, including the empty string. Every method raises InvalidContent for
+    an invalid id.
+    """
+
+    @abstractmethod
+    async def create_session(
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        exist_ok: bool = True,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ttl: int | None = None,
+    ) -> Session:
+        """Create a session, or return the existing one unchanged, with its messages.
+
+        Concurrent calls with the same id create one session.
+
+        Args:
+            user_id: the owner, created if missing.
+            session_id: surrounding whitespace is removed; None or blank generates a UUID.
+            exist_ok: whether an existing session is returned instead of an error.
+            title: the title of a new session, see :meth:`set_title`.
+            metadata: the metadata of a new session, any JSON object.
+            ttl: the retention of a new session in seconds, see :meth:`set_ttl`.
+
+        Raises:
+            AlreadyExists: the session exists, and `exist_ok` is false.
+            InvalidContent, LimitExceeded: an id, the title, the metadata or the ttl is invalid.
+        """
+
+    @abstractmethod
+    async def get_session(
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> Session | None:
+        """Return a session with its messages in order, or None if it does not exist.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            limit: return only the last `limit` messages; None returns all.
+            before: the id of a message: return only messages before it.
+
+        Raises:
+            NotFound: the session has no message with the id `before`.
+            InvalidContent: `limit` is not an integer >= 0.
+        """
+
+    @abstractmethod
+    async def read_messages(
+        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> StoredMessages | None:
+        """Return the messages of a session in stored form, or None: for large reads that need no Message objects.
+
+        StoredMessages is a sequence that creates each Message when it is accessed, and provides all of them as JSON
+        or as dicts. Arguments and errors are those of :meth:`get_session`.
+        """
+
+    @abstractmethod
+    def iter_messages(self, user_id: str, session_id: str, *, batch: int = 1_000) -> AsyncIterator[Message]:
+        """Iterate over the messages of a session in order, with bounded memory.
+
+        At most `batch` messages, and about 8 MB (but at least one message), are in memory at a time. Each batch is
+        read when it is needed, and no connection is held in between, so the iteration may pause for any time. Messages
+        that are appended before its end are yielded too.
+
+        Raises:
+            NotFound: the session does not exist; raised when the first message is requested.
+            InvalidContent, LimitExceeded: `batch` is not an integer >= 1, or is over 10,000.
+        """
+
+    @abstractmethod
+    async def list_sessions(
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Session]:
+        """Return the sessions of a user without their messages, most recently used first.
+
+        Between pages, the order of last use is exact to one minute.
+
+        Args:
+            user_id: the owner.
+            limit: the size of the page; None returns all.
+            cursor: ``next_cursor`` of the previous page.
+
+        Raises:
+            InvalidContent: `limit` or `cursor` is invalid.
+            LimitExceeded: `limit` is over 10,000.
+        """
+
+    @abstractmethod
+    async def append_message(self, session: Session, message: MessagesLike) -> None:
+        """Append one or several messages to a session: all of them, in this order, or none.
+
+        Idempotent, so safe to retry: a message whose id is already stored with equal content is not stored again.
+        After the commit, the messages that ``session.messages`` lacks are added to it.
+
+        Args:
+            session: the session to append to, identified by its ``user_id`` and ``id``.
+            message: a Message, a dict with a Message's fields, or a list of them. A message without an id gets a new
+                one; None is skipped.
+
+        Raises:
+            NotFound: the session does not exist.
+            Conflict: a message id is stored with other content; nothing was written.
+            InvalidContent: something is not a message, or cannot be represented as JSON; nothing was written.
+            LimitExceeded: a message is over 32 MB or nested over 200 levels, or there are more than 10,000.
+        """
+
+    @abstractmethod
+    async def delete_session(self, user_id: str, session_id: str) -> Deleted:
+        """Delete a session and its messages; return the number of both. Idempotent."""
+
+    @abstractmethod
+    async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:
+        """Set the title of a session; None removes it.
+
+        Raises:
+            NotFound: the session does not exist.
+            InvalidContent: the title contains a NUL character or a lone surrogate.
+            LimitExceeded: the title is longer than 10,000 characters.
+        """
+
+    @abstractmethod
+    async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:
+        """Replace the metadata of a session: any JSON object.
+
+        Raises:
+            NotFound: the session does not exist.
+            InvalidContent, LimitExceeded: the metadata cannot be represented as JSON, or is too large.
+        """
+
+    @abstractmethod
+    async def change_metadata(
+        self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Replace the metadata of a session by ``change(metadata)``, atomically, and return the new metadata.
+
+        The session is locked in between, so that no concurrent change is lost. `change` is called once, with a copy;
+        if it raises, nothing is written.
+
+        Raises:
+            NotFound: the session does not exist.
+            InvalidContent, LimitExceeded: the new metadata cannot be represented as JSON, or is too large.
+        """
+
+    @abstractmethod
+    async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:
+        """Set the retention of a session: `ttl` seconds after its last append; None applies the store's setting.
+
+        An expired session no longer exists for any call, and its id may be used again at once. ``store.prune`` deletes
+        its rows.
+
+        Raises:
+            NotFound: the session does not exist.
+            InvalidContent: `ttl` is not an integer from 1 to 2**31 - 1.
+        """
+
+    @abstractmethod
+    async def fork_session(
+        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+    ) -> Session:
+        """Copy a session, up to and including the message `at`, and return the copy.
+
+        Copied are the title, the metadata, the messages with their ids, and the state rounds that were saved before
+        the message after `at` was appended. ``forked_from`` and ``forked_at`` of the copy name its origin. Memories
+        belong to the user and are not copied.
+
+        Args:
+            user_id: the owner of both sessions.
+            session_id: the session to copy.
+            at: the id of the last message to copy, or its number: 1 is the first message, 0 copies none. None copies
+                all messages.
+            new_id: the id of the copy, as in :meth:`create_session`.
+
+        Raises:
+            NotFound: the session, or the message in it, does not exist.
+            AlreadyExists: `new_id` is the id of an existing session, or of existing states.
+            InvalidContent: an id is invalid, or `at` is neither an id nor a number.
+        """
+
+    @abstractmethod
+    async def rewind_session(
+        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+    ) -> Session:
+        """Remove the messages after `at` from a session, and return it.
+
+        State rounds that were saved after the first of these messages was appended are removed as well; their numbers
+        are not used again.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            at: the id of the last message to retain, or its number, as in :meth:`fork_session`.
+            keep: whether the session is forked beforehand, so that nothing is lost; not if there is nothing to remove.
+            new_id: the id of that fork, as in :meth:`create_session`.
+
+        Raises:
+            NotFound, AlreadyExists, InvalidContent: as :meth:`fork_session`; nothing was changed.
+        """
