@@ -1,7 +1,7 @@
-"""Spreading the tables over the servers of a Citus cluster.
+"""Distribution of the tables over the servers of a Citus cluster.
 
-Citus itself is not to be had as a package for Python. What is looked at in the catalog is looked at on real servers; of
-Citus, an extension stands in that has the catalogs and functions by name and refuses what it is known to refuse.
+Citus is not available as a Python package. The checks of Postgres' catalog run on real servers; in place of Citus there
+is an extension that has its catalogs and functions and refuses what Citus is known to refuse.
 """
 
 import shutil
@@ -30,7 +30,7 @@ CREATE TABLE public.pg_dist_partition (logicalrelid regclass, partkey text, colo
 ALTER TABLE public.pg_dist_node SET SCHEMA pg_catalog;
 ALTER TABLE public.pg_dist_local_group SET SCHEMA pg_catalog;
 ALTER TABLE public.pg_dist_partition SET SCHEMA pg_catalog;
-CREATE TABLE public.said (what text);
+CREATE TABLE public.calls (what text);
 CREATE FUNCTION column_to_column_name(table_name regclass, key text) RETURNS text LANGUAGE sql AS 'SELECT key';
 CREATE FUNCTION create_distributed_table(
     table_name regclass, distribution_column text, distribution_type text DEFAULT 'hash',
@@ -56,19 +56,19 @@ BEGIN
         ),
         (SELECT 1 + count(*) FROM pg_dist_partition)
     );
-    INSERT INTO public.said VALUES (format('%s by %s in %s', table_name, distribution_column, shard_count));
+    INSERT INTO public.calls VALUES (format('%s by %s in %s', table_name, distribution_column, shard_count));
 END $$;
 CREATE FUNCTION truncate_local_data_after_distributing_table(table_name regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('TRUNCATE %s CASCADE', table_name);
-    INSERT INTO public.said VALUES ('removed');
+    INSERT INTO public.calls VALUES ('removed');
 END $$;
 """
 
 
 @pytest.fixture(scope="module")
 def coordinator() -> Iterator[EmbeddedPostgres]:
-    """A server that knows an extension by the name of Citus: the bundled one, since 15 takes it from nowhere else."""
+    """A server with an extension named citus. The bundled Postgres: Postgres 15 has no extension_control_path."""
     folder = Path(tempfile.mkdtemp(prefix="agentstore-citus-"))
     extension = folder / "share" / "extension"
     extension.mkdir(parents=True)
@@ -95,7 +95,7 @@ async def url(coordinator: EmbeddedPostgres) -> AsyncIterator[str]:
     psql(coordinator.url, f"DROP DATABASE {name} WITH (FORCE);")
 
 
-async def _now(url: str) -> Distribution:
+async def _state(url: str) -> Distribution:
     database = open_database(url)
     try:
         return await distribution(database)
@@ -111,19 +111,17 @@ async def _plan(url: str, shards: int = 32) -> DistributionPlan:
         await database.stop()
 
 
-async def _said(url: str) -> list[str]:
+async def _calls(url: str) -> list[str]:
     connection = await asyncpg.connect(url)
-    rows = await connection.fetch("SELECT what FROM public.said")
+    rows = await connection.fetch("SELECT what FROM public.calls")
     await connection.close()
     return [row[0].replace("agentstore.", "") for row in rows]
 
 
-async def test_without_citus_it_is_said_what_is_missing_and_nothing_else_is_wrong(
-    direct_url: str, empty_url: str
-) -> None:
-    """So that this fails for a migration that makes what Citus would refuse."""
+async def test_without_citus_the_only_obstacle_is_that_it_is_missing(direct_url: str, empty_url: str) -> None:
+    """So a migration that creates what Citus would refuse makes this fail."""
     assert [each.split(":")[0] for each in (await _plan(direct_url)).obstacles] == ["this server has no Citus"]
-    found = await _now(direct_url)
+    found = await _state(direct_url)
     assert (found.state, found.distributed, set(found.local)) == ("local", (), set(Base.metadata.tables))
     assert found.local[0] == "users"
     with pytest.raises(NotConfigured, match="no Citus"):
@@ -134,7 +132,7 @@ async def test_without_citus_it_is_said_what_is_missing_and_nothing_else_is_wron
             await distribute(direct_url, shards=wrong)  # type: ignore[arg-type]
 
 
-_WRONG = {
+_OBSTACLES = {
     "CREATE UNIQUE INDEX x ON agentstore.messages (id)": "agentstore.x on messages is unique without the user",
     "CREATE UNIQUE INDEX x ON agentstore.messages (id) INCLUDE (user_id)": "agentstore.x on messages is unique without",
     "ALTER TABLE agentstore.users DROP CONSTRAINT users_pkey CASCADE;"
@@ -154,15 +152,15 @@ _WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("sql", _WRONG)
-async def test_what_citus_refuses_of_a_table_is_plan(direct_url: str, sql: str) -> None:
+@pytest.mark.parametrize("sql", _OBSTACLES)
+async def test_what_citus_refuses_of_a_table_is_an_obstacle(direct_url: str, sql: str) -> None:
     psql(direct_url, sql + ";")
     found = (await _plan(direct_url)).obstacles
-    assert any(_WRONG[sql] in each for each in found), found
+    assert any(_OBSTACLES[sql] in each for each in found), found
 
 
-async def test_all_that_is_wrong_is_said_at_once(url: str) -> None:
-    psql(url, "UPDATE pg_dist_node SET isactive = false;" + ";".join(list(_WRONG)[:1]) + ";")
+async def test_all_obstacles_are_reported_at_once(url: str) -> None:
+    psql(url, "UPDATE pg_dist_node SET isactive = false;" + ";".join(list(_OBSTACLES)[:1]) + ";")
     psql(url, "UPDATE agentstore.alembic_version SET version_num = '0005';")
     found = await _plan(url, shards=1_024)
     words = ("no server takes shards", "max_locks_per_transaction", "unique without the user", "the schema is behind")
@@ -171,29 +169,29 @@ async def test_all_that_is_wrong_is_said_at_once(url: str) -> None:
         assert any(word in each for each in found.obstacles), found.obstacles
     with pytest.raises(NotConfigured, match=r"no server takes shards.*unique without the user"):
         await distribute(url)
-    assert await _said(url) == []
+    assert await _calls(url) == []
     psql(url, "UPDATE pg_dist_local_group SET groupid = 7;")
     assert any("this server is a worker" in each for each in (await _plan(url)).obstacles)
 
 
-async def test_the_tables_are_spread_by_user_once(url: str) -> None:
+async def test_the_tables_are_distributed_by_user_once(url: str) -> None:
     async with AgentStore(url) as store:
         session = await store.sessions.create_session("alice", "s")
         await store.sessions.append_message(session, text("hello"))
         assert (await _plan(url)).obstacles == ()
-        assert (await _now(url)).state == "local"
+        assert (await _state(url)).state == "local"
         found = await distribute(url, shards=8)
     assert (found.state, found.distributed, found.local) == ("distributed", tuple(tables()), ())
-    said = await _said(url)
-    assert said[0] == "users by id in 8"
-    assert said[1:-1] == [f"{name} by user_id in " for name in tables()[1:]]
-    assert said[-1] == "removed"
+    calls = await _calls(url)
+    assert calls[0] == "users by id in 8"
+    assert calls[1:-1] == [f"{name} by user_id in " for name in tables()[1:]]
+    assert calls[-1] == "removed"
     assert await distribute(url) == found
-    assert await _said(url) == said
+    assert await _calls(url) == calls
     assert {each.check: each.state for each in await _doctor(url)}["distribution"] == "ok"
 
 
-async def test_what_somebody_began_otherwise_is_not_gone_on_with(url: str) -> None:
+async def test_tables_that_were_distributed_by_other_means_are_obstacles(url: str) -> None:
     psql(url, "INSERT INTO pg_dist_partition VALUES ('agentstore.users', 'created_at', 1);")
     psql(url, "INSERT INTO pg_dist_partition VALUES ('agentstore.sessions', 'user_id', 2);")
     found = await _plan(url)
@@ -205,16 +203,16 @@ async def test_what_somebody_began_otherwise_is_not_gone_on_with(url: str) -> No
     assert (finding.state, "messages" in finding.found) == ("problem", True)
 
 
-async def test_what_is_left_is_done(url: str) -> None:
-    """Rows that lie on the coordinator still, and tables that are not with the others."""
+async def test_an_incomplete_distribution_is_completed(url: str) -> None:
+    """Some tables are local, or the coordinator still stores rows."""
     psql(url, "INSERT INTO agentstore.users (id) VALUES ('x'); SET citus.multi_shard_modify_mode = 'sequential';"
          "SELECT create_distributed_table('agentstore.users', 'id', colocate_with => 'none');")  # fmt: skip
-    found = await _now(url)
+    found = await _state(url)
     assert (found.state, found.local) == ("incomplete", tuple(tables()[1:]))
     assert not any("'id'" in each for each in (await _plan(url)).statements)
     assert (await distribute(url)).state == "distributed"
     psql(url, "INSERT INTO agentstore.users (id) VALUES ('x');")
-    assert ((await _now(url)).state, len((await _plan(url)).statements)) == ("incomplete", 1)
+    assert ((await _state(url)).state, len((await _plan(url)).statements)) == ("incomplete", 1)
     assert (await distribute(url)).state == "distributed"
 
 
@@ -233,7 +231,7 @@ def test_the_command(direct_url: str, url: str) -> None:
     assert printed.code == 0
     assert len(printed.out.splitlines()) == 6 + len(tables())
     assert run("distribute", "--dry-run", "--url", url, "--json").json()["state"] == "local"
-    psql(url, printed.out)  # what it prints can be said by hand
+    psql(url, printed.out)  # what it prints can be run by hand
     assert run("distribute", "--url", url).out == "distributed\n"
     assert run("distribute", "--url", url, "--json").json() == {
         "state": "distributed", "distributed": tables(), "local": [], "has_copies": False, "obstacles": [],

@@ -1,4 +1,4 @@
-"""``agentstore doctor``: each thing that can be set up wrongly is set up wrongly, and found."""
+"""``agentstore doctor`` finds each misconfiguration."""
 
 import asyncio
 import re
@@ -20,12 +20,12 @@ from tests.support.servers import Server
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_probe_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PROBE_TIMEOUT", 60.0)
 
 
 async def _examine(url: str, **settings: object) -> dict[str, Finding]:
-    """What is found, by the name of the check; each said once."""
+    """Return the findings by the name of their check, of which there is one each."""
     database = open_database(url or None, settings=Settings(**settings))  # type: ignore[arg-type]
     try:
         findings = await examine(database)
@@ -39,7 +39,7 @@ async def _examine(url: str, **settings: object) -> dict[str, Finding]:
 
 @pytest.fixture
 async def role(server: Server, database_name: str) -> AsyncIterator[str]:
-    """An ordinary role, which may connect and no more."""
+    """An ordinary role, which has no right but to connect."""
     name = f"app_{uuid4().hex[:8]}"
     await server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
     yield name
@@ -83,7 +83,7 @@ async def test_a_schema_that_is_ahead_is_found(direct_url: str, observer: asyncp
     assert "9999" in found.found
 
 
-async def test_a_role_without_rights_is_found_with_the_grants_that_mend_it(
+async def test_missing_rights_are_found_with_the_grants_that_fix_them(
     direct_url: str, observer: asyncpg.Connection, role: str
 ) -> None:
     await observer.execute(f"GRANT USAGE ON SCHEMA agentstore TO {role}")
@@ -114,7 +114,7 @@ async def test_a_role_that_may_not_use_the_schema_is_found(
     assert (found["schema"].state, found["role"].state) == ("ok", "ok")
 
 
-async def test_memories_of_another_analysis_are_found_with_the_command_that_mends_it(
+async def test_memories_of_another_analysis_are_found_with_the_command_that_fixes_them(
     store: AgentStore, direct_url: str, observer: asyncpg.Connection
 ) -> None:
     await store.memory.add_memory("alice", [text("likes tea") for _ in range(9)])
@@ -125,7 +125,7 @@ async def test_memories_of_another_analysis_are_found_with_the_command_that_mend
     assert await store.memory.reindex() == 9
 
 
-async def test_an_invalid_index_is_found_with_the_command_that_mends_it(
+async def test_an_invalid_index_is_found_with_the_command_that_fixes_it(
     direct_url: str, observer: asyncpg.Connection
 ) -> None:
     assert (await _examine(direct_url))["indexes"].state == "ok"
@@ -145,16 +145,16 @@ async def test_an_invalid_index_is_found_with_the_command_that_mends_it(
         assert (await _examine(direct_url))["indexes"].state == "ok"
 
 
-async def test_an_index_that_is_being_built_is_left_alone(
+async def test_an_index_that_is_being_built_is_not_to_be_dropped(
     direct_url: str, observer: asyncpg.Connection, role: str
 ) -> None:
     await observer.execute(f"GRANT USAGE ON SCHEMA agentstore TO {role}")
     holder, builder = await asyncpg.connect(direct_url), await asyncpg.connect(direct_url)
     transaction = holder.transaction(isolation="repeatable_read")
     await transaction.start()
-    await holder.execute("LOCK TABLE agentstore.users IN ROW EXCLUSIVE MODE")  # the build waits for its end
+    await holder.execute("LOCK TABLE agentstore.users IN ROW EXCLUSIVE MODE")  # the index build waits for its end
     building = asyncio.create_task(builder.execute("CREATE INDEX CONCURRENTLY slow ON agentstore.users (created_at)"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await observer.fetchval("SELECT to_regclass('agentstore.slow') IS NOT NULL"):
             await asyncio.sleep(0.01)
     for url in (direct_url, _as(role, direct_url)):
@@ -182,12 +182,12 @@ async def test_settings_that_lose_or_refuse_writes_are_found(
     assert setting.partition(" ")[0] in found.advice
 
 
-async def test_a_server_that_does_not_write_to_the_disk_is_found(own_tcp_server: tuple[str, int]) -> None:
+async def test_a_server_without_fsync_is_found(own_tcp_server: tuple[str, int]) -> None:
     found = (await _examine(own_tcp_server[0]))["durability"]
     assert (found.state, found.found) == ("problem", "fsync, full_page_writes, synchronous_commit off")
 
 
-async def test_an_encoding_that_lacks_languages_is_found(server: Server) -> None:
+async def test_an_encoding_that_cannot_store_every_language_is_found(server: Server) -> None:
     name = f"agentstore_test_ascii_{uuid4().hex[:8]}"
     await server.execute(
         f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C'"
@@ -197,10 +197,8 @@ async def test_an_encoding_that_lacks_languages_is_found(server: Server) -> None
     assert (found.state, found.found) == ("problem", "SQL_ASCII")
 
 
-@pytest.mark.usefixtures("observer")  # whose connection is in use
-async def test_policies_and_the_setting_that_goes_with_them_are_compared(
-    direct_url: str, role: str, server: Server
-) -> None:
+@pytest.mark.usefixtures("observer")  # a connection that is in use
+async def test_policies_are_compared_with_the_setting(direct_url: str, role: str, server: Server) -> None:
     psql(direct_url, "; ".join(grants(app=role)) + ";")
     as_role = _as(role, direct_url)
     assert "row security" not in await _examine(as_role)
@@ -211,27 +209,27 @@ async def test_policies_and_the_setting_that_goes_with_them_are_compared(
     assert (found.state, "ROW_LEVEL_SECURITY=true" in found.advice) == ("problem", True)
     found = (await _examine(direct_url, row_level_security=True))["row security"]
     assert (found.state, "all rows" in found.found) == ("warning", True)
-    psql(direct_url, "CREATE TABLE agentstore.of_tomorrow (user_id text);")
+    psql(direct_url, "CREATE TABLE agentstore.added_later (user_id text);")
     found = (await _examine(as_role, row_level_security=True))["row security"]
-    assert (found.state, "of_tomorrow" in found.found) == ("problem", True)
+    assert (found.state, "added_later" in found.found) == ("problem", True)
 
 
 async def test_a_pool_that_is_larger_than_the_server_is_found(direct_url: str, observer: asyncpg.Connection) -> None:
-    assert await observer.fetchval("SELECT 1")  # a connection that is in use meanwhile
+    assert await observer.fetchval("SELECT 1")  # keeps a connection in use
     assert (await _examine(direct_url, pool_size=100_000))["pool"].state == "problem"
     most = re.search(r"allows (\d+)", (await _examine(direct_url))["pool"].found)
     assert most is not None
     assert (await _examine(direct_url, pool_size=int(most[1])))["pool"].state == "warning"
 
 
-async def test_the_limits_of_a_role_and_of_a_database_count(
+async def test_connection_limits_of_a_role_and_of_a_database_are_considered(
     direct_url: str, observer: asyncpg.Connection, role: str, database_name: str
 ) -> None:
     await observer.execute(f"GRANT USAGE ON SCHEMA agentstore TO {role}")
     url = _as(role, direct_url)
     others = [await asyncpg.connect(direct_url) for _ in range(3)]
-    every = int((await _examine(url))["pool"].found.rpartition(",")[2].split()[0])
-    assert every >= 3  # an ordinary role sees how many there are, too
+    used = int((await _examine(url))["pool"].found.rpartition(",")[2].split()[0])
+    assert used >= 3  # an ordinary role sees the number, too
     await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT 4")
     found = (await _examine(url))["pool"]
     assert (found.state, "at most 4" in found.advice, "the role allows 4, 0 in use" in found.found) == (
@@ -246,7 +244,7 @@ async def test_the_limits_of_a_role_and_of_a_database_count(
         await other.close()
 
 
-async def test_a_role_without_connections_left_is_told_so(
+async def test_a_role_without_connections_left_is_found(
     direct_url: str, observer: asyncpg.Connection, role: str
 ) -> None:
     await observer.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0")
@@ -254,14 +252,14 @@ async def test_a_role_without_connections_left_is_told_so(
     assert (found.state, "all connections are in use" in found.advice) == ("problem", True)
 
 
-async def test_a_url_for_migrations_that_does_not_answer_is_found(direct_url: str) -> None:
+async def test_an_unreachable_url_for_migrations_is_found(direct_url: str) -> None:
     for url, state in ((direct_url, "ok"), ("postgresql://u:hunter2@127.0.0.1:1/none", "problem")):
         found = await _examine("", database_url=direct_url, pooler="transaction", migration_database_url=url)
         assert found["migrations"].state == state
         assert "hunter2" not in found["migrations"].found
 
 
-async def test_a_clock_that_is_off_is_found(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_clock_is_found(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(datetime):
         @classmethod
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
@@ -273,7 +271,7 @@ async def test_a_clock_that_is_off_is_found(direct_url: str, monkeypatch: pytest
     assert 89 < float(found.found.split()[0]) < 91
 
 
-async def test_a_pooler_that_is_named_and_not_there_is_found(direct_url: str) -> None:
+async def test_a_configured_pooler_that_does_not_exist_is_found(direct_url: str) -> None:
     assert (await _examine(direct_url, pooler="transaction"))["pooler"].state == "warning"
 
 

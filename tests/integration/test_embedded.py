@@ -1,4 +1,4 @@
-"""The embedded Postgres: it lives exactly as long as some process uses its folder."""
+"""The embedded Postgres runs as long as any process uses its folder."""
 
 import asyncio
 import json
@@ -18,16 +18,15 @@ from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Un
 from agentstore.database.statement import Statement
 from tests.integration.test_database import ADD_USER, USERS
 
-# Uses the folder's server, says so with the seconds it took, and goes on until it is told to stop or killed.
+# Uses the folder's server, prints a line when it is connected, and stops when a line arrives on stdin.
 _USER = """
-import asyncio, sys, time, asyncpg
+import asyncio, sys, asyncpg
 from agentstore import EmbeddedPostgres
 async def main():
-    began = time.monotonic()
     async with EmbeddedPostgres(sys.argv[1], binaries=sys.argv[2] or None) as server:
         connection = await asyncpg.connect(server.url)
         await connection.execute("SELECT 1")
-        print(time.monotonic() - began, flush=True)
+        print("connected", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         await connection.close()
 asyncio.run(main())
@@ -35,7 +34,7 @@ asyncio.run(main())
 
 
 class _Users:
-    """Processes that use a folder's server."""
+    """Processes that use the server of a folder."""
 
     def __init__(self, folder: Path, binaries: str | None) -> None:
         self._arguments = [sys.executable, "-c", _USER, str(folder), binaries or ""]
@@ -49,17 +48,14 @@ class _Users:
         self.processes += started
         return started
 
-    def seconds(self, processes: list["subprocess.Popen[str]"]) -> list[float]:
-        """Wait until each of them uses the server; return how long that took it."""
-        lines = []
+    def wait_until_connected(self, processes: list["subprocess.Popen[str]"]) -> None:
         for process in processes:
             assert process.stdout is not None
-            lines.append(process.stdout.readline())
-        return [float(line) for line in lines]
+            assert process.stdout.readline() == "connected\n"
 
-    def leave(self, processes: list["subprocess.Popen[str]"]) -> None:
+    def stop(self, processes: list["subprocess.Popen[str]"]) -> None:
         for process in processes:
-            process.communicate("\n", timeout=30)
+            process.communicate("\n", timeout=60)
             assert process.returncode == 0
             self.processes.remove(process)
 
@@ -85,7 +81,7 @@ def users(folder: Path, binaries: str | None) -> Iterator[_Users]:
 
 
 def _server_processes(folder: Path) -> list[int]:
-    """The processes that work in the folder's data: the server and its children."""
+    """Return the processes of the server: those whose working directory is the folder's data."""
     found = []
     for process in Path("/proc").iterdir():
         try:
@@ -108,7 +104,7 @@ def _supervisors(folder: Path) -> list[int]:
     return found
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def _wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -121,9 +117,9 @@ def _postmaster(folder: Path) -> int:
 
 def test_twenty_processes_start_on_one_empty_folder_at_once(users: _Users, folder: Path) -> None:
     started = users.start(20)
-    users.seconds(started)
+    users.wait_until_connected(started)
     assert len(_supervisors(folder)) == 1
-    users.leave(started[:10])
+    users.stop(started[:10])
     assert _server_processes(folder)
     users.kill(started[10])
     for process in started[11:]:
@@ -133,40 +129,38 @@ def test_twenty_processes_start_on_one_empty_folder_at_once(users: _Users, folde
 
 def test_the_server_survives_the_kill_of_its_first_user_and_stops_after_the_last(users: _Users, folder: Path) -> None:
     first = users.start(1)
-    users.seconds(first)
+    users.wait_until_connected(first)
     second = users.start(1)
-    users.seconds(second)
+    users.wait_until_connected(second)
     server = _postmaster(folder)
     users.kill(first[0])
     third = users.start(1)
-    users.seconds(third)
+    users.wait_until_connected(third)
     assert _postmaster(folder) == server
-    users.leave(second)
+    users.stop(second)
     users.kill(third[0])
     _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
 
 
-def test_a_user_that_is_killed_while_the_server_starts_leaves_nothing_running(users: _Users, folder: Path) -> None:
+def test_a_user_that_is_killed_during_startup_leaves_no_process_behind(users: _Users, folder: Path) -> None:
     for delay in (0.3, 0.4, 0.5, 0.6, 0.8):
         started = users.start(1)
         time.sleep(delay)
         users.kill(started[0])
     last = users.start(1)
-    users.seconds(last)
-    users.leave(last)
+    users.wait_until_connected(last)
+    users.stop(last)
     _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
 
 
-def test_if_the_supervisor_is_killed_the_server_stops_and_the_next_call_starts_it_again(
-    folder: Path, binaries: str | None
-) -> None:
+def test_a_killed_supervisor_stops_the_server_and_the_next_call_restarts_it(folder: Path, binaries: str | None) -> None:
     async def run() -> None:
         async with AgentStore(settings=Settings(embedded_dir=str(folder), embedded_binaries=binaries)) as store:
             database = store._database
             await database.fetch(ADD_USER, id="alice")
             for victim in (_supervisors(folder)[0], _postmaster(folder)):
                 os.kill(victim, signal.SIGKILL)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while True:
                         try:
                             rows = await database.fetch(USERS)
@@ -211,47 +205,53 @@ def test_every_acknowledged_commit_survives_a_kill_of_the_whole_server(folder: P
 @pytest.mark.parametrize("name", ["with space", "x" * 200, "ünïcödé 数据", "quote'\"; rm"])
 def test_any_folder_name_works(tmp_path: Path, name: str, binaries: str | None) -> None:
     with EmbeddedPostgres(tmp_path / name, binaries=binaries, durable=False) as server:
-        assert asyncio.run(_ask(server.url, "SELECT 1")) == 1
+        assert asyncio.run(_query(server.url, "SELECT 1")) == 1
 
 
-def test_the_locale_of_the_user_does_not_matter(
+def test_the_locale_of_the_user_has_no_effect(
     folder: Path, binaries: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("LC_ALL", "LANG"):
         monkeypatch.setenv(name, "C")
     with EmbeddedPostgres(folder, binaries=binaries) as server:
-        assert asyncio.run(_ask(server.url, "SHOW server_encoding")) == "UTF8"
-        assert asyncio.run(_ask(server.url, "SELECT upper('äé')")) == "ÄÉ"
+        assert asyncio.run(_query(server.url, "SHOW server_encoding")) == "UTF8"
+        assert asyncio.run(_query(server.url, "SELECT upper('äé')")) == "ÄÉ"
 
 
-def test_a_stale_pid_file_with_the_number_of_another_process_is_no_obstacle(folder: Path, binaries: str | None) -> None:
+def test_a_stale_pid_file_with_the_pid_of_another_process_is_ignored(folder: Path, binaries: str | None) -> None:
     with EmbeddedPostgres(folder, binaries=binaries):
         pass
     (folder / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{folder}\n1\n5432\n/tmp\n\n 1 1\nready\n")
     with EmbeddedPostgres(folder, binaries=binaries) as server:
-        assert asyncio.run(_ask(server.url, "SELECT 1")) == 1
+        assert asyncio.run(_query(server.url, "SELECT 1")) == 1
 
 
-def test_starts_are_fast(folder: Path, binaries: str | None) -> None:
+def test_a_start_costs_little_more_than_postgres_itself(folder: Path, tmp_path: Path, binaries: str | None) -> None:
     settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries)
 
-    async def use() -> float:
+    async def start_store() -> float:
         began = time.monotonic()
         async with AgentStore(settings=settings):
             return time.monotonic() - began
 
-    assert asyncio.run(use()) < 4.0
-    assert min(asyncio.run(use()) for _ in range(3)) < 0.5
+    def create_cluster() -> float:
+        began = time.monotonic()
+        with EmbeddedPostgres(tmp_path / "other", binaries=binaries):
+            return time.monotonic() - began
+
+    created = create_cluster()
+    assert asyncio.run(start_store()) < 10 * created  # creates the cluster, and migrates
+    assert min(asyncio.run(start_store()) for _ in range(3)) < created
 
 
-async def test_the_timeouts_of_the_settings_are_in_force(folder: Path, binaries: str | None) -> None:
+async def test_the_timeouts_of_the_settings_apply(folder: Path, binaries: str | None) -> None:
     settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries, lock_timeout=1.5, statement_timeout=7)
     async with AgentStore(settings=settings) as store, store._database.connection() as connection:
         assert await connection.fetchval("SHOW lock_timeout") == "1500ms"
         assert await connection.fetchval("SHOW statement_timeout") == "7s"
 
 
-async def test_a_start_that_is_cancelled_leaves_nothing_running(folder: Path, binaries: str | None) -> None:
+async def test_a_cancelled_start_leaves_no_process_behind(folder: Path, binaries: str | None) -> None:
     cancelled = 0
     for delay in (0.01, 0.05, 0.2, 0.4):
         server = EmbeddedPostgres(folder, binaries=binaries)
@@ -262,21 +262,21 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(folder: Path, bi
         if starting.cancelled():
             cancelled += 1
         else:
-            await server.stop()  # it was faster
+            await server.stop()  # the start was faster
         assert not _server_processes(folder)
     assert cancelled > 0
 
 
-def test_the_server_is_open_to_nobody_else(folder: Path, binaries: str | None) -> None:
+def test_no_other_user_can_connect(folder: Path, binaries: str | None) -> None:
     with EmbeddedPostgres(folder, binaries=binaries) as server:
         sockets = Path(server.url.split("host=")[1].split("&")[0])
         assert sockets.stat().st_mode & 0o077 == 0
         assert folder.stat().st_mode & 0o077 == 0
-        assert asyncio.run(_ask(server.url, "SHOW listen_addresses")) == ""
+        assert asyncio.run(_query(server.url, "SHOW listen_addresses")) == ""
     assert not sockets.exists()
 
 
-def test_what_cannot_be_used_is_said(tmp_path: Path, binaries: str | None) -> None:
+def test_unusable_folders_binaries_and_parameters_are_errors(tmp_path: Path, binaries: str | None) -> None:
     with pytest.raises(NotConfigured, match="not a Postgres installation"):
         EmbeddedPostgres(tmp_path / "a", binaries=tmp_path).__enter__()
     (tmp_path / "file").write_text("")
@@ -299,7 +299,7 @@ def test_the_url_is_the_same_after_a_restart(folder: Path, binaries: str | None)
     sockets = Path(urls.pop().split("host=")[1].split("&")[0])
     assert not urls
     sockets.mkdir()
-    sockets.chmod(0o777)  # as somebody else could have put it there
+    sockets.chmod(0o777)  # as another user could have created it
     with EmbeddedPostgres(folder, binaries=binaries) as server:
         used = Path(server.url.split("host=")[1].split("&")[0]).stat()
         assert used.st_mode & 0o077 == 0
@@ -307,7 +307,7 @@ def test_the_url_is_the_same_after_a_restart(folder: Path, binaries: str | None)
     shutil.rmtree(sockets, ignore_errors=True)
 
 
-async def test_calls_during_a_restart_fail_with_unavailable_or_succeed_and_go_on(
+async def test_calls_during_a_restart_succeed_or_raise_unavailable_and_succeed_afterwards(
     own_server: EmbeddedPostgres,
 ) -> None:
     calls = {"succeeded": 0, "unavailable": 0}
@@ -328,30 +328,31 @@ async def test_calls_during_a_restart_fail_with_unavailable_or_succeed_and_go_on
             await asyncio.sleep(0.3)
             os.kill(_postmaster(own_server.data_dir), signal.SIGINT)
             running_server = own_server.data_dir / "data" / "postmaster.pid"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while running_server.exists():
                     await asyncio.sleep(0.01)
-                while not running_server.exists():  # its supervisor may not have seen yet that it is gone
+                while not running_server.exists():  # its supervisor may not have noticed yet that it has exited
                     await own_server.start()
                     await asyncio.sleep(0.02)
         succeeded = calls["succeeded"]
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(60):
+            while calls["succeeded"] == succeeded:
+                await asyncio.sleep(0.01)
         running = False
         await asyncio.gather(*callers)
-        assert calls["succeeded"] > succeeded
 
 
-async def _ask(url: str, question: str) -> object:
+async def _query(url: str, sql: str) -> object:
     connection = await asyncpg.connect(url)
     try:
-        return await connection.fetchval(question)
+        return await connection.fetchval(sql)
     finally:
         await connection.close()
 
 
 @pytest.mark.chaos
 def test_a_full_disk_is_a_clear_error(tmp_path: Path, binaries: str | None) -> None:
-    """Needs the right to mount: run as root."""
+    """Requires the right to mount: run it as root."""
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=True)

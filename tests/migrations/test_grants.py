@@ -1,4 +1,4 @@
-"""What the roles of `agentstore grants` can do, and what they cannot."""
+"""What the roles of `agentstore grants` may do and may not do."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ _FORBIDDEN = [
 
 
 class _Roles:
-    """Roles of this test's own, and URLs by which a database is entered as one of them."""
+    """Roles for one test, and URLs that log in as one of them."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -35,7 +35,7 @@ class _Roles:
         self.app, self.readonly, self.migrator = f"app \"{mark}'", f"readonly {mark}", f"migrator 密{mark}"
 
     def url(self, role: str) -> str:
-        """The URL of the same database, as a role: said at the start, since the server asks for no password."""
+        """Return the URL of the same database for a role, set as a startup option: the server asks for no password."""
         from urllib.parse import quote
 
         return f"{self._url}&options={quote('-c role=' + _escaped(role))}"
@@ -47,12 +47,12 @@ def _escaped(role: str) -> str:
 
 @pytest.fixture
 async def roles(empty_url: str) -> AsyncIterator[_Roles]:
-    made = _Roles(empty_url)
+    created = _Roles(empty_url)
     connection = await asyncpg.connect(empty_url)
-    names = ['"' + name.replace('"', '""') + '"' for name in (made.app, made.readonly, made.migrator)]
+    names = ['"' + name.replace('"', '""') + '"' for name in (created.app, created.readonly, created.migrator)]
     for name in names:
         await connection.execute(f"CREATE ROLE {name} LOGIN")
-    yield made
+    yield created
     for name in names:
         await connection.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
     await connection.close()
@@ -67,7 +67,7 @@ async def _refused(url: str, *statements: str) -> None:
 
 
 async def _use(url: str) -> None:
-    """A bit of everything that an application does."""
+    """Call a little of everything that an application uses."""
     async with AgentStore(url) as store:
         session = await store.sessions.create_session("zoe", "s", ttl=100)
         await store.sessions.append_message(session, [text("apples", id="1"), text("pears", id="2")])
@@ -80,19 +80,19 @@ async def _use(url: str) -> None:
         assert (await store.stats()).users > 0
         file = io.BytesIO()
         assert await store.export(file, ["zoe"]) is not None
-        assert (await store.restore(file)).left == []  # by temporary tables
+        assert (await store.restore(file)).left == []  # merges from temporary tables
         await store.users.delete_user("zoe")
-        assert (await store.restore(file)).rows["users"] == 1  # by COPY
+        assert (await store.restore(file)).rows["users"] == 1  # uses COPY
         assert (await store.users.delete_user("zoe")).sessions > 0
 
 
-async def test_each_role_can_do_its_work_and_no_more(empty_url: str, roles: _Roles) -> None:
+async def test_each_role_may_do_its_work_and_no_more(empty_url: str, roles: _Roles) -> None:
     for _ in range(2):
         statements = grants(app=roles.app, readonly=roles.readonly, migrator=roles.migrator)
         psql(empty_url, ";\n".join(statements) + ";")
     await _refused(roles.url(roles.app), "CREATE TABLE agentstore.x (a int)")
-    await migrate.upgrade(roles.url(roles.migrator))  # from nothing: all that it makes is for the others as well
-    psql(empty_url, ";\n".join(statements) + ";")  # and the version is nobody's but the migrator's
+    await migrate.upgrade(roles.url(roles.migrator))  # the other roles get rights on the new tables
+    psql(empty_url, ";\n".join(statements) + ";")  # only the migrator may write to the version table
     await _use(roles.url(roles.app))
     await _refused(roles.url(roles.app), *_FORBIDDEN)
     await _refused(roles.url(roles.readonly), *_FORBIDDEN, "INSERT INTO agentstore.users (id) VALUES ('x')")
@@ -103,46 +103,48 @@ async def test_each_role_can_do_its_work_and_no_more(empty_url: str, roles: _Rol
     await migrate.downgrade(roles.url(roles.migrator), "-1")
 
 
-async def test_a_migrator_that_may_not_see_others_is_told_whom_it_waits_for(empty_url: str, roles: _Roles) -> None:
+async def test_a_migrator_without_the_right_to_see_other_sessions_learns_what_it_waits_for(
+    empty_url: str, roles: _Roles
+) -> None:
     psql(empty_url, ";\n".join(grants(migrator=roles.migrator)) + ";")
     await migrate.upgrade(roles.url(roles.migrator), "0007")
-    told: list[str] = []
+    reports: list[str] = []
     superuser = open_database(empty_url)
-    async with exclusive_connection(superuser, time.monotonic() + 10, print):
+    async with exclusive_connection(superuser, time.monotonic() + 60, print):
         with pytest.raises(Unavailable, match=r"Timed out waiting .*: process \d+ .* connected at"):
-            await migrate.upgrade(roles.url(roles.migrator), wait=0.3, report=told.append)
+            await migrate.upgrade(roles.url(roles.migrator), wait=0.3, report=reports.append)
     await superuser.stop()
     reader = await asyncpg.connect(empty_url)
     await reader.execute(
         "BEGIN; SELECT count(*) FROM agentstore.sessions, agentstore.messages, agentstore.state_rounds"
     )
     with pytest.raises(Unavailable, match="lock timeout"):
-        await migrate.upgrade(roles.url(roles.migrator), wait=3, report=told.append)
+        await migrate.upgrade(roles.url(roles.migrator), wait=6, report=reports.append)
     process = reader.get_server_pid()
     await reader.close()
-    assert any(f"process {process} " in line and " since ?, holds a lock on " in line for line in told), told
+    assert any(f"process {process} " in line and " since ?, holds a lock on " in line for line in reports), reports
     await migrate.upgrade(roles.url(roles.migrator))
 
 
-async def test_a_database_that_is_in_use_is_handed_over(empty_url: str, direct_url: str, roles: _Roles) -> None:
+async def test_an_existing_database_is_handed_over_to_the_roles(empty_url: str, direct_url: str, roles: _Roles) -> None:
     await _load(empty_url, "0003")
     arguments = ("grants", "--app", roles.app, "--migrator", roles.migrator, "--url", empty_url)
     assert (await asyncio.to_thread(run, *arguments, "--apply")).code == 0
     await migrate.upgrade(roles.url(roles.migrator))
     assert await catalog(empty_url) == await catalog(direct_url)
     async with AgentStore(roles.url(roles.app)) as store:
-        await store.states.save_state("alice", {}, "s")  # in a table that came later
+        await store.states.save_state("alice", {}, "s")  # in a table that was created later
         assert len((await store.sessions.get_session("alice", "s")).messages) == 20  # type: ignore[union-attr]
 
 
-async def test_without_a_migrator_it_is_about_what_the_schemas_owner_makes(empty_url: str, roles: _Roles) -> None:
+async def test_without_a_migrator_the_grants_cover_tables_that_the_owner_creates(empty_url: str, roles: _Roles) -> None:
     await _load(empty_url, "0003")
     psql(empty_url, ";\n".join(grants(app=roles.app)) + ";")
     await migrate.upgrade(empty_url)
     await _use(roles.url(roles.app))
 
 
-async def test_what_cannot_be_granted_is_said(empty_url: str, roles: _Roles) -> None:
+async def test_grants_that_are_impossible_are_refused_with_the_reason(empty_url: str, roles: _Roles) -> None:
     for wrong in ({}, {"app": ""}, {"app": "a\0"}, {"readonly": "x" * 64}):
         with pytest.raises(InvalidContent):
             grants(**wrong)

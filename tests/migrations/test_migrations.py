@@ -1,4 +1,4 @@
-"""Migrations: safe from many places at once, in a schema of their own, found wherever the package lies."""
+"""Migrations: safe to run concurrently, in a schema of their own, and equal to the models."""
 
 import asyncio
 import logging
@@ -59,7 +59,7 @@ async def _execute(url: str, sql: str) -> None:
         await connection.close()
 
 
-async def test_upgrade_makes_the_schema_and_is_idempotent(empty_url: str) -> None:
+async def test_upgrade_creates_the_schema_and_is_idempotent(empty_url: str) -> None:
     await migrate.upgrade(empty_url)
     await migrate.upgrade(empty_url)
     found = [row[0] for row in await _fetch(empty_url, _TABLES, "agentstore")]
@@ -78,7 +78,7 @@ async def test_every_form_of_url_and_engine_is_accepted(empty_url: str) -> None:
     await engine.dispose()
 
 
-def test_the_migrations_are_what_the_models_say(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_migrated_schema_equals_the_models(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
     config = Config(Path(__file__).parents[2] / "alembic.ini")
     command.check(config)
@@ -87,7 +87,7 @@ def test_the_migrations_are_what_the_models_say(direct_url: str, monkeypatch: py
         command.check(config)
 
 
-async def test_the_direct_url_is_that_of_the_configured_database_and_of_no_other(
+async def test_the_url_for_migrations_applies_only_to_the_configured_database(
     empty_url: str, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTSTORE_MIGRATION_DATABASE_URL", empty_url)
@@ -99,7 +99,7 @@ async def test_the_direct_url_is_that_of_the_configured_database_and_of_no_other
     assert await _fetch(empty_url, _TABLES, "agentstore") != []
 
 
-async def test_relative_revisions_are_taken_as_written(empty_url: str) -> None:
+async def test_relative_revisions_are_accepted(empty_url: str) -> None:
     database = open_database(empty_url)
     await migrate.upgrade(database, "+1")
     assert (await migrate.status(database)).current == migrate.history()[-1].id
@@ -112,7 +112,7 @@ async def test_relative_revisions_are_taken_as_written(empty_url: str) -> None:
     await database.stop()
 
 
-async def test_the_sql_for_a_dba_gives_the_same_schema(empty_url: str, direct_url: str) -> None:
+async def test_the_sql_script_creates_the_same_schema(empty_url: str, direct_url: str) -> None:
     await asyncio.to_thread(psql, empty_url, migrate.sql())
     assert await _fetch(empty_url, _SHAPE, "agentstore") == await _fetch(direct_url, _SHAPE, "agentstore")
     assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [(migrate.head(),)]
@@ -133,7 +133,7 @@ async def test_two_schemas_in_one_database_are_independent(empty_url: str) -> No
     assert await _fetch(empty_url, "SELECT id FROM one.users") == [("x",)]
 
 
-async def test_a_host_applications_alembic_and_tables_are_left_alone(empty_url: str) -> None:
+async def test_a_host_applications_alembic_and_tables_are_unchanged(empty_url: str) -> None:
     await _execute(
         empty_url,
         "CREATE TABLE public.alembic_version (version_num varchar(32)); CREATE TABLE public.users (name text);"
@@ -160,19 +160,19 @@ async def test_a_host_applications_autogenerate_sees_no_difference(empty_url: st
         await connection.run_sync(host.create_all)
         everything = partial(differences, include_schemas=True)
         assert await connection.run_sync(differences) == []
-        assert await connection.run_sync(everything) != []  # without what we ship
+        assert await connection.run_sync(everything) != []  # without agentstore's include_name
         assert await connection.run_sync(partial(everything, include_name=migrate.include_name())) == []
     await engine.dispose()
 
 
-async def test_the_hosts_logging_is_left_alone(empty_url: str) -> None:
+async def test_the_hosts_logging_is_unchanged(empty_url: str) -> None:
     root = logging.getLogger()
     before = (list(root.handlers), root.level, logging.getLogger("host").disabled)
     await migrate.upgrade(empty_url)
     assert (list(root.handlers), root.level, logging.getLogger("host").disabled) == before
 
 
-async def test_many_upgrades_in_one_process_apply_once(empty_url: str) -> None:
+async def test_concurrent_upgrades_in_one_process_apply_each_migration_once(empty_url: str) -> None:
     await asyncio.gather(*(migrate.upgrade(empty_url) for _ in range(10)))
     assert await _fetch(empty_url, "SELECT count(*) FROM agentstore.alembic_version") == [(1,)]
 
@@ -180,11 +180,11 @@ async def test_many_upgrades_in_one_process_apply_once(empty_url: str) -> None:
 async def test_at_head_no_lock_is_taken(direct_url: str, settings: Settings) -> None:
     blocker = await asyncpg.connect(direct_url)
     await blocker.execute("BEGIN; LOCK TABLE agentstore.alembic_version IN SHARE MODE")
-    await asyncio.wait_for(migrate.upgrade(direct_url), 10)
+    await asyncio.wait_for(migrate.upgrade(direct_url), 60)
     await blocker.close()
 
 
-async def test_start_checks_and_migrates_only_if_told(empty_url: str) -> None:
+async def test_start_checks_the_schema_and_migrates_only_if_configured(empty_url: str) -> None:
     with pytest.raises(SchemaBehind, match="agentstore upgrade"):
         await AgentStore(empty_url).start()
     assert await _fetch(empty_url, _TABLES, "agentstore") == []
@@ -196,7 +196,7 @@ async def test_start_checks_and_migrates_only_if_told(empty_url: str) -> None:
         pass
 
 
-async def test_a_newer_schema_is_accepted_and_not_touched(empty_url: str) -> None:
+async def test_a_newer_schema_is_accepted_and_unchanged(empty_url: str) -> None:
     await migrate.upgrade(empty_url)
     await _execute(empty_url, "UPDATE agentstore.alembic_version SET version_num = 'from_the_future'")
     async with AgentStore(empty_url) as store:
@@ -206,7 +206,7 @@ async def test_a_newer_schema_is_accepted_and_not_touched(empty_url: str) -> Non
     assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [("from_the_future",)]
 
 
-async def test_a_role_that_may_only_read_and_write_rows_can_run_the_app_and_not_migrate(empty_url: str) -> None:
+async def test_a_role_that_may_only_read_and_write_rows_runs_the_application_and_cannot_migrate(empty_url: str) -> None:
     await migrate.upgrade(empty_url)
     await _execute(
         empty_url,
@@ -227,7 +227,7 @@ async def test_a_role_that_may_only_read_and_write_rows_can_run_the_app_and_not_
     event.listen(engine.sync_engine, "connect", become)
     async with AgentStore(engine=engine) as store:
         assert await store.health()
-    await migrate.upgrade(engine)  # at head: nothing to do, and no right is needed
+    await migrate.upgrade(engine)  # at head: nothing to do, so no right is needed
     with pytest.raises(NotConfigured):
         await migrate.downgrade(engine, "base")
     await engine.dispose()
@@ -265,9 +265,7 @@ async def test_vectors_are_enabled_disabled_and_enabled_again(empty_url: str, ha
     await database.stop()
 
 
-async def test_no_upgrade_brings_vectors_and_one_keeps_those_that_are_there_at_head(
-    empty_url: str, has_pgvector: bool
-) -> None:
+async def test_no_upgrade_enables_vectors_and_newer_vectors_are_accepted(empty_url: str, has_pgvector: bool) -> None:
     for revision in ("head", "heads"):
         await migrate.upgrade(empty_url, revision)
     tables = [row[0] for row in await _fetch(empty_url, _TABLES, "agentstore")]
@@ -276,7 +274,7 @@ async def test_no_upgrade_brings_vectors_and_one_keeps_those_that_are_there_at_h
     if not has_pgvector:
         return
     await migrate.enable_vectors(empty_url)
-    # As if this release had another revision than the one that the vectors are at.
+    # A revision that this release does not know.
     await _execute(empty_url, "UPDATE agentstore.alembic_version_vector SET version_num = 'from_the_future'")
     database = open_database(empty_url)
     assert (await migrate.vector_status(database)).state == "ahead"
@@ -286,13 +284,13 @@ async def test_no_upgrade_brings_vectors_and_one_keeps_those_that_are_there_at_h
     await database.stop()
 
 
-async def _alembic(database: Database, line: str) -> None:
-    """Say Alembic's `check` of a line."""
-    async with exclusive_connection(database, time.monotonic() + 10, print) as connection:
+async def _check_line(database: Database, line: str) -> None:
+    """Run Alembic's `check` for a line."""
+    async with exclusive_connection(database, time.monotonic() + 60, print) as connection:
         await run_command(connection, command.check, line=line, report=print)
 
 
-async def test_the_vectors_table_is_what_its_model_and_its_sql_say(
+async def test_the_table_of_vectors_equals_its_model_and_its_sql_script(
     empty_url: str, direct_url: str, has_pgvector: bool
 ) -> None:
     sql = migrate.sql(vectors=True)
@@ -306,14 +304,14 @@ async def test_the_vectors_table_is_what_its_model_and_its_sql_say(
     assert await _fetch(empty_url, _SHAPE, "agentstore") == shape
     database = open_database(direct_url)
     for line in ("", "vector"):
-        await _alembic(database, line)
+        await _check_line(database, line)
     await _execute(direct_url, "ALTER TABLE agentstore.memory_vectors ADD COLUMN x int")
     with pytest.raises(NotConfigured, match="New upgrade operations"):
-        await _alembic(database, "vector")
+        await _check_line(database, "vector")
     await database.stop()
 
 
-async def test_a_schema_of_another_name_and_an_extension_elsewhere(empty_url: str, has_pgvector: bool) -> None:
+async def test_the_schema_and_the_extension_may_be_anywhere(empty_url: str, has_pgvector: bool) -> None:
     if not has_pgvector:
         return
     await _execute(empty_url, "CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
@@ -338,7 +336,7 @@ async def _set_search_path(url: str, path: str) -> None:
     await _execute(url, f'ALTER DATABASE "{name}" SET search_path = {path}')
 
 
-async def test_a_login_that_may_not_install_pgvector_is_told_so(empty_url: str, has_pgvector: bool) -> None:
+async def test_a_login_that_may_not_install_pgvector_gets_the_reason(empty_url: str, has_pgvector: bool) -> None:
     if not has_pgvector:
         return
     await migrate.upgrade(empty_url)
@@ -358,23 +356,23 @@ async def test_a_login_that_may_not_install_pgvector_is_told_so(empty_url: str, 
     await _execute(empty_url, "DROP OWNED BY agentstore_test_owner; DROP ROLE agentstore_test_owner")
 
 
-def test_every_key_begins_with_the_user_and_every_foreign_key_cascades_along_it() -> None:
-    """The rules under which the tables can be distributed by user_id without a rewrite."""
+def test_every_key_begins_with_the_user_and_every_foreign_key_cascades() -> None:
+    """So the tables can be distributed by user without changing keys."""
     for table in Base.metadata.tables.values():
         owner = "id" if table.name == "users" else "user_id"
         uniques = [c for c in table.constraints if type(c).__name__ == "UniqueConstraint"]
         assert list(table.primary_key.columns)[0].name == owner  # noqa: RUF015
         assert all(owner in key.columns for key in uniques)  # type: ignore[attr-defined]
         for index in table.indexes:
-            # Or its entries are one user's: each lexeme begins with the user's mark. Or it says what is due for
-            # anybody, which each part of a distributed table can say by itself.
+            # The exceptions: each lexeme begins with a mark of its user, and what is due for any user can be found in
+            # each shard separately.
             assert list(index.columns)[0].name in (owner, "lexemes", "run_after", "lease_until")  # noqa: RUF015
             assert not index.unique or owner in index.columns
         for foreign in table.foreign_key_constraints:
             assert foreign.ondelete == "CASCADE"
             assert foreign.column_keys[0] == "user_id"
         assert not table.columns[owner].nullable
-        # An index in the order of a locale is broken when the operating system changes that.
+        # An index in the order of a locale breaks when the operating system's locale data changes.
         keys = {column for constraint in table.constraints for column in getattr(constraint, "columns", ())}
         for column in keys | {column for index in table.indexes for column in index.columns}:
             assert getattr(column.type, "collation", None) == ("C" if isinstance(column.type, Text) else None)

@@ -1,7 +1,6 @@
-r"""The previous release: what of it is still running while this one is rolled out.
+r"""The previous release, which is still running while this one is rolled out.
 
-``release.tar.xz`` is that release's code, migrations and tests, as `git archive` packs them. With each release it is
-made anew:
+``release.tar.xz`` contains its code, migrations and tests. Create it again for each release:
 
     git archive COMMIT agentstore migrations pyproject.toml tests/__init__.py tests/conftest.py tests/support \
         tests/contract tests/integration/__init__.py tests/integration/test_concurrency.py | xz -9e

@@ -1,10 +1,9 @@
-"""The previous release, as it was, on the schema of this one: it and this one write the same session meanwhile."""
+"""The previous release on the schema of this one, while both write to the same session."""
 
 import asyncio
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import asyncpg
@@ -18,7 +17,7 @@ _HERE = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def previous_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the previous release's code."""
+    """The folder with the previous release's code."""
     folder = tmp_path_factory.mktemp("previous")
     subprocess.run(["tar", "-xJf", str(_HERE / "release.tar.xz"), "-C", str(folder)], check=True)
     return folder
@@ -35,35 +34,44 @@ def _start(url: str, name: str, code: Path) -> "subprocess.Popen[str]":
     )
 
 
-def _wait(process: "subprocess.Popen[str]") -> None:
-    """Wait until a writer writes."""
+def _read(process: "subprocess.Popen[str]", count: int) -> int:
+    """Wait until a writer has reported `count` more acknowledged messages; return `count`."""
     assert process.stdout is not None
     assert process.stderr is not None
-    assert process.stdout.readline(), process.stderr.read()
+    for _ in range(count):
+        assert process.stdout.readline(), process.stderr.read()
+    return count
 
 
-def test_old_and_new_code_write_one_session_while_it_is_upgraded(empty_url: str, previous_release: Path) -> None:
-    asyncio.run(_load(empty_url, "0003"))  # the previous release's
-    old = [_start(empty_url, f"old{number}", previous_release) for number in range(2)]
-    for each in old:
-        _wait(each)
+def _stop(process: "subprocess.Popen[str]") -> int:
+    """Stop a writer; return how many acknowledged messages it has reported since the last read."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        output, errors = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 0, errors
+    return len(output.splitlines())
+
+
+def test_old_and_new_code_write_to_one_session_during_an_upgrade(empty_url: str, previous_release: Path) -> None:
+    asyncio.run(_load(empty_url, "0003"))  # the previous release's head
+    old = {name: _start(empty_url, name, previous_release) for name in ("old0", "old1")}
+    acknowledged = {name: _read(process, 1) for name, process in old.items()}
     asyncio.run(migrate.upgrade(empty_url, "pre"))
-    new = [_start(empty_url, f"new{number}", _HERE.parents[1]) for number in range(2)]
-    for each in new:
-        _wait(each)
-    time.sleep(1)
-    acknowledged = {}
-    for name, each in zip(("old0", "old1"), old, strict=True):
-        said, errors = each.communicate("\n", timeout=60)
-        assert each.returncode == 0, errors
-        acknowledged[name] = 1 + len(said.splitlines())
-    asyncio.run(migrate.upgrade(empty_url))  # the last replica of the release before is gone
-    for name, each in zip(("new0", "new1"), new, strict=True):
-        said, errors = each.communicate("\n", timeout=60)
-        assert each.returncode == 0, errors
-        acknowledged[name] = 1 + len(said.splitlines())
+    new = {name: _start(empty_url, name, _HERE.parents[1]) for name in ("new0", "new1")}
+    acknowledged |= {name: _read(process, 1) for name, process in new.items()}
+    for name, process in (old | new).items():  # all of them write at the same time
+        acknowledged[name] += _read(process, 20)
+    for name, process in old.items():
+        acknowledged[name] += _stop(process)
+    asyncio.run(migrate.upgrade(empty_url))  # no replica of the previous release is left
+    for name, process in new.items():
+        acknowledged[name] += _stop(process)
 
-    async def look() -> None:
+    async def check() -> None:
         connection = await asyncpg.connect(empty_url)
         rows = await connection.fetch(
             "SELECT seq, id FROM agentstore.messages WHERE user_id = 'alice' AND session_id = 's' ORDER BY seq"
@@ -74,9 +82,7 @@ def test_old_and_new_code_write_one_session_while_it_is_upgraded(empty_url: str,
             row[0] for row in await connection.fetch("SELECT id FROM agentstore.memories WHERE user_id = 'alice'")
         }
         for name, count in acknowledged.items():
-            assert count > 20, acknowledged
-            for number in range(count):
-                assert {f"{name}-{number}"} <= stored & memories
+            assert {f"{name}-{number}" for number in range(count)} <= stored & memories
         await connection.close()
 
-    asyncio.run(look())
+    asyncio.run(check())

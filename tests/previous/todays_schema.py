@@ -1,4 +1,4 @@
-"""A plugin for pytest that gives the previous release's tests databases with the schema of today's."""
+"""A pytest plugin that gives the previous release's tests databases with the schema of this release."""
 
 import asyncio
 import os
@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import agentstore.migrate  # type: ignore[import-untyped]  # of that release
+import agentstore.migrate  # type: ignore[import-untyped]  # the previous release's module
 
-_TODAY = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]
 
 
 async def _upgrade(url: str, *_: Any, **__: Any) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-m", "agentstore", "upgrade", "--url", url]
-    await asyncio.to_thread(subprocess.run, command, cwd=_TODAY, env=environment, check=True)
+    await asyncio.to_thread(subprocess.run, command, cwd=_ROOT, env=environment, check=True)
 
 
 agentstore.migrate.upgrade = _upgrade  # type: ignore[assignment]
-assert not Path(agentstore.migrate.__file__).is_relative_to(_TODAY / "agentstore"), "it is to be the previous release's"
+assert not Path(agentstore.migrate.__file__).is_relative_to(_ROOT / "agentstore"), "not the previous release"

@@ -1,6 +1,6 @@
-"""Writes to one session until its stdin ends, with whichever release is found: ``python writer.py URL NAME``.
+"""Write to a session until a line arrives on stdin, with the release on PYTHONPATH: ``python writer.py URL NAME``.
 
-Prints each number once it is acknowledged.
+Prints the number of each message when it has been acknowledged.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ from agentstore import AgentStore, Message, Session, TextContent
 
 
 async def main(url: str, name: str) -> None:
-    """Append messages and add memories."""
-    asked = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    """Append messages and add memories, both with the ids NAME-0, NAME-1, ..."""
+    stop = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     async with AgentStore(url) as store:
         number = 0
-        while not asked.done():
+        while not stop.done():
             message = Message(id=f"{name}-{number}", role="user", content=[TextContent(text=f"apples {number}")])
             await store.sessions.append_message(Session(id="s", user_id="alice"), [message])
             await store.memory.add_memory("alice", [message], "s")

@@ -1,9 +1,8 @@
 """Upgrades that are killed: ``python -m tests.support.killed FOLDER TEMPLATE URL FIRST STEP``.
 
-Of a database like TEMPLATE, whose URL is given with ``{}`` for its name, one copy after another is upgraded by the
-migrations of FOLDER, by a process that is killed with SIGKILL right after its FIRST message to the server, the next by
-one that is killed STEP messages later, and so on, until one comes to its end. Each is then upgraded once more. Prints
-the names of the copies.
+It upgrades copies of the database TEMPLATE with the migrations in FOLDER; URL has ``{}`` for the database's name. The
+first upgrade is killed with SIGKILL after FIRST messages to the server, each following one STEP messages later, until
+an upgrade completes. Each copy is then upgraded again. Prints the names of the copies.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ async def _copy(url: str, template: str, name: str) -> None:
 
 
 def _kill_after(messages: int) -> None:
-    """Let this process die with its so many-th message to a server: the message is sent."""
+    """Kill this process right after it has sent this many messages to servers."""
     transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     write, sent = transport.write, 0
 
@@ -42,7 +41,7 @@ def _kill_after(messages: int) -> None:
 
 
 def _fork(call: Any) -> int:
-    """Run a coroutine in a process of its own, and return how that ended."""
+    """Run a coroutine in a child process, and return its exit code."""
     if not (pid := os.fork()):
         asyncio.run(call())
         os._exit(0)
@@ -50,7 +49,7 @@ def _fork(call: Any) -> int:
 
 
 def main(folder: str, template: str, url: str, first: int, step: int) -> None:
-    """See the module."""
+    """Run the upgrades; see the module."""
     revisions.folder = lambda: Path(folder)  # type: ignore[assignment]
     number = first
     while True:
@@ -66,7 +65,7 @@ def main(folder: str, template: str, url: str, first: int, step: int) -> None:
 
         code = _fork(killed)
         if code not in (0, -signal.SIGKILL) or _fork(upgrade) != 0:
-            sys.exit(f"after {number} messages")
+            sys.exit(f"failed when killed after {number} messages")
         print(name, flush=True)
         if code == 0:
             return
