@@ -319,7 +319,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
 
         The query is a string, or the text of the last of `messages`. `filters` may have these keys:
 
-        - ``top_k``: the number of hits, 10 by default, up to 1,000.
+        - ``top_k``: the maximum number of hits, 10 by default, up to 1,000.
         - ``order``: "relevance" (the default), or "chronological" for the same hits sorted by time.
         - ``session_id``, ``role``, ``kind``: only memories of this session, role, or kind ("message", or a kind of
           items).
@@ -481,7 +481,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         await self._database.fetch(TOUCH, user_id=user_id, idle=idle, ttl=self._settings.memory_ttl)
 
     async def expire(self, user_id: str) -> None:
-        """Delete the user's memories that are older than the setting `memory_ttl`, if it is set."""
+        """Delete the user's sessions of memories to which nothing was added for `memory_ttl` seconds, if it is set."""
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
 
@@ -496,7 +496,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def _search_by_words(
         self, text: str, tokens: dict[str, float], values: dict[str, Any]
     ) -> tuple[list[Row], dict[str, float]]:
-        """Return the matching rows, and the tokens that were searched for: other ones if no memory has the query's."""
+        """Return the matching rows, and the tokens searched for: with replacements for those that no memory has."""
         if not tokens:
             return [], tokens
         user_id = values["user_id"]

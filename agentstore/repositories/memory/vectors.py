@@ -100,7 +100,7 @@ INDEX_SETTINGS = {
 }
 # With one of these filters, all vectors of the user are compared: too few of the nearest might pass the filter.
 _FILTERS = ("wanted_session", "role", "kind", "since", "until", "valid_at")
-# Seconds for which an index that does not exist is not looked up again, and the end of that time for each index.
+# Seconds before an index that does not exist is looked up again, and the time of that for each index.
 _RECHECK_MISSING_INDEX = 60.0
 _MISSING: WeakKeyDictionary[Database, dict[str, float]] = WeakKeyDictionary()
 _PG_INDEX = TableClause("pg_index", Column("indexrelid", OID), Column("indisvalid", Boolean), schema="pg_catalog")
