@@ -17,6 +17,8 @@ from agentstore.errors import NotConfigured
 
 Phase = Literal["pre", "post"]
 
+_PHASES: dict[object, Phase] = {"pre": "pre", "post": "post"}
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
@@ -99,12 +101,12 @@ def _read(path: Path) -> Revision:
         for target in targets:
             if isinstance(target, ast.Name):
                 values[target.id] = value.value if isinstance(value, ast.Constant) else ...
-    id, previous, phase = values.get("revision"), values.get("down_revision", ...), values.get("phase")
+    id, previous, phase = values.get("revision"), values.get("down_revision", ...), _PHASES.get(values.get("phase"))
     if not isinstance(id, str) or not id:
         raise _damaged(path.parents[1], f"`revision` in {path.name} is not the text of an id")
     if previous is not None and not isinstance(previous, str):
         raise _damaged(path.parents[1], f"`down_revision` in {path.name} is neither None nor the text of one id")
-    if phase != "pre" and phase != "post":
+    if phase is None:
         raise _damaged(path.parents[1], f"`phase` in {path.name} is neither 'pre' nor 'post'")
     title = (ast.get_docstring(module, clean=False) or "").strip().split("\n\n")[0]
     return Revision(id, previous, title, phase)

@@ -7,14 +7,14 @@ statements are followed by every statement of agentstore.
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.errors import InvalidContent, NotConfigured
-from agentstore.migrating.connections import opened
+from agentstore.migrating.connections import driver_connection, opened
 from agentstore.migrating.locking import run_exclusively
 from agentstore.migrating.options import WAIT, Report
 from agentstore.migrating.schema_status import status
@@ -118,7 +118,7 @@ async def distribution(database: Database) -> Distribution:
     """Return which tables of a database are distributed. Needs neither Citus nor the right to read a table.
 
     Raises:
-        Unavailable: see :meth:`agentstore.Database.connection`.
+        Unavailable: see :meth:`agentstore.database.database.Database.connection`.
     """
     async with database.connection() as connection:
         return (await _read(connection, database))[0]
@@ -130,7 +130,7 @@ async def plan(database: Database, *, shards: int = SHARDS) -> DistributionPlan:
     Raises:
         InvalidContent: `shards` is not a number from 1 to 1,024.
         NotConfigured: the login may not read the schema's revision.
-        Unavailable: see :meth:`agentstore.Database.connection`.
+        Unavailable: see :meth:`agentstore.database.database.Database.connection`.
     """
     _check(shards)
     found = await status(database)
@@ -181,7 +181,7 @@ async def distribute(
         found = await plan(database, shards=shards)  # checked again, now under the migration lock
         if found.obstacles:
             raise NotConfigured("The tables cannot be distributed: " + "; ".join(found.obstacles) + ".")
-        driver: Any = (await connection.get_raw_connection()).driver_connection
+        driver = await driver_connection(connection)
         for statement in found.statements:
             report(statement)
             await driver.execute(statement)

@@ -39,13 +39,17 @@ def test_plan_prints_locks_and_sizes_and_upgrade_its_steps(empty_url: str) -> No
     planned = run("plan", environment=url).out
     assert "safe in use: SHARE UPDATE EXCLUSIVE on sessions, scan of 0 rows, " in planned
     left = run("plan", "--json", environment=url).json()
-    assert {each["revision"] for each in left} == {"0009", "0010", "0011"}
+    assert {each["revision"] for each in left} == {each.id for each in migrate.history() if each.id > "0008"}
     (step,) = [each for each in left if each["revision"] == "0009"]
     assert step["phase"] == "post"
     assert step["effects"][0]["lock"] == "SHARE UPDATE EXCLUSIVE"
     done = run("upgrade", "--wait", "5", environment=url)
     assert "0009: Require that a time to live" in done.err
-    assert run("heads", "--json").json() == {"schema": "0011", "needed": "0011", "vector": "v001"}
+    assert run("heads", "--json").json() == {
+        "schema": migrate.head(),
+        "needed": migrate.needed(),
+        "vector": migrate.head("vector"),
+    }
     assert run("upgrade", "--wait", "-1", environment=url).code == 2
 
 
