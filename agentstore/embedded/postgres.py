@@ -163,7 +163,7 @@ class EmbeddedPostgres:
             time.sleep(0.01)
 
     def _ready(self) -> bool:
-        """Return whether a server accepts connections: its supervisor holds this lock meanwhile."""
+        """Return whether a server accepts connections: its supervisor holds this lock as long as it does."""
         with _Lock(self.data_dir / "ready.lock") as ready:
             return not ready.try_once(fcntl.LOCK_SH)
 

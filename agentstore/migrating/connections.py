@@ -19,7 +19,8 @@ from agentstore.settings import Settings
 async def opened(target: Database | AsyncEngine | str, settings: Settings | None) -> AsyncIterator[Database]:
     """Yield a database, given in any form, with direct connections for migrations.
 
-    A `Database` is yielded as it is; the one made for a URL or an engine is closed at the end, the engine is not.
+    A given `Database` is yielded unchanged. One that is created for a URL or an engine is closed at the end; the engine
+    itself is not disposed.
     """
     if isinstance(target, Database):
         yield target

@@ -1,8 +1,8 @@
 """The migrations of this release, read from their files without loading Alembic.
 
 A store's start compares the database's revision with these, so reading them must be cheap: neither Alembic nor Mako nor
-the migrations themselves are imported. What is read are the constants that Alembic reads (`revision`,
-`down_revision`), the migration's `phase` and its docstring.
+the migrations themselves are imported. A file is parsed for its docstring and three constants: `revision` and
+`down_revision`, which Alembic reads as well, and `phase`.
 
 There are two lines of revisions: the main line "", and "vector", in a folder of its own.
 """
@@ -85,7 +85,7 @@ def _chain(line: Path) -> tuple[Revision, ...]:
 
 
 def _read(path: Path) -> Revision:
-    """Read what a migration's file says about itself."""
+    """Read the constants and the title in a migration's file."""
     try:
         module = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Turn row-level security on and off for a schema, and tell which tables have it. Loads no Alembic."""
+"""Turn row-level security on and off for a schema, and report which tables have it. Does not load Alembic."""
 
 import logging
 from dataclasses import dataclass

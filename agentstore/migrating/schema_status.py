@@ -1,4 +1,4 @@
-"""Which revision a database is at, and what that means for this release. Loads no Alembic."""
+"""Which revision a database is at, and what that means for this release. Does not load Alembic."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What a store's start does about the schema. Loads Alembic only if it has to migrate."""
+"""The check of the schema when a store starts. Loads Alembic only if it has to migrate."""
 
 import logging
 
@@ -17,7 +17,7 @@ async def ensure(database: Database, mode: AutoMigrate) -> None:
     A schema that is newer than this release is accepted: each release keeps the schema usable for the previous one.
 
     Args:
-        database: the database, not migrated by this call unless `mode` is "upgrade".
+        database: the database.
         mode: "check" raises if the schema is behind; "upgrade" upgrades it: an empty database to the head, one with a
             schema as far as this release needs, since replicas of the previous release may be running; "off" does
             nothing.

@@ -119,7 +119,7 @@ async def _calls(url: str) -> list[str]:
 
 
 async def test_without_citus_the_only_obstacle_is_that_it_is_missing(direct_url: str, empty_url: str) -> None:
-    """So a migration that creates what Citus would refuse makes this fail."""
+    """A migration that creates what Citus would refuse makes this fail."""
     assert [each.split(":")[0] for each in (await _plan(direct_url)).obstacles] == ["this server has no Citus"]
     found = await _state(direct_url)
     assert (found.state, found.distributed, set(found.local)) == ("local", (), set(Base.metadata.tables))

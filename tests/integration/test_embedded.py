@@ -276,7 +276,7 @@ def test_no_other_user_can_connect(folder: Path, binaries: str | None) -> None:
     assert not sockets.exists()
 
 
-def test_unusable_folders_binaries_and_parameters_are_errors(tmp_path: Path, binaries: str | None) -> None:
+def test_unusable_data_binaries_and_parameters_are_errors(tmp_path: Path, binaries: str | None) -> None:
     with pytest.raises(NotConfigured, match="not a Postgres installation"):
         EmbeddedPostgres(tmp_path / "a", binaries=tmp_path).__enter__()
     (tmp_path / "file").write_text("")

@@ -1,4 +1,4 @@
-"""Every released revision upgrades to the head and keeps its rows; a step back loses nothing without saying so."""
+"""Every released revision upgrades to the head and keeps its rows; a downgrade lists the data that it would lose."""
 
 import ast
 import re
