@@ -115,6 +115,7 @@ def _text(spans: str | Spans) -> "Text":
 def echo_json(value: Any) -> None:
     """Print a value on stdout as a line of JSON."""
     write_json(value, sys.stdout)
+    sys.stdout.flush()  # `extract --watch --json` is read line by line
 
 
 def write_json(value: Any, file: TextIO) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Cursor, Json, Limit, Url, User, Yes, confirm, new_group, require_text
+from agentstore.cli.options import Cursor, Json, Limit, SessionId, Url, User, Yes, confirm, new_group, require_text
 from agentstore.cli.output import Table, dump, echo, echo_json, echo_page, one_line, printable
 from agentstore.errors import NotFound
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 group = new_group("List, show, compare and delete agent states.")
 
-SessionId = Annotated[str, typer.Argument(metavar="[SESSION]", help="Session id.", callback=require_text)]
+OptionalSessionId = Annotated[str, typer.Argument(metavar="[SESSION]", help="Session id.", callback=require_text)]
 Round = Annotated[int | None, typer.Option("--round", min=1, help="Number of the round.")]
 
 
 @group.command("list")
 def list_(
     user: User,
-    session: SessionId = "default",
+    session: OptionalSessionId = "default",
     limit: Limit = 50,
     cursor: Cursor = None,
     url: Url = None,
@@ -47,7 +47,7 @@ def list_(
 
 
 @group.command()
-def show(user: User, session: SessionId = "default", round_: Round = None, url: Url = None) -> None:
+def show(user: User, session: OptionalSessionId = "default", round_: Round = None, url: Url = None) -> None:
     """Print a state as JSON; by default that of the highest round."""
 
     async def run(store: AgentStore) -> None:
