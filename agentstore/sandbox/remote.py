@@ -176,16 +176,17 @@ class RemoteProvider(ManagedProvider):
 
     def _client_of_this_loop(self) -> "httpx.AsyncClient":
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            self._client = self._httpx.AsyncClient(
-                timeout=self._httpx.Timeout(None, connect=10.0),
-                # If the server closes an idle connection just as it is reused, a call that must not be retried fails.
-                # So the client closes idle connections sooner than most servers do.
-                limits=self._httpx.Limits(max_connections=None, keepalive_expiry=1.0),
-                follow_redirects=False,
-            )
-            self._loop = loop
-        return self._client
+        if self._client is not None and self._loop is loop:
+            return self._client
+        client: httpx.AsyncClient = self._httpx.AsyncClient(
+            timeout=self._httpx.Timeout(None, connect=10.0),
+            # If the server closes an idle connection just as it is reused, a call that must not be retried fails. So
+            # the client closes idle connections sooner than most servers do.
+            limits=self._httpx.Limits(max_connections=None, keepalive_expiry=1.0),
+            follow_redirects=False,
+        )
+        self._client, self._loop = client, loop
+        return client
 
 
 def _import_httpx() -> Any:
