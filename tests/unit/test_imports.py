@@ -47,7 +47,7 @@ def test_a_missing_name_is_an_attribute_error() -> None:
         from agentstore import Mesage  # type: ignore[attr-defined] # noqa: F401
 
 
-# Loaded by the call or command that needs it, never by an import of ours.
+# Loaded by the call or command that needs it, never by an import of agentstore.
 _COMMAND_LINE = {"rich", "pygments", "typer", "click"}
 _OF_ONE_CALL = {
     *("alembic", "mako", "httpx", "zstandard", "opencc", "Stemmer", "jsonpatch", "redis", "fastapi", "starlette"),
