@@ -97,7 +97,7 @@ class _ServerOfAllWorkers:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.pluginmanager.hasplugin("dsession"):
+    if config.getoption("dist", "no") != "no":  # of pytest-xdist; in its workers it is "no"
         config.pluginmanager.register(_ServerOfAllWorkers())
 
 
