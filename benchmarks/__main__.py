@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks import growth, imports, reading, sandboxes, searching, transfer
+from benchmarks import growth, reading, sandboxes, searching, startup, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import (
@@ -35,7 +35,7 @@ from benchmarks.runner import (
 from benchmarks.runner import as_json as results_as_json
 from benchmarks.runner import sizes as measure_sizes
 
-_PARTS = ["imports", "calls", "reading", "growth", "search", "import", "sandboxes"]
+_PARTS = ["startup", "calls", "reading", "growth", "search", "import", "sandboxes"]
 
 
 def _log(text: str) -> None:
@@ -99,8 +99,8 @@ async def _measure(part: str, options: argparse.Namespace, report: dict[str, Any
         return await _side_by_side(options, report)
     if part == "reading":
         report[part] = await reading.measure(options.url, _log, quick=options.quick)
-    elif part == "imports":
-        report[part] = await imports.measure(options.url, _log, quick=options.quick)
+    elif part == "startup":
+        report[part] = await startup.measure(options.url, _log, quick=options.quick)
     elif part == "growth":
         report[part] = await growth.measure(options.url, options.large, _log, quick=options.quick)
     elif part == "search":

@@ -55,7 +55,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"# Results\n\nWritten by `make bench`, {report['time']}: {', '.join(about)}. "
         "[performance.md](../performance.md) describes the method and discusses the figures.\n"
     ]
-    if imported := report.get("imports"):
+    if imported := report.get("startup"):
         sections.append(_section("CPU time of imports and commands", _imports(imported)))
     if results := [Result(**each) for each in report.get("results", [])]:
         sections += [

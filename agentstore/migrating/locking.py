@@ -68,7 +68,7 @@ async def run_exclusively(
             async with exclusive_connection(database, deadline, report, lock_timeout) as connection:
                 await work(connection)
             return
-        except PendingRollbackError as error:  # Alembic went on with a connection that had been lost
+        except PendingRollbackError as error:  # Alembic continued on a lost connection
             raise migration_error(error.__context__ or error, database) from error
         except CONNECT_ERRORS as error:
             sqlstate = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
