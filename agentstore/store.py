@@ -23,6 +23,7 @@ from agentstore.repositories.prune import Pruning
 from agentstore.repositories.stats import stats
 from agentstore.schemas import Embedder, Pruned, Stats
 from agentstore.schemas.page import check_count
+from agentstore.schemas.payload import shortened
 from agentstore.settings import Settings
 from agentstore.transfer import Exporter, Progress, Restorer
 
@@ -110,14 +111,14 @@ class AgentStore(ServiceWithLifecycleManager):
     ) -> Pruned:
         """Delete expired data, and data not written for longer than `older_than`; return how much was deleted.
 
-        Runs online: in small transactions that do not block writers, and without deleting what is written meanwhile.
-        It may be interrupted and run again.
+        Runs online: in small transactions that do not block writers, and without deleting rows that are written
+        meanwhile. It may be interrupted and run again.
 
         Args:
-            older_than: also delete sessions (with their messages) and groups of memories that were last written before
+            older_than: also delete sessions (with their messages) and buckets of memories that were last written before
                 that time, and state rounds saved before it. The highest round of a session that is still being saved
                 to is retained. None deletes only what has expired by its ttl.
-            keep_last: retain that many of the most recently written sessions and groups of memories per user, and of
+            keep_last: retain that many of the most recently written sessions and buckets of memories per user, and of
                 the last rounds per session.
             dry_run: delete nothing, and return what would be deleted.
             progress: called with the number of users processed and what was deleted so far.
@@ -126,9 +127,9 @@ class AgentStore(ServiceWithLifecycleManager):
             InvalidContent: `older_than` is not a timedelta >= 0, or `keep_last` is not an integer >= 0.
         """
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
-            raise InvalidContent(f"older_than must be a timedelta of at least 0, not {older_than!r}")
+            raise InvalidContent(f"older_than must be a timedelta of at least 0, got {shortened(older_than)}")
         if check_count(keep_last, "keep_last", self._database.settings.max_page) is None:
-            raise InvalidContent("keep_last must be a whole number from 0, not None")
+            raise InvalidContent("keep_last must be an integer from 0, got None")
         try:
             before = None if older_than is None else datetime.now(UTC) - older_than
         except OverflowError:  # before the year 1
@@ -170,7 +171,7 @@ class AgentStore(ServiceWithLifecycleManager):
         """Restore an export; return what was restored and what was skipped.
 
         The whole file is verified before anything is written; then a few users at a time are written per transaction.
-        Existing sessions, groups of memories and states of a session are left unchanged; those that lack something
+        Existing sessions, buckets of memories and states of a session are left unchanged; those that lack something
         that the file has are listed in ``left``. So a restore may be interrupted and run again.
 
         Args:

@@ -1,1 +1,1 @@
-"""Adapters: agentstore under the names and classes, and with the behavior, of other frameworks. One package each."""
+"""Adapters: agentstore with the names, classes and behavior of other frameworks, one package per framework."""

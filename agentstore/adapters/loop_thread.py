@@ -62,7 +62,7 @@ class LoopThread:
             raise
 
     async def call_async(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop and await it on the caller's loop; cancelling the caller cancels it.
+        """Run a coroutine on the loop and await it on the caller's loop; canceling the caller cancels it.
 
         Raises:
             Closed: the thread was closed before the coroutine returned, or see :meth:`submit`.
@@ -71,7 +71,7 @@ class LoopThread:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError as error:
-            if future.cancelled() and not _is_cancelled():
+            if future.cancelled() and not _is_canceled():
                 raise _closed() from error
             raise
 
@@ -80,7 +80,7 @@ class LoopThread:
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
-                # Queued after everything submitted before, so that each coroutine starts and can be cancelled:
+                # Queued after everything submitted before, so that each coroutine starts and can be canceled:
                 # otherwise its caller would wait indefinitely.
                 self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
@@ -97,7 +97,7 @@ def _closed() -> Closed:
     return Closed("The sandbox service was stopped during the call: start it again, and connect.")
 
 
-def _is_cancelled() -> bool:
-    """Return whether the caller's task was cancelled, rather than the future that it awaits."""
+def _is_canceled() -> bool:
+    """Return whether the caller's task was canceled, rather than the future that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -60,7 +60,7 @@ def shared_database(dsn: str | None, settings: Settings, pool_size: int | None) 
     """
     if dsn is None and settings.database_url is not None:
         dsn = settings.database_url.get_secret_value()
-    # Services with different retention share one pool.
+    # Services with different times to live share one pool.
     unset = {"database_url": None, "session_ttl": None, "memory_ttl": None, "state_ttl": None}
     key = dsn, settings.model_copy(update=unset).model_dump_json()
     shared = _DATABASES.get(key)

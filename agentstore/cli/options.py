@@ -24,7 +24,7 @@ def require_text(value: str | list[str] | None) -> str | list[str] | None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before data is deleted, unless --yes was given.
+    """Ask for confirmation before data is deleted, unless --yes was given.
 
     Raises:
         typer.Abort: the answer is no.

@@ -69,7 +69,7 @@ def dump(value: "BaseModel | SandboxInfo") -> dict[str, Any]:
 def terminal(*, stderr: bool = False) -> "Console | None":
     """Return rich's console for stdout or stderr, or None if that is not a terminal.
 
-    FORCE_COLOR and TTY_COMPATIBLE override what the stream says, as everywhere in rich.
+    FORCE_COLOR and TTY_COMPATIBLE override the detection, as everywhere in rich.
     """
     stream = sys.stderr if stderr else sys.stdout
     if not (stream.isatty() or os.environ.keys() & {"FORCE_COLOR", "TTY_COMPATIBLE"}):

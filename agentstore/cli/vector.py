@@ -83,7 +83,11 @@ def status(url: Url = None, json_: Json = False) -> None:
         available = "not available" if found.available is None else f"{found.available} available"
         echo(f"pgvector: {available} on this server, {found.installed or 'not'} installed in this database")
         if found.state == "not enabled":
-            echo("to enable vectors: agentstore vector enable" if found.available else "full-text search works without")
+            echo(
+                "to enable vectors: agentstore vector enable"
+                if found.available
+                else "full-text search works without vectors"
+            )
         if rows:
             counts = Table("embedder", vectors=10)
             for row in rows:

@@ -100,7 +100,7 @@ class Database:
         if self._started:
             self._get_pool()
             return
-        # One task for all callers: each of them gets its error, and cancelling one caller does not cancel the start.
+        # One task for all callers: each of them gets its error, and canceling one caller does not cancel the start.
         loop = asyncio.get_running_loop()
         if self._starting is None or self._starting.done() or self._starting.get_loop() is not loop:
             self._starting = loop.create_task(self._start())
@@ -267,12 +267,12 @@ class Database:
     def limit_concurrency(self, wanted: int) -> int:
         """Return how many of the `wanted` connections one call may use at once: at most a quarter of the pool.
 
-        One with the caller's engine, the size of whose pool is not known.
+        With the caller's engine, whose pool size is not known, it is one.
         """
         return 1 if self._engine is not None else max(1, min(wanted, self.settings.pool_size // 4))
 
     def checked_out(self) -> int:
-        """Return how many connections are checked out, including those being reset after a cancelled call."""
+        """Return how many connections are checked out, including those being reset after a canceled call."""
         return 0 if self._pool is None else self._pool.checked_out()
 
     async def _start(self) -> None:
@@ -291,7 +291,7 @@ class Database:
 
     async def _close(self) -> None:
         pool, self._pool = self._pool, None
-        # In a task of its own, so that a cancelled stop() still closes everything.
+        # In a task of its own, so that a canceled stop() still closes everything.
         await asyncio.shield(asyncio.get_running_loop().create_task(self._close_pool(pool)))
 
     async def _close_pool(self, pool: Pool | None) -> None:
@@ -354,5 +354,8 @@ class Database:
             return await pool.checkout(self.settings.pool_timeout)
         except (QueueTimeout, *CONNECT_ERRORS) as error:
             if isinstance(error, QueueTimeout):
-                raise pool.timeout_error("No connection of the engine became free in time: {}.") from error
+                raise pool.timeout_error(
+                    "No connection of the engine became free in time: {}. Raise the engine's pool_size, or find out "
+                    "what holds the connections."
+                ) from error
             raise connection_error(error, self.where) from error

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 # In seconds. A connection that was idle for longer is pinged before use: firewalls drop idle connections silently, and
 # a write sent on a dropped one would end as UnknownOutcome.
 _PING_AFTER = 15.0
-# The timeout of a ping, and of the rollback after a cancelled statement.
+# The timeout of a ping, and of the rollback after a canceled statement.
 _PING_TIMEOUT = 5.0
 
 # Before 2.1, a QueuePool that has opened all its connections waits on its queue even if a connection is in it.
@@ -29,7 +29,7 @@ _CONNECT_NEVER_WAITS = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >=
 
 
 class Pool:
-    """SQLAlchemy's pool in one event loop, with a fair queue and safe handling of cancelled calls.
+    """SQLAlchemy's pool in one event loop, with a fair queue and safe handling of canceled calls.
 
     ``slots`` is the queue: SQLAlchemy's own does not serve callers in order of arrival. It is None for the caller's
     engine, whose own limits apply.
@@ -120,7 +120,7 @@ class Pool:
         return engine is not None and engine.sync_engine.pool is self._queue and not isinstance(self._queue, NullPool)
 
     def checked_out(self) -> int:
-        """Return how many connections are checked out, including those being reset after a cancelled call."""
+        """Return how many connections are checked out, including those being reset after a canceled call."""
         return self._queue.checkedout() if isinstance(self._queue, QueuePool) else len(self._tasks)
 
     def timeout_error(self, message: str) -> PoolTimeout:
@@ -148,7 +148,7 @@ class Pool:
             self._slots.release()
 
     async def _connect_shielded(self) -> tuple[PoolProxiedConnection, float | None]:
-        # In a task of its own: cancelling the caller would discard the new connection, and callers that are cancelled
+        # In a task of its own: canceling the caller would discard the new connection, and callers that are canceled
         # sooner than a connection opens would never get one.
         connecting = self.loop.create_task(self._connect())
         try:
@@ -168,11 +168,11 @@ class Pool:
     async def _return_when_connected(
         self, connecting: asyncio.Task[tuple[PoolProxiedConnection, float | None]]
     ) -> None:
-        """Put the connection that a cancelled call was opening into the pool."""
+        """Put the connection that a canceled call was opening into the pool."""
         try:
             pooled, _ = await connecting
         except (QueueTimeout, *CONNECT_ERRORS) as error:
-            _log.debug("a connection for a cancelled call could not be opened: %s", error)
+            _log.debug("a connection for a canceled call could not be opened: %s", error)
         else:
             self._return(pooled)
 
@@ -224,7 +224,7 @@ class Pool:
                 except asyncpg.QueryCanceledError:
                     await driver.execute("ROLLBACK")
         except DRIVER_ERRORS as error:
-            _log.debug("a connection is discarded, since the rollback after a cancelled call failed: %s", error)
+            _log.debug("a connection is discarded, since the rollback after a canceled call failed: %s", error)
             pooled.invalidate()
             self._release_slot()
         except BaseException:

@@ -39,7 +39,7 @@ class Statement:
 
     @cached_property
     def repeatable(self) -> bool:
-        """Whether it is safe to retry after its answer was lost."""
+        """Whether the statement is safe to retry after its answer was lost."""
         if self._repeatable is None:
             return isinstance(self.construct, Select) and not _writes(self.construct)
         return self._repeatable
@@ -65,7 +65,7 @@ def generic_plan(value: ColumnElement[Any]) -> ColumnElement[Any]:
 
     Postgres plans a prepared statement again at every execution while custom plans seem cheaper than the generic one:
     with arrays of fewer than ten elements, with filters that are null. For a statement whose plan is the same for all
-    values this avoids that planning, which takes longer than many a statement.
+    values this avoids that planning, which often takes longer than the execution.
     """
     return select(value).scalar_subquery()
 

@@ -57,7 +57,7 @@ class EmbeddedPostgres:
             binaries: a Postgres installation, such as ``/usr/lib/postgresql/17``; by default that of the extra
                 ``embedded``.
             parameters: settings of the server; they take effect if this object starts the server.
-            durable: False for tests: a crash of the machine may lose all data, a crash of the server none.
+            durable: False for tests: a crash of the machine may lose all data; a crash of the server loses none.
         """
         self.data_dir = Path(data_dir if data_dir is not None else default_data_dir()).absolute()
         self._binaries = None if binaries is None else Path(binaries).absolute()
@@ -96,7 +96,7 @@ class EmbeddedPostgres:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # The thread cannot be cancelled: wait for it, and stop what it has started.
+            # The thread cannot be canceled: wait for it, and stop what it has started.
             await asyncio.wait([starting])
             await asyncio.to_thread(self._stop)
             raise
@@ -226,7 +226,7 @@ class EmbeddedPostgres:
 
 
 def default_data_dir() -> Path:
-    """Return the default folder."""
+    """Return the default data directory: ``agentstore/postgres`` in the user's data directory."""
     return Path(platformdirs.user_data_dir("agentstore", appauthor=False)) / "postgres"
 
 

@@ -30,7 +30,7 @@ _INVALID = (InvalidContent, LimitExceeded, Conflict)
 
 @dataclass(slots=True)
 class Progress:
-    """What was read so far, how much of it was new, and how many problems there were.
+    """Counts of what was read so far, of what was new in it, and of problems.
 
     A record is a conversation or a message by itself; a problem is a part of the input that was skipped.
     """
@@ -70,7 +70,7 @@ class Importer:
         session_id: str | None = None,
         report: Callable[[str, Problem], None],
     ) -> None:
-        """Without `sessions` it is a dry run: everything is read and checked, and nothing is stored.
+        """Create an importer. Without `sessions` it is a dry run: all input is read and checked, and nothing is stored.
 
         `user_id` is the default owner, `session_id` the default session of messages outside of a conversation.
         `report` is called with the name of a file and a problem in it.

@@ -23,7 +23,7 @@ _PAGE = 100
 
 @dataclass(slots=True)
 class Moved:
-    """What was read so far, how much of it was new, and how many problems there were.
+    """Counts of what was read so far, of what was new in it, and of problems.
 
     A problem is a record that was skipped.
     """
@@ -56,7 +56,7 @@ class Mover:
     """
 
     def __init__(self, target: Target | None, *, settings: Settings, report: Callable[[Problem], None]) -> None:
-        """Without `target` it is a dry run: everything is read and checked, and nothing is stored."""
+        """Create a mover. Without `target` it is a dry run: all records are read and checked, and nothing is stored."""
         self.moved = Moved()
         self._target = target
         self._settings = settings

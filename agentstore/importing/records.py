@@ -1,4 +1,4 @@
-"""What a reader of another store yields."""
+"""The records that a reader of another store yields."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

@@ -78,7 +78,10 @@ class _Stored:
 
 
 class InMemoryMemoryService(MemoryService):
-    """A :class:`MemoryService` that stores nothing, for tests. Searches rank as the service on Postgres does."""
+    """A :class:`MemoryService` without a database, for tests. Memories are lost when the process ends.
+
+    Searches rank as those of the service on Postgres.
+    """
 
     def __init__(
         self,
@@ -181,7 +184,7 @@ class InMemoryMemoryService(MemoryService):
             touched = {item.id for item in items}.union(superseded)
             current = {each.item.id: each.item for each in self._all(user_id) if each.item is not None}
             if any(current.get(item.id) != item for item in existing if item.id in touched):
-                raise Conflict("an item that the extractor changes was changed meanwhile")
+                raise Conflict("an item that the extractor changes was changed concurrently")
             await self.save_items(user_id, items, session_id, supersedes=superseded)
             remaining = ids[len(messages) :]
         except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict) as error:

@@ -1,4 +1,4 @@
-"""A SandboxService without a database, for tests."""
+"""The sandbox service without a database, for tests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -44,7 +44,7 @@ class InMemorySandboxService(SandboxService):
         drain_on_stop: bool = True,
         settings: Settings | None = None,
     ) -> None:
-        """The arguments are those of :class:`agentstore.PostgresSandboxService`."""
+        """Create an empty service. The arguments are those of :class:`agentstore.PostgresSandboxService`."""
         self._settings = settings or Settings()
         self._provider = open_provider(self._settings, provider=provider)
         self._drain = drain_on_stop

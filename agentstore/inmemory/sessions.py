@@ -1,4 +1,4 @@
-"""Sessions and their messages in the memory of the process."""
+"""The session history service without a database, for tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field

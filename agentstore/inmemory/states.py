@@ -1,4 +1,4 @@
-"""States of agents in the memory of the process."""
+"""The state service without a database, for tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -129,7 +129,9 @@ class InMemoryStateService(StateService):
         for name, round_id in (("a", check_round(a, "a")), ("b", check_round(b, "b"))):
             state = await self.export_state(user_id, session_id, round_id)
             if state is None:
-                raise NotFound(f"{name}: user {user_id!r}, session {session_id or 'default'!r} has no round {round_id}")
+                raise NotFound(
+                    f"session {session_id or 'default'!r} of user {user_id!r} has no round {round_id} (argument {name})"
+                )
             states.append(state)
         return patch(*states)
 

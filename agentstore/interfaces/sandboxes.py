@@ -111,7 +111,7 @@ class SandboxProvider(Protocol):
 
     @abstractmethod
     async def create(self, spec: SandboxSpec, reserved: str = "") -> str:
-        """Create a sandbox, wait until it is ready, and return its handle. Cancelling the call leaves nothing behind.
+        """Create a sandbox, wait until it is ready, and return its handle. Canceling the call leaves nothing behind.
 
         `reserved` is the token that :meth:`reserve` returned for this sandbox.
 
@@ -140,7 +140,7 @@ class SandboxProvider(Protocol):
     async def exec(self, handle: str, tool: str, arguments: Mapping[str, Any], timeout: float) -> ToolResult:
         """Call a tool in a sandbox, and wait up to `timeout` seconds for its result.
 
-        A call that takes longer is terminated, and the result says so. Cancelling terminates it as well.
+        A call that takes longer is terminated, and the result says so. Canceling terminates it as well.
 
         Raises:
             SandboxLost, SandboxUnavailable, SandboxFailed, InvalidContent: see :class:`Sandbox`.
@@ -192,7 +192,7 @@ class SandboxService(ServiceWithLifecycleManager):
         one is created. Concurrent calls, on any replicas, get the same sandbox.
 
         Raises:
-            SandboxUnavailable: it cannot be created here, or is where it cannot be reached from here.
+            SandboxUnavailable: it cannot be created here, or runs where it cannot be reached from here.
             SandboxFailed, NotConfigured: the provider failed, or is not configured.
             InvalidContent: a type does not exist, or an id is invalid.
         """

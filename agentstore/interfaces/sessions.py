@@ -36,7 +36,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             exist_ok: whether an existing session is returned instead of an error.
             title: the title of a new session, see :meth:`set_title`.
             metadata: the metadata of a new session, any JSON object.
-            ttl: the retention of a new session in seconds, see :meth:`set_ttl`.
+            ttl: the time to live of a new session in seconds, see :meth:`set_ttl`.
 
         Raises:
             AlreadyExists: the session exists, and `exist_ok` is false.
@@ -159,7 +159,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:
-        """Set the retention of a session: `ttl` seconds after its last append; None applies the store's setting.
+        """Set the time to live of a session, in seconds after ``updated_at``; None applies the store's setting.
 
         An expired session no longer exists for any call, and its id may be used again at once. ``store.prune`` deletes
         its rows.
@@ -205,7 +205,8 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             user_id: the owner.
             session_id: the session.
             at: the id of the last message to retain, or its number, as in :meth:`fork_session`.
-            keep: whether the session is forked beforehand, so that nothing is lost; not if there is nothing to remove.
+            keep: whether the session is forked beforehand, so that nothing is lost. If there is nothing to remove, it
+                is not forked.
             new_id: the id of that fork, as in :meth:`create_session`.
 
         Raises:

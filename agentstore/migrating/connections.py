@@ -1,4 +1,4 @@
-"""Connections for migrations: direct ones, each with a session of its own, in the store's schema."""
+"""Direct connections for migrations, each with a session of its own, whose search_path is the store's schema."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ async def opened(target: Database | AsyncEngine | str, settings: Settings | None
     settings = settings or Settings()
     if isinstance(target, str):
         direct = direct_connector(target, settings)
-        # A pooler's URL is good enough to read the revision, and for nothing else here.
+        # Through a pooler, the revision can be read, but nothing can be migrated.
         database = Database(
             settings,
             connect=direct or connector(target, statement_cache_size=0),
@@ -72,7 +72,7 @@ async def connection_for_developers() -> AsyncIterator[AsyncConnection]:
 
 async def enter_schema(connection: AsyncConnection, schema: str, *, lock_timeout: float) -> None:
     """Create the schema if it does not exist, make it the search_path, and set the lock timeout, in seconds."""
-    # Looked up first: CREATE SCHEMA IF NOT EXISTS needs the right to create even if the schema exists.
+    # Looked up first: CREATE SCHEMA IF NOT EXISTS needs the CREATE privilege even if the schema exists.
     if await connection.scalar(text("SELECT to_regnamespace(:schema)"), {"schema": f'"{schema}"'}) is None:
         await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     await connection.execute(text(f'SET search_path TO "{schema}"'))

@@ -1,4 +1,4 @@
-"""What a migration's statements do to a database that is in use: locks, work, and data that they would drop.
+"""The effects of a migration's statements on a database in use: locks, work, and data that they would drop.
 
 Each statement is classified by its text, before it runs. The forms that migrations of agentstore use are known here;
 any other statement is reported as unknown. The locks are those of the Postgres manual ("Explicit Locking", "ALTER
@@ -23,7 +23,7 @@ _FRAMING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a statement does to an existing table."""
+    """The effect of a statement on an existing table."""
 
     table: str
     lock: str
@@ -53,7 +53,7 @@ def migration_statements(script: str) -> list[str]:
 
 
 def effects(statement: str) -> list[Effect]:
-    """Return what a statement does to tables that existed before it."""
+    """Return the effects of a statement on tables that existed before it."""
     text = " ".join(statement.split())
     for form, rule in _RULES:
         if (matched := form.match(text)) is not None:

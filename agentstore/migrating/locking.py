@@ -1,4 +1,4 @@
-"""One migrator at a time, and no client waits long behind its locks.
+"""Mutual exclusion of migrators, and short lock waits, so that no client waits long behind a migration.
 
 The migrators of a schema exclude each other by an advisory lock. A statement that needs a strong lock on a table waits
 for it only briefly, because later statements on the table queue behind it; after a lock timeout the work is retried.
@@ -129,8 +129,8 @@ def migration_error(error: BaseException, database: Database) -> AgentStoreError
     cause = getattr(error, "orig", None) or error
     if getattr(cause, "sqlstate", None) == "42501":
         return NotConfigured(
-            f"The login to {database.where} lacks a right that migrations need: {cause}. Use the owner of the tables: "
-            "AGENTSTORE_MIGRATION_DATABASE_URL."
+            f"The login to {database.where} lacks a privilege that migrations need: {cause}. Set "
+            "AGENTSTORE_MIGRATION_DATABASE_URL to a URL with the owner of the tables."
         )
     return Unavailable(f"The migration of {database.where} failed: {cause}")
 

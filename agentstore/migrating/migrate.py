@@ -1,4 +1,4 @@
-"""Run the migrations: upgrade, downgrade, stamp, and what an upgrade would execute.
+"""Run the migrations: upgrade, downgrade and stamp. Plan an upgrade, and print its SQL.
 
 The migrations are ordinary Alembic revisions, in ``migrations/`` of a checkout and inside the package of an installed
 wheel. Only this module and :mod:`agentstore.migrating.steps`, which the migrations call, import Alembic. The coroutines
@@ -56,14 +56,14 @@ Direction = Literal["up", "down", "stamp"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedEffect:
-    """What a statement would do to an existing table: :class:`agentstore.migrating.effects.Effect`, and its size."""
+    """The effect of a statement on an existing table (:class:`agentstore.migrating.effects.Effect`), and its size."""
 
     table: str
     lock: str
     work: str
     online: bool
     rows: int
-    """As Postgres estimates them."""
+    """Postgres' estimate of the number of rows."""
     bytes: int
 
     @property
@@ -99,8 +99,9 @@ async def upgrade(
 ) -> None:
     """Upgrade the schema to `revision`. Idempotent, and safe to call from many processes at once: one migrates.
 
-    At the revision it takes no lock. A statement that does not get its lock within a timeout, at first half a second
-    and at most three, gives way to the statements that have queued behind it; the migration is then retried.
+    If the schema is at the revision already, no lock is taken. A statement that does not get its lock within a timeout,
+    at first half a second and at most three, gives way to the statements that have queued behind it; the migration is
+    then retried.
 
     Args:
         target: the database: a URL, an engine, or a `Database`.
@@ -112,7 +113,7 @@ async def upgrade(
 
     Raises:
         SchemaAhead: the database is at a revision that this release does not know.
-        NotConfigured: there is no such revision, a right is missing, or the connection goes through a pooler in
+        NotConfigured: there is no such revision, a privilege is missing, or the connection goes through a pooler in
             transaction mode.
         Unavailable: it took longer than `wait`, or the database does not answer. Migrations that were committed stay.
     """
@@ -140,14 +141,14 @@ async def downgrade(
     Args:
         target: the database: a URL, an engine, or a `Database`.
         revision: a revision's id; ``base``: before the first one; or relative, as in ``-1``.
-        lose_data: drop tables that have rows and columns that have values.
+        lose_data: whether tables that have rows, and columns that have values, may be dropped.
         settings: by default those of the environment; for a URL or an engine only.
         wait: seconds that waiting for other migrators and for locks may take, in all.
         report: receives a line for each migration and for each wait.
 
     Raises:
-        Conflict: it would drop tables that have rows or columns that have values, and `lose_data` is false; the message
-            lists them.
+        Conflict: it would drop tables that have rows, or columns that have values, and `lose_data` is false; the
+            message lists them.
         SchemaAhead, NotConfigured, Unavailable: as :func:`upgrade`; also if vectors are enabled and the downgrade would
             drop the table that they belong to.
     """
@@ -321,7 +322,7 @@ def _count_lost(schema: str, loss: Loss) -> str:
 
 
 def _is_at(found: Status, revision: str) -> bool:
-    """Whether an upgrade to `revision` has nothing to do."""
+    """Return whether an upgrade to `revision` has nothing to do."""
     if revision in ("head", "heads", found.head):
         return found.state == "at head"
     return revision == needed() and found.state in ("at head", "post pending")

@@ -1,4 +1,4 @@
-"""Options that the functions which migrate have in common."""
+"""Options that the migrating functions share."""
 
 from collections.abc import Callable
 

@@ -81,7 +81,7 @@ async def row_security_status(database: Database) -> RowSecurity:
 
     Raises:
         Unavailable: the database cannot be reached.
-        NotConfigured: it refuses the login.
+        NotConfigured: the login was rejected.
     """
     async with database.connection() as connection:
         rows = await connection.fetch(policies.TABLES, f'"{database.settings.schema}"')
@@ -115,7 +115,7 @@ async def check_sees_all_rows(connection: AsyncConnection, database: Database) -
         return False
     if not await driver.fetchval(policies.BYPASSES_POLICIES):
         raise NotConfigured(
-            f"Row-level security is on in {database.where}, and a migration has to see all rows: ALTER ROLE ... "
+            f"Row-level security is on in {database.where}, and a migration has to see all rows: run ALTER ROLE ... "
             "BYPASSRLS for the role that migrates."
         )
     return True

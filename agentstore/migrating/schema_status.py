@@ -1,4 +1,4 @@
-"""Which revision a database is at, and what that means for this release. Does not load Alembic."""
+"""The revision of a database, compared with this release's. Does not load Alembic."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -52,7 +52,7 @@ async def status(database: Database) -> Status:
 
     Raises:
         Unavailable: the database cannot be reached.
-        NotConfigured: it refuses the login, or the right to read the revision is missing.
+        NotConfigured: the login was rejected, or lacks the privilege to read the revision.
     """
     async with database.connection() as connection:
         current = await current_revision(connection, database.settings.schema)

@@ -1,4 +1,4 @@
-"""What migrations use besides Alembic's operations: indexes built concurrently, and rows changed in batches.
+"""Operations for migrations that Alembic lacks: indexes built concurrently, and rows updated in batches.
 
 Both run outside the migration's transaction, since they take long. If one is interrupted, the migration is retried and
 resumes where it stopped. So each of them must be the only operation of its migration.
@@ -13,7 +13,7 @@ from alembic import context, op
 from sqlalchemy import text
 
 LOCK_TIMEOUT = "3s"
-"""What SQL scripts set, and what a migration returns to after a step of this module."""
+"""The lock timeout that SQL scripts set, and that each step of this module sets again at its end."""
 
 # The pause after each batch, as a part of the time that the batch took.
 _PAUSE_RATIO = 0.5

@@ -79,7 +79,7 @@ async def index_vectors(database: Database, embedder: str, dimensions: int) -> s
 
     Raises:
         NotConfigured: vectors are not enabled, pgvector is older than 0.8, there are more dimensions than it can
-            index, or a right is missing.
+            index, or a privilege is missing.
         Unavailable: another process is building an index or migrating, or the database does not answer.
     """
     found = await vector_status(database)

@@ -24,7 +24,7 @@ class Vector(UserDefinedType[Any]):
 
 
 class VectorBase(DeclarativeBase):
-    """Declarative base of the tables of the migration branch `vector`, separate from those of every database."""
+    """Declarative base of the tables of the migration line "vector", separate from those of every database."""
 
     metadata = MetaData(naming_convention=Base.metadata.naming_convention)
 

@@ -31,7 +31,7 @@ class SessionRow(Base):
     # The session that this one was forked from, and the seq of the last message that was copied.
     forked_from: Mapped[str | None] = mapped_column(Id)
     forked_at: Mapped[int | None] = mapped_column(BigInteger)
-    # The retention in seconds after the last write; null applies the store's setting.
+    # The time to live in seconds after updated_at; null applies the store's setting.
     ttl: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (

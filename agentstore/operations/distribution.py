@@ -56,8 +56,8 @@ WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname = A
 # A foreign key is allowed if the user is at the same position on both sides, and if it never sets a column.
 _REFERENCES = """
 SELECT f.conname AS name, c.relname AS "table", r.relname AS target,
-    c.relname = ANY ($2) AND c.relnamespace = to_regnamespace($1) AS is_ours,
-    r.relname = ANY ($2) AND r.relnamespace = to_regnamespace($1) AS to_ours,
+    c.relname = ANY ($2) AND c.relnamespace = to_regnamespace($1) AS from_agentstore,
+    r.relname = ANY ($2) AND r.relnamespace = to_regnamespace($1) AS to_agentstore,
     array_position(f.conkey, a.attnum) IS NOT DISTINCT FROM array_position(f.confkey, b.attnum)
         AND array_position(f.conkey, a.attnum) IS NOT NULL AS has_user,
     f.confdeltype IN ('n', 'd') OR f.confupdtype IN ('n', 'd') AS changes
@@ -84,7 +84,7 @@ FROM pg_class c WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' A
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Which tables are distributed and which are local; each after the tables that it references."""
+    """The distributed and the local tables, each after the tables that it references."""
 
     distributed: tuple[str, ...]
     local: tuple[str, ...]
@@ -101,10 +101,10 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class DistributionPlan:
-    """What :func:`distribute` would do."""
+    """The plan of :func:`distribute`: what prevents it, and its SQL."""
 
     obstacles: tuple[str, ...]
-    """What prevents the distribution; each with what to do about it."""
+    """The reasons that prevent the distribution, each with its remedy."""
     statements: tuple[str, ...]
     """The SQL in the order of execution; empty if there is nothing to do."""
 
@@ -115,7 +115,7 @@ def tables() -> list[str]:
 
 
 async def distribution(database: Database) -> Distribution:
-    """Return which tables of a database are distributed. Needs neither Citus nor the right to read a table.
+    """Return which tables of a database are distributed. Needs neither Citus nor the privilege to read a table.
 
     Raises:
         Unavailable: see :meth:`agentstore.database.database.Database.connection`.
@@ -128,7 +128,7 @@ async def plan(database: Database, *, shards: int = SHARDS) -> DistributionPlan:
     """Return the SQL that would be executed, and everything that prevents it. Changes nothing, and needs no Citus.
 
     Raises:
-        InvalidContent: `shards` is not a number from 1 to 1,024.
+        InvalidContent: `shards` is not an integer from 1 to 1,024.
         NotConfigured: the login may not read the schema's revision.
         Unavailable: see :meth:`agentstore.database.database.Database.connection`.
     """
@@ -171,7 +171,7 @@ async def distribute(
         report: receives each statement before it runs, and a line for each wait.
 
     Raises:
-        InvalidContent: `shards` is not a number from 1 to 1,024.
+        InvalidContent: `shards` is not an integer from 1 to 1,024.
         NotConfigured: the tables cannot be distributed; the message lists all reasons.
         Unavailable: see :func:`agentstore.migrate.upgrade`. Nothing was changed, unless only rows on the coordinator
             were left to remove.
@@ -268,9 +268,9 @@ def _foreign_key_obstacles(rows: list[asyncpg.Record]) -> list[str]:
         name = f"the foreign key {row['name']} of {row['table']}"
         if row["table"] == VECTORS:
             continue
-        if not row["is_ours"]:
+        if not row["from_agentstore"]:
             found.append(f"{name} references {row['target']} from a table that is not agentstore's: drop it")
-        elif not row["to_ours"]:
+        elif not row["to_agentstore"]:
             found.append(f"{name} references {row['target']}, which is not distributed by user: drop it")
         elif not row["has_user"]:
             found.append(f"{name} does not contain the user: drop it, or add the user to it")

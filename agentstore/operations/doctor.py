@@ -144,7 +144,7 @@ def _advice(error: AgentStoreError) -> str:
         return "the server is starting or stopping: wait for it"
     if isinstance(error, Unavailable):
         return "check that the server is running and reachable from here: address, port, firewall, TLS"
-    return "correct what the message names: the URL, the password, pg_hba.conf or the role's rights"
+    return "correct what the message names: the URL, the password, pg_hba.conf or the role's privileges"
 
 
 def _memories(analyses: list[str], settings: Settings) -> Finding:
@@ -165,7 +165,7 @@ async def _connection(connection: asyncpg.Connection, database: Database) -> Fin
         began = time.perf_counter()
         await connection.fetchval("SELECT 1")
         times.append(time.perf_counter() - began)
-    found = f"{database.where}, {median(times) * 1000:.2f} ms a round trip"
+    found = f"{database.where}, {median(times) * 1000:.2f} ms per round trip"
     if median(times) < _SLOW_ROUND_TRIP:
         return Finding("connection", "ok", found)
     advice = "every call takes at least one round trip: run the application closer to the database"
@@ -281,8 +281,8 @@ async def _rights(connection: asyncpg.Connection, database: Database, server: as
     rights = await connection.fetchrow(_RIGHTS, schema, sorted(Base.metadata.tables))
     assert rights is not None  # noqa: S101
     if rights["missing"] is not None:
-        return Finding("role", "problem", f"{role!r} lacks rights: {rights['missing']}", rights["grants"])
-    return Finding("role", "ok", f"{role!r} has all rights on the existing tables that it needs")
+        return Finding("role", "problem", f"{role!r} lacks privileges: {rights['missing']}", rights["grants"])
+    return Finding("role", "ok", f"{role!r} has all privileges that it needs on the existing tables")
 
 
 def _index(row: asyncpg.Record) -> Finding:
@@ -339,10 +339,10 @@ async def _migrations(database: Database) -> Finding:
 def _pool(limits: list[asyncpg.Record], settings: Settings, *, pooled: bool) -> Finding:
     size = settings.pool_size
     if pooled:
-        return Finding("pool", "ok", f"up to {size} connections a process, to the pooler")
+        return Finding("pool", "ok", f"up to {size} connections per process, to the pooler")
     tightest = min(limits, key=lambda limit: limit["most"] - limit["used"])
     found = (
-        f"up to {size} connections a process; {tightest['name']} allows {tightest['most']}, {tightest['used']} in use"
+        f"up to {size} connections per process; {tightest['name']} allows {tightest['most']}, {tightest['used']} in use"
     )
     least = min(limits, key=lambda limit: limit["most"])
     if size > least["most"]:

@@ -1,4 +1,4 @@
-"""Grants for roles: each gets the rights that it needs, and no others.
+"""Grants for roles: each gets the privileges that it needs, and no others.
 
 The migrator owns the schema and migrates it; the application's role reads and writes rows; the read-only role reads
 them.
@@ -16,14 +16,14 @@ _LONGEST_NAME = 63  # bytes
 def grants(
     *, schema: str = "agentstore", app: str | None = None, readonly: str | None = None, migrator: str | None = None
 ) -> list[str]:
-    """Return the SQL that grants existing roles their rights. The statements are idempotent.
+    """Return the SQL that grants existing roles their privileges. The statements are idempotent.
 
     Args:
         schema: the name of agentstore's schema; it is created if it does not exist.
         app: the role that reads and writes rows.
         readonly: the role that reads rows.
-        migrator: the role that owns the schema and migrates it. Without it, the rights on tables that are created later
-            apply to those that the schema's owner creates.
+        migrator: the role that owns the schema and migrates it. Without it, the privileges on tables that are created
+            later apply to those that the schema's owner creates.
 
     Raises:
         InvalidContent: no role is given, or a name is not valid for a role.
@@ -59,7 +59,7 @@ async def apply(database: Database, statements: list[str], roles: list[str]) -> 
     """Execute the statements of :func:`grants` in one transaction, after checking that `roles` exist.
 
     Raises:
-        NotConfigured: a role does not exist, or the login may not grant these rights.
+        NotConfigured: a role does not exist, or the login may not grant these privileges.
         Unavailable: the database does not answer.
     """
     async with database.migration_engine() as engine:
@@ -83,7 +83,7 @@ async def apply(database: Database, statements: list[str], roles: list[str]) -> 
 
 
 def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> list[str]:
-    """Rights on the existing tables and on those of later migrations; the version tables stay read-only."""
+    """Grant privileges on the existing tables and on those of later migrations; the version tables stay read-only."""
     where = _name(schema)
     statements = [
         f"GRANT USAGE ON SCHEMA {where} TO {_name(role)}",

@@ -1,4 +1,4 @@
-"""Pruning: deletes expired and old rows. The statements, then the class that executes them.
+"""Pruning of expired and old rows: the statements, then the class that executes them.
 
 It processes a page of users at a time. Old rows are found without a lock, then deleted in small transactions that lock
 them, skipping rows that are locked, and check their age again: concurrent writes are never deleted and never blocked.
@@ -44,7 +44,7 @@ from agentstore.models import (
 from agentstore.repositories.retention import has_expired, is_not_expired
 from agentstore.schemas import Pruned
 
-# How many users, and how many sessions, buckets of memories and heads of states, one statement finds.
+# How many users one statement finds, and how many sessions, buckets of memories or heads of states.
 _USER_PAGE = 500
 _PAGE = 500
 # About how many rows one transaction deletes.
@@ -193,7 +193,7 @@ def _delete_rounds(*, dry_run: bool) -> ClauseElement:
 def _find_expired_sessions() -> ClauseElement:
     """Find the sessions that have a ttl of their own and have expired: a page of them, across all users.
 
-    They are few, and have an index. It is all there is to find without ``before`` and without a ttl in the settings.
+    They are few, and have an index. Without ``before`` and without a ttl in the settings, nothing else can be old.
     """
     return (
         select(SessionRow.user_id, SessionRow.id, (SessionRow.next_seq - 1).label("rows"))
@@ -308,10 +308,10 @@ DELETE_WORKSPACE = Statement(
 
 
 class Pruning:
-    """One run over all users. It can be interrupted at any time, and repeated."""
+    """One pruning run over all users, which can be interrupted at any time and run again."""
 
     def __init__(self, database: Database, *, before: datetime | None, keep_last: int, dry_run: bool) -> None:
-        """Delete what has expired and, if `before` is given, what was last written before it.
+        """Configure a run that deletes expired rows and, if `before` is given, rows last written before it.
 
         The `keep_last` last sessions and buckets of each user, and rounds of each session, are retained unless they
         have expired. With `dry_run` nothing is deleted, only counted.
@@ -323,9 +323,9 @@ class Pruning:
         self._dry_run = dry_run
 
     async def run(self, progress: Callable[[int, Pruned], None]) -> Pruned:
-        """Run, and return what was deleted.
+        """Prune, and return how much was deleted.
 
-        `progress` is called after each page with the number of users processed, and what was deleted so far.
+        `progress` is called after each page with the number of users processed, and how much was deleted so far.
         """
         settings = self._database.settings
         if self._before is None and settings.session_ttl is settings.memory_ttl is settings.state_ttl is None:

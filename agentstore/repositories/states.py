@@ -313,12 +313,14 @@ class PostgresStateService(PostgresService, StateService):
         for name, round_id in (("a", check_round(a, "a")), ("b", check_round(b, "b"))):
             state = await self.export_state(user_id, session_id, round_id)
             if state is None:
-                raise NotFound(f"{name}: user {user_id!r}, session {session_id or 'default'!r} has no round {round_id}")
+                raise NotFound(
+                    f"session {session_id or 'default'!r} of user {user_id!r} has no round {round_id} (argument {name})"
+                )
             states.append(state)
         return await asyncio.to_thread(patch, *states)
 
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
-        """Restart the retention of a session's states, as a save does, if there was none for `idle` seconds."""
+        """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds."""
         values = self._key(user_id, session_id)
         await self._database.fetch(TOUCH, **values, idle=idle, ttl=self._settings.state_ttl)
 

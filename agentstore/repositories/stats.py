@@ -1,4 +1,4 @@
-"""Statistics. The statements scan whole tables, but only small ones: those with counters, and the system catalog."""
+"""Statistics about the stored data. The statements count messages and memories by counters, without reading them."""
 
 from typing import Any
 

@@ -29,7 +29,10 @@ class AgentScopeRuntimeProvider(ManagedProvider):
     """
 
     def __init__(self, manager: Any = None, *, timeout: float = 60.0) -> None:
-        """`manager` is a SandboxManager, by default one for Docker; stop() leaves it open. `timeout` is in seconds."""
+        """Create a provider. `timeout` is in seconds.
+
+        `manager` is a SandboxManager, by default one for Docker; stop() leaves it open.
+        """
         super().__init__(timeout)
         self._manager = manager
         self._threads: ThreadPoolExecutor | None = None
@@ -40,7 +43,7 @@ class AgentScopeRuntimeProvider(ManagedProvider):
 
     @property
     def name(self) -> str:
-        """Its name in AGENTSTORE_SANDBOX_PROVIDER, "agentscope_runtime"."""
+        """The provider's name in AGENTSTORE_SANDBOX_PROVIDER: "agentscope_runtime"."""
         return "agentscope_runtime"
 
     @property

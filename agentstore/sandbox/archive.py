@@ -11,7 +11,8 @@ CHUNK = 1_000_000
 """The size of a chunk in bytes; the last one may be smaller."""
 
 _MAX_IN_MEMORY = 8 * CHUNK
-# How many times its compressed size an archive may have: a larger one has sparse files, or is meant to take long.
+# The maximum size of an archive as a multiple of the maximum compressed size: a larger one has sparse files, or was
+# built to take long.
 _MAX_RATIO = 32
 
 
@@ -19,8 +20,8 @@ async def pack(archive: AsyncIterator[bytes], most: int) -> BinaryIO:
     """Compress an archive into a temporary file, and return the open file at its beginning.
 
     Raises:
-        LimitExceeded: It has more than `most` bytes compressed, or more than 32 times as many uncompressed.
-        SandboxFailed: The temporary file could not be written.
+        LimitExceeded: it has more than `most` bytes compressed, or more than 32 times as many uncompressed.
+        SandboxFailed: the temporary file could not be written.
     """
     import zstandard
 
@@ -31,7 +32,10 @@ async def pack(archive: AsyncIterator[bytes], most: int) -> BinaryIO:
         async for chunk in archive:
             size += len(chunk)
             if size > most * _MAX_RATIO:
-                raise LimitExceeded(f"the workspace has more than {most * _MAX_RATIO:,} bytes uncompressed")
+                raise LimitExceeded(
+                    f"the workspace has more than {most * _MAX_RATIO:,} bytes uncompressed ({_MAX_RATIO} times "
+                    "AGENTSTORE_MAX_WORKSPACE_BYTES)"
+                )
             file.write(compressor.compress(chunk))
             if file.tell() > most:
                 break
@@ -54,7 +58,7 @@ async def unpack(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Decompress the chunks of a stored workspace, and yield the archive in chunks of at most 1 MB.
 
     Raises:
-        SandboxFailed: The stored workspace is damaged.
+        SandboxFailed: the stored workspace is damaged.
     """
     import zstandard
 

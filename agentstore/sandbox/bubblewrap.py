@@ -73,14 +73,14 @@ class BubblewrapProvider(LocalProvider):
 
     @property
     def name(self) -> str:
-        """``bubblewrap``."""
+        """The provider's name in AGENTSTORE_SANDBOX_PROVIDER: "bubblewrap"."""
         return "bubblewrap"
 
     async def start(self) -> None:
         """Find bubblewrap and the Python, and check that bubblewrap can create namespaces here. Idempotent.
 
         Raises:
-            SandboxUnavailable: Something is missing, too old or forbidden; the message says what to install, or why.
+            SandboxUnavailable: something is missing, too old or forbidden; the message says what to install, or why.
         """
         async with self._starting:
             if self._python is None:
@@ -230,7 +230,7 @@ def _find_programs(python: str | None) -> tuple[str, _Python]:
     """Return the path of bwrap, after a trial run, and the Python.
 
     Raises:
-        SandboxUnavailable: One of them is missing, too old or forbidden.
+        SandboxUnavailable: one of them is missing, too old or forbidden.
     """
     if sys.platform != "linux":
         raise SandboxUnavailable(
@@ -304,7 +304,7 @@ def _run(command: list[str], **user: Any) -> str:
     """Run a program and return its stdout.
 
     Raises:
-        SandboxUnavailable: It cannot be run, or fails; the message has its stderr.
+        SandboxUnavailable: it cannot be run, or fails; the message has its stderr.
     """
     try:
         ended: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603

@@ -1,7 +1,7 @@
 """The client of a box's socket, in the protocol of :mod:`agentstore.sandbox.box.protocol`.
 
-Code in the sandbox may forge whatever a box sends. Nothing that is received is trusted: sizes are bounded, and what
-violates the protocol is SandboxFailed.
+Code in the sandbox may forge whatever a box sends. Nothing that is received is trusted: sizes are bounded, and a
+violation of the protocol raises SandboxFailed.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ async def send_request(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Connect to a box, send a request and return the response, which may be an error: see :func:`raise_errors`.
 
     Raises:
-        InvalidContent: The request cannot be encoded, or is too large.
-        SandboxLost, SandboxUnavailable: There is no box at `path`, or it cannot be reached.
-        SandboxFailed: The response violates the protocol.
+        InvalidContent: the request cannot be encoded, or is too large.
+        SandboxLost, SandboxUnavailable: there is no box at `path`, or it cannot be reached.
+        SandboxFailed: the response violates the protocol.
     """
     async with _connect(path) as (reader, writer):
         await _write_request(writer, request)
@@ -39,7 +39,7 @@ async def receive_workspace(path: str, timeout: float) -> AsyncGenerator[bytes, 
     """Yield the workspace of a box as a tar archive, in chunks of at most CHUNK_SIZE bytes.
 
     Raises:
-        SandboxLost, SandboxUnavailable, SandboxFailed: As :func:`send_request`, or it took longer than `timeout`
+        SandboxLost, SandboxUnavailable, SandboxFailed: as :func:`send_request`, or it took longer than `timeout`
             seconds, or the workspace cannot be packed.
     """
     deadline = asyncio.get_running_loop().time() + timeout
@@ -60,7 +60,7 @@ async def send_workspace(path: str, archive: AsyncIterator[bytes], timeout: floa
     """Unpack a tar archive into the workspace of a box.
 
     Raises:
-        SandboxLost, SandboxUnavailable, SandboxFailed: As :func:`receive_workspace`.
+        SandboxLost, SandboxUnavailable, SandboxFailed: as :func:`receive_workspace`.
     """
     deadline = asyncio.get_running_loop().time() + timeout
     async with _connect(path) as (reader, writer):
@@ -109,7 +109,7 @@ def raise_errors(response: dict[str, Any]) -> dict[str, Any]:
     """Return a response, or raise the error that it reports.
 
     Raises:
-        InvalidContent, SandboxUnavailable, SandboxFailed: The response is ``invalid``, ``unavailable`` or ``failed``.
+        InvalidContent, SandboxUnavailable, SandboxFailed: the response is ``invalid``, ``unavailable`` or ``failed``.
     """
     for key, error in (("invalid", InvalidContent), ("unavailable", SandboxUnavailable), ("failed", SandboxFailed)):
         if key in response:
@@ -121,7 +121,7 @@ def parse_result(value: Any) -> ToolResult:
     """Return the result of a tool.
 
     Raises:
-        SandboxFailed: It is malformed.
+        SandboxFailed: it is malformed.
     """
     if isinstance(value, dict) and isinstance(value.get("isError"), bool) and isinstance(value.get("content"), list):
         parts = value["content"]
@@ -140,8 +140,8 @@ async def _connect(path: str) -> AsyncIterator[tuple[asyncio.StreamReader, async
     """Open a connection to a box, and translate the errors of the socket.
 
     Raises:
-        SandboxLost: The box has ended.
-        SandboxUnavailable: The socket cannot be opened: it belongs to another user, or has too many connections.
+        SandboxLost: the box has ended.
+        SandboxUnavailable: the socket cannot be opened: it belongs to another user, or has too many connections.
     """
     writer = None
     try:
@@ -155,7 +155,7 @@ async def _connect(path: str) -> AsyncIterator[tuple[asyncio.StreamReader, async
         raise SandboxUnavailable(f"the sandbox cannot be reached: {error}") from error
     finally:
         if writer is not None:
-            # Abort instead of flushing what the box has not read: a request is cancelled by disconnecting.
+            # Abort instead of flushing what the box has not read: a request is canceled by disconnecting.
             writer.transport.abort()
 
 

@@ -1,4 +1,4 @@
-"""Where boxes on this machine are: their folders and sockets, and the handles by which other processes find them."""
+"""The locations of boxes on this machine: folders and sockets, and the handles by which other processes find them."""
 
 import contextlib
 import functools
@@ -16,14 +16,14 @@ from agentstore.sandbox.client import can_connect
 from agentstore.sandbox.processes import read_start_time
 
 _PREFIX = "agentstore-sandbox-"
-# Seconds after which a folder whose socket nobody listens on is removed: a younger one may belong to a box that is
-# being started.
+# Seconds after which a folder whose socket has no listener is removed: a younger one may belong to a box that is being
+# started.
 _STALE_AFTER = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """Where a box is. `pid` and `started` identify its process, to kill it if it does not respond."""
+    """The location of a box. `pid` and `started` identify its process, to kill it if it does not respond."""
 
     host: str
     machine: str
@@ -57,8 +57,8 @@ def parse_handle(text: str) -> Handle:
     """Return the handle of a box on this machine.
 
     Raises:
-        SandboxFailed: It is not a handle of a local sandbox.
-        SandboxElsewhere: The box is on another machine, or in a container with other files.
+        SandboxFailed: it is not a handle of a local sandbox.
+        SandboxElsewhere: the box is on another machine, or in a container with other files.
     """
     try:
         values = json.loads(text)
@@ -97,7 +97,7 @@ def find_base() -> str:
 
 @functools.cache
 def _identify_machine(pid: int) -> tuple[str, str]:
-    """Return the host's name, and what tells it from others of that name: its boot and its folder of sockets.
+    """Return the host's name, and what distinguishes it from others of that name: its boot and its folder of sockets.
 
     `pid` is the key of the cache: a fork may be in another container.
     """

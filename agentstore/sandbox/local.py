@@ -36,7 +36,7 @@ from agentstore.schemas.sandbox import SandboxSpec, ToolResult
 _log = logging.getLogger(__name__)
 
 # Seconds in which a box answers a ping or confirms a shutdown.
-_MOMENT = 1.5
+_PING_TIMEOUT = 1.5
 # Seconds beyond the timeout of a call, in which the box kills what the call runs and responds.
 _GRACE = 5.0
 
@@ -111,7 +111,7 @@ class _Running:
         if self._kill:
             kill(self.pid)  # bwrap, whose child the box is, notices its exit and exits too
         else:
-            self._owner.shutdown(socket.SHUT_WR)  # upon which the box kills what it has started, and exits
+            self._owner.shutdown(socket.SHUT_WR)  # the box then kills the processes that it has started, and exits
 
     def _clean_up(self) -> None:
         self._owner.close()
@@ -231,7 +231,7 @@ class LocalProvider(SandboxProvider):
         """Return whether a box responds; see :meth:`agentstore.SandboxProvider.check`."""
         box = parse_handle(handle)
         try:
-            async with asyncio.timeout(_MOMENT):
+            async with asyncio.timeout(_PING_TIMEOUT):
                 return await send_request(box.path, {"op": "ping"}) == {"ok": True}
         except (TimeoutError, SandboxLost, SandboxFailed):
             return False
@@ -276,7 +276,7 @@ class LocalProvider(SandboxProvider):
             return
         deadline = time.monotonic() + _GRACE
         with contextlib.suppress(TimeoutError, SandboxLost, SandboxFailed):
-            async with asyncio.timeout(_MOMENT):
+            async with asyncio.timeout(_PING_TIMEOUT):
                 await send_request(box.path, {"op": "shutdown"})
         while True:
             # Pids are reused: only with the same start time is it the process of the box.

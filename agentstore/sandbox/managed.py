@@ -32,7 +32,7 @@ from agentstore.schemas.sandbox import SandboxSpec, ToolResult, text
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""How often a request that may be retried is sent."""
+"""The maximum number of attempts for a request that may be retried."""
 
 RETRY_DELAY = 0.1
 """Seconds before the first retry; doubled for each further one."""
@@ -109,7 +109,7 @@ class ManagedProvider(SandboxProvider):
 
     @abstractmethod
     async def _call(self, method: str, arguments: Mapping[str, Any], timeout: float, attempts: int = 1) -> Any:
-        """Call a method of the manager and return its result; `attempts` is how often it may be called.
+        """Call a method of the manager, with at most `attempts` attempts, and return its result.
 
         Raises:
             RequestNotSent, SandboxUnavailable, SandboxLost, SandboxFailed, NotConfigured, InvalidContent.
@@ -207,7 +207,7 @@ class ManagedProvider(SandboxProvider):
             tools = await self.list_tools(handle, deadline.left)
             names = sorted(name for group in tools.values() for name in group)
             if tool not in names:
-                raise InvalidContent(f"there is no tool {tool[:80]!r}; the tools are {', '.join(names)}")
+                raise InvalidContent(f"the sandbox has no tool {tool[:80]!r}: it has {', '.join(names)}")
         return result
 
     async def list_tools(self, handle: str, timeout: float) -> dict[str, Any]:
@@ -333,7 +333,7 @@ class ManagedProvider(SandboxProvider):
         return ToolResult.of(*parts, is_error=bool(data.get("isError")))
 
     async def _run_user_command(self, handle: str, command: str, timeout: float) -> ToolResult:
-        """Run a caller's command in the workspace. It is killed after `timeout`, and when the caller is cancelled."""
+        """Run a caller's command in the workspace. It is killed after `timeout`, and when the caller is canceled."""
         mark = uuid4().hex
         wrapped = commands.run_in_workspace(command, mark, timeout)
         if "\0" in command or len(wrapped.encode(errors="replace")) > commands.LONGEST_COMMAND:
@@ -450,7 +450,7 @@ class ManagedProvider(SandboxProvider):
         return released
 
     async def _undo_create(self, creating: "asyncio.Task[Any]", mark: str) -> None:
-        """Release the sandbox that a failed or cancelled create has created, or may have created."""
+        """Release the sandbox that a failed or canceled create has created, or may have created."""
         deadline = _Deadline(2 * self._timeout)
         answer_lost = False
         try:

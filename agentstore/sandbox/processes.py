@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 def kill(pid: int) -> None:
-    """Send SIGKILL to a process, if it exists and we may."""
+    """Send SIGKILL to a process, if it exists and this process may kill it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 

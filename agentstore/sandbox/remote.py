@@ -37,10 +37,11 @@ class RemoteProvider(ManagedProvider):
     """
 
     def __init__(self, base_url: str, bearer_token: str | SecretStr | None = None, *, timeout: float = 60.0) -> None:
-        """`base_url` is the URL to which method names are appended. `timeout` is that of one call, in seconds.
+        """Create a provider; connections are opened when they are needed.
 
-        A user and password in `base_url` are sent to a proxy in front of the server. Like the token, they never appear
-        in messages or logs.
+        `base_url` is the URL to which method names are appended. `timeout` is that of one call, in seconds. A user and
+        password in `base_url` are sent to a proxy in front of the server. Like the token, they never appear in messages
+        or logs.
 
         Raises:
             NotConfigured: httpx is not installed, or an argument is not valid.
@@ -79,7 +80,7 @@ class RemoteProvider(ManagedProvider):
 
     @property
     def name(self) -> str:
-        """Its name in AGENTSTORE_SANDBOX_PROVIDER, "remote"."""
+        """The provider's name in AGENTSTORE_SANDBOX_PROVIDER: "remote"."""
         return "remote"
 
     @property

@@ -14,9 +14,9 @@ from agentstore.sandbox.program import build_archive
 class UnsafeSubprocessProvider(LocalProvider):
     """Run cells and commands as processes of the current user, in a temporary folder. This isolates nothing.
 
-    Code in such a sandbox has all rights of this process: it can read its files and environment, use the network, and
-    kill it. Of the limits, only those of single processes and of output are enforced. `python` is the interpreter that
-    runs the box and its cells; the default is the one that runs agentstore.
+    Code in such a sandbox has all privileges of this process: it can read its files and environment, use the network,
+    and kill it. Of the limits, only those of single processes and of output are enforced. `python` is the interpreter
+    that runs the box and its cells; the default is the one that runs agentstore.
     """
 
     def __init__(self, *, python: str | None = None) -> None:
@@ -27,7 +27,7 @@ class UnsafeSubprocessProvider(LocalProvider):
 
     @property
     def name(self) -> str:
-        """``unsafe_subprocess``."""
+        """The provider's name in AGENTSTORE_SANDBOX_PROVIDER: "unsafe_subprocess"."""
         return "unsafe_subprocess"
 
     def _configuration(self, folder: str) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from agentstore.schemas.memory_item import MemoryItem, check_ids, prepare_items
 from agentstore.schemas.message import Message
 from agentstore.settings import Settings
 
-# The most recent sources that an item retains when it is changed again and again.
+# The maximum number of sources of an item; the most recent ones are retained.
 _MAX_SOURCES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What an extractor concludes from messages, given the existing items."""
+    """The items that an extractor derives from messages, given the existing items."""
 
     items: list[MemoryItem] = field(default_factory=list)
     """New items, and changed versions of existing items, which retain their ids."""
@@ -38,9 +38,9 @@ class Extracted:
     error: str | None = None
     """Why nothing was written. The messages are retried later, unless `failed`."""
     failed: bool = False
-    """It failed too often, and is not retried until ``retry_failed_extractions`` is called."""
+    """Whether it failed too often, and is not retried until ``retry_failed_extractions`` is called."""
     outage: bool = False
-    """The error is the endpoint's and not this conversation's: other conversations would fail now, too."""
+    """Whether the error is the endpoint's and not this conversation's: other conversations would fail now, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Memory items: facts and experience that were concluded from conversations, each a sentence or a few."""
+"""Memory items: facts and experience derived from conversations, each a sentence or a few."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ class MemoryItem(BaseModel):
     valid_until: datetime | None = None
     """The time from which searches no longer find it; None for never. Superseding an item sets it."""
     source_ids: list[str] = Field(default_factory=list)
-    """The ids of the messages from which it was concluded."""
+    """The ids of the messages from which it was derived."""
 
 
 def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], settings: Settings) -> dict[str, MemoryItem]:

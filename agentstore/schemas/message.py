@@ -152,7 +152,7 @@ Content: TypeAlias = Annotated[
     TextContent | ImageContent | DataContent | AudioContent | FileContent | RefusalContent,
     Field(discriminator="type"),
 ]
-"""A part of a message's content, told apart by ``type``."""
+"""A part of a message's content, discriminated by ``type``."""
 
 
 class Message(BaseModel):

@@ -53,7 +53,7 @@ class Deleted:
     sessions: int = 0
     messages: int = 0
     memories: int = 0
-    """Messages and facts in memory."""
+    """Memories: messages and items."""
     state_rounds: int = 0
     workspaces: int = 0
     """Stored workspaces of sandboxes."""

@@ -89,7 +89,7 @@ def new_session_id(value: str | None) -> str:
 
 
 def check_ttl(value: int | None) -> int | None:
-    """Validate a time to live in seconds, or None, and return it.
+    """Validate `value`, a time to live in seconds or None, and return it.
 
     Raises:
         InvalidContent: it is not an integer from 1 to 2**31 - 1, which is 68 years.
@@ -197,8 +197,8 @@ def prepare_messages(
 ) -> dict[str, tuple[Message, str]]:
     """Validate one message or several; return each with the JSON text to store, by id, in order.
 
-    None is skipped. A message that occurs twice is returned once. With `first_wins` so is one of those that have the
-    same id and different content.
+    None is skipped. A message that occurs twice is returned once. With `first_wins`, of several messages with the same
+    id and different content the first one is returned.
 
     Raises:
         InvalidContent: something is not a message, has an invalid id, or contains a value that JSON cannot represent
@@ -327,7 +327,7 @@ def load_messages(payloads: Sequence[str] | Sequence[bytes]) -> list[Message]:
 
 
 def as_message(value: object, position: int = 0) -> Message:
-    """Return a Message as it is, or validate a dict of its fields; `position` is for the error message.
+    """Return a Message unchanged, or validate a dict of its fields; `position` is for the error message.
 
     Raises:
         InvalidContent: it is neither, or the dict is invalid.
@@ -351,7 +351,7 @@ def without_no_id(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_plain(message: Message) -> bool:
-    """Return whether a message has our classes only, no extra fields, and None only where that is the default.
+    """Return whether a message has agentstore's classes only, no extra fields, and None only where that is the default.
 
     Of such a message only metadata and usage can contain arbitrary values: DataContent does not count as plain.
     """

@@ -52,14 +52,14 @@ class SandboxLimits:
     """The limits of one sandbox. Sizes are in bytes, times in seconds.
 
     Args:
-        memory: The memory of all its processes together, and of each one.
-        processes: The number of processes and threads.
-        disk: The size of its workspace.
-        files: The number of files in its workspace.
-        file_size: The size of one file.
-        open_files: The open files of each process.
-        cpu: The processor time of each process.
-        output: The output of one call.
+        memory: the memory of all its processes together, and of each one.
+        processes: the number of processes and threads.
+        disk: the size of its workspace.
+        files: the number of files in its workspace.
+        file_size: the size of one file.
+        open_files: the open files of each process.
+        cpu: the processor time of each process.
+        output: the output of one call.
     """
 
     memory: int = 1_000_000_000
@@ -77,10 +77,10 @@ class SandboxSpec:
     """A type of sandbox.
 
     Args:
-        type: The name of the type, which `connect` accepts once it is registered.
-        tools: The names of the tools that it offers; None for all tools of its provider.
-        limits: Its limits; some providers take them from their container images instead.
-        environment: Environment variables of its processes, in addition to those that the provider sets.
+        type: the name of the type, which `connect` accepts once it is registered.
+        tools: the names of the tools that it offers; None for all tools of its provider.
+        limits: its limits; some providers take them from their container images instead.
+        environment: environment variables of its processes, in addition to those that the provider sets.
     """
 
     type: str
@@ -127,7 +127,10 @@ def sandbox_type(name: object) -> SandboxSpec:
     name = getattr(name, "value", name)
     found = _TYPES.get(name) if isinstance(name, str) else None
     if found is None:
-        raise InvalidContent(f"there is no sandbox type {repr(name)[:80]}; the types are {', '.join(sorted(_TYPES))}")
+        raise InvalidContent(
+            f"there is no sandbox type {repr(name)[:80]}: expected one of {', '.join(sorted(_TYPES))}, or register it "
+            "with register_sandbox_type"
+        )
     return found
 
 

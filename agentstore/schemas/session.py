@@ -33,7 +33,7 @@ class Session(BaseModel):
     forked_at: int | None = None
     """How many messages were copied from it."""
     ttl: int | None = None
-    """Time to live in seconds after ``updated_at``; None is the setting ``session_ttl``, by default no expiry."""
+    """Time to live in seconds after ``updated_at``; None applies the setting ``session_ttl``, by default no expiry."""
 
 
 def extend_messages(session: Session, messages: Iterable[Message], updated_at: datetime | None) -> None:

@@ -1,4 +1,4 @@
-"""Statistics about what is stored: the result of ``AgentStore.stats``."""
+"""Statistics about the stored data: the result of ``AgentStore.stats``."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,7 @@ class TableStats:
     bytes: int
     """The main part of the table."""
     toast_bytes: int
-    """What is stored outside of it: TOAST, free space map, visibility map."""
+    """The rest of the table: TOAST, free space map, visibility map."""
     index_bytes: dict[str, int] = field(default_factory=dict)
     """The size of each index by its name."""
 
@@ -33,7 +33,7 @@ class SessionStats:
     messages: int
     """The number of messages."""
     bytes: int
-    """The payloads of the messages as they are stored, without row headers and indexes."""
+    """The stored size of the messages' payloads, without row headers and indexes."""
     updated_at: datetime
     """The last write (UTC)."""
 
@@ -51,7 +51,7 @@ class UserStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What is stored in a database: exact counts and sizes in bytes. Expired rows count until they are deleted."""
+    """The contents of a database: exact counts, and sizes in bytes. Expired rows count until they are deleted."""
 
     users: int
     sessions: int
@@ -67,6 +67,6 @@ class Stats:
     tables: list[TableStats]
     """By name."""
     largest_users: list[UserStats]
-    """The users with the most messages, first the largest."""
+    """The users with the most messages, largest first."""
     largest_sessions: list[SessionStats]
-    """The sessions with the most messages, first the largest."""
+    """The sessions with the most messages, largest first."""

@@ -1,4 +1,4 @@
-"""Messages in their stored form, for readers that do not need a Message object of each."""
+"""Messages in their stored form, for callers that do not need a Message object for each."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
@@ -14,9 +14,9 @@ _CHUNK = 100
 class StoredMessages(Sequence[Message]):
     """The messages of a session in order, as stored JSON: the result of ``read_messages``.
 
-    A Message is parsed when it is accessed, again at each access. A session of thousands of messages would otherwise
-    cost about ten objects for each, although most readers look at the last few, or pass all of them on: as JSON
-    (:meth:`json`) or as dicts (:meth:`dicts`).
+    A Message is parsed each time it is accessed. Parsing a session of thousands of messages creates about ten objects
+    for each, although most callers read the last few, or pass all of them on: as JSON (:meth:`json`) or as dicts
+    (:meth:`dicts`).
     """
 
     __slots__ = ("_payloads",)

@@ -153,7 +153,7 @@ _LETTERS = {
     "أ": "ا", "إ": "ا", "آ": "ا", "ٱ": "ا",
 }  # fmt: skip
 # Letters at the end of a word that Arabic and Persian write in several ways. Replaced after stemming, because the
-# stems_in need the original ones.
+# stemmers need the original ones.
 _UNIFIED = str.maketrans({"ة": "ه", "ى": "ي", "ی": "ي", "ک": "ك", "ۀ": "ه"})
 # Joiners, variation selectors, combining accents, and the vowel signs of Hebrew and Arabic.
 _INVISIBLE = (0x200C, 0x200D, 0xFE0E, 0xFE0F, *range(0x300, 0x370))
@@ -165,7 +165,7 @@ def check_language(name: str) -> str:
     """Return `name` if it is a language of Snowball, or "simple" for no stemming.
 
     Raises:
-        NotConfigured: it is not.
+        NotConfigured: it is neither.
     """
     import Stemmer
 

@@ -80,7 +80,10 @@ class OpenAIEmbedder:
         if not base_url.startswith(("http://", "https://")):
             raise NotConfigured(f"the base URL of an API must begin with http:// or https://, got {base_url[:80]!r}")
         if min(dimensions, batch, max_characters, attempts) < 1:
-            raise NotConfigured("dimensions, batch, max_characters and attempts must be at least 1")
+            raise NotConfigured(
+                f"dimensions, batch, max_characters and attempts must be at least 1, got {dimensions}, {batch}, "
+                f"{max_characters} and {attempts}"
+            )
         self.name = name or f"{model}:{dimensions}"
         self.dimensions = dimensions
         self._url = f"{base_url.rstrip('/')}/embeddings"

@@ -80,7 +80,7 @@ class Memory(NamedTuple):
 
 
 def is_question(text: str) -> bool:
-    """Whether a text ends with a question mark."""
+    """Return whether a text ends with a question mark."""
     return text.rstrip().endswith(("?", "？", "؟"))
 
 
@@ -234,12 +234,12 @@ def candidates(top_k: int, role: str | None) -> int | None:
 
 
 def is_selective(df: int, count: int) -> bool:
-    """Whether a token in `df` of `count` memories is rare enough to search without spelling corrections."""
+    """Return whether a token in `df` of `count` memories is rare enough to search without spelling corrections."""
     return count >= SELECTIVE_FROM and df <= count * SELECTIVE
 
 
 def has(memory: Memory, token: str) -> bool:
-    """Whether a memory has a token, or one with this prefix."""
+    """Return whether a memory has a token, or one with this prefix."""
     if token.endswith(PREFIX):
         return any(each.startswith(token[:-1]) for each in memory.tokens)
     return token in memory.tokens

@@ -66,7 +66,7 @@ class Highlighter:
         return parts
 
     def fits(self, text: str, time: datetime) -> bool:
-        """Whether a memory with this text and time has any of the tokens itself, and not only its neighbors."""
+        """Return whether a memory with this text and time has any of the tokens itself, and not only its neighbors."""
         found = analysis.memory_tokens(text[: self._most], time, self._language)
         return any(token in self._tokens or token.startswith(self._prefixes) for token in (*found.words, *found.dates))
 

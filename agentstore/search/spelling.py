@@ -96,7 +96,7 @@ def all_spellings(tokens: Iterable[str]) -> list[str]:
 
 
 def is_word(token: str) -> bool:
-    """Whether a token is a word that can be corrected: letters of one alphabet, of a suitable length."""
+    """Return whether a token is a word that can be corrected: letters of one alphabet, of a suitable length."""
     return _WORD.fullmatch(token) is not None
 
 

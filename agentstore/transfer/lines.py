@@ -55,7 +55,7 @@ class Header(_Version):
     database: str | None = None
     """Identifies the exported database; None if its server does not allow to read that."""
     users: list[str] | None = None
-    """The users that were to be exported; None is all."""
+    """The users that the export is limited to; None exports all users."""
     tables: list[str]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Progress:
-    """What an export or a restore has done so far."""
+    """The progress of an export or a restore so far."""
 
     total: int = 0
     """How many users an export has to write, or how many bytes a restore has to read."""
@@ -16,7 +16,7 @@ class Progress:
     rows: dict[str, int] = field(default_factory=dict)
     """How many rows were exported, or inserted, by table."""
     left: list[tuple[str, str, str]] = field(default_factory=list)
-    """What a restore left unchanged, since the database has something different: (table, user id, session id).
+    """The objects that a restore left unchanged, since the database has different ones: (table, user id, session id).
 
     ``("users", user_id, "")`` is the metadata of a user.
     """

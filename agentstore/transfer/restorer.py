@@ -62,7 +62,7 @@ class Restorer:
         """Restore an export; `tick` is called after each block.
 
         With `dry_run` nothing is written, and each row is parsed, including the message in it. Otherwise the checksums
-        and what Postgres checks are enough: parsing each message would take half as long again.
+        and Postgres' own checks suffice: parsing each message as well would take 50 % longer.
 
         Raises:
             InvalidContent: the file is truncated or modified, is of a later version, or has a row that cannot be

@@ -1,4 +1,4 @@
-"""Create the sandboxes that are in use.
+"""Create the registry of sandboxes.
 
 Revision ID: 0010
 Revises: 0009

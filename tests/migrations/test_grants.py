@@ -98,7 +98,7 @@ async def test_each_role_may_do_its_work_and_no_more(empty_url: str, roles: _Rol
     await _refused(roles.url(roles.readonly), *_FORBIDDEN, "INSERT INTO agentstore.users (id) VALUES ('x')")
     async with AgentStore(roles.url(roles.readonly)) as store:
         assert await store.sessions.get_session("alice", "s") is None
-    with pytest.raises(NotConfigured, match="lacks a right"):
+    with pytest.raises(NotConfigured, match="lacks a privilege"):
         await migrate.downgrade(roles.url(roles.app), "-1")
     await migrate.downgrade(roles.url(roles.migrator), "-1")
 

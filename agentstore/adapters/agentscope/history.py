@@ -14,7 +14,7 @@ from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Message, Session
 
 Annotations = dict[str, Any]
-"""What a session's metadata has under KEY: `marks` by message id, the ids that are `deleted`, and the `summary`."""
+"""The value under KEY in a session's metadata: `marks` by message id, the ids that are `deleted`, and the `summary`."""
 
 
 class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
@@ -25,7 +25,7 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
     """
 
     def __init__(self, service: Any, user_id: str, session_id: str) -> None:
-        """`service` is a SessionHistoryService. The first message creates the session.
+        """Create the memory. `service` is a SessionHistoryService. The first message creates the session.
 
         Raises:
             InvalidContent: `session_id` is blank.

@@ -20,7 +20,7 @@ class AgentScopeLongTermMemory(LongTermMemoryBase):  # type: ignore[misc]
     """An agent's memory of a user: recorded under one session, searched across all of the user's sessions."""
 
     def __init__(self, service: Any, user_id: str, session_id: str) -> None:
-        """`service` is a MemoryService."""
+        """Create the memory. `service` is a MemoryService."""
         super().__init__()
         self._memory: MemoryService = getattr(service, "inner", service)
         self.user_id = user_id

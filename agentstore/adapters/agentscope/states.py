@@ -18,7 +18,7 @@ class AgentScopeSession(SessionBase):  # type: ignore[misc]
     """Saves and loads the states of modules, such as agents, by session. Use it in place of JSONSession."""
 
     def __init__(self, service: Any, keep_rounds: int | None = 10) -> None:
-        """`service` is a StateService. Each save is a new round, of which the last `keep_rounds` are retained.
+        """Create it on `service`, a StateService. Each save is a new round; the last `keep_rounds` are retained.
 
         With None all rounds are retained. A state that contains its conversation grows with it, and so does each round.
 

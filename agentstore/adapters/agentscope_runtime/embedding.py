@@ -19,7 +19,7 @@ def as_embedder(model: Any, dimensions: int) -> Embedder:
         return model
     if not callable(getattr(model, "embed_documents", None)) or not callable(getattr(model, "embed_query", None)):
         raise NotConfigured(
-            f"embedding_model must have the methods embed_documents and embed_query; {type(model).__name__} has not"
+            f"embedding_model must have the methods embed_documents and embed_query, which {type(model).__name__} lacks"
         )
 
     def embed_queries(texts: list[str]) -> list[list[float]]:

@@ -55,5 +55,5 @@ def parse_flag(value: bool | str, name: str) -> bool:
 
 
 def override_ttl(settings: Settings, **ttl: int | None) -> Settings:
-    """Return a copy of the settings with these retention times; None leaves a setting as it is."""
+    """Return a copy of the settings with these times to live, in seconds; None leaves a setting unchanged."""
     return settings.model_copy(update={name: value for name, value in ttl.items() if value is not None})

@@ -80,7 +80,7 @@ class PostgresSandboxService:
         await thread.call_async(self._inner.start())
 
     async def stop(self) -> None:
-        """End the sandboxes that this service has created, unless `drain_on_stop` is false, and close everything."""
+        """End the sandboxes that this service has created, unless `drain_on_stop` is false, and close connections."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._is_stopped = True

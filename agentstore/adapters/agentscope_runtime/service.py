@@ -33,7 +33,7 @@ class PostgresService:
             pool_size: the maximum number of connections. All services of a database share one pool, whose size is the
                 largest that any of them requests before the first is started.
             compat: the runtime's implementation whose behavior to follow where they differ.
-            ttl_seconds: retention in seconds after the last write or read; default: no expiry.
+            ttl_seconds: time to live in seconds after the last write or read; default: no expiry.
             max_messages_per_session: how many of a session's last messages are returned; default: all.
             settings: default: from the environment.
             options: connection options of the runtime's other implementations, which are ignored.
@@ -80,7 +80,7 @@ class PostgresService:
 
     @property
     def _touch_interval(self) -> int:
-        """Seconds since the last write after which a read counts as a write, a tenth of the retention."""
+        """Seconds since the last write after which a read counts as a write: a tenth of the time to live."""
         return (self._ttl or 0) // 10
 
     async def _ensure_started(self) -> None:

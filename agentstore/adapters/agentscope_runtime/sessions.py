@@ -89,7 +89,7 @@ class PostgresSessionHistoryService(PostgresService):
 
 
 class _Sessions(repositories.PostgresSessionHistoryService):
-    """Sessions of the application's class, each created with a retention time."""
+    """Sessions of the application's class, each created with a time to live."""
 
     def __init__(self, database: Database, missing_session: Literal["error", "create"], ttl: int | None) -> None:
         super().__init__(database=database, missing_session=missing_session)

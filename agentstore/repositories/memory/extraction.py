@@ -1,4 +1,4 @@
-"""The worker that extracts items from queued conversations: it claims a job, calls the extractor, writes the result.
+"""The worker that extracts items from queued messages: it claims a job, calls the extractor, writes the result.
 
 The statements are in :mod:`agentstore.repositories.memory.queue`. No connection is checked out while the extractor
 runs. The items are written and the job is finished in one transaction, which is rolled back if the worker no longer
@@ -121,7 +121,7 @@ class ExtractionWorker:
     async def run_next(self, user_id: str | None, *, settled: bool) -> Extracted | None:
         """Process the job that has been due for longest, of one user or of all; None if no job is due.
 
-        When cancelled, it releases the job. The job of a killed worker is claimed by another one after the lease has
+        When canceled, it releases the job. The job of a killed worker is claimed by another one after the lease has
         expired.
 
         Raises:
@@ -238,7 +238,7 @@ class ExtractionWorker:
                     return written
                 if isinstance(error, _LeaseLost):
                     raise
-                changed = ExtractionFailed("an item that the extractor changes was changed meanwhile")
+                changed = ExtractionFailed("an item that the extractor changes was changed concurrently")
                 return await self._fail(job, done, count, changed, items_changed=True)
             except (StatementFailed, Unavailable, UnknownOutcome) as error:
                 # A concurrent transaction, or a lost connection. Safe to retry: if the transaction was committed, the
@@ -250,7 +250,7 @@ class ExtractionWorker:
         raise AssertionError("unreachable")
 
     async def _is_written(self, job: _Job, items: list[MemoryItem], superseded: list[str]) -> bool:
-        """Whether a transaction with an unknown outcome was committed: the lease is gone and the items are stored."""
+        """Return whether a transaction of unknown outcome was committed: the lease is gone and the items are stored."""
         if await self._database.fetch(CHECK_LEASE, **job.key()):
             return False
         stored = await self._read_items(self._database.fetch, job, [*(item.id for item in items), *superseded])
@@ -275,7 +275,7 @@ class ExtractionWorker:
     ) -> Extracted:
         """Release the job for a retry, or mark it as failed after too many attempts.
 
-        `items_changed` is not a failure, and does not count as an attempt.
+        With `items_changed`, another transaction changed the items: that is no failure, and counts as no attempt.
         """
         outage = isinstance(error, ExtractionFailed) and error.outage
         message = _storable(str(error))

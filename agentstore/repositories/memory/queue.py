@@ -62,8 +62,8 @@ def enqueue_cte(claimed: CTE, count: ColumnElement[Any]) -> CTE:
     """Extend the bucket's open job by the `count` memories after ``claimed.base``, or open one.
 
     The job is due `settle` after the last addition, or up to `slack` earlier, so that a conversation is extracted when
-    it has paused. A job that has enough messages for a call is not postponed; one that waits longer after a failure
-    keeps its time. Because of the slack, most additions do not update the index on ``run_after``.
+    it has paused. A job that has enough messages for a call is not postponed; one that is due later than that, after a
+    failure, stays so. Because of the slack, most additions do not update the index on ``run_after``.
     """
     job = upsert(_JOB).from_select(
         ["user_id", "session_id", "first_seq", "last_seq", "run_after"],
@@ -301,7 +301,7 @@ CHECK_LEASE = Statement(select(literal_column("1").label("one")).select_from(_JO
 FINISH = Statement(_finish)
 RELEASE_FOR_RETRY = Statement(_release_for_retry, repeatable=True)
 MARK_FAILED = Statement(_mark_failed)
-# By the lease alone, because a worker that was cancelled while it claimed a job does not know its key.
+# By the lease alone, because a worker that was canceled while it claimed a job does not know its key.
 RELEASE = Statement(
     update(_JOB)
     .where(_JOB.lease == _LEASE)

@@ -64,12 +64,12 @@ class WordScores(NamedTuple):
 
 
 def plan_for_values(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a parameter as it is, so that Postgres may plan for its value. Compare :func:`generic_plan`."""
+    """Return a parameter unchanged, so that Postgres may plan for its value. Compare :func:`generic_plan`."""
     return value
 
 
 def word_scores(plan: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> WordScores:
-    """Score the words of a query in each memory, including what neighboring memories lend.
+    """Score the words of a query in each memory, including the scores that neighboring memories lend.
 
     `plan` is :func:`plan_for_values` or :func:`generic_plan`, and is applied to each parameter.
 
@@ -100,9 +100,9 @@ def word_scores(plan: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> 
     )
     common = select(size.c.common).scalar_subquery()
     most = func.greatest(common + 1, ranking.MAX_HITS / func.cardinality(queries))
-    # By the lexemes alone, which contain the user's hash: with user_id beside them the planner would prefer to read
-    # all memories of the user. OFFSET 0 keeps the two conditions apart, and the join keeps the planner from choosing a
-    # table scan because of the LIMIT.
+    # Matched by the lexemes alone, which contain the user's hash: with a condition on user_id beside them the planner
+    # would prefer to read all memories of the user. OFFSET 0 keeps the two conditions apart, and the join keeps the
+    # planner from choosing a table scan because of the LIMIT.
     matching = (
         select(
             *(memory.user_id, memory.session_id, memory.seq, memory.tokens),

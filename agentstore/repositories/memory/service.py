@@ -268,7 +268,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """Extract items from queued messages that are due, of one user or of all, and return the result of each call.
 
         Makes up to `limit` calls of the extractor, each for a part of one session, and ends early when the extractor's
-        endpoint is unavailable. With `settled` false, it also takes sessions whose conversation may still be going on.
+        endpoint is unavailable. With `settled` false, it also takes sessions whose conversation may still continue.
         Any number of workers may run concurrently: each part is written exactly once, and a part that fails or whose
         worker dies is retried.
 
@@ -473,15 +473,15 @@ class PostgresMemoryService(PostgresService, MemoryService):
         )
 
     async def touch(self, user_id: str, *, idle: int = 0) -> None:
-        """Restart the retention period of a user's memories, as adding to them does.
+        """Restart the time to live of a user's memories, as adding to them does.
 
-        Skips the sessions to which memories were added within the last `idle` seconds.
+        Skips the buckets to which memories were added within the last `idle` seconds.
         """
         check_id(user_id, "user_id", self._settings)
         await self._database.fetch(TOUCH, user_id=user_id, idle=idle, ttl=self._settings.memory_ttl)
 
     async def expire(self, user_id: str) -> None:
-        """Delete the user's sessions of memories to which nothing was added for `memory_ttl` seconds, if it is set."""
+        """Delete the user's buckets of memories to which nothing was added for `memory_ttl` seconds, if it is set."""
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
 
@@ -519,7 +519,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def _search_by_meaning(
         self, strategy: SearchStrategy, query: str, tokens: dict[str, float], values: dict[str, Any]
     ) -> list[Row] | None:
-        """Search by meaning, or by words and meaning; None if the embedder failed and words alone have to do."""
+        """Search by meaning, or by words and meaning; return None if the embedder failed, to search by words alone."""
         embedder = self._require_embedder()
         try:
             vector = await embedding.embed_question(embedder, query)

@@ -460,7 +460,7 @@ async def search_by_vector(
 
 
 async def _is_index_worthwhile(database: Database, embedder: Embedder, values: dict[str, Any]) -> bool:
-    """Whether to use the index: the user has many vectors, there is an index, and the search has no filter.
+    """Return whether to use the index: the user has many vectors, there is an index, and the search has no filter.
 
     A missing index is not looked up again for a minute, during which a search is one statement.
     """

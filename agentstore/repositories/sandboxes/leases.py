@@ -76,11 +76,11 @@ class Leases:
 
     @property
     def duration(self) -> timedelta:
-        """AGENTSTORE_SANDBOX_LEASE."""
+        """The duration of a lease: AGENTSTORE_SANDBOX_LEASE."""
         return timedelta(seconds=self._settings.sandbox_lease)
 
     def get(self, key: Key) -> Lease | None:
-        """Return the lease of this service for a key."""
+        """Return the lease of this service for a key, or None."""
         return self._leases.get(key)
 
     def add(self, lease: Lease) -> None:
@@ -127,7 +127,7 @@ class Leases:
                 lease.expires_at = requested_at + self._settings.sandbox_lease
 
     async def keep_renewing(self) -> None:
-        """Renew the leases of sandboxes in use, three times per lease duration, until cancelled."""
+        """Renew the leases of sandboxes in use, three times per lease duration, until canceled."""
         while True:
             await asyncio.sleep(self._settings.sandbox_lease / 3)
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Sandboxes that are registered on Postgres."""
+"""The sandbox service, whose registry is on Postgres."""
 
 import asyncio
 import logging
@@ -67,11 +67,11 @@ _SLOWEST_RESTORE = 100_000
 
 
 class PostgresSandboxService(PostgresService, SandboxService):
-    """Sandboxes that are registered on Postgres. See :class:`SandboxService`.
+    """Sandboxes with a registry on Postgres. See :class:`SandboxService`.
 
-    The service renews the lease of each sandbox that it uses. A sandbox is in use until it has not been called for
-    AGENTSTORE_SANDBOX_IDLE seconds. With AGENTSTORE_SANDBOX_SNAPSHOTS its workspace is saved when the sandbox ends, and
-    every AGENTSTORE_SANDBOX_SNAPSHOT_INTERVAL seconds, and the next sandbox starts with the saved workspace.
+    The service renews the lease of each sandbox that it uses. A sandbox counts as in use until AGENTSTORE_SANDBOX_IDLE
+    seconds after its last call. With AGENTSTORE_SANDBOX_SNAPSHOTS its workspace is saved when the sandbox ends, and
+    every AGENTSTORE_SANDBOX_SNAPSHOT_INTERVAL seconds, and the next sandbox starts with the stored workspace.
     """
 
     def __init__(
@@ -87,11 +87,12 @@ class PostgresSandboxService(PostgresService, SandboxService):
         password: Password | None = None,
         database: Database | None = None,
     ) -> None:
-        """`base_url` is the URL of a sandbox server and `bearer_token` its token. Without a URL, `provider` is used.
+        """Create a service that is not connected yet.
 
-        `provider` is a SandboxProvider or the name of one. The default is AGENTSTORE_SANDBOX_PROVIDER; if that is not
-        set, "remote" if AGENTSTORE_SANDBOX_URL is set, else "bubblewrap". `stop` ends the sandboxes that this service
-        has created, unless `drain_on_stop` is false. The other arguments are those of the other services.
+        `base_url` is the URL of a sandbox server and `bearer_token` its token. Without a URL, `provider` is used: a
+        SandboxProvider or the name of one. The default is AGENTSTORE_SANDBOX_PROVIDER; if that is not set, "remote" if
+        AGENTSTORE_SANDBOX_URL is set, else "bubblewrap". `stop` ends the sandboxes that this service has created,
+        unless `drain_on_stop` is false. The other arguments are those of :class:`PostgresService`.
 
         Raises:
             NotConfigured: no database is configured, or there is no such provider.
@@ -106,7 +107,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         self._tasks = BackgroundTasks()
         self._leases = Leases(self._database, self._settings, self._provider, self._owner, self._tasks)
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
-        # The first renews leases; it runs until everything has ended.
+        # The first one renews leases, and runs until all sandboxes have ended.
         self._loop_tasks: list[asyncio.Task[None]] = []
         self._connecting: set[asyncio.Task[Lease]] = set()
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -130,7 +131,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         """End the sandboxes that this service has created, unless `drain_on_stop` is false, and close connections."""
         self._stopped = True
         try:
-            # Leases are renewed until everything has ended.
+            # Leases are renewed until all sandboxes have ended.
             await cancel_and_wait([*self._connecting, *self._loop_tasks[1:]])
             if self._drain:
                 semaphore = asyncio.Semaphore(_DRAIN_CONCURRENCY)
@@ -221,7 +222,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         return check_id("" if user_id is None else user_id, "user_id", self._settings)
 
     async def _ready(self) -> None:
-        """Start what the first call needs, or the first call in another event loop."""
+        """Start the database, the provider and the background tasks at the first call in this event loop."""
         self._check_open()
         if self._are_loops_running():
             return
@@ -305,7 +306,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
                     if seconds > self._settings.sandbox_lease + 2 * self._settings.sandbox_timeout:
                         raise SandboxUnavailable(
                             f"sandbox {key[2]!r} of user {key[0]!r}, session {key[1]!r} has been {row['state']} on "
-                            f"host {row['host']} for {seconds:.0f} s"
+                            f"host {row['host']} for {seconds:.0f} s: try again later"
                         )
                     await back_off(attempts)
                     attempts += 1
@@ -363,7 +364,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         lease = Lease(key, spec, time.time_ns() // 1_000, is_own=True, expires_at=0.0)
         requested_at = time.monotonic()
         reserved = self._provider.reserve()
-        # Not cancelled with the caller: a cancelled INSERT could still commit, after its row was dropped.
+        # Not canceled with the caller: a canceled INSERT could still commit, after its row was dropped.
         claiming = self._tasks.start(self._claim(lease, reserved))
         try:
             generation = await asyncio.shield(claiming)
@@ -405,7 +406,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             "reserved": reserved or None,
         }
         for attempt in range(_CLAIM_ATTEMPTS):
-            if lease.is_lost:  # the caller was cancelled
+            if lease.is_lost:  # the caller was canceled
                 return None
             try:
                 row = await self._database.fetch_one(CLAIM, **values)
@@ -420,7 +421,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         )
 
     async def _drop_claim(self, lease: Lease, claiming: asyncio.Task[int | None]) -> None:
-        """Delete the row of a cancelled caller's claim. A claim that failed may have inserted it, too."""
+        """Delete the row of a canceled caller's claim. A claim that failed may have inserted it, too."""
         (generation,) = await asyncio.gather(claiming, return_exceptions=True)
         if isinstance(generation, int):
             lease.generation = generation
@@ -481,16 +482,16 @@ class PostgresSandboxService(PostgresService, SandboxService):
     async def _reap(self, row: Row, *, force: bool = False, snapshot: bool = True) -> bool:
         """Save the workspace of a sandbox whose lease has expired and end it. Return whether this call ended it.
 
-        With `force`, a sandbox that cannot be reached from here is forgotten: the processes that can reach it had the
-        duration of a lease to end it.
+        With `force`, a sandbox that cannot be reached from here is only removed from the registry: the processes that
+        can reach it had the duration of a lease to end it.
 
         Raises:
             SandboxUnavailable, SandboxFailed: it could not be ended from here. Any process may retry once the lease has
                 expired again.
         """
-        return await self._tasks.finish(self._reap_uncancelled(row, force, snapshot))
+        return await self._tasks.finish(self._reap_uncanceled(row, force, snapshot))
 
-    async def _reap_uncancelled(self, row: Row, force: bool, snapshot: bool) -> bool:
+    async def _reap_uncanceled(self, row: Row, force: bool, snapshot: bool) -> bool:
         lease = self._leases.from_row(row)
         saves, is_alive = snapshot and self._snapshots, False
         try:
@@ -517,7 +518,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             except SandboxElsewhere as error:
                 if not force:
                     raise
-                _log.warning("the %s is forgotten: %s", lease, error)
+                _log.warning("the %s is removed from the registry without being ended: %s", lease, error)
                 return await self._drop(lease)
 
     async def _destroy(self, lease: Lease) -> bool:
@@ -576,7 +577,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         )
 
     async def _maintain(self) -> None:
-        """Save workspaces at their interval, and reap sandboxes whose lease has expired, until cancelled."""
+        """Save workspaces at their interval, and reap sandboxes whose lease has expired, until canceled."""
         reaped_at = time.monotonic()
         lease_time, interval = self._settings.sandbox_lease, self._settings.sandbox_snapshot_interval
         while True:

@@ -1,4 +1,4 @@
-"""Tasks that run to their end even when the caller that started them is cancelled."""
+"""Tasks that run to their end even when the caller that started them is canceled."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class BackgroundTasks:
-    """Tasks that a service waits for when it stops. Cancelling a caller does not cancel them."""
+    """Tasks that a service waits for when it stops. Canceling a caller does not cancel them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -27,7 +27,7 @@ class BackgroundTasks:
         return task
 
     async def finish(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run `work` and return its result. If the caller is cancelled, it runs on and its error is logged."""
+        """Run `work` and return its result. If the caller is canceled, it runs on and its error is logged."""
         task = self.start(work)
         try:
             return await asyncio.shield(task)

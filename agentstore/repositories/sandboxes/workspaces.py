@@ -119,7 +119,7 @@ class Workspaces:
             file.close()
 
     async def open(self, user_id: str, session_id: str, type_: str) -> tuple[AsyncIterator[bytes], int] | None:
-        """Return the stored archive, in pieces, and its compressed size in bytes; None if there is none."""
+        """Return the stored archive, in chunks, and its compressed size in bytes; None if there is none."""
         key = {"user_id": user_id, "session_id": session_id, "type": type_}
         row = await self._database.fetch_one(GET, **key)
         return None if row is None else (unpack(self._chunks(key, row[0])), row[1])

@@ -2,8 +2,8 @@
 
 A commit waits for the disk, and the next append to the same session waits for that commit. Concurrent writers that each
 execute a statement of their own therefore queue on the session's lock. Here the appends that wait form a batch, which
-is one statement for one or several sessions. Databases group commits in the same way, one level below, where the lock
-of a session's row prevents it.
+is one statement for one or several sessions. Postgres groups commits in the same way one level below, but the lock of a
+session's row keeps the appends to that session out of such a group.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _PATIENCE = 0.05
 _SMALL_MESSAGES, _SMALL_CHARACTERS = 32, 64_000
 _BATCH_MESSAGES, _BATCH_CHARACTERS = 64, 256_000
 _BATCH_SESSIONS = 32
-# How many sessions are remembered to which stored messages were appended again.
+# The maximum number of excluded sessions: those to which stored messages were appended again.
 _MAX_EXCLUDED = 1_000
 
 
@@ -107,7 +107,7 @@ class Appends:
     async def wait(self, key: Key, ids: list[str], payloads: list[str]) -> datetime | None:
         """Append as part of a batch, and return the timestamp.
 
-        None: nothing was stored for this caller, or it is not known; execute the append individually.
+        None if nothing was stored for this caller, or the outcome is unknown: execute the append individually.
 
         Raises:
             PoolTimeout, Closed: as for a statement that is executed individually.

@@ -59,7 +59,7 @@ def _last_message(source: CTE, at: type[str] | type[int] | None) -> CTE:
 
 
 def _has_states_of_new_id() -> ColumnElement[bool]:
-    """Whether states are stored under the id of the copy, where a fork must not mix its own with them."""
+    """Match if states are stored under the id of the copy, where a fork must not mix its own with them."""
     new = aliased(StateHeadRow)
     is_live = ~has_expired(new.updated_at, "setting_state_ttl")
     return select(new.session_id).where(new.user_id == USER, new.session_id == _NEW, is_live).exists()
@@ -208,7 +208,7 @@ def _lock_states() -> ClauseElement:
 
 
 FORK = {kind: Statement(partial(_fork, kind), repeatable=False) for kind in (None, str, int)}
-"""By the kind of ``at``: all messages, up to the message with an id, or the first so many."""
+"""By the kind of ``at``: None copies all messages, str those up to a message's id, int the first `at` messages."""
 REWIND = Statement(_rewind, repeatable=False)
 LOCK = Statement(_lock, repeatable=False)
 LOCK_STATES = Statement(_lock_states, repeatable=False)

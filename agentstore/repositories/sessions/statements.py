@@ -174,7 +174,7 @@ def _list() -> ClauseElement:
     """Read a page of the user's sessions without their messages, the last used first.
 
     The order is by listed_at, updated_at truncated to the minute, then id. The last column is listed_at for the
-    cursor, or null without a limit, where the driver would decode one more timestamp for each row in vain.
+    cursor, or null without a limit, where the driver would decode one more timestamp for each row needlessly.
     """
     return (
         select(SessionRow.id, *_HEAD, case((_LIMIT.is_not(None), SessionRow.listed_at)).label("listed_at"))

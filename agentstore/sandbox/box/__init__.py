@@ -1,4 +1,4 @@
-"""The program that runs inside a sandbox and executes IPython cells, shell commands and file tools for its clients.
+"""The box: the program inside a sandbox that executes IPython cells, shell commands and file tools for its clients.
 
 The package is shipped to the sandbox as one archive (see :mod:`agentstore.sandbox.program`) and run there by a bare
 Python without site-packages. Its modules therefore import only the standard library and each other, by relative

@@ -70,7 +70,7 @@ class Kernel:
 
         Raises:
             KernelMissing: ipykernel or jupyter_client is not installed.
-            ToolFailed: The kernel cannot be started.
+            ToolFailed: the kernel cannot be started.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -126,14 +126,14 @@ class Kernel:
         request = client.execute(code, store_history=True, allow_stdin=False)
         reply = asyncio.ensure_future(client.shell_channel.get_msg())
         message = asyncio.ensure_future(client.iopub_channel.get_msg())
-        cancelled = asyncio.ensure_future(self._cancel.wait())
+        canceled = asyncio.ensure_future(self._cancel.wait())
         reason, until = "", deadline
         try:
             while True:
                 waiting = {
                     message,
                     self._exited,
-                    *(() if reason else (cancelled,)),
+                    *(() if reason else (canceled,)),
                     *(() if reply.done() else (reply,)),
                 }
                 remaining = max(0.0, until - loop.time())
@@ -152,8 +152,8 @@ class Kernel:
                 elif self._exited in done:
                     await self._stop()
                     return reason or "exited"
-                elif cancelled in done and not reason:
-                    reason, until = "cancelled", self._interrupt()
+                elif canceled in done and not reason:
+                    reason, until = "canceled", self._interrupt()
                 elif reply in done and not _is_reply_to(reply, request):
                     # The late reply to an earlier cell.
                     reply = asyncio.ensure_future(client.shell_channel.get_msg())
@@ -168,7 +168,7 @@ class Kernel:
                     await self._stop()
                     return f"{reason}; the kernel did not stop and was killed: all variables are lost"
         finally:
-            for task in (reply, message, cancelled):
+            for task in (reply, message, canceled):
                 task.cancel()
 
     def _interrupt(self) -> float:

@@ -37,7 +37,7 @@ class Processes:
         In a confined sandbox that has reached its limit of processes, all of them are killed first.
 
         Raises:
-            ToolFailed: It cannot be started.
+            ToolFailed: it cannot be started.
         """
         try:
             try:

@@ -66,8 +66,8 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes:
     """Read a frame of at most MAX_REQUEST_SIZE bytes.
 
     Raises:
-        ValueError: The frame is larger.
-        EOFError: The stream ended before the frame did.
+        ValueError: the frame is larger.
+        EOFError: the stream ended before the frame did.
     """
     size = struct.unpack("!I", await reader.readexactly(4))[0]
     if size > MAX_REQUEST_SIZE:

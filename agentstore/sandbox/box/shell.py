@@ -27,8 +27,8 @@ class Shell:
         that ends by itself.
 
         Raises:
-            InvalidCall: The command has a NUL character.
-            ToolFailed: The shell cannot be started.
+            InvalidCall: the command has a NUL character.
+            ToolFailed: the shell cannot be started.
         """
         if "\0" in command:
             raise InvalidCall("a command cannot contain a NUL character")

@@ -13,7 +13,7 @@ _running: set["asyncio.Task[Any]"] = set()
 
 
 def run_to_completion(work: "Coroutine[Any, Any, _T]") -> "asyncio.Task[_T]":
-    """Start a task that is not cancelled with its caller, and hold a reference to it until it is done."""
+    """Start a task that is not canceled with its caller, and hold a reference to it until it is done."""
     task = asyncio.ensure_future(work)
     _running.add(task)
     task.add_done_callback(_running.discard)
@@ -24,8 +24,8 @@ async def run_in_thread(work: Callable[[], _T], timeout: float) -> _T:
     """Run a function in a thread and return its result.
 
     Raises:
-        TimeoutError: It took longer than `timeout` seconds; the thread continues.
-        ToolFailed: No thread could be started.
+        TimeoutError: it took longer than `timeout` seconds; the thread continues.
+        ToolFailed: no thread could be started.
     """
     try:
         future = asyncio.get_running_loop().run_in_executor(None, work)

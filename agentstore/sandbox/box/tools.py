@@ -79,7 +79,7 @@ def check_arguments(tool: str, arguments: Any) -> None:
         InvalidCall: They do not match it.
     """
     if not isinstance(arguments, dict):
-        raise InvalidCall(f"the arguments of {tool} must be an object, not {type(arguments).__name__}")
+        raise InvalidCall(f"the arguments of {tool} must be an object, got {type(arguments).__name__}")
     schema = TOOLS[tool]["parameters"]
     for name, value in arguments.items():
         if name not in schema["properties"]:

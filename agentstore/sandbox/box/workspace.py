@@ -14,7 +14,7 @@ async def pack(workspace: str, disk: int, writer: asyncio.StreamWriter) -> None:
     """Send the workspace as a tar archive, in frames, with an empty one at the end.
 
     Raises:
-        ArchiveFailed: It could not be packed, or its files have more than `disk` bytes.
+        ArchiveFailed: it could not be packed, or its files have more than `disk` bytes.
     """
     reading, writing = os.pipe()
     stream, transport = await open_pipe_reader(reading)
@@ -40,7 +40,7 @@ async def unpack(workspace: str, reader: asyncio.StreamReader) -> None:
     """Receive a tar archive, in frames up to an empty one, and unpack it into the workspace.
 
     Raises:
-        ArchiveFailed: It could not be unpacked, or has a member that is not allowed.
+        ArchiveFailed: it could not be unpacked, or has a member that is not allowed.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -428,7 +428,7 @@ async def test_a_fact_changed_during_a_call_is_not_overwritten(
         assert (job["attempts"], job["lease"]) == (0, None)
         await observer.execute(DUE)
     (second,) = await facts.extract()
-    assert "was changed meanwhile" in (first.error or "")
+    assert "was changed concurrently" in (first.error or "")
     assert second.error is None
     assert [item.text for item in await facts.list_items("alice")] == ["Alice has two cats and a dog"]
 
