@@ -20,7 +20,7 @@ demo: $(VENV)/test ## the main features in half a minute, on an embedded Postgre
 test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--database=container" and others: tests/conftest.py)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-chaos: $(VENV)/test ## the long tests: kills, races, random models, a full disk (as root)
+chaos: $(VENV)/test ## the long tests: killed upgrades, waits for locks, random queries, a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from one (needs bubblewrap)
@@ -30,7 +30,7 @@ sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from 
 PEERS := openai-agents agentscope-2 agentscope-runtime
 NEEDS_openai-agents := openai-agents[sqlalchemy]==0.24.0 aiosqlite asyncpg
 NEEDS_agentscope-2 := agentscope[storage-sql]==2.0.10 apscheduler aiosqlite asyncpg
-# Without the dependencies that its Redis services do not need.
+# Installed with --no-deps: its Redis services need few of its dependencies.
 ALONE_agentscope-runtime := agentscope-runtime==1.0.5
 NEEDS_agentscope-runtime := redis pydantic openai
 # Packages that the benchmarks compare with; some are the same.
@@ -43,7 +43,7 @@ NEEDS_agentscope := agentscope==1.0.21 mcp<2 tqdm sqlalchemy[asyncio]==2.1.9 asy
 
 $(VENV)/peers/%: Makefile
 	@$(PYTHON) -m venv $@
-	@test -z "$(ALONE_$*)" || $@/bin/python -m pip install --quiet --no-deps $(ALONE_$*)
+	@test -z "$(NODEPS_$*)" || $@/bin/python -m pip install --quiet --no-deps $(NODEPS_$*)
 	@$@/bin/python -m pip install --quiet $(patsubst %,'%',$(NEEDS_$*))
 	@touch $@
 
@@ -74,7 +74,7 @@ runtime: $(RUNTIME)/ready ## the adapters, with the real AgentScope Runtime and 
 # tests/previous/__init__.py says how the archive is created.
 previous: $(VENV)/test ## the previous release's own tests, on the schema of this release
 	@rm -rf $(VENV)/previous && mkdir $(VENV)/previous && tar -xJf tests/previous/release.tar.xz -C $(VENV)/previous
-	cd $(VENV)/previous && PYTHONPATH=.:$(CURDIR)/tests/previous $(abspath $(BIN))/python -m pytest -p todays_schema $(ARGS)
+	cd $(VENV)/previous && PYTHONPATH=.:$(CURDIR)/tests/previous $(abspath $(BIN))/python -m pytest -p current_schema $(ARGS)
 
 lint: $(VENV)/dev ## style, language, import layers, and the migrations' SQL
 	$(BIN)/ruff check .

@@ -42,7 +42,7 @@ def _log(text: str) -> None:
     print(text, flush=True)
 
 
-async def _side_by_side(options: argparse.Namespace, report: dict[str, Any]) -> bool:
+async def _measure_calls(options: argparse.Namespace, report: dict[str, Any]) -> bool:
     """Measure all contenders; return whether agentstore and the floor lost nothing."""
     rounds = 3 if options.quick else 41
     wanted = options.only.split(",") if options.only else [ORM] if options.quick else list(CONTENDERS)
@@ -55,17 +55,19 @@ async def _side_by_side(options: argparse.Namespace, report: dict[str, Any]) -> 
             versions = {each.about["name"]: each.about["version"] for each in running.values()}
             loop = running[AGENTSTORE].about["loop"]
             report.update(postgres=version, versions=versions, loop=loop)
-            _log(f"Postgres {version}, {loop}, " + ", ".join(f"{name} {of}" for name, of in versions.items()))
+            _log(f"Postgres {version}, {loop}, " + ", ".join(f"{name} {number}" for name, number in versions.items()))
             _log(f"{'':22} {'ms':>10} {'p99 ms':>10} {'appends':>10}   relative to the floor (middle half), rounds")
             for case in cases(quick=options.quick):
                 _log(f"-- {case.name}" + (f", of {case.history:,}" if case.history else ""))
                 for result in await measure(case, running, rounds, _log):
                     results.append(result)
                     _log(row(result))
-            for one in writers(quick=options.quick):
-                _log(f"-- {one.name}")
+            for scenario in writers(quick=options.quick):
+                _log(f"-- {scenario.name}")
                 # Cases with a goal need precision; the others are points of a plot.
-                for result in await measure_writers(one, running, rounds if one.goal else min(rounds, 7), _log):
+                for result in await measure_writers(
+                    scenario, running, rounds if scenario.goal else min(rounds, 7), _log
+                ):
                     results.append(result)
                     _log(row(result))
             found = await prefixes(running, 64, 5 if options.quick else 20)
@@ -87,8 +89,8 @@ async def _side_by_side(options: argparse.Namespace, report: dict[str, Any]) -> 
             await admin.execute(f'DROP DATABASE "bench_{module}" WITH (FORCE)')
         await admin.close()
     report["results"] = results_as_json(results)
-    mine = {running[name].about["name"] for name in (AGENTSTORE, FLOOR)}
-    return all(result.is_whole for result in results if result.contender in mine) and not any(
+    own = {running[name].about["name"] for name in (AGENTSTORE, FLOOR)}
+    return all(result.is_whole for result in results if result.contender in own) and not any(
         counts["wrong"] or counts["lost"] for counts in found.values()
     )
 
@@ -96,7 +98,7 @@ async def _side_by_side(options: argparse.Namespace, report: dict[str, Any]) -> 
 async def _measure(part: str, options: argparse.Namespace, report: dict[str, Any]) -> bool:
     """Measure a part; return whether agentstore and the floor lost nothing."""
     if part == "calls":
-        return await _side_by_side(options, report)
+        return await _measure_calls(options, report)
     if part == "reading":
         report[part] = await reading.measure(options.url, _log, quick=options.quick)
     elif part == "startup":

@@ -22,19 +22,19 @@ Call = Callable[[], Awaitable[object]]
 _CALLS, _ROUNDS = 200, 31
 
 
-async def _compare(name: str, one: Call, other: Call) -> str:
+async def _compare(name: str, call_of_adapter: Call, native_call: Call) -> str:
     """Time two calls in pairs of rounds, in random order, and return the median and quartiles of the ratios."""
-    times: dict[Call, list[float]] = {one: [], other: []}
+    times: dict[Call, list[float]] = {call_of_adapter: [], native_call: []}
     for _ in range(_ROUNDS):
-        for call in random.sample([one, other], 2):
+        for call in random.sample([call_of_adapter, native_call], 2):
             gc.collect()
             began = time.perf_counter()
             for _ in range(_CALLS):
                 await call()
             times[call].append((time.perf_counter() - began) / _CALLS * 1000)
-    ratios = [first / second for first, second in zip(times[one], times[other], strict=True)]
+    ratios = [first / second for first, second in zip(times[call_of_adapter], times[native_call], strict=True)]
     low, ratio, high = statistics.quantiles(ratios, n=4)
-    return f"{name:40} {statistics.median(times[one]):.3f} ms  {ratio:.2f} ({low:.2f}-{high:.2f})"
+    return f"{name:64} {statistics.median(times[call_of_adapter]):.3f} ms  {ratio:.2f} ({low:.2f}-{high:.2f})"
 
 
 async def _main() -> None:
@@ -50,8 +50,8 @@ async def _main() -> None:
             adapted = await service.create_session("adapters", "adapted")
             native = await store.sessions.create_session("adapters", "native")
 
-            def append(to: Any, session: Any, of: Any) -> Call:
-                return lambda: to.append_message(session, of(role="user", content=[part]))
+            def append(service: Any, session: Any, message_type: Any) -> Call:
+                return lambda: service.append_message(session, message_type(role="user", content=[part]))
 
             for _ in range(10):
                 await service.append_message(adapted, kind(role="user", content=[part]))
@@ -60,9 +60,9 @@ async def _main() -> None:
                 partial(service.get_session, "adapters", "adapted"),
                 partial(store.sessions.get_session, "adapters", "native"),
             )
-            print(await _compare(f"get 10 of {package}'s, to agentstore's", *get))
+            print(await _compare(f"get 10 of {package}'s messages, relative to agentstore's", *get))
             both = append(service, adapted, kind), append(store.sessions, native, Message)
-            print(await _compare(f"append 1 of {package}'s, to agentstore's", *both))
+            print(await _compare(f"append 1 of {package}'s messages, relative to agentstore's", *both))
 
 
 if __name__ == "__main__":

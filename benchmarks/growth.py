@@ -37,16 +37,16 @@ SELECT 'u' || s % $1::int, 's' || s, m, 'msg_' || md5(s || ' ' || m), json_build
 FROM generate_series($2::int, $3::int - 1) s, generate_series(1, $5::int) m
 """
 _MEMORIES = """
-WITH given AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]) AS g(u, s, l)),
-users AS (INSERT INTO agentstore.users (id) SELECT DISTINCT u FROM given ON CONFLICT DO NOTHING RETURNING 1),
+WITH new_memories AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]) AS g(u, s, l)),
+users AS (INSERT INTO agentstore.users (id) SELECT DISTINCT u FROM new_memories ON CONFLICT DO NOTHING RETURNING 1),
 buckets AS (
     INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
-    SELECT u, 's', count(*), count(*) * 9 FROM given, (SELECT count(*) FROM users) AS first GROUP BY u
+    SELECT u, 's', count(*), count(*) * 9 FROM new_memories, (SELECT count(*) FROM users) AS first GROUP BY u
     ON CONFLICT (user_id, session_id) DO UPDATE SET count = memory_buckets.count + excluded.count RETURNING 1
 )
 INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
 SELECT u, 's', s, 'm' || s, '{"role": "user"}', false, 9, l::tsvector, 'floor'
-FROM given, (SELECT count(*) FROM buckets) AS second
+FROM new_memories, (SELECT count(*) FROM buckets) AS second
 """
 
 
@@ -211,11 +211,11 @@ async def _calls_of_memories(store: AgentStore, size: int) -> dict[str, Call]:
     for start in range(0, 10_000, 1_000):
         await store.memory.add_memory("searcher", [_memory(start + number) for number in range(1_000)], "s")
 
-    def ten() -> list[Message]:
+    def ten_messages() -> list[Message]:
         return [_memory(100_000 + next(numbers)) for _ in range(10)]
 
     return {
-        "add_memory 10": lambda: store.memory.add_memory("adder", ten(), "s"),
+        "add_memory 10": lambda: store.memory.add_memory("adder", ten_messages(), "s"),
         "search_memory among 10,000": lambda: store.memory.search_memory("searcher", _memory(next(numbers))),
     }
 

@@ -88,9 +88,9 @@ def _costs(results: list[dict[str, Any]], path: Path) -> None:
     cases = list(dict.fromkeys(each["case"] for each in calls))
     figure, axes = plt.subplots()
     for name in dict.fromkeys(each["contender"] for each in calls):
-        mine = {each["case"]: each["ratio"] for each in calls if each["contender"] == name}
-        places = [cases.index(case) for case in mine]
-        axes.plot(places, list(mine.values()), **_line(name), linestyle="none")
+        own = {each["case"]: each["ratio"] for each in calls if each["contender"] == name}
+        places = [cases.index(case) for case in own]
+        axes.plot(places, list(own.values()), **_line(name), linestyle="none")
     axes.set_xticks(range(len(cases)), cases, rotation=30, ha="right")
     axes.set_yscale("log")
     axes.set_ylabel("time relative to the floor")
@@ -100,37 +100,37 @@ def _costs(results: list[dict[str, Any]], path: Path) -> None:
 
 def _writers(results: list[dict[str, Any]], path: Path) -> None:
     """Draw appends per second by number of writers, each to its own session and all to one."""
-    figure, both = plt.subplots(1, 2, sharey=True)
-    for axes, one in zip(both, (False, True), strict=True):
-        found = [each for each in results if each["per_second"] and ("one session" in each["case"]) == one]
+    figure, two_axes = plt.subplots(1, 2, sharey=True)
+    for axes, is_one_session in zip(two_axes, (False, True), strict=True):
+        found = [each for each in results if each["per_second"] and ("one session" in each["case"]) == is_one_session]
         for name in dict.fromkeys(each["contender"] for each in found):
-            mine = [(int(each["case"].split()[0]), each["per_second"]) for each in found if each["contender"] == name]
-            axes.plot(*zip(*sorted(mine), strict=True), **_line(name))
+            own = [(int(each["case"].split()[0]), each["per_second"]) for each in found if each["contender"] == name]
+            axes.plot(*zip(*sorted(own), strict=True), **_line(name))
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.set_xlabel("writers to one session" if one else "writers, each to its own session")
-    both[0].set_ylabel("appends per second")
+        axes.set_xlabel("writers to one session" if is_one_session else "writers, each to its own session")
+    two_axes[0].set_ylabel("appends per second")
     _save(figure, path)
 
 
 def _latencies(results: list[dict[str, Any]], path: Path) -> None:
     """Draw the distribution of append latencies: with one writer, and with 64."""
-    figure, both = plt.subplots(1, 2)
-    for axes, case in zip(both, ("append 1", "64 writers, 64 sessions"), strict=True):
+    figure, two_axes = plt.subplots(1, 2)
+    for axes, case in zip(two_axes, ("append 1", "64 writers, 64 sessions"), strict=True):
         for each in results:
             if each["case"] == case:
                 axes.plot([max(1e-3, ms) for ms in each["quantiles_ms"]], range(101), **_line(each["contender"], ""))
         axes.set_xscale("log")
         axes.set_xlabel(f"ms, {case}")
-    both[0].set_ylabel("% of calls")
+    two_axes[0].set_ylabel("% of calls")
     _save(figure, path)
 
 
 def _growth(growth: list[dict[str, Any]], path: Path) -> None:
     """Draw the time of each call by size."""
     kinds = list(dict.fromkeys(each["grows"] for each in growth))
-    figure, every = plt.subplots(1, len(kinds), sharey=True, figsize=(11, 4.5))
-    for axes, kind in zip(every, kinds, strict=True):
+    figure, all_axes = plt.subplots(1, len(kinds), sharey=True, figsize=(11, 4.5))
+    for axes, kind in zip(all_axes, kinds, strict=True):
         for each in growth:
             if each["grows"] == kind:
                 axes.plot(each["sizes"], each["ms"], marker="o", markersize=3, label=each["call"])
@@ -138,7 +138,7 @@ def _growth(growth: list[dict[str, Any]], path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xlabel(kind)
         axes.legend(fontsize=7)
-    every[0].set_ylabel("ms")
+    all_axes[0].set_ylabel("ms")
     _save(figure, path, legend=False)
 
 

@@ -94,16 +94,16 @@ async def measure(url: str | None, log: Callable[[str], None], *, quick: bool) -
     report = []
     nothing = statistics.median(seconds["-c", _NOTHING])
     for case in _CASES:
-        mine, baseline = (
+        own, baseline = (
             statistics.median(seconds[tuple(case.arguments)]),
             statistics.median(seconds["-c", case.baseline]),
         )
         if case.is_import:
-            mine, baseline = mine - nothing, baseline - nothing
-        ratio = mine / baseline
+            own, baseline = own - nothing, baseline - nothing
+        ratio = own / baseline
         missed = "" if ratio <= case.goal else "  MISSED"
-        log(f"{case.name:22} {mine * 1e3:10.1f} {baseline * 1e3:10.1f}   {ratio:.2f}, {case.goal:.2f}{missed}")
+        log(f"{case.name:22} {own * 1e3:10.1f} {baseline * 1e3:10.1f}   {ratio:.2f}, {case.goal:.2f}{missed}")
         report.append(
-            {"name": case.name, "ms": mine * 1e3, "baseline": baseline * 1e3, "ratio": ratio, "goal": case.goal}
+            {"name": case.name, "ms": own * 1e3, "baseline": baseline * 1e3, "ratio": ratio, "goal": case.goal}
         )
     return report

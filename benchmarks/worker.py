@@ -109,7 +109,7 @@ class Worker:
         for session in sessions:
             await self._contender.create(session)
         plain = [new_messages(0, appends, number) for number in range(writers)]
-        converted = [[self._contender.convert([each]) for each in mine] for mine in plain]
+        converted = [[self._contender.convert([each]) for each in own] for own in plain]
         nanoseconds: list[int] = []
 
         async def writer(number: int) -> None:
@@ -127,7 +127,7 @@ class Worker:
         gc.unfreeze()
         verified = {"expected": 0, "lost": 0, "twice": 0, "misplaced": 0}
         for place, session in enumerate(sessions):
-            orders = [[each.text for each in mine] for mine in plain[place :: len(sessions)]]
+            orders = [[each.text for each in own] for own in plain[place :: len(sessions)]]
             found = self._contender.texts(await self._contender.read(session))
             for name, count in _compared([text for order in orders for text in order], found, orders).items():
                 verified[name] += count

@@ -1,9 +1,9 @@
-"""The database of the tests: a real Postgres, migrated by our migrations.
+"""The database of the tests: a real Postgres, migrated by the project's migrations.
 
 ``--database=embedded`` (the default) starts one, ``--database=container`` runs ``postgres:18`` by testcontainers,
 ``--database=URL`` uses a server on which databases may be created. ``--postgres=DIR`` names the binaries of the
-embedded one, and ``--pooler`` puts a PgBouncer in transaction mode in front of the server. What an option asks for and
-cannot be had is an error, never a skip.
+embedded one, and ``--pooler`` puts a PgBouncer in transaction mode in front of the server. An option that cannot be
+satisfied is an error, never a skip.
 
 ``-n auto`` runs the tests in a worker process per core. All workers use one server, which the controlling process
 starts; each has a template database of its own.
@@ -30,7 +30,7 @@ from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, mi
 from agentstore.database.database import Database
 from agentstore.repositories.connect import open_database
 from tests.support.pgbouncer import PgBouncer, free_port
-from tests.support.servers import Server, container, given
+from tests.support.servers import Server, container, existing_server
 from tests.support.vectors import WordEmbedder, is_available
 
 # A slow example on a loaded machine is not a failure.
@@ -75,10 +75,10 @@ def _running_server(config: pytest.Config, folder: Path) -> Iterator[Server]:
         with container() as running:
             yield running
     else:
-        yield given(database)
+        yield existing_server(database)
 
 
-class _ServerOfAllWorkers:
+class _SharedServer:
     """In the controlling process of ``-n``: starts the server with the first worker, stops it after the last."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class _ServerOfAllWorkers:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("dist", "no") != "no":  # of pytest-xdist; in its workers it is "no"
-        config.pluginmanager.register(_ServerOfAllWorkers())
+        config.pluginmanager.register(_SharedServer())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -113,9 +113,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server of this run; each test has a database of its own in it."""
-    of_all_workers = getattr(request.config, "workerinput", {}).get("server")
-    if of_all_workers is not None:
-        yield given(of_all_workers)
+    shared_url = getattr(request.config, "workerinput", {}).get("server")
+    if shared_url is not None:
+        yield existing_server(shared_url)
         return
     with _running_server(request.config, tmp_path_factory.mktemp("postgres")) as running:
         yield running

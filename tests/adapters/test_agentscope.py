@@ -32,10 +32,10 @@ def _memory(store: AgentStore, session_id: str = "s") -> Any:
     return AgentScopeSessionHistoryMemory(service=store.sessions, user_id="alice", session_id=session_id)
 
 
-def _msg(content: Any, role: str = "user", name: str = "Alice", **more: Any) -> Any:
+def _msg(content: Any, role: str = "user", name: str = "Alice", **options: Any) -> Any:
     from agentscope.message import Msg
 
-    return Msg(name, content, role, **more)
+    return Msg(name, content, role, **options)
 
 
 def _texts(msgs: list[Any]) -> list[str]:
@@ -49,25 +49,25 @@ async def test_msgs_round_trip_through_the_session(store: AgentStore) -> None:
     assert isinstance(memory, MemoryBase)
     assert await memory.get_memory() == []
     assert await memory.size() == 0
-    given = [
+    added = [
         _msg("text", metadata={"x": [1]}, timestamp="2026-01-02 03:04:05.678"),
         _msg(""),
         _msg(BLOCKS, "assistant", "Polly"),
         _msg([], "system", "system"),
     ]
-    given[1].invocation_id = "call 1"
-    await memory.add(given[0])
-    await memory.add(given[1:])
+    added[1].invocation_id = "call 1"
+    await memory.add(added[0])
+    await memory.add(added[1:])
     await memory.add(None)
     await memory.add([])
     for each in (memory, _memory(store)):
         stored = await each.get_memory()
-        assert [msg.to_dict() for msg in stored] == [msg.to_dict() for msg in given]
+        assert [msg.to_dict() for msg in stored] == [msg.to_dict() for msg in added]
         assert [msg.invocation_id for msg in stored] == [None, "call 1", None, None]
         assert await each.size() == 4
     assert await _memory(store, "another").get_memory() == []
     invalid: Any
-    for invalid in ("text", [given[0], "text"], {}):
+    for invalid in ("text", [added[0], "text"], {}):
         with pytest.raises(TypeError):
             await memory.add(invalid)
 
@@ -111,7 +111,7 @@ async def test_existing_msgs_are_skipped_unless_duplicates_are_allowed(store: Ag
     assert _texts(await memory.get_memory()) == ["2", "3", "changed since", "1", "1"]
 
 
-async def test_delete_by_id_and_by_position(store: AgentStore) -> None:
+async def test_msgs_are_deleted_by_id_and_by_position(store: AgentStore) -> None:
     memory = _memory(store)
     msgs = [_msg(str(number)) for number in range(6)]
     await memory.add(msgs)
@@ -131,7 +131,7 @@ async def test_delete_by_id_and_by_position(store: AgentStore) -> None:
     assert _texts(await memory.get_memory()) == ["0", "1", "2", "3", "4", "5"]
 
 
-async def test_marks_select_messages(store: AgentStore) -> None:
+async def test_marks_select_messages_to_read_update_and_delete(store: AgentStore) -> None:
     memory = _memory(store)
     msgs = [_msg(str(number)) for number in range(5)]
     await memory.add(msgs[:2])

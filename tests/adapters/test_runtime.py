@@ -139,11 +139,11 @@ def start(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(f"{prefix}_BACKEND", "postgres")
     apps: list[_App] = []
 
-    def make(memory: str) -> _App:
+    def start_one(memory: str) -> _App:
         apps.append(_App(memory))
         return apps[-1]
 
-    yield make
+    yield start_one
     for each in apps:
         each.kill()
 

@@ -134,7 +134,7 @@ async def provider(request: pytest.FixtureRequest, manager: Any) -> AsyncIterato
 @pytest.fixture
 async def handle(provider: ManagedProvider, manager: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """A sandbox, whose workspace is a local folder rather than /workspace."""
-    handle = await provider.create(SandboxSpec("base", environment={"COLOUR": "blue"}))
+    handle = await provider.create(SandboxSpec("base", environment={"COLOR": "blue"}))
     monkeypatch.setattr(commands, "WORKSPACE", manager.get_info(json.loads(handle)["name"])["mount_dir"])
     return handle
 
@@ -150,7 +150,7 @@ async def test_tools_run_and_kernel_variables_persist(provider: ManagedProvider,
     answer = await provider.exec(handle, "run_ipython_cell", {"code": "print(a * 7)"}, 20)
     assert answer["content"] == [{"type": "text", "text": "42\n", "description": "stdout"}]
     assert not (await provider.exec(handle, "run_ipython_cell", {"code": ""}, 20)).is_error
-    answer = await provider.exec(handle, "run_shell_command", {"command": "echo $COLOUR; echo no >&2; exit 3"}, 20)
+    answer = await provider.exec(handle, "run_shell_command", {"command": "echo $COLOR; echo no >&2; exit 3"}, 20)
     assert (answer.part("stdout"), answer.part("stderr"), answer.part("returncode")) == ("blue\n", "no\n", "3")
     assert answer.is_error
     assert not (await provider.exec(handle, "run_shell_command", {"command": "echo warned >&2"}, 20)).is_error

@@ -30,17 +30,17 @@ from tests.support.servers import Server
 
 _ROOT = Path(__file__).parents[2]
 
-Make = Callable[..., PostgresSandboxService]
+CreateService = Callable[..., PostgresSandboxService]
 
 
 @pytest.fixture
-async def make(database_url: str, settings: Settings) -> AsyncIterator[Make]:
+async def create_service(database_url: str, settings: Settings) -> AsyncIterator[CreateService]:
     """Create services on this test's database, and stop them at its end."""
     services: list[PostgresSandboxService] = []
 
     def service(**options: Any) -> PostgresSandboxService:
-        given: dict[str, Any] = {"provider": "unsafe_subprocess", "settings": settings, **options}
-        services.append(PostgresSandboxService(database_url, **given))
+        arguments: dict[str, Any] = {"provider": "unsafe_subprocess", "settings": settings, **options}
+        services.append(PostgresSandboxService(database_url, **arguments))
         return services[-1]
 
     yield service
@@ -69,7 +69,7 @@ def _threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "agentstore-sandboxes"]
 
 
-async def test_the_runtimes_example_application(environment: pytest.MonkeyPatch) -> None:
+async def test_the_runtimes_example_application_runs_unchanged(environment: pytest.MonkeyPatch) -> None:
     service = SandboxService()
     await service.start()
     assert await service.health()
@@ -86,12 +86,12 @@ async def test_the_runtimes_example_application(environment: pytest.MonkeyPatch)
     assert not await service.health()
 
 
-async def test_sandbox_state_persists_until_release(make: Make) -> None:
-    service = make()
+async def test_sandbox_state_persists_until_release(create_service: CreateService) -> None:
+    service = create_service()
     (box,) = service.connect("s", "alice")
     box.run_ipython_cell("x = 41")
     box.write_file("notes/a.txt", "stored")
-    (same,) = make().connect("s", "alice")  # as on another replica
+    (same,) = create_service().connect("s", "alice")  # as on another replica
     assert _output(same.run_ipython_cell("print(x + 1)")) == "42\n"
     assert _output(same.read_file("notes/a.txt")) == "stored"
     assert service.release("s", "alice")
@@ -112,8 +112,8 @@ def test_connect_works_without_event_loop_and_before_start(database_url: str, se
     assert not asyncio.run(service.health())
 
 
-async def test_ids_that_join_to_the_same_key_have_separate_sandboxes(make: Make) -> None:
-    service = make()
+async def test_ids_that_join_to_the_same_key_have_separate_sandboxes(create_service: CreateService) -> None:
+    service = create_service()
     (one,) = service.connect("c", "a_b")
     (other,) = service.connect("b_c", "a")
     assert one.sandbox_id != other.sandbox_id
@@ -123,8 +123,8 @@ async def test_ids_that_join_to_the_same_key_have_separate_sandboxes(make: Make)
     assert _output(other.run_shell_command("echo here")) == "here\n"
 
 
-async def test_types_are_names_or_members_of_the_runtimes_enum(make: Make) -> None:
-    service = make()
+async def test_types_are_names_or_members_of_the_runtimes_enum(create_service: CreateService) -> None:
+    service = create_service()
     types = service_class("sandbox.sandbox_service.SandboxType")
     wanted = ["base", "filesystem"] if types is None else [types.BASE, types.FILESYSTEM]
     boxes = service.connect("s", "alice", wanted)
@@ -136,8 +136,8 @@ async def test_types_are_names_or_members_of_the_runtimes_enum(make: Make) -> No
         service.connect("s", "alice", ["nonsense"])
 
 
-async def test_file_tools_behave_like_the_runtimes(make: Make) -> None:
-    (box,) = make().connect("s", "alice", ["filesystem"])
+async def test_file_tools_behave_like_the_runtimes(create_service: CreateService) -> None:
+    (box,) = create_service().connect("s", "alice", ["filesystem"])
     box.create_directory("d/e")
     box.write_file("d/a.txt", "one\ntwo\n")
     edits = [{"oldText": "two", "newText": "three"}]
@@ -157,8 +157,8 @@ async def test_file_tools_behave_like_the_runtimes(make: Make) -> None:
         box.call_tool("no such tool")
 
 
-async def test_tools_are_listed_by_group_and_called_by_name(make: Make) -> None:
-    (box,) = make().connect("s")
+async def test_tools_are_listed_by_group_and_called_by_name(create_service: CreateService) -> None:
+    (box,) = create_service().connect("s")
     assert box.list_tools("generic") == box.list_tools()
     assert box.list_tools("browser") == {"browser": {}}
     assert await box.list_tools_async("generic") == box.list_tools()
@@ -167,8 +167,8 @@ async def test_tools_are_listed_by_group_and_called_by_name(make: Make) -> None:
     assert _output(await box.call_tool_async("run_shell_command", {"command": "echo 2"})) == "2\n"
 
 
-async def test_async_calls_run_concurrently_and_can_be_cancelled(make: Make) -> None:
-    (box,) = make().connect("s")
+async def test_async_calls_run_concurrently_and_can_be_cancelled(create_service: CreateService) -> None:
+    (box,) = create_service().connect("s")
     box.run_shell_command("mkfifo one other")
     found = await asyncio.gather(
         box.call_tool_async("run_shell_command", {"command": "echo 1 > one; cat other"}),
@@ -183,8 +183,8 @@ async def test_async_calls_run_concurrently_and_can_be_cancelled(make: Make) -> 
     assert _output(box.run_shell_command("echo alive")) == "alive\n"
 
 
-async def test_concurrent_threads_get_the_same_sandbox(make: Make) -> None:
-    service = make()
+async def test_concurrent_threads_get_the_same_sandbox(create_service: CreateService) -> None:
+    service = create_service()
 
     def work(number: int) -> tuple[str, str]:
         (box,) = service.connect("s", "alice")
@@ -197,8 +197,10 @@ async def test_concurrent_threads_get_the_same_sandbox(make: Make) -> None:
     assert len(_threads()) == 1
 
 
-async def test_stop_ends_own_sandboxes_and_start_creates_new_ones(make: Make, observer: asyncpg.Connection) -> None:
-    service, other = make(), make()
+async def test_stop_ends_own_sandboxes_and_start_creates_new_ones(
+    create_service: CreateService, observer: asyncpg.Connection
+) -> None:
+    service, other = create_service(), create_service()
     (box,) = service.connect("mine", "alice")
     other.connect("others", "alice")
     service.connect("others", "alice")
@@ -224,8 +226,8 @@ async def test_stop_ends_own_sandboxes_and_start_creates_new_ones(make: Make, ob
     assert await observer.fetchval("SELECT count(*) FROM agentstore.sandboxes") == 1
 
 
-async def test_stop_interrupts_running_calls(make: Make) -> None:
-    service = make()
+async def test_stop_interrupts_running_calls(create_service: CreateService) -> None:
+    service = create_service()
     (box,) = service.connect("s")
     box.run_shell_command("mkfifo never ready")
     with ThreadPoolExecutor(1) as threads:
@@ -236,16 +238,18 @@ async def test_stop_interrupts_running_calls(make: Make) -> None:
             assert waiting.result()["isError"]  # the result of the killed command may arrive before the stop
 
 
-async def test_stop_leaves_sandboxes_without_drain_on_stop(make: Make, observer: asyncpg.Connection) -> None:
-    service = make(drain_on_stop="false")
+async def test_stop_leaves_sandboxes_without_drain_on_stop(
+    create_service: CreateService, observer: asyncpg.Connection
+) -> None:
+    service = create_service(drain_on_stop="false")
     service.connect("s")
     await service.stop()
     assert await observer.fetchval("SELECT count(*) FROM agentstore.sandboxes") == 1
 
 
-async def test_provider_object_is_stopped_with_the_service(make: Make) -> None:
+async def test_provider_object_is_stopped_with_the_service(create_service: CreateService) -> None:
     provider = UnsafeSubprocessProvider()
-    service = make(provider=provider, drain_on_stop=False)
+    service = create_service(provider=provider, drain_on_stop=False)
     for _ in range(2):
         async with service:
             (box,) = service.connect("s")
@@ -253,12 +257,14 @@ async def test_provider_object_is_stopped_with_the_service(make: Make) -> None:
         assert not provider._running
 
 
-async def test_unavailable_provider_raises_on_start_and_connect(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unavailable_provider_raises_on_start_and_connect(
+    create_service: CreateService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def missing(self: object) -> None:
         raise SandboxUnavailable("nothing is installed")
 
     monkeypatch.setattr(UnsafeSubprocessProvider, "start", missing)
-    service = make()
+    service = create_service()
     with pytest.raises(SandboxUnavailable, match="nothing is installed"):
         await service.start()
     with pytest.raises(SandboxUnavailable, match="nothing is installed"):
@@ -315,11 +321,11 @@ async def test_service_is_an_instance_of_the_runtimes_class(environment: pytest.
 
 
 @pytest.mark.runtime
-async def test_methods_can_be_registered_in_a_toolkit(make: Make) -> None:
+async def test_methods_can_be_registered_in_a_toolkit(create_service: CreateService) -> None:
     from agentscope.tool import Toolkit
     from agentscope_runtime.adapters.agentscope.tool import sandbox_tool_adapter
 
-    (box,) = make().connect("s", "alice")
+    (box,) = create_service().connect("s", "alice")
     toolkit = Toolkit()
     for function in (box.run_ipython_cell, box.run_shell_command, box.read_file, box.edit_file, box.search_files):
         toolkit.register_tool_function(sandbox_tool_adapter(function))
@@ -344,9 +350,9 @@ print(box.run_shell_command("echo $PPID")["content"][0]["text"])
 
 
 def test_unstopped_service_does_not_keep_the_process_alive(database_url: str, settings: Settings) -> None:
-    given = Settings(pooler=settings.pooler).model_dump_json()
+    settings_json = Settings(pooler=settings.pooler).model_dump_json()
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _SCRIPT, database_url, given],
+        [sys.executable, "-W", "error", "-c", _SCRIPT, database_url, settings_json],
         cwd=_ROOT,
         capture_output=True,
         text=True,

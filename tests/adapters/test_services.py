@@ -18,12 +18,12 @@ from agentstore.adapters.agentscope_runtime import (
 )
 from tests.adapters.kinds import DataContent, Error, ImageContent, Message, Session, TextContent, text_message, texts
 
-Make = Callable[..., Any]
+CreateService = Callable[..., Any]
 SERVICES: tuple[Any, ...] = (PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService)
 
 
 @pytest.fixture
-async def make(database_url: str, settings: Settings) -> Any:
+async def create_service(database_url: str, settings: Settings) -> Any:
     """Create services on this test's database, and stop them at its end."""
     services: list[Any] = []
 
@@ -36,12 +36,12 @@ async def make(database_url: str, settings: Settings) -> Any:
         await each.stop()
 
 
-async def test_sessions_and_messages_round_trip_in_the_applications_classes(make: Make) -> None:
-    service = make(PostgresSessionHistoryService)
+async def test_sessions_and_messages_round_trip_in_the_applications_classes(create_service: CreateService) -> None:
+    service = create_service(PostgresSessionHistoryService)
     session = await service.create_session("alice", " s ")
     assert type(session) is Session
     assert (session.id, session.user_id, session.messages) == ("s", "alice", [])
-    given = [
+    messages = [
         text_message("Hello"),
         Message(role="tool", type="plugin_call", content=[DataContent(data={"z": [1, {"b": None}], "a": "\0"})]),
         Message(role="assistant", status="failed", error=Error(code="E", message="gone"), content=None),
@@ -50,20 +50,20 @@ async def test_sessions_and_messages_round_trip_in_the_applications_classes(make
         ),
         Message(content=[], metadata={"x": [None, ""]}, code="c", message="m"),
     ]
-    await service.append_message(session, given)
-    assert session.messages == given
+    await service.append_message(session, messages)
+    assert session.messages == messages
     stored = await service.get_session("alice", "s")
     assert stored == session
     assert stored.model_dump() == session.model_dump()
-    assert [each.model_dump() for each in stored.messages] == [each.model_dump() for each in given]
+    assert [each.model_dump() for each in stored.messages] == [each.model_dump() for each in messages]
     assert [[type(part) for part in each.content or ()] for each in stored.messages] == [
-        [type(part) for part in each.content or ()] for each in given
+        [type(part) for part in each.content or ()] for each in messages
     ]
     assert await service.create_session("alice", "s") == session  # not emptied
 
 
-async def test_append_accepts_dicts_and_agentstore_messages(make: Make) -> None:
-    service = make(PostgresSessionHistoryService)
+async def test_append_accepts_dicts_and_agentstore_messages(create_service: CreateService) -> None:
+    service = create_service(PostgresSessionHistoryService)
     session = await service.create_session("alice")
     await service.append_message(session, {"role": "user", "content": [TextContent(text="a")]})
     await service.append_message(
@@ -88,9 +88,9 @@ async def test_append_accepts_dicts_and_agentstore_messages(make: Make) -> None:
 
 
 @pytest.mark.runtime  # agentstore's own classes validate assignments
-async def test_message_that_became_invalid_is_rejected_before_writing(make: Make) -> None:
+async def test_message_that_became_invalid_is_rejected_before_writing(create_service: CreateService) -> None:
     """The runtime's classes do not validate assignments to their fields."""
-    service, memory = make(PostgresSessionHistoryService), make(PostgresMemoryService)
+    service, memory = create_service(PostgresSessionHistoryService), create_service(PostgresMemoryService)
     session = await service.create_session("alice", "s")
     for field, value in (("role", "robot"), ("content", "text"), ("usage", [1]), ("metadata", {"x": {1}})):
         message = text_message("a")
@@ -103,9 +103,11 @@ async def test_message_that_became_invalid_is_rejected_before_writing(make: Make
     assert await memory.list_memory("alice") == []
 
 
-async def test_compat_decides_how_a_missing_session_is_handled(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+async def test_compat_decides_how_a_missing_session_is_handled(
+    create_service: CreateService, caplog: pytest.LogCaptureFixture
+) -> None:
     for compat in ("in_memory", "tablestore"):
-        service = make(PostgresSessionHistoryService, compat=compat)
+        service = create_service(PostgresSessionHistoryService, compat=compat)
         unknown = Session(id=f"unknown to {compat}", user_id="alice", messages=[])
         with caplog.at_level(logging.WARNING):
             await service.append_message(unknown, text_message("not stored"))
@@ -118,7 +120,7 @@ async def test_compat_decides_how_a_missing_session_is_handled(make: Make, caplo
         assert (await service.get_session("alice", unknown.id)).messages == []
         for id in ("", " s "):
             assert (await service.get_session("alice", id)).id == id
-    service = make(PostgresSessionHistoryService, compat="redis")
+    service = create_service(PostgresSessionHistoryService, compat="redis")
     for id in ("  ", " t "):
         assert await service.get_session("alice", id) is None
         await service.append_message(Session(id=id, user_id="alice", messages=[]), text_message("stored"))
@@ -132,8 +134,8 @@ async def test_compat_decides_how_a_missing_session_is_handled(make: Make, caplo
     assert await service.get_session("alice", "new") is None
 
 
-async def test_list_sessions_omits_messages_and_delete_user_sessions_deletes_all(make: Make) -> None:
-    service = make(PostgresSessionHistoryService)
+async def test_list_sessions_omits_messages_and_delete_user_sessions_deletes_all(create_service: CreateService) -> None:
+    service = create_service(PostgresSessionHistoryService)
     for user in ("alice", "bob"):
         for name in ("1", "2"):
             await service.append_message(await service.create_session(user, name), text_message(name))
@@ -146,22 +148,24 @@ async def test_list_sessions_omits_messages_and_delete_user_sessions_deletes_all
     assert len(await service.list_sessions("bob")) == 2
 
 
-async def test_max_messages_limits_what_is_returned_not_what_is_stored(make: Make) -> None:
-    service = make(PostgresSessionHistoryService, max_messages_per_session="5", compat="redis")
+async def test_max_messages_limits_what_is_returned_not_what_is_stored(create_service: CreateService) -> None:
+    service = create_service(PostgresSessionHistoryService, max_messages_per_session="5", compat="redis")
     session = await service.create_session("alice", "s")
     for number in range(10):
         await service.append_message(session, text_message(str(number)))
     assert texts(session.messages) == ["5", "6", "7", "8", "9"]
     assert await service.get_session("alice", "s") == session
-    assert len((await make(PostgresSessionHistoryService).get_session("alice", "s")).messages) == 10
+    assert len((await create_service(PostgresSessionHistoryService).get_session("alice", "s")).messages) == 10
 
 
-async def test_values_expire_when_unused_for_ttl_seconds(make: Make, observer: asyncpg.Connection) -> None:
+async def test_values_expire_when_unused_for_ttl_seconds(
+    create_service: CreateService, observer: asyncpg.Connection
+) -> None:
     async def advance(seconds: int) -> None:
         for table in ("sessions", "memory_buckets", "state_heads"):
             await observer.execute(f"UPDATE agentstore.{table} SET updated_at = updated_at - interval '{seconds} s'")
 
-    async def found() -> tuple[int, int, int, bool]:
+    async def read_all() -> tuple[int, int, int, bool]:
         return (
             len((await sessions.get_session("alice", "s")).messages),
             len(await memory.search_memory("alice", [text_message("tea")])),
@@ -169,17 +173,17 @@ async def test_values_expire_when_unused_for_ttl_seconds(make: Make, observer: a
             await states.export_state("alice") is not None,
         )
 
-    sessions, memory, states = (make(kind, ttl_seconds=100_000) for kind in SERVICES)
+    sessions, memory, states = (create_service(kind, ttl_seconds=100_000) for kind in SERVICES)
     session = await sessions.create_session("alice", "s")
     await sessions.append_message(session, text_message("tea"))
     await memory.add_memory("alice", [text_message("tea")])
     await states.save_state("alice", {"tea": True})
     for _ in range(3):
         await advance(60_000)
-        assert await found() == (1, 1, 1, True)
+        assert await read_all() == (1, 1, 1, True)
     await advance(101_000)
-    assert await found() == (0, 0, 0, False)
-    lasting = [make(kind) for kind in SERVICES]
+    assert await read_all() == (0, 0, 0, False)
+    lasting = [create_service(kind) for kind in SERVICES]
     await lasting[0].append_message(await lasting[0].create_session("alice", "lasting"), text_message("tea"))
     await lasting[1].add_memory("alice", [text_message("tea")])
     await lasting[2].save_state("alice", {"tea": True})
@@ -189,21 +193,23 @@ async def test_values_expire_when_unused_for_ttl_seconds(make: Make, observer: a
     assert await lasting[2].export_state("alice") == {"tea": True}
 
 
-async def test_a_read_extends_retention_at_most_every_tenth_of_it(make: Make, observer: asyncpg.Connection) -> None:
-    service = make(PostgresSessionHistoryService, ttl_seconds=10_000)
+async def test_a_read_extends_retention_at_most_once_per_tenth_of_it(
+    create_service: CreateService, observer: asyncpg.Connection
+) -> None:
+    service = create_service(PostgresSessionHistoryService, ttl_seconds=10_000)
     await service.create_session("alice", "s")
-    when = "SELECT updated_at FROM agentstore.sessions"
-    before = await observer.fetchval(when)
+    updated_at = "SELECT updated_at FROM agentstore.sessions"
+    before = await observer.fetchval(updated_at)
     await service.get_session("alice", "s")
-    assert await observer.fetchval(when) == before
+    assert await observer.fetchval(updated_at) == before
     await observer.execute("UPDATE agentstore.sessions SET updated_at = updated_at - interval '1001 s'")
     await service.get_session("alice", "s")
-    assert await observer.fetchval(when) > before
+    assert await observer.fetchval(updated_at) > before
 
 
-async def test_service_starts_on_first_call_and_is_closed_after_stop(make: Make) -> None:
+async def test_service_starts_on_first_call_and_is_closed_after_stop(create_service: CreateService) -> None:
     for kind in SERVICES:
-        service = make(kind)
+        service = create_service(kind)
         assert not await service.health()
         calls: dict[Any, Callable[[Any], Any]] = {
             PostgresSessionHistoryService: lambda each: each.list_sessions("alice"),
@@ -224,10 +230,12 @@ async def test_service_starts_on_first_call_and_is_closed_after_stop(make: Make)
 
 
 async def test_services_of_one_database_share_one_pool(
-    make: Make, database_url: str, observer: asyncpg.Connection
+    create_service: CreateService, database_url: str, observer: asyncpg.Connection
 ) -> None:
-    services = [make(PostgresSessionHistoryService, ttl_seconds=9)]
-    services = [make(kind, pool_size=size) for kind, size in zip(SERVICES, ("2", 4, None), strict=True)] + services
+    services = [create_service(PostgresSessionHistoryService, ttl_seconds=9)]
+    services = [
+        create_service(kind, pool_size=size) for kind, size in zip(SERVICES, ("2", 4, None), strict=True)
+    ] + services
     assert len({each._shared.database for each in services}) == 1
     assert services[0]._shared.database.settings.pool_size == 4
     for each in services:
@@ -262,10 +270,10 @@ async def test_failed_start_leaves_no_pool_open(
     await two.stop()
 
 
-async def test_open_pool_is_not_enlarged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    first = make(PostgresSessionHistoryService, pool_size=2)
+async def test_open_pool_is_not_enlarged(create_service: CreateService, caplog: pytest.LogCaptureFixture) -> None:
+    first = create_service(PostgresSessionHistoryService, pool_size=2)
     await first.start()
-    assert make(PostgresStateService, pool_size=3)._shared.database.settings.pool_size == 2
+    assert create_service(PostgresStateService, pool_size=3)._shared.database.settings.pool_size == 2
     assert "at most 2 connections" in caplog.text
 
 
@@ -288,9 +296,9 @@ def test_unknown_and_invalid_options_are_rejected(database_url: str) -> None:
         PostgresMemoryService(database_url, embedding_model=object())
 
 
-async def test_search_returns_all_matches_in_chronological_order(make: Make) -> None:
+async def test_search_returns_all_matches_in_chronological_order(create_service: CreateService) -> None:
     for compat in ("in_memory", "redis"):
-        memory = make(PostgresMemoryService, compat=compat)
+        memory = create_service(PostgresMemoryService, compat=compat)
         await memory.delete_user_memory("alice")
         for session, text in (("1", "tea tea tea"), ("2", "tea and cake"), ("1", "bread"), ("1", "the tea is cold")):
             await memory.add_memory("alice", [text_message(text)], session)
@@ -308,7 +316,7 @@ async def test_search_returns_all_matches_in_chronological_order(make: Make) -> 
     assert await memory.search_memory("nobody", [text_message("tea")]) == []
 
 
-async def test_search_matches_words_in_any_form(make: Make) -> None:
+async def test_search_matches_words_in_any_form(create_service: CreateService) -> None:
     messages = [
         "They raised 12 500 000 crowns",
         "我們的圖書館離車站很近",
@@ -316,15 +324,15 @@ async def test_search_matches_words_in_any_form(make: Make) -> None:
         "unrelated",
     ]
     for compat in ("in_memory", "tablestore"):
-        memory = make(PostgresMemoryService, compat=compat)
+        memory = create_service(PostgresMemoryService, compat=compat)
         await memory.delete_memory("alice")
         await memory.add_memory("alice", [text_message(text) for text in messages])
         for query, found in (("12500000", 0), ("图书馆在哪里", 1), ("checkin", 2), ("chekc in at noon", 2)):
             assert texts(await memory.search_memory("alice", [text_message(query)])) == [messages[found]]
 
 
-async def test_tablestore_search_returns_best_matches_first(make: Make) -> None:
-    memory = make(PostgresMemoryService, compat="tablestore")
+async def test_tablestore_search_returns_best_matches_first(create_service: CreateService) -> None:
+    memory = create_service(PostgresMemoryService, compat="tablestore")
     await memory.add_memory("alice", [text_message(f"tea number {n} with cake and more") for n in range(150)])
     await memory.add_memory("alice", [text_message("cold tea")])
     found = await memory.search_memory("alice", [text_message("cold tea")])
@@ -333,9 +341,9 @@ async def test_tablestore_search_returns_best_matches_first(make: Make) -> None:
     assert texts(await memory.search_memory("alice", [text_message("cold tea")], {"top_k": 1})) == ["cold tea"]
 
 
-async def test_only_plain_messages_are_queries_and_results(make: Make) -> None:
+async def test_only_plain_messages_are_queries_and_results(create_service: CreateService) -> None:
     for compat in ("in_memory", "tablestore"):
-        memory = make(PostgresMemoryService, compat=compat)
+        memory = create_service(PostgresMemoryService, compat=compat)
         await memory.delete_memory("alice")
         kinds = ("reasoning", "error", "message", "plugin_call_output", "message")
         await memory.add_memory("alice", [text_message(f"cold tea {n}", type=kind) for n, kind in enumerate(kinds)])
@@ -345,8 +353,8 @@ async def test_only_plain_messages_are_queries_and_results(make: Make) -> None:
         assert len(await memory.list_memory("alice")) == 5
 
 
-async def test_list_memory_pages_and_delete_memory(make: Make) -> None:
-    memory = make(PostgresMemoryService)
+async def test_memories_are_listed_in_pages_and_deleted(create_service: CreateService) -> None:
+    memory = create_service(PostgresMemoryService)
     messages = [text_message(f"message {n}") for n in range(25)]
     await memory.add_memory("alice", messages, "s1")
     await memory.add_memory("alice", messages, "s2")
@@ -361,8 +369,8 @@ async def test_list_memory_pages_and_delete_memory(make: Make) -> None:
     assert await memory.list_memory("alice") == await memory.list_memory("bob") == []
 
 
-async def test_states_are_saved_as_rounds(make: Make) -> None:
-    states = make(PostgresStateService)
+async def test_states_are_saved_as_rounds(create_service: CreateService) -> None:
+    states = create_service(PostgresStateService)
     assert await states.export_state("alice") is None
     assert await states.save_state("alice", {"n": 1}) == 1
     assert await states.save_state("alice", {"n": 5}, None, 5) == 5
@@ -373,9 +381,12 @@ async def test_states_are_saved_as_rounds(make: Make) -> None:
     assert await states.save_state("alice", {}, "s") == 1
 
 
-async def test_nothing_is_lost_that_the_runtime_loses_on_redis(make: Make) -> None:
+async def test_nothing_is_lost_that_the_runtime_loses_on_redis(create_service: CreateService) -> None:
     """The runtime on Redis appends by read-modify-write, and joins ids to keys that it uses as patterns."""
-    sessions, states = make(PostgresSessionHistoryService, compat="redis"), make(PostgresStateService)
+    sessions, states = (
+        create_service(PostgresSessionHistoryService, compat="redis"),
+        create_service(PostgresStateService),
+    )
     await sessions.create_session("alice", "s")
     loaded = [await sessions.get_session("alice", "s") for _ in range(20)]
     await asyncio.gather(*(sessions.append_message(each, text_message(str(n))) for n, each in enumerate(loaded)))
@@ -393,8 +404,8 @@ async def test_nothing_is_lost_that_the_runtime_loses_on_redis(make: Make) -> No
     assert len(await sessions.list_sessions("ua")) == 1
 
 
-async def test_adapter_and_store_share_their_data(make: Make, store: AgentStore) -> None:
-    sessions, memory, states = (make(kind) for kind in SERVICES)
+async def test_adapter_and_store_share_their_data(create_service: CreateService, store: AgentStore) -> None:
+    sessions, memory, states = (create_service(kind) for kind in SERVICES)
     session = await sessions.create_session("alice", "s")
     await sessions.append_message(session, text_message("hello"))
     await memory.add_memory("alice", session.messages, session.id)
@@ -408,11 +419,13 @@ async def test_adapter_and_store_share_their_data(make: Make, store: AgentStore)
     assert await sessions.list_sessions("alice") == await memory.list_memory("alice") == []
 
 
-async def test_messages_that_only_agentstore_allows_can_be_read(make: Make, store: AgentStore) -> None:
+async def test_messages_that_only_agentstore_allows_can_be_read(
+    create_service: CreateService, store: AgentStore
+) -> None:
     session = await store.sessions.create_session("alice", "s")
     odd = OurMessage(role="user", status=None, content=[OurText(text="a", object="x", newer=1)], newest={"y": 2})
     await store.sessions.append_message(session, [odd, OurMessage(content=[OurText(text="\ud800")])])
-    read = (await make(PostgresSessionHistoryService).get_session("alice", "s")).messages
+    read = (await create_service(PostgresSessionHistoryService).get_session("alice", "s")).messages
     assert [type(each) for each in read] == [Message, Message]
     assert texts(read) == ["a", "\ud800"]
     assert read[0].status is None
@@ -449,12 +462,12 @@ class _EmbeddingModel:
 
 
 async def test_vector_search_accepts_the_runtimes_embedding_models(
-    make: Make, has_pgvector: bool, direct_url: str
+    create_service: CreateService, has_pgvector: bool, direct_url: str
 ) -> None:
     if has_pgvector:
         await migrate.enable_vectors(direct_url)
     model = _EmbeddingModel()
-    memory = make(
+    memory = create_service(
         PostgresMemoryService,
         compat="tablestore",
         search_strategy="VECTOR",

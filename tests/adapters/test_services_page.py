@@ -22,7 +22,7 @@ def _default_database(database_url: str, settings: Settings, monkeypatch: pytest
         monkeypatch.setenv("AGENTSTORE_POOLER", settings.pooler)
 
 
-async def test_custom_service() -> None:
+async def test_a_custom_service_starts_and_stops() -> None:
     class Custom(ServiceWithLifecycleManager):
         def __init__(self, name: str) -> None:
             self.name, self.is_running = name, False
@@ -42,7 +42,7 @@ async def test_custom_service() -> None:
 
 
 @pytest.mark.parametrize("kind", [PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService])
-async def test_service_lifecycle(kind: Any) -> None:
+async def test_a_service_is_healthy_between_start_and_stop(kind: Any) -> None:
     service = kind()
     await service.start()
     assert await service.health() is True
@@ -50,7 +50,7 @@ async def test_service_lifecycle(kind: Any) -> None:
     assert await service.health() is False
 
 
-def test_session_object() -> None:
+def test_a_session_has_its_id_user_and_messages() -> None:
     session = Session(
         id="session 1",
         user_id="user 1",
@@ -62,7 +62,7 @@ def test_session_object() -> None:
     assert (session.id, session.user_id, len(session.messages)) == ("session 1", "user 1", 2)
 
 
-async def test_create_session() -> None:
+async def test_create_session_generates_an_id_unless_one_is_passed() -> None:
     async with PostgresSessionHistoryService() as service:
         session = await service.create_session("u")
         assert session.id
@@ -75,7 +75,7 @@ async def test_get_session_creates_a_missing_session() -> None:
         assert await service.get_session("u", "s") is not None
 
 
-async def test_list_sessions() -> None:
+async def test_list_sessions_omits_messages() -> None:
     async with PostgresSessionHistoryService() as service:
         created = {(await service.create_session("u")).id for _ in range(2)}
         listed = await service.list_sessions("u")
@@ -83,7 +83,7 @@ async def test_list_sessions() -> None:
         assert [each.messages for each in listed] == [[], []]
 
 
-async def test_append_messages_and_dicts() -> None:
+async def test_messages_and_dicts_are_appended() -> None:
     async with PostgresSessionHistoryService() as service:
         session = await service.create_session("u")
         await service.append_message(session, Message(role="user", content=[TextContent(type="text", text="One")]))
@@ -98,7 +98,7 @@ async def test_append_messages_and_dicts() -> None:
         assert len(session.messages) == 3
 
 
-async def test_delete_session() -> None:
+async def test_a_deleted_session_is_not_found() -> None:
     """The page shows None for a deleted session, as the Redis service returns; the in-memory one recreates it."""
     async with PostgresSessionHistoryService(compat="redis") as service:
         session = await service.create_session("u")
@@ -108,7 +108,7 @@ async def test_delete_session() -> None:
         await service.delete_session("u", "missing")
 
 
-async def test_add_search_list_and_delete_memory() -> None:
+async def test_memories_are_added_searched_listed_and_deleted() -> None:
     service = PostgresMemoryService()
     messages = [Message(role="user", content=[TextContent(type="text", text="I live in Lisbon")])]
     await service.add_memory("u", messages)
@@ -123,7 +123,7 @@ async def test_add_search_list_and_delete_memory() -> None:
     await service.stop()
 
 
-async def test_save_and_export_state() -> None:
+async def test_a_saved_state_is_exported() -> None:
     service = PostgresStateService()
     round_id = await service.save_state("u", {"plan": ["pack", "go"]}, "s")
     assert await service.export_state("u", "s") == {"plan": ["pack", "go"]}

@@ -20,7 +20,7 @@ import pytest
 
 from agentstore import Imported, Session, Settings, Unavailable
 from agentstore.importing import Importer
-from tests.support.cli import Done, run
+from tests.support.cli import Result, run
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def database_name(emptied_database: str) -> str:
     return emptied_database
 
 
-Import = Callable[..., Done]
+Import = Callable[..., Result]
 
 
 @pytest.fixture
 def import_(direct_url: str) -> Import:
-    def call(*arguments: object, stdin: bytes = b"") -> Done:
+    def call(*arguments: object, stdin: bytes = b"") -> Result:
         return run("import", *map(str, arguments), "--url", direct_url, stdin=stdin)
 
     return call
@@ -397,7 +397,7 @@ def test_memory_does_not_grow_with_the_file(direct_url: str, tmp_path: Path) -> 
 
 
 @pytest.mark.labelled
-def test_labelled_conversations(direct_url: str, tmp_path: Path, labelled: Path) -> None:
+def test_labelled_conversations_are_imported_completely(direct_url: str, tmp_path: Path, labelled: Path) -> None:
     """Import all conversations of a folder of labeled data: counts and texts match, and memory does not grow."""
     expected: list[tuple[str, str, int, str, str]] = []
     peaks = []

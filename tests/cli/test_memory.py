@@ -30,7 +30,7 @@ def _memories(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(add())
 
 
-def test_search() -> None:
+def test_search_prints_matches_and_applies_filters() -> None:
     printed = run("memory", "search", "alice", "过敏").out
     assert "of 虾" in printed
     assert "我对虾过敏" in printed
@@ -44,7 +44,7 @@ def test_search() -> None:
     assert run("memory", "search", "alice", "过敏", "--since", "soon").code == 1
 
 
-def test_add_and_reindex() -> None:
+def test_added_memories_are_searchable_and_need_no_reindex() -> None:
     assert run("memory", "add", "bob", "likes tea", "--session", "s").out.startswith("added: msg_")
     id = run("memory", "add", "bob", "tea is liked", "--kind", "preference", "--json").json()["id"]
     hits = run("memory", "search", "bob", "tea", "--json").json()
@@ -58,7 +58,7 @@ def test_add_and_reindex() -> None:
     assert run("reindex", "--user", "bob", "--json").json() == {"reindexed": 0}
 
 
-def test_list_in_pages_and_delete() -> None:
+def test_memories_are_listed_in_pages_and_deleted() -> None:
     page = run("memory", "list", "alice", "--limit", "1", "--json").json()
     (first,) = page["messages"]
     rest = run("memory", "list", "alice", "--limit", "1", "--cursor", page["next_cursor"], "--json").json()

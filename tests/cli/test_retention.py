@@ -64,7 +64,7 @@ def test_erase_counts_what_it_deletes() -> None:
     assert "there is no user 'alice'" in run("erase", "alice", "-y").out
 
 
-def test_stats_as_text_and_json() -> None:
+def test_stats_are_printed_as_text_and_json() -> None:
     printed = run("stats").out
     assert "1 users, 3 sessions, 6 messages, 6 memories, 3 state rounds" in printed
     for word in ("state_rounds", "alice", "s2"):

@@ -1,6 +1,6 @@
 """``agentstore sandboxes``: list, use and end the sandboxes of other processes.
 
-With the provider that does not isolate, and therefore runs on every machine.
+The tests use the provider that isolates nothing, because it runs on every machine.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from agentstore import PostgresSandboxService, SandboxLost
-from tests.support.cli import Done, run
+from tests.support.cli import Result, run
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def service(_environment: None) -> AsyncIterator[PostgresSandboxService]:
         yield opened
 
 
-async def _run_process(*arguments: str) -> Done:
+async def _run_process(*arguments: str) -> Result:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "agentstore", "sandboxes", *arguments),
         stdin=subprocess.DEVNULL,
@@ -44,10 +44,10 @@ async def _run_process(*arguments: str) -> Done:
         env={**os.environ, "AGENTSTORE_AUTO_MIGRATE": "off"},
     )
     out, err = await process.communicate()
-    return Done(process.returncode or 0, out.decode(), err.decode())
+    return Result(process.returncode or 0, out.decode(), err.decode())
 
 
-async def _run(*arguments: str) -> Done:
+async def _run(*arguments: str) -> Result:
     """Run a command in a thread of this process, since it needs an event loop of its own."""
     return await asyncio.to_thread(run, "sandboxes", *arguments, environment={"AGENTSTORE_AUTO_MIGRATE": "off"})
 
@@ -74,14 +74,14 @@ async def test_commands_list_use_and_end_sandboxes_of_an_application(service: Po
         await box.run_shell_command("true")
 
 
-def test_list_in_pages(direct_url: str) -> None:
-    async def make() -> None:
+def test_sandboxes_are_listed_in_pages(direct_url: str) -> None:
+    async def connect() -> None:
         async with PostgresSandboxService(direct_url, drain_on_stop=False) as service:
             for session in ("b", "a"):
                 await service.connect(session, "alice", ["base", "filesystem"])
             await service.connect("s")
 
-    asyncio.run(make())
+    asyncio.run(connect())
     page = run("sandboxes", "list", "alice", "--limit", "3", "--json").json()
     assert [(each["session_id"], each["type"]) for each in page["sandboxes"]] == [
         ("a", "base"),
@@ -106,10 +106,10 @@ async def test_exec_creates_a_sandbox_only_with_create(observer: asyncpg.Connect
     missing = await _run("exec", "alice", "s", "true")
     none = "error: session 's' of user 'alice' has no sandbox of type 'base': use --create\n"
     assert (missing.code, missing.out, missing.err) == (1, "", none)
-    made = await _run(
+    created = await _run(
         *("exec", "alice", "s", "--create", "--type", "filesystem"), "--", "printf", "%s|", "a b", "$HOME"
     )
-    assert (made.code, made.out, made.err) == (0, "a b|$HOME|", "")
+    assert (created.code, created.out, created.err) == (0, "a b|$HOME|", "")
     assert await _rows(observer) == []  # it ended with the command
     assert (await _run("exec", "alice", "s", "true")).err == none
 
@@ -138,7 +138,7 @@ async def test_exec_reports_errors(service: PostgresSandboxService) -> None:
     assert "there is no sandbox type 'nonsense'" in unknown.err
 
 
-def test_usage_errors() -> None:
+def test_invalid_arguments_are_usage_errors() -> None:
     assert run("sandboxes", "exec", "alice", "s").code == 2
     assert run("sandboxes", "exec", "alice", "s", "true", "--python", "1").code == 2
     assert run("sandboxes", "exec", "alice", "s", "true", "--timeout", "0").code == 2
@@ -146,11 +146,11 @@ def test_usage_errors() -> None:
 
 
 def test_release_prints_what_it_ended(direct_url: str) -> None:
-    async def make() -> None:
+    async def connect() -> None:
         async with PostgresSandboxService(direct_url, drain_on_stop=False) as service:
             await service.connect("s", "alice", ["base", "filesystem"])
 
-    asyncio.run(make())
+    asyncio.run(connect())
     assert run("sandboxes", "release", "alice", "s", "-y").out == "ended: base, filesystem\n"
     nothing = "nothing ended: session 's' of user 'alice' has no sandboxes\n"
     assert run("sandboxes", "release", "alice", "s", "-y", "--no-snapshot").out == nothing

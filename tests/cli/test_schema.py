@@ -11,7 +11,7 @@ from agentstore import __version__, migrate
 from tests.support.cli import run
 
 
-def test_upgrade_check_and_downgrade(empty_url: str) -> None:
+def test_upgrade_and_downgrade_change_the_exit_code_of_check(empty_url: str) -> None:
     url = {"AGENTSTORE_DATABASE_URL": empty_url}
     head = migrate.head()
     assert run("check", environment=url).code == 3
@@ -38,9 +38,9 @@ def test_plan_prints_locks_and_sizes_and_upgrade_its_steps(empty_url: str) -> No
     run("upgrade", "0008", environment=url)
     planned = run("plan", environment=url).out
     assert "safe in use: SHARE UPDATE EXCLUSIVE on sessions, scan of 0 rows, " in planned
-    left = run("plan", "--json", environment=url).json()
-    assert {each["revision"] for each in left} == {each.id for each in migrate.history() if each.id > "0008"}
-    (step,) = [each for each in left if each["revision"] == "0009"]
+    pending = run("plan", "--json", environment=url).json()
+    assert {each["revision"] for each in pending} == {each.id for each in migrate.history() if each.id > "0008"}
+    (step,) = [each for each in pending if each["revision"] == "0009"]
     assert step["phase"] == "post"
     assert step["effects"][0]["lock"] == "SHARE UPDATE EXCLUSIVE"
     done = run("upgrade", "--wait", "5", environment=url)
@@ -73,7 +73,7 @@ def test_history_and_sql_need_no_database() -> None:
 @pytest.mark.parametrize(
     "command", [[sys.executable, "-m", "agentstore"], [f"{Path(sys.executable).parent}/agentstore"]]
 )
-def test_version(command: list[str]) -> None:
+def test_version_is_printed(command: list[str]) -> None:
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == __version__
 

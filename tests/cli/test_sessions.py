@@ -49,7 +49,7 @@ def _sessions(count: int, user: str = "alice") -> list[Session]:
     ]
 
 
-def test_list_sessions_in_pages() -> None:
+def test_sessions_are_listed_in_pages() -> None:
     _store(*_sessions(7))
     seen: list[str] = []
     cursor: list[str] = []
@@ -67,7 +67,7 @@ def test_list_sessions_in_pages() -> None:
     assert "user 'bob' has no sessions" in run("sessions", "list", "bob").out
 
 
-def test_list_show_and_delete_users() -> None:
+def test_users_are_listed_shown_and_deleted() -> None:
     _store(*_sessions(2), *_sessions(3, "bob"), *_sessions(1, "李雷"))
     page = run("users", "list", "--limit", "2", "--json").json()
     assert [each["id"] for each in page["users"]] == ["alice", "bob"]
@@ -105,10 +105,10 @@ def test_show_prints_all_kinds_of_messages() -> None:
     expected = ["标题", "alice / s", '{"k": "v"}', "user Ann 2023-11-14 22:13", "\n  你好\n  world [bold]x[/bold]"]
     expected += ["assistant reasoning", "→ add({})", "← 21", f"[image data:{'x' * 115}...]", "[file a.pdf]"]
     expected += ["assistant error\n  429 rate limited", '{"output": "x", "exit_code": 1}']
-    at = 0
-    for each in expected:
-        assert each in printed[at:], each
-        at = printed.index(each, at)
+    position = 0
+    for part in expected:
+        assert part in printed[position:], part
+        position = printed.index(part, position)
     assert Session.model_validate(run("sessions", "show", "alice", "s", "--json").json()) == _read("alice", "s")
 
 
@@ -248,18 +248,18 @@ def test_export_is_utf_8_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_lone_surrogates_are_printed_as_escapes() -> None:
     _store(Session(id="s", user_id="alice", metadata={"x\ud800": "\ud800"}))
 
-    async def mark() -> None:
+    async def set_metadata() -> None:
         async with AgentStore() as store:
             await store.users.set_metadata("alice", {"x\ud800": "\ud800"})
 
-    asyncio.run(mark())
+    asyncio.run(set_metadata())
     (session,) = run("sessions", "list", "alice", "--json").json()["sessions"]
     (user,) = run("users", "list", "--json").json()["users"]
     for found in (session, user, run("users", "show", "alice", "--json").json()):
         assert found["metadata"] == {"x\ud800": "\ud800"}
 
 
-def test_export_of_selected_sessions() -> None:
+def test_selected_sessions_are_exported() -> None:
     _store(*_sessions(4))
     lines = run("sessions", "export", "alice", "s01", "s03").out.splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["s01", "s03"]

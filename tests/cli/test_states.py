@@ -29,7 +29,7 @@ def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_list_in_pages() -> None:
+def test_rounds_are_listed_in_pages() -> None:
     page = run("states", "list", "alice", "s", "--limit", "2", "--json").json()
     assert [(each["round_id"], each["metadata"]) for each in page["rounds"]] == [(3, {"n": 3}), (2, {"n": 2})]
     rest = run("states", "list", "alice", "s", "--limit", "2", "--cursor", page["next_cursor"], "--json").json()
@@ -57,14 +57,14 @@ def test_diff_prints_a_json_patch() -> None:
     assert run("states", "diff", "alice", "s", "2", "7").code == 1
 
 
-def test_delete() -> None:
+def test_delete_removes_one_round_or_all() -> None:
     assert run("states", "delete", "alice", "s").code == 2  # no terminal to confirm
     assert run("states", "delete", "alice", "s", "--round", "2", "-y", "--json").json() == {"state_rounds": 1}
     assert run("states", "delete", "alice", "s", "-y").out == "deleted: 2 rounds\n"
     assert "nothing deleted" in run("states", "delete", "alice", "s", "-y").out
 
 
-def test_fork_and_rewind() -> None:
+def test_sessions_are_forked_and_rewound_with_their_states() -> None:
     fork = run("sessions", "fork", "alice", "s", "--at", "m2", "--json").json()
     assert (fork["forked_from"], fork["forked_at"]) == ("s", 2)
     assert run("states", "show", "alice", fork["id"]).json()["step"] == 2

@@ -60,7 +60,7 @@ def test_export_is_restored_in_another_database(tmp_path: Path, empty_url: str) 
     assert "苹果" in run("memory", "search", "bob", "蘋果", "--url", empty_url).out
 
 
-def test_export_to_stdout_and_import_from_stdin(empty_url: str) -> None:
+def test_export_to_stdout_is_imported_from_stdin(empty_url: str) -> None:
     asyncio.run(migrate.upgrade(empty_url))
     exported = run("export", "-", "--user", "bob")
     assert "2 messages" in exported.err
@@ -70,7 +70,7 @@ def test_export_to_stdout_and_import_from_stdin(empty_url: str) -> None:
     assert [each["id"] for each in run("users", "list", "--url", empty_url, "--json").json()["users"]] == ["bob"]
 
 
-def test_export_to_a_named_pipe(tmp_path: Path, empty_url: str) -> None:
+def test_export_to_a_named_pipe_is_imported_from_it(tmp_path: Path, empty_url: str) -> None:
     asyncio.run(migrate.upgrade(empty_url))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -152,7 +152,7 @@ def test_killed_export_and_import_resume(tmp_path: Path, direct_url: str, empty_
     def stored() -> int:
         return asyncio.run(_count(empty_url))
 
-    for command, done, least in (
+    for command, progress, step in (
         (["export", str(file)], written, 100_000),
         (["import", str(file), "--url", empty_url], stored, 1_000),
     ):
@@ -162,7 +162,7 @@ def test_killed_export_and_import_resume(tmp_path: Path, direct_url: str, empty_
                 env={**os.environ, "PYTHONPATH": os.getcwd()},
                 stderr=subprocess.DEVNULL,
             )
-            while kill is not None and process.poll() is None and done() < kill * least:
+            while kill is not None and process.poll() is None and progress() < kill * step:
                 time.sleep(0.002)
             if kill is not None:
                 process.send_signal(signal.SIGKILL)

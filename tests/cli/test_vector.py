@@ -23,7 +23,9 @@ def _memories(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(add())
 
 
-def test_enable_embed_search_and_disable(has_pgvector: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_are_enabled_embedded_searched_and_disabled(
+    has_pgvector: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status: dict[str, Any] = run("vector", "status", "--json").json()
     assert (status["state"], status["embedders"]) == ("not enabled", {})
     assert run("check").out.count("\n") == 1

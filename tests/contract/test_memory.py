@@ -47,7 +47,7 @@ class TestPostgres(MemoryContract):
 
 
 @pytest.fixture
-async def both(
+async def services(
     database_url: str, settings: Settings
 ) -> AsyncIterator[tuple[InMemoryMemoryService, PostgresMemoryService]]:
     async with InMemoryMemoryService() as reference, PostgresMemoryService(database_url, settings=settings) as postgres:
@@ -56,7 +56,7 @@ async def both(
 
 @pytest.mark.parametrize("common", [1_000, 3])
 async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService], common: int, monkeypatch: pytest.MonkeyPatch
+    services: tuple[InMemoryMemoryService, PostgresMemoryService], common: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Postgres computes the scores of `ranking.scores`, also when tokens are too common to count."""
     from agentstore.database.statement import Statement
@@ -83,7 +83,7 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
             metadata={"timestamp": 1_700_000_000 + number, "name": rng.choice(["Ann", "Bo", ""])},
         )
         session = f"s{rng.randint(0, 5)}"
-        for service in both:
+        for service in services:
             await service.add_memory("alice", message, session)
     for _ in range(60):
         # Beside two rare words, common ones are ignored.
@@ -94,7 +94,7 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
         filters: dict[str, Any] = rng.choice(
             [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}]
         )
-        reference, postgres = [await service.search("alice", query, filters) for service in both]
+        reference, postgres = [await service.search("alice", query, filters) for service in services]
         assert [(hit.message.id, hit.session_id, hit.position) for hit in postgres] == [
             (hit.message.id, hit.session_id, hit.position) for hit in reference
         ]
@@ -116,7 +116,7 @@ async def test_vector_search_returns_the_same_hits_and_scores_in_both(
     monkeypatch.setattr(ranking, "NEAREST", 40)
     rng = random.Random(5)
     words = [f"word{number}" for number in range(40)]
-    both = (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vectors.memory)
+    services = (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vectors.memory)
     for number in range(150):
         message = text(
             " ".join(rng.choices(words, k=rng.randint(0, 9))) + rng.choice(["", "?"]),
@@ -126,7 +126,7 @@ async def test_vector_search_returns_the_same_hits_and_scores_in_both(
         )
         session = f"s{rng.randint(0, 5)}"
         item = MemoryItem(id=f"i{number % 7}", text=" ".join(rng.choices(words, k=4)), importance=rng.random())
-        for service in both:
+        for service in services:
             await service.add_memory("alice", message, session)
             if number % 10 == 0:
                 await service.save_items("alice", item, supersedes=[f"i{(number + 3) % 7}"])
@@ -136,7 +136,7 @@ async def test_vector_search_returns_the_same_hits_and_scores_in_both(
             [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 60}, {"kind": "fact"}, {"min_score": 0.3}]
         )
         reference, postgres = [
-            await service.search("alice", query, filters | {"strategy": strategy}) for service in both
+            await service.search("alice", query, filters | {"strategy": strategy}) for service in services
         ]
         assert [hit.score for hit in postgres] == pytest.approx([hit.score for hit in reference], abs=1e-5)
         # Hits whose scores differ only by rounding may be in another order.
@@ -158,11 +158,11 @@ async def test_hybrid_weight_of_one_or_zero_equals_a_single_strategy(
 
 
 async def test_filters_apply_before_the_limit_of_candidates(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     messages = [text(f"apple {number}", metadata={"timestamp": "2020-01-01"}) for number in range(1_500)]
     pie = text("an apple pie that somebody made", id="pie", role="assistant", metadata={"timestamp": "2030-01-01"})
-    for service in both:
+    for service in services:
         await service.add_memory("alice", messages, "s")
         await service.add_memory("alice", pie, "other")
         for filters in ({"session_id": "other"}, {"since": "2029-01-01"}, {"role": "assistant"}):
@@ -170,13 +170,13 @@ async def test_filters_apply_before_the_limit_of_candidates(
 
 
 async def test_hits_with_equal_scores_are_ordered_newest_first(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     rng = random.Random(4)
     words = [f"word{number}" for number in range(12)]
     sets = [rng.sample(words, 4) for _ in range(6)]
     messages = [text(" ".join(sets[number % 6]), id=f"m{number}") for number in range(60)]
-    for service in both:
+    for service in services:
         for number, message in enumerate(messages):
             await service.add_memory("alice", message, f"s{number}")
         for _ in range(10):
@@ -186,9 +186,9 @@ async def test_hits_with_equal_scores_are_ordered_newest_first(
 
 
 async def test_unmatched_words_match_by_prefix_and_similar_spelling(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
-    for service in both:
+    for service in services:
         await service.add_memory("alice", [text("The refrigerator is broken", id="fridge")], "s")
         await service.add_memory("alice", [text("The aquarium leaks", id="fish")], "t")
         assert [hit.message.id for hit in await service.search("alice", "refrigerater")] == ["fridge"]
@@ -202,9 +202,9 @@ async def test_unmatched_words_match_by_prefix_and_similar_spelling(
 
 
 async def test_snippet_marks_matches_and_escapes_html(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
-    for service in both:
+    for service in services:
         await service.add_memory("alice", [text("<b>Apples</b> & pears"), text("bananas")], "s")
         hit = (await service.search("alice", "apple"))[0]
         assert hit.snippet == "&lt;b&gt;<mark>Apples</mark>&lt;/b&gt; &amp; pears"
@@ -213,9 +213,9 @@ async def test_snippet_marks_matches_and_escapes_html(
 
 
 async def test_facts_and_messages_are_found_without_raising_each_others_score(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
-    for service in both:
+    for service in services:
         await service.add_memory("alice", [text("Shrimps make me ill", id="said")], "s")
         facts = [
             MemoryItem(id="allergy", text="is allergic to shrimps", kind="fact", source_ids=["said"]),
@@ -235,11 +235,11 @@ async def test_facts_and_messages_are_found_without_raising_each_others_score(
         assert [hit.message.id for hit in await service.search("alice", "dog")] == ["dog", "cat"]
 
 
-async def test_fact_is_found_only_while_valid(both: tuple[InMemoryMemoryService, PostgresMemoryService]) -> None:
+async def test_fact_is_found_only_while_valid(services: tuple[InMemoryMemoryService, PostgresMemoryService]) -> None:
     old = MemoryItem(id="old", text="lives in Paris", valid_from=datetime(2020, 1, 1, tzinfo=UTC))
     new = MemoryItem(id="new", text="lives in Rome", metadata={"huge": 10**400})
     later = MemoryItem(id="later", text="lives in Oslo", valid_from=datetime(2100, 1, 1, tzinfo=UTC))
-    for service in both:
+    for service in services:
 
         async def found(service: Any = service, **filters: Any) -> set[str]:
             return {hit.message.id for hit in await service.search("alice", "lives", filters)}
@@ -264,13 +264,13 @@ async def test_fact_is_found_only_while_valid(both: tuple[InMemoryMemoryService,
 
 
 async def test_pages_contain_every_fact_once_newest_first(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
     facts = [
         MemoryItem(id=f"f{n:02}", text="x", kind="ab"[n % 2], valid_from=datetime(2020, 1, 1 + n // 3, tzinfo=UTC))
         for n in range(20)
     ]
-    for service in both:
+    for service in services:
         await service.add_memory("alice", [text("no fact")], "s")
         await service.save_items("alice", facts[:7], "s")
         await service.save_items("alice", facts[7:], "t")
@@ -288,11 +288,11 @@ async def test_pages_contain_every_fact_once_newest_first(
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)
 async def test_facts_of_other_users_are_isolated(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService], id: str
+    services: tuple[InMemoryMemoryService, PostgresMemoryService], id: str
 ) -> None:
     other = f"{id}x" if len(id) < 500 else "x"
     fact = MemoryItem(id="f", text="likes tea")
-    for service in both:
+    for service in services:
         await service.save_items(id, fact, id)
         await service.save_items(other, {"id": "f", "text": "likes coffee"}, id)
         await service.save_items(other, [], id, supersedes=["f"])
@@ -312,8 +312,10 @@ async def test_facts_of_other_users_are_isolated(
         {"text": "x", "metadata": {"value": math.nan}}, {"text": "x", "more": 1}, [{"text": "good"}, {"text": ""}],
     ],
 )  # fmt: skip
-async def test_invalid_fact_is_rejected(both: tuple[InMemoryMemoryService, PostgresMemoryService], item: Any) -> None:
-    for service in both:
+async def test_invalid_fact_is_rejected(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService], item: Any
+) -> None:
+    for service in services:
         with pytest.raises(InvalidContent):
             await service.save_items("alice", item)
         with pytest.raises(InvalidContent):
@@ -326,9 +328,9 @@ async def test_invalid_fact_is_rejected(both: tuple[InMemoryMemoryService, Postg
 
 
 async def test_fact_id_of_an_existing_message_is_a_conflict(
-    both: tuple[InMemoryMemoryService, PostgresMemoryService],
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
 ) -> None:
-    for service in both:
+    for service in services:
         await service.add_memory("alice", [text("said", id="m")], "s")
         with pytest.raises(Conflict):
             await service.save_items("alice", MemoryItem(id="m", text="x"), "s")

@@ -30,7 +30,7 @@ class TestPostgres(SessionHistoryContract):
 
 
 @pytest.fixture(params=["in memory", "postgres"])
-async def creating(
+async def service_that_creates(
     request: pytest.FixtureRequest, database_url: str, settings: Settings
 ) -> AsyncIterator[SessionHistoryService]:
     if request.param == "in memory":
@@ -41,16 +41,22 @@ async def creating(
             yield postgres
 
 
-async def test_missing_session_is_created_with_missing_session_create(creating: SessionHistoryService) -> None:
+async def test_missing_session_is_created_with_missing_session_create(
+    service_that_creates: SessionHistoryService,
+) -> None:
     for id in ("s", " s ", ""):  # exactly this id: only create_session strips
-        found = await creating.get_session("alice", id)
+        found = await service_that_creates.get_session("alice", id)
         assert found is not None
         assert (found.id, found.messages) == (id, [])
-        await creating.append_message(Session(id=id, user_id="bob"), text("hello"))
-        created = await creating.get_session("bob", id)
+        await service_that_creates.append_message(Session(id=id, user_id="bob"), text("hello"))
+        created = await service_that_creates.get_session("bob", id)
         assert created is not None
         assert len(created.messages) == 1
-    assert len(await creating.list_sessions("alice")) == len(await creating.list_sessions("bob")) == 3
+    assert (
+        len(await service_that_creates.list_sessions("alice"))
+        == len(await service_that_creates.list_sessions("bob"))
+        == 3
+    )
 
 
 @pytest.mark.parametrize("kind", ["in memory", "postgres"])
@@ -68,6 +74,9 @@ async def test_service_is_healthy_from_the_first_call_to_stop(kind: str, databas
 
 
 def test_invalid_missing_session_is_rejected(database_url: str) -> None:
-    for make in (InMemorySessionHistoryService, lambda **policy: PostgresSessionHistoryService(database_url, **policy)):
+    for create_service in (
+        InMemorySessionHistoryService,
+        lambda **policy: PostgresSessionHistoryService(database_url, **policy),
+    ):
         with pytest.raises(InvalidContent):
-            make(missing_session="Create")  # type: ignore[arg-type]
+            create_service(missing_session="Create")  # type: ignore[arg-type]

@@ -42,11 +42,13 @@ def kind(request: pytest.FixtureRequest) -> str:
     return name
 
 
-Make = Callable[..., Awaitable[Services]]
+CreateServices = Callable[..., Awaitable[Services]]
 
 
 @pytest.fixture
-async def make(kind: str, database_url: str, direct_url: str, settings: Settings) -> AsyncIterator[Make]:
+async def create_services(
+    kind: str, database_url: str, direct_url: str, settings: Settings
+) -> AsyncIterator[CreateServices]:
     stores: list[AgentStore] = []
 
     async def create(missing_session: Any = "error", **ttl: int) -> Services:
@@ -62,10 +64,10 @@ async def make(kind: str, database_url: str, direct_url: str, settings: Settings
 
         async def advance(seconds: int) -> None:
             past = timedelta(seconds=seconds)
-            for of_user in sessions._users.values():
-                for each in of_user.values():
-                    each.updated_at -= past
-                    each.created_at -= past
+            for stored in sessions._users.values():
+                for session in stored.values():
+                    session.updated_at -= past
+                    session.created_at -= past
             for head in states._heads.values():
                 head.updated_at -= past
             for key in memory._updated_at:
@@ -90,11 +92,11 @@ async def _age(url: str, seconds: int) -> None:
     await connection.close()
 
 
-@pytest.mark.parametrize("own", [True, False])
-async def test_expired_session_is_not_found(make: Make, own: bool) -> None:
-    services = await (make() if own else make(session_ttl=100_000))
+@pytest.mark.parametrize("has_own_ttl", [True, False])
+async def test_expired_session_is_not_found(create_services: CreateServices, has_own_ttl: bool) -> None:
+    services = await (create_services() if has_own_ttl else create_services(session_ttl=100_000))
     sessions = services.sessions
-    session = await sessions.create_session("alice", "s", ttl=100_000 if own else None)
+    session = await sessions.create_session("alice", "s", ttl=100_000 if has_own_ttl else None)
     retained = await sessions.create_session("alice", "retained", ttl=1_000_000)
     await sessions.append_message(session, text("a", id="a"))
     await services.advance(60_000)
@@ -125,8 +127,8 @@ async def test_expired_session_is_not_found(make: Make, own: bool) -> None:
     assert await sessions.get_session("alice", "s") == again
 
 
-async def test_deleting_an_expired_session_counts_it(make: Make) -> None:
-    services = await make(session_ttl=100_000)
+async def test_deleting_an_expired_session_counts_it(create_services: CreateServices) -> None:
+    services = await create_services(session_ttl=100_000)
     session = await services.sessions.create_session("alice", "s")
     await services.sessions.append_message(session, text("a"))
     await services.advance(200_000)
@@ -134,8 +136,8 @@ async def test_deleting_an_expired_session_counts_it(make: Make) -> None:
     assert not await services.sessions.delete_session("alice", "s")
 
 
-async def test_expired_session_is_recreated_with_missing_session_create(make: Make) -> None:
-    services = await make("create", session_ttl=100_000)
+async def test_expired_session_is_recreated_with_missing_session_create(create_services: CreateServices) -> None:
+    services = await create_services("create", session_ttl=100_000)
     session = Session(id="s", user_id="alice")
     await services.sessions.append_message(session, text("a", id="a"))
     await services.advance(200_000)
@@ -146,8 +148,8 @@ async def test_expired_session_is_recreated_with_missing_session_create(make: Ma
     assert [each.id for each in (await services.sessions.get_session("alice", "s")).messages] == ["b"]
 
 
-async def test_session_ttl_overrides_the_setting(make: Make) -> None:
-    services = await make(session_ttl=100_000)
+async def test_session_ttl_overrides_the_setting(create_services: CreateServices) -> None:
+    services = await create_services(session_ttl=100_000)
     sessions = services.sessions
     session = await sessions.create_session("alice", "s", ttl=1_000_000)
     assert session.ttl == 1_000_000
@@ -161,8 +163,8 @@ async def test_session_ttl_overrides_the_setting(make: Make) -> None:
 
 
 @pytest.mark.parametrize("invalid", [0, -1, 1.0, "1", True, 2**31])
-async def test_invalid_ttl_is_rejected(make: Make, invalid: Any) -> None:
-    services = await make()
+async def test_invalid_ttl_is_rejected(create_services: CreateServices, invalid: Any) -> None:
+    services = await create_services()
     with pytest.raises(InvalidContent):
         await services.sessions.create_session("alice", "s", ttl=invalid)
     await services.sessions.create_session("alice", "t")
@@ -171,8 +173,8 @@ async def test_invalid_ttl_is_rejected(make: Make, invalid: Any) -> None:
     assert len(await services.sessions.list_sessions("alice")) == 1
 
 
-async def test_fork_can_reuse_ids_of_expired_sessions_and_states(make: Make) -> None:
-    services = await make(state_ttl=100_000)
+async def test_fork_can_reuse_ids_of_expired_sessions_and_states(create_services: CreateServices) -> None:
+    services = await create_services(state_ttl=100_000)
     sessions, states = services.sessions, services.states
     await sessions.create_session("alice", "old", ttl=100_000)
     await states.save_state("alice", {}, "states")
@@ -189,8 +191,8 @@ async def test_fork_can_reuse_ids_of_expired_sessions_and_states(make: Make) -> 
     assert await states.export_state("alice", "without states") is None
 
 
-async def test_expired_states_are_not_found_and_rounds_restart(make: Make) -> None:
-    services = await make(state_ttl=100_000)
+async def test_expired_states_are_not_found_and_rounds_restart(create_services: CreateServices) -> None:
+    services = await create_services(state_ttl=100_000)
     states = services.states
     for _ in range(3):
         assert await states.save_state("alice", {}, "s") > 0
@@ -210,8 +212,8 @@ async def test_expired_states_are_not_found_and_rounds_restart(make: Make) -> No
     assert await states.save_state("alice", {}, "t", expected_round=0) == 1
 
 
-async def test_expired_memories_are_not_found(make: Make) -> None:
-    services = await make(memory_ttl=100_000)
+async def test_expired_memories_are_not_found(create_services: CreateServices) -> None:
+    services = await create_services(memory_ttl=100_000)
     memory = services.memory
     await memory.add_memory("alice", text("apples and pears", id="1"), "old")
     await memory.add_memory("alice", text("apples and plums", id="2"), "new")
@@ -242,8 +244,8 @@ class _Recorder(Extractor):
         return Extraction()
 
 
-async def test_extractors_do_not_receive_expired_messages(make: Make) -> None:
-    services = await make(memory_ttl=100_000)
+async def test_extractors_do_not_receive_expired_messages(create_services: CreateServices) -> None:
+    services = await create_services(memory_ttl=100_000)
     services.memory._extractor = recorder = _Recorder()
     services.memory._enqueues = True
     await services.memory.add_memory("alice", text("secret", id="old"), "old")
@@ -254,8 +256,8 @@ async def test_extractors_do_not_receive_expired_messages(make: Make) -> None:
     assert await services.memory.extract(settled=False) == []
 
 
-async def test_nothing_expires_without_a_ttl(make: Make) -> None:
-    services = await make()
+async def test_nothing_expires_without_a_ttl(create_services: CreateServices) -> None:
+    services = await create_services()
     session = await services.sessions.create_session("alice", "s")
     await services.states.save_state("alice", {}, "s")
     await services.memory.add_memory("alice", text("apples"), "s")

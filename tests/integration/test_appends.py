@@ -14,7 +14,7 @@ def _session(id: str) -> Session:
     return Session(id=id, user_id="alice")
 
 
-async def _stored(observer: asyncpg.Connection, session_id: str) -> list[str]:
+async def _read_ids(observer: asyncpg.Connection, session_id: str) -> list[str]:
     rows = await observer.fetch(
         "SELECT seq, id FROM agentstore.messages WHERE user_id = 'alice' AND session_id = $1 ORDER BY seq", session_id
     )
@@ -27,12 +27,12 @@ async def test_concurrent_appends_share_statements(store: AgentStore, monkeypatc
     executed = 0
     fetch = asyncpg.Connection.fetch
 
-    async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
+    async def count(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
         nonlocal executed
         executed += 1
         return await fetch(self, *args, **kwargs)
 
-    monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", count)
     await asyncio.gather(*(store.sessions.append_message(each, text("x")) for each in sessions for _ in range(10)))
     assert executed <= 20
     for each in sessions:
@@ -51,7 +51,7 @@ async def test_failing_appends_do_not_affect_others(store: AgentStore, observer:
     failed = {place: type(result) for place, result in enumerate(results) if result is not None}
     assert failed == {3: Conflict, 10: NotFound}
     for number, each in enumerate(sessions):
-        assert await _stored(observer, each.id) == [f"m{number}"]
+        assert await _read_ids(observer, each.id) == [f"m{number}"]
 
 
 async def test_a_cancelled_append_does_not_affect_others(store: AgentStore, observer: asyncpg.Connection) -> None:
@@ -69,7 +69,7 @@ async def test_a_cancelled_append_does_not_affect_others(store: AgentStore, obse
         assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
         assert not any(results[place] for place in range(len(tasks)) if place % 3)
     for each in sessions:
-        stored = set(await _stored(observer, each.id))
+        stored = set(await _read_ids(observer, each.id))
         assert {message.id for message in each.messages} <= stored
 
 
@@ -143,7 +143,7 @@ async def test_appends_to_one_session_share_statements_where_several_sessions_ca
         ]
         await asyncio.gather(*calls)
     for each in sessions:
-        stored = await _stored(observer, each.id)
+        stored = await _read_ids(observer, each.id)
         assert sorted(stored) == sorted(f"{turn}-{place}" for turn in range(3) for place in range(10))
     statements = await observer.fetchval(
         "SELECT count(DISTINCT created_at) FROM agentstore.messages WHERE user_id = 'alice' AND id LIKE '2-%'"

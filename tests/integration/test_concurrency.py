@@ -23,11 +23,11 @@ _ROOT = Path(__file__).parents[2]
 
 
 def _start(settings: Settings, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
-    given = settings.model_dump(exclude_defaults=True, exclude={"migration_database_url"})
+    non_defaults = settings.model_dump(exclude_defaults=True, exclude={"migration_database_url"})
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.writer", *map(str, arguments)],
         cwd=_ROOT,
-        env={**os.environ, "WRITER_SETTINGS": json.dumps(given)},
+        env={**os.environ, "WRITER_SETTINGS": json.dumps(non_defaults)},
         text=True,
         **options,
     )
@@ -38,7 +38,7 @@ async def _finish(processes: list["subprocess.Popen[str]"]) -> None:
     assert codes == [0] * len(processes)
 
 
-async def _stored(observer: asyncpg.Connection, session_id: str) -> list[str]:
+async def _read_ids(observer: asyncpg.Connection, session_id: str) -> list[str]:
     """Return the ids of a session's messages in order; check that seq has no gaps and agrees with the counter."""
     rows = await observer.fetch(
         "SELECT seq, id FROM agentstore.messages WHERE user_id = 'alice' AND session_id = $1 ORDER BY seq", session_id
@@ -69,7 +69,7 @@ async def test_four_processes_of_fifty_tasks_lose_nothing(
     await _finish(processes)
     total = 0
     for number in range(sessions):
-        ids = await _stored(observer, f"s{number}")
+        ids = await _read_ids(observer, f"s{number}")
         assert len(ids) == len(set(ids)) == 20_000 // sessions
         _check_order(ids)
         total += len(ids)
@@ -82,7 +82,7 @@ async def test_eight_writers_of_the_same_messages_store_each_message_once(
 ) -> None:
     await store.sessions.create_session("alice", "s0")
     await _finish([_start(settings, "overlapping", database_url, f"p{name}", 300) for name in range(8)])
-    assert sorted(await _stored(observer, "s0")) == sorted(f"m{number}" for number in range(300))
+    assert sorted(await _read_ids(observer, "s0")) == sorted(f"m{number}" for number in range(300))
 
 
 async def test_two_contents_with_one_id_are_never_both_acknowledged(
@@ -100,7 +100,7 @@ async def test_two_contents_with_one_id_are_never_both_acknowledged(
             return_exceptions=True,
         )
         assert Counter(map(type, results)) == {type(None): 1, Conflict: 7}
-    assert len(await _stored(observer, "s0")) == 200  # two per winner: a batch with a conflict stores nothing
+    assert len(await _read_ids(observer, "s0")) == 200  # two per winner: a batch with a conflict stores nothing
 
 
 async def test_a_reader_sees_a_prefix_of_the_final_order(store: AgentStore) -> None:
@@ -143,7 +143,7 @@ async def test_fifty_killed_writers_lose_nothing_acknowledged_and_leave_no_parti
     async with asyncio.timeout(60):  # for statements that killed writers have sent
         while await observer.fetchval(_BUSY):
             await asyncio.sleep(0.05)
-    ids = await _stored(observer, "s0")
+    ids = await _read_ids(observer, "s0")
     stored = set(ids)
     for name, number, size in acknowledged:
         assert {f"{name}-{number}-{part}-{size}" for part in range(int(size))} <= stored

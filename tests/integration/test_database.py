@@ -268,8 +268,8 @@ async def test_pool_timeout_reports_the_size_and_the_connections_in_use(database
         with pytest.raises(PoolTimeout, match="2 of 2 connections in use") as caught:
             await opened.fetch(ECHO, value=3, seconds=0.0)
         assert (caught.value.size, caught.value.in_use) == (2, 2)
-        again = pickle.loads(pickle.dumps(caught.value))  # as when it crosses a process boundary
-        assert (str(again), again.size, again.in_use) == (str(caught.value), 2, 2)
+        restored = pickle.loads(pickle.dumps(caught.value))  # as when it crosses a process boundary
+        assert (str(restored), restored.size, restored.in_use) == (str(caught.value), 2, 2)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)

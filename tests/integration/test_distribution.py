@@ -1,7 +1,7 @@
 """Distribution of the tables over the servers of a Citus cluster.
 
-Citus is not available as a Python package. The checks of Postgres' catalog run on real servers; in place of Citus there
-is an extension that has its catalogs and functions and refuses what Citus is known to refuse.
+Citus is not available as a Python package. The checks of Postgres's catalog run on real servers; Citus is
+replaced by an extension that has its catalogs and functions, and refuses what Citus is known to refuse.
 """
 
 import shutil
@@ -87,11 +87,11 @@ async def url(coordinator: EmbeddedPostgres) -> AsyncIterator[str]:
     """The URL of a database at head, on a coordinator with two workers."""
     name = f"d{uuid4().hex[:8]}"
     psql(coordinator.url, f"CREATE DATABASE {name};")
-    found = coordinator.url_of(name)
-    psql(found, "CREATE EXTENSION citus; ALTER DATABASE " + name + " SET citus.multi_shard_modify_mode = 'parallel';")
-    psql(found, "INSERT INTO pg_dist_node SELECT 'worker', 'primary', true, true FROM generate_series(1, 2);")
-    await migrate.upgrade(found)
-    yield found
+    address = coordinator.url_of(name)
+    psql(address, "CREATE EXTENSION citus; ALTER DATABASE " + name + " SET citus.multi_shard_modify_mode = 'parallel';")
+    psql(address, "INSERT INTO pg_dist_node SELECT 'worker', 'primary', true, true FROM generate_series(1, 2);")
+    await migrate.upgrade(address)
+    yield address
     psql(coordinator.url, f"DROP DATABASE {name} WITH (FORCE);")
 
 
@@ -153,7 +153,7 @@ _OBSTACLES = {
 
 
 @pytest.mark.parametrize("sql", _OBSTACLES)
-async def test_what_citus_refuses_of_a_table_is_an_obstacle(direct_url: str, sql: str) -> None:
+async def test_a_table_property_that_citus_refuses_is_an_obstacle(direct_url: str, sql: str) -> None:
     psql(direct_url, sql + ";")
     found = (await _plan(direct_url)).obstacles
     assert any(_OBSTACLES[sql] in each for each in found), found
@@ -224,14 +224,14 @@ async def _doctor(url: str) -> list[doctor.Finding]:
         await database.stop()
 
 
-def test_the_command(direct_url: str, url: str) -> None:
+def test_the_distribute_command_prints_or_executes_the_plan(direct_url: str, url: str) -> None:
     done = run("distribute", "--url", direct_url)
     assert (done.code, done.out, "this server has no Citus" in done.err) == (1, "local\n", True)
     printed = run("distribute", "--dry-run", "--shards", "4", "--url", url)
     assert printed.code == 0
     assert len(printed.out.splitlines()) == 6 + len(tables())
     assert run("distribute", "--dry-run", "--url", url, "--json").json()["state"] == "local"
-    psql(url, printed.out)  # what it prints can be run by hand
+    psql(url, printed.out)  # the printed SQL can be run by hand
     assert run("distribute", "--url", url).out == "distributed\n"
     assert run("distribute", "--url", url, "--json").json() == {
         "state": "distributed", "distributed": tables(), "local": [], "has_copies": False, "obstacles": [],

@@ -19,7 +19,7 @@ from agentstore.database.statement import Statement
 from tests.integration.test_database import ADD_USER, USERS
 
 # Uses the folder's server, prints a line when it is connected, and stops when a line arrives on stdin.
-_USER = """
+_CLIENT = """
 import asyncio, sys, asyncpg
 from agentstore import EmbeddedPostgres
 async def main():
@@ -33,11 +33,11 @@ asyncio.run(main())
 """
 
 
-class _Users:
-    """Processes that use the server of a folder."""
+class _Clients:
+    """Client processes that use the server of a folder."""
 
     def __init__(self, folder: Path, binaries: str | None) -> None:
-        self._arguments = [sys.executable, "-c", _USER, str(folder), binaries or ""]
+        self._arguments = [sys.executable, "-c", _CLIENT, str(folder), binaries or ""]
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, count: int) -> list["subprocess.Popen[str]"]:
@@ -73,8 +73,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def users(folder: Path, binaries: str | None) -> Iterator[_Users]:
-    started = _Users(folder, binaries)
+def clients(folder: Path, binaries: str | None) -> Iterator[_Clients]:
+    started = _Clients(folder, binaries)
     yield started
     for process in list(started.processes):
         started.kill(process)
@@ -115,41 +115,43 @@ def _postmaster(folder: Path) -> int:
     return int((folder / "data" / "postmaster.pid").read_text().split()[0])
 
 
-def test_twenty_processes_start_on_one_empty_folder_at_once(users: _Users, folder: Path) -> None:
-    started = users.start(20)
-    users.wait_until_connected(started)
+def test_twenty_processes_start_on_one_empty_folder_at_once(clients: _Clients, folder: Path) -> None:
+    started = clients.start(20)
+    clients.wait_until_connected(started)
     assert len(_supervisors(folder)) == 1
-    users.stop(started[:10])
+    clients.stop(started[:10])
     assert _server_processes(folder)
-    users.kill(started[10])
+    clients.kill(started[10])
     for process in started[11:]:
-        users.kill(process)
+        clients.kill(process)
     _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
 
 
-def test_the_server_survives_the_kill_of_its_first_user_and_stops_after_the_last(users: _Users, folder: Path) -> None:
-    first = users.start(1)
-    users.wait_until_connected(first)
-    second = users.start(1)
-    users.wait_until_connected(second)
+def test_the_server_survives_the_kill_of_its_first_client_and_stops_after_the_last(
+    clients: _Clients, folder: Path
+) -> None:
+    first = clients.start(1)
+    clients.wait_until_connected(first)
+    second = clients.start(1)
+    clients.wait_until_connected(second)
     server = _postmaster(folder)
-    users.kill(first[0])
-    third = users.start(1)
-    users.wait_until_connected(third)
+    clients.kill(first[0])
+    third = clients.start(1)
+    clients.wait_until_connected(third)
     assert _postmaster(folder) == server
-    users.stop(second)
-    users.kill(third[0])
+    clients.stop(second)
+    clients.kill(third[0])
     _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
 
 
-def test_a_user_that_is_killed_during_startup_leaves_no_process_behind(users: _Users, folder: Path) -> None:
+def test_a_client_killed_during_startup_leaves_no_process_behind(clients: _Clients, folder: Path) -> None:
     for delay in (0.3, 0.4, 0.5, 0.6, 0.8):
-        started = users.start(1)
+        started = clients.start(1)
         time.sleep(delay)
-        users.kill(started[0])
-    last = users.start(1)
-    users.wait_until_connected(last)
-    users.stop(last)
+        clients.kill(started[0])
+    last = clients.start(1)
+    clients.wait_until_connected(last)
+    clients.stop(last)
     _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
 
 
@@ -226,7 +228,7 @@ def test_a_stale_pid_file_with_the_pid_of_another_process_is_ignored(folder: Pat
         assert asyncio.run(_query(server.url, "SELECT 1")) == 1
 
 
-def test_a_start_costs_little_more_than_postgres_itself(folder: Path, tmp_path: Path, binaries: str | None) -> None:
+def test_a_start_takes_less_time_than_creating_a_cluster(folder: Path, tmp_path: Path, binaries: str | None) -> None:
     settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries)
 
     async def start_store() -> float:

@@ -1,4 +1,4 @@
-"""Erasing a user deletes all data of the user from every table, also while others write for the user."""
+"""Erasing a user deletes all data of the user from every table, even during concurrent writes for the user."""
 
 import asyncio
 from typing import Any
@@ -49,12 +49,12 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
 async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, settings: Settings, database_url: str
 ) -> None:
-    more = {
+    extra = {
         "extraction_url": "http://127.0.0.1:9/v1",
         "sandbox_provider": "unsafe_subprocess",
         "sandbox_snapshots": True,
     }
-    filling = settings.model_copy(update=more)
+    filling = settings.model_copy(update=extra)
     async with AgentStore(database_url, settings=filling, embedder=vectors.memory._embedder) as store:
         await _fill(store, "aardvark@example.com", _WORD)
         await _fill(store, "bob", "quokka")
@@ -97,7 +97,7 @@ async def test_erase_beside_concurrent_writers_leaves_no_orphans(
     async def add() -> None:
         await store.memory.add_memory("alice", [text("apples"), text("pears")], "s")
 
-    async def fact() -> None:
+    async def save_fact() -> None:
         await store.memory.save_items("alice", MemoryItem(text="likes apples"), "s")
 
     async def save() -> None:
@@ -106,7 +106,7 @@ async def test_erase_beside_concurrent_writers_leaves_no_orphans(
     async def fork() -> None:
         await store.sessions.fork_session("alice", "s")
 
-    calls = {"append": append, "add": add, "fact": fact, "save": save, "fork": fork}
+    calls = {"append": append, "add": add, "fact": save_fact, "save": save, "fork": fork}
     writers = [asyncio.create_task(repeat(kind, call)) for kind, call in calls.items() for _ in range(2)]
     erased = Deleted()
     for _ in range(40):

@@ -40,7 +40,7 @@ async def test_an_imported_session_round_trips(store: AgentStore, observer: asyn
 
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)
-async def test_ids_round_trip(store: AgentStore, id: str) -> None:
+async def test_hostile_ids_round_trip(store: AgentStore, id: str) -> None:
     session = Session(id=id, user_id=id, messages=[text("x", id=id)])
     assert await store.sessions.import_session(session) == Imported(sessions=1, messages=1)
     stored = await store.sessions.get_session(id, id)
@@ -65,17 +65,19 @@ async def test_missing_and_future_timestamps_become_now(store: AgentStore) -> No
     future = datetime.now(UTC) + timedelta(days=1)
     await store.sessions.import_session(Session(id="none", user_id="alice"))
     await store.sessions.import_session(Session(id="future", user_id="alice", created_at=future, updated_at=future))
-    await store.sessions.import_session(Session(id="turned", user_id="alice", created_at=_UPDATED, updated_at=_CREATED))
+    await store.sessions.import_session(
+        Session(id="reversed", user_id="alice", created_at=_UPDATED, updated_at=_CREATED)
+    )
     sessions = {each.id: each for each in await store.sessions.list_sessions("alice")}
     for name in ("none", "future"):
         created, updated = sessions[name].created_at, sessions[name].updated_at
         assert created is not None
         assert updated is not None
         assert before - timedelta(seconds=5) <= created == updated <= datetime.now(UTC) + timedelta(seconds=5)
-    assert sessions["turned"].created_at == sessions["turned"].updated_at == _UPDATED
+    assert sessions["reversed"].created_at == sessions["reversed"].updated_at == _UPDATED
 
 
-async def test_more_messages_than_a_batch(database_url: str, settings: Settings) -> None:
+async def test_an_import_may_have_more_messages_than_a_batch(database_url: str, settings: Settings) -> None:
     small = settings.model_copy(update={"max_batch": 10})
     session = Session(
         id="s",

@@ -146,13 +146,13 @@ async def test_each_call_is_one_statement(store: AgentStore, monkeypatch: Any) -
     count = 0
     fetch = asyncpg.Connection.fetch
 
-    async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
+    async def count_and_fetch(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
         nonlocal count
         count += 1
         return await fetch(self, *args, **kwargs)
 
     await store.start()
-    monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", count_and_fetch)
     for call in (
         store.memory.add_memory("alice", [text("apples"), text("pears")], "s"),
         store.memory.search_memory("alice", text("apples")),

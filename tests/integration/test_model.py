@@ -73,7 +73,7 @@ def _plain(result: Any) -> Any:
     return repr(result) if isinstance(result, dict) else result
 
 
-def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Settings) -> None:
+def test_in_memory_and_postgres_return_the_same_results(database_url: str, settings: Settings) -> None:
     runner = asyncio.Runner()
     postgres = AgentStore(database_url, settings=settings)
     runs = 0
@@ -92,7 +92,7 @@ def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Set
                 "memory": InMemoryMemoryService(),
             }
 
-        def both(self, call: str, user: str, *arguments: Any, **options: Any) -> None:
+        def compare(self, call: str, user: str, *arguments: Any, **options: Any) -> None:
             kind, name = call.split(".")
 
             async def execute(service: Any) -> Any:
@@ -101,18 +101,19 @@ def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Set
                 except AgentStoreError as error:
                     return error
 
-            one, two = runner.run(execute(self.in_memory[kind])), runner.run(execute(getattr(postgres, kind)))
-            assert _plain(one) == _plain(two)
-            effective[call] += bool(one) and not isinstance(one, AgentStoreError)
+            in_memory = runner.run(execute(self.in_memory[kind]))
+            in_postgres = runner.run(execute(getattr(postgres, kind)))
+            assert _plain(in_memory) == _plain(in_postgres)
+            effective[call] += bool(in_memory) and not isinstance(in_memory, AgentStoreError)
 
         @initialize()
         def begin(self) -> None:
-            self.both("sessions.create_session", "alice", "s")
+            self.compare("sessions.create_session", "alice", "s")
             for number in range(3):
                 self.append("alice", "s", [Message(id=f"m{number}", role="user")])
-                self.both("states.save_state", "alice", {"n": [number, True]}, "s")
+                self.compare("states.save_state", "alice", {"n": [number, True]}, "s")
             messages = [Message(id=f"m{n}", role="user", content=[TextContent(text=_TEXTS[n])]) for n in range(3)]
-            self.both("memory.add_memory", "alice", messages, "s")
+            self.compare("memory.add_memory", "alice", messages, "s")
             self.search("alice", _TEXTS[0], {})
             self.diff("alice", "s", 1, 2)
             self.export("alice", "s", None)
@@ -129,7 +130,7 @@ def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Set
             metadata=st.dictionaries(st.text(), _json, max_size=2),
         )
         def create(self, user: str, session: str, exist_ok: bool, metadata: dict[str, Any]) -> None:
-            self.both(
+            self.compare(
                 "sessions.create_session", user, session, exist_ok=exist_ok, title=session or None, metadata=metadata
             )
 
@@ -143,32 +144,33 @@ def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Set
                     return error, target.messages
                 return None, target.messages
 
-            one, two = runner.run(call(self.in_memory["sessions"])), runner.run(call(postgres.sessions))
-            assert (_plain(one[0]), one[1]) == (_plain(two[0]), two[1])
+            error, appended = runner.run(call(self.in_memory["sessions"]))
+            error_in_postgres, appended_in_postgres = runner.run(call(postgres.sessions))
+            assert (_plain(error), appended) == (_plain(error_in_postgres), appended_in_postgres)
 
         @rule(user=_users, session=_sessions, limit=st.none() | st.integers(0, 5), before=st.none() | _ids)
         def get(self, user: str, session: str, limit: int | None, before: str | None) -> None:
-            self.both("sessions.get_session", user, session, limit=limit, before=before)
+            self.compare("sessions.get_session", user, session, limit=limit, before=before)
 
         @rule(user=_users, session=_sessions)
         def delete(self, user: str, session: str) -> None:
-            self.both("sessions.delete_session", user, session)
+            self.compare("sessions.delete_session", user, session)
 
         @rule(user=_users, session=_sessions, title=st.none() | st.sampled_from(["x", "密", "\0"]))
         def set_title(self, user: str, session: str, title: str | None) -> None:
-            self.both("sessions.set_title", user, session, title)
+            self.compare("sessions.set_title", user, session, title)
 
         @rule(user=_users, session=_sessions, metadata=_metadata)
         def set_metadata(self, user: str, session: str, metadata: dict[str, Any]) -> None:
-            self.both("sessions.set_metadata", user, session, metadata)
+            self.compare("sessions.set_metadata", user, session, metadata)
 
         @rule(user=_users, session=_sessions, at=st.none() | _places, new=_new)
         def fork(self, user: str, session: str, at: str | int | None, new: str) -> None:
-            self.both("sessions.fork_session", user, session, at=at, new_id=new)
+            self.compare("sessions.fork_session", user, session, at=at, new_id=new)
 
         @rule(user=_users, session=_sessions, at=_places, keep=st.booleans(), new=_new)
         def rewind(self, user: str, session: str, at: str | int, keep: bool, new: str) -> None:
-            self.both("sessions.rewind_session", user, session, at, keep=keep, new_id=new)
+            self.compare("sessions.rewind_session", user, session, at, keep=keep, new_id=new)
 
         @rule(
             user=_users,
@@ -188,23 +190,23 @@ def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Set
             metadata: dict[str, Any] | None,
         ) -> None:
             options = {"expected_round": None if round_id else expected, "metadata": metadata}
-            self.both("states.save_state", user, state, session, round_id, **options)
+            self.compare("states.save_state", user, state, session, round_id, **options)
 
         @rule(user=_users, session=_sessions, round_id=st.none() | _rounds)
         def export(self, user: str, session: str, round_id: int | None) -> None:
-            self.both("states.export_state", user, session, round_id)
+            self.compare("states.export_state", user, session, round_id)
 
         @rule(user=_users, session=_sessions, a=_rounds, b=_rounds)
         def diff(self, user: str, session: str, a: int, b: int) -> None:
-            self.both("states.diff_states", user, a, b, session)
+            self.compare("states.diff_states", user, a, b, session)
 
         @rule(user=_users, session=_sessions, round_id=st.none() | _rounds)
         def delete_state(self, user: str, session: str, round_id: int | None) -> None:
-            self.both("states.delete_state", user, session, round_id)
+            self.compare("states.delete_state", user, session, round_id)
 
         @rule(user=_users, session=_sessions, messages=st.lists(_memories, max_size=4))
         def remember(self, user: str, session: str, messages: list[Message]) -> None:
-            self.both("memory.add_memory", user, messages, session)
+            self.compare("memory.add_memory", user, messages, session)
 
         @rule(
             user=_users,
@@ -222,20 +224,20 @@ def test_in_memory_and_postgres_return_the_same(database_url: str, settings: Set
         )
         def search(self, user: str, words: str, filters: dict[str, Any]) -> None:
             question = Message(role="user", content=[TextContent(text=words)])
-            self.both("memory.search", user, question, filters)
+            self.compare("memory.search", user, question, filters)
 
         @rule(user=_users, page=st.integers(1, 3), size=st.integers(1, 4))
         def list_memory(self, user: str, page: int, size: int) -> None:
-            self.both("memory.list_memory", user, {"page_num": page, "page_size": size})
+            self.compare("memory.list_memory", user, {"page_num": page, "page_size": size})
 
         @rule(user=_users, session=st.none() | _sessions)
         def forget(self, user: str, session: str | None) -> None:
-            self.both("memory.delete_memory", user, session)
+            self.compare("memory.delete_memory", user, session)
 
         @invariant()
         def lists_agree(self) -> None:
-            self.both("sessions.list_sessions", "alice")
-            self.both("states.list_states", "alice", "s")
+            self.compare("sessions.list_sessions", "alice")
+            self.compare("states.list_states", "alice", "s")
 
     with runner:
         run_state_machine_as_test(Model, settings=_settings)

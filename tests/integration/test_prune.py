@@ -80,7 +80,7 @@ async def test_keep_last_retains_the_last_sessions_and_rounds(store: AgentStore,
     assert not await store.prune(90 * _DAY, keep_last=2)
 
 
-async def test_expired_sessions_do_not_count_among_the_last(store: AgentStore, observer: asyncpg.Connection) -> None:
+async def test_expired_sessions_do_not_count_towards_keep_last(store: AgentStore, observer: asyncpg.Connection) -> None:
     await _fill(store, "alice", 4)
     for number in range(2):
         await store.sessions.set_ttl("alice", f"s{number}", 3_600)
@@ -90,7 +90,7 @@ async def test_expired_sessions_do_not_count_among_the_last(store: AgentStore, o
     assert {each.id for each in await store.sessions.list_sessions("alice")} == {"s2", "s3"}
 
 
-async def test_of_a_session_that_is_still_saved_to_the_highest_round_is_retained(
+async def test_the_highest_round_is_retained_while_states_of_the_session_are_saved(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     await _fill(store, "alice", 1)
@@ -136,7 +136,7 @@ async def test_all_pages_of_users_and_sessions_are_processed(
     assert await observer.fetchrow(_ROWS) == (5, 10, 5, 15, 5, 20)
 
 
-async def test_concurrent_writes_are_neither_deleted_nor_waited_for(
+async def test_a_prune_neither_deletes_nor_waits_for_concurrent_writes(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     await _fill(store, "alice", 4)
@@ -159,7 +159,7 @@ async def test_concurrent_writers_and_prunings_lose_no_acknowledged_write(
     """Each session is aged, then written to and pruned concurrently: afterwards it is complete or deleted."""
     outcomes: list[str] = []
 
-    async def one(number: int) -> None:
+    async def write_to_aged_session(number: int) -> None:
         session = await store.sessions.create_session("alice", f"s{number}")
         await store.sessions.append_message(session, text("old", id="old"))
         await age_session(f"s{number}")
@@ -183,13 +183,13 @@ async def test_concurrent_writers_and_prunings_lose_no_acknowledged_write(
 
     running = True
 
-    async def pruning() -> None:
+    async def prune_repeatedly() -> None:
         while running:
             await store.prune(90 * _DAY)
 
-    prunings = [asyncio.create_task(pruning()) for _ in range(3)]
+    prunings = [asyncio.create_task(prune_repeatedly()) for _ in range(3)]
     for start in range(0, 120, 8):
-        await asyncio.gather(*(one(number) for number in range(start, start + 8)))
+        await asyncio.gather(*(write_to_aged_session(number) for number in range(start, start + 8)))
     running = False
     await asyncio.gather(*prunings)
     assert set(outcomes) == {"pruned", "written"}

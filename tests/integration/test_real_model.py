@@ -25,11 +25,11 @@ def minilm() -> Embedder:
 
 
 @pytest.fixture(autouse=True)
-async def _enabled(direct_url: str) -> None:
+async def _enable_vectors(direct_url: str) -> None:
     await migrate.enable_vectors(direct_url)
 
 
-async def test_memories_match_queries_in_other_words(database_url: str, settings: Settings, minilm: Embedder) -> None:
+async def test_memories_match_queries_with_other_words(database_url: str, settings: Settings, minilm: Embedder) -> None:
     async with AgentStore(database_url, settings=settings, embedder=minilm) as store:
         for id, message in (("pet", "We adopted a puppy last week"), ("work", "The invoice was paid on Friday")):
             await store.memory.add_memory("alice", text(message, id=id), id)
@@ -45,7 +45,7 @@ async def test_hybrid_search_is_better_than_full_text_search(
 ) -> None:
     async with AgentStore(database_url, settings=settings, embedder=minilm) as store:
         found = {
-            strategy: await measure(store, labelled, "locomo", strategy, again=strategy != "full_text")
+            strategy: await measure(store, labelled, "locomo", strategy, already_added=strategy != "full_text")
             for strategy in ("full_text", "vector", "hybrid")
         }
     print(found)

@@ -31,15 +31,15 @@ async def app_role(direct_url: str) -> AsyncIterator[str]:
     psql(direct_url, f"SET ROLE NONE; DROP OWNED BY {name}; DROP ROLE {name};")
 
 
-def _as(url: str, role: str) -> str:
+def _with_role(url: str, role: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}options={quote('-c role=' + role)}"
 
 
 @pytest.fixture
 async def secured_url(direct_url: str, app_role: str) -> str:
-    """The URL of a database with policies, which connects as that role."""
+    """The URL of a database with policies; connections use the role of the application."""
     await migrate.enable_row_security(direct_url)
-    return _as(direct_url, app_role)
+    return _with_role(direct_url, app_role)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def secured(secured_url: str) -> AsyncIterator[AgentStore]:
         yield store
 
 
-async def _use(store: AgentStore, user: str) -> None:
+async def _use_all_services(store: AgentStore, user: str) -> None:
     session = await store.sessions.create_session(user, "s")
     await store.sessions.append_message(session, [text(f"apples of {user!r}", id="1"), text("pears", id="2")])
     await store.memory.add_memory(user, session.messages, "s")
@@ -79,7 +79,7 @@ async def test_every_table_of_the_models_has_a_policy(direct_url: str, observer:
 
 async def test_each_service_works_and_sees_only_one_user(secured: AgentStore, observer: asyncpg.Connection) -> None:
     for user in HOSTILE_IDS[:12]:
-        await _use(secured, user)
+        await _use_all_services(secured, user)
     for user in HOSTILE_IDS[:12]:
         session = await secured.sessions.get_session(user, "s")
         assert session is not None
@@ -94,39 +94,40 @@ async def test_each_service_works_and_sees_only_one_user(secured: AgentStore, ob
     deleted = await secured.users.delete_user("alice" if "alice" in HOSTILE_IDS[:12] else HOSTILE_IDS[0])
     assert deleted.sessions > 0
     assert deleted.memories == 3
-    gone = await observer.fetchval("SELECT 12 - count(*) FROM agentstore.users")
-    assert gone == 1
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 11
 
 
 async def test_another_users_rows_are_invisible_to_any_statement(
     secured: AgentStore, secured_url: str, direct_url: str
 ) -> None:
     for user in ("", "alice", "bob"):
-        await _use(secured, user)
-    role = await asyncpg.connect(secured_url)
+        await _use_all_services(secured, user)
+    connection = await asyncpg.connect(secured_url)
     for table in Base.metadata.tables:
         owner = "id" if table == "users" else "user_id"
-        assert await role.fetch(f"SELECT * FROM agentstore.{table}") == []  # no user is set
+        assert await connection.fetch(f"SELECT * FROM agentstore.{table}") == []  # no user is set
         for user in ("alice", "", "nobody"):
-            async with role.transaction():
-                await role.fetchval("SELECT set_config('agentstore.user_id', $1, true)", f"={user}")
-                seen = {row[0] for row in await role.fetch(f"SELECT {owner} FROM agentstore.{table}")}
+            async with connection.transaction():
+                await connection.fetchval("SELECT set_config('agentstore.user_id', $1, true)", f"={user}")
+                seen = {row[0] for row in await connection.fetch(f"SELECT {owner} FROM agentstore.{table}")}
                 assert seen <= {user}
                 assert bool(seen) == (user != "nobody") or table in ("memory_extractions",)
-                changed = await role.execute(f"DELETE FROM agentstore.{table} WHERE {owner} = 'bob'")
+                changed = await connection.execute(f"DELETE FROM agentstore.{table} WHERE {owner} = 'bob'")
                 assert changed == "DELETE 0"
-        assert await role.fetch(f"SELECT * FROM agentstore.{table}") == []  # the setting ended with the transaction
-    async with role.transaction():
-        await role.fetchval("SELECT set_config('agentstore.user_id', '=alice', true)")
+        assert (
+            await connection.fetch(f"SELECT * FROM agentstore.{table}") == []
+        )  # the setting ended with the transaction
+    async with connection.transaction():
+        await connection.fetchval("SELECT set_config('agentstore.user_id', '=alice', true)")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await role.execute("INSERT INTO agentstore.sessions (user_id, id) VALUES ('bob', 'x')")
-    await role.close()
+            await connection.execute("INSERT INTO agentstore.sessions (user_id, id) VALUES ('bob', 'x')")
+    await connection.close()
     async with AgentStore(direct_url) as store:  # as a superuser, who sees all users
         assert {user.id for user in await store.users.list_users()} == {"", "alice", "bob"}
 
 
 async def test_calls_about_all_users_require_bypassrls(secured: AgentStore) -> None:
-    await _use(secured, "alice")
+    await _use_all_services(secured, "alice")
     calls: list[Any] = [secured.users.list_users(), secured.prune(), secured.stats(), secured.memory.extract()]
     for call in calls[:3]:
         with pytest.raises(NotConfigured, match="BYPASSRLS"):
@@ -136,21 +137,21 @@ async def test_calls_about_all_users_require_bypassrls(secured: AgentStore) -> N
 
 async def test_concurrent_users_of_one_pool_never_see_each_others_rows(secured: AgentStore) -> None:
     users = [f"u{number}" for number in range(30)]
-    await asyncio.gather(*(_use(secured, user) for user in users))
+    await asyncio.gather(*(_use_all_services(secured, user) for user in users))
 
-    async def look(user: str) -> None:
+    async def read(user: str) -> None:
         for _ in range(5):
             assert await secured.states.export_state(user, "s") == {"of": user}
             found = {str(hit.message.content) for hit in await secured.memory.search(user, "apples")}
             assert [f"apples of {user!r}" in each for each in found if "apples of" in each] == [True]
 
-    await asyncio.gather(*(look(user) for user in users))
+    await asyncio.gather(*(read(user) for user in users))
 
 
 async def test_a_cancelled_statement_leaves_no_open_transaction(
     secured: AgentStore, observer: asyncpg.Connection
 ) -> None:
-    await _use(secured, "alice")
+    await _use_all_services(secured, "alice")
     for _ in range(30):
         task = asyncio.create_task(secured.sessions.get_session("alice", "s"))
         await asyncio.sleep(0.0005)
@@ -187,7 +188,7 @@ async def test_an_upgrade_secures_new_tables_and_requires_bypassrls(empty_url: s
     await database.stop()
     psql(empty_url, "; ".join(grants(app=app_role)) + f"; GRANT CREATE ON SCHEMA agentstore TO {app_role};")
     with pytest.raises(NotConfigured, match="BYPASSRLS"):
-        await migrate.downgrade(_as(empty_url, app_role), "-1")
+        await migrate.downgrade(_with_role(empty_url, app_role), "-1")
     psql(empty_url, f"DROP OWNED BY {app_role};")
 
 
@@ -213,7 +214,7 @@ async def test_behind_a_pooler_no_server_connection_retains_the_user(
     settings = _SETTINGS.model_copy(update={"pooler": "transaction", "auto_migrate": "off"})
     async with AgentStore(pgbouncer.url_of(database_name), settings=settings) as store:
         users = [f"u{number}" for number in range(12)]
-        await asyncio.gather(*(_use(store, user) for user in users))
+        await asyncio.gather(*(_use_all_services(store, user) for user in users))
         for user in users:
             assert await store.states.export_state(user, "s") == {"of": user}
     raw = await asyncpg.connect(pgbouncer.url_of(database_name), statement_cache_size=0)

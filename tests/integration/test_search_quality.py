@@ -33,13 +33,13 @@ async def test_answers_are_among_the_first_ten_hits(name: str, store: AgentStore
 
 
 async def measure(
-    store: AgentStore, folder: Path, name: str, strategy: str = "full_text", *, again: bool = False
+    store: AgentStore, folder: Path, name: str, strategy: str = "full_text", *, already_added: bool = False
 ) -> tuple[float, float]:
-    """Return recall and nDCG of the first ten hits, in percent. `again`: the memories were added before."""
+    """Return recall and nDCG of the first ten hits, in percent. With `already_added`, no memories are added."""
     recalls, gains = [], []
     with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as users:
         for number, user in enumerate(map(json.loads, users)):
-            for session, docs in groupby([] if again else user["docs"], key=lambda doc: str(doc["session"])):
+            for session, docs in groupby([] if already_added else user["docs"], key=lambda doc: str(doc["session"])):
                 messages = [
                     Message(
                         id=doc["id"],

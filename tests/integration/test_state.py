@@ -9,7 +9,9 @@ import pytest
 from agentstore import AgentStore, AgentStoreError, NotFound, Session
 from agentstore.testing import text
 
-_LARGE = {"messages": [{"role": "user", "content": f"密 what was said as number {number}"} for number in range(2_000)]}
+_LARGE = {
+    "messages": [{"role": "user", "content": f"密 the text of message number {number}"} for number in range(2_000)]
+}
 
 
 async def test_large_states_are_packed_and_small_ones_readable(store: AgentStore, observer: asyncpg.Connection) -> None:
@@ -113,8 +115,8 @@ async def test_forks_and_rewinds_during_writes_are_consistent(store: AgentStore,
         " LEFT JOIN agentstore.messages m ON m.session_id = s.id GROUP BY s.id, s.next_seq"
     )
     assert len(rows) > 15
-    for _, counted, there, last in rows:
-        assert counted == there == last  # numbered from 1 without gaps
+    for _, counted, stored, last in rows:
+        assert counted == stored == last  # numbered from 1 without gaps
     for fork in forks:
         assert len(fork.messages) == fork.forked_at
         pairs = [message.id[:-1] for message in fork.messages]

@@ -165,11 +165,11 @@ _VALUES: dict[str, Any] = {
 
 # Statements on the table of vectors, which not every database has, and those of `agentstore stats`, which count whole
 # tables, have separate tests.
-_ELSEWHERE = {"agentstore.repositories.memory.vectors", "agentstore.repositories.stats"}
+_TESTED_SEPARATELY = {"agentstore.repositories.memory.vectors", "agentstore.repositories.stats"}
 MODULES = tuple(
     import_module(found.name)
     for found in walk_packages(repositories.__path__, "agentstore.repositories.")
-    if found.name not in _ELSEWHERE
+    if found.name not in _TESTED_SEPARATELY
 )
 
 
@@ -280,43 +280,43 @@ async def test_each_uncontended_call_is_one_statement(
     executed = 0
     fetch = asyncpg.Connection.fetch
 
-    async def counted(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
+    async def count(self: asyncpg.Connection, *args: Any, **kwargs: Any) -> Any:
         nonlocal executed
         executed += 1
         return await fetch(self, *args, **kwargs)
 
     session = await store.sessions.create_session("warm")
-    monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", count)
 
-    async def one(call: Any) -> Any:
+    async def one_statement(call: Any) -> Any:
         nonlocal executed
         executed = 0
         result = await call
         assert executed == 1
         return result
 
-    session = await one(store.sessions.create_session("alice", "s"))  # of a new user
-    await one(store.sessions.append_message(session, text("a")))
-    await one(store.sessions.append_message(session, [text("b"), text("c")]))
-    await one(store.sessions.create_session("alice", "s"))  # existing, with its messages
-    await one(store.sessions.get_session("alice", "s"))
-    await one(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
-    await one(store.sessions.read_messages("alice", "s"))
-    await one(anext(store.sessions.iter_messages("alice", "s")))
-    await one(store.sessions.list_sessions("alice"))
-    await one(store.sessions.import_session(session.model_copy(update={"id": "imported"})))
-    await one(store.sessions.set_title("alice", "s", "x"))
-    await one(store.sessions.set_metadata("alice", "s", {}))
-    await one(store.users.set_metadata("alice", {}))
-    await one(store.users.get_user("alice"))
-    await one(store.users.list_users())
-    await one(store.states.save_state("alice", {}, "s"))
-    await one(store.states.save_state("new user", {}, "s", 3))
-    await one(store.states.save_state("alice", {}, "s", expected_round=1))
-    await one(store.states.export_state("alice", "s"))
-    await one(store.states.list_states("alice", "s"))
-    await one(store.sessions.delete_session("alice", "s"))
-    await one(store.users.delete_user("alice"))
+    session = await one_statement(store.sessions.create_session("alice", "s"))  # of a new user
+    await one_statement(store.sessions.append_message(session, text("a")))
+    await one_statement(store.sessions.append_message(session, [text("b"), text("c")]))
+    await one_statement(store.sessions.create_session("alice", "s"))  # existing, with its messages
+    await one_statement(store.sessions.get_session("alice", "s"))
+    await one_statement(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
+    await one_statement(store.sessions.read_messages("alice", "s"))
+    await one_statement(anext(store.sessions.iter_messages("alice", "s")))
+    await one_statement(store.sessions.list_sessions("alice"))
+    await one_statement(store.sessions.import_session(session.model_copy(update={"id": "imported"})))
+    await one_statement(store.sessions.set_title("alice", "s", "x"))
+    await one_statement(store.sessions.set_metadata("alice", "s", {}))
+    await one_statement(store.users.set_metadata("alice", {}))
+    await one_statement(store.users.get_user("alice"))
+    await one_statement(store.users.list_users())
+    await one_statement(store.states.save_state("alice", {}, "s"))
+    await one_statement(store.states.save_state("new user", {}, "s", 3))
+    await one_statement(store.states.save_state("alice", {}, "s", expected_round=1))
+    await one_statement(store.states.export_state("alice", "s"))
+    await one_statement(store.states.list_states("alice", "s"))
+    await one_statement(store.sessions.delete_session("alice", "s"))
+    await one_statement(store.users.delete_user("alice"))
 
 
 async def test_reading_an_existing_session_writes_nothing(store: AgentStore, observer: asyncpg.Connection) -> None:

@@ -39,7 +39,7 @@ WHERE table_schema = 'agentstore' AND table_name NOT LIKE 'alembic%' AND table_n
 """
 _LEASES = {("memory_extractions", "lease"), ("memory_extractions", "leased_until")}
 _LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
-_LARGE = {"messages": [{"content": f"密 what was said as number {number}"} for number in range(2_000)]}
+_LARGE = {"messages": [{"content": f"密 the text of message number {number}"} for number in range(2_000)]}
 
 
 async def _all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
@@ -117,7 +117,7 @@ async def other(has_pgvector: bool, empty_url: str) -> AgentStore:
     return store
 
 
-async def _exported(store: AgentStore, *users: str) -> bytes:
+async def _export(store: AgentStore, *users: str) -> bytes:
     file = io.BytesIO()
     assert await store.export(file, users or None) is not None
     return file.getvalue()
@@ -129,7 +129,7 @@ async def test_every_row_of_every_table_round_trips(
     before = await _all_rows(direct_url)
     assert all(before.values()), {table: len(rows) for table, rows in before.items()}  # no table is empty
     assert set(before) >= set(Base.metadata.tables) - {"sandboxes"}
-    progress = await other.restore(io.BytesIO(await _exported(filled)))
+    progress = await other.restore(io.BytesIO(await _export(filled)))
     assert await _all_rows(empty_url) == before
     assert progress.rows == {table: len(rows) for table, rows in before.items()}
     assert progress.left == []
@@ -137,7 +137,7 @@ async def test_every_row_of_every_table_round_trips(
 
 
 async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: AgentStore, empty_url: str) -> None:
-    file = io.BytesIO(await _exported(filled))
+    file = io.BytesIO(await _export(filled))
     await other.restore(file)
     before = await _all_rows(empty_url)
     again = await other.restore(file)
@@ -147,8 +147,10 @@ async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: Age
     await other.stop()
 
 
-async def test_export_of_some_users(filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str) -> None:
-    await other.restore(io.BytesIO(await _exported(filled, "bob\\n", "")))
+async def test_an_export_of_some_users_has_no_other_users(
+    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+) -> None:
+    await other.restore(io.BytesIO(await _export(filled, "bob\\n", "")))
     assert [user.id for user in await other.users.list_users()] == ["", "bob\\n"]
     before, after = await _all_rows(direct_url), await _all_rows(empty_url)
     assert all(rows and set(rows) < set(before[table]) for table, rows in after.items())
@@ -157,10 +159,10 @@ async def test_export_of_some_users(filled: AgentStore, other: AgentStore, direc
     await other.stop()
 
 
-async def test_existing_units_are_left_unchanged_and_missing_ones_are_inserted(
+async def test_existing_data_is_left_unchanged_and_missing_data_is_inserted(
     filled: AgentStore, other: AgentStore
 ) -> None:
-    data = await _exported(filled)
+    data = await _export(filled)
     mine = await other.sessions.create_session("alice", "alice")
     await other.sessions.append_message(mine, text("mine", id="mine"))
     await other.sessions.create_session("alice", "another")
@@ -190,7 +192,7 @@ async def test_existing_units_are_left_unchanged_and_missing_ones_are_inserted(
 async def test_a_session_with_different_metadata_is_reported(
     filled: AgentStore, other: AgentStore, change: dict[str, Any]
 ) -> None:
-    data = await _exported(filled)
+    data = await _export(filled)
     session = await filled.sessions.get_session("alice", "alice")
     assert session is not None
     await other.sessions.import_session(session.model_copy(update={"ttl": 9_999, **change}))
@@ -205,14 +207,14 @@ async def test_a_session_with_different_metadata_is_reported(
 async def test_a_different_empty_session_is_reported(filled: AgentStore, other: AgentStore) -> None:
     await filled.sessions.create_session("carol", "empty", title="theirs")
     await other.sessions.create_session("carol", "empty", title="mine")
-    assert (await other.restore(io.BytesIO(await _exported(filled, "carol")))).left == [("sessions", "carol", "empty")]
+    assert (await other.restore(io.BytesIO(await _export(filled, "carol")))).left == [("sessions", "carol", "empty")]
     await other.stop()
 
 
 async def test_vectors_that_were_skipped_are_inserted_by_the_next_restore(
     has_pgvector: bool, filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
 ) -> None:
-    data = await _exported(filled)
+    data = await _export(filled)
     await other.restore(io.BytesIO(data), without_vectors=True)
     progress = await other.restore(io.BytesIO(data))
     assert ({name for name, count in progress.rows.items() if count}, progress.left) == (
@@ -223,7 +225,7 @@ async def test_vectors_that_were_skipped_are_inserted_by_the_next_restore(
 
 
 async def test_a_session_with_more_messages_than_the_export_is_skipped(filled: AgentStore, other: AgentStore) -> None:
-    data = await _exported(filled)
+    data = await _export(filled)
     await other.restore(io.BytesIO(data))
     session = await other.sessions.get_session("alice", "alice")
     assert session is not None
@@ -252,19 +254,19 @@ def _modified(data: bytes) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("spoil", [_truncated, _modified])
+@pytest.mark.parametrize("damage", [_truncated, _modified])
 async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_written(
     filled: AgentStore,
     other: AgentStore,
     empty_url: str,
-    spoil: Callable[[bytes], list[bytes]],
+    damage: Callable[[bytes], list[bytes]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
-    data = await _exported(filled)
-    for spoiled in spoil(data):
+    data = await _export(filled)
+    for damaged in damage(data):
         with pytest.raises(InvalidContent):
-            await other.restore(io.BytesIO(spoiled))
+            await other.restore(io.BytesIO(damaged))
     assert not any((await _all_rows(empty_url)).values())
     await other.stop()
 
@@ -313,7 +315,7 @@ async def test_an_invalid_end_line_is_rejected(empty_url: str, end: bytes) -> No
             await store.restore(io.BytesIO(data))
 
 
-async def test_export_of_a_list_of_users_of_any_length(filled: AgentStore, other: AgentStore) -> None:
+async def test_a_list_of_users_may_have_any_length(filled: AgentStore, other: AgentStore) -> None:
     many = [f"{number:0100}" for number in range(12_000)]  # more than a megabyte of ids
     assert (await other.restore(_signed([_USER], users=many))).rows == {"users": 1}
     empty = io.BytesIO()
@@ -330,7 +332,7 @@ async def test_export_of_a_list_of_users_of_any_length(filled: AgentStore, other
 async def test_an_export_is_resumed_from_the_same_database_only(
     filled: AgentStore, other: AgentStore, tmp_path: Path
 ) -> None:
-    file = io.BytesIO((await _exported(filled))[:-200])
+    file = io.BytesIO((await _export(filled))[:-200])
     with pytest.raises(InvalidContent, match="another database"):
         await other.export(file)
     changed = io.BytesIO(file.getvalue().replace(migrate.head().encode(), b"0000", 1))
@@ -375,7 +377,7 @@ async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentSt
         data = _signed([_USER, _SESSION, _message(1, '{"role": "robot"}')])
         with pytest.raises(InvalidContent, match="not a valid message"):
             await store.restore(data, dry_run=True)
-        whole = io.BytesIO(await _exported(filled))
+        whole = io.BytesIO(await _export(filled))
         progress = await store.restore(whole, dry_run=True, without_vectors=True)
         assert progress.rows["messages"] > 80
     assert not any((await _all_rows(empty_url)).values())
@@ -405,7 +407,7 @@ async def test_a_column_that_an_older_file_lacks_gets_its_default(empty_url: str
 async def test_vectors_are_restored_only_where_vectors_are_enabled(
     has_pgvector: bool, filled: AgentStore, empty_url: str, direct_url: str
 ) -> None:
-    data = await _exported(filled)
+    data = await _export(filled)
     await migrate.upgrade(empty_url)
     async with AgentStore(empty_url) as store:
         if has_pgvector:
@@ -459,7 +461,7 @@ async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
-    data = await _exported(filled)
+    data = await _export(filled)
     before = await _all_rows(direct_url)
     for wait in (0.0, 0.01, 0.02, 0.03, 0.04):
         task = asyncio.create_task(other.restore(io.BytesIO(data)))
@@ -474,8 +476,8 @@ async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
 
 
 def _of_users(rows_by_table: dict[str, list[tuple[Any, ...]]], users: set[str]) -> dict[str, list[tuple[Any, ...]]]:
-    of = {table: 1 if table == "users" else sorted(_names(table)).index("user_id") for table in rows_by_table}
-    return {table: [row for row in rows if row[of[table]] in users] for table, rows in rows_by_table.items()}
+    user_columns = {table: 1 if table == "users" else sorted(_names(table)).index("user_id") for table in rows_by_table}
+    return {table: [row for row in rows if row[user_columns[table]] in users] for table, rows in rows_by_table.items()}
 
 
 def _names(table: str) -> list[str]:
@@ -486,7 +488,7 @@ async def test_the_size_of_blocks_does_not_change_the_rows(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_ROWS", 1)
-    data = await _exported(filled)
+    data = await _export(filled)
     assert data.count(b'{"end":') == 4
     await other.restore(io.BytesIO(data))
     assert await _all_rows(empty_url) == await _all_rows(direct_url)
@@ -505,18 +507,18 @@ async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
-    data = await _exported(filled)
+    data = await _export(filled)
     await migrate.upgrade(empty_url)
     if has_pgvector:
         await migrate.enable_vectors(empty_url)
     async with AgentStore(empty_url, settings=Settings(pool_size=pool_size)) as other:
         importing = asyncio.create_task(other.restore(io.BytesIO(data)))
-        most = 0
+        highest = 0
         while not importing.done():
-            most = max(most, other._database.checked_out())
+            highest = max(highest, other._database.checked_out())
             await asyncio.sleep(0)
         assert (await importing).users == 4
-    assert most == expected
+    assert highest == expected
     assert await _all_rows(empty_url) == await _all_rows(direct_url)
 
 
@@ -524,7 +526,7 @@ async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
-    data = await _exported(filled)
+    data = await _export(filled)
     before = await _all_rows(direct_url)
     connection = await asyncpg.connect(empty_url)
     await connection.execute("ALTER TABLE agentstore.memories ADD CONSTRAINT not_alice CHECK (user_id <> 'alice')")
@@ -553,7 +555,7 @@ async def test_a_compressed_file_is_read_in_order(
     """Seeking backwards would decompress it again from the beginning."""
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
-    with gzip.open(io.BytesIO(gzip.compress(await _exported(filled)))) as packed:
+    with gzip.open(io.BytesIO(gzip.compress(await _export(filled)))) as packed:
         at, back = 0, 0
         seek = packed.seek
 
@@ -574,7 +576,7 @@ async def test_a_compressed_file_is_read_in_order(
 async def test_two_concurrent_restores_and_a_writer_lose_nothing(
     filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
 ) -> None:
-    data = await _exported(filled)
+    data = await _export(filled)
 
     async def write() -> None:
         for number in range(30):
@@ -601,12 +603,12 @@ async def test_a_large_row_and_json_of_another_writer_are_restored(
         json.dumps({"id": "x", "role": "user", "metadata": {"a": "\t"}}, indent=1),
     )
     async with AgentStore(empty_url) as other:
-        await other.restore(io.BytesIO(await _exported(store)))
+        await other.restore(io.BytesIO(await _export(store)))
         assert await other.sessions.get_session("alice", "s") == await store.sessions.get_session("alice", "s")
 
 
 async def test_each_line_is_json(filled: AgentStore) -> None:
-    for each in (await _exported(filled)).splitlines():
+    for each in (await _export(filled)).splitlines():
         value = json.loads(each)
         assert len(value) == 1 or value["agentstore"] == "export"
-    assert orjson.loads((await _exported(filled)).splitlines()[0])["version"] == lines.VERSION
+    assert orjson.loads((await _export(filled)).splitlines()[0])["version"] == lines.VERSION

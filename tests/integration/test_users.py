@@ -29,11 +29,11 @@ async def test_a_user_is_created_with_the_first_session(store: AgentStore) -> No
 
 
 async def test_metadata_round_trips_exactly_and_creates_the_user(store: AgentStore) -> None:
-    made = await store.users.set_metadata("alice", {"z": "\0", "a": [2**70]})
-    assert made == await store.users.get_user("alice")
+    created = await store.users.set_metadata("alice", {"z": "\0", "a": [2**70]})
+    assert created == await store.users.get_user("alice")
     await store.sessions.create_session("alice")
     changed = await store.users.set_metadata("alice", {})
-    assert (changed.metadata, changed.created_at) == ({}, made.created_at)
+    assert (changed.metadata, changed.created_at) == ({}, created.created_at)
     invalid: tuple[Any, ...] = ({"x": math.nan}, {1: 2}, [], None)
     for wrong in invalid:
         with pytest.raises(InvalidContent):

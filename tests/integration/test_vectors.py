@@ -24,40 +24,40 @@ from agentstore.repositories.memory import vectors as memory_vectors
 from agentstore.search import embedding, ranking
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
-from tests.support.vectors import WordEmbedder, by_meaning
+from tests.support.vectors import WordEmbedder, with_pgvector
 
 _COUNT = "SELECT count(*) FROM agentstore.memory_vectors"
 
 
-async def _found(store: AgentStore, question: str, strategy: str) -> list[str]:
+async def _search_ids(store: AgentStore, question: str, strategy: str) -> list[str]:
     return [hit.message.id for hit in await store.memory.search("alice", question, {"strategy": strategy})]
 
 
-@by_meaning
+@with_pgvector
 async def test_memories_with_synonyms_of_the_query_are_found(has_pgvector: bool, vectors: AgentStore) -> None:
     await vectors.memory.add_memory("alice", text("the kitten sleeps", id="cat"), "s")
     await vectors.memory.add_memory("alice", text("the lorry broke", id="car"), "t")
     await vectors.memory.add_memory("bob", text("a tomcat", id="bobs"), "s")
-    assert await _found(vectors, "feline", "full_text") == []
-    assert (await _found(vectors, "feline", "vector"))[0] == "cat"
-    assert (await _found(vectors, "feline broke", "hybrid"))[0] == "car"
+    assert await _search_ids(vectors, "feline", "full_text") == []
+    assert (await _search_ids(vectors, "feline", "vector"))[0] == "cat"
+    assert (await _search_ids(vectors, "feline broke", "hybrid"))[0] == "car"
     (hit, *_) = await vectors.memory.search("alice", "the kitten sleeps", {"strategy": SearchStrategy.VECTOR})
     assert hit.score == pytest.approx(1, abs=1e-6)
     for filters in ({"min_score": 0.9}, {"top_k": 1}, {"session_id": "s"}, {"top_k": 1, "order": "chronological"}):
         found = await vectors.memory.search("alice", "the kitten sleeps", {"strategy": "VECTOR", **filters})
         assert [each.message.id for each in found] == ["cat"]
     for strategy in ("vector", "hybrid"):
-        assert await _found(vectors, " \n", strategy) == []
+        assert await _search_ids(vectors, " \n", strategy) == []
         assert await vectors.memory.search("nobody", "cat", {"strategy": strategy}) == []
 
 
-@by_meaning
+@with_pgvector
 async def test_a_hybrid_query_without_words_matches_by_meaning(has_pgvector: bool, vectors: AgentStore) -> None:
     await vectors.memory.add_memory("alice", [text("☂ today", id="rain"), text("sunny", id="sun")], "s")
-    assert await _found(vectors, "☂", "hybrid") == ["rain", "sun"]
+    assert await _search_ids(vectors, "☂", "hybrid") == ["rain", "sun"]
 
 
-@by_meaning
+@with_pgvector
 async def test_memories_added_while_the_embedder_fails_are_stored_and_embedded_later(
     has_pgvector: bool,
     vectors: AgentStore,
@@ -70,23 +70,23 @@ async def test_memories_added_while_the_embedder_fails_are_stored_and_embedded_l
         await vectors.memory.add_memory("alice", [text("apples", id="a"), text("", id="empty")], "s")
         await vectors.memory.save_items("alice", MemoryItem(id="i", text="likes apples"))
         assert "agentstore embed" in caplog.text
-        assert set(await _found(vectors, "apples", "hybrid")) == {"a", "i", "empty"}
+        assert set(await _search_ids(vectors, "apples", "hybrid")) == {"a", "i", "empty"}
         assert "by words alone" in caplog.text
     with pytest.raises(EmbeddingFailed, match="down"):
-        await _found(vectors, "apples", "vector")
+        await _search_ids(vectors, "apples", "vector")
     with pytest.raises(EmbeddingFailed):
         await vectors.memory.embed()
     embedder.fails = False
-    assert await _found(vectors, "apples", "vector") == []
-    assert "a" in await _found(vectors, "apples", "hybrid")
+    assert await _search_ids(vectors, "apples", "vector") == []
+    assert "a" in await _search_ids(vectors, "apples", "hybrid")
     assert await vectors.memory.embed(user_id="bob") == 0
     assert await vectors.memory.embed(user_id="alice") == 2
     assert await vectors.memory.embed() == 0
-    assert await _found(vectors, "apples", "vector") == ["a", "i"]
+    assert await _search_ids(vectors, "apples", "vector") == ["a", "i"]
     assert await observer.fetchval(_COUNT) == 2
 
 
-@by_meaning
+@with_pgvector
 async def test_a_text_that_the_embedder_rejects_is_skipped(
     has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
@@ -99,8 +99,8 @@ async def test_a_text_that_the_embedder_rejects_is_skipped(
     assert progress == [(6, 20), (12, 20), (18, 20), (20, 20)]
 
 
-@by_meaning
-async def test_concurrent_calls_of_embed_with_writes_and_deletions(
+@with_pgvector
+async def test_concurrent_embeds_writes_and_deletions_leave_one_current_vector_for_each_memory(
     has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
     embedder.fails = True
@@ -126,7 +126,7 @@ async def test_concurrent_calls_of_embed_with_writes_and_deletions(
     assert [hit.score for hit in hits] == pytest.approx([1] * 10, abs=1e-6)
 
 
-@by_meaning
+@with_pgvector
 async def test_changing_an_item_deletes_the_vector_of_its_old_text(
     has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
@@ -143,7 +143,7 @@ async def test_changing_an_item_deletes_the_vector_of_its_old_text(
     assert await observer.fetchval("SELECT sum(xmin::text::bigint) FROM agentstore.memory_vectors") == before
 
 
-@by_meaning
+@with_pgvector
 async def test_vectors_are_deleted_with_their_user_or_bucket(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
 ) -> None:
@@ -156,7 +156,7 @@ async def test_vectors_are_deleted_with_their_user_or_bucket(
     assert rows == [("bob", "t")]
 
 
-@by_meaning
+@with_pgvector
 async def test_each_embedder_has_its_own_vectors(
     has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
 ) -> None:
@@ -203,19 +203,19 @@ async def test_a_strategy_that_needs_vectors_needs_an_embedder(store: AgentStore
             await store.memory.search("alice", "x", {"strategy": wrong})
 
 
-@by_meaning
+@with_pgvector
 async def test_each_search_is_one_statement_and_full_text_search_uses_no_vectors(
     has_pgvector: bool, vectors: AgentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[str] = []
     fetch = asyncpg.Connection.fetch
 
-    async def recorded(self: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
+    async def record(self: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
         statements.append(query)
         return await fetch(self, query, *args, **kwargs)
 
     await vectors.memory.add_memory("alice", text("apples"), "s")
-    monkeypatch.setattr(asyncpg.Connection, "fetch", recorded)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", record)
     for strategy in SearchStrategy:
         await vectors.memory.search("alice", "apples", {"strategy": strategy})  # caches that there is no index
         statements.clear()
@@ -246,7 +246,7 @@ _VALUES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@by_meaning
+@with_pgvector
 async def test_every_vector_statement_uses_an_index(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
 ) -> None:
@@ -257,11 +257,8 @@ async def test_every_vector_statement_uses_an_index(
     assert len(statements) >= 8
     for with_words in (True, False):
         statements[f"by_index {with_words}"] = memory_vectors.by_index("words", 3, with_words=with_words)
-    for name in statements.keys() - {
-        "IS_ENABLED",
-        "USE_INDEX",
-        "EMBEDDERS",
-    }:  # these read no table, or all of it
+    read_no_table_or_all_of_it = {"IS_ENABLED", "USE_INDEX", "EMBEDDERS"}
+    for name in statements.keys() - read_no_table_or_all_of_it:
         for mode in MODES:
             await observer.execute("RESET ALL")
             if name.startswith("by_index"):
@@ -279,7 +276,7 @@ async def test_every_vector_statement_uses_an_index(
             assert reached != {None}
 
 
-@by_meaning
+@with_pgvector
 async def test_an_index_is_built_once_and_rebuilt_if_it_is_invalid(
     has_pgvector: bool, vectors: AgentStore, direct_url: str, observer: asyncpg.Connection
 ) -> None:
@@ -293,17 +290,17 @@ async def test_an_index_is_built_once_and_rebuilt_if_it_is_invalid(
     assert await observer.fetch(valid, name) == built
     await observer.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = $1", built[0][0])
     await migrate.index_vectors(database, "words", 32)
-    again = await observer.fetch(valid, name)
-    assert again[0][1]
-    assert again[0][0] != built[0][0]
-    assert (await _found(vectors, "word7", "vector"))[0] == "m7"
+    rebuilt = await observer.fetch(valid, name)
+    assert rebuilt[0][1]
+    assert rebuilt[0][0] != built[0][0]
+    assert (await _search_ids(vectors, "word7", "vector"))[0] == "m7"
     with pytest.raises(NotConfigured, match="2,000"):
         await migrate.index_vectors(database, "words", 3_000)
     # An embedder whose name needs quoting.
     await migrate.index_vectors(database, "it's\"%s:x", 5)
 
 
-@by_meaning
+@with_pgvector
 async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
     has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,7 +310,8 @@ async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
         await memory.add_memory(user, messages, "s")
     questions = [f"word{number} word{number % 5}" for number in range(0, 300, 30)]
     wanted = {
-        strategy: [await _found(vectors, each, strategy) for each in questions] for strategy in ("vector", "hybrid")
+        strategy: [await _search_ids(vectors, each, strategy) for each in questions]
+        for strategy in ("vector", "hybrid")
     }
     name = await migrate.index_vectors(memory._database, "words", 32)
     memory_vectors._MISSING.clear()  # as if a minute had passed
@@ -321,7 +319,7 @@ async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
     monkeypatch.setattr(memory_vectors, "INDEX_FROM", 100)
     for strategy, found in wanted.items():
         for question, expected in zip(questions, found, strict=True):
-            assert (await _found(vectors, question, strategy))[:3] == expected[:3]
+            assert (await _search_ids(vectors, question, strategy))[:3] == expected[:3]
     # With a filter, all vectors are compared.
     hits = await memory.search("alice", "word1", {"strategy": "vector", "session_id": "other"})
     assert hits == []
@@ -333,7 +331,7 @@ async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
     assert await observer.fetchval("SELECT coalesce(current_setting('hnsw.iterative_scan', true), 'off')") == "off"
 
 
-@by_meaning
+@with_pgvector
 async def test_vectors_of_any_number_of_dimensions_are_stored(
     has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
 ) -> None:

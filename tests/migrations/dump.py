@@ -1,7 +1,7 @@
 """Write the dumps of revisions into ``dumps``: ``python -m tests.migrations.dump [REVISION]...``, all by default.
 
 A dump is the output of `pg_dump` for a database at the revision, with every kind of row. It is written once, when its
-revision is released, and not again: it records what databases contained, whatever becomes of the migrations.
+revision is released, and not again: it records what databases contained, regardless of later changes to the migrations.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ _ROWS = {
     """,
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
-_LEFT_OUT = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")
+_OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")
 
 
 def columns(revision: str | None) -> dict[str, list[str]]:
@@ -122,7 +122,7 @@ async def fill(url: str, revision: str) -> None:
 def _dump(url: str) -> str:
     command = [str(bundled_binaries() / "bin" / "pg_dump"), "--inserts", "--no-owner", "--schema=agentstore", url]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return "".join(line for line in done.stdout.splitlines(keepends=True) if not _LEFT_OUT.fullmatch(line))
+    return "".join(line for line in done.stdout.splitlines(keepends=True) if not _OMITTED.fullmatch(line))
 
 
 async def main(revisions: list[str]) -> None:

@@ -49,16 +49,16 @@ def _escaped(role: str) -> str:
 async def roles(empty_url: str) -> AsyncIterator[_Roles]:
     created = _Roles(empty_url)
     connection = await asyncpg.connect(empty_url)
-    names = ['"' + name.replace('"', '""') + '"' for name in (created.app, created.readonly, created.migrator)]
-    for name in names:
+    quoted_names = ['"' + name.replace('"', '""') + '"' for name in (created.app, created.readonly, created.migrator)]
+    for name in quoted_names:
         await connection.execute(f"CREATE ROLE {name} LOGIN")
     yield created
-    for name in names:
+    for name in quoted_names:
         await connection.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
     await connection.close()
 
 
-async def _refused(url: str, *statements: str) -> None:
+async def _assert_refused(url: str, *statements: str) -> None:
     connection = await asyncpg.connect(url)
     for statement in statements:
         with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError)):
@@ -66,8 +66,8 @@ async def _refused(url: str, *statements: str) -> None:
     await connection.close()
 
 
-async def _use(url: str) -> None:
-    """Call a little of everything that an application uses."""
+async def _use_all_services(url: str) -> None:
+    """Make each kind of call that an application makes."""
     async with AgentStore(url) as store:
         session = await store.sessions.create_session("zoe", "s", ttl=100)
         await store.sessions.append_message(session, [text("apples", id="1"), text("pears", id="2")])
@@ -90,12 +90,12 @@ async def test_each_role_may_do_its_work_and_no_more(empty_url: str, roles: _Rol
     for _ in range(2):
         statements = grants(app=roles.app, readonly=roles.readonly, migrator=roles.migrator)
         psql(empty_url, ";\n".join(statements) + ";")
-    await _refused(roles.url(roles.app), "CREATE TABLE agentstore.x (a int)")
+    await _assert_refused(roles.url(roles.app), "CREATE TABLE agentstore.x (a int)")
     await migrate.upgrade(roles.url(roles.migrator))  # the other roles get rights on the new tables
     psql(empty_url, ";\n".join(statements) + ";")  # only the migrator may write to the version table
-    await _use(roles.url(roles.app))
-    await _refused(roles.url(roles.app), *_FORBIDDEN)
-    await _refused(roles.url(roles.readonly), *_FORBIDDEN, "INSERT INTO agentstore.users (id) VALUES ('x')")
+    await _use_all_services(roles.url(roles.app))
+    await _assert_refused(roles.url(roles.app), *_FORBIDDEN)
+    await _assert_refused(roles.url(roles.readonly), *_FORBIDDEN, "INSERT INTO agentstore.users (id) VALUES ('x')")
     async with AgentStore(roles.url(roles.readonly)) as store:
         assert await store.sessions.get_session("alice", "s") is None
     with pytest.raises(NotConfigured, match="lacks a privilege"):
@@ -141,7 +141,7 @@ async def test_without_a_migrator_the_grants_cover_tables_that_the_owner_creates
     await _load(empty_url, "0003")
     psql(empty_url, ";\n".join(grants(app=roles.app)) + ";")
     await migrate.upgrade(empty_url)
-    await _use(roles.url(roles.app))
+    await _use_all_services(roles.url(roles.app))
 
 
 async def test_grants_that_are_impossible_are_refused_with_the_reason(empty_url: str, roles: _Roles) -> None:

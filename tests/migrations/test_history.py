@@ -96,7 +96,7 @@ def test_an_installation_without_migrations_is_an_error(line: Path) -> None:
 _LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules} & {'alembic', 'mako'}))"
 
 
-def _loaded_by(program: str, *arguments: str) -> list[str]:
+def _libraries_loaded_by(program: str, *arguments: str) -> list[str]:
     """Run a program in a new process; return which of Alembic and Mako it has loaded."""
     command = [sys.executable, "-c", f"{program}\n{_LOADED}", *arguments]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
@@ -112,7 +112,7 @@ async def main():
     async with AgentStore(sys.argv[1], settings=Settings(auto_migrate={mode!r})) as store:
         assert await store.health()
 asyncio.run(main())"""
-    assert _loaded_by(program, direct_url) == []
+    assert _libraries_loaded_by(program, direct_url) == []
 
 
 @pytest.mark.parametrize("arguments", [("check", "--url"), ("current", "--url"), ("history",), ("heads",), ("--help",)])
@@ -124,7 +124,7 @@ try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code"""
-    assert _loaded_by(program, *arguments, *([direct_url] if "--url" in arguments else [])) == []
+    assert _libraries_loaded_by(program, *arguments, *([direct_url] if "--url" in arguments else [])) == []
 
 
 def test_names_of_the_package_are_imported_from_where_they_are_defined() -> None:

@@ -31,7 +31,7 @@ WITH head AS (
 INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload) SELECT 'alice', 's', seq, 'n' || seq, '{}'
 FROM head
 """
-_EXTRA = {
+_LATER_MIGRATIONS = {
     "9001_size.py": """
         op.add_column("messages", sa.Column("size", sa.BigInteger(), nullable=True))
     """,
@@ -53,7 +53,7 @@ def later_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "migrations"
     shutil.copytree(_ROOT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
     before = migrate.head()
-    for name, body in _EXTRA.items():
+    for name, body in _LATER_MIGRATIONS.items():
         (folder / "versions" / name).write_text(
             f'"""A migration of a later release."""\nimport sqlalchemy as sa\nfrom alembic import op\n'
             f"from agentstore.migrating.steps import backfill, create_index\n"

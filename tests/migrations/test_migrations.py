@@ -216,7 +216,7 @@ async def test_a_role_that_may_only_read_and_write_rows_runs_the_application_and
     )
     engine = create_async_engine(empty_url.replace("postgresql://", "postgresql+asyncpg://"))
 
-    def become(connection: Any, _: Any) -> None:
+    def set_role(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         cursor.execute("SET ROLE agentstore_test_app")
         cursor.close()
@@ -224,7 +224,7 @@ async def test_a_role_that_may_only_read_and_write_rows_runs_the_application_and
 
     from sqlalchemy import event
 
-    event.listen(engine.sync_engine, "connect", become)
+    event.listen(engine.sync_engine, "connect", set_role)
     async with AgentStore(engine=engine) as store:
         assert await store.health()
     await migrate.upgrade(engine)  # at head: nothing to do, so no right is needed
@@ -258,8 +258,8 @@ async def test_vectors_are_enabled_disabled_and_enabled_again(empty_url: str, ha
         await migrate.disable_vectors(database)
         await migrate.disable_vectors(database)
         assert (await migrate.vector_status(database)).state == "not enabled"
-        left = [row for row in await _fetch(empty_url, _SHAPE, "agentstore") if row[0] != "alembic_version_vector"]
-        assert [row for row in left if row[0] != "alembic_version_vector_pkc"] == before
+        remaining = [row for row in await _fetch(empty_url, _SHAPE, "agentstore") if row[0] != "alembic_version_vector"]
+        assert [row for row in remaining if row[0] != "alembic_version_vector_pkc"] == before
         assert await _fetch(empty_url, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal") == []
     await migrate.downgrade(database, "base")
     await database.stop()
@@ -311,7 +311,9 @@ async def test_the_table_of_vectors_equals_its_model_and_its_sql_script(
     await database.stop()
 
 
-async def test_the_schema_and_the_extension_may_be_anywhere(empty_url: str, has_pgvector: bool) -> None:
+async def test_vectors_work_with_any_schema_name_and_any_schema_of_the_extension(
+    empty_url: str, has_pgvector: bool
+) -> None:
     if not has_pgvector:
         return
     await _execute(empty_url, "CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
@@ -364,8 +366,8 @@ def test_every_key_begins_with_the_user_and_every_foreign_key_cascades() -> None
         assert list(table.primary_key.columns)[0].name == owner  # noqa: RUF015
         assert all(owner in key.columns for key in uniques)  # type: ignore[attr-defined]
         for index in table.indexes:
-            # The exceptions: each lexeme begins with a mark of its user, and what is due for any user can be found in
-            # each shard separately.
+            # The exceptions: each lexeme begins with a hash of its user, and rows that are due for any user can be
+            # found in each shard separately.
             assert list(index.columns)[0].name in (owner, "lexemes", "run_after", "lease_until")  # noqa: RUF015
             assert not index.unique or owner in index.columns
         for foreign in table.foreign_key_constraints:

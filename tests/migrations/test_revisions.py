@@ -86,14 +86,18 @@ async def catalog(url: str) -> list[asyncpg.Record]:
 def test_each_released_revision_has_a_dump() -> None:
     dumped = {path.stem for path in FOLDER.glob("*.sql")}
     missing = [revision for revision in _REVISIONS if revision not in dumped]
-    assert not missing, f"Run `python -m tests.migrations.dump {' '.join(missing)}`, with rows of what is new in _ROWS"
+    assert not missing, (
+        f"Add rows for new tables and columns to _ROWS, and run `python -m tests.migrations.dump {' '.join(missing)}`"
+    )
     assert sorted(dumped) == sorted(_REVISIONS)
     for path in FOLDER.glob("*.sql"):
         assert "INSERT INTO agentstore.messages" in path.read_text()
 
 
 @pytest.mark.parametrize("revision", _REVISIONS)
-async def test_a_dump_has_values_in_all_that_its_revision_adds(empty_url: str, revision: str) -> None:
+async def test_a_dump_has_values_in_every_table_and_column_that_its_revision_adds(
+    empty_url: str, revision: str
+) -> None:
     """So that the other tests see whether an upgrade or a downgrade loses them."""
     await _load(empty_url, revision)
     assert {table: sorted(names) for table, names in (await _columns(empty_url)).items()} == {
@@ -140,13 +144,13 @@ async def test_a_revision_upgrades_to_the_head_and_keeps_every_row(
                 await store.states.save_state(user, {}, id)
 
 
-# Those that add only indexes and constraints, and those that add tables or columns, as their dumps show them.
-_HARMLESS = [revision for revision in _REVISIONS if added(revision) == ([], [])]
-_LOSING = [revision for revision in _REVISIONS if revision not in _HARMLESS]
+# Revisions that add only indexes and constraints, and those that add tables or columns, according to their dumps.
+_LOSSLESS = [revision for revision in _REVISIONS if added(revision) == ([], [])]
+_LOSING = [revision for revision in _REVISIONS if revision not in _LOSSLESS]
 
 
-@pytest.mark.parametrize("revision", _HARMLESS)
-async def test_one_step_back_and_forth_keeps_every_row(empty_url: str, revision: str) -> None:
+@pytest.mark.parametrize("revision", _LOSSLESS)
+async def test_a_downgrade_and_an_upgrade_keep_every_row(empty_url: str, revision: str) -> None:
     await _load(empty_url, revision)
     columns_before, catalog_before = await _columns(empty_url), await catalog(empty_url)
     before = await checksums(empty_url, columns_before)
@@ -173,7 +177,7 @@ async def _expected_losses(url: str, revision: str) -> set[str]:
 
 
 @pytest.mark.parametrize("revision", _LOSING)
-async def test_one_step_back_that_would_lose_data_is_refused_and_lists_it(empty_url: str, revision: str) -> None:
+async def test_a_downgrade_that_would_lose_data_is_refused_and_lists_it(empty_url: str, revision: str) -> None:
     await _load(empty_url, revision)
     columns_before, catalog_before = await _columns(empty_url), await catalog(empty_url)
     before = await checksums(empty_url, columns_before)
@@ -243,7 +247,7 @@ def _mode(mode: str) -> str:
         ("VACUUM FULL sessions", "", "unknown", False),
     ],
 )
-def test_effects_tell_what_is_not_safe_in_use(statement: str, lock: str, work: str, online: bool) -> None:
+def test_effects_show_what_is_not_safe_in_use(statement: str, lock: str, work: str, online: bool) -> None:
     (effect,) = effects(statement)
     assert (effect.lock, effect.work, effect.online) == (lock, work, online)
 

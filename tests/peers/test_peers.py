@@ -1,4 +1,4 @@
-"""Importing what other packages wrote themselves: completely, and once."""
+"""Data that other packages wrote is imported completely, and once."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 
 @pytest.fixture
 def write(request: pytest.FixtureRequest) -> Callable[[str, str, str], list[Any]]:
-    """Run one of the scripts in this folder in a peer's environment; it prints what it wrote as JSON Lines."""
+    """Run one of the scripts in this folder in a peer's environment; it prints what it written as JSON Lines."""
     folder = request.config.getoption("--peers")
     assert folder is not None, "--peers=DIR is missing"
 
@@ -88,13 +88,13 @@ def test_openai_agents_sessions_are_imported_completely_and_once(
     write: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
 ) -> None:
     peer_url, url = other_url
-    wrote = write("openai-agents", "write_openai_agents.py", peer_url)
+    written = write("openai-agents", "write_openai_agents.py", peer_url)
     command = ("import", "--from", "openai-agents", url, "--user", "alice", "--json")
     dry = run(*command, "--dry-run").json()
     assert (dry["sessions"], dry["messages"], dry["new_sessions"]) == (3, 21, 0)
     assert run(*command).json()["new_messages"] == 21
     assert run(*command).json()["new_messages"] == 0
-    for each in wrote:
+    for each in written:
         session = _read("sessions", "get_session", "alice", each["session"])
         assert session is not None
         assert session.created_at.utcoffset().total_seconds() == 0
@@ -126,13 +126,13 @@ def test_agentscope_2_sessions_are_imported_with_their_states(
     write: Callable[[str, str, str], list[Any]], other_url: tuple[str, str]
 ) -> None:
     peer_url, url = other_url
-    wrote = write("agentscope-2", "write_agentscope_2.py", peer_url)
+    written = write("agentscope-2", "write_agentscope_2.py", peer_url)
     command = ("import", "--from", "agentscope-2", url, "--json")
     done = run(*command).json()
     assert (done["new_sessions"], done["new_messages"], done["new_states"]) == (2, 12, 2)
     again = run(*command).json()
     assert (again["new_sessions"], again["new_messages"], again["new_states"]) == (0, 0, 0)
-    for each in wrote:
+    for each in written:
         user, id = each["user"], each["session"]
         session = _read("sessions", "get_session", user, id)
         assert session is not None
@@ -158,13 +158,13 @@ def test_agentscope_2_sessions_are_imported_with_their_states(
 def test_redis_sessions_memories_and_states_are_imported(
     write: Callable[[str, str, str], list[Any]], redis_url: str
 ) -> None:
-    (wrote,) = write("agentscope-runtime", "write_redis_services.py", redis_url)
+    (written,) = write("agentscope-runtime", "write_redis_services.py", redis_url)
     done = run("import", redis_url, "--json").json()
     assert (done["sessions"], done["new_messages"], done["memories"], done["new_states"]) == (3, 6, 9, 36)
     assert done["left_out"] == []
     again = run("import", redis_url, "--json").json()
     assert (again["new_sessions"], again["new_messages"], again["new_states"]) == (0, 0, 0)
-    for each in wrote:
+    for each in written:
         user, id = each["user"], each["session"]
         session = _read("sessions", "get_session", user, id)
         assert session is not None
@@ -174,7 +174,7 @@ def test_redis_sessions_memories_and_states_are_imported(
         assert [each.round_id for each in rounds] == list(range(12, 0, -1))
     for user in ("alice", "a:b"):
         memories = _read("memory", "list_memory", user, {"page_size": 100})
-        expected = [each["memories"] for each in wrote if each["user"] == user][-1]
+        expected = [each["memories"] for each in written if each["user"] == user][-1]
         assert sorted(message.id for message in memories) == sorted(message["id"] for message in expected)
     assert len(_read("memory", "search", "alice", "杭州")) > 0
 

@@ -29,17 +29,17 @@ def limits() -> SandboxLimits:
 
 
 @pytest.fixture
-async def boxed(bubblewrap: BubblewrapProvider, limits: SandboxLimits) -> str:
+async def sandbox_handle(bubblewrap: BubblewrapProvider, limits: SandboxLimits) -> str:
     """Return the handle of a sandbox."""
     return await bubblewrap.create(SandboxSpec("test", limits=limits))
 
 
 @pytest.fixture
-def tool(bubblewrap: BubblewrapProvider, boxed: str) -> Run:
+def tool(bubblewrap: BubblewrapProvider, sandbox_handle: str) -> Run:
     """Return a function that calls a tool of the sandbox."""
 
     async def call(name: str, timeout: float = TIMEOUT, **arguments: Any) -> ToolResult:
-        return await bubblewrap.exec(boxed, name, arguments, timeout)
+        return await bubblewrap.exec(sandbox_handle, name, arguments, timeout)
 
     return call
 

@@ -30,9 +30,9 @@ pytestmark = pytest.mark.bubblewrap
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-async def until(fact: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(TIMEOUT):
-        while not fact():
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -220,7 +220,7 @@ async def test_file_is_replaced_atomically_and_keeps_its_mode(tool: Run, shell: 
     assert (await shell("cat script; stat -c %a script; ls -A")).text == "x755\nscript\n"
 
 
-async def test_tools_of_the_filesystem_sandbox(tool: Run) -> None:
+async def test_filesystem_tools_list_move_search_and_edit_files(tool: Run) -> None:
     await tool("create_directory", path="d/e")
     await tool("write_file", path="d/one.py", content="x = 1\ny = 2\n")
     assert (await tool("list_directory", path="d")).text == "[DIR] e\n[FILE] one.py\n"
@@ -287,8 +287,8 @@ async def test_failure_of_a_tool_is_an_error_result(
     assert (await tool(name, **arguments)).is_error
 
 
-async def test_sandbox_has_only_the_tools_of_its_type(bubblewrap: BubblewrapProvider, boxed: str) -> None:
-    tools = await bubblewrap.list_tools(boxed, TIMEOUT)
+async def test_sandbox_has_only_the_tools_of_its_type(bubblewrap: BubblewrapProvider, sandbox_handle: str) -> None:
+    tools = await bubblewrap.list_tools(sandbox_handle, TIMEOUT)
     assert set(tools["generic"]) >= {"run_ipython_cell", "run_shell_command", "read_file", "directory_tree"}
     schema = tools["generic"]["run_shell_command"]["json_schema"]
     assert schema["function"]["parameters"]["required"] == ["command"]
@@ -320,7 +320,7 @@ async def iterate(pieces: list[bytes]) -> AsyncIterator[bytes]:
 
 
 async def test_workspace_survives_pack_and_unpack(
-    bubblewrap: BubblewrapProvider, boxed: str, shell: Run, cell: Run
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, shell: Run, cell: Run
 ) -> None:
     await cell("1")  # starts a kernel, whose files are not in the workspace
     await shell(
@@ -328,16 +328,16 @@ async def test_workspace_survives_pack_and_unpack(
         "printf '#!/bin/sh\\necho ran' > run; chmod 755 run; ln run hard; head -c 3000000 /dev/urandom > large;"
         "touch 'ünï code'; mkdir closed; touch closed/in; chmod 500 closed; touch secret; chmod 0 secret; mkfifo pipe"
     )
-    look = (
+    describe = (
         "find . ! -name pipe -printf '%p %m %y %l\\n' | sort; "
         "find . -type f -readable -exec sha256sum {} + | sort; ./run; stat -c %h run"
     )
-    before = (await shell(look)).part("stdout") or ""
-    pieces = await pack(bubblewrap, boxed)
+    before = (await shell(describe)).part("stdout") or ""
+    pieces = await pack(bubblewrap, sandbox_handle)
     assert max(map(len, pieces)) <= 1_000_000
     other = await bubblewrap.create(SandboxSpec("test"))
     await bubblewrap.unpack(other, iterate(pieces), TIMEOUT)
-    after = await bubblewrap.exec(other, "run_shell_command", {"command": look}, TIMEOUT)
+    after = await bubblewrap.exec(other, "run_shell_command", {"command": describe}, TIMEOUT)
     # To be packed, a file must be readable by its owner: that bit of the mode is not preserved.
     assert (after.part("stdout") or "").replace("./secret 400", "./secret 0") == before
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
@@ -345,8 +345,8 @@ async def test_workspace_survives_pack_and_unpack(
         assert {(member.uid, member.gid) for member in archive} == {(0, 0)}
 
 
-async def test_empty_workspace_is_packed(bubblewrap: BubblewrapProvider, boxed: str) -> None:
-    await bubblewrap.unpack(boxed, iterate(await pack(bubblewrap, boxed)), TIMEOUT)
+async def test_empty_workspace_is_packed(bubblewrap: BubblewrapProvider, sandbox_handle: str) -> None:
+    await bubblewrap.unpack(sandbox_handle, iterate(await pack(bubblewrap, sandbox_handle)), TIMEOUT)
 
 
 def archive_of(*members: tuple[tarfile.TarInfo, bytes]) -> list[bytes]:
@@ -386,14 +386,14 @@ async def test_invalid_archive_is_rejected(bubblewrap: BubblewrapProvider, piece
 
 
 async def test_workspace_with_sparse_files_above_the_quota_is_not_packed(
-    bubblewrap: BubblewrapProvider, boxed: str, shell: Run
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, shell: Run
 ) -> None:
     await shell("for i in 1 2 3; do truncate -s 100M $i; done")
     with pytest.raises(SandboxFailed, match="larger than its quota"):
-        await pack(bubblewrap, boxed)
+        await pack(bubblewrap, sandbox_handle)
 
 
-async def test_sandboxes_do_not_see_each_other(bubblewrap: BubblewrapProvider, boxed: str, shell: Run) -> None:
+async def test_sandboxes_do_not_see_each_other(bubblewrap: BubblewrapProvider, sandbox_handle: str, shell: Run) -> None:
     other = await bubblewrap.create(SandboxSpec("test"))
     await shell("touch mine; sleep 1000 & touch /tmp/mine")
     command = {"command": "ls -A /workspace /tmp; pgrep sleep"}
@@ -401,21 +401,21 @@ async def test_sandboxes_do_not_see_each_other(bubblewrap: BubblewrapProvider, b
 
 
 async def test_second_provider_uses_and_destroys_a_sandbox(
-    bubblewrap: BubblewrapProvider, boxed: str, shell: Run
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, shell: Run
 ) -> None:
     other = BubblewrapProvider()
-    await other.connect(boxed)
+    await other.connect(sandbox_handle)
     await shell("echo shared > file")
-    assert (await other.exec(boxed, "read_file", {"path": "file"}, TIMEOUT)).text == "shared\n"
+    assert (await other.exec(sandbox_handle, "read_file", {"path": "file"}, TIMEOUT)).text == "shared\n"
     pid = process_of(bubblewrap)
-    await asyncio.gather(other.destroy(boxed), other.destroy(boxed))
+    await asyncio.gather(other.destroy(sandbox_handle), other.destroy(sandbox_handle))
     assert not is_alive(pid)
-    await bubblewrap.destroy(boxed)
-    assert not await bubblewrap.check(boxed)
+    await bubblewrap.destroy(sandbox_handle)
+    assert not await bubblewrap.check(sandbox_handle)
 
 
 async def test_another_process_uses_and_destroys_a_sandbox(
-    bubblewrap: BubblewrapProvider, boxed: str, cell: Run
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, cell: Run
 ) -> None:
     await cell("x = 42")
     other = await start_python(
@@ -431,14 +431,14 @@ async def test_another_process_uses_and_destroys_a_sandbox(
             print(await provider.check(sys.argv[1]))
         asyncio.run(main())
         """,
-        boxed,
+        sandbox_handle,
     )
     output, _ = await other.communicate()
     assert output == b"42\nFalse\n"
     with pytest.raises(SandboxLost):
         await cell("1")
-    await until(lambda: not bubblewrap._running)
-    assert not exists(folder_of(boxed))
+    await wait_until(lambda: not bubblewrap._running)
+    assert not exists(folder_of(sandbox_handle))
 
 
 async def test_sandbox_ends_with_the_process_that_created_it(bubblewrap: BubblewrapProvider) -> None:
@@ -462,7 +462,7 @@ async def test_sandbox_ends_with_the_process_that_created_it(bubblewrap: Bubblew
     assert await bubblewrap.check(handle)
     owner.kill()
     await owner.communicate()
-    await until(lambda: not is_alive(pid))
+    await wait_until(lambda: not is_alive(pid))
     assert not await bubblewrap.check(handle)
     with pytest.raises(SandboxLost):
         await bubblewrap.connect(handle)
@@ -474,27 +474,27 @@ async def test_sandbox_ends_with_the_process_that_created_it(bubblewrap: Bubblew
     assert not exists(folder)
 
 
-async def test_killed_sandbox_is_lost(bubblewrap: BubblewrapProvider, boxed: str, shell: Run) -> None:
+async def test_killed_sandbox_is_lost(bubblewrap: BubblewrapProvider, sandbox_handle: str, shell: Run) -> None:
     call = asyncio.create_task(shell("sleep 1000"))
     while "sleep" not in (await shell("ps ax")).text:
         pass
     os.kill(process_of(bubblewrap), signal.SIGKILL)
     with pytest.raises(SandboxLost):
         await call
-    assert not await bubblewrap.check(boxed)
-    await until(lambda: not bubblewrap._running)
+    assert not await bubblewrap.check(sandbox_handle)
+    await wait_until(lambda: not bubblewrap._running)
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["by its owner", "by another provider"])
+@pytest.mark.parametrize("by_owner", [True, False], ids=["by its owner", "by another provider"])
 async def test_stopped_sandbox_does_not_respond_and_can_be_destroyed(
-    bubblewrap: BubblewrapProvider, boxed: str, own: bool
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, by_owner: bool
 ) -> None:
     pid = process_of(bubblewrap)
     os.kill(pid, signal.SIGSTOP)
     async with asyncio.timeout(TIMEOUT):
-        assert not await bubblewrap.check(boxed)
-    await (bubblewrap if own else BubblewrapProvider()).destroy(boxed)
-    await until(lambda: not is_alive(pid))
+        assert not await bubblewrap.check(sandbox_handle)
+    await (bubblewrap if by_owner else BubblewrapProvider()).destroy(sandbox_handle)
+    await wait_until(lambda: not is_alive(pid))
 
 
 def test_sandbox_can_be_destroyed_from_another_event_loop() -> None:
@@ -560,9 +560,9 @@ async def test_cancelled_create_leaves_nothing(after: float) -> None:
 
 
 async def test_sandbox_of_another_host_is_unavailable_and_its_host_is_named(
-    bubblewrap: BubblewrapProvider, boxed: str
+    bubblewrap: BubblewrapProvider, sandbox_handle: str
 ) -> None:
-    elsewhere = json.dumps({**json.loads(boxed), "host": "elsewhere"})
+    elsewhere = json.dumps({**json.loads(sandbox_handle), "host": "elsewhere"})
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: bubblewrap.connect(elsewhere),
         lambda: bubblewrap.check(elsewhere),
@@ -602,27 +602,29 @@ async def test_invalid_handle_is_rejected(bubblewrap: BubblewrapProvider, handle
         b"\x00\x00",
     ],
 )
-async def test_malformed_response_is_an_error(bubblewrap: BubblewrapProvider, boxed: str, response: bytes) -> None:
+async def test_malformed_response_is_an_error(
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, response: bytes
+) -> None:
     async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(response)
         await writer.drain()
         writer.close()
 
-    path = json.loads(boxed)["path"]
+    path = json.loads(sandbox_handle)["path"]
     os.unlink(path)
     async with await asyncio.start_unix_server(respond, path):
         with pytest.raises((SandboxFailed, SandboxLost)):
-            await bubblewrap.exec(boxed, "read_file", {"path": "x"}, TIMEOUT)
-        assert not await bubblewrap.check(boxed)
+            await bubblewrap.exec(sandbox_handle, "read_file", {"path": "x"}, TIMEOUT)
+        assert not await bubblewrap.check(sandbox_handle)
 
 
 async def test_sandbox_that_does_not_respond_is_unavailable(
-    bubblewrap: BubblewrapProvider, boxed: str, monkeypatch: pytest.MonkeyPatch
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_GRACE", 0.1)
     os.kill(process_of(bubblewrap), signal.SIGSTOP)
     with pytest.raises(SandboxUnavailable, match="did not respond within"):
-        await bubblewrap.exec(boxed, "read_file", {"path": "x"}, 0.1)
+        await bubblewrap.exec(sandbox_handle, "read_file", {"path": "x"}, 0.1)
 
 
 async def test_error_without_bubblewrap_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -659,9 +661,9 @@ async def test_shell_works_without_ipykernel_and_cells_say_what_to_install(tmp_p
     await provider.stop()
 
 
-async def test_stopped_provider_can_be_used_again(bubblewrap: BubblewrapProvider, boxed: str) -> None:
+async def test_stopped_provider_can_be_used_again(bubblewrap: BubblewrapProvider, sandbox_handle: str) -> None:
     await bubblewrap.stop()
-    assert not await bubblewrap.check(boxed)
+    assert not await bubblewrap.check(sandbox_handle)
     assert await bubblewrap.check(await bubblewrap.create(SandboxSpec("test")))
 
 
@@ -678,5 +680,5 @@ async def test_unsafe_subprocess_has_the_same_tools_and_leaves_nothing() -> None
     assert is_alive(pid)
     assert [piece async for piece in provider.pack(handle, TIMEOUT)]
     await provider.destroy(handle)
-    await until(lambda: not is_alive(pid))
+    await wait_until(lambda: not is_alive(pid))
     assert not exists(folder_of(handle))

@@ -351,7 +351,7 @@ async def test_no_capability_is_left(shell: Run) -> None:
     assert values["NoNewPrivs"] == "1"
 
 
-async def test_box_does_not_run_as_root_on_the_host(bubblewrap: BubblewrapProvider, boxed: str) -> None:
+async def test_box_does_not_run_as_root_on_the_host(bubblewrap: BubblewrapProvider, sandbox_handle: str) -> None:
     assert user_of(next(iter(bubblewrap._running.values())).pid) == (os.geteuid() or 65534)
 
 

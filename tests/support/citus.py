@@ -1,4 +1,4 @@
-"""Citus' restrictions on statements on tables distributed by user, checked on Postgres' parse trees.
+"""Citus's restrictions on statements for tables distributed by user, checked on Postgres's parse trees.
 
 Verified with Citus 14 on a coordinator and two workers. The check is slightly stricter than Citus: it does not
 distinguish statements that Citus plans in several steps from those that it sends to one shard.
@@ -24,7 +24,7 @@ _FUNCTIONS = {
     "WINDOWFUNC": "winfnoid",
 }
 # Citus treats CTEs as separate statements, so they are checked separately.
-_ITSELF = frozenset({"cteList", "onConflict", "returningList"})
+_CHECKED_SEPARATELY = frozenset({"cteList", "onConflict", "returningList"})
 
 
 @dataclass
@@ -227,8 +227,8 @@ def violations(tree: Node, catalog: Catalog) -> set[str]:
 
 def _called_wrongly(query: Node, catalog: Catalog) -> Iterator[str]:
     if query.number("commandType") in (_UPDATE, _DELETE):
-        own = [value for name, value in query.fields.items() if name not in _ITSELF]
-        for node in inside(own, leave=_ITSELF):
+        own = [value for name, value in query.fields.items() if name not in _CHECKED_SEPARATELY]
+        for node in inside(own, leave=_CHECKED_SEPARATELY):
             volatility, name = catalog.function(node)
             if volatility == "v":
                 yield f"writes with volatile {name}"
@@ -247,8 +247,8 @@ def _inserted_wrongly(query: Node) -> Iterator[str]:
     selects = _SUBQUERY in {entry.number("rtekind") for entry in query.list("rtable")[1:]}
     if selects and query.one("returningList") == "<>":
         yield "INSERT ... SELECT without RETURNING"
-    own = [value for name, value in query.fields.items() if name not in _ITSELF]
-    if not selects and any(node.type == "SUBLINK" for node in inside(own, leave=_ITSELF)):
+    own = [value for name, value in query.fields.items() if name not in _CHECKED_SEPARATELY]
+    if not selects and any(node.type == "SUBLINK" for node in inside(own, leave=_CHECKED_SEPARATELY)):
         yield "a subquery in VALUES"
 
 

@@ -14,7 +14,7 @@ from agentstore.cli import main
 
 
 @dataclass(frozen=True)
-class Done:
+class Result:
     """The exit code and the output of a command."""
 
     code: int
@@ -26,7 +26,7 @@ class Done:
         return json.loads(self.out)
 
 
-def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Done:
+def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
     """Run ``agentstore`` with these arguments, without a terminal."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     code = 0
@@ -47,4 +47,4 @@ def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | No
         buffer = stream.buffer
         assert isinstance(buffer, io.BytesIO)
         outputs.append(buffer.getvalue().decode())
-    return Done(code, *outputs)
+    return Result(code, *outputs)

@@ -1,6 +1,6 @@
-"""Phrases that are never right in this project's English: ``python -m tests.support.language`` lists where they stand.
+"""Phrases that are never right in this project's English: ``python -m tests.support.language`` lists where they occur.
 
-CONTRIBUTING.md has the whole table of the house style; here is the part of it that needs no judgment. Exits with 1 if
+CONTRIBUTING.md has the whole table of the house style; this is the part of it that needs no judgment. Exits with 1 if
 any tracked file has one.
 """
 
@@ -39,14 +39,14 @@ _PATTERNS = {
 # The end of a line in a paragraph or a comment, and what stands before the next line's first word.
 _LINE_END = re.compile(r"\n[ \t]*(?:#+|//|--|\*|>)?[ \t]*")
 _ROOT = Path(__file__).parents[2]
-# The lists themselves, texts that tests and examples search in, and what was released.
-_LEFT_OUT = re.compile(
+# The lists of phrases, texts that tests and examples search, and released files.
+_EXCLUDED = re.compile(
     r"CONTRIBUTING\.md|LICENSE|tests/support/language\.py|tests/unit/test_language\.py|tests/previous/release.*|tests/migrations/dumps/.*"
     r"|.*\.(xz|json|jsonl|png|svg|gz|zst)|docs/performance/.*|examples/.*\.jsonl?"
 )
 
 
-def found_in(path: str, text: str) -> Iterator[str]:
+def find_phrases(path: str, text: str) -> Iterator[str]:
     """Yield a message for each phrase in a text, including those that a line break splits."""
     one_line = _LINE_END.sub(lambda end: " " * len(end[0]), text)  # of the same length
     for phrase, pattern in _PATTERNS.items():
@@ -61,8 +61,8 @@ def main() -> int:
     complaints = [
         complaint
         for path in filter(None, tracked.split("\0"))
-        if not _LEFT_OUT.fullmatch(path) and (_ROOT / path).is_file()
-        for complaint in found_in(path, (_ROOT / path).read_text(encoding="utf-8"))
+        if not _EXCLUDED.fullmatch(path) and (_ROOT / path).is_file()
+        for complaint in find_phrases(path, (_ROOT / path).read_text(encoding="utf-8"))
     ]
     print("\n".join(complaints) or "language: nothing found")
     return 1 if complaints else 0

@@ -45,13 +45,13 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica(url: str, settings: Settings, **more: Any) -> AsyncIterator[Replica]:
-    """Start a replica with the connection settings of the test, and `more`."""
+async def replica(url: str, settings: Settings, **overrides: Any) -> AsyncIterator[Replica]:
+    """Start a replica with the connection settings of the test, and `overrides`."""
     migrations = settings.migration_database_url
     values = {
         "pooler": settings.pooler,
         "migration_database_url": migrations and migrations.get_secret_value(),
-        **more,
+        **overrides,
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.support.sandbox_replica", url, "unsafe_subprocess", json.dumps(values)),

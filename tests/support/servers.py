@@ -24,8 +24,8 @@ class Server:
             await connection.close()
 
 
-def given(url: str) -> Server:
-    """Return the server of a URL, whose database name is replaced for each test."""
+def existing_server(url: str) -> Server:
+    """Return the running server of a URL. The database in the URL is replaced by that of each test."""
     parsed = parse_url(url)
     login = quote(parsed.user or "", safe="") + (f":{quote(parsed.password, safe='')}" if parsed.password else "")
     parameters = {
@@ -47,7 +47,7 @@ def container(image: str = "postgres:18") -> Iterator[Server]:
         .with_env("POSTGRES_INITDB_ARGS", "--no-sync")
         .with_command("postgres -c max_connections=300 -c fsync=off -c max_locks_per_transaction=256") as running
     ):
-        yield given(running.get_connection_url())
+        yield existing_server(running.get_connection_url())
 
 
 async def terminate_all_backends(observer: asyncpg.Connection) -> int:

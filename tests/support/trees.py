@@ -1,4 +1,4 @@
-"""Postgres' parse trees of statements, in which operators and casts are resolved to functions."""
+"""Postgres's parse trees of statements, in which operators and casts are resolved to functions."""
 
 import re
 from collections.abc import Iterator

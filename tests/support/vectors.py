@@ -18,16 +18,16 @@ _AVAILABLE = "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'
 
 
 def is_available(url: str) -> bool:
-    """Whether pgvector is installed on the server of a URL. Distributions have it in a separate package."""
+    """Return whether pgvector is installed on the server of a URL; distributions ship it in a separate package."""
 
-    async def ask() -> bool:
+    async def count() -> bool:
         connection = await asyncpg.connect(url)
         try:
             return bool(await connection.fetchval(_AVAILABLE))
         finally:
             await connection.close()
 
-    return asyncio.run(ask())
+    return asyncio.run(count())
 
 
 _SYNONYMS = {"kitten": "cat", "tomcat": "cat", "feline": "cat", "lorry": "truck"}
@@ -66,7 +66,7 @@ def _plain(word: str) -> str:
     return word.strip("?!.,:")
 
 
-def by_meaning(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+def with_pgvector(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """Decorate a test that needs pgvector, and takes ``has_pgvector`` and ``vectors``.
 
     On a server without pgvector, it tests instead that full-text search works, and that the error of a vector search
@@ -74,14 +74,14 @@ def by_meaning(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[
     """
 
     @wraps(test)
-    async def either(**given: Any) -> None:
-        if given["has_pgvector"]:
-            await test(**given)
+    async def run_test(**fixtures: Any) -> None:
+        if fixtures["has_pgvector"]:
+            await test(**fixtures)
             return
-        memory = given["vectors"].memory
+        memory = fixtures["vectors"].memory
         await memory.add_memory("alice", text("apples"), "s")
         assert len(await memory.search("alice", "apples")) == 1
         with pytest.raises(NotConfigured, match="vector enable"):
             await memory.search("alice", "apples", {"strategy": "vector"})
 
-    return either
+    return run_test

@@ -60,23 +60,23 @@ async def _until_killed(url: str, name: str) -> None:
 
 def killed(url: str, name: str, times: int) -> None:
     """Fork writers one after another, kill each with SIGKILL once it writes, and forward their output."""
-    for time_ in range(times):
+    for attempt in range(times):
         reading, writing = os.pipe()
         if not (pid := os.fork()):
             os.dup2(writing, sys.stdout.fileno())
-            asyncio.run(_until_killed(url, f"{name}.{time_}"))
+            asyncio.run(_until_killed(url, f"{name}.{attempt}"))
         os.close(writing)
         with os.fdopen(reading) as lines:
             first = lines.readline()
-            time.sleep(time_ % 10 * 0.003)
+            time.sleep(attempt % 10 * 0.003)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             print("".join(line for line in (first, *lines) if line.endswith("\n")), end="", flush=True)
 
 
 if __name__ == "__main__":
-    job, url, name, *given = sys.argv[1:]
-    numbers = map(int, given)
+    job, url, name, *arguments = sys.argv[1:]
+    numbers = map(int, arguments)
     if job == "killed":
         killed(url, name, *numbers)
     else:

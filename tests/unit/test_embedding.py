@@ -64,7 +64,7 @@ async def _api(
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/", requests
 
 
-def _right(body: dict[str, Any]) -> Answer:
+def _valid_answer(body: dict[str, Any]) -> Answer:
     data = [{"index": place, "embedding": [len(text), place]} for place, text in enumerate(body["input"])]
     return 200, {"data": data[::-1]}
 
@@ -74,7 +74,7 @@ def _embedder(url: str, **options: Any) -> OpenAIEmbedder:
 
 
 async def test_texts_are_sent_in_batches_and_vectors_ordered_by_index() -> None:
-    async with _api(_right) as (url, requests), _embedder(url, batch=2, max_characters=3) as embedder:
+    async with _api(_valid_answer) as (url, requests), _embedder(url, batch=2, max_characters=3) as embedder:
         assert await embedder.embed(["a", "bb", "cccc"]) == [[1, 0], [2, 1], [3, 0]]
         assert [each["input"] for each in requests] == [["a", "bb"], ["ccc"]]
         assert requests[0]["authorization"] == f"Bearer {_KEY}"
@@ -83,7 +83,7 @@ async def test_texts_are_sent_in_batches_and_vectors_ordered_by_index() -> None:
         assert embedder.name == "small:2"
         assert _KEY not in repr(embedder)
     async with (
-        _api(_right) as (url, requests),
+        _api(_valid_answer) as (url, requests),
         _embedder(url, send_dimensions=True, prefix="p: ", question_prefix="q: ") as embedder,
     ):
         await embedding.embed_texts(embedder, ["\ud800"])
@@ -96,7 +96,7 @@ async def test_texts_are_sent_in_batches_and_vectors_ordered_by_index() -> None:
 async def test_temporary_errors_are_retried(wrong: Answer) -> None:
     answers = [wrong, wrong]
     async with (
-        _api(lambda body: answers.pop() if answers else _right(body)) as (url, requests),
+        _api(lambda body: answers.pop() if answers else _valid_answer(body)) as (url, requests),
         _embedder(url) as embedder,
     ):
         assert await embedder.embed(["a"]) == [[1, 0]]
@@ -152,22 +152,22 @@ def test_an_embedder_can_be_used_in_successive_event_loops() -> None:
     port = free_port()
     embedder = _embedder(f"http://127.0.0.1:{port}")
 
-    async def ask() -> None:
-        async with _api(_right, port):
+    async def embed() -> None:
+        async with _api(_valid_answer, port):
             for _ in range(2):
                 assert await embedder.embed(["a"]) == [[1, 0]]
                 await embedder.close()
 
     for _ in range(2):
-        asyncio.run(ask())
+        asyncio.run(embed())
 
 
 async def test_functions_can_be_embedders() -> None:
-    async def later(texts: list[str]) -> list[list[float]]:
+    async def embed_later(texts: list[str]) -> list[list[float]]:
         await asyncio.sleep(0)
         return [[1.0, 2.0] for _ in texts]
 
-    for function in (lambda texts: [(1, 2) for _ in texts], later):
+    for function in (lambda texts: [(1, 2) for _ in texts], embed_later):
         embedder = CallableEmbedder(function, name="f", dimensions=2, question=lambda _: [[3, 4]])
         assert [list(each) for each in await embedding.embed_texts(embedder, ["a", "b"])] == [[1, 2], [1, 2]]
         assert list(await embedding.embed_question(embedder, "a")) == [3, 4]
@@ -198,15 +198,15 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 
 def test_an_embedder_is_configured_by_settings() -> None:
     assert embedding.configured(Settings()) is None
-    given: dict[str, Any] = {"embedding_url": "http://h/v1", "embedding_model": "m", "embedding_dimensions": 8}
-    found = embedding.configured(Settings(**given, embedding_api_key=_KEY))
+    options: dict[str, Any] = {"embedding_url": "http://h/v1", "embedding_model": "m", "embedding_dimensions": 8}
+    found = embedding.configured(Settings(**options, embedding_api_key=_KEY))
     assert found is not None
     assert (found.name, found.dimensions) == ("m:8", 8)
     assert _KEY not in repr(Settings(embedding_api_key=_KEY))
     with pytest.raises(NotConfigured, match="AGENTSTORE_EMBEDDING_MODEL"):
         embedding.configured(Settings(embedding_url="http://h"))
     with pytest.raises(NotConfigured, match="http"):
-        embedding.configured(Settings(**given | {"embedding_url": "h/v1"}))
+        embedding.configured(Settings(**options | {"embedding_url": "h/v1"}))
 
 
 @pytest.mark.parametrize(("name", "dimensions"), [("", 3), ("a\0", 3), ("x" * 201, 3), (7, 3), ("x", 0), ("x", True)])

@@ -39,9 +39,9 @@ def _nested(depth: int) -> Any:
 
 @given(any_json)
 def test_round_trips_preserve_values_types_and_order(value: Any) -> None:
-    back = loads(dumps(value))
-    assert back == value
-    assert repr(back) == repr(value)  # 1 is not 1.0 is not True, -0.0 is not 0.0, and keys keep their order
+    loaded = loads(dumps(value))
+    assert loaded == value
+    assert repr(loaded) == repr(value)  # 1 is not 1.0 is not True, -0.0 is not 0.0, and keys keep their order
 
 
 @pytest.mark.parametrize("value", [2**70, -(2**63) - 1, 10**400, "\0", "\ud800", "a\udfffb", {"\ud800": "\0"}])
@@ -50,7 +50,7 @@ def test_values_that_other_encoders_lose_round_trip(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "back"),
+    ("value", "loaded"),
     [
         ((1, 2), [1, 2]),
         (OrderedDict(a=1), {"a": 1}),
@@ -58,8 +58,8 @@ def test_values_that_other_encoders_lose_round_trip(value: Any) -> None:
         ({"x": (2**70, _Number.ONE)}, {"x": [2**70, 1]}),
     ],
 )
-def test_subclasses_of_lists_dicts_and_numbers_become_plain(value: Any, back: Any) -> None:
-    assert loads(dumps(value)) == back
+def test_subclasses_of_lists_dicts_and_numbers_become_plain(value: Any, loaded: Any) -> None:
+    assert loads(dumps(value)) == loaded
 
 
 @pytest.mark.parametrize(

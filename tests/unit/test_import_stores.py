@@ -1,4 +1,4 @@
-"""Reading other stores: databases and keys in the layout of the packages, which ``make peers`` lets write their own."""
+"""Reading other stores, in the layouts of their packages; ``make peers`` reads data that the packages wrote."""
 
 import json
 import sqlite3

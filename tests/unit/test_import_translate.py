@@ -17,13 +17,13 @@ def _session(value: Any) -> Session:
     return Translator("file", "default").session(value)
 
 
-def _one(message: dict[str, Any]) -> dict[str, Any]:
-    (found,) = _many(message)
+def _convert_one(message: dict[str, Any]) -> dict[str, Any]:
+    (found,) = _convert(message)
     return found
 
 
-def _many(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Convert a message of OpenAI's; return the fields that are set, without the ids."""
+def _convert(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Convert an OpenAI message; return the fields that are set, without the ids."""
     found = _session({"messages": [message]}).messages
     assert all(each.id for each in found)
     assert len({each.id for each in found}) == len(found)
@@ -53,22 +53,24 @@ def _text(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_text_content(role: str) -> None:
-    assert _one({"role": role, "content": "你好"}) == _message(role, _text("你好"))
-    assert _one({"role": role, "content": ""}) == _message(role, _text(""))
-    assert _one({"role": role, "content": ["a", _text("b")]}) == _message(role, _text("a"), _text("b"))
+def test_text_content_is_preserved(role: str) -> None:
+    assert _convert_one({"role": role, "content": "你好"}) == _message(role, _text("你好"))
+    assert _convert_one({"role": role, "content": ""}) == _message(role, _text(""))
+    assert _convert_one({"role": role, "content": ["a", _text("b")]}) == _message(role, _text("a"), _text("b"))
 
 
 def test_developer_becomes_system_and_function_becomes_tool() -> None:
-    assert _one({"role": "developer", "content": "x"}) == _message("system", _text("x"), metadata={"role": "developer"})
+    assert _convert_one({"role": "developer", "content": "x"}) == _message(
+        "system", _text("x"), metadata={"role": "developer"}
+    )
     output = {"type": "data", "data": {"call_id": None, "output": "21", "name": "add"}}
-    assert _one({"role": "function", "name": "add", "content": "21"}) == _message(
+    assert _convert_one({"role": "function", "name": "add", "content": "21"}) == _message(
         "tool", output, kind="function_call_output", metadata={"role": "function"}
     )
 
 
 def test_null_content_stays_null() -> None:
-    assert _one({"role": "assistant", "content": None}) == {
+    assert _convert_one({"role": "assistant", "content": None}) == {
         "role": "assistant",
         "type": "message",
         "content": None,
@@ -89,7 +91,7 @@ def test_each_tool_call_becomes_a_message(content: str | None) -> None:
     }
     if content == "missing":
         del message["content"]
-    assert _many(message) == [
+    assert _convert(message) == [
         _message("assistant", {"type": "data", "data": data}, kind="function_call")
         for data in (
             {"call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
@@ -100,7 +102,7 @@ def test_each_tool_call_becomes_a_message(content: str | None) -> None:
 
 
 def test_reasoning_and_text_come_before_tool_calls() -> None:
-    found = _many(
+    found = _convert(
         {
             "role": "assistant",
             "reasoning_content": "hm",
@@ -122,7 +124,7 @@ def test_reasoning_and_text_come_before_tool_calls() -> None:
     ],
 )
 def test_tool_output_becomes_text(content: Any, output: str | None) -> None:
-    (part,) = _one({"role": "tool", "tool_call_id": "c1", "content": content})["content"]
+    (part,) = _convert_one({"role": "tool", "tool_call_id": "c1", "content": content})["content"]
     assert part["data"] == {"call_id": "c1", "output": output}
 
 
@@ -146,8 +148,8 @@ def test_tool_output_becomes_text(content: Any, output: str | None) -> None:
         ({"type": "video", "video": {"x": [1]}}, {"type": "data", "data": {"type": "video", "video": {"x": [1]}}}),
     ],
 )
-def test_content_parts(part: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert _one({"role": "user", "content": [part]})["content"] == [expected]
+def test_content_parts_are_converted(part: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert _convert_one({"role": "user", "content": [part]})["content"] == [expected]
 
 
 def test_refusal_and_audio_become_parts() -> None:
@@ -157,7 +159,7 @@ def test_refusal_and_audio_become_parts() -> None:
         "refusal": "no",
         "audio": {"id": "a", "data": "QUJD", "transcript": "t"},
     }
-    assert _one(message)["content"] == [
+    assert _convert_one(message)["content"] == [
         {"type": "refusal", "refusal": "no"},
         {"type": "audio", "data": "QUJD", "id": "a", "transcript": "t"},
     ]
@@ -165,10 +167,10 @@ def test_refusal_and_audio_become_parts() -> None:
 
 def test_other_fields_of_a_message_become_metadata() -> None:
     message = {"role": "user", "content": "x", "name": "Ann", "metadata": {"k": 1}, "time": "2024-01-02"}
-    assert _one(message)["metadata"] == {"name": "Ann", "k": 1, "timestamp": "2024-01-02"}
+    assert _convert_one(message)["metadata"] == {"name": "Ann", "k": 1, "timestamp": "2024-01-02"}
 
 
-def test_ids_title_time_and_metadata_of_a_conversation() -> None:
+def test_ids_title_time_and_metadata_of_a_conversation_are_imported() -> None:
     value = {
         "user": "alice",
         "session": 7,
@@ -234,7 +236,7 @@ def test_no_field_of_a_message_is_dropped() -> None:
         "tool_call_id": "W",
         "reasoning_content": "X",
     }
-    twice = {
+    conflicting = {
         "role": "developer",
         "content": [
             {"type": "input_audio", "input_audio": {"data": "AC", "format": "AD"}, "format": "AE"},
@@ -251,8 +253,8 @@ def test_no_field_of_a_message_is_dropped() -> None:
         "refusal": "AA",
         "tool_calls": ["AB"],
     }
-    for raw in (message, tool, twice):
-        written = json.dumps(_many(raw))
+    for raw in (message, tool, conflicting):
+        written = json.dumps(_convert(raw))
         for leaf in re.findall(r': "([A-Z]{1,2})"|\["([A-Z]{1,2})"\]', json.dumps(raw)):
             assert f'"{leaf[0] or leaf[1]}"' in written or f'\\"{leaf[0] or leaf[1]}\\"' in written, leaf
     head = {
@@ -308,8 +310,8 @@ def test_derived_ids_do_not_depend_on_the_order_of_lines_or_keys() -> None:
     for _ in range(20):
         shuffled = rng.sample(_LINES, len(_LINES))
         assert set(_ids(shuffled)) == set(_ids(_LINES))
-    turned = [{name: line[name] for name in reversed(line)} for line in _LINES]
-    assert _ids(turned) == _ids(_LINES)
+    reordered = [{name: line[name] for name in reversed(line)} for line in _LINES]
+    assert _ids(reordered) == _ids(_LINES)
 
 
 def test_derived_ids_stay_when_a_file_grows() -> None:
@@ -455,7 +457,7 @@ def test_chatgpt_conversation_is_the_path_to_the_current_node() -> None:
         ),
     ],
 )
-def test_chatgpt_content_types(message: dict[str, Any], kind: str, content: Any) -> None:
+def test_chatgpt_content_types_are_converted(message: dict[str, Any], kind: str, content: Any) -> None:
     (found,) = _session({"mapping": {"m": _node("m", None, message)}, "current_node": "m", "id": "c"}).messages
     assert found.type == kind
     parts = [
@@ -640,5 +642,5 @@ _INVALID_TIMES: tuple[object, ...] = (
         *((wrong, None) for wrong in _INVALID_TIMES),
     ],
 )
-def test_time_formats(written: object, time: datetime | None) -> None:
+def test_times_are_parsed_in_each_supported_format_only(written: object, time: datetime | None) -> None:
     assert parse_time(written) == time

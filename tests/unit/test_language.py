@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.language import NEVER, found_in
+from tests.support.language import NEVER, find_phrases
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from tests.support.language import NEVER, found_in
     ],
 )
 def test_a_phrase_is_found_across_lines_comments_and_names(text: str, line: int) -> None:
-    (found,) = found_in("x.py", text)
+    (found,) = find_phrases("x.py", text)
     assert found.startswith(f"x.py:{line}: ")
     assert any(found.endswith(instead) for instead in NEVER.values())
 
@@ -24,4 +24,4 @@ def test_a_phrase_is_found_across_lines_comments_and_names(text: str, line: int)
     "text", ["It forever retries.", "the offset of ourselves", "manew", "a statement is executed again"]
 )
 def test_parts_of_other_words_are_not_phrases(text: str) -> None:
-    assert list(found_in("x.py", text)) == []
+    assert list(find_phrases("x.py", text)) == []

@@ -53,12 +53,12 @@ async def test_facts_are_extracted_changed_and_superseded(
     (request,) = endpoint.requests
     assert (request["model"], request["response_format"]) == ("small", {"type": "json_object"})
     assert f"authorization: bearer {KEY}" in endpoint.headers[0].lower()
-    (given,) = endpoint.inputs()
-    assert given["known"] == []
-    assert given["conversation"][0] == {
+    (sent,) = endpoint.inputs()
+    assert sent["known"] == []
+    assert sent["conversation"][0] == {
         "number": 1, "at": "Wednesday 2024-05-01 10:00", "by": "user Ann", "said": "I live in Lyon",
     }  # fmt: skip
-    assert [each["by"] for each in given["conversation"]] == ["user Ann", "assistant", "user"]
+    assert [each["by"] for each in sent["conversation"]] == ["user Ann", "assistant", "user"]
     lyon, eva = sorted(done.items, key=lambda item: item.text)
     assert (lyon.text, lyon.importance, lyon.kind, lyon.source_ids) == ("Ann lives in Lyon", 0.9, "fact", ["lyon"])
     assert lyon.metadata == {"extractor": "openai:small:facts"}
@@ -164,15 +164,15 @@ async def test_unreachable_and_slow_endpoints_are_outages(
 
     endpoint.answer = hang
     slow = OpenAIExtractor(endpoint.url, "small", KEY, timeout=0.05)
-    away = OpenAIExtractor("http://127.0.0.1:1/v1", "small", KEY)
+    unreachable = OpenAIExtractor("http://127.0.0.1:1/v1", "small", KEY)
     patient = OpenAIExtractor(endpoint.url, "small", KEY)
-    for each, expected, seconds in (
+    for extractor, expected, seconds in (
         (slow, "0.05 s", 60),
-        (away, "could not be reached", 60),
+        (unreachable, "could not be reached", 60),
         (patient, "longer than", 0.3),
     ):
         limited = quick.model_copy(update={"extraction_timeout": seconds})
-        async with PostgresMemoryService(database_url, settings=limited, extractor=each) as service:
+        async with PostgresMemoryService(database_url, settings=limited, extractor=extractor) as service:
             await service.add_memory("alice", text("I live in Lyon", id="m"), "s")
             await observer.execute(DUE)
             (done,) = await service.extract()
@@ -189,7 +189,7 @@ async def test_a_long_session_is_extracted_in_parts_in_order(
     await service.add_memory("alice", [text(f"{'long ' * 2000} said {number}.") for number in range(120, 125)], "s")
     done = await service.extract()
     assert [each.messages for each in done] == [50, 50, 20 + 2, 2, 1]
-    texts = [each["said"].split("said ")[-1] for given in endpoint.inputs() for each in given["conversation"]]
+    texts = [each["said"].split("said ")[-1] for sent in endpoint.inputs() for each in sent["conversation"]]
     assert texts == [f"{number}." for number in range(125)]
     assert not await read_jobs(observer)
     assert count_for_one_call([text("x" * 50_000), text("y")]) == 1
@@ -211,7 +211,7 @@ async def test_messages_cannot_be_mistaken_for_the_structure_of_the_input(
         await service.add_memory("alice", Message(role="user", content=[{"type": "text", "text": each}]), "s")
     done = await service.extract()
     assert [each.error for each in done] == [None, None]
-    conversation = [each for given in endpoint.inputs() for each in given["conversation"]]
+    conversation = [each for sent in endpoint.inputs() for each in sent["conversation"]]
     assert [each["said"] for each in conversation[:2]] == [hostile[0], hostile[1]]
     assert len(conversation[2]["said"]) < 61_000
     assert all(request["messages"][0] == endpoint.requests[0]["messages"][0] for request in endpoint.requests)
@@ -225,10 +225,10 @@ async def test_a_conversation_too_long_for_one_call_loses_its_beginning(
     known = [MemoryItem(text=f"{number} {'y' * 9_000}") for number in range(20)]
     endpoint.replies = [facts_reply(changed={1: "new", 4: "not shown"}, ended=[2, 5])]
     extraction = await extractor.extract(messages, known)
-    (given,) = endpoint.inputs()
-    assert given["conversation"][0] == {"note": "the 13 messages up to here are left out"}
-    assert given["conversation"][-1]["number"] == 20
-    assert [each["number"] for each in given["known"]] == [1, 2, 3]
+    (sent,) = endpoint.inputs()
+    assert sent["conversation"][0] == {"note": "the 13 messages up to here are left out"}
+    assert sent["conversation"][-1]["number"] == 20
+    assert [each["number"] for each in sent["known"]] == [1, 2, 3]
     assert [item.id for item in extraction.items] == [known[0].id]
     assert extraction.supersedes == [known[1].id]
     assert await extractor.extract([text("")], known) == Extraction()
@@ -274,9 +274,9 @@ async def test_a_bug_in_an_extractor_is_raised_and_the_job_is_retried(
             await service.extract()
         (job,) = await read_jobs(observer)
         assert (job["error"], job["lease"]) == ("KeyError: 'from the extractor'", None)
-        for each, expected in ((Careless(), "a word other than"), (Colliding(), "")):
+        for extractor, expected in ((Careless(), "a word other than"), (Colliding(), "")):
             await observer.execute(DUE)
-            service._extractor = each
+            service._extractor = extractor
             (done,) = await service.extract()
             assert expected in (done.error or "nothing")
             assert done.error is not None

@@ -39,13 +39,13 @@ async def test_adding_is_one_statement_and_enqueues_only_with_an_extractor(
     statements: list[str] = []
     fetch = asyncpg.Connection.fetch
 
-    async def recorded(self: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
+    async def record(self: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
         statements.append(query)
         return await fetch(self, query, *args, **kwargs)
 
     await service.start()
     await store.start()
-    monkeypatch.setattr(asyncpg.Connection, "fetch", recorded)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", record)
     await store.memory.add_memory("alice", text("without"), "s")
     assert statements == [CompiledStatement(memory_rows.ADD, Settings()).sql]
     assert "memory_extractions" not in statements[0]
@@ -384,12 +384,12 @@ async def test_a_session_deleted_during_a_call_leaves_no_facts(
         return facts_reply("alice has a secret")
 
     endpoint.answer = answer
-    for left in (0, 1):
+    for remaining in (0, 1):
         await facts.add_memory("alice", text("my secret"), "s")
         (done,) = await facts.extract(limit=1)
         assert done.error is not None
         assert await facts.list_items("alice", with_invalid=True) == []
-        assert len(await facts.list_memory("alice")) == left
+        assert len(await facts.list_memory("alice")) == remaining
 
 
 async def test_jobs_are_deleted_with_their_user(

@@ -18,11 +18,16 @@ async def provider() -> AsyncIterator[UnsafeSubprocessProvider]:
 
 
 @pytest.fixture
-def services(database_url: str, settings: Settings, provider: SandboxProvider) -> Callable[..., PostgresSandboxService]:
+def create_service(
+    database_url: str, settings: Settings, provider: SandboxProvider
+) -> Callable[..., PostgresSandboxService]:
     """Create services that share a provider; keyword arguments are settings, and `drain_on_stop`."""
 
-    def create(**more: Any) -> PostgresSandboxService:
-        arguments = {"provider": provider, **{name: more.pop(name) for name in ("drain_on_stop",) if name in more}}
-        return PostgresSandboxService(database_url, settings=settings.model_copy(update=more), **arguments)
+    def create(**options: Any) -> PostgresSandboxService:
+        arguments = {
+            "provider": provider,
+            **{name: options.pop(name) for name in ("drain_on_stop",) if name in options},
+        }
+        return PostgresSandboxService(database_url, settings=settings.model_copy(update=options), **arguments)
 
     return create

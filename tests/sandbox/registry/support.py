@@ -1,4 +1,4 @@
-"""What the tests of the registry share."""
+"""Helpers for the tests of the registry."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def registered(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
+async def read_registered(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
     """Return user, session and state of every registered sandbox."""
     rows = await observer.fetch("SELECT user_id, session_id, state FROM agentstore.sandboxes ORDER BY 1, 2")
     return [tuple(row) for row in rows]
@@ -32,7 +32,7 @@ async def registered(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
 
 async def wait_until_none_registered(observer: asyncpg.Connection) -> None:
     async def is_empty() -> bool:
-        return not await registered(observer)
+        return not await read_registered(observer)
 
     await wait_until(is_empty)
 

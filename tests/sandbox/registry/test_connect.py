@@ -1,4 +1,4 @@
-"""Connecting: what is created, reused and undone."""
+"""Connecting: when sandboxes are created, reused and cleaned up."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from agentstore import AgentStore, NotConfigured, PostgresSandboxService, Sandbo
 from agentstore.database.statement import Row, Statement
 from agentstore.repositories.sandboxes.statements import CLAIM
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
-from tests.sandbox.registry.support import LONG_LEASE, registered, wait_until, wait_until_none_registered
+from tests.sandbox.registry.support import LONG_LEASE, read_registered, wait_until, wait_until_none_registered
 
 
 async def test_a_cancelled_connect_leaves_no_row_and_no_sandbox(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
     observer: asyncpg.Connection,
     provider: UnsafeSubprocessProvider,
     monkeypatch: pytest.MonkeyPatch,
@@ -30,7 +30,7 @@ async def test_a_cancelled_connect_leaves_no_row_and_no_sandbox(
         return handle
 
     monkeypatch.setattr(provider, "create", record)
-    async with services(**LONG_LEASE) as service:
+    async with create_service(**LONG_LEASE) as service:
         for number in range(12):
             task = asyncio.create_task(service.connect(f"s{number}", "alice"))
             for _ in range(number * 3):
@@ -46,9 +46,9 @@ async def test_a_cancelled_connect_leaves_no_row_and_no_sandbox(
 
 
 async def test_a_claim_that_commits_after_its_caller_was_cancelled_is_dropped(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with services(**LONG_LEASE) as service:
+    async with create_service(**LONG_LEASE) as service:
         fetch_one = service._database.fetch_one
         claiming, is_cancelled, claimed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -82,13 +82,13 @@ async def test_a_failed_create_leaves_no_row(
     async with PostgresSandboxService(database_url, base_url="http://127.0.0.1:9", settings=settings) as service:
         with pytest.raises(SandboxUnavailable):
             await service.connect("s", "alice")
-    assert await registered(observer) == []
+    assert await read_registered(observer) == []
     with pytest.raises(NotConfigured):
         PostgresSandboxService(database_url, provider="none", settings=settings)
 
 
 async def test_the_reservation_of_a_dead_creator_is_destroyed(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
     observer: asyncpg.Connection,
     provider: UnsafeSubprocessProvider,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +108,7 @@ async def test_the_reservation_of_a_dead_creator_is_destroyed(
     monkeypatch.setattr(provider, "reserve", lambda: next(reserved))
     monkeypatch.setattr(provider, "create", lambda *_: asyncio.sleep(60))
     monkeypatch.setattr(provider, "destroy", record)
-    service, other = services(drain_on_stop=False), services()
+    service, other = create_service(drain_on_stop=False), create_service()
     async with other:
         for end in (other.reap, partial(other.connect, "s", "alice")):
             creating = asyncio.create_task(service.connect("s", "alice"))
@@ -127,9 +127,9 @@ async def test_the_reservation_of_a_dead_creator_is_destroyed(
 
 
 async def test_a_sandbox_of_another_provider_is_not_replaced(
-    services: Callable[..., PostgresSandboxService], database_url: str, settings: Settings
+    create_service: Callable[..., PostgresSandboxService], database_url: str, settings: Settings
 ) -> None:
-    async with services() as service:
+    async with create_service() as service:
         await service.connect("s", "alice")
         async with PostgresSandboxService(database_url, base_url="http://127.0.0.1:9", settings=settings) as other:
             for call in (other.connect("s", "alice"), other.release("s", "alice")):

@@ -1,4 +1,4 @@
-"""Leases: who renews them, and what happens when they expire."""
+"""Leases: when they are renewed, and what happens when they expire."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,21 +12,21 @@ from agentstore.database.statement import Statement
 from agentstore.repositories.sandboxes.statements import EXPIRED
 from agentstore.sandbox import handles
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
-from tests.sandbox.registry.support import HANG_GUARD, LONG_LEASE, SNAPSHOTS, expire_leases, registered, wait_until
+from tests.sandbox.registry.support import HANG_GUARD, LONG_LEASE, SNAPSHOTS, expire_leases, read_registered, wait_until
 
 
 async def test_a_call_may_take_longer_than_the_idle_time(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
 ) -> None:
-    async with services(sandbox_lease=2.0, sandbox_idle=0.3) as service:
+    async with create_service(sandbox_lease=2.0, sandbox_idle=0.3) as service:
         (sandbox,) = await service.connect("s", "alice")
         assert (await sandbox.run_shell_command("sleep 5; echo done")).text == "done\n"
 
 
 async def test_the_lease_of_a_sandbox_in_use_is_renewed(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+    create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
 ) -> None:
-    async with services(sandbox_lease=3.0) as service:
+    async with create_service(sandbox_lease=3.0) as service:
         (sandbox,) = await service.connect("s", "alice")
         first = await observer.fetchval("SELECT lease_until FROM agentstore.sandboxes")
 
@@ -41,15 +41,17 @@ async def test_the_lease_of_a_sandbox_in_use_is_renewed(
 
 
 async def test_an_idle_sandbox_is_reaped(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, provider: UnsafeSubprocessProvider
+    create_service: Callable[..., PostgresSandboxService],
+    observer: asyncpg.Connection,
+    provider: UnsafeSubprocessProvider,
 ) -> None:
-    async with services(sandbox_lease=2.0, sandbox_idle=1.0) as service:
+    async with create_service(sandbox_lease=2.0, sandbox_idle=1.0) as service:
         (used,) = await service.connect("used", "alice")
         (idle,) = await service.connect("idle", "alice")
 
         async def only_one_is_left() -> bool:
             await used.run_shell_command("true")
-            return await registered(observer) == [("alice", "used", "ready")]
+            return await read_registered(observer) == [("alice", "used", "ready")]
 
         await wait_until(only_one_is_left)
         assert not await provider.check(idle.sandbox_id)
@@ -58,9 +60,9 @@ async def test_an_idle_sandbox_is_reaped(
 
 
 async def test_a_sandbox_that_is_renewed_before_it_is_taken_is_not_reaped(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with services(**LONG_LEASE) as service:
+    async with create_service(**LONG_LEASE) as service:
         (sandbox,) = await service.connect("s", "alice")
         fetch = service._database.fetch
 
@@ -77,10 +79,10 @@ async def test_a_sandbox_that_is_renewed_before_it_is_taken_is_not_reaped(
         assert not (await sandbox.run_shell_command("true")).is_error
 
 
-async def test_users_of_a_sandbox_do_not_renew_an_abandoned_ending(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+async def test_a_sandbox_in_state_ending_is_not_renewed_by_its_users(
+    create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
 ) -> None:
-    async with services(sandbox_lease=0.9) as service:
+    async with create_service(sandbox_lease=0.9) as service:
         await service.connect("s", "alice")
         # As if another process had begun to end it, and had been killed.
         await observer.execute("UPDATE agentstore.sandboxes SET state = 'ending'")
@@ -90,9 +92,11 @@ async def test_users_of_a_sandbox_do_not_renew_an_abandoned_ending(
 
 
 async def test_a_sandbox_whose_row_was_deleted_is_destroyed_after_the_next_connect(
-    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, observer: asyncpg.Connection
+    create_service: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    observer: asyncpg.Connection,
 ) -> None:
-    async with services() as service:
+    async with create_service() as service:
         (old,) = await service.connect("s", "alice")
         await observer.execute("DELETE FROM agentstore.users")
         (new,) = await service.connect("s", "alice")
@@ -105,12 +109,12 @@ async def test_a_sandbox_whose_row_was_deleted_is_destroyed_after_the_next_conne
 
 
 async def test_the_sandboxes_of_a_deleted_user_end(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
     database_url: str,
     settings: Settings,
     provider: UnsafeSubprocessProvider,
 ) -> None:
-    async with services(sandbox_lease=0.6) as service, AgentStore(database_url, settings=settings) as store:
+    async with create_service(sandbox_lease=0.6) as service, AgentStore(database_url, settings=settings) as store:
         (sandbox,) = await service.connect("s", "alice")
         assert await store.users.get_user("alice") is not None
         await store.users.delete_user("alice")
@@ -124,31 +128,31 @@ async def test_the_sandboxes_of_a_deleted_user_end(
 
 
 async def test_a_sandbox_on_a_lost_machine_can_be_released_after_its_lease(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
     provider: UnsafeSubprocessProvider,
     observer: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with services(drain_on_stop=False) as one:
+    async with create_service(drain_on_stop=False) as one:
         await one.connect("s", "alice")
     monkeypatch.setattr(handles, "_identify_machine", lambda pid: ("another host", "another machine"))
-    async with services(**SNAPSHOTS, **LONG_LEASE) as two:
+    async with create_service(**SNAPSHOTS, **LONG_LEASE) as two:
         for call in (two.connect("s", "alice"), two.release("s", "alice")):
             with pytest.raises(SandboxElsewhere, match="runs on the host"):
                 await call
         await expire_leases(observer)
         assert await two.reap() == 0  # a process on that machine may resume
         assert [each.session_id for each in await two.release("s", "alice")] == ["s"]
-        assert await registered(observer) == []
+        assert await read_registered(observer) == []
 
 
 async def test_a_sandbox_that_cannot_be_destroyed_stays_registered(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
     provider: UnsafeSubprocessProvider,
     observer: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with services(drain_on_stop=False) as one:
+    async with create_service(drain_on_stop=False) as one:
         (sandbox,) = await one.connect("s", "alice")
     destroy = provider.destroy
 
@@ -157,7 +161,7 @@ async def test_a_sandbox_that_cannot_be_destroyed_stays_registered(
 
     monkeypatch.setattr(provider, "destroy", fail)
     await expire_leases(observer)
-    async with services(**LONG_LEASE) as two:
+    async with create_service(**LONG_LEASE) as two:
         with pytest.raises(SandboxUnavailable, match="unreachable"):
             await two.connect("s", "alice")
         assert await observer.fetchval("SELECT handle FROM agentstore.sandboxes") == sandbox.sandbox_id
@@ -166,5 +170,5 @@ async def test_a_sandbox_that_cannot_be_destroyed_stays_registered(
         monkeypatch.setattr(provider, "destroy", destroy)
         await expire_leases(observer)
         assert await two.reap() == 1
-        assert await registered(observer) == []
+        assert await read_registered(observer) == []
         assert not await provider.check(sandbox.sandbox_id)

@@ -26,11 +26,11 @@ async def test_concurrent_connects_in_two_replicas_return_the_same_sandbox(
 
 
 async def test_after_the_owner_is_killed_another_replica_continues_with_the_workspace(
-    database_url: str, settings: Settings, services: Callable[..., PostgresSandboxService]
+    database_url: str, settings: Settings, create_service: Callable[..., PostgresSandboxService]
 ) -> None:
     lease = 120.0
     saving = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 0.2, "sandbox_lease": lease}
-    async with replica(database_url, settings, **saving) as one, services(**saving) as service:
+    async with replica(database_url, settings, **saving) as one, create_service(**saving) as service:
         ((_, generation),) = await one.run("connect", "s", 1)
         await one.run("shell", "s", "echo saved >note")
         async with AgentStore(database_url, settings=settings) as store:
@@ -51,10 +51,10 @@ async def test_after_the_owner_is_killed_another_replica_continues_with_the_work
 
 
 async def test_a_replica_that_was_suspended_for_longer_than_its_lease_has_lost_the_sandbox(
-    database_url: str, settings: Settings, services: Callable[..., PostgresSandboxService]
+    database_url: str, settings: Settings, create_service: Callable[..., PostgresSandboxService]
 ) -> None:
     saving = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 0.2, "sandbox_lease": 1.0}
-    async with replica(database_url, settings, **saving) as one, services(**saving) as service:
+    async with replica(database_url, settings, **saving) as one, create_service(**saving) as service:
         await one.run("connect", "s", 1)
         await one.run("shell", "s", "echo old >note")
         one.signal(signal.SIGSTOP)
@@ -77,10 +77,10 @@ async def test_a_replica_that_was_suspended_for_longer_than_its_lease_has_lost_t
         assert (await (await service.connect("s", "alice"))[0].read_file("note")).text == "new"
 
 
-async def test_connect_returns_the_registered_sandbox_not_the_one_it_knew(
-    services: Callable[..., PostgresSandboxService],
+async def test_connect_returns_the_registered_sandbox_instead_of_a_cached_one(
+    create_service: Callable[..., PostgresSandboxService],
 ) -> None:
-    async with services() as one, services() as two:
+    async with create_service() as one, create_service() as two:
         (old,) = await one.connect("s", "alice")
         await two.release("s", "alice")
         (new,) = await two.connect("s", "alice")

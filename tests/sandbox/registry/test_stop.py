@@ -10,7 +10,7 @@ import pytest
 
 from agentstore import AgentStore, Closed, PostgresSandboxService, SandboxLost, Settings
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
-from tests.sandbox.registry.support import HANG_GUARD, LONG_LEASE, registered
+from tests.sandbox.registry.support import HANG_GUARD, LONG_LEASE, read_registered
 
 
 def test_stop_does_not_wait_for_tasks_of_a_closed_event_loop(database_url: str, settings: Settings) -> None:
@@ -32,7 +32,7 @@ def test_stop_does_not_wait_for_tasks_of_a_closed_event_loop(database_url: str, 
 
 
 async def test_stop_cancels_creations_in_progress(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
     provider: UnsafeSubprocessProvider,
     observer: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -50,26 +50,26 @@ async def test_stop_cancels_creations_in_progress(
         return created[0]
 
     monkeypatch.setattr(provider, "create", slow)
-    async with services() as service:
+    async with create_service() as service:
         connects = [asyncio.create_task(service.connect("s", "alice")) for _ in range(3)]
         while not created:
             await asyncio.sleep(0.01)
         await service.stop()
         done = await asyncio.gather(*connects, return_exceptions=True)
         assert [type(each) for each in done] == [Closed] * 3
-        assert await registered(observer) == []
+        assert await read_registered(observer) == []
         assert not await provider.check(created[0])
 
 
 async def test_stop_ends_only_the_sandboxes_that_the_service_created(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+    create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
 ) -> None:
-    async with services() as one, services() as two:
+    async with create_service() as one, create_service() as two:
         (of_one,) = await one.connect("of one", "alice")
         (of_two,) = await two.connect("of two", "alice")
         await two.connect("of one", "alice")
         await two.stop()
-        assert await registered(observer) == [("alice", "of one", "ready")]
+        assert await read_registered(observer) == [("alice", "of one", "ready")]
         assert not (await of_one.run_shell_command("true")).is_error
         with pytest.raises(SandboxLost):
             await (await one.connect("of two", "alice"))[0]._provider.exec(  # type: ignore[attr-defined]
@@ -78,12 +78,12 @@ async def test_stop_ends_only_the_sandboxes_that_the_service_created(
 
 
 async def test_without_drain_the_next_service_finds_the_sandbox(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
 ) -> None:
-    async with services(drain_on_stop=False) as one:
+    async with create_service(drain_on_stop=False) as one:
         (sandbox,) = await one.connect("s", "alice")
         await sandbox.run_shell_command("echo left >note")
-    async with services() as two:
+    async with create_service() as two:
         (same,) = await two.connect("s", "alice")
         assert (same.generation, same.sandbox_id) == (sandbox.generation, sandbox.sandbox_id)
         assert (await same.read_file("note")).text == "left\n"
@@ -106,9 +106,9 @@ async def test_a_stopped_store_can_be_started_again_with_new_sandboxes(database_
 
 
 async def test_after_a_cancelled_release_the_next_connect_does_not_wait_for_the_lease(
-    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider
+    create_service: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider
 ) -> None:
-    async with services(**LONG_LEASE) as service:
+    async with create_service(**LONG_LEASE) as service:
         for number in range(10):
             (sandbox,) = await service.connect("s", "alice")
             task = asyncio.create_task(service.release("s", "alice"))

@@ -16,17 +16,19 @@ from tests.sandbox.registry.support import (
     SNAPSHOTS,
     delayed,
     expire_leases,
-    registered,
+    read_registered,
     release,
     wait_until,
 )
 
 
 async def test_a_workspace_is_not_saved_while_it_is_being_restored(
-    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
+    create_service: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If the sandbox is released or the service stopped meanwhile, the stored workspace is unchanged."""
-    async with services(**SNAPSHOTS) as service:
+    async with create_service(**SNAPSHOTS) as service:
         (sandbox,) = await service.connect("s", "alice")
         await sandbox.write_file("note", "saved")
         await service.release("s", "alice")
@@ -42,7 +44,7 @@ async def test_a_workspace_is_not_saved_while_it_is_being_restored(
     for end in (release, PostgresSandboxService.stop):
         restoring.clear()
         has_ended.clear()
-        async with services(**SNAPSHOTS) as service:
+        async with create_service(**SNAPSHOTS) as service:
             connecting = asyncio.create_task(service.connect("s", "alice"))
             await restoring.wait()
             await end(service)
@@ -50,18 +52,20 @@ async def test_a_workspace_is_not_saved_while_it_is_being_restored(
             with pytest.raises((SandboxLost, Closed)):
                 await connecting
     monkeypatch.setattr(provider, "unpack", unpack)
-    async with services(**SNAPSHOTS) as service:
+    async with create_service(**SNAPSHOTS) as service:
         assert (await (await service.connect("s", "alice"))[0].read_file("note")).text == "saved"
 
 
 async def test_a_connect_to_an_expired_sandbox_saves_its_workspace_first(
-    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, observer: asyncpg.Connection
+    create_service: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    observer: asyncpg.Connection,
 ) -> None:
-    async with services(drain_on_stop=False, **SNAPSHOTS) as one:
+    async with create_service(drain_on_stop=False, **SNAPSHOTS) as one:
         (sandbox,) = await one.connect("s", "alice")
         await sandbox.write_file("note", "since the last snapshot")
     await expire_leases(observer)
-    async with services(**SNAPSHOTS) as two:
+    async with create_service(**SNAPSHOTS) as two:
         (new,) = await two.connect("s", "alice")
         assert new.generation > sandbox.generation
         assert (await new.read_file("note")).text == "since the last snapshot"
@@ -69,10 +73,10 @@ async def test_a_connect_to_an_expired_sandbox_saves_its_workspace_first(
 
 
 async def test_a_user_of_a_sandbox_saves_its_workspace_without_having_created_it(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+    create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
 ) -> None:
     saving = {"sandbox_snapshots": True, "sandbox_snapshot_interval": 0.2}
-    async with services() as creator, services(**saving) as user:
+    async with create_service() as creator, create_service(**saving) as user:
         await creator.connect("s", "alice")
         (sandbox,) = await user.connect("s", "alice")
         await sandbox.write_file("note", "used")
@@ -85,13 +89,15 @@ async def test_a_user_of_a_sandbox_saves_its_workspace_without_having_created_it
 
 
 async def test_saving_a_workspace_may_take_longer_than_a_lease(
-    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
+    create_service: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(provider, "pack", delayed(provider.pack, 4))
     short = {"sandbox_lease": 2.0, **SNAPSHOTS}
-    async with services(**short) as other:
+    async with create_service(**short) as other:
         for end in (release, PostgresSandboxService.stop):
-            async with services(**short) as service:
+            async with create_service(**short) as service:
                 (sandbox,) = await service.connect("s", "alice")
                 await sandbox.run_shell_command("date +%N >>note")
                 ending = asyncio.create_task(end(service))
@@ -104,24 +110,24 @@ async def test_saving_a_workspace_may_take_longer_than_a_lease(
 
 
 async def test_the_error_of_a_damaged_workspace_names_the_way_to_delete_it(
-    services: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+    create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
 ) -> None:
-    async with services(**SNAPSHOTS) as service:
+    async with create_service(**SNAPSHOTS) as service:
         (sandbox,) = await service.connect("s", "alice")
         await sandbox.write_file("note", "saved")
         await service.release("s", "alice")
         await observer.execute("UPDATE agentstore.workspace_chunks SET data = 'damaged'")
         with pytest.raises(SandboxFailed, match="delete_workspaces"):
             await service.connect("s", "alice")
-        assert await registered(observer) == []
+        assert await read_registered(observer) == []
         assert await service.delete_workspaces("s", "alice") == 1
         assert (await (await service.connect("s", "alice"))[0].list_files())["content"] == []
 
 
 async def test_two_failed_releases_leave_the_sandbox_usable(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
 ) -> None:
-    async with services(max_workspace_bytes=1_000, **SNAPSHOTS) as service:
+    async with create_service(max_workspace_bytes=1_000, **SNAPSHOTS) as service:
         (sandbox,) = await service.connect("s", "alice")
         await sandbox.write_file("large", os.urandom(100_000))
         both = await asyncio.gather(release(service), release(service), return_exceptions=True)
@@ -132,7 +138,7 @@ async def test_two_failed_releases_leave_the_sandbox_usable(
 
 
 async def test_reaping_continues_when_the_caller_is_cancelled(
-    services: Callable[..., PostgresSandboxService],
+    create_service: Callable[..., PostgresSandboxService],
     provider: UnsafeSubprocessProvider,
     observer: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -147,11 +153,11 @@ async def test_reaping_continues_when_the_caller_is_cancelled(
             yield piece
 
     monkeypatch.setattr(provider, "pack", slow)
-    async with services(drain_on_stop=False, **SNAPSHOTS) as one:
+    async with create_service(drain_on_stop=False, **SNAPSHOTS) as one:
         (sandbox,) = await one.connect("s", "alice")
         await sandbox.write_file("note", "saved")
     await expire_leases(observer)
-    async with services(**SNAPSHOTS, **LONG_LEASE) as two:
+    async with create_service(**SNAPSHOTS, **LONG_LEASE) as two:
         connecting = asyncio.create_task(two.connect("s", "alice"))
         await packing.wait()
         connecting.cancel()
@@ -164,10 +170,12 @@ async def test_reaping_continues_when_the_caller_is_cancelled(
 
 
 async def test_the_previous_owner_lets_the_new_one_save_the_workspace(
-    services: Callable[..., PostgresSandboxService], provider: UnsafeSubprocessProvider, monkeypatch: pytest.MonkeyPatch
+    create_service: Callable[..., PostgresSandboxService],
+    provider: UnsafeSubprocessProvider,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pack = provider.pack
-    async with services(sandbox_lease=0.9, sandbox_idle=0.1) as owner, services(**SNAPSHOTS) as taker:
+    async with create_service(sandbox_lease=0.9, sandbox_idle=0.1) as owner, create_service(**SNAPSHOTS) as taker:
         (sandbox,) = await owner.connect("s", "alice")
         await sandbox.write_file("note", "saved")
         monkeypatch.setattr(owner, "reap", lambda: asyncio.sleep(0))

@@ -35,7 +35,7 @@ async def provider(server: SandboxServer) -> AsyncIterator[RemoteProvider]:
 
 
 @pytest.fixture(params=["remote", "agentscope_runtime"])
-async def either(request: pytest.FixtureRequest, server: SandboxServer) -> AsyncIterator[ManagedProvider]:
+async def any_provider(request: pytest.FixtureRequest, server: SandboxServer) -> AsyncIterator[ManagedProvider]:
     """Over HTTP, and with the server object as the manager in this process."""
     if request.param == "remote":
         provider: ManagedProvider = RemoteProvider(server.url, SecretStr(TOKEN), timeout=30)

@@ -1,4 +1,4 @@
-"""What the tests of managed sandboxes share."""
+"""Helpers for the tests of managed sandboxes."""
 
 import asyncio
 import json

@@ -17,31 +17,31 @@ from tests.sandbox.remote.sandbox_server import GENERIC, SandboxServer
 from tests.sandbox.remote.support import BASE, HANG_GUARD, name_in, shell, wait_until
 
 
-async def test_a_sandbox_is_created_used_and_released(either: ManagedProvider, server: SandboxServer) -> None:
-    handle = await either.create(SandboxSpec("base", environment={"COLOR": "blue"}))
+async def test_a_sandbox_is_created_used_and_released(any_provider: ManagedProvider, server: SandboxServer) -> None:
+    handle = await any_provider.create(SandboxSpec("base", environment={"COLOR": "blue"}))
     assert len(handle.encode()) <= 4_096
-    await either.connect(handle)
-    assert await either.check(handle)
-    result = await shell(either, handle, 'printf \'%s %s\' "$COLOR" "it\'s"; pwd >&2')
+    await any_provider.connect(handle)
+    assert await any_provider.check(handle)
+    result = await shell(any_provider, handle, 'printf \'%s %s\' "$COLOR" "it\'s"; pwd >&2')
     assert result.part("stdout") == "blue it's"
     assert result.part("stderr") == f"{server.folder(name_in(handle))}\n"
     assert result.part("returncode") == "0"
     assert not result.is_error
     assert set(result["content"][0]) == {"type", "text", "description"}
-    cell = await either.exec(handle, "run_ipython_cell", {"code": "print(6 * 7)"}, 60)
+    cell = await any_provider.exec(handle, "run_ipython_cell", {"code": "print(6 * 7)"}, 60)
     assert (cell.text, cell.is_error) == ("42\n", False)
-    tools = await either.list_tools(handle, 60)
+    tools = await any_provider.list_tools(handle, 60)
     assert tools["more"] == {"echo": {"name": "echo"}}
     assert set(tools["generic"]) == {*GENERIC, "read_file", "write_file", "list_files", "remove_file"}
-    assert (await either.exec(handle, "echo", {"a": "é"}, 60)).text == '{"a": "\\u00e9"}'
-    await either.destroy(handle)
+    assert (await any_provider.exec(handle, "echo", {"a": "é"}, 60)).text == '{"a": "\\u00e9"}'
+    await any_provider.destroy(handle)
     assert not server.containers
-    await either.destroy(handle)
-    assert not await either.check(handle)
+    await any_provider.destroy(handle)
+    assert not await any_provider.check(handle)
     with pytest.raises(SandboxLost):
-        await either.connect(handle)
+        await any_provider.connect(handle)
     with pytest.raises(SandboxLost):
-        await shell(either, handle, "true")
+        await shell(any_provider, handle, "true")
 
 
 async def test_the_plain_name_of_a_container_is_a_handle(provider: RemoteProvider, server: SandboxServer) -> None:
@@ -50,9 +50,9 @@ async def test_the_plain_name_of_a_container_is_a_handle(provider: RemoteProvide
     assert (await shell(provider, name, "echo x")).text == "x\n"
 
 
-async def test_an_unknown_type_is_an_error(either: ManagedProvider) -> None:
+async def test_an_unknown_type_is_an_error(any_provider: ManagedProvider) -> None:
     with pytest.raises(SandboxFailed, match="quantum"):
-        await either.create(SandboxSpec("quantum"))
+        await any_provider.create(SandboxSpec("quantum"))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_a_cancelled_create_leaves_no_container(
 
 
 async def test_a_create_cancelled_during_the_health_check_leaves_no_container(
-    either: ManagedProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
+    any_provider: ManagedProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     healthy = server.check_health
 
@@ -109,12 +109,12 @@ async def test_a_create_cancelled_during_the_health_check_leaves_no_container(
         return healthy(identity)
 
     monkeypatch.setattr(server, "check_health", slow)
-    task = asyncio.create_task(either.create(BASE))
+    task = asyncio.create_task(any_provider.create(BASE))
     await asyncio.to_thread(server.arrived.wait, HANG_GUARD)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await either.stop()
+    await any_provider.stop()
     assert not server.containers
     server.gate.set()
 
@@ -130,26 +130,29 @@ async def test_a_create_that_times_out_leaves_no_container(provider: RemoteProvi
     await wait_until(lambda: not server.containers)
 
 
-async def test_a_reservation_can_be_destroyed_before_and_after_create(either: ManagedProvider) -> None:
-    reserved = either.reserve()
-    for call in (either.connect(reserved), either.exec(reserved, "run_shell_command", {"command": "true"}, 5)):
+async def test_a_reservation_can_be_destroyed_before_and_after_create(any_provider: ManagedProvider) -> None:
+    reserved = any_provider.reserve()
+    for call in (
+        any_provider.connect(reserved),
+        any_provider.exec(reserved, "run_shell_command", {"command": "true"}, 5),
+    ):
         with pytest.raises(SandboxLost):
             await call
-    assert not await either.check(reserved)
-    await either.destroy(reserved)  # not created yet: no error
-    made = await either.create(BASE, reserved)
-    other = await either.create(BASE, either.reserve())
-    await either.destroy(reserved)
-    assert [await either.check(made), await either.check(other)] == [False, True]
+    assert not await any_provider.check(reserved)
+    await any_provider.destroy(reserved)  # not created yet: no error
+    created = await any_provider.create(BASE, reserved)
+    other = await any_provider.create(BASE, any_provider.reserve())
+    await any_provider.destroy(reserved)
+    assert [await any_provider.check(created), await any_provider.check(other)] == [False, True]
 
 
 async def test_a_release_that_does_not_end_the_container_is_an_error(
-    either: ManagedProvider, server: SandboxServer
+    any_provider: ManagedProvider, server: SandboxServer
 ) -> None:
-    handle = await either.create(BASE)
+    handle = await any_provider.create(BASE)
     server.statuses[name_in(handle)] = "running"
     with pytest.raises(SandboxFailed, match="running"):
-        await either.destroy(handle)
+        await any_provider.destroy(handle)
 
 
 async def test_a_release_without_a_boolean_answer_is_an_error(provider: RemoteProvider, server: SandboxServer) -> None:

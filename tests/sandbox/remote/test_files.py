@@ -35,18 +35,18 @@ _FILES = {
 
 @pytest.mark.parametrize("path", _FILES)
 async def test_files_are_written_listed_read_and_removed(
-    either: ManagedProvider, server: SandboxServer, path: str
+    any_provider: ManagedProvider, server: SandboxServer, path: str
 ) -> None:
-    handle = await either.create(BASE)
+    handle = await any_provider.create(BASE)
     content = _FILES[path]
     try:
         written: dict[str, Any] = {"path": path, "content": content.decode()}
     except UnicodeDecodeError:
         written = {"path": path, "blob": base64.b64encode(content).decode()}
-    assert not (await either.exec(handle, "write_file", {"path": path, "content": "the one before"}, 60)).is_error
-    assert not (await either.exec(handle, "write_file", written, 60)).is_error
+    assert not (await any_provider.exec(handle, "write_file", {"path": path, "content": "the one before"}, 60)).is_error
+    assert not (await any_provider.exec(handle, "write_file", written, 60)).is_error
     assert (server.folder(name_in(handle)) / path).read_bytes() == content
-    read = await either.exec(handle, "read_file", {"path": path}, 60)
+    read = await any_provider.exec(handle, "read_file", {"path": path}, 60)
     assert not read.is_error
     if "blob" in written:
         assert read["content"] == [{"type": "blob", "blob": written["blob"]}]
@@ -54,18 +54,18 @@ async def test_files_are_written_listed_read_and_removed(
         assert read["content"] == [{"type": "text", "text": written["content"], "description": "content"}]
     first = path.partition("/")[0]
     kind = "directory" if "/" in path else "file"
-    listed = await either.exec(handle, "list_files", {}, 60)
+    listed = await any_provider.exec(handle, "list_files", {}, 60)
     assert listed["content"] == [{"type": "text", "text": first, "description": kind}]
-    assert not (await either.exec(handle, "remove_file", {"path": first}, 60)).is_error
-    assert (await either.exec(handle, "list_files", {"path": "."}, 60))["content"] == []
+    assert not (await any_provider.exec(handle, "remove_file", {"path": first}, 60)).is_error
+    assert (await any_provider.exec(handle, "list_files", {"path": "."}, 60))["content"] == []
 
 
-async def test_a_failing_file_tool_is_a_result(either: ManagedProvider, server: SandboxServer) -> None:
-    handle = await either.create(BASE)
+async def test_a_failing_file_tool_is_a_result(any_provider: ManagedProvider, server: SandboxServer) -> None:
+    handle = await any_provider.create(BASE)
     folder = server.folder(name_in(handle))
     (folder / "folder").mkdir()
     (folder / "link").symlink_to("nowhere")
-    await shell(either, handle, "mkfifo pipe")
+    await shell(any_provider, handle, "mkfifo pipe")
     for tool, arguments in (
         ("read_file", {"path": "none"}),
         ("read_file", {"path": "folder"}),
@@ -79,11 +79,11 @@ async def test_a_failing_file_tool_is_a_result(either: ManagedProvider, server: 
         ("read_file", {"path": "folder/../../workspace2/x"}),
         ("read_file", {"path": "/etc/passwd"}),
     ):
-        result = await either.exec(handle, tool, arguments, 60)
+        result = await any_provider.exec(handle, tool, arguments, 60)
         assert result.is_error, (tool, arguments)
         assert result.part("stderr")
-    assert (await either.exec(handle, "list_files", {}, 60)).text == "folderlinkpipe"
-    assert not (await either.exec(handle, "remove_file", {"path": "link"}, 60)).is_error
+    assert (await any_provider.exec(handle, "list_files", {}, 60)).text == "folderlinkpipe"
+    assert not (await any_provider.exec(handle, "remove_file", {"path": "link"}, 60)).is_error
 
 
 async def test_a_large_file_is_written_in_pieces_and_replaced_atomically(
@@ -121,11 +121,11 @@ async def _archive(raw: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_a_workspace_is_packed_and_unpacked(
-    either: ManagedProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
+    any_provider: ManagedProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "PACKED_PIECE", 50_000)
-    assert either.keeps_workspaces
-    one, other = await either.create(BASE), await either.create(BASE)
+    assert any_provider.keeps_workspaces
+    one, other = await any_provider.create(BASE), await any_provider.create(BASE)
     folder = server.folder(name_in(one))
     random = bytes((place * 7919 >> 3) % 256 for place in range(150_000))
     files = {**_FILES, "a/b/random": random, "zeros": bytes(3_000_000)}
@@ -136,12 +136,12 @@ async def test_a_workspace_is_packed_and_unpacked(
     (folder / "run").chmod(0o755)
     (folder / "link").symlink_to("plain.txt")
     (folder / "empty").mkdir()
-    pieces = [piece async for piece in either.pack(one, 60)]
+    pieces = [piece async for piece in any_provider.pack(one, 60)]
     assert max(map(len, pieces)) <= 1_000_000
     raw = b"".join(pieces)
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         assert "./a/b/random" in archive.getnames()
-    await either.unpack(other, _archive(raw), 60)
+    await any_provider.unpack(other, _archive(raw), 60)
     filled = server.folder(name_in(other))
     assert {path: (filled / path).read_bytes() for path in files} == files
     assert (filled / "run").stat().st_mode & 0o777 == 0o755

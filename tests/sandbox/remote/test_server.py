@@ -131,8 +131,8 @@ async def test_a_user_in_the_url_is_sent_and_never_shown(tmp_path: Path) -> None
         server.faults["get_info"] = ["500"]
         with pytest.raises(SandboxFailed) as raised:
             await provider.connect(handle)
-        for shown in (handle, repr(provider), str(raised.value), repr(raised.value.__cause__)):
-            assert "ss" not in shown.replace("process", "").replace(server.url, "").partition("it is")[0]
+        for printed in (handle, repr(provider), str(raised.value), repr(raised.value.__cause__)):
+            assert "ss" not in printed.replace("process", "").replace(server.url, "").partition("it is")[0]
         await provider.stop()
 
 
@@ -174,8 +174,8 @@ async def test_without_the_runtime_the_error_names_the_extra(monkeypatch: pytest
 async def test_the_error_for_a_sandbox_of_another_server_names_that_server(
     tmp_path: Path, provider: RemoteProvider
 ) -> None:
-    with sandbox_server(tmp_path / "other") as there:
-        other = RemoteProvider(there.url)
+    with sandbox_server(tmp_path / "other") as other_server:
+        other = RemoteProvider(other_server.url)
         handle = await other.create(BASE)
         for call in (
             provider.connect(handle),
@@ -183,7 +183,7 @@ async def test_the_error_for_a_sandbox_of_another_server_names_that_server(
             provider.exec(handle, "run_shell_command", {"command": "true"}, 5),
             provider.destroy(handle),
         ):
-            with pytest.raises(SandboxUnavailable, match=there.url):
+            with pytest.raises(SandboxUnavailable, match=other_server.url):
                 await call
         assert await other.check(handle)
         await other.stop()
@@ -247,10 +247,10 @@ def test_a_provider_can_be_used_after_a_loop_that_ended_without_stop(server: San
 
 
 async def test_another_process_cannot_use_a_sandbox_of_a_manager_without_redis(server: SandboxServer) -> None:
-    mine = AgentScopeRuntimeProvider(server)
-    handle = await mine.create(BASE)
+    creator = AgentScopeRuntimeProvider(server)
+    handle = await creator.create(BASE)
     server.containers.clear()
     other = AgentScopeRuntimeProvider(server)
     with pytest.raises(SandboxUnavailable, match="process"):
         await other.connect(handle)
-    await mine.stop()
+    await creator.stop()

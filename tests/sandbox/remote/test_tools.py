@@ -30,21 +30,21 @@ class TestContract(SandboxContract):
             yield service
 
 
-async def test_a_failing_command_is_a_result(either: ManagedProvider) -> None:
-    handle = await either.create(BASE)
-    result = await shell(either, handle, "exit 3")
+async def test_a_failing_command_is_a_result(any_provider: ManagedProvider) -> None:
+    handle = await any_provider.create(BASE)
+    result = await shell(any_provider, handle, "exit 3")
     assert (result.is_error, result.part("returncode")) == (True, "3")
-    result = await shell(either, handle, "echo 'unclosed")
+    result = await shell(any_provider, handle, "echo 'unclosed")
     assert result.is_error
     assert "returncode" in {each["description"] for each in result["content"]}
-    cell = await either.exec(handle, "run_ipython_cell", {"code": "1 / 0"}, 60)
+    cell = await any_provider.exec(handle, "run_ipython_cell", {"code": "1 / 0"}, 60)
     assert cell.is_error
     assert "ZeroDivisionError" in cell.text
-    assert not (await either.exec(handle, "run_ipython_cell", {"code": ""}, 60)).is_error
+    assert not (await any_provider.exec(handle, "run_ipython_cell", {"code": ""}, 60)).is_error
 
 
-async def test_invalid_arguments_are_refused(either: ManagedProvider, server: SandboxServer) -> None:
-    handle = await either.create(BASE)
+async def test_invalid_arguments_are_refused(any_provider: ManagedProvider, server: SandboxServer) -> None:
+    handle = await any_provider.create(BASE)
     for tool, arguments in (
         ("run_shell_command", {}),
         ("run_shell_command", {"command": 1}),
@@ -59,7 +59,7 @@ async def test_invalid_arguments_are_refused(either: ManagedProvider, server: Sa
         ("write_file", {"path": "a", "content": "\ud800"}),
     ):
         with pytest.raises(InvalidContent):
-            await either.exec(handle, tool, arguments, 60)
+            await any_provider.exec(handle, tool, arguments, 60)
     assert not list(server.folder(name_in(handle)).iterdir())
 
 
@@ -70,18 +70,20 @@ async def test_an_argument_that_json_cannot_represent_is_refused(provider: Remot
             await provider.exec(handle, "echo", {"value": value}, 60)
 
 
-async def test_a_command_that_times_out_is_killed_and_reported(either: ManagedProvider, server: SandboxServer) -> None:
-    handle = await either.create(BASE)
-    result = await shell(either, handle, "echo begun; sleep 300", timeout=2)
+async def test_a_command_that_times_out_is_killed_and_reported(
+    any_provider: ManagedProvider, server: SandboxServer
+) -> None:
+    handle = await any_provider.create(BASE)
+    result = await shell(any_provider, handle, "echo begun; sleep 300", timeout=2)
     assert result.is_error
     assert result.text == "begun\ntimed out after 2 s\n"
     assert server.running == 0
 
 
-async def test_a_cancelled_command_is_killed(either: ManagedProvider, server: SandboxServer) -> None:
-    handle = await either.create(BASE)
+async def test_a_cancelled_command_is_killed(any_provider: ManagedProvider, server: SandboxServer) -> None:
+    handle = await any_provider.create(BASE)
     begun = server.folder(name_in(handle)) / "begun"
-    task = asyncio.create_task(shell(either, handle, "(setsid sleep 300 & wait) & touch begun; wait", timeout=60))
+    task = asyncio.create_task(shell(any_provider, handle, "(setsid sleep 300 & wait) & touch begun; wait", timeout=60))
     await wait_until(begun.exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -96,11 +98,11 @@ async def test_a_cell_that_does_not_answer_is_unavailable(provider: RemoteProvid
         await provider.exec(handle, "run_ipython_cell", {"code": "1"}, 0.2)
 
 
-async def test_concurrent_calls_get_their_own_results(either: ManagedProvider, server: SandboxServer) -> None:
-    handles = await asyncio.gather(*(either.create(BASE) for _ in range(4)))
+async def test_concurrent_calls_get_their_own_results(any_provider: ManagedProvider, server: SandboxServer) -> None:
+    handles = await asyncio.gather(*(any_provider.create(BASE) for _ in range(4)))
     results = await asyncio.gather(
-        *(shell(either, handles[place % 4], f"echo {place}", timeout=30) for place in range(24))
+        *(shell(any_provider, handles[place % 4], f"echo {place}", timeout=30) for place in range(24))
     )
     assert [each.text for each in results] == [f"{place}\n" for place in range(24)]
-    await asyncio.gather(*(either.destroy(handle) for handle in handles))
+    await asyncio.gather(*(any_provider.destroy(handle) for handle in handles))
     assert not server.containers
