@@ -4,8 +4,9 @@ A public name is imported from the module that defines it when it is first used 
 import Message`` loads pydantic and no database driver. Type checkers and editors read the imports below.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentstore.lazy_imports import defined_in, lazy_attributes
 
 __version__ = "0.1.0"
 
@@ -212,19 +213,7 @@ _NAMES = {
     "agentstore.settings": "Settings",
     "agentstore.store": "AgentStore",
 }
-_DEFINED_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
+_DEFINED_IN = defined_in(_NAMES)
 
-if not TYPE_CHECKING:  # else type checkers would accept any name
-
-    def __getattr__(name: str) -> Any:
-        if name == "migrate":
-            value: Any = import_module("agentstore.migrating")
-        elif name in _DEFINED_IN:
-            value = getattr(import_module(_DEFINED_IN[name]), name)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_attributes(__name__, _DEFINED_IN, submodules={"migrate": "agentstore.migrating"})

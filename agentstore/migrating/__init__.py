@@ -8,8 +8,9 @@ A name is imported from the module that defines it when it is first used (PEP 56
 neither Alembic nor Mako. Inside the library, import from the defining module.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
     from agentstore.migrating.migrate import (
@@ -84,17 +85,7 @@ _NAMES = {
     "startup": "ensure",
     "vectors": "MOST_INDEXED_DIMENSIONS disable_vectors enable_vectors index_vectors vector_index_name",
 }
-_DEFINED_IN = {name: module for module, names in _NAMES.items() for name in names.split()}
+_DEFINED_IN = defined_in({f"{__name__}.{module}": names for module, names in _NAMES.items()})
 
-if not TYPE_CHECKING:  # so that a type checker reports a name that does not exist
-
-    def __getattr__(name: str) -> Any:
-        if name not in _DEFINED_IN:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_attributes(__name__, _DEFINED_IN)

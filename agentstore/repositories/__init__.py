@@ -1,10 +1,18 @@
-"""The services on Postgres, with all SQL statements of agentstore."""
+"""The services on Postgres, with all SQL statements of agentstore.
 
-from agentstore.repositories.memory.service import PostgresMemoryService
-from agentstore.repositories.sandboxes.service import PostgresSandboxService
-from agentstore.repositories.sessions.service import PostgresSessionHistoryService
-from agentstore.repositories.states import PostgresStateService
-from agentstore.repositories.users import PostgresUserService
+A service is imported when it is first used (PEP 562): connecting to a database loads none of them.
+"""
+
+from typing import TYPE_CHECKING
+
+from agentstore.lazy_imports import defined_in, lazy_attributes
+
+if TYPE_CHECKING:
+    from agentstore.repositories.memory.service import PostgresMemoryService
+    from agentstore.repositories.sandboxes.service import PostgresSandboxService
+    from agentstore.repositories.sessions.service import PostgresSessionHistoryService
+    from agentstore.repositories.states import PostgresStateService
+    from agentstore.repositories.users import PostgresUserService
 
 __all__ = [
     "PostgresMemoryService",
@@ -13,3 +21,16 @@ __all__ = [
     "PostgresStateService",
     "PostgresUserService",
 ]
+
+# Where each name of __all__ is defined.
+_NAMES = {
+    "agentstore.repositories.memory.service": "PostgresMemoryService",
+    "agentstore.repositories.sandboxes.service": "PostgresSandboxService",
+    "agentstore.repositories.sessions.service": "PostgresSessionHistoryService",
+    "agentstore.repositories.states": "PostgresStateService",
+    "agentstore.repositories.users": "PostgresUserService",
+}
+_DEFINED_IN = defined_in(_NAMES)
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_attributes(__name__, _DEFINED_IN)
