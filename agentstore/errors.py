@@ -12,7 +12,7 @@
     ├── LimitExceeded      the input is larger, longer or deeper than a limit allows (also a ValueError)
     ├── Unavailable        the database could not be reached or did not answer; safe to retry
     │   └── PoolTimeout    no connection became free within pool_timeout
-    ├── UnknownOutcome     the answer to a write was lost, and retrying it is not safe
+    ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
     ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
     ├── SchemaBehind       the schema is older than this release needs: run ``agentstore upgrade``
     ├── SchemaAhead        the schema has a revision that this release does not know
@@ -21,7 +21,7 @@
     ├── SandboxUnavailable a sandbox cannot be created here, or cannot be reached from here
     │   └── SandboxElsewhere  only another replica can reach the sandbox
     ├── SandboxLost        the sandbox ended, or its lease expired: connect again
-    └── SandboxFailed      the sandbox provider returned an error or an invalid answer
+    └── SandboxFailed      the sandbox provider returned an error or an invalid response
 
 The driver's or client's exception, if there is one, is ``__cause__``. No message contains a password or a key.
 """
@@ -90,7 +90,7 @@ class EmbeddingFailed(AgentStoreError):
 
 
 class UnknownOutcome(AgentStoreError):
-    """The connection was lost before the answer to a write arrived: it may or may not have been committed.
+    """The connection was lost before the response to a write arrived: it may or may not have been committed.
 
     Check the data before you retry the call.
     """
@@ -123,7 +123,7 @@ class SandboxLost(AgentStoreError):
 
 
 class SandboxFailed(AgentStoreError):
-    """The sandbox provider returned an error, or an answer that violates its protocol."""
+    """The sandbox provider returned an error, or a response that violates its protocol."""
 
 
 class StatementFailed(AgentStoreError):

@@ -153,16 +153,22 @@ with warnings.catch_warnings():
             description="The installation that the embedded Postgres runs, such as /usr/lib/postgresql/17.",
         )
 
-        max_id_bytes: PositiveInt = Field(default=512, description="The size of a user, session or message id.")
-        max_message_bytes: PositiveInt = Field(default=32_000_000, description="The size of one message as JSON.")
-        max_state_bytes: PositiveInt = Field(default=64_000_000, description="The size of one state as JSON.")
-        max_workspace_bytes: PositiveInt = Field(
-            default=64_000_000, description="The size of one workspace, compressed."
+        max_id_bytes: PositiveInt = Field(default=512, description="The maximum size of a user, session or message id.")
+        max_message_bytes: PositiveInt = Field(
+            default=32_000_000, description="The maximum size of one message as JSON."
         )
-        max_batch: PositiveInt = Field(default=10_000, description="The number of messages of one append.")
-        max_page: PositiveInt = Field(default=10_000, description="The number of entries of one page.")
-        max_top_k: PositiveInt = Field(default=1_000, description="The number of memories that one search returns.")
-        max_query: PositiveInt = Field(default=10_000, description="The number of characters of a query that are used.")
+        max_state_bytes: PositiveInt = Field(default=64_000_000, description="The maximum size of one state as JSON.")
+        max_workspace_bytes: PositiveInt = Field(
+            default=64_000_000, description="The maximum size of one workspace, compressed."
+        )
+        max_batch: PositiveInt = Field(default=10_000, description="The maximum number of messages of one append.")
+        max_page: PositiveInt = Field(default=10_000, description="The maximum number of entries of one page.")
+        max_top_k: PositiveInt = Field(
+            default=1_000, description="The maximum number of memories that one search returns."
+        )
+        max_query: PositiveInt = Field(
+            default=10_000, description="The number of characters of a query that are used; the rest is ignored."
+        )
         max_indexed: PositiveInt = Field(
             default=200_000,
             description="The number of characters of one memory that are indexed; all of them are stored.",

@@ -209,7 +209,7 @@ def _import_store(
     from agentstore.importing.databases import OtherDatabase
 
     if len(sources) > 1:
-        raise typer.BadParameter("give one database at a time", param_hint="FILE")
+        raise typer.BadParameter("import one database at a time", param_hint="FILE")
     (source_url,) = sources
     if source is not None and source_url.startswith(_REDIS):
         raise typer.BadParameter("a Redis URL takes no --from", param_hint="--from")

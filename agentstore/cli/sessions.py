@@ -171,7 +171,7 @@ def rewind(
     """
     place = _place(at, first)
     if place is None:
-        raise typer.BadParameter("give the message to rewind to: --at or --first")
+        raise typer.BadParameter("name the message to rewind to: --at or --first")
     if not keep:
         confirm(f"Remove all later messages of session {printable(session)!r}? This cannot be undone.", yes)
     fork_id = (new_id or "").strip() or str(uuid4())

@@ -115,7 +115,7 @@ def index(
     if embedder is None or dimensions is None:
         configured = embedding.configured(load_settings())
         if configured is None:
-            raise NotConfigured("give --embedder and --dimensions, or set AGENTSTORE_EMBEDDING_URL")
+            raise NotConfigured("pass --embedder and --dimensions, or set AGENTSTORE_EMBEDDING_URL")
         embedder, dimensions = embedder or configured.name, dimensions or configured.dimensions
     name, size = embedder, dimensions
 

@@ -85,7 +85,7 @@ class Database:
         self._compiled: dict[Statement, CompiledStatement] = {}
         self._secured = settings.row_level_security
         # The server enforces statement_timeout on connections that set it. The client enforces it on all others, and
-        # a little later where the network loses the answer.
+        # a little later where the network loses the response.
         server_enforces = engine is None and settings.pooler == "none"
         self._timeout = settings.statement_timeout + (_NETWORK_GRACE if server_enforces else 0.0)
 
@@ -128,12 +128,12 @@ class Database:
         """Execute one statement in its own transaction and return its rows.
 
         Retried automatically where that is safe: the server rolled it back (deadlock, serialization failure), it was
-        never sent, or it is repeatable and the answer was lost.
+        never sent, or it is repeatable and the response was lost.
 
         Raises:
-            Unavailable: no connection, no answer in time, or the server is shutting down. Safe to retry.
+            Unavailable: no connection, no response in time, or the server is shutting down. Safe to retry.
             PoolTimeout: all connections were in use for `pool_timeout` seconds.
-            UnknownOutcome: the answer was lost, and the statement is not repeatable.
+            UnknownOutcome: the response was lost, and the statement is not repeatable.
             StatementFailed: the server rejected it, most often because of a constraint.
             NotConfigured: the login was rejected, or lacks a privilege.
             SchemaBehind: a table or column does not exist.
@@ -158,7 +158,7 @@ class Database:
                 outcome, translated = classify_error(error, self.where)
                 if outcome is Outcome.UNKNOWN and not statement.repeatable:
                     raise UnknownOutcome(
-                        f"The answer of {self.where} to a write was lost; it may have been committed. ({translated})"
+                        f"The response of {self.where} to a write was lost; it may have been committed. ({translated})"
                     ) from error
                 if outcome is Outcome.REJECTED or attempt == _ATTEMPTS or isinstance(error, TimeoutError):
                     raise translated from error
@@ -198,7 +198,7 @@ class Database:
         and all its statements see the same snapshot (REPEATABLE READ).
 
         Raises:
-            UnknownOutcome: the answer to the commit was lost.
+            UnknownOutcome: the response to the commit was lost.
             StatementFailed: the server rolled back, because a statement of the block had failed.
         """
         if not self._started:
@@ -286,7 +286,7 @@ class Database:
             raise
         if self._stopped:
             await self._close()
-            raise Closed("The store was stopped while it was starting.")
+            raise Closed("The store was stopped while it was starting: call start() to use it again.")
         self._started = True
 
     async def _close(self) -> None:

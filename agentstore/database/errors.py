@@ -22,7 +22,7 @@ class Outcome(Enum):
 
     REJECTED = auto()  # the server refused it; executing it again fails in the same way
     ROLLED_BACK = auto()  # it had no effect, and executing it again may succeed
-    UNKNOWN = auto()  # the answer was lost: it may have been committed
+    UNKNOWN = auto()  # the response was lost: it may have been committed
 
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)

@@ -216,7 +216,7 @@ class Pool:
         """Roll back whatever a connection was doing, then release it; discard it if that fails."""
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
         try:
-            # asyncpg has sent a cancel request and waits here until the server has processed it. After the answer, no
+            # asyncpg has sent a cancel request and waits here until the server has processed it. After the response, no
             # cancel request is in flight that could hit the next call's statement.
             async with asyncio.timeout(_PING_TIMEOUT):
                 try:

@@ -26,7 +26,7 @@ class Statement:
     ) -> None:
         """Wrap a construct, or a function that builds it at first use, which keeps imports cheap.
 
-        `repeatable`: whether executing it again, after its answer was lost, changes nothing more and returns the same
+        `repeatable`: whether executing it again, after its response was lost, changes nothing more and returns the same
         rows. By default true for a statement that only reads.
         """
         self._construct = construct
@@ -39,7 +39,7 @@ class Statement:
 
     @cached_property
     def repeatable(self) -> bool:
-        """Whether the statement is safe to retry after its answer was lost."""
+        """Whether the statement is safe to retry after its response was lost."""
         if self._repeatable is None:
             return isinstance(self.construct, Select) and not _writes(self.construct)
         return self._repeatable

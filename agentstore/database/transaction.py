@@ -111,6 +111,6 @@ class Transaction:
             outcome, translated = classify_error(error, self._where)
             if sql == "COMMIT" and outcome is Outcome.UNKNOWN:
                 raise UnknownOutcome(
-                    f"The answer to a COMMIT was lost; the transaction may have been committed. ({translated})"
+                    f"The response to a COMMIT was lost; the transaction may have been committed. ({translated})"
                 ) from error
             raise translated from error

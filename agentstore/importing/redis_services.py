@@ -32,7 +32,9 @@ async def read(url: str) -> Reader:
         import redis.asyncio as redis
         from redis.exceptions import AuthenticationError, RedisError, ResponseError
     except ImportError as error:
-        raise NotConfigured("to read Redis: pip install 'agentstore-postgres[redis]'") from error
+        raise NotConfigured(
+            "the package redis is not installed: run pip install 'agentstore-postgres[redis]'"
+        ) from error
     known: dict[str, tuple[str, str]] = {}  # ids by key without prefix, of ambiguous keys
     try:
         client = redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")

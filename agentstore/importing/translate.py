@@ -101,7 +101,7 @@ class Translator:
         session_id = session_id or self._session_id
         if session_id is None:
             if self._file is None:
-                raise InvalidContent("the message belongs to no conversation and names no session: give --session")
+                raise InvalidContent("the message belongs to no conversation and names no session: pass --session")
             session_id = ids.for_file()
         raw = {name: each for name, each in value.items() if name not in (user_field, session_field)}
         fields = _messages(raw)

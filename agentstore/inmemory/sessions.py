@@ -289,7 +289,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
 
     def _check_open(self) -> None:
         if self._stopped:
-            raise Closed("The service was stopped: call start() to use it again")
+            raise Closed("The service was stopped: call start() to use it again.")
         self._started = True
 
     def _find(self, user_id: str, session_id: str) -> _Stored | None:

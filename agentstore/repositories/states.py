@@ -204,7 +204,7 @@ class PostgresStateService(PostgresService, StateService):
         statement = SAVE
         if round_id is not None:
             if expected_round is not None:
-                raise InvalidContent("give round_id or expected_round, not both")
+                raise InvalidContent("pass either round_id or expected_round, not both")
             statement, values["round_id"] = SAVE_AT, check_round(round_id)
         elif expected_round is not None:
             if check_round(expected_round, "expected_round", minimum=0) == 0:
@@ -259,7 +259,7 @@ class PostgresStateService(PostgresService, StateService):
                 rows = await self._database.fetch(statement, **values)
             except StatementFailed as error:
                 if error.sqlstate == "22003":
-                    raise LimitExceeded("there is no number after round 2**63 - 2: give a round_id") from error
+                    raise LimitExceeded("there is no number after round 2**63 - 2: pass a round_id") from error
                 if error.sqlstate != "23503":  # the user was deleted meanwhile: retry
                     raise
             else:

@@ -239,7 +239,8 @@ def _find_programs(python: str | None) -> tuple[str, _Python]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxUnavailable(
-            "sandboxes need bubblewrap, and bwrap is not in PATH: apt-get install bubblewrap (or your system's package)"
+            "sandboxes need bubblewrap, and bwrap is not in PATH: run apt-get install bubblewrap, or install your "
+            "system's package"
         )
     version = _run([bwrap, "--version"])
     if _parse_version(version) < _OLDEST_BWRAP:

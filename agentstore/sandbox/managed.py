@@ -135,7 +135,7 @@ class ManagedProvider(SandboxProvider):
         """Create a sandbox and wait until it is healthy.
 
         The manager's pool is not used: it creates a container for each one that it hands out, so it is no faster; it
-        accepts no environment, and it returns a container of another type when creation fails. If the answer is lost,
+        accepts no environment, and it returns a container of another type when creation fails. If the response is lost,
         the sandbox is found by its mark and released.
         """
         mark = _parse_handle(reserved or self.reserve()).mark
@@ -203,7 +203,7 @@ class ManagedProvider(SandboxProvider):
         deadline = _Deadline(timeout)
         result = await self._call_tool(handle, tool, arguments, timeout)
         if result.is_error and "500 Server Error" in result.text and result.part("stderr") is None:
-            # The server's answer for an unknown tool, but also for other failures.
+            # The server's response for an unknown tool, but also for other failures.
             tools = await self.list_tools(handle, deadline.left)
             names = sorted(name for group in tools.values() for name in group)
             if tool not in names:
@@ -220,8 +220,8 @@ class ManagedProvider(SandboxProvider):
     async def destroy(self, handle: str) -> None:
         """Release a sandbox.
 
-        The server's answer is the same for a sandbox that does not exist and for one that it could not end; the status
-        tells them apart.
+        The server's response is the same for a sandbox that does not exist and for one that it could not end; only the
+        status distinguishes them.
         """
         parsed = _parse_handle(handle)
         if parsed.mark:
@@ -467,7 +467,7 @@ class ManagedProvider(SandboxProvider):
                 names = [name] if isinstance(name, str) else await self._find_by_mark(mark, deadline.left)
                 for each in names:
                     await self._release(each, deadline.left)
-                # If the answer was lost, the server may still be creating it.
+                # If the response was lost, the server may still be creating it.
                 if names or not answer_lost:
                     return
             except AgentStoreError as error:

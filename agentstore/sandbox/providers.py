@@ -25,14 +25,14 @@ def open_provider(
     """
     if provider is not None and not isinstance(provider, str):
         if base_url is not None:
-            raise NotConfigured("give either provider or base_url, not both")
+            raise NotConfigured("pass either provider or base_url, not both")
         return provider
     url = base_url or settings.sandbox_url
     name = provider or ("remote" if base_url else settings.sandbox_provider) or ("remote" if url else "bubblewrap")
     if name == "remote":
         if url is None:
             raise NotConfigured(
-                "the sandbox provider 'remote' needs the URL of a server: set AGENTSTORE_SANDBOX_URL, or give base_url"
+                "the sandbox provider 'remote' needs the URL of a server: set AGENTSTORE_SANDBOX_URL, or pass base_url"
             )
         from agentstore.sandbox.remote import RemoteProvider
 

@@ -67,7 +67,7 @@ class RemoteProvider(ManagedProvider):
         if token and not re.fullmatch(r"[!-~]+", token):
             raise NotConfigured("the bearer token of the sandbox server must consist of printable ASCII characters")
         if token and "@" in parts.netloc:
-            raise NotConfigured("give either a bearer token or a user in the URL of the sandbox server, not both")
+            raise NotConfigured("pass either a bearer token or a user in the URL of the sandbox server, not both")
         self._token = SecretStr(token) if token else None
         self._auth: httpx.BasicAuth | None = None
         if "@" in parts.netloc:

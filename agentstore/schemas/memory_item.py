@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.exact_json import check
 from agentstore.schemas.message import Message, Role, TextContent
-from agentstore.schemas.payload import aware, check_id
+from agentstore.schemas.payload import aware, check_id, shortened
 from agentstore.settings import Settings
 
 # The kind of memories that are messages.
@@ -84,7 +84,7 @@ def check_ids(ids: Iterable[str], settings: Settings) -> list[str]:
         InvalidContent: an id is not valid, or `ids` is a string.
     """
     if isinstance(ids, str):
-        raise InvalidContent("the ids of items must be a list of strings, not a string")
+        raise InvalidContent(f"the ids of items must be a list of strings, got the string {shortened(ids)}")
     return list(dict.fromkeys(check_id(each, "an item's id", settings) for each in ids))
 
 

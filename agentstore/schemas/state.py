@@ -43,7 +43,7 @@ def check_more_rounds(number: int) -> None:
         LimitExceeded: it is over 2**63 - 2.
     """
     if number > _MAX_ROUND:
-        raise LimitExceeded("there is no number after round 2**63 - 2: give a round_id")
+        raise LimitExceeded("there is no number after round 2**63 - 2: pass a round_id")
 
 
 def write_round_cursor(round_id: int) -> str:

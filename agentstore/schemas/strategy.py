@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 
 class SearchStrategy(StrEnum):
-    """What a search matches: the words of the query, its meaning, or both."""
+    """A search strategy: match the words of the query (FULL_TEXT), its meaning (VECTOR), or both (HYBRID)."""
 
     FULL_TEXT = "full_text"
     VECTOR = "vector"

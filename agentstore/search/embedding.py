@@ -413,6 +413,4 @@ def _module(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise NotConfigured(
-            f"{name} is not installed: install it with pip install 'agentstore-postgres[{extra}]'."
-        ) from error
+        raise NotConfigured(f"{name} is not installed: run pip install 'agentstore-postgres[{extra}]'.") from error

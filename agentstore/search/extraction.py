@@ -151,9 +151,7 @@ class OpenAIExtractor:
         try:
             import httpx
         except ImportError as error:
-            raise NotConfigured(
-                "OpenAIExtractor needs httpx: install it with pip install 'agentstore-postgres[http]'."
-            ) from error
+            raise NotConfigured("OpenAIExtractor needs httpx: run pip install 'agentstore-postgres[http]'.") from error
         if purpose not in _PROMPTS:
             raise NotConfigured(f'the purpose must be "facts" or "experience", got {purpose!r}')
         if not model:

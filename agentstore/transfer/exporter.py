@@ -13,7 +13,7 @@ from agentstore.migrating.revisions import head
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
 from agentstore.repositories.transfer import FIRST_USERS, IDENTITY, KNOWN_USERS, READ, TABLES, USERS, VECTORS
-from agentstore.schemas.payload import check_id
+from agentstore.schemas.payload import check_id, shortened
 from agentstore.transfer import lines
 from agentstore.transfer.progress import Progress
 
@@ -37,7 +37,7 @@ class Exporter:
             InvalidContent: `users` is a string, or one of them is not a valid id.
         """
         if isinstance(users, str):
-            raise InvalidContent("users must be a list of ids, got a string")
+            raise InvalidContent(f"users must be a list of ids, got the string {shortened(users)}")
         self.progress = Progress()
         self._database = database
         self._users: list[str] | None = None

@@ -74,7 +74,9 @@ class Restorer:
         self.progress.total = file.seek(0, os.SEEK_END)
         export = lines.verify(file)
         if not export.finished:
-            raise InvalidContent("the file is truncated: its last line is missing, as after an interrupted export")
+            raise InvalidContent(
+                "the file is truncated: its last line is missing, as after an interrupted export: run that export again"
+            )
         self._tables = list(export.header.tables)
         if unknown := [name for name in self._tables if name not in TABLES]:
             raise InvalidContent(

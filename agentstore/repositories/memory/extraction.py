@@ -354,5 +354,5 @@ def _failure(job: _Job, count: int, error: str, *, failed: bool = False, outage:
 
 
 def _storable(text: str) -> str:
-    """Return a text that Postgres can store: an endpoint's answer may contain NUL or lone surrogates."""
+    """Return a text that Postgres can store: an endpoint's response may contain NUL or lone surrogates."""
     return text[:_MAX_ERROR].replace("\0", "").encode(errors="backslashreplace").decode()

@@ -223,10 +223,10 @@ def _import() -> ClauseElement:
 
 
 CREATE = Statement(_create, repeatable=True)
-# Not repeatable: executed again after a lost answer it would find the session that it has created, and the caller would
-# get AlreadyExists.
+# Not repeatable: executed again after a lost response it would find the session that it has created, and the caller
+# would get AlreadyExists.
 CREATE_NEW = Statement(_create, repeatable=False)
-# Executed again after a lost answer it writes nothing more; the session then counts as existing.
+# Executed again after a lost response it writes nothing more; the session then counts as existing.
 IMPORT = Statement(_import, repeatable=True)
 GET = Statement(_get, repeatable=True)
 GET_LAST = Statement(partial(_get_last, SessionRow.next_seq), repeatable=True)

@@ -186,7 +186,7 @@ class Kernel:
             from jupyter_client.asynchronous.client import AsyncKernelClient
         except ImportError as error:
             raise KernelMissing(
-                f"the sandbox's Python has no IPython kernel ({error}): pip install 'agentstore-postgres[sandbox]'"
+                f"the sandbox's Python has no IPython kernel ({error}): run pip install 'agentstore-postgres[sandbox]'"
             ) from error
         self._starts += 1
         self._folder = os.path.join(self._scratch, f".kernel-{os.urandom(8).hex()}")
