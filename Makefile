@@ -26,7 +26,7 @@ chaos: $(VENV)/test ## the long tests: killed upgrades, waits for locks, random 
 sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from one (needs bubblewrap)
 	$(BIN)/python -m pytest -m bubblewrap tests/sandbox $(ARGS)
 
-# Packages whose data can be imported, each installed in an environment of its own to write the data of a test.
+# Packages whose data can be imported, each installed in its own environment to write the data of a test.
 PEERS := openai-agents agentscope-2 agentscope-runtime
 NEEDS_openai-agents := openai-agents[sqlalchemy]==0.24.0 aiosqlite asyncpg
 NEEDS_agentscope-2 := agentscope[storage-sql]==2.0.10 apscheduler aiosqlite asyncpg
@@ -52,7 +52,7 @@ peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other package
 
 # The real AgentScope Runtime is large: RUNTIME=DIR names a folder for it that may be shared between checkouts.
 RUNTIME ?= $(VENV)/runtime
-# The oldest and newest supported releases of AgentScope, beside the one that the runtime installs. The newest needs
+# The oldest and newest supported releases of AgentScope, besides the one that the runtime installs. The newest needs
 # aiofiles too.
 AGENTSCOPES := 1.0.9 1.0.21
 
@@ -93,10 +93,10 @@ types: $(VENV)/dev ## mypy --strict and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## the cost of each call beside the floor and every peer: an hour (needs redis-server)
+bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## the cost of each call, compared with the floor and every peer: an hour (needs redis-server)
 	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
 
-bench-quick: $(VENV)/test ## the same in two minutes, beside the ORM (ARGS="--only=agno_db" and other installed peers)
+bench-quick: $(VENV)/test ## the same in two minutes, compared with the ORM (ARGS="--only=agno_db" and other installed peers)
 	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers $(ARGS)
 
 profile: $(VENV)/bench ## a profile of each call (as root; ARGS=--count counts instructions: needs valgrind)

@@ -74,8 +74,8 @@ async def _measure_calls(options: argparse.Namespace, report: dict[str, Any]) ->
             report["prefixes"] = found
             for name, counts in found.items():
                 _log(
-                    f"{name}: {counts['wrong']} of {counts['reads']} reads beside 64 writers were not a prefix of the "
-                    "final order"
+                    f"{name}: {counts['wrong']} of {counts['reads']} reads during the appends of 64 writers were not a "
+                    "prefix of the final order"
                 )
             for process in running.values():
                 await process.run("stop")

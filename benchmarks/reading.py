@@ -1,6 +1,6 @@
 """Measure the time and memory of each way to read a long session.
 
-``get_session`` creates Message objects, with garbage collection disabled meanwhile. The other ways return less:
+``get_session`` creates Message objects, with garbage collection disabled during that. The other ways return less:
 ``read_messages`` creates a Message when it is accessed, or returns dicts or the stored JSON; ``iter_messages`` holds
 one batch in memory.
 """

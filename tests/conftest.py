@@ -6,7 +6,7 @@ embedded one, and ``--pooler`` puts a PgBouncer in transaction mode in front of 
 satisfied is an error, never a skip.
 
 ``-n auto`` runs the tests in a worker process per core. All workers use one server, which the controlling process
-starts; each has a template database of its own.
+starts; each has its own template database.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server of this run; each test has a database of its own in it."""
+    """The server of this run; each test has its own database."""
     shared_url = getattr(request.config, "workerinput", {}).get("server")
     if shared_url is not None:
         yield existing_server(shared_url)
@@ -225,7 +225,7 @@ def embedder() -> WordEmbedder:
 
 
 @pytest.fixture
-async def vectors(
+async def vector_store(
     has_pgvector: bool, database_url: str, direct_url: str, settings: Settings, embedder: WordEmbedder
 ) -> AsyncIterator[AgentStore]:
     """A store with an embedder, on a database with vectors, or on one without pgvector, where enabling is refused."""

@@ -311,7 +311,7 @@ async def test_recorded_messages_are_retrieved_in_every_session(store: AgentStor
 
 
 @pytest.fixture
-def turn(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def run_turn(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run one turn of an agent in a new process, and return its answer."""
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
     path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
@@ -332,10 +332,10 @@ def turn(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("kind", ["session", "state"])
-def test_an_agent_resumes_in_another_process(kind: str, turn: Callable[..., str]) -> None:
-    assert turn(kind, "s", "My cat is called Tom.") == "My cat is called Tom."
-    answer = turn(kind, "s", "Who is Tom?")
+def test_an_agent_resumes_in_another_process(kind: str, run_turn: Callable[..., str]) -> None:
+    assert run_turn(kind, "s", "My cat is called Tom.") == "My cat is called Tom."
+    answer = run_turn(kind, "s", "Who is Tom?")
     assert answer.startswith("My cat is called Tom. / Who is Tom?")
-    other = turn(kind, "another", "What was my cat called?")
+    other = run_turn(kind, "another", "What was my cat called?")
     assert "long_term_memory" in other
     assert "Alice: My cat is called Tom." in other

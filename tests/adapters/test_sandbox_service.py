@@ -391,7 +391,7 @@ print(code, box.read_file("mine")["content"][0]["text"].strip())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fork is only safe on Linux")
-def test_a_forked_child_connects_with_a_service_of_its_own(direct_url: str) -> None:
+def test_a_forked_child_gets_its_own_service(direct_url: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _FORK, direct_url],
         cwd=_ROOT,

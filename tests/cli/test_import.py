@@ -28,11 +28,11 @@ def database_name(emptied_database: str) -> str:
     return emptied_database
 
 
-Import = Callable[..., Result]
+RunImport = Callable[..., Result]
 
 
 @pytest.fixture
-def import_(direct_url: str) -> Import:
+def run_import(direct_url: str) -> RunImport:
     def call(*arguments: object, stdin: bytes = b"") -> Result:
         return run("import", *map(str, arguments), "--url", direct_url, stdin=stdin)
 
@@ -61,10 +61,10 @@ def _line(*texts: str, **head: Any) -> str:
     return json.dumps({**head, "messages": [{"role": "user", "content": text} for text in texts]}, ensure_ascii=False)
 
 
-def test_second_import_adds_nothing(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_second_import_adds_nothing(run_import: RunImport, direct_url: str, tmp_path: Path) -> None:
     file = tmp_path / "对话.jsonl"
     file.write_text("\n".join([_line("你好", "hello", user="alice", session="s"), _line("x"), _line("x")]))
-    first = import_(file)
+    first = run_import(file)
     assert first.code == 0
     assert "3 records with 4 messages" in first.out
     assert "New: 3 sessions, 4 messages." in first.out
@@ -73,99 +73,107 @@ def test_second_import_adds_nothing(import_: Import, direct_url: str, tmp_path: 
         ("alice", "s", 2, "hello", "user"),
     ]
     stored = _stored(direct_url, _TEXTS)
-    again = import_(file, "--json").json()
+    again = run_import(file, "--json").json()
     assert (again["records"], again["new_sessions"], again["new_messages"]) == (3, 0, 0)
     assert _stored(direct_url, _TEXTS) == stored
 
 
-def test_parts_of_a_session_in_several_files_keep_order(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_parts_of_a_session_in_several_files_keep_order(run_import: RunImport, direct_url: str, tmp_path: Path) -> None:
     for name in "ab":
         lines = (_line(f"{name}{number}", session=f"s{number % 2}", user="u") for number in range(1_500))
         (tmp_path / name).write_text("\n".join(lines))
-    done = import_(tmp_path / "a", tmp_path / "b", "-", "--json", stdin=_line("last", session="s0", user="u").encode())
+    done = run_import(
+        tmp_path / "a", tmp_path / "b", "-", "--json", stdin=_line("last", session="s0", user="u").encode()
+    )
     assert done.json()["new_messages"] == 3_001
     texts = [row[3] for row in _stored(direct_url, _TEXTS) if row[1] == "s0"]
     assert texts == [f"{name}{number}" for name in "ab" for number in range(0, 1_500, 2)] + ["last"]
 
 
 def test_equal_messages_in_other_files_of_a_session_are_distinct(
-    import_: Import, direct_url: str, tmp_path: Path
+    run_import: RunImport, direct_url: str, tmp_path: Path
 ) -> None:
     for name, texts in (("monday", ("yes", "go")), ("tuesday", ("yes", "stop"))):
         (tmp_path / name).write_text(_line(*texts, session="s"))
-        assert import_(tmp_path / name).code == 0
-        assert import_(tmp_path / name).code == 0
+        assert run_import(tmp_path / name).code == 0
+        assert run_import(tmp_path / name).code == 0
     assert [row[3] for row in _stored(direct_url, _TEXTS)] == ["yes", "go", "yes", "stop"]
     for text in ("wait", "end"):
-        assert import_("-", stdin=_line("yes", text, session="s").encode()).code == 0
+        assert run_import("-", stdin=_line("yes", text, session="s").encode()).code == 0
     assert [row[3] for row in _stored(direct_url, _TEXTS)][4:] == ["yes", "wait", "yes", "end"]
 
 
-def test_files_with_equal_beginnings_are_separate_sessions(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_files_with_equal_beginnings_are_separate_sessions(
+    run_import: RunImport, direct_url: str, tmp_path: Path
+) -> None:
     for name in "ab":
         lines = [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": f"What is {name}?"}]
         (tmp_path / name).write_text(
             "\n".join(json.dumps(line) for line in (*lines, {"role": "user", "content": "yes"}))
         )
-    assert import_(tmp_path / "a", tmp_path / "b").code == 0
+    assert run_import(tmp_path / "a", tmp_path / "b").code == 0
     assert _stored(direct_url, _COUNTS) == [(2, 6)]
 
 
-def test_corrected_or_appended_file_adds_only_new_messages(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_corrected_or_appended_file_adds_only_new_messages(
+    run_import: RunImport, direct_url: str, tmp_path: Path
+) -> None:
     file = tmp_path / "log"
     lines = [_line(text, session="s", time=f"2024-01-0{day}") for day, text in enumerate(["yes", "yes", "no"], 1)]
     lines += ['{"role": "user", "content": "loose"}']
     file.write_text("\n".join(["{broken", *lines[1:]]))
-    assert import_(file).code == 5
+    assert run_import(file).code == 5
     file.write_text("\n".join([*lines, _line("new", session="s")]))
-    assert import_(file, "--json").json()["new_messages"] == 2
+    assert run_import(file, "--json").json()["new_messages"] == 2
     assert sorted(row[3] for row in _stored(direct_url, _TEXTS)) == ["loose", "new", "no", "yes", "yes"]
 
 
 def test_invalid_conversation_is_not_stored_in_part(
-    import_: Import, direct_url: str, monkeypatch: pytest.MonkeyPatch
+    run_import: RunImport, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTSTORE_MAX_BATCH", "10")
     messages = [{"role": "user", "content": str(number), "id": f"m{number}"} for number in range(25)]
     bad = {"session": "s", "messages": [*messages, {"role": "user", "content": "other", "id": "m0"}]}
-    done = import_("-", stdin=json.dumps(bad).encode())
+    done = run_import("-", stdin=json.dumps(bad).encode())
     assert done.code == 5
     assert "m0" in done.err
     assert _stored(direct_url, _COUNTS) == [(0, 0)]
-    dry = import_("-", "--dry-run", stdin=json.dumps(bad).encode())
+    dry = run_import("-", "--dry-run", stdin=json.dumps(bad).encode())
     assert (dry.code, "m0" in dry.err) == (5, True)
-    assert import_("-", "--json", stdin=json.dumps({**bad, "messages": messages}).encode()).json()["new_messages"] == 25
+    assert (
+        run_import("-", "--json", stdin=json.dumps({**bad, "messages": messages}).encode()).json()["new_messages"] == 25
+    )
 
 
 def test_session_of_many_lines_has_the_time_of_the_first(
-    import_: Import, direct_url: str, monkeypatch: pytest.MonkeyPatch
+    run_import: RunImport, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agentstore.importing.importer._WINDOW_MESSAGES", 10)
     lines = [_line(str(number), session="s", time="2023-05-20") for number in range(95)]
-    assert import_("-", stdin="\n".join(lines).encode()).code == 0
+    assert run_import("-", stdin="\n".join(lines).encode()).code == 0
     times = (
         "SELECT DISTINCT created_at::date::text, updated_at::date::text, listed_at::date::text FROM agentstore.sessions"
     )
     assert _stored(direct_url, times) == [("2023-05-20",) * 3]
-    assert import_("-", stdin=_line("later", session="s").encode()).code == 0
+    assert run_import("-", stdin=_line("later", session="s").encode()).code == 0
     assert _stored(
         direct_url, "SELECT count(*) FROM agentstore.sessions WHERE updated_at > now() - interval '1 day'"
     ) == [(1,)]
 
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"])
-def test_time_outside_the_range_of_postgres_is_reported(import_: Import, direct_url: str, time: str) -> None:
+def test_time_outside_the_range_of_postgres_is_reported(run_import: RunImport, direct_url: str, time: str) -> None:
     bad = json.dumps({"object": "session", "id": "bad", "user_id": "u", "messages": [], "created_at": time})
     for arguments in ((), ("--dry-run",)):
-        done = import_("-", *arguments, stdin=f"{bad}\n{_line('x', session='s', time=time)}".encode())
+        done = run_import("-", *arguments, stdin=f"{bad}\n{_line('x', session='s', time=time)}".encode())
         assert done.code == 5
         assert "stdin: line 1: created_at is " in done.err
     assert _stored(direct_url, _COUNTS) == [(1, 1)]
     assert run("sessions", "list", "default", "--url", direct_url).code == 0
 
 
-def test_large_invalid_values_are_shortened_in_errors(import_: Import) -> None:
-    done = import_("-", stdin=json.dumps({"messages": [{"role": "x" * 1_000_000, "content": "x"}]}).encode())
+def test_large_invalid_values_are_shortened_in_errors(run_import: RunImport) -> None:
+    done = run_import("-", stdin=json.dumps({"messages": [{"role": "x" * 1_000_000, "content": "x"}]}).encode())
     assert done.code == 5
     assert len(done.err) < 1_000
 
@@ -214,13 +222,13 @@ async def test_failed_import_stores_nothing_afterwards(tmp_path: Path) -> None:
     assert failing.stored < 10
 
 
-def test_messages_without_a_conversation_form_one_session(import_: Import, direct_url: str) -> None:
+def test_messages_without_a_conversation_form_one_session(run_import: RunImport, direct_url: str) -> None:
     lines = b'{"role": "user", "content": "a"}\n{"role": "assistant", "content": "b"}\n'
-    assert import_("-", "--user", "alice", "--session", "s", stdin=lines).code == 0
+    assert run_import("-", "--user", "alice", "--session", "s", stdin=lines).code == 0
     assert [row[:4] for row in _stored(direct_url, _TEXTS)] == [("alice", "s", 1, "a"), ("alice", "s", 2, "b")]
 
 
-def test_invalid_lines_are_skipped_and_reported(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_invalid_lines_are_skipped_and_reported(run_import: RunImport, direct_url: str, tmp_path: Path) -> None:
     file = tmp_path / "mixed.jsonl"
     good = [_line(f"good {number}", session="s", user="u") for number in range(4)]
     file.write_bytes(
@@ -239,7 +247,7 @@ def test_invalid_lines_are_skipped_and_reported(import_: Import, direct_url: str
             ]
         )
     )
-    done = import_(file, "--json")
+    done = run_import(file, "--json")
     assert done.code == 5
     assert "Traceback" not in done.err
     summary = json.loads(done.out)
@@ -271,12 +279,12 @@ def test_invalid_lines_are_skipped_and_reported(import_: Import, direct_url: str
     ],
 )
 def test_unsupported_files_are_reported(
-    import_: Import, direct_url: str, tmp_path: Path, data: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+    run_import: RunImport, direct_url: str, tmp_path: Path, data: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTSTORE_MAX_MESSAGE_BYTES", "1000000")
     (tmp_path / "bad").write_bytes(data)
     (tmp_path / "good").write_text(_line("x"))
-    done = import_(tmp_path / "bad", tmp_path / "good")
+    done = run_import(tmp_path / "bad", tmp_path / "good")
     assert done.code == 5
     assert f"{tmp_path / 'bad'}: " in done.err
     assert reason in done.err
@@ -284,14 +292,14 @@ def test_unsupported_files_are_reported(
     assert _stored(direct_url, _COUNTS) == [(1, 1)]
 
 
-def test_many_problems_are_counted_and_some_reported(import_: Import) -> None:
-    done = import_("-", stdin=b"no\n" * 1_000)
+def test_many_problems_are_counted_and_some_reported(run_import: RunImport) -> None:
+    done = run_import("-", stdin=b"no\n" * 1_000)
     assert done.err.count("stdin: line") == 50
     assert "950 more were skipped" in done.err
     assert "Skipped: 1,000." in done.out
 
 
-def test_truncated_file_is_imported_up_to_the_end(import_: Import, direct_url: str) -> None:
+def test_truncated_file_is_imported_up_to_the_end(run_import: RunImport, direct_url: str) -> None:
     conversation = {
         "mapping": {
             "m": {
@@ -306,7 +314,7 @@ def test_truncated_file_is_imported_up_to_the_end(import_: Import, direct_url: s
         "current_node": "m",
     }
     data = json.dumps([{**conversation, "id": f"c{number}"} for number in range(3)]).encode()
-    done = import_("-", stdin=data[:-10])
+    done = run_import("-", stdin=data[:-10])
     assert done.code == 5
     assert "element 3 (byte " in done.err
     assert "ends inside this element" in done.err
@@ -323,17 +331,19 @@ def test_dry_run_reports_problems_without_a_database() -> None:
         assert f"stdin: {place}: " in done.err
 
 
-def test_missing_file_is_reported_before_anything_is_stored(import_: Import, direct_url: str, tmp_path: Path) -> None:
+def test_missing_file_is_reported_before_anything_is_stored(
+    run_import: RunImport, direct_url: str, tmp_path: Path
+) -> None:
     (tmp_path / "good").write_text(_line("x"))
     for missing in (tmp_path / "none", tmp_path):
-        done = import_(tmp_path / "good", missing)
+        done = run_import(tmp_path / "good", missing)
         assert done.code == 2
         assert "there is no file" in done.err
     assert _stored(direct_url, _COUNTS) == [(0, 0)]
 
 
 def test_killed_import_leaves_complete_conversations_and_resumes(
-    import_: Import, direct_url: str, tmp_path: Path
+    run_import: RunImport, direct_url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "long.jsonl"
     lines = [_line(*(f"{number}-{part}" for part in range(10)), session=f"s{number}") for number in range(4_000)]
@@ -352,7 +362,7 @@ def test_killed_import_leaves_complete_conversations_and_resumes(
     )
     assert set(sizes) == {(10,)}
     assert len(sizes) < 4_000
-    assert import_(file, "--json").json()["new_sessions"] <= 4_000 - len(sizes)
+    assert run_import(file, "--json").json()["new_sessions"] <= 4_000 - len(sizes)
     assert _stored(direct_url, _COUNTS) == [(4_000, 40_000)]
 
 

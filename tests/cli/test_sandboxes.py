@@ -48,7 +48,7 @@ async def _run_process(*arguments: str) -> Result:
 
 
 async def _run(*arguments: str) -> Result:
-    """Run a command in a thread of this process, since it needs an event loop of its own."""
+    """Run a command in a thread of this process, since it needs its own event loop."""
     return await asyncio.to_thread(run, "sandboxes", *arguments, environment={"AGENTSTORE_AUTO_MIGRATE": "off"})
 
 

@@ -104,19 +104,19 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
 
 @pytest.mark.parametrize("strategy", ["vector", "hybrid"])
 async def test_vector_search_returns_the_same_hits_and_scores_in_both(
-    has_pgvector: bool, vectors: AgentStore, settings: Settings, strategy: str, monkeypatch: pytest.MonkeyPatch
+    has_pgvector: bool, vector_store: AgentStore, settings: Settings, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores are equal to four-byte precision: Postgres sums in another order."""
     if not has_pgvector:
         with pytest.raises(NotConfigured, match="vector enable"):
-            await vectors.memory.search("alice", "x", {"strategy": strategy})
+            await vector_store.memory.search("alice", "x", {"strategy": strategy})
         return
     from agentstore.search import ranking
 
     monkeypatch.setattr(ranking, "NEAREST", 40)
     rng = random.Random(5)
     words = [f"word{number}" for number in range(40)]
-    services = (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vectors.memory)
+    services = (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vector_store.memory)
     for number in range(150):
         message = text(
             " ".join(rng.choices(words, k=rng.randint(0, 9))) + rng.choice(["", "?"]),
@@ -144,11 +144,11 @@ async def test_vector_search_returns_the_same_hits_and_scores_in_both(
 
 
 async def test_hybrid_weight_of_one_or_zero_equals_a_single_strategy(
-    has_pgvector: bool, database_url: str, settings: Settings, vectors: AgentStore
+    has_pgvector: bool, database_url: str, settings: Settings, vector_store: AgentStore
 ) -> None:
     if not has_pgvector:
         return
-    await vectors.memory.add_memory("alice", [text("apples and pears"), text("apples"), text("plums")], "s")
+    await vector_store.memory.add_memory("alice", [text("apples and pears"), text("apples"), text("plums")], "s")
     for weight, strategy in ((1.0, "full_text"), (0.0, "vector")):
         weighted = settings.model_copy(update={"hybrid_weight": weight})
         async with PostgresMemoryService(database_url, settings=weighted, embedder=WordEmbedder()) as service:

@@ -21,7 +21,7 @@ from tests.support.servers import Server
 
 
 @pytest.fixture(autouse=True)
-def _no_probe_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def _long_probe_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PROBE_TIMEOUT", 60.0)
 
 

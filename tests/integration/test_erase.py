@@ -47,7 +47,7 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
 
 
 async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
-    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, settings: Settings, database_url: str
+    has_pgvector: bool, vector_store: AgentStore, observer: asyncpg.Connection, settings: Settings, database_url: str
 ) -> None:
     extra = {
         "extraction_url": "http://127.0.0.1:9/v1",
@@ -55,7 +55,7 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
         "sandbox_snapshots": True,
     }
     filling = settings.model_copy(update=extra)
-    async with AgentStore(database_url, settings=filling, embedder=vectors.memory._embedder) as store:
+    async with AgentStore(database_url, settings=filling, embedder=vector_store.memory._embedder) as store:
         await _fill(store, "aardvark@example.com", _WORD)
         await _fill(store, "bob", "quokka")
         store.sandboxes._drain = False
@@ -64,15 +64,15 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     assert tables == set(Base.metadata.tables) | vector_tables  # the scan covers every table
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
-    deleted = await vectors.users.delete_user("aardvark@example.com")
+    deleted = await vector_store.users.delete_user("aardvark@example.com")
     assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1)
     assert await _traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
-    assert len(await vectors.memory.search("bob", "quokka")) == 3
+    assert len(await vector_store.memory.search("bob", "quokka")) == 3
     (query,) = ranking.queries("aardvark@example.com", [_WORD])
     await observer.execute("SET enable_seqscan = off")
     assert await observer.fetchval("SELECT count(*) FROM agentstore.memories WHERE lexemes @@ $1::tsquery", query) == 0
-    assert not await vectors.users.delete_user("aardvark@example.com")
+    assert not await vector_store.users.delete_user("aardvark@example.com")
 
 
 async def test_erase_beside_concurrent_writers_leaves_no_orphans(

@@ -94,7 +94,7 @@ async def _save_workspace(store: AgentStore, user: str, type_: str, chunks: int 
 
 @pytest.fixture
 async def filled(
-    has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings, embedder: WordEmbedder
+    has_pgvector: bool, vector_store: AgentStore, database_url: str, settings: Settings, embedder: WordEmbedder
 ) -> AgentStore:
     """A store with rows in every table."""
     queueing = settings.model_copy(update={"extraction_url": "http://127.0.0.1:9/v1"})
@@ -103,7 +103,7 @@ async def filled(
             await _fill(store, user)
             await _save_workspace(store, user, "base", chunks=3 if user == "alice" else 1)
             await _save_workspace(store, user, "filesystem", chunks=0)
-    return vectors
+    return vector_store
 
 
 @pytest.fixture

@@ -34,109 +34,109 @@ async def _search_ids(store: AgentStore, question: str, strategy: str) -> list[s
 
 
 @with_pgvector
-async def test_memories_with_synonyms_of_the_query_are_found(has_pgvector: bool, vectors: AgentStore) -> None:
-    await vectors.memory.add_memory("alice", text("the kitten sleeps", id="cat"), "s")
-    await vectors.memory.add_memory("alice", text("the lorry broke", id="car"), "t")
-    await vectors.memory.add_memory("bob", text("a tomcat", id="bobs"), "s")
-    assert await _search_ids(vectors, "feline", "full_text") == []
-    assert (await _search_ids(vectors, "feline", "vector"))[0] == "cat"
-    assert (await _search_ids(vectors, "feline broke", "hybrid"))[0] == "car"
-    (hit, *_) = await vectors.memory.search("alice", "the kitten sleeps", {"strategy": SearchStrategy.VECTOR})
+async def test_memories_with_synonyms_of_the_query_are_found(has_pgvector: bool, vector_store: AgentStore) -> None:
+    await vector_store.memory.add_memory("alice", text("the kitten sleeps", id="cat"), "s")
+    await vector_store.memory.add_memory("alice", text("the lorry broke", id="car"), "t")
+    await vector_store.memory.add_memory("bob", text("a tomcat", id="bobs"), "s")
+    assert await _search_ids(vector_store, "feline", "full_text") == []
+    assert (await _search_ids(vector_store, "feline", "vector"))[0] == "cat"
+    assert (await _search_ids(vector_store, "feline broke", "hybrid"))[0] == "car"
+    (hit, *_) = await vector_store.memory.search("alice", "the kitten sleeps", {"strategy": SearchStrategy.VECTOR})
     assert hit.score == pytest.approx(1, abs=1e-6)
     for filters in ({"min_score": 0.9}, {"top_k": 1}, {"session_id": "s"}, {"top_k": 1, "order": "chronological"}):
-        found = await vectors.memory.search("alice", "the kitten sleeps", {"strategy": "VECTOR", **filters})
+        found = await vector_store.memory.search("alice", "the kitten sleeps", {"strategy": "VECTOR", **filters})
         assert [each.message.id for each in found] == ["cat"]
     for strategy in ("vector", "hybrid"):
-        assert await _search_ids(vectors, " \n", strategy) == []
-        assert await vectors.memory.search("nobody", "cat", {"strategy": strategy}) == []
+        assert await _search_ids(vector_store, " \n", strategy) == []
+        assert await vector_store.memory.search("nobody", "cat", {"strategy": strategy}) == []
 
 
 @with_pgvector
-async def test_a_hybrid_query_without_words_matches_by_meaning(has_pgvector: bool, vectors: AgentStore) -> None:
-    await vectors.memory.add_memory("alice", [text("☂ today", id="rain"), text("sunny", id="sun")], "s")
-    assert await _search_ids(vectors, "☂", "hybrid") == ["rain", "sun"]
+async def test_a_hybrid_query_without_words_matches_by_meaning(has_pgvector: bool, vector_store: AgentStore) -> None:
+    await vector_store.memory.add_memory("alice", [text("☂ today", id="rain"), text("sunny", id="sun")], "s")
+    assert await _search_ids(vector_store, "☂", "hybrid") == ["rain", "sun"]
 
 
 @with_pgvector
 async def test_memories_added_while_the_embedder_fails_are_stored_and_embedded_later(
     has_pgvector: bool,
-    vectors: AgentStore,
+    vector_store: AgentStore,
     embedder: WordEmbedder,
     observer: asyncpg.Connection,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     embedder.fails = True
     with caplog.at_level(logging.WARNING, logger="agentstore"):
-        await vectors.memory.add_memory("alice", [text("apples", id="a"), text("", id="empty")], "s")
-        await vectors.memory.save_items("alice", MemoryItem(id="i", text="likes apples"))
+        await vector_store.memory.add_memory("alice", [text("apples", id="a"), text("", id="empty")], "s")
+        await vector_store.memory.save_items("alice", MemoryItem(id="i", text="likes apples"))
         assert "agentstore embed" in caplog.text
-        assert set(await _search_ids(vectors, "apples", "hybrid")) == {"a", "i", "empty"}
+        assert set(await _search_ids(vector_store, "apples", "hybrid")) == {"a", "i", "empty"}
         assert "by words alone" in caplog.text
     with pytest.raises(EmbeddingFailed, match="down"):
-        await _search_ids(vectors, "apples", "vector")
+        await _search_ids(vector_store, "apples", "vector")
     with pytest.raises(EmbeddingFailed):
-        await vectors.memory.embed()
+        await vector_store.memory.embed()
     embedder.fails = False
-    assert await _search_ids(vectors, "apples", "vector") == []
-    assert "a" in await _search_ids(vectors, "apples", "hybrid")
-    assert await vectors.memory.embed(user_id="bob") == 0
-    assert await vectors.memory.embed(user_id="alice") == 2
-    assert await vectors.memory.embed() == 0
-    assert await _search_ids(vectors, "apples", "vector") == ["a", "i"]
+    assert await _search_ids(vector_store, "apples", "vector") == []
+    assert "a" in await _search_ids(vector_store, "apples", "hybrid")
+    assert await vector_store.memory.embed(user_id="bob") == 0
+    assert await vector_store.memory.embed(user_id="alice") == 2
+    assert await vector_store.memory.embed() == 0
+    assert await _search_ids(vector_store, "apples", "vector") == ["a", "i"]
     assert await observer.fetchval(_COUNT) == 2
 
 
 @with_pgvector
 async def test_a_text_that_the_embedder_rejects_is_skipped(
-    has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
+    has_pgvector: bool, vector_store: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
     embedder.rejects = {"poison"}
     messages = [text("poison" if number == 7 else f"word{number}", id=f"m{number}") for number in range(20)]
-    await vectors.memory.add_memory("alice", messages, "s")
+    await vector_store.memory.add_memory("alice", messages, "s")
     assert await observer.fetchval(_COUNT) == 0
     progress = []
-    assert await vectors.memory.embed(batch=6, user_id="alice", progress=lambda *each: progress.append(each)) == 19
+    assert await vector_store.memory.embed(batch=6, user_id="alice", progress=lambda *each: progress.append(each)) == 19
     assert progress == [(6, 20), (12, 20), (18, 20), (20, 20)]
 
 
 @with_pgvector
 async def test_concurrent_embeds_writes_and_deletions_leave_one_current_vector_for_each_memory(
-    has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
+    has_pgvector: bool, vector_store: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
     embedder.fails = True
     for number in range(8):
         for user in ("alice", "bob"):
             messages = [text(f"word{number} of {each}", id=f"m{each}") for each in range(10)]
-            await vectors.memory.add_memory(user, messages, f"s{number}")
-    await vectors.memory.save_items("alice", [MemoryItem(id=f"i{number}", text="old") for number in range(10)])
+            await vector_store.memory.add_memory(user, messages, f"s{number}")
+    await vector_store.memory.save_items("alice", [MemoryItem(id=f"i{number}", text="old") for number in range(10)])
     embedder.fails = False
 
     async def change() -> None:
         for number in range(8):
-            await vectors.memory.delete_memory("bob", f"s{number}")
-            await vectors.memory.save_items(
+            await vector_store.memory.delete_memory("bob", f"s{number}")
+            await vector_store.memory.save_items(
                 "alice", [MemoryItem(id=f"i{each}", text=f"{number}") for each in range(10)]
             )
-        await vectors.users.delete_user("bob")
+        await vector_store.users.delete_user("bob")
 
-    await asyncio.gather(change(), *(vectors.memory.embed(batch=7) for _ in range(4)))
-    await vectors.memory.embed()
+    await asyncio.gather(change(), *(vector_store.memory.embed(batch=7) for _ in range(4)))
+    await vector_store.memory.embed()
     assert await observer.fetchval(_COUNT) == await observer.fetchval("SELECT count(*) FROM agentstore.memories") == 90
-    hits = await vectors.memory.search("alice", "7", {"strategy": "vector", "kind": "fact"})
+    hits = await vector_store.memory.search("alice", "7", {"strategy": "vector", "kind": "fact"})
     assert [hit.score for hit in hits] == pytest.approx([1] * 10, abs=1e-6)
 
 
 @with_pgvector
 async def test_changing_an_item_deletes_the_vector_of_its_old_text(
-    has_pgvector: bool, vectors: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
+    has_pgvector: bool, vector_store: AgentStore, embedder: WordEmbedder, observer: asyncpg.Connection
 ) -> None:
-    await vectors.memory.save_items("alice", [MemoryItem(id="i", text="tea"), MemoryItem(id="j", text="milk")])
+    await vector_store.memory.save_items("alice", [MemoryItem(id="i", text="tea"), MemoryItem(id="j", text="milk")])
     embedder.fails = True
-    await vectors.memory.save_items("alice", MemoryItem(id="i", text="coffee"), supersedes=["j"])
+    await vector_store.memory.save_items("alice", MemoryItem(id="i", text="coffee"), supersedes=["j"])
     assert await observer.fetchval(_COUNT) == 1  # the superseded item's text is unchanged
     embedder.fails = False
-    await vectors.memory.save_items("alice", MemoryItem(id="i", text="coffee"))
-    hits = await vectors.memory.search("alice", "coffee", {"strategy": "vector"})
+    await vector_store.memory.save_items("alice", MemoryItem(id="i", text="coffee"))
+    hits = await vector_store.memory.search("alice", "coffee", {"strategy": "vector"})
     assert [(hit.message.id, hit.score) for hit in hits] == [("i", pytest.approx(1, abs=1e-6))]
     before = await observer.fetchval("SELECT sum(xmin::text::bigint) FROM agentstore.memory_vectors")
     await observer.execute("UPDATE agentstore.memories SET lexemes = ''::tsvector, payload = payload")
@@ -145,22 +145,22 @@ async def test_changing_an_item_deletes_the_vector_of_its_old_text(
 
 @with_pgvector
 async def test_vectors_are_deleted_with_their_user_or_bucket(
-    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
+    has_pgvector: bool, vector_store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     for user in ("alice", "bob"):
         for session in "st":
-            await vectors.memory.add_memory(user, [text("a"), text("b")], session)
-    await vectors.memory.delete_memory("bob", "s")
-    await vectors.users.delete_user("alice")
+            await vector_store.memory.add_memory(user, [text("a"), text("b")], session)
+    await vector_store.memory.delete_memory("bob", "s")
+    await vector_store.users.delete_user("alice")
     rows = await observer.fetch("SELECT DISTINCT user_id, session_id FROM agentstore.memory_vectors")
     assert rows == [("bob", "t")]
 
 
 @with_pgvector
 async def test_each_embedder_has_its_own_vectors(
-    has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
+    has_pgvector: bool, vector_store: AgentStore, database_url: str, settings: Settings
 ) -> None:
-    await vectors.memory.add_memory("alice", text("apples", id="a"), "s")
+    await vector_store.memory.add_memory("alice", text("apples", id="a"), "s")
     other = WordEmbedder('it\'s"other"%s:x', 5)
     async with PostgresMemoryService(database_url, settings=settings, embedder=other, strategy="vector") as service:
         assert await service.search("alice", "apples") == []
@@ -205,7 +205,7 @@ async def test_a_strategy_that_needs_vectors_needs_an_embedder(store: AgentStore
 
 @with_pgvector
 async def test_each_search_is_one_statement_and_full_text_search_uses_no_vectors(
-    has_pgvector: bool, vectors: AgentStore, monkeypatch: pytest.MonkeyPatch
+    has_pgvector: bool, vector_store: AgentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[str] = []
     fetch = asyncpg.Connection.fetch
@@ -214,12 +214,12 @@ async def test_each_search_is_one_statement_and_full_text_search_uses_no_vectors
         statements.append(query)
         return await fetch(self, query, *args, **kwargs)
 
-    await vectors.memory.add_memory("alice", text("apples"), "s")
+    await vector_store.memory.add_memory("alice", text("apples"), "s")
     monkeypatch.setattr(asyncpg.Connection, "fetch", record)
     for strategy in SearchStrategy:
-        await vectors.memory.search("alice", "apples", {"strategy": strategy})  # caches that there is no index
+        await vector_store.memory.search("alice", "apples", {"strategy": strategy})  # caches that there is no index
         statements.clear()
-        assert await vectors.memory.search("alice", "apples", {"strategy": strategy})
+        assert await vector_store.memory.search("alice", "apples", {"strategy": strategy})
         assert len(statements) == 1
         assert ("memory_vectors" in statements[0]) == (strategy is not SearchStrategy.FULL_TEXT)
 
@@ -248,10 +248,10 @@ _VALUES: dict[str, Any] = {
 
 @with_pgvector
 async def test_every_vector_statement_uses_an_index(
-    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection
+    has_pgvector: bool, vector_store: AgentStore, observer: asyncpg.Connection
 ) -> None:
     await observer.execute(_ROWS)
-    database = vectors.memory._database
+    database = vector_store.memory._database
     await migrate.index_vectors(database, "words", 3)
     statements = {name: each for name, each in vars(memory_vectors).items() if isinstance(each, Statement)}
     assert len(statements) >= 8
@@ -278,10 +278,10 @@ async def test_every_vector_statement_uses_an_index(
 
 @with_pgvector
 async def test_an_index_is_built_once_and_rebuilt_if_it_is_invalid(
-    has_pgvector: bool, vectors: AgentStore, direct_url: str, observer: asyncpg.Connection
+    has_pgvector: bool, vector_store: AgentStore, direct_url: str, observer: asyncpg.Connection
 ) -> None:
-    await vectors.memory.add_memory("alice", [text(f"word{number}", id=f"m{number}") for number in range(30)], "s")
-    database = vectors.memory._database
+    await vector_store.memory.add_memory("alice", [text(f"word{number}", id=f"m{number}") for number in range(30)], "s")
+    database = vector_store.memory._database
     name = await migrate.index_vectors(database, "words", 32)
     valid = "SELECT indexrelid, indisvalid FROM pg_index WHERE indexrelid = to_regclass('agentstore.' || $1)"
     built = await observer.fetch(valid, name)
@@ -293,7 +293,7 @@ async def test_an_index_is_built_once_and_rebuilt_if_it_is_invalid(
     rebuilt = await observer.fetch(valid, name)
     assert rebuilt[0][1]
     assert rebuilt[0][0] != built[0][0]
-    assert (await _search_ids(vectors, "word7", "vector"))[0] == "m7"
+    assert (await _search_ids(vector_store, "word7", "vector"))[0] == "m7"
     with pytest.raises(NotConfigured, match="2,000"):
         await migrate.index_vectors(database, "words", 3_000)
     # An embedder whose name needs quoting.
@@ -302,15 +302,15 @@ async def test_an_index_is_built_once_and_rebuilt_if_it_is_invalid(
 
 @with_pgvector
 async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
-    has_pgvector: bool, vectors: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    has_pgvector: bool, vector_store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = vectors.memory
+    memory = vector_store.memory
     for user in ("alice", "bob"):
         messages = [text(f"word{number} word{number % 7}", id=f"{user}{number}") for number in range(300)]
         await memory.add_memory(user, messages, "s")
     questions = [f"word{number} word{number % 5}" for number in range(0, 300, 30)]
     wanted = {
-        strategy: [await _search_ids(vectors, each, strategy) for each in questions]
+        strategy: [await _search_ids(vector_store, each, strategy) for each in questions]
         for strategy in ("vector", "hybrid")
     }
     name = await migrate.index_vectors(memory._database, "words", 32)
@@ -319,11 +319,11 @@ async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
     monkeypatch.setattr(memory_vectors, "INDEX_FROM", 100)
     for strategy, found in wanted.items():
         for question, expected in zip(questions, found, strict=True):
-            assert (await _search_ids(vectors, question, strategy))[:3] == expected[:3]
+            assert (await _search_ids(vector_store, question, strategy))[:3] == expected[:3]
     # With a filter, all vectors are compared.
     hits = await memory.search("alice", "word1", {"strategy": "vector", "session_id": "other"})
     assert hits == []
-    await vectors.stop()
+    await vector_store.stop()
     async with asyncio.timeout(60):
         while not await observer.fetchval(used, name):
             await asyncio.sleep(0.05)
@@ -333,7 +333,7 @@ async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
 
 @with_pgvector
 async def test_vectors_of_any_number_of_dimensions_are_stored(
-    has_pgvector: bool, vectors: AgentStore, database_url: str, settings: Settings
+    has_pgvector: bool, vector_store: AgentStore, database_url: str, settings: Settings
 ) -> None:
     for dimensions in (1, 3_072):
         large = WordEmbedder(f"of {dimensions}", dimensions)

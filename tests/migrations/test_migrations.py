@@ -1,4 +1,4 @@
-"""Migrations: safe to run concurrently, in a schema of their own, and equal to the models."""
+"""Migrations: safe to run concurrently, in their own schema, and equal to the models."""
 
 import asyncio
 import logging

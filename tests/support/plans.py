@@ -16,7 +16,7 @@ async def nodes_of(
 ) -> list[dict[str, Any]]:
     """Return all nodes of a statement's plan, the root first.
 
-    The statement is prepared: EXPLAIN with parameters of its own creates a custom plan, whatever the `mode`.
+    The statement is prepared: EXPLAIN with its own parameters creates a custom plan, whatever the `mode`.
     """
     compiled = CompiledStatement(statement, Settings())
     arguments = compiled.arguments(values)

@@ -67,7 +67,7 @@ def _plain(word: str) -> str:
 
 
 def with_pgvector(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Decorate a test that needs pgvector, and takes ``has_pgvector`` and ``vectors``.
+    """Decorate a test that needs pgvector, and takes ``has_pgvector`` and ``vector_store``.
 
     On a server without pgvector, it tests instead that full-text search works, and that the error of a vector search
     names the command to run.
@@ -78,7 +78,7 @@ def with_pgvector(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
         if fixtures["has_pgvector"]:
             await test(**fixtures)
             return
-        memory = fixtures["vectors"].memory
+        memory = fixtures["vector_store"].memory
         await memory.add_memory("alice", text("apples"), "s")
         assert len(await memory.search("alice", "apples")) == 1
         with pytest.raises(NotConfigured, match="vector enable"):

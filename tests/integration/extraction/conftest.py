@@ -25,12 +25,14 @@ def extractor(endpoint: ChatEndpoint) -> Extractor:
 
 
 @pytest.fixture
-def quick(settings: Settings) -> Settings:
+def immediate_settings(settings: Settings) -> Settings:
     """Settings with which jobs are due at once."""
     return settings.model_copy(update={"extraction_settle": 0.0})
 
 
 @pytest.fixture
-async def service(database_url: str, quick: Settings, extractor: Extractor) -> AsyncIterator[PostgresMemoryService]:
-    async with PostgresMemoryService(database_url, settings=quick, extractor=extractor) as opened:
+async def service(
+    database_url: str, immediate_settings: Settings, extractor: Extractor
+) -> AsyncIterator[PostgresMemoryService]:
+    async with PostgresMemoryService(database_url, settings=immediate_settings, extractor=extractor) as opened:
         yield opened

@@ -34,9 +34,13 @@ from tests.support.chat import KEY, ChatEndpoint, Reply, facts_reply
 
 @pytest.mark.parametrize("where", ["postgres", "memory"])
 async def test_facts_are_extracted_changed_and_superseded(
-    where: str, service: PostgresMemoryService, endpoint: ChatEndpoint, extractor: Extractor, quick: Settings
+    where: str,
+    service: PostgresMemoryService,
+    endpoint: ChatEndpoint,
+    extractor: Extractor,
+    immediate_settings: Settings,
 ) -> None:
-    facts = service if where == "postgres" else InMemoryMemoryService(settings=quick, extractor=extractor)
+    facts = service if where == "postgres" else InMemoryMemoryService(settings=immediate_settings, extractor=extractor)
     messages = [
         text("I live in Lyon", id="lyon", role="user", metadata={"timestamp": "2024-05-01T10:00:00Z", "name": "Ann"}),
         text("Noted", id="noted", role="assistant"),
@@ -154,7 +158,7 @@ async def test_an_outage_ends_the_run(service: PostgresMemoryService, endpoint: 
 
 
 async def test_unreachable_and_slow_endpoints_are_outages(
-    database_url: str, quick: Settings, endpoint: ChatEndpoint, observer: asyncpg.Connection
+    database_url: str, immediate_settings: Settings, endpoint: ChatEndpoint, observer: asyncpg.Connection
 ) -> None:
     never = asyncio.Event()
 
@@ -171,7 +175,7 @@ async def test_unreachable_and_slow_endpoints_are_outages(
         (unreachable, "could not be reached", 60),
         (patient, "longer than", 0.3),
     ):
-        limited = quick.model_copy(update={"extraction_timeout": seconds})
+        limited = immediate_settings.model_copy(update={"extraction_timeout": seconds})
         async with PostgresMemoryService(database_url, settings=limited, extractor=extractor) as service:
             await service.add_memory("alice", text("I live in Lyon", id="m"), "s")
             await observer.execute(DUE)
@@ -254,7 +258,7 @@ async def test_each_purpose_has_its_own_prompt_and_kind(endpoint: ChatEndpoint) 
 
 
 async def test_a_bug_in_an_extractor_is_raised_and_the_job_is_retried(
-    database_url: str, quick: Settings, observer: asyncpg.Connection
+    database_url: str, immediate_settings: Settings, observer: asyncpg.Connection
 ) -> None:
     class Faulty(EchoExtractor):
         async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
@@ -268,7 +272,7 @@ async def test_a_bug_in_an_extractor_is_raised_and_the_job_is_retried(
         async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
             return Extraction([MemoryItem(text="x", id=messages[0].id)])
 
-    async with PostgresMemoryService(database_url, settings=quick, extractor=Faulty()) as service:
+    async with PostgresMemoryService(database_url, settings=immediate_settings, extractor=Faulty()) as service:
         await service.add_memory("alice", text("x"), "s")
         with pytest.raises(KeyError, match="from the extractor"):
             await service.extract()
@@ -287,7 +291,7 @@ async def test_a_bug_in_an_extractor_is_raised_and_the_job_is_retried(
 
 
 async def test_an_extractor_may_modify_its_arguments_and_raise_timeouts(
-    database_url: str, quick: Settings, observer: asyncpg.Connection
+    database_url: str, immediate_settings: Settings, observer: asyncpg.Connection
 ) -> None:
     class InPlace(EchoExtractor):
         async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
@@ -300,7 +304,7 @@ async def test_an_extractor_may_modify_its_arguments_and_raise_timeouts(
         async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
             raise TimeoutError("from the extractor")
 
-    async with PostgresMemoryService(database_url, settings=quick, extractor=InPlace()) as service:
+    async with PostgresMemoryService(database_url, settings=immediate_settings, extractor=InPlace()) as service:
         await service.save_items("alice", MemoryItem(text="has a cat", kind="fact"), "s")
         await service.add_memory("alice", text("and a dog", id="dog"), "s")
         (done,) = await service.extract()
@@ -315,9 +319,9 @@ async def test_an_extractor_may_modify_its_arguments_and_raise_timeouts(
 
 
 async def test_an_extractor_is_configured_by_settings(
-    database_url: str, quick: Settings, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+    database_url: str, immediate_settings: Settings, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = quick.model_copy(update={"extraction_url": endpoint.url, "extraction_model": "small"})
+    named = immediate_settings.model_copy(update={"extraction_url": endpoint.url, "extraction_model": "small"})
     endpoint.replies = [facts_reply("x")]
     async with AgentStore(database_url, settings=named) as store:
         await store.memory.add_memory("alice", text("x"), "s")

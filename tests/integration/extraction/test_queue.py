@@ -140,7 +140,7 @@ async def test_failed_jobs_are_listed_in_pages(service: PostgresMemoryService, o
 
 
 async def test_four_workers_with_cancellations_process_each_job_once(
-    database_url: str, quick: Settings, observer: asyncpg.Connection
+    database_url: str, immediate_settings: Settings, observer: asyncpg.Connection
 ) -> None:
     rng = random.Random(5)
 
@@ -149,7 +149,7 @@ async def test_four_workers_with_cancellations_process_each_job_once(
             await asyncio.sleep(rng.random() * 0.01)
             return await super().extract(messages, existing)
 
-    workers = [PostgresMemoryService(database_url, settings=quick, extractor=Busy()) for _ in range(4)]
+    workers = [PostgresMemoryService(database_url, settings=immediate_settings, extractor=Busy()) for _ in range(4)]
     messages = [(f"u{number % 8}", f"s{number % 24}", f"m{number}") for number in range(120)]
     adding = True
 
@@ -186,7 +186,7 @@ async def test_four_workers_with_cancellations_process_each_job_once(
 
 
 async def test_messages_added_while_jobs_are_marked_failed_are_not_lost(
-    database_url: str, quick: Settings, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    database_url: str, immediate_settings: Settings, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_extractions, "_MAX_ATTEMPTS", 1)
 
@@ -203,7 +203,7 @@ async def test_messages_added_while_jobs_are_marked_failed_are_not_lost(
         while not adding.done():
             await service.extract()
 
-    async with PostgresMemoryService(database_url, settings=quick, extractor=Failing()) as service:
+    async with PostgresMemoryService(database_url, settings=immediate_settings, extractor=Failing()) as service:
         adding = asyncio.gather(*(add(service, name) for name in "abcd"))
         await asyncio.gather(adding, fail(service, adding), fail(service, adding))
         assert len(await service.list_failed_extractions()) > 2
@@ -249,7 +249,7 @@ async def test_connections_lost_during_a_call_are_not_a_failure(
 
 
 async def test_each_job_is_written_once_while_connections_are_killed(
-    database_url: str, quick: Settings, observer: asyncpg.Connection
+    database_url: str, immediate_settings: Settings, observer: asyncpg.Connection
 ) -> None:
     rng = random.Random(6)
     users = [f"u{number}" for number in range(12)]
@@ -275,7 +275,7 @@ async def test_each_job_is_written_once_while_connections_are_killed(
             async with lock:
                 await terminate_all_backends(observer)
 
-    async with PostgresMemoryService(database_url, settings=quick, extractor=EchoExtractor()) as service:
+    async with PostgresMemoryService(database_url, settings=immediate_settings, extractor=EchoExtractor()) as service:
         for number in range(96):
             await service.add_memory(users[number % 12], text(f"m{number}"), f"s{number % 36}")
         async with asyncio.timeout(180):
@@ -373,9 +373,13 @@ async def test_finishing_a_job_waits_for_an_uncommitted_addition(
 
 @pytest.mark.parametrize("where", ["postgres", "memory"])
 async def test_a_session_deleted_during_a_call_leaves_no_facts(
-    where: str, service: PostgresMemoryService, extractor: Extractor, endpoint: ChatEndpoint, quick: Settings
+    where: str,
+    service: PostgresMemoryService,
+    extractor: Extractor,
+    endpoint: ChatEndpoint,
+    immediate_settings: Settings,
 ) -> None:
-    facts = service if where == "postgres" else InMemoryMemoryService(settings=quick, extractor=extractor)
+    facts = service if where == "postgres" else InMemoryMemoryService(settings=immediate_settings, extractor=extractor)
 
     async def answer(request: dict[str, Any]) -> Reply:
         await facts.delete_memory("alice")
@@ -407,10 +411,10 @@ async def test_a_fact_changed_during_a_call_is_not_overwritten(
     service: PostgresMemoryService,
     extractor: Extractor,
     endpoint: ChatEndpoint,
-    quick: Settings,
+    immediate_settings: Settings,
     observer: asyncpg.Connection,
 ) -> None:
-    facts = service if where == "postgres" else InMemoryMemoryService(settings=quick, extractor=extractor)
+    facts = service if where == "postgres" else InMemoryMemoryService(settings=immediate_settings, extractor=extractor)
     fact = MemoryItem(text="Alice has one cat", kind="fact")
     await facts.save_items("alice", fact, "other")
 
@@ -434,9 +438,9 @@ async def test_a_fact_changed_during_a_call_is_not_overwritten(
 
 
 async def test_no_connection_is_checked_out_during_a_call(
-    database_url: str, quick: Settings, endpoint: ChatEndpoint, extractor: Extractor
+    database_url: str, immediate_settings: Settings, endpoint: ChatEndpoint, extractor: Extractor
 ) -> None:
-    async with PostgresMemoryService(database_url, settings=quick, extractor=extractor) as service:
+    async with PostgresMemoryService(database_url, settings=immediate_settings, extractor=extractor) as service:
 
         async def answer(request: dict[str, Any]) -> Reply:
             assert service._database.checked_out() == 0

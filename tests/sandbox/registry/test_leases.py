@@ -133,16 +133,16 @@ async def test_a_sandbox_on_a_lost_machine_can_be_released_after_its_lease(
     observer: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with create_service(drain_on_stop=False) as one:
-        await one.connect("s", "alice")
+    async with create_service(drain_on_stop=False) as first_service:
+        await first_service.connect("s", "alice")
     monkeypatch.setattr(handles, "_identify_machine", lambda pid: ("another host", "another machine"))
-    async with create_service(**SNAPSHOTS, **LONG_LEASE) as two:
-        for call in (two.connect("s", "alice"), two.release("s", "alice")):
+    async with create_service(**SNAPSHOTS, **LONG_LEASE) as second_service:
+        for call in (second_service.connect("s", "alice"), second_service.release("s", "alice")):
             with pytest.raises(SandboxElsewhere, match="runs on the host"):
                 await call
         await expire_leases(observer)
-        assert await two.reap() == 0  # a process on that machine may resume
-        assert [each.session_id for each in await two.release("s", "alice")] == ["s"]
+        assert await second_service.reap() == 0  # a process on that machine may resume
+        assert [each.session_id for each in await second_service.release("s", "alice")] == ["s"]
         assert await read_registered(observer) == []
 
 
@@ -152,8 +152,8 @@ async def test_a_sandbox_that_cannot_be_destroyed_stays_registered(
     observer: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with create_service(drain_on_stop=False) as one:
-        (sandbox,) = await one.connect("s", "alice")
+    async with create_service(drain_on_stop=False) as first_service:
+        (sandbox,) = await first_service.connect("s", "alice")
     destroy = provider.destroy
 
     async def fail(handle: str) -> None:
@@ -161,14 +161,14 @@ async def test_a_sandbox_that_cannot_be_destroyed_stays_registered(
 
     monkeypatch.setattr(provider, "destroy", fail)
     await expire_leases(observer)
-    async with create_service(**LONG_LEASE) as two:
+    async with create_service(**LONG_LEASE) as second_service:
         with pytest.raises(SandboxUnavailable, match="unreachable"):
-            await two.connect("s", "alice")
+            await second_service.connect("s", "alice")
         assert await observer.fetchval("SELECT handle FROM agentstore.sandboxes") == sandbox.sandbox_id
         await expire_leases(observer)
-        assert await two.reap() == 0
+        assert await second_service.reap() == 0
         monkeypatch.setattr(provider, "destroy", destroy)
         await expire_leases(observer)
-        assert await two.reap() == 1
+        assert await second_service.reap() == 1
         assert await read_registered(observer) == []
         assert not await provider.check(sandbox.sandbox_id)

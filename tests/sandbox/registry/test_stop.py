@@ -64,30 +64,30 @@ async def test_stop_cancels_creations_in_progress(
 async def test_stop_ends_only_the_sandboxes_that_the_service_created(
     create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
 ) -> None:
-    async with create_service() as one, create_service() as two:
-        (of_one,) = await one.connect("of one", "alice")
-        (of_two,) = await two.connect("of two", "alice")
-        await two.connect("of one", "alice")
-        await two.stop()
-        assert await read_registered(observer) == [("alice", "of one", "ready")]
-        assert not (await of_one.run_shell_command("true")).is_error
+    async with create_service() as first, create_service() as second:
+        (of_first,) = await first.connect("of first", "alice")
+        (of_second,) = await second.connect("of second", "alice")
+        await second.connect("of first", "alice")
+        await second.stop()
+        assert await read_registered(observer) == [("alice", "of first", "ready")]
+        assert not (await of_first.run_shell_command("true")).is_error
         with pytest.raises(SandboxLost):
-            await (await one.connect("of two", "alice"))[0]._provider.exec(  # type: ignore[attr-defined]
-                of_two.sandbox_id, "run_shell_command", {"command": "true"}, 5.0
+            await (await first.connect("of second", "alice"))[0]._provider.exec(  # type: ignore[attr-defined]
+                of_second.sandbox_id, "run_shell_command", {"command": "true"}, 5.0
             )
 
 
 async def test_without_drain_the_next_service_finds_the_sandbox(
     create_service: Callable[..., PostgresSandboxService],
 ) -> None:
-    async with create_service(drain_on_stop=False) as one:
-        (sandbox,) = await one.connect("s", "alice")
+    async with create_service(drain_on_stop=False) as first:
+        (sandbox,) = await first.connect("s", "alice")
         await sandbox.run_shell_command("echo left >note")
-    async with create_service() as two:
-        (same,) = await two.connect("s", "alice")
+    async with create_service() as second:
+        (same,) = await second.connect("s", "alice")
         assert (same.generation, same.sandbox_id) == (sandbox.generation, sandbox.sandbox_id)
         assert (await same.read_file("note")).text == "left\n"
-        assert len(await two.release("s", "alice")) == 1
+        assert len(await second.release("s", "alice")) == 1
 
 
 async def test_a_stopped_store_can_be_started_again_with_new_sandboxes(database_url: str, settings: Settings) -> None:

@@ -61,12 +61,12 @@ async def test_a_connect_to_an_expired_sandbox_saves_its_workspace_first(
     provider: UnsafeSubprocessProvider,
     observer: asyncpg.Connection,
 ) -> None:
-    async with create_service(drain_on_stop=False, **SNAPSHOTS) as one:
-        (sandbox,) = await one.connect("s", "alice")
+    async with create_service(drain_on_stop=False, **SNAPSHOTS) as first:
+        (sandbox,) = await first.connect("s", "alice")
         await sandbox.write_file("note", "since the last snapshot")
     await expire_leases(observer)
-    async with create_service(**SNAPSHOTS) as two:
-        (new,) = await two.connect("s", "alice")
+    async with create_service(**SNAPSHOTS) as second:
+        (new,) = await second.connect("s", "alice")
         assert new.generation > sandbox.generation
         assert (await new.read_file("note")).text == "since the last snapshot"
         assert not await provider.check(sandbox.sandbox_id)
@@ -153,19 +153,19 @@ async def test_reaping_continues_when_the_caller_is_cancelled(
             yield piece
 
     monkeypatch.setattr(provider, "pack", slow)
-    async with create_service(drain_on_stop=False, **SNAPSHOTS) as one:
-        (sandbox,) = await one.connect("s", "alice")
+    async with create_service(drain_on_stop=False, **SNAPSHOTS) as first:
+        (sandbox,) = await first.connect("s", "alice")
         await sandbox.write_file("note", "saved")
     await expire_leases(observer)
-    async with create_service(**SNAPSHOTS, **LONG_LEASE) as two:
-        connecting = asyncio.create_task(two.connect("s", "alice"))
+    async with create_service(**SNAPSHOTS, **LONG_LEASE) as second:
+        connecting = asyncio.create_task(second.connect("s", "alice"))
         await packing.wait()
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await connecting
         is_cancelled.set()
         async with asyncio.timeout(HANG_GUARD):  # much less than the lease
-            (new,) = await two.connect("s", "alice")
+            (new,) = await second.connect("s", "alice")
         assert (await new.read_file("note")).text == "saved"
 
 
