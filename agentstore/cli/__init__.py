@@ -32,7 +32,7 @@ from agentstore import __version__
 
 
 class CommandInfo(NamedTuple):
-    """Where a command is defined, and the first line of its help."""
+    """The module that defines a command, and the first line of the command's help."""
 
     module: str
     help: str

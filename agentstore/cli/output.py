@@ -134,7 +134,7 @@ class Table:
     """A table in which no cell is truncated: text that is too wide for the terminal is folded."""
 
     def __init__(self, *columns: str, **fixed: int) -> None:
-        """`fixed` columns come after the others, have this minimum width and are never folded."""
+        """Create a table without rows. `fixed` columns come last, have this minimum width and are never folded."""
         self._columns = {
             **dict.fromkeys(columns, 0),
             **{name.replace("_", " "): width for name, width in fixed.items()},

@@ -24,8 +24,9 @@ class OtherDatabase:
     """A database that another application writes; it is only read. ``async with`` closes it."""
 
     def __init__(self, url: str) -> None:
-        """`url` is a Postgres URL, see :func:`agentstore.database.url.parse_url`, or SQLAlchemy's URL of a SQLite file.
+        """Prepare to read the database at `url`; connections are opened when they are needed.
 
+        `url` is a Postgres URL, see :func:`agentstore.database.url.parse_url`, or SQLAlchemy's URL of a SQLite file.
         The driver that it names does not matter: ``sqlite:///file.db``, ``postgresql+psycopg://...``.
 
         Raises:

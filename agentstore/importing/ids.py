@@ -21,7 +21,7 @@ class Ids:
     """
 
     def __init__(self, file: str) -> None:
-        """`file` identifies the file, for example by its path."""
+        """Derive ids for one file, which `file` identifies, for example by its path."""
         self._file = file
         self._seen = _Counter()
 

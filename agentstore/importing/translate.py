@@ -31,7 +31,7 @@ class Translator:
     """Converts the values of one file to sessions."""
 
     def __init__(self, file: str | None, user_id: str, session_id: str | None = None) -> None:
-        """`file` identifies the file, for example by its path; None for stdin.
+        """Create a translator. `file` identifies the file, for example by its path; None for stdin.
 
         `user_id` is the default owner; `session_id` is the default session of messages outside of a conversation.
         """

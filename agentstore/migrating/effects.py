@@ -15,7 +15,7 @@ Work = Literal["none", "scan", "rewrite", "rows", "unknown"]
 _NAME = r'(?:"?\w+"?\.)?"?(\w+)"?'
 _STRONG = "ACCESS EXCLUSIVE"
 _NO_WRITES = ("SHARE", "SHARE ROW EXCLUSIVE", _STRONG)
-# What Alembic and migrations/env.py put around a migration's own statements.
+# The statements that Alembic and migrations/env.py put around a migration's own.
 _FRAMING = re.compile(
     r"(BEGIN|COMMIT|SET |RESET |CREATE SCHEMA|(CREATE TABLE|INSERT INTO|UPDATE|DELETE FROM) alembic_version)"
 )
@@ -83,7 +83,7 @@ _Rule = Callable[[re.Match[str], str], Iterator[Effect]]
 
 
 def _referenced_tables(text: str) -> Iterator[Effect]:
-    """A new foreign key locks the tables that it references."""
+    """Yield the locks on the tables that a new foreign key references."""
     for table in dict.fromkeys(re.findall(rf"REFERENCES {_NAME}", text)):
         yield Effect(table, "SHARE ROW EXCLUSIVE", "none")
 

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RowSecurity:
-    """Which tables have the policy, which do not, and whether this login sees all rows regardless of policies."""
+    """The tables that have the policy, those that lack it, and whether this login sees all rows regardless."""
 
     secured: tuple[str, ...]
     open: tuple[str, ...]

@@ -44,7 +44,7 @@ from agentstore.models import (
 from agentstore.repositories.retention import has_expired, is_not_expired
 from agentstore.schemas import Pruned
 
-# How many users one statement finds, and how many sessions, buckets of memories or heads of states.
+# The number of users that one statement finds, and of sessions, buckets of memories or heads of states.
 _USER_PAGE = 500
 _PAGE = 500
 # About how many rows one transaction deletes.

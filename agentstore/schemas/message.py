@@ -179,7 +179,7 @@ class Message(BaseModel):
     message: str | None = None
     """The text of an error message."""
     usage: dict[Any, Any] | None = None
-    """What the model reported about the call, such as its numbers of tokens: any JSON object."""
+    """The model's report about the call, such as its numbers of tokens: any JSON object."""
     metadata: dict[Any, Any] | None = None
     """Any JSON object. Memory reads the time of the message from ``metadata["timestamp"]``."""
 

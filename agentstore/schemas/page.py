@@ -48,7 +48,7 @@ class Page(Sequence[T]):
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How many rows of each kind a deletion removed. False if it removed none."""
+    """The number of rows of each kind that a deletion removed. False if it removed none."""
 
     sessions: int = 0
     messages: int = 0
@@ -64,7 +64,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Pruned(Deleted):
-    """How many rows of each kind ``prune`` removed, or would remove in a dry run."""
+    """The number of rows of each kind that ``prune`` removed, or would remove in a dry run."""
 
     bytes: int = 0
     """The size of their contents as they were stored, without row headers and indexes."""
@@ -75,7 +75,7 @@ class Pruned(Deleted):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """How many rows of each kind an import stored. Existing ones are not counted."""
+    """The number of rows of each kind that an import stored. Existing ones are not counted."""
 
     sessions: int = 0
     messages: int = 0

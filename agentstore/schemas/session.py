@@ -31,7 +31,7 @@ class Session(BaseModel):
     forked_from: str | None = None
     """The id of the session that this one is a copy of."""
     forked_at: int | None = None
-    """How many messages were copied from it."""
+    """The number of messages that were copied from it."""
     ttl: int | None = None
     """Time to live in seconds after ``updated_at``; None applies the setting ``session_ttl``, by default no expiry."""
 

@@ -40,7 +40,7 @@ class SessionStats:
 
 @dataclass(frozen=True, slots=True)
 class UserStats:
-    """How many rows of each kind a user has."""
+    """The number of rows of each kind that a user has."""
 
     user_id: str
     sessions: int
@@ -65,7 +65,7 @@ class Stats:
     newest: datetime | None
     """When a session was last written to (UTC); None without sessions."""
     tables: list[TableStats]
-    """By name."""
+    """The tables, ordered by name."""
     largest_users: list[UserStats]
     """The users with the most messages, largest first."""
     largest_sessions: list[SessionStats]

@@ -7,7 +7,7 @@ from agentstore.exact_json import loads, no_collection
 from agentstore.schemas.message import Message
 from agentstore.schemas.payload import as_array, load_messages
 
-# How many messages are parsed at a time by iteration.
+# The number of messages that an iteration parses at a time.
 _CHUNK = 100
 
 
@@ -22,7 +22,7 @@ class StoredMessages(Sequence[Message]):
     __slots__ = ("_payloads",)
 
     def __init__(self, payloads: Sequence[str] | Sequence[bytes] = ()) -> None:
-        """`payloads` are the JSON texts of valid messages."""
+        """Wrap `payloads`, the JSON texts of valid messages."""
         self._payloads = payloads
 
     def models(self) -> list[Message]:

@@ -28,7 +28,7 @@ _RETRY = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 # Retry-After header that is respected.
 _DELAY = 0.25
 _MAX_RETRY_AFTER = 30.0
-# Bytes.
+# The maximum size of an embedder's name in bytes.
 _MAX_NAME = 200
 
 Vectors = Sequence[Sequence[float]]

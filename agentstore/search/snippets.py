@@ -34,7 +34,7 @@ class Highlighter:
     """Highlights the tokens of a query in texts."""
 
     def __init__(self, tokens: Iterable[str], language: str, *, most: int) -> None:
-        """`most` is the number of characters at the beginning of a text that are searched for matches."""
+        """Highlight `tokens`. Only the first `most` characters of a text are searched for matches."""
         self._tokens = frozenset(tokens)
         self._prefixes = tuple(token.removesuffix(PREFIX) for token in self._tokens if token.endswith(PREFIX))
         self._language = language

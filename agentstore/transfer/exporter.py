@@ -31,7 +31,7 @@ class Exporter:
     """
 
     def __init__(self, database: Database, users: Sequence[str] | None = None) -> None:
-        """`users` are the ids of the users to export; None exports all.
+        """Create an exporter. `users` are the ids of the users to export; None exports all.
 
         Raises:
             InvalidContent: `users` is a string, or one of them is not a valid id.

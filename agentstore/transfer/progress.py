@@ -8,13 +8,13 @@ class Progress:
     """The progress of an export or a restore so far."""
 
     total: int = 0
-    """How many users an export has to write, or how many bytes a restore has to read."""
+    """The number of users that an export has to write, or of bytes that a restore has to read."""
     bytes: int = 0
-    """How many bytes of the file were written or read."""
+    """The number of bytes of the file that were written or read."""
     users: int = 0
-    """How many users were processed."""
+    """The number of users that were processed."""
     rows: dict[str, int] = field(default_factory=dict)
-    """How many rows were exported, or inserted, by table."""
+    """The number of rows that were exported, or inserted, by table."""
     left: list[tuple[str, str, str]] = field(default_factory=list)
     """The objects that a restore left unchanged, since the database has different ones: (table, user id, session id).
 

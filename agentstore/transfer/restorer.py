@@ -26,9 +26,9 @@ from agentstore.transfer.lines import Block
 from agentstore.transfer.progress import Progress
 
 _TRIES = 10
-# How many bytes are read from the file, and sent to the server, at a time.
+# The number of bytes that are read from the file, and sent to the server, at a time.
 _CHUNK = 256_000
-# How many blocks are restored concurrently: one is read while the server writes the other or waits for the disk.
+# The number of blocks restored concurrently: one is read while the server writes the other or waits for the disk.
 _CONCURRENCY = 2
 # Files with a cheap seek. A file that is decompressed while it is read starts from its beginning to seek backwards.
 _SEEKABLE = (io.BufferedReader, io.BufferedRandom, io.FileIO, io.BytesIO)

@@ -23,7 +23,7 @@ class MessageClasses:
     """The session and message classes that an application uses, and the conversion from and to agentstore's."""
 
     def __init__(self, session: type[BaseModel], schemas: ModuleType) -> None:
-        """`schemas` is the module with Message, Error and the content classes."""
+        """Use the class `session`, and the module `schemas` with Message, Error and the content classes."""
         self.session: Any = session
         message: Any = schemas.Message
         self.message = message

@@ -111,7 +111,7 @@ class ExtractionWorker:
     """Processes the queue of one database with one extractor."""
 
     def __init__(self, database: Database, memory: _Memory, extractor: Extractor, language: str) -> None:
-        """`memory` is the service in which items related to a conversation are searched."""
+        """Create a worker. `memory` is the service in which items related to a conversation are searched."""
         self._database = database
         self._settings = database.settings
         self._memory = memory

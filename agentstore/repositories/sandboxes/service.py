@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 _CLAIM_ATTEMPTS = 20
 _REAP_BATCH = 100
-# How many sandboxes stop() ends at the same time.
+# The number of sandboxes that stop() ends concurrently.
 _DRAIN_CONCURRENCY = 8
 # The slowest accepted rate of restoring a workspace, in bytes per second, in addition to AGENTSTORE_SANDBOX_TIMEOUT.
 _SLOWEST_RESTORE = 100_000

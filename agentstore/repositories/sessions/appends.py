@@ -62,7 +62,7 @@ class Appends:
     """
 
     def __init__(self, database: Database, append: Statement, append_to_many: Statement) -> None:
-        """`append` is the statement for one session, `append_to_many` that for several."""
+        """Create an empty queue. `append` is the statement for one session, `append_to_many` that for several."""
         self.loop = asyncio.get_running_loop()
         self._database = database
         self._append = append

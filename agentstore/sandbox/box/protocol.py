@@ -1,4 +1,4 @@
-"""What the modules of the box and its client share: size limits, frames, tool results and errors.
+"""The protocol between the box and its client: size limits, frames, tool results and errors.
 
 A frame is a length, 4 bytes in network byte order, followed by that many bytes. A request is one frame of JSON with
 the key ``op``; the response is one frame of JSON with ``result``, ``ok``, or one of the errors ``invalid``,
