@@ -1,4 +1,4 @@
-"""Packages whose names are imported from the modules that define them when they are first used (PEP 562)."""
+"""Lazy packages: each name is imported from its module when it is first used (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping
