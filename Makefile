@@ -31,7 +31,7 @@ PEERS := openai-agents agentscope-2 agentscope-runtime
 NEEDS_openai-agents := openai-agents[sqlalchemy]==0.24.0 aiosqlite asyncpg
 NEEDS_agentscope-2 := agentscope[storage-sql]==2.0.10 apscheduler aiosqlite asyncpg
 # Installed with --no-deps: its Redis services need few of its dependencies.
-ALONE_agentscope-runtime := agentscope-runtime==1.0.5
+NODEPS_agentscope-runtime := agentscope-runtime==1.0.5
 NEEDS_agentscope-runtime := redis pydantic openai
 # Packages that the benchmarks compare with; some are the same.
 BENCH_PEERS := google-adk openai-agents langgraph agno agentscope agentscope-runtime
