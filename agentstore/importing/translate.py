@@ -70,8 +70,8 @@ class Translator:
             raise wrong_type("time", "a string or a number", time)
         (user_id, user_field), (session_id, session_field) = _id(value, *_USER), _id(value, *_SESSION)
         user_id = user_id or self._user_id
-        translated = [_at(f"messages[{index}]", _messages, each) for index, each in enumerate(raw)]
-        given = [_at(f"messages[{index}]", _id, each, "id")[0] for index, each in enumerate(raw)]
+        translated = [_call_at(f"messages[{index}]", _messages, each) for index, each in enumerate(raw)]
+        given = [_call_at(f"messages[{index}]", _id, each, "id")[0] for index, each in enumerate(raw)]
         if session_id is None:
             session_id = ids.for_conversation(user_id, value)
             derived = Ids.for_messages(session_id, raw)
@@ -87,7 +87,7 @@ class Translator:
             messages=[
                 message
                 for index, (id, fields) in enumerate(zip(all_ids, translated, strict=True))
-                for message in _at(f"messages[{index}]", _numbered, id, fields)
+                for message in _call_at(f"messages[{index}]", _numbered, id, fields)
             ],
             title=_title(value),
             metadata=add_rest(require_object(value.get("metadata") or {}, "metadata"), rest, "conversation"),
@@ -120,9 +120,9 @@ class Translator:
         messages = []
         for each, other in zip(raw, derived, strict=True):
             where = f"message {each.get('id')}"
-            fields = _at(where, chatgpt.message, each)
+            fields = _call_at(where, chatgpt.message, each)
             if fields is not None:
-                messages += _at(where, _numbered, _at(where, _id, each, "id")[0] or other, [fields])
+                messages += _call_at(where, _numbered, _call_at(where, _id, each, "id")[0] or other, [fields])
         return Session(
             id=session_id,
             user_id=user_id,
@@ -167,7 +167,7 @@ def _numbered(id: str, all_fields: list[dict[str, Any]]) -> list[Message]:
     return found
 
 
-def _at(where: str, call: Callable[..., Any], *arguments: Any) -> Any:
+def _call_at(where: str, call: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function, and put `where` in front of the message of an error."""
     try:
         return call(*arguments)

@@ -178,7 +178,7 @@ def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
     return commands
 
 
-def different(schema: str) -> dict[str, str]:
+def difference_queries(schema: str) -> dict[str, str]:
     """Return queries for the existing units that lack something of what is staged, or differ from it, by their table.
 
     Each returns the ids of the user and of the session. To be executed after the merge, when inserted units are equal.

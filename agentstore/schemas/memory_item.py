@@ -114,6 +114,6 @@ def item_of(message: Message, valid_until: datetime | None) -> MemoryItem:
     return MemoryItem.model_validate({**fields, "id": message.id, "text": text, "valid_until": valid_until})
 
 
-def with_end(message: Message, valid_until: datetime | None) -> Message:
+def with_validity(message: Message, valid_until: datetime | None) -> Message:
     """Return the message that represents an item, with the `valid_until` of its row."""
     return message_of(item_of(message, valid_until))

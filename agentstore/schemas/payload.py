@@ -336,14 +336,14 @@ def as_message(value: object, position: int = 0) -> Message:
         return value
     if not isinstance(value, Mapping):
         raise InvalidContent(f"message {position} must be a Message or a dict, got {type(value).__name__}")
-    value = without_no_id(value)
+    value = drop_null_id(value)
     try:
         return Message.model_validate(dict(value) if not isinstance(value, dict) else value)
     except ValidationError as error:
         raise InvalidContent(f"message {position} is not valid: {error}") from error
 
 
-def without_no_id(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def drop_null_id(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields of a message without an id that is None, so that a new id is generated."""
     if message.get("id", "") is None:
         return {name: value for name, value in message.items() if name != "id"}

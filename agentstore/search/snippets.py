@@ -65,7 +65,7 @@ class Highlighter:
             parts.append((" …", False))
         return parts
 
-    def fits(self, text: str, time: datetime) -> bool:
+    def contains_match(self, text: str, time: datetime) -> bool:
         """Return whether a memory with this text and time has any of the tokens itself, and not only its neighbors."""
         found = analysis.memory_tokens(text[: self._most], time, self._language)
         return any(token in self._tokens or token.startswith(self._prefixes) for token in (*found.words, *found.dates))

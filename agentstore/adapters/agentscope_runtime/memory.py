@@ -136,7 +136,7 @@ class PostgresMemoryService(PostgresService):
         highlighter = hit.highlighter
         if not self._is_full_text or not isinstance(highlighter, Highlighter):
             return True
-        return highlighter.fits(speaker_and_text(hit.message), hit.time)
+        return highlighter.contains_match(speaker_and_text(hit.message), hit.time)
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> list[Any]:
         """Return a page of a user's memories.

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import no_collection
 from agentstore.schemas import message as own
-from agentstore.schemas.payload import as_array, as_message, load_messages, without_no_id
+from agentstore.schemas.payload import as_array, as_message, drop_null_id, load_messages
 
 _PARTS = ("TextContent", "ImageContent", "DataContent", "AudioContent", "FileContent", "RefusalContent")
 
@@ -60,7 +60,7 @@ class MessageClasses:
         if isinstance(message, own.Message):
             message = message.model_dump()
         try:
-            return self.message.model_validate(without_no_id(message) if isinstance(message, Mapping) else message)
+            return self.message.model_validate(drop_null_id(message) if isinstance(message, Mapping) else message)
         except ValidationError as error:
             raise InvalidContent(f"this is not a valid message: {error}") from error
 

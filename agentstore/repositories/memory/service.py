@@ -72,7 +72,7 @@ from agentstore.schemas.memory import (
     read_strategy,
     write_memory_cursor,
 )
-from agentstore.schemas.memory_item import MESSAGE, check_superseded, item_of, message_of, prepare_items, with_end
+from agentstore.schemas.memory_item import MESSAGE, check_superseded, item_of, message_of, prepare_items, with_validity
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
@@ -433,7 +433,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         messages = load_messages([row[2] for row in rows])
         return Page(
             (
-                message if row[3] == MESSAGE else with_end(message, row[4])
+                message if row[3] == MESSAGE else with_validity(message, row[4])
                 for message, row in zip(messages, rows, strict=True)
             ),
             cursor,
