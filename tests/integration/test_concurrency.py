@@ -59,37 +59,52 @@ def _check_order(ids: list[str]) -> None:
         last[writer] = int(number)
 
 
-@pytest.mark.parametrize("sessions", [1, 200])
-async def test_four_processes_of_fifty_tasks_lose_nothing(
-    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings, sessions: int
+@pytest.mark.parametrize(
+    ("sessions", "tasks", "appends"),
+    [
+        *((1, 20, 40), (50, 20, 40)),
+        *(pytest.param(sessions, 50, 100, marks=pytest.mark.chaos) for sessions in (1, 200)),
+    ],
+)
+async def test_four_processes_of_many_tasks_lose_nothing(
+    store: AgentStore,
+    observer: asyncpg.Connection,
+    database_url: str,
+    settings: Settings,
+    sessions: int,
+    tasks: int,
+    appends: int,
 ) -> None:
+    expected = 4 * tasks * appends
     for number in range(sessions):
         await store.sessions.create_session("alice", f"s{number}")
-    processes = [_start(settings, "many", database_url, f"p{name}", 50, 100, sessions) for name in range(4)]
+    processes = [_start(settings, "many", database_url, f"p{name}", tasks, appends, sessions) for name in range(4)]
     await _finish(processes)
     total = 0
     for number in range(sessions):
         ids = await _read_ids(observer, f"s{number}")
-        assert len(ids) == len(set(ids)) == 20_000 // sessions
+        assert len(ids) == len(set(ids)) == expected // sessions
         _check_order(ids)
         total += len(ids)
-    assert total == 20_000
+    assert total == expected
     assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
+@pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.chaos)])
 async def test_eight_writers_of_the_same_messages_store_each_message_once(
-    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings, count: int
 ) -> None:
     await store.sessions.create_session("alice", "s0")
-    await _finish([_start(settings, "overlapping", database_url, f"p{name}", 300) for name in range(8)])
-    assert sorted(await _read_ids(observer, "s0")) == sorted(f"m{number}" for number in range(300))
+    await _finish([_start(settings, "overlapping", database_url, f"p{name}", count) for name in range(8)])
+    assert sorted(await _read_ids(observer, "s0")) == sorted(f"m{number}" for number in range(count))
 
 
+@pytest.mark.parametrize("messages", [20, pytest.param(100, marks=pytest.mark.chaos)])
 async def test_two_contents_with_one_id_are_never_both_acknowledged(
-    store: AgentStore, observer: asyncpg.Connection
+    store: AgentStore, observer: asyncpg.Connection, messages: int
 ) -> None:
     await store.sessions.create_session("alice", "s0")
-    for number in range(100):
+    for number in range(messages):
         results = await asyncio.gather(
             *(
                 store.sessions.append_message(
@@ -100,7 +115,9 @@ async def test_two_contents_with_one_id_are_never_both_acknowledged(
             return_exceptions=True,
         )
         assert Counter(map(type, results)) == {type(None): 1, Conflict: 7}
-    assert len(await _read_ids(observer, "s0")) == 200  # two per winner: a batch with a conflict stores nothing
+    assert (
+        len(await _read_ids(observer, "s0")) == 2 * messages
+    )  # two per winner: a batch with a conflict stores nothing
 
 
 async def test_a_reader_sees_a_prefix_of_the_final_order(store: AgentStore) -> None:
@@ -127,19 +144,20 @@ async def test_a_reader_sees_a_prefix_of_the_final_order(store: AgentStore) -> N
     assert all(seen == final[: len(seen)] for seen in reads)
 
 
-async def test_fifty_killed_writers_lose_nothing_acknowledged_and_leave_no_partial_batch(
-    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings
+@pytest.mark.parametrize("kills", [(3, 3, 2), pytest.param((17, 17, 16), marks=pytest.mark.chaos)], ids=sum)
+async def test_killed_writers_lose_nothing_acknowledged_and_leave_no_partial_batch(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings, kills: tuple[int, ...]
 ) -> None:
     await store.sessions.create_session("alice", "s0")
 
     lanes = [
         _start(settings, "killed", database_url, lane, times, stdout=subprocess.PIPE)
-        for lane, times in enumerate((17, 17, 16))
+        for lane, times in enumerate(kills)
     ]
     printed = await asyncio.gather(*(asyncio.to_thread(lane.communicate) for lane in lanes))
     assert [lane.returncode for lane in lanes] == [0, 0, 0]
     acknowledged = [line.split() for lines, _ in printed for line in lines.splitlines()]
-    assert len({name for name, _, _ in acknowledged}) == 50
+    assert len({name for name, _, _ in acknowledged}) == sum(kills)
     async with asyncio.timeout(60):  # for statements that killed writers have sent
         while await observer.fetchval(_BUSY):
             await asyncio.sleep(0.05)

@@ -109,8 +109,9 @@ async def cancellable(
     await opened.stop()
 
 
-async def test_ten_thousand_calls_cancelled_at_random_leave_no_connection_or_transaction(
-    cancellable: Database, observer: asyncpg.Connection
+@pytest.mark.parametrize("calls", [2_000, pytest.param(10_000, marks=pytest.mark.chaos)])
+async def test_calls_cancelled_at_random_leave_no_connection_or_transaction(
+    cancellable: Database, observer: asyncpg.Connection, calls: int
 ) -> None:
     rng = random.Random(1)
     answered = cancelled = 0
@@ -138,16 +139,16 @@ async def test_ten_thousand_calls_cancelled_at_random_leave_no_connection_or_tra
             usual += (took - usual) / 20
             assert rows[0][0] == value
 
-    numbers = iter(range(10_000))
+    numbers = iter(range(calls))
 
     async def caller() -> None:
         for value in numbers:
             await call(value)
 
     await asyncio.gather(*(caller() for _ in range(16)))
-    assert answered + cancelled == 10_000
-    assert cancelled > 2_000
-    assert answered > 1_000
+    assert answered + cancelled == calls
+    assert cancelled > calls // 5
+    assert answered > calls // 10
     await _wait_for_checkouts(cancellable, 0)
     assert await _open_transactions(observer) == 0
     for value in range(200):

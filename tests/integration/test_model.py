@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -73,7 +74,8 @@ def _plain(result: Any) -> Any:
     return repr(result) if isinstance(result, dict) else result
 
 
-def test_in_memory_and_postgres_return_the_same_results(database_url: str, settings: Settings) -> None:
+@pytest.mark.parametrize("examples", [20, pytest.param(100, marks=pytest.mark.chaos)])
+def test_in_memory_and_postgres_return_the_same_results(database_url: str, settings: Settings, examples: int) -> None:
     runner = asyncio.Runner()
     postgres = AgentStore(database_url, settings=settings)
     runs = 0
@@ -240,15 +242,16 @@ def test_in_memory_and_postgres_return_the_same_results(database_url: str, setti
             self.compare("states.list_states", "alice", "s")
 
     with runner:
-        run_state_machine_as_test(Model, settings=_settings)
+        run_state_machine_as_test(Model, settings=_settings(examples))
         runner.run(postgres.stop())
     without_result = {"sessions.set_title", "sessions.set_metadata", "memory.add_memory"}
     assert all(count > 5 for call, count in effective.items() if call not in without_result), effective
 
 
-_settings = settings(
-    max_examples=100,
-    stateful_step_count=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+def _settings(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
