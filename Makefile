@@ -20,7 +20,7 @@ demo: $(VENV)/test ## the main features in half a minute, on an embedded Postgre
 test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--database=container" and others: tests/conftest.py)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-chaos: $(VENV)/test ## the long tests: killed upgrades, waits for locks, random queries, a full disk (as root)
+chaos: $(VENV)/test ## the long forms of tests: races, kills, locks, random calls and queries; a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from one (needs bubblewrap)
