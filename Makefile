@@ -5,8 +5,9 @@ PYTHON ?= $(shell for each in python3 python3.11 python3.12 python3.13 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# A worker process per core; tests that share a fixture of their module run in the same one.
-PARALLEL ?= -n auto --dist loadgroup
+# A worker process per core. Each starts with its share of the tests in order, so that a fixture of a module is set up
+# once, and takes tests of the others when it is done.
+PARALLEL ?= -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos sandboxes peers runtime previous lint types bench bench-quick profile clean

@@ -101,15 +101,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_SharedServer())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker run all tests that share a fixture of their module: setting one up takes as long as many tests."""
-    for item in items:
-        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - private, and typed nowhere
-        if any(each.scope == "module" for found in definitions for each in found):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server of this run; each test has its own database."""

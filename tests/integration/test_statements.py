@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Message, Session, Settings, repositories
+from agentstore import AgentStore, EmbeddedPostgres, Message, Session, Settings, repositories
 from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories import states, transfer
 from agentstore.repositories.memory import rows, search
@@ -330,10 +330,12 @@ async def test_reading_an_existing_session_writes_nothing(store: AgentStore, obs
     assert await observer.fetchval("SELECT xmin::text || ctid::text FROM agentstore.sessions") == before
 
 
-async def test_appends_are_hot_and_write_to_no_index_of_sessions(
-    store: AgentStore, observer: asyncpg.Connection
-) -> None:
-    # The snapshot of an autovacuum worker would keep old row versions, and so fill the page.
+async def test_appends_are_hot_and_write_to_no_index_of_sessions(own_server: EmbeddedPostgres) -> None:
+    """On a server without other tests: a long transaction, even of another database, delays the pruning of pages."""
+    store = AgentStore(own_server.url, settings=Settings(auto_migrate="upgrade"))
+    await store.start()
+    observer = await asyncpg.connect(own_server.url)
+    # The snapshot of an autovacuum worker would delay it too.
     await observer.execute("ALTER TABLE agentstore.sessions SET (autovacuum_enabled = off)")
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
     for number in range(1000):
@@ -348,6 +350,7 @@ async def test_appends_are_hot_and_write_to_no_index_of_sessions(
                 break
             await asyncio.sleep(0.2)
             await observer.execute("SELECT pg_stat_clear_snapshot()")
+    await observer.close()
     # All except those in which the minute changed, and those for which the page was full.
     assert hot >= 0.95 * updated
 

@@ -95,7 +95,7 @@ async def _fetch(url: str, sql: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.chaos)])
 def test_an_upgrade_that_is_killed_at_any_message_is_resumed(server: Server, later_migrations: Path, step: int) -> None:
     template = f"agentstore_test_{uuid4().hex[:8]}"
     asyncio.run(server.execute(f'CREATE DATABASE "{template}"'))
