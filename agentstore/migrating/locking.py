@@ -40,6 +40,7 @@ _BLOCKERS = """
 SELECT DISTINCT a.pid, a.application_name, a.state, a.xact_start, c.relname
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation
 WHERE l.granted AND c.relnamespace = to_regnamespace($1) AND a.pid <> pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY a.xact_start LIMIT 1
 """
 

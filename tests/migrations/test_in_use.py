@@ -198,6 +198,29 @@ async def test_the_wait_for_locks_is_bounded_and_changes_nothing(empty_url: str)
     await migrate.upgrade(empty_url)
 
 
+# The view has the indexes that are created in other databases as well.
+_INDEXING = "SELECT pid FROM pg_stat_progress_create_index WHERE datname = current_database()"
+
+
+async def test_the_transactions_of_other_databases_are_not_reported_as_blockers(
+    server: Server, database_url: str, direct_url: str, template: str
+) -> None:
+    """A copy of a database has tables with the same oids."""
+    name = f"{template}_copy"
+    await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    other = await asyncpg.connect(server.url_of(name))
+    await other.execute("BEGIN; LOCK TABLE agentstore.sessions")
+    database = open_database(direct_url)
+    assert await locking._longest_holder(database) == "it has been released since"
+    holder = await asyncpg.connect(direct_url)
+    await holder.execute("BEGIN; LOCK TABLE agentstore.messages")
+    assert "messages" in await locking._longest_holder(database)
+    for each in (other, holder):
+        await each.close()
+    await database.stop()
+    await server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 async def test_an_invalid_index_is_found_and_rebuilt(empty_url: str, direct_url: str) -> None:
     await _load(empty_url, "0006")
     database = open_database(empty_url)
@@ -206,7 +229,7 @@ async def test_an_invalid_index_is_found_and_rebuilt(empty_url: str, direct_url:
     upgrading = asyncio.create_task(migrate.upgrade(empty_url))
     observer = await asyncpg.connect(empty_url)
     async with asyncio.timeout(60):
-        while not (rows := await observer.fetch("SELECT pid FROM pg_stat_progress_create_index")):
+        while not (rows := await observer.fetch(_INDEXING)):
             await asyncio.sleep(0.01)
     await observer.fetch("SELECT pg_terminate_backend($1)", rows[0][0])
     with pytest.raises(Unavailable):
