@@ -16,7 +16,16 @@ from agentstore.importing.source import Problem, read
 from agentstore.importing.translate import Translator
 from agentstore.repositories import PostgresSessionHistoryService
 from agentstore.schemas import Session
-from agentstore.schemas.payload import aware, check_id, check_title, dump_metadata, prepare_messages, same_content
+from agentstore.schemas.page import check_count
+from agentstore.schemas.payload import (
+    aware,
+    check_id,
+    check_title,
+    check_ttl,
+    dump_metadata,
+    prepare_messages,
+    same_content,
+)
 from agentstore.settings import Settings
 
 # The size of a window: enough work for several connections, and little enough to have two of them in memory.
@@ -206,6 +215,10 @@ def check_session(session: Session, settings: Settings) -> None:
     dump_metadata(session.metadata, settings)
     aware(session.created_at, "created_at")
     aware(session.updated_at, "updated_at")
+    if session.forked_from is not None:
+        check_id(session.forked_from, "forked_from", settings)
+    check_count(session.forked_at, "forked_at")
+    check_ttl(session.ttl)
     known: dict[str, str] = {}
     size = settings.max_batch
     for start in range(0, len(session.messages), size):
