@@ -274,3 +274,27 @@ def test_every_migration_states_its_phase_its_locks_and_its_time() -> None:
         assert re.search(r'^phase = "(pre|post)"$', text, re.MULTILINE), path.name
         docstring = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
         assert re.search(r" Locks: \w.*\. Time: \w.*\.", docstring), path.name
+
+
+def test_every_migration_imports_only_what_never_changes() -> None:
+    """Models describe the newest schema, so a migration that imports them no longer runs once they change."""
+    allowed = {"sqlalchemy", "alembic", "agentstore.migrating.steps"}
+    for path in (*folder().glob("versions/*.py"), *folder().glob("vector/versions/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            wrong = [name for name in names if name not in allowed and not name.startswith("sqlalchemy.")]
+            assert not wrong, f"{path.name} imports {wrong[0]}: write the table and its columns in the migration"
+
+
+def test_every_migration_names_the_locks_that_it_takes() -> None:
+    paths = {path.stem.partition("_")[0]: path for path in folder().glob("versions/*.py")}
+    for revision in migrate.history():
+        docstring = " ".join((ast.get_docstring(ast.parse(paths[revision.id].read_text())) or "").split())
+        locks = docstring.partition("Locks: ")[2].partition(" Time: ")[0]
+        existing = columns(revision.previous)
+        for statement in migration_statements(migrate.sql(f"{revision.previous or 'base'}:{revision.id}")):
+            for effect in effects(statement):
+                if effect.table in existing:
+                    named = effect.lock in locks and effect.table in locks
+                    assert named, f"{paths[revision.id].name}: Locks lacks {effect.lock} on {effect.table}"
