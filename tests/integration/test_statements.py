@@ -20,6 +20,7 @@ from agentstore.repositories.sessions import append_statements, statements
 from agentstore.repositories.sessions.service import _NEWEST
 from agentstore.search import ranking
 from agentstore.testing import text
+from tests.support.hot_updates import hot_share
 from tests.support.plans import MODES, nodes_of
 
 _ROWS = """
@@ -331,28 +332,13 @@ async def test_reading_an_existing_session_writes_nothing(store: AgentStore, obs
 
 
 async def test_appends_are_hot_and_write_to_no_index_of_sessions(own_server: EmbeddedPostgres) -> None:
-    """On a server without other tests: a long transaction, even of another database, delays the pruning of pages."""
-    store = AgentStore(own_server.url, settings=Settings(auto_migrate="upgrade"))
-    await store.start()
-    observer = await asyncpg.connect(own_server.url)
-    # The snapshot of an autovacuum worker would delay it too.
-    await observer.execute("ALTER TABLE agentstore.sessions SET (autovacuum_enabled = off)")
-    sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
-    for number in range(1000):
-        await store.sessions.append_message(sessions[number % 20], Message(role="user"))
-    await store.stop()  # a backend reports its statistics when it exits
-    async with asyncio.timeout(60):
-        while True:
-            ((updated, hot),) = await observer.fetch(
-                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
-            )
-            if updated >= 1000:
-                break
-            await asyncio.sleep(0.2)
-            await observer.execute("SELECT pg_stat_clear_snapshot()")
-    await observer.close()
+    async def write(store: AgentStore) -> None:
+        sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
+        for number in range(1000):
+            await store.sessions.append_message(sessions[number % 20], Message(role="user"))
+
     # All except those in which the minute changed, and those for which the page was full.
-    assert hot >= 0.95 * updated
+    assert await hot_share(own_server.url, "sessions", 1000, write) >= 0.95
 
 
 async def test_codecs_set_by_the_caller_have_no_effect(server: Any, database_name: str) -> None:
