@@ -338,10 +338,11 @@ async def retry_failed(database: Database, user_id: str | None) -> int:
     if owner is not None:
         return len(await database.fetch(RETRY, user_id=owner))
     count = 0
-    after = ""
-    while rows := await database.fetch(NEXT_FAILED_USER, after_user=after):
-        after = rows[0][0]
-        count += len(await database.fetch(RETRY, user_id=after))
+    user: str | None = ""  # the first of all ids, and itself the id of a user
+    while user is not None:
+        count += len(await database.fetch(RETRY, user_id=user))
+        following = await database.fetch(NEXT_FAILED_USER, after_user=user)
+        user = following[0][0] if following else None
     return count
 
 

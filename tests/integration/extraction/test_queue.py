@@ -27,7 +27,7 @@ from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import Transaction
 from agentstore.repositories.memory import extraction as memory_extractions
 from agentstore.repositories.memory import rows as memory_rows
-from agentstore.testing import text
+from agentstore.testing import HOSTILE_IDS, text
 from tests.integration.extraction.support import DUE, EchoExtractor, one_fact_each, read_jobs
 from tests.support.chat import ChatEndpoint, Reply, facts_reply
 from tests.support.servers import terminate_all_backends
@@ -137,6 +137,19 @@ async def test_failed_jobs_are_listed_in_pages(service: PostgresMemoryService, o
             if cursor is None:
                 break
         assert seen == [(user, session) for user in ("", "a", "b") for session in ("1", "2")]
+
+
+async def test_failed_jobs_of_every_user_are_queued_again(
+    service: PostgresMemoryService, observer: asyncpg.Connection
+) -> None:
+    for user in HOSTILE_IDS:
+        await service.add_memory(user, text("x"), "s")
+    await observer.execute("UPDATE agentstore.memory_extractions SET failed_at = now(), error = 'x', is_open = false")
+    assert await service.retry_failed_extractions("") == 1
+    await observer.execute("UPDATE agentstore.memory_extractions SET failed_at = now(), error = 'x', is_open = false")
+    assert await service.retry_failed_extractions() == len(HOSTILE_IDS)
+    assert await service.list_failed_extractions() == []
+    assert await service.retry_failed_extractions() == 0
 
 
 async def test_four_workers_with_cancellations_process_each_job_once(
