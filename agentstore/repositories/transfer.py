@@ -28,6 +28,7 @@ from sqlalchemy import (
 from agentstore.database.statement import Statement
 from agentstore.models import Base, MemoryBucketRow, SessionRow, StateHeadRow, UserRow
 from agentstore.models.memory_vector import MemoryVectorRow
+from agentstore.settings import Settings
 
 _FIRST, _LAST = bindparam("first_user", type_=Text), bindparam("last_user", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -121,6 +122,8 @@ _UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "state_heads": ("session_id", ("state_rounds",)),
     "workspaces": ("session_id", ("workspace_chunks",)),
 }
+# The settings after which units expire. A session may have a time to live of its own.
+_TTL_SETTINGS = {"sessions": "session_ttl", "memory_buckets": "memory_ttl", "state_heads": "state_ttl"}
 # Not compared: the queue and the vectors, which workers change, and the columns that a release computes from the text.
 _NOT_COMPARED = {"memory_extractions", VECTORS}
 _COMPUTED_COLUMNS = {"lexemes", "tokens", "analysis", "is_cut"}
@@ -139,14 +142,23 @@ def stage(schema: str, tables: Sequence[str]) -> list[str]:
     ]
 
 
-def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
+def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, str]:
     """Return the commands that insert the staged rows that are missing, by the table that each inserts into.
 
     A session, a bucket of memories, the states of a session and its workspaces are units: each is inserted with all its
-    parts, or not at all if one with this id exists. A user without metadata gets the staged metadata. A command fails
-    with 23505 if a concurrent transaction has inserted the same rows.
+    parts, or not at all if one with this id exists. One that has expired is deleted first, unless the staged one has
+    expired as well. A user without metadata gets the staged metadata. A command fails with 23505 if a concurrent
+    transaction has inserted the same rows.
     """
     commands = {
+        f"expired_{unit}": f"WITH expired AS MATERIALIZED (SELECT t.user_id, t.{key} "
+        f"{_expired(schema, unit, settings)} AND NOT {_has_expired(unit, 's', settings)} "
+        f"ORDER BY t.user_id, t.{key} FOR UPDATE OF t) "
+        f'DELETE FROM "{schema}".{unit} t USING expired e WHERE (t.user_id, t.{key}) = (e.user_id, e.{key})'
+        for unit, (key, _) in _UNITS.items()
+        if unit in _TTL_SETTINGS
+    }
+    commands |= {
         "users": f'INSERT INTO "{schema}".users ({_listed("users")}) SELECT {_listed("users")} FROM staged_users '
         "ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata "
         "WHERE users.metadata::text = '{}' AND excluded.metadata::text <> '{}'"
@@ -178,10 +190,11 @@ def merge(schema: str, tables: Sequence[str]) -> dict[str, str]:
     return commands
 
 
-def difference_queries(schema: str) -> dict[str, str]:
+def difference_queries(schema: str, settings: Settings) -> dict[str, str]:
     """Return queries for the existing units that lack something of what is staged, or differ from it, by their table.
 
     Each returns the ids of the user and of the session. To be executed after the merge, when inserted units are equal.
+    Units that have expired do not exist for any call, and are left out.
     """
 
     def differing(table: str, ids: str) -> str:
@@ -195,8 +208,27 @@ def difference_queries(schema: str) -> dict[str, str]:
         compared = [differing(part, "s.user_id, s.session_id") for part in parts if part not in _NOT_COMPARED]
         if unit in _COMPARED_COLUMNS:
             compared.append(differing(unit, f"s.user_id, s.{key}"))
-        queries[unit] = " UNION ".join(compared)
+        queries[unit] = f"({' UNION '.join(compared)})"
+        if unit in _TTL_SETTINGS:
+            queries[unit] += f" EXCEPT SELECT t.user_id, t.{key} {_expired(schema, unit, settings)}"
     return queries
+
+
+def _expired(schema: str, unit: str, settings: Settings) -> str:
+    """Return the FROM and WHERE clauses for the existing units ``t`` that have expired, and the staged ones ``s``."""
+    return (
+        f'FROM "{schema}".{unit} t JOIN staged_{unit} s ON {_same_key(unit, "s", "t")} '
+        f"WHERE {_has_expired(unit, 't', settings)}"
+    )
+
+
+def _has_expired(unit: str, of: str, settings: Settings) -> str:
+    """Return the condition that a row of a unit has expired, as :mod:`agentstore.repositories.retention` defines it."""
+    ttl = getattr(settings, _TTL_SETTINGS[unit])
+    seconds = "NULL::bigint" if ttl is None else str(ttl)
+    if unit == "sessions":
+        seconds = f"coalesce({of}.ttl, {seconds})"
+    return f"coalesce(now() - {of}.updated_at >= {seconds} * interval '1 second', false)"
 
 
 def _listed(table: str, of: str | None = None) -> str:

@@ -47,8 +47,8 @@ class Restorer:
 
     Each block is a transaction, and up to two are restored concurrently. The rows of new users are written by COPY. Of
     existing users, sessions, buckets of memories, states of a session and workspaces are inserted where none with the
-    same id exist; equal ones are skipped, so that a restore is idempotent, and different ones are left unchanged and
-    reported. Missing vectors are added to equal memories.
+    same id exist, or it has expired; equal ones are skipped, so that a restore is idempotent, and different ones are
+    left unchanged and reported. Missing vectors are added to equal memories.
     """
 
     def __init__(self, database: Database, *, without_vectors: bool = False) -> None:
@@ -193,14 +193,14 @@ class Restorer:
             columns = reader.columns(name)
             await transaction.copy_in(f"staged_{name}", columns, reader.rows(name, columns))
         done: dict[str, int] = {}
-        for name, command in transfer.merge(self._schema, self._tables).items():
+        for name, command in transfer.merge(self._schema, self._tables, self._database.settings).items():
             tag = await transaction.execute(command)
             table = VECTORS if name == "missing_vectors" else name
             if table in TABLES:
                 done[table] = done.get(table, 0) + int(tag.split()[-1])
         left = [
             (kind, user_id, session_id)
-            for kind, query in transfer.difference_queries(self._schema).items()
+            for kind, query in transfer.difference_queries(self._schema, self._database.settings).items()
             for user_id, session_id in await transaction.query(query)
         ]
         return done, left
