@@ -77,10 +77,11 @@ previous: $(VENV)/test ## the previous release's own tests, on the schema of thi
 	@rm -rf $(VENV)/previous && mkdir $(VENV)/previous && tar -xJf tests/previous/release.tar.xz -C $(VENV)/previous
 	cd $(VENV)/previous && PYTHONPATH=.:$(CURDIR)/tests/previous $(abspath $(BIN))/python -m pytest -p current_schema $(ARGS)
 
-lint: $(VENV)/dev ## style, language, import layers, and the migrations' SQL
+lint: $(VENV)/dev ## style, language, import layers, and the SQL of statements and migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m tests.support.language
+	$(BIN)/sqlfluff lint agentstore
 	$(BIN)/lint-imports --no-logo
 	@# One file per migration: squawk does not see that a file has several transactions. It exits with 0 if it only
 	@# warns, so its output is what is checked. Excluded: Alembic's own table is varchar, and a backfill may take long.

@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 # Seconds that the client waits beyond the server's statement_timeout before it considers the network broken.
 _NETWORK_GRACE = 5.0
 _ATTEMPTS = 4
+_HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 
 
 class Database:
@@ -83,6 +84,7 @@ class Database:
         self._started = self._stopped = False
         self._starting: asyncio.Task[None] | None = None
         self._compiled: dict[Statement, CompiledStatement] = {}
+        self._has_citus = False
         self._secured = settings.row_level_security
         # The server enforces statement_timeout on connections that set it. The client enforces it on all others, and
         # a little later where the network loses the response.
@@ -142,7 +144,7 @@ class Database:
             await self._start_unless_stopped()
         compiled = self._compile(statement)
         arguments = compiled.arguments(values)
-        set_user = self._set_user_sql(values) if self._secured else None
+        set_user = self._set_user_sql(compiled, values) if self._secured else None
         for attempt in range(1, _ATTEMPTS + 1):
             pool = self._get_pool()
             pooled = await self._checkout(pool)
@@ -172,18 +174,18 @@ class Database:
                 return rows
         raise AssertionError("unreachable")
 
-    def _set_user_sql(self, values: Mapping[str, Any]) -> str:
-        """Return the SQL that sets the user of a statement for the row-level security policies.
+    def _set_user_sql(self, statement: CompiledStatement, values: Mapping[str, Any]) -> str | None:
+        """Return the SQL that sets the user of a statement for the row-level security policies; None for scope "none".
 
         Raises:
-            NotConfigured: the statement has no ``user_id``: it concerns all users.
+            NotConfigured: the statement concerns all users.
         """
-        if (user_id := values.get("user_id")) is None:
+        if statement.scope == "all":
             raise NotConfigured(
                 "This call concerns all users, and AGENTSTORE_ROW_LEVEL_SECURITY restricts each statement to one user: "
                 "run it without that setting, as a role with BYPASSRLS."
             )
-        return set_user_sql(user_id)
+        return set_user_sql(values["user_id"]) if statement.scope == "user" else None
 
     async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
         """Execute a statement like :meth:`fetch` and return its first row, or None."""
@@ -277,8 +279,11 @@ class Database:
 
     async def _start(self) -> None:
         try:
-            async with self.connection():
-                pass
+            async with self.connection() as connection:
+                has_citus = bool(await connection.fetchval(_HAS_CITUS, timeout=self._timeout))
+            if has_citus != self._has_citus:
+                self._has_citus = has_citus
+                self._compiled.clear()
             if self._prepare is not None:
                 await self._prepare(self)
         except BaseException:
@@ -310,7 +315,7 @@ class Database:
     def _compile(self, statement: Statement) -> CompiledStatement:
         compiled = self._compiled.get(statement)
         if compiled is None:
-            compiled = self._compiled[statement] = CompiledStatement(statement, self.settings)
+            compiled = self._compiled[statement] = CompiledStatement(statement, self.settings, citus=self._has_citus)
         return compiled
 
     def _get_pool(self) -> Pool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 from sqlalchemy import BindParameter, ClauseElement, ColumnElement, Select, select
@@ -15,22 +15,47 @@ from agentstore.settings import Settings
 Row = asyncpg.Record
 
 
+Scope = Literal["user", "all", "none"]
+"""Whose rows a statement reads or writes: those of the user ``:user_id``, of all users, or none (the catalog, say)."""
+
+
+class Compiled(NamedTuple):
+    """A statement in asyncpg's form."""
+
+    sql: str
+    names: tuple[str, ...]
+    """The parameters in their order."""
+    constants: dict[str, Any]
+    """The values of those parameters that no caller gives."""
+
+
 class Statement:
     """A SQLAlchemy construct whose bind parameters get their values at each execution.
 
-    Compared by identity: create each one once, as a module constant.
+    Compared by identity: create each one once, as a module constant. Statements longer than a screen are written as
+    SQL instead: see :mod:`agentstore.database.sql`.
     """
 
     def __init__(
-        self, construct: ClauseElement | Callable[[], ClauseElement], *, repeatable: bool | None = None
+        self,
+        construct: ClauseElement | Callable[[], ClauseElement],
+        *,
+        scope: Scope,
+        repeatable: bool | None = None,
     ) -> None:
         """Wrap a construct, or a function that builds it at first use, which keeps imports cheap.
 
-        `repeatable`: whether executing it again, after its response was lost, changes nothing more and returns the same
-        rows. By default true for a statement that only reads.
+        Args:
+            construct: the construct, or the function.
+            scope: "user" if the statement reads and writes rows of the user ``:user_id`` alone, so that it can be
+                executed under row-level security, and by one worker of a distributed database; "all" if it concerns
+                all users, "none" if it concerns no rows of users.
+            repeatable: whether executing it again, after its response was lost, changes nothing more and returns the
+                same rows. By default true for a statement that only reads.
         """
         self._construct = construct
         self._repeatable = repeatable
+        self.scope: Scope = scope
 
     @cached_property
     def construct(self) -> ClauseElement:
@@ -43,6 +68,24 @@ class Statement:
         if self._repeatable is None:
             return isinstance(self.construct, Select) and not _writes(self.construct)
         return self._repeatable
+
+    def compile(self, settings: Settings, *, citus: bool = False) -> Compiled:
+        """Return the SQL in asyncpg's form. A parameter ``setting_x`` is rendered as the value of the setting ``x``.
+
+        Raises:
+            ValueError: the statement has a parameter `user_id`, and its scope is not "user", or the reverse.
+        """
+        compiled = self.construct.compile(
+            dialect=_Dialect(settings),
+            schema_translate_map={None: settings.schema},
+            render_schema_translate=True,
+        )
+        assert isinstance(compiled, SQLCompiler)  # noqa: S101
+        names = tuple(compiled.positiontup or ())
+        if ("user_id" in names) != (self.scope == "user"):
+            raise ValueError(f"a statement of scope {self.scope!r} has the parameters {', '.join(names)}")
+        constants = {name: compiled.params[name] for name in names if not compiled.binds[name].required}
+        return Compiled(compiled.string, names, constants)
 
 
 def _writes(construct: ClauseElement) -> bool:
@@ -98,23 +141,14 @@ class _Dialect(PGDialect_asyncpg):
 
 
 class CompiledStatement:
-    """The SQL of a statement in asyncpg's form, and the order of its parameters.
+    """The SQL of a statement in asyncpg's form, and the order of its parameters."""
 
-    A parameter named ``setting_x`` is rendered as the value of the setting ``x``.
-    """
+    __slots__ = ("_constants", "_names", "scope", "sql")
 
-    __slots__ = ("_constants", "_names", "sql")
-
-    def __init__(self, statement: Statement, settings: Settings) -> None:
-        compiled = statement.construct.compile(
-            dialect=_Dialect(settings),
-            schema_translate_map={None: settings.schema},
-            render_schema_translate=True,
-        )
-        assert isinstance(compiled, SQLCompiler)  # noqa: S101
-        self.sql = compiled.string
-        self._names = tuple(compiled.positiontup or ())
-        self._constants = {name: compiled.params[name] for name in self._names if not compiled.binds[name].required}
+    def __init__(self, statement: Statement, settings: Settings, *, citus: bool = False) -> None:
+        """Compile a statement; `citus` chooses its form for a distributed database, if it has one."""
+        self.sql, self._names, self._constants = statement.compile(settings, citus=citus)
+        self.scope = statement.scope
 
     def arguments(self, values: dict[str, Any]) -> list[Any]:
         """Return the values in the order of the parameters."""

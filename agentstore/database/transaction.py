@@ -19,7 +19,7 @@ class Transaction:
         driver: asyncpg.Connection,
         *,
         compile_statement: Callable[[Statement], CompiledStatement],
-        set_user_sql: Callable[[Mapping[str, Any]], str] | None,
+        set_user_sql: Callable[[CompiledStatement, Mapping[str, Any]], str | None] | None,
         timeout: float,
         where: str,
     ) -> None:
@@ -36,8 +36,8 @@ class Transaction:
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Execute a statement and return its rows. Raises the errors of :meth:`Database.fetch`; never retries."""
         compiled = self._compile(statement)
-        if self._set_user_sql is not None:
-            await self._fetch(self._set_user_sql(values))
+        if self._set_user_sql is not None and (set_user := self._set_user_sql(compiled, values)) is not None:
+            await self._fetch(set_user)
         return await self._fetch(compiled.sql, *compiled.arguments(values))
 
     async def fetch_many(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -60,9 +60,10 @@ _AFTER = tuple_(bindparam("after_user", type_=Text), bindparam("after_session", 
 _ONE: ColumnElement[int] = literal_column("1")
 
 USERS = Statement(
-    select(UserRow.id).where(UserRow.id > bindparam("after", type_=Text)).order_by(UserRow.id).limit(_LIMIT)
+    select(UserRow.id).where(UserRow.id > bindparam("after", type_=Text)).order_by(UserRow.id).limit(_LIMIT),
+    scope="all",
 )
-FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT))
+FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT), scope="all")
 
 _IS_FIRST_PAGE = bindparam("after_user", type_=Text).is_(None)
 _ROUND_SIZE = func.coalesce(func.pg_column_size(StateRoundRow.packed), func.pg_column_size(StateRoundRow.payload))
@@ -278,22 +279,25 @@ _DELETE: dict[str, partial[ClauseElement]] = {
     "states": partial(_delete, StateHeadRow, StateHeadRow.session_id, StateRoundRow, _ROUND_SIZE, _HEAD_HAS_EXPIRED),
 }
 
-FIND = {kind: Statement(build) for kind, build in _FIND.items()}
-DELETE = {kind: Statement(partial(build, dry_run=False), repeatable=False) for kind, build in _DELETE.items()}
-MEASURE = {kind: Statement(partial(build, dry_run=True)) for kind, build in _DELETE.items()}
-FIND_EXPIRED_SESSIONS = Statement(_find_expired_sessions)
-FIND_ROUNDS = Statement(_find_rounds)
+FIND = {kind: Statement(build, scope="all") for kind, build in _FIND.items()}
+DELETE = {
+    kind: Statement(partial(build, dry_run=False), scope="user", repeatable=False) for kind, build in _DELETE.items()
+}
+MEASURE = {kind: Statement(partial(build, dry_run=True), scope="user") for kind, build in _DELETE.items()}
+FIND_EXPIRED_SESSIONS = Statement(_find_expired_sessions, scope="all")
+FIND_ROUNDS = Statement(_find_rounds, scope="all")
 # In a transaction, before its rounds are deleted: a save that changes the highest round then waits for this
 # transaction. A head that is locked is skipped.
 LOCK_HEAD = Statement(
     select(StateHeadRow.last_round)
     .where(StateHeadRow.user_id == _USER, StateHeadRow.session_id == _SESSION)
     .with_for_update(skip_locked=True),
+    scope="user",
     repeatable=False,
 )
-DELETE_ROUNDS = Statement(partial(_delete_rounds, dry_run=False), repeatable=False)
-MEASURE_ROUNDS = Statement(partial(_delete_rounds, dry_run=True))
-FIND_WORKSPACES = Statement(_find_workspaces)
+DELETE_ROUNDS = Statement(partial(_delete_rounds, dry_run=False), scope="user", repeatable=False)
+MEASURE_ROUNDS = Statement(partial(_delete_rounds, dry_run=True), scope="user")
+FIND_WORKSPACES = Statement(_find_workspaces, scope="all")
 DELETE_WORKSPACE = Statement(
     delete(WorkspaceRow)
     .where(
@@ -303,6 +307,7 @@ DELETE_WORKSPACE = Statement(
         WorkspaceRow.saved_at < _BEFORE,
     )
     .returning(WorkspaceRow.size),
+    scope="user",
     repeatable=False,
 )
 

@@ -120,24 +120,26 @@ def _save_at(*, overwrites: bool) -> ClauseElement:
     return _save(_head(_ROUND, at_least), _ROUND, overwrites=overwrites)
 
 
-SAVE = Statement(_save_next, repeatable=False)
-SAVE_FIRST = Statement(partial(_save_next, StateHeadRow.last_round == 0), repeatable=False)
-SAVE_AFTER = Statement(_save_after, repeatable=False)
-SAVE_AT = Statement(partial(_save_at, overwrites=True), repeatable=True)
-IMPORT = Statement(partial(_save_at, overwrites=False), repeatable=False)
-LAST = Statement(select(StateHeadRow.last_round).where(_THIS))
-EXPORT = Statement(select(*_STATE).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
-EXISTS = Statement(select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND))
-EXPORT_LAST = Statement(select(*_STATE).where(_ITS_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1))
+SAVE = Statement(_save_next, scope="user", repeatable=False)
+SAVE_FIRST = Statement(partial(_save_next, StateHeadRow.last_round == 0), scope="user", repeatable=False)
+SAVE_AFTER = Statement(_save_after, scope="user", repeatable=False)
+SAVE_AT = Statement(partial(_save_at, overwrites=True), scope="user", repeatable=True)
+IMPORT = Statement(partial(_save_at, overwrites=False), scope="user", repeatable=False)
+LAST = Statement(select(StateHeadRow.last_round).where(_THIS), scope="user")
+EXPORT = Statement(select(*_STATE).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
+EXISTS = Statement(select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
+EXPORT_LAST = Statement(select(*_STATE).where(_ITS_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1), scope="user")
 LIST = Statement(
     select(StateRoundRow.round, StateRoundRow.size, StateRoundRow.saved_at, _METADATA)
     .where(_ITS_ROUNDS, StateRoundRow.round < bindparam("before", type_=BigInteger))
     .order_by(StateRoundRow.round.desc())
-    .limit(bindparam("limit", type_=BigInteger))
+    .limit(bindparam("limit", type_=BigInteger)),
+    scope="user",
 )
 # Executed before every call if states expire, so that no other statement has to check.
 EXPIRE = Statement(
     delete(StateHeadRow).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).returning(StateHeadRow.session_id),
+    scope="user",
     repeatable=True,
 )
 TOUCH = Statement(
@@ -145,10 +147,11 @@ TOUCH = Statement(
     .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "ttl"))
     .values(updated_at=func.now())
     .returning(StateHeadRow.session_id),
+    scope="user",
     repeatable=True,
 )
 # Precedes the deletion in its transaction: a deletion that waited for a save would not see the saved round.
-LOCK = Statement(select(StateHeadRow.last_round).where(_THIS).with_for_update(), repeatable=False)
+LOCK = Statement(select(StateHeadRow.last_round).where(_THIS).with_for_update(), scope="user", repeatable=False)
 
 
 def _delete(*which: ColumnElement[bool]) -> Any:
@@ -183,8 +186,8 @@ def _delete_all() -> ClauseElement:
     return select(count.c.count).add_cte(head)
 
 
-DELETE_ONE = Statement(_delete_one, repeatable=False)
-DELETE_ALL = Statement(_delete_all, repeatable=False)
+DELETE_ONE = Statement(_delete_one, scope="user", repeatable=False)
+DELETE_ALL = Statement(_delete_all, scope="user", repeatable=False)
 
 
 class PostgresStateService(PostgresService, StateService):

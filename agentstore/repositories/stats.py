@@ -25,9 +25,10 @@ COUNT = Statement(
         select(func.count()).select_from(StateRoundRow).scalar_subquery(),
         func.min(SessionRow.created_at),
         func.max(SessionRow.updated_at),
-    )
+    ),
+    scope="all",
 )
-COUNT_USERS = Statement(select(func.count()).select_from(UserRow))
+COUNT_USERS = Statement(select(func.count()).select_from(UserRow), scope="all")
 
 
 def _tables() -> ClauseElement:
@@ -89,9 +90,9 @@ def _sessions() -> ClauseElement:
     )
 
 
-TABLES = Statement(_tables)
-USERS = Statement(_users)
-SESSIONS = Statement(_sessions)
+TABLES = Statement(_tables, scope="none")
+USERS = Statement(_users, scope="all")
+SESSIONS = Statement(_sessions, scope="all")
 
 
 async def stats(database: Database, largest: int) -> Stats:

@@ -107,12 +107,16 @@ def _users(*, first_page: bool) -> ClauseElement:
     return users.order_by(id).limit(_LIMIT)
 
 
-READ = {name: Statement(partial(_read, table)) for name, table in TABLES.items()}
-FIRST_USERS = Statement(partial(_users, first_page=True))
-USERS = Statement(partial(_users, first_page=False))
+READ = {name: Statement(partial(_read, table), scope="all") for name, table in TABLES.items()}
+FIRST_USERS = Statement(partial(_users, first_page=True), scope="all")
+USERS = Statement(partial(_users, first_page=False), scope="all")
 _CONTROL = func.pg_control_system().table_valued("system_identifier")
-IDENTITY = Statement(select(cast(_CONTROL.c.system_identifier, Text), cast(func.current_database(), Text)))
-KNOWN_USERS = Statement(select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))))
+IDENTITY = Statement(
+    select(cast(_CONTROL.c.system_identifier, Text), cast(func.current_database(), Text)), scope="none"
+)
+KNOWN_USERS = Statement(
+    select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))), scope="all"
+)
 
 # The units of a merge, each of which is inserted completely or not at all: the table, the column that identifies a unit
 # of a user, and the tables of its parts.

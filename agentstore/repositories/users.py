@@ -31,20 +31,22 @@ from agentstore.schemas.payload import check_id, dump_metadata
 _USER = bindparam("user_id", type_=Text)
 _COLUMNS = (UserRow.id, cast(UserRow.metadata_, Text).label("metadata"), UserRow.created_at)
 
-GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER))
+GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER), scope="user")
 # The first page has its own statement: "" is a valid id, so there is no value that sorts before all ids.
 LIST = Statement(
     select(*_COLUMNS)
     .where(UserRow.id > bindparam("after", type_=Text))
     .order_by(UserRow.id)
-    .limit(bindparam("limit", type_=BigInteger))
+    .limit(bindparam("limit", type_=BigInteger)),
+    scope="all",
 )
-LIST_FIRST = Statement(select(*_COLUMNS).order_by(UserRow.id).limit(bindparam("limit", type_=BigInteger)))
+LIST_FIRST = Statement(select(*_COLUMNS).order_by(UserRow.id).limit(bindparam("limit", type_=BigInteger)), scope="all")
 SET_METADATA = Statement(
     upsert(UserRow)
     .values(id=_USER, metadata_=cast(bindparam("metadata", type_=Text), JSON))
     .on_conflict_do_update(index_elements=["id"], set_={"metadata": literal_column("excluded.metadata")})
     .returning(*_COLUMNS),
+    scope="user",
     repeatable=True,
 )
 
@@ -123,7 +125,7 @@ def _deleted(row: Any, id: Any, owned: Any, *counts: Any) -> CTE:
     )
 
 
-DELETE = Statement(_delete, repeatable=False)
+DELETE = Statement(_delete, scope="user", repeatable=False)
 
 
 class PostgresUserService(PostgresService):

@@ -53,6 +53,7 @@ NEIGHBORS = {
     **dict(enumerate(AFTER, 1)),
     **{-step: weight for step, weight in enumerate(BEFORE, 1)},
 }
+STEPS, STEP_WEIGHTS = tuple(NEIGHBORS), tuple(NEIGHBORS.values())
 
 
 # The maximum number of tokens in a query. Of a longer text, the first ones are searched for.

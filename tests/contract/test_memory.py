@@ -59,9 +59,6 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
     services: tuple[InMemoryMemoryService, PostgresMemoryService], common: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Postgres computes the scores of `ranking.scores`, also when tokens are too common to count."""
-    from agentstore.database.statement import Statement
-    from agentstore.repositories.memory import search as memory_search
-    from agentstore.repositories.memory import service as memory
     from agentstore.search import ranking
 
     monkeypatch.setattr(ranking, "COMMON", common)
@@ -71,7 +68,6 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
     monkeypatch.setattr(ranking, "CANDIDATES", 15)
     monkeypatch.setattr(ranking, "CANDIDATES_PER_HIT", 1)
     monkeypatch.setattr(ranking, "SELECTIVE", 0.1)
-    monkeypatch.setattr(memory, "SEARCH", Statement(memory_search._search))
     rng = random.Random(3)
     words = [f"word{number}" for number in range(60)] + ["虾", "东京塔", "e-mail", "running"]
     weights = [1 / (1 + number) for number in range(len(words))]

@@ -36,15 +36,16 @@ from tests.support.pgbouncer import PgBouncer
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, count_orphans, terminate_all_backends
 
-ECHO = Statement(select(bindparam("value", type_=BigInteger), func.pg_sleep(bindparam("seconds"))))
-ADD_USER = Statement(insert(UserRow).values(id=bindparam("id")).returning(UserRow.id))
+ECHO = Statement(select(bindparam("value", type_=BigInteger), func.pg_sleep(bindparam("seconds"))), scope="none")
+ADD_USER = Statement(insert(UserRow).values(id=bindparam("id")).returning(UserRow.id), scope="all")
 ADD_USER_ONCE = Statement(
     text("INSERT INTO agentstore.users (id) VALUES (:id) ON CONFLICT (id) DO NOTHING").bindparams(
         bindparam("id", type_=Text)
     ),
+    scope="all",
     repeatable=True,
 )
-USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(1000))
+USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(1000), scope="all")
 
 
 async def _wait_for_checkouts(database: Database, count: int) -> None:
@@ -73,11 +74,12 @@ async def _database(url: str, *, password: Any = None, **settings: Any) -> Async
 
 
 async def test_a_statement_runs_with_its_values_in_the_schema_of_the_store(database: Database) -> None:
-    assert await database.fetch(Statement(select(literal(7), literal("x")))) == [(7, "x")]
+    assert await database.fetch(Statement(select(literal(7), literal("x")), scope="none")) == [(7, "x")]
     assert await database.fetch_one(ADD_USER, id="alice") == ("alice",)
     assert await database.fetch(USERS) == [("alice",)]
     changed = Statement(
-        update(UserRow).where(UserRow.id == bindparam("user_id")).values(metadata_=text("'{}'")).returning(UserRow.id)
+        update(UserRow).where(UserRow.id == bindparam("user_id")).values(metadata_=text("'{}'")).returning(UserRow.id),
+        scope="user",
     )
     assert await database.fetch_one(changed, user_id="nobody") is None
 
@@ -93,7 +95,7 @@ def test_only_statements_that_read_are_repeatable_by_default() -> None:
     assert USERS.repeatable
     assert not ADD_USER.repeatable
     changed = update(UserRow).values(id="x").returning(UserRow.id).cte("changed")
-    assert not Statement(select(changed.c.id)).repeatable
+    assert not Statement(select(changed.c.id), scope="all").repeatable
 
 
 @pytest.fixture
@@ -227,7 +229,8 @@ async def test_a_deadlock_is_retried(database: Database, observer: asyncpg.Conne
             "WITH one AS MATERIALIZED (SELECT id FROM agentstore.users WHERE id = :one FOR UPDATE), "
             "later AS MATERIALIZED (SELECT pg_sleep(0.3) FROM one) "
             "SELECT id FROM agentstore.users, later WHERE id = :two FOR UPDATE OF users"
-        ).bindparams(bindparam("one", type_=Text), bindparam("two", type_=Text))
+        ).bindparams(bindparam("one", type_=Text), bindparam("two", type_=Text)),
+        scope="all",
     )
     rows = await asyncio.gather(
         database.fetch(lock_both, one="a", two="b"), database.fetch(lock_both, one="b", two="a")
@@ -607,7 +610,7 @@ async def test_deleting_a_user_during_inserts_leaves_no_orphans(
     """The foreign keys hold under any interleaving: no session without a user, no message without a session."""
 
     def statement(sql: str, *names: str) -> Statement:
-        return Statement(text(sql).bindparams(*(bindparam(name, type_=Text) for name in names)))
+        return Statement(text(sql).bindparams(*(bindparam(name, type_=Text) for name in names)), scope="all")
 
     add_session = statement(
         "INSERT INTO agentstore.sessions (user_id, id) VALUES (:user, :id) RETURNING 1", "user", "id"

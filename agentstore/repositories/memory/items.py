@@ -102,10 +102,11 @@ def _update() -> ClauseElement:
 LOCK_USER = Statement(
     upsert(UserRow)
     .values(id=_USER)
-    .on_conflict_do_update(index_elements=["id"], set_={"metadata": UserRow.metadata_}, where=false())
+    .on_conflict_do_update(index_elements=["id"], set_={"metadata": UserRow.metadata_}, where=false()),
+    scope="user",
 )
-LOCK_ITEMS = Statement(_lock)
-UPDATE_ITEMS = Statement(_update)
+LOCK_ITEMS = Statement(_lock, scope="user")
+UPDATE_ITEMS = Statement(_update, scope="user")
 # A message of the bucket that has the id of an item.
 FIND_MESSAGES = Statement(
     select(MemoryRow.id)
@@ -115,7 +116,8 @@ FIND_MESSAGES = Statement(
         MemoryRow.id == func.any(_IDS),
         MemoryRow.kind == MESSAGE,
     )
-    .limit(literal_column("1"))
+    .limit(literal_column("1")),
+    scope="user",
 )
 # A superseded item is valid until now. One that expired before remains unchanged.
 SUPERSEDE = Statement(
@@ -127,7 +129,8 @@ SUPERSEDE = Statement(
         or_(MemoryRow.valid_until.is_(None), MemoryRow.valid_until > func.now()),
     )
     .values(valid_until=func.now())
-    .returning(MemoryRow.id)
+    .returning(MemoryRow.id),
+    scope="user",
 )
 
 
@@ -156,8 +159,8 @@ def _list(*, after: bool) -> ClauseElement:
     )
 
 
-LIST_ITEMS = Statement(partial(_list, after=False))
-LIST_ITEMS_AFTER = Statement(partial(_list, after=True))
+LIST_ITEMS = Statement(partial(_list, after=False), scope="user")
+LIST_ITEMS_AFTER = Statement(partial(_list, after=True), scope="user")
 
 
 async def lock_items(fetch: Fetch, user_id: str, session_id: str, ids: Sequence[str]) -> None:

@@ -285,37 +285,40 @@ def _release_for_retry() -> ClauseElement:
     )
 
 
-LIST_DUE = Statement(_list_due)
-CLAIM = Statement(_claim)
-READ_MESSAGES = Statement(_read_messages)
+LIST_DUE = Statement(_list_due, scope="all")
+CLAIM = Statement(_claim, scope="user")
+READ_MESSAGES = Statement(_read_messages, scope="user")
 # The current state of items that were given to an extractor.
 READ_ITEMS = Statement(
     select(cast(MemoryRow.payload, Text).label("payload"), MemoryRow.valid_until).where(
         MemoryRow.user_id == _USER,
         MemoryRow.id == func.any(bindparam("ids", type_=ARRAY(Text))),
         MemoryRow.kind != MESSAGE,
-    )
+    ),
+    scope="user",
 )
 # Whether the worker still has the job.
-CHECK_LEASE = Statement(select(literal_column("1").label("one")).select_from(_JOB).where(*_IS_LEASED))
-FINISH = Statement(_finish)
-RELEASE_FOR_RETRY = Statement(_release_for_retry, repeatable=True)
-MARK_FAILED = Statement(_mark_failed)
+CHECK_LEASE = Statement(select(literal_column("1").label("one")).select_from(_JOB).where(*_IS_LEASED), scope="user")
+FINISH = Statement(_finish, scope="user")
+RELEASE_FOR_RETRY = Statement(_release_for_retry, scope="user", repeatable=True)
+MARK_FAILED = Statement(_mark_failed, scope="user")
 # By the lease alone, because a worker that was canceled while it claimed a job does not know its key.
 RELEASE = Statement(
     update(_JOB)
     .where(_JOB.lease == _LEASE)
     .values(lease=null(), leased_until=null(), attempts=_JOB.attempts - 1)
     .returning(literal_column("1")),
+    scope="all",
     repeatable=True,
 )
-LIST_FAILED = Statement(partial(_list_failed, after=False))
-LIST_FAILED_AFTER = Statement(partial(_list_failed, after=True))
+LIST_FAILED = Statement(partial(_list_failed, after=False), scope="all")
+LIST_FAILED_AFTER = Statement(partial(_list_failed, after=True), scope="all")
 # The next user who has failed jobs.
 NEXT_FAILED_USER = Statement(
     select(_JOB.user_id)
     .where(_JOB.failed_at.is_not(None), _JOB.user_id > bindparam("after_user", type_=Text))
     .order_by(_JOB.user_id)
-    .limit(literal_column("1"))
+    .limit(literal_column("1")),
+    scope="all",
 )
-RETRY = Statement(_retry)
+RETRY = Statement(_retry, scope="user")

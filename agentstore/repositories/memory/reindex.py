@@ -49,7 +49,7 @@ _MEMORY = tuple_(MemoryRow.user_id, MemoryRow.session_id, MemoryRow.seq)
 
 def _next(*, of_user: bool) -> ClauseElement:
     """Return the memories after a key, in key order, with the payloads of those that have to be reindexed."""
-    user = bindparam("user_id", type_=Text)
+    user = bindparam("user_id" if of_user else "after_user", type_=Text)
     session, seq = bindparam("after_session", type_=Text), bindparam("after_seq", type_=BigInteger)
     is_old = MemoryRow.analysis != bindparam("analysis", type_=Text)
     after = (
@@ -125,19 +125,21 @@ def _write() -> ClauseElement:
     return select(func.count()).select_from(changed).add_cte(counted)
 
 
-NEXT = Statement(partial(_next, of_user=False))
-NEXT_OF_USER = Statement(partial(_next, of_user=True))
-WRITE = Statement(_write, repeatable=True)
+NEXT = Statement(partial(_next, of_user=False), scope="all")
+NEXT_OF_USER = Statement(partial(_next, of_user=True), scope="user")
+WRITE = Statement(_write, scope="user", repeatable=True)
 # The number of memories: an estimate from the statistics of the table, or of one user, from the buckets.
 COUNT = Statement(
     text("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(:table)").bindparams(
         bindparam("table", type_=Text)
-    )
+    ),
+    scope="none",
 )
 COUNT_OF_USER = Statement(
     select(func.coalesce(func.sum(MemoryBucketRow.count), 0)).where(
         MemoryBucketRow.user_id == bindparam("user_id", type_=Text)
-    )
+    ),
+    scope="user",
 )
 START: Key = ("", "", -1)
 
@@ -162,7 +164,7 @@ async def reindex_batch(
     user, session, seq = after
     rows = await database.fetch(
         NEXT if user_id is None else NEXT_OF_USER,
-        user_id=user if user_id is None else user_id,
+        **({"after_user": user} if user_id is None else {"user_id": user_id}),
         after_session=session,
         after_seq=seq,
         limit=size,

@@ -175,11 +175,11 @@ def _add_again(*, enqueue: bool = False) -> ClauseElement:
 
 
 # Repeatable, since executing them again with the same ids changes nothing more.
-ADD = Statement(partial(_add, MESSAGE_COLUMNS), repeatable=True)
-ADD_ITEMS = Statement(partial(_add, ITEM_COLUMNS), repeatable=True)
-ADD_AGAIN = Statement(_add_again, repeatable=True)
-ADD_AND_ENQUEUE = Statement(partial(_add, MESSAGE_COLUMNS, enqueue=True), repeatable=True)
-ADD_AGAIN_AND_ENQUEUE = Statement(partial(_add_again, enqueue=True), repeatable=True)
+ADD = Statement(partial(_add, MESSAGE_COLUMNS), scope="user", repeatable=True)
+ADD_ITEMS = Statement(partial(_add, ITEM_COLUMNS), scope="user", repeatable=True)
+ADD_AGAIN = Statement(_add_again, scope="user", repeatable=True)
+ADD_AND_ENQUEUE = Statement(partial(_add, MESSAGE_COLUMNS, enqueue=True), scope="user", repeatable=True)
+ADD_AGAIN_AND_ENQUEUE = Statement(partial(_add_again, enqueue=True), scope="user", repeatable=True)
 
 
 def values_of_messages(

@@ -33,10 +33,12 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.sql.selectable import LateralFromClause
 from sqlalchemy.types import TypeEngine
 
-from agentstore.database.statement import Statement, generic_plan
+from agentstore.database.sql import SqlStatements
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.search import ranking
+
+SQL = SqlStatements(__file__, ranking=ranking)
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("wanted_session", type_=Text)
@@ -64,19 +66,17 @@ class WordScores(NamedTuple):
 
 
 def plan_for_values(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a parameter unchanged, so that Postgres may plan for its value. Compare :func:`generic_plan`."""
+    """Return a parameter unchanged, so that Postgres may plan for its value."""
     return value
 
 
-def word_scores(plan: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> WordScores:
+def word_scores() -> WordScores:
     """Score the words of a query in each memory, including the scores that neighboring memories lend.
-
-    `plan` is :func:`plan_for_values` or :func:`generic_plan`, and is applied to each parameter.
 
     The index is scanned once for each term, and returns only memories of the one user. No tsvector is read. CTEs are
     not joined to each other on keys whose number the planner cannot estimate.
     """
-    buckets, memory = MemoryBucketRow, MemoryRow
+    buckets, memory, plan = MemoryBucketRow, MemoryRow, plan_for_values
     queries = plan(bindparam("queries", type_=ARRAY(Text)))
     weights = plan(bindparam("weights", type_=ARRAY(Double)))
     session, role = plan(_SESSION), plan(_ROLE)
@@ -270,25 +270,6 @@ def order_of(found: Any) -> list[ColumnElement[Any]]:
     return [found.score.desc(), found.time.desc(), found.session_id, found.seq.desc()]
 
 
-def _search() -> ClauseElement:
-    """Return the memories whose words match best.
-
-    Each row also has the positions of the terms that match any memory, and of those that are selective.
-    """
-    total, known, selective = word_scores(generic_plan)
-    columns = memory_columns(total)
-    score = score_of(total, columns)
-    found = (
-        select(total.c.session_id, total.c.seq, columns.c.time, score)
-        .select_from(total.join(columns, true()))
-        .where(*filters_of(columns), score >= MIN_SCORE)
-        .order_by(score.desc(), columns.c.time.desc(), total.c.session_id, total.c.seq.desc())
-        .limit(generic_plan(LIMIT))
-        .subquery("found")
-    )
-    return with_payloads(found, known, selective)
-
-
 def _filters(memory: Any, plan: Callable[[Any], ColumnElement[Any]] = plan_for_values) -> list[ColumnElement[bool]]:
     """Return the conditions of a search's filters, except for session and role."""
     since, until, kind, valid_at = map(plan, (_SINCE, _UNTIL, _KIND, _VALID_AT))
@@ -317,4 +298,4 @@ def materialized(statement: Any, name: str) -> CTE:
     return cte
 
 
-SEARCH = Statement(_search)
+SEARCH = SQL("search")

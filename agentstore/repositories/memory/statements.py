@@ -117,10 +117,10 @@ def _touch() -> ClauseElement:
     )
 
 
-LIST = Statement(_list)
-LIST_AFTER = Statement(_list_after)
-DELETE = Statement(_delete)
-DELETE_ALL = Statement(_delete_all)
-TOUCH = Statement(_touch, repeatable=True)
+LIST = Statement(_list, scope="user")
+LIST_AFTER = Statement(_list_after, scope="user")
+DELETE = Statement(_delete, scope="user")
+DELETE_ALL = Statement(_delete_all, scope="user")
+TOUCH = Statement(_touch, scope="user", repeatable=True)
 # Executed before every call where memories expire, so that no other statement needs to check their age.
-EXPIRE = Statement(partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at, "ttl")))
+EXPIRE = Statement(partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at, "ttl")), scope="user")

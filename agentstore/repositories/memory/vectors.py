@@ -360,7 +360,7 @@ def _by_both(build_similar: Callable[[], CTE]) -> ClauseElement:
 def by_index(name: str, dimensions: int, *, with_words: bool) -> Statement:
     """Return the vector search, or the hybrid search, that uses the index of an embedder."""
     similar = partial(_similar_by_index, name, dimensions)
-    return Statement(partial(_by_both if with_words else _by_meaning, similar))
+    return Statement(partial(_by_both if with_words else _by_meaning, similar), scope="user")
 
 
 def _use_index() -> ClauseElement:
@@ -382,16 +382,16 @@ def _is_large() -> ClauseElement:
     return select(valid.exists(), count.scalar_subquery() > bindparam("many", type_=BigInteger))
 
 
-IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)))
-INSERT = Statement(_insert, repeatable=True)
-LIST_UNEMBEDDED = Statement(partial(_list_unembedded, of_user=False))
-LIST_UNEMBEDDED_OF_USER = Statement(partial(_list_unembedded, of_user=True))
+IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)), scope="none")
+INSERT = Statement(_insert, scope="all", repeatable=True)
+LIST_UNEMBEDDED = Statement(partial(_list_unembedded, of_user=False), scope="all")
+LIST_UNEMBEDDED_OF_USER = Statement(partial(_list_unembedded, of_user=True), scope="user")
 # The number of vectors of each embedder; reads the whole table.
-EMBEDDERS = Statement(_count_by_embedder)
-VECTOR = Statement(partial(_by_meaning, _similar))
-HYBRID = Statement(partial(_by_both, _similar))
-IS_LARGE = Statement(_is_large)
-USE_INDEX = Statement(_use_index, repeatable=True)
+EMBEDDERS = Statement(_count_by_embedder, scope="all")
+VECTOR = Statement(partial(_by_meaning, _similar), scope="user")
+HYBRID = Statement(partial(_by_both, _similar), scope="user")
+IS_LARGE = Statement(_is_large, scope="user")
+USE_INDEX = Statement(_use_index, scope="none", repeatable=True)
 
 
 @contextmanager

@@ -46,4 +46,4 @@ def _any(query: Any, queries: Any, name: str) -> Any:
     return select(matches.c.matches).limit(one).correlate_except(matches).lateral(name)
 
 
-WORDS = Statement(_words)
+WORDS = Statement(_words, scope="all")

@@ -132,32 +132,38 @@ def _update_ending() -> Update:
     return update(SandboxRow).where(_MATCHES_GENERATION, SandboxRow.state == "ending")
 
 
-CLAIM = Statement(_claim, repeatable=False)
-FIND = Statement(select(*_ROW).where(_MATCHES_KEY))
+CLAIM = Statement(_claim, scope="user", repeatable=False)
+FIND = Statement(select(*_ROW).where(_MATCHES_KEY), scope="user")
 OF_SESSION = Statement(
-    select(*_ROW).where(SandboxRow.user_id == _USER, SandboxRow.session_id == _SESSION).order_by(SandboxRow.type)
+    select(*_ROW).where(SandboxRow.user_id == _USER, SandboxRow.session_id == _SESSION).order_by(SandboxRow.type),
+    scope="user",
 )
 READY = Statement(
     update(SandboxRow)
     .where(_MATCHES_GENERATION, SandboxRow.state == "starting")
     .values(state="ready", handle=bindparam("handle", type_=Text), lease_until=_NEW_LEASE)
     .returning(SandboxRow.generation),
+    scope="user",
     repeatable=False,
 )
-RENEW = Statement(_renew, repeatable=True)
+RENEW = Statement(_renew, scope="user", repeatable=True)
 MARK_ENDING = Statement(
     update(SandboxRow)
     .where(_MATCHES_GENERATION)
     .values(state="ending", lease_until=_NEW_LEASE)
     .returning(SandboxRow.generation),
+    scope="user",
     repeatable=True,
 )
 RENEW_ENDING = Statement(
-    _update_ending().values(lease_until=_NEW_LEASE).returning(SandboxRow.generation), repeatable=True
+    _update_ending().values(lease_until=_NEW_LEASE).returning(SandboxRow.generation), scope="user", repeatable=True
 )
-REOPEN = Statement(_update_ending().values(state="ready").returning(SandboxRow.generation), repeatable=True)
+REOPEN = Statement(
+    _update_ending().values(state="ready").returning(SandboxRow.generation), scope="user", repeatable=True
+)
 DROP = Statement(
     delete(SandboxRow).where(_MATCHES_GENERATION).returning(SandboxRow.generation),
+    scope="user",
     repeatable=False,
 )
 # Of all users. TAKE checks again whether the lease has expired.
@@ -165,7 +171,8 @@ EXPIRED = Statement(
     select(*_ROW)
     .where(SandboxRow.lease_until < func.now(), SandboxRow.provider == bindparam("provider", type_=Text))
     .order_by(SandboxRow.lease_until)
-    .limit(_LIMIT)
+    .limit(_LIMIT),
+    scope="all",
 )
 # Increments the generation, so that the previous holder's statements match no row.
 TAKE = Statement(
@@ -173,13 +180,15 @@ TAKE = Statement(
     .where(_MATCHES_GENERATION, SandboxRow.lease_until < func.now())
     .values(generation=SandboxRow.generation + 1, state="ending", owner=_OWNER, host=_HOST, lease_until=_NEW_LEASE)
     .returning(SandboxRow.generation),
+    scope="user",
     repeatable=False,
 )
 _LIST = select(*_INFO).where(SandboxRow.user_id == _USER).order_by(SandboxRow.session_id, SandboxRow.type)
-LIST_FIRST = Statement(_LIST.limit(_LIMIT))
+LIST_FIRST = Statement(_LIST.limit(_LIMIT), scope="user")
 LIST = Statement(
     _LIST.where(
         tuple_(SandboxRow.session_id, SandboxRow.type)
         > tuple_(bindparam("after_session", type_=Text), bindparam("after_type", type_=Text))
-    ).limit(_LIMIT)
+    ).limit(_LIMIT),
+    scope="user",
 )

@@ -27,7 +27,9 @@ _MATCHES_CHUNKS = (
 
 # The lock that a foreign key check takes. A deletion of the user locks both rows in the same order.
 OWNER = Statement(
-    select(UserRow.id).where(UserRow.id == _USER).with_for_update(read=True, key_share=True), repeatable=False
+    select(UserRow.id).where(UserRow.id == _USER).with_for_update(read=True, key_share=True),
+    scope="user",
+    repeatable=False,
 )
 # The row stays locked until the commit, so that no process takes the sandbox over before its workspace is saved.
 FENCE = Statement(
@@ -39,6 +41,7 @@ FENCE = Statement(
         SandboxRow.generation == bindparam("generation", type_=BigInteger),
     )
     .with_for_update(),
+    scope="user",
     repeatable=False,
 )
 _HEAD: dict[str, Any] = {
@@ -55,10 +58,11 @@ SAVE = Statement(
         index_elements=["user_id", "session_id", "type"],
         set_={name: _SAVED.excluded[name] for name in ("chunks", "size", "saved_at")},
     ).returning(WorkspaceRow.size),
+    scope="user",
     repeatable=False,
 )
 CLEAR = Statement(
-    delete(WorkspaceChunkRow).where(_MATCHES_CHUNKS).returning(WorkspaceChunkRow.number), repeatable=False
+    delete(WorkspaceChunkRow).where(_MATCHES_CHUNKS).returning(WorkspaceChunkRow.number), scope="user", repeatable=False
 )
 _CHUNK: dict[str, Any] = {
     "user_id": _USER,
@@ -69,16 +73,20 @@ _CHUNK: dict[str, Any] = {
 }
 ADD = Statement(
     upsert(WorkspaceChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(WorkspaceChunkRow.number),
+    scope="user",
     repeatable=False,
 )
-GET = Statement(select(WorkspaceRow.chunks, WorkspaceRow.size).where(_MATCHES_KEY))
+GET = Statement(select(WorkspaceRow.chunks, WorkspaceRow.size).where(_MATCHES_KEY), scope="user")
 DELETE = Statement(
     delete(WorkspaceRow)
     .where(WorkspaceRow.user_id == _USER, WorkspaceRow.session_id == _SESSION)
     .returning(WorkspaceRow.type),
+    scope="user",
     repeatable=False,
 )
-CHUNK_OF = Statement(select(WorkspaceChunkRow.data).where(_MATCHES_CHUNKS, WorkspaceChunkRow.number == _NUMBER))
+CHUNK_OF = Statement(
+    select(WorkspaceChunkRow.data).where(_MATCHES_CHUNKS, WorkspaceChunkRow.number == _NUMBER), scope="user"
+)
 
 
 class Workspaces:

@@ -196,6 +196,6 @@ def _append_missing() -> ClauseElement:
 
 
 # Repeatable: executed again with the same ids, each fails with 23505 or stores nothing more.
-APPEND = Statement(_append, repeatable=True)
-APPEND_TO_MANY = Statement(_append_to_many, repeatable=True)
-APPEND_MISSING = Statement(_append_missing, repeatable=True)
+APPEND = Statement(_append, scope="user", repeatable=True)
+APPEND_TO_MANY = Statement(_append_to_many, scope="all", repeatable=True)
+APPEND_MISSING = Statement(_append_missing, scope="user", repeatable=True)

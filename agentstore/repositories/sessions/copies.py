@@ -207,9 +207,11 @@ def _lock_states() -> ClauseElement:
     )
 
 
-FORK = {kind: Statement(partial(_fork, kind), repeatable=False) for kind in (None, str, int)}
+FORK = {kind: Statement(partial(_fork, kind), scope="user", repeatable=False) for kind in (None, str, int)}
 """By the kind of ``at``: None copies all messages, str those up to a message's id, int the first `at` messages."""
-REWIND = Statement(_rewind, repeatable=False)
-LOCK = Statement(_lock, repeatable=False)
-LOCK_STATES = Statement(_lock_states, repeatable=False)
-FIND = Statement(select(MessageRow.seq).where(ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)))
+REWIND = Statement(_rewind, scope="user", repeatable=False)
+LOCK = Statement(_lock, scope="user", repeatable=False)
+LOCK_STATES = Statement(_lock_states, scope="user", repeatable=False)
+FIND = Statement(
+    select(MessageRow.seq).where(ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)), scope="user"
+)

@@ -222,46 +222,52 @@ def _import() -> ClauseElement:
     return select(session.c.updated_at).add_cte(messages)
 
 
-CREATE = Statement(_create, repeatable=True)
+CREATE = Statement(_create, scope="user", repeatable=True)
 # Not repeatable: executed again after a lost response it would find the session that it has created, and the caller
 # would get AlreadyExists.
-CREATE_NEW = Statement(_create, repeatable=False)
+CREATE_NEW = Statement(_create, scope="user", repeatable=False)
 # Executed again after a lost response it writes nothing more; the session then counts as existing.
-IMPORT = Statement(_import, repeatable=True)
-GET = Statement(_get, repeatable=True)
-GET_LAST = Statement(partial(_get_last, SessionRow.next_seq), repeatable=True)
-GET_BEFORE = Statement(_get_before, repeatable=True)
-GET_AFTER = Statement(_get_after)
-LIST = Statement(_list)
-EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION))
+IMPORT = Statement(_import, scope="user", repeatable=True)
+GET = Statement(_get, scope="user", repeatable=True)
+GET_LAST = Statement(partial(_get_last, SessionRow.next_seq), scope="user", repeatable=True)
+GET_BEFORE = Statement(_get_before, scope="user", repeatable=True)
+GET_AFTER = Statement(_get_after, scope="user")
+LIST = Statement(_list, scope="user")
+EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION), scope="user")
 # The foreign key deletes the messages. The counter says how many: no append can change it while the row is locked.
-DELETE = Statement(delete(SessionRow).where(THIS_SESSION).returning(SessionRow.next_seq - 1))
+DELETE = Statement(delete(SessionRow).where(THIS_SESSION).returning(SessionRow.next_seq - 1), scope="user")
 # Executed where a new session needs the id of one that may have expired.
 EXPIRE = Statement(
-    delete(SessionRow).where(THIS_SESSION, ~is_not_expired(SessionRow)).returning(SessionRow.id), repeatable=True
+    delete(SessionRow).where(THIS_SESSION, ~is_not_expired(SessionRow)).returning(SessionRow.id),
+    scope="user",
+    repeatable=True,
 )
 TOUCH = Statement(
     update(SessionRow)
     .where(LIVE_SESSION, is_idle(SessionRow.updated_at))
     .values(updated_at=func.now())
     .returning(SessionRow.id),
+    scope="user",
     repeatable=True,
 )
 SET_TTL = Statement(
     update(SessionRow).where(LIVE_SESSION).values(ttl=bindparam("ttl", type_=BigInteger)).returning(SessionRow.id),
+    scope="user",
     repeatable=True,
 )
 SET_TITLE = Statement(
     update(SessionRow).where(LIVE_SESSION).values(title=bindparam("title", type_=Text)).returning(SessionRow.id),
+    scope="user",
     repeatable=True,
 )
 LOCK_METADATA = Statement(
-    select(cast(SessionRow.metadata_, Text)).where(LIVE_SESSION).with_for_update(), repeatable=False
+    select(cast(SessionRow.metadata_, Text)).where(LIVE_SESSION).with_for_update(), scope="user", repeatable=False
 )
 SET_METADATA = Statement(
     update(SessionRow)
     .where(LIVE_SESSION)
     .values(metadata_=cast(bindparam("metadata", type_=Text), JSON))
     .returning(SessionRow.id),
+    scope="user",
     repeatable=True,
 )

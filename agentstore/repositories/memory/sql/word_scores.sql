@@ -1,0 +1,143 @@
+-- Score the words of a query in each memory of a user, including the scores that neighboring memories lend.
+--
+-- Scope: user
+-- Repeatable: yes
+-- Parameters: user_id text, queries text[], weights float8[], wanted_session text, role text, kind text,
+--   since timestamptz, until timestamptz, valid_at timestamptz, limit bigint
+-- Rows: session_id, seq, score with what neighbors lend, own score; of the best by their words alone
+-- Races: none, since it only reads
+--
+-- The scores are those of agentstore.search.ranking. The index is scanned once for each term, and no tsvector is read.
+-- (SELECT :x) hides a value from the planner, which would otherwise plan each execution for its values.
+WITH terms AS MATERIALIZED (
+    SELECT given.query::tsquery AS query, given.weight, given.position
+    FROM unnest((SELECT :queries), (SELECT :weights)) WITH ORDINALITY AS given (query, weight, position)
+),
+counted AS MATERIALIZED (
+    SELECT sum(count)::float8 AS count, sum(tokens)::float8 AS tokens
+    FROM {schema}.memory_buckets
+    WHERE user_id = :user_id
+),
+size AS MATERIALIZED (
+    SELECT
+        count,
+        coalesce(nullif(tokens / nullif(count, 0), 0), 1) AS average,
+        greatest({ranking.COMMON}, ceil({ranking.COMMON_ROOT} * sqrt(count)))::bigint AS common
+    FROM counted
+),
+caps AS MATERIALIZED (
+    -- The most matches of a term that are read.
+    SELECT greatest(common + 1, {ranking.MAX_HITS} / cardinality((SELECT :queries))) AS most FROM size
+),
+hits AS MATERIALIZED (
+    -- Matched by the lexemes alone, which contain the user's hash: with a condition on user_id beside them the planner
+    -- would prefer to read all memories of the user. OFFSET 0 keeps the two conditions apart, and the join with size
+    -- keeps the planner from choosing a table scan because of the LIMIT.
+    SELECT terms.position, terms.weight, matches.session_id, matches.seq, matches.tokens, matches.kind
+    FROM terms
+    JOIN LATERAL (
+        SELECT m.session_id, m.seq, m.tokens, m.kind
+        FROM size
+        CROSS JOIN (
+            SELECT user_id, session_id, seq, tokens, time, kind, valid_from, valid_until
+            FROM {schema}.memories
+            WHERE lexemes @@ terms.query
+            OFFSET 0
+        ) AS m
+        WHERE m.user_id = :user_id
+            AND ((SELECT :wanted_session) IS NULL OR m.session_id = (SELECT :wanted_session))
+            AND ((SELECT :since) IS NULL OR m.time >= (SELECT :since))
+            AND ((SELECT :until) IS NULL OR m.time < (SELECT :until))
+            AND ((SELECT :kind) IS NULL OR m.kind = (SELECT :kind))
+            AND (m.valid_from IS NULL OR m.valid_from <= (SELECT coalesce(:valid_at, now())))
+            AND (m.valid_until IS NULL OR m.valid_until > (SELECT coalesce(:valid_at, now())))
+        LIMIT (SELECT most FROM caps)
+    ) AS matches ON TRUE
+),
+df AS MATERIALIZED (
+    SELECT position, weight, count(*) AS count
+    FROM hits
+    GROUP BY position, weight
+),
+weighed AS MATERIALIZED (
+    -- A term with as many matches as are read counts as if every memory had it.
+    SELECT df.position, df.weight * ln(1 + (size.count - matched.count + 0.5) / (matched.count + 0.5)) AS idf
+    FROM df
+    CROSS JOIN size
+    JOIN LATERAL (
+        SELECT
+            CASE
+                WHEN df.count >= (SELECT most FROM caps) THEN size.count
+                ELSE least(df.count, size.count)
+            END AS count
+    ) AS matched ON TRUE
+    WHERE df.count <= size.common
+        OR (SELECT count(*) FROM df AS other WHERE other.count <= size.common) < {ranking.MIN_RARE}
+),
+scored AS MATERIALIZED (
+    SELECT
+        hits.position, hits.session_id, hits.seq, hits.kind,
+        weighed.idf * (1 + {ranking.K1})
+        / (1 + {ranking.K1} * (1 - {ranking.B} + {ranking.B} * hits.tokens / size.average)) AS score
+    FROM hits
+    JOIN weighed USING (position)
+    CROSS JOIN size
+),
+summed AS MATERIALIZED (
+    SELECT
+        *,
+        round((sum(score) OVER memory)::numeric, 9)::float8 AS total,
+        row_number() OVER memory AS copy
+    FROM scored
+    WINDOW memory AS (PARTITION BY session_id, seq)
+),
+lent AS MATERIALIZED (
+    -- An item stands alone: it neither lends a score to its neighbors nor borrows one.
+    SELECT
+        summed.session_id,
+        summed.seq + neighbors.step AS seq,
+        max(summed.score) FILTER (WHERE neighbors.step = 0) AS own,
+        max(
+            summed.score
+            * CASE
+                WHEN neighbors.step = 0 THEN 1
+                ELSE neighbors.weight * least(1, {ranking.TURN} / size.average)
+            END
+        ) AS score
+    FROM summed
+    CROSS JOIN size
+    CROSS JOIN unnest({ranking.STEPS}, {ranking.STEP_WEIGHTS}) AS neighbors (step, weight)
+    WHERE neighbors.step = 0
+        OR (
+            summed.kind = 'message'
+            AND summed.total >= (
+                SELECT min(total)
+                FROM (
+                    SELECT total FROM summed WHERE copy = 1 ORDER BY total DESC LIMIT {ranking.LENDERS}
+                ) AS lenders
+            )
+        )
+    GROUP BY summed.position, summed.session_id, summed.seq + neighbors.step
+),
+scores AS MATERIALIZED (
+    SELECT session_id, seq, sum(score) AS score, sum(own) AS own, round(sum(score)::numeric, 9)::float8 AS compared
+    FROM lent
+    GROUP BY session_id, seq
+),
+candidates AS (
+    -- With a filter on the role all are candidates, since most may not pass it.
+    SELECT session_id, seq, score, own
+    FROM scores
+    WHERE (SELECT :role) IS NOT NULL
+        OR compared >= (
+            SELECT min(compared)
+            FROM (
+                SELECT compared
+                FROM scores
+                ORDER BY compared DESC
+                LIMIT (SELECT greatest({ranking.CANDIDATES}, :limit * {ranking.CANDIDATES_PER_HIT}))
+            ) AS best
+        )
+)
+SELECT session_id, seq, score, own
+FROM candidates
