@@ -156,6 +156,7 @@ class Database:
                 if set_user is not None:
                     await driver.execute("COMMIT", timeout=self._timeout)
             except DRIVER_ERRORS as error:
+                opened_at = pool.opened_at(pooled)
                 pool.release_after_error(pooled, error)
                 outcome, translated = classify_error(error, self.where)
                 if outcome is Outcome.UNKNOWN and not statement.repeatable:
@@ -164,7 +165,10 @@ class Database:
                     ) from error
                 if outcome is Outcome.REJECTED or attempt == _ATTEMPTS or isinstance(error, TimeoutError):
                     raise translated from error
-                if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+                if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                    if not await pool.discard_read_only(opened_at):
+                        raise translated from error
+                elif isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
                     await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311
             except BaseException:
                 pool.reset_and_release(pooled)
@@ -221,8 +225,11 @@ class Database:
                 raise StatementFailed(
                     f"{self.where} rolled back the transaction, since one of its statements had failed", "25P02"
                 )
-        except BaseException:
+        except BaseException as error:
+            opened_at = pool.opened_at(pooled)
             pool.reset_and_release(pooled)
+            if isinstance(error.__cause__, asyncpg.ReadOnlySQLTransactionError):
+                await pool.discard_read_only(opened_at)
             raise
         else:
             pool.release(pooled)

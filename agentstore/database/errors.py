@@ -31,9 +31,12 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 # ValueError: an invalid host name.
 CONNECT_ERRORS = (DBAPIError, AsyncAdapt_asyncpg_dbapi.Error, ValueError, *DRIVER_ERRORS)
 
-# Reported before or instead of a commit: admin_shutdown, cannot_connect_now, read_only_sql_transaction,
-# deadlock_detected, serialization_failure.
-_ROLLED_BACK = {"57P01", "57P03", "25006", "40P01", "40001"}
+# Reported before or instead of a commit: admin_shutdown, cannot_connect_now, deadlock_detected, serialization_failure,
+# idle_in_transaction_session_timeout, transaction_timeout.
+_ROLLED_BACK = {"57P01", "57P03", "40P01", "40001", "25P03", "25P04"}
+_READ_ONLY = "25006"
+# statement_completion_unknown, which poolers and compatible databases report.
+_UNKNOWN_COMPLETION = "40003"
 _ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
 _UNDEFINED = {"42P01", "42703", "3F000"}
 _OUT_OF_RESOURCES = {"53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P04", "58000", "58030"}
@@ -64,6 +67,14 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
         return Outcome.UNKNOWN, Unavailable(f"The connection to {where} was lost: {error}")
     if state in _ROLLED_BACK:
         return Outcome.ROLLED_BACK, Unavailable(f"{where} rolled back a statement: {error}")
+    if state == _READ_ONLY:
+        return Outcome.ROLLED_BACK, Unavailable(
+            f"{where} accepts no writes now: {error}. It is a standby, or was made read-only, as by a provider "
+            "whose disk is full: run `agentstore doctor`. For failover, name all hosts in the URL, with "
+            "target_session_attrs=read-write."
+        )
+    if state == _UNKNOWN_COMPLETION:
+        return Outcome.UNKNOWN, Unavailable(f"{where} does not know whether a statement was completed: {error}")
     if state in ("57P02", "57P05"):
         return Outcome.UNKNOWN, Unavailable(f"{where} is shutting down: {error}")
     if state in _ACCESS_DENIED:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 import asyncpg
@@ -14,7 +16,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS
-from agentstore.errors import PoolTimeout
+from agentstore.errors import AgentStoreError, PoolTimeout
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ _log = logging.getLogger(__name__)
 _PING_AFTER = 15.0
 # The timeout of a ping, and of the rollback after a canceled statement.
 _PING_TIMEOUT = 5.0
+# Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
+_WRITABLE_CHECK_INTERVAL = 1.0
 
 # Before 2.1, a QueuePool that has opened all its connections waits on its queue even if a connection is in it.
 _CONNECT_NEVER_WAITS = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >= (2, 1)
@@ -45,6 +49,8 @@ class Pool:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._verify_before = self._discard_before = 0.0
         self._queue = engine.sync_engine.pool
+        self._writable_checked_at = -math.inf
+        self._checking_writable: asyncio.Task[None] | None = None
 
     async def checkout(self, timeout: float) -> PoolProxiedConnection:
         """Wait up to `timeout` seconds for a connection, and return one that is usable."""
@@ -84,12 +90,6 @@ class Pool:
         if isinstance(error, TimeoutError):
             self.reset_and_release(pooled)
             return
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            # A failover: this server no longer accepts writes, so neither do the connections opened before now.
-            self._discard_before = time.monotonic()
-            pooled.invalidate()
-            self._release_slot()
-            return
         if pooled.driver_connection.is_closed():  # type: ignore[union-attr]
             self._verify_before = time.monotonic()
         if pooled.driver_connection.is_in_transaction():  # type: ignore[union-attr]
@@ -106,6 +106,29 @@ class Pool:
             self.release(pooled)
         else:
             self._in_background(self._reset(pooled))
+
+    async def discard_read_only(self, opened_at: float) -> bool:
+        """Handle a write that was refused as read-only; return whether to retry it on another connection.
+
+        After a failover, open connections lead to a server that no longer accepts writes, and new ones to another
+        server: then all open ones are discarded. If new ones refuse writes as well, the database is read-only and all
+        stay open: they serve reads. At most one connection per interval is opened to find out.
+
+        Args:
+            opened_at: when the connection that refused the write was opened, see :meth:`opened_at`.
+        """
+        if opened_at >= self._discard_before:
+            if self._checking_writable is None:
+                if time.monotonic() - self._writable_checked_at < _WRITABLE_CHECK_INTERVAL:
+                    return False
+                self._checking_writable = self._in_background(self._check_writable())
+            await asyncio.shield(self._checking_writable)
+        return opened_at < self._discard_before
+
+    def opened_at(self, pooled: PoolProxiedConnection) -> float:
+        """Return when a connection was opened, in seconds of the monotonic clock."""
+        at: float = pooled.info["opened_at"]
+        return at
 
     async def close(self) -> None:
         """Close the idle connections, and the others when they are released; none if the engine is the caller's."""
@@ -190,6 +213,7 @@ class Pool:
 
     def _mark_in_use(self, pooled: PoolProxiedConnection) -> float | None:
         """Count a connection as in use, and return the time since when it was idle; None if it was just opened."""
+        pooled.info.setdefault("opened_at", time.monotonic())
         idle_since: float | None = pooled.info.pop("idle_since", None)
         if idle_since is not None and self._slots is not None:
             self._idle -= 1
@@ -200,7 +224,7 @@ class Pool:
         if idle_since is None:
             return True
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-        if driver.is_closed() or idle_since <= self._discard_before:
+        if driver.is_closed() or self.opened_at(pooled) < self._discard_before:
             return False
         if idle_since <= self._verify_before or time.monotonic() - idle_since > _PING_AFTER:
             try:
@@ -234,7 +258,30 @@ class Pool:
         else:
             self.release(pooled)
 
-    def _in_background(self, work: Any) -> None:
+    async def _check_writable(self) -> None:
+        """Discard all open connections if a new one, outside of the pool, accepts writes."""
+        began = time.monotonic()
+        separate = self._queue.recreate()  # the pool itself may have no room for another connection
+        try:
+            pooled = await greenlet_spawn(separate.connect)
+            try:
+                driver: asyncpg.Connection = pooled.driver_connection
+                query = "SELECT current_setting('transaction_read_only') = 'off'"
+                accepts_writes = await driver.fetchval(query, timeout=_PING_TIMEOUT)
+            finally:
+                await greenlet_spawn(pooled.close)
+                await greenlet_spawn(separate.dispose)
+        except (AgentStoreError, *CONNECT_ERRORS) as error:
+            _log.debug("could not find out whether new connections accept writes: %s", error)
+        else:
+            if accepts_writes:
+                _log.warning("open connections refuse writes, which new ones accept: the open ones are discarded")
+                self._discard_before = began
+        finally:
+            self._writable_checked_at, self._checking_writable = time.monotonic(), None
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

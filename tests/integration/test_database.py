@@ -511,6 +511,50 @@ async def test_a_lost_answer_is_retried_if_safe_and_unknown_otherwise(own_tcp_se
             assert await database.fetch(USERS) == [("known",), ("repeated",), ("unknown",)]
 
 
+def _raising(sqlstate: str) -> Statement:
+    """A write that increments a sequence, which no rollback undoes, and then fails with `sqlstate`."""
+    return Statement(text(f"SELECT public.fail('{sqlstate}')"), repeatable=False)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "expected", "executions"),
+    [
+        ("40003", UnknownOutcome, 1),  # statement_completion_unknown
+        ("08007", UnknownOutcome, 1),  # transaction_resolution_unknown
+        ("25P03", Unavailable, 4),  # idle_in_transaction_session_timeout
+        ("25P04", Unavailable, 4),  # transaction_timeout
+        ("40001", Unavailable, 4),  # serialization_failure
+        ("40002", StatementFailed, 1),  # transaction_integrity_constraint_violation
+    ],
+)
+async def test_the_sqlstate_decides_whether_a_write_is_retried(
+    database: Database, observer: asyncpg.Connection, sqlstate: str, expected: type[AgentStoreError], executions: int
+) -> None:
+    """A write is retried if it had no effect, and neither retried nor reported as rejected if it may have had one."""
+    await observer.execute(
+        "CREATE SEQUENCE public.executions; "
+        "CREATE FUNCTION public.fail(sqlstate text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM nextval('public.executions'); RAISE EXCEPTION USING ERRCODE = sqlstate; END $$"
+    )
+    with pytest.raises(expected):
+        await database.fetch(_raising(sqlstate))
+    assert await observer.fetchval("SELECT last_value FROM public.executions") == executions
+    with pytest.raises(StatementFailed if expected is StatementFailed else Unavailable):
+        async with database.transaction() as transaction:
+            await transaction.fetch(_raising(sqlstate))
+
+
+async def test_a_lost_repeatable_statement_of_unknown_completion_is_retried(
+    database: Database, observer: asyncpg.Connection
+) -> None:
+    await observer.execute(
+        "CREATE SEQUENCE public.executions; "
+        "CREATE FUNCTION public.fail_once() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN "
+        "IF nextval('public.executions') = 1 THEN RAISE EXCEPTION USING ERRCODE = '40003'; END IF; RETURN 7; END $$"
+    )
+    assert await database.fetch(Statement(text("SELECT public.fail_once()"), repeatable=True)) == [(7,)]
+
+
 async def test_calls_over_a_silent_network_time_out(
     own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
