@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pkgutil import walk_packages
 from types import ModuleType
@@ -158,6 +158,8 @@ _VALUES: dict[str, Any] = {
     "host": "host",
     "handle": "handle",
     "after_type": "base",
+    "after_lease": datetime(2026, 1, 1, tzinfo=UTC),
+    "elapsed": timedelta(seconds=1),
     "chunks": 2,
     "number": 1,
     "data": b"x",

@@ -3,21 +3,23 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agentstore.database.database import Database
 from agentstore.database.statement import Row
 from agentstore.errors import AgentStoreError, SandboxFailed, SandboxUnavailable
 from agentstore.interfaces import SandboxProvider
-from agentstore.repositories.sandboxes.statements import FIND, RENEW
+from agentstore.repositories.sandboxes.statements import EXPIRED, FIND, RENEW
 from agentstore.repositories.sandboxes.tasks import BackgroundTasks
 from agentstore.schemas import SandboxSpec
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+_EXPIRED_PAGE = 100
 
 Key = tuple[str, str, str]
 """User, session and type."""
@@ -106,6 +108,32 @@ class Leases:
     async def find(self, key: Key) -> Row | None:
         """Read the row of a key."""
         return await self._database.fetch_one(FIND, user_id=key[0], session_id=key[1], type=key[2])
+
+    async def find_expired(self) -> AsyncIterator[Row]:
+        """Read the rows of this service's provider whose lease has expired now, of all users and each once.
+
+        The caller may leave a row expired, and may work on one for so long that the lease of an earlier one expires
+        again.
+        """
+        began = time.monotonic()
+        key: tuple[datetime, str, str, str] = (datetime.min.replace(tzinfo=UTC), "", "", "")
+        while True:
+            rows = await self._database.fetch(
+                EXPIRED,
+                provider=self._provider.name,
+                elapsed=timedelta(seconds=time.monotonic() - began),
+                after_lease=key[0],
+                after_user=key[1],
+                after_session=key[2],
+                after_type=key[3],
+                limit=_EXPIRED_PAGE,
+            )
+            for row in rows:
+                yield row
+            if len(rows) < _EXPIRED_PAGE:
+                return
+            last = rows[-1]
+            key = last["lease_until"], last["user_id"], last["session_id"], last["type"]
 
     async def renew(self, user_id: str, leases: Sequence[Lease]) -> None:
         """Renew leases of one user. Those whose generation is gone are lost, see :meth:`lose`."""

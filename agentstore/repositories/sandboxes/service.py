@@ -34,7 +34,6 @@ from agentstore.repositories.sandboxes.leases import Key, Lease, Leases
 from agentstore.repositories.sandboxes.statements import (
     CLAIM,
     DROP,
-    EXPIRED,
     LIST,
     LIST_FIRST,
     MARK_ENDING,
@@ -59,7 +58,6 @@ from agentstore.settings import Settings
 _log = logging.getLogger(__name__)
 
 _CLAIM_ATTEMPTS = 20
-_REAP_BATCH = 100
 # The number of sandboxes that stop() ends concurrently.
 _DRAIN_CONCURRENCY = 8
 # The slowest accepted rate of restoring a workspace, in bytes per second, in addition to AGENTSTORE_SANDBOX_TIMEOUT.
@@ -194,17 +192,13 @@ class PostgresSandboxService(PostgresService, SandboxService):
     async def reap(self) -> int:  # noqa: D102
         await self._ready()
         reaped = 0
-        provider = self._provider.name
-        while rows := await self._database.fetch(EXPIRED, provider=provider, limit=_REAP_BATCH):
-            for row in rows:
-                try:
-                    reaped += await self._reap(row)
-                except SandboxElsewhere as error:
-                    _log.info("the %s is left to other processes: %s", self._leases.from_row(row), error)
-                except (SandboxUnavailable, SandboxFailed) as error:  # retried by any process once the lease expires
-                    _log.warning("the %s could not be ended: %s", self._leases.from_row(row), error)
-            if len(rows) < _REAP_BATCH:
-                break
+        async for row in self._leases.find_expired():
+            try:
+                reaped += await self._reap(row)
+            except SandboxElsewhere as error:
+                _log.info("the %s is left to other processes: %s", self._leases.from_row(row), error)
+            except (SandboxUnavailable, SandboxFailed) as error:  # retried by any process once the lease expires
+                _log.warning("the %s could not be ended: %s", self._leases.from_row(row), error)
         return reaped
 
     async def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:  # noqa: D102

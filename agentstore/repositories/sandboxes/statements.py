@@ -10,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ClauseElement,
+    DateTime,
     Interval,
     Text,
     Update,
@@ -166,11 +167,23 @@ DROP = Statement(
     scope="user",
     repeatable=False,
 )
-# Of all users. TAKE checks again whether the lease has expired.
+# Of all users: those whose lease had expired `elapsed` ago, in the order of `_EXPIRED_KEY`, after the given key. TAKE
+# checks again whether the lease has expired.
+_EXPIRED_KEY = (SandboxRow.lease_until, SandboxRow.user_id, SandboxRow.session_id, SandboxRow.type)
+_AFTER_EXPIRED = (
+    bindparam("after_lease", type_=DateTime(timezone=True)),
+    bindparam("after_user", type_=Text),
+    bindparam("after_session", type_=Text),
+    bindparam("after_type", type_=Text),
+)
 EXPIRED = Statement(
     select(*_ROW)
-    .where(SandboxRow.lease_until < func.now(), SandboxRow.provider == bindparam("provider", type_=Text))
-    .order_by(SandboxRow.lease_until)
+    .where(
+        SandboxRow.lease_until < func.now() - bindparam("elapsed", type_=Interval),
+        SandboxRow.provider == bindparam("provider", type_=Text),
+        tuple_(*_EXPIRED_KEY) > tuple_(*_AFTER_EXPIRED),
+    )
+    .order_by(*_EXPIRED_KEY)
     .limit(_LIMIT),
     scope="all",
 )
