@@ -265,7 +265,7 @@ class Pool:
         try:
             pooled = await greenlet_spawn(separate.connect)
             try:
-                driver: asyncpg.Connection = pooled.driver_connection
+                driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
                 query = "SELECT current_setting('transaction_read_only') = 'off'"
                 accepts_writes = await driver.fetchval(query, timeout=_PING_TIMEOUT)
             finally:

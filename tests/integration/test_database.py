@@ -513,7 +513,7 @@ async def test_a_lost_answer_is_retried_if_safe_and_unknown_otherwise(own_tcp_se
 
 def _raising(sqlstate: str) -> Statement:
     """A write that increments a sequence, which no rollback undoes, and then fails with `sqlstate`."""
-    return Statement(text(f"SELECT public.fail('{sqlstate}')"), repeatable=False)
+    return Statement(text(f"SELECT public.fail('{sqlstate}')"), scope="none", repeatable=False)
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ async def test_a_lost_repeatable_statement_of_unknown_completion_is_retried(
         "CREATE FUNCTION public.fail_once() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN "
         "IF nextval('public.executions') = 1 THEN RAISE EXCEPTION USING ERRCODE = '40003'; END IF; RETURN 7; END $$"
     )
-    assert await database.fetch(Statement(text("SELECT public.fail_once()"), repeatable=True)) == [(7,)]
+    assert await database.fetch(Statement(text("SELECT public.fail_once()"), scope="none", repeatable=True)) == [(7,)]
 
 
 async def test_calls_over_a_silent_network_time_out(

@@ -84,7 +84,7 @@ async def test_connections_to_a_server_that_no_longer_accepts_writes_are_replace
         await held
         await asyncio.gather(*(database.fetch(ADD_USER, id=f"u{number}") for number in range(50)))
         assert opened.count <= 21  # at most the ten connections again, and the one that noticed
-        is_read_only = Statement(text("SELECT current_setting('transaction_read_only'), pg_sleep(0.2)"))
+        is_read_only = Statement(text("SELECT current_setting('transaction_read_only'), pg_sleep(0.2)"), scope="none")
         rows = await asyncio.gather(*(database.fetch(is_read_only) for _ in range(10)))
         assert {row[0][0] for row in rows} == {"off"}
 
