@@ -93,7 +93,8 @@ class InMemoryMemoryService(MemoryService):
     ) -> None:
         """Create the service. The arguments are those of :class:`PostgresMemoryService`; no database is needed."""
         self._settings = settings or Settings()
-        embedder = embedder if embedder is not None else embedding.configured(self._settings)
+        self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
+        embedder = embedder if embedder is not None else self._own_embedder
         self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
         self._strategy = read_strategy(strategy)
         if self._strategy is not SearchStrategy.FULL_TEXT:
@@ -114,6 +115,8 @@ class InMemoryMemoryService(MemoryService):
 
     async def stop(self) -> None:  # noqa: D102
         self._started, self._stopped = False, True
+        if self._own_embedder is not None:
+            await self._own_embedder.close()
 
     async def health(self) -> bool:  # noqa: D102
         return self._started

@@ -1,14 +1,13 @@
 """Embedders for an OpenAI-compatible API, a local model and any function, and the checks of their vectors.
 
-httpx and sentence-transformers are imported when an embedder that needs them is created.
+sentence-transformers is imported when an embedder that needs it is created.
 """
 
 import asyncio
 import importlib
 import inspect
-import logging
+import json
 import math
-import random
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from operator import mul
@@ -17,17 +16,12 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from agentstore.errors import EmbeddingFailed, NotConfigured
+from agentstore.http_client import TRANSIENT_STATUSES, HttpClient, RequestFailed, strip_key
 from agentstore.schemas import Embedder, QuestionEmbedder
 from agentstore.settings import Settings
 
-_log = logging.getLogger(__name__)
-
-# The status codes after which a request is retried.
-_RETRY = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-# Seconds: the scale of the random delay before a retry, which doubles with each attempt; and the maximum of a
-# Retry-After header that is respected.
-_DELAY = 0.25
-_MAX_RETRY_AFTER = 30.0
+# 409: a lock of the server timed out. 500: these APIs have no permanent errors with that status.
+_RETRIED = TRANSIENT_STATUSES | {409, 500}
 # The maximum size of an embedder's name in bytes.
 _MAX_NAME = 200
 
@@ -38,7 +32,8 @@ EmbedFunction = Callable[[list[str]], Vectors | Awaitable[Vectors]]
 class OpenAIEmbedder:
     """An embedder that uses an OpenAI-compatible API: OpenAI, vLLM, Ollama, TEI, LM Studio or a gateway.
 
-    It holds connections: use it as an async context manager, or close it. An instance belongs to one event loop.
+    It holds connections: use it as an async context manager, or close it in each event loop in which it was used.
+    :mod:`agentstore.http_client` says what is retried.
     """
 
     def __init__(
@@ -60,7 +55,8 @@ class OpenAIEmbedder:
         """Create an embedder; connections are opened by the first call.
 
         Args:
-            base_url: the URL of the API, to which ``/embeddings`` is appended.
+            base_url: the URL of the API, to which ``/embeddings`` is appended. It may have a user and a password
+                instead of an `api_key`.
             model: the name of the model.
             dimensions: the number of dimensions of the model's vectors.
             api_key: sent as a bearer token.
@@ -70,34 +66,30 @@ class OpenAIEmbedder:
             prefix: prepended to stored texts.
             batch: the maximum number of texts in one request.
             max_characters: the length to which texts are truncated, since APIs reject texts that are too long.
-            timeout: seconds for each attempt.
+            timeout: seconds for each attempt, until the response is complete.
             attempts: the maximum number of attempts for each request.
 
         Raises:
             NotConfigured: httpx is not installed, or an argument is not valid.
         """
-        self._httpx = _module("httpx", "http")
-        if not base_url.startswith(("http://", "https://")):
-            raise NotConfigured(f"the base URL of an API must begin with http:// or https://, got {base_url[:80]!r}")
         if min(dimensions, batch, max_characters, attempts) < 1:
             raise NotConfigured(
                 f"dimensions, batch, max_characters and attempts must be at least 1, got {dimensions}, {batch}, "
                 f"{max_characters} and {attempts}"
             )
+        self._client = HttpClient(
+            base_url, strip_key(api_key), what="the embedding API", settings="AGENTSTORE_EMBEDDING"
+        )
         self.name = name or f"{model}:{dimensions}"
         self.dimensions = dimensions
-        self._url = f"{base_url.rstrip('/')}/embeddings"
         self._model = model
-        self._key = api_key if isinstance(api_key, SecretStr) or api_key is None else SecretStr(api_key)
         self._parameters = {"dimensions": dimensions} if send_dimensions else {}
         self._prefix, self._question_prefix = prefix, question_prefix
         self._batch, self._max_characters = batch, max_characters
         self._timeout, self._attempts = timeout, attempts
-        self._client: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
-        return f"OpenAIEmbedder({self._url!r}, {self.name!r})"
+        return f"OpenAIEmbedder({self._client.url!r}, {self.name!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,10 +98,8 @@ class OpenAIEmbedder:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.aclose()
+        """Close the connections of the running event loop; the next call opens new ones."""
+        await self._client.close()
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector for each text, with one request for each batch, one after another.
@@ -129,51 +119,31 @@ class OpenAIEmbedder:
 
     async def _request(self, texts: list[str]) -> list[list[float]]:
         """Send a request, with retries."""
-        truncated = [_without_surrogates(text[: self._max_characters]) for text in texts]
-        body = {"model": self._model, "input": truncated, "encoding_format": "float", **self._parameters}
-        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"}
-        client = self._client_of_this_loop()
-        for attempt in range(1, self._attempts + 1):
-            delay = random.random() * _DELAY * 2**attempt  # noqa: S311 - jitter
-            try:
-                response = await client.post(self._url, json=body, headers=headers)
-            except self._httpx.InvalidURL as error:
-                raise NotConfigured(f"{self._url!r} is not a valid URL: {error}") from error
-            except self._httpx.TransportError as error:
-                failed = EmbeddingFailed(f"{self._url} could not be reached: {type(error).__name__} {error}".rstrip())
-                if attempt == self._attempts:
-                    raise failed from error
-            else:
-                if response.status_code == 200:
-                    return self._vectors(response, len(texts))
-                failed = EmbeddingFailed(f"{self._url} returned {response.status_code}: {self._excerpt(response)}")
-                if response.status_code not in _RETRY or attempt == self._attempts:
-                    raise failed
-                delay = max(delay, _retry_after(response.headers.get("retry-after")))
-            _log.debug("Embedding failed, attempt %d of %d: %s", attempt, self._attempts, failed)
-            await asyncio.sleep(delay)
-        raise AssertionError("unreachable")
-
-    def _vectors(self, response: Any, count: int) -> list[list[float]]:
+        truncated = [text[: self._max_characters] for text in texts]
+        request = {"model": self._model, "input": truncated, "encoding_format": "float", **self._parameters}
+        body = json.dumps(request, ensure_ascii=False).encode(errors="replace")  # lone surrogates
+        # Four times the expected numbers, so that an error can report the dimensions of another model's vectors. Each
+        # has at most 32 bytes, with white space. Some servers repeat the texts, perhaps with escapes.
+        max_values = 1_000 + len(texts) * (1_000 + 4 * self.dimensions)
         try:
-            data = response.json()["data"]
+            response = await self._client.post(
+                "/embeddings",
+                body,
+                timeout=self._timeout,
+                max_bytes=32 * max_values + 6 * len(body),
+                max_values=max_values,
+                attempts=self._attempts,
+                retried=_RETRIED,
+            )
+        except RequestFailed as error:
+            raise EmbeddingFailed(str(error)) from error.__cause__
+        try:
+            data = response["data"]
             found = {each.get("index", place): each["embedding"] for place, each in enumerate(data)}
-            return [found[place] for place in range(count)] if len(data) == count else list(found.values())
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EmbeddingFailed(f"{self._url} returned no embeddings: {self._excerpt(response)}") from error
-
-    def _excerpt(self, response: Any) -> str:
-        """Return the beginning of a response, without the API key, which some servers repeat."""
-        text = str(response.text)
-        if self._key is not None and self._key.get_secret_value():
-            text = text.replace(self._key.get_secret_value(), "***")
-        return " ".join(text[:300].split())
-
-    def _client_of_this_loop(self) -> Any:
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            self._client, self._loop = self._httpx.AsyncClient(timeout=self._timeout), loop
-        return self._client
+            return [found[place] for place in range(len(texts))] if len(data) == len(texts) else list(found.values())
+        except (LookupError, TypeError, AttributeError):
+            excerpt = self._client.excerpt(response)
+            raise EmbeddingFailed(f"{self._client.url} returned no embeddings: {excerpt}") from None
 
 
 class SentenceTransformerEmbedder:
@@ -202,7 +172,12 @@ class SentenceTransformerEmbedder:
         Raises:
             NotConfigured: sentence-transformers is not installed.
         """
-        self._module = _module("sentence_transformers", "sentence-transformers")
+        try:
+            self._module = importlib.import_module("sentence_transformers")
+        except ImportError as error:
+            raise NotConfigured(
+                "sentence-transformers is not installed: run pip install 'agentstore-postgres[sentence-transformers]'"
+            ) from error
         self.name = name or model_or_path.rstrip("/").rpartition("/")[2]
         self.dimensions = dimensions
         self._path, self._options = model_or_path, options
@@ -399,18 +374,3 @@ def similarity(one: "array[float]", other: "array[float]") -> float:
 
 def _product(one: "array[float]", other: "array[float]") -> float:
     return float(sum(map(mul, one, other)))
-
-
-def _retry_after(header: str | None) -> float:
-    """Return the seconds of a Retry-After header, up to the maximum; 0 if it has none or is a date."""
-    try:
-        return min(max(float(header or 0), 0.0), _MAX_RETRY_AFTER)
-    except ValueError:
-        return 0.0
-
-
-def _module(name: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise NotConfigured(f"{name} is not installed: run pip install 'agentstore-postgres[{extra}]'.") from error

@@ -4,18 +4,16 @@ The model receives one JSON object, so that no text in it can be mistaken for it
 and texts, never with ids, and unknown fields of its answer are ignored.
 """
 
-import asyncio
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
 
 from agentstore.errors import ExtractionFailed, NotConfigured
+from agentstore.http_client import ErrorStatus, HttpClient, InvalidResponse, RequestFailed, strip_key
 from agentstore.schemas.extraction import Extraction
 from agentstore.schemas.memory import text_of
 from agentstore.schemas.memory_item import MemoryItem
@@ -23,14 +21,10 @@ from agentstore.schemas.message import Message
 from agentstore.schemas.times import parse_time
 from agentstore.settings import Settings
 
-if TYPE_CHECKING:
-    import httpx
-
 Purpose = Literal["facts", "experience"]
 
 _MAX_CHARACTERS = 60_000
 _MAX_RESPONSE = 1_000_000
-_MAX_EXCERPT = 300
 _MAX_NAME = 100
 
 _FACTS = """\
@@ -136,7 +130,8 @@ class OpenAIExtractor:
         """Create an extractor.
 
         Args:
-            base_url: the URL of the API as for OpenAI's clients, usually ending in ``/v1``.
+            base_url: the URL of the API as for OpenAI's clients, usually ending in ``/v1``. It may have a user and a
+                password instead of an `api_key`.
             model: the name of the model.
             api_key: sent as a bearer token.
             purpose: "facts" about the user, or "experience" with tasks.
@@ -148,32 +143,10 @@ class OpenAIExtractor:
         Raises:
             NotConfigured: httpx is not installed, or an argument is not valid.
         """
-        try:
-            import httpx
-        except ImportError as error:
-            raise NotConfigured("OpenAIExtractor needs httpx: run pip install 'agentstore-postgres[http]'.") from error
         if purpose not in _PROMPTS:
             raise NotConfigured(f'the purpose must be "facts" or "experience", got {purpose!r}')
         if not model:
             raise NotConfigured("The extractor has no model: set AGENTSTORE_EXTRACTION_MODEL.")
-        key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
-        key = (key or "").strip()
-        if not key.isascii() or not key.isprintable():
-            raise NotConfigured(
-                "The extractor's API key contains characters other than printable ASCII: check "
-                "AGENTSTORE_EXTRACTION_API_KEY."
-            )
-        invalid_url = (
-            "The extractor's URL must consist of http:// or https://, a host and a path, without user, password, query "
-            "or fragment: check AGENTSTORE_EXTRACTION_URL."
-        )
-        try:
-            url = httpx.URL(f"{base_url.rstrip('/')}/chat/completions")
-            is_valid = url.scheme in ("http", "https") and bool(url.host)
-        except (httpx.InvalidURL, ValueError):  # without the cause, which may quote a password
-            raise NotConfigured(invalid_url) from None
-        if not is_valid or url.userinfo or url.query or url.fragment:
-            raise NotConfigured(invalid_url)
         if not _is_encodable(model) or not _is_encodable(prompt or ""):
             raise NotConfigured(
                 "The extractor's model or prompt contains a lone surrogate, which cannot be encoded in UTF-8."
@@ -186,14 +159,13 @@ class OpenAIExtractor:
             raise NotConfigured("The extractor's options cannot be encoded as JSON.") from None
         self.name = f"openai:{model}:{purpose}"
         self.kinds = (_KINDS[purpose],)
-        self._url, self._model, self._key, self._timeout = url, model, key, timeout
+        # Without connections between requests: nothing closes an extractor.
+        self._client = HttpClient(
+            base_url, strip_key(api_key), what="the extractor", settings="AGENTSTORE_EXTRACTION", keepalive=0
+        )
+        self._model, self._timeout = model, timeout
         self._options: dict[str, Any] = json.loads(encoded)
         self._prompt = (prompt or _PROMPTS[purpose]) + _FRAME
-        self._tls = httpx.create_ssl_context() if url.scheme == "https" else False
-        escaped = {key, json.dumps(key)[1:-1]}
-        escaped |= {each.replace("/", r"\/") for each in escaped}
-        self._secrets = sorted(filter(None, escaped), key=len, reverse=True)
-        self._create_client()  # fails if the proxy settings are not valid
 
     async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
         """Return the items that the model extracts from `messages`, of which it reads the last 60,000 characters.
@@ -211,8 +183,8 @@ class OpenAIExtractor:
             "messages": [{"role": "system", "content": self._prompt}, {"role": "user", "content": content}],
             **self._options,
         }
-        body = await self._post({name: value for name, value in request.items() if value is not None})
-        answer = _parse_answer(self._content(body), self._redacted)
+        response = await self._post({name: value for name, value in request.items() if value is not None})
+        answer = _parse_answer(self._content(response), self._client.excerpt)
         known = dict(enumerate(existing[:count], 1))
         items = [
             MemoryItem(text=new.text, kind=self.kinds[0], importance=new.importance, source_ids=_ids(new, messages))
@@ -226,71 +198,32 @@ class OpenAIExtractor:
                 items.append(known[each.known].model_copy(update=update))
         return Extraction(items, [known[number].id for number in answer.ended if number in known])
 
-    def _create_client(self) -> "httpx.AsyncClient":
-        import httpx
-
+    async def _post(self, request: dict[str, Any]) -> Any:
         try:
-            return httpx.AsyncClient(verify=self._tls, timeout=self._timeout)
-        except (ImportError, ValueError, httpx.InvalidURL):
-            # Without the cause, which may quote a password.
-            raise NotConfigured(
-                "The extractor cannot use the proxy configured in the environment: check HTTP_PROXY, HTTPS_PROXY, "
-                "ALL_PROXY and NO_PROXY. A socks5:// proxy requires the package socksio."
-            ) from None
+            return await self._client.post(
+                "/chat/completions",
+                json.dumps(request, ensure_ascii=False).encode(),
+                timeout=self._timeout,
+                max_bytes=_MAX_RESPONSE,
+            )
+        except RequestFailed as error:
+            if isinstance(error, ErrorStatus):
+                # These statuses reject this request; others may succeed.
+                outage = error.status not in (400, 413, 422)
+            else:
+                outage = not isinstance(error, InvalidResponse)
+            raise ExtractionFailed(str(error), outage=outage, retry_after=error.retry_after) from error.__cause__
 
-    async def _post(self, request: dict[str, Any]) -> bytes:
-        import httpx
-
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        body = bytearray()
-        try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._create_client() as client,
-                client.stream("POST", self._url, json=request, headers=headers) as response,
-            ):
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > _MAX_RESPONSE:
-                        raise ExtractionFailed(f"{self._url.host} returned more than {_MAX_RESPONSE:,} bytes")
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise ExtractionFailed(
-                f"{self._url.host} did not respond within {self._timeout:g} s", outage=True
-            ) from error
-        except httpx.HTTPError as error:
-            reason = self._redacted(str(error)) or type(error).__name__
-            raise ExtractionFailed(f"{self._url.host} could not be reached: {reason}", outage=True) from error
-        if response.status_code != 200:
-            raise self._error_of(response, bytes(body))
-        return bytes(body)
-
-    def _error_of(self, response: "httpx.Response", body: bytes) -> ExtractionFailed:
-        excerpt = self._redacted(body.decode(errors="replace"))
-        return ExtractionFailed(
-            f"{self._url.host} returned {response.status_code}: {excerpt}",
-            # These reject this request; others may succeed.
-            outage=response.status_code not in (400, 413, 422),
-            retry_after=_seconds(response.headers.get("retry-after", "").strip()),
-        )
-
-    def _content(self, body: bytes) -> str:
+    def _content(self, response: Any) -> str:
         """Return the text of the model's answer."""
         try:
-            content = json.loads(body)["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            excerpt = self._redacted(body.decode(errors="replace"))
-            # Without the cause, here and below, because it may contain the key.
-            raise ExtractionFailed(f"{self._url.host} returned no chat completion: {excerpt}") from None
+            content = response["choices"][0]["message"]["content"]
+        except (LookupError, TypeError):
+            excerpt = self._client.excerpt(response)
+            raise ExtractionFailed(f"{self._client.url} returned no chat completion: {excerpt}") from None
         if not isinstance(content, str):
-            raise ExtractionFailed(f"{self._url.host} returned a chat completion without text")
+            raise ExtractionFailed(f"{self._client.url} returned a chat completion without text")
         return content
-
-    def _redacted(self, text: str) -> str:
-        """Return the beginning of a response, without the key, which some endpoints repeat, also escaped as in JSON."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        excerpt = " ".join(text[: 2 * _MAX_EXCERPT].split())[:_MAX_EXCERPT]
-        return excerpt.encode(errors="backslashreplace").decode()
 
 
 def configured_extractor(settings: Settings) -> OpenAIExtractor:
@@ -347,7 +280,7 @@ def _build_input(messages: Sequence[Message], existing: Sequence[MemoryItem]) ->
     ).decode(), len(known)
 
 
-def _parse_answer(content: str, redacted: Callable[[str], str]) -> _Answer:
+def _parse_answer(content: str, excerpt: Callable[[str], str]) -> _Answer:
     """Parse the JSON in a model's answer, which may have reasoning before it, text around it, or a code fence."""
     text = content.strip()
     if not text.startswith("{"):
@@ -359,25 +292,14 @@ def _parse_answer(content: str, redacted: Callable[[str], str]) -> _Answer:
         reason = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}" for each in error.errors()[:3]
         )
-        raise ExtractionFailed(f"the model's answer does not have the expected fields: {redacted(reason)}") from None
+        raise ExtractionFailed(f"the model's answer does not have the expected fields: {excerpt(reason)}") from None
     except (ValueError, RecursionError):
-        raise ExtractionFailed(f"the model's answer is not valid JSON: {redacted(content)}") from None
+        raise ExtractionFailed(f"the model's answer is not valid JSON: {excerpt(content)}") from None
 
 
 def _is_encodable(text: str) -> bool:
     """Return whether a text has no lone surrogates, and can be encoded in UTF-8."""
     return not re.search("[\ud800-\udfff]", text)
-
-
-def _seconds(after: str) -> float | None:
-    """Return the seconds of a Retry-After header, given as a number or as a date; None if it is neither."""
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", after):
-        return float(after)
-    try:
-        time = parsedate_to_datetime(after)
-        return max((time.replace(tzinfo=time.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _ids(new: _New, messages: Sequence[Message]) -> list[str]:

@@ -18,6 +18,7 @@ from agentstore import (
     OpenAIEmbedder,
     SentenceTransformerEmbedder,
     Settings,
+    http_client,
 )
 from agentstore.search import embedding
 from tests.support.pgbouncer import free_port
@@ -28,7 +29,7 @@ Answer = tuple[int, Any] | None
 
 @pytest.fixture(autouse=True)
 def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "_DELAY", 0.01)
+    monkeypatch.setattr(http_client, "_DELAY", 0.01)
 
 
 @asynccontextmanager
@@ -109,14 +110,16 @@ async def test_temporary_errors_are_retried(wrong: Answer) -> None:
         ((400, f"no model for {_KEY}"), 1, r"400: no model for \*\*\*"),
         ((401, {"error": {"message": f"Incorrect API key: {_KEY}"}}), 1, "401"),
         ((500, "oops"), 2, "500: oops"),
-        (None, 2, "could not be reached"),
-        ((200, "<html>"), 1, "no embeddings"),
+        (None, 2, "the connection to .* broke"),
+        ((200, "<html>"), 1, "not valid JSON: <html>"),
+        ((200, {"error": "no"}), 1, "no embeddings: {'error': 'no'}"),
         ((200, {"data": [{"embedding": None}]}), 1, "invalid vector"),
         ((200, {"data": []}), 1, "0 vectors for 1 texts"),
         ((200, {"data": [{"embedding": [1, 2]}, {"embedding": [1, 2]}]}), 1, "1 vectors|2 vectors"),
         ((200, {"data": [{"embedding": [1, 2, 3]}]}), 1, "3 dimensions"),
         ((200, {"data": [{"embedding": [1, "x"]}]}), 1, "invalid vector"),
-        ((200, '{"data": [{"embedding": [1, NaN]}]}'), 1, "not finite"),
+        ((200, '{"data": [{"embedding": [1, NaN]}]}'), 1, "not valid JSON"),
+        ((200, '{"data": [{"embedding": [1, 1e999]}]}'), 1, "not finite"),
     ],
     ids=str,
 )
@@ -138,7 +141,7 @@ async def test_timeouts_and_refused_connections_are_failures() -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with _embedder(url, attempts=1, timeout=0.05) as embedder:
-        with pytest.raises(EmbeddingFailed, match="Timeout"):
+        with pytest.raises(EmbeddingFailed, match=r"did not respond within 0\.05 s"):
             await embedder.embed(["a"])
     stop.set()
     server.close()

@@ -4,8 +4,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import asyncpg
@@ -25,7 +23,6 @@ from agentstore import (
     Settings,
 )
 from agentstore.repositories.memory import extraction as memory_extractions
-from agentstore.search.extraction import _seconds
 from agentstore.search.view import count_for_one_call
 from agentstore.testing import text
 from tests.integration.extraction.support import DUE, EchoExtractor, one_fact_each, read_jobs
@@ -391,10 +388,3 @@ async def test_errors_never_contain_the_key_even_if_escaped(endpoint: ChatEndpoi
 async def test_a_speakers_name_is_truncated(endpoint: ChatEndpoint, extractor: Extractor) -> None:
     await extractor.extract([text("x", role="user", metadata={"name": "n" * 100_000})], [])
     assert endpoint.inputs()[0]["conversation"][0]["by"] == f"user {'n' * 100}"
-
-
-def test_retry_after_may_be_a_fraction_or_a_date() -> None:
-    assert (_seconds("7"), _seconds("1.5"), _seconds(""), _seconds("soon"), _seconds("nan")) == (7, 1.5, *[None] * 3)
-    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
-    assert 3500 < (_seconds(format_datetime(in_an_hour, usegmt=True)) or 0) <= 3600
-    assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0

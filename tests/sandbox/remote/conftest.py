@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from agentstore.sandbox import managed, remote
+from agentstore import http_client
+from agentstore.sandbox import managed
 from agentstore.sandbox.agentscope_runtime import AgentScopeRuntimeProvider
 from agentstore.sandbox.managed import ManagedProvider
 from agentstore.sandbox.remote import RemoteProvider
@@ -16,8 +17,8 @@ from tests.sandbox.remote.support import TOKEN
 
 @pytest.fixture(autouse=True)
 def _retry_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (managed, remote):
-        monkeypatch.setattr(module, "RETRY_DELAY", 0.01)
+    monkeypatch.setattr(managed, "RETRY_DELAY", 0.01)
+    monkeypatch.setattr(http_client, "_DELAY", 0.01)
 
 
 @pytest.fixture
