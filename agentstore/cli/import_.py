@@ -90,8 +90,8 @@ def import_(
     `agentstore export`. A URL is that of the database of AgentScope Runtime's Redis services, AgentScope 2 or
     openai-agents, which may be in use.
 
-    Importing again adds only what is new. Invalid input is skipped and reported with its place; the exit code is then
-    5. docs/import.md describes the formats.
+    Importing again adds only what is new; a file that was moved needs ids in its messages. Invalid input is skipped and
+    reported with its place; the exit code is then 5. docs/import.md describes the formats.
     """
     if source is not None or any(each.startswith(_REDIS) for each in sources):
         _import_store(sources, source, user, url, dry_run, json_)

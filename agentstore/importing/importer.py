@@ -15,17 +15,8 @@ from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.importing.source import Problem, read
 from agentstore.importing.translate import Translator
 from agentstore.repositories import PostgresSessionHistoryService
-from agentstore.schemas import Session
-from agentstore.schemas.page import check_count
-from agentstore.schemas.payload import (
-    aware,
-    check_id,
-    check_title,
-    check_ttl,
-    dump_metadata,
-    prepare_messages,
-    same_content,
-)
+from agentstore.repositories.sessions.imports import check_import
+from agentstore.schemas import Imported, Session
 from agentstore.settings import Settings
 
 # The size of a window: enough work for several connections, and little enough to have two of them in memory.
@@ -131,8 +122,6 @@ class Importer:
                     continue
                 try:
                     session = translator.session(piece.value)
-                    if self._sessions is None:
-                        check_session(session, self._settings)
                 except _INVALID as error:
                     self._skip(name, Problem(piece.place, str(error)))
                     continue
@@ -140,9 +129,6 @@ class Importer:
                 yield _Read(name, piece.place, session)
 
     async def _add(self, each: _Read) -> None:
-        if self._sessions is None:
-            self._count(each)
-            return
         self._window.setdefault((each.session.user_id, each.session.id), []).append(each)
         self._messages += len(each.session.messages) or 1
         if self._messages >= _WINDOW_MESSAGES or self._bytes >= _WINDOW_BYTES:
@@ -175,54 +161,50 @@ class Importer:
             raise errors.exceptions[0] from None
 
     async def _store_session(self, parts: list[_Read]) -> None:
-        assert self._sessions is not None  # noqa: S101
         first = parts[0].session
-        messages = [message for part in parts for message in part.session.messages]
+        session = first.model_copy(update={"messages": [each for part in parts for each in part.session.messages]})
         try:
-            imported = await self._sessions.import_session(first.model_copy(update={"messages": messages}))
+            if self._sessions is None:
+                check_import(session, self._settings)
+                imported = Imported()
+            else:
+                imported = await self._sessions.import_session(session)
         except _INVALID as error:
             if len(parts) == 1:
-                self._skip(parts[0].file, Problem(parts[0].place, str(error)))
-                return
-            for part in parts:  # store the valid parts, and skip the others
-                await self._store_session([part])
+                self._skip_part(parts[0], error)
+            elif self._sessions is None:
+                self._check_parts(parts)
+            else:
+                for part in parts:  # store the valid parts, and skip the others
+                    await self._store_session([part])
             return
         self.progress.new_sessions += imported.sessions
         self.progress.new_messages += imported.messages
         for part in parts:
             self._count(part)
 
+    def _check_parts(self, parts: list[_Read]) -> None:
+        """Check the parts of a session one by one, as if the valid ones were stored."""
+        stored: dict[str, str] | None = None
+        for part in parts:
+            try:
+                payloads = check_import(part.session, self._settings, stored)
+            except _INVALID as error:
+                self._skip_part(part, error)
+            else:
+                stored = {} if stored is None else stored
+                stored |= payloads
+                self._count(part)
+
     def _count(self, each: _Read) -> None:
         self.progress.records += 1
         self.progress.messages += len(each.session.messages)
+
+    def _skip_part(self, part: _Read, error: Exception) -> None:
+        self._skip(part.file, Problem(part.place, str(error)))
 
     def _skip(self, file: str, problem: Problem) -> None:
         self.progress.problems += 1
         if len(problem.reason) > _LONGEST_REASON:  # it may contain a value of the file
             problem = Problem(problem.place, f"{problem.reason[:_LONGEST_REASON]}...")
         self._report(file, problem)
-
-
-def check_session(session: Session, settings: Settings) -> None:
-    """Check a session as :meth:`PostgresSessionHistoryService.import_session` does.
-
-    Raises:
-        InvalidContent, LimitExceeded, Conflict: the session could not be stored.
-    """
-    check_id(session.user_id, "user_id", settings)
-    check_id(session.id, "session_id", settings)
-    check_title(session.title)
-    dump_metadata(session.metadata, settings)
-    aware(session.created_at, "created_at")
-    aware(session.updated_at, "updated_at")
-    if session.forked_from is not None:
-        check_id(session.forked_from, "forked_from", settings)
-    check_count(session.forked_at, "forked_at")
-    check_ttl(session.ttl)
-    known: dict[str, str] = {}
-    size = settings.max_batch
-    for start in range(0, len(session.messages), size):
-        prepared = prepare_messages(session.messages[start : start + size], settings)
-        for id, (_, payload) in prepared.items():
-            if not same_content(known.setdefault(id, payload), payload):
-                raise Conflict(f"two messages with different content have the id {id!r}")

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
-from agentstore.importing.importer import check_session
 from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
 from agentstore.importing.source import Problem
 from agentstore.interfaces import MemoryService
 from agentstore.repositories import PostgresSessionHistoryService, PostgresStateService
+from agentstore.repositories.sessions.imports import check_import
 from agentstore.schemas import Message, StateRound
-from agentstore.schemas.payload import check_id, dump_state, prepare_messages
+from agentstore.schemas.payload import check_id, dump_metadata, dump_state, prepare_messages
 from agentstore.schemas.state import check_round
 from agentstore.settings import Settings
 
@@ -85,7 +85,7 @@ class Mover:
         moved, target = self.moved, self._target
         if isinstance(record, SessionRecord):
             if target is None:
-                check_session(record.session, self._settings)
+                check_import(record.session, self._settings)
             else:
                 imported = await target.sessions.import_session(record.session)
                 moved.new_sessions += imported.sessions
@@ -104,6 +104,7 @@ class Mover:
             check_id(record.session_id, "session_id", self._settings)
             if record.round_id is not None:
                 check_round(record.round_id)
+            dump_metadata(record.metadata, self._settings)
             text = dump_state(record.state, self._settings)
             if target is not None:
                 store = _store_next if record.round_id is None else _store_round

@@ -103,6 +103,20 @@ def test_equal_messages_in_other_files_of_a_session_are_distinct(
     assert [row[3] for row in _stored(direct_url, _TEXTS)][4:] == ["yes", "wait", "yes", "end"]
 
 
+def test_moved_file_adds_nothing_if_its_messages_have_ids_or_it_names_no_sessions(
+    run_import: RunImport, direct_url: str, tmp_path: Path
+) -> None:
+    said = [{"id": f"m{number}", "role": "user", "content": "yes"} for number in range(2)]
+    lines = [{"session": "s", "messages": said}, {"session": "t", **said[0]}]
+    (tmp_path / "a").write_text("\n".join([*map(json.dumps, lines), _line("yes"), _line("yes", "no", user="alice")]))
+    assert run_import(tmp_path / "a").code == 0
+    assert _stored(direct_url, _COUNTS) == [(4, 6)]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a").rename(tmp_path / "b" / "c")
+    assert run_import(tmp_path / "b" / "c", "--json").json()["new_messages"] == 0
+    assert _stored(direct_url, _COUNTS) == [(4, 6)]
+
+
 def test_files_with_equal_beginnings_are_separate_sessions(
     run_import: RunImport, direct_url: str, tmp_path: Path
 ) -> None:
@@ -329,6 +343,41 @@ def test_dry_run_reports_problems_without_a_database() -> None:
     assert "nothing was stored" in done.out
     for place in ("line 2", "line 3", "line 4"):
         assert f"stdin: {place}: " in done.err
+
+
+_EXPORTED = {"object": "session", "user_id": "u", "messages": []}
+_SAID = {"object": "message", "id": "m", "role": "user", "content": [{"type": "text", "text": "a"}]}
+_OTHER = {**_SAID, "content": [{"type": "text", "text": "b"}]}
+_OLD = "2020-01-01T00:00:00Z"
+_REFUSED: dict[str, list[dict[str, Any]]] = {
+    "ttl": [{**_EXPORTED, "id": "s", "ttl": 0}, {**_EXPORTED, "id": "s", "ttl": 2**31}],
+    "lineage": [{**_EXPORTED, "id": "s", "forked_from": "x" * 513}, {**_EXPORTED, "id": "s", "forked_at": -1}],
+    "ids": [{**_EXPORTED, "id": "x" * 513}, {"user": "\0", "messages": []}, {"session": "s", **_SAID, "id": "\0"}],
+    "title": [{"session": "s", "title": "x" * 10_001, "messages": []}],
+    "time": [{"session": "s", "created_at": "0001-01-01T00:00:00Z", "messages": []}],
+    "expired": [{**_EXPORTED, "id": "s", "updated_at": _OLD}, {"time": _OLD, "messages": [_SAID]}],
+    "expired by its own ttl": [{**_EXPORTED, "id": "s", "updated_at": _OLD, "ttl": 60}],
+    "same id in a conversation": [{"session": "s", "messages": [_SAID, _OTHER]}],
+    "same id in two lines": [{"session": "s", "messages": [_SAID]}, {"session": "s", "messages": [_OTHER]}],
+    "same id in two messages": [{"session": "s", **_SAID}, {"session": "s", **_SAID}, {"session": "s", **_OTHER}],
+    "some": [{"messages": [_SAID]}, {"session": "s", "ttl": 5, "messages": [_SAID, None]}, {"messages": [_OTHER]}],
+    "none": [{"session": "s", "messages": [_SAID, _SAID]}, {**_EXPORTED, "id": "s", "forked_from": "", "ttl": 1}],
+}
+
+
+@pytest.mark.parametrize("name", _REFUSED)
+def test_dry_run_reports_what_the_import_refuses(
+    run_import: RunImport, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_SESSION_TTL", "86400")
+    lines = "\n".join(json.dumps(each) for each in _REFUSED[name]).encode()
+    dry, done = (run_import("-", "--json", *arguments, stdin=lines) for arguments in (["--dry-run"], []))
+    assert dry.code == done.code == (0 if name == "none" else 5)
+    reports = [json.loads(each.out) for each in (dry, done)]
+    compared = ("records", "messages", "problems")
+    assert [reports[0][key] for key in compared] == [reports[1][key] for key in compared]
+    assert [each["place"] for each in reports[0]["left_out"]] == [each["place"] for each in reports[1]["left_out"]]
+    assert (reports[1]["problems"] > 0) == (name != "none")
 
 
 def test_missing_file_is_reported_before_anything_is_stored(

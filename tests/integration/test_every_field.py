@@ -40,10 +40,10 @@ from agentstore import (
     schemas,
 )
 from agentstore.adapters import agentscope_runtime
-from agentstore.importing.importer import check_session
 from agentstore.migrating import migrate
 from agentstore.models import Base
 from agentstore.repositories import PostgresSandboxService, PostgresSessionHistoryService
+from agentstore.repositories.sessions.imports import check_import
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from tests.support.cli import run
 
@@ -256,7 +256,7 @@ _INVALID: dict[Any, Any] = {str: "\0", int: -1, datetime: datetime(2024, 5, 6), 
 async def test_a_dry_run_checks_every_field_that_an_import_checks(store: AgentStore) -> None:
     """With a naive timestamp, a negative number, a text with NUL, and NaN."""
     sample: Session = sample_of(Session, messages=[])
-    check_session(sample, Settings())
+    check_import(sample, Settings())
     for name, info in Session.model_fields.items():
         kinds = {get_origin(each) or each for each in (info.annotation, *get_args(info.annotation))}
         for kind in kinds & _INVALID.keys():
@@ -264,7 +264,7 @@ async def test_a_dry_run_checks_every_field_that_an_import_checks(store: AgentSt
             with pytest.raises(InvalidContent):
                 await store.sessions.import_session(wrong)
             try:
-                check_session(wrong, Settings())
+                check_import(wrong, Settings())
             except InvalidContent:
                 continue
             raise AssertionError(f"a dry run accepts a Session.{name} that an import rejects")

@@ -15,6 +15,7 @@ def database_name(emptied_database: str) -> str:
     return emptied_database
 
 
+_DAY = 86_400
 _CREATED = datetime(2020, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 _UPDATED = datetime(2021, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
@@ -112,6 +113,67 @@ async def test_invalid_values_are_rejected_before_anything_is_written(
     with pytest.raises(error):
         await store.sessions.import_session(session)
     assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 0
+
+
+@pytest.mark.parametrize("count", [0, 3, 10, 11, 30])
+@pytest.mark.parametrize(("setting", "own"), [(_DAY, None), (None, _DAY), (10 * _DAY, _DAY), (_DAY, _DAY)])
+async def test_session_that_has_expired_is_refused(
+    database_url: str,
+    settings: Settings,
+    observer: asyncpg.Connection,
+    count: int,
+    setting: int | None,
+    own: int | None,
+) -> None:
+    """Stored, it would exist for no call, and each import would report it as new."""
+    session = Session(
+        id="s",
+        user_id="alice",
+        messages=[text(str(number)) for number in range(count)],
+        created_at=_CREATED,
+        updated_at=datetime.now(UTC) - timedelta(days=2),
+        ttl=own,
+    )
+    limited = settings.model_copy(update={"session_ttl": setting, "max_batch": 10})
+    async with AgentStore(database_url, settings=limited) as store:
+        for _ in range(2):
+            with pytest.raises(InvalidContent, match=r"session 's' of user 'alice' has expired: .* 86400 seconds"):
+                await store.sessions.import_session(session)
+        assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 0
+        longer = session.model_copy(update={"ttl": 3 * _DAY})
+        assert await store.sessions.import_session(longer) == Imported(sessions=1, messages=count)
+        assert await store.sessions.get_session("alice", "s") == longer
+        assert await store.sessions.import_session(longer) == Imported()
+
+
+@pytest.mark.parametrize("count", [3, 30])
+async def test_expired_import_completes_an_existing_session(database_url: str, settings: Settings, count: int) -> None:
+    limited = settings.model_copy(update={"session_ttl": _DAY, "max_batch": 10})
+    messages = [text(str(number)) for number in range(count)]
+    async with AgentStore(database_url, settings=limited) as store:
+        session = await store.sessions.create_session("alice", "s")
+        await store.sessions.append_message(session, messages[0])
+        old = Session(id="s", user_id="alice", messages=messages, updated_at=_UPDATED)
+        assert await store.sessions.import_session(old) == Imported(messages=count - 1)
+        stored = await store.sessions.get_session("alice", "s")
+        assert stored is not None
+        assert (stored.messages, stored.updated_at) == (messages, session.updated_at)
+
+
+@pytest.mark.parametrize("count", [3, 30])
+async def test_import_replaces_an_expired_session(
+    database_url: str, settings: Settings, observer: asyncpg.Connection, count: int
+) -> None:
+    limited = settings.model_copy(update={"max_batch": 10})
+    async with AgentStore(database_url, settings=limited) as store:
+        expired = await store.sessions.create_session("alice", "s", ttl=60)
+        await store.sessions.append_message(expired, text("old", id="0"))
+        await observer.execute("UPDATE agentstore.sessions SET updated_at = now() - interval '1 hour'")
+        session = Session(id="s", user_id="alice", messages=[text(str(each), id=str(each)) for each in range(count)])
+        assert await store.sessions.import_session(session) == Imported(sessions=1, messages=count)
+        stored = await store.sessions.get_session("alice", "s")
+        assert stored is not None
+        assert stored.messages == session.messages
 
 
 async def test_different_content_of_an_id_is_a_conflict_and_nothing_is_written(

@@ -25,6 +25,7 @@ from agentstore.repositories.service import PostgresService, back_off
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING, APPEND_TO_MANY
 from agentstore.repositories.sessions.appends import Appends, Key, timestamp_of
 from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND
+from agentstore.repositories.sessions.imports import has_expired, prepare_import, values_of_messages
 from agentstore.repositories.sessions.statements import (
     CREATE,
     CREATE_NEW,
@@ -49,7 +50,6 @@ from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, S
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import (
-    aware,
     check_id,
     check_list,
     check_missing_session,
@@ -241,7 +241,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         prepared = prepare_messages(message, self._settings)
         if not prepared:
             return
-        values = _values(session, prepared)
+        values = values_of_messages(session, prepared)
         key = session.user_id, session.id
         appends = self._appends_of_this_loop()
         if not appends.accepts(key, values["payloads"]):
@@ -333,37 +333,18 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
         Raises:
             Conflict: a message's id is stored with different content, or occurs twice with different content.
-            InvalidContent, LimitExceeded: a value cannot be stored; nothing was written.
+            InvalidContent, LimitExceeded: a value cannot be stored, or a new session would have expired, by its
+                ``updated_at`` and its ttl or the setting; nothing was written.
             Unavailable: other clients kept changing the session.
         """
-        check_id(session.user_id, "user_id", self._settings)
-        check_id(session.id, "session_id", self._settings)
-        check_list(session.messages)
-        size = self._settings.max_batch
-        parts = [
-            _values(session, prepare_messages(session.messages[start : start + size], self._settings))
-            for start in range(0, len(session.messages) or 1, size)
-        ]
-        head = {
-            "title": check_title(session.title),
-            "metadata": dump_metadata(session.metadata, self._settings),
-            "created_at": aware(session.created_at, "created_at"),
-            "updated_at": aware(session.updated_at, "updated_at"),
-            "forked_from": None
-            if session.forked_from is None
-            else check_id(session.forked_from, "forked_from", self._settings),
-            "forked_at": check_count(session.forked_at, "forked_at"),
-            "ttl": check_ttl(session.ttl),
-            # Not in the future, which would keep the session on top of its user's list.
-            "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
-        }
+        head, parts = prepare_import(session, self._settings)
         for attempt in range(_TRIES):
             try:
                 if len(parts) == 1:
-                    imported = await self._import(self._database.fetch, parts, head)
+                    imported = await self._import(self._database.fetch, session, parts, head)
                 else:
                     async with self._database.transaction() as transaction:
-                        imported = await self._import(transaction.fetch, parts, head)
+                        imported = await self._import(transaction.fetch, session, parts, head)
             except StatementFailed as error:
                 # The user was deleted concurrently, or one of the messages was stored.
                 if error.sqlstate not in ("23503", "23505"):
@@ -378,12 +359,17 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             f"keep changing it"
         )
 
-    async def _import(self, fetch: _Fetch, parts: list[dict[str, Any]], head: dict[str, Any]) -> Imported | None:
+    async def _import(
+        self, fetch: _Fetch, session: Session, parts: list[dict[str, Any]], head: dict[str, Any]
+    ) -> Imported | None:
         """Create the session with the first part, or take the existing one, and append the missing messages.
 
         None: the session was deleted concurrently.
         """
-        is_new = bool(await fetch(IMPORT, **parts[0], **head, count=len(parts[0]["ids"])))
+        rows = await fetch(IMPORT, **parts[0], **head, count=len(parts[0]["ids"]))
+        if rows and rows[0][0] is None:
+            raise has_expired(session, self._settings)
+        is_new = bool(rows)
         if not is_new and not await fetch(EXISTS, user_id=parts[0]["user_id"], session_id=parts[0]["session_id"]):
             return None
         new = len(parts[0]["ids"]) if is_new else 0
@@ -526,16 +512,6 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(session_id, "session_id", self._settings)
         if not await self._database.fetch(statement, user_id=user_id, session_id=session_id, **value):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
-
-
-def _values(session: Session, prepared: dict[str, tuple[Message, str]]) -> dict[str, Any]:
-    """Return the parameters that all statements that store messages share."""
-    return {
-        "user_id": session.user_id,
-        "session_id": session.id,
-        "ids": list(prepared),
-        "payloads": [payload for _, payload in prepared.values()],
-    }
 
 
 def _already_exists(values: dict[str, Any]) -> AlreadyExists:

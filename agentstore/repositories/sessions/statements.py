@@ -6,6 +6,7 @@ Here are those that create, read, list, import, update and delete a session. Tho
 """
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import (
@@ -192,16 +193,20 @@ def _list() -> ClauseElement:
 def _import() -> ClauseElement:
     """Insert the session with its messages and its timestamps, and its user if missing, unless the session exists.
 
-    No row: it exists, or a concurrent transaction has just created it. A timestamp in the future is replaced by now(),
-    since it would keep the session on top of its user's list.
+    Returns the new session's updated_at; or null if it would have expired, and was not inserted. No row: it exists, or
+    a concurrent transaction has just created it. A timestamp in the future is replaced by now(), since it would keep
+    the session on top of its user's list.
     """
     kind = SessionRow.updated_at.type
     now = func.now(type_=kind)
     created, updated = bindparam("created_at", type_=kind), bindparam("updated_at", type_=kind)
     created_at = func.least(func.coalesce(created, updated, now), now)
     updated_at = func.greatest(created_at, func.least(func.coalesce(updated, now), now))
+    is_missing = ~select(SessionRow.id).where(LIVE_SESSION).exists()
+    ttl = bindparam("ttl", type_=BigInteger)
+    is_live = is_not_expired(SimpleNamespace(ttl=ttl, updated_at=updated_at))
     session = _insert_session(
-        ~select(SessionRow.id).where(LIVE_SESSION).exists(),
+        is_missing & is_live,
         next_seq=bindparam("count", type_=BigInteger) + 1,
         created_at=created_at,
         updated_at=updated_at,
@@ -219,7 +224,7 @@ def _import() -> ClauseElement:
         .returning(literal_column("1"))
         .cte("created_messages")
     )
-    return select(session.c.updated_at).add_cte(messages)
+    return union_all(select(session.c.updated_at), select(null()).where(is_missing, ~is_live)).add_cte(messages)
 
 
 CREATE = Statement(_create, scope="user", repeatable=True)

@@ -1,0 +1,92 @@
+"""What an import of a session checks before anything is written, and the values of its statements."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from agentstore.errors import Conflict, InvalidContent
+from agentstore.schemas import Message, Session
+from agentstore.schemas.page import check_count
+from agentstore.schemas.payload import (
+    aware,
+    check_id,
+    check_list,
+    check_title,
+    check_ttl,
+    dump_metadata,
+    prepare_messages,
+    same_content,
+)
+from agentstore.settings import Settings
+
+
+def prepare_import(session: Session, settings: Settings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Validate a session; return the values of its fields, and those of its messages in parts of `max_batch`.
+
+    Raises:
+        InvalidContent, LimitExceeded: a value cannot be stored.
+        Conflict: two messages with different content have the same id.
+    """
+    check_id(session.user_id, "user_id", settings)
+    check_id(session.id, "session_id", settings)
+    check_list(session.messages)
+    head = {
+        "title": check_title(session.title),
+        "metadata": dump_metadata(session.metadata, settings),
+        "created_at": aware(session.created_at, "created_at"),
+        "updated_at": aware(session.updated_at, "updated_at"),
+        "forked_from": None if session.forked_from is None else check_id(session.forked_from, "forked_from", settings),
+        "forked_at": check_count(session.forked_at, "forked_at"),
+        "ttl": check_ttl(session.ttl),
+        # Not in the future, which would keep the session on top of its user's list.
+        "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
+    }
+    size = settings.max_batch
+    known: dict[str, str] = {}
+    parts = []
+    for start in range(0, len(session.messages) or 1, size):
+        prepared = prepare_messages(session.messages[start : start + size], settings)
+        for id, (_, payload) in prepared.items():
+            if not same_content(known.setdefault(id, payload), payload):
+                raise Conflict(f"two messages with different content have the id {id!r}")
+        parts.append(values_of_messages(session, prepared))
+    return head, parts
+
+
+def check_import(session: Session, settings: Settings, stored: dict[str, str] | None = None) -> dict[str, str]:
+    """Check a session as an import does, without a database; return the payloads of its messages by id.
+
+    `stored` are the payloads of the messages of the existing session, None if the session does not exist.
+
+    Raises:
+        InvalidContent, LimitExceeded, Conflict: an import would refuse the session.
+    """
+    _, parts = prepare_import(session, settings)
+    ttl = session.ttl or settings.session_ttl
+    if stored is None and ttl is not None and session.updated_at is not None:
+        written = max(session.updated_at, session.created_at or session.updated_at)
+        if datetime.now(UTC) - written >= timedelta(seconds=ttl):
+            raise has_expired(session, settings)
+    payloads = {id: payload for part in parts for id, payload in zip(part["ids"], part["payloads"], strict=True)}
+    for id in payloads.keys() & (stored or {}).keys():
+        if not same_content(payloads[id], (stored or {})[id]):
+            raise Conflict(f"two messages with different content have the id {id!r}")
+    return payloads
+
+
+def has_expired(session: Session, settings: Settings) -> InvalidContent:
+    """Return the error for a session that would have expired by the time it is stored."""
+    ttl = f"its ttl is {session.ttl}" if session.ttl else f"the setting session_ttl is {settings.session_ttl}"
+    return InvalidContent(
+        f"session {session.id!r} of user {session.user_id!r} has expired: its updated_at is {session.updated_at}, and "
+        f"{ttl} seconds. Import it with a longer ttl or a later updated_at"
+    )
+
+
+def values_of_messages(session: Session, prepared: dict[str, tuple[Message, str]]) -> dict[str, Any]:
+    """Return the parameters that all statements that store messages share."""
+    return {
+        "user_id": session.user_id,
+        "session_id": session.id,
+        "ids": list(prepared),
+        "payloads": [payload for _, payload in prepared.values()],
+    }
