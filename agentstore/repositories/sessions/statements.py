@@ -6,15 +6,12 @@ Here are those that create, read, list, import, update and delete a session. Tho
 """
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    CTE,
     BigInteger,
     ClauseElement,
-    ColumnElement,
     SQLColumnExpression,
     Text,
     bindparam,
@@ -22,7 +19,6 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     literal_column,
     null,
     select,
@@ -31,12 +27,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
-from sqlalchemy.dialects.postgresql import insert as upsert
 
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
 from agentstore.models import MessageRow, SessionRow
 from agentstore.repositories.retention import is_idle, is_not_expired
-from agentstore.repositories.users import insert_user_if_missing
+
+SQL = SqlStatements(__file__)
 
 USER = bindparam("user_id", type_=Text)
 SESSION = bindparam("session_id", type_=Text)
@@ -69,46 +66,6 @@ _PAYLOAD = func.json_send(MessageRow.payload).label("payload")
 _LIMIT = bindparam("limit", type_=BigInteger)
 # The most that one batch of an iterator holds, in bytes as stored.
 _MAX_BATCH_BYTES = 8_000_000
-
-
-def _insert_session(condition: ColumnElement[bool], **more: ColumnElement[Any]) -> CTE:
-    """Insert the session if `condition` holds, with `more` columns, and its user if missing; return the head."""
-    values = {
-        "user_id": USER,
-        "id": SESSION,
-        "title": bindparam("title", type_=Text),
-        "metadata": cast(bindparam("metadata", type_=Text), JSON),
-        "ttl": bindparam("ttl", type_=BigInteger),
-        **more,
-    }
-    user = insert_user_if_missing(condition)
-    return (
-        upsert(SessionRow)
-        .from_select(list(values), select(*values.values()).select_from(user).where(condition))
-        .on_conflict_do_nothing(index_elements=["user_id", "id"])
-        .returning(*_HEAD)
-        .cte("created")
-    )
-
-
-def _create() -> ClauseElement:
-    """Create the session, and its user if missing; or read the existing session with its messages, writing nothing.
-
-    Rows: one for the head (``created``, the head's columns, null), then one for each message of an existing session
-    (false, nulls, payload). No row: a concurrent transaction has created the session after this statement's snapshot.
-    """
-    existing = select(*_HEAD).where(LIVE_SESSION).cte("existing").prefix_with("MATERIALIZED")
-    created = _insert_session(~select(existing.c.created_at).exists())
-    messages: Any = (
-        select(literal_column("false"), *_NULL_HEAD, _PAYLOAD)
-        .where(ITS_MESSAGES, select(existing.c.created_at).exists())
-        .order_by(MessageRow.seq)
-    )
-    return union_all(
-        select(literal_column("false").label("created"), *existing.c, cast(null(), BYTEA).label("payload")),
-        select(literal_column("true"), *created.c, null()),
-        messages,
-    )
 
 
 def _get() -> ClauseElement:
@@ -190,49 +147,12 @@ def _list() -> ClauseElement:
     )
 
 
-def _import() -> ClauseElement:
-    """Insert the session with its messages and its timestamps, and its user if missing, unless the session exists.
-
-    Returns the new session's updated_at; or null if it would have expired, and was not inserted. No row: it exists, or
-    a concurrent transaction has just created it. A timestamp in the future is replaced by now(), since it would keep
-    the session on top of its user's list.
-    """
-    kind = SessionRow.updated_at.type
-    now = func.now(type_=kind)
-    created, updated = bindparam("created_at", type_=kind), bindparam("updated_at", type_=kind)
-    created_at = func.least(func.coalesce(created, updated, now), now)
-    updated_at = func.greatest(created_at, func.least(func.coalesce(updated, now), now))
-    is_missing = ~select(SessionRow.id).where(LIVE_SESSION).exists()
-    ttl = bindparam("ttl", type_=BigInteger)
-    is_live = is_not_expired(SimpleNamespace(ttl=ttl, updated_at=updated_at))
-    session = _insert_session(
-        is_missing & is_live,
-        next_seq=bindparam("count", type_=BigInteger) + 1,
-        created_at=created_at,
-        updated_at=updated_at,
-        listed_at=func.date_trunc("minute", updated_at),
-        forked_from=bindparam("forked_from", type_=Text),
-        forked_at=bindparam("forked_at", type_=BigInteger),
-    )
-    given = GIVEN_MESSAGES.c
-    messages = (
-        insert(MessageRow)
-        .from_select(
-            MESSAGE_COLUMNS,
-            select(USER, SESSION, given.position, given.id, cast(given.payload, JSON), session.c.updated_at),
-        )
-        .returning(literal_column("1"))
-        .cte("created_messages")
-    )
-    return union_all(select(session.c.updated_at), select(null()).where(is_missing, ~is_live)).add_cte(messages)
-
-
-CREATE = Statement(_create, scope="user", repeatable=True)
+CREATE = SQL("create")
 # Not repeatable: executed again after a lost response it would find the session that it has created, and the caller
 # would get AlreadyExists.
-CREATE_NEW = Statement(_create, scope="user", repeatable=False)
+CREATE_NEW = SQL("create", repeatable=False)
 # Executed again after a lost response it writes nothing more; the session then counts as existing.
-IMPORT = Statement(_import, scope="user", repeatable=True)
+IMPORT = SQL("import")
 GET = Statement(_get, scope="user", repeatable=True)
 GET_LAST = Statement(partial(_get_last, SessionRow.next_seq), scope="user", repeatable=True)
 GET_BEFORE = Statement(_get_before, scope="user", repeatable=True)

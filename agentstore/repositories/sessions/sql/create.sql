@@ -1,0 +1,38 @@
+-- Create a session, and its user if missing; or read the existing session with its messages, writing nothing.
+--
+-- Scope: user
+-- Repeatable: yes
+-- Parameters: user_id text, session_id text, title text, metadata text, ttl bigint
+-- Rows: one for the session: created, the columns of the session, null; then one for each message of an existing
+--   session: false, nulls, payload
+-- Races: no row if a concurrent transaction has created the session after this statement's snapshot; nor if the session
+--   has expired
+WITH existing AS MATERIALIZED (
+    SELECT created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl
+    FROM {schema}.sessions
+    WHERE user_id = :user_id AND id = :session_id
+        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+),
+-- include: ../../sql/insert_user.sql
+created AS (
+    INSERT INTO {schema}.sessions (user_id, id, title, metadata, ttl)
+    SELECT :user_id, :session_id, :title, :metadata::json, :ttl
+    FROM owner
+    WHERE NOT EXISTS (SELECT FROM existing)
+    ON CONFLICT (user_id, id) DO NOTHING
+    RETURNING created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl
+)
+SELECT
+    FALSE AS created, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, NULL::bytea AS payload
+FROM existing
+UNION ALL
+SELECT TRUE, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, NULL
+FROM created
+UNION ALL
+(
+    -- The bytes of the JSON text, which pydantic validates without decoding them first.
+    SELECT FALSE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, json_send(payload)
+    FROM {schema}.messages
+    WHERE user_id = :user_id AND session_id = :session_id AND EXISTS (SELECT FROM existing)
+    ORDER BY seq
+)
