@@ -46,6 +46,11 @@ ADD_USER_ONCE = Statement(
     repeatable=True,
 )
 USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(1000), scope="all")
+_WAITING_FOR_ADVISORY_LOCKS = """
+SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()
+"""
+_DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
 async def _wait_for_checkouts(database: Database, count: int) -> None:
@@ -227,16 +232,22 @@ async def test_a_deadlock_is_retried(database: Database, observer: asyncpg.Conne
     lock_both = Statement(
         text(
             "WITH one AS MATERIALIZED (SELECT id FROM agentstore.users WHERE id = :one FOR UPDATE), "
-            "later AS MATERIALIZED (SELECT pg_sleep(0.3) FROM one) "
+            "later AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(1) FROM one) "
             "SELECT id FROM agentstore.users, later WHERE id = :two FOR UPDATE OF users"
         ).bindparams(bindparam("one", type_=Text), bindparam("two", type_=Text)),
         scope="all",
     )
-    rows = await asyncio.gather(
-        database.fetch(lock_both, one="a", two="b"), database.fetch(lock_both, one="b", two="a")
-    )
-    assert rows == [[("b",)], [("a",)]]
-    assert await observer.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") >= 0
+    await observer.execute("SELECT pg_advisory_lock(1)")
+    calls = [asyncio.create_task(database.fetch(lock_both, one=one, two=two)) for one, two in ("ab", "ba")]
+    async with asyncio.timeout(60):
+        while await observer.fetchval(_WAITING_FOR_ADVISORY_LOCKS) < 2:
+            await asyncio.sleep(0.01)
+    await observer.execute("SELECT pg_advisory_unlock(1)")  # each has locked the row that the other one locks next
+    assert await asyncio.gather(*calls) == [[("b",)], [("a",)]]
+    await terminate_all_backends(observer)  # which then report what they counted
+    async with asyncio.timeout(60):
+        while await observer.fetchval(_DEADLOCKS) != 1:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_rejected_statement_raises_a_typed_error(database: Database, observer: asyncpg.Connection) -> None:
