@@ -1,7 +1,10 @@
 """Row-level security: the server restricts a role to the rows of one user."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import io
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -14,6 +17,7 @@ from agentstore.models import Base
 from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import HOSTILE_IDS, text
+from tests.integration.extraction.support import EchoExtractor
 from tests.support.cli import run
 from tests.support.pgbouncer import PgBouncer
 from tests.support.psql import psql
@@ -126,13 +130,30 @@ async def test_another_users_rows_are_invisible_to_any_statement(
         assert {user.id for user in await store.users.list_users()} == {"", "alice", "bob"}
 
 
-async def test_calls_about_all_users_require_bypassrls(secured: AgentStore) -> None:
-    await _use_all_services(secured, "alice")
-    calls: list[Any] = [secured.users.list_users(), secured.prune(), secured.stats(), secured.memory.extract()]
-    for call in calls[:3]:
+_Call = Callable[[AgentStore], Awaitable[Any]]
+_ABOUT_ALL_USERS: dict[str, _Call] = {
+    "list_users": lambda store: store.users.list_users(),
+    "prune": lambda store: store.prune(),
+    "stats": lambda store: store.stats(),
+    "export": lambda store: store.export(io.BytesIO()),
+    "extract": lambda store: store.memory.extract(),
+    "reindex": lambda store: store.memory.reindex(),
+}
+
+
+@pytest.mark.parametrize("name", _ABOUT_ALL_USERS)
+async def test_calls_about_all_users_require_bypassrls(secured_url: str, name: str) -> None:
+    async with AgentStore(secured_url, settings=_SETTINGS, extractor=EchoExtractor()) as store:
+        await _use_all_services(store, "alice")
         with pytest.raises(NotConfigured, match="BYPASSRLS"):
-            await call
-    calls[3].close()
+            await _ABOUT_ALL_USERS[name](store)
+
+
+def test_the_documentation_lists_the_calls_about_all_users() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    listed = re.search(r"Calls that concern several users \((.*?)\)", page, re.DOTALL)
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[1]) == list(_ABOUT_ALL_USERS)
 
 
 async def test_concurrent_users_of_one_pool_never_see_each_others_rows(secured: AgentStore) -> None:
