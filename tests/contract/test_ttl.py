@@ -1,5 +1,6 @@
 """Values that were not written for longer than their retention are invisible at once, in memory and on Postgres."""
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ from agentstore import (
     Message,
     NotFound,
     Session,
+    SessionHistoryService,
     Settings,
 )
 from agentstore.testing import text
@@ -92,6 +94,29 @@ async def _age(url: str, seconds: int) -> None:
     await connection.close()
 
 
+# Calls on a session that do not require it to exist.
+_WITHOUT_SESSION = {"create_session", "get_session", "read_messages", "delete_session"}
+# A valid argument for each parameter without a default, besides the user and the session.
+_ARGUMENTS: dict[str, Any] = {"title": "x", "metadata": {}, "change": dict, "ttl": None, "at": 0}
+
+
+def _calls_on_an_existing_session() -> list[tuple[str, list[Any]]]:
+    """Return every method of the interface that requires an existing session, and its further arguments."""
+    calls = []
+    for name, method in vars(SessionHistoryService).items():
+        if not inspect.isfunction(method) or name in _WITHOUT_SESSION:
+            continue
+        parameters = inspect.signature(method).parameters.values()
+        required = [each.name for each in parameters if each.default is each.empty]
+        if required[:3] == ["self", "user_id", "session_id"]:
+            assert set(required[3:]) <= set(_ARGUMENTS), f"add the parameters of {name} to _ARGUMENTS: {required[3:]}"
+            calls.append((name, [_ARGUMENTS[each] for each in required[3:]]))
+    assert {"set_title", "set_metadata", "change_metadata", "set_ttl", "fork_session", "rewind_session"} <= dict(
+        calls
+    ).keys()
+    return calls
+
+
 @pytest.mark.parametrize("has_own_ttl", [True, False])
 async def test_expired_session_is_not_found(create_services: CreateServices, has_own_ttl: bool) -> None:
     services = await (create_services() if has_own_ttl else create_services(session_ttl=100_000))
@@ -108,19 +133,15 @@ async def test_expired_session_is_not_found(create_services: CreateServices, has
     assert await sessions.get_session("alice", "s", limit=1) is None
     assert await sessions.get_session("alice", "s", limit=1, before="b") is None
     assert [each.id for each in await sessions.list_sessions("alice")] == [retained.id]
-    calls: list[Callable[[], Any]] = [
-        lambda: sessions.append_message(session, text("c")),
-        lambda: sessions.append_message(session, text("a", id="a")),
-        lambda: sessions.set_title("alice", "s", "x"),
-        lambda: sessions.set_metadata("alice", "s", {}),
-        lambda: sessions.change_metadata("alice", "s", dict),
-        lambda: sessions.set_ttl("alice", "s", None),
-        lambda: sessions.fork_session("alice", "s"),
-        lambda: sessions.rewind_session("alice", "s", 0),
-    ]
-    for call in calls:
+    assert await sessions.read_messages("alice", "s") is None
+    for message in (text("c"), text("a", id="a")):
         with pytest.raises(NotFound):
-            await call()
+            await sessions.append_message(session, message)
+    for name, arguments in _calls_on_an_existing_session():
+        with pytest.raises(NotFound):
+            result = getattr(sessions, name)("alice", "s", *arguments)
+            await (anext(result) if inspect.isasyncgen(result) else result)
+            pytest.fail(f"{name} accepts an expired session")
     again = await sessions.create_session("alice", "s", exist_ok=False)
     assert (again.messages, again.ttl) == ([], None)
     await sessions.append_message(again, text("a", id="a"))
