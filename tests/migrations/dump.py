@@ -1,4 +1,4 @@
-"""Write the dumps of revisions into ``dumps``: ``python -m tests.migrations.dump [REVISION]...``, all by default.
+"""Write the dumps of revisions into ``dumps``: ``python -m tests.migrations.dump [REVISION]...``, the head by default.
 
 A dump is the output of `pg_dump` for a database at the revision, with every kind of row. It is written once, when its
 revision is released, and not again: it records what databases contained, regardless of later changes to the migrations.
@@ -141,4 +141,4 @@ async def main(revisions: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:] or [each.id for each in reversed(migrate.history())]))
+    asyncio.run(main(sys.argv[1:] or [migrate.head()]))
