@@ -29,6 +29,7 @@ import tests.support.plain  # noqa: F401
 from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, migrate
 from agentstore.database.database import Database
 from agentstore.repositories.connect import open_database
+from tests.support.databases import Databases
 from tests.support.pgbouncer import PgBouncer, free_port
 from tests.support.servers import Server, container, existing_server
 from tests.support.vectors import WordEmbedder, is_available
@@ -132,38 +133,19 @@ def template(server: Server) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def shared_database(server: Server, template: str) -> Iterator[str]:
-    """The name of a migrated database for tests that only insert rows that belong to users."""
-    name = f"{template}_shared"
-    asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-    yield name
-    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+def databases(server: Server, template: str) -> Iterator[Databases]:
+    """The databases of tests: a test that needs a second one takes it here."""
+    copies = Databases(server, template)
+    yield copies
+    copies.close()
 
 
 @pytest.fixture
-def emptied_database(server: Server, shared_database: str) -> str:
-    """The shared database without rows and vectors: takes a tenth of the time of creating a database."""
-    url = server.url_of(shared_database)
-
-    async def empty() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute("TRUNCATE agentstore.users CASCADE")
-        has_vectors = await connection.fetchval("SELECT to_regclass('agentstore.memory_vectors') IS NOT NULL")
-        await connection.close()
-        if has_vectors:  # enabled by an earlier test
-            await migrate.disable_vectors(url)
-
-    asyncio.run(empty())
-    return shared_database
-
-
-@pytest.fixture
-def database_name(server: Server, template: str) -> Iterator[str]:
-    """The name of a migrated database for this test alone."""
-    name = f"{template}_{uuid4().hex[:8]}"
-    asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+def database_name(databases: Databases) -> Iterator[str]:
+    """The name of a migrated database without rows for this test alone."""
+    name = databases.take()
     yield name
-    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    databases.give_back(name)
 
 
 @pytest.fixture

@@ -22,12 +22,6 @@ from agentstore import Imported, Session, Settings, Unavailable
 from agentstore.importing import Importer
 from tests.support.cli import Result, run
 
-
-@pytest.fixture
-def database_name(emptied_database: str) -> str:
-    return emptied_database
-
-
 RunImport = Callable[..., Result]
 
 

@@ -11,11 +11,6 @@ from agentstore.testing import text
 from tests.support.cli import run
 
 
-@pytest.fixture
-def database_name(emptied_database: str) -> str:
-    return emptied_database
-
-
 @pytest.fixture(autouse=True)
 def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)

@@ -17,11 +17,6 @@ from agentstore import PostgresSandboxService, SandboxLost
 from tests.support.cli import Result, run
 
 
-@pytest.fixture
-def database_name(emptied_database: str) -> str:
-    return emptied_database
-
-
 @pytest.fixture(autouse=True)
 def _environment(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)

@@ -9,12 +9,6 @@ import pytest
 from agentstore import AgentStore, Conflict, Imported, InvalidContent, LimitExceeded, Message, Session, Settings
 from agentstore.testing import EXACT_VALUES, HOSTILE_IDS, text
 
-
-@pytest.fixture
-def database_name(emptied_database: str) -> str:
-    return emptied_database
-
-
 _DAY = 86_400
 _CREATED = datetime(2020, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 _UPDATED = datetime(2021, 1, 2, 3, 4, 5, 678, tzinfo=UTC)

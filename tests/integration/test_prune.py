@@ -27,11 +27,6 @@ WHERE datname = current_database() AND state <> 'idle' AND backend_type = 'clien
 """
 
 
-@pytest.fixture
-def database_name(emptied_database: str) -> str:
-    return emptied_database
-
-
 async def _age(observer: asyncpg.Connection, days: int, where: str) -> None:
     for table, *columns in (
         ("sessions", "updated_at", "listed_at"), ("memory_buckets", "updated_at"), ("state_heads", "updated_at"),

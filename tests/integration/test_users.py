@@ -12,11 +12,6 @@ from agentstore.testing import HOSTILE_IDS, text
 from tests.support.servers import count_orphans
 
 
-@pytest.fixture
-def database_name(emptied_database: str) -> str:
-    return emptied_database
-
-
 async def test_a_user_is_created_with_the_first_session(store: AgentStore) -> None:
     assert await store.users.get_user("alice") is None
     await store.sessions.create_session("alice")
