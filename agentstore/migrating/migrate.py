@@ -20,7 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-from alembic import command
+from alembic import command, context, op
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 # Alembic keeps the state of a command in module globals: only one command at a time may run in a process.
 _ALEMBIC = threading.Lock()
+# The thread of the event loop in which a command runs on a connection: it is suspended while other tasks run.
+_suspended_in: int | None = None
 _POLL_INTERVAL = 0.05
 
 _SIZES = """
@@ -194,7 +196,7 @@ async def plan(
     created: set[str] = set()
     planned = []
     for script in scripts:
-        script_sql = _sql(command.upgrade, f"{script.down_revision or 'base'}:{script.revision}", schema, "")
+        script_sql = await _render(command.upgrade, f"{script.down_revision or 'base'}:{script.revision}", schema, "")
         for statement in migration_statements(script_sql):
             if (name := created_table(statement)) is not None:
                 created.add(name)
@@ -283,9 +285,16 @@ def _sql(run: Callable[..., None], revisions: str, schema: str, line: str) -> st
     buffer = io.StringIO()
     config = _config(buffer, line=line)
     config.attributes["schema"] = schema
-    with _ALEMBIC, _translated_errors():
+    with _alone_in_thread(), _translated_errors():
         run(config, revisions, sql=True)
     return buffer.getvalue()
+
+
+async def _render(run: Callable[..., None], revisions: str, schema: str, line: str) -> str:
+    """Return the same as :func:`_sql`, without blocking the event loop while another thread runs a command."""
+    if _suspended_in == threading.get_ident():
+        return _sql(run, revisions, schema, line)
+    return await asyncio.to_thread(_sql, run, revisions, schema, line)
 
 
 def _scripts_between(current: str | None, revision: str, direction: Direction, line: str = "") -> list[Script]:
@@ -304,7 +313,7 @@ async def _check_losses(connection: AsyncConnection, database: Database, revisio
         Conflict: it would; the message lists them.
     """
     schema = database.settings.schema
-    script = await asyncio.to_thread(_sql, command.downgrade, revisions, schema, line)
+    script = await _render(command.downgrade, revisions, schema, line)
     found = []
     for loss in losses(migration_statements(script)):
         if rows := await connection.scalar(text(_count_lost(schema, loss))):
@@ -330,13 +339,36 @@ def _is_at(found: Status, revision: str) -> bool:
 
 @asynccontextmanager
 async def _alone_in_process() -> AsyncIterator[None]:
+    global _suspended_in
     # Polled: the lock excludes other event loops as well as other threads, and neither may be blocked by waiting.
     while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_INTERVAL)
     try:
+        _suspended_in = threading.get_ident()
         yield
     finally:
+        _suspended_in = None
         _ALEMBIC.release()
+
+
+@contextmanager
+def _alone_in_thread() -> Iterator[None]:
+    """Exclude other commands during one that awaits nothing.
+
+    A command that is suspended in this thread's event loop could not end while this thread waits for it. So its state
+    is put aside and back.
+    """
+    if _suspended_in != threading.get_ident():
+        with _ALEMBIC:
+            yield
+        return
+    proxies = [getattr(module, "_proxy", None) for module in (context, op)]
+    try:
+        yield
+    finally:
+        for proxy in proxies:
+            if proxy is not None:
+                proxy._install_proxy()
 
 
 def _config(output: io.StringIO | None = None, *, line: str = "") -> Config:

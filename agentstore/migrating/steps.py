@@ -4,6 +4,7 @@ Both run outside the migration's transaction, since they take long. If one is in
 resumes where it stopped. So each of them must be the only operation of its migration.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from alembic import context, op
 from sqlalchemy import text
+from sqlalchemy.util import await_only
 
 LOCK_TIMEOUT = "3s"
 """The lock timeout that SQL scripts set, and that each step of this module sets again at its end."""
@@ -95,7 +97,7 @@ def backfill(table: str, values: str, where: str, *, key: Sequence[str], batch: 
             if time.monotonic() > reported + _REPORT_INTERVAL:
                 reported = time.monotonic()
                 report(f"{table}: {updated:,} rows updated")
-            time.sleep((time.monotonic() - began) * _PAUSE_RATIO)
+            await_only(asyncio.sleep((time.monotonic() - began) * _PAUSE_RATIO))  # other tasks run meanwhile
     report(f"{table}: {updated:,} rows updated")
 
 

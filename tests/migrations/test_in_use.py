@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, SchemaAhead, Settings, Unavailable, migrate
-from agentstore.migrating import locking, revisions
+from agentstore.migrating import locking, revisions, steps
 from agentstore.migrating.locking import exclusive_connection
 from agentstore.repositories.connect import open_database
 from tests.migrations.test_revisions import _columns, _load, catalog, checksums
@@ -62,6 +62,62 @@ def later_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         before = name[:4]
     monkeypatch.setattr(revisions, "folder", lambda: folder)
     return folder
+
+
+# While databases are upgraded, scripts are rendered in the same event loop, in a callback of the upgrade, in a thread
+# and in another event loop. Arguments: the URLs of an empty database and of one at revision 0001.
+_SCRIPTS_BESIDE_UPGRADES = """
+import asyncio, sys
+from agentstore import migrate
+
+def scripts():
+    return migrate.sql(), migrate.sql(vectors=True), migrate.sql(f"{migrate.head()}:base", downgrade=True)
+
+async def main(empty, first):
+    alone, planned = scripts(), await migrate.plan(first)
+    rendered = []
+
+    def report(line):
+        rendered.append(("in a callback", scripts()))
+
+    async def other_loop():
+        while not upgrading.done():
+            rendered.append(("in another loop", await asyncio.to_thread(asyncio.run, migrate.plan(first))))
+            rendered.append(("in a thread", await asyncio.to_thread(scripts)))
+
+    async def same_loop():
+        for turn in range(1_000_000):
+            await asyncio.sleep(0)
+            if upgrading.done():
+                break
+            if turn % 10 == 0:
+                rendered.append(("in the loop", scripts()))
+                rendered.append(("plan in the loop", await migrate.plan(first)))
+
+    upgrading = asyncio.create_task(migrate.upgrade(empty, report=report))
+    await asyncio.gather(upgrading, same_loop(), other_loop())
+    assert all(each == (planned if isinstance(each, list) else alone) for _, each in rendered), "other scripts"
+    await asyncio.gather(migrate.upgrade(first), migrate.plan(empty), migrate.plan(first))
+    await migrate.downgrade(first, "0001", lose_data=True)
+    print(*sorted({where for where, _ in rendered}), sep=", ")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_scripts_are_rendered_while_an_upgrade_runs(empty_url: str, direct_url: str, server: Server) -> None:
+    """In a process of its own, which a deadlock would stop."""
+    name = f"agentstore_test_{uuid4().hex[:8]}"
+    asyncio.run(server.execute(f'CREATE DATABASE "{name}"'))
+    try:
+        asyncio.run(_load(server.url_of(name), "0001"))
+        command = [sys.executable, "-c", _SCRIPTS_BESIDE_UPGRADES, empty_url, server.url_of(name)]
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "in a callback, in a thread, in another loop, in the loop, plan in the loop\n"
+        assert asyncio.run(catalog(empty_url)) == asyncio.run(catalog(direct_url))
+    finally:
+        asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 @pytest.mark.parametrize(
@@ -265,6 +321,25 @@ async def test_each_migration_as_sql_has_the_same_result_in_psql(
         sql = migrate.sql(f"{after}:{before or 'base'}", downgrade=True)
         await asyncio.to_thread(psql, empty_url, sql)
     assert await _columns(empty_url) == {}
+
+
+async def test_other_tasks_run_during_the_pauses_of_a_backfill(
+    empty_url: str, later_migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _load(empty_url, "0009")
+    await migrate.upgrade(empty_url, "9001")
+    turns = {}
+    for ratio in (0.0, 100.0):  # of the pauses to the batches
+        monkeypatch.setattr(steps, "_PAUSE_RATIO", ratio)
+        await _fetch(empty_url, "UPDATE agentstore.messages SET size = NULL")
+        await migrate.stamp(empty_url, "9001")
+        upgrading = asyncio.create_task(migrate.upgrade(empty_url, "9002"))
+        turns[ratio] = 0
+        while not upgrading.done():
+            await asyncio.sleep(0.001)
+            turns[ratio] += 1
+        await upgrading
+    assert turns[100.0] > 3 * turns[0.0]
 
 
 async def test_a_backfill_as_sql_has_the_same_result_in_psql(empty_url: str, later_migrations: Path) -> None:
