@@ -2,26 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ClauseElement,
-    ColumnElement,
-    LargeBinary,
-    Text,
-    bindparam,
-    cast,
-    delete,
-    func,
-    literal_column,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import JSON
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, select, update
 
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, Unavailable
 from agentstore.exact_json import loads
@@ -29,7 +14,6 @@ from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
-from agentstore.repositories.users import insert_user_if_missing
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count
@@ -45,86 +29,16 @@ _SESSION = bindparam("session_id", type_=Text)
 _ROUND = bindparam("round_id", type_=BigInteger)
 _THIS = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _SESSION)
 _ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _SESSION)
-_NEXT_ROUND = {"next_round": StateHeadRow.next_round + 1, "last_round": StateHeadRow.next_round}
-# now() is the start of the statement, which may have waited for one that started later.
-_SAVED_NOW = {"updated_at": func.greatest(StateHeadRow.updated_at, func.now())}
 # json is read as text: codecs that the application sets on the driver do not apply to it.
 _STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed)
 _METADATA = cast(StateRoundRow.metadata_, Text)
+SQL = SqlStatements(__file__)
 
-
-def _head(round_: ColumnElement[int], change: Mapping[str, Any], *where: ColumnElement[bool]) -> Any:
-    """Insert the head with `round_` as the last round, and the user if missing; or `change` the head, if `where`."""
-    head = upsert(StateHeadRow).from_select(
-        ["user_id", "session_id", "next_round", "last_round"],
-        select(_USER, _SESSION, round_ + 1, round_).select_from(insert_user_if_missing()),
-    )
-    # excluded.updated_at is the default of the column, now(); Citus does not accept now() itself here.
-    saved_now = {"updated_at": func.greatest(StateHeadRow.updated_at, head.excluded.updated_at)}
-    return head.on_conflict_do_update(
-        index_elements=["user_id", "session_id"],
-        set_={**change, **saved_now},
-        where=where[0] if where else None,
-    )
-
-
-def _save(head: Any, round_: ColumnElement[int] | None = None, *, overwrites: bool = True) -> ClauseElement:
-    """Write the head, then insert the state as its last round, or upsert it as `round_`; return the round.
-
-    No row: the head does not fulfil its condition, or the round exists and is not overwritten.
-
-    The head's row is locked until the commit, so saves into one session are serialized.
-    """
-    saved = head.returning(StateHeadRow.last_round, StateHeadRow.updated_at).cte("saved")
-    values = {
-        "user_id": _USER,
-        "session_id": _SESSION,
-        "round": saved.c.last_round if round_ is None else round_,
-        "payload": cast(bindparam("payload", type_=Text), JSON),
-        "packed": bindparam("packed", type_=LargeBinary),
-        "metadata": cast(bindparam("metadata", type_=Text), JSON),
-        "size": bindparam("size", type_=BigInteger),
-        "saved_at": saved.c.updated_at,
-    }
-    written = upsert(StateRoundRow).from_select(list(values), select(*values.values()).select_from(saved))
-    if not overwrites:
-        written = written.on_conflict_do_nothing(index_elements=["user_id", "session_id", "round"])
-    elif round_ is not None:
-        columns = ("payload", "packed", "metadata", "size", "saved_at")
-        written = written.on_conflict_do_update(
-            index_elements=["user_id", "session_id", "round"], set_={name: written.excluded[name] for name in columns}
-        )
-    return written.returning(StateRoundRow.round)
-
-
-_FIRST = cast(literal_column("1"), BigInteger)
-
-
-def _save_next(*where: ColumnElement[bool]) -> ClauseElement:
-    """Save the next round, creating the head if missing."""
-    return _save(_head(_FIRST, _NEXT_ROUND, *where))
-
-
-def _save_after() -> ClauseElement:
-    """Save the next round if the last one is ``:expected``."""
-    head = update(StateHeadRow).where(_THIS, StateHeadRow.last_round == bindparam("expected", type_=BigInteger))
-    return _save(head.values(**_NEXT_ROUND, **_SAVED_NOW))
-
-
-def _save_at(*, overwrites: bool) -> ClauseElement:
-    """Save the round ``:round_id``, and raise the counters of the head to it."""
-    at_least = {
-        "next_round": func.greatest(StateHeadRow.next_round, _ROUND + 1),
-        "last_round": func.greatest(StateHeadRow.last_round, _ROUND),
-    }
-    return _save(_head(_ROUND, at_least), _ROUND, overwrites=overwrites)
-
-
-SAVE = Statement(_save_next, scope="user", repeatable=False)
-SAVE_FIRST = Statement(partial(_save_next, StateHeadRow.last_round == 0), scope="user", repeatable=False)
-SAVE_AFTER = Statement(_save_after, scope="user", repeatable=False)
-SAVE_AT = Statement(partial(_save_at, overwrites=True), scope="user", repeatable=True)
-IMPORT = Statement(partial(_save_at, overwrites=False), scope="user", repeatable=False)
+SAVE = SQL("save_state")
+SAVE_AFTER = SQL("save_state_after")
+SAVE_AT = SQL("save_state_round")
+# Not repeatable, since executed again it would not return the round that it has inserted.
+IMPORT = SQL("save_state_round", repeatable=False)
 LAST = Statement(select(StateHeadRow.last_round).where(_THIS), scope="user")
 EXPORT = Statement(select(*_STATE).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
 EXISTS = Statement(select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
@@ -154,40 +68,8 @@ TOUCH = Statement(
 LOCK = Statement(select(StateHeadRow.last_round).where(_THIS).with_for_update(), scope="user", repeatable=False)
 
 
-def _delete(*which: ColumnElement[bool]) -> Any:
-    return delete(StateRoundRow).where(_ITS_ROUNDS, *which).returning(StateRoundRow.round).cte("deleted")
-
-
-def _delete_one() -> ClauseElement:
-    """Delete a round; if it was the last one, the highest below it becomes the last."""
-    deleted = _delete(StateRoundRow.round == _ROUND)
-    below = (
-        select(StateRoundRow.round)
-        .where(_ITS_ROUNDS, StateRoundRow.round < _ROUND)
-        .order_by(StateRoundRow.round.desc())
-        .limit(1)
-    )
-    last = func.coalesce(below.scalar_subquery(), 0)
-    head = (
-        update(StateHeadRow)
-        .where(_THIS, StateHeadRow.last_round == deleted.c.round)
-        .values(last_round=last)
-        .returning(StateHeadRow.last_round)
-        .cte("head")
-    )
-    return select(func.count()).select_from(deleted).add_cte(head)
-
-
-def _delete_all() -> ClauseElement:
-    """Delete all rounds of a session, then the head."""
-    deleted = _delete()
-    count = select(func.count().label("count")).select_from(deleted).cte("counted")
-    head = delete(StateHeadRow).where(_THIS, count.c.count >= 0).returning(StateHeadRow.session_id).cte("deleted_head")
-    return select(count.c.count).add_cte(head)
-
-
-DELETE_ONE = Statement(_delete_one, scope="user", repeatable=False)
-DELETE_ALL = Statement(_delete_all, scope="user", repeatable=False)
+DELETE_ONE = SQL("delete_state")
+DELETE_ALL = SQL("delete_states")
 
 
 class PostgresStateService(PostgresService, StateService):
@@ -203,17 +85,15 @@ class PostgresStateService(PostgresService, StateService):
         metadata: Mapping[str, Any] | None = None,
         expected_round: int | None = None,
     ) -> int:
-        values = self._key(user_id, session_id)
-        statement = SAVE
+        values = {**self._key(user_id, session_id), "expected": expected_round}
+        statement: Statement = SAVE
         if round_id is not None:
             if expected_round is not None:
                 raise InvalidContent("pass either round_id or expected_round, not both")
-            statement, values["round_id"] = SAVE_AT, check_round(round_id)
-        elif expected_round is not None:
-            if check_round(expected_round, "expected_round", minimum=0) == 0:
-                statement = SAVE_FIRST
-            else:
-                statement, values["expected"] = SAVE_AFTER, expected_round
+            statement = SAVE_AT
+            values |= {"round_id": check_round(round_id), "overwrites": True}
+        elif expected_round is not None and check_round(expected_round, "expected_round", minimum=0) > 0:
+            statement = SAVE_AFTER
         saved = await self._save(statement, values, state, metadata)
         if saved is not None:
             return saved
@@ -237,7 +117,7 @@ class PostgresStateService(PostgresService, StateService):
         Raises:
             InvalidContent, LimitExceeded: the state, the metadata or a number is invalid; see :meth:`save_state`.
         """
-        values = {**self._key(user_id, session_id), "round_id": check_round(round_id)}
+        values = {**self._key(user_id, session_id), "round_id": check_round(round_id), "overwrites": False}
         await self._expire(user_id, values["session_id"])
         if await self._database.fetch_one(EXISTS, **values) is not None:
             return False

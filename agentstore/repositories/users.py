@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
-    CTE,
     BigInteger,
-    ClauseElement,
     ColumnElement,
     FromClause,
     Text,
     bindparam,
     cast,
-    delete,
     func,
     literal_column,
     select,
@@ -20,15 +17,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.exact_json import loads
-from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow, UserRow, WorkspaceRow
+from agentstore.models import UserRow
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, User
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_metadata
 
 _USER = bindparam("user_id", type_=Text)
+SQL = SqlStatements(__file__)
 _COLUMNS = (UserRow.id, cast(UserRow.metadata_, Text).label("metadata"), UserRow.created_at)
 
 GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER), scope="user")
@@ -49,6 +48,7 @@ SET_METADATA = Statement(
     scope="user",
     repeatable=True,
 )
+DELETE = SQL("delete_user")
 
 
 def insert_user_if_missing(*where: ColumnElement[bool]) -> FromClause:
@@ -65,67 +65,6 @@ def insert_user_if_missing(*where: ColumnElement[bool]) -> FromClause:
         .cte("inserted_user")
     )
     return select(func.count().label("count")).select_from(inserted).subquery("first")
-
-
-def _delete() -> ClauseElement:
-    """Delete the user and all of the user's data, and return the number of rows by kind.
-
-    The user is locked first, so that a concurrent deletion waits before it holds any other lock; then the sessions in
-    the order of their ids, as in every statement that locks several. Rows that are inserted meanwhile are deleted by
-    the foreign keys, uncounted, or their insertion fails because the user is missing.
-    """
-    owner = select(UserRow.id).where(UserRow.id == _USER).with_for_update().cte("owner").prefix_with("MATERIALIZED")
-    owned = select(func.count()).select_from(owner).scalar_subquery()
-    sessions = _deleted(SessionRow, SessionRow.id, owned, (SessionRow.next_seq - 1).label("messages"))
-    buckets = _deleted(MemoryBucketRow, MemoryBucketRow.session_id, owned, MemoryBucketRow.count)
-    heads = _deleted(StateHeadRow, StateHeadRow.session_id, owned, StateHeadRow.session_id)
-    # Rounds saved after the snapshot of this statement are deleted by the foreign key.
-    rounds = (
-        delete(StateRoundRow)
-        .where(StateRoundRow.user_id == _USER, StateRoundRow.session_id == heads.c.session_id)
-        .returning(StateRoundRow.round)
-        .cte("deleted_rounds")
-    )
-    # Workspaces and sandboxes are deleted by the foreign key: the holder of a sandbox notices when it renews its lease.
-    workspaces = select(func.count()).select_from(WorkspaceRow).where(WorkspaceRow.user_id == _USER)
-    counted = (
-        select(
-            func.count().label("sessions"),
-            func.coalesce(func.sum(sessions.c.messages), 0).label("messages"),
-            select(func.coalesce(func.sum(buckets.c.count), 0)).scalar_subquery().label("memories"),
-            select(func.count()).select_from(rounds).scalar_subquery().label("state_rounds"),
-            workspaces.scalar_subquery().label("workspaces"),
-        )
-        .select_from(sessions)
-        .cte("counted")
-    )
-    # Depends on the count, so that the sessions are deleted first.
-    users = (
-        delete(UserRow).where(UserRow.id == _USER, counted.c.sessions >= 0).returning(UserRow.id).cte("deleted_users")
-    )
-    counts = (counted.c.sessions, cast(counted.c.messages, BigInteger), cast(counted.c.memories, BigInteger))
-    return select(*counts, counted.c.state_rounds, counted.c.workspaces).add_cte(users)
-
-
-def _deleted(row: Any, id: Any, owned: Any, *counts: Any) -> CTE:
-    """Delete a user's rows, locked in the order of their ids; `owned` counts the user, which is locked before them."""
-    locked = (
-        select(id)
-        .where(row.user_id == _USER, owned >= 0)
-        .order_by(id)
-        .with_for_update(of=row)
-        .cte(f"locked_{row.__tablename__}")
-        .prefix_with("MATERIALIZED")
-    )
-    return (
-        delete(row)
-        .where(row.user_id == _USER, id == locked.c[id.key])
-        .returning(*counts)
-        .cte(f"deleted_{row.__tablename__}")
-    )
-
-
-DELETE = Statement(_delete, scope="user", repeatable=False)
 
 
 class PostgresUserService(PostgresService):

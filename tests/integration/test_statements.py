@@ -134,6 +134,7 @@ _VALUES: dict[str, Any] = {
     "size": 2,
     "round_id": 3,
     "expected": 2,
+    "overwrites": True,
     "new_id": "copy",
     "message_id": "m3",
     "forked_from": None,

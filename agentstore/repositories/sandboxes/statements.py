@@ -4,32 +4,26 @@ A row of `sandboxes` is identified by user, session and type. Its generation is 
 each process that takes an expired row over: a statement with an older generation matches no row.
 """
 
-from typing import Any
-
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
-    ClauseElement,
     DateTime,
     Interval,
     Text,
     Update,
     bindparam,
-    case,
     delete,
     func,
-    literal,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as upsert
 
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import SandboxRow
-from agentstore.repositories.users import insert_user_if_missing
 from agentstore.schemas import SandboxInfo
 
+SQL = SqlStatements(__file__)
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _TYPE = bindparam("type", type_=Text)
@@ -65,75 +59,11 @@ def info_from_row(row: Row) -> SandboxInfo:
     return SandboxInfo(*tuple(row)[: len(_INFO)])
 
 
-def _claim() -> ClauseElement:
-    """Insert the row, and the user if it does not exist yet. Returns no row if another process holds the key.
-
-    An expired row of another provider is taken over, because no process that uses that provider may be left to end it.
-    """
-    values: dict[str, Any] = {
-        "user_id": _USER,
-        "session_id": _SESSION,
-        "type": _TYPE,
-        "generation": _GENERATION,
-        "state": literal("starting"),
-        "handle": bindparam("reserved", type_=Text),
-        "provider": bindparam("provider", type_=Text),
-        "owner": _OWNER,
-        "host": _HOST,
-        "created_at": func.now(),
-        "lease_until": _NEW_LEASE,
-    }
-    claim = upsert(SandboxRow).from_select(list(values), select(*values.values()).select_from(insert_user_if_missing()))
-    replaced: dict[str, Any] = {
-        name: claim.excluded[name] for name in values if name not in ("user_id", "session_id", "type")
-    }
-    replaced["generation"] = func.greatest(SandboxRow.generation + 1, claim.excluded.generation)
-    claim = claim.on_conflict_do_update(
-        index_elements=["user_id", "session_id", "type"],
-        set_=replaced,
-        where=(SandboxRow.lease_until < claim.excluded.created_at) & (SandboxRow.provider != claim.excluded.provider),
-    )
-    return claim.returning(SandboxRow.generation)
-
-
-def _renew() -> ClauseElement:
-    """Renew leases of one user, locking rows in key order. Returns the rows that still have the given generation.
-
-    The lease of a sandbox that is ending is left alone: the process that ends it renews it, and if that process dies
-    the lease must expire.
-    """
-    arrays = (
-        bindparam("session_ids", type_=ARRAY(Text)),
-        bindparam("types", type_=ARRAY(Text)),
-        bindparam("generations", type_=ARRAY(BigInteger)),
-    )
-    held = func.unnest(*arrays).table_valued("session_id", "type", "generation").render_derived(name="held")
-    key = (SandboxRow.session_id, SandboxRow.type, SandboxRow.generation)
-    locked = (
-        select(*key)
-        .where(SandboxRow.user_id == _USER, tuple_(*key).in_(select(*held.c)))
-        .order_by(SandboxRow.session_id, SandboxRow.type)
-        .with_for_update()
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
-    return (
-        update(SandboxRow)
-        .where(
-            SandboxRow.user_id == _USER,
-            SandboxRow.session_id == locked.c.session_id,
-            SandboxRow.type == locked.c.type,
-        )
-        .values(lease_until=case((SandboxRow.state == "ending", SandboxRow.lease_until), else_=_NEW_LEASE))
-        .returning(*key, SandboxRow.state)
-    )
-
-
 def _update_ending() -> Update:
     return update(SandboxRow).where(_MATCHES_GENERATION, SandboxRow.state == "ending")
 
 
-CLAIM = Statement(_claim, scope="user", repeatable=False)
+CLAIM = SQL("claim")
 FIND = Statement(select(*_ROW).where(_MATCHES_KEY), scope="user")
 OF_SESSION = Statement(
     select(*_ROW).where(SandboxRow.user_id == _USER, SandboxRow.session_id == _SESSION).order_by(SandboxRow.type),
@@ -147,7 +77,7 @@ READY = Statement(
     scope="user",
     repeatable=False,
 )
-RENEW = Statement(_renew, scope="user", repeatable=True)
+RENEW = SQL("renew")
 MARK_ENDING = Statement(
     update(SandboxRow)
     .where(_MATCHES_GENERATION)

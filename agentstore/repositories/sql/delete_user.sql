@@ -1,0 +1,76 @@
+-- Delete the user and all of the user's data.
+--
+-- Scope: user
+-- Repeatable: no
+-- Parameters: user_id text
+-- Rows: one, the numbers of sessions, messages, memories, state rounds and workspaces deleted
+-- Races: the user is locked first, so that a concurrent deletion waits before it holds any other lock; then the rows in
+--   the order of their ids, as in every statement that locks several. Rows that are inserted meanwhile are deleted by
+--   the foreign keys, uncounted, or their insertion fails because the user is missing.
+WITH owner AS MATERIALIZED (
+    SELECT id FROM {schema}.users WHERE id = :user_id FOR UPDATE
+),
+locked_sessions AS MATERIALIZED (
+    SELECT id
+    FROM {schema}.sessions
+    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0
+    ORDER BY id
+    FOR UPDATE OF sessions
+),
+deleted_sessions AS (
+    DELETE FROM {schema}.sessions
+    USING locked_sessions
+    WHERE sessions.user_id = :user_id AND sessions.id = locked_sessions.id
+    RETURNING sessions.next_seq - 1 AS messages
+),
+locked_buckets AS MATERIALIZED (
+    SELECT session_id
+    FROM {schema}.memory_buckets
+    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0
+    ORDER BY session_id
+    FOR UPDATE OF memory_buckets
+),
+deleted_buckets AS (
+    DELETE FROM {schema}.memory_buckets
+    USING locked_buckets
+    WHERE memory_buckets.user_id = :user_id AND memory_buckets.session_id = locked_buckets.session_id
+    RETURNING memory_buckets.count AS memories
+),
+locked_heads AS MATERIALIZED (
+    SELECT session_id
+    FROM {schema}.state_heads
+    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0
+    ORDER BY session_id
+    FOR UPDATE OF state_heads
+),
+deleted_heads AS (
+    DELETE FROM {schema}.state_heads
+    USING locked_heads
+    WHERE state_heads.user_id = :user_id AND state_heads.session_id = locked_heads.session_id
+    RETURNING state_heads.session_id
+),
+deleted_rounds AS (
+    -- Rounds saved after the snapshot of this statement are deleted by the foreign key.
+    DELETE FROM {schema}.state_rounds
+    USING deleted_heads
+    WHERE state_rounds.user_id = :user_id AND state_rounds.session_id = deleted_heads.session_id
+    RETURNING state_rounds.round
+),
+counted AS (
+    -- The foreign key deletes workspaces and sandboxes; the holder of a sandbox notices when it renews its lease.
+    SELECT
+        count(*) AS sessions,
+        coalesce(sum(messages), 0)::bigint AS messages,
+        (SELECT coalesce(sum(memories), 0)::bigint FROM deleted_buckets) AS memories,
+        (SELECT count(*) FROM deleted_rounds) AS state_rounds,
+        (SELECT count(*) FROM {schema}.workspaces WHERE user_id = :user_id) AS workspaces
+    FROM deleted_sessions
+),
+deleted_user AS (
+    -- Depends on the count, so that the rows above are deleted first.
+    DELETE FROM {schema}.users
+    USING counted
+    WHERE users.id = :user_id AND counted.sessions >= 0
+    RETURNING users.id
+)
+SELECT sessions, messages, memories, state_rounds, workspaces FROM counted
