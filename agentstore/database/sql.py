@@ -17,7 +17,8 @@ transaction comes first) are for the reader. In the SQL:
 - ``{schema}`` is the schema of the tables, ``{settings.x}`` the value of a setting, and ``{name}`` or ``{name.x}`` a
   constant that the module passes, or an attribute of it. They are rendered as literals.
 - ``-- include: other.sql``, in a list of CTEs, is replaced by the CTEs of another file. That file is a complete
-  statement by itself, and its parameters become parameters of this one.
+  statement by itself, and its parameters become parameters of this one. The module may include a file with other rows
+  in its place.
 
 A file ``x.citus.sql`` beside ``x.sql`` is the form of the statement for a distributed database.
 """
@@ -57,6 +58,8 @@ class SqlFile(NamedTuple):
     races: str
     sql: str
     """The SQL after the header, with the CTEs of included files."""
+    paths: frozenset[Path]
+    """The file, and the files that it includes."""
 
 
 class SqlStatements:
@@ -67,20 +70,41 @@ class SqlStatements:
         self._folder = Path(module_file).parent / "sql"
         self._constants = constants
 
-    def __call__(self, name: str, *, repeatable: bool | None = None, **constants: Any) -> "SqlStatement":
+    def __call__(
+        self,
+        name: str,
+        *,
+        repeatable: bool | None = None,
+        includes: Mapping[str, str] | None = None,
+        **constants: Any,
+    ) -> "SqlStatement":
         """Return the statement of the file ``name.sql``, with `constants` besides those of the folder.
 
-        `repeatable` overrides what the file declares, where only the caller makes a difference.
+        `repeatable` overrides what the file declares, where only the caller makes a difference. `includes` names files
+        to include in place of those that the file names.
         """
-        return SqlStatement(self._folder / f"{name}.sql", {**self._constants, **constants}, repeatable=repeatable)
+        return SqlStatement(
+            self._folder / f"{name}.sql",
+            {**self._constants, **constants},
+            repeatable=repeatable,
+            includes=tuple((includes or {}).items()),
+        )
 
 
 class SqlStatement(Statement):
     """A statement whose SQL is in a file, which is read when the statement is first used."""
 
-    def __init__(self, path: Path, constants: Mapping[str, Any], *, repeatable: bool | None = None) -> None:
-        """Name the file; `repeatable` overrides what it declares."""
+    def __init__(
+        self,
+        path: Path,
+        constants: Mapping[str, Any],
+        *,
+        repeatable: bool | None = None,
+        includes: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Name the file; `repeatable` overrides what it declares, and `includes` which files it includes."""
         self.path = path
+        self._includes = includes
         self._constants = constants
         self._given_repeatable = repeatable
 
@@ -91,7 +115,7 @@ class SqlStatement(Statement):
         Raises:
             InvalidSql: it does not exist, or is not of the form that this module describes.
         """
-        return read(self.path)
+        return read(self.path, self._includes)
 
     @property
     def scope(self) -> Scope:  # type: ignore[override]
@@ -111,7 +135,7 @@ class SqlStatement(Statement):
                 not use.
         """
         path = self.path.with_suffix(".citus.sql")
-        file = read(path) if citus and path.exists() else self.file
+        file = read(path, self._includes) if citus and path.exists() else self.file
         names: list[str] = []
 
         def render(token: re.Match[str]) -> str:
@@ -142,8 +166,8 @@ class SqlStatement(Statement):
 
 
 @cache
-def read(path: Path) -> SqlFile:
-    """Read a file, and the files that it includes.
+def read(path: Path, includes: tuple[tuple[str, str], ...] = ()) -> SqlFile:
+    """Read a file, and the files that it includes, or those that `includes` names in their place.
 
     Raises:
         InvalidSql: it does not exist, its header is incomplete, or an included file does not fit.
@@ -158,10 +182,12 @@ def read(path: Path) -> SqlFile:
     header = _read_header(path, comments)
     parameters = dict(_read_parameters(path, header["parameters"]))
     sql = "\n".join(lines[length:]).strip()
+    instead = dict(includes)
+    paths = {path.resolve()}
 
     def include(line: re.Match[str]) -> str:
-        other = (path.parent / line[1]).resolve()
-        file = read(other)
+        file = read((path.parent / instead.pop(line[1], line[1])).resolve())
+        paths.update(file.paths)
         ctes = _INCLUDED.match(file.sql)
         if ctes is None:
             raise InvalidSql(
@@ -173,6 +199,8 @@ def read(path: Path) -> SqlFile:
         return ctes["ctes"] + ","
 
     sql = _INCLUDE.sub(include, sql)
+    if instead:
+        raise InvalidSql(f"{path}: it does not include {', '.join(instead)}")
     if header["scope"] not in get_args(Scope):
         raise InvalidSql(f"{path}: the scope is {header['scope']!r}, expected {', '.join(get_args(Scope))}")
     if header["repeatable"] not in ("yes", "no"):
@@ -181,7 +209,8 @@ def read(path: Path) -> SqlFile:
         raise InvalidSql(f"{path}: a statement about one user has a parameter user_id")
     scope: Scope = header["scope"]  # type: ignore[assignment]
     is_repeatable = header["repeatable"] == "yes"
-    return SqlFile(header["summary"], scope, is_repeatable, parameters, header["rows"], header["races"], sql)
+    rows, races = header["rows"], header["races"]
+    return SqlFile(header["summary"], scope, is_repeatable, parameters, rows, races, sql, frozenset(paths))
 
 
 def _read_header(path: Path, comments: Iterable[str]) -> dict[str, str]:

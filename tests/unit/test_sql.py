@@ -11,6 +11,7 @@ import agentstore
 from agentstore import Settings, repositories
 from agentstore.database.sql import InvalidSql, SqlStatement, SqlStatements
 from agentstore.database.statement import CompiledStatement
+from agentstore.repositories.memory import vectors
 
 _HEADER = """-- Find something.
 --
@@ -136,19 +137,36 @@ def test_a_distributed_database_gets_the_other_form(folder: Path) -> None:
     assert _compile(folder, citus=True) == _compile(folder).replace("SELECT id", "SELECT 1")
 
 
+def test_a_module_may_include_another_file_in_place_of_the_one_that_a_file_names(folder: Path) -> None:
+    for name, sql in (("one", "1"), ("two", "2, :at")):
+        header = _HEADER.replace("ids text[]", "at timestamptz") if name == "two" else _HEADER
+        (folder / f"{name}.sql").write_text(f"{header}WITH numbers AS (\n    SELECT {sql}\n)\nSELECT * FROM numbers\n")
+    (folder / "find.sql").write_text(
+        _HEADER + "WITH\n-- include: one.sql\nids AS (\n    SELECT :user_id, :ids\n)\nSELECT 1\n"
+    )
+    statements = SqlStatements(str(folder.parent / "module.py"))
+    statement = statements("find", includes={"one.sql": "two.sql"})
+    for citus in (False, True):
+        assert "SELECT 2, $1::timestamptz\n" in CompiledStatement(statement, Settings(), citus=citus).sql
+    assert {path.name for path in statement.file.paths} == {"find.sql", "two.sql"}
+    assert "SELECT 1\n" in CompiledStatement(statements("find"), Settings()).sql
+    with pytest.raises(InvalidSql, match="does not include three"):
+        CompiledStatement(statements("find", includes={"three.sql": "two.sql"}), Settings())
+
+
 def test_each_file_is_a_valid_statement_and_used() -> None:
     """Of the package: each is executed by a module, included by a file, or the form of one for Citus."""
     used: set[Path] = set()
     for found in walk_packages(repositories.__path__, "agentstore.repositories."):
-        for value in vars(import_module(found.name)).values():
-            for statement in value.values() if isinstance(value, dict) else [value]:
-                if isinstance(statement, SqlStatement):
-                    CompiledStatement(statement, Settings())
-                    CompiledStatement(statement, Settings(), citus=True)
-                    used |= {statement.path, statement.path.with_suffix(".citus.sql")}
+        named = [
+            statement
+            for value in vars(import_module(found.name)).values()
+            for statement in (value.values() if isinstance(value, dict) else [value])
+        ]
+        for statement in [*named, vectors.by_index("words", 32, with_words=True)]:
+            if isinstance(statement, SqlStatement):
+                CompiledStatement(statement, Settings())
+                CompiledStatement(statement, Settings(), citus=True)
+                used |= {*statement.file.paths, statement.path.with_suffix(".citus.sql")}
     files = {path.resolve() for path in Path(agentstore.__file__).parent.rglob("*.sql")}
-    for path in files:
-        for line in path.read_text().split("\n"):
-            if line.strip().startswith("-- include: "):
-                used.add((path.parent / line.strip().removeprefix("-- include: ")).resolve())
     assert files - {path.resolve() for path in used} == set()

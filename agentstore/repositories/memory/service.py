@@ -38,7 +38,7 @@ from agentstore.repositories.memory.rows import (
     values_of_items,
     values_of_messages,
 )
-from agentstore.repositories.memory.search import SEARCH
+from agentstore.repositories.memory.search import SEARCH, WORDS, combine_queries
 from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, LIST, LIST_AFTER, TOUCH
 from agentstore.repositories.memory.vectors import (
     Unembedded,
@@ -48,7 +48,6 @@ from agentstore.repositories.memory.vectors import (
     not_enabled,
     search_by_vector,
 )
-from agentstore.repositories.memory.words import WORDS, combine_queries
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import (
     Deleted,

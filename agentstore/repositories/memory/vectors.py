@@ -8,63 +8,37 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import asyncpg
 from sqlalchemy import (
-    ARRAY,
-    CTE,
     BigInteger,
     Boolean,
     ClauseElement,
     Column,
-    ColumnElement,
-    DateTime,
-    Double,
-    LargeBinary,
-    Numeric,
     Select,
-    Subquery,
     TableClause,
     Text,
     bindparam,
-    case,
     cast,
     func,
     literal_column,
-    null,
-    or_,
     select,
     true,
-    tuple_,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import OID
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database.database import Database
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, StatementFailed
 from agentstore.migrating.vectors import vector_index_name
-from agentstore.models import MemoryBucketRow, MemoryRow
-from agentstore.models.memory_vector import MemoryVectorRow, Vector
+from agentstore.models import MemoryBucketRow
+from agentstore.models.memory_vector import MemoryVectorRow
 from agentstore.repositories.memory.reindex import estimate_count
-from agentstore.repositories.memory.search import (
-    LIMIT,
-    MIN_SCORE,
-    filters_of,
-    materialized,
-    memory_columns,
-    number,
-    order_of,
-    prior_of,
-    score_of,
-    with_payloads,
-    word_scores,
-)
 from agentstore.schemas import Embedder
 from agentstore.schemas.memory import embedded_text
 from agentstore.schemas.payload import load_messages
@@ -74,12 +48,6 @@ from agentstore.settings import Settings
 _log = logging.getLogger(__name__)
 
 _USER = bindparam("user_id", type_=Text)
-_SESSION = bindparam("wanted_session", type_=Text)
-_EMBEDDER = bindparam("embedder", type_=Text)
-# In a subquery, so that a generic plan parses the text once, and not for each row.
-_VECTOR = select(cast(bindparam("vector", type_=Text), Vector())).scalar_subquery()
-_NEAREST = bindparam("nearest", type_=BigInteger)
-_TIME = DateTime(timezone=True)
 # Texts that are embedded by one call of the embedder and inserted by one statement.
 _BATCH = 256
 # After this many consecutive rejected texts, the fault is the embedder's and not the texts'.
@@ -117,250 +85,12 @@ class Unembedded(NamedTuple):
     text: str
 
 
-def _insert() -> ClauseElement:
-    """Insert the vectors of memories whose payload is still the one that was embedded.
-
-    The memories are locked against changes until the vectors are inserted, so that the trigger of a later change sees
-    the vector that it has to delete.
-    """
-    memory = MemoryRow
-    arrays = {"user_id": "users", "id": "ids", "vector": "vectors"}
-    given = (
-        func.unnest(
-            *(bindparam(name, type_=ARRAY(Text)) for name in arrays.values()),
-            bindparam("digests", type_=ARRAY(LargeBinary)),
-        )
-        .table_valued(*arrays, "digest", name="given")
-        .render_derived()
-    )
-    same = func.sha256(func.convert_to(cast(memory.payload, Text), "UTF8")) == given.c.digest
-    unchanged = (
-        select(memory.user_id, memory.session_id, memory.seq, given.c.vector)
-        .select_from(given.join(memory, (memory.id == given.c.id) & (memory.user_id == given.c.user_id)))
-        .where(same)
-        .order_by(memory.user_id, memory.session_id, memory.seq)
-        .with_for_update(read=True, of=memory)
-        .cte("unchanged")
-        .prefix_with("MATERIALIZED")
-    )
-    rows = select(
-        *(unchanged.c.user_id, unchanged.c.session_id, unchanged.c.seq),
-        *(_EMBEDDER, cast(unchanged.c.vector, Vector())),
-    )
-    return (
-        upsert(MemoryVectorRow)
-        .from_select(["user_id", "session_id", "seq", "embedder", "embedding"], rows)
-        .on_conflict_do_nothing()
-        .returning(literal_column("1"))
-    )
-
-
-def _list_unembedded(*, of_user: bool) -> ClauseElement:
-    """Return the next memories by key, each with its id and payload if it has no vector of the embedder."""
-    memory, vectors = MemoryRow, MemoryVectorRow
-    after = tuple_(
-        *(bindparam(name, type_=Text) for name in ("after_user", "after_session")),
-        bindparam("after", type_=BigInteger),
-    )
-    page = select(memory.user_id, memory.session_id, memory.seq).where(
-        tuple_(memory.user_id, memory.session_id, memory.seq) > after
-    )
-    if of_user:
-        page = page.where(memory.user_id == _USER)
-    keys = materialized(page.order_by(memory.user_id, memory.session_id, memory.seq).limit(LIMIT), "keys")
-    has_vector = (
-        select(literal_column("1"))
-        .where(
-            vectors.user_id == keys.c.user_id,
-            vectors.session_id == keys.c.session_id,
-            vectors.seq == keys.c.seq,
-            vectors.embedder == _EMBEDDER,
-        )
-        .correlate(keys)
-        .exists()
-    )
-    unembedded = (
-        select(memory.id, cast(memory.payload, Text).label("payload"))
-        .where(
-            memory.user_id == keys.c.user_id,
-            memory.session_id == keys.c.session_id,
-            memory.seq == keys.c.seq,
-            ~has_vector,
-        )
-        .limit(literal_column("1"))
-        .correlate(keys)
-        .lateral("unembedded")
-    )
-    return (
-        select(*keys.c, *unembedded.c)
-        .select_from(keys.outerjoin(unembedded, true()))
-        .order_by(keys.c.user_id, keys.c.session_id, keys.c.seq)
-    )
-
-
 def _count_by_embedder() -> ClauseElement:
     return (
         select(MemoryVectorRow.embedder, func.count().label("count"))
         .group_by(MemoryVectorRow.embedder)
         .order_by(MemoryVectorRow.embedder)
     )
-
-
-def _similar() -> CTE:
-    """Compute the cosine similarity of each of the user's memories to the query.
-
-    Compares all vectors of the user, in a range of the primary key: an index over the vectors of all users would
-    return few of one user's.
-    """
-    vectors = MemoryVectorRow
-    distance: ColumnElement[float] = vectors.embedding.op("<=>", return_type=Double())(_VECTOR)
-    return materialized(
-        select(vectors.session_id, vectors.seq, _cosine(distance)).where(
-            vectors.user_id == _USER,
-            vectors.embedder == _EMBEDDER,
-            or_(_SESSION.is_(None), vectors.session_id == _SESSION),
-        ),
-        "similar",
-    )
-
-
-def _similar_by_index(name: str, dimensions: int) -> CTE:
-    """Compute the cosine similarity of the user's approximately nearest memories, by the embedder's HNSW index.
-
-    The embedder's name is a literal, because the index is partial on it. OFFSET 0 keeps the condition on the user,
-    which is not in the index, out of the scan.
-    """
-    vectors = MemoryVectorRow
-    distance: ColumnElement[float] = cast(vectors.embedding, Vector(dimensions)).op("<=>", return_type=Double())(
-        _VECTOR
-    )
-    nearest = (
-        select(vectors.user_id, vectors.session_id, vectors.seq, distance.label("distance"))
-        .where(vectors.embedder == literal_column("'" + name.replace("'", "''") + "'", Text))
-        .order_by(distance)
-        .offset(literal_column("0"))
-        .subquery("by_index")
-    )
-    return materialized(
-        select(nearest.c.session_id, nearest.c.seq, _cosine(nearest.c.distance))
-        .where(nearest.c.user_id == _USER)
-        .limit(_NEAREST),
-        "similar",
-    )
-
-
-def _cosine(distance: ColumnElement[Any]) -> ColumnElement[Any]:
-    # The distance to a vector of zeros is NaN.
-    cosine = number(1.0) - func.nullif(distance, literal_column("'NaN'::float8"))
-    return func.coalesce(cosine, number(0.0)).label("similarity")
-
-
-def _nearest_first(similar: CTE) -> Subquery:
-    """Order by similarity in a subquery, so that a join to it stops as soon as it has enough rows."""
-    return (
-        select(*similar.c)
-        .order_by(similar.c.similarity.desc(), similar.c.session_id, similar.c.seq)
-        .offset(literal_column("0"))
-        .subquery("nearest")
-    )
-
-
-def _by_meaning(build_similar: Callable[[], CTE]) -> ClauseElement:
-    """Return the memories nearest in meaning; the score is the cosine similarity."""
-    nearest = _nearest_first(build_similar())
-    columns = memory_columns(nearest)
-    found = (
-        select(nearest.c.session_id, nearest.c.seq, columns.c.time, nearest.c.similarity.label("score"))
-        .select_from(nearest.join(columns, true()))
-        .where(*filters_of(columns), nearest.c.similarity >= MIN_SCORE)
-        .order_by(nearest.c.similarity.desc(), columns.c.time.desc(), nearest.c.session_id, nearest.c.seq.desc())
-        .limit(LIMIT)
-        .subquery("found")
-    )
-    return with_payloads(found)
-
-
-def _by_both(build_similar: Callable[[], CTE]) -> ClauseElement:
-    """Return the memories that match best by words and meaning, as :func:`ranking.fused` defines.
-
-    The matches of either kind are combined by UNION ALL and GROUP BY instead of a join: a planner that estimates a row
-    or two for each would choose a nested loop over all of them.
-    """
-    similar = build_similar()
-    total = word_scores().total
-    columns = memory_columns(total)
-    words = materialized(
-        select(
-            total.c.session_id, total.c.seq, columns.c.time, score_of(total, columns), prior_of(columns).label("prior")
-        )
-        .select_from(total.join(columns, true()))
-        .where(*filters_of(columns)),
-        "words",
-    )
-    nearest = _nearest_first(similar)
-    near_columns = memory_columns(nearest)
-    near = materialized(
-        select(*nearest.c, near_columns.c.time, prior_of(near_columns).label("prior"))
-        .select_from(nearest.join(near_columns, true()))
-        .where(*filters_of(near_columns))
-        .order_by(nearest.c.similarity.desc(), nearest.c.session_id, nearest.c.seq)
-        .limit(_NEAREST),
-        "near",
-    )
-    no_number, no_time = cast(null(), Double), cast(null(), _TIME)
-    parts = union_all(
-        select(
-            words.c.session_id, words.c.seq, words.c.time, words.c.prior, words.c.score, no_number.label("similarity")
-        ),
-        select(near.c.session_id, near.c.seq, near.c.time, near.c.prior, no_number, near.c.similarity),
-        # The similarity of memories that were found by their words alone.
-        select(similar.c.session_id, similar.c.seq, no_time, no_number, no_number, similar.c.similarity),
-    ).subquery("parts")
-    names = ("time", "prior", "score", "similarity")
-    each = (
-        select(parts.c.session_id, parts.c.seq, *(func.max(parts.c[name]).label(name) for name in names))
-        .group_by(parts.c.session_id, parts.c.seq)
-        .having(func.count(parts.c.prior) > 0)
-        .subquery("each")
-    )
-    bounds = materialized(
-        select(
-            select(func.max(words.c.score)).scalar_subquery().label("most"),
-            select(func.min(similar.c.similarity)).scalar_subquery().label("low"),
-            select(func.max(similar.c.similarity)).scalar_subquery().label("high"),
-        ),
-        "bounds",
-    )
-    most, low, high = bounds.c
-    by_words = func.coalesce(each.c.score / func.nullif(most, number(0.0), type_=Double), number(0.0), type_=Double)
-    by_meaning = case(
-        (each.c.similarity.is_(None), number(0.0)),
-        (high > low, (each.c.similarity - low) / (high - low)),
-        else_=number(1.0),
-    )
-    weight = bindparam("weight", type_=Double)
-    fused = weight * by_words + (number(1.0) - weight) * by_meaning * each.c.prior
-    score = cast(func.round(cast(fused, Numeric), 9), Double).label("score")
-    scored = (
-        select(each.c.session_id, each.c.seq, each.c.time, score)
-        .select_from(each.join(bounds, true()))
-        .subquery("scored")
-    )
-    found = (
-        select(*scored.c)
-        .where(scored.c.score >= MIN_SCORE)
-        .order_by(*order_of(scored.c))
-        .limit(LIMIT)
-        .subquery("found")
-    )
-    return with_payloads(found)
-
-
-@lru_cache
-def by_index(name: str, dimensions: int, *, with_words: bool) -> Statement:
-    """Return the vector search, or the hybrid search, that uses the index of an embedder."""
-    similar = partial(_similar_by_index, name, dimensions)
-    return Statement(partial(_by_both if with_words else _by_meaning, similar), scope="user")
 
 
 def _use_index() -> ClauseElement:
@@ -382,16 +112,29 @@ def _is_large() -> ClauseElement:
     return select(valid.exists(), count.scalar_subquery() > bindparam("many", type_=BigInteger))
 
 
+SQL = SqlStatements(__file__, ranking=ranking)
+
 IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)), scope="none")
-INSERT = Statement(_insert, scope="all", repeatable=True)
-LIST_UNEMBEDDED = Statement(partial(_list_unembedded, of_user=False), scope="all")
-LIST_UNEMBEDDED_OF_USER = Statement(partial(_list_unembedded, of_user=True), scope="user")
+INSERT = SQL("insert_vectors")
+LIST_UNEMBEDDED = SQL("list_unembedded")
+LIST_UNEMBEDDED_OF_USER = SQL("list_unembedded_of_user")
 # The number of vectors of each embedder; reads the whole table.
 EMBEDDERS = Statement(_count_by_embedder, scope="all")
-VECTOR = Statement(partial(_by_meaning, _similar), scope="user")
-HYBRID = Statement(partial(_by_both, _similar), scope="user")
+VECTOR = SQL("vector")
+HYBRID = SQL("hybrid")
 IS_LARGE = Statement(_is_large, scope="user")
 USE_INDEX = Statement(_use_index, scope="none", repeatable=True)
+
+
+@lru_cache
+def by_index(name: str, dimensions: int, *, with_words: bool) -> Statement:
+    """Return the vector search, or the hybrid search, that uses the index of an embedder."""
+    return SQL(
+        "hybrid" if with_words else "vector",
+        includes={"similarities.sql": "similarities_by_index.sql"},
+        embedder=name,
+        dimensions=dimensions,
+    )
 
 
 @contextmanager

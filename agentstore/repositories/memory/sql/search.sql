@@ -2,44 +2,17 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, role text, kind text, since timestamptz, until timestamptz, valid_at timestamptz,
---   min_score float8, limit bigint
+-- Parameters: user_id text, min_score float8, limit bigint
 -- Rows: score, session_id, seq, time, payload, kind, valid_until; known and selective, the positions of the terms that
 --   match any memory, and of those that are selective. The best first, then the newest.
 -- Races: none, since it only reads
 WITH
 -- include: word_scores.sql
 found AS (
-    SELECT scored.score, c.session_id, c.seq, m.time
-    FROM candidates AS c
-    JOIN LATERAL (
-        -- LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
-        SELECT role, is_question, importance, time, kind, valid_from, valid_until
-        FROM {schema}.memories
-        WHERE user_id = :user_id AND session_id = c.session_id AND seq = c.seq
-        LIMIT 1
-    ) AS m ON TRUE
-    JOIN LATERAL (
-        SELECT
-            CASE WHEN m.kind = 'message' THEN c.score ELSE c.own END AS words,
-            CASE
-                WHEN m.kind = 'message'
-                    THEN CASE WHEN m.role <> 'user' THEN {ranking.OTHER_SPEAKER} ELSE 1 END
-                        * CASE WHEN m.is_question THEN {ranking.QUESTION} ELSE 1 END
-                ELSE {ranking.MIN_IMPORTANCE} + m.importance * (1 - {ranking.MIN_IMPORTANCE}) * 2
-            END AS prior
-    ) AS factors ON TRUE
-    JOIN LATERAL (
-        SELECT round((factors.words * factors.prior)::numeric, 9)::float8 AS score
-    ) AS scored ON TRUE
-    WHERE scored.score >= :min_score
-        AND (:role IS NULL OR m.role = :role)
-        AND (:kind IS NULL OR m.kind = :kind)
-        AND (:since IS NULL OR m.time >= :since)
-        AND (:until IS NULL OR m.time < :until)
-        AND (m.valid_from IS NULL OR m.valid_from <= coalesce(:valid_at, now()))
-        AND (m.valid_until IS NULL OR m.valid_until > coalesce(:valid_at, now()))
-    ORDER BY scored.score DESC, m.time DESC, c.session_id, c.seq DESC
+    SELECT score, session_id, seq, time
+    FROM word_matches
+    WHERE score >= :min_score
+    ORDER BY score DESC, time DESC, session_id, seq DESC
     LIMIT (SELECT :limit)
 )
 SELECT

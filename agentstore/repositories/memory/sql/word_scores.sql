@@ -1,14 +1,16 @@
--- Score the words of a query in each memory of a user, including the scores that neighboring memories lend.
+-- Find the memories of a user whose words match a query, with their scores.
 --
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, queries text[], weights float8[], wanted_session text, role text, kind text,
 --   since timestamptz, until timestamptz, valid_at timestamptz, limit bigint
--- Rows: session_id, seq, score with what neighbors lend, own score; of the best by their words alone
+-- Rows: session_id, seq, time, score, prior, the factor for role and form, or for importance, which the score has in
+--   it; in no order
 -- Races: none, since it only reads
 --
 -- The scores are those of agentstore.search.ranking. The index is scanned once for each term, and no tsvector is read.
--- (SELECT :x) hides a value from the planner, which would otherwise plan each execution for its values.
+-- (SELECT :x) hides a value from the planner, which would otherwise plan each execution for its values. CTEs are not
+-- joined to each other on keys whose number the planner cannot estimate.
 WITH terms AS MATERIALIZED (
     SELECT given.query::tsquery AS query, given.weight, given.position
     FROM unnest((SELECT :queries), (SELECT :weights)) WITH ORDINALITY AS given (query, weight, position)
@@ -138,6 +140,35 @@ candidates AS (
                 LIMIT (SELECT greatest({ranking.CANDIDATES}, :limit * {ranking.CANDIDATES_PER_HIT}))
             ) AS best
         )
+),
+word_matches AS (
+    SELECT
+        c.session_id, c.seq, m.time, factors.prior,
+        round((factors.words * factors.prior)::numeric, 9)::float8 AS score
+    FROM candidates AS c
+    JOIN LATERAL (
+        -- LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
+        SELECT role, is_question, importance, time, kind, valid_from, valid_until
+        FROM {schema}.memories
+        WHERE user_id = :user_id AND session_id = c.session_id AND seq = c.seq
+        LIMIT 1
+    ) AS m ON TRUE
+    JOIN LATERAL (
+        SELECT
+            CASE WHEN m.kind = 'message' THEN c.score ELSE c.own END AS words,
+            CASE
+                WHEN m.kind = 'message'
+                    THEN CASE WHEN m.role <> 'user' THEN {ranking.OTHER_SPEAKER} ELSE 1 END
+                        * CASE WHEN m.is_question THEN {ranking.QUESTION} ELSE 1 END
+                ELSE {ranking.MIN_IMPORTANCE} + m.importance * (1 - {ranking.MIN_IMPORTANCE}) * 2
+            END AS prior
+    ) AS factors ON TRUE
+    WHERE (:role IS NULL OR m.role = :role)
+        AND (:kind IS NULL OR m.kind = :kind)
+        AND (:since IS NULL OR m.time >= :since)
+        AND (:until IS NULL OR m.time < :until)
+        AND (m.valid_from IS NULL OR m.valid_from <= coalesce(:valid_at, now()))
+        AND (m.valid_until IS NULL OR m.valid_until > coalesce(:valid_at, now()))
 )
-SELECT session_id, seq, score, own
-FROM candidates
+SELECT session_id, seq, time, score, prior
+FROM word_matches
