@@ -391,12 +391,12 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> Session:
         values = self._copy_values(user_id, session_id, new_id)
         kind = None if at is None else check_place(at, self._settings)
-        place = {} if kind is None else {"at": at}
+        place = {"at": at if kind is int else None, "at_id": at if kind is str else None}
         copy_key = {"user_id": user_id, "session_id": values["new_id"]}
         row = None
         for is_last in (False, True):
             try:
-                row = await self._database.fetch_one(FORK[kind], **values, **place)
+                row = await self._database.fetch_one(FORK, **values, **place)
                 break
             except StatementFailed as error:
                 # The id may be that of an expired session: delete it, and try once more.
@@ -436,7 +436,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 if keep:
                     await self._expire(transaction.fetch, user_id, new)
                     try:
-                        (forked,) = await transaction.fetch(FORK[None], **values, state_session=states, new_id=new)
+                        (forked,) = await transaction.fetch(
+                            FORK, **values, state_session=states, new_id=new, at=None, at_id=None
+                        )
                     except StatementFailed as error:
                         raise _copy_error(error, {**values, "new_id": new}) from error
                     if forked[2]:

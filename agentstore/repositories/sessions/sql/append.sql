@@ -1,0 +1,29 @@
+-- Append messages to a session, none of which is stored already.
+--
+-- Scope: user
+-- Repeatable: yes
+-- Parameters: user_id text, session_id text, ids text[], payloads text[], count bigint
+-- Rows: one for each message: the timestamp of the append for the first, null for the others; none if the session does
+--   not exist
+-- Races: fails with 23505, storing nothing, if an id is stored already; this also makes it safe to retry
+--
+-- The timestamp is returned only once: decoding it for each message takes the driver longer than it takes the server to
+-- insert the messages. RETURNING on the INSERT, and not a count of it: without it, Citus would execute it as a COPY.
+WITH claimed AS (
+    -- listed_at changes once a minute only, so that most appends write to no index. Neither timestamp moves backwards:
+    -- now() is when the transaction began, and the row may have a later one if it then waited for the lock.
+    UPDATE {schema}.sessions
+    SET
+        next_seq = next_seq + :count,
+        updated_at = greatest(updated_at, now()),
+        listed_at = greatest(listed_at, date_trunc('minute', now()))
+    WHERE user_id = :user_id AND id = :session_id
+        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+    RETURNING next_seq - :count AS base, updated_at
+)
+INSERT INTO {schema}.messages AS m (user_id, session_id, seq, id, payload, created_at)
+SELECT
+    :user_id, :session_id, claimed.base + given.position - 1, given.id, given.payload::json, claimed.updated_at
+FROM claimed
+CROSS JOIN unnest(:ids, :payloads) WITH ORDINALITY AS given (id, payload, position)
+RETURNING CASE WHEN m.id = (:ids)[1] THEN m.created_at END

@@ -1,0 +1,51 @@
+-- Append those of the messages that are not stored, unless one is stored with different text.
+--
+-- Scope: user
+-- Repeatable: yes
+-- Parameters: user_id text, session_id text, ids text[], payloads text[], same text[], at timestamptz
+-- Rows: one for each message: id; the stored text if that differs, else null; whether the message is new; the timestamp
+--   of the append, null if nothing was stored
+-- Races: fails with 23505 if a concurrent transaction stores one of the ids, since the snapshot does not include what
+--   the statement has waited for: execute it again then
+--
+-- `same` are ids whose stored text differs and was found to have equal content. `at` is the timestamp of the new
+-- messages, null for now().
+WITH known AS MATERIALIZED (
+    SELECT
+        given.id, given.payload, given.position,
+        m.seq IS NULL AS is_new,
+        CASE
+            WHEN m.payload::text <> given.payload AND array_position(:same, given.id) IS NULL THEN m.payload::text
+        END AS stored
+    FROM unnest(:ids, :payloads) WITH ORDINALITY AS given (id, payload, position)
+    LEFT JOIN {schema}.messages AS m
+        ON given.id = m.id AND m.user_id = :user_id AND m.session_id = :session_id
+),
+counted AS (
+    SELECT count(*) FILTER (WHERE is_new) AS missing, count(stored) AS differing FROM known
+),
+claimed AS (
+    UPDATE {schema}.sessions
+    SET
+        next_seq = next_seq + counted.missing,
+        updated_at = greatest(updated_at, coalesce(:at, now())),
+        listed_at = greatest(listed_at, date_trunc('minute', coalesce(:at, now())))
+    FROM counted
+    WHERE user_id = :user_id AND id = :session_id
+        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND counted.missing > 0 AND counted.differing = 0
+    RETURNING next_seq - counted.missing AS base, updated_at
+),
+inserted AS (
+    INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
+    SELECT
+        :user_id, :session_id, claimed.base + row_number() OVER (ORDER BY known.position) - 1,
+        known.id, known.payload::json, claimed.updated_at
+    FROM known
+    CROSS JOIN claimed
+    WHERE known.is_new
+    RETURNING 1
+)
+SELECT id, stored, is_new, (SELECT updated_at FROM claimed) AS updated_at
+FROM known
+ORDER BY position
