@@ -125,11 +125,11 @@ class AgentStore(ServiceWithLifecycleManager):
 
         Raises:
             InvalidContent: `older_than` is not a timedelta >= 0, or `keep_last` is not an integer >= 0.
+            LimitExceeded: `keep_last` is over 10,000.
         """
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
             raise InvalidContent(f"older_than must be a timedelta of at least 0, got {shortened(older_than)}")
-        if check_count(keep_last, "keep_last", self._database.settings.max_page) is None:
-            raise InvalidContent("keep_last must be an integer from 0, got None")
+        check_count(keep_last, "keep_last", maximum=self._database.settings.max_page)
         try:
             before = None if older_than is None else datetime.now(UTC) - older_than
         except OverflowError:  # before the year 1
@@ -194,7 +194,7 @@ class AgentStore(ServiceWithLifecycleManager):
         Raises:
             InvalidContent, LimitExceeded: `largest` is not an integer >= 0, or is over 10,000.
         """
-        check_count(largest, "largest", self._database.settings.max_page)
+        check_count(largest, "largest", maximum=self._database.settings.max_page)
         return await stats(self._database, largest)
 
     async def stop(self) -> None:

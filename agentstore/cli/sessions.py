@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
-from uuid import uuid4
 
 import typer
 
@@ -169,12 +168,14 @@ def rewind(
 
     By default the session is forked first, so that what is removed can be restored.
     """
+    from agentstore.schemas.payload import new_session_id
+
     place = _place(at, first)
     if place is None:
         raise typer.BadParameter("name the message to rewind to: --at or --first")
     if not keep:
         confirm(f"Remove all later messages of session {printable(session)!r}? This cannot be undone.", yes)
-    fork_id = (new_id or "").strip() or str(uuid4())
+    fork_id = new_session_id(new_id)
 
     async def run(store: AgentStore) -> None:
         if keep and await store.sessions.get_session(user, fork_id, limit=0) is not None:

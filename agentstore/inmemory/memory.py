@@ -150,7 +150,11 @@ class InMemoryMemoryService(MemoryService):
 
         Raises:
             NotConfigured: there is no extractor.
+            InvalidContent, LimitExceeded: `user_id` or `limit` is not valid, or `limit` is over 10,000.
         """
+        if user_id is not None:
+            check_id(user_id, "user_id", self._settings)
+        check_count(limit, "limit", maximum=self._settings.max_page)
         self._use()
         if self._extractor is None:
             self._extractor = configured_extractor(self._settings)
@@ -263,7 +267,7 @@ class InMemoryMemoryService(MemoryService):
     ) -> Page[MemoryItem]:
         """See :meth:`PostgresMemoryService.list_items`."""
         check_id(user_id, "user_id", self._settings)
-        check_count(limit, "limit", self._settings.max_page)
+        check_count(limit, "limit", maximum=self._settings.max_page)
         if kind is not None:
             check_id(kind, "kind", self._settings)
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
@@ -391,6 +395,8 @@ class InMemoryMemoryService(MemoryService):
             NotConfigured: there is no embedder.
             EmbeddingFailed: the embedder failed.
         """
+        if user_id is not None:
+            check_id(user_id, "user_id", self._settings)
         embedder = self._require_embedder()
         self._use()
         users = list(self._users) if user_id is None else [user_id]

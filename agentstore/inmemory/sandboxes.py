@@ -13,7 +13,7 @@ from agentstore.sandbox.archive import CHUNK, pack, unpack
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
 from agentstore.schemas import Page, SandboxInfo, SandboxSpec
-from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.page import check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id
 from agentstore.schemas.sandbox import specs_of
 from agentstore.settings import Settings
@@ -92,7 +92,7 @@ class InMemorySandboxService(SandboxService):
         self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[SandboxInfo]:
         user = check_id("" if user_id is None else user_id, "user_id", self._settings)
-        check_count(limit, "limit", self._settings.max_page)
+        check_limit(limit, self._settings.max_page)
         await self._ready()
         after = None if cursor is None else tuple(str(part).encode() for part in read_cursor(cursor, str, str))
         found = sorted((entry for key, entry in self._entries.items() if key[0] == user), key=_sort_key)

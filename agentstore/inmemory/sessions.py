@@ -11,7 +11,7 @@ from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
-from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
+from agentstore.schemas.page import check_count, check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     check_id,
     check_list,
@@ -120,7 +120,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
     async def get_session(  # noqa: D102
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
     ) -> Session | None:
-        check_count(limit, "limit")
+        check_limit(limit)
         if before is not None:
             check_id(before, "before", self._settings)
         stored = self._find(user_id, session_id)
@@ -131,7 +131,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
     async def read_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
     ) -> StoredMessages | None:
-        check_count(limit, "limit")
+        check_limit(limit)
         if before is not None:
             check_id(before, "before", self._settings)
         stored = self._find(user_id, session_id)
@@ -145,7 +145,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
     async def iter_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, batch: int = 1_000
     ) -> AsyncIterator[Message]:
-        check_batch(batch, self._settings.max_page)
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         if self._create_missing:
             self._create(user_id, session_id)
         stored = self._get(user_id, session_id)
@@ -160,7 +160,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[Session]:
         check_id(user_id, "user_id", self._settings)
-        check_count(limit, "limit", self._settings.max_page)
+        check_limit(limit, self._settings.max_page)
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
         self._check_open()
         live = {id: each for id, each in self._users.get(user_id, {}).items() if not self._has_expired(each)}
@@ -210,6 +210,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
     ) -> Session:
         new_id = check_id(new_session_id(new_id), "new_id", self._settings)
+        if at is not None:
+            check_place(at, self._settings)
         stored = self._get(user_id, session_id)
         count = len(stored.messages) if at is None else self._place(user_id, session_id, stored, at)
         return self._fork(user_id, session_id, count, new_id)
@@ -218,6 +220,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
     ) -> Session:
         new_id = check_id(new_session_id(new_id), "new_id", self._settings)
+        check_place(at, self._settings)
         stored = self._get(user_id, session_id)
         count = self._place(user_id, session_id, stored, at)
         if count < len(stored.messages):
@@ -233,8 +236,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
     def _place(self, user_id: str, session_id: str, stored: _Stored, at: str | int) -> int:
         """Return the number of messages up to and including `at`."""
         ids = list(stored.messages)
-        if check_place(at, self._settings) is str and at in stored.messages:
-            return ids.index(str(at)) + 1
+        if isinstance(at, str) and at in stored.messages:
+            return ids.index(at) + 1
         if isinstance(at, int) and at <= len(ids):
             return at
         raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")

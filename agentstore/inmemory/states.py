@@ -10,7 +10,7 @@ from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import check_count
+from agentstore.schemas.page import check_limit
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_more_rounds, check_round, patch, read_round_cursor, write_round_cursor
 from agentstore.settings import Settings
@@ -102,7 +102,7 @@ class InMemoryStateService(StateService):
         self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[StateRound]:
         key = self._key(user_id, session_id)
-        check_count(limit, "limit", self._settings.max_page)
+        check_limit(limit, self._settings.max_page)
         before = read_round_cursor(cursor)
         rounds = self._find(key).rounds
         numbers = sorted((number for number in rounds if number < before), reverse=True)

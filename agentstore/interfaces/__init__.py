@@ -2,6 +2,15 @@
 
 The contract suites in ``agentstore.testing`` test what each method promises beyond its signature; run them on an
 implementation of your own.
+
+Every method treats its arguments by the same rules:
+
+- An id is any text of at most 512 bytes in UTF-8 without NUL, and is compared byte by byte: "" and surrounding
+  whitespace count. Anything else raises InvalidContent. Only the id of a new session is changed: ``create_session``,
+  and ``new_id`` of a fork, remove surrounding whitespace, and replace a blank id by a UUID.
+- A number, such as ``limit`` or ``batch``, is an int and not a bool. Below its minimum it raises InvalidContent; over
+  its maximum LimitExceeded, if it is the size of a page or a batch, otherwise InvalidContent.
+- None is accepted where the signature says so. As a ``limit`` it means all entries.
 """
 
 from agentstore.interfaces.memory import Extractor, MemoryService

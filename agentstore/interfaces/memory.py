@@ -11,7 +11,7 @@ from agentstore.schemas import Deleted, Extraction, MemoryItem, Message, Message
 class MemoryService(ServiceWithLifecycleManager):
     """Long-term memory: messages of earlier conversations, found by their words.
 
-    The memories of a user are grouped in buckets, one per session id; a falsy id (None or "") is the bucket "default".
+    The memories of a user are grouped in buckets, one per session id; the id None or "" is the bucket "default".
     """
 
     @abstractmethod

@@ -11,8 +11,8 @@ from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, St
 class SessionHistoryService(ServiceWithLifecycleManager):
     """Conversations: the sessions of users, and their messages in order.
 
-    An id is any text of at most 512 bytes in UTF-8, including the empty string. Every method raises InvalidContent for
-    an invalid id.
+    An id is any text of at most 512 bytes in UTF-8, including the empty string; see :mod:`agentstore.interfaces`. Every
+    method raises InvalidContent for an invalid id.
     """
 
     @abstractmethod

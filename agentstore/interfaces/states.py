@@ -11,7 +11,7 @@ from agentstore.schemas import Deleted, Page, StateRound
 class StateService(ServiceWithLifecycleManager):
     """The states of agents: JSON objects in numbered rounds of a session.
 
-    A falsy session id (None or "") is the session "default". States do not require a session with messages.
+    The session id None or "" is the session "default". States do not require a session with messages.
     """
 
     @abstractmethod

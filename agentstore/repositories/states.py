@@ -16,8 +16,8 @@ from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService, back_off
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import check_count
-from agentstore.schemas.payload import check_id, dump_metadata, dump_state
+from agentstore.schemas.page import check_count, check_limit
+from agentstore.schemas.payload import MAX_TTL, check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
 
 _TRIES = 20
@@ -169,7 +169,7 @@ class PostgresStateService(PostgresService, StateService):
         self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[StateRound]:
         values = self._key(user_id, session_id)
-        check_count(limit, "limit", self._settings.max_page)
+        check_limit(limit, self._settings.max_page)
         before = read_round_cursor(cursor)
         await self._expire(**values)
         rows = await self._database.fetch(LIST, **values, before=before, limit=limit)
@@ -205,7 +205,9 @@ class PostgresStateService(PostgresService, StateService):
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
         """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds."""
         values = self._key(user_id, session_id)
-        await self._database.fetch(TOUCH, **values, idle=idle, ttl=self._settings.state_ttl)
+        await self._database.fetch(
+            TOUCH, **values, idle=check_count(idle, "idle", maximum=MAX_TTL), ttl=self._settings.state_ttl
+        )
 
     async def _expire(self, user_id: str, session_id: str) -> None:
         """Delete the session's states if they have expired."""

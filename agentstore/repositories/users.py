@@ -87,7 +87,7 @@ class PostgresUserService(PostgresService):
             InvalidContent: `limit` or `cursor` is invalid.
             LimitExceeded: `limit` is over 10,000.
         """
-        check_count(limit, "limit", self._settings.max_page)
+        check_count(limit, "limit", maximum=self._settings.max_page)
         if cursor is None:
             rows = await self._database.fetch(LIST_FIRST, limit=limit)
         else:

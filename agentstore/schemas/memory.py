@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem
 from agentstore.schemas.message import (
     AudioContent,
@@ -92,11 +92,7 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
     """
     given = _known(filters, SearchFilters)
     if "top_k" in given:
-        top_k = check_count(given["top_k"], "top_k")
-        if top_k is None:
-            raise InvalidContent("top_k must be an integer from 0, got None")
-        if top_k > settings.max_top_k:
-            raise LimitExceeded(f"top_k must be at most {settings.max_top_k}, got {top_k}")
+        check_count(given["top_k"], "top_k", maximum=settings.max_top_k)
     if given.get("order", "relevance") not in ("relevance", "chronological"):
         raise InvalidContent(f'order must be "relevance" or "chronological", got {shortened(given["order"])}')
     for name in ("session_id", "role", "kind"):
@@ -137,9 +133,9 @@ def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> 
         LimitExceeded: `page_size` is over 10,000.
     """
     given = _known(filters, ListFilters)
-    for name in ("page_num", "page_size"):
-        if name in given and not check_count(given[name], name, settings.max_page if name == "page_size" else None):
-            raise InvalidContent(f"{name} must be an integer from 1, got {given[name]!r}")
+    for name, maximum in (("page_num", None), ("page_size", settings.max_page)):
+        if name in given:
+            check_count(given[name], name, minimum=1, maximum=maximum)
     if given.get("cursor") is not None and "page_num" in given:
         raise InvalidContent("page_num and cursor cannot be combined: pass one of them")
     return ListFilters(**given)
@@ -174,7 +170,7 @@ def time_of(message: Message) -> datetime:
 
 def bucket(session_id: str | None, settings: Settings) -> str:
     """Return the name of the bucket for a session's memories: the session id, or "default"."""
-    return check_id(session_id or "default", "session_id", settings)
+    return check_id("default" if session_id is None else session_id, "session_id", settings) or "default"
 
 
 def write_memory_cursor(session_id: str, position: int) -> str:

@@ -27,10 +27,10 @@ class MemoryItem(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str = Field(default_factory=lambda: f"item_{uuid4()}")
+    id: str = Field(default_factory=lambda: f"item_{uuid4()}", strict=True)
     text: str
     """The text to remember. Not empty."""
-    kind: str = "fact"
+    kind: str = Field(default="fact", strict=True)
     """The kind of item: "fact", "preference", "experience" or any other word except "message"."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Any JSON object."""

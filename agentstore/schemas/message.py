@@ -166,7 +166,7 @@ class Message(BaseModel):
     status: str | None = "created"
     """See :class:`RunStatus`."""
     error: Error | None = None
-    id: str = Field(default_factory=lambda: f"msg_{uuid4()}")
+    id: str = Field(default_factory=lambda: f"msg_{uuid4()}", strict=True)
     """Unique within the session: a message that is appended again with the same id is not stored twice."""
     type: str = "message"
     """See :class:`MessageType`."""

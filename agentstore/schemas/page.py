@@ -81,34 +81,23 @@ class Imported:
     messages: int = 0
 
 
-def check_count(value: int | None, name: str, maximum: int | None = None) -> int | None:
-    """Validate `value`, a number of entries called `name`, or None for all; return it, at most 2**63 - 1.
+def check_count(value: int, name: str, *, minimum: int = 0, maximum: int | None = None) -> int:
+    """Validate `value`, a number of entries called `name`, and return it, at most 2**63 - 1.
 
     Raises:
-        InvalidContent: it is not an integer, or negative.
+        InvalidContent: it is not an integer, or under `minimum`.
         LimitExceeded: it is over `maximum`.
     """
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidContent(f"{name} must be an integer from 0, got {shortened(value)}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise InvalidContent(f"{name} must be an integer from {minimum}, got {shortened(value)}")
     if maximum is not None and value > maximum:
-        raise LimitExceeded(f"{name} is {value}, the maximum is {maximum}: read the rest by cursor")
+        raise LimitExceeded(f"{name} must be at most {maximum}, got {shortened(value)}")
     return min(value, _MAX)
 
 
-def check_batch(value: int, maximum: int) -> int:
-    """Validate `value`, how many entries an iterator reads at a time, and return it.
-
-    Raises:
-        InvalidContent: it is not an integer from 1.
-        LimitExceeded: it is over `maximum`.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidContent(f"batch must be an integer from 1, got {shortened(value)}")
-    if value > maximum:
-        raise LimitExceeded(f"batch is {value}, the maximum is {maximum}")
-    return value
+def check_limit(value: int | None, maximum: int | None = None) -> int | None:
+    """Validate `value`, the largest number of entries to return, or None for all, as :func:`check_count` does."""
+    return None if value is None else check_count(value, "limit", maximum=maximum)
 
 
 def write_cursor(*key: datetime | str) -> str:

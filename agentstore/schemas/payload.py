@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
 _PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
+MAX_TTL = 2**31 - 1
+"""The longest time to live in seconds: 68 years."""
 _MAX_TITLE = 10_000
 _MAX_SHOWN = 80
 # Postgres accepts less than 1 GB in one message of the protocol, and a character may have four bytes.
@@ -42,7 +44,10 @@ _CHUNK = 100
 
 def shortened(value: object) -> str:
     """Return the repr of a caller's value for an error message, shortened to 80 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
@@ -83,9 +88,18 @@ def new_session_id(value: str | None) -> str:
     Raises:
         InvalidContent: it is not a string.
     """
-    if value is not None and not isinstance(value, str):
+    return ("" if value is None else strip_id(value)) or str(uuid4())
+
+
+def strip_id(value: str) -> str:
+    """Return an id without surrounding whitespace.
+
+    Raises:
+        InvalidContent: it is not a string.
+    """
+    if not isinstance(value, str):
         raise InvalidContent(f"session_id must be a string, got {type(value).__name__}")
-    return (value or "").strip() or str(uuid4())
+    return value.strip()
 
 
 def check_ttl(value: int | None) -> int | None:
@@ -94,7 +108,7 @@ def check_ttl(value: int | None) -> int | None:
     Raises:
         InvalidContent: it is not an integer from 1 to 2**31 - 1, which is 68 years.
     """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TTL):
         return value
     raise InvalidContent(f"ttl must be an integer of seconds from 1 to 2**31 - 1, or None, got {shortened(value)}")
 

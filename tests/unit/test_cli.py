@@ -79,3 +79,24 @@ def test_help_version_and_usage_errors_load_no_library(arguments: list[str]) -> 
     assert done.stdout.splitlines()[-1] == "loaded:"
     if arguments == ["--version"]:
         assert done.stdout.splitlines()[0] == __version__
+
+
+# The range of each numeric option that the library also has, as the library's rules define it.
+_RANGES: dict[str, tuple[int, int | None]] = {
+    "limit": (1, 10_000), "batch": (1, 10_000), "largest": (0, 10_000), "keep_last": (0, 10_000), "top_k": (0, 1_000),
+    "first": (0, None),
+}  # fmt: skip
+# All messages of a session may be shown, or none.
+_SESSION_RANGES = {"sessions show": (0, None)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_numbers_have_the_ranges_of_the_library(name: str) -> None:
+    command = load_command(name)
+    commands = command.commands if hasattr(command, "commands") else {"": command}
+    for subcommand, each in commands.items():
+        for option in each.params:
+            if option.name in _RANGES:
+                full_name = f"{name} {subcommand}".strip()
+                expected = _SESSION_RANGES.get(full_name, _RANGES[option.name])
+                assert (option.min, option.max) == expected, (full_name, option.name)

@@ -12,6 +12,7 @@ from agentstore.adapters.agentscope.messages import KEY, StoredMsg, from_message
 from agentstore.errors import Conflict, InvalidContent, NotFound
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Message, Session
+from agentstore.schemas.payload import strip_id
 
 Annotations = dict[str, Any]
 """The value under KEY in a session's metadata: `marks` by message id, the ids that are `deleted`, and the `summary`."""
@@ -28,12 +29,12 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
         """Create the memory. `service` is a SessionHistoryService. The first message creates the session.
 
         Raises:
-            InvalidContent: `session_id` is blank.
+            InvalidContent: `session_id` is blank or not a string.
         """
         super().__init__()
         self._sessions: SessionHistoryService = getattr(service, "inner", service)
         self.user_id = user_id
-        self.session_id = session_id.strip()
+        self.session_id = strip_id(session_id)
         if not self.session_id:
             raise InvalidContent("session_id must not be blank")
         self._deleted: set[str] | None = None

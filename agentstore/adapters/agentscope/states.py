@@ -6,8 +6,9 @@ from typing import Any
 from agentscope.module import StateModule
 from agentscope.session import SessionBase
 
-from agentstore.errors import InvalidContent, NotFound
+from agentstore.errors import NotFound
 from agentstore.interfaces import StateService
+from agentstore.schemas.page import check_count
 
 
 class NoState(NotFound, ValueError):
@@ -23,10 +24,10 @@ class AgentScopeSession(SessionBase):  # type: ignore[misc]
         With None all rounds are retained. A state that contains its conversation grows with it, and so does each round.
 
         Raises:
-            InvalidContent: `keep_rounds` is less than 1.
+            InvalidContent: `keep_rounds` is not an integer from 1.
         """
-        if keep_rounds is not None and keep_rounds < 1:
-            raise InvalidContent(f"keep_rounds must be an integer from 1, or None, got {keep_rounds!r}")
+        if keep_rounds is not None:
+            check_count(keep_rounds, "keep_rounds", minimum=1)
         self._states: StateService = getattr(service, "inner", service)
         self._keep_rounds = keep_rounds
 

@@ -153,7 +153,7 @@ class PostgresMemoryService(PostgresService):
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> None:
         """Delete the memories of a session, or all memories of a user."""
         await self._ensure_started()
-        await self.inner.delete_memory(user_id, session_id or None)
+        await self.inner.delete_memory(user_id, None if session_id == "" else session_id)
 
     async def delete_user_memory(self, user_id: str) -> None:
         """Delete all memories of a user."""

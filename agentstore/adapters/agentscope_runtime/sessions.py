@@ -65,7 +65,8 @@ class PostgresSessionHistoryService(PostgresService):
         many = message if isinstance(message, (list, tuple)) else [message]
         messages = [classes.validate(each) for each in many if each is not None]
         own = [classes.to_own(each) for each in messages]
-        target = Session(id=session.id, user_id=session.user_id)
+        # Not validated here, so that the service refuses an invalid id with an error of agentstore.
+        target = Session.model_construct(id=session.id, user_id=session.user_id, messages=[])
         try:
             await self._appends.append_message(target, own)
         except NotFound:

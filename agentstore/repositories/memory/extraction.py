@@ -317,7 +317,7 @@ async def list_failed(
 ) -> Page[FailedExtraction]:
     """See :meth:`PostgresMemoryService.list_failed_extractions`."""
     settings = database.settings
-    check_count(limit, "limit", settings.max_page)
+    check_count(limit, "limit", maximum=settings.max_page)
     values = {"owner": _owner(user_id, settings), "limit": limit}
     if cursor is None:
         rows = await database.fetch(LIST_FAILED, **values)

@@ -20,7 +20,6 @@ from agentstore.database.url import Password
 from agentstore.errors import (
     Conflict,
     EmbeddingFailed,
-    InvalidContent,
     LimitExceeded,
     NotConfigured,
     StatementFailed,
@@ -73,7 +72,7 @@ from agentstore.schemas.memory import (
 )
 from agentstore.schemas.memory_item import MESSAGE, check_superseded, item_of, message_of, prepare_items, with_validity
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import check_id, load_messages, prepare_messages
+from agentstore.schemas.payload import MAX_TTL, check_id, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
@@ -251,7 +250,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "user_id": user_id,
             "kind": kind if kind is None else check_id(kind, "kind", self._settings),
             "with_invalid": bool(with_invalid),
-            "limit": check_count(limit, "limit", self._settings.max_page),
+            "limit": check_count(limit, "limit", maximum=self._settings.max_page),
         }
         at, after = (None, None) if cursor is None else read_cursor(cursor, datetime, str)
         await self.expire(user_id)
@@ -277,7 +276,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
-        check_count(limit, "limit", self._settings.max_page)
+        check_count(limit, "limit", maximum=self._settings.max_page)
         if self._extractor is None:
             self._extractor = configured_extractor(self._settings)
         worker = ExtractionWorker(self._database, self, self._extractor, self._language)
@@ -386,10 +385,10 @@ class PostgresMemoryService(PostgresService, MemoryService):
         up to date are skipped. `progress` is called with the number of memories read and their approximate total.
 
         Raises:
-            InvalidContent: `batch` is not an integer from 0.
-            LimitExceeded: `batch` is over the setting `max_batch`.
+            InvalidContent: `batch` is not an integer from 1.
+            LimitExceeded: `batch` is over 10,000.
         """
-        check_count(batch, "batch", self._settings.max_batch)
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
         total = await memory_reindex.estimate_count(self._database, user_id)
@@ -397,7 +396,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         read = written = 0
         while after is not None:
             after, count, changed = await memory_reindex.reindex_batch(
-                self._database, user_id, after, max(1, batch), self._language, self._settings
+                self._database, user_id, after, batch, self._language, self._settings
             )
             read += count
             written += changed
@@ -465,8 +464,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
-        if not check_count(batch, "batch", self._settings.max_page):
-            raise InvalidContent(f"batch must be an integer from 1, got {batch!r}")
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         return await embed_all(
             self._database, self._require_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
         )
@@ -477,10 +475,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
         Skips the buckets to which memories were added within the last `idle` seconds.
         """
         check_id(user_id, "user_id", self._settings)
-        await self._database.fetch(TOUCH, user_id=user_id, idle=idle, ttl=self._settings.memory_ttl)
+        await self._database.fetch(
+            TOUCH, user_id=user_id, idle=check_count(idle, "idle", maximum=MAX_TTL), ttl=self._settings.memory_ttl
+        )
 
     async def expire(self, user_id: str) -> None:
         """Delete the user's buckets of memories to which nothing was added for `memory_ttl` seconds, if it is set."""
+        check_id(user_id, "user_id", self._settings)
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
 

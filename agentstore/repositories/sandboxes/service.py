@@ -50,7 +50,7 @@ from agentstore.repositories.service import PostgresService, back_off
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
 from agentstore.schemas import Page, SandboxInfo, SandboxSpec
-from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.page import check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id
 from agentstore.schemas.sandbox import specs_of
 from agentstore.settings import Settings
@@ -180,7 +180,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[SandboxInfo]:
         user = self._user(user_id)
-        check_count(limit, "limit", self._settings.max_page)
+        check_limit(limit, self._settings.max_page)
         if cursor is None:
             rows = await self._database.fetch(LIST_FIRST, user_id=user, limit=limit)
         else:

@@ -35,7 +35,7 @@ def prepare_import(session: Session, settings: Settings) -> tuple[dict[str, Any]
         "created_at": aware(session.created_at, "created_at"),
         "updated_at": aware(session.updated_at, "updated_at"),
         "forked_from": None if session.forked_from is None else check_id(session.forked_from, "forked_from", settings),
-        "forked_at": check_count(session.forked_at, "forked_at"),
+        "forked_at": None if session.forked_at is None else check_count(session.forked_at, "forked_at"),
         "ttl": check_ttl(session.ttl),
         # Not in the future, which would keep the session on top of its user's list.
         "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,

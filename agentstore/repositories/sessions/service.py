@@ -48,8 +48,9 @@ from agentstore.repositories.sessions.statements import (
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import check_batch, check_count, read_cursor, write_cursor
+from agentstore.schemas.page import check_count, check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import (
+    MAX_TTL,
     check_id,
     check_list,
     check_missing_session,
@@ -182,7 +183,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         """Return the head's row and the payloads of all or the last messages; None if the session does not exist."""
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
-        limit = check_count(limit, "limit")
+        limit = check_limit(limit)
         values: dict[str, Any] = {"user_id": user_id, "session_id": session_id}
         if before is not None:
             check_id(before, "before", self._settings)
@@ -203,7 +204,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> AsyncIterator[Message]:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
-        check_batch(batch, self._settings.max_page)
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         values = {"user_id": user_id, "session_id": session_id, "limit": batch}
         after = 0
         while rows := await self._database.fetch(GET_AFTER, **values, after_seq=after):
@@ -221,7 +222,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None
     ) -> Page[Session]:
         check_id(user_id, "user_id", self._settings)
-        check_count(limit, "limit", self._settings.max_page)
+        check_limit(limit, self._settings.max_page)
         before, before_id = _NEWEST if cursor is None else read_cursor(cursor, datetime, str)
         rows = await self._database.fetch(LIST, user_id=user_id, before=before, before_id=before_id, limit=limit)
         following = write_cursor(rows[-1][HEAD_WIDTH + 1], rows[-1][0]) if rows and len(rows) == limit else None
@@ -507,7 +508,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         """
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
-        await self._database.fetch(TOUCH, user_id=user_id, session_id=session_id, idle=idle)
+        await self._database.fetch(
+            TOUCH, user_id=user_id, session_id=session_id, idle=check_count(idle, "idle", maximum=MAX_TTL)
+        )
 
     async def _set(self, statement: Statement, user_id: str, session_id: str, **value: str | int | None) -> None:
         check_id(user_id, "user_id", self._settings)

@@ -1,0 +1,257 @@
+"""Every public method treats ids and numbers by the same rules: on Postgres, in memory and in the adapters.
+
+The methods and their parameters are found in the classes, so that a new one cannot be forgotten: a parameter that no
+table below names fails the first test.
+"""
+
+import inspect
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import pytest
+
+from agentstore import (
+    AgentStore,
+    AlreadyExists,
+    Conflict,
+    InMemoryMemoryService,
+    InMemorySandboxService,
+    InMemorySessionHistoryService,
+    InMemoryStateService,
+    InvalidContent,
+    LimitExceeded,
+    MemoryItem,
+    NotConfigured,
+    NotFound,
+    PostgresMemoryService,
+    PostgresSandboxService,
+    PostgresSessionHistoryService,
+    PostgresStateService,
+    PostgresUserService,
+    Session,
+    Settings,
+)
+from agentstore.adapters import agentscope_runtime
+from agentstore.interfaces import Service
+from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+from agentstore.schemas.memory import ListFilters, SearchFilters
+from agentstore.testing import text
+from tests.integration.extraction.support import EchoExtractor
+
+_PAGE = 10_000
+_TTL = 2**31 - 1
+_ROUND = 2**63 - 2
+
+
+@dataclass(frozen=True)
+class Number:
+    """The range of a number. Over the maximum, LimitExceeded is raised, or InvalidContent if it is not a size."""
+
+    minimum: int
+    maximum: int | None
+    is_size: bool = True
+
+
+def _filter(name: str, value: Any) -> dict[str, Any]:
+    return {name: value}
+
+
+# The parameters that are ids, and those that are numbers.
+_IDS = {"user_id", "session_id", "new_id", "before", "kind"}
+_NUMBERS = {
+    "limit": Number(0, _PAGE),
+    "batch": Number(1, _PAGE),
+    "idle": Number(0, _TTL),
+    "keep_last": Number(0, _PAGE),
+    "largest": Number(0, _PAGE),
+    "ttl": Number(1, _TTL, is_size=False),
+    "round_id": Number(1, _ROUND, is_size=False),
+    "expected_round": Number(0, _ROUND, is_size=False),
+    "a": Number(1, _ROUND, is_size=False),
+    "b": Number(1, _ROUND, is_size=False),
+}
+# The number of the last messages of a session has no maximum, as a session may have any number of them.
+_UNLIMITED = {"get_session", "read_messages"}
+# Parameters in which ids and numbers are found: each with a function that puts one there.
+_NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "session": {
+        "id": lambda id: Session.model_construct(id=id, user_id="alice", messages=[]),
+        "user_id": lambda id: Session.model_construct(id="s", user_id=id, messages=[]),
+    },
+    "message": {"id": lambda id: text("x").model_copy(update={"id": id})},
+    "messages": {"id": lambda id: text("x").model_copy(update={"id": id})},
+    "items": {"id": lambda id: {"id": id, "text": "x"}, "kind": lambda id: {"kind": id, "text": "x"}},
+    "supersedes": {"id": lambda id: [id]},
+    "users": {"id": lambda id: [id]},
+    "at": {"id": lambda id: id},
+    "filters": {name: partial(_filter, name) for name in ("session_id", "role", "kind")},
+}
+_FILTERS = {"top_k": Number(0, 1_000), "page_size": Number(1, _PAGE), "page_num": Number(1, None)}
+# Neither ids nor numbers.
+_OTHER = {
+    *("self", "exist_ok", "title", "metadata", "cursor", "change", "keep", "state", "with_invalid", "settled"),
+    *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "sandbox_types", "snapshot", "reserved"),
+}
+_OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor"}
+
+_VALUES: dict[str, Any] = {
+    "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("x"),
+    "messages": text("x"), "filters": None, "state": {}, "metadata": {}, "change": dict, "title": None, "ttl": None,
+    "round_id": 1, "a": 1, "b": 1, "at": 0, "items": MemoryItem(text="x"),
+}  # fmt: skip
+_INVALID_IDS: tuple[Any, ...] = (0, 1, True, False, b"s", [], ["s"], "\0", "a\ud800", "x" * 513, "é" * 257)
+_VALID_IDS = ("", " ", " s ", "\t\n", "x" * 512, "密" * 170)
+_INVALID_NUMBERS: tuple[Any, ...] = (True, False, "1", "", 1.0, 1.5, b"1", [1], -1, -(10**5_000))
+_CLASSES: tuple[type[Any], ...] = (
+    *(InMemorySessionHistoryService, InMemoryMemoryService, InMemoryStateService, InMemorySandboxService),
+    *(PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService, PostgresSandboxService),
+    *(PostgresUserService, AgentStore),
+    *(agentscope_runtime.PostgresSessionHistoryService, agentscope_runtime.PostgresMemoryService),
+    agentscope_runtime.PostgresStateService,
+)
+
+
+def _methods(cls: type[Any]) -> Iterator[tuple[str, dict[str, inspect.Parameter]]]:
+    """Yield the public methods of a class that take arguments, without those of its lifecycle."""
+    for name, method in inspect.getmembers(cls, inspect.isfunction):
+        is_async = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+        if is_async and not name.startswith("_") and not hasattr(Service, name):
+            yield name, dict(inspect.signature(method).parameters)
+
+
+def _is_optional(parameter: inspect.Parameter) -> bool:
+    return "None" in str(parameter.annotation)
+
+
+_CASES = [
+    pytest.param(cls, name, id=f"{cls.__module__.split('.')[1]}-{cls.__name__}-{name}")
+    for cls in _CLASSES
+    for name, _ in _methods(cls)
+]
+
+
+def test_every_parameter_is_an_id_a_number_or_neither() -> None:
+    for cls in _CLASSES:
+        for name, parameters in _methods(cls):
+            unknown = parameters.keys() - _IDS - _NUMBERS.keys() - _NESTED_IDS.keys() - _OTHER
+            assert not unknown, f"{cls.__name__}.{name}: name {unknown} in a table of this file"
+    filters = {field.name for kind in (SearchFilters, ListFilters) for field in fields(kind)}
+    assert filters == _NESTED_IDS["filters"].keys() | _FILTERS.keys() | _OTHER_FILTERS
+
+
+@pytest.fixture
+def open_service(database_url: str, settings: Settings) -> Callable[[type[Any]], Any]:
+    @asynccontextmanager
+    async def opened(cls: type[Any]) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            options: dict[str, Any] = {"settings": settings}
+            if cls in (InMemoryMemoryService, PostgresMemoryService, AgentStore):
+                options["extractor"] = EchoExtractor()
+            if cls in (InMemorySandboxService, PostgresSandboxService):
+                provider = UnsafeSubprocessProvider()
+                stack.push_async_callback(provider.stop)
+                options["provider"] = provider
+            arguments = () if cls.__name__.startswith("InMemory") else (database_url,)
+            yield await stack.enter_async_context(cls(*arguments, **options))
+
+    return opened
+
+
+async def _call(service: Any, name: str, parameters: dict[str, inspect.Parameter], **changes: Any) -> None:
+    """Call a method with valid arguments, except for `changes`."""
+    arguments = {
+        each: io.BytesIO() if each == "file" else _VALUES[each]
+        for each, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and each != "self"
+    }
+    arguments |= changes
+    if "adapters" in type(service).__module__ and "messages" in arguments:
+        arguments["messages"] = [arguments["messages"]]  # a list, as the runtime's services take
+    result = getattr(service, name)(**arguments)
+    if inspect.isasyncgen(result):
+        async for _ in result:
+            pass
+    else:
+        await result
+
+
+async def _check(service: Any, name: str, parameters: dict[str, inspect.Parameter], changes: Any, error: Any) -> None:
+    """Check that a call raises `error`; or, if it is None, that it does not refuse its arguments."""
+    if error is None:
+        with suppress(NotFound, AlreadyExists, Conflict, NotConfigured):
+            await _call(service, name, parameters, **changes)
+        return
+    try:
+        await _call(service, name, parameters, **changes)
+    except error:
+        return
+    raise AssertionError(f"{name} accepts {changes!s:.100}")
+
+
+@pytest.mark.parametrize(("cls", "name"), _CASES)
+async def test_ids(open_service: Any, cls: type[Any], name: str) -> None:
+    parameters = dict(_methods(cls))[name]
+    async with open_service(cls) as service:
+        for parameter in parameters.keys() & _IDS:
+            for invalid in _INVALID_IDS:
+                await _check(service, name, parameters, {parameter: invalid}, InvalidContent)
+            is_optional = _is_optional(parameters[parameter])
+            await _check(service, name, parameters, {parameter: None}, None if is_optional else InvalidContent)
+            if name != "connect":  # which creates a sandbox
+                for valid in _VALID_IDS:
+                    await _check(service, name, parameters, {parameter: valid}, None)
+        for parameter in parameters.keys() & _NESTED_IDS.keys():
+            for part, put in _NESTED_IDS[parameter].items():
+                if parameter == "filters" and (name == "list_memory" or "adapters" in cls.__module__):
+                    continue  # they have other filters, or ignore unknown ones
+                for invalid in _INVALID_IDS:
+                    is_place = parameter == "at" and isinstance(invalid, int) and not isinstance(invalid, bool)
+                    if is_place or (parameter == "messages" and name in ("search_memory", "search")):
+                        continue  # a number of messages; a query, whose id is not used
+                    await _check(service, name, parameters, {parameter: put(invalid)}, InvalidContent)
+                for valid in _VALID_IDS if part != "kind" or parameter != "items" else ("x" * 512,):
+                    await _check(service, name, parameters, {parameter: put(valid)}, None)
+
+
+def _argument(others: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    return {**others, name: value}
+
+
+def _filter_argument(name: str, value: Any) -> dict[str, Any]:
+    return {"filters": {name: value}}
+
+
+@pytest.mark.parametrize(("cls", "name"), _CASES)
+async def test_numbers(open_service: Any, cls: type[Any], name: str) -> None:
+    parameters = dict(_methods(cls))[name]
+    numbers: list[tuple[Number, bool, Callable[[Any], dict[str, Any]]]] = []
+    for parameter in parameters.keys() & _NUMBERS.keys():
+        number = Number(0, None) if name in _UNLIMITED else _NUMBERS[parameter]
+        # In a session of its own, since no round follows the highest one.
+        own = {"session_id": f"s {parameter}"} if "session_id" in parameters else {}
+        numbers.append((number, _is_optional(parameters[parameter]), partial(_argument, own, parameter)))
+    if "filters" in parameters and "adapters" not in cls.__module__:
+        kind = ListFilters if name == "list_memory" else SearchFilters
+        numbers += [
+            (_FILTERS[field.name], False, partial(_filter_argument, field.name))
+            for field in fields(kind)
+            if field.name in _FILTERS
+        ]
+    async with open_service(cls) as service:
+        for number, is_optional, put in numbers:
+            for invalid in (*_INVALID_NUMBERS, number.minimum - 1):
+                await _check(service, name, parameters, put(invalid), InvalidContent)
+            await _check(service, name, parameters, put(None), None if is_optional else InvalidContent)
+            await _check(service, name, parameters, put(number.minimum), None)
+            if number.maximum is None:
+                for large in (2**31, 2**63 - 1, 2**63, 10**5_000):
+                    await _check(service, name, parameters, put(large), None)
+            else:
+                await _check(service, name, parameters, put(number.maximum), None)
+                error = LimitExceeded if number.is_size else InvalidContent
+                for large in (number.maximum + 1, 2**63, 10**5_000):
+                    await _check(service, name, parameters, put(large), error)
