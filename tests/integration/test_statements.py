@@ -116,6 +116,7 @@ _VALUES: dict[str, Any] = {
     "after_session": "s1",
     "created_at": None,
     "updated_at": None,
+    "enqueue": True,
     "settle": timedelta(0),
     "slack": timedelta(0),
     "early": timedelta(0),

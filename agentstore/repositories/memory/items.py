@@ -21,15 +21,17 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
-from agentstore.repositories.memory.rows import ADD_ITEMS, ITEM_COLUMNS, unnest_rows, values_of_items
+from agentstore.repositories.memory.rows import ADD_ITEMS, values_of_items
 from agentstore.schemas import MemoryItem
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.settings import Settings
+
+SQL = SqlStatements(__file__)
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
@@ -55,47 +57,6 @@ def _lock() -> ClauseElement:
     )
 
 
-def _update() -> ClauseElement:
-    """Update existing items, in whichever bucket they are, and return their ids. The buckets are locked already."""
-    given = unnest_rows(ITEM_COLUMNS)
-    old = (
-        select(MemoryRow.session_id, MemoryRow.seq, MemoryRow.tokens.label("before"), given)
-        .select_from(given.join(MemoryRow, MemoryRow.id == given.c.id))
-        .where(MemoryRow.user_id == _USER, _IS_ITEM)
-        .cte("old")
-        .prefix_with("MATERIALIZED")
-    )
-    more = (
-        select(old.c.session_id, func.sum(old.c.tokens - old.c.before).label("tokens"))
-        .group_by(old.c.session_id)
-        .subquery("more")
-    )
-    counted = (
-        update(MemoryBucketRow)
-        .where(MemoryBucketRow.user_id == _USER, MemoryBucketRow.session_id == more.c.session_id)
-        .values(tokens=MemoryBucketRow.tokens + more.c.tokens)
-        .cte("counted")
-    )
-    return (
-        update(MemoryRow)
-        .where(MemoryRow.user_id == _USER, MemoryRow.session_id == old.c.session_id, MemoryRow.seq == old.c.seq)
-        .values(
-            payload=cast(old.c.payload, JSON),
-            time=func.coalesce(old.c.time, func.now(type_=_TIME)),
-            tokens=old.c.tokens,
-            lexemes=cast(old.c.lexemes, TSVECTOR),
-            is_cut=old.c.is_cut,
-            kind=old.c.kind,
-            importance=old.c.importance,
-            valid_from=old.c.valid_from,
-            valid_until=old.c.valid_until,
-            analysis=bindparam("analysis", type_=Text),
-        )
-        .returning(MemoryRow.id)
-        .add_cte(counted)
-    )
-
-
 # Inserts the user, or locks it without writing a new version of its row. The items of one user are saved by one
 # transaction at a time, since an item may be in any bucket. A statement of its own, because the next one needs a
 # snapshot taken after the wait for the lock.
@@ -106,7 +67,7 @@ LOCK_USER = Statement(
     scope="user",
 )
 LOCK_ITEMS = Statement(_lock, scope="user")
-UPDATE_ITEMS = Statement(_update, scope="user")
+UPDATE_ITEMS = SQL("update_items")
 # A message of the bucket that has the id of an item.
 FIND_MESSAGES = Statement(
     select(MemoryRow.id)

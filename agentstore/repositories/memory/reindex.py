@@ -12,9 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
-    Boolean,
     ClauseElement,
     Text,
     bindparam,
@@ -25,12 +23,10 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
-    update,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
-from sqlalchemy.types import TypeEngine
 
 from agentstore.database.database import Database
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.rows import analyze_texts
@@ -43,6 +39,8 @@ from agentstore.settings import Settings
 
 Key = tuple[str, str, int]
 """The primary key of a memory: `user_id`, `session_id` and `seq`."""
+
+SQL = SqlStatements(__file__)
 
 _MEMORY = tuple_(MemoryRow.user_id, MemoryRow.session_id, MemoryRow.seq)
 
@@ -71,63 +69,9 @@ def _next(*, of_user: bool) -> ClauseElement:
     )
 
 
-def _write() -> ClauseElement:
-    """Update the lexemes of a user's memories that did not change since they were read, and the buckets' token counts.
-
-    Returns the number of memories updated.
-    """
-    user = bindparam("user_id", type_=Text)
-    names: dict[str, TypeEngine[Any]] = {
-        "session_id": Text(), "seq": BigInteger(), "version": Text(), "before": BigInteger(),
-        "tokens": BigInteger(), "lexemes": Text(), "is_cut": Boolean(),
-    }  # fmt: skip
-    arrays = [bindparam(f"new_{name}", type_=ARRAY(kind)) for name, kind in names.items()]
-    given = func.unnest(*arrays).table_valued(*names, name="given").render_derived()
-    buckets = MemoryBucketRow
-    locked = (
-        select(buckets.session_id)
-        .where(buckets.user_id == user, buckets.session_id == func.any(bindparam("new_session_id", type_=ARRAY(Text))))
-        .order_by(buckets.session_id)
-        .with_for_update(key_share=True, of=buckets)
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
-    changed = (
-        update(MemoryRow)
-        .where(
-            MemoryRow.user_id == user,
-            MemoryRow.session_id == given.c.session_id,
-            MemoryRow.seq == given.c.seq,
-            literal_column("memories.xmin::text") == given.c.version,
-            # Makes the update wait for the locks on the buckets, which a deletion takes first as well.
-            select(func.count()).select_from(locked).scalar_subquery() > 0,
-        )
-        .values(
-            tokens=given.c.tokens,
-            lexemes=cast(given.c.lexemes, TSVECTOR),
-            is_cut=given.c.is_cut,
-            analysis=bindparam("analysis", type_=Text),
-        )
-        .returning(MemoryRow.session_id, (given.c.tokens - given.c.before).label("more"))
-        .cte("changed")
-    )
-    sums = (
-        select(changed.c.session_id, func.sum(changed.c.more).label("more"))
-        .group_by(changed.c.session_id)
-        .subquery("sums")
-    )
-    counted = (
-        update(buckets)
-        .where(buckets.user_id == user, buckets.session_id == sums.c.session_id, sums.c.more != 0)
-        .values(tokens=buckets.tokens + sums.c.more)
-        .cte("counted")
-    )
-    return select(func.count()).select_from(changed).add_cte(counted)
-
-
 NEXT = Statement(partial(_next, of_user=False), scope="all")
 NEXT_OF_USER = Statement(partial(_next, of_user=True), scope="user")
-WRITE = Statement(_write, scope="user", repeatable=True)
+WRITE = SQL("reindex")
 # The number of memories: an estimate from the statistics of the table, or of one user, from the buckets.
 COUNT = Statement(
     text("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(:table)").bindparams(

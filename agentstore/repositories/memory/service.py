@@ -32,7 +32,6 @@ from agentstore.repositories.memory.items import FIND_MESSAGES, LIST_ITEMS, LIST
 from agentstore.repositories.memory.rows import (
     ADD,
     ADD_AGAIN,
-    ADD_AGAIN_AND_ENQUEUE,
     ADD_AND_ENQUEUE,
     values_of_items,
     values_of_messages,
@@ -550,17 +549,15 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> bool:
         """Insert analyzed messages, and queue them for extraction; return whether any of them was new."""
         await self.expire(user_id)
-        add, add_again = ADD, ADD_AGAIN
-        if self._enqueues:
-            add, add_again = ADD_AND_ENQUEUE, ADD_AGAIN_AND_ENQUEUE
-            settle = timedelta(seconds=self._settings.extraction_settle)
-            values = {**values, "settle": settle, "slack": settle / 4}
+        settle = timedelta(seconds=self._settings.extraction_settle)
+        values = {**values, "enqueue": self._enqueues, "settle": settle, "slack": settle / 4}
         for attempt in range(_ATTEMPTS):
             try:
                 if attempt:
-                    ((missing, base),) = await self._database.fetch(add_again, **values)
+                    ((missing, base),) = await self._database.fetch(ADD_AGAIN, **values)
                     if not missing or base is not None:
                         return bool(missing)
+                add = ADD_AND_ENQUEUE if self._enqueues else ADD
                 await self._database.fetch(add, **values, count=count, all_tokens=sum(values["tokens"]))
                 return True
             except StatementFailed as error:

@@ -18,47 +18,17 @@ from sqlalchemy import (
     update,
 )
 
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.retention import has_expired, is_idle
+
+SQL = SqlStatements(__file__)
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
 _PAYLOAD = cast(MemoryRow.payload, Text).label("payload")
-
-
-def _list() -> ClauseElement:
-    """Return the memories from the `offset`-th on.
-
-    The page's first bucket is computed from the counts of the buckets, so no memory before the page is read.
-    """
-    buckets, memory = MemoryBucketRow, MemoryRow
-    offset = bindparam("offset", type_=BigInteger)
-    counted = (
-        select(
-            buckets.session_id,
-            buckets.count,
-            (func.sum(buckets.count).over(order_by=buckets.session_id) - buckets.count).label("before"),
-        )
-        .where(buckets.user_id == _USER)
-        .subquery("counted")
-    )
-    start = (
-        select(counted.c.session_id, cast(offset - counted.c.before + 1, BigInteger).label("seq"))
-        .where(counted.c.before <= offset, counted.c.before + counted.c.count > offset)
-        .cte("start")
-        .prefix_with("MATERIALIZED")
-    )
-    from_start = tuple_(memory.session_id, memory.seq) >= tuple_(
-        select(start.c.session_id).scalar_subquery(), select(start.c.seq).scalar_subquery()
-    )
-    return (
-        select(memory.session_id, memory.seq, _PAYLOAD, memory.kind, memory.valid_until)
-        .where(memory.user_id == _USER, from_start)
-        .order_by(memory.session_id, memory.seq)
-        .limit(_LIMIT)
-    )
 
 
 def _list_after() -> ClauseElement:
@@ -117,7 +87,7 @@ def _touch() -> ClauseElement:
     )
 
 
-LIST = Statement(_list, scope="user")
+LIST = SQL("list")
 LIST_AFTER = Statement(_list_after, scope="user")
 DELETE = Statement(_delete, scope="user")
 DELETE_ALL = Statement(_delete_all, scope="user")

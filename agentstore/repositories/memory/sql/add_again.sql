@@ -1,0 +1,67 @@
+-- Insert those of the messages whose ids are new into an existing bucket, and queue them for extraction.
+--
+-- Scope: user
+-- Repeatable: yes
+-- Parameters: user_id text, session_id text, analysis text, ids text[], payloads text[], roles text[],
+--   questions boolean[], times timestamptz[], tokens bigint[], lexemes text[], cuts boolean[],
+--   enqueue boolean, settle interval, slack interval
+-- Rows: the number of new messages; base, the last position before them, or null if the bucket does not exist
+-- Races: fails with 23505 if another transaction inserts one of the ids meanwhile. It is then executed again, because
+--   the snapshot of a statement does not contain what the statement waited for.
+WITH new_messages AS MATERIALIZED (
+    -- Before `inserted`: on Citus, a CTE that is executed after it would see its rows.
+    SELECT given.*
+    FROM unnest(:ids, :payloads, :roles, :questions, :times, :tokens, :lexemes, :cuts) WITH ORDINALITY
+            AS given (id, payload, role, is_question, time, tokens, lexemes, is_cut, position)
+    LEFT JOIN {schema}.memories AS existing
+        ON existing.user_id = :user_id AND existing.session_id = :session_id AND given.id = existing.id
+    WHERE existing.seq IS NULL
+),
+added AS (
+    SELECT count(*) AS count, coalesce(sum(tokens), 0) AS tokens
+    FROM new_messages
+),
+claimed AS (
+    UPDATE {schema}.memory_buckets AS bucket
+    SET
+        count = bucket.count + added.count,
+        tokens = bucket.tokens + added.tokens,
+        -- now() is the start of the transaction, which may have waited for one that started later.
+        updated_at = greatest(bucket.updated_at, now())
+    FROM added
+    WHERE bucket.user_id = :user_id AND bucket.session_id = :session_id AND added.count > 0
+    RETURNING bucket.count - added.count AS base
+),
+inserted AS (
+    INSERT INTO {schema}.memories (
+        user_id, session_id, seq, id, payload, role, is_question, time, tokens, lexemes, is_cut, analysis
+    )
+    SELECT
+        :user_id, :session_id, claimed.base + row_number() OVER (ORDER BY position) AS seq, id, payload::json, role,
+        coalesce(is_question, FALSE) AS is_question, coalesce(time, now()) AS time, tokens, lexemes::tsvector,
+        coalesce(is_cut, FALSE) AS is_cut, :analysis
+    FROM new_messages
+    CROSS JOIN claimed
+    RETURNING 1
+),
+enqueued AS (
+    -- As in add_and_enqueue.sql.
+    INSERT INTO {schema}.memory_extractions AS job (user_id, session_id, first_seq, last_seq, run_after)
+    SELECT
+        :user_id, :session_id, base + 1 AS first_seq, base + (SELECT count FROM added) AS last_seq,
+        now() + :settle AS run_after
+    FROM claimed
+    WHERE :enqueue
+    ON CONFLICT (user_id, session_id) WHERE is_open DO UPDATE
+        SET
+            last_seq = excluded.last_seq,
+            run_after = CASE
+                WHEN excluded.last_seq - job.first_seq >= {queue.MAX_MESSAGES}
+                    OR excluded.run_after - job.run_after <= :slack
+                    THEN job.run_after
+                ELSE excluded.run_after
+            END
+    RETURNING 1
+)
+SELECT added.count, (SELECT base FROM claimed) AS base
+FROM added

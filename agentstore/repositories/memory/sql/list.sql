@@ -1,0 +1,23 @@
+-- Return the memories of a user from the offset on, by session and position.
+--
+-- Scope: user
+-- Repeatable: yes
+-- Parameters: user_id text, offset bigint, limit bigint
+-- Rows: session_id, seq, payload, kind, valid_until
+-- Races: none, since it only reads
+WITH start AS MATERIALIZED (
+    -- The page's first memory is computed from the counts of the buckets, so no memory before the page is read.
+    SELECT session_id, :offset - before + 1 AS seq
+    FROM (
+        SELECT session_id, count, (sum(count) OVER (ORDER BY session_id) - count)::bigint AS before
+        FROM {schema}.memory_buckets
+        WHERE user_id = :user_id
+    ) AS counted
+    WHERE before <= :offset AND before + count > :offset
+)
+SELECT session_id, seq, payload::text AS payload, kind, valid_until
+FROM {schema}.memories
+WHERE user_id = :user_id
+    AND (session_id, seq) >= ((SELECT session_id FROM start), (SELECT seq FROM start))
+ORDER BY session_id, seq
+LIMIT :limit
