@@ -25,11 +25,13 @@ from sqlalchemy import (
     select,
 )
 
+from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
-from agentstore.models import Base, MemoryBucketRow, SessionRow, StateHeadRow, UserRow
+from agentstore.models import Base, UserRow
 from agentstore.models.memory_vector import MemoryVectorRow
 from agentstore.settings import Settings
 
+SQL = SqlStatements(__file__)
 _FIRST, _LAST = bindparam("first_user", type_=Text), bindparam("last_user", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
 
@@ -92,24 +94,8 @@ def _read(table: Table) -> ClauseElement:
     return select(literal(f'{{"{table.name}":') + text + "}").select_from(rows)
 
 
-def _users(*, first_page: bool) -> ClauseElement:
-    """Read a page of users by id, each with its approximate number of messages, memories and state rounds."""
-    id = UserRow.id
-    messages = select(func.coalesce(func.sum(SessionRow.next_seq), 0)).where(SessionRow.user_id == id)
-    memories = select(func.coalesce(func.sum(MemoryBucketRow.count), 0)).where(MemoryBucketRow.user_id == id)
-    # Clients can choose the numbers of rounds, so the highest may be far larger than their count.
-    last_round = func.least(StateHeadRow.last_round, 1_000_000)
-    rounds = select(func.coalesce(func.sum(last_round), 0)).where(StateHeadRow.user_id == id)
-    weight = messages.scalar_subquery() + memories.scalar_subquery() + rounds.scalar_subquery()
-    users = select(id, cast(weight, BigInteger))
-    if not first_page:
-        users = users.where(id > bindparam("after", type_=Text))
-    return users.order_by(id).limit(_LIMIT)
-
-
 READ = {name: Statement(partial(_read, table), scope="all") for name, table in TABLES.items()}
-FIRST_USERS = Statement(partial(_users, first_page=True), scope="all")
-USERS = Statement(partial(_users, first_page=False), scope="all")
+USERS = SQL("export_users")
 _CONTROL = func.pg_control_system().table_valued("system_identifier")
 IDENTITY = Statement(
     select(cast(_CONTROL.c.system_identifier, Text), cast(func.current_database(), Text)), scope="none"
@@ -141,7 +127,7 @@ _COMPARED_COLUMNS = {
 def stage(schema: str, tables: Sequence[str]) -> list[str]:
     """Return the commands that create a temporary table ``staged_NAME`` for each table."""
     return [
-        f'CREATE TEMPORARY TABLE "staged_{name}" (LIKE "{schema}"."{name}" INCLUDING DEFAULTS) ON COMMIT DROP'
+        f'CREATE TEMPORARY TABLE staged_{name} (LIKE "{schema}".{name} INCLUDING DEFAULTS) ON COMMIT DROP'
         for name in tables
     ]
 
@@ -154,43 +140,55 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
     expired as well. A user without metadata gets the staged metadata. A command fails with 23505 if a concurrent
     transaction has inserted the same rows.
     """
-    commands = {
-        f"expired_{unit}": f"WITH expired AS MATERIALIZED (SELECT t.user_id, t.{key} "
-        f"{_expired(schema, unit, settings)} AND NOT {_has_expired(unit, 's', settings)} "
-        f"ORDER BY t.user_id, t.{key} FOR UPDATE OF t) "
-        f'DELETE FROM "{schema}".{unit} t USING expired e WHERE (t.user_id, t.{key}) = (e.user_id, e.{key})'
-        for unit, (key, _) in _UNITS.items()
-        if unit in _TTL_SETTINGS
-    }
-    commands |= {
-        "users": f'INSERT INTO "{schema}".users ({_listed("users")}) SELECT {_listed("users")} FROM staged_users '
-        "ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata "
-        "WHERE users.metadata::text = '{}' AND excluded.metadata::text <> '{}'"
-    }
+    commands = {}
+    for unit in _TTL_SETTINGS:
+        key = _UNITS[unit][0]
+        commands[f"expired_{unit}"] = f"""
+            WITH expired AS MATERIALIZED (
+                SELECT t.user_id, t.{key}
+                {_from_expired(schema, unit, settings)} AND NOT {_has_expired(unit, "s", settings)}
+                ORDER BY t.user_id, t.{key}
+                FOR UPDATE OF t
+            )
+            DELETE FROM "{schema}".{unit} t
+            USING expired
+            WHERE (t.user_id, t.{key}) = (expired.user_id, expired.{key})"""
+    columns = _columns("users")
+    commands["users"] = f"""
+        INSERT INTO "{schema}".users ({columns})
+        SELECT {columns} FROM staged_users
+        ON CONFLICT (id) DO UPDATE
+            SET metadata = excluded.metadata
+            WHERE users.metadata::text = '{{}}' AND excluded.metadata::text <> '{{}}'"""
     for unit, (key, parts) in _UNITS.items():
-        commands[f"new_{unit}"] = (
-            f"CREATE TEMPORARY TABLE new_{unit} ON COMMIT DROP AS "
-            f"SELECT DISTINCT s.user_id, s.{key} FROM staged_{unit} s "
-            f'WHERE NOT EXISTS (SELECT FROM "{schema}".{unit} t WHERE (t.user_id, t.{key}) = (s.user_id, s.{key}))'
-        )
-        commands[unit] = (
-            f'INSERT INTO "{schema}".{unit} ({_listed(unit)}) '
-            f"SELECT {_listed(unit)} FROM staged_{unit} JOIN new_{unit} USING (user_id, {key})"
-        )
+        commands[f"new_{unit}"] = f"""
+            CREATE TEMPORARY TABLE new_{unit} ON COMMIT DROP AS
+            SELECT DISTINCT s.user_id, s.{key}
+            FROM staged_{unit} s
+            WHERE NOT EXISTS (
+                SELECT FROM "{schema}".{unit} t WHERE (t.user_id, t.{key}) = (s.user_id, s.{key})
+            )"""
+        columns = _columns(unit)
+        commands[unit] = f"""
+            INSERT INTO "{schema}".{unit} ({columns})
+            SELECT {columns} FROM staged_{unit} JOIN new_{unit} USING (user_id, {key})"""
         for part in parts:
             if part in tables:
-                commands[part] = (
-                    f'INSERT INTO "{schema}".{part} ({_listed(part)}) SELECT {_listed(part, "s")} FROM staged_{part} s '
-                    f"JOIN new_{unit} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)"
-                )
+                commands[part] = f"""
+                    INSERT INTO "{schema}".{part} ({_columns(part)})
+                    SELECT {_columns(part, "s")}
+                    FROM staged_{part} s
+                    JOIN new_{unit} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)"""
     if VECTORS in tables:
         # Vectors that an earlier restore skipped, of memories that are equal.
-        commands["missing_vectors"] = (
-            f'INSERT INTO "{schema}".{VECTORS} ({_listed(VECTORS)}) SELECT {_listed(VECTORS, "s")} '
-            f"FROM staged_{VECTORS} s JOIN staged_memories m ON {_same_key('memories', 's', 'm')} "
-            f'JOIN "{schema}".memories t ON {_same_key("memories", "m", "t")} '
-            f"WHERE {_row('memories', 'm')}::text = {_row('memories', 't')}::text ON CONFLICT DO NOTHING"
-        )
+        commands["missing_vectors"] = f"""
+            INSERT INTO "{schema}".{VECTORS} ({_columns(VECTORS)})
+            SELECT {_columns(VECTORS, "s")}
+            FROM staged_{VECTORS} s
+            JOIN staged_memories m ON {_same_key("memories", "s", "m")}
+            JOIN "{schema}".memories t ON {_same_key("memories", "m", "t")}
+            WHERE {_compared("memories", "m")} = {_compared("memories", "t")}
+            ON CONFLICT DO NOTHING"""
     return commands
 
 
@@ -202,10 +200,11 @@ def difference_queries(schema: str, settings: Settings) -> dict[str, str]:
     """
 
     def differing(table: str, ids: str) -> str:
-        return (
-            f'SELECT {ids} FROM staged_{table} s LEFT JOIN "{schema}".{table} t ON {_same_key(table, "s", "t")} '
-            f"WHERE {_row(table, 's')}::text IS DISTINCT FROM {_row(table, 't')}::text"
-        )
+        return f"""
+            SELECT {ids}
+            FROM staged_{table} s
+            LEFT JOIN "{schema}".{table} t ON {_same_key(table, "s", "t")}
+            WHERE {_compared(table, "s")} IS DISTINCT FROM {_compared(table, "t")}"""
 
     queries = {"users": differing("users", "s.id, ''")}
     for unit, (key, parts) in _UNITS.items():
@@ -214,16 +213,16 @@ def difference_queries(schema: str, settings: Settings) -> dict[str, str]:
             compared.append(differing(unit, f"s.user_id, s.{key}"))
         queries[unit] = f"({' UNION '.join(compared)})"
         if unit in _TTL_SETTINGS:
-            queries[unit] += f" EXCEPT SELECT t.user_id, t.{key} {_expired(schema, unit, settings)}"
+            queries[unit] += f" EXCEPT SELECT t.user_id, t.{key} {_from_expired(schema, unit, settings)}"
     return queries
 
 
-def _expired(schema: str, unit: str, settings: Settings) -> str:
+def _from_expired(schema: str, unit: str, settings: Settings) -> str:
     """Return the FROM and WHERE clauses for the existing units ``t`` that have expired, and the staged ones ``s``."""
-    return (
-        f'FROM "{schema}".{unit} t JOIN staged_{unit} s ON {_same_key(unit, "s", "t")} '
-        f"WHERE {_has_expired(unit, 't', settings)}"
-    )
+    return f"""
+        FROM "{schema}".{unit} t
+        JOIN staged_{unit} s ON {_same_key(unit, "s", "t")}
+        WHERE {_has_expired(unit, "t", settings)}"""
 
 
 def _has_expired(unit: str, of: str, settings: Settings) -> str:
@@ -232,20 +231,24 @@ def _has_expired(unit: str, of: str, settings: Settings) -> str:
     seconds = "NULL::bigint" if ttl is None else str(ttl)
     if unit == "sessions":
         seconds = f"coalesce({of}.ttl, {seconds})"
-    return f"coalesce(now() - {of}.updated_at >= {seconds} * interval '1 second', false)"
+    return f"coalesce(now() - {of}.updated_at >= {seconds} * interval '1 second', FALSE)"
 
 
-def _listed(table: str, of: str | None = None) -> str:
+def _columns(table: str, of: str | None = None) -> str:
+    """Return the columns to export of a table, or of its alias `of`."""
     prefix = f"{of}." if of else ""
     return ", ".join(f'{prefix}"{name}"' for name in columns_of(TABLES[table]))
 
 
-def _row(table: str, of: str) -> str:
-    computed = _COMPUTED_COLUMNS
-    names = _COMPARED_COLUMNS.get(table) or [name for name in columns_of(TABLES[table]) if name not in computed]
-    return f"ROW({', '.join(f'{of}.{name}' for name in names)})"
+def _compared(table: str, of: str) -> str:
+    """Return the columns to compare of a table's alias, as one text. Values of the type json cannot be compared."""
+    names = _COMPARED_COLUMNS.get(table) or [
+        name for name in columns_of(TABLES[table]) if name not in _COMPUTED_COLUMNS
+    ]
+    return f"ROW({', '.join(f'{of}.{name}' for name in names)})::text"
 
 
 def _same_key(table: str, one: str, other: str) -> str:
+    """Return the condition that rows of two aliases of a table have the same primary key."""
     names = [column.name for column in TABLES[table].primary_key.columns]
     return f"({', '.join(f'{one}.{name}' for name in names)}) = ({', '.join(f'{other}.{name}' for name in names)})"

@@ -31,15 +31,15 @@ SQL = SqlStatements(__file__)
 _COLUMNS = (UserRow.id, cast(UserRow.metadata_, Text).label("metadata"), UserRow.created_at)
 
 GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER), scope="user")
-# The first page has its own statement: "" is a valid id, so there is no value that sorts before all ids.
+_AFTER = bindparam("after", type_=Text)
 LIST = Statement(
     select(*_COLUMNS)
-    .where(UserRow.id > bindparam("after", type_=Text))
+    # "" is a valid id, so there is no value that sorts before all ids.
+    .where(UserRow.id >= func.coalesce(_AFTER, ""), UserRow.id.is_distinct_from(_AFTER))
     .order_by(UserRow.id)
     .limit(bindparam("limit", type_=BigInteger)),
     scope="all",
 )
-LIST_FIRST = Statement(select(*_COLUMNS).order_by(UserRow.id).limit(bindparam("limit", type_=BigInteger)), scope="all")
 SET_METADATA = Statement(
     upsert(UserRow)
     .values(id=_USER, metadata_=cast(bindparam("metadata", type_=Text), JSON))
@@ -88,11 +88,8 @@ class PostgresUserService(PostgresService):
             LimitExceeded: `limit` is over 10,000.
         """
         check_count(limit, "limit", maximum=self._settings.max_page)
-        if cursor is None:
-            rows = await self._database.fetch(LIST_FIRST, limit=limit)
-        else:
-            (after,) = read_cursor(cursor, str)
-            rows = await self._database.fetch(LIST, after=after, limit=limit)
+        after = None if cursor is None else read_cursor(cursor, str)[0]
+        rows = await self._database.fetch(LIST, after=after, limit=limit)
         return Page(map(_user, rows), write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
 
     async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:

@@ -12,7 +12,7 @@ from agentstore.errors import InvalidContent, NotFound, StatementFailed
 from agentstore.migrating.revisions import head
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
-from agentstore.repositories.transfer import FIRST_USERS, IDENTITY, KNOWN_USERS, READ, TABLES, USERS, VECTORS
+from agentstore.repositories.transfer import IDENTITY, KNOWN_USERS, READ, TABLES, USERS, VECTORS
 from agentstore.schemas.payload import check_id, shortened
 from agentstore.transfer import lines
 from agentstore.transfer.progress import Progress
@@ -122,10 +122,7 @@ class Exporter:
                     yield user, user
             return
         while True:
-            if after is None:
-                users = await self._database.fetch(FIRST_USERS, limit=_BLOCK_USERS)
-            else:
-                users = await self._database.fetch(USERS, after=after, limit=_BLOCK_USERS)
+            users = await self._database.fetch(USERS, after=after, limit=_BLOCK_USERS)
             if not users:
                 return
             count, weight = 1, users[0][1]
