@@ -149,6 +149,14 @@ def database_name(databases: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
+def other_url(server: Server, databases: Databases) -> Iterator[str]:
+    """The URL of a second migrated database without rows for this test alone, bypassing any pooler."""
+    name = databases.take()
+    yield server.url_of(name)
+    databases.give_back(name)
+
+
+@pytest.fixture
 def empty_url(server: Server) -> Iterator[str]:
     """The URL of an empty database for this test alone, bypassing any pooler."""
     name = f"agentstore_test_empty_{uuid4().hex[:12]}"

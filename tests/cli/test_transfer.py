@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, migrate
+from agentstore import AgentStore
 from agentstore.testing import text
 from tests.support.cli import run
 
@@ -34,7 +34,7 @@ def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
-def test_export_is_restored_in_another_database(tmp_path: Path, empty_url: str) -> None:
+def test_export_is_restored_in_another_database(tmp_path: Path, other_url: str) -> None:
     file = tmp_path / "all.jsonl"
     done = run("export", str(file), "--json").json()
     assert (done["users"], done["rows"]["messages"], done["rows"]["state_rounds"]) == (2, 4, 2)
@@ -42,36 +42,33 @@ def test_export_is_restored_in_another_database(tmp_path: Path, empty_url: str) 
     assert run("export", str(file), "--json").json() == {"finished_before": True}
     assert "--force" in run("export", str(file)).err
     assert run("export", str(file), "--force").code == 0
-    asyncio.run(migrate.upgrade(empty_url))
-    dry = run("import", str(file), "--dry-run", "--url", empty_url)
+    dry = run("import", str(file), "--dry-run", "--url", other_url)
     assert dry.out.startswith("dry run, nothing was stored; the file has: 2 users, ")
-    assert run("users", "list", "--url", empty_url, "--json").json()["users"] == []
-    printed = run("import", str(file), "--url", empty_url).out
+    assert run("users", "list", "--url", other_url, "--json").json()["users"] == []
+    printed = run("import", str(file), "--url", other_url).out
     assert printed.startswith("new: 2 users, ")
-    again = run("import", str(file), "--url", empty_url, "--json").json()
+    again = run("import", str(file), "--url", other_url, "--json").json()
     assert (sum(again["rows"].values()), again["left"]) == (0, [])
     for command in (("sessions", "show", "bob", "s"), ("memory", "list", "bob"), ("states", "list", "alice", "s")):
-        assert run(*command, "--url", empty_url, "--json").json() == run(*command, "--json").json()
-    assert "苹果" in run("memory", "search", "bob", "蘋果", "--url", empty_url).out
+        assert run(*command, "--url", other_url, "--json").json() == run(*command, "--json").json()
+    assert "苹果" in run("memory", "search", "bob", "蘋果", "--url", other_url).out
 
 
-def test_export_to_stdout_is_imported_from_stdin(empty_url: str) -> None:
-    asyncio.run(migrate.upgrade(empty_url))
+def test_export_to_stdout_is_imported_from_stdin(other_url: str) -> None:
     exported = run("export", "-", "--user", "bob")
     assert "2 messages" in exported.err
     lines = [json.loads(each) for each in exported.out.splitlines()]
     assert (lines[0]["users"], list(lines[-1])) == (["bob"], ["finished"])
-    assert run("import", "-", "--url", empty_url, stdin=exported.out.encode()).code == 0
-    assert [each["id"] for each in run("users", "list", "--url", empty_url, "--json").json()["users"]] == ["bob"]
+    assert run("import", "-", "--url", other_url, stdin=exported.out.encode()).code == 0
+    assert [each["id"] for each in run("users", "list", "--url", other_url, "--json").json()["users"]] == ["bob"]
 
 
-def test_export_to_a_named_pipe_is_imported_from_it(tmp_path: Path, empty_url: str) -> None:
-    asyncio.run(migrate.upgrade(empty_url))
+def test_export_to_a_named_pipe_is_imported_from_it(tmp_path: Path, other_url: str) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "agentstore", "export", str(pipe)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, stderr=subprocess.DEVNULL) as process:
-        assert run("import", str(pipe), "--url", empty_url).out.startswith("new: 2 users, ")
+        assert run("import", str(pipe), "--url", other_url).out.startswith("new: 2 users, ")
     assert process.returncode == 0
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert run("export", os.devnull).code == 0
@@ -135,21 +132,20 @@ def test_invalid_export_files_are_reported(tmp_path: Path) -> None:
     assert run("import", str(file), str(tmp_path / "chat.jsonl")).code == 2
 
 
-def test_killed_export_and_import_resume(tmp_path: Path, direct_url: str, empty_url: str) -> None:
+def test_killed_export_and_import_resume(tmp_path: Path, direct_url: str, other_url: str) -> None:
     """Each is killed twice with SIGKILL before it completes; the copy equals the original."""
     asyncio.run(_fill(direct_url))
-    asyncio.run(migrate.upgrade(empty_url))
     file = tmp_path / "all.jsonl"
 
     def written() -> int:
         return file.stat().st_size if file.exists() else 0
 
     def stored() -> int:
-        return asyncio.run(_count(empty_url))
+        return asyncio.run(_count(other_url))
 
     for command, progress, step in (
         (["export", str(file)], written, 100_000),
-        (["import", str(file), "--url", empty_url], stored, 1_000),
+        (["import", str(file), "--url", other_url], stored, 1_000),
     ):
         for kill in (1, 2, None):
             process = subprocess.Popen(
@@ -162,7 +158,7 @@ def test_killed_export_and_import_resume(tmp_path: Path, direct_url: str, empty_
             if kill is not None:
                 process.send_signal(signal.SIGKILL)
             assert process.wait() == (0 if kill is None else -signal.SIGKILL)
-    original, copy = (asyncio.run(_messages(url)) for url in (direct_url, empty_url))
+    original, copy = (asyncio.run(_messages(url)) for url in (direct_url, other_url))
     assert len(original) > 30_000
     assert original == copy
 

@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -31,6 +31,8 @@ from agentstore.repositories import transfer
 from agentstore.repositories.sandboxes.statements import CLAIM, DROP
 from agentstore.testing import HOSTILE_IDS, text
 from agentstore.transfer import exporter, lines, restorer
+from tests.support.databases import Databases
+from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
 
 _COLUMNS = """
@@ -92,29 +94,74 @@ async def _save_workspace(store: AgentStore, user: str, type_: str, chunks: int 
     await store._database.fetch(DROP, **values)
 
 
-@pytest.fixture
-async def filled(
-    has_pgvector: bool, vector_store: AgentStore, database_url: str, settings: Settings, embedder: WordEmbedder
-) -> AgentStore:
-    """A store with rows in every table."""
-    queueing = settings.model_copy(update={"extraction_url": "http://127.0.0.1:9/v1"})
-    async with AgentStore(database_url, settings=queueing, embedder=embedder) as store:
-        for user in ("", "alice", "bob\\n", "密:%"):
-            await _fill(store, user)
-            await _save_workspace(store, user, "base", chunks=3 if user == "alice" else 1)
-            await _save_workspace(store, user, "filesystem", chunks=0)
-    return vector_store
-
-
-@pytest.fixture
-async def other(has_pgvector: bool, empty_url: str) -> AgentStore:
-    """An empty store on another database, with vectors if the first one has them."""
-    await migrate.upgrade(empty_url)
+@pytest.fixture(scope="module")
+def empty_databases(server: Server, template: str, has_pgvector: bool) -> Iterator[Databases]:
+    """Migrated databases without rows, with vectors if the server has pgvector."""
+    name = f"{template}_vectors"
+    asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     if has_pgvector:
-        await migrate.enable_vectors(empty_url)
-    store = AgentStore(empty_url)
-    await store.start()
-    return store
+        asyncio.run(migrate.enable_vectors(server.url_of(name)))
+    copies = Databases(server, name)
+    yield copies
+    copies.close()
+    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture(scope="module")
+def filled_template(server: Server, empty_databases: Databases, has_pgvector: bool) -> Iterator[str]:
+    """The name of a database with rows in every table."""
+    name = empty_databases.take()
+
+    async def fill() -> None:
+        queueing = Settings(extraction_url="http://127.0.0.1:9/v1")
+        async with AgentStore(server.url_of(name), settings=queueing, embedder=WordEmbedder()) as store:
+            for user in ("", "alice", "bob\\n", "密:%"):
+                await _fill(store, user)
+                await _save_workspace(store, user, "base", chunks=3 if user == "alice" else 1)
+                await _save_workspace(store, user, "filesystem", chunks=0)
+
+    asyncio.run(fill())
+    yield name
+    empty_databases.give_back(name)
+
+
+@pytest.fixture
+def database_name(server: Server, filled_template: str) -> Iterator[str]:
+    """The name of a copy of the filled database."""
+    name = f"{filled_template}_copy"
+    asyncio.run(server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{filled_template}"'))
+    yield name
+    asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+async def filled(database_url: str, settings: Settings, embedder: WordEmbedder) -> AsyncIterator[AgentStore]:
+    """A store with rows in every table."""
+    async with AgentStore(database_url, settings=settings, embedder=embedder) as store:
+        yield store
+
+
+@pytest.fixture
+def other_url(server: Server, empty_databases: Databases) -> Iterator[str]:
+    """The URL of a database without rows, with vectors if the first one has them."""
+    name = empty_databases.take()
+    yield server.url_of(name)
+    empty_databases.give_back(name)
+
+
+@pytest.fixture
+def url_without_vectors(server: Server, databases: Databases) -> Iterator[str]:
+    """The URL of a database without rows, on which vectors are not enabled."""
+    name = databases.take()
+    yield server.url_of(name)
+    databases.give_back(name)
+
+
+@pytest.fixture
+async def other(other_url: str) -> AsyncIterator[AgentStore]:
+    """A store without rows, on another database."""
+    async with AgentStore(other_url) as store:
+        yield store
 
 
 async def _export(store: AgentStore, *users: str) -> bytes:
@@ -124,39 +171,36 @@ async def _export(store: AgentStore, *users: str) -> bytes:
 
 
 async def test_every_row_of_every_table_round_trips(
-    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+    filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
     before = await _all_rows(direct_url)
     assert all(before.values()), {table: len(rows) for table, rows in before.items()}  # no table is empty
     assert set(before) >= set(Base.metadata.tables) - {"sandboxes"}
     progress = await other.restore(io.BytesIO(await _export(filled)))
-    assert await _all_rows(empty_url) == before
+    assert await _all_rows(other_url) == before
     assert progress.rows == {table: len(rows) for table, rows in before.items()}
     assert progress.left == []
-    await other.stop()
 
 
-async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: AgentStore, empty_url: str) -> None:
+async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: AgentStore, other_url: str) -> None:
     file = io.BytesIO(await _export(filled))
     await other.restore(file)
-    before = await _all_rows(empty_url)
+    before = await _all_rows(other_url)
     again = await other.restore(file)
     assert not any(again.rows.values())
     assert again.left == []
-    assert await _all_rows(empty_url) == before
-    await other.stop()
+    assert await _all_rows(other_url) == before
 
 
 async def test_an_export_of_some_users_has_no_other_users(
-    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+    filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
     await other.restore(io.BytesIO(await _export(filled, "bob\\n", "")))
     assert [user.id for user in await other.users.list_users()] == ["", "bob\\n"]
-    before, after = await _all_rows(direct_url), await _all_rows(empty_url)
+    before, after = await _all_rows(direct_url), await _all_rows(other_url)
     assert all(rows and set(rows) < set(before[table]) for table, rows in after.items())
     with pytest.raises(NotFound, match="nobody"):
         await filled.export(io.BytesIO(), ["alice", "nobody"])
-    await other.stop()
 
 
 async def test_existing_data_is_left_unchanged_and_missing_data_is_inserted(
@@ -183,7 +227,6 @@ async def test_existing_data_is_left_unchanged_and_missing_data_is_inserted(
     assert await other.states.export_state("alice", "alice") == _LARGE
     assert len(await other.sessions.list_sessions("alice")) == 3
     assert len(await other.memory.search("alice", "payload")) > 0
-    await other.stop()
 
 
 @pytest.mark.parametrize(
@@ -201,18 +244,16 @@ async def test_a_session_with_different_metadata_is_reported(
     assert stored is not None
     (name,) = change
     assert getattr(stored, name) == change[name]
-    await other.stop()
 
 
 async def test_a_different_empty_session_is_reported(filled: AgentStore, other: AgentStore) -> None:
     await filled.sessions.create_session("carol", "empty", title="theirs")
     await other.sessions.create_session("carol", "empty", title="mine")
     assert (await other.restore(io.BytesIO(await _export(filled, "carol")))).left == [("sessions", "carol", "empty")]
-    await other.stop()
 
 
 async def test_vectors_that_were_skipped_are_inserted_by_the_next_restore(
-    has_pgvector: bool, filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+    has_pgvector: bool, filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
     data = await _export(filled)
     await other.restore(io.BytesIO(data), without_vectors=True)
@@ -220,8 +261,7 @@ async def test_vectors_that_were_skipped_are_inserted_by_the_next_restore(
     assert ({name for name, count in progress.rows.items() if count}, progress.left) == (
         {"memory_vectors"} if has_pgvector else set(), [],
     )  # fmt: skip
-    assert await _all_rows(empty_url) == await _all_rows(direct_url)
-    await other.stop()
+    assert await _all_rows(other_url) == await _all_rows(direct_url)
 
 
 async def test_a_session_with_more_messages_than_the_export_is_skipped(filled: AgentStore, other: AgentStore) -> None:
@@ -232,7 +272,6 @@ async def test_a_session_with_more_messages_than_the_export_is_skipped(filled: A
     await other.sessions.append_message(session, text("later"))
     assert (await other.restore(io.BytesIO(data))).left == []
     assert await other.sessions.get_session("alice", "alice") == session
-    await other.stop()
 
 
 def _truncated(data: bytes) -> list[bytes]:
@@ -258,7 +297,7 @@ def _modified(data: bytes) -> list[bytes]:
 async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_written(
     filled: AgentStore,
     other: AgentStore,
-    empty_url: str,
+    other_url: str,
     damage: Callable[[bytes], list[bytes]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -267,8 +306,7 @@ async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_writt
     for damaged in damage(data):
         with pytest.raises(InvalidContent):
             await other.restore(io.BytesIO(damaged))
-    assert not any((await _all_rows(empty_url)).values())
-    await other.stop()
+    assert not any((await _all_rows(other_url)).values())
 
 
 def _signed(rows: list[bytes], **header: Any) -> io.BytesIO:
@@ -299,18 +337,16 @@ def _message(seq: object, payload: str) -> bytes:
 @pytest.mark.parametrize(
     "header", [{"tables": None}, {"tables": "users"}, {"tables": [["users"]]}, {"users": "alice"}, {"revision": 7}]
 )
-async def test_an_invalid_header_is_rejected(empty_url: str, header: dict[str, Any]) -> None:
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as store:
+async def test_an_invalid_header_is_rejected(other_url: str, header: dict[str, Any]) -> None:
+    async with AgentStore(other_url) as store:
         with pytest.raises(InvalidContent, match="line 1"):
             await store.restore(_signed([_USER], **header))
 
 
 @pytest.mark.parametrize("end", [b"7", b'{"user":"alice"}', b'{"user":1,"rows":{},"sha256":""}', b"[" * 100_000])
-async def test_an_invalid_end_line_is_rejected(empty_url: str, end: bytes) -> None:
-    await migrate.upgrade(empty_url)
+async def test_an_invalid_end_line_is_rejected(other_url: str, end: bytes) -> None:
     data = lines.header(revision=migrate.head(), tables=["users"]) + _USER + b'{"end":' + end + b"}\n"
-    async with AgentStore(empty_url) as store:
+    async with AgentStore(other_url) as store:
         with pytest.raises(InvalidContent, match="line 3"):
             await store.restore(io.BytesIO(data))
 
@@ -326,7 +362,6 @@ async def test_a_list_of_users_may_have_any_length(filled: AgentStore, other: Ag
     for wrong in ("alice", [7], ["a\0"]):
         with pytest.raises(InvalidContent):
             await filled.export(io.BytesIO(), wrong)  # type: ignore[arg-type]
-    await other.stop()
 
 
 async def test_an_export_is_resumed_from_the_same_database_only(
@@ -343,7 +378,6 @@ async def test_an_export_is_resumed_from_the_same_database_only(
         assert await filled.export(written) is not None
     with path.open("ab") as written, pytest.raises(InvalidContent, match="reading"):
         await filled.export(written)
-    await other.stop()
 
 
 @pytest.mark.parametrize(
@@ -362,30 +396,27 @@ async def test_an_export_is_resumed_from_the_same_database_only(
         [_USER, _SESSION.replace(b'"alice"', b'"nobody"')],
     ],
 )
-async def test_an_invalid_row_rolls_its_block_back(empty_url: str, rows: list[bytes]) -> None:
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as store:
+async def test_an_invalid_row_rolls_its_block_back(other_url: str, rows: list[bytes]) -> None:
+    async with AgentStore(other_url) as store:
         with pytest.raises((InvalidContent, StatementFailed, Conflict)) as raised:
             await store.restore(_signed(rows))
         assert str(raised.value)
-    assert not any((await _all_rows(empty_url)).values())
+    assert not any((await _all_rows(other_url)).values())
 
 
-async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentStore, empty_url: str) -> None:
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as store:
+async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentStore, other_url: str) -> None:
+    async with AgentStore(other_url) as store:
         data = _signed([_USER, _SESSION, _message(1, '{"role": "robot"}')])
         with pytest.raises(InvalidContent, match="not a valid message"):
             await store.restore(data, dry_run=True)
         whole = io.BytesIO(await _export(filled))
         progress = await store.restore(whole, dry_run=True, without_vectors=True)
         assert progress.rows["messages"] > 80
-    assert not any((await _all_rows(empty_url)).values())
+    assert not any((await _all_rows(other_url)).values())
 
 
-async def test_a_file_of_a_later_release_is_rejected(empty_url: str) -> None:
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as store:
+async def test_a_file_of_a_later_release_is_rejected(other_url: str) -> None:
+    async with AgentStore(other_url) as store:
         for data, reason in (
             (_signed([_USER], tables=["users", "dreams"]), "dreams"),
             (io.BytesIO(_signed([_USER]).getvalue().replace(b'"version":1', b'"version":2', 1)), "version 2"),
@@ -395,9 +426,8 @@ async def test_a_file_of_a_later_release_is_rejected(empty_url: str) -> None:
                 await store.restore(data)
 
 
-async def test_a_column_that_an_older_file_lacks_gets_its_default(empty_url: str) -> None:
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as store:
+async def test_a_column_that_an_older_file_lacks_gets_its_default(other_url: str) -> None:
+    async with AgentStore(other_url) as store:
         await store.restore(_signed([_USER, _SESSION, _message(1, '{"role": "user"}')]))
         session = await store.sessions.get_session("alice", "s")
         assert session is not None
@@ -405,26 +435,25 @@ async def test_a_column_that_an_older_file_lacks_gets_its_default(empty_url: str
 
 
 async def test_vectors_are_restored_only_where_vectors_are_enabled(
-    has_pgvector: bool, filled: AgentStore, empty_url: str, direct_url: str
+    has_pgvector: bool, filled: AgentStore, url_without_vectors: str, direct_url: str
 ) -> None:
     data = await _export(filled)
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as store:
+    async with AgentStore(url_without_vectors) as store:
         if has_pgvector:
             with pytest.raises(NotConfigured, match="vector enable"):
                 await store.restore(io.BytesIO(data))
-            assert not any((await _all_rows(empty_url)).values())
+            assert not any((await _all_rows(url_without_vectors)).values())
         await store.restore(io.BytesIO(data), without_vectors=True)
     before = await _all_rows(direct_url)
     before.pop("memory_vectors", None)
-    assert await _all_rows(empty_url) == before
+    assert await _all_rows(url_without_vectors) == before
 
 
 async def test_an_interrupted_export_is_resumed(
     filled: AgentStore,
     other: AgentStore,
     direct_url: str,
-    empty_url: str,
+    other_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -445,7 +474,7 @@ async def test_an_interrupted_export_is_resumed(
             assert await filled.export(file) is None
     with path.open("r+b") as file:
         await other.restore(file)
-    assert await _all_rows(empty_url) == await _all_rows(direct_url)
+    assert await _all_rows(other_url) == await _all_rows(direct_url)
     path.write_bytes(whole[: len(whole) // 2])
     with path.open("r+b") as file, pytest.raises(InvalidContent, match="other users"):
         await filled.export(file, ["alice"])
@@ -453,11 +482,10 @@ async def test_an_interrupted_export_is_resumed(
     with path.open("r+b") as file, pytest.raises(InvalidContent):
         await filled.export(file)
     assert path.read_bytes() == b"something else\n"
-    await other.stop()
 
 
 async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
-    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
@@ -468,11 +496,10 @@ async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
         await asyncio.wait([task], timeout=wait)
         task.cancel()
         await asyncio.wait([task])
-        after = await _all_rows(empty_url)
+        after = await _all_rows(other_url)
         assert after == _of_users(before, {row[1] for row in after["users"]})
     await other.restore(io.BytesIO(data))
-    assert await _all_rows(empty_url) == before
-    await other.stop()
+    assert await _all_rows(other_url) == before
 
 
 def _of_users(rows_by_table: dict[str, list[tuple[Any, ...]]], users: set[str]) -> dict[str, list[tuple[Any, ...]]]:
@@ -485,21 +512,19 @@ def _names(table: str) -> list[str]:
 
 
 async def test_the_size_of_blocks_does_not_change_the_rows(
-    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_ROWS", 1)
     data = await _export(filled)
     assert data.count(b'{"end":') == 4
     await other.restore(io.BytesIO(data))
-    assert await _all_rows(empty_url) == await _all_rows(direct_url)
-    await other.stop()
+    assert await _all_rows(other_url) == await _all_rows(direct_url)
 
 
 @pytest.mark.parametrize(("pool_size", "expected"), [(8, 2), (7, 1), (1, 1)])
 async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
-    has_pgvector: bool,
     filled: AgentStore,
-    empty_url: str,
+    other_url: str,
     direct_url: str,
     monkeypatch: pytest.MonkeyPatch,
     pool_size: int,
@@ -508,10 +533,7 @@ async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(restorer, "_CHUNK", 1_000)
     data = await _export(filled)
-    await migrate.upgrade(empty_url)
-    if has_pgvector:
-        await migrate.enable_vectors(empty_url)
-    async with AgentStore(empty_url, settings=Settings(pool_size=pool_size)) as other:
+    async with AgentStore(other_url, settings=Settings(pool_size=pool_size)) as other:
         importing = asyncio.create_task(other.restore(io.BytesIO(data)))
         highest = 0
         while not importing.done():
@@ -519,16 +541,16 @@ async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
             await asyncio.sleep(0)
         assert (await importing).users == 4
     assert highest == expected
-    assert await _all_rows(empty_url) == await _all_rows(direct_url)
+    assert await _all_rows(other_url) == await _all_rows(direct_url)
 
 
 async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
-    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     data = await _export(filled)
     before = await _all_rows(direct_url)
-    connection = await asyncpg.connect(empty_url)
+    connection = await asyncpg.connect(other_url)
     await connection.execute("ALTER TABLE agentstore.memories ADD CONSTRAINT not_alice CHECK (user_id <> 'alice')")
     tasks = asyncio.all_tasks()
     with pytest.raises(StatementFailed, match="not_alice"):
@@ -538,19 +560,18 @@ async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     async with asyncio.timeout(60):
         while other._database.checked_out():
             await asyncio.sleep(0.01)
-    after = await _all_rows(empty_url)
+    after = await _all_rows(other_url)
     users = {row[1] for row in after["users"]}
     assert "alice" not in users
     assert after == _of_users(before, users)
     await connection.execute("ALTER TABLE agentstore.memories DROP CONSTRAINT not_alice")
     await connection.close()
     await other.restore(io.BytesIO(data))
-    assert await _all_rows(empty_url) == before
-    await other.stop()
+    assert await _all_rows(other_url) == before
 
 
 async def test_a_compressed_file_is_read_in_order(
-    filled: AgentStore, other: AgentStore, empty_url: str, direct_url: str, monkeypatch: pytest.MonkeyPatch
+    filled: AgentStore, other: AgentStore, other_url: str, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seeking backwards would decompress it again from the beginning."""
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
@@ -569,12 +590,11 @@ async def test_a_compressed_file_is_read_in_order(
         monkeypatch.setattr(packed, "seek", counted)
         await other.restore(cast("BinaryIO", packed))
     assert back < 3 * 4  # a few for each block
-    assert await _all_rows(empty_url) == await _all_rows(direct_url)
-    await other.stop()
+    assert await _all_rows(other_url) == await _all_rows(direct_url)
 
 
 async def test_two_concurrent_restores_and_a_writer_lose_nothing(
-    filled: AgentStore, other: AgentStore, direct_url: str, empty_url: str
+    filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
     data = await _export(filled)
 
@@ -584,25 +604,23 @@ async def test_two_concurrent_restores_and_a_writer_lose_nothing(
             await other.sessions.append_message(session, text("mine"))
 
     await asyncio.gather(other.restore(io.BytesIO(data)), other.restore(io.BytesIO(data)), write())
-    before, after = await _all_rows(direct_url), await _all_rows(empty_url)
+    before, after = await _all_rows(direct_url), await _all_rows(other_url)
     for table, rows in before.items():
         if table != "users":
             assert set(rows) <= set(after[table]), table
     assert len(await other.sessions.list_sessions("alice")) == 32
-    await other.stop()
 
 
-async def test_a_large_row_and_json_of_another_writer_are_restored(
-    store: AgentStore, empty_url: str, observer: asyncpg.Connection
-) -> None:
-    await migrate.upgrade(empty_url)
-    session = await store.sessions.create_session("alice", "s")
-    await store.sessions.append_message(session, [text("密" * 2_000_000), Message(role="user")])
-    await observer.execute(
-        "UPDATE agentstore.messages SET payload = $1 WHERE seq = 2",
-        json.dumps({"id": "x", "role": "user", "metadata": {"a": "\t"}}, indent=1),
-    )
-    async with AgentStore(empty_url) as other:
+async def test_a_large_row_and_json_of_another_writer_are_restored(url_without_vectors: str, other: AgentStore) -> None:
+    async with AgentStore(url_without_vectors) as store:
+        session = await store.sessions.create_session("alice", "s")
+        await store.sessions.append_message(session, [text("密" * 2_000_000), Message(role="user")])
+        writer = await asyncpg.connect(url_without_vectors)
+        await writer.execute(
+            "UPDATE agentstore.messages SET payload = $1 WHERE seq = 2",
+            json.dumps({"id": "x", "role": "user", "metadata": {"a": "\t"}}, indent=1),
+        )
+        await writer.close()
         await other.restore(io.BytesIO(await _export(store)))
         assert await other.sessions.get_session("alice", "s") == await store.sessions.get_session("alice", "s")
 
