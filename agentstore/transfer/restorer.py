@@ -39,7 +39,9 @@ _MARKS = {
     for name, payload in ((name, transfer.payload_of(table)) for name, table in TABLES.items())
     if payload is not None
 }
-_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+# In the text format of COPY. The backslash is first: the other escapes have one. Replacing is much faster than
+# str.translate, which takes the slow path for the rest of a string after its first escape.
+_ESCAPES = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
 
 
 class Restorer:
@@ -353,9 +355,11 @@ def _field(value: Any) -> bytes:
     if value is None:
         return b"\\N"
     if type(value) is str:
-        if "\\" in value or "\t" in value or "\n" in value or "\r" in value:
-            value = value.translate(_ESCAPED)
-        return str(value).encode()
+        encoded = value.encode()
+        for character, escape in _ESCAPES:
+            if character in encoded:
+                encoded = encoded.replace(character, escape)
+        return encoded
     if value is True or value is False:
         return b"t" if value else b"f"
     if isinstance(value, (int, float)):
