@@ -17,6 +17,7 @@ import pytest
 from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable
 from agentstore.database.statement import Statement
 from tests.integration.test_database import ADD_USER, USERS
+from tests.support.servers import copy_cluster
 
 # Uses the folder's server, prints a line when it is connected, and stops when a line arrives on stdin.
 _CLIENT = """
@@ -70,6 +71,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "data"
     _wait_until(lambda: not _server_processes(tmp_path / "data"))
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
+
+
+@pytest.fixture
+def used_folder(folder: Path, cluster: Path) -> Path:
+    """A folder in which a server ran before."""
+    return copy_cluster(cluster, folder)
 
 
 @pytest.fixture
@@ -129,20 +136,20 @@ def test_processes_start_on_one_empty_folder_at_once(clients: _Clients, folder: 
 
 
 def test_the_server_survives_the_kill_of_its_first_client_and_stops_after_the_last(
-    clients: _Clients, folder: Path
+    clients: _Clients, used_folder: Path
 ) -> None:
     first = clients.start(1)
     clients.wait_until_connected(first)
     second = clients.start(1)
     clients.wait_until_connected(second)
-    server = _postmaster(folder)
+    server = _postmaster(used_folder)
     clients.kill(first[0])
     third = clients.start(1)
     clients.wait_until_connected(third)
-    assert _postmaster(folder) == server
+    assert _postmaster(used_folder) == server
     clients.stop(second)
     clients.kill(third[0])
-    _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
+    _wait_until(lambda: not _server_processes(used_folder) and not _supervisors(used_folder))
 
 
 def test_a_client_killed_during_startup_leaves_no_process_behind(clients: _Clients, folder: Path) -> None:
@@ -156,12 +163,14 @@ def test_a_client_killed_during_startup_leaves_no_process_behind(clients: _Clien
     _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
 
 
-def test_a_killed_supervisor_stops_the_server_and_the_next_call_restarts_it(folder: Path, binaries: str | None) -> None:
+def test_a_killed_supervisor_stops_the_server_and_the_next_call_restarts_it(
+    used_folder: Path, binaries: str | None
+) -> None:
     async def run() -> None:
-        async with AgentStore(settings=Settings(embedded_dir=str(folder), embedded_binaries=binaries)) as store:
+        async with AgentStore(settings=Settings(embedded_dir=str(used_folder), embedded_binaries=binaries)) as store:
             database = store._database
             await database.fetch(ADD_USER, id="alice")
-            for victim in (_supervisors(folder)[0], _postmaster(folder)):
+            for victim in (_supervisors(used_folder)[0], _postmaster(used_folder)):
                 os.kill(victim, signal.SIGKILL)
                 async with asyncio.timeout(60):
                     while True:
@@ -171,14 +180,14 @@ def test_a_killed_supervisor_stops_the_server_and_the_next_call_restarts_it(fold
                         except Unavailable:
                             await asyncio.sleep(0.05)
                 assert rows == [("alice",)]
-        _wait_until(lambda: not _server_processes(folder) and not _supervisors(folder))
+        _wait_until(lambda: not _server_processes(used_folder) and not _supervisors(used_folder))
 
     asyncio.run(run())
 
 
-def test_every_acknowledged_commit_survives_a_kill_of_the_whole_server(folder: Path, binaries: str | None) -> None:
+def test_every_acknowledged_commit_survives_a_kill_of_the_whole_server(used_folder: Path, binaries: str | None) -> None:
     async def run() -> None:
-        settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries)
+        settings = Settings(embedded_dir=str(used_folder), embedded_binaries=binaries)
         async with AgentStore(settings=settings) as store:
             acknowledged: list[str] = []
 
@@ -192,7 +201,7 @@ def test_every_acknowledged_commit_survives_a_kill_of_the_whole_server(folder: P
             writers = asyncio.gather(*(write(writer) for writer in range(8)), return_exceptions=True)
             while len(acknowledged) < 200:
                 await asyncio.sleep(0.001)
-            for process in [_supervisors(folder)[0], *_server_processes(folder)]:
+            for process in [_supervisors(used_folder)[0], *_server_processes(used_folder)]:
                 try:
                     os.kill(process, signal.SIGKILL)
                 except ProcessLookupError:
@@ -221,11 +230,13 @@ def test_the_locale_of_the_user_has_no_effect(
         assert asyncio.run(_query(server.url, "SELECT upper('äé')")) == "ÄÉ"
 
 
-def test_a_stale_pid_file_with_the_pid_of_another_process_is_ignored(folder: Path, binaries: str | None) -> None:
-    with EmbeddedPostgres(folder, binaries=binaries):
+def test_a_stale_pid_file_with_the_pid_of_another_process_is_ignored(used_folder: Path, binaries: str | None) -> None:
+    with EmbeddedPostgres(used_folder, binaries=binaries):
         pass
-    (folder / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{folder}\n1\n5432\n/tmp\n\n 1 1\nready\n")
-    with EmbeddedPostgres(folder, binaries=binaries) as server:
+    (used_folder / "data" / "postmaster.pid").write_text(
+        f"{os.getpid()}\n{used_folder}\n1\n5432\n/tmp\n\n 1 1\nready\n"
+    )
+    with EmbeddedPostgres(used_folder, binaries=binaries) as server:
         assert asyncio.run(_query(server.url, "SELECT 1")) == 1
 
 
@@ -247,8 +258,10 @@ def test_a_start_takes_less_time_than_creating_a_cluster(folder: Path, tmp_path:
     assert min(asyncio.run(start_store()) for _ in range(3)) < created
 
 
-async def test_the_timeouts_of_the_settings_apply(folder: Path, binaries: str | None) -> None:
-    settings = Settings(embedded_dir=str(folder), embedded_binaries=binaries, lock_timeout=1.5, statement_timeout=7)
+async def test_the_timeouts_of_the_settings_apply(used_folder: Path, binaries: str | None) -> None:
+    settings = Settings(
+        embedded_dir=str(used_folder), embedded_binaries=binaries, lock_timeout=1.5, statement_timeout=7
+    )
     async with AgentStore(settings=settings) as store, store._database.connection() as connection:
         assert await connection.fetchval("SHOW lock_timeout") == "1500ms"
         assert await connection.fetchval("SHOW statement_timeout") == "7s"
@@ -294,19 +307,19 @@ def test_unusable_data_binaries_and_parameters_are_errors(tmp_path: Path, binari
     _wait_until(lambda: not _supervisors(tmp_path / "c"))
 
 
-def test_the_url_is_the_same_after_a_restart(folder: Path, binaries: str | None) -> None:
+def test_the_url_is_the_same_after_a_restart(used_folder: Path, binaries: str | None) -> None:
     urls = set()
     for _ in range(2):
-        with EmbeddedPostgres(folder, binaries=binaries) as server:
+        with EmbeddedPostgres(used_folder, binaries=binaries) as server:
             urls.add(server.url)
     sockets = Path(urls.pop().split("host=")[1].split("&")[0])
     assert not urls
     sockets.mkdir()
     sockets.chmod(0o777)  # as another user could have created it
-    with EmbeddedPostgres(folder, binaries=binaries) as server:
+    with EmbeddedPostgres(used_folder, binaries=binaries) as server:
         used = Path(server.url.split("host=")[1].split("&")[0]).stat()
         assert used.st_mode & 0o077 == 0
-        assert used.st_uid == (folder / "data").stat().st_uid
+        assert used.st_uid == (used_folder / "data").stat().st_uid
     shutil.rmtree(sockets, ignore_errors=True)
 
 

@@ -1,8 +1,10 @@
 """The Postgres servers that tests use."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
@@ -48,6 +50,12 @@ def container(image: str = "postgres:18") -> Iterator[Server]:
         .with_command("postgres -c max_connections=300 -c fsync=off -c max_locks_per_transaction=256") as running
     ):
         yield existing_server(running.get_connection_url())
+
+
+def copy_cluster(cluster: Path, folder: Path) -> Path:
+    """Copy the folder of a stopped server with its owner, who is not root."""
+    subprocess.run(["cp", "-a", str(cluster), str(folder)], check=True)
+    return folder
 
 
 async def terminate_all_backends(observer: asyncpg.Connection) -> int:

@@ -93,20 +93,28 @@ async def test_saving_a_workspace_may_take_longer_than_a_lease(
     provider: UnsafeSubprocessProvider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(provider, "pack", delayed(provider.pack, 4))
+    """When a sandbox is released, and when its service is stopped."""
+    pack = provider.pack
+    monkeypatch.setattr(provider, "pack", delayed(pack, 4))
     short = {"sandbox_lease": 2.0, **SNAPSHOTS}
+
+    async def use(session: str) -> None:
+        async with create_service(**short) as service:
+            (sandbox,) = await service.connect(session, "alice")
+            await sandbox.write_file("note", session)
+            if session == "released":
+                await service.release(session, "alice")
+
     async with create_service(**short) as other:
-        for end in (release, PostgresSandboxService.stop):
-            async with create_service(**short) as service:
-                (sandbox,) = await service.connect("s", "alice")
-                await sandbox.run_shell_command("date +%N >>note")
-                ending = asyncio.create_task(end(service))
-                while not ending.done():
-                    assert await other.reap() == 0
-                    await asyncio.sleep(0.1)
-                await ending
-        (last,) = await other.connect("s", "alice")
-        assert (await last.read_file("note")).text.count("\n") == 2
+        using = [asyncio.create_task(use(session)) for session in ("released", "stopped")]
+        while not all(task.done() for task in using):
+            assert await other.reap() == 0
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*using)
+        monkeypatch.setattr(provider, "pack", pack)
+        for session in ("released", "stopped"):
+            (last,) = await other.connect(session, "alice")
+            assert (await last.read_file("note")).text == session
 
 
 async def test_the_error_of_a_damaged_workspace_names_the_way_to_delete_it(
