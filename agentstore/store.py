@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.url import Password
 from agentstore.errors import InvalidContent
-from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
+from agentstore.interfaces import Extractor, ServiceWithLifecycleManager, StopInProgress
 from agentstore.repositories import (
     PostgresMemoryService,
     PostgresSandboxService,
@@ -75,6 +75,7 @@ class AgentStore(ServiceWithLifecycleManager):
             NotConfigured: no database is named, the URL is invalid, or the embedder is not an Embedder.
         """
         self._database = open_database(url, engine=engine, settings=settings, password=password)
+        self._stop_in_progress = StopInProgress()
         self.sessions = PostgresSessionHistoryService(database=self._database)
         self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
         self.states = PostgresStateService(database=self._database)
@@ -88,9 +89,10 @@ class AgentStore(ServiceWithLifecycleManager):
             Unavailable: the database cannot be reached. Safe to retry.
             NotConfigured: the login was rejected.
         """
-        await self._database.start()
+        await self._stop_in_progress.wait()
         if "sandboxes" in vars(self):
             self.sandboxes.reopen()
+        await self._database.start()
 
     @cached_property
     def sandboxes(self) -> PostgresSandboxService:
@@ -199,14 +201,15 @@ class AgentStore(ServiceWithLifecycleManager):
 
     async def stop(self) -> None:
         """Close all connections and services. Later calls raise Closed, until start() is called."""
-        try:
+        with self._stop_in_progress.during():
             try:
-                if "sandboxes" in vars(self):
-                    await self.sandboxes.stop()
+                try:
+                    if "sandboxes" in vars(self):
+                        await self.sandboxes.stop()
+                finally:
+                    await self.memory.stop()
             finally:
-                await self.memory.stop()
-        finally:
-            await self._database.stop()
+                await self._database.stop()
 
     async def health(self) -> bool:
         """Return whether the database answers a query now. False before start and after stop; never raises."""

@@ -83,6 +83,9 @@ class Database:
         self._pool: Pool | None = None
         self._started = self._stopped = False
         self._starting: asyncio.Task[None] | None = None
+        # What the next start waits for: the start that a stop has abandoned, and the last stop.
+        self._abandoned: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._compiled: dict[Statement, CompiledStatement] = {}
         self._has_citus = False
         self._secured = settings.row_level_security
@@ -93,6 +96,8 @@ class Database:
 
     async def start(self) -> None:
         """Connect, and check or upgrade the schema. Idempotent, and safe to call from several tasks at once.
+
+        Of a start and a stop at the same time, the one that was called last takes effect.
 
         Raises:
             Unavailable, NotConfigured: see :meth:`fetch`.
@@ -105,13 +110,15 @@ class Database:
         # One task for all callers: each of them gets its error, and canceling one caller does not cancel the start.
         loop = asyncio.get_running_loop()
         if self._starting is None or self._starting.done() or self._starting.get_loop() is not loop:
-            self._starting = loop.create_task(self._start())
+            self._starting = loop.create_task(self._start(self._abandoned, self._closing))
             self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
         """Close the pool. Later calls raise Closed, until start() is called."""
         self._started, self._stopped = False, True
+        if self._starting is not None:
+            self._abandoned, self._starting = self._starting, None
         await self._close()
 
     async def health(self) -> bool:
@@ -284,7 +291,8 @@ class Database:
         """Return how many connections are checked out, including those being reset after a canceled call."""
         return 0 if self._pool is None else self._pool.checked_out()
 
-    async def _start(self) -> None:
+    async def _start(self, *previous: asyncio.Task[None] | None) -> None:
+        await _wait_for(*previous)
         try:
             async with self.connection() as connection:
                 has_citus = bool(await connection.fetchval(_HAS_CITUS, timeout=self._timeout))
@@ -296,7 +304,7 @@ class Database:
         except BaseException:
             await self._close()  # a caller whose start() failed does not call stop()
             raise
-        if self._stopped:
+        if self._starting is not asyncio.current_task():
             await self._close()
             raise Closed("The store was stopped while it was starting: call start() to use it again.")
         self._started = True
@@ -304,9 +312,11 @@ class Database:
     async def _close(self) -> None:
         pool, self._pool = self._pool, None
         # In a task of its own, so that a canceled stop() still closes everything.
-        await asyncio.shield(asyncio.get_running_loop().create_task(self._close_pool(pool)))
+        self._closing = asyncio.get_running_loop().create_task(self._close_pool(pool, self._closing))
+        await asyncio.shield(self._closing)
 
-    async def _close_pool(self, pool: Pool | None) -> None:
+    async def _close_pool(self, pool: Pool | None, previous: asyncio.Task[None] | None) -> None:
+        await _wait_for(previous)
         try:
             if pool is not None and pool.loop is asyncio.get_running_loop():
                 await pool.close()
@@ -371,3 +381,10 @@ class Database:
                     "what holds the connections."
                 ) from error
             raise connection_error(error, self.where) from error
+
+
+async def _wait_for(*tasks: asyncio.Task[None] | None) -> None:
+    """Wait until those of the tasks that belong to the running event loop are done, with whatever result."""
+    loop = asyncio.get_running_loop()
+    if of_loop := [task for task in tasks if task is not None and task.get_loop() is loop]:
+        await asyncio.wait(of_loop)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import platformdirs
@@ -66,6 +66,9 @@ class EmbeddedPostgres:
         self._users: int | None = None
         self._sockets = self._port = ""
         self._starting = threading.Lock()
+        # Whether the server is to run: since a start that succeeded, or for calls of start() in progress.
+        self._is_wanted = False
+        self._wanted_by: set[object] = set()
 
     @property
     def url(self) -> str:
@@ -85,25 +88,32 @@ class EmbeddedPostgres:
     async def start(self) -> None:
         """Use the folder's server; start it if it is not running. Idempotent; restarts a server that has crashed.
 
+        Of a start and a stop at the same time, the one that was called last takes effect.
+
         Raises:
             NotConfigured: there are no binaries, or the folder cannot be used.
             Unavailable: the server did not start: the disk is full or the data belongs to another version, for example;
                 the message has the end of its log.
         """
-        if self._runs():
-            return
+        call = object()
+        self._wanted_by.add(call)
         starting = asyncio.ensure_future(asyncio.to_thread(self._start))
         try:
             await asyncio.shield(starting)
+            self._is_wanted |= call in self._wanted_by
         except asyncio.CancelledError:
-            # The thread cannot be canceled: wait for it, and stop what it has started.
+            # The thread cannot be canceled: wait for it, and stop what it has started, unless other calls want it.
             await asyncio.wait([starting])
-            await asyncio.to_thread(self._stop)
+            self._wanted_by.discard(call)
+            await asyncio.to_thread(self._stop_if_unwanted)
             raise
+        finally:
+            self._wanted_by.discard(call)
 
     async def stop(self) -> None:
         """Stop using the server. If no other process uses it, it shuts down; this waits for that."""
-        await asyncio.to_thread(self._stop)
+        self._unwant()
+        await asyncio.to_thread(self._stop_if_unwanted)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -116,12 +126,18 @@ class EmbeddedPostgres:
 
     def __enter__(self) -> Self:
         self._start()
+        self._is_wanted = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self._unwant()
+        self._stop_if_unwanted()
+
+    def _unwant(self) -> None:
+        self._is_wanted = False
+        self._wanted_by.clear()
 
     def _start(self) -> None:
         with self._starting:
@@ -139,7 +155,8 @@ class EmbeddedPostgres:
                 with _Lock(self.data_dir / "start.lock") as start:
                     start.wait()
                     self._start_or_wait(binaries)
-                server_file = json.loads((self.data_dir / "server.json").read_text())
+                    server_file = json.loads((self.data_dir / "server.json").read_text())
+                    self._check_sockets(server_file)
                 self._sockets, self._port = server_file["sockets"], server_file["port"]
             except OSError as error:
                 self._release()
@@ -161,6 +178,24 @@ class EmbeddedPostgres:
                     f"The embedded Postgres in {self.data_dir} is still starting or stopping after two minutes."
                 )
             time.sleep(0.01)
+
+    def _check_sockets(self, server_file: dict[str, Any]) -> None:
+        """Check that this process sees the server's directory of sockets.
+
+        Raises:
+            NotConfigured: it has another /tmp than the process that started the server.
+        """
+        try:
+            found = _identify(server_file["sockets"])
+        except FileNotFoundError:
+            found = None
+        is_same = found is not None and found == server_file.get("identity", found)
+        if not is_same and self._ready():  # if the server has stopped meanwhile, the next connection starts it again
+            raise NotConfigured(
+                f"The embedded Postgres in {self.data_dir} was started by a process with another /tmp, as in a "
+                f"container or a systemd unit with PrivateTmp: its socket in {server_file['sockets']} is not visible "
+                "here. Give both processes the same /tmp, or set AGENTSTORE_DATABASE_URL to another server."
+            )
 
     def _ready(self) -> bool:
         """Return whether a server accepts connections: its supervisor holds this lock as long as it does."""
@@ -204,9 +239,9 @@ class EmbeddedPostgres:
     def _runs(self) -> bool:
         return self._users is not None and self._ready()
 
-    def _stop(self) -> None:
+    def _stop_if_unwanted(self) -> None:
         with self._starting:
-            if self._users is None:
+            if self._users is None or self._is_wanted or self._wanted_by:
                 return
             self._release()
             deadline = time.monotonic() + 60
@@ -268,6 +303,12 @@ class _Lock:
         except BlockingIOError:
             return False
         return True
+
+
+def _identify(folder: str) -> list[int]:
+    """Return the device and the inode of a folder, as the supervisor writes them to server.json."""
+    status = os.stat(folder)
+    return [status.st_dev, status.st_ino]
 
 
 def _shared_lock(path: Path) -> int:

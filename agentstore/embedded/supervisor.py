@@ -67,7 +67,13 @@ class Server:
             **({} if self.durable else {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}),
             **self.parameters,
         }
-        _write(self.folder / "server.json", json.dumps({"sockets": self.sockets, "port": settings["port"]}))
+        status = os.stat(self.sockets)
+        server_file = {
+            "sockets": self.sockets,
+            "port": settings["port"],
+            "identity": [status.st_dev, status.st_ino],  # tells it from a directory of the same name in another /tmp
+        }
+        _write(self.folder / "server.json", json.dumps(server_file))
         log = self.folder / "log"
         if log.exists():
             log.replace(self.folder / "log.previous")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
 from agentstore.errors import Closed, SandboxLost
-from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService
+from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService, StopInProgress
 from agentstore.sandbox.archive import CHUNK, pack, unpack
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
@@ -53,18 +53,23 @@ class InMemorySandboxService(SandboxService):
         self._workspaces: dict[_Key, bytes] = {}
         self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
         self._started = self._stopped = False
+        self._stop_in_progress = StopInProgress()
 
     async def start(self) -> None:  # noqa: D102 - documented in the interface
+        await self._stop_in_progress.wait()
+        self._stopped = False
         await self._provider.start()
-        self._started, self._stopped = True, False
+        self._check_open()
+        self._started = True
 
     async def stop(self) -> None:  # noqa: D102
         self._started, self._stopped = False, True
-        if self._drain:
-            for entry in list(self._entries.values()):
-                await self._end(entry, snapshot=True)
-        self._entries.clear()
-        await self._provider.stop()
+        with self._stop_in_progress.during():
+            if self._drain:
+                for entry in list(self._entries.values()):
+                    await self._end(entry, snapshot=True)
+            self._entries.clear()
+            await self._provider.stop()
 
     async def health(self) -> bool:  # noqa: D102
         return self._started
@@ -114,10 +119,13 @@ class InMemorySandboxService(SandboxService):
         return len(keys)
 
     async def _ready(self) -> None:
-        if self._stopped:
-            raise Closed("The sandbox service was stopped: call start() to use it again.")
+        self._check_open()
         if not self._started:
             await self.start()
+
+    def _check_open(self) -> None:
+        if self._stopped:
+            raise Closed("The sandbox service was stopped: call start() to use it again.")
 
     def _ids(self, user_id: str | None, session_id: str) -> tuple[str, str]:
         user = check_id("" if user_id is None else user_id, "user_id", self._settings)
@@ -147,8 +155,7 @@ class InMemorySandboxService(SandboxService):
     def _sandbox(self, entry: _Entry) -> Sandbox:
         @asynccontextmanager
         async def use() -> AsyncIterator[None]:
-            if self._stopped:
-                raise Closed("The sandbox service was stopped: call start() to use it again.")
+            self._check_open()
             if entry.is_lost:
                 user_id, session_id, type_ = entry.key
                 raise SandboxLost(

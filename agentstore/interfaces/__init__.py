@@ -15,7 +15,7 @@ Every method treats its arguments by the same rules:
 
 from agentstore.interfaces.memory import Extractor, MemoryService
 from agentstore.interfaces.sandboxes import Sandbox, SandboxProvider, SandboxService
-from agentstore.interfaces.service import Service, ServiceWithLifecycleManager
+from agentstore.interfaces.service import Service, ServiceWithLifecycleManager, StopInProgress
 from agentstore.interfaces.sessions import SessionHistoryService
 from agentstore.interfaces.states import StateService
 
@@ -29,4 +29,5 @@ __all__ = [
     "ServiceWithLifecycleManager",
     "SessionHistoryService",
     "StateService",
+    "StopInProgress",
 ]

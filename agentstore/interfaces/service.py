@@ -1,8 +1,13 @@
 """The lifecycle of services."""
 
+import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
+
+from agentstore.errors import Closed
 
 
 class Service(ABC):
@@ -19,6 +24,34 @@ class Service(ABC):
     @abstractmethod
     async def health(self) -> bool:
         """Return whether the service works now. False before start and after stop; never raises."""
+
+
+class StopInProgress:
+    """Lets a start wait for a stop in progress, which would otherwise stop what the start has just begun to use."""
+
+    def __init__(self) -> None:
+        self._done: asyncio.Future[None] | None = None
+
+    @contextmanager
+    def during(self) -> Iterator[None]:
+        """Mark a stop as in progress during the block."""
+        done = self._done = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            done.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait for the last stop that began in this event loop.
+
+        Raises:
+            Closed: another stop began meanwhile.
+        """
+        waited_for = self._done
+        if waited_for is not None and waited_for.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([waited_for])
+            if self._done is not waited_for:
+                raise Closed("The service was stopped while it was starting: call start() to use it again.")
 
 
 class ServiceWithLifecycleManager(Service):

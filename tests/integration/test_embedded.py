@@ -19,6 +19,8 @@ from agentstore.database.statement import Statement
 from tests.integration.test_database import ADD_USER, USERS
 from tests.support.servers import copy_cluster
 
+_ROOT = Path(__file__).parents[2]
+
 # Uses the folder's server, prints a line when it is connected, and stops when a line arrives on stdin.
 _CLIENT = """
 import asyncio, sys, asyncpg
@@ -321,6 +323,41 @@ def test_the_url_is_the_same_after_a_restart(used_folder: Path, binaries: str | 
         assert used.st_mode & 0o077 == 0
         assert used.st_uid == (used_folder / "data").stat().st_uid
     shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _with_another_tmp(folder: Path, *command: str) -> list[str]:
+    """Return a command that runs with an empty /tmp, as in a systemd unit with PrivateTmp, and sees `folder` in it."""
+    visible = [argument for path in (folder, _ROOT) for argument in ("--bind", str(path), str(path))]
+    return ["bwrap", "--dev-bind", "/", "/", "--tmpfs", "/tmp", *visible, *command]
+
+
+def test_a_server_with_its_socket_in_another_tmp_is_a_clear_error(
+    tmp_path: Path, folder: Path, binaries: str | None
+) -> None:
+    client = [sys.executable, "-c", _CLIENT, str(folder), binaries or ""]
+    elsewhere = _with_another_tmp(tmp_path, *client)
+    with EmbeddedPostgres(folder, binaries=binaries) as server:  # started here, used from there
+        done = subprocess.run(elsewhere, capture_output=True, text=True, check=False, cwd=_ROOT)
+        assert "NotConfigured: The embedded Postgres in" in done.stderr
+        assert "PrivateTmp: its socket in /tmp/agentstore-" in done.stderr
+        assert asyncio.run(_query(server.url, "SELECT 1")) == 1
+        sockets = json.loads((folder / "server.json").read_text())["sockets"]
+    store = AgentStore(settings=Settings(embedded_dir=str(folder), embedded_binaries=binaries))
+    with subprocess.Popen(elsewhere, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "connected\n"
+        for left_behind in (False, True):  # by a server that was killed
+            if left_behind:
+                os.mkdir(sockets, mode=0o700)
+            with pytest.raises(NotConfigured, match="PrivateTmp"):
+                asyncio.run(store.start())
+            with pytest.raises(NotConfigured, match="PrivateTmp"):
+                EmbeddedPostgres(folder, binaries=binaries).__enter__()
+        os.rmdir(sockets)
+        started.communicate("\n")
+    assert started.returncode == 0  # its server ran all the time
+    with EmbeddedPostgres(folder, binaries=binaries) as server:
+        assert asyncio.run(_query(server.url, "SELECT 1")) == 1
 
 
 async def test_calls_during_a_restart_succeed_or_raise_unavailable_and_succeed_afterwards(

@@ -81,8 +81,8 @@ class PostgresMemoryService(PostgresService):
 
     async def stop(self) -> None:
         """Stop the service; the last service of a database closes its connections."""
-        await self.inner.stop()
         await super().stop()
+        await self.inner.stop()
 
     async def add_memory(self, user_id: str, messages: list[Any], session_id: str | None = None) -> None:
         """Add messages, each a Message or a dict, to a user's memory."""

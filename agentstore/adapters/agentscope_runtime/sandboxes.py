@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any, Self
 
 from pydantic import SecretStr
@@ -65,6 +66,7 @@ class PostgresSandboxService:
         self._provider = provider or None
         self._drain = parse_flag(drain_on_stop, "drain_on_stop")
         self._is_stopped = False
+        self._stopping: Future[None] | None = None
         self._lock = threading.Lock()
         self._thread: LoopThread | None = None
         self._inner = self._create_inner()
@@ -76,6 +78,9 @@ class PostgresSandboxService:
         Raises:
             SandboxUnavailable: sandboxes cannot be created here; the message says what to install.
         """
+        if self._stopping is not None:
+            # Until then the database and the provider belong to the event loop of the previous thread.
+            await asyncio.shield(asyncio.wrap_future(self._stopping))
         thread = self._ensure_thread(restart=True)
         await thread.call_async(self._inner.start())
 
@@ -86,10 +91,15 @@ class PostgresSandboxService:
             self._is_stopped = True
         if thread is None or not thread.is_of_this_process:
             return
+        stopping: Future[None] = Future()
+        self._stopping = stopping
         try:
             await thread.call_async(self._stop_inner())
         finally:
-            await asyncio.to_thread(thread.close)
+            try:
+                await asyncio.to_thread(thread.close)
+            finally:
+                stopping.set_result(None)
 
     async def health(self) -> bool:
         """Return whether the database answers. False before start and after stop; never raises."""

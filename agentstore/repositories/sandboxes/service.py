@@ -29,7 +29,7 @@ from agentstore.errors import (
     StatementFailed,
     Unavailable,
 )
-from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService
+from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService, StopInProgress
 from agentstore.repositories.sandboxes.leases import Key, Lease, Leases
 from agentstore.repositories.sandboxes.statements import (
     CLAIM,
@@ -110,6 +110,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         self._connecting: set[asyncio.Task[Lease]] = set()
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
+        self._stop_in_progress = StopInProgress()
 
     async def start(self) -> None:
         """Connect, check the schema, and check that sandboxes can be created here.
@@ -117,9 +118,11 @@ class PostgresSandboxService(PostgresService, SandboxService):
         Raises:
             SandboxUnavailable: they cannot; the message says what to install.
         """
+        await self._stop_in_progress.wait()
+        self.reopen()
         await super().start()
         await self._provider.start()
-        self.reopen()
+        self._check_open()
 
     def reopen(self) -> None:
         """Accept calls again after a stop. The first call checks that sandboxes can be created here."""
@@ -128,6 +131,10 @@ class PostgresSandboxService(PostgresService, SandboxService):
     async def stop(self) -> None:
         """End the sandboxes that this service has created, unless `drain_on_stop` is false, and close connections."""
         self._stopped = True
+        with self._stop_in_progress.during():
+            await self._stop()
+
+    async def _stop(self) -> None:
         try:
             # Leases are renewed until all sandboxes have ended.
             await cancel_and_wait([*self._connecting, *self._loop_tasks[1:]])
