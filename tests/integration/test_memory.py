@@ -9,6 +9,7 @@ import pytest
 
 from agentstore import AgentStore, Deleted, LimitExceeded
 from agentstore.repositories.memory import search as memory_search
+from agentstore.repositories.memory import statements as memory_statements
 from agentstore.search import ranking
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
@@ -217,3 +218,31 @@ async def test_any_text_is_a_valid_query(store: AgentStore, count: int) -> None:
             await store.memory.search("alice", query())
 
     await asyncio.gather(*(search(count // 10) for _ in range(10)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_page_reads_no_bucket_after_its_first_memory(
+    store: AgentStore, observer: asyncpg.Connection, mode: str
+) -> None:
+    await observer.execute("""
+        INSERT INTO agentstore.users VALUES ('alice');
+        INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+        SELECT 'alice', 's' || n, n % 4, 0 FROM generate_series(1000, 4999) n;
+        INSERT INTO agentstore.memories
+            (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
+        SELECT 'alice', 's' || n, seq, 'm' || seq, json_build_object('id', n || '-' || seq), false, 0, '', '1'
+        FROM generate_series(1000, 4999) n, generate_series(1, n % 4) seq;
+        ANALYZE agentstore.memory_buckets, agentstore.memories;
+    """)
+    in_order = [f"{number}-{seq}" for number in range(1000, 5000) for seq in range(1, number % 4 + 1)]
+    for offset in (0, 1, 30, 599, 600):
+        buckets = int(in_order[offset][:4]) - 999  # up to that of the page's first memory
+        values = {"user_id": "alice", "offset": offset, "limit": 5}
+        nodes = await nodes_of(observer, memory_statements.LIST, values, mode, analyze=True)
+        read = {node["Relation Name"]: node["Actual Rows"] for node in nodes if "Relation Name" in node}
+        # The window function reads one row ahead.
+        assert read["memory_buckets"] <= buckets + 1
+        assert read["memories"] <= 5
+    for number in (1, 2, 7, 120, 1200, 1201):
+        page = await store.memory.list_memory("alice", {"page_num": number, "page_size": 5})
+        assert [message.id for message in page] == in_order[(number - 1) * 5 : number * 5]

@@ -6,14 +6,18 @@
 -- Rows: session_id, seq, payload, kind, valid_until
 -- Races: none, since it only reads
 WITH start AS MATERIALIZED (
-    -- The page's first memory is computed from the counts of the buckets, so no memory before the page is read.
+    -- The page's first memory is computed from the counts of the buckets, so no memory before the page is read. The
+    -- buckets are read in order, and none after that of the first memory.
     SELECT session_id, :offset - before + 1 AS seq
     FROM (
-        SELECT session_id, count, (sum(count) OVER (ORDER BY session_id) - count)::bigint AS before
+        SELECT session_id, count, (sum(count) OVER preceding - count)::bigint AS before
         FROM {schema}.memory_buckets
         WHERE user_id = :user_id
+        WINDOW preceding AS (ORDER BY session_id ROWS UNBOUNDED PRECEDING)
     ) AS counted
-    WHERE before <= :offset AND before + count > :offset
+    WHERE before + count > :offset
+    ORDER BY session_id
+    LIMIT 1
 )
 SELECT session_id, seq, payload::text AS payload, kind, valid_until
 FROM {schema}.memories
