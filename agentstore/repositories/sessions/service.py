@@ -18,7 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.statement import Row, Statement
 from agentstore.database.url import Password
-from agentstore.errors import AgentStoreError, AlreadyExists, Conflict, NotFound, StatementFailed, Unavailable
+from agentstore.errors import (
+    AgentStoreError,
+    AlreadyExists,
+    Conflict,
+    NotFound,
+    StatementFailed,
+    Unavailable,
+    UnknownOutcome,
+)
 from agentstore.exact_json import loads, no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.repositories.service import PostgresService, back_off
@@ -273,7 +281,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 if error.sqlstate != "23505":
                     raise
                 appends.exclude(key)
-                stored, updated_at = await self._append_missing_with_retries(values)
+                stored, updated_at = await self._append_missing(values)
                 if stored is not None:
                     return updated_at
             else:
@@ -285,34 +293,45 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             await self._create(*key)
         raise NotFound(f"user {key[0]!r} has no session {key[1]!r}")
 
-    async def _append_missing_with_retries(self, values: dict[str, Any]) -> tuple[int | None, datetime | None]:
-        """Store the messages that are not stored yet; retry while other clients store the same ids."""
-        for attempt in range(_TRIES):
-            try:
-                return await self._append_missing(self._database.fetch, values)
-            except StatementFailed as error:
-                if error.sqlstate != "23505":
-                    raise
-                await back_off(attempt)
-        raise Unavailable(
-            f"could not append to session {values['session_id']!r} of user {values['user_id']!r} in {_TRIES} attempts: "
-            f"other clients keep storing messages with the same ids"
-        )
-
     async def _append_missing(
-        self, fetch: _Fetch, values: dict[str, Any], at: datetime | None = None
+        self, values: dict[str, Any], at: datetime | None = None
     ) -> tuple[int | None, datetime | None]:
         """Store the messages that are not stored yet, with the timestamp `at`, or now.
 
-        Returns how many were new, None if the session does not exist, and the timestamp if any were stored.
+        Returns how many were new, None if the session does not exist, and the timestamp if any were stored. Executes
+        one statement, unless the session is changed concurrently: then it locks the session and executes it again.
         """
+        try:
+            found = await self._try_to_append_missing(self._database.fetch, values, at)
+        except StatementFailed as error:
+            if error.sqlstate != "23505":
+                raise
+            found = None
+        if found is None:
+            try:
+                async with self._database.transaction() as transaction:
+                    await transaction.fetch(LOCK, user_id=values["user_id"], session_id=values["session_id"])
+                    found = await self._try_to_append_missing(transaction.fetch, values, at)
+            except UnknownOutcome as error:
+                raise Unavailable(f"{error} Append again: what is stored is not stored twice.") from error
+        if found is None:
+            raise AssertionError("the session was changed while it was locked")
+        return found
+
+    async def _try_to_append_missing(
+        self, fetch: _Fetch, values: dict[str, Any], at: datetime | None
+    ) -> tuple[int | None, datetime | None] | None:
+        """Store the messages that are not stored yet, as :meth:`_append_missing`; None if the session was changed."""
         same: list[str] = []
         while True:
             rows = await fetch(APPEND_MISSING, **values, same=same, at=at)
+            updated_at, has_session = rows[0][3:]
+            if not has_session:
+                return None, None
             differing = {row[0]: row[1] for row in rows if row[1] is not None}
             if not differing:
-                new, updated_at = sum(row[2] for row in rows), rows[0][3]
-                return (None if new and updated_at is None else new), updated_at
+                new = sum(row[2] for row in rows)
+                return None if new and updated_at is None else (new, updated_at)
             # Different text may be the same message: another release may serialize it differently.
             given = dict(zip(values["ids"], values["payloads"], strict=True))
             for id, stored in differing.items():
@@ -321,7 +340,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                         f"session {values['session_id']!r} of user {values['user_id']!r} already has a message {id!r} "
                         f"with different content"
                     )
-            same += differing
+            same += differing.values()
 
     async def import_session(self, session: Session) -> Imported:
         """Store a conversation from another system, or the messages of it that are missing; return what was new.
@@ -342,10 +361,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         for attempt in range(_TRIES):
             try:
                 if len(parts) == 1:
-                    imported = await self._import(self._database.fetch, session, parts, head)
+                    imported = await self._import(session, parts[0], head)
                 else:
                     async with self._database.transaction() as transaction:
-                        imported = await self._import(transaction.fetch, session, parts, head)
+                        imported = await self._import_parts(transaction.fetch, session, parts, head)
             except StatementFailed as error:
                 # The user was deleted concurrently, or one of the messages was stored.
                 if error.sqlstate not in ("23503", "23505"):
@@ -360,26 +379,40 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             f"keep changing it"
         )
 
-    async def _import(
-        self, fetch: _Fetch, session: Session, parts: list[dict[str, Any]], head: dict[str, Any]
-    ) -> Imported | None:
-        """Create the session with the first part, or take the existing one, and append the missing messages.
+    async def _import(self, session: Session, part: dict[str, Any], head: dict[str, Any]) -> Imported | None:
+        """Create the session with its messages, or append the missing messages to the existing one.
 
         None: the session was deleted concurrently.
         """
-        rows = await fetch(IMPORT, **parts[0], **head, count=len(parts[0]["ids"]))
+        if await self._insert(self._database.fetch, session, part, head):
+            return Imported(sessions=1, messages=len(part["ids"]))
+        if part["ids"]:
+            new, _ = await self._append_missing(part, head["at"])
+            return None if new is None else Imported(messages=new)
+        is_stored = await self._database.fetch(EXISTS, user_id=part["user_id"], session_id=part["session_id"])
+        return Imported() if is_stored else None
+
+    async def _import_parts(
+        self, fetch: _Fetch, session: Session, parts: list[dict[str, Any]], head: dict[str, Any]
+    ) -> Imported | None:
+        """Import a session as :meth:`_import` does, by several statements in a transaction, which lock it first."""
+        is_new = await self._insert(fetch, session, parts[0], head)
+        if not is_new and not await fetch(LOCK, user_id=session.user_id, session_id=session.id):
+            return None
+        stored = len(parts[0]["ids"]) if is_new else 0
+        for part in parts[1:] if is_new else parts:
+            found = await self._try_to_append_missing(fetch, part, head["at"])
+            if found is None or found[0] is None:
+                return None
+            stored += found[0]
+        return Imported(sessions=int(is_new), messages=stored)
+
+    async def _insert(self, fetch: _Fetch, session: Session, part: dict[str, Any], head: dict[str, Any]) -> bool:
+        """Insert a session with messages unless it exists; return whether it was inserted."""
+        rows = await fetch(IMPORT, **part, **head, count=len(part["ids"]))
         if rows and rows[0][0] is None:
             raise has_expired(session, self._settings)
-        is_new = bool(rows)
-        if not is_new and not await fetch(EXISTS, user_id=parts[0]["user_id"], session_id=parts[0]["session_id"]):
-            return None
-        new = len(parts[0]["ids"]) if is_new else 0
-        for part in parts[1:] if is_new else parts:
-            stored, _ = await self._append_missing(fetch, part, head["at"]) if part["ids"] else (0, None)
-            if stored is None:
-                return None
-            new += stored
-        return Imported(sessions=int(is_new), messages=new)
+        return bool(rows)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

@@ -4,18 +4,27 @@
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, ids text[], payloads text[], same text[], at timestamptz
 -- Rows: one for each message: id; the stored text if that differs, else null; whether the message is new; the timestamp
---   of the append, null if nothing was stored
--- Races: fails with 23505 if a concurrent transaction stores one of the ids, since the snapshot does not include what
---   the statement has waited for: execute it again then
+--   of the append, null if nothing was stored; whether the session exists
+-- Races: if a concurrent transaction changes the session after this statement's snapshot, nothing is stored, or it
+--   fails with 23505: lock the session first then, and execute it again
 --
--- `same` are ids whose stored text differs and was found to have equal content. `at` is the timestamp of the new
--- messages, null for now().
-WITH known AS MATERIALIZED (
+-- `same` are stored texts that differ from the given ones and were found to have equal content. `at` is the timestamp
+-- of the new messages, null for now().
+WITH head AS MATERIALIZED (
+    -- The version of the row. The update waits for a concurrent transaction, and would then change another version: but
+    -- `known` is what was stored before, and what a rewind has deleted meanwhile would be missing between the messages.
+    SELECT xmin AS version
+    FROM {schema}.sessions
+    WHERE user_id = :user_id AND id = :session_id
+        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+),
+known AS MATERIALIZED (
     SELECT
         given.id, given.payload, given.position,
         m.seq IS NULL AS is_new,
         CASE
-            WHEN m.payload::text <> given.payload AND array_position(:same, given.id) IS NULL THEN m.payload::text
+            WHEN m.payload::text <> given.payload AND array_position(:same, m.payload::text) IS NULL
+                THEN m.payload::text
         END AS stored
     FROM unnest(:ids, :payloads) WITH ORDINALITY AS given (id, payload, position)
     LEFT JOIN {schema}.messages AS m
@@ -25,16 +34,16 @@ counted AS (
     SELECT count(*) FILTER (WHERE is_new) AS missing, count(stored) AS differing FROM known
 ),
 claimed AS (
-    UPDATE {schema}.sessions
+    UPDATE {schema}.sessions AS s
     SET
-        next_seq = next_seq + counted.missing,
-        updated_at = greatest(updated_at, coalesce(:at, now())),
-        listed_at = greatest(listed_at, date_trunc('minute', coalesce(:at, now())))
+        next_seq = s.next_seq + counted.missing,
+        updated_at = greatest(s.updated_at, coalesce(:at, now())),
+        listed_at = greatest(s.listed_at, date_trunc('minute', coalesce(:at, now())))
     FROM counted
-    WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+    CROSS JOIN head
+    WHERE s.user_id = :user_id AND s.id = :session_id AND s.xmin = head.version
         AND counted.missing > 0 AND counted.differing = 0
-    RETURNING next_seq - counted.missing AS base, updated_at
+    RETURNING s.next_seq - counted.missing AS base, s.updated_at
 ),
 inserted AS (
     INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
@@ -46,6 +55,9 @@ inserted AS (
     WHERE known.is_new
     RETURNING 1
 )
-SELECT id, stored, is_new, (SELECT updated_at FROM claimed) AS updated_at
+SELECT
+    id, stored, is_new,
+    (SELECT updated_at FROM claimed) AS updated_at,
+    (SELECT count(*) FROM head) = 1 AS has_session
 FROM known
 ORDER BY position
