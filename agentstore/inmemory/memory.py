@@ -44,7 +44,14 @@ from agentstore.schemas.memory import (
     time_of,
     write_memory_cursor,
 )
-from agentstore.schemas.memory_item import MESSAGE, check_superseded, message_of, prepare_items
+from agentstore.schemas.memory_item import (
+    MESSAGE,
+    check_superseded,
+    item_has_id_of_message,
+    message_has_id_of_item,
+    message_of,
+    prepare_items,
+)
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
@@ -128,6 +135,10 @@ class InMemoryMemoryService(MemoryService):
         self._use(user_id)
         if not prepared:
             return
+        existing = self._users.get(user_id, {}).get(session_id, {})
+        for id in prepared:
+            if id in existing and existing[id].item is not None:
+                raise message_has_id_of_item(user_id, session_id, id)
         new = []
         memories = self._users.setdefault(user_id, {}).setdefault(session_id, {})
         for id, (message, payload) in prepared.items():
@@ -226,10 +237,7 @@ class InMemoryMemoryService(MemoryService):
         }
         for id in prepared.keys() - bucket_of.keys():
             if id in buckets.get(session_id, {}):
-                raise Conflict(
-                    f"Item {id!r} has the id of a message in session {session_id!r} of user {user_id!r}: "
-                    "give the item another id."
-                )
+                raise item_has_id_of_message(user_id, session_id, id)
         now = datetime.now(UTC)
         for id, item in prepared.items():
             target = bucket_of.get(id)

@@ -19,6 +19,7 @@ class MemoryService(ServiceWithLifecycleManager):
         """Add messages to memory, in order. Idempotent: a message id that the session has already is skipped.
 
         Raises:
+            Conflict: a message has the id of an item (fact) in the session; nothing was added.
             InvalidContent, LimitExceeded: see :meth:`SessionHistoryService.append_message`.
         """
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.exact_json import check
 from agentstore.schemas.message import Message, Role, TextContent
 from agentstore.schemas.payload import aware, check_id, shortened
@@ -98,6 +98,21 @@ def check_superseded(ids: Iterable[str], saved: Mapping[str, MemoryItem], settin
     if both := [id for id in checked if id in saved]:
         raise InvalidContent(f"item {both[0]!r} is both saved and superseded in one call")
     return checked
+
+
+def item_has_id_of_message(user_id: str, session_id: str, id: str) -> Conflict:
+    """Return the error for a new item whose id a message in its bucket has."""
+    return Conflict(
+        f"Item {id!r} has the id of a message in session {session_id!r} of user {user_id!r}: give the item another id."
+    )
+
+
+def message_has_id_of_item(user_id: str, session_id: str, id: str) -> Conflict:
+    """Return the error for a new message whose id an item in its bucket has."""
+    return Conflict(
+        f"Message {id!r} has the id of an item in session {session_id!r} of user {user_id!r}: "
+        "give the message another id."
+    )
 
 
 def message_of(item: MemoryItem) -> Message:

@@ -1,5 +1,6 @@
 """Each MemoryService implementation against the contract, and the implementations against each other."""
 
+import asyncio
 import math
 import random
 from collections.abc import AsyncIterator
@@ -52,6 +53,46 @@ async def services(
 ) -> AsyncIterator[tuple[InMemoryMemoryService, PostgresMemoryService]]:
     async with InMemoryMemoryService() as reference, PostgresMemoryService(database_url, settings=settings) as postgres:
         yield reference, postgres
+
+
+async def test_message_with_the_id_of_an_item_is_refused(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    """It would not be stored, since a memory with its id exists."""
+    for service in services:
+        item = MemoryItem(id="x", text="likes tea")
+        await service.save_items("alice", [item, MemoryItem(id="", text="has a cat")], "s")
+        for id in ("x", ""):
+            for messages in (
+                text("hello", id=id),
+                [text("before", id="b"), text("hello", id=id), text("after", id="c")],
+            ):
+                with pytest.raises(Conflict, match=f"Message '{id}' has the id of an item in session 's'"):
+                    await service.add_memory("alice", messages, "s")
+        assert [each.id for each in await service.list_memory("alice")] == ["x", ""]
+        await service.add_memory("alice", text("hello", id="x"), "another")
+        await service.add_memory("alice", [text("before", id="b"), text("after", id="c")], "s")
+        await service.add_memory("alice", [text("before", id="b"), text("after", id="d")], "s")
+        with pytest.raises(Conflict, match="Item 'b' has the id of a message in session 's'"):
+            await service.save_items("alice", [item, MemoryItem(id="b", text="x")], "s")
+        listed = await service.list_memory("alice", {"page_size": 100})
+        assert [each.id for each in listed] == ["x", "x", "", "b", "c", "d"]
+
+
+async def test_of_a_message_and_an_item_with_one_id_one_is_stored(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    for service in services:
+        for number in range(30):
+            done = await asyncio.gather(
+                service.add_memory("alice", text("hello", id="x"), f"s{number}"),
+                service.save_items("alice", MemoryItem(id="x", text="likes tea"), f"s{number}"),
+                return_exceptions=True,
+            )
+            (stored,) = await service.list_memory("alice")
+            assert [isinstance(each, Conflict) for each in done].count(True) == 1, done
+            assert isinstance(done[0], Conflict) == (stored.role == "system")
+            await service.delete_memory("alice")
 
 
 @pytest.mark.parametrize("common", [1_000, 3])

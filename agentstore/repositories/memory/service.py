@@ -18,7 +18,6 @@ from agentstore.database.database import Database
 from agentstore.database.statement import Row
 from agentstore.database.url import Password
 from agentstore.errors import (
-    Conflict,
     EmbeddingFailed,
     LimitExceeded,
     NotConfigured,
@@ -69,7 +68,16 @@ from agentstore.schemas.memory import (
     read_strategy,
     write_memory_cursor,
 )
-from agentstore.schemas.memory_item import MESSAGE, check_superseded, item_of, message_of, prepare_items, with_validity
+from agentstore.schemas.memory_item import (
+    MESSAGE,
+    check_superseded,
+    item_has_id_of_message,
+    item_of,
+    message_has_id_of_item,
+    message_of,
+    prepare_items,
+    with_validity,
+)
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import MAX_TTL, check_id, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
@@ -219,10 +227,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 return prepared
             ids = [item.id for item in prepared]
             for (id,) in await self._database.fetch(FIND_MESSAGES, user_id=user_id, session_id=session_id, ids=ids):
-                raise Conflict(
-                    f"Item {id!r} has the id of a message in session {session_id!r} of user {user_id!r}: "
-                    "give the item another id."
-                )
+                raise item_has_id_of_message(user_id, session_id, id)
             await back_off(attempt)
         raise self._contended(user_id, session_id)
 
@@ -554,7 +559,9 @@ class PostgresMemoryService(PostgresService, MemoryService):
         for attempt in range(_ATTEMPTS):
             try:
                 if attempt:
-                    ((missing, base),) = await self._database.fetch(ADD_AGAIN, **values)
+                    ((missing, base, item_id),) = await self._database.fetch(ADD_AGAIN, **values)
+                    if item_id is not None:
+                        raise message_has_id_of_item(user_id, session_id, item_id)
                     if not missing or base is not None:
                         return bool(missing)
                 add = ADD_AND_ENQUEUE if self._enqueues else ADD

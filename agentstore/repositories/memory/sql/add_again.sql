@@ -5,21 +5,27 @@
 -- Parameters: user_id text, session_id text, analysis text, ids text[], payloads text[], roles text[],
 --   questions boolean[], times timestamptz[], tokens bigint[], lexemes text[], cuts boolean[],
 --   enqueue boolean, settle interval, slack interval
--- Rows: the number of new messages; base, the last position before them, or null if the bucket does not exist
+-- Rows: the number of new messages; base, the last position before them, or null if the bucket does not exist;
+--   item_id, the id of a message that is the id of an existing item, in which case nothing was inserted
 -- Races: fails with 23505 if another transaction inserts one of the ids meanwhile. It is then executed again, because
 --   the snapshot of a statement does not contain what the statement waited for.
-WITH new_messages AS MATERIALIZED (
+WITH given AS MATERIALIZED (
     -- Before `inserted`: on Citus, a CTE that is executed after it would see its rows.
-    SELECT given.*
+    SELECT given.*, existing.kind AS existing_kind
     FROM unnest(:ids, :payloads, :roles, :questions, :times, :tokens, :lexemes, :cuts) WITH ORDINALITY
             AS given (id, payload, role, is_question, time, tokens, lexemes, is_cut, position)
     LEFT JOIN {schema}.memories AS existing
         ON existing.user_id = :user_id AND existing.session_id = :session_id AND given.id = existing.id
-    WHERE existing.seq IS NULL
+),
+new_messages AS (
+    SELECT * FROM given WHERE existing_kind IS NULL
 ),
 added AS (
-    SELECT count(*) AS count, coalesce(sum(tokens), 0) AS tokens
-    FROM new_messages
+    SELECT
+        count(*) FILTER (WHERE existing_kind IS NULL) AS count,
+        coalesce(sum(tokens) FILTER (WHERE existing_kind IS NULL), 0) AS tokens,
+        min(id) FILTER (WHERE existing_kind <> 'message') AS item_id
+    FROM given
 ),
 claimed AS (
     UPDATE {schema}.memory_buckets AS bucket
@@ -30,6 +36,7 @@ claimed AS (
         updated_at = greatest(bucket.updated_at, now())
     FROM added
     WHERE bucket.user_id = :user_id AND bucket.session_id = :session_id AND added.count > 0
+        AND added.item_id IS NULL
     RETURNING bucket.count - added.count AS base
 ),
 inserted AS (
@@ -63,5 +70,5 @@ enqueued AS (
             END
     RETURNING 1
 )
-SELECT added.count, (SELECT base FROM claimed) AS base
+SELECT added.count, (SELECT base FROM claimed) AS base, added.item_id
 FROM added
