@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +12,16 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, MemoryItem, NotConfigured, Settings, migrate
+from agentstore import (
+    AgentStore,
+    Extraction,
+    ExtractionFailed,
+    MemoryItem,
+    Message,
+    NotConfigured,
+    Settings,
+    migrate,
+)
 from agentstore.models import Base
 from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
@@ -154,6 +163,61 @@ def test_the_documentation_lists_the_calls_about_all_users() -> None:
     listed = re.search(r"Calls that concern several users \((.*?)\)", page, re.DOTALL)
     assert listed is not None
     assert re.findall(r"`(\w+)`", listed[1]) == list(_ABOUT_ALL_USERS)
+
+
+async def test_extractions_of_one_user_run_beside_those_of_others(
+    secured_url: str, observer: asyncpg.Connection
+) -> None:
+    class OutOfOrder(EchoExtractor):
+        kinds = ()  # searches for no existing items
+        fails = waits = False
+
+        async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+            if self.waits:
+                started.set()
+                await asyncio.Event().wait()
+            if self.fails:
+                raise ExtractionFailed("out of order")
+            return await super().extract(messages, existing)
+
+    started = asyncio.Event()
+    settings = _SETTINGS.model_copy(update={"extraction_settle": 0.0})
+    async with AgentStore(secured_url, settings=settings, extractor=(extractor := OutOfOrder())) as store:
+        memory = store.memory
+        for user in ("", "alice", "bob"):
+            for session in ("s1", "s2", "s3"):
+                await memory.add_memory(user, text(f"zebras of {user!r} in {session}"), session)
+        for user in ("", "alice"):
+            (done,) = await memory.extract(user, limit=1)
+            assert (done.user_id, done.session_id, done.error, len(done.items)) == (user, "s1", None, 1)
+            assert [item.text for item in await memory.list_items(user)] == [f"zebras of {user!r} in s1 was said"]
+        # A canceled call releases its job, and one that fails too often is listed.
+        extractor.waits = True
+        waiting = asyncio.create_task(memory.extract("alice"))
+        await started.wait()
+        assert await memory.extract("alice") == []  # one call at a time
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert await observer.fetch("SELECT 1 FROM agentstore.memory_extractions WHERE lease IS NOT NULL") == []
+        extractor.waits, extractor.fails = False, True
+        await observer.execute("UPDATE agentstore.memory_extractions SET attempts = 4")
+        for user in ("alice", "bob"):
+            assert {each.failed for each in await memory.extract(user)} == {True}
+        first = await memory.list_failed_extractions("alice", limit=1)
+        second = await memory.list_failed_extractions("alice", limit=1, cursor=first.next_cursor)
+        last = await memory.list_failed_extractions("alice", limit=1, cursor=second.next_cursor)
+        assert [(each.user_id, each.session_id) for each in (*first, *second, *last)] == [
+            ("alice", "s2"),
+            ("alice", "s3"),
+        ]
+        assert await memory.retry_failed_extractions("alice") == 2
+        assert await memory.list_failed_extractions("alice") == []
+        assert len(await memory.list_failed_extractions("bob")) == 3
+        extractor.fails = False
+        assert [each.session_id for each in await memory.extract("alice")] == ["s2", "s3"]
+        for call in (memory.extract(), memory.list_failed_extractions()):
+            with pytest.raises(NotConfigured, match="BYPASSRLS"):
+                await call
 
 
 async def test_concurrent_users_of_one_pool_never_see_each_others_rows(secured: AgentStore) -> None:

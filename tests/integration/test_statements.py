@@ -125,7 +125,7 @@ _VALUES: dict[str, Any] = {
     "delay": timedelta(minutes=1),
     "not_attempts": 0,
     "outages": 0,
-    "owner": None,
+    "owner": "o",
     "first_seq": 1,
     "last_seq": 1,
     "done_seq": 1,
@@ -239,8 +239,6 @@ async def test_every_statement_uses_an_index(
         values["keep"] = 0 if name.endswith("[states]") else 5  # no head is deleted while any round is retained
     if name.startswith("states."):
         values["before"] = 10
-    if name.startswith("sandboxes."):
-        values["owner"] = "o"
     if name.startswith("sessions.copies."):
         values["at"] = 3
     nodes = await nodes_of(filled, statement, values, mode)

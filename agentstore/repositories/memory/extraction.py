@@ -35,8 +35,11 @@ from agentstore.repositories.memory.queue import (
     CLAIM,
     FINISH,
     LIST_DUE,
+    LIST_DUE_OF_USER,
     LIST_FAILED,
     LIST_FAILED_AFTER,
+    LIST_FAILED_OF_USER,
+    LIST_FAILED_OF_USER_AFTER,
     MARK_FAILED,
     MAX_MESSAGES,
     NEXT_FAILED_USER,
@@ -44,6 +47,7 @@ from agentstore.repositories.memory.queue import (
     READ_MESSAGES,
     RELEASE,
     RELEASE_FOR_RETRY,
+    RELEASE_OF_USER,
     RETRY,
 )
 from agentstore.repositories.service import back_off
@@ -140,14 +144,15 @@ class ExtractionWorker:
             return None if row is None else await self._work(_Job(**dict(row.items()), lease=lease))
         except asyncio.CancelledError:
             # In a task of its own, so that a second cancellation does not interrupt it.
-            await asyncio.shield(loop.create_task(self._release(lease, claiming)))
+            await asyncio.shield(loop.create_task(self._release(user_id, lease, claiming)))
             raise
         except AgentStoreError:
-            await self._release(lease)
+            await self._release(user_id, lease)
             raise
 
     async def _claim(self, user_id: str | None, *, early: timedelta, lease: str, lease_time: timedelta) -> Row | None:
-        due = await self._database.fetch(LIST_DUE, owner=user_id, early=early, limit=_CANDIDATES)
+        list_due = LIST_DUE if user_id is None else LIST_DUE_OF_USER
+        due = await self._database.fetch(list_due, user_id=user_id, early=early, limit=_CANDIDATES)
         for user, session, first_seq in due:
             key = {"user_id": user, "session_id": session, "first_seq": first_seq}
             row = await self._database.fetch_one(CLAIM, **key, early=early, lease=lease, lease_time=lease_time)
@@ -301,13 +306,15 @@ class ExtractionWorker:
         )
         return _failure(job, count, message, outage=outage)
 
-    async def _release(self, lease: str, claiming: "asyncio.Task[Row | None] | None" = None) -> None:
+    async def _release(
+        self, user_id: str | None, lease: str, claiming: "asyncio.Task[Row | None] | None" = None
+    ) -> None:
         if claiming is not None:
             await asyncio.wait([claiming])
             if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
                 return
         try:
-            await self._database.fetch(RELEASE, lease=lease)
+            await self._database.fetch(RELEASE if user_id is None else RELEASE_OF_USER, user_id=user_id, lease=lease)
         except AgentStoreError as error:
             _log.warning("A job could not be released; another worker claims it when its lease expires: %s", error)
 
@@ -318,16 +325,16 @@ async def list_failed(
     """See :meth:`PostgresMemoryService.list_failed_extractions`."""
     settings = database.settings
     check_count(limit, "limit", maximum=settings.max_page)
-    values = {"owner": _owner(user_id, settings), "limit": limit}
+    values: dict[str, object] = {"user_id": _owner(user_id, settings), "limit": limit}
     if cursor is None:
-        rows = await database.fetch(LIST_FAILED, **values)
+        statement = LIST_FAILED if user_id is None else LIST_FAILED_OF_USER
     else:
         user, session, seq = read_cursor(cursor, str, str, str)
         if not str(seq).isdecimal() or len(str(seq)) > 18:
             raise bad_cursor(cursor)
-        rows = await database.fetch(
-            LIST_FAILED_AFTER, **values, after_user=user, after_session=session, after_seq=int(str(seq))
-        )
+        statement = LIST_FAILED_AFTER if user_id is None else LIST_FAILED_OF_USER_AFTER
+        values |= {"after_user": user, "after_session": session, "after_seq": int(str(seq))}
+    rows = await database.fetch(statement, **values)
     end = write_cursor(rows[-1][0], rows[-1][1], str(rows[-1][2])) if rows and len(rows) == limit else None
     return Page((FailedExtraction(*row) for row in rows), end)
 

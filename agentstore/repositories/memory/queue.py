@@ -15,6 +15,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ClauseElement,
+    ColumnElement,
     DateTime,
     Interval,
     Text,
@@ -23,7 +24,6 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
-    or_,
     select,
     tuple_,
     update,
@@ -46,14 +46,15 @@ _FIRST = bindparam("first_seq", type_=BigInteger)
 _LEASE = bindparam("lease", type_=Text)
 _ERROR = bindparam("error", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
-_OWNER = bindparam("owner", type_=Text)
 _JOB = MemoryExtractionRow
 _IS_LEASED = (_JOB.user_id == _USER, _JOB.session_id == _SESSION, _JOB.first_seq == _FIRST, _JOB.lease == _LEASE)
 
 
-def _list_failed(*, after: bool) -> ClauseElement:
-    """Return failed jobs by user, session and first message."""
-    conditions = [_JOB.failed_at.is_not(None), or_(_OWNER.is_(None), _JOB.user_id == _OWNER)]
+def _list_failed(*, of_user: bool, after: bool) -> ClauseElement:
+    """Return failed jobs, of one user or of all, by user, session and first message."""
+    conditions: list[ColumnElement[bool]] = [_JOB.failed_at.is_not(None)]
+    if of_user:
+        conditions.append(_JOB.user_id == _USER)
     if after:
         columns = (("after_user", Text), ("after_session", Text), ("after_seq", BigInteger))
         key = tuple_(*(bindparam(name, type_=kind) for name, kind in columns))
@@ -103,7 +104,21 @@ def _release_for_retry() -> ClauseElement:
     )
 
 
+def _release(*, of_user: bool) -> ClauseElement:
+    """Release a job, of one user or of any, as if it had not been claimed.
+
+    By the lease, because a worker that was canceled while it claimed a job does not know its key.
+    """
+    return (
+        update(_JOB)
+        .where(_JOB.lease == _LEASE, *([_JOB.user_id == _USER] if of_user else []))
+        .values(lease=null(), leased_until=null(), attempts=_JOB.attempts - 1)
+        .returning(literal_column("1"))
+    )
+
+
 LIST_DUE = SQL("list_due_extractions")
+LIST_DUE_OF_USER = SQL("list_due_extractions_of_user")
 CLAIM = SQL("claim_extraction")
 READ_MESSAGES = Statement(_read_messages, scope="user")
 # The current state of items that were given to an extractor.
@@ -120,17 +135,12 @@ CHECK_LEASE = Statement(select(literal_column("1").label("one")).select_from(_JO
 FINISH = SQL("finish_extraction")
 RELEASE_FOR_RETRY = Statement(_release_for_retry, scope="user", repeatable=True)
 MARK_FAILED = SQL("mark_extraction_failed")
-# By the lease alone, because a worker that was canceled while it claimed a job does not know its key.
-RELEASE = Statement(
-    update(_JOB)
-    .where(_JOB.lease == _LEASE)
-    .values(lease=null(), leased_until=null(), attempts=_JOB.attempts - 1)
-    .returning(literal_column("1")),
-    scope="all",
-    repeatable=True,
-)
-LIST_FAILED = Statement(partial(_list_failed, after=False), scope="all")
-LIST_FAILED_AFTER = Statement(partial(_list_failed, after=True), scope="all")
+RELEASE = Statement(partial(_release, of_user=False), scope="all", repeatable=True)
+RELEASE_OF_USER = Statement(partial(_release, of_user=True), scope="user", repeatable=True)
+LIST_FAILED = Statement(partial(_list_failed, of_user=False, after=False), scope="all")
+LIST_FAILED_AFTER = Statement(partial(_list_failed, of_user=False, after=True), scope="all")
+LIST_FAILED_OF_USER = Statement(partial(_list_failed, of_user=True, after=False), scope="user")
+LIST_FAILED_OF_USER_AFTER = Statement(partial(_list_failed, of_user=True, after=True), scope="user")
 # The next user who has failed jobs.
 NEXT_FAILED_USER = Statement(
     select(_JOB.user_id)

@@ -1,10 +1,12 @@
--- Return the keys of the jobs that have been due for longest.
+-- Return the keys of the jobs that have been due for longest, of all users.
 --
 -- Scope: all
 -- Repeatable: yes
--- Parameters: owner text, early interval, limit bigint
+-- Parameters: early interval, limit bigint
 -- Rows: user_id, session_id, first_seq
 -- Races: another worker may claim a job before the caller
+--
+-- list_due_extractions_of_user.sql and claim_extraction.sql have the same conditions.
 SELECT user_id, session_id, first_seq
 FROM {schema}.memory_extractions AS job
 WHERE failed_at IS NULL
@@ -19,6 +21,5 @@ WHERE failed_at IS NULL
         FROM {schema}.memory_extractions AS other
         WHERE other.user_id = job.user_id AND other.lease IS NOT NULL AND other.leased_until > now()
     )
-    AND (:owner IS NULL OR user_id = :owner)
 ORDER BY run_after
 LIMIT :limit
