@@ -27,30 +27,34 @@ class Service(ABC):
 
 
 class StopInProgress:
-    """Lets a start wait for a stop in progress, which would otherwise stop what the start has just begun to use."""
+    """Lets a start wait for stops in progress, which would otherwise stop what the start has just begun to use."""
 
     def __init__(self) -> None:
-        self._done: asyncio.Future[None] | None = None
+        self._began = 0
+        self._in_progress: set[asyncio.Future[None]] = set()
 
     @contextmanager
     def during(self) -> Iterator[None]:
         """Mark a stop as in progress during the block."""
-        done = self._done = asyncio.get_running_loop().create_future()
+        done = asyncio.get_running_loop().create_future()
+        self._began += 1
+        self._in_progress.add(done)
         try:
             yield
         finally:
+            self._in_progress.discard(done)
             done.set_result(None)
 
     async def wait(self) -> None:
-        """Wait for the last stop that began in this event loop.
+        """Wait for the stops that are in progress in this event loop.
 
         Raises:
             Closed: another stop began meanwhile.
         """
-        waited_for = self._done
-        if waited_for is not None and waited_for.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait([waited_for])
-            if self._done is not waited_for:
+        loop, began = asyncio.get_running_loop(), self._began
+        if in_progress := [done for done in self._in_progress if done.get_loop() is loop]:
+            await asyncio.wait(in_progress)
+            if self._began != began:
                 raise Closed("The service was stopped while it was starting: call start() to use it again.")
 
 

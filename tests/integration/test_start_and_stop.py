@@ -106,6 +106,12 @@ async def test_a_sandbox_service_that_is_started_while_it_stops_can_be_used(
         await _call_at_once(service, ("stop", "start", "stop", "start"), yields)
         assert (await connect()).sandbox_id != used.sandbox_id
         assert await service.health()
+        for calls in (("stop", "start", "stop"), ("stop", "stop")):
+            await _call_at_once(service, calls, yields)
+            with pytest.raises(Closed):
+                await connect()
+            assert not await service.health()
+        await service.start()
     await service.stop()
 
 

@@ -66,6 +66,7 @@ class PostgresSandboxService:
         self._provider = provider or None
         self._drain = parse_flag(drain_on_stop, "drain_on_stop")
         self._is_stopped = False
+        self._stops = 0
         self._stopping: Future[None] | None = None
         self._lock = threading.Lock()
         self._thread: LoopThread | None = None
@@ -78,9 +79,12 @@ class PostgresSandboxService:
         Raises:
             SandboxUnavailable: sandboxes cannot be created here; the message says what to install.
         """
-        if self._stopping is not None:
+        if (stopping := self._stopping) is not None:
             # Until then the database and the provider belong to the event loop of the previous thread.
-            await asyncio.shield(asyncio.wrap_future(self._stopping))
+            stops = self._stops
+            await asyncio.shield(asyncio.wrap_future(stopping))
+            if self._stops != stops:
+                raise Closed(f"the {type(self).__name__} was stopped while it was starting: start it again")
         thread = self._ensure_thread(restart=True)
         await thread.call_async(self._inner.start())
 
@@ -89,6 +93,7 @@ class PostgresSandboxService:
         with self._lock:
             thread, self._thread = self._thread, None
             self._is_stopped = True
+            self._stops += 1
         if thread is None or not thread.is_of_this_process:
             return
         stopping: Future[None] = Future()
