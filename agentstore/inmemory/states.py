@@ -137,13 +137,12 @@ class InMemoryStateService(StateService):
 
     def copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
         """Copy the rounds saved before `until`, for a fork; return False if the new id has states."""
-        head = self._find(self._key(user_id, session_id))
-        self._find((user_id, new_id))
-        if (user_id, new_id) in self._heads:
+        head, new = self._find(self._key(user_id, session_id)), self._find((user_id, new_id))
+        if new.rounds:
             return False
         rounds = {number: each for number, each in head.rounds.items() if until is None or each.saved_at < until}
         if rounds:
-            self._heads[user_id, new_id] = _Head(max(rounds) + 1, rounds)
+            self._heads[user_id, new_id] = _Head(max(new.next_round, max(rounds) + 1), rounds)
         return True
 
     def truncate(self, user_id: str, session_id: str, until: datetime) -> None:

@@ -121,6 +121,31 @@ async def test_fork_to_an_id_with_states_already_exists(services: Services) -> N
     assert await states.export_state("alice", "f") == {"theirs": 1}
 
 
+@pytest.mark.parametrize("call", ["fork", "rewind"])
+@pytest.mark.parametrize("remains", ["of a rewind", "of a deleted round"])
+async def test_what_remains_of_deleted_states_does_not_prevent_a_fork(
+    services: Services, remains: str, call: str
+) -> None:
+    """A fork copies its states; their next round has a number that was not used before."""
+    sessions, states = services
+    await _create_conversation(services)
+    if remains == "of a rewind":
+        await sessions.append_message(await sessions.create_session("alice", "f"), [text("1"), text("2")])
+        await sessions.rewind_session("alice", "f", 1, keep=False)
+        await sessions.delete_session("alice", "f")
+    else:
+        await states.save_state("alice", {}, "f", 7)
+        await states.delete_state("alice", "f", 7)
+    if call == "fork":
+        await sessions.fork_session("alice", "s", at="m2", new_id="f")
+    else:
+        await sessions.rewind_session("alice", "s", "m2", new_id="f")
+    rounds = [1, 2] if call == "fork" else [1, 2, 3, 4]
+    assert [each.round_id for each in await states.list_states("alice", "f")] == rounds[::-1]
+    following = max(len(rounds), 0 if remains == "of a rewind" else 7) + 1
+    assert await states.save_state("alice", {}, "f", expected_round=len(rounds)) == following
+
+
 async def test_fork_of_the_empty_session_id_copies_its_states(services: Services) -> None:
     sessions, states = services
     session = Session(id="", user_id="alice")

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Settings
+from agentstore import AgentStore, AlreadyExists, Settings
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
 from agentstore.database.transaction import Transaction
@@ -187,6 +187,28 @@ async def test_a_fork_beside_a_rewind_copies_what_was_there_before(
         assert await _ids(store, copy.id) == ids
     await rewind.finish()
     assert await _ids(store) == ["a"]
+
+
+async def test_a_fork_beside_a_save_of_states_under_its_id_copies_nothing(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str
+) -> None:
+    """The save has committed after the snapshot of the fork, in which the head had no rounds."""
+    await _create(store, _A)
+    await store.states.save_state("alice", {"of": "s"}, "s")
+    await store.states.save_state("alice", {"of": "f"}, "f")
+    await store.states.delete_state("alice", "f", 1)
+    connection = await asyncpg.connect(database_url)
+    async with connection.transaction():
+        await connection.execute(
+            "UPDATE agentstore.state_heads SET next_round = 3, last_round = 2 WHERE session_id = 'f'"
+        )
+        forking = asyncio.create_task(store.sessions.fork_session("alice", "s", new_id="f"))
+        await _wait_for_blocked(observer, forking)
+    await connection.close()
+    with pytest.raises(AlreadyExists):
+        await forking
+    assert await store.sessions.get_session("alice", "f") is None
+    assert await store.states.list_states("alice", "f") == []
 
 
 async def test_a_call_that_finds_nothing_missing_is_ordered_before_the_rewind(

@@ -431,17 +431,20 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         for is_last in (False, True):
             try:
                 row = await self._database.fetch_one(FORK, **values, **place)
-                break
+                is_taken = row is not None and row[2]
             except StatementFailed as error:
-                # The id may be that of an expired session: delete it, and try once more.
-                if is_last or error.sqlstate != "23505" or not await self._expire(self._database.fetch, **copy_key):
+                if error.sqlstate != "23505":
                     raise _copy_error(error, values) from error
+                is_taken = True
+            if not is_taken:
+                break
+            # The id may be that of an expired session, or of expired states: delete them, and try once more.
+            if is_last or not await self._expire(self._database.fetch, **copy_key):
+                raise _already_exists(values)
         if row is None:
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         if row[1] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
-        if row[2]:
-            raise _already_exists(values)
         copy = await self.get_session(user_id, values["new_id"])
         if copy is None:
             raise NotFound(f"session {values['new_id']!r} of user {user_id!r} was deleted right after it was created")

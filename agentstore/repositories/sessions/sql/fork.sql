@@ -4,8 +4,8 @@
 -- Repeatable: no
 -- Parameters: user_id text, session_id text, state_session text, new_id text, at bigint, at_id text
 -- Rows: the id of the source, the seq of the last message copied, is_taken. No row: the source does not exist. A null
---   seq: it has no such message. is_taken: states are stored under the new id, and nothing is copied, so that a fork
---   does not mix its own with them.
+--   seq: it has no such message. is_taken: states are stored under the new id, which may have expired, and nothing is
+--   copied, so that a fork does not mix its own with them.
 -- Races: fails with 23505 if a session has the new id. It reads one snapshot and takes no lock on the source: a
 --   concurrent write is copied as a whole or not at all.
 --
@@ -36,31 +36,14 @@ last_message AS MATERIALIZED (
     ) AS found ON TRUE
 ),
 taken AS MATERIALIZED (
-    SELECT count(*) > 0 AS is_taken
-    FROM {schema}.state_heads
-    WHERE user_id = :user_id AND session_id = :new_id
+    SELECT 1 FROM {schema}.state_heads
+    WHERE user_id = :user_id AND session_id = :new_id AND last_round > 0
         AND coalesce(now() - updated_at < {settings.state_ttl}::bigint * interval '1 second', TRUE)
 ),
 copied AS MATERIALIZED (
-    SELECT last_message.seq, last_message.until
+    SELECT seq, until
     FROM last_message
-    CROSS JOIN taken
-    WHERE NOT taken.is_taken
-),
-created AS (
-    INSERT INTO {schema}.sessions (user_id, id, next_seq, title, metadata, forked_from, forked_at, ttl)
-    SELECT :user_id, :new_id, copied.seq + 1, source.title, source.metadata, source.id, copied.seq, source.ttl
-    FROM source
-    CROSS JOIN copied
-    RETURNING 1
-),
-created_messages AS (
-    INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
-    SELECT :user_id, :new_id, m.seq, m.id, m.payload, m.created_at
-    FROM {schema}.messages AS m
-    JOIN copied ON m.seq <= copied.seq
-    WHERE m.user_id = :user_id AND m.session_id = :session_id
-    RETURNING 1
+    WHERE NOT EXISTS (SELECT FROM taken)
 ),
 rounds AS (
     SELECT r.round, r.payload, r.packed, r.metadata, r.size, r.saved_at
@@ -74,19 +57,49 @@ rounds AS (
         )
 ),
 created_head AS (
-    INSERT INTO {schema}.state_heads (user_id, session_id, next_round, last_round)
+    -- What remains of deleted states is a head without rounds. Its numbers are not used again.
+    INSERT INTO {schema}.state_heads AS head (user_id, session_id, next_round, last_round)
     SELECT :user_id, :new_id, max(round) + 1, max(round)
     FROM rounds
     HAVING count(*) > 0
+    ON CONFLICT (user_id, session_id) DO UPDATE
+        SET
+            next_round = greatest(head.next_round, excluded.next_round),
+            last_round = excluded.last_round,
+            updated_at = excluded.updated_at
+        WHERE head.last_round = 0
     RETURNING 1
 ),
 created_rounds AS (
     INSERT INTO {schema}.state_rounds (user_id, session_id, round, payload, packed, metadata, size, saved_at)
     SELECT :user_id, :new_id, round, payload, packed, metadata, size, saved_at
     FROM rounds
+    WHERE EXISTS (SELECT FROM created_head)
+    RETURNING 1
+),
+target AS MATERIALIZED (
+    -- No row if there are rounds to copy, and a concurrent save has stored others under the new id.
+    SELECT seq
+    FROM copied
+    WHERE EXISTS (SELECT FROM created_head) OR NOT EXISTS (SELECT FROM rounds)
+),
+created AS (
+    INSERT INTO {schema}.sessions (user_id, id, next_seq, title, metadata, forked_from, forked_at, ttl)
+    SELECT :user_id, :new_id, target.seq + 1, source.title, source.metadata, source.id, target.seq, source.ttl
+    FROM source
+    CROSS JOIN target
+    RETURNING 1
+),
+created_messages AS (
+    INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
+    SELECT :user_id, :new_id, m.seq, m.id, m.payload, m.created_at
+    FROM {schema}.messages AS m
+    JOIN target ON m.seq <= target.seq
+    WHERE m.user_id = :user_id AND m.session_id = :session_id
     RETURNING 1
 )
-SELECT source.id, last_message.seq, taken.is_taken
+SELECT
+    source.id, last_message.seq,
+    last_message.seq IS NOT NULL AND (SELECT count(*) FROM target) = 0 AS is_taken
 FROM source
-CROSS JOIN taken
 LEFT JOIN last_message ON TRUE
