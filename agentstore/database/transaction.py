@@ -35,9 +35,7 @@ class Transaction:
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Execute a statement and return its rows. Raises the errors of :meth:`Database.fetch`; never retries."""
-        compiled = self._compile(statement)
-        if self._set_user_sql is not None and (set_user := self._set_user_sql(compiled, values)) is not None:
-            await self._fetch(set_user)
+        compiled = await self._prepare(statement, values)
         return await self._fetch(compiled.sql, *compiled.arguments(values))
 
     async def fetch_many(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -62,7 +60,7 @@ class Transaction:
         The statement returns one text column without line breaks. Memory use is bounded by one row and the network
         buffer: the server waits for `write`.
         """
-        compiled = self._compile(statement)
+        compiled = await self._prepare(statement, values)
         arguments = compiled.arguments(values)
         # COPY accepts no parameters: the server quotes the values as literals first.
         literals = ", ".join(f"quote_literal(${number}::text)" for number in range(1, len(arguments) + 1))
@@ -96,6 +94,13 @@ class Transaction:
     async def query(self, sql: str) -> list[Row]:
         """Execute SQL without parameters and return its rows, for tables that no :class:`Statement` can name."""
         return await self._fetch(sql)
+
+    async def _prepare(self, statement: Statement, values: Mapping[str, Any]) -> CompiledStatement:
+        """Compile a statement, and set its user for the policies of row-level security."""
+        compiled = self._compile(statement)
+        if self._set_user_sql is not None and (set_user := self._set_user_sql(compiled, values)) is not None:
+            await self._fetch(set_user)
+        return compiled
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[Row]:
         try:

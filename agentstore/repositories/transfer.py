@@ -73,8 +73,8 @@ def payload_of(table: Table) -> str | None:
     return "payload" if "payload" in json else json[0] if json else None
 
 
-def _read(table: Table) -> ClauseElement:
-    """Read the rows of a range of users as lines of an export, in the order of the primary key."""
+def _read(table: Table, *owners: ColumnElement[bool]) -> ClauseElement:
+    """Read the rows of `owners` as lines of an export, in the order of the primary key."""
     last = payload_of(table)
     columns: list[Any] = []
     for name in columns_of(table):
@@ -82,19 +82,23 @@ def _read(table: Table) -> ClauseElement:
         # Only the last JSON value can be cut out of the object: another JSON column is exported as a string.
         as_string = isinstance(column.type, JSON) and name != last
         columns.append(cast(column, Text).label(name) if as_string else column)
-    rows = (
-        select(*columns)
-        .where(_owner(table) >= _FIRST, _owner(table) <= _LAST)
-        .order_by(*table.primary_key.columns)
-        .subquery("r")
-    )
+    rows = select(*columns).where(*owners).order_by(*table.primary_key.columns).subquery("r")
     text: ColumnElement[str] = cast(func.row_to_json(literal_column("r")), Text)
     for line_break in ("\n", "\r"):  # in JSON text they are whitespace between tokens
         text = func.replace(text, literal(line_break), " ")
     return select(literal(f'{{"{table.name}":') + text + "}").select_from(rows)
 
 
-READ = {name: Statement(partial(_read, table), scope="all") for name, table in TABLES.items()}
+READ = {
+    name: Statement(partial(_read, table, _owner(table) >= _FIRST, _owner(table) <= _LAST), scope="all")
+    for name, table in TABLES.items()
+}
+"""Of each table: the rows of a range of users."""
+READ_USER = {
+    name: Statement(partial(_read, table, _owner(table) == bindparam("user_id", type_=Text)), scope="user")
+    for name, table in TABLES.items()
+}
+"""Of each table: the rows of one user."""
 USERS = SQL("export_users")
 _CONTROL = func.pg_control_system().table_valued("system_identifier")
 IDENTITY = Statement(

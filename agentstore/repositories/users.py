@@ -5,8 +5,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
-    FromClause,
     Text,
     bindparam,
     cast,
@@ -49,22 +47,6 @@ SET_METADATA = Statement(
     repeatable=True,
 )
 DELETE = SQL("delete_user")
-
-
-def insert_user_if_missing(*where: ColumnElement[bool]) -> FromClause:
-    """Insert the user ``:user_id`` if missing, and if `where` holds; return a subquery of one row to insert from.
-
-    The row depends on the insertion, so that the user exists before the rows whose foreign keys refer to it.
-    """
-    is_new = ~select(UserRow.id).where(UserRow.id == _USER).exists()
-    inserted = (
-        upsert(UserRow)
-        .from_select(["id"], select(_USER).where(*where, is_new))
-        .on_conflict_do_nothing(index_elements=["id"])
-        .returning(UserRow.id)
-        .cte("inserted_user")
-    )
-    return select(func.count().label("count")).select_from(inserted).subquery("first")
 
 
 class PostgresUserService(PostgresService):

@@ -12,7 +12,8 @@ from agentstore.errors import InvalidContent, NotFound, StatementFailed
 from agentstore.migrating.revisions import head
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
-from agentstore.repositories.transfer import IDENTITY, KNOWN_USERS, READ, TABLES, USERS, VECTORS
+from agentstore.repositories.transfer import IDENTITY, READ, READ_USER, TABLES, USERS, VECTORS
+from agentstore.repositories.users import GET as GET_USER
 from agentstore.schemas.payload import check_id, shortened
 from agentstore.transfer import lines
 from agentstore.transfer.progress import Progress
@@ -56,9 +57,10 @@ class Exporter:
         """
         began = time.monotonic()
         if self._users is not None:
-            known = {row[0] for row in await self._database.fetch(KNOWN_USERS, ids=self._users)}
-            if missing := [user for user in self._users if user not in known]:
-                raise NotFound(f"user {missing[0]!r} does not exist")
+            # One by one, as row-level security requires.
+            for user in self._users:
+                if await self._database.fetch_one(GET_USER, user_id=user) is None:
+                    raise NotFound(f"user {user!r} does not exist")
             self.progress.total = len(self._users)
         else:
             ((self.progress.total,),) = await self._database.fetch(COUNT_USERS)
@@ -138,7 +140,11 @@ class Exporter:
         async with self._database.transaction(snapshot=True) as transaction:
             await transaction.disable_timeout()
             for name in tables:
-                if count := await transaction.copy_out(READ[name], self._write, first_user=first, last_user=last):
+                if self._users is None:
+                    count = await transaction.copy_out(READ[name], self._write, first_user=first, last_user=last)
+                else:
+                    count = await transaction.copy_out(READ_USER[name], self._write, user_id=first)
+                if count:
                     rows[name] = count
         return rows
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import asyncpg
@@ -19,6 +18,7 @@ from agentstore import (
     MemoryItem,
     Message,
     NotConfigured,
+    NotFound,
     Settings,
     migrate,
 )
@@ -30,6 +30,7 @@ from tests.integration.extraction.support import EchoExtractor
 from tests.support.cli import run
 from tests.support.pgbouncer import PgBouncer
 from tests.support.psql import psql
+from tests.support.roles import with_role
 
 _SETTINGS = Settings(row_level_security=True, sandbox_provider="unsafe_subprocess", sandbox_snapshots=True)
 _POLICIES = "SELECT count(*) FROM pg_policy WHERE polname = 'agentstore_user'"
@@ -44,15 +45,11 @@ async def app_role(direct_url: str) -> AsyncIterator[str]:
     psql(direct_url, f"SET ROLE NONE; DROP OWNED BY {name}; DROP ROLE {name};")
 
 
-def _with_role(url: str, role: str) -> str:
-    return f"{url}{'&' if '?' in url else '?'}options={quote('-c role=' + role)}"
-
-
 @pytest.fixture
 async def secured_url(direct_url: str, app_role: str) -> str:
     """The URL of a database with policies; connections use the role of the application."""
     await migrate.enable_row_security(direct_url)
-    return _with_role(direct_url, app_role)
+    return with_role(direct_url, app_role)
 
 
 @pytest.fixture
@@ -137,6 +134,25 @@ async def test_another_users_rows_are_invisible_to_any_statement(
     await connection.close()
     async with AgentStore(direct_url) as store:  # as a superuser, who sees all users
         assert {user.id for user in await store.users.list_users()} == {"", "alice", "bob"}
+
+
+async def _export(store: AgentStore, users: list[str]) -> list[bytes]:
+    """Return the lines of an export that are the same in every export of these users."""
+    file = io.BytesIO()
+    assert await store.export(file, users) is not None
+    return [line for line in file.getvalue().splitlines() if b'"sha256":' not in line][1:]
+
+
+async def test_an_export_of_users_has_all_their_rows(secured: AgentStore, direct_url: str) -> None:
+    for user in HOSTILE_IDS[:4]:
+        await _use_all_services(secured, user)
+    async with AgentStore(direct_url) as superuser:
+        for users in ([HOSTILE_IDS[0]], HOSTILE_IDS[1:4]):
+            exported = await _export(secured, users)
+            assert exported == await _export(superuser, users)
+            assert len(exported) > 10 * len(users)
+    with pytest.raises(NotFound, match="nobody"):
+        await secured.export(io.BytesIO(), [HOSTILE_IDS[0], "nobody"])
 
 
 _Call = Callable[[AgentStore], Awaitable[Any]]
@@ -273,7 +289,7 @@ async def test_an_upgrade_secures_new_tables_and_requires_bypassrls(empty_url: s
     await database.stop()
     psql(empty_url, "; ".join(grants(app=app_role)) + f"; GRANT CREATE ON SCHEMA agentstore TO {app_role};")
     with pytest.raises(NotConfigured, match="BYPASSRLS"):
-        await migrate.downgrade(_with_role(empty_url, app_role), "-1")
+        await migrate.downgrade(with_role(empty_url, app_role), "-1")
     psql(empty_url, f"DROP OWNED BY {app_role};")
 
 
