@@ -182,9 +182,12 @@ def _delete_rounds(*, dry_run: bool) -> ClauseElement:
     counts = select(func.count(), func.coalesce(func.sum(chosen.c.size), 0)).select_from(chosen)
     if dry_run:
         return counts
+    # An array, whose rounds are looked up in the index. A join without statistics, as after many saves at once, would
+    # read all of the chosen rounds for each round.
+    rounds = func.array(select(chosen.c.round).scalar_subquery(), type_=ARRAY(BigInteger))
     deleted = (
         delete(state)
-        .where(state.user_id == _USER, state.session_id == _SESSION, state.round == chosen.c.round)
+        .where(state.user_id == _USER, state.session_id == _SESSION, state.round == func.any(rounds))
         .returning(_ONE)
         .cte("deleted")
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -298,6 +299,25 @@ async def test_prune_deletes_every_old_round(store: AgentStore, observer: asyncp
     assert (await store.prune(timedelta(days=1), keep_last=1, dry_run=True)).state_rounds == count
     assert (await store.prune(timedelta(days=1), keep_last=1)).state_rounds == count
     assert [each.round_id for each in await store.states.list_states("alice", "s")] == [count + 1]
+
+
+async def test_pruning_rounds_is_linear_without_statistics(store: AgentStore, observer: asyncpg.Connection) -> None:
+    """Compared with the time that it takes once the table was analyzed."""
+    times = []
+    for session in ("new", "analyzed"):
+        await store.states.save_state("alice", {}, session)
+        await observer.execute(
+            "INSERT INTO agentstore.state_rounds (user_id, session_id, round, payload, size, metadata, saved_at) "
+            "SELECT 'alice', $1, n, '{}', 2, '{}', now() - interval '2 days' FROM generate_series(2, 8001) n",
+            session,
+        )
+        await observer.execute("UPDATE agentstore.state_rounds SET saved_at = now() - interval '2 days'")
+        if session == "analyzed":
+            await observer.execute("ANALYZE agentstore.state_rounds")
+        began = time.monotonic()
+        assert (await store.prune(timedelta(days=1), keep_last=1)).state_rounds == 8_000
+        times.append(time.monotonic() - began)
+    assert times[0] < 20 * max(times[1], 0.05)
 
 
 @pytest.mark.parametrize("count", _around(50, times=(1, 2, 4)))
