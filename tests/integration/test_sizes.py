@@ -1,6 +1,7 @@
 """Results do not depend on a size: one below, at and one above each page, batch and cap, and at several times it."""
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -299,6 +300,23 @@ async def test_prune_deletes_every_old_round(store: AgentStore, observer: asyncp
     assert (await store.prune(timedelta(days=1), keep_last=1, dry_run=True)).state_rounds == count
     assert (await store.prune(timedelta(days=1), keep_last=1)).state_rounds == count
     assert [each.round_id for each in await store.states.list_states("alice", "s")] == [count + 1]
+
+
+@pytest.mark.parametrize("count", _around(200))
+async def test_every_user_is_exported_and_restored(store: AgentStore, observer: asyncpg.Connection, count: int) -> None:
+    """Around the number of users that are read in one snapshot, and restored in one transaction."""
+    await observer.execute("INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, $1) n", count)
+    await observer.execute(
+        "INSERT INTO agentstore.sessions (user_id, id, metadata) SELECT id, 's', '{}' FROM agentstore.users"
+    )
+    file = io.BytesIO()
+    assert await store.export(file) is not None
+    assert await store.export(file) is None  # it is complete
+    await observer.execute("DELETE FROM agentstore.users WHERE id <> 'u1'")
+    for restored in (count - 1, 0):
+        done = await store.restore(file)
+        assert (done.users, done.rows["users"], done.rows["sessions"], done.left) == (count, restored, restored, [])
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.sessions") == count
 
 
 async def test_pruning_rounds_is_linear_without_statistics(store: AgentStore, observer: asyncpg.Connection) -> None:
