@@ -147,7 +147,7 @@ async def test_an_export_of_users_has_all_their_rows(secured: AgentStore, direct
     for user in HOSTILE_IDS[:4]:
         await _use_all_services(secured, user)
     async with AgentStore(direct_url) as superuser:
-        for users in ([HOSTILE_IDS[0]], HOSTILE_IDS[1:4]):
+        for users in ([HOSTILE_IDS[0]], list(HOSTILE_IDS[1:4])):
             exported = await _export(secured, users)
             assert exported == await _export(superuser, users)
             assert len(exported) > 10 * len(users)
