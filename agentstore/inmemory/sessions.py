@@ -41,10 +41,6 @@ class _Stored:
     forked_at: int | None = None
     ttl: int | None = None
 
-    @property
-    def listed_at(self) -> datetime:
-        return self.updated_at.replace(second=0, microsecond=0)
-
 
 class InMemorySessionHistoryService(SessionHistoryService):
     """Conversation history in memory, for tests. It is lost when the process ends.
@@ -164,11 +160,10 @@ class InMemorySessionHistoryService(SessionHistoryService):
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
         self._check_open()
         live = {id: each for id, each in self._users.get(user_id, {}).items() if not self._has_expired(each)}
-        found = [((stored.listed_at, id), stored) for id, stored in live.items()]
+        found = [((stored.updated_at, id), stored) for id, stored in live.items()]
         found = sorted((each for each in found if before is None or each[0] < before), key=lambda each: each[0])[::-1]
         page = found if limit is None else found[:limit]
         following = write_cursor(*page[-1][0]) if page and len(page) == limit else None
-        page.sort(key=lambda each: each[1].updated_at, reverse=True)
         return Page((_session(user_id, key[1], stored, ()) for key, stored in page), following)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102

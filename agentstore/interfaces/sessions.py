@@ -89,7 +89,9 @@ class SessionHistoryService(ServiceWithLifecycleManager):
     ) -> Page[Session]:
         """Return the sessions of a user without their messages, most recently used first.
 
-        Between pages, the order of last use is exact to one minute.
+        The order is that of ``updated_at``, then of the ids. While pages are read, a session that is created or written
+        to moves to the front, so it may be missing from the later pages. No session is returned twice, and each one
+        that was not written to is returned.
 
         Args:
             user_id: the owner.

@@ -101,7 +101,36 @@ class SessionHistoryContract(MessageContract):
                 if cursor is None:
                     break
             assert sorted(seen) == sorted(f"s{number}" for number in range(25))
+            assert seen == [session.id for session in await service.list_sessions("alice")]
         assert await service.list_sessions("alice", limit=0) == []
+
+    async def test_the_last_used_sessions_are_first_on_every_page(self, service: SessionHistoryService) -> None:
+        sessions = [await service.create_session("alice", f"s{number}") for number in range(9)]
+        for number in (3, 8, 0):
+            await service.append_message(sessions[number], text("again"))
+        for session, expected in ((sessions[0], "s0"), (sessions[5], "s5"), (sessions[2], "s2")):
+            await service.append_message(session, text("and again"))
+            assert [each.id for each in await service.list_sessions("alice", limit=1)] == [expected]
+        listed = await service.list_sessions("alice")
+        assert listed == sorted(listed, key=lambda session: (session.updated_at, session.id), reverse=True)
+
+    async def test_pages_read_between_appends_contain_the_other_sessions_once(
+        self, service: SessionHistoryService
+    ) -> None:
+        sessions = [await service.create_session("alice", f"s{number}") for number in range(12)]
+        written = {"s1", "s6", "s10"}
+        seen: list[str] = []
+        cursor = None
+        for number in (1, 6, 10, 6, 1, None):
+            page = await service.list_sessions("alice", limit=2, cursor=cursor)
+            seen += [session.id for session in page]
+            cursor = page.next_cursor
+            if number is not None:
+                await service.append_message(sessions[number], text("again"))
+        assert len(seen) == len(set(seen))
+        assert [id for id in seen if id not in written] == [
+            id for id in (f"s{number}" for number in range(11, -1, -1)) if id not in written
+        ]
 
     @pytest.mark.parametrize("cursor", ["", "x", "!!", "W10", "密", "bnVsbA", *INVALID_CURSORS])
     async def test_invalid_cursor_is_rejected(self, service: SessionHistoryService, cursor: str) -> None:

@@ -72,6 +72,7 @@ _VALUES: dict[str, Any] = {
     "metadata": "{}",
     "limit": 10,
     "before_id": "",
+    "before_minute": _NEWEST,
     "ids": ["m1", "new"],
     "payloads": ["{}", "{}"],
     "same": [],
@@ -231,7 +232,7 @@ async def test_every_statement_uses_an_index(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
     """With custom plans and with generic plans."""
-    values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else _NEWEST[0]}
+    values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else _NEWEST}
     if name.endswith("LIST_AFTER"):
         values["after"] = 1
     if name.startswith("prune."):
@@ -408,9 +409,12 @@ async def test_pages_continue_across_minutes_and_within_a_minute(
     for number in range(30):
         await store.sessions.create_session("alice", f"s{number:02}")
     await observer.execute(
-        "UPDATE agentstore.sessions SET updated_at = now() - right(id, 2)::int / 4 * interval '1 minute', "
-        "listed_at = date_trunc('minute', now()) - right(id, 2)::int / 4 * interval '1 minute'"
+        "UPDATE agentstore.sessions SET listed_at = minute, "
+        "updated_at = minute + right(id, 2)::int * 7 % 10 * interval '1 second' "
+        "FROM (SELECT id AS of, date_trunc('minute', now()) - right(id, 2)::int / 4 * interval '1 minute' AS minute "
+        "FROM agentstore.sessions) AS given WHERE id = of"
     )
+    listed = [session.id for session in await store.sessions.list_sessions("alice")]
     for limit in (1, 3, 7, 29, 30):
         seen: list[str] = []
         cursor = None
@@ -420,9 +424,35 @@ async def test_pages_continue_across_minutes_and_within_a_minute(
             cursor = page.next_cursor
             if cursor is None:
                 break
-        minutes = [int(id[1:]) // 4 for id in seen]
-        assert minutes == sorted(minutes)
+        assert seen == listed
+        assert seen == sorted(seen, key=lambda id: (-(int(id[1:]) // 4), int(id[1:]) * 7 % 10, id), reverse=True)
         assert sorted(seen) == [f"s{number:02}" for number in range(30)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_page_of_sessions_reads_only_its_sessions_and_those_of_its_last_minute(
+    filled: asyncpg.Connection, mode: str
+) -> None:
+    nodes = await nodes_of(filled, statements.LIST, {**_VALUES, "before": _NEWEST, "limit": 10}, mode, analyze=True)
+    (read,) = (node["Actual Rows"] for node in nodes if "Scan" in node["Node Type"])
+    assert read <= 11  # of 100; each is alone in its minute
+
+
+async def test_sessions_that_are_used_without_a_write_are_listed_first(store: AgentStore) -> None:
+    for name in ("a", "b", "c"):
+        await store.sessions.create_session("alice", name)
+    await store.sessions.touch("alice", "b")
+    assert [session.id for session in await store.sessions.list_sessions("alice", limit=1)] == ["b"]
+
+
+async def test_a_touch_changes_listed_at_with_updated_at(store: AgentStore, observer: asyncpg.Connection) -> None:
+    await store.sessions.create_session("alice", "s")
+    await observer.execute(
+        "UPDATE agentstore.sessions SET updated_at = updated_at - interval '1 hour', "
+        "listed_at = listed_at - interval '1 hour'"
+    )
+    await store.sessions.touch("alice", "s")
+    assert await observer.fetchval("SELECT listed_at = date_trunc('minute', updated_at) FROM agentstore.sessions")
 
 
 async def test_an_append_that_waited_does_not_decrease_updated_at(

@@ -8,7 +8,6 @@ concurrent appends share a statement.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import Any, Literal, Protocol
 
 from pydantic import TypeAdapter
@@ -74,8 +73,8 @@ from agentstore.schemas.payload import (
 from agentstore.schemas.session import extend_messages
 from agentstore.settings import Settings
 
-# The cursor of the first page, so that it needs no statement of its own: Postgres reads the timestamp as 'infinity'.
-_NEWEST = (datetime.max.replace(tzinfo=UTC), "")
+# The time of the cursor of the first page, so that it needs no statement of its own: Postgres reads it as 'infinity'.
+_NEWEST = datetime.max.replace(tzinfo=UTC)
 _SESSIONS = TypeAdapter(list[Session])
 _TRIES = 20
 
@@ -231,11 +230,13 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> Page[Session]:
         check_id(user_id, "user_id", self._settings)
         check_limit(limit, self._settings.max_page)
-        before, before_id = _NEWEST if cursor is None else read_cursor(cursor, datetime, str)
-        rows = await self._database.fetch(LIST, user_id=user_id, before=before, before_id=before_id, limit=limit)
-        following = write_cursor(rows[-1][HEAD_WIDTH + 1], rows[-1][0]) if rows and len(rows) == limit else None
-        # By the exact time within the page: the index knows the minute only.
-        rows.sort(key=itemgetter("updated_at"), reverse=True)
+        minute, time, id = (_NEWEST, _NEWEST, "") if cursor is None else read_cursor(cursor, datetime, datetime, str)
+        rows = await self._database.fetch(
+            LIST, user_id=user_id, before_minute=minute, before=time, before_id=id, limit=limit
+        )
+        following = None
+        if rows and len(rows) == limit:
+            following = write_cursor(rows[-1]["listed_at"], rows[-1]["updated_at"], rows[-1]["id"])
         with no_collection(len(rows)):
             # One validation of all rows takes half the time of a constructor call for each.
             sessions = _SESSIONS.validate_python(

@@ -68,18 +68,25 @@ def _get() -> ClauseElement:
 def _list() -> ClauseElement:
     """Read a page of the user's sessions without their messages, the last used first.
 
-    The order is by listed_at, updated_at truncated to the minute, then id. The last column is listed_at for the
-    cursor, or null without a limit, where the driver would decode one more timestamp for each row needlessly.
+    The order is by listed_at, updated_at truncated to the minute, which has an index; the sessions of one minute are
+    sorted by updated_at and id. The last column is listed_at for the cursor, or null without a limit, where the driver
+    would decode one more timestamp for each row needlessly.
     """
+    order = (SessionRow.listed_at, SessionRow.updated_at, SessionRow.id)
+    time = SessionRow.updated_at.type
     return (
         select(SessionRow.id, *_HEAD, case((_LIMIT.is_not(None), SessionRow.listed_at)).label("listed_at"))
         .where(
             SessionRow.user_id == USER,
             is_not_expired(SessionRow),
-            tuple_(SessionRow.listed_at, SessionRow.id)
-            < tuple_(bindparam("before", type_=SessionRow.listed_at.type), bindparam("before_id", type_=Text)),
+            tuple_(*order)
+            < tuple_(
+                bindparam("before_minute", type_=time),
+                bindparam("before", type_=time),
+                bindparam("before_id", type_=Text),
+            ),
         )
-        .order_by(SessionRow.listed_at.desc(), SessionRow.id.desc())
+        .order_by(*(each.desc() for each in order))
         .limit(_LIMIT)
     )
 
@@ -107,7 +114,7 @@ EXPIRE = Statement(
 TOUCH = Statement(
     update(SessionRow)
     .where(LIVE_SESSION, is_idle(SessionRow.updated_at))
-    .values(updated_at=func.now())
+    .values(updated_at=func.now(), listed_at=func.date_trunc("minute", func.now()))
     .returning(SessionRow.id),
     scope="user",
     repeatable=True,
