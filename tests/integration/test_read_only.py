@@ -1,12 +1,16 @@
 """Writes that are refused as read-only: by a read-only database, and by a server that is no longer the primary."""
 
 import asyncio
+import math
+from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
-from agentstore import Unavailable, migrate
+from agentstore import AgentStore, Settings, Unavailable, migrate
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
 from tests.integration.test_database import ADD_USER, ECHO, USERS, _database, _wait_for_checkouts
@@ -105,3 +109,33 @@ async def test_a_refused_write_is_reported_while_no_server_can_be_reached(
                 await database.fetch(ADD_USER, id="alice")
             assert await database.fetch(USERS) == []
     await administrator.close()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"pool_size": 1, "max_overflow": 0}, {"poolclass": NullPool}])
+async def test_connections_of_the_callers_engine_are_replaced_too(
+    direct_url: str, observer: asyncpg.Connection, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentstore.database.pool._WRITABLE_CHECK_INTERVAL", 3_600.0)
+    await _make_read_only(observer, "on")
+    engine = create_async_engine(direct_url.replace("postgresql://", "postgresql+asyncpg://"), **arguments)
+    opened = 0
+
+    def count(*_: Any) -> None:
+        nonlocal opened
+        opened += 1
+
+    event.listen(engine.sync_engine, "connect", count)
+    async with AgentStore(engine=engine, settings=Settings(row_level_security=True)) as store:
+        for number in range(30):
+            with pytest.raises(Unavailable, match="accepts no writes now"):
+                await store.sessions.create_session("alice", f"s{number}")
+        refused = opened
+        await _make_read_only(observer, "off")
+        monitored = store._database._pool
+        assert monitored is not None
+        monitored._writable_checked_at = -math.inf  # as if the interval were over
+        await store.sessions.create_session("alice", "s")
+        assert await store.sessions.get_session("alice", "s") is not None
+        if "poolclass" not in arguments:
+            assert refused <= 6  # at most the engine's five connections, and one to find out
+    await engine.dispose()
