@@ -1,6 +1,7 @@
 """Row-level security: the server restricts a role to the rows of one user."""
 
 import asyncio
+import inspect
 import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,18 +20,21 @@ from agentstore import (
     Message,
     NotConfigured,
     NotFound,
+    PostgresMemoryService,
     Settings,
     migrate,
 )
 from agentstore.models import Base
 from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
+from agentstore.repositories.memory import vectors as memory_vectors
 from agentstore.testing import HOSTILE_IDS, text
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.cli import run
 from tests.support.pgbouncer import PgBouncer
 from tests.support.psql import psql
 from tests.support.roles import with_role
+from tests.support.vectors import WordEmbedder, with_pgvector
 
 _SETTINGS = Settings(row_level_security=True, sandbox_provider="unsafe_subprocess", sandbox_snapshots=True)
 _POLICIES = "SELECT count(*) FROM pg_policy WHERE polname = 'agentstore_user'"
@@ -105,6 +109,128 @@ async def test_each_service_works_and_sees_only_one_user(secured: AgentStore, ob
     assert deleted.sessions > 0
     assert deleted.memories == 3
     assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 11
+
+
+class _FactOfEachMessage:
+    """An extractor that fails for messages about failures."""
+
+    name, kinds = "facts", ("fact",)
+
+    async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+        if any(message.id.startswith("fail") for message in messages):
+            raise ExtractionFailed("cannot extract")
+        superseded = [item.id for item in existing if item.text == "old"]
+        return Extraction([MemoryItem(id=f"of {message.id}", text="a fact") for message in messages], superseded)
+
+
+async def _call_each_method_of_memory(memory: PostgresMemoryService, user: str) -> None:
+    """Call each public method about one user, with arguments that lead to each of its statements."""
+
+    async def add() -> None:
+        for ids in (["1", "2"], ["2", "3"]):
+            await memory.add_memory(user, [text(f"the refrigerator of {user!r}", id=id) for id in ids], "s")
+        assert await memory.list_memory(user) == await memory.list_memory(user, {"page_num": 1})
+
+    async def save() -> None:
+        items = await memory.save_items(user, [MemoryItem(id="i", text="likes apples"), MemoryItem(id="j", text="old")])
+        items = await memory.save_items(user, MemoryItem(id="i", text="likes pears"), supersedes=["j"])
+        assert list(await memory.list_items(user)) == items
+
+    async def list_memory() -> None:
+        page = await memory.list_memory(user, {"page_size": 3})
+        following = await memory.list_memory(user, {"cursor": page.next_cursor})
+        assert len(page) + len(following) == len(await memory.list_memory(user, {"page_num": 1})) == 5
+
+    async def list_items() -> None:
+        page = await memory.list_items(user, limit=1, with_invalid=True)
+        assert len(await memory.list_items(user, cursor=page.next_cursor, with_invalid=True)) == 1
+
+    async def search() -> None:
+        # A known word, a misspelled one, an unknown one, and both.
+        for query, found in {"refrigerator": 3, "refrigerater": 3, "zanzibar": 0, "zanzibar refrigerator": 3}.items():
+            assert len(await memory.search(user, query)) == found
+
+    async def search_memory() -> None:
+        assert len(await memory.search_memory(user, text("refrigerator"), {"session_id": "s"})) == 3
+
+    async def extract() -> None:
+        (extracted,) = await memory.extract(user, settled=False)
+        assert [item.id for item in extracted.items] == ["of 1", "of 2", "of 3"]
+        await memory.add_memory(user, text("apples", id="fail"), "t")
+        assert [each.error for each in await memory.extract(user, settled=False)] == ["cannot extract"]
+
+    async def list_failed() -> None:
+        assert list(await memory.list_failed_extractions(user)) == []
+
+    async def retry_failed() -> None:
+        assert await memory.retry_failed_extractions(user) == 0
+
+    async def reindex() -> None:
+        assert await memory.reindex(user_id=user) == 0
+
+    async def touch() -> None:
+        await memory.touch(user)
+
+    async def expire() -> None:
+        await memory.expire(user)
+
+    async def embed() -> None:
+        if memory._embedder is None:
+            with pytest.raises(NotConfigured, match="embedder"):
+                await memory.embed(user_id=user)
+            return
+        assert await memory.embed(user_id=user) == 3  # the extracted facts
+        for strategy in ("vector", "hybrid"):
+            for query in ("refrigerator", "zanzibar refrigerator"):
+                assert await memory.search(user, query, {"strategy": strategy})
+
+    async def delete() -> None:
+        assert (await memory.delete_memory(user, "s")).memories == 6
+        assert (await memory.delete_memory(user)).memories > 0
+
+    calls: dict[str, Callable[[], Awaitable[None]]] = {
+        "add_memory": add, "save_items": save, "list_memory": list_memory, "list_items": list_items, "search": search,
+        "search_memory": search_memory, "extract": extract, "list_failed_extractions": list_failed,
+        "retry_failed_extractions": retry_failed, "reindex": reindex, "touch": touch, "expire": expire, "embed": embed,
+        "delete_memory": delete,
+    }  # fmt: skip
+    methods = {name for name, _ in inspect.getmembers(PostgresMemoryService, inspect.iscoroutinefunction)}
+    about_no_user = {"start", "stop", "health"}
+    assert {name for name in methods if not name.startswith("_")} == calls.keys() | about_no_user
+    for call in calls.values():
+        await call()
+
+
+async def test_each_call_of_the_memory_service_about_one_user_works(secured_url: str) -> None:
+    settings = _SETTINGS.model_copy(update={"memory_ttl": 3600})
+    async with PostgresMemoryService(secured_url, settings=settings, extractor=_FactOfEachMessage()) as memory:
+        for user in ("", "alice", "it's"):
+            await _call_each_method_of_memory(memory, user)
+
+
+@with_pgvector
+async def test_each_call_of_the_memory_service_with_an_embedder_works(
+    has_pgvector: bool,
+    vector_store: AgentStore,
+    secured_url: str,
+    observer: asyncpg.Connection,
+    embedder: WordEmbedder,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await migrate.index_vectors(vector_store.memory._database, embedder.name, embedder.dimensions)
+    settings = _SETTINGS.model_copy(update={"memory_ttl": 3600})
+    async with PostgresMemoryService(
+        secured_url, settings=settings, extractor=_FactOfEachMessage(), embedder=embedder
+    ) as memory:
+        for index_from in (0, 50_000):  # by the index, and by comparing all vectors
+            monkeypatch.setattr(memory_vectors, "INDEX_FROM", index_from)
+            for user in ("", "alice", "it's"):
+                await _call_each_method_of_memory(memory, user)
+        await memory.add_memory("alice", text("apples"))
+        await memory.save_items("alice", MemoryItem(text="likes apples"))
+        assert await observer.fetchval("SELECT count(*) FROM agentstore.memory_vectors") == 2
+    assert "without vectors" not in caplog.text
 
 
 async def test_another_users_rows_are_invisible_to_any_statement(

@@ -162,6 +162,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if await self._add(user_id, session_id, values, len(prepared)) and self._embedder is not None:
             await self._embed_new(
                 self._embedder,
+                user_id,
                 [
                     Unembedded(user_id, message.id, payload, embedded_text(message, self._settings))
                     for message, payload in prepared.values()
@@ -219,6 +220,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 if self._embedder is not None:
                     await self._embed_new(
                         self._embedder,
+                        user_id,
                         [
                             Unembedded(user_id, item.id, payload, item.text)
                             for item, payload in zip(prepared, values["payloads"], strict=True)
@@ -413,7 +415,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if not words:
             return set()
         word_of = dict(zip(ranking.queries(user_id, words), words, strict=True))
-        rows = await self._database.fetch(WORDS, queries=combine_queries(list(word_of)))
+        rows = await self._database.fetch(WORDS, user_id=user_id, queries=combine_queries(list(word_of)))
         return {word_of[row[0]] for row in rows}
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
@@ -537,7 +539,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             words = _query_values(values["user_id"], tokens or _NO_TOKENS)
         return await search_by_vector(self._database, embedder, vector, words, values)
 
-    async def _embed_new(self, embedder: Embedder, unembedded: list[Unembedded]) -> None:
+    async def _embed_new(self, embedder: Embedder, user_id: str, unembedded: list[Unembedded]) -> None:
         """Embed memories that were just stored. A failure is logged: full-text search finds them without vectors."""
         if not self._stores_vectors:
             self._stores_vectors = await is_enabled(self._database)
@@ -547,7 +549,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 self._has_warned = True
                 return
         try:
-            await add_vectors(self._database, embedder, unembedded)
+            await add_vectors(self._database, embedder, unembedded, user_id=user_id)
         except EmbeddingFailed as error:
             _log.warning("Memories were stored without vectors; run `agentstore embed` to add them: %s", error)
 

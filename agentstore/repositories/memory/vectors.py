@@ -116,6 +116,7 @@ SQL = SqlStatements(__file__, ranking=ranking)
 
 IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)), scope="none")
 INSERT = SQL("insert_vectors")
+INSERT_OF_USER = SQL("insert_vectors_of_user")
 LIST_UNEMBEDDED = SQL("list_unembedded")
 LIST_UNEMBEDDED_OF_USER = SQL("list_unembedded_of_user")
 # The number of vectors of each embedder; reads the whole table.
@@ -220,8 +221,12 @@ async def _is_index_worthwhile(database: Database, embedder: Embedder, values: d
     return bool(exists and is_large)
 
 
-async def add_vectors(database: Database, embedder: Embedder, unembedded: Sequence[Unembedded]) -> int:
+async def add_vectors(
+    database: Database, embedder: Embedder, unembedded: Sequence[Unembedded], *, user_id: str | None
+) -> int:
     """Embed memories, and insert the vectors of those that did not change meanwhile; return the number inserted.
+
+    `user_id` is None if they may be of several users, which row-level security refuses.
 
     Raises:
         EmbeddingFailed: the embedder failed; the vectors of earlier batches remain.
@@ -232,15 +237,17 @@ async def add_vectors(database: Database, embedder: Embedder, unembedded: Sequen
     for start in range(0, len(unembedded), _BATCH):
         batch = unembedded[start : start + _BATCH]
         vectors = await embedding.embed_texts(embedder, [each.text for each in batch])
+        values: dict[str, Any] = {
+            "ids": [each.id for each in batch],
+            "vectors": [embedding.to_pgvector(vector) for vector in vectors],
+            "digests": [sha256(each.payload.encode()).digest() for each in batch],
+            "embedder": embedder.name,
+        }
         with translate_vector_errors(database):
-            rows = await database.fetch(
-                INSERT,
-                users=[each.user_id for each in batch],
-                ids=[each.id for each in batch],
-                vectors=[embedding.to_pgvector(vector) for vector in vectors],
-                digests=[sha256(each.payload.encode()).digest() for each in batch],
-                embedder=embedder.name,
-            )
+            if user_id is None:
+                rows = await database.fetch(INSERT, users=[each.user_id for each in batch], **values)
+            else:
+                rows = await database.fetch(INSERT_OF_USER, user_id=user_id, **values)
         inserted += len(rows)
     return inserted
 
@@ -273,12 +280,12 @@ async def embed_all(
             break
         unembedded = _load_unembedded(rows, settings)
         try:
-            inserted += await add_vectors(database, embedder, unembedded)
+            inserted += await add_vectors(database, embedder, unembedded, user_id=user_id)
         except EmbeddingFailed:
             # One by one, so that a text which the embedder rejects does not prevent the others.
             for each in unembedded:
                 try:
-                    inserted += await add_vectors(database, embedder, [each])
+                    inserted += await add_vectors(database, embedder, [each], user_id=user_id)
                     consecutive = 0
                 except EmbeddingFailed as error:
                     rejection, consecutive = error, consecutive + 1

@@ -1,29 +1,37 @@
--- Return those of some words that any memory has.
+-- Return those of some words that any memory of a user has.
 --
--- Scope: all
+-- Scope: user
 -- Repeatable: yes
--- Parameters: queries text[]
+-- Parameters: user_id text, queries text[]
 -- Rows: query, of a single word
 -- Races: none, since it only reads
 --
--- Each query is of many words, joined by |: see WORDS_PER_SCAN. Those that match are split into their words.
-WITH matching AS MATERIALIZED (
+-- Each query is of several words, joined by |: see WORDS_PER_SCAN. Those that match are split into their words.
+WITH owner AS MATERIALIZED (
+    -- Joined below, because for EXISTS over a single relation the planner may scan the table instead of the index.
+    SELECT :user_id AS id
+),
+matching AS MATERIALIZED (
     SELECT given.query
     FROM unnest(:queries) AS given (query)
-    JOIN LATERAL (
-        SELECT 1
-        FROM (SELECT 1 FROM {schema}.memories WHERE lexemes @@ given.query::tsquery OFFSET 0) AS m
-        -- Computed from a parameter, because for LIMIT 1 the planner would scan the table instead of the index.
-        LIMIT (SELECT least(1, cardinality(:queries)))
-    ) AS any_word ON TRUE
+    WHERE
+        EXISTS (
+            SELECT
+            FROM owner
+            -- Matched by the lexemes alone, which contain the user's hash: OFFSET 0 keeps the two conditions apart.
+            CROSS JOIN (SELECT user_id FROM {schema}.memories WHERE lexemes @@ given.query::tsquery OFFSET 0) AS m
+            WHERE m.user_id = :user_id
+        )
 ),
 words AS MATERIALIZED (
-    SELECT string_to_table(query, ' | ') AS query FROM matching
+    SELECT unnest(string_to_array(query, ' | ')) AS query FROM matching
 )
 SELECT words.query
 FROM words
-JOIN LATERAL (
-    SELECT 1
-    FROM (SELECT 1 FROM {schema}.memories WHERE lexemes @@ words.query::tsquery OFFSET 0) AS m
-    LIMIT (SELECT least(1, cardinality(:queries)))
-) AS word ON TRUE
+WHERE
+    EXISTS (
+        SELECT
+        FROM owner
+        CROSS JOIN (SELECT user_id FROM {schema}.memories WHERE lexemes @@ words.query::tsquery OFFSET 0) AS m
+        WHERE m.user_id = :user_id
+    )
