@@ -7,7 +7,6 @@ form, and executed on the pooled asyncpg connection in autocommit: one round tri
 import asyncio
 import gc
 import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +26,7 @@ from agentstore.database.errors import (
     translate_error,
 )
 from agentstore.database.pool import Pool
+from agentstore.database.retry import back_off
 from agentstore.database.row_security import set_user_sql
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import Transaction
@@ -176,7 +176,7 @@ class Database:
                     if not await pool.discard_read_only(opened_at):
                         raise translated from error
                 elif isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
-                    await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311
+                    await back_off(attempt + 2)
             except BaseException:
                 pool.reset_and_release(pooled)
                 raise

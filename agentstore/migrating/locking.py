@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
+from agentstore.database.retry import ROLLED_BACK
 from agentstore.errors import AgentStoreError, NotConfigured, Unavailable
 from agentstore.migrating.connections import dedicated_connection, enter_schema, refuse_pooler
 from agentstore.migrating.options import Report
@@ -27,8 +28,8 @@ _REPORT_INTERVAL = 10.0
 # Seconds that a statement waits for a lock: at first, and at most. Then the migration pauses for _PAUSE_FACTOR times as
 # long, so that the statements that have queued behind it can run, and is retried.
 _FIRST_LOCK_TIMEOUT, _LONGEST_LOCK_TIMEOUT, _PAUSE_FACTOR = 0.5, 3.0, 4.0
-# lock_timeout, a deadlock with the application, a serialization failure.
-_RETRIED_SQLSTATES = ("55P03", "40P01", "40001")
+# A lock timeout, or a deadlock with the application.
+_RETRIED_SQLSTATES = ROLLED_BACK | {"55P03"}
 
 _HOLDER = """
 SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start

@@ -1,8 +1,5 @@
 """The base class of the services on Postgres: a database and its lifecycle."""
 
-import asyncio
-import random
-
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -53,8 +50,3 @@ class PostgresService(ServiceWithLifecycleManager):
     async def health(self) -> bool:
         """Return whether the database answers a query now. False before start and after stop; never raises."""
         return await self._database.health()
-
-
-async def back_off(attempt: int) -> None:
-    """Sleep before a retry: exponential backoff with full jitter, in milliseconds."""
-    await asyncio.sleep(random.random() * 0.002 * 2 ** min(attempt, 6))  # noqa: S311

@@ -6,21 +6,21 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, select, update
 
+from agentstore.database.retry import retry
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
-from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, Unavailable
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed
 from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories.retention import has_expired, is_idle
-from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count, check_limit
 from agentstore.schemas.payload import MAX_TTL, check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
 
-_TRIES = 20
 # In bytes. Packing a smaller state saves no time, and a plain one is readable in the table.
 _PACKED_FROM = 64_000
 
@@ -137,20 +137,17 @@ class PostgresStateService(PostgresService, StateService):
             "metadata": "{}" if metadata is None else dump_metadata(metadata, self._settings),
         }
         await self._expire(values["user_id"], values["session_id"])
-        for attempt in range(_TRIES):
+
+        async def save(_: int) -> list[Row]:
             try:
-                rows = await self._database.fetch(statement, **values)
+                return await self._database.fetch(statement, **values)
             except StatementFailed as error:
                 if error.sqlstate == "22003":
                     raise LimitExceeded("there is no number after round 2**63 - 2: pass a round_id") from error
-                if error.sqlstate != "23503":  # the user was deleted meanwhile: retry
-                    raise
-            else:
-                return int(rows[0][0]) if rows else None
-            await back_off(attempt)
-        raise Unavailable(
-            f"user {values['user_id']!r} was deleted during each of {_TRIES} attempts to save a state: retry later"
-        )
+                raise
+
+        rows = await retry(save, f"could not save a state of user {values['user_id']!r}")
+        return int(rows[0][0]) if rows else None
 
     async def export_state(  # noqa: D102
         self, user_id: str, session_id: str | None = None, round_id: int | None = None

@@ -13,12 +13,12 @@ import orjson
 from sqlalchemy import BigInteger, DateTime, Text
 
 from agentstore.database.database import Database
+from agentstore.database.retry import retry
 from agentstore.database.transaction import Transaction
 from agentstore.errors import Conflict, InvalidContent, NotConfigured, StatementFailed
 from agentstore.migrating.revisions import head
 from agentstore.repositories import transfer
 from agentstore.repositories.memory.vectors import is_enabled
-from agentstore.repositories.service import back_off
 from agentstore.repositories.transfer import KNOWN_USERS, TABLES, VECTORS
 from agentstore.schemas.payload import load_messages
 from agentstore.transfer import lines
@@ -128,32 +128,32 @@ class Restorer:
 
     async def _restore(self, file: BinaryIO, block: Block) -> None:
         """Restore a block in one transaction: by COPY, or by a merge if one of its users exists."""
-        merges = False
-        for attempt in range(_TRIES):
+
+        async def restore(attempt: int) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
             reader = _Reader(file, block)
             try:
                 async with self._database.transaction() as transaction:
                     await transaction.disable_timeout()
+                    # After a conflict, another client has inserted or deleted the same rows.
+                    merges = attempt > 0
                     if not merges:
                         merges = await self._any_exists(transaction, reader)
                         reader = _Reader(file, block)
-                    done, left = await (self._merge if merges else self._copy)(transaction, reader)
+                    return await (self._merge if merges else self._copy)(transaction, reader)
             except StatementFailed as error:
                 if error.sqlstate[:2] == "22":
                     raise InvalidContent(f"a row before byte {reader.position} cannot be stored: {error}") from error
-                if error.sqlstate not in ("23505", "23503"):
-                    raise
-                merges = True  # another client has inserted or deleted the same rows
-                await back_off(attempt)
-                continue
-            for name, count in done.items():
-                self.progress.add(name, count)
-            self.progress.left += left
-            return
-        raise Conflict(
-            f"could not restore the users up to {block.last_user!r} in {_TRIES} attempts: other clients keep writing "
-            f"for them, or the file has a row twice"
+                raise
+
+        done, left = await retry(
+            restore,
+            f"could not restore the users up to {block.last_user!r} (or the file has a row twice)",
+            attempts=_TRIES,
+            error=Conflict,
         )
+        for name, count in done.items():
+            self.progress.add(name, count)
+        self.progress.left += left
 
     def _skip_vectors(self, name: str, reader: "_Reader") -> bool:
         """Skip the rows of vectors if these are not restored; reject a table that the header does not name."""

@@ -16,6 +16,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from agentstore.database.database import Database
+from agentstore.database.retry import retry
 from agentstore.database.statement import Row
 from agentstore.database.transaction import Transaction
 from agentstore.errors import (
@@ -50,7 +51,6 @@ from agentstore.repositories.memory.queue import (
     RELEASE_OF_USER,
     RETRY,
 )
-from agentstore.repositories.service import back_off
 from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Message, Page
 from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory_item import item_of
@@ -224,7 +224,9 @@ class ExtractionWorker:
         expected = {item.id: item for item in existing if item.id in touched}
         written = Extracted(job.user_id, job.session_id, count, tuple(items), tuple(superseded))
         is_unsure = False
-        for attempt in range(_WRITE_ATTEMPTS):
+
+        async def write(_: int) -> Extracted:
+            nonlocal is_unsure
             try:
                 async with self._database.transaction() as transaction:
                     # Locks the bucket first, as an addition does before it extends the job.
@@ -245,14 +247,18 @@ class ExtractionWorker:
                     raise
                 changed = ExtractionFailed("an item that the extractor changes was changed concurrently")
                 return await self._fail(job, done, count, changed, items_changed=True)
-            except (StatementFailed, Unavailable, UnknownOutcome) as error:
-                # A concurrent transaction, or a lost connection. Safe to retry: if the transaction was committed, the
-                # lease is gone.
-                is_unsure = is_unsure or isinstance(error, UnknownOutcome)
-                if attempt == _WRITE_ATTEMPTS - 1:
-                    raise
-            await back_off(attempt)
-        raise AssertionError("unreachable")
+            except UnknownOutcome:
+                is_unsure = True
+                raise
+
+        # Safe to repeat after a lost connection: if the transaction was committed, the lease is gone.
+        return await retry(
+            write,
+            f"could not write what was extracted from session {job.session_id!r} of user {job.user_id!r}",
+            attempts=_WRITE_ATTEMPTS,
+            repeated=(Unavailable, UnknownOutcome),
+            error=ExtractionFailed,
+        )
 
     async def _is_written(self, job: _Job, items: list[MemoryItem], superseded: list[str]) -> bool:
         """Return whether a transaction of unknown outcome was committed: the lease is gone and the items are stored."""

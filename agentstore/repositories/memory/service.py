@@ -15,6 +15,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.database.retry import is_conflict, retry
 from agentstore.database.statement import Row
 from agentstore.database.url import Password
 from agentstore.errors import (
@@ -22,7 +23,6 @@ from agentstore.errors import (
     LimitExceeded,
     NotConfigured,
     StatementFailed,
-    Unavailable,
 )
 from agentstore.interfaces import Extractor, MemoryService
 from agentstore.repositories.memory import reindex as memory_reindex
@@ -45,7 +45,7 @@ from agentstore.repositories.memory.vectors import (
     not_enabled,
     search_by_vector,
 )
-from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.service import PostgresService
 from agentstore.schemas import (
     Deleted,
     Embedder,
@@ -87,7 +87,6 @@ from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 20
 # Characters from which texts are analyzed in a thread, so that the event loop is not blocked.
 _ANALYZE_IN_THREAD = 200_000
 # A token that no text has, for a hybrid search whose query has no tokens: it then matches by meaning alone.
@@ -204,34 +203,27 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 raise LimitExceeded(
                     f"The items have more than {_MAX_CHARACTERS:,} characters: save them in several calls."
                 )
-        for attempt in range(_ATTEMPTS):
-            try:
-                async with self._database.transaction() as transaction:
-                    await write_items(transaction.fetch, values, superseded)
-            except StatementFailed as error:
-                # Another transaction inserted one of the items, or deleted the user or the bucket.
-                if error.sqlstate not in ("23505", "23503"):
-                    raise
-            except Unavailable as error:
-                # Rolled back by the server for a deadlock or a serialization failure: safe to retry.
-                if getattr(error.__cause__, "sqlstate", None) not in ("40P01", "40001"):
-                    raise
-            else:
-                if self._embedder is not None:
-                    await self._embed_new(
-                        self._embedder,
-                        user_id,
-                        [
-                            Unembedded(user_id, item.id, payload, item.text)
-                            for item, payload in zip(prepared, values["payloads"], strict=True)
-                        ],
-                    )
-                return prepared
-            ids = [item.id for item in prepared]
-            for (id,) in await self._database.fetch(FIND_MESSAGES, user_id=user_id, session_id=session_id, ids=ids):
-                raise item_has_id_of_message(user_id, session_id, id)
-            await back_off(attempt)
-        raise self._contended(user_id, session_id)
+
+        async def write(attempt: int) -> bool:
+            if attempt:  # the conflict was with a message, which is permanent, or with another transaction
+                ids = [item.id for item in prepared]
+                for (id,) in await self._database.fetch(FIND_MESSAGES, user_id=user_id, session_id=session_id, ids=ids):
+                    raise item_has_id_of_message(user_id, session_id, id)
+            async with self._database.transaction() as transaction:
+                await write_items(transaction.fetch, values, superseded)
+            return True
+
+        await retry(write, _not_written(user_id, session_id))
+        if self._embedder is not None:
+            await self._embed_new(
+                self._embedder,
+                user_id,
+                [
+                    Unembedded(user_id, item.id, payload, item.text)
+                    for item, payload in zip(prepared, values["payloads"], strict=True)
+                ],
+            )
+        return prepared
 
     async def list_items(
         self,
@@ -556,32 +548,27 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> bool:
         """Insert analyzed messages, and queue them for extraction; return whether any of them was new."""
         await self.expire(user_id)
+        add = ADD_AND_ENQUEUE if self._enqueues else ADD
         settle = timedelta(seconds=self._settings.extraction_settle)
         values = {**values, "enqueue": self._enqueues, "settle": settle, "slack": settle / 4}
-        for attempt in range(_ATTEMPTS):
-            try:
-                if attempt:
-                    ((missing, base, item_id),) = await self._database.fetch(ADD_AGAIN, **values)
-                    if item_id is not None:
-                        raise message_has_id_of_item(user_id, session_id, item_id)
-                    if not missing or base is not None:
-                        return bool(missing)
-                add = ADD_AND_ENQUEUE if self._enqueues else ADD
-                await self._database.fetch(add, **values, count=count, all_tokens=sum(values["tokens"]))
-                return True
-            except StatementFailed as error:
-                # An id exists or was just inserted, or the user or the bucket was just deleted.
-                if error.sqlstate not in ("23505", "23503"):
-                    raise
-            if attempt:
-                await back_off(attempt)
-        raise self._contended(user_id, session_id)
+        arguments = {**values, "count": count, "all_tokens": sum(values["tokens"])}
+        try:
+            await self._database.fetch(add, **arguments)
+            return True
+        except StatementFailed as error:
+            # Most often, an id is stored already.
+            if not is_conflict(error):
+                raise
 
-    def _contended(self, user_id: str, session_id: str) -> Unavailable:
-        return Unavailable(
-            f"The memories of session {session_id!r} of user {user_id!r} could not be written in {_ATTEMPTS} attempts "
-            "because of concurrent writes: try again later."
-        )
+        async def add_missing(_: int) -> bool:
+            ((missing, base, item_id),) = await self._database.fetch(ADD_AGAIN, **values)
+            if item_id is not None:
+                raise message_has_id_of_item(user_id, session_id, item_id)
+            if missing and base is None:  # the bucket does not exist
+                await self._database.fetch(add, **arguments)
+            return bool(missing)
+
+        return await retry(add_missing, _not_written(user_id, session_id))
 
     async def _analyze(self, user_id: str, session_id: str, prepared: list[tuple[Message, str]]) -> dict[str, Any]:
         """Return the values that are inserted for messages; long texts are analyzed in a thread."""
@@ -589,6 +576,10 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if sum(len(payload) for _, payload in prepared) > _ANALYZE_IN_THREAD:
             return await asyncio.to_thread(values_of_messages, *arguments)
         return values_of_messages(*arguments)
+
+
+def _not_written(user_id: str, session_id: str) -> str:
+    return f"could not write memories of session {session_id!r} of user {user_id!r}"
 
 
 def _query_values(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:

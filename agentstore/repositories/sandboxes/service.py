@@ -1,6 +1,7 @@
 """The sandbox service, whose registry is on Postgres."""
 
 import asyncio
+import itertools
 import logging
 import random
 import socket
@@ -17,6 +18,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.database.retry import back_off, retry
 from agentstore.database.statement import Row
 from agentstore.database.url import Password
 from agentstore.errors import (
@@ -26,8 +28,6 @@ from agentstore.errors import (
     SandboxFailed,
     SandboxLost,
     SandboxUnavailable,
-    StatementFailed,
-    Unavailable,
 )
 from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService, StopInProgress
 from agentstore.repositories.sandboxes.leases import Key, Lease, Leases
@@ -46,7 +46,7 @@ from agentstore.repositories.sandboxes.statements import (
 )
 from agentstore.repositories.sandboxes.tasks import BackgroundTasks, cancel_and_wait, of_this_loop
 from agentstore.repositories.sandboxes.workspaces import Workspaces
-from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.service import PostgresService
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
 from agentstore.schemas import Page, SandboxInfo, SandboxSpec
@@ -57,7 +57,6 @@ from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_CLAIM_ATTEMPTS = 20
 # The number of sandboxes that stop() ends concurrently.
 _DRAIN_CONCURRENCY = 8
 # The slowest accepted rate of restoring a workspace, in bytes per second, in addition to AGENTSTORE_SANDBOX_TIMEOUT.
@@ -299,18 +298,20 @@ class PostgresSandboxService(PostgresService, SandboxService):
         """Return the existing sandbox, or create it. In this process, one task per key at a time."""
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            began, attempts = time.monotonic(), 0
-            while True:
+            began = time.monotonic()
+            for attempt in itertools.count():
+                if attempt:
+                    await back_off(attempt - 1)
                 row = await self._leases.find(key)
+                seconds = time.monotonic() - began
+                # Enough for another process to create it, to end it, or to lose its lease.
+                if attempt and seconds > self._settings.sandbox_lease + 2 * self._settings.sandbox_timeout:
+                    state = "is claimed by other processes" if row is None else f"is {row['state']} on {row['host']}"
+                    raise SandboxUnavailable(
+                        f"sandbox {key[2]!r} of user {key[0]!r}, session {key[1]!r} {state}, and could not be used "
+                        f"within {seconds:.0f} s: try again later"
+                    )
                 if row is not None and row["state"] != "ready" and not row["has_expired"]:
-                    seconds = time.monotonic() - began
-                    if seconds > self._settings.sandbox_lease + 2 * self._settings.sandbox_timeout:
-                        raise SandboxUnavailable(
-                            f"sandbox {key[2]!r} of user {key[0]!r}, session {key[1]!r} has been {row['state']} on "
-                            f"host {row['host']} for {seconds:.0f} s: try again later"
-                        )
-                    await back_off(attempts)
-                    attempts += 1
                     continue
                 if row is not None and (lease := await self._reuse(key, spec, row)) is not None:
                     return lease
@@ -319,6 +320,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
                     continue
                 if (lease := await self._create(key, spec)) is not None:
                     return lease
+        raise AssertionError("unreachable")
 
     async def _reuse(self, key: Key, spec: SandboxSpec, row: Row) -> Lease | None:
         """Return the lease of a row's sandbox if it is ready, its lease has not expired and it answers, else None."""
@@ -406,20 +408,14 @@ class PostgresSandboxService(PostgresService, SandboxService):
             "lease_time": self._leases.duration,
             "reserved": reserved or None,
         }
-        for attempt in range(_CLAIM_ATTEMPTS):
-            if lease.is_lost:  # the caller was canceled
-                return None
-            try:
-                row = await self._database.fetch_one(CLAIM, **values)
-            except StatementFailed as error:
-                if error.sqlstate != "23503":  # foreign key violation: the user was deleted concurrently
-                    raise
-            else:
-                return None if row is None else int(row[0])
-            await back_off(attempt)
-        raise Unavailable(
-            f"could not create the {lease}: the user was deleted concurrently, in {_CLAIM_ATTEMPTS} attempts"
-        )
+
+        async def claim(_: int) -> tuple[int | None]:
+            # A lost lease is that of a canceled caller.
+            row = None if lease.is_lost else await self._database.fetch_one(CLAIM, **values)
+            return (None if row is None else int(row[0]),)
+
+        (generation,) = await retry(claim, f"could not create the {lease}")
+        return generation
 
     async def _drop_claim(self, lease: Lease, claiming: asyncio.Task[int | None]) -> None:
         """Delete the row of a canceled caller's claim. A claim that failed may have inserted it, too."""

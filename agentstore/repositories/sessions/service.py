@@ -15,6 +15,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.database.retry import FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION, is_conflict, retry
 from agentstore.database.statement import Row, Statement
 from agentstore.database.url import Password
 from agentstore.errors import (
@@ -28,7 +29,7 @@ from agentstore.errors import (
 )
 from agentstore.exact_json import loads, no_collection
 from agentstore.interfaces import SessionHistoryService
-from agentstore.repositories.service import PostgresService, back_off
+from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING, APPEND_TO_MANY
 from agentstore.repositories.sessions.appends import Appends, Key, timestamp_of
 from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND
@@ -76,7 +77,6 @@ from agentstore.settings import Settings
 # The time of the cursor of the first page, so that it needs no statement of its own: Postgres reads it as 'infinity'.
 _NEWEST = datetime.max.replace(tzinfo=UTC)
 _SESSIONS = TypeAdapter(list[Session])
-_TRIES = 20
 
 
 class _Fetch(Protocol):
@@ -144,25 +144,18 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> Session:
         """Create the session with exactly this id, or return the existing one; all values are checked already."""
         values = {"user_id": user_id, "session_id": session_id, "title": title, "metadata": metadata, "ttl": ttl}
-        for attempt in range(_TRIES):
-            try:
-                rows = await self._database.fetch(CREATE if exist_ok else CREATE_NEW, **values)
-            except StatementFailed as error:
-                if error.sqlstate != "23503":  # the user was deleted concurrently
-                    raise
-                rows = []
-            if rows:
-                head = next(row for row in rows if row[1] is not None)
-                if not head[0] and not exist_ok:
-                    raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
-                return self._session(
-                    user_id, session_id, tuple(head)[1:], [row[HEAD_WIDTH + 1] for row in rows if row[1] is None]
-                )
-            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
-            await back_off(attempt)
-        raise Unavailable(
-            f"could not create session {session_id!r} of user {user_id!r} in {_TRIES} attempts: other clients keep "
-            f"creating and deleting it"
+
+        async def create(attempt: int) -> list[Row] | None:
+            if attempt:
+                await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
+            return await self._database.fetch(CREATE if exist_ok else CREATE_NEW, **values) or None
+
+        rows = await retry(create, f"could not create session {session_id!r} of user {user_id!r}")
+        head = next(row for row in rows if row[1] is not None)
+        if not head[0] and not exist_ok:
+            raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
+        return self._session(
+            user_id, session_id, tuple(head)[1:], [row[HEAD_WIDTH + 1] for row in rows if row[1] is None]
         )
 
     async def get_session(  # noqa: D102
@@ -275,24 +268,32 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
     async def _append(self, appends: Appends, key: Key, values: dict[str, Any]) -> datetime | None:
         """Append by a statement of its own; return the timestamp, or None if all messages were stored already."""
-        for _ in range(_TRIES):
+
+        async def append() -> tuple[datetime | None] | None:
+            """Return None if the session does not exist."""
             try:
                 rows = await self._database.fetch(APPEND, **values, count=len(values["ids"]))
             except StatementFailed as error:
-                if error.sqlstate != "23505":
+                if not is_conflict(error):
                     raise
                 appends.exclude(key)
                 stored, updated_at = await self._append_missing(values)
-                if stored is not None:
-                    return updated_at
-            else:
-                if rows:
-                    appends.include(key)
-                    return timestamp_of(rows)
-            if not self._create_missing:
-                break
+                return None if stored is None else (updated_at,)
+            if not rows:
+                return None
+            appends.include(key)
+            return (timestamp_of(rows),)
+
+        async def create_and_append(_: int) -> tuple[datetime | None] | None:
             await self._create(*key)
-        raise NotFound(f"user {key[0]!r} has no session {key[1]!r}")
+            return await append()
+
+        appended = await append()
+        if appended is None:
+            if not self._create_missing:
+                raise NotFound(f"user {key[0]!r} has no session {key[1]!r}")
+            appended = await retry(create_and_append, f"could not append to session {key[1]!r} of user {key[0]!r}")
+        return appended[0]
 
     async def _append_missing(
         self, values: dict[str, Any], at: datetime | None = None
@@ -305,7 +306,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         try:
             found = await self._try_to_append_missing(self._database.fetch, values, at)
         except StatementFailed as error:
-            if error.sqlstate != "23505":
+            if not is_conflict(error):
                 raise
             found = None
         if found is None:
@@ -359,26 +360,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             Unavailable: other clients kept changing the session.
         """
         head, parts = prepare_import(session, self._settings)
-        for attempt in range(_TRIES):
-            try:
-                if len(parts) == 1:
-                    imported = await self._import(session, parts[0], head)
-                else:
-                    async with self._database.transaction() as transaction:
-                        imported = await self._import_parts(transaction.fetch, session, parts, head)
-            except StatementFailed as error:
-                # The user was deleted concurrently, or one of the messages was stored.
-                if error.sqlstate not in ("23503", "23505"):
-                    raise
-                imported = None
-            if imported is not None:
-                return imported
-            await self._database.fetch(EXPIRE, user_id=session.user_id, session_id=session.id)
-            await back_off(attempt)
-        raise Unavailable(
-            f"could not import session {session.id!r} of user {session.user_id!r} in {_TRIES} attempts: other clients "
-            f"keep changing it"
-        )
+
+        async def store(attempt: int) -> Imported | None:
+            if attempt:
+                await self._database.fetch(EXPIRE, user_id=session.user_id, session_id=session.id)
+            if len(parts) == 1:
+                return await self._import(session, parts[0], head)
+            async with self._database.transaction() as transaction:
+                return await self._import_parts(transaction.fetch, session, parts, head)
+
+        return await retry(store, f"could not import session {session.id!r} of user {session.user_id!r}")
 
     async def _import(self, session: Session, part: dict[str, Any], head: dict[str, Any]) -> Imported | None:
         """Create the session with its messages, or append the missing messages to the existing one.
@@ -434,7 +425,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 row = await self._database.fetch_one(FORK, **values, **place)
                 is_taken = row is not None and row[2]
             except StatementFailed as error:
-                if error.sqlstate != "23505":
+                if error.sqlstate != UNIQUE_VIOLATION:
                     raise _copy_error(error, values) from error
                 is_taken = True
             if not is_taken:
@@ -565,9 +556,9 @@ def _already_exists(values: dict[str, Any]) -> AlreadyExists:
 
 def _copy_error(error: StatementFailed, values: dict[str, Any]) -> AgentStoreError:
     """Return the error to raise for a copy that Postgres refused."""
-    if error.sqlstate == "23505":
+    if error.sqlstate == UNIQUE_VIOLATION:
         return _already_exists(values)
-    if error.sqlstate == "23503":
+    if error.sqlstate == FOREIGN_KEY_VIOLATION:
         return NotFound(f"user {values['user_id']!r} was deleted concurrently")
     return error
 
