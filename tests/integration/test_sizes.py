@@ -33,9 +33,15 @@ from tests.integration.extraction.support import EchoExtractor
 from tests.support.vectors import WordEmbedder
 
 
-def _around(*caps: int, times: Sequence[int] = (1, 2)) -> list[int]:
-    """Return the sizes one below, at and one above each of the caps, and multiples of them."""
-    return sorted({size for cap in caps for time in times for size in (cap * time - 1, cap * time, cap * time + 1)})
+def _around(*caps: int, times: Sequence[int] = (1, 2), long: Sequence[int] = ()) -> list[Any]:
+    """Return the sizes one below, at and one above multiples of the caps; those of `long` are for `make chaos`."""
+    sizes = {size for cap in caps for time in times for size in (cap * time - 1, cap * time, cap * time + 1)}
+    more = {size for cap in caps for time in long for size in (cap * time - 1, cap * time, cap * time + 1)} - sizes
+    return sorted(sizes) + [_long(size) for size in sorted(more)]
+
+
+def _long(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.chaos)
 
 
 def _fail(*problem: object) -> None:
@@ -63,7 +69,7 @@ async def services(
         yield InMemorySessionHistoryService(states=states), InMemoryMemoryService(), states
 
 
-@pytest.mark.parametrize("count", [*_around(100, times=(1, 5)), 9_999, 10_000])
+@pytest.mark.parametrize("count", [*_around(100, times=(1, 5)), _long(9_999), 10_000])
 async def test_append_stores_every_message(services: tuple[Any, Any, Any], count: int) -> None:
     sessions, _, _ = services
     session = await sessions.create_session("alice", "s")
@@ -108,7 +114,7 @@ async def test_import_stores_every_message(database_url: str, settings: Settings
         assert stored.messages == messages
 
 
-@pytest.mark.parametrize("count", [10_000, 10_001, 20_001])
+@pytest.mark.parametrize("count", [_long(9_999), _long(10_000), 10_001, _long(20_001)])
 async def test_import_of_a_long_session_is_complete(store: AgentStore, count: int) -> None:
     session = Session(id="s", user_id="alice", messages=_messages(count))
     assert await store.sessions.import_session(session) == Imported(sessions=1, messages=count)
@@ -132,7 +138,7 @@ async def _pages(read: Callable[[int, str | None], Awaitable[Page[Any]]], limit:
         assert len(page) == limit
 
 
-@pytest.mark.parametrize("count", _around(5, 100, times=(1, 2)))
+@pytest.mark.parametrize("count", _around(5, 100, times=(1,), long=(2,)))
 async def test_pages_have_every_entry_once(services: tuple[Any, Any, Any], count: int) -> None:
     sessions, memory, states = services
     limit = 100 if count > 11 else 5
@@ -222,7 +228,9 @@ async def test_pages_across_users_have_each_once(store: AgentStore, observer: as
     assert await store.memory.retry_failed_extractions() == 201
 
 
-@pytest.mark.parametrize(("count", "session_count"), [(1_999, 3), (2_000, 1), (2_001, 3), (4_000, 3), (4_001, 1)])
+@pytest.mark.parametrize(
+    ("count", "session_count"), [_long(1_999, 3), (2_000, 1), (2_001, 3), _long(4_000, 3), _long(4_001, 1)]
+)
 async def test_imported_files_are_complete(
     store: AgentStore, settings: Settings, tmp_path: Path, count: int, session_count: int
 ) -> None:
@@ -245,7 +253,7 @@ async def test_imported_files_are_complete(
         assert texts == [str(each % 50) for each in range(number, count, session_count)]
 
 
-@pytest.mark.parametrize("count", _around(1_000))
+@pytest.mark.parametrize("count", _around(1_000, times=(1,), long=(2,)))
 async def test_moved_memories_are_complete(store: AgentStore, settings: Settings, count: int) -> None:
     async def read() -> AsyncIterator[Any]:
         yield MemoriesRecord("here", "alice", "s", _messages(count))
@@ -259,7 +267,7 @@ async def test_moved_memories_are_complete(store: AgentStore, settings: Settings
         assert [each.id for each in page] == [f"m{number}" for number in range(count)]
 
 
-@pytest.mark.parametrize("count", _around(500))
+@pytest.mark.parametrize("count", _around(500, times=(1,), long=(2,)))
 async def test_prune_deletes_every_expired_row(store: AgentStore, observer: asyncpg.Connection, count: int) -> None:
     """Around the numbers of users and of sessions that are read at a time."""
     await observer.execute("INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, $1) n", count)
@@ -288,7 +296,7 @@ async def test_prune_deletes_every_expired_row(store: AgentStore, observer: asyn
     assert await observer.fetchval("SELECT count(*) FROM agentstore.memory_buckets") == 0
 
 
-@pytest.mark.parametrize("count", _around(5_000, times=(1,)))
+@pytest.mark.parametrize("count", [_long(4_999), _long(5_000), 5_001])
 async def test_prune_deletes_every_old_round(store: AgentStore, observer: asyncpg.Connection, count: int) -> None:
     await store.states.save_state("alice", {}, "s")
     await observer.execute(
@@ -302,7 +310,7 @@ async def test_prune_deletes_every_old_round(store: AgentStore, observer: asyncp
     assert [each.round_id for each in await store.states.list_states("alice", "s")] == [count + 1]
 
 
-@pytest.mark.parametrize("count", _around(200))
+@pytest.mark.parametrize("count", _around(200, times=(1,), long=(2,)))
 async def test_every_user_is_exported_and_restored(store: AgentStore, observer: asyncpg.Connection, count: int) -> None:
     """Around the number of users that are read in one snapshot, and restored in one transaction."""
     await observer.execute("INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, $1) n", count)
@@ -358,7 +366,7 @@ async def test_every_message_is_extracted_once(database_url: str, settings: Sett
         assert await service.extract() == []
 
 
-@pytest.mark.parametrize("count", _around(100, times=(1,)))
+@pytest.mark.parametrize("count", [_long(99), _long(100), 101])
 async def test_every_conversation_is_extracted(database_url: str, settings: Settings, count: int) -> None:
     """Around the number of due jobs that a worker reads, all of one user, whose jobs are done one after another."""
     immediate = settings.model_copy(update={"extraction_settle": 0.0})
@@ -386,7 +394,7 @@ async def test_reindex_and_embed_reach_every_memory(
         assert await vector_store.memory.embed(batch=5) == 2 * (count + 1)
 
 
-@pytest.mark.parametrize("count", _around(32, 64))
+@pytest.mark.parametrize("count", _around(32, 64, times=(1,), long=(2,)))
 async def test_concurrent_appends_are_complete(store: AgentStore, count: int) -> None:
     """Around the numbers of sessions and of messages that share a statement."""
     sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(count)]
