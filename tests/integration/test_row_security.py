@@ -311,7 +311,6 @@ async def test_extractions_of_one_user_run_beside_those_of_others(
     secured_url: str, observer: asyncpg.Connection
 ) -> None:
     class OutOfOrder(EchoExtractor):
-        kinds = ()  # searches for no existing items
         fails = waits = False
 
         async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:

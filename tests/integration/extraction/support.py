@@ -25,7 +25,7 @@ class EchoExtractor:
     """An extractor that returns a fact for each message."""
 
     name = "own"
-    kinds: Sequence[str] = ("fact",)
+    kinds = ("fact",)
 
     async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
         return Extraction([MemoryItem(text=f"{_text_of(message)} was said") for message in messages])
