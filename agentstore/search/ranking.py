@@ -25,7 +25,8 @@ K1, B = 0.9, 0.65
 COMMON, COMMON_ROOT = 700, 7.0
 MIN_RARE = 2
 # The maximum number of matches read for a query, in equal shares for its tokens, but for each at least what makes it
-# common. A token with more matches than that is weighted as if it were in every memory.
+# common. A token with as many matches as that is weighted as if it were in every memory, and beside other tokens not at
+# all: only some of its matches are read, and equal texts have equal scores.
 MAX_HITS = 20_000
 # Without a filter on the role, only this many of the best memories, or this many times the number of hits wanted, are
 # looked up by key: the factors for role and form reorder these, and change little beyond them.
@@ -142,19 +143,22 @@ def scores(
     """
     count = len(memories)
     all_tokens = sum(memory.length for memory in memories)
-    if not count:
+    if not count or not tokens:
         return {}
     average = all_tokens / count or 1.0
-    limit = common_from(count)
+    limit, most = common_from(count), max_matches(count, len(tokens))
     matches = {token: [memory for memory in memories if among(memory) and has(memory, token)] for token in tokens}
     matches = {token: found for token, found in matches.items() if found}
     rare = sum(len(found) <= limit for found in matches.values())
+    has_others = any(len(found) < most for found in matches.values())
     own: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
     for token, found in matches.items():
         if len(found) > limit and rare >= MIN_RARE:
             continue
-        df = count if len(found) >= max_matches(count, len(tokens)) else len(found)
+        df = count if len(found) >= most else len(found)
         idf = math.log(1 + (count - df + 0.5) / (df + 0.5)) * tokens[token]
+        if len(found) >= most and has_others:
+            idf = 0.0
         for memory in found:
             length = 1 - B + B * memory.length / average
             own[memory.session_id, memory.seq][token] = idf * (1 + K1) / (1 + K1 * length)

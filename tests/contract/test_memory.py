@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import string
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -220,6 +221,43 @@ async def test_hits_with_equal_scores_are_ordered_newest_first(
             hits = await service.search("alice", " ".join(rng.sample(words, 4)), {"top_k": 100})
             order = [(-hit.score, -hit.time.timestamp()) for hit in hits]
             assert order == sorted(order)
+
+
+@pytest.mark.parametrize("strategy", ["full_text", "hybrid"])
+async def test_equal_texts_get_equal_scores_and_the_newest_comes_first(
+    has_pgvector: bool, vector_store: AgentStore, settings: Settings, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a word has more matches than are read, whose maximum is no integer for most numbers of words."""
+    from agentstore.search import ranking
+
+    if strategy == "hybrid" and not has_pgvector:
+        with pytest.raises(NotConfigured, match="vector enable"):
+            await vector_store.memory.search("alice", "x", {"strategy": strategy})
+        return
+    monkeypatch.setattr(ranking, "COMMON", 20)
+    monkeypatch.setattr(ranking, "COMMON_ROOT", 0.1)
+    monkeypatch.setattr(ranking, "MAX_HITS", 500)
+    messages = [
+        text(
+            "alpha zebra" if number in (3, 290) else f"alpha other{number}",
+            id=f"m{number}",
+            metadata={"timestamp": 1_700_000_000 + number},
+        )
+        for number in range(300)
+    ]
+    services = (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vector_store.memory)
+    for service in services:
+        await service.add_memory("alice", messages, "s")
+    unknown = [f"qqq{first}{second}" for first in string.ascii_lowercase for second in string.ascii_lowercase]
+    for count in (2, 3, 4, 5, 6, 7, 9, 11, 20, 100, 300):
+        query = " ".join(["alpha", "zebra", *unknown[: count - 2]])
+        scores = []
+        for service in services:
+            hits = await service.search("alice", query, {"strategy": strategy, "top_k": 2})
+            assert [hit.message.id for hit in hits] == ["m290", "m3"], count
+            assert hits[0].score == hits[1].score, count
+            scores.append(hits[0].score)
+        assert scores[1] == pytest.approx(scores[0], abs=1e-6), count
 
 
 async def test_unmatched_words_match_by_prefix_and_similar_spelling(

@@ -62,16 +62,20 @@ df AS MATERIALIZED (
     GROUP BY position, weight
 ),
 weighed AS MATERIALIZED (
-    -- A term with as many matches as are read counts as if every memory had it.
-    SELECT df.position, df.weight * ln(1 + (size.count - matched.count + 0.5) / (matched.count + 0.5)) AS idf
+    -- Of a term with as many matches as are read, others may be unread. It counts as if every memory had it, and beside
+    -- other terms not at all, so that equal texts get equal scores.
+    SELECT
+        df.position,
+        CASE
+            WHEN df.count < caps.most OR (SELECT min(term.count) FROM df AS term) >= caps.most
+                THEN df.weight * ln(1 + (size.count - matched.count + 0.5) / (matched.count + 0.5))
+            ELSE 0
+        END AS idf
     FROM df
     CROSS JOIN size
+    CROSS JOIN caps
     JOIN LATERAL (
-        SELECT
-            CASE
-                WHEN df.count >= (SELECT most FROM caps) THEN size.count
-                ELSE least(df.count, size.count)
-            END AS count
+        SELECT CASE WHEN df.count >= caps.most THEN size.count ELSE least(df.count, size.count) END AS count
     ) AS matched ON TRUE
     WHERE df.count <= size.common
         OR (SELECT count(*) FROM df AS other WHERE other.count <= size.common) < {ranking.MIN_RARE}
