@@ -73,6 +73,7 @@ SECTIONS = {
     },
     "Administration": {
         "doctor": CommandInfo("doctor", "Diagnose the database and its configuration."),
+        "explain": CommandInfo("explain", "Print what a statement is for, its SQL, and its plan."),
         "grants": CommandInfo("grants", "Print or apply the least privileges that roles need."),
         "rls": CommandInfo("rls", "Enable, disable and check row-level security.", is_group=True),
         "distribute": CommandInfo("distribute", "Distribute the tables over a Citus cluster."),
