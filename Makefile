@@ -5,9 +5,9 @@ PYTHON ?= $(shell for each in python3 python3.11 python3.12 python3.13 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# A worker process per core. Each starts with its share of the tests in order, so that a fixture of a module is set up
-# once, and takes tests of the others when it is done.
-PARALLEL ?= -n auto --dist worksteal
+# A worker process per core, and one more, since some tests wait for time to pass. Each starts with its share of the
+# tests in order, so that a fixture of a module is set up once, and takes tests of the others when it is done.
+PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos sandboxes peers runtime previous lint types bench bench-quick profile clean
@@ -109,7 +109,9 @@ clean: ## remove everything that these targets created
 
 $(VENV)/test: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv is needed: apt-get install python3-venv" >&2; exit 1; }
+	@# Created unless it works; one that was not created completely is removed, but never a link to another one.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { test -L $(VENV) || rm -rf $(VENV); \
+		echo "cannot create $(VENV) (Python's venv is needed: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[embedded]' --group test
 	@touch $@

@@ -40,7 +40,6 @@ from agentstore import (
     schemas,
 )
 from agentstore.adapters import agentscope_runtime
-from agentstore.migrating import migrate
 from agentstore.models import Base
 from agentstore.repositories import PostgresSandboxService, PostgresSessionHistoryService
 from agentstore.repositories.sessions.imports import check_import
@@ -309,7 +308,7 @@ async def _read_all(store: AgentStore) -> dict[str, Any]:
     return {"session": session, "item": item, "round": round_, "user": user, "memories": memories, "state": state}
 
 
-async def test_everything_keeps_every_field_through_an_export_and_a_restore(store: AgentStore, empty_url: str) -> None:
+async def test_everything_keeps_every_field_through_an_export_and_a_restore(store: AgentStore, other_url: str) -> None:
     await _import_sample(store)
     await store.users.set_metadata(_USER, sample_of(User).metadata)
     await store.memory.add_memory(_USER, [message_of("m1")], _ID)
@@ -321,8 +320,7 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     file = io.BytesIO()
     await store.export(file)
     file.seek(0)
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as other:
+    async with AgentStore(other_url) as other:
         await other.restore(file)
         after = await _read_all(other)
     for name in ("session", "item", "round", "user"):
@@ -335,13 +333,12 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
 _CHANGED_BY_USE = {"messages", "updated_at"}
 
 
-async def test_a_restore_to_existing_users_keeps_or_reports_every_field(store: AgentStore, empty_url: str) -> None:
+async def test_a_restore_to_existing_users_keeps_or_reports_every_field(store: AgentStore, other_url: str) -> None:
     """A missing session is inserted with every field; an existing one that differs in any field is reported."""
     stored = await _import_sample(store)
     file = io.BytesIO()
     await store.export(file)
-    await migrate.upgrade(empty_url)
-    async with AgentStore(empty_url) as other:
+    async with AgentStore(other_url) as other:
         await other.sessions.create_session(_USER, "another")
         file.seek(0)
         left = (await other.restore(file)).left
