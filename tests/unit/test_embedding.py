@@ -38,8 +38,10 @@ async def _api(
 ) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     """Run a server that responds with a status and a body, text or JSON; for None it closes the connection."""
     requests: list[dict[str, Any]] = []
+    connections: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections[asyncio.current_task()] = writer
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = head.decode().split("\r\n")
@@ -63,6 +65,9 @@ async def _api(
     server = await asyncio.start_server(serve, "127.0.0.1", port)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/", requests
+    for writer in connections.values():
+        writer.close()
+    await asyncio.gather(*(task for task in connections if task is not None))  # not cancelled with the event loop
 
 
 def _valid_answer(body: dict[str, Any]) -> Answer:
