@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos sandboxes peers runtime previous lint types bench bench-quick profile clean
+.PHONY: help demo test chaos combinations sandboxes peers runtime previous lint types bench bench-quick profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--da
 
 chaos: $(VENV)/test ## the long forms of tests: races, kills, locks, random calls and queries; a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+combinations: $(VENV)/test ## the contract suites with row-level security, retention, an embedder and an extractor
+	$(BIN)/python -m pytest -m combinations $(PARALLEL) $(ARGS)
 
 sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from one (needs bubblewrap)
 	$(BIN)/python -m pytest -m bubblewrap tests/sandbox $(ARGS)
