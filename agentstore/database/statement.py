@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import asyncpg
-from sqlalchemy import BindParameter, ClauseElement, ColumnElement, Select, select
+from sqlalchemy import BindParameter, ClauseElement, Select
 from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect_asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
@@ -101,16 +101,6 @@ def _writes(construct: ClauseElement) -> bool:
             return True
         parts.extend(part.get_children())
     return False
-
-
-def generic_plan(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Hide the value of a parameter, or of an expression over parameters, from the planner.
-
-    Postgres plans a prepared statement again at every execution while custom plans seem cheaper than the generic one:
-    with arrays of fewer than ten elements, with filters that are null. For a statement whose plan is the same for all
-    values this avoids that planning, which often takes longer than the execution.
-    """
-    return select(value).scalar_subquery()
 
 
 _SETTING = "setting_"
