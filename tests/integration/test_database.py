@@ -78,6 +78,13 @@ async def _database(url: str, *, password: Any = None, **settings: Any) -> Async
         await opened.stop()
 
 
+async def test_statements_are_never_compiled_by_jit(direct_url: str, observer: asyncpg.Connection) -> None:
+    """It is on by default, for whatever the planner estimates to be expensive."""
+    await observer.execute(f'ALTER DATABASE "{await observer.fetchval("SELECT current_database()")}" SET jit = on')
+    async with AgentStore(direct_url) as store, store._database.connection() as connection:
+        assert await connection.fetchval("SHOW jit") == "off"
+
+
 async def test_a_statement_runs_with_its_values_in_the_schema_of_the_store(database: Database) -> None:
     assert await database.fetch(Statement(select(literal(7), literal("x")), scope="none")) == [(7, "x")]
     assert await database.fetch_one(ADD_USER, id="alice") == ("alice",)
