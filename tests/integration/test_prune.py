@@ -1,7 +1,7 @@
 """Pruning deletes old and expired rows only, without blocking writers, and statistics count what is stored."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -10,6 +10,7 @@ import pytest
 from agentstore import AgentStore, Deleted, InvalidContent, NotFound, Pruned, Session, Settings
 from agentstore.repositories import prune
 from agentstore.testing import text
+from tests.support.plans import MODES, nodes_of
 
 _DAY = timedelta(days=1)
 _ROWS = """
@@ -73,6 +74,72 @@ async def test_keep_last_retains_the_last_sessions_and_rounds(store: AgentStore,
     for number in range(5):
         assert [each.round_id for each in await store.states.list_states("alice", f"s{number}")] == [4, 3]
     assert not await store.prune(90 * _DAY, keep_last=2)
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4, 5, 9])
+async def test_keep_last_retains_the_last_of_one_minute_of_each_user(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    monkeypatch.setattr(prune, "_PAGE", 2)
+    for user in ("alice", "bob"):
+        await _fill(store, user, 5)
+    seconds = {"s3": 7, "s0": 20, "s4": 20, "s1": 41, "s2": 59}  # the order of last use
+    for id, second in seconds.items():
+        at = f"date_trunc('minute', now()) - interval '1 year' + interval '{second} seconds'"
+        await observer.execute(
+            f"UPDATE agentstore.sessions SET updated_at = {at}, listed_at = date_trunc('minute', {at}) WHERE id = $1",
+            id,
+        )
+        await observer.execute(f"UPDATE agentstore.memory_buckets SET updated_at = {at} WHERE session_id = $1", id)
+    retained = set(list(seconds)[-keep:])
+    pruned = await store.prune(90 * _DAY, keep_last=keep)
+    assert (pruned.sessions, pruned.memories) == (2 * (5 - len(retained)), 6 * (5 - len(retained)))
+    for user in ("alice", "bob"):
+        assert {each.id for each in await store.sessions.list_sessions(user)} == retained
+    buckets = await observer.fetch("SELECT DISTINCT session_id FROM agentstore.memory_buckets")
+    assert {row[0] for row in buckets} == retained
+
+
+_FOUND = {**prune.FIND, "rounds": prune.FIND_ROUNDS, "workspaces": prune.FIND_WORKSPACES}
+_TABLES = {
+    "sessions": "sessions", "memories": "memory_buckets", "states": "state_heads", "rounds": "state_heads",
+    "workspaces": "workspaces", "expired sessions": "sessions",
+}  # fmt: skip
+_MANY = """
+INSERT INTO agentstore.users (id) VALUES ('alice');
+INSERT INTO agentstore.sessions (user_id, id, updated_at, ttl)
+SELECT 'alice', 's' || n, now() - interval '1 year', 1 FROM generate_series(1000, 2999) n;
+INSERT INTO agentstore.memory_buckets (user_id, session_id, updated_at)
+SELECT user_id, id, updated_at FROM agentstore.sessions;
+INSERT INTO agentstore.state_heads (user_id, session_id, updated_at)
+SELECT 'alice', 's' || n, now() - interval '1 year' FROM generate_series(1000, 2999) n;
+INSERT INTO agentstore.state_rounds (user_id, session_id, round, payload, size, saved_at)
+SELECT user_id, session_id, r, '{}', 2, updated_at FROM agentstore.state_heads, generate_series(1, 2) r;
+INSERT INTO agentstore.workspaces (user_id, session_id, type, chunks, size, saved_at)
+SELECT user_id, session_id, 'base', 0, 0, updated_at FROM agentstore.state_heads;
+ANALYZE agentstore.sessions, agentstore.memory_buckets, agentstore.state_heads, agentstore.state_rounds,
+    agentstore.workspaces;
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", [*_FOUND, "expired sessions"])
+async def test_a_page_of_old_rows_reads_no_row_of_the_pages_before(
+    store: AgentStore, observer: asyncpg.Connection, kind: str, mode: str
+) -> None:
+    """Otherwise the time of a pruning would grow with the square of the number of rows of a user."""
+    await store.start()
+    await observer.execute(_MANY)
+    values = {
+        "last_user": "alice", "before": datetime.now(UTC), "keep": 1 if kind == "rounds" else 0, "from_user": "alice",
+        "from_session": "s2899", "from_type": "", "limit": 20,
+    }  # fmt: skip
+    statement = _FOUND.get(kind, prune.FIND_EXPIRED_SESSIONS)
+    nodes = await nodes_of(observer, statement, values, mode, analyze=True)
+    # Without the nodes that look up other rows for each row.
+    (scan,) = (node for node in nodes if "Scan" in node["Node Type"] and node.get("Relation Name") == _TABLES[kind])
+    assert scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0) <= 101
+    assert nodes[0]["Actual Rows"] == 20
 
 
 async def test_expired_sessions_do_not_count_towards_keep_last(store: AgentStore, observer: asyncpg.Connection) -> None:

@@ -1,0 +1,20 @@
+-- Find, for each of a range of users, the last of the buckets of memories that keep_last retains.
+--
+-- Scope: all
+-- Repeatable: yes
+-- Parameters: first_user text, last_user text, keep bigint
+-- Rows: user_id, updated_at, id; none for a user with fewer than `keep`, of which all are retained
+-- Races: none, since it only reads
+--
+-- Those that have expired are not retained, and do not count.
+SELECT u.id AS user_id, kept.updated_at, kept.session_id AS id
+FROM {schema}.users AS u
+JOIN LATERAL (
+    SELECT r.updated_at, r.session_id
+    FROM {schema}.memory_buckets AS r
+    WHERE r.user_id = u.id
+        AND NOT coalesce(now() - r.updated_at >= {settings.memory_ttl}::bigint * interval '1 second', FALSE)
+    ORDER BY r.updated_at DESC, r.session_id DESC
+    LIMIT 1 OFFSET :keep - 1
+) AS kept ON TRUE
+WHERE u.id >= :first_user AND u.id <= :last_user
