@@ -3,10 +3,7 @@
 import asyncio
 import inspect
 import io
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -279,32 +276,6 @@ async def test_an_export_of_users_has_all_their_rows(secured: AgentStore, direct
             assert len(exported) > 10 * len(users)
     with pytest.raises(NotFound, match="nobody"):
         await secured.export(io.BytesIO(), [HOSTILE_IDS[0], "nobody"])
-
-
-_Call = Callable[[AgentStore], Awaitable[Any]]
-_ABOUT_ALL_USERS: dict[str, _Call] = {
-    "list_users": lambda store: store.users.list_users(),
-    "prune": lambda store: store.prune(),
-    "stats": lambda store: store.stats(),
-    "export": lambda store: store.export(io.BytesIO()),
-    "extract": lambda store: store.memory.extract(),
-    "reindex": lambda store: store.memory.reindex(),
-}
-
-
-@pytest.mark.parametrize("name", _ABOUT_ALL_USERS)
-async def test_calls_about_all_users_require_bypassrls(secured_url: str, name: str) -> None:
-    async with AgentStore(secured_url, settings=_SETTINGS, extractor=EchoExtractor()) as store:
-        await _use_all_services(store, "alice")
-        with pytest.raises(NotConfigured, match="BYPASSRLS"):
-            await _ABOUT_ALL_USERS[name](store)
-
-
-def test_the_documentation_lists_the_calls_about_all_users() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
-    listed = re.search(r"Calls that concern several users \((.*?)\)", page, re.DOTALL)
-    assert listed is not None
-    assert re.findall(r"`(\w+)`", listed[1]) == list(_ABOUT_ALL_USERS)
 
 
 async def test_extractions_of_one_user_run_beside_those_of_others(

@@ -25,6 +25,7 @@ from agentstore.errors import (
     ExtractionFailed,
     InvalidContent,
     LimitExceeded,
+    NotConfigured,
     StatementFailed,
     Unavailable,
     UnknownOutcome,
@@ -147,7 +148,9 @@ class ExtractionWorker:
             await asyncio.shield(loop.create_task(self._release(user_id, lease, claiming)))
             raise
         except AgentStoreError:
-            await self._release(user_id, lease)
+            # A claim that was refused, as that about all users is under row-level security, has claimed nothing.
+            if not isinstance(claiming.exception(), NotConfigured):
+                await self._release(user_id, lease)
             raise
 
     async def _claim(self, user_id: str | None, *, early: timedelta, lease: str, lease_time: timedelta) -> Row | None:
