@@ -40,7 +40,9 @@ with warnings.catch_warnings():
 
         pool_size: PositiveInt = Field(default=10, description="The maximum number of connections per process.")
         pool_timeout: Seconds = Field(default=30.0, description="How long a call waits for a free connection.")
-        connect_timeout: Seconds = Field(default=10.0, description="How long one attempt to connect may take.")
+        connect_timeout: Seconds = Field(
+            default=10.0, description="How long one attempt to connect to one host may take."
+        )
         row_level_security: bool = Field(
             default=False,
             description="Set the user of each statement for the policies of `agentstore rls enable`.",

@@ -194,7 +194,7 @@ class Pool:
         """Put the connection that a canceled call was opening into the pool."""
         try:
             pooled, _ = await connecting
-        except (QueueTimeout, *CONNECT_ERRORS) as error:
+        except (AgentStoreError, QueueTimeout, *CONNECT_ERRORS) as error:
             _log.debug("a connection for a canceled call could not be opened: %s", error)
         else:
             self._return(pooled)

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, quote, unquote
 import asyncpg
 from pydantic import SecretStr
 
+from agentstore.database.hosts import Hosts
 from agentstore.errors import NotConfigured
 from agentstore.settings import Settings
 
@@ -37,7 +38,7 @@ _TLS = (
     "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslnegotiation",
     "ssl_min_protocol_version", "ssl_max_protocol_version",
 )  # fmt: skip
-_ARGUMENTS = ("target_session_attrs", "passfile", "service", "krbsrvname", "gsslib")
+_ARGUMENTS = ("passfile", "service", "krbsrvname", "gsslib")
 _SERVER_SETTINGS = ("application_name", "options")
 # Parameters of libpq and of other clients that have no effect here.
 _IGNORED = (
@@ -124,7 +125,7 @@ def connector(
         url: see :func:`parse_url`.
         password: replaces the password of the URL; a function is called for each new connection.
         server_settings: settings of the session, such as ``statement_timeout``.
-        timeout: seconds that an attempt to connect may take; ``connect_timeout`` in the URL overrides it.
+        timeout: seconds that an attempt to connect to one host may take; ``connect_timeout`` in the URL overrides it.
         statement_cache_size: number of prepared statements that a connection caches; 0 behind a transaction pooler.
 
     Raises:
@@ -145,8 +146,6 @@ def connector(
         _log.warning("channel_binding=require in the database URL is not enforced: the driver has no channel binding")
     if "connect_timeout" in parameters:
         timeout = float(parameters["connect_timeout"]) or timeout
-    if parsed.hosts:
-        arguments |= {"host": list(parsed.hosts), "port": list(parsed.ports)}
     if parameters.get("sslrootcert") == "system":
         arguments["ssl"] = _system_roots(parameters)
         tls = {}
@@ -163,14 +162,13 @@ def connector(
         "password": parsed.password if password is None else password,
         "database": parsed.database,
         "server_settings": {**settings, **(server_settings or {})},
-        "timeout": timeout,
         "statement_cache_size": statement_cache_size,
     }
-
-    async def connect() -> asyncpg.Connection:
-        return await asyncpg.connect(**arguments)
-
-    return connect
+    names, ports = parsed.hosts, parsed.ports
+    if not names and "service" not in parameters:
+        names, ports = _hosts("", os.environ.get("PGHOST", ""), os.environ.get("PGPORT", ""))
+    target = parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "any"
+    return Hosts(tuple(zip(names, ports, strict=True)), arguments, timeout=timeout, target=target).connect
 
 
 def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
@@ -219,7 +217,10 @@ def _hosts(netloc: str, host: str, port: str) -> tuple[tuple[str, ...], tuple[in
 
 
 def _check_parameters(parameters: Mapping[str, str]) -> None:
-    known = {*_TLS, *_ARGUMENTS, *_SERVER_SETTINGS, *_IGNORED, "ssl", "connect_timeout", "channel_binding"}
+    known = {
+        *(*_TLS, *_ARGUMENTS, *_SERVER_SETTINGS, *_IGNORED),
+        *("ssl", "connect_timeout", "channel_binding", "target_session_attrs"),
+    }
     if unknown := sorted(set(parameters) - known):
         # The name is not shown where it could be the end of an unencoded password.
         is_safe = not any(re.search("[@/?#]", part) for parameter in parameters.items() for part in parameter)
@@ -232,6 +233,9 @@ def _check_parameters(parameters: Mapping[str, str]) -> None:
         raise NotConfigured(f"sslmode in the database URL must be one of {', '.join(modes)}.")
     if (mode := parameters.get("ssl")) is not None and mode not in (*modes, "true", "false"):
         raise NotConfigured(f"ssl in the database URL must be one of {', '.join(modes)}, true, false.")
+    targets = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
+    if parameters.get("target_session_attrs", "any") not in targets:
+        raise NotConfigured(f"target_session_attrs in the database URL must be one of {', '.join(targets)}.")
     if not re.fullmatch(r"\d{1,9}", parameters.get("connect_timeout", "0")):
         raise NotConfigured("connect_timeout in the database URL must be a whole number of seconds.")
 
