@@ -21,14 +21,18 @@ from agentstore import (
     Settings,
     migrate,
 )
+from agentstore.database.row_security import set_user_sql
 from agentstore.models import Base
 from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.repositories.memory import vectors as memory_vectors
+from agentstore.repositories.memory.search import SEARCH
+from agentstore.search import ranking
 from agentstore.testing import HOSTILE_IDS, text
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.cli import run
 from tests.support.pgbouncer import PgBouncer
+from tests.support.plans import nodes_of
 from tests.support.psql import psql
 from tests.support.roles import with_role
 from tests.support.vectors import WordEmbedder, with_pgvector
@@ -264,6 +268,30 @@ async def _export(store: AgentStore, users: list[str]) -> list[bytes]:
     file = io.BytesIO()
     assert await store.export(file, users) is not None
     return [line for line in file.getvalue().splitlines() if b'"sha256":' not in line][1:]
+
+
+async def test_searches_use_the_index_once_its_operator_is_leakproof(
+    secured: AgentStore, secured_url: str, direct_url: str, observer: asyncpg.Connection
+) -> None:
+    """As docs/security.md tells a superuser to declare it."""
+    words = [text(f"word{number} and others", id=str(number)) for number in range(3_000)]
+    await secured.memory.add_memory("alice", words, "s")
+    await observer.execute("VACUUM ANALYZE")
+    connection = await asyncpg.connect(secured_url)
+    await connection.execute("BEGIN; " + set_user_sql("alice"))
+    values = {"queries": ranking.queries("alice", ["word7"]), "weights": [1.0], "user_id": "alice", "limit": 5}
+    names = ("wanted_session", "role", "kind", "since", "until", "valid_at")
+
+    async def uses_index() -> bool:
+        nodes = await nodes_of(
+            connection, SEARCH, {**values, **dict.fromkeys(names), "min_score": 0.0}, "force_generic_plan"
+        )
+        return "memories_lexemes_idx" in {node.get("Index Name") for node in nodes}
+
+    assert not await uses_index()
+    await observer.execute("ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF")
+    assert await uses_index()
+    await connection.close()
 
 
 async def test_an_export_of_users_has_all_their_rows(secured: AgentStore, direct_url: str) -> None:
