@@ -1,6 +1,8 @@
 """Statements in SQL files: what they may contain, which mistakes are detected, and that each file is used."""
 
+from functools import partial
 from importlib import import_module
+from inspect import getsource
 from pathlib import Path
 from pkgutil import walk_packages
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import pytest
 import agentstore
 from agentstore import Settings, repositories
 from agentstore.database.sql import InvalidSql, SqlStatement, SqlStatements
-from agentstore.database.statement import CompiledStatement
+from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories.memory import vectors
 
 _HEADER = """-- Find something.
@@ -170,3 +172,17 @@ def test_each_file_is_a_valid_statement_and_used() -> None:
                 used |= {*statement.file.paths, statement.path.with_suffix(".citus.sql")}
     files = {path.resolve() for path in Path(agentstore.__file__).parent.rglob("*.sql")}
     assert files - {path.resolve() for path in used} == set()
+
+
+def test_statements_longer_than_a_screen_are_files() -> None:
+    lengths = {}
+    for found in walk_packages(repositories.__path__, "agentstore.repositories."):
+        for name, value in vars(import_module(found.name)).items():
+            for statement in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(statement, Statement) and not isinstance(statement, SqlStatement):
+                    build = statement._construct
+                    function = build.func if isinstance(build, partial) else build
+                    if callable(function):
+                        lengths[f"{found.name}.{name}"] = len(getsource(function).splitlines())
+    assert len(lengths) > 5
+    assert {name: length for name, length in lengths.items() if length > 25} == {}
