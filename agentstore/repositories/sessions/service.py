@@ -312,7 +312,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         if found is None:
             try:
                 async with self._database.transaction() as transaction:
-                    await transaction.fetch(LOCK, user_id=values["user_id"], session_id=values["session_id"])
+                    if not await transaction.fetch(LOCK, user_id=values["user_id"], session_id=values["session_id"]):
+                        return None, None
                     found = await self._try_to_append_missing(transaction.fetch, values, at)
             except UnknownOutcome as error:
                 raise Unavailable(f"{error} Append again: what is stored is not stored twice.") from error
