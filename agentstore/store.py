@@ -109,12 +109,15 @@ class AgentStore(ServiceWithLifecycleManager):
         *,
         keep_last: int = 0,
         dry_run: bool = False,
+        max_time: timedelta | None = None,
+        pause: timedelta = timedelta(),
         progress: Callable[[int, Pruned], None] = lambda users, pruned: None,
     ) -> Pruned:
         """Delete expired data, and data not written for longer than `older_than`; return how much was deleted.
 
         Runs online: in small transactions that do not block writers, and without deleting rows that are written
-        meanwhile. It may be interrupted and run again.
+        meanwhile. It may be interrupted and run again: if the task is canceled, the transaction in progress is
+        completed, and `progress` has received all that was deleted.
 
         Args:
             older_than: also delete sessions (with their messages) and buckets of memories that were last written before
@@ -123,20 +126,26 @@ class AgentStore(ServiceWithLifecycleManager):
             keep_last: retain that many of the most recently written sessions and buckets of memories per user, and of
                 the last rounds per session.
             dry_run: delete nothing, and return what would be deleted.
-            progress: called with the number of users processed and what was deleted so far.
+            max_time: begin no further transaction after this time, and return a result whose ``finished`` is False.
+            pause: wait this long after each transaction, which leaves the server, its replicas and autovacuum time.
+            progress: called after each transaction with the number of users processed and what was deleted so far.
 
         Raises:
-            InvalidContent: `older_than` is not a timedelta >= 0, or `keep_last` is not an integer >= 0.
+            InvalidContent: `older_than`, `max_time` or `pause` is not a timedelta >= 0, or `keep_last` is not an
+                integer >= 0.
             LimitExceeded: `keep_last` is over 10,000.
         """
-        if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
-            raise InvalidContent(f"older_than must be a timedelta of at least 0, got {shortened(older_than)}")
+        for name, value in (("older_than", older_than), ("max_time", max_time), ("pause", pause)):
+            if (value is not None or name == "pause") and (not isinstance(value, timedelta) or value < timedelta()):
+                raise InvalidContent(f"{name} must be a timedelta of at least 0, got {shortened(value)}")
         check_count(keep_last, "keep_last", maximum=self._database.settings.max_page)
         try:
             before = None if older_than is None else datetime.now(UTC) - older_than
         except OverflowError:  # before the year 1
             before = None
-        return await Pruning(self._database, before=before, keep_last=keep_last, dry_run=dry_run).run(progress)
+        return await Pruning(
+            self._database, before=before, keep_last=keep_last, dry_run=dry_run, max_time=max_time, pause=pause
+        ).run(progress)
 
     async def export(
         self,

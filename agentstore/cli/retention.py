@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -10,23 +13,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Json, Url, new_group
-from agentstore.cli.output import Table, echo, echo_json, format_bytes, format_id
+from agentstore.cli.options import Json, Url, Yes, confirm, new_group
+from agentstore.cli.output import Table, echo, echo_error, echo_json, format_bytes, format_id
 from agentstore.cli.progress import prune_spinner
+from agentstore.schemas.page import Pruned
 
 if TYPE_CHECKING:
-    from agentstore.schemas import Pruned
     from agentstore.store import AgentStore
 
 commands = new_group()
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def _parse_age(value: str) -> timedelta:
-    found = re.fullmatch(r"([0-9]{1,7})([smhdw])", value)
+def _parse_duration(value: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,7})(ms|[smhdw])", value)
     if found is None:
-        raise typer.BadParameter(f"{value[:80]!r} is not an age: expected a number and s, m, h, d or w, such as 90d")
+        raise typer.BadParameter(
+            f"{value[:80]!r} is not a duration: expected a number and ms, s, m, h, d or w, such as 90d"
+        )
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
@@ -35,7 +40,9 @@ def prune(
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            parser=_parse_age, metavar="AGE", help="Also delete data not written for this long, such as 90d or 12h."
+            parser=_parse_duration,
+            metavar="AGE",
+            help="Also delete data not written for this long, such as 90d or 12h.",
         ),
     ] = None,
     keep_last: Annotated[
@@ -46,25 +53,82 @@ def prune(
             help="With --older-than, keep the last N sessions of each user and states of each session.",
         ),
     ] = 0,
+    max_time: Annotated[
+        timedelta | None,
+        typer.Option(parser=_parse_duration, metavar="TIME", help="Stop after this time, such as 30m."),
+    ] = None,
+    pause: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=_parse_duration, metavar="TIME", help="Wait this long after each transaction, such as 100ms."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be deleted; delete nothing.")] = False,
+    yes: Yes = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
     """Delete expired and old data.
 
     Expired data is always deleted; with --older-than also data that was not written for that long. Safe to interrupt
-    and run again.
+    and run again: what was deleted is printed in any case.
+
+    Exit code: 0 also if --max-time has ended it; 130 after Ctrl-C and 143 after SIGTERM.
     """
+    old = "" if older_than is None else f", and data not written for {str(older_than).removesuffix(', 0:00:00')}"
+    confirm(f"Delete expired data{old}? This cannot be undone.", yes or dry_run)
+    total: Pruned | None = None
+    is_terminated = False
 
-    async def run(store: AgentStore) -> Pruned:
-        with prune_spinner(_describe) as progress:
-            return await store.prune(older_than, keep_last=keep_last, dry_run=dry_run, progress=progress)
+    async def run(store: AgentStore) -> None:
+        nonlocal total
+        total = Pruned(finished=False)
 
-    pruned = run_with_store(url, run)
+        def report(users: int, pruned: Pruned) -> None:
+            nonlocal total
+            total = pruned
+            show(users, pruned)
+
+        def terminate() -> None:
+            nonlocal is_terminated
+            is_terminated = True
+            pruning.cancel()
+
+        with prune_spinner(_describe) as show:
+            pruning = asyncio.ensure_future(
+                store.prune(
+                    older_than,
+                    keep_last=keep_last,
+                    dry_run=dry_run,
+                    max_time=max_time,
+                    pause=pause or timedelta(),
+                    progress=report,
+                )
+            )
+            with suppress(NotImplementedError):
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+            try:
+                total = await pruning
+            except asyncio.CancelledError:
+                if not is_terminated:
+                    raise
+
+    try:
+        run_with_store(url, run)
+    finally:
+        if total is not None:
+            _print(total, dry_run, json_)
+    if is_terminated:
+        raise typer.Exit(128 + signal.SIGTERM)
+
+
+def _print(pruned: Pruned, dry_run: bool, json_: bool) -> None:
     if json_:
         echo_json({**asdict(pruned), "dry_run": dry_run})
-    else:
-        echo(f"{'would delete' if dry_run else 'deleted'}: {_describe(pruned)}")
+        return
+    echo(f"{'would delete' if dry_run else 'deleted'}: {_describe(pruned)}")
+    if not pruned.finished:
+        echo_error("not all users were processed; run it again to continue", label="not finished", style="yellow")
 
 
 def _describe(pruned: Pruned) -> str:

@@ -4,10 +4,15 @@ It processes a page of users at a time. Old rows are found without a lock, then 
 them, skipping rows that are locked, and check their age again: concurrent writes are never deleted and never blocked.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import groupby
+from math import inf
 from operator import itemgetter
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, delete, select
@@ -71,16 +76,34 @@ DELETE_WORKSPACE = Statement(
 )
 
 
+class _OutOfTime(Exception):
+    """The time that a run may take has passed."""
+
+
 class Pruning:
     """One pruning run over all users, which can be interrupted at any time and run again."""
 
-    def __init__(self, database: Database, *, before: datetime | None, keep_last: int, dry_run: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        before: datetime | None,
+        keep_last: int,
+        dry_run: bool,
+        max_time: timedelta | None,
+        pause: timedelta,
+    ) -> None:
         """Configure a run that deletes expired rows and, if `before` is given, rows last written before it.
 
         The `keep_last` last sessions and buckets of each user, and rounds of each session, are retained unless they
-        have expired. With `dry_run` nothing is deleted, only counted.
+        have expired. With `dry_run` nothing is deleted, only counted. After `max_time` no further transaction begins;
+        `pause` is the time between two transactions.
         """
-        self.pruned = Pruned()
+        self.pruned = Pruned(finished=False)
+        self._users = 0
+        self._progress: Callable[[int, Pruned], None] = lambda users, pruned: None
+        self._deadline = inf if max_time is None else monotonic() + max_time.total_seconds()
+        self._pause = pause.total_seconds()
         self._database = database
         self._before = before
         self._options = {"before": before, "keep": keep_last}
@@ -89,8 +112,16 @@ class Pruning:
     async def run(self, progress: Callable[[int, Pruned], None]) -> Pruned:
         """Prune, and return how much was deleted.
 
-        `progress` is called after each page with the number of users processed, and how much was deleted so far.
+        `progress` is called after each transaction and each page of users, with the number of users processed and how
+        much was deleted so far. If the task is canceled, the transaction in progress is completed and reported first.
         """
+        self._progress = progress
+        with suppress(_OutOfTime):
+            await self._run()
+            self.pruned = replace(self.pruned, finished=True)
+        return self.pruned
+
+    async def _run(self) -> None:
         settings = self._database.settings
         if self._before is None and settings.session_ttl is settings.memory_ttl is settings.state_ttl is None:
             # Nothing else can be old.
@@ -99,8 +130,8 @@ class Pruning:
                 for batch in _batches(rows):
                     await self._delete("sessions", batch)
                 owners.update(row[0] for row in rows)
-                progress(len(owners), self.pruned)
-            return self.pruned
+                self._count_users(len(owners))
+            return
         seen = 0
         async for users in self._user_pages():
             first, last = users[0], users[-1]
@@ -116,12 +147,13 @@ class Pruning:
                 async for rows in self._pages(FIND_WORKSPACES, (first, "", ""), last_user=last, **self._options):
                     await self._delete_workspaces(rows)
             seen += len(users)
-            progress(seen, self.pruned)
-        return self.pruned
+            self._count_users(seen)
 
     async def _user_pages(self) -> AsyncIterator[list[str]]:
         rows = await self._database.fetch(FIRST_USERS, limit=_USER_PAGE)
         while rows:
+            if monotonic() >= self._deadline:
+                raise _OutOfTime
             yield [row[0] for row in rows]
             rows = await self._database.fetch(USERS, after=rows[-1][0], limit=_USER_PAGE)
 
@@ -150,41 +182,73 @@ class Pruning:
         lasts = {row["user_id"]: rank(row) for row in rows}
         return lambda row: row["user_id"] not in lasts or rank(row) >= lasts[row["user_id"]]
 
+    def _count_users(self, users: int) -> None:
+        self._users = users
+        self._progress(users, self.pruned)
+
+    async def _execute(self, transaction: Coroutine[Any, Any, Pruned]) -> Pruned:
+        """Execute a transaction that deletes, add what it deleted to the totals, and pause."""
+        if monotonic() >= self._deadline:
+            transaction.close()
+            raise _OutOfTime
+        # A task of its own, which is not canceled: its outcome would be unknown.
+        task = asyncio.ensure_future(transaction)
+        try:
+            await asyncio.wait([task])
+        finally:
+            if not task.done():
+                await asyncio.wait([task])
+            if task.exception() is None:
+                self.pruned += task.result()
+                self._progress(self._users, self.pruned)
+        if self._pause and not self._dry_run:
+            await asyncio.sleep(min(self._pause, self._deadline - monotonic()))
+        return task.result()
+
     async def _delete(self, kind: str, rows: list[Row]) -> None:
         # One statement for each user, since Citus refuses to lock rows of several, in one transaction.
         by_user = [
             {"user_id": user_id, "ids": [row[1] for row in of_user], "before": self._before}
             for user_id, of_user in groupby(rows, key=itemgetter(0))
         ]
-        async with self._database.transaction() as transaction:
-            found = await transaction.fetch_many(MEASURE[kind] if self._dry_run else DELETE[kind], by_user)
-        count, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
-        if kind == "sessions":
-            self.pruned += Pruned(sessions=count, messages=parts, bytes=size)
-        elif kind == "memories":
-            self.pruned += Pruned(memories=parts, bytes=size)
-        else:
-            self.pruned += Pruned(state_rounds=parts, bytes=size)
+
+        async def delete() -> Pruned:
+            async with self._database.transaction() as transaction:
+                found = await transaction.fetch_many(MEASURE[kind] if self._dry_run else DELETE[kind], by_user)
+            count, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
+            if kind == "sessions":
+                return Pruned(sessions=count, messages=parts, bytes=size)
+            if kind == "memories":
+                return Pruned(memories=parts, bytes=size)
+            return Pruned(state_rounds=parts, bytes=size)
+
+        await self._execute(delete())
 
     async def _delete_rounds(self, user_id: str, session_id: str) -> None:
         key = {"user_id": user_id, "session_id": session_id}
-        while True:
+
+        async def delete() -> Pruned:
             if self._dry_run:
                 ((count, size),) = await self._database.fetch(MEASURE_ROUNDS, **key, **self._options)
-            else:
-                async with self._database.transaction() as transaction:
-                    if not await transaction.fetch(LOCK_HEAD, **key):
-                        return  # a save has locked it
-                    ((count, size),) = await transaction.fetch(DELETE_ROUNDS, **key, **self._options, limit=_BATCH_ROWS)
-            self.pruned += Pruned(state_rounds=count, bytes=int(size))
-            if self._dry_run or count < _BATCH_ROWS:
-                return
+                return Pruned(state_rounds=count, bytes=int(size))
+            async with self._database.transaction() as transaction:
+                if not await transaction.fetch(LOCK_HEAD, **key):
+                    return Pruned()  # a save has locked it
+                ((count, size),) = await transaction.fetch(DELETE_ROUNDS, **key, **self._options, limit=_BATCH_ROWS)
+            return Pruned(state_rounds=count, bytes=int(size))
+
+        while (await self._execute(delete())).state_rounds >= _BATCH_ROWS and not self._dry_run:
+            pass
 
     async def _delete_workspaces(self, rows: list[Row]) -> None:
         for user_id, session_id, type_, size in rows:
             key = {"user_id": user_id, "session_id": session_id, "type": type_}
-            if self._dry_run or await self._database.fetch(DELETE_WORKSPACE, **key, before=self._before):
-                self.pruned += Pruned(workspaces=1, bytes=size)
+            await self._execute(self._delete_workspace(key, size))
+
+    async def _delete_workspace(self, key: dict[str, str], size: int) -> Pruned:
+        if self._dry_run or await self._database.fetch(DELETE_WORKSPACE, **key, before=self._before):
+            return Pruned(workspaces=1, bytes=size)
+        return Pruned()
 
 
 def _batches(rows: list[Row]) -> Iterator[list[Row]]:

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TypeVar, overload
 
@@ -68,9 +68,12 @@ class Pruned(Deleted):
 
     bytes: int = 0
     """The size of their contents as they were stored, without row headers and indexes."""
+    finished: bool = True
+    """Whether all users were processed. False while it runs, and if ``max_time`` ended it: the next run continues."""
 
     def __add__(self, other: "Pruned") -> "Pruned":
-        return Pruned(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+        totals = {each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)}
+        return Pruned(**{**totals, "finished": self.finished and other.finished})
 
 
 @dataclass(frozen=True, slots=True)

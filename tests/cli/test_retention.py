@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 
 import asyncpg
 import pytest
@@ -35,11 +38,65 @@ def _database(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dry_run_counts_what_prune_deletes() -> None:
     dry = run("prune", "--older-than", "90d", "--dry-run", "--json").json()
     assert (dry["sessions"], dry["messages"], dry["memories"], dry["dry_run"]) == (2, 4, 0, True)
-    assert run("prune", "--older-than", "90d", "--keep-last", "2", "--json").json()["sessions"] == 1
-    done = run("prune", "--older-than", "90d")
+    assert run("prune", "--older-than", "90d", "--keep-last", "2", "--yes", "--json").json()["sessions"] == 1
+    done = run("prune", "--older-than", "90d", "--yes")
     assert done.out.startswith("deleted: 1 sessions, 2 messages, 0 memories, 0 state rounds, 0 workspaces, ")
-    assert run("prune").out == "deleted: 0 sessions, 0 messages, 0 memories, 0 state rounds, 0 workspaces, 0 bytes\n"
+    assert (
+        run("prune", "-y").out == "deleted: 0 sessions, 0 messages, 0 memories, 0 state rounds, 0 workspaces, 0 bytes\n"
+    )
     assert len(run("sessions", "list", "alice", "--json").json()["sessions"]) == 1
+
+
+def test_prune_needs_confirmation_but_not_for_a_dry_run() -> None:
+    for options in ([], ["--older-than", "90d"], ["--json"]):
+        refused = run("prune", *options)
+        assert refused.code == 2
+        assert "--yes" in refused.err
+    assert run("prune", "--older-than", "90d", "--dry-run", "--json").json()["sessions"] == 2  # nothing was deleted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("json_", [True, False])
+def test_an_interrupted_prune_prints_what_it_deleted(direct_url: str, number: signal.Signals, json_: bool) -> None:
+    arguments = ["prune", "--older-than", "90d", "--pause", "9999999w", "--yes", *(["--json"] if json_ else [])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentstore", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    async def wait_for_the_first_transaction() -> None:
+        connection = await asyncpg.connect(direct_url)
+        async with asyncio.timeout(120):
+            while await connection.fetchval("SELECT count(*) FROM agentstore.sessions") != 1:
+                assert process.poll() is None
+                await asyncio.sleep(0.02)
+        await connection.close()
+
+    try:
+        asyncio.run(wait_for_the_first_transaction())
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, err
+    if json_:
+        done = json.loads(out)
+        assert (done["sessions"], done["messages"], done["finished"]) == (2, 4, False)
+    else:
+        assert out.startswith("deleted: 2 sessions, 4 messages, ")
+        assert err.startswith("not finished:")
+
+
+def test_max_time_is_not_a_failure() -> None:
+    done = run("prune", "--older-than", "90d", "--max-time", "0s", "--yes")
+    assert (done.code, done.out.split(",")[0]) == (0, "deleted: 0 sessions")
+    assert "not finished" in done.err
+    done = run("prune", "--older-than", "90d", "--max-time", "9999999w", "--pause", "1ms", "--yes", "--json").json()
+    assert (done["sessions"], done["finished"]) == (2, True)
+
+
+def test_nothing_is_printed_as_deleted_if_the_database_is_not_reached() -> None:
+    failed = run("prune", "--yes", "--url", "postgresql://127.0.0.1:1/x")
+    assert (failed.code, failed.out) == (1, "")
 
 
 @pytest.mark.parametrize("age", ["90", "d", "-1d", "1y", "1.5d", "99999999d", ""])

@@ -1,6 +1,8 @@
 """Pruning deletes old and expired rows only, without blocking writers, and statistics count what is stored."""
 
 import asyncio
+import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,7 +57,9 @@ async def test_old_data_is_deleted_as_a_dry_run_reports(store: AgentStore, obser
     dry = await store.prune(90 * _DAY, dry_run=True, progress=lambda *arguments: reported.append(arguments))
     assert (dry.sessions, dry.messages, dry.memories, dry.state_rounds) == (5, 10, 15, 20)
     assert dry.bytes > 5 * (2 * 100 + 3 * 100 + 4 * 100)
-    assert reported == [(2, dry)]
+    assert [users for users, _ in reported] == [0, 0, 0, 2]  # each transaction, then each page of users
+    assert reported[-1][1] == replace(dry, finished=False)
+    assert dry.finished
     assert await observer.fetchrow(_ROWS) == (8, 16, 8, 24, 8, 32)
     assert await store.prune(90 * _DAY) == dry
     assert await observer.fetchrow(_ROWS) == (3, 6, 3, 9, 3, 12)
@@ -193,7 +197,7 @@ async def test_all_pages_of_users_and_sessions_are_processed(
     seen: list[int] = []
     dry = await store.prune(90 * _DAY, dry_run=True)
     assert await store.prune(90 * _DAY, progress=lambda users, _: seen.append(users)) == dry
-    assert seen == [3, 5]
+    assert list(dict.fromkeys(seen)) == [0, 3, 5]
     assert dry.sessions == 15
     assert await observer.fetchrow(_ROWS) == (5, 10, 5, 15, 5, 20)
 
@@ -280,11 +284,66 @@ async def test_a_cancelled_pruning_leaves_complete_sessions_and_the_next_one_del
     assert await observer.fetchrow(_ROWS) == (0, 0, 0, 0, 0, 0)
 
 
+async def test_a_canceled_pruning_has_reported_all_that_it_deleted(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "_BATCH_ROWS", 2)
+    await _fill(store, "alice", 40)
+    await _age(observer, 100, "true")
+    reported = 0
+    for delay in itertools.count():
+        if reported >= 10:
+            break
+        last = Pruned()
+
+        def report(_: int, pruned: Pruned) -> None:
+            nonlocal last
+            last = pruned
+
+        task = asyncio.create_task(store.prune(90 * _DAY, progress=report))
+        await asyncio.wait([task], timeout=delay / 1_000)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or task.result().finished
+        reported += last.sessions
+        assert await observer.fetchval("SELECT count(*) FROM agentstore.sessions") == 40 - reported
+
+
+async def test_max_time_ends_a_pruning_between_two_transactions(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "_BATCH_ROWS", 1)
+    await _fill(store, "alice", 5)
+    await _age(observer, 100, "true")
+    assert await store.prune(90 * _DAY, max_time=timedelta()) == Pruned(finished=False)
+    now = 0.0
+
+    def advance(_: int, pruned: Pruned) -> None:
+        nonlocal now
+        now += 0.4
+
+    monkeypatch.setattr(prune, "monotonic", lambda: now)
+    # Three transactions; the pause lasts at most until the time is over.
+    first = await store.prune(90 * _DAY, max_time=timedelta(seconds=1), progress=advance)
+    assert (first.sessions, first.memories, first.finished) == (3, 0, False)
+    last = await store.prune(90 * _DAY, max_time=timedelta(milliseconds=1), pause=_DAY, progress=advance)
+    assert (last.sessions, last.memories, last.finished) == (1, 0, False)
+    rest = await store.prune(90 * _DAY, max_time=_DAY)
+    assert (rest.sessions, rest.memories, rest.finished) == (1, 15, True)
+
+
+async def test_a_dry_run_does_not_pause(store: AgentStore, observer: asyncpg.Connection) -> None:
+    await _fill(store, "alice", 1)
+    await _age(observer, 100, "true")
+    assert (await asyncio.wait_for(store.prune(90 * _DAY, dry_run=True, pause=_DAY), 60)).sessions == 1
+
+
 async def test_invalid_arguments_are_rejected(store: AgentStore) -> None:
     wrong: list[Any] = [-_DAY, 90, "90d", 1.0]
     for each in wrong:
-        with pytest.raises(InvalidContent):
-            await store.prune(each)
+        for name in ("older_than", "max_time", "pause"):
+            with pytest.raises(InvalidContent, match=name):
+                await store.prune(**{name: each})
     wrong = [-1, 1.0, "1", True]
     for each in wrong:
         with pytest.raises(InvalidContent):
