@@ -133,6 +133,24 @@ class Database:
             return False
         return True
 
+    async def is_silent(self, timeout: float) -> bool:
+        """Return whether the network delivers nothing: no connection, open or new, answers within `timeout` seconds.
+
+        False if that cannot be found out, since all connections are in use.
+        """
+        try:
+            pool = self._get_pool()
+            if pool.is_exhausted():
+                return False
+            pool.suspect_idle()
+            async with asyncio.timeout(timeout), self.connection() as connection:
+                await connection.fetch("SELECT 1")
+        except TimeoutError:
+            return True
+        except AgentStoreError:
+            pass  # an answer, or an error that each call reports by itself
+        return False
+
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Execute one statement in its own transaction and return its rows.
 
@@ -234,6 +252,8 @@ class Database:
                 )
         except BaseException as error:
             opened_at = pool.opened_at(pooled)
+            if isinstance(error.__cause__, TimeoutError):
+                pool.suspect_idle()
             pool.reset_and_release(pooled)
             if isinstance(error.__cause__, asyncpg.ReadOnlySQLTransactionError):
                 await pool.discard_read_only(opened_at)

@@ -1,5 +1,8 @@
 """Connecting to one of the hosts that a database URL names."""
 
+import asyncio
+import contextlib
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +10,20 @@ import asyncpg
 
 Address = tuple[str, int]
 """A host name, IP address or socket directory, and a port."""
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that closing a connection may take before it is aborted."""
+
+# The system's defaults notice a host that has disappeared after two hours if the connection is idle, and after fifteen
+# minutes if it is not.
+_TCP = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# The names of the options differ between operating systems; not all systems have all of them.
+_TCP_OPTIONS = {
+    "keepalives_idle": ("TCP_KEEPIDLE", "TCP_KEEPALIVE"),
+    "keepalives_interval": ("TCP_KEEPINTVL",),
+    "keepalives_count": ("TCP_KEEPCNT",),
+    "tcp_user_timeout": ("TCP_USER_TIMEOUT",),
+}
 
 # The server cannot accept a connection now, and another host may: connection exceptions, too_many_connections,
 # admin_shutdown, crash_shutdown, cannot_connect_now. A rejected login is not tried elsewhere, as in libpq.
@@ -42,6 +59,31 @@ def _reason(error: Exception, target: str) -> str:
     return f"failed: {error}"
 
 
+class _Connection(asyncpg.Connection):
+    """A connection that is closed in a bounded time, also if the network does not deliver anything."""
+
+    __slots__ = ()
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close the connection, and abort it after `timeout` seconds; the default is CLOSE_TIMEOUT."""
+        # On a timeout, asyncpg has aborted the connection: it is closed in any case.
+        with contextlib.suppress(TimeoutError):
+            await super().close(timeout=CLOSE_TIMEOUT if timeout is None else timeout)
+
+
+def _set_tcp_options(connection: asyncpg.Connection, values: Mapping[str, int]) -> None:
+    """Set TCP keepalives and the TCP user timeout of a connection; 0 leaves the system's default, as in libpq."""
+    transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]
+    connected = transport.get_extra_info("socket")
+    if connected.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, values["keepalives"])
+    for name, options in _TCP_OPTIONS.items():
+        option = next((getattr(socket, option) for option in options if hasattr(socket, option)), None)
+        if option is not None and values[name] > 0 and (values["keepalives"] or name == "tcp_user_timeout"):
+            connected.setsockopt(socket.IPPROTO_TCP, option, values[name])
+
+
 class Hosts:
     """Opens connections to the first of several hosts that accepts one and matches ``target_session_attrs``.
 
@@ -50,7 +92,13 @@ class Hosts:
     """
 
     def __init__(
-        self, addresses: Sequence[Address], arguments: Mapping[str, Any], *, timeout: float, target: str
+        self,
+        addresses: Sequence[Address],
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float,
+        target: str,
+        tcp: Mapping[str, int],
     ) -> None:
         """Prepare to connect.
 
@@ -59,11 +107,15 @@ class Hosts:
             arguments: the driver's arguments, without those that are given here.
             timeout: seconds that an attempt to connect to one host may take.
             target: the value of ``target_session_attrs``.
+            tcp: libpq's ``keepalives``, ``keepalives_idle``, ``keepalives_interval``, ``keepalives_count`` (in seconds)
+                and ``tcp_user_timeout`` (in milliseconds), where they differ from the defaults of this module.
         """
         self._addresses = list(addresses)
         self._arguments = arguments
         self._timeout = timeout
         self._target = target
+        # A host that acknowledges nothing for as long as an attempt to connect may take is considered unreachable.
+        self._tcp = {**_TCP, "tcp_user_timeout": round(timeout * 1000), **tcp}
         self._last_good: Address | None = None
 
     async def connect(self) -> asyncpg.Connection:
@@ -101,5 +153,8 @@ class Hosts:
             "port": [port for _, port in addresses] or None,
             "target_session_attrs": target,
             "timeout": self._timeout,
+            "connection_class": _Connection,
         }
-        return await asyncpg.connect(**arguments)
+        connection: asyncpg.Connection = await asyncpg.connect(**arguments)
+        _set_tcp_options(connection, self._tcp)
+        return connection

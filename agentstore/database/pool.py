@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS
+from agentstore.database.hosts import CLOSE_TIMEOUT
 from agentstore.errors import AgentStoreError, PoolTimeout
 
 _log = logging.getLogger(__name__)
@@ -23,8 +24,9 @@ _log = logging.getLogger(__name__)
 # In seconds. A connection that was idle for longer is pinged before use: firewalls drop idle connections silently, and
 # a write sent on a dropped one would end as UnknownOutcome.
 _PING_AFTER = 15.0
-# The timeout of a ping, and of the rollback after a canceled statement.
-_PING_TIMEOUT = 5.0
+_PING_TIMEOUT = 2.0
+# The timeout of the rollback after a canceled statement, which the server may have to interrupt first.
+_RESET_TIMEOUT = 5.0
 # Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
 _WRITABLE_CHECK_INTERVAL = 1.0
 
@@ -47,7 +49,9 @@ class Pool:
         self._idle = self._opening = 0
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._verify_before = self._discard_before = 0.0
+        # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
+        # those since before the second are discarded; those that were opened before the third are discarded.
+        self._verify_before = self._silent_before = self._discard_before = -math.inf
         self._queue = engine.sync_engine.pool
         self._writable_checked_at = -math.inf
         self._checking_writable: asyncio.Task[None] | None = None
@@ -87,15 +91,21 @@ class Pool:
 
     def release_after_error(self, pooled: PoolProxiedConnection, error: BaseException) -> None:
         """Return a connection to the pool after a statement that raised `error`."""
-        if isinstance(error, TimeoutError):
-            self.reset_and_release(pooled)
-            return
-        if pooled.driver_connection.is_closed():  # type: ignore[union-attr]
-            self._verify_before = time.monotonic()
-        if pooled.driver_connection.is_in_transaction():  # type: ignore[union-attr]
+        is_timeout = isinstance(error, TimeoutError)
+        if is_timeout or pooled.driver_connection.is_closed():  # type: ignore[union-attr]
+            self.suspect_idle()
+        if is_timeout or pooled.driver_connection.is_in_transaction():  # type: ignore[union-attr]
             self.reset_and_release(pooled)
         else:
             self.release(pooled)
+
+    def is_exhausted(self) -> bool:
+        """Return whether a call would have to wait for a connection."""
+        return self._slots is not None and self._slots.locked()
+
+    def suspect_idle(self) -> None:
+        """Ping each connection that is idle now before its next use: what broke one may have broken all."""
+        self._verify_before = time.monotonic()
 
     def reset_and_release(self, pooled: PoolProxiedConnection) -> None:
         """Return a connection that was interrupted in a statement or transaction, once the server has rolled back.
@@ -103,6 +113,7 @@ class Pool:
         That happens in the background: the caller does not wait.
         """
         if pooled.driver_connection.is_closed():  # type: ignore[union-attr]
+            self.suspect_idle()
             self.release(pooled)
         else:
             self._in_background(self._reset(pooled))
@@ -122,7 +133,7 @@ class Pool:
                 if time.monotonic() - self._writable_checked_at < _WRITABLE_CHECK_INTERVAL:
                     return False
                 self._checking_writable = self._in_background(self._check_writable())
-            await asyncio.shield(self._checking_writable)
+            await asyncio.wait([self._checking_writable])  # a stop may cancel it, and not the caller
         return opened_at < self._discard_before
 
     def opened_at(self, pooled: PoolProxiedConnection) -> float:
@@ -131,10 +142,31 @@ class Pool:
         return at
 
     async def close(self) -> None:
-        """Close the idle connections, and the others when they are released; none if the engine is the caller's."""
+        """Close the idle connections, and the others when they are released; none if the engine is the caller's.
+
+        What does not end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted.
+        """
         self._closed = True
+        idle = []
+        if self._slots is not None:
+            while self._checked_in():
+                idle.append(await greenlet_spawn(self._queue.connect))
+        closing = [
+            self.loop.create_task(pooled.driver_connection.close())  # type: ignore[union-attr]
+            for pooled in idle
+            if pooled.info["idle_since"] > self._silent_before
+        ]
+        deadline = self.loop.time() + CLOSE_TIMEOUT
+        while self._tasks and (left := deadline - self.loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
         while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(self._tasks)
+        if closing:
+            await asyncio.wait(closing)
+        for pooled in idle:
+            pooled.invalidate()
         if self._slots is not None:
             await self._engine.dispose()
 
@@ -226,9 +258,16 @@ class Pool:
         driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
         if driver.is_closed() or self.opened_at(pooled) < self._discard_before:
             return False
-        if idle_since <= self._verify_before or time.monotonic() - idle_since > _PING_AFTER:
+        if idle_since <= self._silent_before:
+            return False
+        began = time.monotonic()
+        if idle_since <= self._verify_before or began - idle_since > _PING_AFTER:
             try:
                 await driver.fetch("SELECT 1", timeout=_PING_TIMEOUT)
+            except TimeoutError:
+                # Connections that have received nothing since then are not pinged: each would take its own timeout.
+                self._silent_before = max(self._silent_before, began)
+                return False
             except DRIVER_ERRORS:
                 return False
             except BaseException:
@@ -242,12 +281,13 @@ class Pool:
         try:
             # asyncpg has sent a cancel request and waits here until the server has processed it. After the response, no
             # cancel request is in flight that could hit the next call's statement.
-            async with asyncio.timeout(_PING_TIMEOUT):
+            async with asyncio.timeout(_RESET_TIMEOUT):
                 try:
                     await driver.execute("ROLLBACK")
                 except asyncpg.QueryCanceledError:
                     await driver.execute("ROLLBACK")
         except DRIVER_ERRORS as error:
+            self.suspect_idle()
             _log.debug("a connection is discarded, since the rollback after a canceled call failed: %s", error)
             pooled.invalidate()
             self._release_slot()

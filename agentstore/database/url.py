@@ -39,11 +39,16 @@ _TLS = (
     "ssl_min_protocol_version", "ssl_max_protocol_version",
 )  # fmt: skip
 _ARGUMENTS = ("passfile", "service", "krbsrvname", "gsslib")
+_TCP = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+# With the largest values that operating systems accept.
+_WHOLE_NUMBERS = {
+    "connect_timeout": 999_999_999, "keepalives": 1, "keepalives_idle": 32_767, "keepalives_interval": 32_767,
+    "keepalives_count": 127, "tcp_user_timeout": 999_999_999,
+}  # fmt: skip
 _SERVER_SETTINGS = ("application_name", "options")
 # Parameters of libpq and of other clients that have no effect here.
 _IGNORED = (
-    "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "gssencmode",
-    "fallback_application_name", "client_encoding", "load_balance_hosts", "sslcompression", "sslsni",
+    "gssencmode", "fallback_application_name", "client_encoding", "load_balance_hosts", "sslcompression", "sslsni",
     "pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size", "prepared_statement_cache_size",
     "prepared_statement_name_func", "supa", "workaround",
 )  # fmt: skip
@@ -168,7 +173,8 @@ def connector(
     if not names and "service" not in parameters:
         names, ports = _hosts("", os.environ.get("PGHOST", ""), os.environ.get("PGPORT", ""))
     target = parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "any"
-    return Hosts(tuple(zip(names, ports, strict=True)), arguments, timeout=timeout, target=target).connect
+    tcp = {name: int(parameters[name]) for name in _TCP if name in parameters}
+    return Hosts(tuple(zip(names, ports, strict=True)), arguments, timeout=timeout, target=target, tcp=tcp).connect
 
 
 def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
@@ -218,7 +224,7 @@ def _hosts(netloc: str, host: str, port: str) -> tuple[tuple[str, ...], tuple[in
 
 def _check_parameters(parameters: Mapping[str, str]) -> None:
     known = {
-        *(*_TLS, *_ARGUMENTS, *_SERVER_SETTINGS, *_IGNORED),
+        *(*_TLS, *_ARGUMENTS, *_TCP, *_SERVER_SETTINGS, *_IGNORED),
         *("ssl", "connect_timeout", "channel_binding", "target_session_attrs"),
     }
     if unknown := sorted(set(parameters) - known):
@@ -236,8 +242,10 @@ def _check_parameters(parameters: Mapping[str, str]) -> None:
     targets = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
     if parameters.get("target_session_attrs", "any") not in targets:
         raise NotConfigured(f"target_session_attrs in the database URL must be one of {', '.join(targets)}.")
-    if not re.fullmatch(r"\d{1,9}", parameters.get("connect_timeout", "0")):
-        raise NotConfigured("connect_timeout in the database URL must be a whole number of seconds.")
+    for name, maximum in _WHOLE_NUMBERS.items():
+        value = parameters.get(name, "0")
+        if not re.fullmatch(r"\d{1,9}", value) or int(value) > maximum:
+            raise NotConfigured(f"{name} in the database URL must be a whole number, at most {maximum}.")
 
 
 def _system_roots(parameters: Mapping[str, str]) -> ssl.SSLContext:

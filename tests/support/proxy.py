@@ -10,7 +10,7 @@ class Proxy:
     """Forwards bytes between clients and a server, and fails on demand.
 
     ``cut_after_send``: the next data of a client reaches the server, whose answer is lost with the connection.
-    ``blackhole``: nothing is forwarded, and nothing is closed.
+    ``blackhole``: nothing is forwarded, and nothing is closed. ``drop_open()``: the same for open connections only.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -19,6 +19,7 @@ class Proxy:
         self.cut_after_send = False
         self.blackhole = False
         self.connections = 0
+        self._dropped: range = range(0)
 
     async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -35,19 +36,27 @@ class Proxy:
             await asyncio.wait(self._tasks)
         await self._listener.wait_closed()
 
+    def drop_open(self, first: int | None = None) -> None:
+        """Forward nothing more on the connections that are open now, or on the first of them."""
+        self._dropped = range(self.connections if first is None else first)
+
     def refuse(self) -> None:
         """Refuse new connections."""
         self._listener.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer, self.connections))
         self.connections += 1
-        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(*self._server)
-        answers = asyncio.create_task(self._forward_all(up_reader, writer))
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        try:
+            up_reader, up_writer = await asyncio.open_connection(*self._server)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        answers = asyncio.create_task(self._forward_all(up_reader, writer, number))
 
         def close_client(_: asyncio.Task[None]) -> None:
             writer.transport.abort()
@@ -55,7 +64,7 @@ class Proxy:
         answers.add_done_callback(close_client)
         try:
             while data := await reader.read(65536):
-                await self._forward(data, up_writer)
+                await self._forward(data, up_writer, number)
                 if self.cut_after_send:
                     self.cut_after_send = False
                     answers.remove_done_callback(close_client)
@@ -73,13 +82,13 @@ class Proxy:
                 with contextlib.suppress(ConnectionError):
                     await each.wait_closed()
 
-    async def _forward_all(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward_all(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, number: int) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65536):
-                await self._forward(data, target)
+                await self._forward(data, target, number)
 
-    async def _forward(self, data: bytes, target: asyncio.StreamWriter) -> None:
-        if self.blackhole:
+    async def _forward(self, data: bytes, target: asyncio.StreamWriter, number: int) -> None:
+        if self.blackhole or number in self._dropped:
             await asyncio.Event().wait()
         target.write(data)
         await target.drain()

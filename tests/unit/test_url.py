@@ -2,6 +2,7 @@
 
 import string
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
@@ -91,6 +92,10 @@ def test_every_raw_password_is_parsed(password: str) -> None:
         "postgresql://u:secret@h:99999/db",
         "postgresql://u:secret@h/db?connect_timeout=soon",
         "postgresql://u:secret@h/db?connect_timeout=",
+        "postgresql://u:secret@h/db?keepalives=2",
+        "postgresql://u:secret@h/db?keepalives_idle=40000",
+        "postgresql://u:secret@h/db?tcp_user_timeout=1s",
+        "postgresql://u:secret@h/db?target_session_attrs=master",
         "postgresql://u:secret@h/db?sslrootcert=/not/there.pem",
         "postgresql://u:secret@h/db?requiressl=1",
         "postgresql://u:1?secret=x@h/db",
@@ -111,15 +116,23 @@ def test_the_repr_of_a_url_does_not_contain_the_password() -> None:
 
 async def test_tls_parameters_are_passed_to_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "c a.pem").write_text("")
-    seen = {}
+    seen: list[dict[str, Any]] = []
+
+    class Connected(Exception):
+        """Raised instead of connecting."""
 
     async def connect(**arguments: object) -> None:
-        seen.update(arguments)
+        seen.append(arguments)
+        raise Connected
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    await connector(f"postgresql://u@h/db?sslmode=verify-full&sslrootcert={tmp_path}/c%20a.pem")()
-    assert seen["dsn"] == f"postgresql:///?sslmode=verify-full&sslrootcert={quote(f'{tmp_path}/c a.pem', safe='')}"
-    await connector("postgresql+asyncpg://u@h/db?ssl=require")()
-    assert seen["dsn"] == "postgresql:///?sslmode=require"
-    await connector("postgresql://u@h/db?sslmode=verify-full&sslrootcert=system")()
-    assert seen["ssl"].check_hostname  # type: ignore[attr-defined]
+    for url in (
+        f"postgresql://u@h/db?sslmode=verify-full&sslrootcert={tmp_path}/c%20a.pem",
+        "postgresql+asyncpg://u@h/db?ssl=require",
+        "postgresql://u@h/db?sslmode=verify-full&sslrootcert=system",
+    ):
+        with pytest.raises(Connected):
+            await connector(url)()
+    assert seen[0]["dsn"] == f"postgresql:///?sslmode=verify-full&sslrootcert={quote(f'{tmp_path}/c a.pem', safe='')}"
+    assert seen[1]["dsn"] == "postgresql:///?sslmode=require"
+    assert seen[2]["ssl"].check_hostname

@@ -59,6 +59,8 @@ _log = logging.getLogger(__name__)
 
 # The number of sandboxes that stop() ends concurrently.
 _DRAIN_CONCURRENCY = 8
+# After how many seconds without an answer of the database stop() ends no sandbox in order.
+_SILENT_AFTER = 2.5
 # The slowest accepted rate of restoring a workspace, in bytes per second, in addition to AGENTSTORE_SANDBOX_TIMEOUT.
 _SLOWEST_RESTORE = 100_000
 
@@ -137,9 +139,11 @@ class PostgresSandboxService(PostgresService, SandboxService):
         try:
             # Leases are renewed until all sandboxes have ended.
             await cancel_and_wait([*self._connecting, *self._loop_tasks[1:]])
-            if self._drain:
+            own = [lease for lease in self._leases if lease.is_own] if self._drain else []
+            # Without the database, no sandbox can be ended in order: their leases expire.
+            if own and not await self._database.is_silent(_SILENT_AFTER):
                 semaphore = asyncio.Semaphore(_DRAIN_CONCURRENCY)
-                await asyncio.gather(*(self._drain_one(lease, semaphore) for lease in self._leases if lease.is_own))
+                await asyncio.gather(*(self._drain_one(lease, semaphore) for lease in own))
             await self._tasks.wait()
         finally:
             self._leases.clear()
