@@ -11,6 +11,7 @@ from agentstore import migrating as migrate
 from agentstore.cli.connect import run_with_database
 from agentstore.cli.options import Json, Url, new_group
 from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.errors import NotConfigured
 
 if TYPE_CHECKING:
     from agentstore.database.database import Database
@@ -31,14 +32,20 @@ _INVALID_INDEX = 5
 def check(url: Url = None, json_: Json = False) -> None:
     """Check whether the schema fits this release.
 
-    Exit code: 0 up to date, 3 behind, 4 ahead, 5 an index is INVALID, 6 fits, with migrations left to run once no
-    process of the previous release is running.
+    Exit code: 0 up to date, 1 the store refuses the database's encoding or a login from which row-level security hides
+    rows, 3 behind, 4 ahead, 5 an index is INVALID, 6 fits, with migrations left to run once no process of the previous
+    release is running.
     """
 
-    async def run(database: Database) -> tuple[migrate.Status, migrate.VectorStatus]:
-        return await migrate.status(database), await migrate.vector_status(database)
+    async def run(database: Database) -> tuple[migrate.Status, migrate.VectorStatus, str | None]:
+        found, vectors = await migrate.status(database), await migrate.vector_status(database)
+        try:
+            await database.check_server()
+        except NotConfigured as error:
+            return found, vectors, str(error)
+        return found, vectors, None
 
-    found, vectors = run_with_database(url, run)
+    found, vectors, refusal = run_with_database(url, run)
     is_enabled = vectors.state != "not enabled"
     if json_:
         echo_json(asdict(found) | ({"vector": asdict(vectors)} if is_enabled else {}))
@@ -48,6 +55,9 @@ def check(url: Url = None, json_: Json = False) -> None:
             echo(f"{vectors.current} (vectors): {_ADVICE[vectors.state]}")
     for name in found.invalid_indexes:
         echo_error(f"index {name} is INVALID; run `agentstore doctor` for advice", label="check")
+    if refusal is not None:
+        echo_error(refusal, label="check")
+        raise typer.Exit(1)
     codes = {_CODES[found.state], _CODES[vectors.state], _INVALID_INDEX if found.invalid_indexes else 0}
     raise typer.Exit(next((code for code in (3, 4, 5, 6) if code in codes), 0))
 

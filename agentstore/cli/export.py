@@ -74,12 +74,18 @@ def _open(file: Path, *, force: bool) -> Iterator[BinaryIO]:
         with replace_file(file, "wb", private=True) as stream:
             yield stream
     else:
+        is_new = not file.exists()
         number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(number, "r+b") as stream:
             _lock(stream)
             if not os.fstat(number).st_size:
                 os.chmod(file, 0o600)  # an existing empty file may have other permissions
-            yield stream
+            try:
+                yield stream
+            except BaseException:
+                if is_new and not os.fstat(number).st_size:
+                    file.unlink()  # refused before anything was written
+                raise
             stream.flush()
             os.fsync(number)
 

@@ -27,7 +27,8 @@ from agentstore.database.errors import (
 )
 from agentstore.database.pool import Pool
 from agentstore.database.retry import back_off
-from agentstore.database.row_security import set_user_sql
+from agentstore.database.row_security import REFUSE_FILTERED_VIEWS, set_user_sql
+from agentstore.database.server import ServerFacts, check_facts, read_facts
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import Transaction
 from agentstore.database.url import Connect
@@ -39,7 +40,6 @@ _log = logging.getLogger(__name__)
 # Seconds that the client waits beyond the server's statement_timeout before it considers the network broken.
 _NETWORK_GRACE = 5.0
 _ATTEMPTS = 4
-_HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 
 
 class Database:
@@ -89,10 +89,12 @@ class Database:
         self._compiled: dict[Statement, CompiledStatement] = {}
         self._has_citus = False
         self._secured = settings.row_level_security
+        # Whether connections have the settings of repositories/connect.py.
+        has_settings = engine is None and settings.pooler == "none"
+        self._refuses_filtered_views = has_settings
         # The server enforces statement_timeout on connections that set it. The client enforces it on all others, and
         # a little later where the network loses the response.
-        server_enforces = engine is None and settings.pooler == "none"
-        self._timeout = settings.statement_timeout + (_NETWORK_GRACE if server_enforces else 0.0)
+        self._timeout = settings.statement_timeout + (_NETWORK_GRACE if has_settings else 0.0)
 
     async def start(self) -> None:
         """Connect, and check or upgrade the schema. Idempotent, and safe to call from several tasks at once.
@@ -101,6 +103,7 @@ class Database:
 
         Raises:
             Unavailable, NotConfigured: see :meth:`fetch`.
+            NotConfigured: also as :meth:`check_server`.
             SchemaBehind: the schema does not exist, or is older than this release needs.
         """
         self._stopped = False
@@ -162,23 +165,23 @@ class Database:
             PoolTimeout: all connections were in use for `pool_timeout` seconds.
             UnknownOutcome: the response was lost, and the statement is not repeatable.
             StatementFailed: the server rejected it, most often because of a constraint.
-            NotConfigured: the login was rejected, or lacks a privilege.
+            NotConfigured: the login was rejected, lacks a privilege, or row-level security hides rows from it.
             SchemaBehind: a table or column does not exist.
         """
         if not self._started:
             await self._start_unless_stopped()
         compiled = self._compile(statement)
         arguments = compiled.arguments(values)
-        set_user = self._set_user_sql(compiled, values) if self._secured else None
+        begin_with = self._begin_with(compiled, values)
         for attempt in range(1, _ATTEMPTS + 1):
             pool = self._get_pool()
             pooled = await self._checkout(pool)
             try:
                 driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-                if set_user is not None:
-                    await driver.execute(f"BEGIN; {set_user}", timeout=self._timeout)
+                if begin_with is not None:
+                    await driver.execute(f"BEGIN; {begin_with}", timeout=self._timeout)
                 rows: list[Row] = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
-                if set_user is not None:
+                if begin_with is not None:
                     await driver.execute("COMMIT", timeout=self._timeout)
             except DRIVER_ERRORS as error:
                 opened_at = pool.opened_at(pooled)
@@ -203,12 +206,18 @@ class Database:
                 return rows
         raise AssertionError("unreachable")
 
-    def _set_user_sql(self, statement: CompiledStatement, values: Mapping[str, Any]) -> str | None:
-        """Return the SQL that sets the user of a statement for the row-level security policies; None for scope "none".
+    def _begin_with(self, statement: CompiledStatement, values: Mapping[str, Any]) -> str | None:
+        """Return the SQL that the transaction of a statement begins with; None if it needs none.
+
+        It sets the user for the policies of row-level security. Without the setting ROW_LEVEL_SECURITY, where a
+        connection cannot be set to refuse filtered views, it lets the server refuse those of statements about all
+        users; for the others the role was checked at the start.
 
         Raises:
-            NotConfigured: the statement concerns all users.
+            NotConfigured: the statement concerns all users, and the setting restricts each to one.
         """
+        if not self._secured:
+            return REFUSE_FILTERED_VIEWS if statement.scope == "all" and not self._refuses_filtered_views else None
         if statement.scope == "all":
             raise NotConfigured(
                 "This call concerns all users, and AGENTSTORE_ROW_LEVEL_SECURITY restricts each statement to one user: "
@@ -239,7 +248,7 @@ class Database:
         transaction = Transaction(
             pooled.driver_connection,  # type: ignore[arg-type]
             compile_statement=self._compile,
-            set_user_sql=self._set_user_sql if self._secured else None,
+            begin_with=self._begin_with,
             timeout=self._timeout,
             where=self.where,
         )
@@ -276,6 +285,18 @@ class Database:
             raise
         else:
             pool.release(pooled)
+
+    async def check_server(self) -> ServerFacts:
+        """Check what a store needs of the server and of its role, as the start does; return the facts.
+
+        Raises:
+            NotConfigured: the database's encoding is not UTF8, or row-level security hides rows from the role and the
+                setting ROW_LEVEL_SECURITY is off.
+        """
+        async with self.connection() as connection:
+            facts = await read_facts(connection, self.settings, self._timeout)
+        check_facts(facts, self.settings, self.where)
+        return facts
 
     @asynccontextmanager
     async def migration_engine(self) -> AsyncIterator[AsyncEngine]:
@@ -314,10 +335,9 @@ class Database:
     async def _start(self, *previous: asyncio.Task[None] | None) -> None:
         await _wait_for(*previous)
         try:
-            async with self.connection() as connection:
-                has_citus = bool(await connection.fetchval(_HAS_CITUS, timeout=self._timeout))
-            if has_citus != self._has_citus:
-                self._has_citus = has_citus
+            facts = await self.check_server()
+            if facts.has_citus != self._has_citus:
+                self._has_citus = facts.has_citus
                 self._compiled.clear()
             if self._prepare is not None:
                 await self._prepare(self)

@@ -7,6 +7,7 @@ import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError
 
+from agentstore.database.row_security import filtered_view_error, is_filtered_view_error
 from agentstore.errors import (
     AgentStoreError,
     LimitExceeded,
@@ -77,6 +78,8 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
         return Outcome.UNKNOWN, Unavailable(f"{where} does not know whether a statement was completed: {error}")
     if state in ("57P02", "57P05"):
         return Outcome.UNKNOWN, Unavailable(f"{where} is shutting down: {error}")
+    if is_filtered_view_error(error):
+        return Outcome.REJECTED, filtered_view_error(where)
     if state in _ACCESS_DENIED:
         return Outcome.REJECTED, NotConfigured(f"{where} denied access: {error}. Run `agentstore check` for details.")
     if state in _UNDEFINED:
@@ -102,6 +105,8 @@ def connection_error(error: BaseException, where: str) -> AgentStoreError:
         return error
     if "unsupported startup parameter" in str(error):
         return NotConfigured(f"{where} is a connection pooler: set AGENTSTORE_POOLER=transaction. ({error})")
+    if is_filtered_view_error(error):
+        return filtered_view_error(where)
     if isinstance(error, (ValueError, ssl.SSLCertVerificationError)):
         return NotConfigured(f"The connection to {where} is not configured correctly: {error}")
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate in _ACCESS_DENIED:

@@ -19,17 +19,17 @@ class Transaction:
         driver: asyncpg.Connection,
         *,
         compile_statement: Callable[[Statement], CompiledStatement],
-        set_user_sql: Callable[[CompiledStatement, Mapping[str, Any]], str | None] | None,
+        begin_with: Callable[[CompiledStatement, Mapping[str, Any]], str | None],
         timeout: float,
         where: str,
     ) -> None:
         """Wrap a connection on which a transaction begins.
 
-        `compile_statement` and `set_user_sql` are the database's; `set_user_sql` is None without row-level security.
+        `compile_statement` and `begin_with` are the database's: see :meth:`Database._begin_with`.
         """
         self._driver = driver
         self._compile = compile_statement
-        self._set_user_sql = set_user_sql
+        self._begin_with = begin_with
         self._timeout: float | None = timeout
         self._where = where
 
@@ -40,9 +40,9 @@ class Transaction:
 
     async def fetch_many(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Execute a statement once with each set of values, in one round trip, and return the rows of all."""
-        if self._set_user_sql is not None:
-            return [row for values in many for row in await self.fetch(statement, **values)]
         compiled = self._compile(statement)
+        if many and self._begin_with(compiled, many[0]) is not None:
+            return [row for values in many for row in await self.fetch(statement, **values)]
         arguments = [compiled.arguments(dict(values)) for values in many]
         try:
             return await self._driver.fetchmany(compiled.sql, arguments, timeout=self._timeout)
@@ -96,10 +96,10 @@ class Transaction:
         return await self._fetch(sql)
 
     async def _prepare(self, statement: Statement, values: Mapping[str, Any]) -> CompiledStatement:
-        """Compile a statement, and set its user for the policies of row-level security."""
+        """Compile a statement, and execute what it needs before, such as its user for row-level security."""
         compiled = self._compile(statement)
-        if self._set_user_sql is not None and (set_user := self._set_user_sql(compiled, values)) is not None:
-            await self._fetch(set_user)
+        if (begin_with := self._begin_with(compiled, values)) is not None:
+            await self.execute(begin_with)
         return compiled
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[Row]:

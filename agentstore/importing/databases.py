@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from sqlalchemy import Executable, create_engine
+from sqlalchemy import Executable, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
+from agentstore.database.row_security import REFUSE_FILTERED_VIEWS
 from agentstore.database.url import connector
 from agentstore.errors import InvalidContent, NotConfigured
 
@@ -73,6 +74,7 @@ class OtherDatabase:
             return await asyncio.to_thread(self._fetch_from_file, statement, values)
         try:
             async with self._engine.connect() as connection:
+                await connection.execute(text(REFUSE_FILTERED_VIEWS))
                 return [tuple(row) for row in await connection.execute(statement, values)]
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) in _UNDEFINED:

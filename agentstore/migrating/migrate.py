@@ -29,6 +29,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.database.server import check_encoding
 from agentstore.errors import Conflict, NotConfigured, SchemaAhead
 from agentstore.migrating import revisions as revision_files
 from agentstore.migrating.connections import driver_connection, opened
@@ -115,12 +116,14 @@ async def upgrade(
 
     Raises:
         SchemaAhead: the database is at a revision that this release does not know.
-        NotConfigured: there is no such revision, a privilege is missing, or the connection goes through a pooler in
-            transaction mode.
+        NotConfigured: there is no such revision, a privilege is missing, the database's encoding is not UTF8, or the
+            connection goes through a pooler in transaction mode.
         Unavailable: it took longer than `wait`, or the database does not answer. Migrations that were committed stay.
     """
     wanted = needed() if revision == "pre" else revision
     async with opened(target, settings) as database:
+        async with database.connection() as connection:
+            await check_encoding(connection, database.where)
         found = await status(database)
         if not _is_at(found, wanted):
             await migrate_line(database, "up", wanted, wait=wait, report=report)

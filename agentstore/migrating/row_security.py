@@ -1,13 +1,16 @@
 """Turn row-level security on and off for a schema, and report which tables have it. Does not load Alembic."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database import row_security as policies
 from agentstore.database.database import Database
+from agentstore.database.server import table_names
 from agentstore.errors import NotConfigured
 from agentstore.migrating.connections import driver_connection, opened
 from agentstore.migrating.locking import run_exclusively
@@ -19,11 +22,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RowSecurity:
-    """The tables that have the policy, those that lack it, and whether this login sees all rows regardless."""
+    """The tables that have the policy, those that lack it, and what this login sees of them."""
 
     secured: tuple[str, ...]
     open: tuple[str, ...]
     sees_all: bool
+    """Whether the login's role is exempt from all policies."""
+    filtered: tuple[str, ...]
+    """The tables of the store of which the login sees the rows of one user at a time, by whatever policy."""
 
     @property
     def state(self) -> Literal["enabled", "disabled", "incomplete"]:
@@ -90,7 +96,14 @@ async def row_security_status(database: Database) -> RowSecurity:
         tuple(row["name"] for row in rows if row["is_secured"]),
         tuple(row["name"] for row in rows if not row["is_secured"]),
         bool(sees_all),
+        _filtered(rows),
     )
+
+
+def _filtered(rows: Sequence[asyncpg.Record]) -> tuple[str, ...]:
+    """Return which tables are filtered. A shared schema also has tables of other applications."""
+    names = table_names()
+    return tuple(row["name"] for row in rows if row["is_filtered"] and row["name"] in names)
 
 
 async def secure_tables(connection: AsyncConnection, schema: str) -> None:
@@ -111,11 +124,9 @@ async def check_sees_all_rows(connection: AsyncConnection, database: Database) -
     """
     driver = await driver_connection(connection)
     rows = await driver.fetch(policies.TABLES, f'"{database.settings.schema}"')
-    if not any(row["is_secured"] for row in rows):
-        return False
-    if not await driver.fetchval(policies.BYPASSES_POLICIES):
+    if _filtered(rows):
         raise NotConfigured(
             f"Row-level security is on in {database.where}, and a migration has to see all rows: run ALTER ROLE ... "
             "BYPASSRLS for the role that migrates."
         )
-    return True
+    return any(row["is_secured"] for row in rows)

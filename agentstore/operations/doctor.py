@@ -14,7 +14,7 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.errors import AgentStoreError, Unavailable
-from agentstore.migrating.row_security import row_security_status
+from agentstore.migrating.row_security import RowSecurity, row_security_status
 from agentstore.migrating.schema_status import status
 from agentstore.models import Base
 from agentstore.operations.distribution import distribution
@@ -125,8 +125,11 @@ async def examine(database: Database) -> list[Finding]:
     except AgentStoreError as error:
         return [Finding("connection", "problem", str(error), _advice(error))]
     findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all indexes are valid")])]
-    findings.append(_memories(analyses or [], database.settings))
-    findings += await _row_security(database) + await _distribution(database)
+    security = await row_security_status(database)
+    # Postgres hides statistics of rows that a policy hides.
+    if "memories" not in security.filtered:
+        findings.append(_memories(analyses or [], database.settings))
+    findings += _row_security(security, is_set=database.settings.row_level_security) + await _distribution(database)
     pooler = await _pooler(database)
     findings.append(pooler)
     if database.settings.migration_database_url is not None:
@@ -231,20 +234,20 @@ async def _schema(database: Database) -> Finding:
     return Finding("schema", "ok", at)
 
 
-async def _row_security(database: Database) -> list[Finding]:
+def _row_security(found: RowSecurity, *, is_set: bool) -> list[Finding]:
     """Compare the policies with AGENTSTORE_ROW_LEVEL_SECURITY; no finding if neither is in use."""
-    found, is_set = await row_security_status(database), database.settings.row_level_security
+    name = "row security"
+    if found.filtered and not is_set:
+        description = f"policies on {', '.join(found.filtered)} hide rows from this login: every call is refused"
+        advice = "set AGENTSTORE_ROW_LEVEL_SECURITY=true, or for calls about all users connect as a role with BYPASSRLS"
+        return [Finding(name, "problem", description, advice)]
     if found.state == "disabled" and not is_set:
         return []
-    name = "row security"
     if found.state == "disabled":
         description = "AGENTSTORE_ROW_LEVEL_SECURITY is on, and no table has a policy"
         return [Finding(name, "warning", description, "run `agentstore rls enable`")]
     if found.state == "incomplete":
         return [Finding(name, "problem", f"no policy on {', '.join(found.open)}", "run `agentstore rls enable`")]
-    if not is_set and not found.sees_all:
-        description = "the tables have policies, and this login sees no row"
-        return [Finding(name, "problem", description, "set AGENTSTORE_ROW_LEVEL_SECURITY=true")]
     if is_set and found.sees_all:
         advice = "give the application a role that is not a superuser and does not have BYPASSRLS"
         return [Finding(name, "warning", "the tables have policies, but this login sees all rows", advice)]

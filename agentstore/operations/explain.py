@@ -127,6 +127,8 @@ async def explain(database: Database, name: str, values: Mapping[str, str] | Non
                 )
             # Read-only: EXPLAIN executes nothing, and nothing could be written.
             async with connection.transaction(readonly=True):
+                # The plan may have the conditions of policies: no row is returned.
+                await connection.execute("SET LOCAL row_security = on")
                 if settings.row_level_security and info.scope == "user":
                     await connection.execute(set_user_sql((values or {}).get("user_id", "")))
                 mode = "force_generic_plan" if values is None else "force_custom_plan"

@@ -117,6 +117,8 @@ def _session_settings(settings: Settings) -> dict[str, str]:
     return {
         "statement_timeout": f"{settings.statement_timeout * 1000:.0f}",
         "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
+        # Off: the server refuses a statement whose rows a policy would filter.
+        "row_security": "on" if settings.row_level_security else "off",
         # Postgres would compile what it estimates to be expensive, such as a search among a million memories, at each
         # execution: ten times the time of the search itself.
         "jit": "off",

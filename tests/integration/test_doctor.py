@@ -10,12 +10,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, EmbeddedPostgres, Settings, migrate
+from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, migrate
 from agentstore.operations import doctor
 from agentstore.operations.doctor import Finding, examine
 from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
+from agentstore.settings import AutoMigrate
 from agentstore.testing import text
+from tests.support.cli import run
 from tests.support.psql import psql
 from tests.support.servers import Server
 
@@ -188,14 +190,28 @@ async def test_a_server_without_fsync_is_found(own_tcp_server: tuple[str, int]) 
     assert (found.state, found.found) == ("problem", "fsync, full_page_writes, synchronous_commit off")
 
 
-async def test_an_encoding_that_cannot_store_every_language_is_found(server: Server) -> None:
-    name = f"agentstore_test_ascii_{uuid4().hex[:8]}"
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_JP"])
+async def test_an_encoding_that_cannot_store_every_language_is_refused(server: Server, encoding: str) -> None:
+    name = f"agentstore_test_{encoding.lower()}_{uuid4().hex[:8]}"
     await server.execute(
-        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C'"
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
     )
-    found = (await _examine(server.url_of(name)))["encoding"]
-    await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    assert (found.state, found.found) == ("problem", "SQL_ASCII")
+    url = server.url_of(name)
+    try:
+        found = (await _examine(url))["encoding"]
+        assert (found.state, found.found) == ("problem", encoding)
+        for command in ("upgrade", "check"):
+            done = await asyncio.to_thread(run, command, "--url", url)
+            assert (done.code, f"has the encoding {encoding}" in done.err) == (1, True)
+        modes: list[AutoMigrate] = ["check", "upgrade", "off"]
+        for mode in modes:
+            with pytest.raises(NotConfigured, match=f"{encoding}.*ENCODING 'UTF8'"):
+                await AgentStore(url, settings=Settings(auto_migrate=mode)).start()
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("SELECT to_regnamespace('agentstore')") is None
+        await connection.close()
+    finally:
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.usefixtures("observer")  # a connection that is in use

@@ -1,0 +1,71 @@
+"""What a store needs of the server and of its role: checked when it starts, by one query."""
+
+from typing import NamedTuple
+
+import asyncpg
+
+from agentstore.database.row_security import filtered_view_error
+from agentstore.errors import NotConfigured
+from agentstore.settings import Settings
+
+_FACTS = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS has_citus,
+    current_setting('server_encoding') AS encoding,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class c
+        WHERE c.relnamespace = to_regnamespace($1) AND c.relname = ANY ($2) AND row_security_active(c.oid)
+    ) AS is_filtered
+"""
+_ENCODING = "SELECT current_setting('server_encoding')"
+
+
+class ServerFacts(NamedTuple):
+    """Facts about the server, the database and the role."""
+
+    has_citus: bool
+    encoding: str
+    is_filtered: bool
+    """Whether row-level security hides rows of any table of the store from the role, unless a user is set."""
+
+
+def table_names() -> list[str]:
+    """Return the names of the tables of a store, with that of vectors, which not every database has."""
+    from agentstore.models import Base
+    from agentstore.models.memory_vector import VectorBase
+
+    return [*Base.metadata.tables, *VectorBase.metadata.tables]
+
+
+async def read_facts(connection: asyncpg.Connection, settings: Settings, timeout: float) -> ServerFacts:
+    """Read the facts within `timeout` seconds."""
+    row = await connection.fetchrow(_FACTS, f'"{settings.schema}"', table_names(), timeout=timeout)
+    assert row is not None  # noqa: S101
+    return ServerFacts(*row)
+
+
+def check_facts(facts: ServerFacts, settings: Settings, where: str) -> None:
+    """Refuse a database that cannot store every text, or whose policies would hide rows from the calls of a store.
+
+    Raises:
+        NotConfigured: the encoding is not UTF8, or policies apply to the role and ROW_LEVEL_SECURITY is off.
+    """
+    _check_encoding(facts.encoding, where)
+    if facts.is_filtered and not settings.row_level_security:
+        raise filtered_view_error(where)
+
+
+async def check_encoding(connection: asyncpg.Connection, where: str) -> None:
+    """Refuse a database that cannot store every text.
+
+    Raises:
+        NotConfigured: its encoding is not UTF8.
+    """
+    _check_encoding(await connection.fetchval(_ENCODING), where)
+
+
+def _check_encoding(encoding: str, where: str) -> None:
+    if encoding != "UTF8":
+        raise NotConfigured(
+            f"{where} has the encoding {encoding}, which cannot store the text of every language: create a database "
+            "with ENCODING 'UTF8' TEMPLATE template0."
+        )
