@@ -16,6 +16,7 @@ from agentstore.cli.connect import run_with_store
 from agentstore.cli.options import Json, Url, Yes, confirm, new_group
 from agentstore.cli.output import Table, echo, echo_error, echo_json, format_bytes, format_id
 from agentstore.cli.progress import prune_spinner
+from agentstore.errors import NotConfigured
 from agentstore.schemas.page import Pruned
 
 if TYPE_CHECKING:
@@ -115,6 +116,10 @@ def prune(
 
     try:
         run_with_store(url, run)
+    except NotConfigured:
+        if total == Pruned(finished=False):
+            total = None  # refused: nothing was counted
+        raise
     finally:
         if total is not None:
             _print(total, dry_run, json_)

@@ -119,6 +119,8 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "snapshot": (False,),
     "older_than": (timedelta(0),),
     "keep_last": (1,),
+    "max_time": (timedelta(hours=1),),
+    "pause": (timedelta(milliseconds=1),),
     "dry_run": (True,),
     "largest": (1,),
     "without_vectors": (True,),
