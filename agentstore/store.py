@@ -108,6 +108,9 @@ class AgentStore(ServiceWithLifecycleManager):
         older_than: timedelta | None = None,
         *,
         keep_last: int = 0,
+        keep_sessions: int | None = None,
+        keep_memories: int | None = None,
+        keep_states: int | None = None,
         dry_run: bool = False,
         max_time: timedelta | None = None,
         pause: timedelta = timedelta(),
@@ -120,32 +123,47 @@ class AgentStore(ServiceWithLifecycleManager):
         completed, and `progress` has received all that was deleted.
 
         Args:
-            older_than: also delete sessions (with their messages) and buckets of memories that were last written before
-                that time, and state rounds saved before it. The highest round of a session that is still being saved
-                to is retained. None deletes only what has expired by its ttl.
-            keep_last: retain that many of the most recently written sessions and buckets of memories per user, and of
-                the last rounds per session.
+            older_than: also delete sessions (with their messages), and the memories and states of a session, that were
+                last written before that time, and state rounds saved before it. The highest round of a session that is
+                still being saved to is retained. None deletes only what has expired by its ttl.
+            keep_last: retain that many of the most recently written sessions per user, with their memories and
+                states, and as many memories and states without a session; and of the last rounds per session. The
+                memories and states of a session that is deleted go with it, unless they were written later.
+            keep_sessions, keep_memories, keep_states: another number for the sessions, the sessions with memories, or
+                the sessions with states and the rounds of each. With a number of their own, memories and states
+                do not follow their session.
             dry_run: delete nothing, and return what would be deleted.
             max_time: begin no further transaction after this time, and return a result whose ``finished`` is False.
             pause: wait this long after each transaction, which leaves the server, its replicas and autovacuum time.
             progress: called after each transaction with the number of users processed and what was deleted so far.
 
         Raises:
-            InvalidContent: `older_than`, `max_time` or `pause` is not a timedelta >= 0, or `keep_last` is not an
+            InvalidContent: `older_than`, `max_time` or `pause` is not a timedelta >= 0, or a number to keep is not an
                 integer >= 0.
-            LimitExceeded: `keep_last` is over 10,000.
+            LimitExceeded: a number to keep is over 10,000.
         """
         for name, value in (("older_than", older_than), ("max_time", max_time), ("pause", pause)):
             if (value is not None or name == "pause") and (not isinstance(value, timedelta) or value < timedelta()):
                 raise InvalidContent(f"{name} must be a timedelta of at least 0, got {shortened(value)}")
         check_count(keep_last, "keep_last", maximum=self._database.settings.max_page)
+        keep = {"sessions": keep_sessions, "memories": keep_memories, "states": keep_states}
+        for kind, number in keep.items():
+            if number is not None:
+                check_count(number, f"keep_{kind}", maximum=self._database.settings.max_page)
         try:
             before = None if older_than is None else datetime.now(UTC) - older_than
         except OverflowError:  # before the year 1
             before = None
-        return await Pruning(
-            self._database, before=before, keep_last=keep_last, dry_run=dry_run, max_time=max_time, pause=pause
-        ).run(progress)
+        pruning = Pruning(
+            self._database,
+            before=before,
+            keep_last=keep_last,
+            keep=keep,
+            dry_run=dry_run,
+            max_time=max_time,
+            pause=pause,
+        )
+        return await pruning.run(progress)
 
     async def export(
         self,

@@ -51,9 +51,24 @@ def prune(
         typer.Option(
             min=0,
             max=10_000,
-            help="With --older-than, keep the last N sessions of each user and states of each session.",
+            help="With --older-than, keep the last N sessions of each user, with their memories and N states each.",
         ),
     ] = 0,
+    keep_sessions: Annotated[
+        int | None, typer.Option(min=0, max=10_000, help="Keep another number of sessions of each user.")
+    ] = None,
+    keep_memories: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=10_000, help="Keep the memories of the last N sessions of each user, even without the session."
+        ),
+    ] = None,
+    keep_states: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=10_000, help="Keep the last N states of the last N sessions of each user, even without it."
+        ),
+    ] = None,
     max_time: Annotated[
         timedelta | None,
         typer.Option(parser=_parse_duration, metavar="TIME", help="Stop after this time, such as 30m."),
@@ -100,6 +115,9 @@ def prune(
                 store.prune(
                     older_than,
                     keep_last=keep_last,
+                    keep_sessions=keep_sessions,
+                    keep_memories=keep_memories,
+                    keep_states=keep_states,
                     dry_run=dry_run,
                     max_time=max_time,
                     pause=pause or timedelta(),

@@ -2,13 +2,14 @@
 
 It processes a page of users at a time. Old rows are found without a lock, then deleted in small transactions that lock
 them, skipping rows that are locked, and check their age again: concurrent writes are never deleted and never blocked.
+Memories and states are deleted in the transaction that deletes their session.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from math import inf
 from operator import itemgetter
@@ -20,6 +21,7 @@ from sqlalchemy import BigInteger, Text, bindparam, delete, select
 from agentstore.database.database import Database
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
+from agentstore.database.transaction import Transaction
 from agentstore.models import StateHeadRow, UserRow, WorkspaceRow
 from agentstore.schemas import Pruned
 
@@ -30,6 +32,7 @@ _PAGE = 500
 _BATCH_ROWS = 5_000
 # Appended to an id, it makes the least id after it: ids are compared by bytes, and contain no NUL.
 _LEAST = "\x01"
+_END = datetime.max.replace(tzinfo=UTC)
 
 _USER, _SESSION = bindparam("user_id", type_=Text), bindparam("session_id", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -40,14 +43,18 @@ USERS = Statement(
     scope="all",
 )
 FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT), scope="all")
-KINDS = ("sessions", "memories", "states")
+# Sessions last: what goes with them is no longer found as old by itself.
+KINDS = ("memories", "states", "sessions")
 FIND = {kind: _SQL(f"find_old_{kind}") for kind in KINDS}
 DELETE = {kind: _SQL(f"prune_{kind}") for kind in KINDS}
 MEASURE = {kind: _SQL(f"measure_{kind}") for kind in KINDS}
-# What keep_last retains of each user; of the states, it retains the rounds of each session instead.
-LAST = {kind: _SQL(f"last_{kind}") for kind in ("sessions", "memories")}
+LAST = {kind: _SQL(f"last_{kind}") for kind in KINDS}
 # By which columns the rows of FIND and LAST are ranked.
-_RANK = {"sessions": ("listed_at", "updated_at", "id"), "memories": ("updated_at", "id")}
+_RANK = {
+    "sessions": ("listed_at", "updated_at", "id"),
+    "memories": ("updated_at", "id"),
+    "states": ("updated_at", "id"),
+}
 FIND_EXPIRED_SESSIONS = _SQL("find_expired_sessions")
 FIND_ROUNDS = _SQL("find_old_rounds")
 DELETE_ROUNDS = _SQL("prune_rounds")
@@ -89,15 +96,17 @@ class Pruning:
         *,
         before: datetime | None,
         keep_last: int,
+        keep: Mapping[str, int | None],
         dry_run: bool,
         max_time: timedelta | None,
         pause: timedelta,
     ) -> None:
         """Configure a run that deletes expired rows and, if `before` is given, rows last written before it.
 
-        The `keep_last` last sessions and buckets of each user, and rounds of each session, are retained unless they
-        have expired. With `dry_run` nothing is deleted, only counted. After `max_time` no further transaction begins;
-        `pause` is the time between two transactions.
+        The `keep_last` last sessions, buckets and heads of states of each user, and rounds of each session, are
+        retained unless they have expired; `keep` has other numbers for some kinds, or None. Memories and states without
+        a number of their own follow their session. With `dry_run` nothing is deleted, only counted. After `max_time` no
+        further transaction begins; `pause` is the time between two transactions.
         """
         self.pruned = Pruned(finished=False)
         self._users = 0
@@ -106,8 +115,15 @@ class Pruning:
         self._pause = pause.total_seconds()
         self._database = database
         self._before = before
-        self._options = {"before": before, "keep": keep_last}
+        own = {kind: number for kind, number in keep.items() if number is not None}
+        self._keep = {**dict.fromkeys(KINDS, keep_last), **own}
+        self._retains_sessions = bool(keep_last or self._keep["sessions"])
+        self._following = [kind for kind in ("memories", "states") if kind not in own]
         self._dry_run = dry_run
+        # What a dry run has counted of the current users: the ids by user and kind. The states of a session are counted
+        # if they were saved before a time.
+        self._counted: set[tuple[str, str, str]] = set()
+        self._counted_states: dict[tuple[str, str], datetime] = {}
 
     async def run(self, progress: Callable[[int, Pruned], None]) -> Pruned:
         """Prune, and return how much was deleted.
@@ -127,6 +143,7 @@ class Pruning:
             # Nothing else can be old.
             owners: set[str] = set()
             async for rows in self._pages(FIND_EXPIRED_SESSIONS, ("", "")):
+                self._counted.clear()
                 for batch in _batches(rows):
                     await self._delete("sessions", batch)
                 owners.update(row[0] for row in rows)
@@ -135,16 +152,20 @@ class Pruning:
         seen = 0
         async for users in self._user_pages():
             first, last = users[0], users[-1]
+            self._counted.clear()
+            self._counted_states.clear()
+            of_users = {"last_user": last, "before": self._before}
             for kind in KINDS:
-                retained = await self._find_last(kind, first, last)
-                async for rows in self._pages(FIND[kind], (first, ""), last_user=last, **self._options):
+                retained = await self._find_retained(kind, first, last)
+                async for rows in self._pages(FIND[kind], (first, ""), **of_users):
                     for batch in _batches([row for row in rows if row["has_expired"] or not retained(row)]):
                         await self._delete(kind, batch)
             if self._before is not None:
-                async for rows in self._pages(FIND_ROUNDS, (first, ""), last_user=last, **self._options):
-                    for user_id, session_id in rows:
-                        await self._delete_rounds(user_id, session_id)
-                async for rows in self._pages(FIND_WORKSPACES, (first, "", ""), last_user=last, **self._options):
+                async for rows in self._pages(FIND_ROUNDS, (first, ""), **of_users, keep=self._keep["states"]):
+                    for user_id, session_id, saved_at in rows:
+                        if (cutoff := self._counted_states.get((user_id, session_id))) is None or saved_at >= cutoff:
+                            await self._delete_rounds(user_id, session_id)
+                async for rows in self._pages(FIND_WORKSPACES, (first, "", ""), **of_users):
                     await self._delete_workspaces(rows)
             seen += len(users)
             self._count_users(seen)
@@ -173,14 +194,20 @@ class Pruning:
                 return
             key = (*rows[-1][: len(first) - 1], rows[-1][len(first) - 1] + _LEAST)
 
-    async def _find_last(self, kind: str, first: str, last: str) -> Callable[[Row], bool]:
-        """Return a function that says whether keep_last retains a row of FIND, of the users from `first` to `last`."""
-        if kind not in LAST or self._before is None or not self._options["keep"]:
-            return lambda row: False
-        rows = await self._database.fetch(LAST[kind], first_user=first, last_user=last, keep=self._options["keep"])
+    async def _find_retained(self, kind: str, first: str, last: str) -> Callable[[Row], bool]:
+        """Return a function that says whether an old row of FIND is retained, of the users from `first` to `last`."""
+        follows = kind in self._following and self._retains_sessions
+        keep = self._keep[kind]
+        if self._before is None or not keep:
+            return lambda row: follows and row["has_session"]
+        rows = await self._database.fetch(
+            LAST[kind], first_user=first, last_user=last, keep=keep, without_session=follows
+        )
         rank = itemgetter(*_RANK[kind])
         lasts = {row["user_id"]: rank(row) for row in rows}
-        return lambda row: row["user_id"] not in lasts or rank(row) >= lasts[row["user_id"]]
+        return lambda row: (
+            (follows and row["has_session"]) or row["user_id"] not in lasts or rank(row) >= lasts[row["user_id"]]
+        )
 
     def _count_users(self, users: int) -> None:
         self._users = users
@@ -214,34 +241,77 @@ class Pruning:
 
         async def delete() -> Pruned:
             async with self._database.transaction() as transaction:
-                found = await transaction.fetch_many(MEASURE[kind] if self._dry_run else DELETE[kind], by_user)
-            count, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
-            if kind == "sessions":
-                return Pruned(sessions=count, messages=parts, bytes=size)
-            if kind == "memories":
-                return Pruned(memories=parts, bytes=size)
-            return Pruned(state_rounds=parts, bytes=size)
+                if kind == "sessions":
+                    return await self._delete_sessions(transaction, by_user)
+                return await self._delete_parts(transaction, kind, by_user)
 
         await self._execute(delete())
+        if self._dry_run and kind != "sessions":
+            self._counted.update((kind, row[0], row[1]) for row in rows)
+            if kind == "states":
+                self._counted_states.update(((row[0], row[1]), _END) for row in rows)
+
+    async def _delete_parts(self, transaction: Transaction, kind: str, by_user: list[dict[str, Any]]) -> Pruned:
+        """Delete buckets with their memories, or heads with the rounds of states."""
+        found = await transaction.fetch_many(MEASURE[kind] if self._dry_run else DELETE[kind], by_user)
+        _, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
+        return Pruned(memories=parts, bytes=size) if kind == "memories" else Pruned(state_rounds=parts, bytes=size)
+
+    async def _delete_sessions(self, transaction: Transaction, by_user: list[dict[str, Any]]) -> Pruned:
+        """Delete sessions with their messages, and the memories and states that go with them."""
+        rows = await transaction.fetch_many(MEASURE["sessions"] if self._dry_run else DELETE["sessions"], by_user)
+        pruned = Pruned(sessions=len(rows), messages=sum(row["parts"] for row in rows))
+        pruned += Pruned(bytes=sum(int(row["bytes"]) for row in rows))
+        for kind in self._following:
+            ids: dict[tuple[str, datetime], list[str]] = {}
+            for row in rows:
+                cutoff = self._cutoff(kind, row)
+                if cutoff is not None and (kind, row["user_id"], row["id"]) not in self._counted:
+                    ids.setdefault((row["user_id"], cutoff), []).append(row["id"])
+                    if self._dry_run and kind == "states":
+                        self._counted_states[row["user_id"], row["id"]] = cutoff
+            if ids:
+                pruned += await self._delete_parts(
+                    transaction,
+                    kind,
+                    [{"user_id": user, "ids": of_user, "before": before} for (user, before), of_user in ids.items()],
+                )
+        if self._dry_run:
+            self._counted.update(("sessions", row["user_id"], row["id"]) for row in rows)
+        return pruned
+
+    def _cutoff(self, kind: str, session: Row) -> datetime | None:
+        """Return before which time the memories or states were written that go with a session; None if none do.
+
+        They are as old as the session. Memories do not expire with it, nor do states that have a ttl of their own.
+        """
+        settings = self._database.settings
+        ttl = settings.session_ttl if session["ttl"] is None else session["ttl"]
+        if kind == "memories" or settings.state_ttl is not None or ttl is None or not session["has_expired"]:
+            return self._before
+        expired_at: datetime = session["updated_at"] + timedelta(seconds=ttl)
+        return expired_at if self._before is None else max(self._before, expired_at)
 
     async def _delete_rounds(self, user_id: str, session_id: str) -> None:
-        key = {"user_id": user_id, "session_id": session_id}
+        key = {"user_id": user_id, "session_id": session_id, "before": self._before, "keep": self._keep["states"]}
 
         async def delete() -> Pruned:
             if self._dry_run:
-                ((count, size),) = await self._database.fetch(MEASURE_ROUNDS, **key, **self._options)
+                ((count, size),) = await self._database.fetch(MEASURE_ROUNDS, **key)
                 return Pruned(state_rounds=count, bytes=int(size))
             async with self._database.transaction() as transaction:
                 if not await transaction.fetch(LOCK_HEAD, **key):
                     return Pruned()  # a save has locked it
-                ((count, size),) = await transaction.fetch(DELETE_ROUNDS, **key, **self._options, limit=_BATCH_ROWS)
+                ((count, size),) = await transaction.fetch(DELETE_ROUNDS, **key, limit=_BATCH_ROWS)
             return Pruned(state_rounds=count, bytes=int(size))
 
         while (await self._execute(delete())).state_rounds >= _BATCH_ROWS and not self._dry_run:
             pass
 
     async def _delete_workspaces(self, rows: list[Row]) -> None:
-        for user_id, session_id, type_, size in rows:
+        for user_id, session_id, type_, size, has_session in rows:
+            if self._retains_sessions and has_session and ("sessions", user_id, session_id) not in self._counted:
+                continue
             key = {"user_id": user_id, "session_id": session_id, "type": type_}
             await self._execute(self._delete_workspace(key, size))
 

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -53,6 +54,34 @@ def test_prune_needs_confirmation_but_not_for_a_dry_run() -> None:
         assert refused.code == 2
         assert "--yes" in refused.err
     assert run("prune", "--older-than", "90d", "--dry-run", "--json").json()["sessions"] == 2  # nothing was deleted
+
+
+def test_the_nightly_job_leaves_nothing_of_pruned_sessions(direct_url: str) -> None:
+    job = Path("docs/retention.md").read_text().split("command: [")[1].split("]")[0]
+    arguments = [each.strip(' "') for each in job.split(",")]
+    assert arguments[:4] == ["agentstore", "prune", "--older-than", "90d"]
+    arguments[arguments.index("50")] = "1"
+
+    async def age_and_count() -> tuple[int, ...]:
+        connection = await asyncpg.connect(direct_url)
+        for table in ("memory_buckets", "state_heads"):
+            await connection.execute(f"UPDATE agentstore.{table} SET updated_at = now() - interval '100 days'")
+        counts = await connection.fetchrow(
+            "SELECT (SELECT count(*) FROM agentstore.sessions), (SELECT count(*) FROM agentstore.memory_buckets), "
+            "(SELECT count(*) FROM agentstore.state_heads)"
+        )
+        await connection.close()
+        return tuple(counts or ())
+
+    assert asyncio.run(age_and_count()) == (3, 3, 3)
+    assert run(*arguments[1:]).json()["finished"]
+    assert asyncio.run(age_and_count()) == (1, 1, 1)
+
+
+def test_each_kind_may_have_a_number_of_its_own() -> None:
+    options = ["--older-than", "0s", "--keep-sessions", "1", "--keep-memories", "3", "--keep-states", "2", "--json"]
+    done = run("prune", *options, "--yes").json()
+    assert (done["sessions"], done["memories"], done["state_rounds"]) == (2, 0, 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

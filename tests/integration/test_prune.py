@@ -4,12 +4,13 @@ import asyncio
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Deleted, InvalidContent, NotFound, Pruned, Session, Settings
+from agentstore import AgentStore, Deleted, InvalidContent, LimitExceeded, NotFound, Pruned, Session, Settings
 from agentstore.repositories import prune
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
@@ -20,6 +21,7 @@ SELECT (SELECT count(*) FROM agentstore.sessions), (SELECT count(*) FROM agentst
     (SELECT count(*) FROM agentstore.memory_buckets), (SELECT count(*) FROM agentstore.memories),
     (SELECT count(*) FROM agentstore.state_heads), (SELECT count(*) FROM agentstore.state_rounds)
 """
+_KEEP = ("keep_last", "keep_sessions", "keep_memories", "keep_states")
 _SIZE = """
 SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE nspname = 'agentstore' AND relkind = 'r'
@@ -73,11 +75,126 @@ async def test_keep_last_retains_the_last_sessions_and_rounds(store: AgentStore,
     for number in range(5):
         await _age(observer, 100 + number, f"SESSION = 's{number}'")
     pruned = await store.prune(90 * _DAY, keep_last=2)
-    assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (3, 6, 9, 10)
+    assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (3, 6, 9, 16)
     assert [each.id for each in await store.sessions.list_sessions("alice")] == ["s0", "s1"]
-    for number in range(5):
+    for number in range(2):
         assert [each.round_id for each in await store.states.list_states("alice", f"s{number}")] == [4, 3]
+    assert await observer.fetchrow(_ROWS) == (2, 4, 2, 6, 2, 4)
     assert not await store.prune(90 * _DAY, keep_last=2)
+
+
+async def test_memories_and_states_of_a_pruned_session_go_with_it_unless_written_later(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await _fill(store, "alice", 6)
+    await _age(observer, 100, "SESSION <> 's0'")
+    await store.states.save_state("alice", {}, "s1")
+    await store.memory.add_memory("alice", [text("kiwis")], "s2")
+    # In another order than the sessions: s3 has the last memories and states of all that are old.
+    for table in ("memory_buckets", "state_heads"):
+        await observer.execute(
+            f"UPDATE agentstore.{table} SET updated_at = updated_at + interval '1 day' WHERE session_id = 's3'"
+        )
+    dry = await store.prune(90 * _DAY, keep_last=1, dry_run=True)
+    assert await store.prune(90 * _DAY, keep_last=1) == dry
+    # s0 is the last session. Of s1, the last round is retained; of s2, the memories.
+    assert await observer.fetchrow(_ROWS) == (1, 2, 2, 7, 2, 5)
+    assert (dry.sessions, dry.memories, dry.state_rounds) == (5, 12, 20)
+    assert not await store.prune(90 * _DAY, keep_last=1)
+
+
+async def test_memories_and_states_without_a_session_are_retained_by_their_number(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await _fill(store, "alice", 4)
+    await _age(observer, 100, "true")
+    for number in range(4):
+        await _age(observer, number, f"SESSION = 's{number}'")
+    await store.sessions.delete_session("alice", "s0")
+    await store.sessions.delete_session("alice", "s2")
+    await store.prune(90 * _DAY, keep_last=1)
+    # The last session is s1; of s0 and s2, which have none, s0 was written to last. s3 is deleted.
+    for table in ("memory_buckets", "state_heads"):
+        rows = await observer.fetch(f"SELECT session_id FROM agentstore.{table} ORDER BY 1")
+        assert [row[0] for row in rows] == ["s0", "s1"]
+
+
+async def test_kinds_with_a_number_of_their_own_do_not_follow_their_session(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    await _fill(store, "alice", 5)
+    for number in range(5):
+        await _age(observer, 100 + number, f"SESSION = 's{number}'")
+    options: dict[str, Any] = {"keep_sessions": 1, "keep_memories": 4, "keep_states": 3}
+    dry = await store.prune(90 * _DAY, **options, dry_run=True)
+    assert await store.prune(90 * _DAY, **options) == dry
+    # 3 of 4 rounds of s0 to s2 remain.
+    assert (dry.sessions, dry.memories, dry.state_rounds) == (4, 3, 11)
+    assert await observer.fetchrow(_ROWS) == (1, 2, 4, 12, 3, 9)
+    pruned = await store.prune(90 * _DAY, keep_last=5, keep_memories=0)
+    assert (pruned.sessions, pruned.memories, pruned.state_rounds) == (0, 12, 0)
+
+
+async def test_states_of_an_expired_session_go_with_it(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings
+) -> None:
+    await _fill(store, "alice", 3)
+    await _age(observer, 2, "true")
+    for number in range(2):
+        await store.sessions.set_ttl("alice", f"s{number}", 86_400)
+    await store.states.save_state("alice", {}, "s1")  # after the session has expired
+    state_ttl = settings.model_copy(update={"state_ttl": 3 * 86_400})
+    async with AgentStore(database_url, settings=state_ttl) as other:  # states have a time of their own
+        assert (await other.prune(dry_run=True)).state_rounds == 0
+    dry = await store.prune(dry_run=True)
+    assert await store.prune() == dry
+    assert (dry.sessions, dry.memories, dry.state_rounds) == (2, 0, 4)
+    assert await observer.fetchrow(_ROWS) == (1, 2, 3, 9, 2, 9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_dry_run_counts_what_is_deleted_of_random_data(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    random = Random(seed)
+    for name in ("_USER_PAGE", "_PAGE", "_BATCH_ROWS"):
+        monkeypatch.setattr(prune, name, random.choice([2, 3, 500]))
+    for user in ("alice", "bob", "carol"):
+        await _fill(store, user, 5)
+        for number in range(5):
+            for table, column in (("memory_buckets", "session_id"), ("state_heads", "session_id"), ("sessions", "id")):
+                at = f"now() - {random.choice([0, 80, 100, 110, 120, 130])} * interval '1 day'"
+                listed = f", listed_at = date_trunc('minute', {at})" if table == "sessions" else ""
+                await observer.execute(
+                    f"UPDATE agentstore.{table} SET updated_at = {at}{listed} WHERE user_id = $1 AND {column} = $2",
+                    user,
+                    f"s{number}",
+                )
+            if random.random() < 0.3:
+                await store.sessions.set_ttl(user, f"s{number}", 105 * 86_400)
+            if random.random() < 0.3:
+                await observer.execute(
+                    "DELETE FROM agentstore.sessions WHERE user_id = $1 AND id = $2", user, f"s{number}"
+                )
+            await observer.execute(
+                "INSERT INTO agentstore.workspaces (user_id, session_id, type, chunks, size, saved_at) "
+                "VALUES ($1, $2, 'base', 0, 7, now() - $3 * interval '1 day')",
+                user,
+                f"s{number}",
+                random.choice([80, 100]),
+            )
+    await observer.execute("UPDATE agentstore.state_rounds SET saved_at = now() - interval '1 year' WHERE round < 4")
+    options: dict[str, Any] = {name: random.randrange(4) for name in _KEEP if random.random() < 0.5}
+    dry = await store.prune(90 * _DAY, **options, dry_run=True)
+    before = await observer.fetch("SELECT user_id, id FROM agentstore.sessions")
+    assert await store.prune(90 * _DAY, **options) == dry, options
+    pruned = set(before) - set(await observer.fetch("SELECT user_id, id FROM agentstore.sessions"))
+    assert len(pruned) == dry.sessions
+    for table, option in (("memory_buckets", "keep_memories"), ("state_heads", "keep_states")):
+        old = await observer.fetch(
+            f"SELECT user_id, session_id FROM agentstore.{table} WHERE updated_at < now() - interval '90 days'"
+        )
+        assert option in options or not pruned & set(old), options
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4, 5, 9])
@@ -177,12 +294,12 @@ async def test_expired_data_is_deleted_without_older_than(
     await store.sessions.set_ttl("alice", "s0", 3_600)
     await _age(observer, 2, "SESSION = 's0' OR SESSION = 's1'")
     pruned = await store.prune(keep_last=10)
-    assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (1, 2, 0, 0)
+    assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (1, 2, 0, 4)
     day = 86_400
     ttl = settings.model_copy(update={"session_ttl": day, "memory_ttl": day, "state_ttl": day})
     async with AgentStore(database_url, settings=ttl) as other:
         pruned = await other.prune()
-        assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (1, 2, 6, 8)
+        assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (1, 2, 6, 4)
     assert await observer.fetchrow(_ROWS) == (1, 2, 1, 3, 1, 4)
 
 
@@ -325,11 +442,11 @@ async def test_max_time_ends_a_pruning_between_two_transactions(
     monkeypatch.setattr(prune, "monotonic", lambda: now)
     # Three transactions; the pause lasts at most until the time is over.
     first = await store.prune(90 * _DAY, max_time=timedelta(seconds=1), progress=advance)
-    assert (first.sessions, first.memories, first.finished) == (3, 0, False)
+    assert (first.memories, first.sessions, first.finished) == (9, 0, False)
     last = await store.prune(90 * _DAY, max_time=timedelta(milliseconds=1), pause=_DAY, progress=advance)
-    assert (last.sessions, last.memories, last.finished) == (1, 0, False)
+    assert (last.memories, last.sessions, last.finished) == (3, 0, False)
     rest = await store.prune(90 * _DAY, max_time=_DAY)
-    assert (rest.sessions, rest.memories, rest.finished) == (1, 15, True)
+    assert (rest.memories, rest.sessions, rest.finished) == (3, 5, True)
 
 
 async def test_a_dry_run_does_not_pause(store: AgentStore, observer: asyncpg.Connection) -> None:
@@ -346,8 +463,13 @@ async def test_invalid_arguments_are_rejected(store: AgentStore) -> None:
                 await store.prune(**{name: each})
     wrong = [-1, 1.0, "1", True]
     for each in wrong:
-        with pytest.raises(InvalidContent):
-            await store.prune(keep_last=each)
+        for name in _KEEP:
+            with pytest.raises(InvalidContent, match=name):
+                await store.prune(**{name: each})
+    for name in _KEEP:
+        too_many: dict[str, Any] = {name: 10_001}
+        with pytest.raises(LimitExceeded, match=name):
+            await store.prune(**too_many)
     assert not await store.prune(timedelta(days=999_999_999))
 
 

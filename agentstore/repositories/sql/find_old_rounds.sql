@@ -3,9 +3,10 @@
 -- Scope: all
 -- Repeatable: yes
 -- Parameters: last_user text, before timestamptz, keep bigint, from_user text, from_session text, limit bigint
--- Rows: user_id, session_id; by both. Of each session the last `keep` rounds are retained, and at least the highest.
+-- Rows: user_id, session_id, updated_at (of the last save); by user and session. Of each session the last `keep` rounds
+--   are retained, and at least the highest.
 -- Races: none, since it only reads
-SELECT head.user_id, head.session_id
+SELECT head.user_id, head.session_id, head.updated_at
 FROM {schema}.state_heads AS head
 JOIN LATERAL (
     -- The first round that is retained.
@@ -20,8 +21,5 @@ WHERE head.user_id <= :last_user AND (head.user_id, head.session_id) >= (:from_u
         SELECT FROM {schema}.state_rounds
         WHERE user_id = head.user_id AND session_id = head.session_id AND round < boundary.round AND saved_at < :before
     )
-    -- Not the sessions whose states are deleted as a whole.
-    AND NOT coalesce(now() - head.updated_at >= {settings.state_ttl}::bigint * interval '1 second', FALSE)
-    AND NOT (head.updated_at < :before AND :keep = 0)
 ORDER BY head.user_id, head.session_id
 LIMIT :limit

@@ -1,12 +1,13 @@
--- Find, for each of a range of users, the last of the buckets of memories that keep_last retains.
+-- Find, for each of a range of users, the last of the buckets of memories that are retained.
 --
 -- Scope: all
 -- Repeatable: yes
--- Parameters: first_user text, last_user text, keep bigint
+-- Parameters: first_user text, last_user text, keep bigint, without_session boolean
 -- Rows: user_id, updated_at, id; none for a user with fewer than `keep`, of which all are retained
 -- Races: none, since it only reads
 --
--- Those that have expired are not retained, and do not count.
+-- Those that have expired are not retained, and do not count. `without_session` counts only those whose session does
+-- not exist.
 SELECT u.id AS user_id, kept.updated_at, kept.session_id AS id
 FROM {schema}.users AS u
 JOIN LATERAL (
@@ -14,6 +15,10 @@ JOIN LATERAL (
     FROM {schema}.memory_buckets AS r
     WHERE r.user_id = u.id
         AND NOT coalesce(now() - r.updated_at >= {settings.memory_ttl}::bigint * interval '1 second', FALSE)
+        AND (
+            NOT :without_session
+            OR (SELECT count(*) FROM {schema}.sessions AS s WHERE s.user_id = r.user_id AND s.id = r.session_id) = 0
+        )
     ORDER BY r.updated_at DESC, r.session_id DESC
     LIMIT 1 OFFSET :keep - 1
 ) AS kept ON TRUE

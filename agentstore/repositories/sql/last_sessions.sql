@@ -1,4 +1,4 @@
--- Find, for each of a range of users, the last of the sessions that keep_last retains.
+-- Find, for each of a range of users, the last of the sessions that are retained.
 --
 -- Scope: all
 -- Repeatable: yes

@@ -3,10 +3,14 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, ids text[], before timestamptz
--- Rows: one: the number of sessions, the number of their messages, and the bytes of those
+-- Rows: user_id, id, updated_at, ttl, has_expired, parts (the number of messages), bytes (of those); one a session
 -- Races: none, since it only reads
 WITH chosen AS MATERIALIZED (
-    SELECT id
+    SELECT
+        user_id, id, updated_at, ttl,
+        NOT coalesce(
+            now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
+        ) AS has_expired
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = ANY(:ids)
         AND (
@@ -19,10 +23,15 @@ WITH chosen AS MATERIALIZED (
 ),
 counted AS (
     SELECT
+        chosen.id,
         count(*) AS parts,
-        coalesce(sum(pg_column_size(part.payload)), 0) AS bytes
+        sum(pg_column_size(part.payload)) AS bytes
     FROM chosen
     JOIN {schema}.messages AS part ON chosen.id = part.session_id AND part.user_id = :user_id
+    GROUP BY chosen.id
 )
-SELECT (SELECT count(*) FROM chosen) AS rows, counted.parts, counted.bytes
-FROM counted
+SELECT
+    chosen.user_id, chosen.id, chosen.updated_at, chosen.ttl, chosen.has_expired,
+    coalesce(counted.parts, 0) AS parts, coalesce(counted.bytes, 0) AS bytes
+FROM chosen
+LEFT JOIN counted USING (id)
