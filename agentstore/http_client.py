@@ -296,6 +296,7 @@ class HttpClient:
         return text
 
     def _parse_url(self, base_url: str, settings: str) -> SplitResult:
+        parts = None
         try:
             parts = urlsplit(base_url)
             is_valid = (
@@ -311,7 +312,7 @@ class HttpClient:
             is_valid = is_valid and bool(self._httpx.URL(base_url).host)
         except (ValueError, self._httpx.InvalidURL):
             is_valid = False
-        if not is_valid:
+        if parts is None or not is_valid:
             # Without the URL and the cause, which may have a password.
             raise NotConfigured(
                 f"the URL of {self._what} must consist of http:// or https://, a host and a path, without a query or "

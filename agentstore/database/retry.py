@@ -49,6 +49,7 @@ async def retry(
         `error`: every attempt had a conflict. Its cause is that of the last attempt.
         AgentStoreError: `work` raised another error.
     """
+    cause: AgentStoreError | None = None
     for attempt in range(attempts):
         if attempt:
             await back_off(attempt - 1)
@@ -60,7 +61,7 @@ async def retry(
                     raise
             elif not is_conflict(raised):
                 raise
-            cause: AgentStoreError | None = raised
+            cause = raised
         else:
             if result is not None:
                 return result
