@@ -15,7 +15,7 @@
     ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
     ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
     ├── SchemaBehind       the schema is older than this release needs: run ``agentstore upgrade``
-    ├── SchemaAhead        the schema has a revision that this release does not know
+    ├── SchemaAhead        a call would change a schema that a newer release has migrated
     ├── EmbeddingFailed    the embedder failed or returned invalid vectors; safe to retry
     ├── ExtractionFailed   the extractor failed or returned an invalid result
     ├── SandboxUnavailable a sandbox cannot be created here, or cannot be reached from here
@@ -139,4 +139,7 @@ class SchemaBehind(AgentStoreError):
 
 
 class SchemaAhead(AgentStoreError):
-    """The database schema has a revision that this release does not know: it was upgraded by a later release."""
+    """A newer release has migrated the schema, and a downgrade or a stamp by this one is refused.
+
+    Everything else works: this release runs on the schema of the next release, and `upgrade` has nothing to do.
+    """

@@ -1,7 +1,7 @@
 """Run the migrations of the main line: on a given connection, as a SQL script, or for the ``alembic`` command.
 
 Migrations do not name the schema. The connection's search_path contains only the store's schema, so the version table
-and all tables are created there, and the ``alembic_version`` of another application in ``public`` is never seen.
+and all tables are created there. The version table has a name of its own, since an application may use that schema too.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from alembic import context
 from sqlalchemy import JSON, Column, Connection
 
 from agentstore.migrating.connections import connection_for_developers
+from agentstore.migrating.schema_status import VERSION_TABLE, rename_statement
 from agentstore.migrating.steps import LOCK_TIMEOUT
 from agentstore.models import Base
 
@@ -28,7 +29,7 @@ def _compare_default(
 
 def _is_of_main_line(name: str | None, kind: str, _parents: object) -> bool:
     """Ignore the tables of the line "vector", which not every database has."""
-    return kind != "table" or name not in ("memory_vectors", "alembic_version_vector")
+    return kind != "table" or name not in ("memory_vectors", "agentstore_version_vector", "alembic_version_vector")
 
 
 def _report_step(*, step: Any, **_: object) -> None:
@@ -40,6 +41,7 @@ def _report_step(*, step: Any, **_: object) -> None:
 
 
 _OPTIONS = {
+    "version_table": config.attributes.get("version_table", VERSION_TABLE),
     "on_version_apply": _report_step,
     "include_name": _is_of_main_line,
     "target_metadata": Base.metadata,
@@ -65,6 +67,8 @@ if context.is_offline_mode():
     context.execute(f"SET lock_timeout TO '{LOCK_TIMEOUT}'")
     context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
     context.execute(f'SET search_path TO "{schema}"')
+    if context.get_starting_revision_argument() not in (None, "base"):
+        context.execute(rename_statement())
     with context.begin_transaction():
         context.run_migrations()
 elif (connection := config.attributes.get("connection")) is not None:

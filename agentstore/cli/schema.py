@@ -1,5 +1,6 @@
 """The commands that run and describe migrations: ``agentstore upgrade``, ``downgrade``, ``plan`` and others."""
 
+import re
 import sys
 from dataclasses import asdict
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agentstore import migrating as migrate
+from agentstore.cli.check import NEWER
 from agentstore.cli.connect import load_settings, run_with_database
 from agentstore.cli.options import Json, Url, new_group
 from agentstore.cli.output import Table, echo, echo_error, echo_json
@@ -20,9 +22,12 @@ _RELATIVE = {"ignore_unknown_options": True}
 
 
 def _revision(value: str) -> str:
-    """Accept a relative revision such as -1, and refuse a misspelled option."""
+    """Accept a revision of this release, also as relative as -1; refuse a misspelled option and an unknown revision."""
     if value.startswith("-") and not value[1:].isdigit():
         raise typer.BadParameter(f"no such option: {value.partition('=')[0]}")
+    name = re.sub(r"[+-]\d+$", "", value)
+    if name not in ("", "head", "heads", "base", "pre", *(each.id for each in migrate.history())):
+        raise typer.BadParameter(f"there is no revision {value!r}; see `agentstore history`")
     return value
 
 
@@ -47,7 +52,7 @@ def upgrade(
 ) -> None:
     """Upgrade the schema to this release.
 
-    Safe to run from several places at the same time.
+    Safe to run from several places at the same time. Does nothing if a newer release has migrated the database.
     """
 
     async def run(database: Database) -> None:
@@ -141,16 +146,21 @@ def plan(
     in use if it blocks readers and writers only for the moment in which its lock is acquired.
     """
 
-    async def run(database: Database) -> list[migrate.Planned]:
-        return await migrate.plan(database, revision)
+    async def run(database: Database) -> tuple[list[migrate.Planned], migrate.Status]:
+        return await migrate.plan(database, revision), await migrate.status(database)
 
-    planned = run_with_database(url, run)
+    planned, found = run_with_database(url, run)
     if json_:
         echo_json([asdict(each) for each in planned])
         return
     if not planned:
-        echo("nothing to do")
+        echo(f"{found.current}: {NEWER}" if found.state == "ahead" else "nothing to do")
         return
+    if revision == "pre" and (early := dict.fromkeys(each.revision for each in planned if each.phase == "post")):
+        echo(
+            f"{', '.join(early)}: to be run when no replica of the release before the one that added it is left",
+            style="red",
+        )
     titles = {each.id: each.title for each in migrate.history()}
     revision = ""
     for each in planned:
@@ -191,6 +201,8 @@ def _report(line: str) -> None:
 def _print_change(before: migrate.Status, after: migrate.Status, as_json: bool) -> None:
     if as_json:
         echo_json({"from": before.current, "to": after.current})
+    elif after.state == "ahead":
+        echo(f"{after.current}: {NEWER}")
     elif before.current == after.current:
         echo(f"already at {after.current or 'none'}")
     else:

@@ -20,7 +20,7 @@ SELECT c.relname AS name, c.relrowsecurity AND c.relforcerowsecurity AND EXISTS 
     EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'user_id') AS has_owner,
     row_security_active(c.oid) AS is_filtered
 FROM pg_class c
-WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname NOT LIKE 'alembic_version%'
+WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname !~ '^(agentstore|alembic)_version'
 ORDER BY c.relname
 """
 """The tables of a schema: `name`, `is_secured` by the policy, `has_owner` (owner column `user_id`, otherwise `id`), and

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
+    from agentstore.migrating.drift import Difference, find_drift
     from agentstore.migrating.migrate import (
         Planned,
         PlannedEffect,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_INDEXED_DIMENSIONS",
     "WAIT",
+    "Difference",
     "Phase",
     "Planned",
     "PlannedEffect",
@@ -60,6 +62,7 @@ __all__ = [
     "enable_row_security",
     "enable_vectors",
     "ensure",
+    "find_drift",
     "head",
     "history",
     "include_name",
@@ -77,6 +80,7 @@ __all__ = [
 
 # Where each name of __all__ is defined. No module has the name of a function: importing the one would hide the other.
 _NAMES = {
+    "drift": "Difference find_drift",
     "migrate": "Planned PlannedEffect downgrade include_name plan sql stamp upgrade",
     "options": "WAIT Report",
     "revisions": "Phase Revision head history needed",

@@ -17,7 +17,8 @@ _STRONG = "ACCESS EXCLUSIVE"
 _NO_WRITES = ("SHARE", "SHARE ROW EXCLUSIVE", _STRONG)
 # The statements that Alembic and migrations/env.py put around a migration's own.
 _FRAMING = re.compile(
-    r"(BEGIN|COMMIT|SET |RESET |CREATE SCHEMA|(CREATE TABLE|INSERT INTO|UPDATE|DELETE FROM) alembic_version)"
+    r"(BEGIN|COMMIT|SET |RESET |CREATE SCHEMA|DO \$version\$|"
+    r"(CREATE TABLE|INSERT INTO|UPDATE|DELETE FROM) agentstore_version)"
 )
 
 

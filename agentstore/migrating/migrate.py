@@ -20,6 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+import asyncpg
 from alembic import command, context, op
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
@@ -32,13 +33,23 @@ from agentstore.database.database import Database
 from agentstore.database.server import check_encoding
 from agentstore.errors import Conflict, NotConfigured, SchemaAhead
 from agentstore.migrating import revisions as revision_files
+from agentstore.migrating.catalog import expected_catalog
 from agentstore.migrating.connections import driver_connection, opened
+from agentstore.migrating.drift import differences
 from agentstore.migrating.effects import Loss, created_table, effects, losses, migration_statements
 from agentstore.migrating.locking import run_exclusively
 from agentstore.migrating.options import WAIT, Report
 from agentstore.migrating.revisions import Phase, history, needed
 from agentstore.migrating.row_security import check_sees_all_rows, secure_tables
-from agentstore.migrating.schema_status import Status, current_revision, status, vector_status
+from agentstore.migrating.schema_status import (
+    FORMER_VERSION_TABLE,
+    VERSION_TABLE,
+    Status,
+    recorded_revision,
+    rename_statement,
+    status,
+    vector_status,
+)
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -102,6 +113,7 @@ async def upgrade(
 ) -> None:
     """Upgrade the schema to `revision`. Idempotent, and safe to call from many processes at once: one migrates.
 
+    A schema that a newer release has migrated is left unchanged: this release works on it, so there is nothing to do.
     If the schema is at the revision already, no lock is taken. A statement that does not get its lock within a timeout,
     at first half a second and at most three, gives way to the statements that have queued behind it; the migration is
     then retried.
@@ -115,7 +127,6 @@ async def upgrade(
         report: receives a line for each migration and for each wait.
 
     Raises:
-        SchemaAhead: the database is at a revision that this release does not know.
         NotConfigured: there is no such revision, a privilege is missing, the database's encoding is not UTF8, or the
             connection goes through a pooler in transaction mode.
         Unavailable: it took longer than `wait`, or the database does not answer. Migrations that were committed stay.
@@ -125,8 +136,12 @@ async def upgrade(
         async with database.connection() as connection:
             await check_encoding(connection, database.where)
         found = await status(database)
-        if not _is_at(found, wanted):
-            await migrate_line(database, "up", wanted, wait=wait, report=report)
+        if found.state == "ahead":
+            _scripts_between(None, wanted, "up")  # refuses a revision that does not exist
+            report(f"the schema is at revision {found.current}, newer than this release: nothing to do")
+        elif not _is_at(found, revision):
+            is_complete = revision in ("head", "heads", found.head)
+            await migrate_line(database, "up", wanted, is_complete=is_complete, wait=wait, report=report)
         if wanted in ("head", "heads", found.head, needed()) and (await vector_status(database)).state == "behind":
             of_vectors = needed("vector") if wanted == needed() else "head"
             await migrate_line(database, "up", of_vectors, line="vector", wait=wait, report=report)
@@ -154,8 +169,9 @@ async def downgrade(
     Raises:
         Conflict: it would drop tables that have rows, or columns that have values, and `lose_data` is false; the
             message lists them.
-        SchemaAhead, NotConfigured, Unavailable: as :func:`upgrade`; also if vectors are enabled and the downgrade would
-            drop the table that they belong to.
+        SchemaAhead: the database is at a revision that this release does not know, so it cannot undo it.
+        NotConfigured, Unavailable: as :func:`upgrade`; also if vectors are enabled and the downgrade would drop the
+            table that they belong to.
     """
     async with opened(target, settings) as database:
         # Checked before the first migration is undone, since each is a transaction of its own.
@@ -172,7 +188,9 @@ async def stamp(
     """Record that the schema is at `revision`, after SQL that was run by hand; nothing else is changed.
 
     Raises:
-        SchemaAhead, NotConfigured, Unavailable: as :func:`upgrade`.
+        Conflict: the schema lacks tables or columns of the revision; the message lists them.
+        SchemaAhead: the database is at a revision that this release does not know.
+        NotConfigured, Unavailable: as :func:`upgrade`.
     """
     async with opened(target, settings) as database:
         await migrate_line(database, "stamp", revision, wait=wait, report=_log.info)
@@ -186,13 +204,17 @@ async def plan(
     The effects leave out tables that the upgrade itself creates: no other session uses those yet.
 
     Raises:
-        SchemaAhead, NotConfigured, Unavailable: as :func:`upgrade`.
+        NotConfigured, Unavailable: as :func:`upgrade`.
     """
+    wanted = needed() if revision == "pre" else revision
     async with opened(target, settings) as database:
-        current = (await status(database)).current
-        scripts = _scripts_between(current, needed() if revision == "pre" else revision, "up")
         schema = database.settings.schema
+        found = await status(database)
+        scripts = _scripts_between(None if found.state == "ahead" else found.current, wanted, "up")
+        if found.state == "ahead":
+            return []
         async with database.connection() as connection:
+            table, _ = await recorded_revision(connection, schema)
             rows = await connection.fetch(_SIZES, f'"{schema}"')
     sizes = {name: (max(count, 0), size) for name, count, size in rows}
     phases: dict[str, Phase] = {each.id: each.phase for each in history()}
@@ -209,6 +231,9 @@ async def plan(
                 if each.table not in created
             ]
             planned.append(Planned(script.revision, phases[script.revision], statement, tuple(on_existing)))
+    if table == FORMER_VERSION_TABLE and revision in ("head", "heads", found.head):
+        effect = PlannedEffect(table, "ACCESS EXCLUSIVE", "none", True, *sizes.get(table, (0, 0)))
+        planned.append(Planned(found.head, "post", f"ALTER TABLE {table} RENAME TO {VERSION_TABLE}", (effect,)))
     return planned
 
 
@@ -222,7 +247,7 @@ def sql(revisions: str = "head", *, schema: str = "agentstore", vectors: bool = 
         downgrade: the script of the downgrade from A to B.
 
     Raises:
-        NotConfigured, SchemaAhead: there are no such revisions.
+        NotConfigured: there are no such revisions.
     """
     return _sql(command.downgrade if downgrade else command.upgrade, revisions, schema, "vector" if vectors else "")
 
@@ -241,41 +266,68 @@ async def migrate_line(
     revision: str,
     *,
     line: str = "",
+    is_complete: bool = False,
     lose_data: bool = False,
     wait: float = WAIT,
     report: Report = _log.info,
 ) -> None:
-    """Migrate a line to `revision`, one migration after the other. Raises as :func:`upgrade` and :func:`downgrade`."""
+    """Migrate a line to `revision`, one migration after the other. Raises as :func:`upgrade` and :func:`downgrade`.
+
+    With `is_complete`, no replica of the previous release is left: the version tables get their present names.
+    """
     wanted = revision
 
     async def work(connection: AsyncConnection) -> None:
         nonlocal wanted
         is_secured = await check_sees_all_rows(connection, database)
+        driver, schema = await driver_connection(connection), database.settings.schema
+        table, current = await recorded_revision(driver, schema, line)
+        if not _is_known(current, line) and direction == "up":
+            return  # a newer release has migrated meanwhile
+        _refuse_newer(current, line)
         if direction != "stamp":
-            current = await current_revision(await driver_connection(connection), database.settings.schema, line)
             scripts = _scripts_between(current, wanted, direction, line)
             if not scripts:
+                await rename_version_tables(driver)
                 return
             # A relative revision counts from where the first attempt began.
             last = scripts[-1].revision if direction == "up" else scripts[-1].down_revision
             wanted = str(last or "base")
             if direction == "down" and not lose_data:
                 await _check_losses(connection, database, f"{current}:{wanted}", line)
-        await run_command(connection, partial(_COMMANDS[direction], revision=wanted), line=line, report=report)
+        else:
+            await _check_tables(driver, database, wanted, line)
+        await run_command(
+            connection, partial(_COMMANDS[direction], revision=wanted), line=line, version_table=table, report=report
+        )
         if is_secured and direction == "up":
-            await secure_tables(connection, database.settings.schema)
+            await secure_tables(connection, schema)
+        await rename_version_tables(driver)
+
+    async def rename_version_tables(driver: asyncpg.Connection) -> None:
+        # Not before: the previous release reads the table of the former name.
+        if is_complete:
+            for each in ("", "vector"):
+                await driver.execute(rename_statement(each))
 
     await run_exclusively(database, work, wait, report)
 
 
 async def run_command(
-    connection: AsyncConnection, run: Callable[[Config], None], *, line: str = "", report: Report
+    connection: AsyncConnection,
+    run: Callable[[Config], None],
+    *,
+    line: str = "",
+    version_table: str | None = None,
+    report: Report,
 ) -> None:
-    """Run one of Alembic's commands on a connection."""
+    """Run one of Alembic's commands on a connection. `version_table`: its name if it is not that of the line."""
 
     def run_sync(sync: Connection) -> None:
         config = _config(line=line)
         config.attributes.update(connection=sync, report=report)
+        if version_table is not None:
+            config.attributes["version_table"] = version_table
         with _translated_errors():
             run(config)
 
@@ -302,11 +354,48 @@ async def _render(run: Callable[..., None], revisions: str, schema: str, line: s
 
 def _scripts_between(current: str | None, revision: str, direction: Direction, line: str = "") -> list[Script]:
     """Return the migrations between two revisions, in the order in which they run."""
+    _refuse_newer(current, line)
     scripts = _script_directory(revision_files.folder() / line)
     with _translated_errors():
         if direction == "down":
             return list(scripts.iterate_revisions(current or "base", revision, select_for_downgrade=True))
         return list(scripts.iterate_revisions(revision, current or (), implicit_base=True))[::-1]
+
+
+def _is_known(current: str | None, line: str) -> bool:
+    return current is None or current in {each.id for each in history(line)}
+
+
+def _refuse_newer(current: str | None, line: str) -> None:
+    """Refuse a schema that a newer release has migrated.
+
+    Raises:
+        SchemaAhead: this release does not know the revision.
+    """
+    if not _is_known(current, line):
+        raise SchemaAhead(
+            f"The schema is at revision {current}, newer than this release, which does not know it: use the release "
+            "that migrated the database."
+        )
+
+
+async def _check_tables(connection: asyncpg.Connection, database: Database, revision: str, line: str) -> None:
+    """Refuse to record a revision whose tables or columns do not exist.
+
+    Raises:
+        Conflict: some do not; the message lists them.
+    """
+    scripts = _scripts_between(None, revision, "up", line)
+    if not scripts:
+        return  # base
+    expected = expected_catalog(scripts[-1].revision, line)
+    # The version table is created with the revision, if it does not exist.
+    expected = {key: it for key, it in expected.items() if not key.table.startswith(VERSION_TABLE)}
+    found = await differences(connection, database.settings.schema, expected)
+    if missing := [each.found for each in found if each.kind in ("table", "column")]:
+        raise Conflict(
+            f"The schema of {database.where} is not at revision {scripts[-1].revision}: {', '.join(missing)}."
+        )
 
 
 async def _check_losses(connection: AsyncConnection, database: Database, revisions: str, line: str) -> None:
@@ -337,7 +426,7 @@ def _is_at(found: Status, revision: str) -> bool:
     """Return whether an upgrade to `revision` has nothing to do."""
     if revision in ("head", "heads", found.head):
         return found.state == "at head"
-    return revision == needed() and found.state in ("at head", "post pending")
+    return revision in ("pre", needed()) and found.state in ("at head", "post pending")
 
 
 @asynccontextmanager
@@ -393,8 +482,4 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (CommandError, RevisionError) as error:
-        if "Can't locate revision" in str(error) or "No such revision" in str(error):
-            raise SchemaAhead(
-                f"{error}: a newer release may have migrated the database, or the revision is misspelled."
-            ) from error
         raise NotConfigured(f"{error}.") from error

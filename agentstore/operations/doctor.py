@@ -14,6 +14,7 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.errors import AgentStoreError, Unavailable
+from agentstore.migrating.drift import find_drift
 from agentstore.migrating.row_security import RowSecurity, row_security_status
 from agentstore.migrating.schema_status import status
 from agentstore.models import Base
@@ -63,7 +64,10 @@ _RIGHTS = """
 WITH needed AS (
     SELECT format('%I.%I', $1::text, t.name) AS name, r.name AS privilege
     FROM unnest($2::text[]) AS t(name), unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(name)
-    UNION ALL SELECT format('%I.alembic_version', $1::text), 'SELECT'
+    UNION ALL SELECT format('%I.agentstore_version', $1::text), 'SELECT'
+    UNION ALL SELECT format('%I.alembic_version', $1::text), 'SELECT'  -- its former name
+    WHERE to_regclass(format('%I.agentstore_version', $1::text)) IS NULL
+        AND to_regclass(format('%I.messages', $1::text)) IS NOT NULL
 ), missing AS (
     SELECT name, string_agg(privilege, ', ') AS privileges FROM needed
     WHERE NOT has_table_privilege(to_regclass(name), privilege) GROUP BY name
@@ -108,9 +112,9 @@ class Finding:
 async def examine(database: Database) -> list[Finding]:
     """Check a database and its configuration, and return the findings. Writes nothing; never raises for the database.
 
-    The checks: connection, version, encoding, writes, durability, clock, schema, role, indexes, memories, row security,
-    distribution, pooler, migrations, pool. A check that does not apply is left out. If the database cannot be reached,
-    that is the only finding.
+    The checks: connection, version, encoding, writes, durability, clock, schema, drift, role, indexes, memories, row
+    security, distribution, pooler, migrations, pool. A check that does not apply is left out. If the database cannot be
+    reached, that is the only finding.
     """
     try:
         async with database.connection() as connection:
@@ -124,7 +128,12 @@ async def examine(database: Database) -> list[Finding]:
             analyses = await connection.fetchval(_ANALYSES, database.settings.schema)
     except AgentStoreError as error:
         return [Finding("connection", "problem", str(error), _advice(error))]
-    findings += [await _schema(database), rights, *(indexes or [Finding("indexes", "ok", "all indexes are valid")])]
+    findings += [
+        await _schema(database),
+        *await _drift(database),
+        rights,
+        *(indexes or [Finding("indexes", "ok", "all indexes are valid")]),
+    ]
     security = await row_security_status(database)
     # Postgres hides statistics of rows that a policy hides.
     if "memories" not in security.filtered:
@@ -229,9 +238,20 @@ async def _schema(database: Database) -> Finding:
         advice = "when no replica of the previous release is left: run `agentstore upgrade`"
         return Finding("schema", "ok", f"{at}, on which this release works; later migrations are pending", advice)
     if found.state == "ahead":
-        advice = "upgrade agentstore here: this release works on the schema of the next release, not of later ones"
-        return Finding("schema", "warning", f"{at}, which this release ({found.head}) does not know", advice)
+        advice = "upgrade agentstore here soon: this release works on the schema of the next release, not of later ones"
+        return Finding("schema", "warning", f"{at}, newer than this release ({found.head})", advice)
     return Finding("schema", "ok", at)
+
+
+async def _drift(database: Database) -> list[Finding]:
+    """Return a finding for each difference between the schema and its revision, with the statement that corrects it."""
+    try:
+        found = await find_drift(database)
+    except AgentStoreError as error:
+        return [Finding("drift", "problem", str(error), _advice(error))]
+    if not found:
+        return [Finding("drift", "ok", "the schema has not been changed besides its migrations")]
+    return [Finding("drift", "problem", each.found, each.statement) for each in found]
 
 
 def _row_security(found: RowSecurity, *, is_set: bool) -> list[Finding]:

@@ -93,7 +93,7 @@ def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> lis
         statements.append(
             _block(
                 f"FOR relation IN SELECT relname FROM pg_class WHERE relnamespace = {_literal(where)}::regnamespace "
-                "AND relkind = 'r' AND relname LIKE 'alembic_version%' LOOP "
+                "AND relkind = 'r' AND relname ~ '^(agentstore|alembic)_version' LOOP "
                 f"EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %I.%I FROM %I', {_literal(schema)}, relation, "
                 f"{_literal(role)}); END LOOP;"
             )

@@ -7,6 +7,7 @@ commands, and no upgrade of the main line installs an extension.
 from alembic import context
 from sqlalchemy import Connection
 
+from agentstore.migrating.schema_status import VERSION_TABLE, rename_statement
 from agentstore.migrating.steps import LOCK_TIMEOUT
 from agentstore.models.memory_vector import Vector, VectorBase
 
@@ -19,7 +20,7 @@ def _is_of_vectors(name: str | None, kind: str, _parents: object) -> bool:
 
 _OPTIONS = {
     "target_metadata": VectorBase.metadata,
-    "version_table": "alembic_version_vector",
+    "version_table": config.attributes.get("version_table", f"{VERSION_TABLE}_vector"),
     "transaction_per_migration": True,
     "include_name": _is_of_vectors,
 }
@@ -38,6 +39,8 @@ if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True, **_OPTIONS)
     context.execute(f"SET lock_timeout TO '{LOCK_TIMEOUT}'")
     context.execute(f'SET search_path TO "{schema}"')
+    if context.get_starting_revision_argument() not in (None, "base"):
+        context.execute(rename_statement("vector"))
     with context.begin_transaction():
         context.run_migrations()
 else:

@@ -9,6 +9,7 @@ import pytest
 
 from agentstore import __version__, migrate
 from tests.support.cli import run
+from tests.support.psql import psql
 
 
 def test_upgrade_and_downgrade_change_the_exit_code_of_check(empty_url: str) -> None:
@@ -98,7 +99,30 @@ def test_errors_do_not_contain_secrets(arguments: tuple[str, ...], environment: 
     assert "hunter2" not in done.out + done.err
 
 
-def test_unknown_revision_is_reported(empty_url: str) -> None:
-    done = run("upgrade", "nonsense", "--url", empty_url)
-    assert done.code == 4
-    assert "nonsense" in done.err
+@pytest.mark.parametrize("command", ["upgrade", "plan", "downgrade", "stamp"])
+def test_a_revision_that_does_not_exist_is_a_usage_error(empty_url: str, command: str) -> None:
+    for revision in ("nonsense", "9999", "nonsense+1"):
+        done = run(command, revision, "--url", empty_url)
+        assert done.code == 2
+        assert revision in done.err
+
+
+def test_a_newer_schema_is_left_unchanged(direct_url: str) -> None:
+    psql(direct_url, "UPDATE agentstore.agentstore_version SET version_num = '9999';")
+    for arguments in (("upgrade",), ("upgrade", "pre"), ("upgrade", "+1"), ("plan",), ("plan", "pre")):
+        done = run(*arguments, "--url", direct_url)
+        assert (done.code, done.out) == (0, "9999: newer than this release; nothing to do\n")
+    done = run("check", "--url", direct_url)
+    assert (done.code, done.out) == (4, "9999: newer than this release; nothing to do\n")
+    done = run("downgrade", "-1", "--url", direct_url)
+    assert (done.code, "newer than this release" in done.err) == (4, True)
+
+
+def test_plan_says_which_migrations_of_an_earlier_release_had_to_wait(empty_url: str) -> None:
+    url = {"AGENTSTORE_DATABASE_URL": empty_url}
+    run("upgrade", "0008", environment=url)
+    line = "0009: to be run when no replica of the release before the one that added it is left\n"
+    assert run("plan", "pre", environment=url).out.startswith(line)
+    assert line not in run("plan", environment=url).out
+    run("upgrade", "0009", environment=url)
+    assert "0009" not in run("plan", "pre", environment=url).out

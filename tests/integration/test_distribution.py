@@ -161,7 +161,7 @@ async def test_a_table_property_that_citus_refuses_is_an_obstacle(direct_url: st
 
 async def test_all_obstacles_are_reported_at_once(url: str) -> None:
     psql(url, "UPDATE pg_dist_node SET isactive = false;" + ";".join(list(_OBSTACLES)[:1]) + ";")
-    psql(url, "UPDATE agentstore.alembic_version SET version_num = '0005';")
+    psql(url, "UPDATE agentstore.agentstore_version SET version_num = '0005';")
     found = await _plan(url, shards=1_024)
     words = ("no server takes shards", "max_locks_per_transaction", "unique without the user", "the schema is behind")
     assert len(found.obstacles) == len(words)

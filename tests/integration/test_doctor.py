@@ -65,6 +65,7 @@ async def test_a_healthy_database_has_no_problems(own_server: EmbeddedPostgres) 
         "durability": "ok",
         "clock": "ok",
         "schema": "ok",
+        "drift": "ok",
         "role": "warning",
         "indexes": "ok",
         "memories": "ok",
@@ -80,7 +81,7 @@ async def test_a_schema_that_is_behind_is_found(empty_url: str) -> None:
 
 
 async def test_a_schema_that_is_ahead_is_found(direct_url: str, observer: asyncpg.Connection) -> None:
-    await observer.execute("UPDATE agentstore.alembic_version SET version_num = '9999'")
+    await observer.execute("UPDATE agentstore.agentstore_version SET version_num = '9999'")
     found = (await _examine(direct_url))["schema"]
     assert found.state == "warning"
     assert "9999" in found.found
@@ -90,16 +91,16 @@ async def test_missing_rights_are_found_with_the_grants_that_fix_them(
     direct_url: str, observer: asyncpg.Connection, role: str
 ) -> None:
     await observer.execute(f"GRANT USAGE ON SCHEMA agentstore TO {role}")
-    await observer.execute(f"GRANT SELECT ON agentstore.alembic_version, agentstore.messages TO {role}")
+    await observer.execute(f"GRANT SELECT ON agentstore.agentstore_version, agentstore.messages TO {role}")
     found = (await _examine(_url_as(role, direct_url)))["role"]
     assert found.state == "problem"
     assert "messages (" in found.found
     assert "users (" in found.found
     await observer.execute(found.advice)
     assert (await _examine(_url_as(role, direct_url)))["role"].state == "ok"
-    await observer.execute(f"REVOKE ALL ON agentstore.alembic_version FROM {role}")
+    await observer.execute(f"REVOKE ALL ON agentstore.agentstore_version FROM {role}")
     found = (await _examine(_url_as(role, direct_url)))["role"]
-    assert "alembic_version (SELECT)" in found.found
+    assert "agentstore_version (SELECT)" in found.found
     await observer.execute(found.advice)
     assert (await _examine(_url_as(role, direct_url)))["role"].state == "ok"
 

@@ -95,7 +95,7 @@ def columns(revision: str | None) -> dict[str, list[str]]:
     return {
         table: re.findall(r'^    (?!CONSTRAINT )"?(\w+)"? ', body, re.MULTILINE)
         for table, body in tables
-        if table != "alembic_version"
+        if table not in ("alembic_version", "agentstore_version")
     }
 
 
@@ -119,7 +119,8 @@ async def fill(url: str, revision: str) -> None:
     await connection.close()
 
 
-def _dump(url: str) -> str:
+def dump(url: str) -> str:
+    """Return the output of `pg_dump` for the schema, without the lines that other versions do not accept."""
     command = [str(bundled_binaries() / "bin" / "pg_dump"), "--inserts", "--no-owner", "--schema=agentstore", url]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return "".join(line for line in done.stdout.splitlines(keepends=True) if not _OMITTED.fullmatch(line))
@@ -137,7 +138,7 @@ async def main(revisions: list[str]) -> None:
                 url = server.url_of(f"r{revision}")
                 await migrate.upgrade(url, revision)
                 await fill(url, revision)
-                (FOLDER / f"{revision}.sql").write_text(await asyncio.to_thread(_dump, url))
+                (FOLDER / f"{revision}.sql").write_text(await asyncio.to_thread(dump, url))
 
 
 if __name__ == "__main__":

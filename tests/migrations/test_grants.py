@@ -20,8 +20,8 @@ from tests.support.psql import psql
 
 _FORBIDDEN = [
     "CREATE TABLE agentstore.x (a int)", "DROP TABLE agentstore.messages", "TRUNCATE agentstore.users CASCADE",
-    "ALTER TABLE agentstore.users ADD COLUMN x int", "UPDATE agentstore.alembic_version SET version_num = 'x'",
-    "DELETE FROM agentstore.alembic_version", "CREATE SCHEMA x",
+    "ALTER TABLE agentstore.users ADD COLUMN x int", "UPDATE agentstore.agentstore_version SET version_num = 'x'",
+    "DELETE FROM agentstore.agentstore_version", "CREATE SCHEMA x",
     "CREATE INDEX x ON agentstore.users (created_at)", "CREATE POLICY x ON agentstore.users",
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, SchemaAhead, Settings, Unavailable, migrate
+from agentstore import AgentStore, NotConfigured, Settings, Unavailable, migrate
 from agentstore.migrating import locking, revisions, steps
 from agentstore.migrating.locking import exclusive_connection
 from agentstore.repositories.connect import open_database
@@ -137,7 +137,9 @@ def test_processes_upgrade_and_start_at_once_and_all_succeed(
     command = [sys.executable, "-m", "tests.support.forks", str(upgrades), str(starts), empty_url]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert asyncio.run(_fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version")) == [(migrate.head(),)]
+    assert asyncio.run(_fetch(empty_url, "SELECT version_num FROM agentstore.agentstore_version")) == [
+        (migrate.head(),)
+    ]
     assert asyncio.run(catalog(empty_url)) == asyncio.run(catalog(direct_url))
     if before is not None:
         assert asyncio.run(checksums(empty_url, columns)) == before
@@ -172,7 +174,7 @@ def test_an_upgrade_that_is_killed_at_any_message_is_resumed(server: Server, lat
             assert asyncio.run(checksums(server.url_of(name), columns)) == before
             sizes = "SELECT count(*) FROM agentstore.messages WHERE size IS DISTINCT FROM octet_length(payload::text)"
             assert asyncio.run(_fetch(server.url_of(name), sizes)) == [(0,)]
-            version = "SELECT version_num FROM agentstore.alembic_version"
+            version = "SELECT version_num FROM agentstore.agentstore_version"
             assert asyncio.run(_fetch(server.url_of(name), version)) == [("9003",)]
     finally:
         for name in names:
@@ -381,10 +383,10 @@ async def test_a_stamp_records_the_revision_and_changes_nothing_else(empty_url: 
     await migrate.upgrade(empty_url)
     before = await catalog(empty_url)
     await migrate.stamp(empty_url, "0002")
-    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [("0002",)]
+    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.agentstore_version") == [("0002",)]
     assert (await asyncio.to_thread(run, "stamp", "head", "--url", empty_url)).code == 0
     assert await catalog(empty_url) == before
     assert (await asyncio.to_thread(run, "check", "--url", empty_url)).code == 0
-    with pytest.raises(SchemaAhead):
+    with pytest.raises(NotConfigured):
         await migrate.stamp(empty_url, "nonsense")
     assert await catalog(empty_url) == before

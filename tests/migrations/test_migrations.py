@@ -63,7 +63,7 @@ async def test_upgrade_creates_the_schema_and_is_idempotent(empty_url: str) -> N
     await migrate.upgrade(empty_url)
     await migrate.upgrade(empty_url)
     found = [row[0] for row in await _fetch(empty_url, _TABLES, "agentstore")]
-    assert found == sorted([*Base.metadata.tables, "alembic_version"])
+    assert found == sorted([*Base.metadata.tables, "agentstore_version"])
     assert await _fetch(empty_url, _TABLES, "public") == []
 
 
@@ -115,7 +115,7 @@ async def test_relative_revisions_are_accepted(empty_url: str) -> None:
 async def test_the_sql_script_creates_the_same_schema(empty_url: str, direct_url: str) -> None:
     await asyncio.to_thread(psql, empty_url, migrate.sql())
     assert await _fetch(empty_url, _SHAPE, "agentstore") == await _fetch(direct_url, _SHAPE, "agentstore")
-    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [(migrate.head(),)]
+    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.agentstore_version") == [(migrate.head(),)]
 
 
 async def test_two_schemas_in_one_database_are_independent(empty_url: str) -> None:
@@ -141,7 +141,7 @@ async def test_a_host_applications_alembic_and_tables_are_unchanged(empty_url: s
     )
     await migrate.upgrade(empty_url)
     assert await _fetch(empty_url, "SELECT * FROM public.alembic_version") == [("host_revision",)]
-    assert await _fetch(empty_url, "SELECT * FROM agentstore.alembic_version") == [(migrate.head(),)]
+    assert await _fetch(empty_url, "SELECT * FROM agentstore.agentstore_version") == [(migrate.head(),)]
     await migrate.downgrade(empty_url, "base")
     assert [row[0] for row in await _fetch(empty_url, _TABLES, "public")] == ["alembic_version", "users"]
 
@@ -174,12 +174,12 @@ async def test_the_hosts_logging_is_unchanged(empty_url: str) -> None:
 
 async def test_concurrent_upgrades_in_one_process_apply_each_migration_once(empty_url: str) -> None:
     await asyncio.gather(*(migrate.upgrade(empty_url) for _ in range(10)))
-    assert await _fetch(empty_url, "SELECT count(*) FROM agentstore.alembic_version") == [(1,)]
+    assert await _fetch(empty_url, "SELECT count(*) FROM agentstore.agentstore_version") == [(1,)]
 
 
 async def test_at_head_no_lock_is_taken(direct_url: str, settings: Settings) -> None:
     blocker = await asyncpg.connect(direct_url)
-    await blocker.execute("BEGIN; LOCK TABLE agentstore.alembic_version IN SHARE MODE")
+    await blocker.execute("BEGIN; LOCK TABLE agentstore.agentstore_version IN SHARE MODE")
     await asyncio.wait_for(migrate.upgrade(direct_url), 60)
     await blocker.close()
 
@@ -198,12 +198,20 @@ async def test_start_checks_the_schema_and_migrates_only_if_configured(empty_url
 
 async def test_a_newer_schema_is_accepted_and_unchanged(empty_url: str) -> None:
     await migrate.upgrade(empty_url)
-    await _execute(empty_url, "UPDATE agentstore.alembic_version SET version_num = 'from_the_future'")
+    await _execute(empty_url, "UPDATE agentstore.agentstore_version SET version_num = 'from_the_future'")
     async with AgentStore(empty_url) as store:
         assert await store.health()
-    with pytest.raises(SchemaAhead):
-        await migrate.upgrade(empty_url)
-    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [("from_the_future",)]
+    for revision in ("head", "pre", "+1", migrate.head()):
+        lines: list[str] = []
+        await migrate.upgrade(empty_url, revision, report=lines.append)
+        assert lines == ["the schema is at revision from_the_future, newer than this release: nothing to do"]
+        assert await migrate.plan(empty_url, revision) == []
+    for refused in (migrate.downgrade(empty_url, "base"), migrate.stamp(empty_url, "head")):
+        with pytest.raises(SchemaAhead, match="from_the_future"):
+            await refused
+    with pytest.raises(NotConfigured, match="nonsense"):
+        await migrate.upgrade(empty_url, "nonsense")
+    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.agentstore_version") == [("from_the_future",)]
 
 
 async def test_a_role_that_may_only_read_and_write_rows_runs_the_application_and_cannot_migrate(empty_url: str) -> None:
@@ -251,15 +259,17 @@ async def test_vectors_are_enabled_disabled_and_enabled_again(empty_url: str, ha
         await asyncio.gather(*(migrate.enable_vectors(database) for _ in range(4)))
         assert (await migrate.vector_status(database)).state == "at head"
         await migrate.upgrade(database)
-        assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [(migrate.head(),)]
+        assert await _fetch(empty_url, "SELECT version_num FROM agentstore.agentstore_version") == [(migrate.head(),)]
         assert (await migrate.status(database)).state == "at head"
         with pytest.raises(NotConfigured, match="vector disable"):
             await migrate.downgrade(database, "base")
         await migrate.disable_vectors(database)
         await migrate.disable_vectors(database)
         assert (await migrate.vector_status(database)).state == "not enabled"
-        remaining = [row for row in await _fetch(empty_url, _SHAPE, "agentstore") if row[0] != "alembic_version_vector"]
-        assert [row for row in remaining if row[0] != "alembic_version_vector_pkc"] == before
+        remaining = [
+            row for row in await _fetch(empty_url, _SHAPE, "agentstore") if row[0] != "agentstore_version_vector"
+        ]
+        assert [row for row in remaining if row[0] != "agentstore_version_vector_pkc"] == before
         assert await _fetch(empty_url, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal") == []
     await migrate.downgrade(database, "base")
     await database.stop()
@@ -269,13 +279,13 @@ async def test_no_upgrade_enables_vectors_and_newer_vectors_are_accepted(empty_u
     for revision in ("head", "heads"):
         await migrate.upgrade(empty_url, revision)
     tables = [row[0] for row in await _fetch(empty_url, _TABLES, "agentstore")]
-    assert tables == sorted([*Base.metadata.tables, "alembic_version"])
+    assert tables == sorted([*Base.metadata.tables, "agentstore_version"])
     assert "vector" not in migrate.sql()
     if not has_pgvector:
         return
     await migrate.enable_vectors(empty_url)
     # A revision that this release does not know.
-    await _execute(empty_url, "UPDATE agentstore.alembic_version_vector SET version_num = 'from_the_future'")
+    await _execute(empty_url, "UPDATE agentstore.agentstore_version_vector SET version_num = 'from_the_future'")
     database = open_database(empty_url)
     assert (await migrate.vector_status(database)).state == "ahead"
     await migrate.upgrade(database)

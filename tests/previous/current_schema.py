@@ -1,4 +1,7 @@
-"""A pytest plugin that gives the previous release's tests databases with the schema of this release."""
+"""A pytest plugin that gives the previous release's tests databases with the schema of this release.
+
+Its schema is upgraded as far as it is while the previous release is running.
+"""
 
 import asyncio
 import os
@@ -12,9 +15,13 @@ import agentstore.migrate  # type: ignore[import-untyped]  # the previous releas
 _ROOT = Path(__file__).parents[2]
 
 
-async def _upgrade(url: str, *_: Any, **__: Any) -> None:
+_upgrade_previous = agentstore.migrate.upgrade
+
+
+async def _upgrade(url: str, *_: Any, **options: Any) -> None:
+    await _upgrade_previous(url, **options)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", "agentstore", "upgrade", "--url", url]
+    command = [sys.executable, "-m", "agentstore", "upgrade", "pre", "--url", url]
     await asyncio.to_thread(subprocess.run, command, cwd=_ROOT, env=environment, check=True)
 
 

@@ -49,7 +49,7 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_d
 """
 _IS_EMPTY = """
 SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'agentstore'::regnamespace AND relkind = 'r'
-    AND relname <> 'alembic_version' AND pg_relation_size(oid) > 0)
+    AND relname <> 'agentstore_version' AND pg_relation_size(oid) > 0)
 """
 # The counts of the second statement are the only ones of a database that is used again.
 _EMPTY = "TRUNCATE agentstore.users RESTART IDENTITY CASCADE; SELECT pg_stat_force_next_flush()"
