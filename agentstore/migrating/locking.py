@@ -2,6 +2,10 @@
 
 The migrators of a schema exclude each other by an advisory lock. A statement that needs a strong lock on a table waits
 for it only briefly, because later statements on the table queue behind it; after a lock timeout the work is retried.
+
+A concurrent index build has no such timeout: no other session queues behind it, and it must outwait every transaction
+that began before it. It is watched from another connection, which reports what it waits for and ends a wait that takes
+too long.
 """
 
 import asyncio
@@ -20,11 +24,13 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.database.retry import ROLLED_BACK
 from agentstore.errors import AgentStoreError, NotConfigured, Unavailable
-from agentstore.migrating.connections import dedicated_connection, enter_schema, refuse_pooler
+from agentstore.migrating.connections import dedicated_connection, driver_connection, enter_schema, refuse_pooler
 from agentstore.migrating.options import Report
 
 _POLL_INTERVAL = 0.05
 _REPORT_INTERVAL = 10.0
+# The first look at what a statement waits for, and the time between two looks. One that waits at both is waiting.
+_FIRST_WATCH, _WATCH_INTERVAL = 0.75, 0.75
 # Seconds that a statement waits for a lock: at first, and at most. Then the migration pauses for _PAUSE_FACTOR times as
 # long, so that the statements that have queued behind it can run, and is retried.
 _FIRST_LOCK_TIMEOUT, _LONGEST_LOCK_TIMEOUT, _PAUSE_FACTOR = 0.5, 3.0, 4.0
@@ -36,6 +42,12 @@ SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid::bigint = :key AND l.objsubid = 1
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_WAITS_FOR = """
+SELECT a.pid, a.application_name, a.state, a.xact_start, left(w.query, 100)
+FROM unnest(pg_blocking_pids(:pid)) AS blocking(pid) LEFT JOIN pg_stat_activity a ON a.pid = blocking.pid
+JOIN pg_stat_activity w ON w.pid = :pid
+ORDER BY a.xact_start LIMIT 1
 """
 _BLOCKERS = """
 SELECT DISTINCT a.pid, a.application_name, a.state, a.xact_start, c.relname
@@ -67,7 +79,10 @@ async def run_exclusively(
     lock_timeout = _FIRST_LOCK_TIMEOUT
     while True:
         try:
-            async with exclusive_connection(database, deadline, report, lock_timeout) as connection:
+            async with (
+                exclusive_connection(database, deadline, report, lock_timeout) as connection,
+                bounded_waits(connection, database, deadline, report),
+            ):
                 await work(connection)
             return
         except PendingRollbackError as error:  # Alembic continued on a lost connection
@@ -92,6 +107,70 @@ async def exclusive_connection(
         await acquire_migration_lock(connection, database, deadline, report)
         await enter_schema(connection, database.settings.schema, lock_timeout=lock_timeout)
         yield connection
+
+
+@asynccontextmanager
+async def bounded_waits(
+    connection: AsyncConnection, database: Database, deadline: float, report: Report
+) -> AsyncIterator[None]:
+    """Report what the connection's statements wait for, and cancel one if they wait too long in all.
+
+    The time in which a statement works does not count, so that a long index build is not lost.
+
+    Args:
+        connection: a direct connection.
+        database: its database, from which a second connection watches it.
+        deadline: a time of ``time.monotonic()``; what is left until then may be spent on waiting.
+        report: receives a line about each wait.
+
+    Raises:
+        Unavailable: a statement was cancelled; the message names the session that it waited for.
+    """
+    pid = (await driver_connection(connection)).get_server_pid()
+    blocker = ""
+
+    async def watch() -> None:
+        nonlocal blocker
+        left = deadline - time.monotonic()
+        await asyncio.sleep(_FIRST_WATCH)
+        # Each query is a transaction of its own: an index build would wait for a longer one.
+        async with dedicated_connection(database) as opened:
+            watcher = await opened.execution_options(isolation_level="AUTOCOMMIT")
+            seen, waited, reported = time.monotonic(), 0.0, 0.0
+            is_waiting = False
+            while True:
+                row = (await watcher.execute(text(_WAITS_FOR), {"pid": pid})).first()
+                now = time.monotonic()
+                if row is not None and is_waiting:
+                    waited += now - seen
+                    found = _describe_blocker(row[0], row[1], row[2], row[3])
+                    if waited >= left:
+                        blocker = found
+                        await watcher.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
+                        return
+                    if now > reported + _REPORT_INTERVAL:
+                        reported = now
+                        report(f"waiting for {found}: {row[4]}")
+                is_waiting, seen = row is not None, now
+                await asyncio.sleep(_WATCH_INTERVAL)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except (PendingRollbackError, *CONNECT_ERRORS) as error:
+        if not blocker:
+            raise
+        raise Unavailable(
+            f"Timed out in a migration of {database.where}, waiting for {blocker}. Wait longer (`--wait`), or end that "
+            "transaction."
+        ) from error
+    finally:
+        watching.cancel()
+        (result,) = await asyncio.gather(watching, return_exceptions=True)
+        if isinstance(result, (AgentStoreError, *CONNECT_ERRORS)):
+            report(f"could not watch what the migration waits for: {result}")
+        elif isinstance(result, Exception):
+            raise result
 
 
 async def acquire_migration_lock(
@@ -144,7 +223,13 @@ async def _longest_holder(database: Database) -> str:
     if not rows:
         return "it has been released since"
     pid, name, state, began, table = rows[0]
-    return f"process {pid} {name!r}, {state or 'active'} since {_time_of_day(began)}, holds a lock on {table}"
+    return f"{_describe_blocker(pid, name, state, began)}, holds a lock on {table}"
+
+
+def _describe_blocker(pid: int | None, name: str, state: str | None, began: datetime | None) -> str:
+    if pid is None:
+        return "a prepared transaction"
+    return f"process {pid} {name!r}, {state or 'active'} since {_time_of_day(began)}"
 
 
 def _time_of_day(time: datetime | None) -> str:

@@ -11,7 +11,7 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.errors import NotConfigured, SchemaBehind
 from agentstore.migrating.connections import dedicated_connection, opened
-from agentstore.migrating.locking import acquire_migration_lock, migration_error
+from agentstore.migrating.locking import acquire_migration_lock, bounded_waits, migration_error
 from agentstore.migrating.options import WAIT
 from agentstore.migrating.schema_status import VectorStatus, status, vector_status
 from agentstore.settings import Settings
@@ -80,7 +80,8 @@ async def index_vectors(database: Database, embedder: str, dimensions: int) -> s
     Raises:
         NotConfigured: vectors are not enabled, pgvector is older than 0.8, there are more dimensions than it can
             index, or a privilege is missing.
-        Unavailable: another process is building an index or migrating, or the database does not answer.
+        Unavailable: another process is building an index or migrating, a transaction that the build has to outwait
+            does not end, or the database does not answer.
     """
     found = await vector_status(database)
     if found.current is None:
@@ -98,18 +99,20 @@ async def index_vectors(database: Database, embedder: str, dimensions: int) -> s
     literal = "'" + embedder.replace("'", "''") + "'"
     async with dedicated_connection(database) as connection:
         try:
-            await acquire_migration_lock(connection, database, time.monotonic() + WAIT, _log.info)
+            deadline = time.monotonic() + WAIT
+            await acquire_migration_lock(connection, database, deadline, _log.info)
             connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
             # CONCURRENTLY waits for every transaction that may use the table, however long that takes.
             await connection.execute(text("SET statement_timeout TO 0"))
             valid = await connection.scalar(text(_INDEX_IS_VALID), {"index": f'"{schema}"."{name}"'})
-            if valid is False:
-                await connection.execute(text(f'DROP INDEX CONCURRENTLY "{schema}"."{name}"'))
-            if not valid:
-                await connection.exec_driver_sql(
-                    f'CREATE INDEX CONCURRENTLY "{name}" ON "{schema}".memory_vectors '
-                    f"USING hnsw ((embedding::vector({dimensions:d})) vector_cosine_ops) WHERE embedder = {literal}"
-                )
+            async with bounded_waits(connection, database, deadline, _log.info):
+                if valid is False:
+                    await connection.execute(text(f'DROP INDEX CONCURRENTLY "{schema}"."{name}"'))
+                if not valid:
+                    await connection.exec_driver_sql(
+                        f'CREATE INDEX CONCURRENTLY "{name}" ON "{schema}".memory_vectors '
+                        f"USING hnsw ((embedding::vector({dimensions:d})) vector_cosine_ops) WHERE embedder = {literal}"
+                    )
         except CONNECT_ERRORS as error:
             raise migration_error(error, database) from error
     return name

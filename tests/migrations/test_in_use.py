@@ -256,6 +256,37 @@ async def test_the_wait_for_locks_is_bounded_and_changes_nothing(empty_url: str)
     await migrate.upgrade(empty_url)
 
 
+_HELD = {
+    "a snapshot of another transaction": "BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE public.theirs (i int)",
+    "a row of the table": "BEGIN; UPDATE agentstore.sessions SET title = title",
+}
+
+
+@pytest.mark.parametrize("held", _HELD)
+async def test_the_wait_of_an_index_build_is_reported_and_bounded(empty_url: str, held: str) -> None:
+    await _load(empty_url, "0006")
+    holder = await asyncpg.connect(empty_url, server_settings={"application_name": "their job"})
+    await holder.execute(_HELD[held])
+    reports: list[str] = []
+    upgrading = asyncio.create_task(migrate.upgrade(empty_url, wait=3, report=reports.append))
+    with pytest.raises(Unavailable, match=r"waiting for process \d+ 'their job', idle in transaction since .*--wait"):
+        await asyncio.wait_for(upgrading, 120)
+    assert any("waiting for process" in line and "CREATE INDEX CONCURRENTLY" in line for line in reports), reports
+    database = open_database(empty_url)
+    assert (await migrate.status(database)).current == "0006"
+    # A wait that ends in time does not fail.
+    upgrading = asyncio.create_task(migrate.upgrade(database, wait=600, report=reports.append))
+    reports.clear()
+    async with asyncio.timeout(120):
+        while not any("waiting for process" in line for line in reports):
+            await asyncio.sleep(0.05)
+    await holder.execute("ROLLBACK")
+    await upgrading
+    assert (await migrate.status(database)).state == "at head"
+    await holder.close()
+    await database.stop()
+
+
 # The view has the indexes that are created in other databases as well.
 _INDEXING = "SELECT pid FROM pg_stat_progress_create_index WHERE datname = current_database()"
 
