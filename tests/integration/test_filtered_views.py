@@ -89,7 +89,7 @@ class _Role:
         commands = grants(migrator=name) if is_owner else grants(app=name)
         psql(direct_url, f"CREATE ROLE {name} LOGIN; " + "; ".join(commands) + ";")
         if is_owner:
-            tables = [*table_names(), "alembic_version", "alembic_version_vector"]
+            tables = [*table_names(), "agentstore_version", "agentstore_version_vector"]
             owned = "; ".join(f"ALTER TABLE IF EXISTS agentstore.{each} OWNER TO {name}" for each in tables)
             psql(direct_url, f"{owned};")
 
