@@ -25,7 +25,7 @@ SELECT to_jsonb(c) - {_CHANGED_BY_TRUNCATE} FROM pg_class c WHERE oid >= 16384 O
 # is created in a database depends on something, in pg_depend. Excluded: temporary schemas, which stay; statistics of
 # the catalog, which autovacuum may update at any time; tables, which are compared by content.
 _ROWS = {
-    "agentstore.alembic_version": "",
+    "agentstore.agentstore_version": "",
     "pg_attrdef": "",
     "pg_attribute": "",
     "pg_class": "WHERE oid < 16384",
