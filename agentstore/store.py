@@ -238,6 +238,15 @@ class AgentStore(ServiceWithLifecycleManager):
             finally:
                 await self._database.stop()
 
-    async def health(self) -> bool:
-        """Return whether the database answers a query now. False before start and after stop; never raises."""
-        return await self._database.health()
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now. False before start and after stop; never raises.
+
+        It is queried on a connection that is opened for this check, so that a pool whose connections are all in use
+        neither fails the check nor is delayed by it. The reason for False is logged as a warning.
+
+        Args:
+            timeout: seconds that connecting and the queries may take; then the result is False.
+            writable: whether the database also has to accept writes, and to have space for them: it is no standby, was
+                not made read-only, and its disk is not full, for which a temporary file of some 100 KB is written.
+        """
+        return await self._database.health(timeout, writable=writable)

@@ -23,12 +23,13 @@ from agentstore.database.errors import (
     Outcome,
     classify_error,
     connection_error,
+    is_connection_limit,
     translate_error,
 )
 from agentstore.database.pool import Pool
 from agentstore.database.retry import back_off
 from agentstore.database.row_security import REFUSE_FILTERED_VIEWS, set_user_sql
-from agentstore.database.server import ServerFacts, check_facts, read_facts
+from agentstore.database.server import ServerFacts, check_facts, check_health, read_facts
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import Transaction
 from agentstore.database.url import Connect
@@ -124,17 +125,34 @@ class Database:
             self._abandoned, self._starting = self._starting, None
         await self._close()
 
-    async def health(self) -> bool:
-        """Return whether the database answers a query now. False before start and after stop; never raises."""
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
         if not self._started:
             return False
         try:
-            async with self.connection() as connection:
-                await connection.fetch("SELECT 1", timeout=self._timeout)
-        except AgentStoreError as error:
-            _log.warning("%s is not healthy: %s", self.where, error)
+            async with asyncio.timeout(timeout):
+                await self._check_health(writable=writable)
+        except (AgentStoreError, TimeoutError) as error:
+            _log.warning("%s is not healthy: %s", self.where, error if str(error) else f"no answer in {timeout:g} s")
             return False
         return True
+
+    async def _check_health(self, *, writable: bool) -> None:
+        """Check the database on a connection outside of the pool, so that calls and checks do not wait for each other.
+
+        Where no more connections are allowed, one of the pool is used.
+
+        Raises:
+            Unavailable, NotConfigured: it does not answer, or accepts no writes.
+        """
+        try:
+            async with self._get_pool().separate_connection() as connection:
+                await check_health(connection, writable=writable)
+        except (QueueTimeout, *CONNECT_ERRORS) as error:
+            if not is_connection_limit(error):
+                raise connection_error(error, self.where) from error
+            async with self.connection() as connection:
+                await check_health(connection, writable=writable)
 
     async def is_silent(self, timeout: float) -> bool:
         """Return whether the network delivers nothing: no connection, open or new, answers within `timeout` seconds.

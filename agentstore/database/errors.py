@@ -54,6 +54,11 @@ def _unwrap(error: BaseException) -> BaseException:
             return error
 
 
+def is_connection_limit(error: BaseException) -> bool:
+    """Return whether a connection was refused since the server, the database or the role allows no more of them."""
+    return getattr(_unwrap(error), "sqlstate", None) == "53300"
+
+
 def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStoreError]:
     """Return the outcome of the statement that raised `error`, and the exception to raise; `where` is the database."""
     if isinstance(error, asyncpg.PostgresConnectionError) and isinstance(error.__cause__, asyncpg.PostgresError):

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -29,6 +30,9 @@ _PING_TIMEOUT = 2.0
 _RESET_TIMEOUT = 5.0
 # Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
 _WRITABLE_CHECK_INTERVAL = 1.0
+
+ACCEPTS_WRITES = "SELECT current_setting('transaction_read_only') = 'off'"
+"""False on a standby, and where writes are turned off."""
 
 # Before 2.1, a QueuePool that has opened all its connections waits on its queue even if a connection is in it.
 _CONNECT_NEVER_WAITS = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >= (2, 1)
@@ -135,6 +139,18 @@ class Pool:
                 self._checking_writable = self._in_background(self._check_writable())
             await asyncio.wait([self._checking_writable])  # a stop may cancel it, and not the caller
         return opened_at < self._discard_before
+
+    @asynccontextmanager
+    async def separate_connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Open a connection outside of the pool, which may have no room for another one; closed after the block."""
+        separate = self._queue.recreate()
+        pooled = await greenlet_spawn(separate.connect)
+        driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
+        try:
+            yield driver
+            await driver.close(timeout=CLOSE_TIMEOUT)
+        finally:
+            pooled.invalidate()  # aborts what was not closed, without waiting for the network
 
     def opened_at(self, pooled: PoolProxiedConnection) -> float:
         """Return when a connection was opened, in seconds of the monotonic clock."""
@@ -301,16 +317,9 @@ class Pool:
     async def _check_writable(self) -> None:
         """Discard all open connections if a new one, outside of the pool, accepts writes."""
         began = time.monotonic()
-        separate = self._queue.recreate()  # the pool itself may have no room for another connection
         try:
-            pooled = await greenlet_spawn(separate.connect)
-            try:
-                driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-                query = "SELECT current_setting('transaction_read_only') = 'off'"
-                accepts_writes = await driver.fetchval(query, timeout=_PING_TIMEOUT)
-            finally:
-                await greenlet_spawn(pooled.close)
-                await greenlet_spawn(separate.dispose)
+            async with self.separate_connection() as driver:
+                accepts_writes = await driver.fetchval(ACCEPTS_WRITES, timeout=_PING_TIMEOUT)
         except (AgentStoreError, *CONNECT_ERRORS) as error:
             _log.debug("could not find out whether new connections accept writes: %s", error)
         else:

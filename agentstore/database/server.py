@@ -1,11 +1,12 @@
-"""What a store needs of the server and of its role: checked when it starts, by one query."""
+"""What a store needs of the server and of its role: checked by one query when it starts, and by health checks."""
 
 from typing import NamedTuple
 
 import asyncpg
 
+from agentstore.database.pool import ACCEPTS_WRITES
 from agentstore.database.row_security import filtered_view_error
-from agentstore.errors import NotConfigured
+from agentstore.errors import NotConfigured, Unavailable
 from agentstore.settings import Settings
 
 _FACTS = """
@@ -15,6 +16,15 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS h
         SELECT FROM pg_catalog.pg_class c
         WHERE c.relnamespace = to_regnamespace($1) AND c.relname = ANY ($2) AND row_security_active(c.oid)
     ) AS is_filtered
+"""
+# Writes a temporary file of some 100 KB into the database's folder, as writes extend its tables. It is gone with the
+# transaction, and nothing is left in a table, its indexes or the WAL.
+_WRITE_FILE = """
+BEGIN;
+SET LOCAL work_mem = '64kB';
+SET LOCAL temp_tablespaces = '';
+SELECT count(*) FROM generate_series(1, 10000);
+ROLLBACK
 """
 _ENCODING = "SELECT current_setting('server_encoding')"
 
@@ -52,6 +62,19 @@ def check_facts(facts: ServerFacts, settings: Settings, where: str) -> None:
     _check_encoding(facts.encoding, where)
     if facts.is_filtered and not settings.row_level_security:
         raise filtered_view_error(where)
+
+
+async def check_health(connection: asyncpg.Connection, *, writable: bool) -> None:
+    """Check that the server answers a query, and with `writable` that it accepts writes and has space for them.
+
+    Raises:
+        Unavailable: it accepts no writes.
+        asyncpg.PostgresError, OSError: the query failed, or the disk is full.
+    """
+    if not await connection.fetchval(ACCEPTS_WRITES) and writable:
+        raise Unavailable("it accepts no writes: it is a standby, or was made read-only")
+    if writable:
+        await connection.execute(_WRITE_FILE)
 
 
 async def check_encoding(connection: asyncpg.Connection, where: str) -> None:

@@ -125,7 +125,7 @@ class InMemoryMemoryService(MemoryService):
         if self._own_embedder is not None:
             await self._own_embedder.close()
 
-    async def health(self) -> bool:  # noqa: D102
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:  # noqa: D102
         return self._started
 
     async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:  # noqa: D102

@@ -71,7 +71,7 @@ class InMemorySandboxService(SandboxService):
             self._entries.clear()
             await self._provider.stop()
 
-    async def health(self) -> bool:  # noqa: D102
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:  # noqa: D102
         return self._started
 
     async def connect(  # noqa: D102

@@ -52,7 +52,7 @@ class InMemoryStateService(StateService):
     async def stop(self) -> None:  # noqa: D102
         self._started, self._stopped = False, True
 
-    async def health(self) -> bool:  # noqa: D102
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:  # noqa: D102
         return self._started
 
     async def save_state(  # noqa: D102

@@ -47,6 +47,6 @@ class PostgresService(ServiceWithLifecycleManager):
         if not self._shared:
             await self._database.stop()
 
-    async def health(self) -> bool:
-        """Return whether the database answers a query now. False before start and after stop; never raises."""
-        return await self._database.health()
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+        return await self._database.health(timeout, writable=writable)
