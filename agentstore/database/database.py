@@ -27,11 +27,12 @@ from agentstore.database.errors import (
     translate_error,
 )
 from agentstore.database.pool import Pool
+from agentstore.database.pooler import refuse_transaction_pooler
 from agentstore.database.retry import back_off
 from agentstore.database.row_security import REFUSE_FILTERED_VIEWS, set_user_sql
 from agentstore.database.server import ServerFacts, check_facts, check_health, read_facts
 from agentstore.database.statement import CompiledStatement, Row, Statement
-from agentstore.database.transaction import Transaction
+from agentstore.database.transaction import BEGIN, BEGIN_SNAPSHOT, Transaction, set_idle_timeout
 from agentstore.database.url import Connect
 from agentstore.errors import AgentStoreError, Closed, NotConfigured, StatementFailed, UnknownOutcome
 from agentstore.settings import Settings
@@ -90,12 +91,15 @@ class Database:
         self._compiled: dict[Statement, CompiledStatement] = {}
         self._has_citus = False
         self._secured = settings.row_level_security
+        # Whether the server's default isolation level is another one, so that each statement begins a transaction.
+        self._isolates = False
         # Whether connections have the settings of repositories/connect.py.
         has_settings = engine is None and settings.pooler == "none"
         self._refuses_filtered_views = has_settings
         # The server enforces statement_timeout on connections that set it. The client enforces it on all others, and
         # a little later where the network loses the response.
         self._timeout = settings.statement_timeout + (_NETWORK_GRACE if has_settings else 0.0)
+        self._begin = BEGIN if has_settings else f"{BEGIN}; {set_idle_timeout(settings)}"
 
     async def start(self) -> None:
         """Connect, and check or upgrade the schema. Idempotent, and safe to call from several tasks at once.
@@ -190,16 +194,18 @@ class Database:
             await self._start_unless_stopped()
         compiled = self._compile(statement)
         arguments = compiled.arguments(values)
-        begin_with = self._begin_with(compiled, values)
+        begin = self._begin if self._isolates else None
+        if (begin_with := self._begin_with(compiled, values)) is not None:
+            begin = f"{self._begin}; {begin_with}"
         for attempt in range(1, _ATTEMPTS + 1):
             pool = self._get_pool()
             pooled = await self._checkout(pool)
             try:
                 driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
-                if begin_with is not None:
-                    await driver.execute(f"BEGIN; {begin_with}", timeout=self._timeout)
+                if begin is not None:
+                    await driver.execute(begin, timeout=self._timeout)
                 rows: list[Row] = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
-                if begin_with is not None:
+                if begin is not None:
                     await driver.execute("COMMIT", timeout=self._timeout)
             except DRIVER_ERRORS as error:
                 opened_at = pool.opened_at(pooled)
@@ -215,6 +221,8 @@ class Database:
                     if not await pool.discard_read_only(opened_at):
                         raise translated from error
                 elif isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+                    if isinstance(error, asyncpg.SerializationError) and self._begin != BEGIN and begin is None:
+                        self._isolates, begin = True, self._begin  # the server's default has changed since the start
                     await back_off(attempt + 2)
             except BaseException:
                 pool.reset_and_release(pooled)
@@ -271,7 +279,7 @@ class Database:
             where=self.where,
         )
         try:
-            await transaction.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY" if snapshot else "BEGIN")
+            await transaction.execute(BEGIN_SNAPSHOT if snapshot else self._begin)
             yield transaction
             if await transaction.execute("COMMIT") != "COMMIT":
                 raise StatementFailed(
@@ -312,6 +320,8 @@ class Database:
                 setting ROW_LEVEL_SECURITY is off.
         """
         async with self.connection() as connection:
+            if self._connect is not None and self.settings.pooler == "none":
+                await refuse_transaction_pooler(connection, self._connect, self.where)
             facts = await read_facts(connection, self.settings, self._timeout)
         check_facts(facts, self.settings, self.where)
         return facts
@@ -328,8 +338,9 @@ class Database:
             return
         if self._connect_directly is None:
             raise NotConfigured(
-                "Migrations need a direct connection, and AGENTSTORE_POOLER says that the database URL is a pooler's: "
-                "set AGENTSTORE_MIGRATION_DATABASE_URL."
+                "Migrations need a direct connection, and AGENTSTORE_POOLER or a parameter of the database URL "
+                "(pgbouncer, statement_cache_size) says that the URL is a pooler's: set "
+                "AGENTSTORE_MIGRATION_DATABASE_URL."
             )
         engine = create_async_engine(
             "postgresql+asyncpg://", async_creator=self._connect_directly, poolclass=NullPool, hide_parameters=True
@@ -354,6 +365,7 @@ class Database:
         await _wait_for(*previous)
         try:
             facts = await self.check_server()
+            self._isolates = facts.isolates
             if facts.has_citus != self._has_citus:
                 self._has_citus = facts.has_citus
                 self._compiled.clear()

@@ -32,6 +32,9 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 # ValueError: an invalid host name.
 CONNECT_ERRORS = (DBAPIError, AsyncAdapt_asyncpg_dbapi.Error, ValueError, *DRIVER_ERRORS)
 
+# The server connection has no prepared statement of this name, or one of another client: a pooler shares it.
+SHARED_STATEMENTS = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+
 # Reported before or instead of a commit: admin_shutdown, cannot_connect_now, deadlock_detected, serialization_failure,
 # idle_in_transaction_session_timeout, transaction_timeout.
 _ROLLED_BACK = {"57P01", "57P03", "40P01", "40001", "25P03", "25P04"}
@@ -81,6 +84,11 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
         )
     if state == _UNKNOWN_COMPLETION:
         return Outcome.UNKNOWN, Unavailable(f"{where} does not know whether a statement was completed: {error}")
+    if isinstance(error, SHARED_STATEMENTS):
+        return Outcome.REJECTED, NotConfigured(
+            f"{where} is a connection pooler in transaction mode, which breaks prepared statements: set "
+            f"AGENTSTORE_POOLER=transaction; for an engine, its statement_cache_size to 0. ({error})"
+        )
     if state in ("57P02", "57P05"):
         return Outcome.UNKNOWN, Unavailable(f"{where} is shutting down: {error}")
     if is_filtered_view_error(error):

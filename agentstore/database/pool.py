@@ -50,7 +50,9 @@ class Pool:
         self._engine = engine
         self._slots = slots
         self._size = slots._value if slots is not None else 0
-        self._idle = self._opening = 0
+        # The pool's open connections that are idle, and since when; empty for the caller's engine.
+        self._idle: dict[asyncpg.Connection, float] = {}
+        self._opening = 0
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
@@ -71,7 +73,7 @@ class Pool:
             while True:
                 # If every pooled connection is known to be idle and open, the pool cannot block: neither a greenlet
                 # nor a task is needed. While another call is connecting, which one it will get is not known.
-                if _CONNECT_NEVER_WAITS and not self._opening and 0 < self._idle == self._checked_in():
+                if _CONNECT_NEVER_WAITS and not self._opening and 0 < len(self._idle) == self._checked_in():
                     pooled = self._queue.connect()
                     idle_since = self._mark_in_use(pooled)
                 else:
@@ -163,15 +165,12 @@ class Pool:
         What does not end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted.
         """
         self._closed = True
-        idle = []
-        if self._slots is not None:
-            while self._checked_in():
-                idle.append(await greenlet_spawn(self._queue.connect))
-        closing = [
-            self.loop.create_task(pooled.driver_connection.close())  # type: ignore[union-attr]
-            for pooled in idle
-            if pooled.info["idle_since"] > self._silent_before
-        ]
+        closing = []
+        for driver, idle_since in self._idle.items():
+            if idle_since > self._silent_before:
+                closing.append(self.loop.create_task(driver.close()))
+            else:
+                driver.terminate()
         deadline = self.loop.time() + CLOSE_TIMEOUT
         while self._tasks and (left := deadline - self.loop.time()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
@@ -181,8 +180,6 @@ class Pool:
             await asyncio.wait(self._tasks)
         if closing:
             await asyncio.wait(closing)
-        for pooled in idle:
-            pooled.invalidate()
         if self._slots is not None:
             await self._engine.dispose()
 
@@ -248,10 +245,10 @@ class Pool:
             self._return(pooled)
 
     def _return(self, pooled: PoolProxiedConnection) -> None:
-        pooled.info["idle_since"] = time.monotonic()
+        pooled.info["idle_since"] = now = time.monotonic()
         if self._slots is not None:
             # Our own pool has no overflow, so close() only returns the connection and never has to wait.
-            self._idle += 1
+            self._idle[pooled.driver_connection] = now  # type: ignore[index]
             pooled.close()
         else:
             self._in_background(greenlet_spawn(pooled.close))
@@ -264,7 +261,7 @@ class Pool:
         pooled.info.setdefault("opened_at", time.monotonic())
         idle_since: float | None = pooled.info.pop("idle_since", None)
         if idle_since is not None and self._slots is not None:
-            self._idle -= 1
+            del self._idle[pooled.driver_connection]  # type: ignore[arg-type]
         return idle_since
 
     async def _is_usable(self, pooled: PoolProxiedConnection, idle_since: float | None) -> bool:

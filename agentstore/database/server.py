@@ -12,6 +12,7 @@ from agentstore.settings import Settings
 _FACTS = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS has_citus,
     current_setting('server_encoding') AS encoding,
+    current_setting('default_transaction_isolation') <> 'read committed' AS isolates,
     EXISTS (
         SELECT FROM pg_catalog.pg_class c
         WHERE c.relnamespace = to_regnamespace($1) AND c.relname = ANY ($2) AND row_security_active(c.oid)
@@ -34,6 +35,8 @@ class ServerFacts(NamedTuple):
 
     has_citus: bool
     encoding: str
+    isolates: bool
+    """Whether a statement outside a transaction has another isolation level than READ COMMITTED."""
     is_filtered: bool
     """Whether row-level security hides rows of any table of the store from the role, unless a user is set."""
 

@@ -9,6 +9,27 @@ import asyncpg
 from agentstore.database.errors import DRIVER_ERRORS, Outcome, classify_error, translate_error
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.errors import UnknownOutcome
+from agentstore.settings import Settings
+
+# Every statement is written for READ COMMITTED: one that has waited for a lock continues with the committed row.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+# A snapshot holds no lock that writers wait for, and its reader may be slow.
+BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
+_MIN_IDLE_TIMEOUT = 5.0
+
+
+def idle_timeout(settings: Settings) -> str:
+    """Return after how many milliseconds the server ends a transaction whose client sends nothing.
+
+    So a client that is suspended or has lost its network holds no lock for longer than other clients wait for one; at
+    least five seconds, since a client may be busy.
+    """
+    return f"{max(settings.lock_timeout, _MIN_IDLE_TIMEOUT) * 1000:.0f}"
+
+
+def set_idle_timeout(settings: Settings) -> str:
+    """Return the SQL that sets :func:`idle_timeout` for the current transaction."""
+    return f"SET LOCAL idle_in_transaction_session_timeout = {idle_timeout(settings)}"
 
 
 class Transaction:

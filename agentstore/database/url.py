@@ -46,7 +46,7 @@ _WHOLE_NUMBERS = {
     "keepalives_count": 127, "tcp_user_timeout": 999_999_999,
 }  # fmt: skip
 _SERVER_SETTINGS = ("application_name", "options")
-# Parameters of libpq and of other clients that have no effect here.
+# Parameters of libpq and of other clients that have no effect on a connection.
 _IGNORED = (
     "gssencmode", "fallback_application_name", "client_encoding", "load_balance_hosts", "sslcompression", "sslsni",
     "pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size", "prepared_statement_cache_size",
@@ -112,6 +112,20 @@ def parse_url(url: str) -> DatabaseUrl:
     )
     _check_parameters(parameters)
     return parsed
+
+
+def settings_of_url(url: str, settings: Settings) -> Settings:
+    """Return `settings` with ``pooler="transaction"`` if parameters of the URL say so.
+
+    Prisma calls it ``pgbouncer=true``; asyncpg and SQLAlchemy users turn the cache of prepared statements off.
+    """
+    parameters = parse_url(url).parameters
+    says_so = parameters.get("pgbouncer", "").lower() in ("true", "1") or any(
+        parameters.get(name) == "0" for name in ("statement_cache_size", "prepared_statement_cache_size")
+    )
+    if says_so and settings.pooler == "none":
+        return settings.model_copy(update={"pooler": "transaction"})
+    return settings
 
 
 def connector(
@@ -187,7 +201,7 @@ def direct_connector(url: str, settings: Settings, *, password: Password | None 
     """
     if settings.migration_database_url is not None and settings.database_url in (None, SecretStr(url)):
         return connector(settings.migration_database_url.get_secret_value(), timeout=settings.connect_timeout)
-    if settings.pooler == "transaction":
+    if settings_of_url(url, settings).pooler == "transaction":
         return None
     return connector(url, password=password, timeout=settings.connect_timeout)
 

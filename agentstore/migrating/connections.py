@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
-from agentstore.database.url import connector, direct_connector, parse_url
+from agentstore.database.url import connector, direct_connector, parse_url, settings_of_url
 from agentstore.errors import NotConfigured
 from agentstore.settings import Settings
 
@@ -27,6 +27,7 @@ async def opened(target: Database | AsyncEngine | str, settings: Settings | None
         return
     settings = settings or Settings()
     if isinstance(target, str):
+        settings = settings_of_url(target, settings)
         direct = direct_connector(target, settings)
         # Through a pooler, the revision can be read, but nothing can be migrated.
         database = Database(
@@ -78,6 +79,8 @@ async def enter_schema(connection: AsyncConnection, schema: str, *, lock_timeout
     await connection.execute(text(f'SET search_path TO "{schema}"'))
     # While a statement waits for a strong lock, all later statements on the table queue behind it.
     await connection.execute(text(f"SET lock_timeout TO '{lock_timeout:g}s'"))
+    # A migrator that is suspended or has lost its network must not hold its locks indefinitely.
+    await connection.execute(text("SET idle_in_transaction_session_timeout TO '60s'"))
     await connection.commit()
 
 

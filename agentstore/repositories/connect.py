@@ -8,7 +8,8 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
-from agentstore.database.url import Password, connector, direct_connector, parse_url
+from agentstore.database.transaction import idle_timeout
+from agentstore.database.url import Password, connector, direct_connector, parse_url, settings_of_url
 from agentstore.errors import NotConfigured
 from agentstore.migrating.startup import ensure
 from agentstore.settings import AutoMigrate, Settings
@@ -45,6 +46,7 @@ def open_database(
         url = settings.database_url.get_secret_value()
     if url is None:
         return _embedded(settings)
+    settings = settings_of_url(url, settings)
     # A transaction pooler accepts no session settings, and executes each statement on another server connection, where
     # the statements that this client has prepared are not known.
     pooled = settings.pooler == "transaction"
@@ -117,6 +119,8 @@ def _session_settings(settings: Settings) -> dict[str, str]:
     return {
         "statement_timeout": f"{settings.statement_timeout * 1000:.0f}",
         "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
+        "idle_in_transaction_session_timeout": idle_timeout(settings),
+        "default_transaction_isolation": "read committed",
         # Off: the server refuses a statement whose rows a policy would filter.
         "row_security": "on" if settings.row_level_security else "off",
         # Postgres would compile what it estimates to be expensive, such as a search among a million memories, at each

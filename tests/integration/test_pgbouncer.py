@@ -1,15 +1,21 @@
 """Behavior behind a connection pooler. Needs PgBouncer: ``--pooler -m pooler``."""
 
+import asyncio
+from collections.abc import Iterator
+
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, NotConfigured, Settings, migrate
+from agentstore import AgentStore, Message, NotConfigured, Role, Settings, TextContent, migrate
+from agentstore.database import pooler
 from agentstore.database.database import Database
 from agentstore.database.url import connector
 from agentstore.operations import doctor
 from agentstore.operations.doctor import examine
 from agentstore.repositories.connect import open_database
+from tests.support.cli import run
 from tests.support.pgbouncer import PgBouncer
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.pooler
 
@@ -17,6 +23,7 @@ pytestmark = pytest.mark.pooler
 @pytest.fixture(autouse=True)
 def _long_probe_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PROBE_TIMEOUT", 60.0)
+    monkeypatch.setattr(pooler, "_PROBE_TIMEOUT", 60.0)
 
 
 @pytest.fixture
@@ -86,3 +93,45 @@ async def test_the_doctor_detects_a_pooler_that_accepts_any_parameter(pooled_url
     finding = await doctor._pooler(database)
     await database.stop()
     assert (finding.state, finding.found) == ("problem", "a pooler in transaction mode")
+
+
+@pytest.fixture
+def ignoring_url(server: Server, database_name: str) -> Iterator[str]:
+    """The URL of a pooler that ignores the settings of a session."""
+    ignored = "statement_timeout,lock_timeout,idle_in_transaction_session_timeout,default_transaction_isolation,jit,"
+    with PgBouncer(server, ignored=ignored + "row_security,options,extra_float_digits") as running:
+        yield running.url_of(database_name)
+
+
+async def test_a_pooler_that_ignores_the_settings_of_sessions_is_refused(ignoring_url: str) -> None:
+    with pytest.raises(NotConfigured, match="AGENTSTORE_POOLER=transaction"):
+        await AgentStore(ignoring_url).start()
+    with pytest.raises(NotConfigured, match="AGENTSTORE_POOLER=transaction"):
+        await AgentStore(ignoring_url).sessions.create_session("alice")
+    for command in ("check", "doctor"):
+        done = await asyncio.to_thread(run, command, environment={"AGENTSTORE_DATABASE_URL": ignoring_url})
+        assert done.code != 0
+        assert "AGENTSTORE_POOLER=transaction" in done.out + done.err
+
+
+@pytest.mark.parametrize("parameter", ["pgbouncer=true", "statement_cache_size=0", "prepared_statement_cache_size=0"])
+async def test_a_parameter_of_the_url_configures_the_pooler(ignoring_url: str, parameter: str) -> None:
+    async with (
+        AgentStore(f"{ignoring_url}?{parameter}") as first,
+        AgentStore(f"{ignoring_url}?{parameter}") as second,
+    ):
+        await first.sessions.create_session("alice", "s")
+
+        async def write(number: int) -> None:
+            store = (first, second)[number % 2]
+            session = await store.sessions.get_session("alice", "s", limit=1)
+            assert session is not None
+            await store.sessions.append_message(
+                session, Message(role=Role.USER, content=[TextContent(text=str(number))])
+            )
+            await store.states.save_state("alice", {"number": number}, "s")
+
+        await asyncio.gather(*map(write, range(40)))
+        session = await first.sessions.get_session("alice", "s")
+        assert session is not None
+        assert len(session.messages) == 40

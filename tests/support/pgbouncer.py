@@ -28,8 +28,10 @@ def free_port() -> int:
 class PgBouncer:
     """Makes all databases of `server` available through a pooler in transaction mode."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, ignored: str = "") -> None:
+        """Prepare a pooler that ignores the startup parameters in `ignored`, as hosted poolers do."""
         self._server = server
+        self._ignored = ignored
 
     def __enter__(self) -> Self:
         program = _program()
@@ -48,6 +50,7 @@ class PgBouncer:
             "pool_mode = transaction",
             "auth_type = any",
             "max_client_conn = 1000",
+            f"ignore_startup_parameters = {self._ignored}" if self._ignored else "",
             "default_pool_size = 8",
             # No test may depend on prepared statements in the pooler.
             "max_prepared_statements = 0" if _version() >= (1, 21) else "",

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agentstore import NotConfigured
-from agentstore.database.url import connector, parse_url
+from agentstore import NotConfigured, Settings
+from agentstore.database.url import connector, direct_connector, parse_url
+from agentstore.repositories.connect import open_database
 
 
 @pytest.mark.parametrize(
@@ -136,3 +137,20 @@ async def test_tls_parameters_are_passed_to_the_driver(monkeypatch: pytest.Monke
     assert seen[0]["dsn"] == f"postgresql:///?sslmode=verify-full&sslrootcert={quote(f'{tmp_path}/c a.pem', safe='')}"
     assert seen[1]["dsn"] == "postgresql:///?sslmode=require"
     assert seen[2]["ssl"].check_hostname
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pooler"),
+    [
+        ("pgbouncer=true", "transaction"),
+        ("pgbouncer=false", "none"),
+        ("statement_cache_size=0", "transaction"),
+        ("prepared_statement_cache_size=0", "transaction"),
+        ("statement_cache_size=100", "none"),
+        ("sslmode=require", "none"),
+    ],
+)
+def test_parameters_of_other_clients_configure_the_pooler(parameters: str, pooler: str) -> None:
+    url = f"postgresql+asyncpg://u@h/db?{parameters}"
+    assert open_database(url, settings=Settings()).settings.pooler == pooler
+    assert (direct_connector(url, Settings()) is None) == (pooler == "transaction")
