@@ -58,8 +58,10 @@ def _unwrap(error: BaseException) -> BaseException:
 
 
 def is_connection_limit(error: BaseException) -> bool:
-    """Return whether a connection was refused since the server, the database or the role allows no more of them."""
-    return getattr(_unwrap(error), "sqlstate", None) == "53300"
+    """Return whether a connection was refused since the server, database, role or pooler allows no more of them."""
+    error = _unwrap(error)
+    # PgBouncer's message has the code of a protocol violation.
+    return getattr(error, "sqlstate", None) == "53300" or "no more connections allowed" in str(error)
 
 
 def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStoreError]:

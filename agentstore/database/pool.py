@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS
+from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, is_connection_limit
 from agentstore.database.hosts import CLOSE_TIMEOUT
 from agentstore.errors import AgentStoreError, PoolTimeout
 
@@ -28,6 +28,8 @@ _PING_AFTER = 15.0
 _PING_TIMEOUT = 2.0
 # The timeout of the rollback after a canceled statement, which the server may have to interrupt first.
 _RESET_TIMEOUT = 5.0
+# Seconds after which one more connection is tried, once the server has refused to open more.
+_LIMIT_CHECK_INTERVAL = 1.0
 # Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
 _WRITABLE_CHECK_INTERVAL = 1.0
 
@@ -53,6 +55,9 @@ class Pool:
         # The pool's open connections that are idle, and since when; empty for the caller's engine.
         self._idle: dict[asyncpg.Connection, float] = {}
         self._opening = 0
+        # The number of slots that have no connection, because the server refuses more.
+        self._withheld = 0
+        self._has_warned = False
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
@@ -64,11 +69,10 @@ class Pool:
 
     async def checkout(self, timeout: float) -> PoolProxiedConnection:
         """Wait up to `timeout` seconds for a connection, and return one that is usable."""
+        deadline = time.monotonic() + timeout
         if self._slots is not None:
-            if self._slots.locked():
-                await self._wait_for_slot(self._slots, timeout)
-            else:
-                await self._slots.acquire()
+            await self._take_slot(self._slots, timeout)
+        holds_slot = True
         try:
             while True:
                 # If every pooled connection is known to be idle and open, the pool cannot block: neither a greenlet
@@ -77,12 +81,21 @@ class Pool:
                     pooled = self._queue.connect()
                     idle_since = self._mark_in_use(pooled)
                 else:
-                    pooled, idle_since = await self._connect_shielded()
+                    try:
+                        pooled, idle_since = await self._connect_shielded()
+                    except CONNECT_ERRORS as error:
+                        if self._slots is None or not is_connection_limit(error) or not await self._withhold(error):
+                            raise
+                        holds_slot = False
+                        await self._take_slot(self._slots, max(0.0, deadline - time.monotonic()))
+                        holds_slot = True
+                        continue
                 if await self._is_usable(pooled, idle_since):
                     return pooled
                 pooled.invalidate()
         except BaseException:
-            self._release_slot()
+            if holds_slot:
+                self._release_slot()
             raise
 
     def release(self, pooled: PoolProxiedConnection) -> None:
@@ -194,22 +207,58 @@ class Pool:
     def timeout_error(self, message: str) -> PoolTimeout:
         """Return the error for a checkout that timed out; ``{}`` in `message` becomes the number of connections."""
         if self._slots is not None:
-            size, in_use = self._size, self._size - self._slots._value
+            size, in_use = self._size, self._size - self._slots._value - self._withheld
         elif isinstance(self._queue, QueuePool):
             size, in_use = self._queue.size() + max(0, self._queue._max_overflow), self._queue.checkedout()
         else:
             return PoolTimeout(message.format(self._queue.status()))
         return PoolTimeout(message.format(f"{in_use} of {size} connections in use"), size=size, in_use=in_use)
 
-    async def _wait_for_slot(self, slots: asyncio.Semaphore, timeout: float) -> None:
+    async def _take_slot(self, slots: asyncio.Semaphore, timeout: float) -> None:
+        if not slots.locked():
+            await slots.acquire()
+            return
         try:
             async with asyncio.timeout(timeout):
                 await slots.acquire()
         except TimeoutError as error:
-            raise self.timeout_error(
-                f"No connection became free within {timeout:g} s: {{}}. Raise AGENTSTORE_POOL_SIZE, or find out what "
-                "holds the connections."
-            ) from error
+            advice = "Raise AGENTSTORE_POOL_SIZE, or find out what holds the connections."
+            if self._withheld:
+                advice = "The server refuses more: raise its connection limit, or that of the database or role."
+            raise self.timeout_error(f"No connection became free within {timeout:g} s: {{}}. {advice}") from error
+
+    async def _withhold(self, error: Exception) -> bool:
+        """Shrink the pool to its open connections, since the server refuses another one; return whether it has any.
+
+        The caller's slot is withheld, with all those that are free and have no connection. They are released one by
+        one later, to find out whether the server accepts more.
+        """
+        assert self._slots is not None  # noqa: S101
+        free = self._slots._value
+        working = self._size - free - self._withheld - 1 + len(self._idle)  # may include some that are being opened
+        if working <= 0:
+            return False
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "the server accepts no more connections, and calls wait for the open ones: lower AGENTSTORE_POOL_SIZE "
+                "(%d), or raise the connection limit of the server, database or role (%s)",
+                self._size,
+                error,
+            )
+        if self._withheld == 0:
+            self.loop.call_later(_LIMIT_CHECK_INTERVAL, self._restore_slot)
+        self._withheld += 1
+        for _ in range(free - len(self._idle)):
+            await self._slots.acquire()  # does not wait
+            self._withheld += 1
+        return True
+
+    def _restore_slot(self) -> None:
+        self._withheld -= 1
+        self._release_slot()
+        if self._withheld:
+            self.loop.call_later(_LIMIT_CHECK_INTERVAL, self._restore_slot)
 
     def _release_slot(self) -> None:
         if self._slots is not None:
