@@ -209,6 +209,8 @@ async def plan(
     wanted = needed() if revision == "pre" else revision
     async with opened(target, settings) as database:
         schema = database.settings.schema
+        async with database.connection() as connection:
+            await check_encoding(connection, database.where)
         found = await status(database)
         scripts = _scripts_between(None if found.state == "ahead" else found.current, wanted, "up")
         if found.state == "ahead":

@@ -201,7 +201,7 @@ async def test_an_encoding_that_cannot_store_every_language_is_refused(server: S
     try:
         found = (await _examine(url))["encoding"]
         assert (found.state, found.found) == ("problem", encoding)
-        for command in ("upgrade", "check"):
+        for command in ("plan", "upgrade", "check"):
             done = await asyncio.to_thread(run, command, "--url", url)
             assert (done.code, f"has the encoding {encoding}" in done.err) == (1, True)
         modes: list[AutoMigrate] = ["check", "upgrade", "off"]
