@@ -13,7 +13,7 @@ import asyncio
 import io
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -33,7 +33,7 @@ from agentstore.database.database import Database
 from agentstore.database.server import check_encoding
 from agentstore.errors import Conflict, NotConfigured, SchemaAhead
 from agentstore.migrating import revisions as revision_files
-from agentstore.migrating.catalog import expected_catalog
+from agentstore.migrating.catalog import expected_catalog, tables_of
 from agentstore.migrating.connections import driver_connection, opened
 from agentstore.migrating.drift import differences
 from agentstore.migrating.effects import Loss, created_table, effects, losses, migration_statements
@@ -45,6 +45,7 @@ from agentstore.migrating.schema_status import (
     FORMER_VERSION_TABLE,
     VERSION_TABLE,
     Status,
+    has_tables,
     recorded_revision,
     rename_statement,
     status,
@@ -66,6 +67,7 @@ FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'
 """
 
 Direction = Literal["up", "down", "stamp"]
+IncludeName = Callable[[str | None, str, Mapping[str, str | None]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ async def upgrade(
         report: receives a line for each migration and for each wait.
 
     Raises:
+        Conflict: there are tables of agentstore, and no revision is recorded.
         NotConfigured: there is no such revision, a privilege is missing, the database's encoding is not UTF8, or the
             connection goes through a pooler in transaction mode.
         Unavailable: it took longer than `wait`, or the database does not answer. Migrations that were committed stay.
@@ -254,12 +257,24 @@ def sql(revisions: str = "head", *, schema: str = "agentstore", vectors: bool = 
     return _sql(command.downgrade if downgrade else command.upgrade, revisions, schema, "vector" if vectors else "")
 
 
-def include_name(schema: str = "agentstore") -> Callable[[str | None, str, object], bool]:
+def include_name(schema: str = "agentstore", *, shared: bool = False) -> IncludeName:
     """Return the `include_name` for the Alembic configuration of an application in the same database.
 
     With it, autogenerate ignores agentstore's schema, also with ``include_schemas=True``.
+
+    Args:
+        schema: agentstore's schema.
+        shared: whether the application has tables in that schema too; then only agentstore's tables are ignored, there
+            and in the default schema of the application's connection.
     """
-    return lambda name, kind, _parents: not (kind == "schema" and name == schema)
+    ours = {table for line in ("", "vector") for table in tables_of(expected_catalog(revision_files.head(line), line))}
+
+    def include(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+        if not shared:
+            return not (kind == "schema" and name == schema)
+        return not (kind == "table" and name in ours and parents.get("schema_name") in (None, schema))
+
+    return include
 
 
 async def migrate_line(
@@ -287,6 +302,11 @@ async def migrate_line(
         if not _is_known(current, line) and direction == "up":
             return  # a newer release has migrated meanwhile
         _refuse_newer(current, line)
+        if direction == "up" and current is None and not line and await has_tables(driver, schema):
+            raise Conflict(
+                f"The schema {schema!r} of {database.where} has tables of agentstore and records no revision: restore "
+                f"the table {VERSION_TABLE}, or run `agentstore stamp REVISION` with the revision that it was at."
+            )
         if direction != "stamp":
             scripts = _scripts_between(current, wanted, direction, line)
             if not scripts:

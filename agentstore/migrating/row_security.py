@@ -1,7 +1,6 @@
 """Turn row-level security on and off for a schema, and report which tables have it. Does not load Alembic."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,7 +72,7 @@ async def disable_row_security(
     async def work(connection: AsyncConnection) -> None:
         driver = await driver_connection(connection)
         schema = database.settings.schema
-        for row in await driver.fetch(policies.TABLES, f'"{schema}"'):
+        for row in await _tables(driver, schema):
             async with driver.transaction():
                 for statement in policies.disable_statements(schema, row["name"]):
                     await driver.execute(statement)
@@ -90,26 +89,26 @@ async def row_security_status(database: Database) -> RowSecurity:
         NotConfigured: the login was rejected.
     """
     async with database.connection() as connection:
-        rows = await connection.fetch(policies.TABLES, f'"{database.settings.schema}"')
+        rows = await _tables(connection, database.settings.schema)
         sees_all = await connection.fetchval(policies.BYPASSES_POLICIES)
     return RowSecurity(
         tuple(row["name"] for row in rows if row["is_secured"]),
         tuple(row["name"] for row in rows if not row["is_secured"]),
         bool(sees_all),
-        _filtered(rows),
+        tuple(row["name"] for row in rows if row["is_filtered"]),
     )
 
 
-def _filtered(rows: Sequence[asyncpg.Record]) -> tuple[str, ...]:
-    """Return which tables are filtered. A shared schema also has tables of other applications."""
+async def _tables(connection: asyncpg.Connection, schema: str) -> list[asyncpg.Record]:
+    """Return the rows of `policies.TABLES` about our tables: a shared schema has those of an application too."""
     names = table_names()
-    return tuple(row["name"] for row in rows if row["is_filtered"] and row["name"] in names)
+    return [row for row in await connection.fetch(policies.TABLES, f'"{schema}"') if row["name"] in names]
 
 
 async def secure_tables(connection: AsyncConnection, schema: str) -> None:
     """Create the policy on each table that lacks it."""
     driver = await driver_connection(connection)
-    for row in await driver.fetch(policies.TABLES, f'"{schema}"'):
+    for row in await _tables(driver, schema):
         if not row["is_secured"]:
             async with driver.transaction():
                 for statement in policies.enable_statements(schema, row["name"], has_owner=row["has_owner"]):
@@ -123,8 +122,8 @@ async def check_sees_all_rows(connection: AsyncConnection, database: Database) -
         NotConfigured: policies limit the role to the rows of one user.
     """
     driver = await driver_connection(connection)
-    rows = await driver.fetch(policies.TABLES, f'"{database.settings.schema}"')
-    if _filtered(rows):
+    rows = await _tables(driver, database.settings.schema)
+    if any(row["is_filtered"] for row in rows):
         raise NotConfigured(
             f"Row-level security is on in {database.where}, and a migration has to see all rows: run ALTER ROLE ... "
             "BYPASSRLS for the role that migrates."

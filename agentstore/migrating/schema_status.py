@@ -113,7 +113,7 @@ async def recorded_revision(connection: asyncpg.Connection, schema: str, line: s
         return table, None
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         pass
-    if await connection.fetchval(_HAS_MESSAGES.format("$1"), f'"{schema}".messages'):
+    if await has_tables(connection, schema):
         try:
             rows = await connection.fetch(f'SELECT version_num::text FROM "{schema}".{former}')  # noqa: S608
         except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
@@ -121,6 +121,11 @@ async def recorded_revision(connection: asyncpg.Connection, schema: str, line: s
         if len(rows) == 1 and rows[0][0] in {revision.id for revision in history(line)}:
             return former, rows[0][0]
     return table, None
+
+
+async def has_tables(connection: asyncpg.Connection, schema: str) -> bool:
+    """Return whether a schema has our table of messages, whatever revision it records."""
+    return bool(await connection.fetchval(_HAS_MESSAGES.format("$1"), f'"{schema}".messages'))
 
 
 def rename_statement(line: str = "") -> str:

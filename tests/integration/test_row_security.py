@@ -84,8 +84,8 @@ async def test_every_table_of_the_models_has_a_policy(direct_url: str, observer:
     database = open_database(direct_url)
     found = await migrate.row_security_status(database)
     assert (found.state, set(found.secured), found.sees_all) == ("enabled", set(Base.metadata.tables), True)
-    await observer.execute("CREATE TABLE agentstore.without_policy (user_id text)")
-    assert (await migrate.row_security_status(database)).open == ("without_policy",)
+    await observer.execute("DROP POLICY agentstore_user ON agentstore.messages")
+    assert (await migrate.row_security_status(database)).open == ("messages",)
     await migrate.disable_row_security(direct_url)
     assert (await migrate.row_security_status(database)).state == "disabled"
     assert await observer.fetchval(_POLICIES) == 0
@@ -417,15 +417,34 @@ async def test_an_upgrade_secures_new_tables_and_requires_bypassrls(empty_url: s
     psql(empty_url, f"DROP OWNED BY {app_role};")
 
 
+async def test_tables_of_an_application_in_the_same_schema_get_no_policy(empty_url: str) -> None:
+    settings = Settings(schema="public")
+    psql(empty_url, "CREATE TABLE public.invoices (user_id text, total int);")
+    await migrate.upgrade(empty_url, settings=settings)
+    connection = await asyncpg.connect(empty_url)
+    state = "SELECT relrowsecurity FROM pg_class WHERE relname = $1"
+    await migrate.enable_row_security(empty_url, settings=settings)
+    assert await connection.fetchval(state, "messages")
+    assert not await connection.fetchval(state, "invoices")
+    database = open_database(empty_url, settings=settings)
+    assert (await migrate.row_security_status(database)).state == "enabled"
+    await connection.execute("ALTER TABLE public.invoices ENABLE ROW LEVEL SECURITY")
+    await migrate.disable_row_security(database)
+    assert not await connection.fetchval(state, "messages")
+    assert await connection.fetchval(state, "invoices")
+    await database.stop()
+    await connection.close()
+
+
 def test_the_rls_commands(direct_url: str) -> None:
     url = ("--url", direct_url)
     assert run("rls", "status", *url).code == 1
     assert run("rls", "enable", *url).out == "enabled\n"
     found = run("rls", "status", *url, "--json").json()
     assert (found["state"], found["open"]) == ("enabled", [])
-    psql(direct_url, "CREATE TABLE agentstore.x (user_id text);")
+    psql(direct_url, "DROP POLICY agentstore_user ON agentstore.users;")
     done = run("rls", "status", *url)
-    assert (done.code, "without a policy: x" in done.err) == (5, True)
+    assert (done.code, "without a policy: users" in done.err) == (5, True)
     assert run("rls", "disable", *url).out == "disabled\n"
 
 

@@ -163,6 +163,18 @@ async def test_a_host_applications_autogenerate_sees_no_difference(empty_url: st
         assert await connection.run_sync(everything) != []  # without agentstore's include_name
         assert await connection.run_sync(partial(everything, include_name=migrate.include_name())) == []
     await engine.dispose()
+    # In one schema with the application.
+    await migrate.upgrade(empty_url, settings=Settings(schema="public"))
+    engine = create_async_engine(empty_url.replace("postgresql://", "postgresql+asyncpg://"))
+    shared = migrate.include_name("public", shared=True)
+    async with engine.connect() as connection:
+        await connection.run_sync(host.create_all)
+        assert await connection.run_sync(differences) != []
+        assert await connection.run_sync(partial(differences, include_name=shared)) == []
+        await connection.execute(text("CREATE TABLE public.theirs (i int)"))
+        ((change, table),) = await connection.run_sync(partial(differences, include_name=shared))
+        assert (change, table.name) == ("remove_table", "theirs")
+    await engine.dispose()
 
 
 async def test_the_hosts_logging_is_unchanged(empty_url: str) -> None:

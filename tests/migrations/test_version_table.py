@@ -48,6 +48,15 @@ async def test_the_version_table_of_an_application_in_the_same_schema_is_ignored
     assert await _fetch(empty_url, "SELECT version_num FROM public.alembic_version") == [revision]
 
 
+async def test_tables_whose_revision_is_lost_are_not_created_again(direct_url: str) -> None:
+    await asyncio.to_thread(psql, direct_url, "DROP TABLE agentstore.agentstore_version;")
+    for arguments in (("upgrade",), ("upgrade", "pre"), ("upgrade", "0003")):
+        done = await asyncio.to_thread(run, *arguments, "--url", direct_url)
+        assert (done.code, "has tables of agentstore and records no revision" in done.err) == (1, True)
+    assert (await asyncio.to_thread(run, "stamp", "head", "--url", direct_url)).code == 0
+    assert (await asyncio.to_thread(run, "check", "--url", direct_url)).code == 0
+
+
 async def test_an_application_of_the_same_schema_never_sees_our_revision(empty_url: str) -> None:
     await migrate.upgrade(empty_url, settings=Settings(schema="public"))
     assert await _fetch(empty_url, "SELECT to_regclass('public.alembic_version')::text") == [None]
