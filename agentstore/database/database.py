@@ -61,6 +61,7 @@ class Database:
         prepare: Callable[["Database"], Awaitable[None]] | None = None,
         on_stop: Callable[[], Awaitable[None]] | None = None,
         where: str = "the database",
+        where_directly: str | None = None,
     ) -> None:
         """Create a database that is not connected yet; give either `connect` or `engine`.
 
@@ -72,11 +73,13 @@ class Database:
             prepare: awaited once at the start, before the first statement.
             on_stop: awaited at the stop, after the last connection was closed.
             where: how error messages name the database.
+            where_directly: the same for `connect_directly`, if it connects with another login or by another route.
         """
         if (connect is None) == (engine is None):
             raise TypeError("expected exactly one of connect and engine")
         self.settings = settings
         self.where = where
+        self.where_directly = where_directly or where
         self._connect = connect
         self._connect_directly = connect_directly
         self._engine = engine

@@ -191,19 +191,25 @@ def connector(
     return Hosts(tuple(zip(names, ports, strict=True)), arguments, timeout=timeout, target=target, tcp=tcp).connect
 
 
-def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
-    """Return a function that opens connections for migrations, or None if there is no direct connection.
+def migration_url(url: str, settings: Settings) -> str | None:
+    """Return the URL that migrations of the database at `url` connect to, or None if that is a pooler.
 
-    It connects to MIGRATION_DATABASE_URL if `url` is the setting DATABASE_URL (it is another route to the same
-    database), otherwise to `url`, unless that is a pooler. A migration depends on its session, for its search_path and
-    its lock: a transaction pooler would execute each part of it on another server connection, and leave its settings
-    on that for other clients.
+    It is MIGRATION_DATABASE_URL if `url` is the setting DATABASE_URL (it is another route to the same database),
+    otherwise `url`, unless that is a pooler. A migration depends on its session, for its search_path and its lock: a
+    transaction pooler would execute each part of it on another server connection, and leave its settings on that for
+    other clients.
     """
     if settings.migration_database_url is not None and settings.database_url in (None, SecretStr(url)):
-        return connector(settings.migration_database_url.get_secret_value(), timeout=settings.connect_timeout)
-    if settings_of_url(url, settings).pooler == "transaction":
+        return settings.migration_database_url.get_secret_value()
+    return None if settings_of_url(url, settings).pooler == "transaction" else url
+
+
+def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
+    """Return a function that opens connections to :func:`migration_url`, or None if there is none."""
+    direct = migration_url(url, settings)
+    if direct is None:
         return None
-    return connector(url, password=password, timeout=settings.connect_timeout)
+    return connector(direct, password=password if direct == url else None, timeout=settings.connect_timeout)
 
 
 def _is_plausible(url: re.Match[str]) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
-from agentstore.database.url import connector, direct_connector, parse_url, settings_of_url
+from agentstore.database.url import connector, direct_connector, migration_url, parse_url, settings_of_url
 from agentstore.errors import NotConfigured
 from agentstore.settings import Settings
 
@@ -34,7 +34,7 @@ async def opened(target: Database | AsyncEngine | str, settings: Settings | None
             settings,
             connect=direct or connector(target, statement_cache_size=0),
             connect_directly=direct,
-            where=str(parse_url(target)),
+            where=str(parse_url(migration_url(target, settings) or target)),
         )
     else:
         database = Database(settings, engine=target)
@@ -51,7 +51,7 @@ async def dedicated_connection(database: Database) -> AsyncIterator[AsyncConnect
         try:
             connection = await engine.connect()
         except CONNECT_ERRORS as error:
-            raise connection_error(error, database.where) from error
+            raise connection_error(error, database.where_directly) from error
         try:
             yield await connection.execution_options(isolation_level="READ COMMITTED")
         finally:
@@ -99,8 +99,8 @@ async def refuse_pooler(connection: AsyncConnection, database: Database) -> None
     driver = await driver_connection(connection)
     if await is_pooled(driver) and await is_transaction_pooler(driver, another):
         raise NotConfigured(
-            f"{database.where} is a pooler in transaction mode, which may run each transaction of a migration on "
-            "another server connection: set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database."
+            f"{database.where_directly} is a pooler in transaction mode, which may run each transaction of a migration "
+            "on another server connection: set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database."
         )
 
 

@@ -161,8 +161,8 @@ async def bounded_waits(
         if not blocker:
             raise
         raise Unavailable(
-            f"Timed out in a migration of {database.where}, waiting for {blocker}. Wait longer (`--wait`), or end that "
-            "transaction."
+            f"Timed out in a migration of {database.where_directly}, waiting for {blocker}. Wait longer (`--wait`), or "
+            "end that transaction."
         ) from error
     finally:
         watching.cancel()
@@ -195,8 +195,8 @@ async def acquire_migration_lock(
         holder = f"process {pid} {name!r} from {address or 'this host'}, connected at {_time_of_day(began)}"
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"Timed out waiting for another process that is migrating {database.where}: {holder}. Wait longer "
-                "(`--wait`), or end that process."
+                f"Timed out waiting for another process that is migrating {database.where_directly}: {holder}. Wait "
+                "longer (`--wait`), or end that process."
             )
         if time.monotonic() > reported + _REPORT_INTERVAL:
             reported = time.monotonic()
@@ -210,10 +210,10 @@ def migration_error(error: BaseException, database: Database) -> AgentStoreError
     cause = getattr(error, "orig", None) or error
     if getattr(cause, "sqlstate", None) == "42501":
         return NotConfigured(
-            f"The login to {database.where} lacks a privilege that migrations need: {cause}. Set "
+            f"The login to {database.where_directly} lacks a privilege that migrations need: {cause}. Set "
             "AGENTSTORE_MIGRATION_DATABASE_URL to a URL with the owner of the tables."
         )
-    return Unavailable(f"The migration of {database.where} failed: {cause}")
+    return Unavailable(f"The migration of {database.where_directly} failed: {cause}")
 
 
 async def _longest_holder(database: Database) -> str:

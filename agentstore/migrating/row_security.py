@@ -125,7 +125,7 @@ async def check_sees_all_rows(connection: AsyncConnection, database: Database) -
     rows = await _tables(driver, database.settings.schema)
     if any(row["is_filtered"] for row in rows):
         raise NotConfigured(
-            f"Row-level security is on in {database.where}, and a migration has to see all rows: run ALTER ROLE ... "
-            "BYPASSRLS for the role that migrates."
+            f"Row-level security is on in {database.where_directly}, and a migration has to see all rows: run ALTER "
+            "ROLE ... BYPASSRLS for the role that migrates."
         )
     return any(row["is_secured"] for row in rows)

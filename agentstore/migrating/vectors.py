@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.errors import NotConfigured, SchemaBehind
-from agentstore.migrating.connections import dedicated_connection, opened
+from agentstore.migrating.connections import dedicated_connection, driver_connection, opened
 from agentstore.migrating.locking import acquire_migration_lock, bounded_waits, migration_error
 from agentstore.migrating.options import WAIT
 from agentstore.migrating.schema_status import VectorStatus, status, vector_status
@@ -137,10 +137,11 @@ async def _check_extension(database: Database, found: VectorStatus) -> None:
             "apt-get install postgresql-NN-pgvector; a managed service may have to allow the extension `vector`). "
             "Full-text search does not need it."
         )
-    async with database.connection() as connection:
-        (row,) = await connection.fetch(_MAY_INSTALL)
+    async with dedicated_connection(database) as connection:
+        driver = await driver_connection(connection)
+        (row,) = await driver.fetch(_MAY_INSTALL)
     if not row[0]:
         raise NotConfigured(
-            f"The login to {database.where} may not install pgvector: GRANT CREATE ON DATABASE to it, or run CREATE "
-            "EXTENSION vector WITH SCHEMA public as a superuser; then run this command again."
+            f"The login to {database.where_directly} may not install pgvector: GRANT CREATE ON DATABASE to it, or run "
+            "CREATE EXTENSION vector WITH SCHEMA public as a superuser; then run this command again."
         )

@@ -11,9 +11,9 @@ from typing import Literal
 import asyncpg
 
 from agentstore.database.database import Database
-from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.errors import AgentStoreError, Unavailable
+from agentstore.migrating.connections import dedicated_connection, driver_connection
 from agentstore.migrating.drift import find_drift
 from agentstore.migrating.row_security import RowSecurity, row_security_status
 from agentstore.migrating.schema_status import status
@@ -81,6 +81,29 @@ SELECT format('GRANT USAGE ON SCHEMA %I TO %I; ', $1::text, current_user)
     || format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO %I; ', $1::text, current_user)
     || format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO %I',
         $1::text, current_user)
+"""
+# What a login that migrates lacks, as the statements that give it.
+_MIGRATOR = """
+SELECT current_user AS role,
+    CASE
+        WHEN to_regnamespace($1) IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
+            THEN format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
+        WHEN NOT (
+            has_schema_privilege(to_regnamespace($1), 'USAGE') AND has_schema_privilege(to_regnamespace($1), 'CREATE')
+        )
+            THEN format('GRANT USAGE, CREATE ON SCHEMA %I TO %I', $2::text, current_user)
+    END AS create,
+    (
+        SELECT string_agg(
+            format('ALTER TABLE %I.%I OWNER TO %I', $2::text, c.relname, current_user), '; ' ORDER BY c.relname
+        )
+        FROM pg_class c
+        WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND NOT pg_has_role(c.relowner, 'USAGE')
+    ) AS owner,
+    CASE WHEN EXISTS (
+        SELECT FROM pg_class c
+        WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND row_security_active(c.oid)
+    ) THEN format('ALTER ROLE %I BYPASSRLS', current_user) END AS policies
 """
 # CREATE INDEX CONCURRENTLY and VACUUM hold this lock; every role can see it in pg_locks.
 _INVALID_INDEXES = """
@@ -351,12 +374,20 @@ async def _pooler(database: Database) -> Finding:
 
 
 async def _migrations(database: Database) -> Finding:
+    """Check the login of AGENTSTORE_MIGRATION_DATABASE_URL and its privileges."""
+    schema = database.settings.schema
     try:
-        async with database.migration_engine() as engine, engine.connect():
-            return Finding("migrations", "ok", "AGENTSTORE_MIGRATION_DATABASE_URL can be reached")
-    except CONNECT_ERRORS as error:
-        failure = connection_error(error, "AGENTSTORE_MIGRATION_DATABASE_URL")
-        return Finding("migrations", "problem", str(failure), _advice(failure))
+        async with dedicated_connection(database) as connection:
+            driver = await driver_connection(connection)
+            (rights,) = await driver.fetch(_MIGRATOR, f'"{schema}"', schema)
+    except AgentStoreError as error:
+        return Finding("migrations", "problem", str(error), _advice(error))
+    missing = [text for text in (rights["create"], rights["owner"], rights["policies"]) if text is not None]
+    if missing:
+        found = f"the login of AGENTSTORE_MIGRATION_DATABASE_URL, {rights['role']!r}, lacks privileges"
+        return Finding("migrations", "problem", found, f"as a superuser, run {'; '.join(missing)}")
+    found = f"{rights['role']!r} has all privileges that AGENTSTORE_MIGRATION_DATABASE_URL needs"
+    return Finding("migrations", "ok", found)
 
 
 def _pool(limits: list[asyncpg.Record], settings: Settings, *, pooled: bool) -> Finding:

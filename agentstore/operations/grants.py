@@ -77,9 +77,10 @@ async def apply(database: Database, statements: list[str], roles: list[str]) -> 
             cause = getattr(error, "orig", None) or error
             if getattr(cause, "sqlstate", None) == "42501":
                 raise NotConfigured(
-                    f"The login to {database.where} may not grant this: {cause}. Use the schema's owner or a superuser."
+                    f"The login to {database.where_directly} may not grant this: {cause}. Use the schema's owner or a "
+                    "superuser."
                 ) from error
-            raise connection_error(error, database.where) from error
+            raise connection_error(error, database.where_directly) from error
 
 
 def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> list[str]:

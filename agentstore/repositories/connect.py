@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.database.transaction import idle_timeout
-from agentstore.database.url import Password, connector, direct_connector, parse_url, settings_of_url
+from agentstore.database.url import Password, connector, direct_connector, migration_url, parse_url, settings_of_url
 from agentstore.errors import NotConfigured
 from agentstore.migrating.startup import ensure
 from agentstore.settings import AutoMigrate, Settings
@@ -62,6 +62,7 @@ def open_database(
         connect_directly=direct_connector(url, settings, password=password),
         prepare=_schema_check("check"),
         where=str(parse_url(url)),
+        where_directly=str(parse_url(migration_url(url, settings) or url)),
     )
 
 

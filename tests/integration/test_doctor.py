@@ -9,16 +9,18 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
-from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, migrate
+from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable, migrate
 from agentstore.operations import doctor
 from agentstore.operations.doctor import Finding, examine
-from agentstore.operations.grants import grants
+from agentstore.operations.grants import apply, grants
 from agentstore.repositories.connect import open_database
 from agentstore.settings import AutoMigrate
 from agentstore.testing import text
 from tests.support.cli import run
 from tests.support.psql import psql
+from tests.support.roles import with_role
 from tests.support.servers import Server
 
 
@@ -301,3 +303,49 @@ async def test_a_database_that_cannot_be_reached_is_the_only_finding() -> None:
     assert list(found) == ["connection"]
     assert found["connection"].state == "problem"
     assert "hunter2" not in found["connection"].found
+
+
+async def test_the_privileges_of_the_login_for_migrations_are_checked(
+    direct_url: str, observer: asyncpg.Connection
+) -> None:
+    await observer.execute("CREATE ROLE migrating LOGIN")
+    try:
+        url = with_role(direct_url, "migrating")
+        found = await _examine("", database_url=direct_url, migration_database_url=url)
+        assert found["migrations"].state == "problem"
+        assert "'migrating', lacks privileges" in found["migrations"].found
+        for statement in found["migrations"].advice.removeprefix("as a superuser, run ").split("; "):
+            await observer.execute(statement)
+        found = await _examine("", database_url=direct_url, migration_database_url=url)
+        assert found["migrations"].state == "ok"
+        await observer.execute("GRANT CREATE, USAGE ON SCHEMA agentstore TO migrating")
+        await observer.execute("ALTER TABLE agentstore.users OWNER TO postgres")
+        found = await _examine("", database_url=direct_url, migration_database_url=url)
+        assert "ALTER TABLE agentstore.users OWNER TO migrating" in found["migrations"].advice
+    finally:
+        await observer.execute("REASSIGN OWNED BY migrating TO CURRENT_USER; DROP OWNED BY migrating")
+        await observer.execute("DROP ROLE migrating")
+
+
+async def test_a_database_without_the_schema_needs_the_privilege_to_create_it(
+    direct_url: str, observer: asyncpg.Connection
+) -> None:
+    await observer.execute("CREATE ROLE migrating LOGIN")
+    try:
+        url = with_role(direct_url, "migrating")
+        found = await _examine("", database_url=direct_url, migration_database_url=url, schema="other")
+        assert "GRANT CREATE ON DATABASE" in found["migrations"].advice
+    finally:
+        await observer.execute("DROP ROLE migrating")
+
+
+async def test_errors_of_migrations_name_their_own_login(direct_url: str) -> None:
+    other = "postgresql://migrator:hunter2@127.0.0.1:1/none"
+    settings = Settings(database_url=SecretStr(direct_url), migration_database_url=SecretStr(other), schema="other")
+    database = open_database(settings=settings)
+    for call in (migrate.upgrade(database), apply(database, ["SELECT 1"], ["app"])):
+        with pytest.raises(Unavailable) as caught:
+            await call
+        assert "postgresql://migrator@127.0.0.1:1/none" in str(caught.value)
+        assert database.where not in str(caught.value)
+    await database.stop()
