@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         NotConfigured,
         NotFound,
         PoolTimeout,
+        ReadOnly,
         SandboxElsewhere,
         SandboxFailed,
         SandboxLost,
@@ -147,6 +148,7 @@ __all__ = [
     "PostgresUserService",
     "Pruned",
     "QuestionEmbedder",
+    "ReadOnly",
     "RefusalContent",
     "Role",
     "RunStatus",
@@ -188,7 +190,7 @@ _NAMES = {
     "agentstore.embedded.postgres": "EmbeddedPostgres",
     "agentstore.errors": (
         "AgentStoreError AlreadyExists Closed Conflict EmbeddingFailed ExtractionFailed InvalidContent "
-        "LimitExceeded NotConfigured NotFound PoolTimeout SandboxElsewhere SandboxFailed SandboxLost "
+        "LimitExceeded NotConfigured NotFound PoolTimeout ReadOnly SandboxElsewhere SandboxFailed SandboxLost "
         "SandboxUnavailable SchemaAhead SchemaBehind StatementFailed Unavailable UnknownOutcome"
     ),
     "agentstore.inmemory": (

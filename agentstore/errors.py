@@ -11,7 +11,8 @@
     ├── InvalidContent     the input is invalid or cannot be stored exactly (also a ValueError)
     ├── LimitExceeded      the input is larger, longer or deeper than a limit allows (also a ValueError)
     ├── Unavailable        the database could not be reached or did not answer; safe to retry
-    │   └── PoolTimeout    no connection became free within pool_timeout
+    │   ├── PoolTimeout    no connection became free within pool_timeout
+    │   └── ReadOnly       the server refuses writes: it is a standby, or was made read-only
     ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
     ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
     ├── SchemaBehind       the schema is older than this release needs: run ``agentstore upgrade``
@@ -80,6 +81,14 @@ class PoolTimeout(Unavailable):
         super().__init__(message)
         self.size = size
         self.in_use = in_use
+
+
+class ReadOnly(Unavailable):
+    """The server refuses writes: it is a standby, or was made read-only, as by a provider whose disk is full.
+
+    Nothing was written. Reads work. A retry helps only once the store is connected to a server that accepts writes:
+    after a failover, if the URL names all hosts with ``target_session_attrs=read-write``.
+    """
 
 
 class EmbeddingFailed(AgentStoreError):

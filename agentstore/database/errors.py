@@ -12,6 +12,7 @@ from agentstore.errors import (
     AgentStoreError,
     LimitExceeded,
     NotConfigured,
+    ReadOnly,
     SchemaBehind,
     StatementFailed,
     Unavailable,
@@ -79,10 +80,10 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
     if state in _ROLLED_BACK:
         return Outcome.ROLLED_BACK, Unavailable(f"{where} rolled back a statement: {error}")
     if state == _READ_ONLY:
-        return Outcome.ROLLED_BACK, Unavailable(
+        return Outcome.ROLLED_BACK, ReadOnly(
             f"{where} accepts no writes now: {error}. It is a standby, or was made read-only, as by a provider "
-            "whose disk is full: run `agentstore doctor`. For failover, name all hosts in the URL, with "
-            "target_session_attrs=read-write."
+            "whose disk is full: run `agentstore doctor`. Nothing was written, and a retry helps only after a "
+            "failover: name all hosts in the URL, with target_session_attrs=read-write."
         )
     if state == _UNKNOWN_COMPLETION:
         return Outcome.UNKNOWN, Unavailable(f"{where} does not know whether a statement was completed: {error}")

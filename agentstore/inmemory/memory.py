@@ -279,7 +279,7 @@ class InMemoryMemoryService(MemoryService):
         if kind is not None:
             check_id(kind, "kind", self._settings)
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
-        self._use(user_id)
+        self._use()
         now = datetime.now(UTC)
         found = sorted(
             (
@@ -317,7 +317,7 @@ class InMemoryMemoryService(MemoryService):
         strategy = checked.strategy or self._strategy
         text, time = query_of(messages, self._settings)
         query = dict(islice(analysis.query_tokens(text, time, self._language).items(), ranking.MAX_TOKENS))
-        self._use(user_id)
+        self._use()
         vector = None
         if strategy is not SearchStrategy.FULL_TEXT:
             embedder = self._require_embedder()
@@ -439,7 +439,7 @@ class InMemoryMemoryService(MemoryService):
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
         after = None if checked.cursor is None else read_memory_cursor(checked.cursor)
-        self._use(user_id)
+        self._use()
         found = [each for each in self._all(user_id) if after is None or each.memory[:2] > after]
         offset = (checked.page_num - 1) * checked.page_size
         page = found[offset : offset + checked.page_size]
@@ -462,18 +462,24 @@ class InMemoryMemoryService(MemoryService):
         return ranking.Memory(*key, frozenset(tokens), len(tokens) - len(found.dates), role, False)
 
     def _all(self, user_id: str) -> list[_Stored]:
-        buckets = self._users.get(user_id, {})
-        return [each for name in sorted(buckets) for each in buckets[name].values()]
+        buckets, expired = self._users.get(user_id, {}), self._list_expired(user_id)
+        return [each for name in sorted(buckets) if name not in expired for each in buckets[name].values()]
 
     def _use(self, user_id: str | None = None) -> None:
-        """Raise if the service is stopped, and delete the user's expired memories."""
+        """Raise if the service is stopped. Delete the expired memories of a user, which writes do and reads do not."""
         if self._stopped:
             raise Closed("The service was stopped: call start() to use it again.")
         self._started = True
+        if user_id is None:
+            return
+        for session_id in self._list_expired(user_id):
+            del self._users[user_id][session_id]
+            self._queued.pop((user_id, session_id), None)
+
+    def _list_expired(self, user_id: str) -> list[str]:
+        """Return the sessions of the user whose memories have expired, and are not deleted yet."""
         ttl = self._settings.memory_ttl
-        if ttl is not None and user_id is not None:
-            limit = datetime.now(UTC) - timedelta(seconds=ttl)
-            sessions = self._users.get(user_id, {})
-            for session_id in [id for id in sessions if self._updated_at[user_id, id] <= limit]:
-                del sessions[session_id]
-                self._queued.pop((user_id, session_id), None)
+        if ttl is None:
+            return []
+        limit = datetime.now(UTC) - timedelta(seconds=ttl)
+        return [id for id in self._users.get(user_id, {}) if self._updated_at[user_id, id] <= limit]

@@ -74,13 +74,14 @@ class InMemoryStateService(StateService):
             check_round(expected_round, "expected_round", minimum=0)
         payload = dump_state(state, self._settings)
         about = "{}" if metadata is None else dump_metadata(metadata, self._settings)
-        last = self._find(key).last
+        head = self._find(key)
+        last = head.last
         if expected_round is not None and expected_round != last:
             raise Conflict(
                 f"expected_round is {expected_round}, but the highest round of user {user_id!r}, session {key[1]!r} is "
                 f"{last}"
             )
-        head = self._heads.setdefault(key, _Head())
+        self._heads[key] = head
         number = head.next_round if round_id is None else round_id
         check_more_rounds(number)
         head.next_round = max(head.next_round, number + 1)
@@ -161,9 +162,9 @@ class InMemoryStateService(StateService):
     def _find(self, key: tuple[str, str]) -> _Head:
         self._check_open()
         ttl, head = self._settings.state_ttl, self._heads.get(key)
-        if head is not None and ttl is not None and head.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC):
-            del self._heads[key]
-        return self._heads.get(key, _Head())
+        if head is None or (ttl is not None and head.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC)):
+            return _Head()
+        return head
 
 
 def _round(number: int, stored: _Round) -> StateRound:

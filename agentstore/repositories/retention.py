@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, literal_column
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, bindparam, cast, func, literal_column
 
 _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 # Ages are compared, not timestamps: timestamptz + interval depends on the time zone, so it is only STABLE, and Citus
@@ -29,3 +29,9 @@ def has_expired(written: Any, ttl: str) -> ColumnElement[bool]:
     """
     seconds = cast(bindparam(ttl, type_=BigInteger), BigInteger)
     return func.coalesce(func.now() - written >= seconds * _SECOND, False)
+
+
+def is_in_no_expired_bucket(session_id: Any) -> ColumnElement[bool]:
+    """Match memories of sessions that are not in the list ``:expired``."""
+    condition: ColumnElement[bool] = session_id != func.all(bindparam("expired", type_=ARRAY(Text)))
+    return condition

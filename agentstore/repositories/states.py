@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, select, update
+from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, or_, select, update
 
 from agentstore.database.retry import retry
 from agentstore.database.sql import SqlStatements
@@ -29,6 +29,12 @@ _SESSION = bindparam("session_id", type_=Text)
 _ROUND = bindparam("round_id", type_=BigInteger)
 _THIS = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _SESSION)
 _ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _SESSION)
+# Reads do not delete states that have expired: they may be executed on a standby.
+_TTL = bindparam("ttl", type_=BigInteger)
+_ITS_LIVE_ROUNDS = _ITS_ROUNDS & or_(
+    cast(_TTL, BigInteger).is_(None),
+    ~select(StateHeadRow.last_round).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).exists(),
+)
 # json is read as text: codecs that the application sets on the driver do not apply to it.
 _STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed)
 _METADATA = cast(StateRoundRow.metadata_, Text)
@@ -40,17 +46,19 @@ SAVE_AT = SQL("save_state_round")
 # Not repeatable, since executed again it would not return the round that it has inserted.
 IMPORT = SQL("save_state_round", repeatable=False)
 LAST = Statement(select(StateHeadRow.last_round).where(_THIS), scope="user")
-EXPORT = Statement(select(*_STATE).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
+EXPORT = Statement(select(*_STATE).where(_ITS_LIVE_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
 EXISTS = Statement(select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
-EXPORT_LAST = Statement(select(*_STATE).where(_ITS_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1), scope="user")
+EXPORT_LAST = Statement(
+    select(*_STATE).where(_ITS_LIVE_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1), scope="user"
+)
 LIST = Statement(
     select(StateRoundRow.round, StateRoundRow.size, StateRoundRow.saved_at, _METADATA)
-    .where(_ITS_ROUNDS, StateRoundRow.round < bindparam("before", type_=BigInteger))
+    .where(_ITS_LIVE_ROUNDS, StateRoundRow.round < bindparam("before", type_=BigInteger))
     .order_by(StateRoundRow.round.desc())
     .limit(bindparam("limit", type_=BigInteger)),
     scope="user",
 )
-# Executed before every call if states expire, so that no other statement has to check.
+# Executed before every write if states expire, so that no other statement that writes has to check.
 EXPIRE = Statement(
     delete(StateHeadRow).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).returning(StateHeadRow.session_id),
     scope="user",
@@ -155,7 +163,7 @@ class PostgresStateService(PostgresService, StateService):
         values = self._key(user_id, session_id)
         if round_id is not None:
             check_round(round_id)
-        await self._expire(**values)
+        values["ttl"] = self._settings.state_ttl
         if round_id is None:
             row = await self._database.fetch_one(EXPORT_LAST, **values)
         else:
@@ -168,8 +176,7 @@ class PostgresStateService(PostgresService, StateService):
         values = self._key(user_id, session_id)
         check_limit(limit, self._settings.max_page)
         before = read_round_cursor(cursor)
-        await self._expire(**values)
-        rows = await self._database.fetch(LIST, **values, before=before, limit=limit)
+        rows = await self._database.fetch(LIST, **values, before=before, limit=limit, ttl=self._settings.state_ttl)
         following = write_round_cursor(rows[-1][0]) if rows and len(rows) == limit else None
         return Page(map(_round, rows), following)
 

@@ -252,6 +252,35 @@ async def test_expired_memories_are_not_found(create_services: CreateServices) -
     assert await memory.delete_memory("alice") == Deleted(memories=3)
 
 
+async def test_reads_do_not_delete_what_has_expired(create_services: CreateServices) -> None:
+    services = await create_services(memory_ttl=100_000, state_ttl=100_000)
+    memory, states = services.memory, services.states
+    await memory.add_memory("alice", [text("apples"), text("plums")], "s")
+    await memory.save_items("alice", MemoryItem(text="likes apples"), "s")
+    for number in range(3):
+        await states.save_state("alice", {"n": number}, "s")
+    await services.advance(200_000)
+    assert await memory.list_memory("alice") == await memory.list_items("alice") == []
+    assert await memory.search("alice", "aples") == await memory.search_memory("alice", text("apples")) == []
+    assert await states.export_state("alice", "s") is await states.export_state("alice", "s", 1) is None
+    assert await states.list_states("alice", "s") == []
+    assert await memory.delete_memory("alice", "s") == Deleted(memories=3)
+    assert await states.delete_state("alice", "s") == Deleted(state_rounds=3)
+
+
+async def test_search_scores_are_those_without_expired_memories(create_services: CreateServices) -> None:
+    services = await create_services(memory_ttl=100_000)
+    memory = services.memory
+    for number in range(5):
+        await memory.add_memory("bob", text(f"apples and words of every kind {number}"), f"s{number}")
+    await services.advance(60_000)
+    for user in ("alice", "bob"):
+        await memory.add_memory(user, [text("apples and pears", id="1"), text("plums", id="2")], "new")
+    await services.advance(60_000)
+    found = [[(hit.message.id, hit.score) for hit in await memory.search(user, "apples")] for user in ("alice", "bob")]
+    assert found[0] == found[1] != []
+
+
 class _Recorder(Extractor):
     """Extracts nothing, and records the ids of the messages it received."""
 

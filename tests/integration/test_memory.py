@@ -178,7 +178,7 @@ async def test_a_search_scans_the_index_once_for_each_token_and_never_the_table(
     values = {
         "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None,
         "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", words[:5]),
-        "weights": [1.0] * 5,
+        "expired": [], "weights": [1.0] * 5,
     }  # fmt: skip
     for prepare in ("SELECT 1", "ANALYZE agentstore.memories, agentstore.memory_buckets"):
         await observer.execute(prepare)
@@ -237,7 +237,7 @@ async def test_a_page_reads_no_bucket_after_its_first_memory(
     in_order = [f"{number}-{seq}" for number in range(1000, 5000) for seq in range(1, number % 4 + 1)]
     for offset in (0, 1, 30, 599, 600):
         buckets = int(in_order[offset][:4]) - 999  # up to that of the page's first memory
-        values = {"user_id": "alice", "offset": offset, "limit": 5}
+        values: dict[str, Any] = {"user_id": "alice", "offset": offset, "expired": [], "limit": 5}
         nodes = await nodes_of(observer, memory_statements.LIST, values, mode, analyze=True)
         read = {node["Relation Name"]: node["Actual Rows"] for node in nodes if "Relation Name" in node}
         # The window function reads one row ahead.

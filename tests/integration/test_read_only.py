@@ -1,7 +1,11 @@
 """Writes that are refused as read-only: by a read-only database, and by a server that is no longer the primary."""
 
 import asyncio
+import inspect
+import io
 import math
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -10,9 +14,10 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from agentstore import AgentStore, Settings, Unavailable, migrate
+from agentstore import AgentStore, MemoryItem, ReadOnly, Session, Settings, Unavailable, migrate
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
+from agentstore.testing import text as message
 from tests.integration.test_database import ADD_USER, ECHO, USERS, _database, _wait_for_checkouts
 from tests.support.proxy import Proxy
 
@@ -139,3 +144,136 @@ async def test_connections_of_the_callers_engine_are_replaced_too(
         if "poolclass" not in arguments:
             assert refused <= 6  # at most the engine's five connections, and one to find out
     await engine.dispose()
+
+
+async def _read_all(store: AgentStore) -> list[Any]:
+    return [each async for each in store.sessions.iter_messages("alice", "live")]
+
+
+async def _read_stored(store: AgentStore) -> Any:
+    return list(await store.sessions.read_messages("alice", "live") or [])
+
+
+async def _export(store: AgentStore) -> int:
+    await store.export(file := io.BytesIO())
+    return file.getvalue().count(b"\n")
+
+
+async def _search(store: AgentStore) -> Any:
+    # Misspelled, so that words are looked up.
+    return [(hit.message.id, hit.score) for hit in await store.memory.search("alice", "aples plumz")]
+
+
+async def _stats(store: AgentStore) -> Any:
+    found = await store.stats()
+    return found.sessions, found.messages, found.memories, found.state_rounds
+
+
+# Every public method of the services, by whether it reads or writes.
+_READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
+    "sessions.get_session": lambda store: store.sessions.get_session("alice", "live"),
+    "sessions.read_messages": _read_stored,
+    "sessions.iter_messages": _read_all,
+    "sessions.list_sessions": lambda store: store.sessions.list_sessions("alice"),
+    "memory.search_memory": lambda store: store.memory.search_memory("alice", message("apples")),
+    "memory.search": _search,
+    "memory.list_memory": lambda store: store.memory.list_memory("alice"),
+    "memory.list_items": lambda store: store.memory.list_items("alice"),
+    "memory.list_failed_extractions": lambda store: store.memory.list_failed_extractions("alice"),
+    "states.export_state": lambda store: store.states.export_state("alice", "live"),
+    "states.list_states": lambda store: store.states.list_states("alice", "live"),
+    "states.diff_states": lambda store: store.states.diff_states("alice", 1, 2, "live"),
+    "users.get_user": lambda store: store.users.get_user("alice"),
+    "users.list_users": lambda store: store.users.list_users(),
+    "sandboxes.list": lambda store: store.sandboxes.list("alice"),
+    "store.export": _export,
+    "store.stats": _stats,
+    "store.health": lambda store: store.health(),
+}
+_WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
+    "sessions.create_session": lambda store: store.sessions.create_session("alice"),
+    "sessions.append_message": lambda store: store.sessions.append_message(
+        Session(id="live", user_id="alice"), message("x")
+    ),
+    "sessions.import_session": lambda store: store.sessions.import_session(Session(id="new", user_id="alice")),
+    "sessions.delete_session": lambda store: store.sessions.delete_session("alice", "live"),
+    "sessions.set_title": lambda store: store.sessions.set_title("alice", "live", "x"),
+    "sessions.set_metadata": lambda store: store.sessions.set_metadata("alice", "live", {}),
+    "sessions.change_metadata": lambda store: store.sessions.change_metadata("alice", "live", lambda old: {"x": 1}),
+    "sessions.set_ttl": lambda store: store.sessions.set_ttl("alice", "live", 10**8),
+    "sessions.fork_session": lambda store: store.sessions.fork_session("alice", "live"),
+    "sessions.rewind_session": lambda store: store.sessions.rewind_session("alice", "live", 1, keep=False),
+    "sessions.touch": lambda store: store.sessions.touch("alice", "live"),
+    "memory.add_memory": lambda store: store.memory.add_memory("alice", message("x")),
+    "memory.save_items": lambda store: store.memory.save_items("alice", MemoryItem(text="x")),
+    "memory.delete_memory": lambda store: store.memory.delete_memory("alice"),
+    "memory.retry_failed_extractions": lambda store: store.memory.retry_failed_extractions("alice"),
+    "memory.touch": lambda store: store.memory.touch("alice"),
+    "memory.expire": lambda store: store.memory.expire("alice"),
+    "states.save_state": lambda store: store.states.save_state("alice", {}),
+    "states.import_state": lambda store: store.states.import_state("alice", "s", 1, {}),
+    "states.delete_state": lambda store: store.states.delete_state("alice", "live"),
+    "states.touch": lambda store: store.states.touch("alice", "live"),
+    "users.set_metadata": lambda store: store.users.set_metadata("alice", {}),
+    "users.delete_user": lambda store: store.users.delete_user("alice"),
+    "sandboxes.delete_workspaces": lambda store: store.sandboxes.delete_workspaces("live", "alice"),
+    "store.prune": lambda store: store.prune(timedelta(days=1)),
+}
+# They write if there is something to do, or need a provider, an extractor or an embedder.
+_WRITES_IF_DUE = {
+    "memory.embed", "memory.extract", "memory.reindex", "sandboxes.connect", "sandboxes.reap", "sandboxes.release",
+    "store.restore",
+}  # fmt: skip
+_LIFECYCLE = {"start", "stop", "reopen"}
+
+
+def _public_methods(store: AgentStore) -> set[str]:
+    services = {name: getattr(store, name) for name in ("sessions", "memory", "states", "users", "sandboxes")}
+    return {
+        f"{name}.{method}"
+        for name, service in {**services, "store": store}.items()
+        for method, function in inspect.getmembers(type(service), inspect.isfunction)
+        if not method.startswith("_") and method not in _LIFECYCLE and (name == "store" or method != "health")
+    }
+
+
+async def _read_each(store: AgentStore) -> dict[str, Any]:
+    return {name: await read(store) for name, read in _READS.items()}
+
+
+async def test_every_read_works_on_a_read_only_server_and_every_write_raises_read_only(
+    direct_url: str, observer: asyncpg.Connection, settings: Settings
+) -> None:
+    """With data that has expired, which reads neither return nor delete."""
+    day = 86_400
+    ttl = settings.model_copy(update={"session_ttl": day, "memory_ttl": day, "state_ttl": day})
+    async with AgentStore(direct_url, settings=ttl) as store:
+        assert _public_methods(store) == _READS.keys() | _WRITES.keys() | _WRITES_IF_DUE
+        for id in ("live", "old"):
+            session = await store.sessions.create_session("alice", id)
+            await store.sessions.append_message(session, [message("1"), message("2")])
+            await store.memory.add_memory("alice", [message("apples"), message("plums")], id)
+            await store.memory.save_items("alice", MemoryItem(text="likes apples"), id)
+            for number in range(2):
+                await store.states.save_state("alice", {"n": number}, id)
+        before = await _read_each(store)
+        for table, column in (("sessions", "id"), ("memory_buckets", "session_id"), ("state_heads", "session_id")):
+            await observer.execute(
+                f"UPDATE agentstore.{table} SET updated_at = updated_at - interval '2 days' WHERE {column} = 'old'"
+            )
+    await _make_read_only(observer, "on")
+    async with AgentStore(direct_url, settings=ttl) as store:
+        filtered = await _read_each(store)
+        assert {name for name in filtered if filtered[name] != before[name]} >= {
+            *("sessions.list_sessions", "memory.search", "memory.list_memory", "memory.list_items"),
+        }
+        for name, write in _WRITES.items():
+            with pytest.raises(ReadOnly, match="target_session_attrs=read-write"):
+                await write(store)
+                pytest.fail(f"{name} wrote nothing")
+    await _make_read_only(observer, "off")
+    async with AgentStore(direct_url, settings=ttl) as store:
+        assert (await store.prune()).memories == 3
+        deleted = await _read_each(store)
+    # These count rows that have expired and are not deleted yet.
+    assert {name for name in filtered if filtered[name] != deleted[name]} == {"store.export", "store.stats"}

@@ -239,7 +239,7 @@ ANALYZE agentstore.users, agentstore.memory_buckets, agentstore.memories, agents
 _VALUES: dict[str, Any] = {
     "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None, "min_score": 0.0,
     "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", ["a", "b"]), "weights": [1.0] * 2,
-    "weight": 0.7,
+    "weight": 0.7, "expired": ["old"],
     "embedder": "words", "vector": "[1,2,3]", "after_user": "u3", "after_session": "s", "after": 3,
     "many": 100, "nearest": 100, "index": "agentstore.x",
     "users": ["u3", "u4"], "ids": ["m41", "m42"], "vectors": ["[1,2,3]", "[1,2,3]"], "digests": [b"x", b"y"],
@@ -320,6 +320,17 @@ async def test_the_index_finds_the_same_memories_as_comparing_all_vectors(
     for strategy, found in wanted.items():
         for question, expected in zip(questions, found, strict=True):
             assert (await _search_ids(vector_store, question, strategy))[:3] == expected[:3]
+    # Expired memories are not found, and do not count towards the nearest.
+    await memory.add_memory("alice", [text(f"word{number}", id=f"old{number}") for number in range(50)], "old")
+    memory._settings = memory._settings.model_copy(update={"memory_ttl": 3_600})
+    await observer.execute(
+        "UPDATE agentstore.memory_buckets SET updated_at = now() - interval '1 day' WHERE session_id = 'old'"
+    )
+    for index_from in (100, 100_000):
+        monkeypatch.setattr(memory_vectors, "INDEX_FROM", index_from)
+        for strategy, found in wanted.items():
+            assert (await _search_ids(vector_store, questions[1], strategy))[:3] == found[1][:3]
+    monkeypatch.setattr(memory_vectors, "INDEX_FROM", 100)
     # With a filter, all vectors are compared.
     hits = await memory.search("alice", "word1", {"strategy": "vector", "session_id": "other"})
     assert hits == []

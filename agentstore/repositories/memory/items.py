@@ -27,6 +27,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow, UserRow
 from agentstore.repositories.memory.rows import ADD_ITEMS, values_of_items
+from agentstore.repositories.retention import is_in_no_expired_bucket
 from agentstore.schemas import MemoryItem
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.settings import Settings
@@ -102,6 +103,7 @@ def _list(*, after: bool) -> ClauseElement:
     key = tuple_(memory.time, memory.id)
     conditions = [
         memory.user_id == _USER,
+        is_in_no_expired_bucket(memory.session_id),
         _IS_ITEM,
         or_(kind.is_(None), memory.kind == kind),
         or_(

@@ -36,7 +36,7 @@ from agentstore.repositories.memory.rows import (
     values_of_messages,
 )
 from agentstore.repositories.memory.search import SEARCH, WORDS, combine_queries
-from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, LIST, LIST_AFTER, TOUCH
+from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, LIST, LIST_AFTER, LIST_EXPIRED, TOUCH
 from agentstore.repositories.memory.vectors import (
     Unembedded,
     add_vectors,
@@ -251,7 +251,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "limit": check_count(limit, "limit", maximum=self._settings.max_page),
         }
         at, after = (None, None) if cursor is None else read_cursor(cursor, datetime, str)
-        await self.expire(user_id)
+        values["expired"] = await self._list_expired(user_id)
         if cursor is None:
             rows = await self._database.fetch(LIST_ITEMS, **values)
         else:
@@ -353,8 +353,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "limit": checked.top_k,
             "kind": checked.kind,
             "valid_at": checked.valid_at,
+            "expired": await self._list_expired(user_id),
         }
-        await self.expire(user_id)
         rows = None
         if strategy is not SearchStrategy.FULL_TEXT:
             rows = await self._search_by_meaning(strategy, text, tokens, values)
@@ -402,29 +402,27 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 progress(read, total)
         return written
 
-    async def _existing_words(self, user_id: str, words: list[str]) -> set[str]:
-        """Return those of the words that any memory of the user has."""
+    async def _existing_words(self, user_id: str, words: list[str], expired: list[str]) -> set[str]:
+        """Return those of the words that any memory of the user has, besides those of `expired` sessions."""
         if not words:
             return set()
         word_of = dict(zip(ranking.queries(user_id, words), words, strict=True))
-        rows = await self._database.fetch(WORDS, user_id=user_id, queries=combine_queries(list(word_of)))
+        rows = await self._database.fetch(
+            WORDS, user_id=user_id, queries=combine_queries(list(word_of)), expired=expired
+        )
         return {word_of[row[0]] for row in rows}
 
     async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
         size = checked.page_size
-        await self.expire(user_id)
+        values = {"user_id": user_id, "expired": await self._list_expired(user_id), "limit": size}
         if checked.cursor is not None:
             session_id, seq = read_memory_cursor(checked.cursor)
-            rows = await self._database.fetch(
-                LIST_AFTER, user_id=user_id, after_session=session_id, after=seq, limit=size
-            )
+            rows = await self._database.fetch(LIST_AFTER, **values, after_session=session_id, after=seq)
         else:
             offset = (checked.page_num - 1) * size
-            rows = (
-                [] if offset >= 2**62 else await self._database.fetch(LIST, user_id=user_id, offset=offset, limit=size)
-            )
+            rows = [] if offset >= 2**62 else await self._database.fetch(LIST, **values, offset=offset)
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
         messages = load_messages([row[2] for row in rows])
         return Page(
@@ -478,10 +476,20 @@ class PostgresMemoryService(PostgresService, MemoryService):
         )
 
     async def expire(self, user_id: str) -> None:
-        """Delete the user's buckets of memories to which nothing was added for `memory_ttl` seconds, if it is set."""
+        """Delete the user's buckets of memories to which nothing was added for `memory_ttl` seconds, if it is set.
+
+        Writes call it. Reads, which may be executed on a standby, filter what has expired.
+        """
         check_id(user_id, "user_id", self._settings)
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
+
+    async def _list_expired(self, user_id: str) -> list[str]:
+        """Return the sessions of the user whose memories have expired, and are not deleted yet."""
+        if self._settings.memory_ttl is None:
+            return []
+        rows = await self._database.fetch(LIST_EXPIRED, user_id=user_id, ttl=self._settings.memory_ttl)
+        return [row[0] for row in rows]
 
     def _require_embedder(self) -> Embedder:
         if self._embedder is None:
@@ -506,7 +514,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if len(known) < len(tokens) and (
             unknown := spelling.unknown_tokens(analysis.words(text, self._language), known, selective)
         ):
-            existing = await self._existing_words(user_id, spelling.all_spellings(unknown))
+            existing = await self._existing_words(user_id, spelling.all_spellings(unknown), values["expired"])
             tokens |= spelling.replacements(unknown, existing)
             rows = await self._database.fetch(SEARCH, **values, **_query_values(user_id, tokens))
         if not rows and (prefixes := ranking.prefixes(tokens)):

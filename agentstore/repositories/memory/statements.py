@@ -21,7 +21,7 @@ from sqlalchemy import (
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
-from agentstore.repositories.retention import has_expired, is_idle
+from agentstore.repositories.retention import has_expired, is_idle, is_in_no_expired_bucket
 
 SQL = SqlStatements(__file__)
 
@@ -36,6 +36,7 @@ def _list_after() -> ClauseElement:
         select(MemoryRow.session_id, MemoryRow.seq, _PAYLOAD, MemoryRow.kind, MemoryRow.valid_until)
         .where(
             MemoryRow.user_id == _USER,
+            is_in_no_expired_bucket(MemoryRow.session_id),
             tuple_(MemoryRow.session_id, MemoryRow.seq)
             > tuple_(bindparam("after_session", type_=Text), bindparam("after", type_=BigInteger)),
         )
@@ -92,5 +93,12 @@ LIST_AFTER = Statement(_list_after, scope="user")
 DELETE = Statement(_delete, scope="user")
 DELETE_ALL = Statement(_delete_all, scope="user")
 TOUCH = Statement(_touch, scope="user", repeatable=True)
-# Executed before every call where memories expire, so that no other statement needs to check their age.
+# The sessions whose memories have expired. Executed before every read where memories expire.
+LIST_EXPIRED = Statement(
+    select(MemoryBucketRow.session_id).where(
+        MemoryBucketRow.user_id == _USER, has_expired(MemoryBucketRow.updated_at, "ttl")
+    ),
+    scope="user",
+)
+# Executed before every write where memories expire, so that no other statement needs to check their age.
 EXPIRE = Statement(partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at, "ttl")), scope="user")

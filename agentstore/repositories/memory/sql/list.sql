@@ -2,9 +2,11 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, offset bigint, limit bigint
+-- Parameters: user_id text, offset bigint, expired text[], limit bigint
 -- Rows: session_id, seq, payload, kind, valid_until
 -- Races: none, since it only reads
+--
+-- `expired` are the sessions whose memories have expired.
 WITH start AS MATERIALIZED (
     -- The page's first memory is computed from the counts of the buckets, so no memory before the page is read. The
     -- buckets are read in order, and none after that of the first memory.
@@ -12,7 +14,7 @@ WITH start AS MATERIALIZED (
     FROM (
         SELECT session_id, count, (sum(count) OVER preceding - count)::bigint AS before
         FROM {schema}.memory_buckets
-        WHERE user_id = :user_id
+        WHERE user_id = :user_id AND session_id <> ALL((SELECT :expired)::text[])
         WINDOW preceding AS (ORDER BY session_id ROWS UNBOUNDED PRECEDING)
     ) AS counted
     WHERE before + count > :offset
@@ -22,6 +24,7 @@ WITH start AS MATERIALIZED (
 SELECT session_id, seq, payload::text AS payload, kind, valid_until
 FROM {schema}.memories
 WHERE user_id = :user_id
+    AND session_id <> ALL((SELECT :expired)::text[])
     AND (session_id, seq) >= ((SELECT session_id FROM start), (SELECT seq FROM start))
 ORDER BY session_id, seq
 LIMIT :limit

@@ -2,7 +2,7 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, embedder text, vector text, wanted_session text
+-- Parameters: user_id text, embedder text, vector text, wanted_session text, expired text[]
 -- Rows: session_id, seq, similarity
 -- Races: none, since it only reads
 --
@@ -15,6 +15,7 @@ WITH similarities AS MATERIALIZED (
     FROM {schema}.memory_vectors
     WHERE user_id = :user_id
         AND embedder = :embedder
+        AND session_id <> ALL((SELECT :expired)::text[])
         AND (:wanted_session IS NULL OR session_id = :wanted_session)
 )
 SELECT session_id, seq, similarity

@@ -3,12 +3,13 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, queries text[], weights float8[], wanted_session text, role text, kind text,
---   since timestamptz, until timestamptz, valid_at timestamptz, limit bigint
+--   expired text[], since timestamptz, until timestamptz, valid_at timestamptz, limit bigint
 -- Rows: session_id, seq, time, score, prior, the factor for role and form, or for importance, which the score has in
 --   it; in no order
 -- Races: none, since it only reads
 --
 -- The scores are those of agentstore.search.ranking. The index is scanned once for each term, and no tsvector is read.
+-- `expired` are the sessions whose memories have expired.
 -- (SELECT :x) hides a value from the planner, which would otherwise plan each execution for its values. CTEs are not
 -- joined to each other on keys whose number the planner cannot estimate.
 WITH terms AS MATERIALIZED (
@@ -18,7 +19,7 @@ WITH terms AS MATERIALIZED (
 counted AS MATERIALIZED (
     SELECT sum(count)::float8 AS count, sum(tokens)::float8 AS tokens
     FROM {schema}.memory_buckets
-    WHERE user_id = :user_id
+    WHERE user_id = :user_id AND session_id <> ALL((SELECT :expired)::text[])
 ),
 size AS MATERIALIZED (
     SELECT
@@ -47,6 +48,7 @@ hits AS MATERIALIZED (
             OFFSET 0
         ) AS m
         WHERE m.user_id = :user_id
+            AND m.session_id <> ALL((SELECT :expired)::text[])
             AND ((SELECT :wanted_session) IS NULL OR m.session_id = (SELECT :wanted_session))
             AND ((SELECT :since) IS NULL OR m.time >= (SELECT :since))
             AND ((SELECT :until) IS NULL OR m.time < (SELECT :until))

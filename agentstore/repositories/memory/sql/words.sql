@@ -2,7 +2,7 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, queries text[]
+-- Parameters: user_id text, queries text[], expired text[]
 -- Rows: query, of a single word
 -- Races: none, since it only reads
 --
@@ -19,8 +19,10 @@ matching AS MATERIALIZED (
             SELECT
             FROM owner
             -- Matched by the lexemes alone, which contain the user's hash: OFFSET 0 keeps the two conditions apart.
-            CROSS JOIN (SELECT user_id FROM {schema}.memories WHERE lexemes @@ given.query::tsquery OFFSET 0) AS m
-            WHERE m.user_id = :user_id
+            CROSS JOIN (
+                SELECT user_id, session_id FROM {schema}.memories WHERE lexemes @@ given.query::tsquery OFFSET 0
+            ) AS m
+            WHERE m.user_id = :user_id AND m.session_id <> ALL((SELECT :expired)::text[])
         )
 ),
 words AS MATERIALIZED (
@@ -32,6 +34,8 @@ WHERE
     EXISTS (
         SELECT
         FROM owner
-        CROSS JOIN (SELECT user_id FROM {schema}.memories WHERE lexemes @@ words.query::tsquery OFFSET 0) AS m
-        WHERE m.user_id = :user_id
+        CROSS JOIN (
+            SELECT user_id, session_id FROM {schema}.memories WHERE lexemes @@ words.query::tsquery OFFSET 0
+        ) AS m
+        WHERE m.user_id = :user_id AND m.session_id <> ALL((SELECT :expired)::text[])
     )
