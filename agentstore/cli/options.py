@@ -47,3 +47,7 @@ SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.",
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of results.")]
 Cursor = Annotated[str | None, typer.Option(help="Continue after the previous page.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Wait = Annotated[
+    float,
+    typer.Option(min=0, metavar="SECONDS", help="Maximum time to wait for other migrations and for locks, in all."),
+]

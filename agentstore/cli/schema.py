@@ -10,7 +10,7 @@ import typer
 from agentstore import migrating as migrate
 from agentstore.cli.check import NEWER
 from agentstore.cli.connect import load_settings, run_with_database
-from agentstore.cli.options import Json, Url, new_group
+from agentstore.cli.options import Json, Url, Wait, new_group
 from agentstore.cli.output import Table, echo, echo_error, echo_json
 from agentstore.database.database import Database
 
@@ -29,12 +29,6 @@ def _revision(value: str) -> str:
     if name not in ("", "head", "heads", "base", "pre", *(each.id for each in migrate.history())):
         raise typer.BadParameter(f"there is no revision {value!r}; see `agentstore history`")
     return value
-
-
-Wait = Annotated[
-    float,
-    typer.Option(min=0, metavar="SECONDS", help="Maximum time to wait for other migrations and for locks, in all."),
-]
 
 
 @commands.command(context_settings=_RELATIVE)

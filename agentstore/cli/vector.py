@@ -7,8 +7,8 @@ import typer
 
 from agentstore import migrating as migrate
 from agentstore.cli.connect import load_settings, run_with_database, run_with_store
-from agentstore.cli.options import Json, Url, Yes, confirm, new_group, require_text
-from agentstore.cli.output import Table, echo, echo_json, one_line
+from agentstore.cli.options import Json, Url, Wait, Yes, confirm, new_group, require_text
+from agentstore.cli.output import Table, echo, echo_error, echo_json, one_line
 from agentstore.cli.progress import count_bar
 from agentstore.database.database import Database
 from agentstore.errors import NotConfigured
@@ -104,6 +104,7 @@ def index(
         typer.Option(help="Name of the embedder; default: that of AGENTSTORE_EMBEDDING_*.", callback=require_text),
     ] = None,
     dimensions: Annotated[int | None, typer.Option(min=1, max=2_000, help="Dimensions of its vectors.")] = None,
+    wait: Wait = migrate.WAIT,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -119,11 +120,14 @@ def index(
         embedder, dimensions = embedder or configured.name, dimensions or configured.dimensions
     name, size = embedder, dimensions
 
+    def report(line: str) -> None:
+        echo_error(line, label="index", style="dim")
+
     async def run(database: Database) -> None:
         if not json_:
             index_name = migrate.vector_index_name(name, size)
             echo(f"CREATE INDEX CONCURRENTLY {index_name}: the vectors of {name!r}, by cosine distance")
-        created = await migrate.index_vectors(database, name, size)
+        created = await migrate.index_vectors(database, name, size, wait=wait, report=report)
         if json_:
             echo_json({"index": created})
         else:

@@ -56,7 +56,11 @@ SELECT 'default', relname, attname, CASE WHEN attgenerated <> '' THEN format('GE
     WHEN attidentity <> '' THEN 'GENERATED AS IDENTITY' ELSE default_value END
 FROM columns WHERE default_value IS NOT NULL OR attidentity <> ''
 UNION ALL
-SELECT 'not null', relname, attname, '' FROM columns WHERE attnotnull
+SELECT 'not null', relname, attname, CASE WHEN EXISTS (
+        SELECT FROM pg_constraint n
+        WHERE n.conrelid = attrelid AND n.contype = 'n' AND NOT n.convalidated AND n.conkey = ARRAY[attnum]
+    ) THEN 'NOT VALID' ELSE '' END
+FROM columns WHERE attnotnull
 UNION ALL
 SELECT 'constraint', c.relname, n.conname,
     replace(pg_get_constraintdef(n.oid), format('REFERENCES %I.', $1), 'REFERENCES ')

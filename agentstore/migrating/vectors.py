@@ -12,7 +12,7 @@ from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.errors import NotConfigured, SchemaBehind
 from agentstore.migrating.connections import dedicated_connection, driver_connection, opened
 from agentstore.migrating.locking import acquire_migration_lock, bounded_waits, migration_error
-from agentstore.migrating.options import WAIT
+from agentstore.migrating.options import WAIT, Report
 from agentstore.migrating.schema_status import VectorStatus, status, vector_status
 from agentstore.settings import Settings
 
@@ -66,7 +66,9 @@ async def disable_vectors(target: Database | AsyncEngine | str, *, settings: Set
             await migrate_line(database, "down", "base", line="vector", lose_data=True)
 
 
-async def index_vectors(database: Database, embedder: str, dimensions: int) -> str:
+async def index_vectors(
+    database: Database, embedder: str, dimensions: int, *, wait: float = WAIT, report: Report = _log.info
+) -> str:
     """Create the HNSW index of one embedder's vectors, and return its name. An INVALID one is dropped and rebuilt.
 
     Reads and writes continue meanwhile. It takes minutes for millions of vectors; a larger `maintenance_work_mem`
@@ -76,6 +78,8 @@ async def index_vectors(database: Database, embedder: str, dimensions: int) -> s
         database: the database, in which vectors are enabled.
         embedder: the embedder's name, as stored with its vectors.
         dimensions: the length of its vectors, at most 2,000.
+        wait: seconds that waiting for migrators and for transactions of other sessions may take, in all.
+        report: receives a line for each wait.
 
     Raises:
         NotConfigured: vectors are not enabled, pgvector is older than 0.8, there are more dimensions than it can
@@ -99,13 +103,13 @@ async def index_vectors(database: Database, embedder: str, dimensions: int) -> s
     literal = "'" + embedder.replace("'", "''") + "'"
     async with dedicated_connection(database) as connection:
         try:
-            deadline = time.monotonic() + WAIT
-            await acquire_migration_lock(connection, database, deadline, _log.info)
+            deadline = time.monotonic() + wait
+            await acquire_migration_lock(connection, database, deadline, report)
             connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
             # CONCURRENTLY waits for every transaction that may use the table, however long that takes.
             await connection.execute(text("SET statement_timeout TO 0"))
             valid = await connection.scalar(text(_INDEX_IS_VALID), {"index": f'"{schema}"."{name}"'})
-            async with bounded_waits(connection, database, deadline, _log.info):
+            async with bounded_waits(connection, database, deadline, report):
                 if valid is False:
                     await connection.execute(text(f'DROP INDEX CONCURRENTLY "{schema}"."{name}"'))
                 if not valid:

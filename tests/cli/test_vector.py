@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from agentstore import AgentStore
@@ -66,3 +67,22 @@ def test_vectors_are_enabled_embedded_searched_and_disabled(
 def test_sql_prints_vector_migrations_only_with_vectors() -> None:
     assert "memory_vectors" not in run("sql").out
     assert "CREATE TABLE memory_vectors" in run("sql", "--vectors").out
+
+
+def test_the_wait_of_an_index_build_is_reported_and_bounded(direct_url: str, has_pgvector: bool) -> None:
+    if not has_pgvector:
+        return
+    assert run("vector", "enable").code == 0
+
+    async def build() -> Any:
+        holder = await asyncpg.connect(direct_url, server_settings={"application_name": "their job"})
+        await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE public.theirs (i int)")
+        arguments = ("vector", "index", "--embedder", "words", "--dimensions", "32", "--wait", "2")
+        done = await asyncio.wait_for(asyncio.to_thread(run, *arguments), 120)
+        await holder.close()
+        return done
+
+    done = asyncio.run(build())
+    assert (done.code, "Timed out" in done.err) == (1, True)
+    assert "'their job', idle in transaction since" in done.err.partition("Timed out")[0]
+    assert run("vector", "index", "--embedder", "words", "--dimensions", "32").out.endswith("done\n")

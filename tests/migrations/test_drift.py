@@ -224,6 +224,23 @@ _CHANGES = {
 }
 
 
+async def test_a_not_null_constraint_that_is_not_valid_is_found(altered: asyncpg.Connection) -> None:
+    if altered.get_server_version().major < 18:  # it has no such constraints
+        return
+    change = """
+    ALTER TABLE agentstore.sessions ALTER COLUMN next_seq DROP NOT NULL;
+    ALTER TABLE agentstore.sessions ADD CONSTRAINT x NOT NULL next_seq NOT VALID
+    """
+    assert len(await _assert_found(altered, _HEAD, change, ["sessions.next_seq may be NULL"])) == 1
+    change = "ALTER TABLE agentstore.sessions DROP CONSTRAINT sessions_next_seq_not_null"
+    assert len(await _assert_found(altered, _HEAD, change, ["sessions.next_seq may be NULL"])) == 1
+    change = """
+    ALTER TABLE agentstore.sessions DROP CONSTRAINT sessions_ttl_check;
+    ALTER TABLE agentstore.sessions ADD CONSTRAINT sessions_ttl_check CHECK (ttl > 0) NOT ENFORCED
+    """
+    assert len(await _assert_found(altered, _HEAD, change, ["sessions_ttl_check", "NOT ENFORCED"])) == 1
+
+
 @pytest.mark.parametrize("change", _CHANGES)
 async def test_each_other_change_is_found_and_named(altered: asyncpg.Connection, change: str) -> None:
     await _assert_found(altered, _HEAD, change, _CHANGES[change])
