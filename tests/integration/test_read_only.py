@@ -188,7 +188,7 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sandboxes.list": lambda store: store.sandboxes.list("alice"),
     "store.export": _export,
     "store.stats": _stats,
-    "store.health": lambda store: store.health(),
+    "store.health": lambda store: store.health(writable=False),
 }
 _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sessions.create_session": lambda store: store.sessions.create_session("alice"),
