@@ -37,7 +37,8 @@ from tests.support.vectors import WordEmbedder
 
 _COLUMNS = """
 SELECT table_name, column_name FROM information_schema.columns
-WHERE table_schema = 'agentstore' AND table_name NOT LIKE 'alembic%' AND table_name <> 'sandboxes' ORDER BY 1, 2
+WHERE table_schema = 'agentstore' AND table_name NOT LIKE 'agentstore_version%' AND table_name <> 'sandboxes'
+ORDER BY 1, 2
 """
 _LEASES = {("memory_extractions", "lease"), ("memory_extractions", "leased_until")}
 _LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
