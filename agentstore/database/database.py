@@ -26,6 +26,7 @@ from agentstore.database.errors import (
     is_connection_limit,
     translate_error,
 )
+from agentstore.database.hosts import Hosts
 from agentstore.database.pool import Pool
 from agentstore.database.pooler import refuse_transaction_pooler
 from agentstore.database.retry import back_off
@@ -291,7 +292,7 @@ class Database:
         except BaseException as error:
             opened_at = pool.opened_at(pooled)
             if isinstance(error.__cause__, TimeoutError):
-                pool.suspect_idle()
+                pool.note_silence()
             pool.reset_and_release(pooled)
             if isinstance(error.__cause__, asyncpg.ReadOnlySQLTransactionError):
                 await pool.discard_read_only(opened_at)
@@ -441,7 +442,10 @@ class Database:
                 pool_reset_on_return=None,  # released connections are in no transaction: see Pool.release
                 hide_parameters=True,
             )
-        self._pool = Pool(loop, engine, slots)
+        if isinstance(self._connect, Hosts):
+            self._pool = Pool(loop, engine, slots, self._connect.try_others_first)
+        else:
+            self._pool = Pool(loop, engine, slots)
         return self._pool
 
     async def _checkout(self, pool: Pool) -> PoolProxiedConnection:

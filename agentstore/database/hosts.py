@@ -87,8 +87,9 @@ def _set_tcp_options(connection: asyncpg.Connection, values: Mapping[str, int]) 
 class Hosts:
     """Opens connections to the first of several hosts that accepts one and matches ``target_session_attrs``.
 
-    The host that accepted the last connection is tried first, then the others in the order of the URL. Each has the
-    whole timeout: a host that does not answer leaves the next one as much time as it had itself.
+    The host that accepted the last connection is tried first, then the others in the order of the URL; last, a host
+    whose connections have become silent. Each has the whole timeout: a host that does not answer leaves the next one as
+    much time as it had itself.
     """
 
     def __init__(
@@ -117,8 +118,13 @@ class Hosts:
         # A host that acknowledges nothing for as long as an attempt to connect may take is considered unreachable.
         self._tcp = {**_TCP, "tcp_user_timeout": round(timeout * 1000), **tcp}
         self._last_good: Address | None = None
+        self._silent: Address | None = None
 
-    async def connect(self) -> asyncpg.Connection:
+    def try_others_first(self) -> None:
+        """Try the last good host after the others, since a connection to it received no response in time."""
+        self._last_good, self._silent = None, self._last_good or self._silent
+
+    async def __call__(self) -> asyncpg.Connection:
         """Open a connection.
 
         Raises:
@@ -128,7 +134,8 @@ class Hosts:
         if len(self._addresses) < 2:
             return await self._attempt(self._addresses, self._target)
         failures: dict[Address, Exception] = {}
-        candidates = sorted(self._addresses, key=lambda address: address != self._last_good)
+        order = {self._last_good: 0, self._silent: 2}
+        candidates = sorted(self._addresses, key=lambda address: order.get(address, 1))
         # prefer-standby, as in libpq: a standby, or if there is none, any host.
         for target in ("standby", "any") if self._target == "prefer-standby" else (self._target,):
             for address in candidates:
@@ -137,7 +144,7 @@ class Hosts:
                 except _TRY_NEXT_HOST as error:
                     failures[address] = error
                 else:
-                    self._last_good = address
+                    self._last_good, self._silent = address, None
                     return connection
             candidates = [
                 address

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,13 +44,20 @@ class Pool:
     """SQLAlchemy's pool in one event loop, with a fair queue and safe handling of canceled calls.
 
     ``slots`` is the queue: SQLAlchemy's own does not serve callers in order of arrival. It is None for the caller's
-    engine, whose own limits apply.
+    engine, whose own limits apply. ``on_silence`` is called when a connection has received no response in time.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, engine: AsyncEngine, slots: asyncio.Semaphore | None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        engine: AsyncEngine,
+        slots: asyncio.Semaphore | None,
+        on_silence: Callable[[], None] = lambda: None,
+    ) -> None:
         self.loop = loop
         self._engine = engine
         self._slots = slots
+        self._on_silence = on_silence
         self._size = slots._value if slots is not None else 0
         # The pool's open connections that are idle, and since when; empty for the caller's engine.
         self._idle: dict[asyncpg.Connection, float] = {}
@@ -111,7 +118,9 @@ class Pool:
     def release_after_error(self, pooled: PoolProxiedConnection, error: BaseException) -> None:
         """Return a connection to the pool after a statement that raised `error`."""
         is_timeout = isinstance(error, TimeoutError)
-        if is_timeout or pooled.driver_connection.is_closed():  # type: ignore[union-attr]
+        if is_timeout:
+            self.note_silence()
+        elif pooled.driver_connection.is_closed():  # type: ignore[union-attr]
             self.suspect_idle()
         if is_timeout or pooled.driver_connection.is_in_transaction():  # type: ignore[union-attr]
             self.reset_and_release(pooled)
@@ -121,6 +130,11 @@ class Pool:
     def is_exhausted(self) -> bool:
         """Return whether a call would have to wait for a connection."""
         return self._slots is not None and self._slots.locked()
+
+    def note_silence(self) -> None:
+        """Suspect the idle connections and the host, after a statement without a response in time."""
+        self.suspect_idle()
+        self._on_silence()
 
     def suspect_idle(self) -> None:
         """Ping each connection that is idle now before its next use: what broke one may have broken all."""
@@ -329,6 +343,7 @@ class Pool:
             except TimeoutError:
                 # Connections that have received nothing since then are not pinged: each would take its own timeout.
                 self._silent_before = max(self._silent_before, began)
+                self._on_silence()
                 return False
             except DRIVER_ERRORS:
                 return False

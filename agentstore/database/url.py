@@ -188,7 +188,7 @@ def connector(
         names, ports = _hosts("", os.environ.get("PGHOST", ""), os.environ.get("PGPORT", ""))
     target = parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "any"
     tcp = {name: int(parameters[name]) for name in _TCP if name in parameters}
-    return Hosts(tuple(zip(names, ports, strict=True)), arguments, timeout=timeout, target=target, tcp=tcp).connect
+    return Hosts(tuple(zip(names, ports, strict=True)), arguments, timeout=timeout, target=target, tcp=tcp)
 
 
 def migration_url(url: str, settings: Settings) -> str | None:

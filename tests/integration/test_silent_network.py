@@ -154,3 +154,22 @@ async def test_tcp_parameters_take_effect(
         wanted for wanted in expected if wanted is not None
     ]
     await connection.close()
+
+
+async def test_a_host_that_becomes_silent_in_use_is_tried_last(
+    own_tcp_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New connections do not wait for CONNECT_TIMEOUT on the host whose connections received no response."""
+    url, port = own_tcp_server
+    async with Proxy("127.0.0.1", port) as first, Proxy("127.0.0.1", port) as second:
+        several = url.replace(f"127.0.0.1:{port}/", f"127.0.0.1:{first.port},127.0.0.1:{second.port}/")
+        async with _database(several, connect_timeout=60.0, auto_migrate="upgrade") as database:
+            await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.3) for _ in range(5)))
+            assert second.connections == 0
+            first.blackhole = True
+            monkeypatch.setattr("agentstore.database.pool._PING_AFTER", 0.0)
+            async with asyncio.timeout(30):  # less than an attempt to connect to the first host
+                for number in range(10):
+                    await database.fetch(ADD_USER, id=f"u{number}")
+            assert second.connections > 0
+        first.blackhole = False
