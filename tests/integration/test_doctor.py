@@ -229,9 +229,9 @@ async def test_policies_are_compared_with_the_setting(direct_url: str, role: str
     assert (found.state, "ROW_LEVEL_SECURITY=true" in found.advice) == ("problem", True)
     found = (await _examine(direct_url, row_level_security=True))["row security"]
     assert (found.state, "all rows" in found.found) == ("warning", True)
-    psql(direct_url, "CREATE TABLE agentstore.added_later (user_id text);")
+    psql(direct_url, "DROP POLICY agentstore_user ON agentstore.workspaces;")
     found = (await _examine(as_role, row_level_security=True))["row security"]
-    assert (found.state, "added_later" in found.found) == ("problem", True)
+    assert (found.state, "workspaces" in found.found) == ("problem", True)
 
 
 async def test_a_pool_that_exceeds_the_connection_limit_is_found(direct_url: str, observer: asyncpg.Connection) -> None:
