@@ -67,6 +67,9 @@ _NUMBERS = {
     "batch": Number(1, _PAGE),
     "idle": Number(0, _TTL),
     "keep_last": Number(0, _PAGE),
+    "keep_sessions": Number(0, _PAGE),
+    "keep_memories": Number(0, _PAGE),
+    "keep_states": Number(0, _PAGE),
     "largest": Number(0, _PAGE),
     "ttl": Number(1, _TTL, is_size=False),
     "round_id": Number(1, _ROUND, is_size=False),
@@ -94,7 +97,8 @@ _FILTERS = {"top_k": Number(0, 1_000), "page_size": Number(1, _PAGE), "page_num"
 # Neither ids nor numbers.
 _OTHER = {
     *("self", "exist_ok", "title", "metadata", "cursor", "change", "keep", "state", "with_invalid", "settled"),
-    *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "sandbox_types", "snapshot", "reserved"),
+    *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
+    *("pause", "snapshot", "reserved"),
 }
 _OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor"}
 
