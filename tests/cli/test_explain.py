@@ -72,7 +72,11 @@ async def test_every_statement_is_explained_and_none_executed(
             assert found.values == (None if values is None else dict.fromkeys(found.parameters))
     tables = [row[0] for row in await observer.fetch(_LIST)]
     counts = {table: await observer.fetchval(f"SELECT count(*) FROM agentstore.{table}") for table in tables}
-    assert {table for table, count in counts.items() if count} == {"users"}
+    assert {table for table, count in counts.items() if count} == {
+        "users",
+        "agentstore_version",
+        *(["agentstore_version_vector"] if has_pgvector else []),
+    }
     assert await observer.fetchval("SELECT metadata::text FROM agentstore.users") == '{"a":1}'
 
 
@@ -88,7 +92,7 @@ def test_the_plan_is_generic_or_for_the_values_given(direct_url: str) -> None:
     assert "user_id = 'alice'::text" in planned.out
     assert "before bigint = '7'\n" in planned.out
     assert "limit bigint = NULL\n" in planned.out
-    assert planned.err == "note: planned for null, since no value was given: limit\n"
+    assert planned.err == "note: planned for null, since no value was given: ttl, limit\n"
     arrays = run("explain", "memory/search", *_KEY[:2], "--param", "queries={'a','b'}", *url, "--json").json()
     assert arrays["values"]["queries"] == "{'a','b'}"
     assert arrays["parameters"]["queries"] == "text[]"

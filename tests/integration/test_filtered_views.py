@@ -241,7 +241,7 @@ _COMMANDS = _commands()
 
 @pytest.mark.parametrize("with_setting", [False, True])
 def test_a_command_is_refused_before_it_writes_or_reports_anything(
-    direct_url: str, role: _Role, export: bytes, tmp_path: Path, with_setting: bool
+    direct_url: str, role: _Role, export: bytes, tmp_path: Path, has_pgvector: bool, with_setting: bool
 ) -> None:
     """With the setting, those that do not name a user."""
     asyncio.run(migrate.enable_row_security(direct_url))
@@ -257,6 +257,9 @@ def test_a_command_is_refused_before_it_writes_or_reports_anything(
     for name in names:
         arguments = [each.format(**files) for each in _COMMANDS[name]]
         done = run(*arguments, environment=environment)
+        if name == "vector status" and not has_pgvector:  # there is no table whose rows could be hidden
+            assert done.code == 0
+            continue
         assert (name, done.code, done.out) == (name, 1, "")
         assert "BYPASSRLS" in done.err, name
     assert asyncio.run(_read_contents(direct_url)) == before
