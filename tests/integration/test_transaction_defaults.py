@@ -18,7 +18,9 @@ from tests.integration.test_database import ADD_USER
 
 LEVEL = Statement(text("SELECT current_setting('transaction_isolation')"), scope="none")
 LOCK_USER = Statement(
-    update(UserRow).where(UserRow.id == bindparam("id")).values(id=UserRow.id).returning(UserRow.id), scope="none"
+    update(UserRow).where(UserRow.id == bindparam("id")).values(id=UserRow.id).returning(UserRow.id),
+    scope="none",
+    repeatable=True,
 )
 
 Open = Callable[..., AbstractAsyncContextManager[AgentStore]]
@@ -119,8 +121,8 @@ async def test_a_client_that_is_suspended_in_a_transaction_loses_its_locks(
 
 
 async def test_the_reader_of_a_snapshot_may_be_slow(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentstore.database.transaction._MIN_IDLE_TIMEOUT", 0.01)
-    async with _by_url(direct_url, lock_timeout=0.01) as store, store._database.transaction(snapshot=True) as reader:
+    monkeypatch.setattr("agentstore.database.transaction._MIN_IDLE_TIMEOUT", 0.5)
+    async with _by_url(direct_url, lock_timeout=0.5) as store, store._database.transaction(snapshot=True) as reader:
         await reader.fetch(LEVEL)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.5)
         assert await reader.fetch(LEVEL) == [("repeatable read",)]
