@@ -1,18 +1,17 @@
 """Statements in SQL files: what they may contain, which mistakes are detected, and that each file is used."""
 
 from functools import partial
-from importlib import import_module
 from inspect import getsource
 from pathlib import Path
-from pkgutil import walk_packages
 from types import SimpleNamespace
 
 import pytest
 
 import agentstore
-from agentstore import Settings, repositories
+from agentstore import Settings
 from agentstore.database.sql import InvalidSql, SqlStatement, SqlStatements
-from agentstore.database.statement import CompiledStatement, Statement
+from agentstore.database.statement import CompiledStatement
+from agentstore.operations.explain import statements
 from agentstore.repositories.memory import vectors
 
 _HEADER = """-- Find something.
@@ -146,43 +145,35 @@ def test_a_module_may_include_another_file_in_place_of_the_one_that_a_file_names
     (folder / "find.sql").write_text(
         _HEADER + "WITH\n-- include: one.sql\nids AS (\n    SELECT :user_id, :ids\n)\nSELECT 1\n"
     )
-    statements = SqlStatements(str(folder.parent / "module.py"))
-    statement = statements("find", includes={"one.sql": "two.sql"})
+    sql_of = SqlStatements(str(folder.parent / "module.py"))
+    statement = sql_of("find", includes={"one.sql": "two.sql"})
     for citus in (False, True):
         assert "SELECT 2, $1::timestamptz\n" in CompiledStatement(statement, Settings(), citus=citus).sql
     assert {path.name for path in statement.file.paths} == {"find.sql", "two.sql"}
-    assert "SELECT 1\n" in CompiledStatement(statements("find"), Settings()).sql
+    assert "SELECT 1\n" in CompiledStatement(sql_of("find"), Settings()).sql
     with pytest.raises(InvalidSql, match="does not include three"):
-        CompiledStatement(statements("find", includes={"three.sql": "two.sql"}), Settings())
+        CompiledStatement(sql_of("find", includes={"three.sql": "two.sql"}), Settings())
 
 
 def test_each_file_is_a_valid_statement_and_used() -> None:
     """Of the package: each is executed by a module, included by a file, or the form of one for Citus."""
     used: set[Path] = set()
-    for found in walk_packages(repositories.__path__, "agentstore.repositories."):
-        named = [
-            statement
-            for value in vars(import_module(found.name)).values()
-            for statement in (value.values() if isinstance(value, dict) else [value])
-        ]
-        for statement in [*named, vectors.by_index("words", 32, with_words=True)]:
-            if isinstance(statement, SqlStatement):
-                CompiledStatement(statement, Settings())
-                CompiledStatement(statement, Settings(), citus=True)
-                used |= {*statement.file.paths, statement.path.with_suffix(".citus.sql")}
+    for statement in [*statements().values(), vectors.by_index("words", 32, with_words=True)]:
+        if isinstance(statement, SqlStatement):
+            CompiledStatement(statement, Settings())
+            CompiledStatement(statement, Settings(), citus=True)
+            used |= {*statement.file.paths, statement.path.with_suffix(".citus.sql")}
     files = {path.resolve() for path in Path(agentstore.__file__).parent.rglob("*.sql")}
     assert files - {path.resolve() for path in used} == set()
 
 
 def test_statements_longer_than_a_screen_are_files() -> None:
     lengths = {}
-    for found in walk_packages(repositories.__path__, "agentstore.repositories."):
-        for name, value in vars(import_module(found.name)).items():
-            for statement in value.values() if isinstance(value, dict) else [value]:
-                if isinstance(statement, Statement) and not isinstance(statement, SqlStatement):
-                    build = statement._construct
-                    function = build.func if isinstance(build, partial) else build
-                    if callable(function):
-                        lengths[f"{found.name}.{name}"] = len(getsource(function).splitlines())
+    for name, statement in statements().items():
+        if not isinstance(statement, SqlStatement):
+            build = statement._construct
+            function = build.func if isinstance(build, partial) else build
+            if callable(function):
+                lengths[name] = len(getsource(function).splitlines())
     assert len(lengths) > 5
     assert {name: length for name, length in lengths.items() if length > 25} == {}
