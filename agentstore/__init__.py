@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         StatementFailed,
         Unavailable,
         UnknownOutcome,
+        UnreadableRow,
     )
     from agentstore.inmemory import (
         InMemoryMemoryService,
@@ -180,6 +181,7 @@ __all__ = [
     "ToolResult",
     "Unavailable",
     "UnknownOutcome",
+    "UnreadableRow",
     "User",
     "migrate",
     "register_sandbox_type",
@@ -191,7 +193,8 @@ _NAMES = {
     "agentstore.errors": (
         "AgentStoreError AlreadyExists Closed Conflict EmbeddingFailed ExtractionFailed InvalidContent "
         "LimitExceeded NotConfigured NotFound PoolTimeout ReadOnly SandboxElsewhere SandboxFailed SandboxLost "
-        "SandboxUnavailable SchemaAhead SchemaBehind StatementFailed Unavailable UnknownOutcome"
+        "SandboxUnavailable SchemaAhead SchemaBehind StatementFailed Unavailable UnknownOutcome "
+        "UnreadableRow"
     ),
     "agentstore.inmemory": (
         "InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService InMemoryStateService"

@@ -15,6 +15,7 @@
     │   └── ReadOnly       the server refuses writes: it is a standby, or was made read-only
     ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
     ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
+    ├── UnreadableRow      a stored row is not valid: another program wrote or changed it
     ├── SchemaBehind       the schema is older than this release needs: run ``agentstore upgrade``
     ├── SchemaAhead        a call would change a schema that a newer release has migrated
     ├── EmbeddingFailed    the embedder failed or returned invalid vectors; safe to retry
@@ -141,6 +142,31 @@ class StatementFailed(AgentStoreError):
     def __init__(self, message: str, sqlstate: str) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+
+class UnreadableRow(AgentStoreError):
+    """A stored row cannot be read, since another program wrote or changed it. What agentstore stores can be read.
+
+    Attributes:
+        table: the table of the row.
+        user_id: its user.
+        session_id: its session; None for a row of the table "users".
+        id: the id of the message or memory, or its position if the row has no valid id; the number of a state round;
+            None for other tables.
+        reason: why it cannot be read.
+    """
+
+    def __init__(
+        self, reason: str, table: str, user_id: str | None, session_id: str | None = None, id: str | int | None = None
+    ) -> None:
+        parts = {"user": user_id, "session": session_id, "id" if isinstance(id, str) else "position": id}
+        named = ", ".join(f"{name} {value!r:.600}" for name, value in parts.items() if value is not None)
+        super().__init__(f"a row of the table {table} cannot be read ({named}): {reason}")
+        self.reason = reason
+        self.table = table
+        self.user_id = user_id
+        self.session_id = session_id
+        self.id = id
 
 
 class SchemaBehind(AgentStoreError):

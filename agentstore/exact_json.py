@@ -13,6 +13,7 @@ import json
 import marshal
 import math
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,14 @@ import pydantic_core
 from agentstore.errors import InvalidContent, LimitExceeded
 
 MAX_DEPTH = 200
+MAX_DIGITS = min(4_300, sys.get_int_max_str_digits() or 4_300)
+"""The maximum number of digits of an integer: as many as pydantic's parser reads, and as Python converts.
+
+4,300, unless PYTHONINTMAXSTRDIGITS is less. The time to convert an integer grows with the square of its length.
+"""
+
+_BEYOND_DIGITS = 10**MAX_DIGITS
+_MAX_SHOWN = 80
 
 # The number of objects from which the collector's cost is noticeable.
 _MANY = 500
@@ -46,6 +55,15 @@ def _padding() -> int | None:
 _PADDING = _padding()
 
 
+def shortened(value: object) -> str:
+    """Return the repr of a caller's value for an error message, shortened to 80 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        text = f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+
+
 def _is_exact(value: Any, text: bytes) -> bool:
     """Return whether the text that orjson wrote for a value is decoded to an equal value."""
     try:
@@ -67,7 +85,7 @@ def dumps(value: Any, *, where: str = "value") -> str:
     Raises:
         InvalidContent: it contains something that JSON cannot represent: NaN, an infinity, bytes, a set, a key that is
             not a string, a surrogate pair.
-        LimitExceeded: it is nested deeper than 200 levels.
+        LimitExceeded: it is nested deeper than 200 levels, or has an integer of more than 4,300 digits.
     """
     if _PADDING is not None:
         deep = value
@@ -86,12 +104,17 @@ def dumps(value: Any, *, where: str = "value") -> str:
 
 
 def dumps_checked(value: Any) -> str:
-    """Encode `value` as JSON text; the caller has run :func:`check` on all parts of unknown type."""
+    """Encode `value` as JSON text; the caller has run :func:`check` on all parts of unknown type.
+
+    Raises:
+        InvalidContent: it contains a surrogate pair.
+        LimitExceeded: it has an integer of more than 4,300 digits.
+    """
     try:
         return orjson.dumps(value, option=_OPTIONS).decode()
     except TypeError:
         # Integers beyond 64 bits, lone surrogates, subclasses of tuple: the standard library encodes them exactly.
-        _refuse_pairs(value)
+        _check_unusual(value)
         try:
             return json.dumps(value, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError) as error:
@@ -159,7 +182,7 @@ def check(value: Any, *, where: str = "value") -> None:
             _check_depth(depth, where)
             for key, each in item.items():
                 if not isinstance(key, str):
-                    raise InvalidContent(f"{path} has the key {key!r:.80}: in JSON, keys must be strings")
+                    raise InvalidContent(f"{path} has the key {shortened(key)}: in JSON, keys must be strings")
                 kind = type(each)
                 if kind is str or kind is int or kind is bool or each is None:
                     continue
@@ -171,8 +194,15 @@ def check(value: Any, *, where: str = "value") -> None:
             raise InvalidContent(f"{path} is of type {kind.__name__}, which JSON cannot represent")
 
 
-def _refuse_pairs(value: Any) -> None:
-    """Reject two consecutive surrogates, which JSON cannot distinguish from the one character that they encode."""
+def may_have_long_integer(text: str) -> bool:
+    """Return whether a JSON text may have an integer of more than 4,300 digits: it has as many digits in a row."""
+    # A run of that length contains a whole block; most blocks are ruled out by their first character.
+    block = MAX_DIGITS // 2
+    return len(text) > MAX_DIGITS and any(text[at : at + block].isdigit() for at in range(0, len(text), block))
+
+
+def _check_unusual(value: Any) -> None:
+    """Reject two consecutive surrogates, which are one character in JSON, and integers that no parser reads."""
     stack = [value]
     while stack:
         item = stack.pop()
@@ -181,6 +211,9 @@ def _refuse_pairs(value: Any) -> None:
                 raise InvalidContent(
                     "two consecutive surrogates are one character in JSON: decode the text with the right encoding"
                 )
+        elif isinstance(item, int):
+            if not -_BEYOND_DIGITS < item < _BEYOND_DIGITS:
+                raise LimitExceeded(f"the value has an integer of more than {MAX_DIGITS:,} digits")
         elif isinstance(item, dict):
             stack.extend(item)
             stack.extend(item.values())

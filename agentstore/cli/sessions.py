@@ -27,7 +27,7 @@ from agentstore.cli.output import (
     printable,
     write_json,
 )
-from agentstore.errors import AgentStoreError, AlreadyExists, NotFound
+from agentstore.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
     from agentstore.schemas import Session
@@ -68,7 +68,7 @@ def show(
     async def run(store: AgentStore) -> None:
         # One more message than requested shows whether there are earlier ones.
         fetched = limit if limit is None or json_ else limit + 1
-        found = await _get(store, user, session, limit=fetched, before=before)
+        found = await store.sessions.get_session(user, session, limit=fetched, before=before)
         if found is None:
             raise NotFound(f"user {user!r} has no session {session!r}")
         if json_:
@@ -107,7 +107,7 @@ def export(
     async def run(store: AgentStore) -> int:
         if output is None:
             return await _export(store, user, sessions, sys.stdout)
-        with replace_file(output) as file:
+        with replace_file(output, private=True) as file:
             return await _export(store, user, sessions, file)
 
     count = run_with_store(url, run)
@@ -209,22 +209,6 @@ def delete(user: User, session: SessionId, yes: Yes = False, url: Url = None, js
     run_with_store(url, run)
 
 
-async def _get(store: AgentStore, user: str, session: str, **part: Any) -> Session | None:
-    """Return a session.
-
-    Raises:
-        AgentStoreError: a stored message is not valid; another program has written it.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return await store.sessions.get_session(user, session, **part)
-    except ValidationError as error:
-        raise AgentStoreError(
-            f"session {session!r} of user {user!r} has a message that is not valid: {error}"
-        ) from error
-
-
 async def _export(store: AgentStore, user: str, ids: list[str] | None, file: TextIO) -> int:
     """Write sessions as JSON Lines, with one session in memory at a time; return how many.
 
@@ -236,7 +220,7 @@ async def _export(store: AgentStore, user: str, ids: list[str] | None, file: Tex
     longest = load_settings().max_message_bytes
     count = 0
     async for id in _given(ids) if ids else _all(store, user):
-        session = await _get(store, user, id)
+        session = await store.sessions.get_session(user, id)
         if session is not None:
             for part in _split(session, longest):
                 write_json(part, file)

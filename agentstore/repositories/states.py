@@ -9,8 +9,7 @@ from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, or_, sel
 from agentstore.database.retry import retry
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
-from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed
-from agentstore.exact_json import loads
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, UnreadableRow
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories.retention import has_expired, is_idle
@@ -18,7 +17,7 @@ from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count, check_limit
-from agentstore.schemas.payload import MAX_TTL, check_id, dump_metadata, dump_state
+from agentstore.schemas.payload import MAX_TTL, RowKey, check_id, dump_metadata, dump_state, load_object
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
 
 # In bytes. Packing a smaller state saves no time, and a plain one is readable in the table.
@@ -36,7 +35,7 @@ _ITS_LIVE_ROUNDS = _ITS_ROUNDS & or_(
     ~select(StateHeadRow.last_round).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).exists(),
 )
 # json is read as text: codecs that the application sets on the driver do not apply to it.
-_STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed)
+_STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed, StateRoundRow.round)
 _METADATA = cast(StateRoundRow.metadata_, Text)
 SQL = SqlStatements(__file__)
 
@@ -168,7 +167,10 @@ class PostgresStateService(PostgresService, StateService):
             row = await self._database.fetch_one(EXPORT_LAST, **values)
         else:
             row = await self._database.fetch_one(EXPORT, **values, round_id=round_id)
-        return None if row is None else loads(row[0] if row[1] is None else _unpack(row[1]))
+        if row is None:
+            return None
+        key = "state_rounds", user_id, values["session_id"], row[2]
+        return load_object(row[0] if row[1] is None else _unpack(row[1], key), key)
 
     async def list_states(  # noqa: D102
         self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
@@ -178,7 +180,7 @@ class PostgresStateService(PostgresService, StateService):
         before = read_round_cursor(cursor)
         rows = await self._database.fetch(LIST, **values, before=before, limit=limit, ttl=self._settings.state_ttl)
         following = write_round_cursor(rows[-1][0]) if rows and len(rows) == limit else None
-        return Page(map(_round, rows), following)
+        return Page((_round(row, user_id, values["session_id"]) for row in rows), following)
 
     async def delete_state(  # noqa: D102
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
@@ -234,12 +236,15 @@ def _pack(payload: bytes) -> bytes | None:
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
 
 
-def _unpack(packed: bytes) -> bytes:
+def _unpack(packed: bytes, key: RowKey) -> bytes:
     import zstandard
 
-    return zstandard.ZstdDecompressor().decompress(packed)
+    try:
+        return zstandard.ZstdDecompressor().decompress(packed)
+    except zstandard.ZstdError as error:
+        raise UnreadableRow(f"the packed state is damaged: {error}", *key) from error
 
 
-def _round(row: Row) -> StateRound:
-    metadata = {} if row[3] == "{}" else loads(row[3])
+def _round(row: Row, user_id: str, session_id: str) -> StateRound:
+    metadata = load_object(row[3], ("state_rounds", user_id, session_id, row[0]))
     return StateRound(round_id=row[0], size=row[1], saved_at=row[2], metadata=metadata)

@@ -17,12 +17,11 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
-from agentstore.exact_json import loads
 from agentstore.models import UserRow
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, User
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import check_id, dump_metadata
+from agentstore.schemas.payload import check_id, dump_metadata, load_object
 
 _USER = bindparam("user_id", type_=Text)
 SQL = SqlStatements(__file__)
@@ -98,4 +97,4 @@ class PostgresUserService(PostgresService):
 
 
 def _user(row: Row) -> User:
-    return User(id=row[0], metadata={} if row[1] == "{}" else loads(row[1]), created_at=row[2])
+    return User(id=row[0], metadata=load_object(row[1], ("users", row[0], None, None)), created_at=row[2])

@@ -1,17 +1,20 @@
 """Memory items: facts and experience derived from conversations, each a sentence or a few."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from agentstore.errors import Conflict, InvalidContent, LimitExceeded
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded, UnreadableRow
 from agentstore.exact_json import check
 from agentstore.schemas.message import Message, Role, TextContent
-from agentstore.schemas.payload import aware, check_id, shortened
+from agentstore.schemas.payload import RowKey, aware, check_id, describe_invalid, load_messages, shortened
 from agentstore.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 # The kind of memories that are messages.
 MESSAGE = "message"
@@ -61,7 +64,7 @@ def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], setting
         try:
             # Validated again, since fields may have been assigned after the item was created.
             item = MemoryItem.model_validate(each.__dict__ if isinstance(each, MemoryItem) else each)
-        except ValidationError as error:
+        except ValueError as error:  # a ValidationError, or that of a huge Decimal for a timestamp
             raise InvalidContent(f"not a valid memory item: {error}") from error
         check_ids([item.id], settings)
         check_id(item.kind, "an item's kind", settings)
@@ -129,6 +132,48 @@ def item_of(message: Message, valid_until: datetime | None) -> MemoryItem:
     return MemoryItem.model_validate({**fields, "id": message.id, "text": text, "valid_until": valid_until})
 
 
-def with_validity(message: Message, valid_until: datetime | None) -> Message:
-    """Return the message that represents an item, with the `valid_until` of its row."""
-    return message_of(item_of(message, valid_until))
+Memory: TypeAlias = tuple[Message, MemoryItem | None]
+"""A memory: the message that is stored, or represents an item, and the item."""
+
+
+def load_memories(
+    rows: Sequence[tuple[str, str, datetime | None]], key: Callable[[int], RowKey]
+) -> list[Memory | None]:
+    """Parse stored memories; one that cannot be read is None, and a warning names it.
+
+    `rows` are their payload, kind and `valid_until`. `key` returns the key of the row with the given index.
+    """
+    try:
+        return [*parse_memories(rows, key)]
+    except UnreadableRow:
+        return [_load_memory(row, key(index)) for index, row in enumerate(rows)]
+
+
+def parse_memories(rows: Sequence[tuple[str, str, datetime | None]], key: Callable[[int], RowKey]) -> list[Memory]:
+    """Parse stored memories as :func:`load_memories` does.
+
+    Raises:
+        UnreadableRow: one of them is not a valid message, or does not represent an item.
+    """
+    found: list[Memory] = []
+    for index, message in enumerate(load_messages([row[0] for row in rows], key)):
+        _, kind, valid_until = rows[index]
+        if kind == MESSAGE:
+            found.append((message, None))
+            continue
+        try:
+            item = item_of(message, valid_until)
+        except (LookupError, TypeError, ValueError) as error:
+            table, user_id, session_id, _ = key(index)
+            reason = f"it does not represent a memory item: {describe_invalid(error)}"
+            raise UnreadableRow(reason, table, user_id, session_id, message.id) from error
+        found.append((message_of(item), item))
+    return found
+
+
+def _load_memory(row: tuple[str, str, datetime | None], key: RowKey) -> Memory | None:
+    try:
+        return parse_memories([row], lambda _: key)[0]
+    except UnreadableRow as error:
+        _log.warning("A row was passed over: %s", error)
+        return None

@@ -1,17 +1,19 @@
 """Validation of what callers give, and the exact conversion of messages to the stored JSON and back."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from uuid import uuid4
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from agentstore.errors import Conflict, InvalidContent, LimitExceeded
-from agentstore.exact_json import check, dumps, dumps_checked, no_collection
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded, UnreadableRow
+from agentstore.exact_json import MAX_DIGITS, check, dumps, dumps_checked, loads, may_have_long_integer, no_collection
+from agentstore.exact_json import shortened as shortened
 from agentstore.schemas.message import (
     AudioContent,
     DataContent,
@@ -27,12 +29,13 @@ from agentstore.schemas.message import (
 if TYPE_CHECKING:
     from agentstore.settings import Settings
 
+_log = logging.getLogger(__name__)
+
 _ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
 _PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
 MAX_TTL = 2**31 - 1
 """The longest time to live in seconds: 68 years."""
 _MAX_TITLE = 10_000
-_MAX_SHOWN = 80
 # Postgres accepts less than 1 GB in one message of the protocol, and a character may have four bytes.
 _MAX_BATCH_CHARACTERS = 200_000_000
 _MESSAGES = TypeAdapter(list[Message])
@@ -40,15 +43,6 @@ _LIST: TypeAdapter[list[Any]] = TypeAdapter(list)
 # Separates messages that are serialized together. Random, so that no client can put it into a message.
 _SEPARATOR = token_hex(16)
 _CHUNK = 100
-
-
-def shortened(value: object) -> str:
-    """Return the repr of a caller's value for an error message, shortened to 80 characters."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python converts
-        text = f"a {type(value).__name__} that is too large to show"
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
 def check_id(value: str, name: str, settings: "Settings") -> str:
@@ -250,7 +244,10 @@ def prepare_messages(
 
 def same_content(one: str, other: str) -> bool:
     """Return whether two stored texts are equal as Messages, however each was serialized."""
-    return one == other or load_messages([one]) == load_messages([other])
+    try:
+        return one == other or load_messages([one]) == load_messages([other])
+    except UnreadableRow:  # the stored one, which is then another than the given one
+        return False
 
 
 def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
@@ -264,9 +261,9 @@ def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
         dumped = _dump_plain(part) if len(part) > 1 and all(map(_is_plain, part)) else None
         if dumped is None:
             dumped = [dump_message(message, settings) for message in part]
-        elif max(map(len, dumped)) * 4 > settings.max_message_bytes:
+        elif (longest := max(map(len, dumped))) * 4 > settings.max_message_bytes or longest > MAX_DIGITS:
             for payload, message in zip(dumped, part, strict=True):
-                _check_size(payload, message, settings.max_message_bytes)
+                _check_message(payload, message, settings)
         payloads += dumped
     return payloads
 
@@ -308,17 +305,30 @@ def dump_message(message: Message, settings: "Settings") -> str:
         except PydanticSerializationError:
             pass  # a lone surrogate, or a field that was set to an invalid value without validation
         else:
-            return _check_size(payload, message, settings.max_message_bytes)
+            return _check_message(payload, message, settings)
     _check_free_parts(message)
     try:
         value = message.model_dump(serialize_as_any=True, warnings=False)
         _check_dumped(value)
-        Message.model_validate(value)  # an unreadable message would make the whole session unreadable
+        payload = dumps_checked(value)
+        load_messages([payload])  # an unreadable message would make the whole session unreadable
     except LimitExceeded:
         raise
+    except UnreadableRow as error:
+        raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error.__cause__}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error}") from error
-    return _check_size(dumps_checked(value), message, settings.max_message_bytes)
+    return _check_size(payload, message, settings.max_message_bytes)
+
+
+def _check_message(payload: str, message: Message, settings: "Settings") -> str:
+    """Check the size of a serialized message, and of the integers that pydantic serialized."""
+    if may_have_long_integer(payload):
+        try:
+            load_messages([payload])
+        except UnreadableRow as error:
+            raise LimitExceeded(f"message {message.id!r} has an integer of more than {MAX_DIGITS:,} digits") from error
+    return _check_size(payload, message, settings.max_message_bytes)
 
 
 def as_array(payloads: Sequence[str] | Sequence[bytes]) -> str | bytes:
@@ -328,16 +338,93 @@ def as_array(payloads: Sequence[str] | Sequence[bytes]) -> str | bytes:
     return f"[{','.join(cast('Sequence[str]', payloads))}]"
 
 
-def load_messages(payloads: Sequence[str] | Sequence[bytes]) -> list[Message]:
-    """Parse stored messages, all at once."""
+RowKey: TypeAlias = tuple[str, str | None, str | None, str | int | None]
+"""Names a stored row in an error: its table, user, session, and its id or position; see :class:`UnreadableRow`."""
+
+
+def message_key(user_id: str | None, session_id: str | None, first: int = 1) -> Callable[[int], RowKey]:
+    """Return the function for :func:`load_messages` that names messages of a session, which begin at a position."""
+    return lambda index: ("messages", user_id, session_id, first + index)
+
+
+def load_messages(
+    payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey] | None = None
+) -> list[Message]:
+    """Parse stored messages, all at once. `key` returns the key of the row with the given index.
+
+    Raises:
+        UnreadableRow: one of them is not a valid message.
+    """
     if not payloads:
         return []
     with no_collection(len(payloads)):
         try:
             return _MESSAGES.validate_json(as_array(payloads))
         except ValidationError:
-            # A lone surrogate: pydantic's parser rejects it, the standard library's accepts it.
-            return _MESSAGES.validate_python([json.loads(payload) for payload in payloads])
+            pass
+        return [_load_message(payloads[index], index, key) for index in range(len(payloads))]
+
+
+def _load_message(payload: str | bytes, index: int, key: Callable[[int], RowKey] | None) -> Message:
+    try:
+        return Message.model_validate_json(payload)
+    except ValidationError:
+        pass
+    value: object = None
+    try:
+        # A lone surrogate, or deep nesting: pydantic's parser rejects it, the standard library's accepts it.
+        value = json.loads(payload)
+        return Message.model_validate(value)
+    except (ValueError, RecursionError) as error:
+        table, user_id, session_id, id = (key or message_key(None, None))(index)
+        if isinstance(value, dict) and isinstance(given := value.get("id"), str):
+            id = given
+        reason = f"it is not a valid message: {describe_invalid(error)}"
+        raise UnreadableRow(reason, table, user_id, session_id, id) from error
+
+
+def load_readable_messages(
+    payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey]
+) -> list[Message | None]:
+    """Parse stored messages as :func:`load_messages` does; one that is not valid is None, and a warning names it."""
+    try:
+        return [*load_messages(payloads, key)]
+    except UnreadableRow:
+        pass
+    found: list[Message | None] = []
+    for index in range(len(payloads)):
+        try:
+            found.append(_load_message(payloads[index], index, key))
+        except UnreadableRow as error:
+            _log.warning("A row was passed over: %s", error)
+            found.append(None)
+    return found
+
+
+def load_object(text: str | bytes, key: RowKey) -> dict[str, Any]:
+    """Parse a stored JSON object: metadata, or a state. `key` is that of its row.
+
+    Raises:
+        UnreadableRow: it is not a JSON object, or is nested too deeply.
+    """
+    if text == "{}":
+        return {}
+    try:
+        value = loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableRow(describe_invalid(error), *key) from error
+    if not isinstance(value, dict):
+        raise UnreadableRow(f"expected a JSON object, got {shortened(value)}", *key)
+    return value
+
+
+def describe_invalid(error: Exception) -> str:
+    """Return the reason for which pydantic or a JSON parser rejected a stored value, in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def as_message(value: object, position: int = 0) -> Message:
@@ -353,7 +440,7 @@ def as_message(value: object, position: int = 0) -> Message:
     value = drop_null_id(value)
     try:
         return Message.model_validate(dict(value) if not isinstance(value, dict) else value)
-    except ValidationError as error:
+    except ValueError as error:  # a ValidationError, or that of a huge Decimal for an integer
         raise InvalidContent(f"message {position} is not valid: {error}") from error
 
 

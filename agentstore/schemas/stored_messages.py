@@ -5,7 +5,7 @@ from typing import Any, overload
 
 from agentstore.exact_json import loads, no_collection
 from agentstore.schemas.message import Message
-from agentstore.schemas.payload import as_array, load_messages
+from agentstore.schemas.payload import as_array, load_messages, message_key
 
 # The number of messages that an iteration parses at a time.
 _CHUNK = 100
@@ -19,20 +19,35 @@ class StoredMessages(Sequence[Message]):
     (:meth:`dicts`).
     """
 
-    __slots__ = ("_payloads",)
+    __slots__ = ("_payloads", "_session_id", "_user_id")
 
-    def __init__(self, payloads: Sequence[str] | Sequence[bytes] = ()) -> None:
-        """Wrap `payloads`, the JSON texts of valid messages."""
+    def __init__(
+        self,
+        payloads: Sequence[str] | Sequence[bytes] = (),
+        user_id: str | None = None,
+        session_id: str | None = None,
+    ) -> None:
+        """Wrap `payloads`, the JSON texts of messages of a session, which an error names by its ids."""
         self._payloads = payloads
+        self._user_id = user_id
+        self._session_id = session_id
 
     def models(self) -> list[Message]:
-        """Return all messages as Message objects, as ``get_session`` does."""
-        return load_messages(self._payloads)
+        """Return all messages as Message objects, as ``get_session`` does.
+
+        Raises:
+            UnreadableRow: a stored message is not valid; so do an iteration and an access to it.
+        """
+        return self._load(0, len(self))
 
     def dicts(self) -> list[dict[str, Any]]:
         """Return all messages as dicts, without the fields that have their default value."""
         with no_collection(len(self._payloads)):
-            found: list[dict[str, Any]] = loads(as_array(self._payloads))
+            try:
+                found: list[dict[str, Any]] = loads(as_array(self._payloads))
+            except (ValueError, RecursionError):
+                self.models()  # raises UnreadableRow for that message
+                raise
         return found
 
     def json(self) -> bytes:
@@ -46,12 +61,16 @@ class StoredMessages(Sequence[Message]):
     def __getitem__(self, index: slice) -> "StoredMessages": ...
     def __getitem__(self, index: int | slice) -> "Message | StoredMessages":
         if isinstance(index, slice):
-            return StoredMessages(self._payloads[index])
-        return load_messages([self._payloads[index]])[0]  # type: ignore[arg-type]
+            return StoredMessages(self._payloads[index], self._user_id, self._session_id)
+        index = range(len(self))[index]
+        return self._load(index, index + 1)[0]
 
     def __iter__(self) -> Iterator[Message]:
         for start in range(0, len(self._payloads), _CHUNK):
-            yield from load_messages(self._payloads[start : start + _CHUNK])
+            yield from self._load(start, start + _CHUNK)
+
+    def _load(self, start: int, stop: int) -> list[Message]:
+        return load_messages(self._payloads[start:stop], message_key(self._user_id, self._session_id, start + 1))
 
     def __len__(self) -> int:
         return len(self._payloads)

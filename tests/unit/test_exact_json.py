@@ -65,11 +65,18 @@ def test_subclasses_of_lists_dicts_and_numbers_become_plain(value: Any, loaded: 
 @pytest.mark.parametrize(
     "value",
     [math.nan, math.inf, -math.inf, b"bytes", {1, 2}, {1: 2}, {None: 1}, {"x": [math.nan]}, uuid4(), _Thing.ONE,
-     Decimal(1), object(), {"a": {"b": {2: 1}}}, [10**5000]],
+     Decimal(1), object(), {"a": {"b": {2: 1}}}, {10**5000: 1}],
 )  # fmt: skip
 def test_values_that_json_cannot_represent_are_refused(value: Any) -> None:
     with pytest.raises(InvalidContent):
         dumps(value)
+
+
+@pytest.mark.parametrize("value", [10**4_300, -(10**4_300), 10**100_000])
+def test_integers_that_no_parser_reads_are_refused(value: int) -> None:
+    assert loads(dumps({"x": [10**4_300 - 1, 1 - 10**4_300]})) == {"x": [10**4_300 - 1, 1 - 10**4_300]}
+    with pytest.raises(LimitExceeded, match="4,300 digits"):
+        dumps({"x": [value]})
 
 
 def test_the_error_contains_the_path() -> None:

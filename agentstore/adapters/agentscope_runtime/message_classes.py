@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import no_collection
 from agentstore.schemas import message as own
-from agentstore.schemas.payload import as_array, as_message, drop_null_id, load_messages
+from agentstore.schemas.payload import as_array, as_message, drop_null_id, load_messages, message_key
 
 _PARTS = ("TextContent", "ImageContent", "DataContent", "AudioContent", "FileContent", "RefusalContent")
 
@@ -39,15 +39,19 @@ class MessageClasses:
         """Convert valid agentstore messages to the application's class."""
         return list(messages) if self.is_own else [self._convert(each) for each in messages]
 
-    def load(self, payloads: Sequence[bytes]) -> list[Any]:
-        """Parse stored messages into the application's class."""
+    def load(self, payloads: Sequence[bytes], user_id: str, session_id: str) -> list[Any]:
+        """Parse the stored messages of a session into the application's class.
+
+        Raises:
+            UnreadableRow: one of them is not a valid message.
+        """
         if payloads and not self.is_own:
             try:
                 with no_collection(len(payloads)):
                     return self._list.validate_json(as_array(payloads))
             except ValidationError:
                 pass  # a value that only agentstore's classes allow, or a lone surrogate
-        return self.convert(load_messages(payloads))
+        return self.convert(load_messages(payloads, message_key(user_id, session_id)))
 
     def validate(self, message: object) -> Any:
         """Return a message of the application's class from one, from an agentstore Message, or from a dict.

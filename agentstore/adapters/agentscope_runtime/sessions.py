@@ -103,4 +103,5 @@ class _Sessions(repositories.PostgresSessionHistoryService):
         classes = message_classes()
         if classes.is_own:
             return super()._session(user_id, session_id, head, payloads)
-        return classes.session.model_construct(id=session_id, user_id=user_id, messages=classes.load(payloads))
+        messages = classes.load(payloads, user_id, session_id)
+        return classes.session.model_construct(id=session_id, user_id=user_id, messages=messages)

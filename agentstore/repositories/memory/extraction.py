@@ -29,6 +29,7 @@ from agentstore.errors import (
     StatementFailed,
     Unavailable,
     UnknownOutcome,
+    UnreadableRow,
 )
 from agentstore.interfaces import Extractor
 from agentstore.repositories.memory.items import Fetch, lock_items, save_items
@@ -54,7 +55,7 @@ from agentstore.repositories.memory.queue import (
 )
 from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Message, Page
 from agentstore.schemas.extraction import prepare_extraction
-from agentstore.schemas.memory_item import item_of
+from agentstore.schemas.memory_item import parse_memories
 from agentstore.schemas.page import bad_cursor, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, load_messages
 from agentstore.search.view import ItemSource, count_for_one_call, find_related_items, with_timestamp
@@ -75,6 +76,8 @@ _CANDIDATES = 100
 _LEASE_GRACE = 60.0
 _WRITE_ATTEMPTS = 5
 _MAX_ERROR = 1_000
+# The errors of one job, after which the worker continues with the next.
+_FAILURES = (ExtractionFailed, InvalidContent, LimitExceeded, Conflict, StatementFailed, UnreadableRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +176,16 @@ class ExtractionWorker:
             last_seq=job.last_seq,
             limit=MAX_MESSAGES,
         )
-        loaded = load_messages([row[1] for row in rows])
+        try:
+            loaded = load_messages(
+                [row[1] for row in rows], lambda index: ("memories", job.user_id, job.session_id, rows[index][0])
+            )
+        except UnreadableRow as error:
+            return await self._fail(job, _last_of_call(job, rows, len(rows)), len(rows), error)
         messages = [with_timestamp(message, row[2]) for message, row in zip(loaded, rows, strict=True)]
         count = count_for_one_call(messages)
         messages = messages[:count]
-        done = rows[count - 1][0] if count < len(rows) or len(rows) == MAX_MESSAGES else job.last_seq
+        done = _last_of_call(job, rows, count)
         if job.attempts > _MAX_ATTEMPTS_IN_OUTAGE:
             died = ExtractionFailed(f"the workers ended before they finished the job ({job.attempts - 1} attempts)")
             return await self._fail(job, done, count, died)
@@ -185,7 +193,7 @@ class ExtractionWorker:
             extraction, existing = await self._extract(job, messages)
             items, superseded = prepare_extraction(extraction, messages, existing, self._extractor.name, self._settings)
             return await self._write(job, done, count, items, superseded, existing)
-        except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict, StatementFailed) as error:
+        except _FAILURES as error:
             return await self._fail(job, done, count, error)
         except _LeaseLost:
             return _failure(job, count, "another worker claimed the job, or its session was deleted")
@@ -277,8 +285,11 @@ class ExtractionWorker:
         if not ids:
             return {}
         rows = await fetch(READ_ITEMS, user_id=job.user_id, ids=ids)
-        loaded = load_messages([row[0] for row in rows])
-        return {each.id: each for each in (item_of(m, row[1]) for m, row in zip(loaded, rows, strict=True))}
+        memories = parse_memories(
+            [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
+            lambda index: ("memories", job.user_id, rows[index]["session_id"], rows[index]["id"]),
+        )
+        return {item.id: item for _, item in memories if item is not None}
 
     async def _check_unchanged(self, transaction: Transaction, job: _Job, expected: dict[str, MemoryItem]) -> None:
         if await self._read_items(transaction.fetch, job, list(expected)) != expected:
@@ -360,6 +371,12 @@ async def retry_failed(database: Database, user_id: str | None) -> int:
         following = await database.fetch(NEXT_FAILED_USER, after_user=user)
         user = following[0][0] if following else None
     return count
+
+
+def _last_of_call(job: _Job, rows: Sequence[Row], count: int) -> int:
+    """Return the position up to which a call with the first `count` of these messages processes the job."""
+    last: int = rows[count - 1][0] if count < len(rows) or len(rows) == MAX_MESSAGES else job.last_seq
+    return last
 
 
 def _owner(user_id: str | None, settings: Settings) -> str | None:

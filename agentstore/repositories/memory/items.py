@@ -115,7 +115,10 @@ def _list(*, after: bool) -> ClauseElement:
     if after:
         conditions.append(key < tuple_(bindparam("at", type_=_TIME), bindparam("after_id", type_=Text)))
     return (
-        select(cast(memory.payload, Text).label("payload"), memory.valid_until, memory.time)
+        select(
+            *(memory.session_id, memory.id, cast(memory.payload, Text).label("payload")),
+            *(memory.kind, memory.valid_until, memory.time),
+        )
         .where(*conditions)
         .order_by(memory.time.desc(), memory.id.desc())
         .limit(bindparam("limit", type_=BigInteger))

@@ -123,7 +123,10 @@ CLAIM = SQL("claim_extraction")
 READ_MESSAGES = Statement(_read_messages, scope="user")
 # The current state of items that were given to an extractor.
 READ_ITEMS = Statement(
-    select(cast(MemoryRow.payload, Text).label("payload"), MemoryRow.valid_until).where(
+    select(
+        *(MemoryRow.session_id, MemoryRow.id, cast(MemoryRow.payload, Text).label("payload")),
+        *(MemoryRow.kind, MemoryRow.valid_until),
+    ).where(
         MemoryRow.user_id == _USER,
         MemoryRow.id == func.any(bindparam("ids", type_=ARRAY(Text))),
         MemoryRow.kind != MESSAGE,

@@ -32,7 +32,7 @@ from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.rows import analyze_texts
 from agentstore.schemas.memory import speaker_and_text, text_of
 from agentstore.schemas.memory_item import MESSAGE
-from agentstore.schemas.payload import load_messages
+from agentstore.schemas.payload import load_readable_messages
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis
 from agentstore.settings import Settings
@@ -129,13 +129,20 @@ async def reindex_batch(
 
 
 def _values(rows: list[Row], language: str, settings: Settings) -> list[dict[str, Any]]:
-    """Return the parameters of WRITE for each user."""
-    return [_values_of_user(list(of_user), language, settings) for _, of_user in groupby(rows, itemgetter("user_id"))]
+    """Return the parameters of WRITE for each user who has a memory that can be read."""
+    values = [_values_of_user(list(of_user), language, settings) for _, of_user in groupby(rows, itemgetter("user_id"))]
+    return [of_user for of_user in values if "new_seq" in of_user]
 
 
 def _values_of_user(rows: list[Row], language: str, settings: Settings) -> dict[str, Any]:
     values: dict[str, list[Any]] = defaultdict(list)
-    for row, message in zip(rows, load_messages([row["payload"] for row in rows]), strict=True):
+    messages = load_readable_messages(
+        [row["payload"] for row in rows],
+        lambda index: ("memories", rows[index]["user_id"], rows[index]["session_id"], rows[index]["seq"]),
+    )
+    for row, message in zip(rows, messages, strict=True):
+        if message is None:
+            continue
         if row["kind"] == MESSAGE:
             source = speaker_and_text(message), local_time((message.metadata or {}).get("timestamp")) or row["time"]
         else:

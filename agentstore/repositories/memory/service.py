@@ -69,17 +69,14 @@ from agentstore.schemas.memory import (
     write_memory_cursor,
 )
 from agentstore.schemas.memory_item import (
-    MESSAGE,
     check_superseded,
     item_has_id_of_message,
-    item_of,
+    load_memories,
     message_has_id_of_item,
-    message_of,
     prepare_items,
-    with_validity,
 )
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import MAX_TTL, check_id, load_messages, prepare_messages
+from agentstore.schemas.payload import MAX_TTL, check_id, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
@@ -256,9 +253,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
             rows = await self._database.fetch(LIST_ITEMS, **values)
         else:
             rows = await self._database.fetch(LIST_ITEMS_AFTER, **values, at=at, after_id=after)
-        messages = load_messages([row[0] for row in rows])
-        items = [item_of(message, row[1]) for message, row in zip(messages, rows, strict=True)]
-        return Page(items, write_cursor(rows[-1][2], items[-1].id) if items and len(items) == limit else None)
+        loaded = load_memories(
+            [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
+            lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["id"]),
+        )
+        items = [memory[1] for memory in loaded if memory is not None and memory[1] is not None]
+        end = write_cursor(rows[-1]["time"], rows[-1]["id"]) if rows and len(rows) == limit else None
+        return Page(items, end)
 
     async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
         """Extract items from queued messages that are due, of one user or of all, and return the result of each call.
@@ -361,8 +362,15 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if rows is None:
             rows, tokens = await self._search_by_words(text, tokens, values)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
-        messages = load_messages([row["payload"] for row in rows])
-        hits = [_hit(message, row, highlighter) for message, row in zip(messages, rows, strict=True)]
+        loaded = load_memories(
+            [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
+            lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["seq"]),
+        )
+        hits = [
+            MemoryHit(memory[0], row["score"], row["session_id"], row["seq"], row["time"], memory[1], highlighter)
+            for memory, row in zip(loaded, rows, strict=True)
+            if memory is not None
+        ]
         if checked.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
@@ -424,14 +432,10 @@ class PostgresMemoryService(PostgresService, MemoryService):
             offset = (checked.page_num - 1) * size
             rows = [] if offset >= 2**62 else await self._database.fetch(LIST, **values, offset=offset)
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
-        messages = load_messages([row[2] for row in rows])
-        return Page(
-            (
-                message if row[3] == MESSAGE else with_validity(message, row[4])
-                for message, row in zip(messages, rows, strict=True)
-            ),
-            cursor,
+        loaded = load_memories(
+            [row[2:5] for row in rows], lambda index: ("memories", user_id, rows[index][0], rows[index][1])
         )
+        return Page((memory[0] for memory in loaded if memory is not None), cursor)
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
@@ -592,11 +596,3 @@ def _not_written(user_id: str, session_id: str) -> str:
 
 def _query_values(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:
     return {"queries": ranking.queries(user_id, tokens), "weights": list(tokens.values())}
-
-
-def _hit(message: Message, row: Row, highlighter: Highlighter) -> MemoryHit:
-    score, session_id, position, time, _, kind, valid_until, *_ = row
-    if kind == MESSAGE:
-        return MemoryHit(message, score, session_id, position, time, highlighter=highlighter)
-    item = item_of(message, valid_until)
-    return MemoryHit(message_of(item), score, session_id, position, time, item, highlighter)

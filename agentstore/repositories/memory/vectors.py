@@ -41,7 +41,7 @@ from agentstore.models.memory_vector import MemoryVectorRow
 from agentstore.repositories.memory.reindex import estimate_count
 from agentstore.schemas import Embedder
 from agentstore.schemas.memory import embedded_text
-from agentstore.schemas.payload import load_messages
+from agentstore.schemas.payload import load_readable_messages
 from agentstore.search import embedding, ranking
 from agentstore.settings import Settings
 
@@ -303,8 +303,12 @@ async def embed_all(
 
 def _load_unembedded(rows: Sequence[Row], settings: Settings) -> list[Unembedded]:
     missing = [row for row in rows if row["payload"] is not None]
-    messages = load_messages([row["payload"] for row in missing])
+    messages = load_readable_messages(
+        [row["payload"] for row in missing],
+        lambda index: ("memories", missing[index]["user_id"], missing[index]["session_id"], missing[index]["id"]),
+    )
     return [
         Unembedded(row["user_id"], row["id"], row["payload"], embedded_text(message, settings))
         for row, message in zip(missing, messages, strict=True)
+        if message is not None
     ]

@@ -26,8 +26,9 @@ from agentstore.errors import (
     StatementFailed,
     Unavailable,
     UnknownOutcome,
+    UnreadableRow,
 )
-from agentstore.exact_json import loads, no_collection
+from agentstore.exact_json import no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING, APPEND_TO_MANY
@@ -40,6 +41,7 @@ from agentstore.repositories.sessions.statements import (
     DELETE,
     EXISTS,
     EXPIRE,
+    FIND_PAYLOAD,
     GET,
     GET_AFTER,
     GET_BEFORE,
@@ -67,6 +69,8 @@ from agentstore.schemas.payload import (
     check_ttl,
     dump_metadata,
     load_messages,
+    load_object,
+    message_key,
     new_session_id,
     prepare_messages,
     same_content,
@@ -154,7 +158,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         head = next(row for row in rows if row[1] is not None)
         if not head[0] and not exist_ok:
             raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
-        return self._session(
+        return await self._load(
             user_id, session_id, tuple(head)[1:], [row[HEAD_WIDTH + 1] for row in rows if row[1] is None]
         )
 
@@ -164,14 +168,14 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         found = await self._read(user_id, session_id, limit, before)
         if found is None:
             return await self._create(user_id, session_id) if self._create_missing else None
-        return self._session(user_id, session_id, *found)
+        return await self._load(user_id, session_id, *found)
 
     async def read_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
     ) -> StoredMessages | None:
         found = await self._read(user_id, session_id, limit, before)
         if found is not None:
-            return StoredMessages(found[1])
+            return StoredMessages(found[1], user_id, session_id)
         if not self._create_missing:
             return None
         await self._create(user_id, session_id)
@@ -209,7 +213,12 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         after = 0
         while rows := await self._database.fetch(GET_AFTER, **values, after_seq=after):
             after = rows[-1][0]
-            for message in load_messages([row[1] for row in rows]):
+            payloads = [row[1] for row in rows]
+            try:
+                messages = load_messages(payloads, message_key(user_id, session_id))
+            except UnreadableRow as error:
+                raise await self._with_id(error, payloads) from error
+            for message in messages:
                 yield message
         if after:
             return
@@ -233,7 +242,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         with no_collection(len(rows)):
             # One validation of all rows takes half the time of a constructor call for each.
             sessions = _SESSIONS.validate_python(
-                [{**row, "user_id": user_id, "metadata": _metadata(row["metadata"])} for row in rows]
+                [
+                    {**row, "user_id": user_id, "metadata": _metadata(row["metadata"], user_id, row["id"])}
+                    for row in rows
+                ]
             )
         return Page(sessions, following)
 
@@ -476,7 +488,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 await transaction.fetch(REWIND, **values, state_session=states, at=place)
             rows = await transaction.fetch(GET, **values)
         head = next(row for row in rows if row[0] is not None)
-        return self._session(user_id, session_id, tuple(head), [row[HEAD_WIDTH] for row in rows if row[0] is None])
+        return await self._load(user_id, session_id, tuple(head), [row[HEAD_WIDTH] for row in rows if row[0] is None])
 
     async def _expire(self, fetch: _Fetch, user_id: str, session_id: str) -> bool:
         """Delete the session and the states with this id if they have expired; return whether any had."""
@@ -507,12 +519,34 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             rows = await transaction.fetch(LOCK_METADATA, user_id=user_id, session_id=session_id)
             if not rows:
                 raise NotFound(f"user {user_id!r} has no session {session_id!r}")
-            metadata = dump_metadata(change(_metadata(rows[0][0])), self._settings)
+            metadata = dump_metadata(change(_metadata(rows[0][0], user_id, session_id)), self._settings)
             await transaction.fetch(SET_METADATA, user_id=user_id, session_id=session_id, metadata=metadata)
-        return _metadata(metadata)
+        return _metadata(metadata, user_id, session_id)
 
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
         await self._set(SET_TTL, user_id, session_id, ttl=check_ttl(ttl))
+
+    async def _load(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Session:
+        """Build a session from what was read.
+
+        Raises:
+            UnreadableRow: a message, or the metadata, is not valid.
+        """
+        try:
+            return self._session(user_id, session_id, head, payloads)
+        except UnreadableRow as error:
+            raise await self._with_id(error, payloads) from error
+
+    async def _with_id(self, error: UnreadableRow, payloads: Sequence[bytes]) -> UnreadableRow:
+        """Return the error with the id of the message, which no statement reads that reads many messages."""
+        if error.table != "messages" or not isinstance(error.id, int):
+            return error
+        text = bytes(payloads[error.id - 1]).decode()
+        key = {"user_id": error.user_id, "session_id": error.session_id}
+        row = await self._database.fetch_one(FIND_PAYLOAD, **key, payload=text)
+        return (
+            error if row is None else UnreadableRow(error.reason, error.table, error.user_id, error.session_id, row[0])
+        )
 
     def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Session:
         """Build a session from what was read. An adapter overrides this to return another package's class."""
@@ -520,9 +554,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return Session(
             id=session_id,
             user_id=user_id,
-            messages=load_messages(payloads),
+            messages=load_messages(payloads, message_key(user_id, session_id)),
             title=title,
-            metadata=_metadata(metadata),
+            metadata=_metadata(metadata, user_id, session_id),
             created_at=created_at,
             updated_at=updated_at,
             forked_from=forked_from,
@@ -564,5 +598,5 @@ def _copy_error(error: StatementFailed, values: dict[str, Any]) -> AgentStoreErr
     return error
 
 
-def _metadata(text: str) -> dict[str, Any]:
-    return {} if text == "{}" else loads(text)
+def _metadata(text: str, user_id: str, session_id: str) -> dict[str, Any]:
+    return load_object(text, ("sessions", user_id, session_id, None))

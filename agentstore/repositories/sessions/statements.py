@@ -16,6 +16,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
+    literal_column,
     null,
     select,
     tuple_,
@@ -102,6 +103,16 @@ GET_LAST = _SQL("get_last")
 GET_BEFORE = _SQL("get_before")
 GET_AFTER = _SQL("get_after")
 LIST = Statement(_list, scope="user")
+# The id of a message that cannot be read.
+FIND_PAYLOAD = Statement(
+    select(MessageRow.id)
+    .where(
+        ITS_MESSAGES,
+        cast(MessageRow.payload, Text) == bindparam("payload", type_=Text),
+    )
+    .limit(literal_column("1")),
+    scope="user",
+)
 EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION), scope="user")
 # The foreign key deletes the messages. The counter says how many: no append can change it while the row is locked.
 DELETE = Statement(delete(SessionRow).where(THIS_SESSION).returning(SessionRow.next_seq - 1), scope="user")
