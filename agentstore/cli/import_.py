@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -25,7 +26,8 @@ from agentstore.cli.progress import import_bar, move_spinner, transfer_bar
 from agentstore.errors import InvalidContent, NotConfigured
 
 if TYPE_CHECKING:
-    from agentstore.importing import Importer, Moved, Problem
+    from agentstore.importing import Importer, Moved, Note
+    from agentstore.importing import Progress as ImportProgress
     from agentstore.store import AgentStore
     from agentstore.transfer import Progress
 
@@ -37,7 +39,6 @@ Sources = list[tuple[str, Path | BinaryIO]]
 
 # The rest is only counted: a file in another format has as many problems as it has lines.
 _MAX_REPORTED = 50
-_LONGEST_REASON = 300
 _SKIPPED = 5
 _STDIN = Path("-")
 _REDIS = ("redis://", "rediss://")
@@ -151,12 +152,10 @@ def _import_files(named: Sources, user: str, session: str | None, url: str | Non
     """Import files of conversations."""
     from agentstore.importing import Importer
 
-    reported: list[dict[str, str]] = []
+    reports = _Reports()
 
-    def report(file: str, problem: Problem) -> None:
-        if len(reported) < _MAX_REPORTED:
-            reported.append({"file": file, "place": problem.place, "reason": problem.reason})
-            echo_error(f"{problem.place + ': ' if problem.place else ''}{problem.reason}", label=file)
+    def report(file: str, note: Note) -> None:
+        reports.add(note, file, file=file)
 
     async def run(store: AgentStore | None) -> Importer:
         importer = Importer(
@@ -174,19 +173,47 @@ def _import_files(named: Sources, user: str, session: str | None, url: str | Non
 
     settings = load_settings()
     done = _run(url, dry_run, run).progress
-    _report_rest(done.problems - len(reported))
+    reports.finish()
     if json_:
         summary = {name: value for name, value in asdict(done).items() if name not in ("bytes", "seconds")}
-        echo_json({**summary, "seconds": round(done.seconds, 3), "dry_run": dry_run, "left_out": reported})
+        echo_json({**summary, "seconds": round(done.seconds, 3), "dry_run": dry_run, **reports.as_json()})
     else:
         rate = done.messages / done.seconds if done.seconds else 0.0
         new = f"New: {done.new_sessions:,} sessions, {done.new_messages:,} messages."
         echo(
             f"{done.records:,} records with {done.messages:,} messages in {done.seconds:.1f} s "
-            f"({rate:,.0f} messages/s). " + _outcome(new, dry_run, done.problems)
+            f"({rate:,.0f} messages/s). " + _outcome(new, dry_run, done)
         )
     if done.problems:
         raise typer.Exit(_SKIPPED)
+
+
+class _Reports:
+    """The notes of an import: the first of each kind are printed, and all are counted."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[dict[str, str]]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, note: Note, source: str, **more: str) -> None:
+        self._counts[note.kind] += 1
+        found = self._found.setdefault(note.kind, [])
+        if len(found) < _MAX_REPORTED:
+            found.append({**more, "place": note.place, "reason": note.reason})
+            kind = "" if note.kind == "problem" else f"{note.kind}: "
+            echo_error(f"{note.place + ': ' if note.place else ''}{kind}{note.reason}", label=source)
+
+    def finish(self) -> None:
+        """Print how many more there were of each kind."""
+        names = {"problem": "skipped", "passed over": "passed over", "changed": "changed"}
+        for kind, name in names.items():
+            if (more := self._counts[kind] - len(self._found.get(kind, ()))) > 0:
+                echo_error(f"{more:,} more were {name}", label="import")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the notes that were printed."""
+        notes = [{"kind": kind, **each} for kind in ("passed over", "changed") for each in self._found.get(kind, ())]
+        return {"left_out": self._found.get("problem", []), "notes": notes}
 
 
 def _interrupt(*_: object) -> None:
@@ -213,12 +240,10 @@ def _import_store(
     (source_url,) = sources
     if source is not None and source_url.startswith(_REDIS):
         raise typer.BadParameter("a Redis URL takes no --from", param_hint="--from")
-    reported: list[dict[str, str]] = []
+    reports = _Reports()
 
-    def report(problem: Problem) -> None:
-        if len(reported) < _MAX_REPORTED:
-            reported.append({"place": problem.place, "reason": problem.reason[:_LONGEST_REASON]})
-            echo_error(f"{problem.place}: {problem.reason[:_LONGEST_REASON]}", label=source or "redis")
+    def report(note: Note) -> None:
+        reports.add(note, source or "redis")
 
     async def run(store: AgentStore | None) -> Moved:
         target = None if store is None else Target(store.sessions, store.memory, store.states)
@@ -235,26 +260,27 @@ def _import_store(
 
     settings = load_settings()
     moved = _run(url, dry_run, run)
-    _report_rest(moved.problems - len(reported))
+    reports.finish()
     if json_:
-        echo_json({**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, "left_out": reported})
+        echo_json({**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, **reports.as_json()})
     else:
         new = f"New: {moved.new_sessions:,} sessions, {moved.new_messages:,} messages, {moved.new_states:,} states."
         echo(
             f"{moved.sessions:,} sessions with {moved.messages:,} messages, {moved.memories:,} memories, "
-            f"{moved.states:,} states in {moved.seconds:.1f} s. " + _outcome(new, dry_run, moved.problems)
+            f"{moved.states:,} states in {moved.seconds:.1f} s. " + _outcome(new, dry_run, moved)
         )
     if moved.problems:
         raise typer.Exit(_SKIPPED)
 
 
-def _report_rest(count: int) -> None:
-    if count > 0:
-        echo_error(f"{count:,} more were skipped", label="import")
-
-
-def _outcome(new: str, dry_run: bool, problems: int) -> str:
-    return ("Dry run: nothing was stored." if dry_run else new) + (f" Skipped: {problems:,}." if problems else "")
+def _outcome(new: str, dry_run: bool, done: ImportProgress | Moved) -> str:
+    counts = {"Skipped": done.problems}
+    if done.passed_over or done.changed:
+        counts |= {"passed over": done.passed_over, "changed": done.changed}
+    outcome = "Dry run: nothing was stored." if dry_run else new
+    if any(counts.values()):
+        outcome += f" {', '.join(f'{name}: {count:,}' for name, count in counts.items())}."
+    return outcome
 
 
 def _import_exports(named: Sources, url: str | None, dry_run: bool, without_vectors: bool, json_: bool) -> None:

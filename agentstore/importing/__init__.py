@@ -2,6 +2,6 @@
 
 from agentstore.importing.importer import Importer, Progress
 from agentstore.importing.mover import Moved, Mover, Target
-from agentstore.importing.source import Problem
+from agentstore.importing.notes import Note
 
-__all__ = ["Importer", "Moved", "Mover", "Problem", "Progress", "Target"]
+__all__ = ["Importer", "Moved", "Mover", "Note", "Progress", "Target"]

@@ -9,8 +9,8 @@ from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
 from agentstore.importing.databases import OtherDatabase, parse_utc
 from agentstore.importing.fields import add_rest, data_part, parse_object, require_object, text_part, wrong_type
+from agentstore.importing.notes import Note
 from agentstore.importing.records import Reader, SessionRecord, StateRecord
-from agentstore.importing.source import Problem
 from agentstore.schemas import ContentType, Message, MessageType, Role, RunStatus, Session
 
 SOURCE = "agentscope-2"
@@ -67,7 +67,7 @@ async def read(database: OtherDatabase) -> Reader:
                     updated_at=parse_utc(updated_at),
                 )
             except (InvalidContent, ValidationError, ValueError) as error:
-                yield Problem(place, str(error))
+                yield Note(place, str(error))
                 continue
             yield SessionRecord(place, session)
             if isinstance(state, dict) and state:

@@ -67,5 +67,8 @@ def json_type(value: Any) -> str:
 
 def quote(value: Any) -> str:
     """Return a value for an error message, shortened to 80 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python converts, or a deeply nested value
+        return f"{json_type(value)} that is too large to show"
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -7,16 +7,18 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from agentstore.errors import Conflict, InvalidContent, LimitExceeded
-from agentstore.importing.source import Problem, read
-from agentstore.importing.translate import Translator
+from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.importing.notes import Kind, Note, at
+from agentstore.importing.source import read
+from agentstore.importing.storing import store_session
+from agentstore.importing.translate import Refused, Translator
+from agentstore.importing.translated import Translated
 from agentstore.repositories import PostgresSessionHistoryService
-from agentstore.repositories.sessions.imports import check_import
-from agentstore.schemas import Imported, Session
+from agentstore.schemas import Session
 from agentstore.settings import Settings
 
 # The size of a window: enough work for several connections, and little enough to have two of them in memory.
@@ -25,22 +27,35 @@ _WINDOW_BYTES = 16_000_000
 _WRITERS = 4
 _LONGEST_REASON = 300
 
-_INVALID = (InvalidContent, LimitExceeded, Conflict)
+_INVALID = (InvalidContent, LimitExceeded)
 
 
 @dataclass(slots=True)
 class Progress:
-    """Counts of what was read so far, of what was new in it, and of problems.
+    """Counts of what was read so far, of what was new in it, and of what was not stored.
 
-    A record is a conversation or a message by itself; a problem is a part of the input that was skipped.
+    ``input_messages`` is always the sum of ``stored_messages``, ``skipped_messages`` and ``passed_over``.
     """
 
     bytes: int = 0
     records: int = 0
+    """Conversations, parts of conversations and messages outside of one that were stored, now or before."""
     messages: int = 0
+    """The messages that they have in the store. One message of the input may become several, as each tool call does."""
     new_sessions: int = 0
     new_messages: int = 0
     problems: int = 0
+    """Parts of the input that were skipped: lines, conversations or messages."""
+    passed_over: int = 0
+    """Messages of the input that are not stored on purpose, such as those without content."""
+    changed: int = 0
+    """Values that were stored, but not literally, such as a title with broken Unicode."""
+    input_messages: int = 0
+    """Messages of the input."""
+    stored_messages: int = 0
+    """Those that are stored, now or before."""
+    skipped_messages: int = 0
+    """Those that were skipped."""
     seconds: float = 0.0
 
 
@@ -50,14 +65,15 @@ class _Read:
 
     file: str
     place: str
-    session: Session
+    translated: Translated
 
 
 class Importer:
     """Imports files of conversations; see :mod:`agentstore.importing.translate` for the supported forms.
 
-    Each conversation is stored completely or, if it is not valid, skipped and passed to `report`. An import is
-    idempotent: existing messages are not stored again, so it can be interrupted and repeated. Memory is bounded by the
+    A conversation is stored with all of its messages that can be stored; whatever is skipped, passed over or changed is
+    passed to `report`. An import is idempotent: existing messages are not stored again, so it can be interrupted and
+    repeated, and a newer copy of the input adds what is new in it. Memory is bounded by the
     largest conversation, plus a few bytes for each conversation or message without an id.
     """
 
@@ -68,12 +84,12 @@ class Importer:
         settings: Settings,
         user_id: str = "default",
         session_id: str | None = None,
-        report: Callable[[str, Problem], None],
+        report: Callable[[str, Note], None],
     ) -> None:
         """Create an importer. Without `sessions` it is a dry run: all input is read and checked, and nothing is stored.
 
         `user_id` is the default owner, `session_id` the default session of messages outside of a conversation.
-        `report` is called with the name of a file and a problem in it.
+        `report` is called with the name of a file and a note on it.
         """
         self.progress = Progress()
         self._sessions = sessions
@@ -117,20 +133,27 @@ class Importer:
             stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
             for piece in read(stream, max_bytes=max_bytes):
                 self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
-                if isinstance(piece, Problem):
-                    self._skip(name, piece)
+                if isinstance(piece, Note):
+                    self._note(name, piece)
                     continue
                 try:
-                    session = translator.session(piece.value)
+                    translated = translator.translate(piece.value)
                 except _INVALID as error:
-                    self._skip(name, Problem(piece.place, str(error)))
+                    count = error.messages if isinstance(error, Refused) else 0
+                    self.progress.input_messages += count
+                    self._note(name, Note(piece.place, str(error), messages=count))
                     continue
+                self.progress.input_messages += translated.messages
+                for note in translated.notes:
+                    self._note(name, at(piece.place, note))
                 self._bytes += piece.size
-                yield _Read(name, piece.place, session)
+                if translated.session.messages or not (translated.is_message or translated.has_problems()):
+                    yield _Read(name, piece.place, translated)
 
     async def _add(self, each: _Read) -> None:
-        self._window.setdefault((each.session.user_id, each.session.id), []).append(each)
-        self._messages += len(each.session.messages) or 1
+        session = each.translated.session
+        self._window.setdefault((session.user_id, session.id), []).append(each)
+        self._messages += len(session.messages) or 1
         if self._messages >= _WINDOW_MESSAGES or self._bytes >= _WINDOW_BYTES:
             await self._flush()
         await asyncio.sleep(0)  # lets the previous window be stored
@@ -161,50 +184,64 @@ class Importer:
             raise errors.exceptions[0] from None
 
     async def _store_session(self, parts: list[_Read]) -> None:
-        first = parts[0].session
-        session = first.model_copy(update={"messages": [each for part in parts for each in part.session.messages]})
-        try:
-            if self._sessions is None:
-                check_import(session, self._settings)
-                imported = Imported()
-            else:
-                imported = await self._sessions.import_session(session)
-        except _INVALID as error:
-            if len(parts) == 1:
-                self._skip_part(parts[0], error)
-            elif self._sessions is None:
-                self._check_parts(parts)
-            else:
-                for part in parts:  # store the valid parts, and skip the others
-                    await self._store_session([part])
-            return
-        self.progress.new_sessions += imported.sessions
-        self.progress.new_messages += imported.messages
-        for part in parts:
-            self._count(part)
-
-    def _check_parts(self, parts: list[_Read]) -> None:
-        """Check the parts of a session one by one, as if the valid ones were stored."""
-        stored: dict[str, str] | None = None
-        for part in parts:
+        """Store the parts of a session together; parts with which the session cannot be stored are skipped."""
+        while parts:
+            head = parts[0].translated.session.model_copy(update={"messages": []})
+            messages = [each for part in parts for each in part.translated.session.messages]
+            session = head.model_copy(update={"messages": messages})
             try:
-                payloads = check_import(part.session, self._settings, stored)
+                done = await store_session(self._sessions, session, self._settings)
             except _INVALID as error:
-                self._skip_part(part, error)
-            else:
-                stored = {} if stored is None else stored
-                stored |= payloads
-                self._count(part)
+                refused, parts = _split(parts, head)
+                for part in refused:
+                    self._refuse(part, error)
+                continue
+            self.progress.new_sessions += done.sessions
+            self.progress.new_messages += done.messages
+            if done.metadata is not None:
+                self._note(parts[0].file, Note(parts[0].place, f"{done.metadata}: the metadata is not stored"))
+            position = 0
+            for part in parts:
+                end = position + len(part.translated.places)
+                numbers = range(position, end) if done.refused else ()
+                self._count(part, {each - position: done.refused[each] for each in numbers if each in done.refused})
+                position = end
+            return
 
-    def _count(self, each: _Read) -> None:
-        self.progress.records += 1
-        self.progress.messages += len(each.session.messages)
+    def _count(self, part: _Read, refused: dict[int, str]) -> None:
+        """Count a stored part, and report those of its messages that were refused."""
+        places = part.translated.places
+        skipped = {places[number]: reason for number, reason in refused.items()}
+        for place, reason in skipped.items():
+            self._note(part.file, at(part.place, Note(place, reason, messages=1)))
+        self.progress.records += not places or len(refused) < len(places)
+        self.progress.messages += len(places) - len(refused)
+        self.progress.stored_messages += len(set(places) - skipped.keys())
 
-    def _skip_part(self, part: _Read, error: Exception) -> None:
-        self._skip(part.file, Problem(part.place, str(error)))
+    def _refuse(self, part: _Read, error: Exception) -> None:
+        """Skip a part with all of its messages."""
+        count = len(set(part.translated.places))
+        reason = f"{error}{f' (all of its {count:,} messages are skipped)' if count > 1 else ''}"
+        self._note(part.file, Note(part.place, reason, messages=count))
 
-    def _skip(self, file: str, problem: Problem) -> None:
-        self.progress.problems += 1
-        if len(problem.reason) > _LONGEST_REASON:  # it may contain a value of the file
-            problem = Problem(problem.place, f"{problem.reason[:_LONGEST_REASON]}...")
-        self._report(file, problem)
+    def _note(self, file: str, note: Note) -> None:
+        progress = self.progress
+        if note.kind is Kind.PROBLEM:
+            progress.problems += 1
+            progress.skipped_messages += note.messages
+        elif note.kind is Kind.PASSED_OVER:
+            progress.passed_over += 1
+        else:
+            progress.changed += 1
+        if len(note.reason) > _LONGEST_REASON:  # it may contain a value of the file
+            note = replace(note, reason=f"{note.reason[:_LONGEST_REASON]}...")
+        self._report(file, note)
+
+
+def _split(parts: list[_Read], head: Session) -> tuple[list[_Read], list[_Read]]:
+    """Return the first parts, which have the same head, and the others."""
+    count = next(
+        (at for at, each in enumerate(parts) if each.translated.session.model_copy(update={"messages": []}) != head),
+        len(parts),
+    )
+    return parts[:count], parts[count:]

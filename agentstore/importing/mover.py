@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
+from agentstore.importing.notes import Note
 from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
-from agentstore.importing.source import Problem
 from agentstore.interfaces import MemoryService
 from agentstore.repositories import PostgresSessionHistoryService, PostgresStateService
 from agentstore.repositories.sessions.imports import check_import
@@ -23,9 +23,9 @@ _PAGE = 100
 
 @dataclass(slots=True)
 class Moved:
-    """Counts of what was read so far, of what was new in it, and of problems.
+    """Counts of what was read so far, of what was new in it, and of what was not stored, or not literally.
 
-    A problem is a record that was skipped.
+    A problem is a record or a message that was skipped; see :class:`agentstore.importing.Note`.
     """
 
     sessions: int = 0
@@ -36,6 +36,8 @@ class Moved:
     new_messages: int = 0
     new_states: int = 0
     problems: int = 0
+    passed_over: int = 0
+    changed: int = 0
     seconds: float = 0.0
 
 
@@ -55,7 +57,7 @@ class Mover:
     session are stored by several statements, once all of them have been checked.
     """
 
-    def __init__(self, target: Target | None, *, settings: Settings, report: Callable[[Problem], None]) -> None:
+    def __init__(self, target: Target | None, *, settings: Settings, report: Callable[[Note], None]) -> None:
         """Create a mover. Without `target` it is a dry run: all records are read and checked, and nothing is stored."""
         self.moved = Moved()
         self._target = target
@@ -71,13 +73,13 @@ class Mover:
         began = time.monotonic()
         async for record in reader:
             try:
-                if isinstance(record, Problem):
+                if isinstance(record, Note):
                     self._skip(record)
                 else:
                     await self._store(record)
             except (InvalidContent, LimitExceeded, Conflict) as error:
-                assert not isinstance(record, Problem)  # noqa: S101
-                self._skip(Problem(record.place, str(error)))
+                assert not isinstance(record, Note)  # noqa: S101
+                self._skip(Note(record.place, str(error)))
             self.moved.seconds = time.monotonic() - began
             tick()
 
@@ -125,7 +127,7 @@ class Mover:
         if part:
             yield part
 
-    def _skip(self, problem: Problem) -> None:
+    def _skip(self, problem: Note) -> None:
         self.moved.problems += 1
         self._report(problem)
 

@@ -11,8 +11,8 @@ from agentstore.errors import InvalidContent
 from agentstore.importing import responses
 from agentstore.importing.databases import OtherDatabase, parse_utc
 from agentstore.importing.fields import parse_object
+from agentstore.importing.notes import Note
 from agentstore.importing.records import Reader, Record, SessionRecord
-from agentstore.importing.source import Problem
 from agentstore.schemas import Message, Session
 
 _NAMESPACE = UUID("0d9f1c0a-3a6e-5d0c-8a56-2f1d7d1a4b6e")
@@ -75,5 +75,5 @@ def _records(session: Session, items: list[tuple[int, str, str]]) -> Iterator[Re
             id = f"msg_{uuid5(_NAMESPACE, json.dumps([session.id, number, data]))}"
             session.messages.append(Message.model_validate({**fields, "id": id}))
         except (InvalidContent, ValidationError, ValueError) as error:
-            yield Problem(f"{place}, item {number}", str(error))
+            yield Note(f"{place}, item {number}", str(error))
     yield SessionRecord(place, session)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentstore.importing.source import Problem
+from agentstore.importing.notes import Note
 from agentstore.schemas import Message, Session
 
 
@@ -39,5 +39,5 @@ class StateRecord:
     source: str
 
 
-Record = SessionRecord | MemoriesRecord | StateRecord | Problem
+Record = SessionRecord | MemoriesRecord | StateRecord | Note
 Reader = AsyncIterator[Record]

@@ -9,8 +9,8 @@ from agentstore.errors import InvalidContent, NotConfigured, Unavailable
 from agentstore.importing import redis_keys
 from agentstore.importing.fields import parse_object, require_object, wrong_type
 from agentstore.importing.ids import Ids
+from agentstore.importing.notes import Note
 from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
-from agentstore.importing.source import Problem
 from agentstore.schemas import Message, Session
 
 _SOURCE = "agentscope-runtime"
@@ -58,7 +58,7 @@ async def read(url: str) -> Reader:
                             else _state(key, field, text, known)
                         )
                 except ResponseError as error:  # the key has another type: another application wrote it
-                    yield Problem(key, str(error))
+                    yield Note(key, str(error))
     except AuthenticationError as error:
         raise NotConfigured(f"Redis refused the login: {error}") from error
     except RedisError as error:
@@ -79,7 +79,7 @@ def _session(key: str, text: str | bytes) -> Record:
             key, Session(id=session_id, user_id=user_id, messages=_messages(session_id, raw), metadata=rest)
         )
     except _INVALID as error:
-        return Problem(key, str(error))
+        return Note(key, str(error))
 
 
 def _memories(key: str, field: str, text: str) -> Record:
@@ -89,7 +89,7 @@ def _memories(key: str, field: str, text: str) -> Record:
             raise wrong_type("messages", "a list", raw)
         return MemoriesRecord(f"{key} {field}", redis_keys.parse_memory(key), field, _messages(field, raw))
     except _INVALID as error:
-        return Problem(f"{key} {field}", str(error))
+        return Note(f"{key} {field}", str(error))
 
 
 def _state(key: str, field: str, text: str, known: Mapping[str, tuple[str, str]]) -> Record:
@@ -98,7 +98,7 @@ def _state(key: str, field: str, text: str, known: Mapping[str, tuple[str, str]]
         state = parse_object(text, "the state")
         return StateRecord(f"{key} {field}", user_id, session_id, int(field), state, {}, _SOURCE)
     except _INVALID as error:
-        return Problem(f"{key} {field}", str(error))
+        return Note(f"{key} {field}", str(error))
 
 
 def _messages(session_id: str, raw: list[Any]) -> list[Message]:

@@ -1,7 +1,8 @@
 """Split a file into JSON values, one at a time, whatever its size.
 
 A file is JSON Lines, or one JSON document, of which the elements are read one by one if it is an array. A value that
-is not UTF-8, not JSON or too long becomes a :class:`Problem` with its place, and reading continues after it.
+is not UTF-8, not JSON or too long becomes a Note with its place, and reading
+continues after it.
 """
 
 import json
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 import pydantic_core
+
+from agentstore.importing.notes import Note
 
 _HEAD = 1 << 20  # the number of bytes from which the format is detected
 _CHUNK = 1 << 18
@@ -22,17 +25,6 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A part of the input that was skipped, and why.
-
-    `place` is for example ``line 7`` or ``element 7 (byte 1234)``, or empty for a whole file.
-    """
-
-    place: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Piece:
     """A JSON value, its place in the file, and its size in bytes."""
 
@@ -41,14 +33,14 @@ class Piece:
     size: int
 
 
-def read(stream: BinaryIO, *, max_bytes: int) -> Iterator[Piece | Problem]:
+def read(stream: BinaryIO, *, max_bytes: int) -> Iterator[Piece | Note]:
     """Yield the lines of JSON Lines, the elements of a JSON array, or a single JSON value.
 
     A value of more than `max_bytes` bytes is a problem. No more than that is held in memory.
     """
     head = stream.read(_HEAD)
     if reason := _detect_other_format(head):
-        yield Problem("", reason)
+        yield Note("", reason)
         return
     text = head.removeprefix(b"\xef\xbb\xbf")
     start = text.lstrip(_WHITESPACE)
@@ -61,7 +53,7 @@ def read(stream: BinaryIO, *, max_bytes: int) -> Iterator[Piece | Problem]:
         found = True
         yield each
     if not found:
-        yield Problem("", "empty: the file has no conversations")
+        yield Note("", "empty: the file has no conversations")
 
 
 def _is_one_object(head: bytes) -> bool:
@@ -102,7 +94,7 @@ def _chunks(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[Piece | Problem]:
+def _lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[Piece | Note]:
     number, line, length = 1, bytearray(), 0
     for chunk in chunks:
         start = 0
@@ -122,7 +114,7 @@ def _lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[Piece | Problem]
     yield from _piece(f"line {number}", line, length, max_bytes)
 
 
-def _elements(chunks: Iterator[bytes], max_bytes: int, *, offset: int) -> Iterator[Piece | Problem]:
+def _elements(chunks: Iterator[bytes], max_bytes: int, *, offset: int) -> Iterator[Piece | Note]:
     """Yield the elements of an array, or the single value of a document that begins at `offset` in the file.
 
     Only strings and brackets are scanned, so a syntax error within an element does not affect where it ends.
@@ -178,28 +170,28 @@ def _elements(chunks: Iterator[bytes], max_bytes: int, *, offset: int) -> Iterat
             break
         data += chunk
     if depth > outer:
-        yield Problem(f"element {number} (byte {begin})", "truncated: the file ends inside this element")
+        yield Note(f"element {number} (byte {begin})", "truncated: the file ends inside this element")
     elif outer:
-        yield Problem(f"byte {offset + len(data)}", "truncated: the file ends before its array does")
+        yield Note(f"byte {offset + len(data)}", "truncated: the file ends before its array does")
 
 
-def _between(data: bytes, offset: int) -> Iterator[Problem]:
+def _between(data: bytes, offset: int) -> Iterator[Note]:
     if not _BETWEEN.fullmatch(data):
         rest = data.lstrip(_WHITESPACE + b",")
-        yield Problem(
+        yield Note(
             f"byte {offset + len(data) - len(rest)}",
             f"expected a conversation, got {_shorten(rest.rstrip(_WHITESPACE + b','))}",
         )
 
 
-def _piece(place: str, data: bytearray, length: int, max_bytes: int) -> Iterator[Piece | Problem]:
+def _piece(place: str, data: bytearray, length: int, max_bytes: int) -> Iterator[Piece | Note]:
     if length > max_bytes:
-        yield Problem(place, f"{length:,} bytes exceed the limit of {max_bytes:,} (twice AGENTSTORE_MAX_MESSAGE_BYTES)")
+        yield Note(place, f"{length:,} bytes exceed the limit of {max_bytes:,} (twice AGENTSTORE_MAX_MESSAGE_BYTES)")
     elif data and not data.isspace():
         try:
             yield Piece(place, _parse(data), length)
         except ValueError as error:
-            yield Problem(place, str(error))
+            yield Note(place, str(error))
 
 
 def _parse(data: bytes | bytearray) -> Any:

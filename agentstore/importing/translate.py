@@ -6,9 +6,10 @@
 ``{"role": ...}``                   a message; those of a file that name no session form one session
 ``{"object": "session", ...}``      a session that ``agentstore sessions export`` wrote, restored unchanged
 ==================================  ================================================================================
+
+and those of :mod:`agentstore.importing.formats`.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -18,13 +19,27 @@ from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps_sorted
 from agentstore.importing import chatgpt, openai
 from agentstore.importing.fields import add_rest, json_type, quote, require_object, wrong_type
+from agentstore.importing.formats import FORMATS
 from agentstore.importing.ids import Ids
-from agentstore.schemas import Message, Session
+from agentstore.importing.notes import Notes
+from agentstore.importing.translated import Messages, Translated, invalid
+from agentstore.schemas import Session
+from agentstore.schemas.payload import MAX_TITLE
 from agentstore.schemas.times import parse_time
 
 _USER = ("user", "user_id")
 _SESSION = ("session", "session_id", "id")
+_MAX_ID_BITS = 10_000  # Python converts integers of up to 4,300 digits to text
 _USED = ("title", "time", "created_at", "updated_at", "metadata", "messages")
+
+
+class Refused(InvalidContent):
+    """A value that cannot be stored at all, and the number of its messages."""
+
+    def __init__(self, reason: str, messages: int) -> None:
+        """Create the error."""
+        super().__init__(reason)
+        self.messages = messages
 
 
 class Translator:
@@ -40,111 +55,182 @@ class Translator:
         self._file = file
         self._ids: Ids | None = None
 
-    def session(self, value: Any) -> Session:
+    def translate(self, value: Any) -> Translated:
         """Convert a JSON value to a session. Several values of a file may be parts of the same session.
+
+        A message that cannot be converted becomes a note, and the others are converted.
 
         Raises:
             InvalidContent: it has none of the supported forms; the error begins with the place in the value.
         """
+        notes = Notes()
+        for each in FORMATS:
+            if each.matches(value):
+                found = each.convert(value, notes)
+                return self._from_conversation(found.value, self._ids_for(value), notes, found.places)
         if not isinstance(value, dict):
             raise InvalidContent(f"expected an object with messages, got {json_type(value)}")
+        ids = self._ids_for(value)
+        if "mapping" in value:
+            return self._from_chatgpt(value, ids, notes)
+        if value.get("object") == "session":
+            return _exported(value, notes)
+        if "messages" in value:
+            return self._from_conversation(value, ids, notes)
+        if "role" in value or value.get("object") == "message":
+            return self._from_message(value, ids, notes)
+        keys = ", ".join(map(quote, list(value)[:5]))
+        found_keys = f"the keys {keys}" if keys else "no keys"
+        raise InvalidContent(f'expected an object with "messages", "mapping" or "role", got {found_keys}')
+
+    def _ids_for(self, value: Any) -> Ids:
         if self._ids is None:
             # Input from stdin is identified by its first value.
             self._ids = Ids(dumps_sorted(value) if self._file is None else self._file)
-        if "mapping" in value:
-            return self._from_chatgpt(value, self._ids)
-        if value.get("object") == "session":
-            return _exported(value)
-        if "messages" in value:
-            return self._from_conversation(value, self._ids)
-        if "role" in value or value.get("object") == "message":
-            return self._from_message(value, self._ids)
-        keys = ", ".join(map(quote, list(value)[:5]))
-        found = f"the keys {keys}" if keys else "no keys"
-        raise InvalidContent(f'expected an object with "messages", "mapping" or "role", got {found}')
+        return self._ids
 
-    def _from_conversation(self, value: dict[str, Any], ids: Ids) -> Session:
+    def _from_conversation(
+        self, value: dict[str, Any], ids: Ids, notes: Notes, places: list[str] | None = None
+    ) -> Translated:
         raw = _list(value["messages"])
-        time = value.get("time")
-        if isinstance(time, bool) or not isinstance(time, (str, int, float, type(None))):
-            raise wrong_type("time", "a string or a number", time)
-        (user_id, user_field), (session_id, session_field) = _id(value, *_USER), _id(value, *_SESSION)
+        count = len(raw) + sum(note.messages for note in notes.found)
+        places = [f"messages[{index}]" for index in range(len(raw))] if places is None else places
+        (user_id, user_field), (session_id, session_field) = _owner(value, _USER, _SESSION, count)
         user_id = user_id or self._user_id
-        translated = [_call_at(f"messages[{index}]", _messages, each) for index, each in enumerate(raw)]
-        given = [_call_at(f"messages[{index}]", _id, each, "id")[0] for index, each in enumerate(raw)]
-        if session_id is None:
-            session_id = ids.for_conversation(user_id, value)
-            derived = Ids.for_messages(session_id, raw)
-            all_ids = [id or other for id, other in zip(given, derived, strict=True)]
-        else:
-            all_ids = [id or ids.for_message(user_id, session_id, each) for id, each in zip(given, raw, strict=True)]
-        dated = parse_time(time)
-        used = {user_field, session_field, *_USED} - ({"time"} if dated is None and time not in (None, "") else set())
-        rest = {name: each for name, each in value.items() if name not in used}
-        return Session(
-            id=session_id,
-            user_id=user_id,
-            messages=[
-                message
-                for index, (id, fields) in enumerate(zip(all_ids, translated, strict=True))
-                for message in _call_at(f"messages[{index}]", _numbered, id, fields)
-            ],
-            title=_title(value),
-            metadata=add_rest(require_object(value.get("metadata") or {}, "metadata"), rest, "conversation"),
-            created_at=_time(value, "created_at") or dated,
-            updated_at=_time(value, "updated_at") or _time(value, "created_at") or dated,
-        )
-
-    def _from_message(self, value: dict[str, Any], ids: Ids) -> Session:
-        (user_id, user_field), (session_id, session_field) = _id(value, *_USER), _id(value, *_SESSION[:2])
-        user_id = user_id or self._user_id
-        session_id = session_id or self._session_id
-        if session_id is None:
-            if self._file is None:
-                raise InvalidContent("the message belongs to no conversation and names no session: pass --session")
-            session_id = ids.for_file()
-        raw = {name: each for name, each in value.items() if name not in (user_field, session_field)}
-        fields = _messages(raw)
-        id = _id(raw, "id")[0] or ids.for_message(user_id, session_id, raw)
-        return Session(id=session_id, user_id=user_id, messages=_numbered(id, fields))
-
-    def _from_chatgpt(self, value: dict[str, Any], ids: Ids) -> Session:
-        raw = chatgpt.path(value)
-        user_id = _id(value, *_USER)[0] or self._user_id
-        session_id = _id(value, "conversation_id", "id")[0]
         if session_id is None:
             session_id = ids.for_conversation(user_id, value)
             derived = Ids.for_messages(session_id, raw)
         else:
             derived = [ids.for_message(user_id, session_id, each) for each in raw]
-        messages = []
-        for each, other in zip(raw, derived, strict=True):
-            where = f"message {each.get('id')}"
-            fields = _call_at(where, chatgpt.message, each)
-            if fields is not None:
-                messages += _call_at(where, _numbered, _call_at(where, _id, each, "id")[0] or other, [fields])
-        return Session(
-            id=session_id,
-            user_id=user_id,
-            messages=messages,
-            title=_title(value),
-            metadata=chatgpt.metadata(value),
-            created_at=_time(value, "create_time"),
-            updated_at=_time(value, "update_time"),
+        messages = Messages(notes)
+        for place, each, other in zip(places, raw, derived, strict=True):
+            with notes.message(place):
+                fields = _messages(each)
+                messages.add(place, _message_id(each, other, place, notes), fields)
+        head = _Head(value, notes)
+        title, dated = head.title(), head.time("time")
+        created_at, updated_at = head.time("created_at"), head.time("updated_at")
+        used = {user_field, session_field, *_USED} - head.unused
+        return messages.build(
+            Session(
+                id=session_id,
+                user_id=user_id,
+                title=title,
+                metadata=head.metadata({name: each for name, each in value.items() if name not in used}),
+                created_at=created_at or dated,
+                updated_at=updated_at or created_at or dated,
+            ),
+            count,
+        )
+
+    def _from_message(self, value: dict[str, Any], ids: Ids, notes: Notes) -> Translated:
+        (user_id, user_field), (session_id, session_field) = _owner(value, _USER, _SESSION[:2], 1)
+        user_id = user_id or self._user_id
+        session_id = session_id or self._session_id
+        if session_id is None:
+            if self._file is None:
+                raise Refused("the message belongs to no conversation and names no session: pass --session", 1)
+            session_id = ids.for_file()
+        raw = {name: each for name, each in value.items() if name not in (user_field, session_field)}
+        derived = ids.for_message(user_id, session_id, raw)
+        messages = Messages(notes)
+        with notes.message(""):
+            fields = _messages(raw)
+            messages.add("", _message_id(raw, derived, "", notes), fields)
+        return messages.build(Session(id=session_id, user_id=user_id), 1, is_message=True)
+
+    def _from_chatgpt(self, value: dict[str, Any], ids: Ids, notes: Notes) -> Translated:
+        raw, count = chatgpt.path(value, notes)
+        user_id = _owner(value, _USER, (), count)[0][0] or self._user_id
+        session_id = _owner(value, ("conversation_id", "id"), (), count)[0][0]
+        if session_id is None:
+            session_id = ids.for_conversation(user_id, value)
+        messages = Messages(notes)
+        for node, each in raw:
+            place = f"mapping.{node}"
+            with notes.message(place):
+                fields = chatgpt.message(each, place, notes)
+                if fields is not None:
+                    messages.add(place, _message_id(each, node, place, notes, is_required=True), [fields])
+        head = _Head(value, notes)
+        title, created_at, updated_at = head.title(), head.time("create_time"), head.time("update_time")
+        rest = {name: value[name] for name in head.unused & value.keys()}
+        return messages.build(
+            Session(
+                id=session_id,
+                user_id=user_id,
+                title=title,
+                metadata={**chatgpt.metadata(value), **rest},
+                created_at=created_at,
+                updated_at=updated_at,
+            ),
+            count,
         )
 
 
-def _exported(value: dict[str, Any]) -> Session:
+class _Head:
+    """Reads the fields of a conversation; what has no valid value goes to the metadata unchanged, with a note."""
+
+    def __init__(self, value: dict[str, Any], notes: Notes) -> None:
+        self._value = value
+        self._notes = notes
+        self.unused: set[str] = set()
+
+    def title(self) -> str | None:
+        title = self._value.get("title")
+        if title is None:
+            return None
+        if not isinstance(title, str):
+            self._drop("title", f"expected a string, got {json_type(title)}")
+            return None
+        repaired = title.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+        if repaired != title:
+            self._notes.changed("title", "a character that Postgres cannot store became U+FFFD")
+        if len(repaired) > MAX_TITLE:
+            self._drop("title", f"cut after {MAX_TITLE:,} of {len(repaired):,} characters")
+        return repaired[:MAX_TITLE]
+
+    def time(self, name: str) -> datetime | None:
+        time = self._value.get(name)
+        if time in (None, ""):
+            return None
+        found = parse_time(time)
+        if found is None:
+            self._drop(name, f"{quote(time)} is not a valid timestamp")
+        return found
+
+    def metadata(self, rest: dict[str, Any]) -> dict[str, Any]:
+        metadata = self._value.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            self._drop("metadata", f"expected an object, got {json_type(metadata)}")
+            rest, metadata = {"metadata": metadata, **rest}, {}
+        return add_rest(metadata, rest, "conversation")
+
+    def _drop(self, name: str, reason: str) -> None:
+        self.unused.add(name)
+        self._notes.changed(name, f"{reason}: stored in the metadata")
+
+
+def _exported(value: dict[str, Any], notes: Notes) -> Translated:
     """Return a session that agentstore exported, unchanged."""
-    for index, message in enumerate(_list(value.get("messages"))):
-        if not isinstance(require_object(message, f"messages[{index}]").get("id"), str):
-            raise InvalidContent(f"messages[{index}].id: missing")
+    raw = _list(value.get("messages"))
     if unknown := sorted(value.keys() - Session.model_fields.keys() - {"object"}):
-        raise InvalidContent(f"{quote(unknown[0])} is not a field of an exported session")
+        raise Refused(f"{quote(unknown[0])} is not a field of an exported session", len(raw))
     try:
-        return Session.model_validate({name: each for name, each in value.items() if name != "object"})
+        session = Session.model_validate(
+            {name: each for name, each in value.items() if name not in ("object", "messages")}
+        )
     except ValidationError as error:
-        raise _invalid(error) from error
+        raise Refused(str(invalid(error)), len(raw)) from error
+    messages = Messages(notes)
+    for index, message in enumerate(raw):
+        place = f"messages[{index}]"
+        with notes.message(place):
+            id = require_object(message, "message").get("id")
+            if not isinstance(id, str):
+                raise InvalidContent("id: missing")
+            messages.add(place, id, [{name: each for name, each in message.items() if name != "id"}])
+    return messages.build(session, len(raw))
 
 
 def _messages(raw: Any) -> list[dict[str, Any]]:
@@ -156,28 +242,16 @@ def _messages(raw: Any) -> list[dict[str, Any]]:
     return openai.messages(raw)
 
 
-def _numbered(id: str, all_fields: list[dict[str, Any]]) -> list[Message]:
-    """Return Messages with the ids ``id``, ``id/1``, ``id/2`` and so on."""
-    found = []
-    for number, fields in enumerate(all_fields):
-        try:
-            found.append(Message.model_validate({"id": f"{id}/{number}" if number else id, **fields}))
-        except ValidationError as error:
-            raise _invalid(error) from error
-    return found
-
-
-def _call_at(where: str, call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function, and put `where` in front of the message of an error."""
+def _message_id(raw: dict[str, Any], derived: str, place: str, notes: Notes, *, is_required: bool = False) -> str:
+    """Return the id of a message or, without one that can be used, the derived one."""
     try:
-        return call(*arguments)
+        id, _ = _id(raw, "id")
     except InvalidContent as error:
-        raise InvalidContent(f"{where}: {error}") from error
-
-
-def _invalid(error: ValidationError) -> InvalidContent:
-    (first, *_) = error.errors(include_url=False, include_context=False)
-    return InvalidContent(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        notes.changed(place, f"{error}: stored as {quote(derived)}")
+        return derived
+    if id is None and is_required:
+        notes.changed(place, f"id: missing: stored as {quote(derived)}")
+    return id or derived
 
 
 def _list(messages: Any) -> list[Any]:
@@ -186,30 +260,28 @@ def _list(messages: Any) -> list[Any]:
     return messages
 
 
+def _owner(
+    value: dict[str, Any], user: tuple[str, ...], session: tuple[str, ...], messages: int
+) -> tuple[tuple[str | None, str | None], tuple[str | None, str | None]]:
+    """Return the ids of the user and of the session, each with the name of its field.
+
+    Raises:
+        Refused: one of them is not an id.
+    """
+    try:
+        return _id(value, *user), _id(value, *session)
+    except InvalidContent as error:
+        raise Refused(str(error), messages) from error
+
+
 def _id(value: dict[str, Any], *names: str) -> tuple[str | None, str | None]:
     """Return the first of these fields that is set, as a string, and its name; a blank id counts as not set."""
     for name in names:
         id = value.get(name)
-        if isinstance(id, int) and not isinstance(id, bool):
+        if isinstance(id, int) and not isinstance(id, bool) and id.bit_length() <= _MAX_ID_BITS:
             return str(id), name
         if id is not None and not isinstance(id, str):
             raise wrong_type(name, "a string or an integer", id)
         if id is not None and id.strip():
             return id, name
     return None, None
-
-
-def _title(value: dict[str, Any]) -> str | None:
-    title = value.get("title")
-    if title is not None and not isinstance(title, str):
-        raise wrong_type("title", "a string", title)
-    return title
-
-
-def _time(value: dict[str, Any], name: str) -> datetime | None:
-    time = value.get(name)
-    if time in (None, ""):
-        return None
-    if (found := parse_time(time)) is None:
-        raise InvalidContent(f"{name}: {quote(time)} is not a valid timestamp")
-    return found

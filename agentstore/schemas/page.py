@@ -82,6 +82,8 @@ class Imported:
 
     sessions: int = 0
     messages: int = 0
+    differing: tuple[str, ...] = ()
+    """The ids of messages that were not stored, since other messages with these ids are; see `import_session`."""
 
 
 def check_count(value: int, name: str, *, minimum: int = 0, maximum: int | None = None) -> int:

@@ -35,7 +35,8 @@ _ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
 _PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
 MAX_TTL = 2**31 - 1
 """The longest time to live in seconds: 68 years."""
-_MAX_TITLE = 10_000
+MAX_TITLE = 10_000
+"""The longest title in characters."""
 # Postgres accepts less than 1 GB in one message of the protocol, and a character may have four bytes.
 _MAX_BATCH_CHARACTERS = 200_000_000
 _MESSAGES = TypeAdapter(list[Message])
@@ -155,8 +156,8 @@ def check_title(value: str | None) -> str | None:
         raise InvalidContent(f"title must be a string, got {type(value).__name__}")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise InvalidContent("title contains a NUL character or a lone surrogate, which Postgres cannot store")
-    if len(value) > _MAX_TITLE:
-        raise LimitExceeded(f"title has {len(value)} characters, the maximum is {_MAX_TITLE}")
+    if len(value) > MAX_TITLE:
+        raise LimitExceeded(f"title has {len(value)} characters, the maximum is {MAX_TITLE}")
     return value
 
 

@@ -136,21 +136,75 @@ def test_corrected_or_appended_file_adds_only_new_messages(
     assert sorted(row[3] for row in _stored(direct_url, _TEXTS)) == ["loose", "new", "no", "yes", "yes"]
 
 
-def test_invalid_conversation_is_not_stored_in_part(
+def test_messages_that_cannot_be_stored_are_skipped_one_by_one(
     run_import: RunImport, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTSTORE_MAX_BATCH", "10")
-    messages = [{"role": "user", "content": str(number), "id": f"m{number}"} for number in range(25)]
-    bad = {"session": "s", "messages": [*messages, {"role": "user", "content": "other", "id": "m0"}]}
-    done = run_import("-", stdin=json.dumps(bad).encode())
-    assert done.code == 5
-    assert "m0" in done.err
+    monkeypatch.setenv("AGENTSTORE_MAX_MESSAGE_BYTES", "10000")
+    said = [{"role": "user", "content": str(number), "id": f"m{number}"} for number in range(25)]
+    bad: list[Any] = [*said]
+    bad[3] = {"role": "bot", "content": "x"}
+    bad[7] = {**said[7], "content": "x" * 10_000}
+    bad[11] = "no message"
+    bad[13] = {**said[13], "id": "\0"}
+    bad[17] = {"role": "assistant", "content": "", "tool_calls": "x"}
+    reports = []
+    for arguments in (["--dry-run"], [], []):
+        line = json.dumps({"session": "s", "messages": bad}).encode()
+        done = run_import("-", "--json", *arguments, stdin=line)
+        assert done.code == 5
+        report = json.loads(done.out)
+        assert [report[name] for name in ("input_messages", "stored_messages", "skipped_messages")] == [25, 20, 5]
+        assert (report["messages"], report["problems"], report["passed_over"], report["changed"]) == (20, 5, 0, 0)
+        assert {each["place"] for each in report["left_out"]} == {"line 1"}
+        reports.append({each["reason"] for each in report["left_out"]})
+    assert reports[0] == reports[1] == reports[2]
+    for number, reason in {
+        3: "role:",
+        7: "message 'm7' has",
+        11: "expected an object",
+        13: "NUL",
+        17: "tool_calls",
+    }.items():
+        assert any(each.startswith(f"messages[{number}]: ") and reason in each for each in reports[0])
+    assert _stored(direct_url, _COUNTS) == [(1, 20)]
+    corrected = {"session": "s", "messages": said}
+    assert run_import("-", "--json", stdin=json.dumps(corrected).encode()).json()["new_messages"] == 5
+    assert _stored(direct_url, _COUNTS) == [(1, 25)]
+
+
+def test_conversation_without_a_valid_message_is_not_stored(run_import: RunImport, direct_url: str) -> None:
+    lines = [{"session": "s", "messages": [7, None]}, {"session": "t", "messages": [{"role": "user", "content": "x"}]}]
+    lines[1]["messages"][0]["id"] = "x" * 600  # type: ignore[index]
+    for arguments in (["--dry-run"], []):
+        done = run_import("-", "--json", *arguments, stdin="\n".join(map(json.dumps, lines)).encode())
+        report = json.loads(done.out)
+        assert (report["records"], report["input_messages"], report["skipped_messages"]) == (0, 3, 3)
     assert _stored(direct_url, _COUNTS) == [(0, 0)]
-    dry = run_import("-", "--dry-run", stdin=json.dumps(bad).encode())
-    assert (dry.code, "m0" in dry.err) == (5, True)
-    assert (
-        run_import("-", "--json", stdin=json.dumps({**bad, "messages": messages}).encode()).json()["new_messages"] == 25
-    )
+
+
+def test_conversation_that_is_refused_counts_its_messages(run_import: RunImport, direct_url: str) -> None:
+    said = [{"role": "user", "content": str(number)} for number in range(3)]
+    lines = [{"session": "x" * 600, "messages": said}, {"user": ["x"], "messages": said}, {"messages": "x"}]
+    done = run_import("-", "--json", stdin="\n".join(map(json.dumps, lines)).encode())
+    report = json.loads(done.out)
+    assert (report["problems"], report["input_messages"], report["skipped_messages"]) == (3, 6, 6)
+    assert "all of its 3 messages are skipped" in done.err
+    assert _stored(direct_url, _COUNTS) == [(0, 0)]
+
+
+def test_metadata_that_cannot_be_stored_is_reported_and_the_messages_are_stored(
+    run_import: RunImport, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_MAX_MESSAGE_BYTES", "1000")
+    for arguments in (["--dry-run"], []):
+        done = run_import(
+            "-", "--json", *arguments, stdin=_line("x", session="s", metadata={"x": "y" * 1_500}).encode()
+        )
+        report = json.loads(done.out)
+        assert (done.code, report["stored_messages"], report["problems"], report["skipped_messages"]) == (5, 1, 1, 0)
+        assert "the metadata is not stored" in report["left_out"][0]["reason"]
+    assert _stored(direct_url, _COUNTS) == [(1, 1)]
 
 
 def test_session_of_many_lines_has_the_time_of_the_first(
@@ -213,7 +267,8 @@ async def test_failed_import_stores_nothing_afterwards(tmp_path: Path) -> None:
     class Failing:
         stored = 0
 
-        async def import_session(self, session: Session) -> Imported:
+        async def import_session(self, session: Session, *, differences: str) -> Imported:
+            assert differences == "keep"
             self.stored += 1
             if self.stored == 3:
                 raise Unavailable("gone")
@@ -269,8 +324,9 @@ def test_invalid_lines_are_skipped_and_reported(run_import: RunImport, direct_ur
     for place, reason in reasons.items():
         assert f"{file}: {place}: {reason}" in done.err
     assert summary["problems"] == 5
-    assert [row[3] for row in _stored(direct_url, _TEXTS)] == ["good 0", "good 1", "good 2", "new", "good 3"]
-    assert _stored(direct_url, _COUNTS) == [(1, 5)]
+    texts = ["whole", "good 0", "good 1", "good 2", "new", "good 3"]
+    assert [row[3] for row in _stored(direct_url, _TEXTS)] == texts
+    assert _stored(direct_url, _COUNTS) == [(2, 6)]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +386,7 @@ def test_truncated_file_is_imported_up_to_the_end(run_import: RunImport, direct_
 
 
 def test_dry_run_reports_problems_without_a_database() -> None:
-    lines = "\n".join([_line("x"), "{", _line("x", title="\0"), _line("x", session="x" * 600)])
+    lines = "\n".join([_line("x"), "{", _line("x", user="\0"), _line("x", session="x" * 600)])
     done = run("import", "-", "--dry-run", "--url", "postgresql://nobody@127.0.0.1:1/none", stdin=lines.encode())
     assert done.code == 5
     assert "1 records with 1 messages" in done.out
@@ -347,15 +403,18 @@ _REFUSED: dict[str, list[dict[str, Any]]] = {
     "ttl": [{**_EXPORTED, "id": "s", "ttl": 0}, {**_EXPORTED, "id": "s", "ttl": 2**31}],
     "lineage": [{**_EXPORTED, "id": "s", "forked_from": "x" * 513}, {**_EXPORTED, "id": "s", "forked_at": -1}],
     "ids": [{**_EXPORTED, "id": "x" * 513}, {"user": "\0", "messages": []}, {"session": "s", **_SAID, "id": "\0"}],
-    "title": [{"session": "s", "title": "x" * 10_001, "messages": []}],
-    "time": [{"session": "s", "created_at": "0001-01-01T00:00:00Z", "messages": []}],
+    "title": [{**_EXPORTED, "id": "s", "title": "x" * 10_001}],
+    "time": [{**_EXPORTED, "id": "s", "created_at": "0001-01-01T00:00:00Z"}],
     "expired": [{**_EXPORTED, "id": "s", "updated_at": _OLD}, {"time": _OLD, "messages": [_SAID]}],
     "expired by its own ttl": [{**_EXPORTED, "id": "s", "updated_at": _OLD, "ttl": 60}],
-    "same id in a conversation": [{"session": "s", "messages": [_SAID, _OTHER]}],
     "same id in two lines": [{"session": "s", "messages": [_SAID]}, {"session": "s", "messages": [_OTHER]}],
     "same id in two messages": [{"session": "s", **_SAID}, {"session": "s", **_SAID}, {"session": "s", **_OTHER}],
     "some": [{"messages": [_SAID]}, {"session": "s", "ttl": 5, "messages": [_SAID, None]}, {"messages": [_OTHER]}],
-    "none": [{"session": "s", "messages": [_SAID, _SAID]}, {**_EXPORTED, "id": "s", "forked_from": "", "ttl": 1}],
+    "none": [
+        {"session": "s", "messages": [_SAID, _SAID, _OTHER]},
+        {"session": "t", "title": "\0", "messages": []},
+        {**_EXPORTED, "id": "s", "forked_from": "", "ttl": 1},
+    ],
 }
 
 
@@ -368,7 +427,7 @@ def test_dry_run_reports_what_the_import_refuses(
     dry, done = (run_import("-", "--json", *arguments, stdin=lines) for arguments in (["--dry-run"], []))
     assert dry.code == done.code == (0 if name == "none" else 5)
     reports = [json.loads(each.out) for each in (dry, done)]
-    compared = ("records", "messages", "problems")
+    compared = ("records", "messages", "problems", "passed_over", "changed", "skipped_messages", "notes")
     assert [reports[0][key] for key in compared] == [reports[1][key] for key in compared]
     assert [each["place"] for each in reports[0]["left_out"]] == [each["place"] for each in reports[1]["left_out"]]
     assert (reports[1]["problems"] > 0) == (name != "none")

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from agentstore import AgentStore, InvalidContent, Message, PostgresMemoryService, Settings
-from agentstore.importing import Moved, Mover, Problem, Target, mover
+from agentstore.importing import Moved, Mover, Note, Target, mover
 from agentstore.importing.records import MemoriesRecord, Record, StateRecord
 from agentstore.testing import text
 
 
-async def _move(store: AgentStore, settings: Settings, *records: Record) -> tuple[Moved, list[Problem]]:
+async def _move(store: AgentStore, settings: Settings, *records: Record) -> tuple[Moved, list[Note]]:
     async def reader() -> AsyncIterator[Record]:
         for each in records:
             yield each
 
-    problems: list[Problem] = []
+    problems: list[Note] = []
     imported = Mover(Target(store.sessions, store.memory, store.states), settings=settings, report=problems.append)
     await imported.run(reader())
     return imported.moved, problems

@@ -78,6 +78,7 @@ _VALUES: dict[str, Any] = {
     "ids": ["m1", "new"],
     "payloads": ["{}", "{}"],
     "same": [],
+    "allow_differing": False,
     "count": 2,
     "after": "u5",
     "at": None,

@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentstore.importing import source
-from agentstore.importing.source import Piece, Problem, read
+from agentstore.importing.notes import Note
+from agentstore.importing.source import Piece, read
 
 
-def _read(data: bytes, *, max_bytes: int = 10_000, chunk: int = 1 << 18) -> list[Piece | Problem]:
+def _read(data: bytes, *, max_bytes: int = 10_000, chunk: int = 1 << 18) -> list[Piece | Note]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "_CHUNK", chunk)
         return list(read(io.BytesIO(data), max_bytes=max_bytes))
 
 
-def _values(found: list[Piece | Problem]) -> list[Any]:
+def _values(found: list[Piece | Note]) -> list[Any]:
     return [each.value for each in found if isinstance(each, Piece)]
 
 
-def _problems(found: list[Piece | Problem]) -> list[tuple[str, str]]:
-    return [(each.place, each.reason) for each in found if isinstance(each, Problem)]
+def _problems(found: list[Piece | Note]) -> list[tuple[str, str]]:
+    return [(each.place, each.reason) for each in found if isinstance(each, Note)]
 
 
 _JSON: st.SearchStrategy[Any] = st.recursive(
@@ -62,7 +63,7 @@ def test_lines_do_not_depend_on_chunk_size(values: list[Any], chunk: int, end: b
 def test_arbitrary_bytes_are_read_or_reported(data: bytes, before: bytes, chunk: int) -> None:
     found = _read(before + data, chunk=chunk)
     assert found
-    assert all(each.reason for each in found if isinstance(each, Problem))
+    assert all(each.reason for each in found if isinstance(each, Note))
 
 
 def test_document_over_several_lines_is_one_value() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentstore.errors import InvalidContent, NotConfigured
-from agentstore.importing import Problem, agentscope2, openai_agents, redis_services
+from agentstore.importing import Note, agentscope2, openai_agents, redis_services
 from agentstore.importing.databases import OtherDatabase, parse_utc
 from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
 
@@ -59,7 +59,7 @@ async def test_agentscope_2_messages_are_split_by_blocks(tmp_path: Path) -> None
     assert state == StateRecord(
         "session s, state", "alice", "s", None, {"summary": "rain"}, {"agent_id": "a"}, "agentscope-2"
     )
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, Note)
     assert problem.reason.startswith("payload: not JSON")
 
 
@@ -143,5 +143,5 @@ async def test_redis_sessions_memories_and_states_are_read(monkeypatch: pytest.M
     assert (invalid.place, invalid.reason) == ("user_memory:a:b d", "messages[0]: expected an object, got a number")
     assert no_list.reason == "messages: expected a list, got an object"
     assert (state.user_id, state.session_id, state.round_id, state.state) == ("a:b", "c", 2, {"n": 2})
-    assert isinstance(no_round, Problem)
+    assert isinstance(no_round, Note)
     assert "ambiguous" in ambiguous.reason

@@ -1,12 +1,14 @@
 """What an import of a session checks before anything is written, and the values of its statements."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from agentstore.errors import Conflict, InvalidContent
 from agentstore.schemas import Message, Session
+from agentstore.schemas.identity import is_same_message
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import (
+    as_message,
     aware,
     check_id,
     check_list,
@@ -15,17 +17,25 @@ from agentstore.schemas.payload import (
     dump_metadata,
     prepare_messages,
     same_content,
+    shortened,
 )
 from agentstore.settings import Settings
 
 
-def prepare_import(session: Session, settings: Settings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def prepare_import(
+    session: Session, settings: Settings, differences: Literal["error", "keep"] = "error"
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
     """Validate a session; return the values of its fields, and those of its messages in parts of `max_batch`.
+
+    With `differences="keep"`, the last are the ids of messages that occur twice with a different role, type or text; of
+    messages with the same id only the first is in the parts.
 
     Raises:
         InvalidContent, LimitExceeded: a value cannot be stored.
-        Conflict: two messages with different content have the same id.
+        Conflict: two messages with different content have the same id, and `differences` is "error".
     """
+    if differences not in ("error", "keep"):
+        raise InvalidContent(f'differences must be "error" or "keep", got {shortened(differences)}')
     check_id(session.user_id, "user_id", settings)
     check_id(session.id, "session_id", settings)
     check_list(session.messages)
@@ -40,16 +50,29 @@ def prepare_import(session: Session, settings: Settings) -> tuple[dict[str, Any]
         # Not in the future, which would keep the session on top of its user's list.
         "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
     }
+    messages, differing = _unique(session.messages) if differences == "keep" else (session.messages, [])
     size = settings.max_batch
     known: dict[str, str] = {}
     parts = []
-    for start in range(0, len(session.messages) or 1, size):
-        prepared = prepare_messages(session.messages[start : start + size], settings)
+    for start in range(0, len(messages) or 1, size):
+        prepared = prepare_messages(messages[start : start + size], settings)
         for id, (_, payload) in prepared.items():
             if not same_content(known.setdefault(id, payload), payload):
                 raise Conflict(f"two messages with different content have the id {id!r}")
         parts.append(values_of_messages(session, prepared))
-    return head, parts
+    return head, parts, differing
+
+
+def _unique(given: list[Message]) -> tuple[list[Message], list[str]]:
+    """Return the first message with each id, and the ids of those that are not the same message."""
+    found: dict[str, Message] = {}
+    differing: dict[str, None] = {}
+    for position, each in enumerate(given):
+        message = as_message(each, position)
+        first = found.setdefault(message.id, message)
+        if first is not message and not is_same_message(first, message):
+            differing[message.id] = None
+    return list(found.values()), list(differing)
 
 
 def check_import(session: Session, settings: Settings, stored: dict[str, str] | None = None) -> dict[str, str]:
@@ -60,7 +83,7 @@ def check_import(session: Session, settings: Settings, stored: dict[str, str] | 
     Raises:
         InvalidContent, LimitExceeded, Conflict: an import would refuse the session.
     """
-    _, parts = prepare_import(session, settings)
+    _, parts, _ = prepare_import(session, settings)
     ttl = session.ttl or settings.session_ttl
     if stored is None and ttl is not None and session.updated_at is not None:
         written = max(session.updated_at, session.created_at or session.updated_at)

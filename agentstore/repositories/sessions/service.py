@@ -7,8 +7,9 @@ concurrent appends share a statement.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import TypeAdapter
 from sqlalchemy import URL
@@ -57,6 +58,7 @@ from agentstore.repositories.sessions.statements import (
 )
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas.identity import is_same_payload
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count, check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import (
@@ -87,6 +89,15 @@ class _Fetch(Protocol):
     """Executes a statement, by itself or in a transaction."""
 
     async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]: ...
+
+
+class _Appended(NamedTuple):
+    """How many messages were new, None if the session does not exist; and their timestamp, if there were any."""
+
+    new: int | None = None
+    updated_at: datetime | None = None
+    differing: tuple[str, ...] = ()
+    """The ids whose stored message is another one."""
 
 
 class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
@@ -289,8 +300,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 if not is_conflict(error):
                     raise
                 appends.exclude(key)
-                stored, updated_at = await self._append_missing(values)
-                return None if stored is None else (updated_at,)
+                appended = await self._append_missing(values)
+                return None if appended.new is None else (appended.updated_at,)
             if not rows:
                 return None
             appends.include(key)
@@ -308,15 +319,15 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return appended[0]
 
     async def _append_missing(
-        self, values: dict[str, Any], at: datetime | None = None
-    ) -> tuple[int | None, datetime | None]:
+        self, values: dict[str, Any], at: datetime | None = None, *, keep: bool = False
+    ) -> _Appended:
         """Store the messages that are not stored yet, with the timestamp `at`, or now.
 
-        Returns how many were new, None if the session does not exist, and the timestamp if any were stored. Executes
-        one statement, unless the session is changed concurrently: then it locks the session and executes it again.
+        A message that is stored with different content raises Conflict or, with `keep`, is not stored. Executes one
+        statement, unless the session is changed concurrently: then it locks the session and executes it again.
         """
         try:
-            found = await self._try_to_append_missing(self._database.fetch, values, at)
+            found = await self._try_to_append_missing(self._database.fetch, values, at, keep=keep)
         except StatementFailed as error:
             if not is_conflict(error):
                 raise
@@ -325,8 +336,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             try:
                 async with self._database.transaction() as transaction:
                     if not await transaction.fetch(LOCK, user_id=values["user_id"], session_id=values["session_id"]):
-                        return None, None
-                    found = await self._try_to_append_missing(transaction.fetch, values, at)
+                        return _Appended()
+                    found = await self._try_to_append_missing(transaction.fetch, values, at, keep=keep)
             except UnknownOutcome as error:
                 raise Unavailable(f"{error} Append again: what is stored is not stored twice.") from error
         if found is None:
@@ -334,21 +345,24 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return found
 
     async def _try_to_append_missing(
-        self, fetch: _Fetch, values: dict[str, Any], at: datetime | None
-    ) -> tuple[int | None, datetime | None] | None:
+        self, fetch: _Fetch, values: dict[str, Any], at: datetime | None, *, keep: bool = False
+    ) -> _Appended | None:
         """Store the messages that are not stored yet, as :meth:`_append_missing`; None if the session was changed."""
+        given = dict(zip(values["ids"], values["payloads"], strict=True))
         same: list[str] = []
         while True:
-            rows = await fetch(APPEND_MISSING, **values, same=same, at=at)
+            rows = await fetch(APPEND_MISSING, **values, same=same, at=at, allow_differing=keep)
             updated_at, has_session = rows[0][3:]
             if not has_session:
-                return None, None
+                return _Appended()
             differing = {row[0]: row[1] for row in rows if row[1] is not None}
-            if not differing:
+            if keep or not differing:
                 new = sum(row[2] for row in rows)
-                return None if new and updated_at is None else (new, updated_at)
+                if new and updated_at is None:
+                    return None
+                other = [id for id, stored in differing.items() if not is_same_payload(stored, given[id])]
+                return _Appended(new, updated_at, tuple(other))
             # Different text may be the same message: another release may serialize it differently.
-            given = dict(zip(values["ids"], values["payloads"], strict=True))
             for id, stored in differing.items():
                 if not same_content(stored, given[id]):
                     raise Conflict(
@@ -357,7 +371,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                     )
             same += differing.values()
 
-    async def import_session(self, session: Session) -> Imported:
+    async def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
         """Store a conversation from another system, or the messages of it that are missing; return what was new.
 
         A new session is stored by one statement, with its messages, title, metadata, ttl, lineage (``forked_from``,
@@ -366,25 +380,35 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         appended. The call is idempotent, so an interrupted import can be repeated. More than `max_batch` messages are
         stored by several statements in one transaction.
 
+        `differences` says what happens if a message's id is stored with different content, or occurs twice with
+        different content: "error" raises Conflict; with "keep" the first one stays, the other messages are stored, and
+        ``Imported.differing`` has the id, unless role, type and text are equal.
+
         Raises:
-            Conflict: a message's id is stored with different content, or occurs twice with different content.
+            Conflict: see `differences`; nothing was written.
             InvalidContent, LimitExceeded: a value cannot be stored, or a new session would have expired, by its
                 ``updated_at`` and its ttl or the setting; nothing was written.
             Unavailable: other clients kept changing the session.
         """
-        head, parts = prepare_import(session, self._settings)
+        head, parts, repeated = prepare_import(session, self._settings, differences)
+        keep = differences == "keep"
 
         async def store(attempt: int) -> Imported | None:
             if attempt:
                 await self._database.fetch(EXPIRE, user_id=session.user_id, session_id=session.id)
             if len(parts) == 1:
-                return await self._import(session, parts[0], head)
+                return await self._import(session, parts[0], head, keep=keep)
             async with self._database.transaction() as transaction:
-                return await self._import_parts(transaction.fetch, session, parts, head)
+                return await self._import_parts(transaction.fetch, session, parts, head, keep=keep)
 
-        return await retry(store, f"could not import session {session.id!r} of user {session.user_id!r}")
+        imported = await retry(store, f"could not import session {session.id!r} of user {session.user_id!r}")
+        if not repeated:
+            return imported
+        return replace(imported, differing=tuple(dict.fromkeys((*imported.differing, *repeated))))
 
-    async def _import(self, session: Session, part: dict[str, Any], head: dict[str, Any]) -> Imported | None:
+    async def _import(
+        self, session: Session, part: dict[str, Any], head: dict[str, Any], *, keep: bool
+    ) -> Imported | None:
         """Create the session with its messages, or append the missing messages to the existing one.
 
         None: the session was deleted concurrently.
@@ -392,25 +416,27 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         if await self._insert(self._database.fetch, session, part, head):
             return Imported(sessions=1, messages=len(part["ids"]))
         if part["ids"]:
-            new, _ = await self._append_missing(part, head["at"])
-            return None if new is None else Imported(messages=new)
+            appended = await self._append_missing(part, head["at"], keep=keep)
+            return None if appended.new is None else Imported(0, appended.new, appended.differing)
         is_stored = await self._database.fetch(EXISTS, user_id=part["user_id"], session_id=part["session_id"])
         return Imported() if is_stored else None
 
     async def _import_parts(
-        self, fetch: _Fetch, session: Session, parts: list[dict[str, Any]], head: dict[str, Any]
+        self, fetch: _Fetch, session: Session, parts: list[dict[str, Any]], head: dict[str, Any], *, keep: bool
     ) -> Imported | None:
         """Import a session as :meth:`_import` does, by several statements in a transaction, which lock it first."""
         is_new = await self._insert(fetch, session, parts[0], head)
         if not is_new and not await fetch(LOCK, user_id=session.user_id, session_id=session.id):
             return None
         stored = len(parts[0]["ids"]) if is_new else 0
+        differing: tuple[str, ...] = ()
         for part in parts[1:] if is_new else parts:
-            found = await self._try_to_append_missing(fetch, part, head["at"])
-            if found is None or found[0] is None:
+            found = await self._try_to_append_missing(fetch, part, head["at"], keep=keep)
+            if found is None or found.new is None:
                 return None
-            stored += found[0]
-        return Imported(sessions=int(is_new), messages=stored)
+            stored += found.new
+            differing += found.differing
+        return Imported(int(is_new), stored, differing)
 
     async def _insert(self, fetch: _Fetch, session: Session, part: dict[str, Any], head: dict[str, Any]) -> bool:
         """Insert a session with messages unless it exists; return whether it was inserted."""

@@ -2,14 +2,15 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, ids text[], payloads text[], same text[], at timestamptz
+-- Parameters: user_id text, session_id text, ids text[], payloads text[], same text[], at timestamptz,
+--   allow_differing boolean
 -- Rows: one for each message: id; the stored text if that differs, else null; whether the message is new; the timestamp
 --   of the append, null if nothing was stored; whether the session exists
 -- Races: if a concurrent transaction changes the session after this statement's snapshot, nothing is stored, or it
 --   fails with 23505: lock the session first then, and execute it again
 --
--- `same` are stored texts that differ from the given ones and were found to have equal content. `at` is the timestamp
--- of the new messages, null for now().
+-- `same` are stored texts that differ from the given ones and were found to have equal content. With `allow_differing`
+-- the missing messages are stored even if others differ. `at` is the timestamp of the new messages, null for now().
 WITH head AS MATERIALIZED (
     -- The version of the row. The update waits for a concurrent transaction, and would then change another version: but
     -- `known` is what was stored before, and what a rewind has deleted meanwhile would be missing between the messages.
@@ -42,7 +43,7 @@ claimed AS (
     FROM counted
     CROSS JOIN head
     WHERE s.user_id = :user_id AND s.id = :session_id AND s.xmin = head.version
-        AND counted.missing > 0 AND counted.differing = 0
+        AND counted.missing > 0 AND (:allow_differing OR counted.differing = 0)
     RETURNING s.next_seq - counted.missing AS base, s.updated_at
 ),
 inserted AS (

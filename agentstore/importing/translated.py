@@ -1,0 +1,91 @@
+"""A session that was converted from another format, with the places of its messages and the notes on it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from agentstore.errors import InvalidContent
+from agentstore.importing.fields import quote
+from agentstore.importing.notes import Kind, Note, Notes
+from agentstore.schemas import Message, Session
+from agentstore.schemas.identity import is_same_message
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A session, or a part of one, and the notes on its translation.
+
+    Each message of the value is in the session, or has a note: ``messages`` is the number of different `places`, plus
+    that of the messages of the notes.
+    """
+
+    session: Session
+    places: list[str]
+    """For each message of the session, the place of its source in the value."""
+    notes: list[Note] = field(default_factory=list)
+    messages: int = 0
+    """The number of messages of the value."""
+    is_message: bool = False
+    """Whether the value is a message and no conversation."""
+
+    def has_problems(self) -> bool:
+        """Return whether a message could not be converted."""
+        return any(note.kind is Kind.PROBLEM for note in self.notes)
+
+
+class Messages:
+    """The messages of a session, with the places of their sources."""
+
+    def __init__(self, notes: Notes) -> None:
+        """Create an empty list; what is not stored literally is added to `notes`."""
+        self._notes = notes
+        self._messages: list[Message] = []
+        self._places: list[str] = []
+        self._known: dict[str, list[list[Message]]] = {}
+
+    def add(self, place: str, id: str, all_fields: list[dict[str, Any]]) -> None:
+        """Add the Messages of one message of the input, with the ids ``id``, ``id/1``, ``id/2`` and so on.
+
+        If the id is used, the message is passed over if it is the same, otherwise it gets ``#2`` and so on at its end.
+
+        Raises:
+            InvalidContent: a field is not valid.
+        """
+        found = _numbered(id, all_fields)
+        others = self._known.setdefault(id, [])
+        if others and any(len(other) == len(found) and all(map(is_same_message, other, found)) for other in others):
+            self._notes.passed_over(place, f"repeats message {quote(id)}")
+            return
+        others.append(found)
+        if len(others) > 1:
+            number = len(others)
+            while (other := f"{id}#{number}") in self._known:
+                number += 1
+            self._known[other] = [found]
+            self._notes.changed(place, f"the id {quote(id)} is used twice: stored as {quote(other)}")
+            found = [each.model_copy(update={"id": f"{other}{each.id[len(id) :]}"}) for each in found]
+        self._messages += found
+        self._places += [place] * len(found)
+
+    def build(self, session: Session, messages: int, *, is_message: bool = False) -> Translated:
+        """Return the result for a session without messages."""
+        session.messages = self._messages
+        return Translated(session, self._places, self._notes.found, messages, is_message)
+
+
+def _numbered(id: str, all_fields: list[dict[str, Any]]) -> list[Message]:
+    """Return Messages with the ids ``id``, ``id/1``, ``id/2`` and so on."""
+    found = []
+    for number, fields in enumerate(all_fields):
+        try:
+            found.append(Message.model_validate({"id": f"{id}/{number}" if number else id, **fields}))
+        except ValidationError as error:
+            raise invalid(error) from error
+    return found
+
+
+def invalid(error: ValidationError) -> InvalidContent:
+    """Return the error for values of which the first invalid one is `error`'s."""
+    (first, *_) = error.errors(include_url=False, include_context=False)
+    return InvalidContent(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
