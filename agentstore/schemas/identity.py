@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from agentstore.errors import UnreadableRow
 from agentstore.schemas.message import DataContent, Message, MessageType, RefusalContent, TextContent
 from agentstore.schemas.payload import load_messages
 
@@ -34,7 +35,10 @@ def is_same_message(one: Message, other: Message) -> bool:
 
 def is_same_payload(one: str, other: str) -> bool:
     """Return whether two stored texts are the same message, see :func:`is_same_message`."""
-    first, second = load_messages([one, other])
+    try:
+        first, second = load_messages([one, other])
+    except UnreadableRow:  # the stored one, which is then another than the given one
+        return False
     return is_same_message(first, second)
 
 

@@ -1,16 +1,17 @@
 """What an import of a session checks before anything is written, and the values of its statements."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from agentstore.errors import Conflict, InvalidContent
 from agentstore.schemas import Message, Session
-from agentstore.schemas.identity import is_same_message
+from agentstore.schemas.identity import is_same_message, is_same_payload
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import (
     as_message,
     aware,
     check_id,
+    check_ids,
     check_list,
     check_title,
     check_ttl,
@@ -20,6 +21,15 @@ from agentstore.schemas.payload import (
     shortened,
 )
 from agentstore.settings import Settings
+
+
+class Appended(NamedTuple):
+    """How many messages were new, None if the session does not exist; and their timestamp, if there were any."""
+
+    new: int | None = None
+    updated_at: datetime | None = None
+    differing: tuple[str, ...] = ()
+    """The ids whose stored message is another one."""
 
 
 def prepare_import(
@@ -50,7 +60,7 @@ def prepare_import(
         # Not in the future, which would keep the session on top of its user's list.
         "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
     }
-    messages, differing = _unique(session.messages) if differences == "keep" else (session.messages, [])
+    messages, differing = _unique(session.messages, settings) if differences == "keep" else (session.messages, [])
     size = settings.max_batch
     known: dict[str, str] = {}
     parts = []
@@ -63,12 +73,13 @@ def prepare_import(
     return head, parts, differing
 
 
-def _unique(given: list[Message]) -> tuple[list[Message], list[str]]:
+def _unique(given: list[Message], settings: Settings) -> tuple[list[Message], list[str]]:
     """Return the first message with each id, and the ids of those that are not the same message."""
     found: dict[str, Message] = {}
     differing: dict[str, None] = {}
-    for position, each in enumerate(given):
-        message = as_message(each, position)
+    messages = [as_message(each, position) for position, each in enumerate(given) if each is not None]
+    check_ids([message.id for message in messages], "a message's id", settings)
+    for message in messages:
         first = found.setdefault(message.id, message)
         if first is not message and not is_same_message(first, message):
             differing[message.id] = None
@@ -113,3 +124,24 @@ def values_of_messages(session: Session, prepared: dict[str, tuple[Message, str]
         "ids": list(prepared),
         "payloads": [payload for _, payload in prepared.values()],
     }
+
+
+def check_same_content(differing: dict[str, str], values: dict[str, Any]) -> None:
+    """Compare messages with the stored texts that differ, which other releases may have serialized differently.
+
+    Raises:
+        Conflict: one has different content.
+    """
+    given = dict(zip(values["ids"], values["payloads"], strict=True))
+    for id, stored in differing.items():
+        if not same_content(stored, given[id]):
+            raise Conflict(
+                f"session {values['session_id']!r} of user {values['user_id']!r} already has a message {id!r} with "
+                f"different content"
+            )
+
+
+def different_messages(differing: dict[str, str], values: dict[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the messages whose stored texts are other messages, see :func:`is_same_message`."""
+    given = dict(zip(values["ids"], values["payloads"], strict=True)) if differing else {}
+    return tuple(id for id, stored in differing.items() if not is_same_payload(stored, given[id]))

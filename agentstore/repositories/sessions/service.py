@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import TypeAdapter
 from sqlalchemy import URL
@@ -22,7 +22,6 @@ from agentstore.database.url import Password
 from agentstore.errors import (
     AgentStoreError,
     AlreadyExists,
-    Conflict,
     NotFound,
     StatementFailed,
     Unavailable,
@@ -35,7 +34,14 @@ from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING, APPEND_TO_MANY
 from agentstore.repositories.sessions.appends import Appends, Key, timestamp_of
 from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND
-from agentstore.repositories.sessions.imports import has_expired, prepare_import, values_of_messages
+from agentstore.repositories.sessions.imports import (
+    Appended,
+    check_same_content,
+    different_messages,
+    has_expired,
+    prepare_import,
+    values_of_messages,
+)
 from agentstore.repositories.sessions.statements import (
     CREATE,
     CREATE_NEW,
@@ -58,7 +64,6 @@ from agentstore.repositories.sessions.statements import (
 )
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
-from agentstore.schemas.identity import is_same_payload
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count, check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import (
@@ -75,7 +80,6 @@ from agentstore.schemas.payload import (
     message_key,
     new_session_id,
     prepare_messages,
-    same_content,
 )
 from agentstore.schemas.session import extend_messages
 from agentstore.settings import Settings
@@ -89,15 +93,6 @@ class _Fetch(Protocol):
     """Executes a statement, by itself or in a transaction."""
 
     async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]: ...
-
-
-class _Appended(NamedTuple):
-    """How many messages were new, None if the session does not exist; and their timestamp, if there were any."""
-
-    new: int | None = None
-    updated_at: datetime | None = None
-    differing: tuple[str, ...] = ()
-    """The ids whose stored message is another one."""
 
 
 class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
@@ -320,7 +315,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
     async def _append_missing(
         self, values: dict[str, Any], at: datetime | None = None, *, keep: bool = False
-    ) -> _Appended:
+    ) -> Appended:
         """Store the messages that are not stored yet, with the timestamp `at`, or now.
 
         A message that is stored with different content raises Conflict or, with `keep`, is not stored. Executes one
@@ -336,7 +331,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             try:
                 async with self._database.transaction() as transaction:
                     if not await transaction.fetch(LOCK, user_id=values["user_id"], session_id=values["session_id"]):
-                        return _Appended()
+                        return Appended()
                     found = await self._try_to_append_missing(transaction.fetch, values, at, keep=keep)
             except UnknownOutcome as error:
                 raise Unavailable(f"{error} Append again: what is stored is not stored twice.") from error
@@ -346,29 +341,22 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
     async def _try_to_append_missing(
         self, fetch: _Fetch, values: dict[str, Any], at: datetime | None, *, keep: bool = False
-    ) -> _Appended | None:
+    ) -> Appended | None:
         """Store the messages that are not stored yet, as :meth:`_append_missing`; None if the session was changed."""
-        given = dict(zip(values["ids"], values["payloads"], strict=True))
         same: list[str] = []
         while True:
             rows = await fetch(APPEND_MISSING, **values, same=same, at=at, allow_differing=keep)
             updated_at, has_session = rows[0][3:]
             if not has_session:
-                return _Appended()
+                return Appended()
             differing = {row[0]: row[1] for row in rows if row[1] is not None}
             if keep or not differing:
                 new = sum(row[2] for row in rows)
                 if new and updated_at is None:
                     return None
-                other = [id for id, stored in differing.items() if not is_same_payload(stored, given[id])]
-                return _Appended(new, updated_at, tuple(other))
+                return Appended(new, updated_at, different_messages(differing, values))
             # Different text may be the same message: another release may serialize it differently.
-            for id, stored in differing.items():
-                if not same_content(stored, given[id]):
-                    raise Conflict(
-                        f"session {values['session_id']!r} of user {values['user_id']!r} already has a message {id!r} "
-                        f"with different content"
-                    )
+            check_same_content(differing, values)
             same += differing.values()
 
     async def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
