@@ -8,7 +8,7 @@ supports, and each makes the call as the documentation of the package recommends
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 # The text of a message: about 500 bytes, some of them not ASCII.
 TEXT = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
@@ -20,7 +20,7 @@ class PlainMessage:
     """A message that depends on no package. Each has a different ``text``."""
 
     id: str
-    role: str
+    role: Literal["user", "assistant"]
     text: str
 
 

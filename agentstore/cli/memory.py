@@ -11,7 +11,7 @@ from agentstore.cli.options import Cursor, Json, Limit, Url, User, Yes, confirm,
 from agentstore.cli.output import Table, echo, echo_json, echo_page, format_id, one_line, printable
 from agentstore.cli.progress import count_bar
 from agentstore.schemas import Role, SearchStrategy
-from agentstore.schemas.memory import text_of
+from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import as_message
 
 if TYPE_CHECKING:

@@ -20,7 +20,12 @@ from agentstore.schemas import (
 )
 from agentstore.schemas.times import parse_time
 
-_STYLES = {Role.USER: "bold cyan", Role.ASSISTANT: "bold green", Role.SYSTEM: "bold yellow", Role.TOOL: "bold magenta"}
+_STYLES: dict[str, str] = {
+    Role.USER: "bold cyan",
+    Role.ASSISTANT: "bold green",
+    Role.SYSTEM: "bold yellow",
+    Role.TOOL: "bold magenta",
+}
 _LONGEST_NAME = 120
 
 

@@ -40,7 +40,6 @@ from agentstore.schemas.memory import (
     read_search_filters,
     read_strategy,
     speaker_and_text,
-    text_of,
     time_of,
     write_memory_cursor,
 )
@@ -52,6 +51,7 @@ from agentstore.schemas.memory_item import (
     message_of,
     prepare_items,
 )
+from agentstore.schemas.message import text_of
 from agentstore.schemas.page import check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling

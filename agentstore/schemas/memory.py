@@ -1,4 +1,4 @@
-"""The hits of a search, the filters of searches and lists, and the text of messages."""
+"""The hits of a search, the filters of searches and lists, and the text that is indexed."""
 
 import html
 import re
@@ -9,16 +9,7 @@ from typing import Any, Literal
 
 from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem
-from agentstore.schemas.message import (
-    AudioContent,
-    Content,
-    DataContent,
-    FileContent,
-    Message,
-    MessagesLike,
-    RefusalContent,
-    TextContent,
-)
+from agentstore.schemas.message import Message, MessagesLike, text_of
 from agentstore.schemas.page import bad_cursor, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import as_message, aware, check_id, shortened
 from agentstore.schemas.strategy import SearchStrategy
@@ -207,39 +198,6 @@ def with_speaker(message: Message, text: str, between: str = " ") -> str:
 def embedded_text(message: Message, settings: Settings) -> str:
     """Return the text of a message to embed, as "speaker: text"; empty if the message has no text."""
     return speaker_and_text(message, ": ")[: settings.max_indexed] if text_of(message).strip() else ""
-
-
-def text_of(message: Message) -> str:
-    """Return all text in a message's content."""
-    return " ".join(filter(None, map(_text, message.content or ())))
-
-
-def _text(part: Content) -> str:
-    if isinstance(part, TextContent):
-        return part.text or ""
-    if isinstance(part, RefusalContent):
-        return part.refusal or ""
-    if isinstance(part, DataContent):
-        return " ".join(_strings(part.data))
-    if isinstance(part, FileContent):
-        return part.filename or ""
-    if isinstance(part, AudioContent):
-        transcript = (part.model_extra or {}).get("transcript")
-        return transcript if isinstance(transcript, str) else ""
-    return ""
-
-
-def _strings(value: Any) -> list[str]:
-    found, stack = [], [value]
-    while stack:
-        each = stack.pop()
-        if isinstance(each, str):
-            found.append(each)
-        elif isinstance(each, Mapping):
-            stack.extend(reversed(list(each.values())))
-        elif isinstance(each, (list, tuple)):
-            stack.extend(reversed(each))
-    return found
 
 
 def _known(filters: Mapping[str, Any] | None, kind: type[SearchFilters] | type[ListFilters]) -> dict[str, Any]:

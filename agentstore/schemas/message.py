@@ -2,68 +2,84 @@
 
 Fields that these classes do not define are accepted and stored, so that what a newer release of the runtime adds to a
 message round-trips too. Types, states and kinds of content are plain strings; :class:`Role`, :class:`MessageType`,
-:class:`ContentType` and :class:`RunStatus` name the known values.
+:class:`ContentType` and :class:`RunStatus` name the known values, and a field that is set to one stores its string.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
-class Role:
+class Role(StrEnum):
     """The values of ``Message.role``: who wrote the message."""
 
-    ASSISTANT: Final = "assistant"
-    USER: Final = "user"
-    SYSTEM: Final = "system"
-    TOOL: Final = "tool"
+    ASSISTANT = "assistant"
+    USER = "user"
+    SYSTEM = "system"
+    TOOL = "tool"
 
 
-class MessageType:
+class MessageType(StrEnum):
     """The known values of ``Message.type``, which accepts other strings too."""
 
-    MESSAGE: Final = "message"
-    FUNCTION_CALL: Final = "function_call"
-    FUNCTION_CALL_OUTPUT: Final = "function_call_output"
-    PLUGIN_CALL: Final = "plugin_call"
-    PLUGIN_CALL_OUTPUT: Final = "plugin_call_output"
-    COMPONENT_CALL: Final = "component_call"
-    COMPONENT_CALL_OUTPUT: Final = "component_call_output"
-    MCP_LIST_TOOLS: Final = "mcp_list_tools"
-    MCP_APPROVAL_REQUEST: Final = "mcp_approval_request"
-    MCP_APPROVAL_RESPONSE: Final = "mcp_approval_response"
-    MCP_TOOL_CALL: Final = "mcp_call"
-    MCP_TOOL_CALL_OUTPUT: Final = "mcp_call_output"
-    REASONING: Final = "reasoning"
-    HEARTBEAT: Final = "heartbeat"
-    ERROR: Final = "error"
+    MESSAGE = "message"
+    FUNCTION_CALL = "function_call"
+    FUNCTION_CALL_OUTPUT = "function_call_output"
+    PLUGIN_CALL = "plugin_call"
+    PLUGIN_CALL_OUTPUT = "plugin_call_output"
+    COMPONENT_CALL = "component_call"
+    COMPONENT_CALL_OUTPUT = "component_call_output"
+    MCP_LIST_TOOLS = "mcp_list_tools"
+    MCP_APPROVAL_REQUEST = "mcp_approval_request"
+    MCP_APPROVAL_RESPONSE = "mcp_approval_response"
+    MCP_TOOL_CALL = "mcp_call"
+    MCP_TOOL_CALL_OUTPUT = "mcp_call_output"
+    REASONING = "reasoning"
+    HEARTBEAT = "heartbeat"
+    ERROR = "error"
 
 
-class ContentType:
+class ContentType(StrEnum):
     """The values of ``type`` in a part of a message's content."""
 
-    TEXT: Final = "text"
-    IMAGE: Final = "image"
-    DATA: Final = "data"
-    AUDIO: Final = "audio"
-    FILE: Final = "file"
-    REFUSAL: Final = "refusal"
+    TEXT = "text"
+    IMAGE = "image"
+    DATA = "data"
+    AUDIO = "audio"
+    FILE = "file"
+    REFUSAL = "refusal"
 
 
-class RunStatus:
+class RunStatus(StrEnum):
     """The known values of ``status`` of a message or a part of it; the attributes are named as in the runtime."""
 
-    Created: Final = "created"
-    InProgress: Final = "in_progress"
-    Completed: Final = "completed"
-    Canceled: Final = "canceled"
-    Failed: Final = "failed"
-    Rejected: Final = "rejected"
-    Unknown: Final = "unknown"
-    Queued: Final = "queued"
-    Incomplete: Final = "incomplete"
+    Created = "created"
+    InProgress = "in_progress"
+    Completed = "completed"
+    Canceled = "canceled"
+    Failed = "failed"
+    Rejected = "rejected"
+    Unknown = "unknown"
+    Queued = "queued"
+    Incomplete = "incomplete"
+
+
+class _PlainStrings:
+    """Validates a ``Literal`` of strings and members of a StrEnum to plain strings.
+
+    The members are there for type checkers, to which a member is not one of the literal strings.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(dict.fromkeys(map(str, get_args(source)))))
 
 
 class Error(BaseModel):
@@ -99,14 +115,14 @@ class _Content(BaseModel):
 class TextContent(_Content):
     """A part of a content that is text."""
 
-    type: Literal["text"] = "text"
+    type: Annotated[Literal["text", ContentType.TEXT], _PlainStrings()] = "text"
     text: str | None = None
 
 
 class ImageContent(_Content):
     """A part of a content that is an image."""
 
-    type: Literal["image"] = "image"
+    type: Annotated[Literal["image", ContentType.IMAGE], _PlainStrings()] = "image"
     image_url: str | None = None
     """Its URL; ``data:`` URLs hold the image itself."""
 
@@ -114,14 +130,14 @@ class ImageContent(_Content):
 class DataContent(_Content):
     """A part of a content that is a JSON object, such as a tool call, its output or a form."""
 
-    type: Literal["data"] = "data"
+    type: Annotated[Literal["data", ContentType.DATA], _PlainStrings()] = "data"
     data: dict[Any, Any] | None = None
 
 
 class AudioContent(_Content):
     """A part of a content that is audio."""
 
-    type: Literal["audio"] = "audio"
+    type: Annotated[Literal["audio", ContentType.AUDIO], _PlainStrings()] = "audio"
     data: str | None = None
     """The audio, usually in base64."""
     format: str | None = None
@@ -131,7 +147,7 @@ class AudioContent(_Content):
 class FileContent(_Content):
     """A part of a content that is a file, by URL, by id or by value."""
 
-    type: Literal["file"] = "file"
+    type: Annotated[Literal["file", ContentType.FILE], _PlainStrings()] = "file"
     file_url: str | None = None
     file_id: str | None = None
     """The id that the file has with its provider."""
@@ -143,7 +159,7 @@ class FileContent(_Content):
 class RefusalContent(_Content):
     """A part of a content in which the model refuses to answer."""
 
-    type: Literal["refusal"] = "refusal"
+    type: Annotated[Literal["refusal", ContentType.REFUSAL], _PlainStrings()] = "refusal"
     refusal: str | None = None
     """The text of the refusal."""
 
@@ -154,9 +170,45 @@ Content: TypeAlias = Annotated[
 ]
 """A part of a message's content, discriminated by ``type``."""
 
+ContentLike: TypeAlias = str | Sequence[Content | Mapping[str, Any]] | None
+"""What is accepted as content: a text, or a list of parts, each an object or a dict of its fields."""
+
+
+class _TextOrParts:
+    """Validates a string as the list of one TextContent; validates and serializes a list as the list alone does.
+
+    For JSON, where stored messages are read, this is a union in Rust whose first choice is the list, so that messages
+    with parts take no longer. For Python values it is a function, whose errors are those of the list.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        parts = handler(source)
+        text = core_schema.no_info_after_validator_function(_as_parts, core_schema.str_schema())
+        json = core_schema.union_schema([(parts, "parts"), (text, "text")], mode="left_to_right")
+        python = core_schema.no_info_before_validator_function(_as_parts, parts)
+        # Serializes by its second schema.
+        return core_schema.lax_or_strict_schema(core_schema.json_or_python_schema(json, python), parts)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        if schema["type"] == "lax-or-strict" and handler.mode == "serialization":
+            return handler(schema["strict_schema"])
+        return handler(schema)
+
+
+def _as_parts(content: Any) -> Any:
+    return [TextContent(text=content)] if isinstance(content, str) else content
+
+
+_RoleName: TypeAlias = Annotated[
+    Literal["assistant", "user", "system", "tool", Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL], _PlainStrings()
+]
+
 
 class Message(BaseModel):
-    """One message of a conversation. Assignments to its fields are validated."""
+    """One message of a conversation. Assignments to its fields are validated.
+
+    ``Message.user("Hello")`` and ``Message(role="user", content="Hello")`` are equal, except for their ids.
+    """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
@@ -170,10 +222,10 @@ class Message(BaseModel):
     """Unique within the session: a message that is appended again with the same id is not stored twice."""
     type: str = "message"
     """See :class:`MessageType`."""
-    role: Literal["assistant", "user", "system", "tool"] | None = None
+    role: _RoleName | None = None
     """See :class:`Role`."""
-    content: list[Content] | None = None
-    """The parts of the message, in order; see :class:`ContentType`."""
+    content: Annotated[list[Content], _TextOrParts()] | None = None
+    """The parts of the message, in order; see :class:`ContentType`. A string becomes one TextContent."""
     code: str | None = None
     """The code of an error message."""
     message: str | None = None
@@ -183,9 +235,114 @@ class Message(BaseModel):
     metadata: dict[Any, Any] | None = None
     """Any JSON object. Memory reads the time of the message from ``metadata["timestamp"]``."""
 
+    if TYPE_CHECKING:
+        # Type checkers would derive a signature from the fields, whose types are those of validated values.
+        def __init__(
+            self,
+            *,
+            sequence_number: int | None = None,
+            object: str = "message",  # noqa: A002 - the name of the field
+            status: str | None = "created",
+            error: Error | Mapping[str, Any] | None = None,
+            id: str = ...,
+            type: str = "message",  # noqa: A002
+            role: _RoleName | None = None,
+            content: ContentLike = None,
+            code: str | None = None,
+            message: str | None = None,
+            usage: dict[Any, Any] | None = None,
+            metadata: dict[Any, Any] | None = None,
+        ) -> None: ...
+
+    @classmethod
+    def user(cls, content: ContentLike, **fields: Any) -> "Self":
+        """Return a user's message: a text, or a list of parts. `fields` are other fields of the message."""
+        return cls.model_validate({**fields, "role": Role.USER, "content": content})
+
+    @classmethod
+    def assistant(cls, content: ContentLike, **fields: Any) -> "Self":
+        """Return a message of the model: a text, or a list of parts. `fields` are other fields of the message."""
+        return cls.model_validate({**fields, "role": Role.ASSISTANT, "content": content})
+
+    @classmethod
+    def system(cls, content: ContentLike, **fields: Any) -> "Self":
+        """Return a system message: a text, or a list of parts. `fields` are other fields of the message."""
+        return cls.model_validate({**fields, "role": Role.SYSTEM, "content": content})
+
+    @classmethod
+    def tool(cls, output: Any, call_id: str | None, *, name: str | None = None, **fields: Any) -> "Self":
+        """Return the output of a tool: a message of type "function_call_output".
+
+        Args:
+            output: a string; any other JSON value is stored as its JSON text.
+            call_id: the id of the call that it answers, which is ``data["call_id"]`` in the message of the call.
+            name: the name of the tool.
+            fields: other fields of the message.
+
+        Raises:
+            InvalidContent: JSON cannot represent the output.
+        """
+        if output is not None and not isinstance(output, str):
+            from agentstore.exact_json import dumps
+
+            output = dumps(output, where="output")
+        data = {"call_id": call_id, "output": output, **({} if name is None else {"name": name})}
+        return cls.model_validate(
+            {
+                "type": MessageType.FUNCTION_CALL_OUTPUT,
+                **fields,
+                "role": Role.TOOL,
+                "content": [{"type": ContentType.DATA, "data": data}],
+            }
+        )
+
+    @property
+    def text(self) -> str:
+        """All text in the content: of texts, refusals and transcripts, file names, and the strings in data.
+
+        An extra field named "text" is in ``model_extra``.
+        """
+        return text_of(self)
+
 
 MessageLike: TypeAlias = Message | Mapping[str, Any] | None
-"""What is accepted as a message: a Message, a dict of its fields, or None, which is skipped."""
+"""What is accepted as a message: a Message, a dict of its fields, or None, which is skipped.
+
+In both, ``content`` may be a string instead of a list of parts.
+"""
 
 MessagesLike: TypeAlias = MessageLike | Sequence[MessageLike]
 """One message or a sequence of them."""
+
+
+def text_of(message: Message) -> str:
+    """Return all text in a message's content."""
+    return " ".join(filter(None, map(_text, message.content or ())))
+
+
+def _text(part: Content) -> str:
+    if isinstance(part, TextContent):
+        return part.text or ""
+    if isinstance(part, RefusalContent):
+        return part.refusal or ""
+    if isinstance(part, DataContent):
+        return " ".join(_strings(part.data))
+    if isinstance(part, FileContent):
+        return part.filename or ""
+    if isinstance(part, AudioContent):
+        transcript = (part.model_extra or {}).get("transcript")
+        return transcript if isinstance(transcript, str) else ""
+    return ""
+
+
+def _strings(value: Any) -> list[str]:
+    found, stack = [], [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, str):
+            found.append(each)
+        elif isinstance(each, Mapping):
+            stack.extend(reversed(list(each.values())))
+        elif isinstance(each, (list, tuple)):
+            stack.extend(reversed(each))
+    return found

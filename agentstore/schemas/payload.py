@@ -310,6 +310,8 @@ def dump_message(message: Message, settings: "Settings") -> str:
     _check_free_parts(message)
     try:
         value = message.model_dump(serialize_as_any=True, warnings=False)
+        if isinstance(value.get("content"), str):
+            raise ValueError("its content is a string that was set without validation: expected a list of parts")
         _check_dumped(value)
         payload = dumps_checked(value)
         load_messages([payload])  # an unreadable message would make the whole session unreadable

@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 from agentstore.errors import ExtractionFailed, NotConfigured
 from agentstore.http_client import ErrorStatus, HttpClient, InvalidResponse, RequestFailed, strip_key
 from agentstore.schemas.extraction import Extraction
-from agentstore.schemas.memory import text_of
 from agentstore.schemas.memory_item import MemoryItem
-from agentstore.schemas.message import Message
+from agentstore.schemas.message import Message, text_of
 from agentstore.schemas.times import parse_time
 from agentstore.settings import Settings
 

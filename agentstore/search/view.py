@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from agentstore.schemas import MemoryHit, MemoryItem, Message, Page
-from agentstore.schemas.memory import speaker_and_text, text_of
+from agentstore.schemas.memory import speaker_and_text
+from agentstore.schemas.message import text_of
 from agentstore.schemas.times import parse_time
 
 # The items of each kind: the best hits of a search for the conversation's words, and the newest ones.

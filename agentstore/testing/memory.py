@@ -89,10 +89,11 @@ class MemoryContract:
 
     async def test_query_is_the_text_of_the_last_message(self, service: MemoryService) -> None:
         await service.add_memory("alice", [text("apples", id="a")], "s")
-        await service.add_memory("alice", [text("pears", id="p")], "t")
+        await service.add_memory("alice", {"role": "user", "content": "pears", "id": "p"}, "t")
         queries: list[MessagesLike] = [
             text("pears"), [text("apples"), text("pears")], [text("pears"), None],
             {"role": "user", "content": [{"type": "text", "text": "the"}, {"type": "text", "text": "pears"}]},
+            {"role": "user", "content": "the pears"}, Message.user("pears"),
         ]  # fmt: skip
         for query in queries:
             assert _ids(await service.search_memory("alice", query)) == ["p"]

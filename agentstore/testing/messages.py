@@ -13,6 +13,7 @@ from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import (
     AudioContent,
+    ContentType,
     DataContent,
     Deleted,
     Error,
@@ -20,8 +21,10 @@ from agentstore.schemas import (
     ImageContent,
     Message,
     MessagesLike,
+    MessageType,
     RefusalContent,
     Role,
+    RunStatus,
     Session,
     TextContent,
 )
@@ -156,6 +159,45 @@ class MessageContract:
         assert session.messages[-1].id == "mine"
         assert await service.get_session("alice", session.id) == session
 
+    async def test_content_may_be_a_string(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice")
+        changed = text("a")
+        changed.content = "c \ud800"  # type: ignore[assignment]
+        given: list[MessagesLike] = [
+            {"role": "user", "content": "a"},
+            [Message(role=Role.USER, content="b"), changed],
+            [Message.user("d"), Message.assistant("e"), Message.system(""), Message.tool({"f": [1]}, "c1", name="sum")],
+        ]
+        for each in given:
+            await service.append_message(session, each)
+        stored = await service.get_session("alice", session.id)
+        assert stored == session
+        assert stored is not None
+        assert [each.role for each in stored.messages[:6]] == [*["user"] * 4, "assistant", "system"]
+        for message, words in zip(stored.messages, ("a", "b", "c \ud800", "d", "e", ""), strict=False):
+            assert message.content == [TextContent(text=words)]
+        output = {"call_id": "c1", "output": '{"f":[1]}', "name": "sum"}
+        assert (stored.messages[6].role, stored.messages[6].type) == ("tool", "function_call_output")
+        assert stored.messages[6].content == [DataContent(data=output)]
+        read = await service.read_messages("alice", session.id)
+        assert read is not None
+        assert read.dicts()[0]["content"][0]["text"] == "a"
+
+    async def test_known_values_are_stored_as_plain_strings(self, service: SessionHistoryService) -> None:
+        session = await service.create_session("alice", "s")
+        part = TextContent(type=ContentType.TEXT, text="a", status=RunStatus.InProgress)
+        message = Message(role=Role.TOOL, type=MessageType.REASONING, status=RunStatus.Completed, content=[part])
+        message.role = Role.USER
+        fields = {"role": Role.USER, "type": MessageType.ERROR, "metadata": {"x": Role.TOOL}, "more": Role.SYSTEM}
+        await service.append_message(session, [message, fields])
+        stored = await service.get_session("alice", "s")
+        assert stored is not None
+        assert stored == session
+        one, two = stored.messages
+        assert {type(each) for each in (one.role, one.type, one.status, part.type, part.status, two.type)} == {str}
+        assert (one.role, one.type, one.status) == ("user", "reasoning", "completed")
+        assert (two.type, two.metadata, two.model_extra) == ("error", {"x": "tool"}, {"more": "system"})
+
     @pytest.mark.parametrize("empty", [None, [], (), [None, None]])
     async def test_append_of_no_messages_changes_nothing(self, service: SessionHistoryService, empty: Any) -> None:
         session = await service.create_session("alice")
@@ -243,7 +285,9 @@ class MessageContract:
         "invalid",
         [
             {"role": "robot"},
-            {"content": "text"},
+            {"role": "user", "content": 7},
+            {"role": "user", "content": b"text"},
+            {"role": "user", "content": [7]},
             {"content": [{"type": "smell"}]},
             {"id": 7},
             "text",

@@ -14,7 +14,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from agentstore import AgentStore, Message, Session, Settings, TextContent
-from agentstore.schemas.memory import text_of
+from agentstore.schemas.message import text_of
 from agentstore.search import analysis, ranking
 from benchmarks.contender import USER, PlainMessage
 

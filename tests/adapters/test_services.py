@@ -427,7 +427,8 @@ async def test_messages_that_only_agentstore_allows_can_be_read(
     create_service: CreateService, store: AgentStore
 ) -> None:
     session = await store.sessions.create_session("alice", "s")
-    odd = OurMessage(role="user", status=None, content=[OurText(text="a", object="x", newer=1)], newest={"y": 2})
+    part = OurText(text="a", object="x", newer=1)
+    odd = OurMessage.model_validate({"role": "user", "status": None, "content": [part], "newest": {"y": 2}})
     await store.sessions.append_message(session, [odd, OurMessage(content=[OurText(text="\ud800")])])
     read = (await create_service(PostgresSessionHistoryService).get_session("alice", "s")).messages
     assert [type(each) for each in read] == [Message, Message]

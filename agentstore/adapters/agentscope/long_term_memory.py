@@ -13,7 +13,7 @@ from agentstore.adapters.agentscope.messages import list_of_msgs, to_message
 from agentstore.errors import AgentStoreError
 from agentstore.interfaces import MemoryService
 from agentstore.schemas import Message, TextContent
-from agentstore.schemas.memory import text_of
+from agentstore.schemas.message import text_of
 
 
 class AgentScopeLongTermMemory(LongTermMemoryBase):  # type: ignore[misc]

@@ -14,8 +14,7 @@ from typing import Any
 from agentscope.message import Msg
 
 from agentstore.schemas import AudioContent, DataContent, ImageContent, Message, TextContent
-from agentstore.schemas.memory import text_of
-from agentstore.schemas.message import Content, MessageType
+from agentstore.schemas.message import Content, MessageType, text_of
 
 KEY = "agentscope"
 """The key in the metadata of messages and sessions under which this package stores its values."""

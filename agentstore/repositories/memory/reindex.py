@@ -30,8 +30,9 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.rows import analyze_texts
-from agentstore.schemas.memory import speaker_and_text, text_of
+from agentstore.schemas.memory import speaker_and_text
 from agentstore.schemas.memory_item import MESSAGE
+from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import load_readable_messages
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis

@@ -7,8 +7,9 @@ from typing import Any
 from agentstore.database.sql import SqlStatements
 from agentstore.repositories.memory import queue
 from agentstore.schemas import MemoryItem, Message
-from agentstore.schemas.memory import text_of, with_speaker
+from agentstore.schemas.memory import with_speaker
 from agentstore.schemas.memory_item import message_of
+from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import dump_message
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis, ranking
