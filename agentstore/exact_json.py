@@ -57,6 +57,10 @@ _PADDING = _padding()
 
 def shortened(value: object) -> str:
     """Return the repr of a caller's value for an error message, shortened to 80 characters."""
+    if type(value) in (str, bytes):
+        value = value[:_MAX_SHOWN]  # type: ignore[index]
+    elif isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > _MAX_SHOWN:
+        return f"a {type(value).__name__} of {len(value):,} entries"
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python converts

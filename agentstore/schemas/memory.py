@@ -109,11 +109,11 @@ def read_strategy(value: object) -> SearchStrategy:
     Raises:
         InvalidContent: it is not a search strategy.
     """
-    try:
-        return SearchStrategy(str(value).lower())
-    except ValueError as error:
-        names = ", ".join(each.value for each in SearchStrategy)
-        raise InvalidContent(f"unknown search strategy {shortened(value)}: expected one of {names}") from error
+    strategies = {each.value: each for each in SearchStrategy}
+    # Not by a call of the enum, whose error shows the whole value.
+    if not isinstance(value, str) or (strategy := strategies.get(value.lower())) is None:
+        raise InvalidContent(f"unknown search strategy {shortened(value)}: expected one of {', '.join(strategies)}")
+    return strategy
 
 
 def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> ListFilters:

@@ -13,6 +13,8 @@ from agentstore.schemas.payload import shortened
 T = TypeVar("T")
 
 _MAX = 2**63 - 1  # the largest bigint of Postgres, and more entries than any list has
+# Characters. More than the cursor of any list has: the ids in it are limited by the index they are stored in.
+_MAX_CURSOR = 100_000
 
 
 class Page(Sequence[T]):
@@ -117,6 +119,8 @@ def read_cursor(cursor: str, *kinds: type[datetime] | type[str]) -> list[datetim
     Raises:
         InvalidContent: it is not a cursor of such a list.
     """
+    if isinstance(cursor, str) and len(cursor) > _MAX_CURSOR:
+        raise bad_cursor(cursor)
     try:
         plain = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
         parts = [_parse_part(part, kind) for part, kind in zip(plain, kinds, strict=True)]

@@ -154,10 +154,10 @@ def check_title(value: str | None) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidContent(f"title must be a string, got {type(value).__name__}")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise InvalidContent("title contains a NUL character or a lone surrogate, which Postgres cannot store")
     if len(value) > MAX_TITLE:
         raise LimitExceeded(f"title has {len(value)} characters, the maximum is {MAX_TITLE}")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidContent("title contains a NUL character or a lone surrogate, which Postgres cannot store")
     return value
 
 

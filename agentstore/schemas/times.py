@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 _FORMATS = ("%I:%M %p on %d %B, %Y", "%Y/%m/%d (%a) %H:%M", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d")
 _FIRST_SECONDS = 1e8  # 1973
 _MILLISECONDS = 1e11  # in seconds it would be the year 5138
+_MAX_LENGTH = 1_000  # characters of a string that is parsed
 
 
 def parse_time(value: object) -> datetime | None:
@@ -35,7 +36,7 @@ def local_time(value: object) -> datetime | None:
 def _parse(value: object) -> datetime | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return _from_epoch(value)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _MAX_LENGTH:
         return None
     text = value.strip()
     # fromisoformat accepts any character between date and time, also a digit, and would parse milliseconds as a date.

@@ -89,6 +89,11 @@ _RARE = re.compile(
 # The maximum number of combining marks on one letter: the limit of Unicode's Stream-Safe Text Format.
 _MAX_MARKS = 30
 _LONG_RUN = re.compile(rf"[^\w\s\x00-\u02ff]{{{_MAX_MARKS + 1},}}")
+# Normalization expands some characters, U+FDFA to 18. It may make of a text of n characters 2 n and some more: ordinary
+# texts, even with many ligatures and fractions, remain below that.
+_MAX_EXPANSION = 18
+_MAX_GROWTH, _MAX_GROWTH_OF_SHORT = 2, 10_000
+_PIECE = 1_000
 _PLAIN = {
     **dict.fromkeys((0xAD, 0x2060, 0xFEFF, 0x640), None),
     **dict.fromkeys((0x2010, 0x2011, 0x2212), "-"),
@@ -191,12 +196,14 @@ class Tokens(NamedTuple):
 
     words: list[str]
     dates: list[str]
+    is_cut: bool
+    """Whether the end of the text was left out, because normalization expands it too much."""
 
 
 def memory_tokens(text: str, time: datetime | None, language: str) -> Tokens:
     """Return the tokens of a memory with the timestamp `time`."""
-    text = _normalize(text)
-    return Tokens(_unique_tokens(text, language), dates.dates_of_memory(text, time))
+    text, is_cut = _normalize_beginning(text)
+    return Tokens(_unique_tokens(text, language), dates.dates_of_memory(text, time), is_cut)
 
 
 def query_tokens(text: str, time: datetime | None, language: str) -> dict[str, float]:
@@ -251,10 +258,33 @@ def _languages_of(text: str, language: str) -> tuple[str, ...]:
 
 def _normalize(text: str) -> str:
     """Return a text with one form of each letter, dash, apostrophe and digit, and without invisible characters."""
+    return _normalize_beginning(text)[0]
+
+
+def _normalize_beginning(text: str) -> tuple[str, bool]:
+    """Return a text like :func:`_normalize`, and whether its end was left out.
+
+    That is so if it would have more than twice as many characters and 10,000 after normalization.
+    """
     if text.isascii():
-        return text.replace("`", "'")
-    text = unicodedata.normalize("NFKC", _LONG_RUN.sub(_limit_marks, text))
-    return text.translate(_PLAIN) if _RARE.search(text) else text
+        return text.replace("`", "'"), False
+    text = _LONG_RUN.sub(_limit_marks, text)
+    beginning = _limit_expansion(text)
+    normal = unicodedata.normalize("NFKC", beginning)
+    return normal.translate(_PLAIN) if _RARE.search(normal) else normal, len(beginning) < len(text)
+
+
+def _limit_expansion(text: str) -> str:
+    """Return the beginning of a text that normalization does not expand too much, most often all of it."""
+    most = _MAX_GROWTH * len(text) + _MAX_GROWTH_OF_SHORT
+    if len(text) * _MAX_EXPANSION <= most:
+        return text
+    size = 0
+    for start in range(0, len(text), _PIECE):
+        size += len(unicodedata.normalize("NFKC", text[start : start + _PIECE]))
+        if size > most:
+            return text[:start]
+    return text
 
 
 def _limit_marks(found: re.Match[str]) -> str:

@@ -84,7 +84,7 @@ def analyze_texts(
         "tokens": [len(tokens) - len(each.dates) for tokens, each in zip(indexed, analyzed, strict=True)],
         "lexemes": [ranking.lexemes(user_id, tokens) for tokens in indexed],
         "cuts": [
-            len(text) > limit or len(each.dates) + len(each.words) > len(tokens)
+            each.is_cut or len(text) > limit or len(each.dates) + len(each.words) > len(tokens)
             for (text, _), each, tokens in zip(texts, analyzed, indexed, strict=True)
         ],
     }
