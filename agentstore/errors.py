@@ -58,7 +58,10 @@ class InvalidContent(AgentStoreError, ValueError):
 
 
 class LimitExceeded(AgentStoreError, ValueError):
-    """The input is larger, longer or nested deeper than a limit allows. Nothing was written."""
+    """The input is larger, longer or nested deeper than a limit allows, or the result would be.
+
+    Nothing was written, unless the message says so.
+    """
 
 
 class Unavailable(AgentStoreError):

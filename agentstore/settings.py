@@ -160,6 +160,10 @@ with warnings.catch_warnings():
             default=32_000_000, description="The maximum size of one message as JSON."
         )
         max_state_bytes: PositiveInt = Field(default=64_000_000, description="The maximum size of one state as JSON.")
+        max_reply_bytes: PositiveInt = Field(
+            default=256_000_000,
+            description="The maximum size of what one call reads: a session, a page, the results of a search.",
+        )
         max_workspace_bytes: PositiveInt = Field(
             default=64_000_000, description="The maximum size of one workspace, compressed."
         )

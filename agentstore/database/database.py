@@ -29,13 +29,14 @@ from agentstore.database.errors import (
 from agentstore.database.hosts import Hosts
 from agentstore.database.pool import Pool
 from agentstore.database.pooler import refuse_transaction_pooler
+from agentstore.database.replies import ReplyLimit
 from agentstore.database.retry import back_off
 from agentstore.database.row_security import REFUSE_FILTERED_VIEWS, set_user_sql
 from agentstore.database.server import ServerFacts, check_facts, check_health, read_facts
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import BEGIN, BEGIN_SNAPSHOT, Transaction, set_idle_timeout
 from agentstore.database.url import Connect
-from agentstore.errors import AgentStoreError, Closed, NotConfigured, StatementFailed, UnknownOutcome
+from agentstore.errors import AgentStoreError, Closed, LimitExceeded, NotConfigured, StatementFailed, UnknownOutcome
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -194,6 +195,17 @@ class Database:
             NotConfigured: the login was rejected, lacks a privilege, or row-level security hides rows from it.
             SchemaBehind: a table or column does not exist.
         """
+        return await self._fetch(statement, values, None)
+
+    async def fetch_page(self, statement: Statement, advice: str, /, **values: Any) -> list[Row]:
+        """Execute a statement that reads like :meth:`fetch`, and refuse a reply of more than `max_reply_bytes`.
+
+        Raises:
+            LimitExceeded: the reply is larger; the message ends with `advice`, which says how to read less at a time.
+        """
+        return await self._fetch(statement, values, advice)
+
+    async def _fetch(self, statement: Statement, values: dict[str, Any], advice: str | None) -> list[Row]:
         if not self._started:
             await self._start_unless_stopped()
         compiled = self._compile(statement)
@@ -208,7 +220,12 @@ class Database:
                 driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
                 if begin is not None:
                     await driver.execute(begin, timeout=self._timeout)
-                rows: list[Row] = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
+                rows: list[Row]
+                if advice is None:
+                    rows = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
+                else:
+                    with ReplyLimit.begin(driver, self.settings, advice):
+                        rows = await driver.fetch(compiled.sql, *arguments, timeout=self._timeout)
                 if begin is not None:
                     await driver.execute("COMMIT", timeout=self._timeout)
             except DRIVER_ERRORS as error:
@@ -228,6 +245,9 @@ class Database:
                     if isinstance(error, asyncpg.SerializationError) and self._begin != BEGIN and begin is None:
                         self._isolates, begin = True, self._begin  # the server's default has changed since the start
                     await back_off(attempt + 2)
+            except LimitExceeded:
+                pool.release(pooled)  # discards it
+                raise
             except BaseException:
                 pool.reset_and_release(pooled)
                 raise
@@ -281,6 +301,7 @@ class Database:
             begin_with=self._begin_with,
             timeout=self._timeout,
             where=self.where,
+            settings=self.settings,
         )
         try:
             await transaction.execute(BEGIN_SNAPSHOT if snapshot else self._begin)

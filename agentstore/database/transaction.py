@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from agentstore.database.errors import DRIVER_ERRORS, Outcome, classify_error, translate_error
+from agentstore.database.replies import ReplyLimit
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.errors import UnknownOutcome
 from agentstore.settings import Settings
@@ -43,6 +44,7 @@ class Transaction:
         begin_with: Callable[[CompiledStatement, Mapping[str, Any]], str | None],
         timeout: float,
         where: str,
+        settings: Settings,
     ) -> None:
         """Wrap a connection on which a transaction begins.
 
@@ -53,11 +55,21 @@ class Transaction:
         self._begin_with = begin_with
         self._timeout: float | None = timeout
         self._where = where
+        self._settings = settings
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Execute a statement and return its rows. Raises the errors of :meth:`Database.fetch`; never retries."""
         compiled = await self._prepare(statement, values)
         return await self._fetch(compiled.sql, *compiled.arguments(values))
+
+    async def fetch_page(self, statement: Statement, advice: str, /, **values: Any) -> list[Row]:
+        """Execute a statement as :meth:`Database.fetch_page` does; a reply that is too large ends the transaction."""
+        compiled = await self._prepare(statement, values)
+        try:
+            with ReplyLimit.begin(self._driver, self._settings, advice):
+                return await self._driver.fetch(compiled.sql, *compiled.arguments(values), timeout=self._timeout)
+        except DRIVER_ERRORS as error:
+            raise translate_error(error, self._where) from error
 
     async def fetch_many(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Execute a statement once with each set of values, in one round trip, and return the rows of all."""

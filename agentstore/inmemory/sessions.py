@@ -6,12 +6,21 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
 
-from agentstore.errors import AlreadyExists, Closed, Conflict, NotFound
+from agentstore.errors import AlreadyExists, Closed, Conflict, LimitExceeded, NotFound
 from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
-from agentstore.schemas.page import check_count, check_limit, read_cursor, write_cursor
+from agentstore.schemas.page import (
+    RAISE_LIMIT,
+    READ_PARTS,
+    SMALLER_LIMIT,
+    check_count,
+    check_limit,
+    check_reply,
+    read_cursor,
+    write_cursor,
+)
 from agentstore.schemas.payload import (
     check_id,
     check_list,
@@ -111,7 +120,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             sessions[session_id] = _Stored(title, metadata, now, now, ttl=ttl)
         elif not exist_ok:
             raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
-        return _session(user_id, session_id, sessions[session_id])
+        return self._session(user_id, session_id, sessions[session_id])
 
     async def get_session(  # noqa: D102
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
@@ -122,7 +131,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         stored = self._find(user_id, session_id)
         if stored is None:
             return self._create(user_id, session_id) if self._create_missing else None
-        return _session(user_id, session_id, stored, _select_ids(stored, user_id, limit, before, session_id))
+        return self._session(user_id, session_id, stored, _select_ids(stored, user_id, limit, before, session_id))
 
     async def read_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
@@ -136,7 +145,9 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 self._create(user_id, session_id)
                 return StoredMessages()
             return None
-        return StoredMessages([stored.messages[id] for id in _select_ids(stored, user_id, limit, before, session_id)])
+        payloads = [stored.messages[id] for id in _select_ids(stored, user_id, limit, before, session_id)]
+        check_reply(payloads, self._settings, READ_PARTS)
+        return StoredMessages(payloads)
 
     async def iter_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, batch: int = 1_000
@@ -164,7 +175,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         found = sorted((each for each in found if before is None or each[0] < before), key=lambda each: each[0])[::-1]
         page = found if limit is None else found[:limit]
         following = write_cursor(*page[-1][0]) if page and len(page) == limit else None
-        return Page((_session(user_id, key[1], stored, ()) for key, stored in page), following)
+        check_reply((stored.metadata for _, stored in page), self._settings, SMALLER_LIMIT)
+        return Page((self._session(user_id, key[1], stored, ()) for key, stored in page), following)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
         check_id(session.user_id, "user_id", self._settings)
@@ -209,7 +221,11 @@ class InMemorySessionHistoryService(SessionHistoryService):
             check_place(at, self._settings)
         stored = self._get(user_id, session_id)
         count = len(stored.messages) if at is None else self._place(user_id, session_id, stored, at)
-        return self._fork(user_id, session_id, count, new_id)
+        self._fork(user_id, session_id, count, new_id)
+        try:
+            return self._session(user_id, new_id, self._users[user_id][new_id])
+        except LimitExceeded as error:
+            raise LimitExceeded(f"session {new_id!r} was created, but {error}") from error
 
     async def rewind_session(  # noqa: D102
         self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
@@ -218,6 +234,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         check_place(at, self._settings)
         stored = self._get(user_id, session_id)
         count = self._place(user_id, session_id, stored, at)
+        check_reply(islice(stored.messages.values(), count), self._settings, RAISE_LIMIT)
         if count < len(stored.messages):
             if keep:
                 self._fork(user_id, session_id, len(stored.messages), new_id)
@@ -226,7 +243,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             for id in ids:
                 del stored.messages[id], stored.times[id]
             stored.updated_at = datetime.now(UTC)
-        return _session(user_id, session_id, stored)
+        return self._session(user_id, session_id, stored)
 
     def _place(self, user_id: str, session_id: str, stored: _Stored, at: str | int) -> int:
         """Return the number of messages up to and including `at`."""
@@ -237,7 +254,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             return at
         raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
 
-    def _fork(self, user_id: str, session_id: str, count: int, new_id: str) -> Session:
+    def _fork(self, user_id: str, session_id: str, count: int, new_id: str) -> None:
         sessions = self._users[user_id]
         stored = sessions[session_id]
         ids = list(stored.messages)
@@ -259,7 +276,6 @@ class InMemorySessionHistoryService(SessionHistoryService):
             count,
             stored.ttl,
         )
-        return _session(user_id, new_id, sessions[new_id])
 
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
         title = check_title(title)
@@ -303,6 +319,22 @@ class InMemorySessionHistoryService(SessionHistoryService):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         return stored
 
+    def _session(self, user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] | None = None) -> Session:
+        payloads = [stored.messages[id] for id in (stored.messages if ids is None else ids)]
+        check_reply(payloads, self._settings, READ_PARTS)
+        return Session(
+            id=session_id,
+            user_id=user_id,
+            messages=load_messages(payloads),
+            title=stored.title,
+            metadata=loads(stored.metadata),
+            created_at=stored.created_at,
+            updated_at=stored.updated_at,
+            forked_from=stored.forked_from,
+            forked_at=stored.forked_at,
+            ttl=stored.ttl,
+        )
+
 
 def _select_ids(stored: _Stored, user_id: str, limit: int | None, before: str | None, session_id: str) -> list[str]:
     """Return the ids of all or the last `limit` messages, of those before the message `before` if it is given."""
@@ -312,19 +344,3 @@ def _select_ids(stored: _Stored, user_id: str, limit: int | None, before: str | 
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
         ids = ids[: ids.index(before)]
     return ids if limit is None else ids[max(0, len(ids) - limit) :]
-
-
-def _session(user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] | None = None) -> Session:
-    payloads = [stored.messages[id] for id in (stored.messages if ids is None else ids)]
-    return Session(
-        id=session_id,
-        user_id=user_id,
-        messages=load_messages(payloads),
-        title=stored.title,
-        metadata=loads(stored.metadata),
-        created_at=stored.created_at,
-        updated_at=stored.updated_at,
-        forked_from=stored.forked_from,
-        forked_at=stored.forked_at,
-        ttl=stored.ttl,
-    )

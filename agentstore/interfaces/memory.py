@@ -48,7 +48,8 @@ class MemoryService(ServiceWithLifecycleManager):
 
         Raises:
             InvalidContent: a filter is unknown or its value invalid, or `messages` are not messages.
-            LimitExceeded: ``top_k`` is over 1,000.
+            LimitExceeded: ``top_k`` is over 1,000, or the results have more than 256 MB (the setting
+                `max_reply_bytes`).
             NotConfigured: ``strategy`` needs vectors, and there is no embedder, or vectors are not enabled.
             EmbeddingFailed: the embedder failed, and ``strategy`` is "vector".
         """
@@ -67,7 +68,7 @@ class MemoryService(ServiceWithLifecycleManager):
 
         Raises:
             InvalidContent: a filter is unknown or its value invalid, or both ``page_num`` and ``cursor`` are given.
-            LimitExceeded: ``page_size`` is over 10,000.
+            LimitExceeded: ``page_size`` is over 10,000, or the page has more than 256 MB.
         """
 
     @abstractmethod

@@ -41,6 +41,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         Raises:
             AlreadyExists: the session exists, and `exist_ok` is false.
             InvalidContent, LimitExceeded: an id, the title, the metadata or the ttl is invalid.
+            LimitExceeded: the existing session has more than 256 MB, see :meth:`get_session`.
         """
 
     @abstractmethod
@@ -58,6 +59,8 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         Raises:
             NotFound: the session has no message with the id `before`.
             InvalidContent: `limit` is not an integer >= 0.
+            LimitExceeded: it would read more than 256 MB (the setting `max_reply_bytes`): read less at a time, by
+                `limit` and `before`, or by :meth:`iter_messages`.
         """
 
     @abstractmethod
@@ -100,7 +103,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
         Raises:
             InvalidContent: `limit` or `cursor` is invalid.
-            LimitExceeded: `limit` is over 10,000.
+            LimitExceeded: `limit` is over 10,000, or the page has more than 256 MB.
         """
 
     @abstractmethod
@@ -192,6 +195,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             NotFound: the session, or the message in it, does not exist.
             AlreadyExists: `new_id` is the id of an existing session, or of existing states.
             InvalidContent: an id is invalid, or `at` is neither an id nor a number.
+            LimitExceeded: the copy was created, and has more than 256 MB, see :meth:`get_session`.
         """
 
     @abstractmethod
@@ -213,4 +217,5 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
         Raises:
             NotFound, AlreadyExists, InvalidContent: as :meth:`fork_session`; nothing was changed.
+            LimitExceeded: the retained messages have more than 256 MB, see :meth:`get_session`; nothing was changed.
         """

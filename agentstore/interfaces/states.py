@@ -69,7 +69,7 @@ class StateService(ServiceWithLifecycleManager):
 
         Raises:
             InvalidContent: `limit` or `cursor` is invalid.
-            LimitExceeded: `limit` is over 10,000.
+            LimitExceeded: `limit` is over 10,000, or the page has more than 256 MB.
         """
 
     @abstractmethod

@@ -5,10 +5,20 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.schemas.payload import shortened
+
+# What the error for a reply that is too large advises.
+READ_PARTS = "read it in parts, with limit= and before= of get_session or read_messages, or by iter_messages"
+SMALLER_LIMIT = "pass a smaller limit="
+SMALLER_PAGE_SIZE = "pass a smaller page_size"
+SMALLER_TOP_K = "pass a smaller top_k"
+RAISE_LIMIT = "raise the setting; nothing was changed"
+
+if TYPE_CHECKING:
+    from agentstore.settings import Settings
 
 T = TypeVar("T")
 
@@ -105,6 +115,21 @@ def check_count(value: int, name: str, *, minimum: int = 0, maximum: int | None 
 def check_limit(value: int | None, maximum: int | None = None) -> int | None:
     """Validate `value`, the largest number of entries to return, or None for all, as :func:`check_count` does."""
     return None if value is None else check_count(value, "limit", maximum=maximum)
+
+
+def check_reply(payloads: Iterable[str], settings: "Settings", advice: str) -> None:
+    """Check that the JSON texts that a call without a database returns are not larger than `max_reply_bytes` together.
+
+    Raises:
+        LimitExceeded: they are; the message ends with `advice`, which says how to read less at a time.
+    """
+    if sum(map(len, payloads)) > settings.max_reply_bytes:
+        raise reply_too_large(settings.max_reply_bytes, advice)
+
+
+def reply_too_large(most: int, advice: str) -> LimitExceeded:
+    """Return the error for a call that would return more than `most` bytes."""
+    return LimitExceeded(f"the result has more than {most:,} bytes (AGENTSTORE_MAX_REPLY_BYTES): {advice}")
 
 
 def write_cursor(*key: datetime | str) -> str:

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable
+from agentstore import AgentStore, EmbeddedPostgres, LimitExceeded, NotConfigured, Settings, Unavailable
+from agentstore.testing import text
 from tests.support.pgbouncer import free_port
 
 pytestmark = pytest.mark.tls
@@ -102,3 +103,19 @@ async def test_migrations_use_tls(tls_server: tuple[int, Path]) -> None:
     assert (await asyncio.wait_for(_encrypted(url), 60)) is True
     with pytest.raises((NotConfigured, Unavailable)):
         await migrate.upgrade(url.replace("127.0.0.1", "localhost"))
+
+
+async def test_replies_are_limited_over_tls(tls_server: tuple[int, Path]) -> None:
+    port, _ = tls_server
+    url = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=require"
+    settings = Settings(auto_migrate="upgrade", max_reply_bytes=1_000_000, pool_size=1)
+    async with AgentStore(url, settings=settings) as store:
+        session = await store.sessions.create_session("alice", "s")
+        for _ in range(3):
+            await store.sessions.append_message(session, text("x" * 400_000))
+        for _ in range(2):
+            with pytest.raises(LimitExceeded):
+                await store.sessions.get_session("alice", "s")
+            found = await store.sessions.get_session("alice", "s", limit=2)
+            assert found is not None
+            assert len(found.messages) == 2

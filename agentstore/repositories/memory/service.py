@@ -75,7 +75,14 @@ from agentstore.schemas.memory_item import (
     message_has_id_of_item,
     prepare_items,
 )
-from agentstore.schemas.page import check_count, read_cursor, write_cursor
+from agentstore.schemas.page import (
+    SMALLER_LIMIT,
+    SMALLER_PAGE_SIZE,
+    SMALLER_TOP_K,
+    check_count,
+    read_cursor,
+    write_cursor,
+)
 from agentstore.schemas.payload import MAX_TTL, check_id, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
@@ -250,9 +257,9 @@ class PostgresMemoryService(PostgresService, MemoryService):
         at, after = (None, None) if cursor is None else read_cursor(cursor, datetime, str)
         values["expired"] = await self._list_expired(user_id)
         if cursor is None:
-            rows = await self._database.fetch(LIST_ITEMS, **values)
+            rows = await self._database.fetch_page(LIST_ITEMS, SMALLER_LIMIT, **values)
         else:
-            rows = await self._database.fetch(LIST_ITEMS_AFTER, **values, at=at, after_id=after)
+            rows = await self._database.fetch_page(LIST_ITEMS_AFTER, SMALLER_LIMIT, **values, at=at, after_id=after)
         loaded = load_memories(
             [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
             lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["id"]),
@@ -331,7 +338,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
 
         Raises:
             InvalidContent: the query or a filter is not valid.
-            LimitExceeded: ``top_k`` is over 1,000.
+            LimitExceeded: ``top_k`` is over 1,000, or the hits have more than 256 MB.
             NotConfigured: the strategy needs vectors, and there is no embedder or vectors are not enabled.
             EmbeddingFailed: the embedder failed, and the strategy is VECTOR.
         """
@@ -427,10 +434,14 @@ class PostgresMemoryService(PostgresService, MemoryService):
         values = {"user_id": user_id, "expired": await self._list_expired(user_id), "limit": size}
         if checked.cursor is not None:
             session_id, seq = read_memory_cursor(checked.cursor)
-            rows = await self._database.fetch(LIST_AFTER, **values, after_session=session_id, after=seq)
+            rows = await self._database.fetch_page(
+                LIST_AFTER, SMALLER_PAGE_SIZE, **values, after_session=session_id, after=seq
+            )
         else:
             offset = (checked.page_num - 1) * size
-            rows = [] if offset >= 2**62 else await self._database.fetch(LIST, **values, offset=offset)
+            rows = []
+            if offset < 2**62:
+                rows = await self._database.fetch_page(LIST, SMALLER_PAGE_SIZE, **values, offset=offset)
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
         loaded = load_memories(
             [row[2:5] for row in rows], lambda index: ("memories", user_id, rows[index][0], rows[index][1])
@@ -510,7 +521,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if not tokens:
             return [], tokens
         user_id = values["user_id"]
-        rows = await self._database.fetch(SEARCH, **values, **_query_values(user_id, tokens))
+        rows = await self._database.fetch_page(SEARCH, SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
         known, selective = (
             {token for position, token in enumerate(tokens, 1) if rows and position in (rows[0][column] or ())}
             for column in ("known", "selective")
@@ -520,10 +531,10 @@ class PostgresMemoryService(PostgresService, MemoryService):
         ):
             existing = await self._existing_words(user_id, spelling.all_spellings(unknown), values["expired"])
             tokens |= spelling.replacements(unknown, existing)
-            rows = await self._database.fetch(SEARCH, **values, **_query_values(user_id, tokens))
+            rows = await self._database.fetch_page(SEARCH, SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
         if not rows and (prefixes := ranking.prefixes(tokens)):
             tokens = prefixes
-            rows = await self._database.fetch(SEARCH, **values, **_query_values(user_id, tokens))
+            rows = await self._database.fetch_page(SEARCH, SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
         return rows, tokens
 
     async def _search_by_meaning(

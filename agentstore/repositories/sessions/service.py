@@ -22,6 +22,7 @@ from agentstore.database.url import Password
 from agentstore.errors import (
     AgentStoreError,
     AlreadyExists,
+    LimitExceeded,
     NotFound,
     StatementFailed,
     Unavailable,
@@ -65,7 +66,15 @@ from agentstore.repositories.sessions.statements import (
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import check_count, check_limit, read_cursor, write_cursor
+from agentstore.schemas.page import (
+    RAISE_LIMIT,
+    READ_PARTS,
+    SMALLER_LIMIT,
+    check_count,
+    check_limit,
+    read_cursor,
+    write_cursor,
+)
 from agentstore.schemas.payload import (
     MAX_TTL,
     check_id,
@@ -158,7 +167,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         async def create(attempt: int) -> list[Row] | None:
             if attempt:
                 await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
-            return await self._database.fetch(CREATE if exist_ok else CREATE_NEW, **values) or None
+            return await self._database.fetch_page(CREATE if exist_ok else CREATE_NEW, READ_PARTS, **values) or None
 
         rows = await retry(create, f"could not create session {session_id!r} of user {user_id!r}")
         head = next(row for row in rows if row[1] is not None)
@@ -197,11 +206,11 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         values: dict[str, Any] = {"user_id": user_id, "session_id": session_id}
         if before is not None:
             check_id(before, "before", self._settings)
-            rows = await self._database.fetch(GET_BEFORE, **values, limit=limit, before=before)
+            rows = await self._database.fetch_page(GET_BEFORE, READ_PARTS, **values, limit=limit, before=before)
         elif limit is not None:
-            rows = await self._database.fetch(GET_LAST, **values, limit=limit)
+            rows = await self._database.fetch_page(GET_LAST, READ_PARTS, **values, limit=limit)
         else:
-            rows = await self._database.fetch(GET, **values)
+            rows = await self._database.fetch_page(GET, READ_PARTS, **values)
         head = next((row for row in rows if row[0] is not None), None)
         if head is None:
             return None
@@ -215,9 +224,18 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
-        values = {"user_id": user_id, "session_id": session_id, "limit": batch}
+        values: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "limit": batch}
         after = 0
-        while rows := await self._database.fetch(GET_AFTER, **values, after_seq=after):
+        while True:
+            try:
+                rows = await self._database.fetch_page(GET_AFTER, RAISE_LIMIT, **values, after_seq=after)
+            except LimitExceeded:  # the batch is limited by the stored size, which may be compressed
+                if values["limit"] == 1:
+                    raise
+                values["limit"] = max(1, values["limit"] // 10)
+                continue
+            if not rows:
+                break
             after = rows[-1][0]
             payloads = [row[1] for row in rows]
             try:
@@ -239,8 +257,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(user_id, "user_id", self._settings)
         check_limit(limit, self._settings.max_page)
         minute, time, id = (_NEWEST, _NEWEST, "") if cursor is None else read_cursor(cursor, datetime, datetime, str)
-        rows = await self._database.fetch(
-            LIST, user_id=user_id, before_minute=minute, before=time, before_id=id, limit=limit
+        rows = await self._database.fetch_page(
+            LIST, SMALLER_LIMIT, user_id=user_id, before_minute=minute, before=time, before_id=id, limit=limit
         )
         following = None
         if rows and len(rows) == limit:
@@ -464,7 +482,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         if row[1] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
-        copy = await self.get_session(user_id, values["new_id"])
+        try:
+            copy = await self.get_session(user_id, values["new_id"])
+        except LimitExceeded as error:
+            raise LimitExceeded(f"session {values['new_id']!r} was created, but {error}") from error
         if copy is None:
             raise NotFound(f"session {values['new_id']!r} of user {user_id!r} was deleted right after it was created")
         return copy
@@ -500,7 +521,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                     if forked[2]:
                         raise _already_exists({**values, "new_id": new})
                 await transaction.fetch(REWIND, **values, state_session=states, at=place)
-            rows = await transaction.fetch(GET, **values)
+            rows = await transaction.fetch_page(GET, RAISE_LIMIT, **values)
         head = next(row for row in rows if row[0] is not None)
         return await self._load(user_id, session_id, tuple(head), [row[HEAD_WIDTH] for row in rows if row[0] is None])
 
