@@ -37,6 +37,7 @@ from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import BEGIN, BEGIN_SNAPSHOT, Transaction, set_idle_timeout
 from agentstore.database.url import Connect
 from agentstore.errors import AgentStoreError, Closed, LimitExceeded, NotConfigured, StatementFailed, UnknownOutcome
+from agentstore.schemas.page import Advice
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ class Database:
         """
         return await self._fetch(statement, values, None)
 
-    async def fetch_page(self, statement: Statement, advice: str, /, **values: Any) -> list[Row]:
+    async def fetch_page(self, statement: Statement, advice: Advice, /, **values: Any) -> list[Row]:
         """Execute a statement that reads like :meth:`fetch`, and refuse a reply of more than `max_reply_bytes`.
 
         Raises:
@@ -205,7 +206,7 @@ class Database:
         """
         return await self._fetch(statement, values, advice)
 
-    async def _fetch(self, statement: Statement, values: dict[str, Any], advice: str | None) -> list[Row]:
+    async def _fetch(self, statement: Statement, values: dict[str, Any], advice: Advice | None) -> list[Row]:
         if not self._started:
             await self._start_unless_stopped()
         compiled = self._compile(statement)

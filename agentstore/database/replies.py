@@ -5,7 +5,7 @@ from types import TracebackType
 
 import asyncpg
 
-from agentstore.schemas.page import reply_too_large
+from agentstore.schemas.page import Advice, reply_too_large
 from agentstore.settings import Settings
 
 _UNLIMITED = 2**62
@@ -28,11 +28,11 @@ class ReplyLimit(asyncio.Protocol):
         # How many more bytes the connection may receive; negative once it was aborted.
         self._left = _UNLIMITED
         self._most = _UNLIMITED
-        self._advice = ""
+        self._advice = Advice.RAISE_LIMIT
         transport.set_protocol(self)
 
     @classmethod
-    def begin(cls, driver: asyncpg.Connection, settings: Settings, advice: str) -> "ReplyLimit":
+    def begin(cls, driver: asyncpg.Connection, settings: Settings, advice: Advice) -> "ReplyLimit":
         """Let a connection receive at most `max_reply_bytes` from now on; `advice` is the end of the error."""
         transport: asyncio.Transport = driver._transport  # type: ignore[attr-defined]
         limit = transport.get_protocol()

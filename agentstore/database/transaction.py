@@ -10,6 +10,7 @@ from agentstore.database.errors import DRIVER_ERRORS, Outcome, classify_error, t
 from agentstore.database.replies import ReplyLimit
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.errors import UnknownOutcome
+from agentstore.schemas.page import Advice
 from agentstore.settings import Settings
 
 # Every statement is written for READ COMMITTED: one that has waited for a lock continues with the committed row.
@@ -62,7 +63,7 @@ class Transaction:
         compiled = await self._prepare(statement, values)
         return await self._fetch(compiled.sql, *compiled.arguments(values))
 
-    async def fetch_page(self, statement: Statement, advice: str, /, **values: Any) -> list[Row]:
+    async def fetch_page(self, statement: Statement, advice: Advice, /, **values: Any) -> list[Row]:
         """Execute a statement as :meth:`Database.fetch_page` does; a reply that is too large ends the transaction."""
         compiled = await self._prepare(statement, values)
         try:

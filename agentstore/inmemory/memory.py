@@ -52,15 +52,7 @@ from agentstore.schemas.memory_item import (
     prepare_items,
 )
 from agentstore.schemas.message import text_of
-from agentstore.schemas.page import (
-    SMALLER_LIMIT,
-    SMALLER_PAGE_SIZE,
-    SMALLER_TOP_K,
-    check_count,
-    check_reply,
-    read_cursor,
-    write_cursor,
-)
+from agentstore.schemas.page import Advice, check_count, check_reply, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
@@ -299,7 +291,7 @@ class InMemoryMemoryService(MemoryService):
             reverse=True,
         )
         page = [each for each in found if before is None or each[0] < before][:limit]
-        check_reply((item.text for _, item in page), self._settings, SMALLER_LIMIT)
+        check_reply((item.text for _, item in page), self._settings, Advice.SMALLER_LIMIT)
         return Page(
             (item.model_copy(deep=True) for _, item in page),
             write_cursor(*page[-1][0]) if page and len(page) == limit else None,
@@ -402,7 +394,7 @@ class InMemoryMemoryService(MemoryService):
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
         hits = hits[: checked.top_k]
         payloads = (stored[hit.session_id, hit.position].payload for hit in hits)
-        check_reply(payloads, self._settings, SMALLER_TOP_K)
+        check_reply(payloads, self._settings, Advice.SMALLER_TOP_K)
         if checked.order == "chronological":
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
@@ -455,7 +447,7 @@ class InMemoryMemoryService(MemoryService):
         offset = (checked.page_num - 1) * checked.page_size
         page = found[offset : offset + checked.page_size]
         cursor = write_memory_cursor(*page[-1].memory[:2]) if len(page) == checked.page_size else None
-        check_reply((each.payload for each in page), self._settings, SMALLER_PAGE_SIZE)
+        check_reply((each.payload for each in page), self._settings, Advice.SMALLER_PAGE_SIZE)
         return Page((each.message() for each in page), cursor)
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102

@@ -11,16 +11,7 @@ from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
-from agentstore.schemas.page import (
-    RAISE_LIMIT,
-    READ_PARTS,
-    SMALLER_LIMIT,
-    check_count,
-    check_limit,
-    check_reply,
-    read_cursor,
-    write_cursor,
-)
+from agentstore.schemas.page import Advice, check_count, check_limit, check_reply, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     check_id,
     check_list,
@@ -146,7 +137,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 return StoredMessages()
             return None
         payloads = [stored.messages[id] for id in _select_ids(stored, user_id, limit, before, session_id)]
-        check_reply(payloads, self._settings, READ_PARTS)
+        check_reply(payloads, self._settings, Advice.READ_PARTS)
         return StoredMessages(payloads)
 
     async def iter_messages(  # noqa: D102
@@ -175,7 +166,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         found = sorted((each for each in found if before is None or each[0] < before), key=lambda each: each[0])[::-1]
         page = found if limit is None else found[:limit]
         following = write_cursor(*page[-1][0]) if page and len(page) == limit else None
-        check_reply((stored.metadata for _, stored in page), self._settings, SMALLER_LIMIT)
+        check_reply((stored.metadata for _, stored in page), self._settings, Advice.SMALLER_LIMIT)
         return Page((self._session(user_id, key[1], stored, ()) for key, stored in page), following)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
@@ -234,7 +225,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         check_place(at, self._settings)
         stored = self._get(user_id, session_id)
         count = self._place(user_id, session_id, stored, at)
-        check_reply(islice(stored.messages.values(), count), self._settings, RAISE_LIMIT)
+        check_reply(islice(stored.messages.values(), count), self._settings, Advice.RAISE_LIMIT)
         if count < len(stored.messages):
             if keep:
                 self._fork(user_id, session_id, len(stored.messages), new_id)
@@ -321,7 +312,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
 
     def _session(self, user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] | None = None) -> Session:
         payloads = [stored.messages[id] for id in (stored.messages if ids is None else ids)]
-        check_reply(payloads, self._settings, READ_PARTS)
+        check_reply(payloads, self._settings, Advice.READ_PARTS)
         return Session(
             id=session_id,
             user_id=user_id,

@@ -10,7 +10,7 @@ from agentstore.exact_json import loads
 from agentstore.interfaces import StateService
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import SMALLER_LIMIT, check_limit, check_reply
+from agentstore.schemas.page import Advice, check_limit, check_reply
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_more_rounds, check_round, patch, read_round_cursor, write_round_cursor
 from agentstore.settings import Settings
@@ -108,7 +108,7 @@ class InMemoryStateService(StateService):
         rounds = self._find(key).rounds
         numbers = sorted((number for number in rounds if number < before), reverse=True)
         page = [_round(number, rounds[number]) for number in (numbers if limit is None else numbers[:limit])]
-        check_reply((rounds[each.round_id].metadata for each in page), self._settings, SMALLER_LIMIT)
+        check_reply((rounds[each.round_id].metadata for each in page), self._settings, Advice.SMALLER_LIMIT)
         return Page(page, write_round_cursor(page[-1].round_id) if page and len(page) == limit else None)
 
     async def delete_state(  # noqa: D102

@@ -16,7 +16,7 @@ from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import SMALLER_LIMIT, check_count, check_limit
+from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import MAX_TTL, RowKey, check_id, dump_metadata, dump_state, load_object
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
 
@@ -179,7 +179,7 @@ class PostgresStateService(PostgresService, StateService):
         check_limit(limit, self._settings.max_page)
         before = read_round_cursor(cursor)
         rows = await self._database.fetch_page(
-            LIST, SMALLER_LIMIT, **values, before=before, limit=limit, ttl=self._settings.state_ttl
+            LIST, Advice.SMALLER_LIMIT, **values, before=before, limit=limit, ttl=self._settings.state_ttl
         )
         following = write_round_cursor(rows[-1][0]) if rows and len(rows) == limit else None
         return Page((_round(row, user_id, values["session_id"]) for row in rows), following)

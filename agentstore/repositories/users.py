@@ -20,7 +20,7 @@ from agentstore.database.statement import Row, Statement
 from agentstore.models import UserRow
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, User
-from agentstore.schemas.page import SMALLER_LIMIT, check_count, read_cursor, write_cursor
+from agentstore.schemas.page import Advice, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_metadata, load_object
 
 _USER = bindparam("user_id", type_=Text)
@@ -70,7 +70,7 @@ class PostgresUserService(PostgresService):
         """
         check_count(limit, "limit", maximum=self._settings.max_page)
         after = None if cursor is None else read_cursor(cursor, str)[0]
-        rows = await self._database.fetch_page(LIST, SMALLER_LIMIT, after=after, limit=limit)
+        rows = await self._database.fetch_page(LIST, Advice.SMALLER_LIMIT, after=after, limit=limit)
         return Page(map(_user, rows), write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
 
     async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:

@@ -5,17 +5,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.schemas.payload import shortened
-
-# What the error for a reply that is too large advises.
-READ_PARTS = "read it in parts, with limit= and before= of get_session or read_messages, or by iter_messages"
-SMALLER_LIMIT = "pass a smaller limit="
-SMALLER_PAGE_SIZE = "pass a smaller page_size"
-SMALLER_TOP_K = "pass a smaller top_k"
-RAISE_LIMIT = "raise the setting; nothing was changed"
 
 if TYPE_CHECKING:
     from agentstore.settings import Settings
@@ -117,7 +111,17 @@ def check_limit(value: int | None, maximum: int | None = None) -> int | None:
     return None if value is None else check_count(value, "limit", maximum=maximum)
 
 
-def check_reply(payloads: Iterable[str], settings: "Settings", advice: str) -> None:
+class Advice(StrEnum):
+    """What the error for a result that is too large advises."""
+
+    READ_PARTS = "read it in parts, with limit= and before= of get_session or read_messages, or by iter_messages"
+    SMALLER_LIMIT = "pass a smaller limit="
+    SMALLER_PAGE_SIZE = "pass a smaller page_size"
+    SMALLER_TOP_K = "pass a smaller top_k"
+    RAISE_LIMIT = "raise the setting; nothing was changed"
+
+
+def check_reply(payloads: Iterable[str], settings: "Settings", advice: Advice) -> None:
     """Check that the JSON texts that a call without a database returns are not larger than `max_reply_bytes` together.
 
     Raises:
@@ -127,7 +131,7 @@ def check_reply(payloads: Iterable[str], settings: "Settings", advice: str) -> N
         raise reply_too_large(settings.max_reply_bytes, advice)
 
 
-def reply_too_large(most: int, advice: str) -> LimitExceeded:
+def reply_too_large(most: int, advice: Advice) -> LimitExceeded:
     """Return the error for a call that would return more than `most` bytes."""
     return LimitExceeded(f"the result has more than {most:,} bytes (AGENTSTORE_MAX_REPLY_BYTES): {advice}")
 

@@ -75,14 +75,7 @@ from agentstore.schemas.memory_item import (
     message_has_id_of_item,
     prepare_items,
 )
-from agentstore.schemas.page import (
-    SMALLER_LIMIT,
-    SMALLER_PAGE_SIZE,
-    SMALLER_TOP_K,
-    check_count,
-    read_cursor,
-    write_cursor,
-)
+from agentstore.schemas.page import Advice, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import MAX_TTL, check_id, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
@@ -257,9 +250,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
         at, after = (None, None) if cursor is None else read_cursor(cursor, datetime, str)
         values["expired"] = await self._list_expired(user_id)
         if cursor is None:
-            rows = await self._database.fetch_page(LIST_ITEMS, SMALLER_LIMIT, **values)
+            rows = await self._database.fetch_page(LIST_ITEMS, Advice.SMALLER_LIMIT, **values)
         else:
-            rows = await self._database.fetch_page(LIST_ITEMS_AFTER, SMALLER_LIMIT, **values, at=at, after_id=after)
+            rows = await self._database.fetch_page(
+                LIST_ITEMS_AFTER, Advice.SMALLER_LIMIT, **values, at=at, after_id=after
+            )
         loaded = load_memories(
             [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
             lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["id"]),
@@ -435,13 +430,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if checked.cursor is not None:
             session_id, seq = read_memory_cursor(checked.cursor)
             rows = await self._database.fetch_page(
-                LIST_AFTER, SMALLER_PAGE_SIZE, **values, after_session=session_id, after=seq
+                LIST_AFTER, Advice.SMALLER_PAGE_SIZE, **values, after_session=session_id, after=seq
             )
         else:
             offset = (checked.page_num - 1) * size
             rows = []
             if offset < 2**62:
-                rows = await self._database.fetch_page(LIST, SMALLER_PAGE_SIZE, **values, offset=offset)
+                rows = await self._database.fetch_page(LIST, Advice.SMALLER_PAGE_SIZE, **values, offset=offset)
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
         loaded = load_memories(
             [row[2:5] for row in rows], lambda index: ("memories", user_id, rows[index][0], rows[index][1])
@@ -521,7 +516,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if not tokens:
             return [], tokens
         user_id = values["user_id"]
-        rows = await self._database.fetch_page(SEARCH, SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
+        rows = await self._database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
         known, selective = (
             {token for position, token in enumerate(tokens, 1) if rows and position in (rows[0][column] or ())}
             for column in ("known", "selective")
@@ -531,10 +526,14 @@ class PostgresMemoryService(PostgresService, MemoryService):
         ):
             existing = await self._existing_words(user_id, spelling.all_spellings(unknown), values["expired"])
             tokens |= spelling.replacements(unknown, existing)
-            rows = await self._database.fetch_page(SEARCH, SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
+            rows = await self._database.fetch_page(
+                SEARCH, Advice.SMALLER_TOP_K, **values, **_query_values(user_id, tokens)
+            )
         if not rows and (prefixes := ranking.prefixes(tokens)):
             tokens = prefixes
-            rows = await self._database.fetch_page(SEARCH, SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
+            rows = await self._database.fetch_page(
+                SEARCH, Advice.SMALLER_TOP_K, **values, **_query_values(user_id, tokens)
+            )
         return rows, tokens
 
     async def _search_by_meaning(

@@ -41,7 +41,7 @@ from agentstore.models.memory_vector import MemoryVectorRow
 from agentstore.repositories.memory.reindex import estimate_count
 from agentstore.schemas import Embedder
 from agentstore.schemas.memory import embedded_text
-from agentstore.schemas.page import SMALLER_TOP_K
+from agentstore.schemas.page import Advice
 from agentstore.schemas.payload import load_readable_messages
 from agentstore.search import embedding, ranking
 from agentstore.settings import Settings
@@ -200,8 +200,8 @@ async def search_by_vector(
             statement = by_index(embedder.name, embedder.dimensions, with_words=words is not None)
             async with database.transaction() as transaction:
                 await transaction.fetch(USE_INDEX)
-                return await transaction.fetch_page(statement, SMALLER_TOP_K, **values)
-        return await database.fetch_page(VECTOR if words is None else HYBRID, SMALLER_TOP_K, **values)
+                return await transaction.fetch_page(statement, Advice.SMALLER_TOP_K, **values)
+        return await database.fetch_page(VECTOR if words is None else HYBRID, Advice.SMALLER_TOP_K, **values)
 
 
 async def _is_index_worthwhile(database: Database, embedder: Embedder, values: dict[str, Any]) -> bool:

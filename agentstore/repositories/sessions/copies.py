@@ -1,10 +1,15 @@
 """The statements that fork and rewind a session."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import ClauseElement, Text, bindparam, select, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from agentstore.database.retry import FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
+from agentstore.errors import AgentStoreError, AlreadyExists, NotFound, StatementFailed
 from agentstore.models import MessageRow, SessionRow, StateHeadRow, UserRow
 from agentstore.repositories.sessions.statements import ITS_MESSAGES, LIVE_SESSION, USER
 
@@ -46,3 +51,20 @@ LOCK_STATES = Statement(_lock_states, scope="user", repeatable=False)
 FIND = Statement(
     select(MessageRow.seq).where(ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)), scope="user"
 )
+
+
+def already_exists(values: Mapping[str, Any]) -> AlreadyExists:
+    """Return the error to raise for a copy whose id is taken."""
+    return AlreadyExists(
+        f"user {values['user_id']!r} already has a session or states with the id {values['new_id']!r}: choose another "
+        f"new_id"
+    )
+
+
+def copy_error(error: StatementFailed, values: Mapping[str, Any]) -> AgentStoreError:
+    """Return the error to raise for a copy that Postgres refused."""
+    if error.sqlstate == UNIQUE_VIOLATION:
+        return already_exists(values)
+    if error.sqlstate == FOREIGN_KEY_VIOLATION:
+        return NotFound(f"user {values['user_id']!r} was deleted concurrently")
+    return error

@@ -16,11 +16,10 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
-from agentstore.database.retry import FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION, is_conflict, retry
+from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
 from agentstore.database.statement import Row, Statement
 from agentstore.database.url import Password
 from agentstore.errors import (
-    AgentStoreError,
     AlreadyExists,
     LimitExceeded,
     NotFound,
@@ -34,7 +33,7 @@ from agentstore.interfaces import SessionHistoryService
 from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING, APPEND_TO_MANY
 from agentstore.repositories.sessions.appends import Appends, Key, timestamp_of
-from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND
+from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND, already_exists, copy_error
 from agentstore.repositories.sessions.imports import (
     Appended,
     check_same_content,
@@ -66,15 +65,7 @@ from agentstore.repositories.sessions.statements import (
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import (
-    RAISE_LIMIT,
-    READ_PARTS,
-    SMALLER_LIMIT,
-    check_count,
-    check_limit,
-    read_cursor,
-    write_cursor,
-)
+from agentstore.schemas.page import Advice, check_count, check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     MAX_TTL,
     check_id,
@@ -167,7 +158,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         async def create(attempt: int) -> list[Row] | None:
             if attempt:
                 await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
-            return await self._database.fetch_page(CREATE if exist_ok else CREATE_NEW, READ_PARTS, **values) or None
+            return (
+                await self._database.fetch_page(CREATE if exist_ok else CREATE_NEW, Advice.READ_PARTS, **values) or None
+            )
 
         rows = await retry(create, f"could not create session {session_id!r} of user {user_id!r}")
         head = next(row for row in rows if row[1] is not None)
@@ -203,14 +196,13 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         limit = check_limit(limit)
-        values: dict[str, Any] = {"user_id": user_id, "session_id": session_id}
+        statement = GET if limit is None else GET_LAST
         if before is not None:
             check_id(before, "before", self._settings)
-            rows = await self._database.fetch_page(GET_BEFORE, READ_PARTS, **values, limit=limit, before=before)
-        elif limit is not None:
-            rows = await self._database.fetch_page(GET_LAST, READ_PARTS, **values, limit=limit)
-        else:
-            rows = await self._database.fetch_page(GET, READ_PARTS, **values)
+            statement = GET_BEFORE
+        rows = await self._database.fetch_page(
+            statement, Advice.READ_PARTS, user_id=user_id, session_id=session_id, limit=limit, before=before
+        )
         head = next((row for row in rows if row[0] is not None), None)
         if head is None:
             return None
@@ -228,7 +220,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         after = 0
         while True:
             try:
-                rows = await self._database.fetch_page(GET_AFTER, RAISE_LIMIT, **values, after_seq=after)
+                rows = await self._database.fetch_page(GET_AFTER, Advice.RAISE_LIMIT, **values, after_seq=after)
             except LimitExceeded:  # the batch is limited by the stored size, which may be compressed
                 if values["limit"] == 1:
                     raise
@@ -258,7 +250,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_limit(limit, self._settings.max_page)
         minute, time, id = (_NEWEST, _NEWEST, "") if cursor is None else read_cursor(cursor, datetime, datetime, str)
         rows = await self._database.fetch_page(
-            LIST, SMALLER_LIMIT, user_id=user_id, before_minute=minute, before=time, before_id=id, limit=limit
+            LIST, Advice.SMALLER_LIMIT, user_id=user_id, before_minute=minute, before=time, before_id=id, limit=limit
         )
         following = None
         if rows and len(rows) == limit:
@@ -471,13 +463,13 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 is_taken = row is not None and row[2]
             except StatementFailed as error:
                 if error.sqlstate != UNIQUE_VIOLATION:
-                    raise _copy_error(error, values) from error
+                    raise copy_error(error, values) from error
                 is_taken = True
             if not is_taken:
                 break
             # The id may be that of an expired session, or of expired states: delete them, and try once more.
             if is_last or not await self._expire(self._database.fetch, **copy_key):
-                raise _already_exists(values)
+                raise already_exists(values)
         if row is None:
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         if row[1] is None:
@@ -517,11 +509,11 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                             FORK, **values, state_session=states, new_id=new, at=None, at_id=None
                         )
                     except StatementFailed as error:
-                        raise _copy_error(error, {**values, "new_id": new}) from error
+                        raise copy_error(error, {**values, "new_id": new}) from error
                     if forked[2]:
-                        raise _already_exists({**values, "new_id": new})
+                        raise already_exists({**values, "new_id": new})
                 await transaction.fetch(REWIND, **values, state_session=states, at=place)
-            rows = await transaction.fetch_page(GET, RAISE_LIMIT, **values)
+            rows = await transaction.fetch_page(GET, Advice.RAISE_LIMIT, **values)
         head = next(row for row in rows if row[0] is not None)
         return await self._load(user_id, session_id, tuple(head), [row[HEAD_WIDTH] for row in rows if row[0] is None])
 
@@ -615,22 +607,6 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(session_id, "session_id", self._settings)
         if not await self._database.fetch(statement, user_id=user_id, session_id=session_id, **value):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
-
-
-def _already_exists(values: dict[str, Any]) -> AlreadyExists:
-    return AlreadyExists(
-        f"user {values['user_id']!r} already has a session or states with the id {values['new_id']!r}: choose another "
-        f"new_id"
-    )
-
-
-def _copy_error(error: StatementFailed, values: dict[str, Any]) -> AgentStoreError:
-    """Return the error to raise for a copy that Postgres refused."""
-    if error.sqlstate == UNIQUE_VIOLATION:
-        return _already_exists(values)
-    if error.sqlstate == FOREIGN_KEY_VIOLATION:
-        return NotFound(f"user {values['user_id']!r} was deleted concurrently")
-    return error
 
 
 def _metadata(text: str, user_id: str, session_id: str) -> dict[str, Any]:
