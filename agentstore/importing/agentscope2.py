@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import Text, bindparam, cast, column, select, table
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
-from agentstore.importing.databases import OtherDatabase, parse_utc
+from agentstore.importing.databases import OtherDatabase, new_session
 from agentstore.importing.fields import add_rest, data_part, parse_object, require_object, text_part, wrong_type
-from agentstore.importing.notes import Note
+from agentstore.importing.head import Head
+from agentstore.importing.notes import Note, Notes
 from agentstore.importing.records import Reader, SessionRecord, StateRecord
-from agentstore.schemas import ContentType, Message, MessageType, Role, RunStatus, Session
+from agentstore.importing.translated import Messages, Translated
+from agentstore.schemas import ContentType, MessageType, Role, RunStatus, Session
 
 SOURCE = "agentscope-2"
 _PAGE = 500
@@ -53,23 +54,18 @@ async def read(database: OtherDatabase) -> Reader:
                 continue  # deleted meanwhile
             ((user_id, agent_id, created_at, updated_at, payload),) = found
             place = f"session {id}"
+            messages = await database.fetch(_MESSAGES_OF_SESSION, session_id=id)
             try:
-                metadata = parse_object(payload, "payload")
-                state = metadata.pop("state", None)
-                messages = await database.fetch(_MESSAGES_OF_SESSION, session_id=id)
-                session = Session(
-                    id=id,
-                    user_id=user_id,
-                    messages=[message for msg_id, text in messages for message in _messages(msg_id, text)],
-                    title=_title(metadata),
-                    metadata={"agent_id": agent_id, **metadata},
-                    created_at=parse_utc(created_at),
-                    updated_at=parse_utc(updated_at),
-                )
-            except (InvalidContent, ValidationError, ValueError) as error:
-                yield Note(place, str(error))
+                session = new_session(id, user_id, created_at, updated_at)
+            except InvalidContent as error:
+                yield Note(place, str(error), messages=len(messages))
                 continue
-            yield SessionRecord(place, session)
+            notes = Notes()
+            fields: dict[str, Any] = {}
+            with notes.message("payload", messages=0):
+                fields = parse_object(payload, "the session")
+            state = fields.pop("state", None)
+            yield SessionRecord(place, _translate(session, {"agent_id": agent_id, **fields}, messages, notes))
             if isinstance(state, dict) and state:
                 yield StateRecord(f"{place}, state", user_id, id, None, state, {"agent_id": agent_id}, SOURCE)
         if len(rows) < _PAGE:
@@ -77,42 +73,41 @@ async def read(database: OtherDatabase) -> Reader:
         after = rows[-1][0]
 
 
-def _title(metadata: dict[str, Any]) -> str | None:
+def _translate(session: Session, metadata: dict[str, Any], rows: list[tuple[Any, ...]], notes: Notes) -> Translated:
+    """Add metadata, the title and the messages to a session."""
     config = metadata.get("config")
-    name = config.get("name") if isinstance(config, dict) else None
-    return name if isinstance(name, str) else None
+    head = Head({"title": config.get("name")} if isinstance(config, dict) else {}, notes)
+    session.title = head.title()
+    session.metadata = metadata
+    messages = Messages(notes)
+    for id, text in rows:
+        with notes.message(f"message {id}"):
+            messages.add(f"message {id}", id, _fields(text))
+    return messages.build(session, len(rows))
 
 
-def _messages(id: str, text: str) -> list[Message]:
+def _fields(text: str) -> list[dict[str, Any]]:
     """Convert a message: adjacent text and data become one Message; each thought, tool call and result another.
 
     The first Message has the original id, the others that id with ``/1``, ``/2`` and so on, in the order of the blocks.
     """
-    try:
-        raw = parse_object(text, "the message")
-        groups = _groups(raw.get("content"))
-        rest = {name: value for name, value in raw.items() if name not in ("id", "role", "content", "metadata")}
-        metadata = {**require_object(raw.get("metadata") or {}, "metadata"), "agentscope": rest}
-        if isinstance(time := rest.get("created_at"), str):
-            metadata.setdefault("timestamp", time)
-        role = raw.get("role")
-        messages = []
-        for number, (message_type, parts) in enumerate(groups or [(MessageType.MESSAGE, [])]):
-            messages.append(
-                Message.model_validate(
-                    {
-                        "id": f"{id}/{number}" if number else id,
-                        "type": message_type,
-                        "role": Role.TOOL if message_type == MessageType.FUNCTION_CALL_OUTPUT else role,
-                        "status": RunStatus.Completed,
-                        "content": parts,
-                        "metadata": metadata if number == 0 else None,
-                    }
-                )
-            )
-    except (InvalidContent, ValidationError, ValueError) as error:
-        raise InvalidContent(f"message {id}: {error}") from error
-    return messages
+    raw = parse_object(text, "the message")
+    groups = _groups(raw.get("content"))
+    rest = {name: value for name, value in raw.items() if name not in ("id", "role", "content", "metadata")}
+    metadata = {**require_object(raw.get("metadata") or {}, "metadata"), "agentscope": rest}
+    if isinstance(time := rest.get("created_at"), str):
+        metadata.setdefault("timestamp", time)
+    role = raw.get("role")
+    return [
+        {
+            "type": message_type,
+            "role": Role.TOOL if message_type == MessageType.FUNCTION_CALL_OUTPUT else role,
+            "status": RunStatus.Completed,
+            "content": parts,
+            "metadata": metadata if number == 0 else None,
+        }
+        for number, (message_type, parts) in enumerate(groups or [(MessageType.MESSAGE, [])])
+    ]
 
 
 def _groups(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -17,6 +17,8 @@ from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.row_security import REFUSE_FILTERED_VIEWS
 from agentstore.database.url import connector
 from agentstore.errors import InvalidContent, NotConfigured
+from agentstore.importing.fields import wrong_type
+from agentstore.schemas import Session
 
 _UNDEFINED = ("42P01", "42703", "3F000")  # undefined table, undefined column, invalid schema name
 
@@ -93,6 +95,18 @@ class OtherDatabase:
         except SQLAlchemyError as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
             raise InvalidContent(f"{self._file}: {reason}") from error
+
+
+def new_session(id: Any, user_id: Any, created_at: str | None, updated_at: str | None) -> Session:
+    """Return a session without messages, with timestamps as :func:`parse_utc` parses them.
+
+    Raises:
+        InvalidContent: an id is not a string, which SQLite does not prevent.
+    """
+    for name, value in (("session_id", id), ("user_id", user_id)):
+        if not isinstance(value, str):
+            raise wrong_type(name, "a string", value)
+    return Session(id=id, user_id=user_id, created_at=parse_utc(created_at), updated_at=parse_utc(updated_at))
 
 
 def parse_utc(text: str | None) -> datetime | None:

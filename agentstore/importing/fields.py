@@ -39,7 +39,7 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
         return require_object(json.loads(text), where)
     except RecursionError as error:
         raise InvalidContent(f"{where}: nested too deeply") from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InvalidContent(f"{where}: not JSON: {error}") from error
 
 

@@ -7,12 +7,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from agentstore.errors import InvalidContent, LimitExceeded
-from agentstore.importing.notes import Kind, Note, at
+from agentstore.importing.notes import Counts, Note, at
 from agentstore.importing.source import read
 from agentstore.importing.storing import store_session
 from agentstore.importing.translate import Refused, Translator
@@ -25,37 +25,21 @@ from agentstore.settings import Settings
 _WINDOW_MESSAGES = 2_000
 _WINDOW_BYTES = 16_000_000
 _WRITERS = 4
-_LONGEST_REASON = 300
 
 _INVALID = (InvalidContent, LimitExceeded)
 
 
 @dataclass(slots=True)
-class Progress:
-    """Counts of what was read so far, of what was new in it, and of what was not stored.
-
-    ``input_messages`` is always the sum of ``stored_messages``, ``skipped_messages`` and ``passed_over``.
-    """
+class Progress(Counts):
+    """Counts of what was read so far, of what was new in it, and of what was not stored."""
 
     bytes: int = 0
     records: int = 0
     """Conversations, parts of conversations and messages outside of one that were stored, now or before."""
     messages: int = 0
-    """The messages that they have in the store. One message of the input may become several, as each tool call does."""
+    """The messages that they have in the store."""
     new_sessions: int = 0
     new_messages: int = 0
-    problems: int = 0
-    """Parts of the input that were skipped: lines, conversations or messages."""
-    passed_over: int = 0
-    """Messages of the input that are not stored on purpose, such as those without content."""
-    changed: int = 0
-    """Values that were stored, but not literally, such as a title with broken Unicode."""
-    input_messages: int = 0
-    """Messages of the input."""
-    stored_messages: int = 0
-    """Those that are stored, now or before."""
-    skipped_messages: int = 0
-    """Those that were skipped."""
     seconds: float = 0.0
 
 
@@ -134,20 +118,20 @@ class Importer:
             for piece in read(stream, max_bytes=max_bytes):
                 self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
                 if isinstance(piece, Note):
-                    self._note(name, piece)
+                    self._note(name, piece.place, Note("", piece.reason))
                     continue
                 try:
                     translated = translator.translate(piece.value)
                 except _INVALID as error:
                     count = error.messages if isinstance(error, Refused) else 0
                     self.progress.input_messages += count
-                    self._note(name, Note(piece.place, str(error), messages=count))
+                    self._note(name, piece.place, Note("", str(error), messages=count))
                     continue
                 self.progress.input_messages += translated.messages
                 for note in translated.notes:
-                    self._note(name, at(piece.place, note))
+                    self._note(name, piece.place, note)
                 self._bytes += piece.size
-                if translated.session.messages or not (translated.is_message or translated.has_problems()):
+                if translated.has_anything():
                     yield _Read(name, piece.place, translated)
 
     async def _add(self, each: _Read) -> None:
@@ -194,12 +178,12 @@ class Importer:
             except _INVALID as error:
                 refused, parts = _split(parts, head)
                 for part in refused:
-                    self._refuse(part, error)
+                    self._note(part.file, part.place, part.translated.refuse_all(error))
                 continue
             self.progress.new_sessions += done.sessions
             self.progress.new_messages += done.messages
             if done.metadata is not None:
-                self._note(parts[0].file, Note(parts[0].place, f"{done.metadata}: the metadata is not stored"))
+                self._note(parts[0].file, parts[0].place, Note("", f"{done.metadata}: the metadata is not stored"))
             position = 0
             for part in parts:
                 end = position + len(part.translated.places)
@@ -210,32 +194,18 @@ class Importer:
 
     def _count(self, part: _Read, refused: dict[int, str]) -> None:
         """Count a stored part, and report those of its messages that were refused."""
-        places = part.translated.places
-        skipped = {places[number]: reason for number, reason in refused.items()}
-        for place, reason in skipped.items():
-            self._note(part.file, at(part.place, Note(place, reason, messages=1)))
-        self.progress.records += not places or len(refused) < len(places)
-        self.progress.messages += len(places) - len(refused)
-        self.progress.stored_messages += len(set(places) - skipped.keys())
+        translated = part.translated
+        skipped = translated.refuse(refused)
+        for note in skipped:
+            self._note(part.file, part.place, note)
+        self.progress.records += not translated.places or len(refused) < len(translated.places)
+        self.progress.messages += len(translated.places) - len(refused)
+        self.progress.stored_messages += translated.count() - len(skipped)
 
-    def _refuse(self, part: _Read, error: Exception) -> None:
-        """Skip a part with all of its messages."""
-        count = len(set(part.translated.places))
-        reason = f"{error}{f' (all of its {count:,} messages are skipped)' if count > 1 else ''}"
-        self._note(part.file, Note(part.place, reason, messages=count))
-
-    def _note(self, file: str, note: Note) -> None:
-        progress = self.progress
-        if note.kind is Kind.PROBLEM:
-            progress.problems += 1
-            progress.skipped_messages += note.messages
-        elif note.kind is Kind.PASSED_OVER:
-            progress.passed_over += 1
-        else:
-            progress.changed += 1
-        if len(note.reason) > _LONGEST_REASON:  # it may contain a value of the file
-            note = replace(note, reason=f"{note.reason[:_LONGEST_REASON]}...")
-        self._report(file, note)
+    def _note(self, file: str, place: str, note: Note) -> None:
+        """Count and report a note on the value at `place`."""
+        self.progress.add(note)
+        self._report(file, at(place, note))
 
 
 def _split(parts: list[_Read], head: Session) -> tuple[list[_Read], list[_Read]]:

@@ -3,15 +3,15 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
-from agentstore.importing.notes import Note
-from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
+from agentstore.importing.notes import Counts, Note, at
+from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
+from agentstore.importing.storing import store_session
 from agentstore.interfaces import MemoryService
 from agentstore.repositories import PostgresSessionHistoryService, PostgresStateService
-from agentstore.repositories.sessions.imports import check_import
-from agentstore.schemas import Message, StateRound
+from agentstore.schemas import Message, Session, StateRound
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state, prepare_messages
 from agentstore.schemas.state import check_round
 from agentstore.settings import Settings
@@ -19,25 +19,21 @@ from agentstore.settings import Settings
 # The number of memories, and of characters of them, in one statement.
 _BATCH, _CHARACTERS = 1_000, 8_000_000
 _PAGE = 100
+_INVALID = (InvalidContent, LimitExceeded, Conflict)
 
 
 @dataclass(slots=True)
-class Moved:
-    """Counts of what was read so far, of what was new in it, and of what was not stored, or not literally.
-
-    A problem is a record or a message that was skipped; see :class:`agentstore.importing.Note`.
-    """
+class Moved(Counts):
+    """Counts of what was read so far, of what was new in it, and of what was not stored."""
 
     sessions: int = 0
     messages: int = 0
+    """The messages that they have in the store."""
     memories: int = 0
     states: int = 0
     new_sessions: int = 0
     new_messages: int = 0
     new_states: int = 0
-    problems: int = 0
-    passed_over: int = 0
-    changed: int = 0
     seconds: float = 0.0
 
 
@@ -53,8 +49,8 @@ class Target:
 class Mover:
     """Stores the records of a reader.
 
-    Each record is stored completely or, if it is not valid, skipped and passed to `report`. Only the memories of one
-    session are stored by several statements, once all of them have been checked.
+    A session and the memories of one are stored with all of the messages that can be stored, a state completely.
+    Whatever is skipped, passed over or changed is passed to `report`.
     """
 
     def __init__(self, target: Target | None, *, settings: Settings, report: Callable[[Note], None]) -> None:
@@ -72,64 +68,107 @@ class Mover:
         """
         began = time.monotonic()
         async for record in reader:
-            try:
-                if isinstance(record, Note):
-                    self._skip(record)
-                else:
+            if isinstance(record, Note):
+                self._note(record.place, replace(record, place=""))
+            elif isinstance(record, StateRecord):
+                await self._store_state(record)
+            else:
+                translated = record.translated
+                self.moved.input_messages += translated.messages
+                for note in translated.notes:
+                    self._note(record.place, note)
+                if translated.has_anything():
                     await self._store(record)
-            except (InvalidContent, LimitExceeded, Conflict) as error:
-                assert not isinstance(record, Note)  # noqa: S101
-                self._skip(Note(record.place, str(error)))
             self.moved.seconds = time.monotonic() - began
             tick()
 
-    async def _store(self, record: Record) -> None:
-        moved, target = self.moved, self._target
-        if isinstance(record, SessionRecord):
-            if target is None:
-                check_import(record.session, self._settings)
-            else:
-                imported = await target.sessions.import_session(record.session)
-                moved.new_sessions += imported.sessions
-                moved.new_messages += imported.messages
+    async def _store(self, record: SessionRecord | MemoriesRecord) -> None:
+        translated, moved = record.translated, self.moved
+        store = self._store_session if isinstance(record, SessionRecord) else self._store_memories
+        try:
+            refused = await store(record.place, translated.session)
+        except _INVALID as error:
+            self._note(record.place, translated.refuse_all(error))
+            return
+        skipped = translated.refuse(refused)
+        for note in skipped:
+            self._note(record.place, note)
+        stored = len(translated.places) - len(refused)
+        moved.stored_messages += translated.count() - len(skipped)
+        if isinstance(record, MemoriesRecord):
+            moved.memories += stored
+        elif stored or not refused:
             moved.sessions += 1
-            moved.messages += len(record.session.messages)
-        elif isinstance(record, MemoriesRecord):
-            check_id(record.user_id, "user_id", self._settings)
-            check_id(record.session_id, "session_id", self._settings)
-            for part in list(self._parts(record.messages)):
-                if target is not None:
-                    await target.memory.add_memory(record.user_id, part, record.session_id)
-            moved.memories += len(record.messages)
-        elif isinstance(record, StateRecord):
+            moved.messages += stored
+
+    async def _store_session(self, place: str, session: Session) -> dict[int, str]:
+        """Store a session; return why messages of it were not, by their positions."""
+        done = await store_session(None if self._target is None else self._target.sessions, session, self._settings)
+        self.moved.new_sessions += done.sessions
+        self.moved.new_messages += done.messages
+        if done.metadata is not None:
+            self._note(place, Note("", f"{done.metadata}: the metadata is not stored"))
+        return done.refused
+
+    async def _store_memories(self, _: str, session: Session) -> dict[int, str]:
+        """Store the messages of a session as memories; return why some were not, by their positions."""
+        check_id(session.user_id, "user_id", self._settings)
+        check_id(session.id, "session_id", self._settings)
+        refused: dict[int, str] = {}
+        for part in list(self._parts(session.messages, refused)):
+            if self._target is not None:
+                await self._add_memories(session, part, refused)
+        return refused
+
+    async def _add_memories(self, session: Session, part: dict[int, Message], refused: dict[int, str]) -> None:
+        """Add memories together or, if that is refused, one by one."""
+        assert self._target is not None  # noqa: S101
+        try:
+            await self._target.memory.add_memory(session.user_id, list(part.values()), session.id)
+        except _INVALID as error:
+            if len(part) == 1:
+                refused |= dict.fromkeys(part, str(error))
+                return
+            for position, message in part.items():
+                await self._add_memories(session, {position: message}, refused)
+
+    async def _store_state(self, record: StateRecord) -> None:
+        try:
             check_id(record.user_id, "user_id", self._settings)
             check_id(record.session_id, "session_id", self._settings)
             if record.round_id is not None:
                 check_round(record.round_id)
             dump_metadata(record.metadata, self._settings)
             text = dump_state(record.state, self._settings)
-            if target is not None:
+            if self._target is not None:
                 store = _store_next if record.round_id is None else _store_round
-                moved.new_states += await store(target.states, record, text)
-            moved.states += 1
+                self.moved.new_states += await store(self._target.states, record, text)
+            self.moved.states += 1
+        except _INVALID as error:
+            self._note(record.place, Note("", str(error)))
 
-    def _parts(self, messages: list[Message]) -> Iterator[list[Message]]:
-        """Yield the messages of each statement; raise if one of them cannot be stored."""
-        part: list[Message] = []
+    def _parts(self, messages: list[Message], refused: dict[int, str]) -> Iterator[dict[int, Message]]:
+        """Yield the messages of each statement by their positions, and add those that cannot be stored to `refused`."""
+        part: dict[int, Message] = {}
         size = 0
-        for message in messages:
-            ((_, payload),) = prepare_messages(message, self._settings).values()
+        for position, message in enumerate(messages):
+            try:
+                ((_, payload),) = prepare_messages(message, self._settings).values()
+            except _INVALID as error:
+                refused[position] = str(error)
+                continue
             if part and (len(part) >= min(_BATCH, self._settings.max_batch) or size + len(payload) > _CHARACTERS):
                 yield part
-                part, size = [], 0
-            part.append(message)
+                part, size = {}, 0
+            part[position] = message
             size += len(payload)
         if part:
             yield part
 
-    def _skip(self, problem: Note) -> None:
-        self.moved.problems += 1
-        self._report(problem)
+    def _note(self, place: str, note: Note) -> None:
+        """Count and report a note on the record at `place`."""
+        self.moved.add(note)
+        self._report(at(place, note))
 
 
 async def _store_round(states: PostgresStateService, record: StateRecord, text: str) -> bool:

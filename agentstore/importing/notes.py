@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from agentstore.errors import InvalidContent
 
+_LONGEST_REASON = 300
+
 
 class Kind(StrEnum):
     """What happened to a part of the input."""
@@ -33,6 +35,37 @@ class Note:
     messages: int = 0
 
 
+@dataclass(slots=True)
+class Counts:
+    """Counts of what an import was given and of what it did not store, or not literally.
+
+    ``input_messages`` is always the sum of ``stored_messages``, ``skipped_messages`` and ``passed_over``.
+    """
+
+    problems: int = 0
+    """Parts of the input that were skipped: lines, conversations, messages, states."""
+    passed_over: int = 0
+    """Messages of the input that are not stored on purpose, such as those without content."""
+    changed: int = 0
+    """Values that were stored, but not literally, such as a title with broken Unicode."""
+    input_messages: int = 0
+    """Messages of the input."""
+    stored_messages: int = 0
+    """Those that are stored, now or before. Each may have become several, as each tool call is a message."""
+    skipped_messages: int = 0
+    """Those that were skipped."""
+
+    def add(self, note: Note) -> None:
+        """Count a note."""
+        if note.kind is Kind.PROBLEM:
+            self.problems += 1
+            self.skipped_messages += note.messages
+        elif note.kind is Kind.PASSED_OVER:
+            self.passed_over += note.messages
+        else:
+            self.changed += 1
+
+
 class Notes:
     """Collects the notes on one conversation while it is translated."""
 
@@ -53,14 +86,17 @@ class Notes:
         self.found.append(Note(place, reason, Kind.CHANGED))
 
     @contextmanager
-    def message(self, place: str) -> Iterator[None]:
+    def message(self, place: str, *, messages: int = 1) -> Iterator[None]:
         """Turn an InvalidContent that is raised inside into a problem with the message at `place`."""
         try:
             yield
         except InvalidContent as error:
-            self.problem(place, str(error))
+            self.problem(place, str(error), messages=messages)
 
 
 def at(place: str, note: Note) -> Note:
-    """Return a note on a part of the value at `place`, which is put in front of the reason."""
-    return replace(note, place=place, reason=f"{note.place}: {note.reason}" if note.place else note.reason)
+    """Return a note on a part of the value at `place`. The part and its reason are the new reason, shortened."""
+    reason = f"{note.place}: {note.reason}" if note.place else note.reason
+    if len(reason) > _LONGEST_REASON:  # it may contain a value of the input
+        reason = f"{reason[:_LONGEST_REASON]}..."
+    return replace(note, place=place, reason=reason)

@@ -1,19 +1,19 @@
 """Read openai-agents' SQLAlchemySession and SQLiteSession: sessions of items of the Responses API."""
 
 import json
-from collections.abc import Iterator
+from typing import Any
 from uuid import UUID, uuid5
 
-from pydantic import ValidationError
 from sqlalchemy import Text, bindparam, cast, column, select, table
 
 from agentstore.errors import InvalidContent
 from agentstore.importing import responses
-from agentstore.importing.databases import OtherDatabase, parse_utc
+from agentstore.importing.databases import OtherDatabase, new_session, parse_utc
 from agentstore.importing.fields import parse_object
-from agentstore.importing.notes import Note
-from agentstore.importing.records import Reader, Record, SessionRecord
-from agentstore.schemas import Message, Session
+from agentstore.importing.notes import Note, Notes
+from agentstore.importing.records import Reader, SessionRecord
+from agentstore.importing.translated import Messages, Translated
+from agentstore.schemas import Session
 
 _NAMESPACE = UUID("0d9f1c0a-3a6e-5d0c-8a56-2f1d7d1a4b6e")
 _PAGE = 500
@@ -54,26 +54,27 @@ async def read(database: OtherDatabase, user_id: str) -> Reader:
             rows = await database.fetch(_NEXT_SESSIONS, after=after)
         for session_id, created_at, updated_at in rows:
             items = await database.fetch(_ITEMS_OF_SESSION, session_id=session_id)
-            session = Session(
-                id=session_id, user_id=user_id, created_at=parse_utc(created_at), updated_at=parse_utc(updated_at)
-            )
-            for record in _records(session, [(number, data, time) for number, data, time in items]):
-                yield record
+            place = f"session {session_id}"
+            try:
+                session = new_session(session_id, user_id, created_at, updated_at)
+            except InvalidContent as error:
+                yield Note(place, str(error), messages=len(items))
+            else:
+                yield SessionRecord(place, _translate(session, items))
         if len(rows) < _PAGE:
             return
         after = rows[-1][0]
 
 
-def _records(session: Session, items: list[tuple[int, str, str]]) -> Iterator[Record]:
-    """Yield a problem for each item that is not valid, then the session with the others."""
-    place = f"session {session.id}"
+def _translate(session: Session, items: list[tuple[Any, ...]]) -> Translated:
+    """Add the items to a session as messages."""
+    notes = Notes()
+    messages = Messages(notes)
     for number, data, time in items:
-        try:
+        with notes.message(f"item {number}"):
             fields = responses.message(parse_object(data, "the item"))
             if (at := parse_utc(time)) is not None:
                 fields["metadata"] = {"timestamp": at.isoformat(), **fields.get("metadata", {})}
             id = f"msg_{uuid5(_NAMESPACE, json.dumps([session.id, number, data]))}"
-            session.messages.append(Message.model_validate({**fields, "id": id}))
-        except (InvalidContent, ValidationError, ValueError) as error:
-            yield Note(f"{place}, item {number}", str(error))
-    yield SessionRecord(place, session)
+            messages.add(f"item {number}", id, [fields])
+    return messages.build(session, len(items))

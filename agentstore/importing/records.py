@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentstore.importing.notes import Note
-from agentstore.schemas import Message, Session
+from agentstore.importing.translated import Translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,17 +13,15 @@ class SessionRecord:
     """A session with all of its messages; `place` names it in reports."""
 
     place: str
-    session: Session
+    translated: Translated
 
 
 @dataclass(frozen=True, slots=True)
 class MemoriesRecord:
-    """The memories of one session, in order."""
+    """The memories of one session, in order, as the messages of a session."""
 
     place: str
-    user_id: str
-    session_id: str
-    messages: list[Message]
+    translated: Translated
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from agentstore.errors import InvalidContent, NotConfigured, Unavailable
 from agentstore.importing import redis_keys
 from agentstore.importing.fields import parse_object, require_object, wrong_type
 from agentstore.importing.ids import Ids
-from agentstore.importing.notes import Note
+from agentstore.importing.notes import Note, Notes
 from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
-from agentstore.schemas import Message, Session
+from agentstore.importing.translated import Messages, Translated
+from agentstore.schemas import Session
 
 _SOURCE = "agentscope-runtime"
 _COUNT = 500
-_MESSAGES = TypeAdapter(list[Message])
 _INVALID = (InvalidContent, ValidationError, ValueError)
 
 
@@ -48,7 +48,8 @@ async def read(url: str) -> Reader:
                         if (text := await client.get(key)) is not None:  # it has not expired meanwhile
                             record = _session(key, text)
                             if isinstance(record, SessionRecord) and key.count(":") > 2:
-                                known[key.removeprefix(prefix)] = record.session.user_id, record.session.id
+                                session = record.translated.session
+                                known[key.removeprefix(prefix)] = session.user_id, session.id
                             yield record
                         continue
                     async for field, text in client.hscan_iter(key, count=_COUNT):
@@ -71,25 +72,20 @@ def _session(key: str, text: str | bytes) -> Record:
     try:
         value = parse_object(text, "the session")
         user_id, session_id = redis_keys.parse_session(key, value)
-        raw = value.get("messages") or []
-        if not isinstance(raw, list):
-            raise wrong_type("messages", "a list", raw)
         rest = {name: each for name, each in value.items() if name not in ("id", "user_id", "messages")}
-        return SessionRecord(
-            key, Session(id=session_id, user_id=user_id, messages=_messages(session_id, raw), metadata=rest)
-        )
+        session = Session(id=session_id, user_id=user_id, metadata=rest)
+        return SessionRecord(key, _translate(session, value.get("messages")))
     except _INVALID as error:
         return Note(key, str(error))
 
 
 def _memories(key: str, field: str, text: str) -> Record:
+    place = f"{key} {field}"
     try:
         raw = parse_object(f'{{"messages":{text}}}', "the messages")["messages"]
-        if not isinstance(raw, list):
-            raise wrong_type("messages", "a list", raw)
-        return MemoriesRecord(f"{key} {field}", redis_keys.parse_memory(key), field, _messages(field, raw))
+        return MemoriesRecord(place, _translate(Session(id=field, user_id=redis_keys.parse_memory(key)), raw))
     except _INVALID as error:
-        return Note(f"{key} {field}", str(error))
+        return Note(place, str(error))
 
 
 def _state(key: str, field: str, text: str, known: Mapping[str, tuple[str, str]]) -> Record:
@@ -101,10 +97,19 @@ def _state(key: str, field: str, text: str, known: Mapping[str, tuple[str, str]]
         return Note(f"{key} {field}", str(error))
 
 
-def _messages(session_id: str, raw: list[Any]) -> list[Message]:
-    """Return messages, each without an id with one that is derived from its content."""
-    derived = Ids.for_messages(session_id, raw)
-    objects = [require_object(each, f"messages[{index}]") for index, each in enumerate(raw)]
-    return _MESSAGES.validate_python(
-        [{**each, "id": each.get("id") or id} for each, id in zip(objects, derived, strict=True)]
-    )
+def _translate(session: Session, raw: Any) -> Translated:
+    """Add messages to a session, each without an id with one that is derived from its content."""
+    raw = [] if raw is None else raw
+    if not isinstance(raw, list):
+        raise wrong_type("messages", "a list", raw)
+    notes = Notes()
+    messages = Messages(notes)
+    for index, (each, derived) in enumerate(zip(raw, Ids.for_messages(session.id, raw), strict=True)):
+        with notes.message(f"messages[{index}]"):
+            fields = require_object(each, "the message")
+            id = fields.get("id") or derived
+            if not isinstance(id, str):
+                raise wrong_type("id", "a string", id)
+            others = {name: value for name, value in fields.items() if name != "id"}
+            messages.add(f"messages[{index}]", id, [others])
+    return messages.build(session, len(raw))

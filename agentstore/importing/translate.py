@@ -10,7 +10,6 @@
 and those of :mod:`agentstore.importing.formats`.
 """
 
-from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,14 +17,13 @@ from pydantic import ValidationError
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps_sorted
 from agentstore.importing import chatgpt, openai
-from agentstore.importing.fields import add_rest, json_type, quote, require_object, wrong_type
+from agentstore.importing.fields import json_type, quote, require_object, wrong_type
 from agentstore.importing.formats import FORMATS
+from agentstore.importing.head import Head
 from agentstore.importing.ids import Ids
 from agentstore.importing.notes import Notes
 from agentstore.importing.translated import Messages, Translated, invalid
 from agentstore.schemas import Session
-from agentstore.schemas.payload import MAX_TITLE
-from agentstore.schemas.times import parse_time
 
 _USER = ("user", "user_id")
 _SESSION = ("session", "session_id", "id")
@@ -107,7 +105,7 @@ class Translator:
             with notes.message(place):
                 fields = _messages(each)
                 messages.add(place, _message_id(each, other, place, notes), fields)
-        head = _Head(value, notes)
+        head = Head(value, notes)
         title, dated = head.title(), head.time("time")
         created_at, updated_at = head.time("created_at"), head.time("updated_at")
         used = {user_field, session_field, *_USED} - head.unused
@@ -152,7 +150,7 @@ class Translator:
                 fields = chatgpt.message(each, place, notes)
                 if fields is not None:
                     messages.add(place, _message_id(each, node, place, notes, is_required=True), [fields])
-        head = _Head(value, notes)
+        head = Head(value, notes)
         title, created_at, updated_at = head.title(), head.time("create_time"), head.time("update_time")
         rest = {name: value[name] for name in head.unused & value.keys()}
         return messages.build(
@@ -166,49 +164,6 @@ class Translator:
             ),
             count,
         )
-
-
-class _Head:
-    """Reads the fields of a conversation; what has no valid value goes to the metadata unchanged, with a note."""
-
-    def __init__(self, value: dict[str, Any], notes: Notes) -> None:
-        self._value = value
-        self._notes = notes
-        self.unused: set[str] = set()
-
-    def title(self) -> str | None:
-        title = self._value.get("title")
-        if title is None:
-            return None
-        if not isinstance(title, str):
-            self._drop("title", f"expected a string, got {json_type(title)}")
-            return None
-        repaired = title.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
-        if repaired != title:
-            self._notes.changed("title", "a character that Postgres cannot store became U+FFFD")
-        if len(repaired) > MAX_TITLE:
-            self._drop("title", f"cut after {MAX_TITLE:,} of {len(repaired):,} characters")
-        return repaired[:MAX_TITLE]
-
-    def time(self, name: str) -> datetime | None:
-        time = self._value.get(name)
-        if time in (None, ""):
-            return None
-        found = parse_time(time)
-        if found is None:
-            self._drop(name, f"{quote(time)} is not a valid timestamp")
-        return found
-
-    def metadata(self, rest: dict[str, Any]) -> dict[str, Any]:
-        metadata = self._value.get("metadata") or {}
-        if not isinstance(metadata, dict):
-            self._drop("metadata", f"expected an object, got {json_type(metadata)}")
-            rest, metadata = {"metadata": metadata, **rest}, {}
-        return add_rest(metadata, rest, "conversation")
-
-    def _drop(self, name: str, reason: str) -> None:
-        self.unused.add(name)
-        self._notes.changed(name, f"{reason}: stored in the metadata")
 
 
 def _exported(value: dict[str, Any], notes: Notes) -> Translated:

@@ -29,9 +29,25 @@ class Translated:
     is_message: bool = False
     """Whether the value is a message and no conversation."""
 
-    def has_problems(self) -> bool:
-        """Return whether a message could not be converted."""
-        return any(note.kind is Kind.PROBLEM for note in self.notes)
+    def count(self) -> int:
+        """Return how many messages of the value are in the session."""
+        return len(set(self.places))
+
+    def has_anything(self) -> bool:
+        """Return whether there is something to store: not for a message, or messages, none of which is valid."""
+        is_invalid = self.is_message or any(note.kind is Kind.PROBLEM for note in self.notes)
+        return bool(self.places) or not is_invalid
+
+    def refuse(self, reasons: dict[int, str]) -> list[Note]:
+        """Return a note on each message of the value that was not stored, by the positions of its messages."""
+        found = {self.places[position]: reason for position, reason in sorted(reasons.items(), reverse=True)}
+        return [Note(place, reason, messages=1) for place, reason in reversed(found.items())]
+
+    def refuse_all(self, error: Exception) -> Note:
+        """Return the note on a session that was not stored because of `error`."""
+        count = self.count()
+        more = f" (all of its {count:,} messages are skipped)" if count > 1 else ""
+        return Note("", f"{error}{more}", messages=count)
 
 
 class Messages:

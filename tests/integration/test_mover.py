@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from agentstore import AgentStore, InvalidContent, Message, PostgresMemoryService, Settings
+from agentstore import AgentStore, InvalidContent, Message, PostgresMemoryService, Session, Settings
 from agentstore.importing import Moved, Mover, Note, Target, mover
 from agentstore.importing.records import MemoriesRecord, Record, StateRecord
+from agentstore.importing.translated import Translated
 from agentstore.testing import text
 
 
@@ -74,15 +75,26 @@ async def test_existing_rounds_stay_and_differences_are_reported(store: AgentSto
         await store.states.import_state("alice", "s", -1, {})
 
 
-async def test_memories_are_all_checked_before_the_first_is_stored(
+def _memories(user: str, session: str, messages: list[Message]) -> MemoriesRecord:
+    places = [str(position) for position in range(len(messages))]
+    session_with_them = Session(id=session, user_id=user, messages=messages)
+    return MemoriesRecord("m", Translated(session_with_them, places, messages=len(messages)))
+
+
+async def test_memories_that_cannot_be_stored_are_skipped_one_by_one(
     store: AgentStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     messages = [text(f"apples {number}") for number in range(250)]
     invalid = Message(id="a\0", role="user")
-    for session_id, batch in (("s", [*messages, invalid]), ("a\0", messages)):
-        moved, problems = await _move(store, settings, MemoriesRecord("m", "alice", session_id, batch))
-        assert (moved.memories, len(problems)) == (0, 1)
+    moved, problems = await _move(store, settings, _memories("alice", "a\0", messages))
+    assert (moved.memories, len(problems), moved.skipped_messages) == (0, 1, 250)
     assert await store.memory.list_memory("alice") == []
+    await store.memory.save_items("carol", {"id": "item", "text": "x"}, "s")
+    odd = [*messages[:2], invalid, text("x", id="item"), *messages[2:4]]
+    moved, problems = await _move(store, settings, _memories("carol", "s", odd))
+    assert (moved.memories, moved.input_messages, moved.stored_messages, moved.skipped_messages) == (4, 6, 4, 2)
+    assert [each.reason[:2] for each in problems] == ["2:", "3:"]
+    assert len(await store.memory.list_memory("carol")) == 5
     sizes = []
     add = PostgresMemoryService.add_memory
 
@@ -92,11 +104,11 @@ async def test_memories_are_all_checked_before_the_first_is_stored(
 
     monkeypatch.setattr(PostgresMemoryService, "add_memory", added)
     few = settings.model_copy(update={"max_batch": 100})
-    await _move(store, few, MemoriesRecord("m", "alice", "s", messages))
+    await _move(store, few, _memories("alice", "s", messages))
     assert sizes == [100, 100, 50]
     monkeypatch.setattr(mover, "_CHARACTERS", 2_000)
     sizes.clear()
-    moved, problems = await _move(store, settings, MemoriesRecord("m", "bob", "s", messages))
+    moved, problems = await _move(store, settings, _memories("bob", "s", messages))
     assert (moved.memories, problems, sum(sizes)) == (250, [], 250)
     assert len(sizes) == 25
     assert len(await store.memory.list_memory("bob", {"page_size": 1000})) == 250

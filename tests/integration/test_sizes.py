@@ -28,6 +28,7 @@ from agentstore import (
 )
 from agentstore.importing import Importer, Mover, Target
 from agentstore.importing.records import MemoriesRecord
+from agentstore.importing.translated import Translated
 from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.vectors import WordEmbedder
@@ -256,7 +257,9 @@ async def test_imported_files_are_complete(
 @pytest.mark.parametrize("count", _around(1_000, times=(1,), long=(2,)))
 async def test_moved_memories_are_complete(store: AgentStore, settings: Settings, count: int) -> None:
     async def read() -> AsyncIterator[Any]:
-        yield MemoriesRecord("here", "alice", "s", _messages(count))
+        session = Session(id="s", user_id="alice", messages=_messages(count))
+        places = [str(position) for position in range(count)]
+        yield MemoriesRecord("here", Translated(session, places, messages=count))
 
     for _ in range(2):
         mover = Mover(Target(store.sessions, store.memory, store.states), settings=settings, report=_fail)

@@ -42,25 +42,28 @@ async def test_agentscope_2_messages_are_split_by_blocks(tmp_path: Path) -> None
         f"INSERT INTO sessions VALUES ('s', 'alice', 'a', '2024-01-02 03:04:05', NULL, '{json.dumps(session)}')",
         "INSERT INTO sessions VALUES ('t', 'alice', 'a', NULL, NULL, '[')",
         f"INSERT INTO messages VALUES ('s', 'm', '2024-01-02', '{json.dumps(message)}')",
+        f"INSERT INTO messages VALUES ('t', 'n', '2024-01-02', '{json.dumps(message)}'), ('t', 'o', NULL, NULL)",
     )
     async with OtherDatabase(url) as database:
-        found, state, problem = await _records(agentscope2.read(database))
+        found, state, other = await _records(agentscope2.read(database))
     assert isinstance(found, SessionRecord)
-    assert (found.session.title, found.session.metadata["agent_id"]) == ("Rain", "a")
-    assert found.session.created_at == parse_utc("2024-01-02T03:04:05+00:00")
-    assert [(each.id, each.type, each.role) for each in found.session.messages] == [
+    assert (found.translated.session.title, found.translated.session.metadata["agent_id"]) == ("Rain", "a")
+    assert found.translated.session.created_at == parse_utc("2024-01-02T03:04:05+00:00")
+    assert [(each.id, each.type, each.role) for each in found.translated.session.messages] == [
         ("m", "reasoning", "assistant"),
         ("m/1", "function_call", "assistant"),
         ("m/2", "function_call_output", "tool"),
         ("m/3", "message", "assistant"),
     ]
-    assert [part.type for part in found.session.messages[3].content or ()] == ["text", "image"]
-    assert found.session.messages[0].metadata == {"mood": "calm", "agentscope": {"name": "Friday"}}
+    assert [part.type for part in found.translated.session.messages[3].content or ()] == ["text", "image"]
+    assert found.translated.session.messages[0].metadata == {"mood": "calm", "agentscope": {"name": "Friday"}}
     assert state == StateRecord(
         "session s, state", "alice", "s", None, {"summary": "rain"}, {"agent_id": "a"}, "agentscope-2"
     )
-    assert isinstance(problem, Note)
-    assert problem.reason.startswith("payload: not JSON")
+    assert isinstance(other, SessionRecord)
+    assert [each.id for each in other.translated.session.messages] == ["n", "n/1", "n/2", "n/3"]
+    assert [(each.place, each.messages) for each in other.translated.notes] == [("payload", 0), ("message o", 1)]
+    assert other.translated.notes[0].reason.startswith("the session: not JSON")
 
 
 async def test_openai_agents_items_become_messages(tmp_path: Path) -> None:
@@ -73,10 +76,11 @@ async def test_openai_agents_items_become_messages(tmp_path: Path) -> None:
         f"INSERT INTO agent_messages VALUES (1, 's', '{item}', '2024-01-02'), (2, 's', '[', '2024-01-02')",
     )
     async with OtherDatabase(url) as database:
-        problem, found = await _records(openai_agents.read(database, "alice"))
-    assert problem.place == "session s, item 2"
-    assert (found.session.user_id, found.session.id) == ("alice", "s")
-    (message,) = found.session.messages
+        (found,) = await _records(openai_agents.read(database, "alice"))
+    assert found.place == "session s"
+    assert [(each.place, each.messages) for each in found.translated.notes] == [("item 2", 1)]
+    assert (found.translated.session.user_id, found.translated.session.id) == ("alice", "s")
+    (message,) = found.translated.session.messages
     assert message.id == "msg_7f8e87be-10be-546e-81fe-ac5fd7fdf070"  # another id would import everything again
     assert message.metadata == {"timestamp": "2024-01-02T00:00:00+00:00"}
 
@@ -123,7 +127,7 @@ async def test_redis_sessions_memories_and_states_are_read(monkeypatch: pytest.M
             "session:a:b:c": json.dumps({"id": "c", "user_id": "a:b", "messages": [message, message], "k": 1}),
             "session:alice:s": json.dumps({"id": "other", "user_id": "alice"}),
             "session:alice:t": json.dumps({"id": "t", "user_id": "alice", "messages": {"x": 1}}),
-            "user_memory:a:b": {"c": json.dumps([message]), "d": "[1]", "e": "{}"},
+            "user_memory:a:b": {"c": json.dumps([message]), "d": json.dumps([1, message]), "e": "{}"},
             "user_state:a:b:c": {"2": '{"n": 2}', "x": "{}"},
             "user_state:x:y:z": {"1": "{}"},
         }
@@ -133,14 +137,17 @@ async def test_redis_sessions_memories_and_states_are_read(monkeypatch: pytest.M
         redis_services.read("redis://h")
     )
     assert isinstance(session, SessionRecord)
-    assert (session.session.user_id, session.session.id, session.session.metadata) == ("a:b", "c", {"k": 1})
-    assert len({each.id for each in session.session.messages}) == 2
+    found = session.translated.session
+    assert (found.user_id, found.id, found.metadata) == ("a:b", "c", {"k": 1})
+    assert len({each.id for each in found.messages}) == 2
     assert [each.place for each in problems] == ["session:alice:s", "session:alice:t"]
     assert "does not match its value, which names user 'alice' and session 'other'" in problems[0].reason
     assert problems[1].reason == "messages: expected a list, got an object"
     assert isinstance(memories, MemoriesRecord)
-    assert (memories.user_id, memories.session_id) == ("a:b", "c")
-    assert (invalid.place, invalid.reason) == ("user_memory:a:b d", "messages[0]: expected an object, got a number")
+    assert (memories.translated.session.user_id, memories.translated.session.id) == ("a:b", "c")
+    assert [len(each.translated.session.messages) for each in (memories, invalid)] == [1, 1]
+    assert invalid.place == "user_memory:a:b d"
+    assert [(each.place, each.messages) for each in invalid.translated.notes] == [("messages[0]", 1)]
     assert no_list.reason == "messages: expected a list, got an object"
     assert (state.user_id, state.session_id, state.round_id, state.state) == ("a:b", "c", 2, {"n": 2})
     assert isinstance(no_round, Note)
