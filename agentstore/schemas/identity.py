@@ -7,22 +7,8 @@ from agentstore.schemas.message import DataContent, Message, MessageType, Refusa
 from agentstore.schemas.payload import load_messages
 
 # What providers change in the data of a message: references to files, their properties, and the state of a task.
-_NOTES = frozenset(
-    (
-        "asset_pointer",
-        "attachments",
-        "file_id",
-        "file_url",
-        "height",
-        "image_url",
-        "metadata",
-        "model",
-        "size_bytes",
-        "status",
-        "url",
-        "width",
-    )
-)
+_NOTES = frozenset(("attachments", "height", "metadata", "model", "status", "url", "width"))
+_NOTE_ENDINGS = ("pointer", "pointers", "_url", "_id", "_bytes")
 
 
 def is_same_message(one: Message, other: Message) -> bool:
@@ -30,7 +16,7 @@ def is_same_message(one: Message, other: Message) -> bool:
 
     Their metadata, status, usage and references to files may differ.
     """
-    return (one.role, one.type) == (other.role, other.type) and _text(one) == _text(other)
+    return (_role(one), one.type) == (_role(other), other.type) and _text(one) == _text(other)
 
 
 def is_same_payload(one: str, other: str) -> bool:
@@ -42,9 +28,14 @@ def is_same_payload(one: str, other: str) -> bool:
     return is_same_message(first, second)
 
 
+def _role(message: Message) -> Any:
+    """Return the role that the message has at its provider; an import stores hidden messages of a user as system's."""
+    source = (message.metadata or {}).get("chatgpt")
+    return source.get("role", message.role) if isinstance(source, dict) else message.role
+
+
 def _text(message: Message) -> list[Any]:
     found: list[Any] = [each for each in (message.code, message.message) if each]
-    is_call = message.type != MessageType.MESSAGE
     for part in message.content or ():
         if isinstance(part, TextContent) and part.text:
             found.append(part.text)
@@ -52,14 +43,19 @@ def _text(message: Message) -> list[Any]:
             found.append(part.refusal)
         elif isinstance(part, DataContent) and part.data:
             data = part.data
-            names = ("name", "arguments", "output") if is_call and data.keys() & {"arguments", "output"} else data
-            found.append({name: _without_notes(data.get(name)) for name in names if name not in _NOTES})
+            if message.type != MessageType.MESSAGE and data.keys() & {"arguments", "output"}:
+                data = {name: data.get(name) for name in ("name", "arguments", "output")}
+            found.append(_without_notes(data))
     return found
 
 
 def _without_notes(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_notes(each) for name, each in value.items() if name not in _NOTES}
+        return {name: _without_notes(each) for name, each in value.items() if not _is_note(name)}
     if isinstance(value, list):
         return [_without_notes(each) for each in value]
     return value
+
+
+def _is_note(name: Any) -> bool:
+    return name in _NOTES or (isinstance(name, str) and name.endswith(_NOTE_ENDINGS))

@@ -7,6 +7,10 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, Conflict, Imported, InvalidContent, LimitExceeded, Message, Session, Settings
+from agentstore.database.database import Database
+from agentstore.database.statement import Row, Statement
+from agentstore.repositories.sessions.append_statements import APPEND_MISSING
+from agentstore.repositories.sessions.statements import IMPORT
 from agentstore.testing import EXACT_VALUES, HOSTILE_IDS, text
 
 _DAY = 86_400
@@ -179,6 +183,63 @@ async def test_different_content_of_an_id_is_a_conflict_and_nothing_is_written(
             Session(id="s", user_id="alice", messages=[text("new"), text("other", id="m")])
         )
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 1
+
+
+@pytest.mark.parametrize("batch", [2, 100])
+async def test_differing_messages_stay_and_the_others_are_stored_in_order(
+    database_url: str, settings: Settings, batch: int
+) -> None:
+    stored = [text("a", id="1"), text("b", id="2"), text("c", id="3")]
+    newer = [
+        text("a", id="1").model_copy(update={"metadata": {"model": "x"}, "status": "completed"}),
+        text("new", id="0"),
+        text("other", id="2"),
+        Message(id="3", role="assistant", content=[{"type": "text", "text": "c"}]),
+        text("d", id="4"),
+        text("e", id="5"),
+        text("d", id="4"),
+        text("f", id="5"),
+    ]
+    async with AgentStore(database_url, settings=settings.model_copy(update={"max_batch": batch})) as store:
+        await store.sessions.import_session(Session(id="s", user_id="alice", messages=stored))
+        given = Session(id="s", user_id="alice", messages=newer, title="not stored")
+        with pytest.raises(Conflict):
+            await store.sessions.import_session(given)
+        imported = await store.sessions.import_session(given, differences="keep")
+        assert (imported.sessions, imported.messages) == (0, 3)
+        assert sorted(imported.differing) == ["2", "3", "5"]
+        found = await store.sessions.get_session("alice", "s")
+        assert found is not None
+        assert (found.messages, found.title) == ([*stored, newer[1], newer[4], newer[5]], None)
+        again = await store.sessions.import_session(given, differences="keep")
+        assert (again.messages, sorted(again.differing)) == (0, ["2", "3", "5"])
+        assert await store.sessions.get_session("alice", "s") == found
+        created = await store.sessions.import_session(given.model_copy(update={"id": "t"}), differences="keep")
+        assert created == Imported(sessions=1, messages=6, differing=("5",))
+
+
+async def test_completing_an_annotated_session_takes_one_statement_besides_the_insert(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [text(str(number), id=str(number)) for number in range(20)]
+    session = Session(id="s", user_id="alice", messages=messages[:10])
+    await store.sessions.import_session(session)
+    session.messages = [each.model_copy(update={"metadata": {"model": "x"}}) for each in messages]
+    executed: list[Statement] = []
+    fetch = Database.fetch
+
+    async def count(database: Database, statement: Statement, /, **values: object) -> list[Row]:
+        executed.append(statement)
+        return await fetch(database, statement, **values)
+
+    monkeypatch.setattr(Database, "fetch", count)
+    assert await store.sessions.import_session(session, differences="keep") == Imported(messages=10)
+    assert executed == [IMPORT, APPEND_MISSING]
+
+
+async def test_unknown_value_of_differences_is_refused(store: AgentStore) -> None:
+    with pytest.raises(InvalidContent, match="differences must be"):
+        await store.sessions.import_session(Session(id="s", user_id="alice"), differences="drop")  # type: ignore[arg-type]
 
 
 async def test_concurrent_imports_of_one_session_create_it_once(

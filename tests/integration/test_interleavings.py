@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, AlreadyExists, Settings
+from agentstore import AgentStore, AlreadyExists, Imported, Settings
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
 from agentstore.database.transaction import Transaction
@@ -112,7 +112,13 @@ def _import(store: AgentStore, session: Any, *messages: Any) -> "asyncio.Task[An
     return asyncio.create_task(store.sessions.import_session(given))
 
 
-@pytest.mark.parametrize("call", [_append, _import], ids=["append", "import"])
+def _complete(store: AgentStore, session: Any, *messages: Any) -> "asyncio.Task[Any]":
+    """Import messages, of which the first has another text than the stored one."""
+    given = session.model_copy(update={"messages": [text("other", id=messages[0].id), *messages[1:]]})
+    return asyncio.create_task(store.sessions.import_session(given, differences="keep"))
+
+
+@pytest.mark.parametrize("call", [_append, _import, _complete], ids=["append", "import", "complete"])
 async def test_messages_that_a_rewind_deletes_meanwhile_are_stored_again(
     store: AgentStore, other: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, call: Any
 ) -> None:
@@ -122,8 +128,10 @@ async def test_messages_that_a_rewind_deletes_meanwhile_are_stored_again(
     calling = call(store, session, _A, _B, _C)
     await _wait_for_blocked(observer, calling)  # it has seen b, which the rewind deletes
     await rewind.finish()
-    await calling
+    imported = await calling
     assert await _ids(store) == ["a", "b", "c"]
+    if call is _complete:
+        assert imported == Imported(messages=2, differing=("a",))
 
 
 async def test_a_rewind_followed_by_an_append_is_detected_although_the_number_of_messages_is_the_same(
