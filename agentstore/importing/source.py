@@ -1,8 +1,7 @@
 """Split a file into JSON values, one at a time, whatever its size.
 
 A file is JSON Lines, or one JSON document, of which the elements are read one by one if it is an array. A value that
-is not UTF-8, not JSON or too long becomes a Note with its place, and reading
-continues after it.
+is not UTF-8, not JSON or too long becomes a :class:`Note` with its place, and reading continues after it.
 """
 
 import json

@@ -79,7 +79,7 @@ def test_message_that_is_only_a_file_has_a_part_for_it() -> None:
     for content in (_text(""), None, {"content_type": "text"}):
         raw = _message("m", metadata={"attachments": [file]}) | {"content": content}
         found = _one(raw)
-        (part,) = found.content or ()
+        (part,) = found.content or []
         assert part.model_dump(exclude_defaults=True) == {
             "file_id": "file-1",
             "filename": "contract.pdf",
@@ -109,7 +109,7 @@ def test_chart_of_the_code_interpreter_is_stored_with_its_output(text: str) -> N
         metadata={"aggregate_result": {"status": "success", "messages": shown}},
     )
     found = _one(raw)
-    output, image = found.content or ()
+    output, image = found.content or []
     assert found.type == "function_call_output"
     assert getattr(output, "data", None) == {"call_id": None, "name": "python", "output": text}
     assert image.model_dump(exclude_defaults=True) == {
@@ -230,7 +230,7 @@ def test_value_of_a_wrong_type_goes_to_the_metadata(field: str, value: Any, stor
 
 def test_part_with_fields_of_wrong_types_is_stored() -> None:
     part = {"content_type": "image_asset_pointer", "asset_pointer": "p", "index": "x", "msg_id": 7, "size": 1}
-    (image,) = _one(_message("m", content={"parts": [part]})).content or ()
+    (image,) = _one(_message("m", content={"parts": [part]})).content or []
     assert image.model_dump(exclude_defaults=True) == {"image_url": "p", "size": 1}
     others: list[Any] = [7, ["x"], {"asset_pointer": 7}, {"content_type": "audio_transcription", "text": 7}]
     found = _one(_message("m", content={"parts": [*others, None]}))
@@ -292,7 +292,8 @@ def test_without_a_current_node_the_newest_leaf_is_taken(current: Any) -> None:
 
 
 def test_empty_tree_is_a_session_without_messages() -> None:
-    for value in ({"mapping": {}}, _conversation(current_node=None)):
+    values: list[dict[str, Any]] = [{"mapping": {}}, _conversation(current_node=None)]
+    for value in values:
         assert _ids(_translate(value)) == []
 
 
