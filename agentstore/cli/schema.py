@@ -40,6 +40,14 @@ def upgrade(
             callback=_revision,
         ),
     ] = "head",
+    run_earlier_post: Annotated[
+        bool,
+        typer.Option(
+            "--run-earlier-post",
+            help="With pre: also run what an earlier release has left to be run when no replica of the release before "
+            "it is running.",
+        ),
+    ] = False,
     wait: Wait = migrate.WAIT,
     url: Url = None,
     json_: Json = False,
@@ -51,7 +59,7 @@ def upgrade(
 
     async def run(database: Database) -> None:
         before = await migrate.status(database)
-        await migrate.upgrade(database, revision, wait=wait, report=_report)
+        await migrate.upgrade(database, revision, run_earlier_post=run_earlier_post, wait=wait, report=_report)
         _print_change(before, await migrate.status(database), json_)
 
     run_with_database(url, run)
@@ -152,7 +160,8 @@ def plan(
         return
     if revision == "pre" and (early := dict.fromkeys(each.revision for each in planned if each.phase == "post")):
         echo(
-            f"{', '.join(early)}: to be run when no replica of the release before the one that added it is left",
+            f"{', '.join(early)}: to be run when no replica of the release before the one that added it is left; "
+            "`upgrade pre` needs --run-earlier-post",
             style="red",
         )
     titles = {each.id: each.title for each in migrate.history()}

@@ -109,6 +109,7 @@ async def upgrade(
     target: Database | AsyncEngine | str,
     revision: str = "head",
     *,
+    run_earlier_post: bool = False,
     settings: Settings | None = None,
     wait: float = WAIT,
     report: Report = _log.info,
@@ -124,12 +125,16 @@ async def upgrade(
         target: the database: a URL, an engine, or a `Database`.
         revision: a revision's id; ``pre``: all that this release needs before it starts; ``head``: everything,
             including what must wait until no replica of the previous release is left; or relative, as in ``+1``.
+        run_earlier_post: whether ``pre`` may run migrations of the phase `post` that an earlier release has left: no
+            replica of the release before that one may be running.
         settings: by default those of the environment; for a URL or an engine only.
         wait: seconds that waiting for other migrators and for locks may take, in all.
         report: receives a line for each migration and for each wait.
 
     Raises:
-        Conflict: there are tables of agentstore, and no revision is recorded.
+        Conflict: there are tables of agentstore, and no revision is recorded; or `revision` is ``pre``, an earlier
+            release has left migrations of the phase `post`, and `run_earlier_post` is false. A database without users
+            is upgraded in any case.
         NotConfigured: there is no such revision, a privilege is missing, the database's encoding is not UTF8, or the
             connection goes through a pooler in transaction mode.
         Unavailable: it took longer than `wait`, or the database does not answer. Migrations that were committed stay.
@@ -143,8 +148,15 @@ async def upgrade(
             _scripts_between(None, wanted, "up")  # refuses a revision that does not exist
             report(f"the schema is at revision {found.current}, newer than this release: nothing to do")
         elif not _is_at(found, revision):
-            is_complete = revision in ("head", "heads", found.head)
-            await migrate_line(database, "up", wanted, is_complete=is_complete, wait=wait, report=report)
+            await migrate_line(
+                database,
+                "up",
+                wanted,
+                is_complete=revision in ("head", "heads", found.head),
+                refuses_post=revision == "pre" and not run_earlier_post,
+                wait=wait,
+                report=report,
+            )
         if wanted in ("head", "heads", found.head, needed()) and (await vector_status(database)).state == "behind":
             of_vectors = needed("vector") if wanted == needed() else "head"
             await migrate_line(database, "up", of_vectors, line="vector", wait=wait, report=report)
@@ -284,13 +296,15 @@ async def migrate_line(
     *,
     line: str = "",
     is_complete: bool = False,
+    refuses_post: bool = False,
     lose_data: bool = False,
     wait: float = WAIT,
     report: Report = _log.info,
 ) -> None:
     """Migrate a line to `revision`, one migration after the other. Raises as :func:`upgrade` and :func:`downgrade`.
 
-    With `is_complete`, no replica of the previous release is left: the version tables get their present names.
+    With `is_complete`, no replica of the previous release is left: the version tables get their present names. With
+    `refuses_post`, replicas of earlier releases may be left.
     """
     wanted = revision
 
@@ -315,6 +329,8 @@ async def migrate_line(
             # A relative revision counts from where the first attempt began.
             last = scripts[-1].revision if direction == "up" else scripts[-1].down_revision
             wanted = str(last or "base")
+            if refuses_post and current is not None:
+                await _refuse_post(driver, database, scripts)
             if direction == "down" and not lose_data:
                 await _check_losses(connection, database, f"{current}:{wanted}", line)
         else:
@@ -417,6 +433,23 @@ async def _check_tables(connection: asyncpg.Connection, database: Database, revi
     if missing := [each.found for each in found if each.kind in ("table", "column")]:
         raise Conflict(
             f"The schema of {database.where} is not at revision {scripts[-1].revision}: {', '.join(missing)}."
+        )
+
+
+async def _refuse_post(connection: asyncpg.Connection, database: Database, scripts: list[Script]) -> None:
+    """Refuse migrations that wait until no replica of an earlier release is left; not if the database has no users.
+
+    Raises:
+        Conflict: `scripts` contains some; the message lists them.
+    """
+    post = {each.id for each in history() if each.phase == "post"}
+    if not (early := [script.revision for script in scripts if script.revision in post]):
+        return
+    if await connection.fetchval(f'SELECT EXISTS (SELECT FROM "{database.settings.schema}".users)'):  # noqa: S608
+        raise Conflict(
+            f"An earlier release has left migrations of the phase post in {database.where}: {', '.join(early)}. When no "
+            "replica of the release before the one that added them is running, run `agentstore upgrade pre "
+            "--run-earlier-post`."
         )
 
 

@@ -12,7 +12,7 @@ from agentstore.settings import AutoMigrate
 _log = logging.getLogger(__name__)
 
 
-async def ensure(database: Database, mode: AutoMigrate) -> None:
+async def ensure(database: Database, mode: AutoMigrate, *, run_earlier_post: bool = False) -> None:
     """Check the schema, or upgrade it, as the setting ``AUTO_MIGRATE`` says.
 
     A schema that is newer than this release is accepted: each release keeps the schema usable for the previous one.
@@ -22,11 +22,12 @@ async def ensure(database: Database, mode: AutoMigrate) -> None:
         mode: "check" raises if the schema is behind; "upgrade" upgrades it: an empty database to the head, one with a
             schema as far as this release needs, since replicas of the previous release may be running; "off" does
             nothing.
+        run_earlier_post: see :func:`agentstore.migrating.migrate.upgrade`.
 
     Raises:
         SchemaBehind: the schema is older than this release needs, and `mode` is "check".
         NotConfigured: the schema lacks tables of the revision that it records.
-        NotConfigured, Unavailable: also see :func:`agentstore.migrating.schema_status.status`, and
+        Conflict, NotConfigured, Unavailable: also see :func:`agentstore.migrating.schema_status.status`, and
             :func:`agentstore.migrating.migrate.upgrade` if `mode` is "upgrade".
     """
     if mode == "off":
@@ -41,7 +42,8 @@ async def ensure(database: Database, mode: AutoMigrate) -> None:
     if mode == "upgrade":
         from agentstore.migrating.migrate import upgrade
 
-        await upgrade(database, "head" if found.current is None else "pre")
+        target = "head" if found.current is None else "pre"
+        await upgrade(database, target, run_earlier_post=run_earlier_post)
     else:
         raise SchemaBehind(
             f"The schema {database.settings.schema!r} of {database.where} is at revision {found.current or 'none'}, "

@@ -67,10 +67,14 @@ def open_database(
 
 
 def _schema_check(default: AutoMigrate) -> Callable[[Database], Awaitable[None]]:
-    """Return the function that checks or upgrades the schema before the first statement."""
+    """Return the function that checks or upgrades the schema before the first statement.
+
+    Where it is upgraded by default, no replicas of earlier releases are running.
+    """
 
     async def ensure_schema(database: Database) -> None:
-        await ensure(database, database.settings.auto_migrate or default)
+        mode = database.settings.auto_migrate or default
+        await ensure(database, mode, run_earlier_post=default == "upgrade")
 
     return ensure_schema
 

@@ -121,8 +121,18 @@ def test_a_newer_schema_is_left_unchanged(direct_url: str) -> None:
 def test_plan_says_which_migrations_of_an_earlier_release_had_to_wait(empty_url: str) -> None:
     url = {"AGENTSTORE_DATABASE_URL": empty_url}
     run("upgrade", "0008", environment=url)
-    line = "0009: to be run when no replica of the release before the one that added it is left\n"
+    line = (
+        "0009: to be run when no replica of the release before the one that added it is left; `upgrade pre` needs "
+        "--run-earlier-post\n"
+    )
     assert run("plan", "pre", environment=url).out.startswith(line)
     assert line not in run("plan", environment=url).out
-    run("upgrade", "0009", environment=url)
+    assert run("upgrade", "pre", environment=url).code == 0  # nothing is stored yet
+    run("downgrade", "0008", environment=url)
+    psql(empty_url, "INSERT INTO agentstore.users (id) VALUES ('alice');")
+    done = run("upgrade", "pre", environment=url)
+    assert (done.code, "0009. When no replica" in done.err) == (1, True)
+    assert run("current", environment=url).out.startswith("0008 ")
+    assert run("upgrade", "pre", "--run-earlier-post", environment=url).code == 0
+    run("downgrade", "0009", environment=url)
     assert "0009" not in run("plan", "pre", environment=url).out

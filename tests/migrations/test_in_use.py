@@ -12,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, NotConfigured, Settings, Unavailable, migrate
+from agentstore import AgentStore, Conflict, NotConfigured, Settings, Unavailable, migrate
 from agentstore.migrating import locking, revisions, steps
 from agentstore.migrating.locking import exclusive_connection
 from agentstore.repositories.connect import open_database
@@ -395,7 +395,7 @@ async def test_pre_migrations_run_before_the_rollout_and_post_migrations_after_i
     )
     await _load(empty_url, "0003")
     database = open_database(empty_url)
-    await migrate.upgrade(database, "pre")
+    await migrate.upgrade(database, "pre", run_earlier_post=True)
     found = await migrate.status(database)
     assert (found.current, found.state) == (migrate.needed(), "post pending")
     for mode in ("check", "upgrade"):  # neither start runs a post migration
@@ -408,6 +408,52 @@ async def test_pre_migrations_run_before_the_rollout_and_post_migrations_after_i
     await migrate.upgrade(database, "pre")  # nothing to do
     assert (await migrate.status(database)).state == "at head"
     await database.stop()
+
+
+def _add_releases(folder: Path) -> None:
+    """Add two releases to the later migrations: 9005 (post) and 9006, then 9007 (post) and 9008."""
+    before = "9003"
+    for number, phase in ((9005, "post"), (9006, "pre"), (9007, "post"), (9008, "pre")):
+        (folder / "versions" / f"{number}_later.py").write_text(
+            f'"""A migration of a later release."""\nrevision = "{number}"\ndown_revision = "{before}"\n'
+            f'phase = "{phase}"\ndef upgrade(): pass\ndef downgrade(): pass\n'
+        )
+        before = str(number)
+
+
+async def test_pre_refuses_what_an_earlier_release_has_left_for_after_its_rollout(
+    empty_url: str, later_migrations: Path
+) -> None:
+    """An upgrade over several releases; also at start, and for a database that has no users yet."""
+    _add_releases(later_migrations)
+    database = open_database(empty_url)
+    await _load(empty_url, "0009")
+    for refused in (
+        migrate.upgrade(database, "pre"),
+        migrate.upgrade(database, "pre", wait=5.0),
+        migrate.ensure(database, "upgrade"),
+    ):
+        with pytest.raises(Conflict, match=r"9005, 9007\. When no replica .*upgrade pre --run-earlier-post"):
+            await refused
+    assert (await migrate.status(database)).current == "0009"
+    with pytest.raises(Conflict, match="9005, 9007"):
+        async with AgentStore(empty_url, settings=Settings(auto_migrate="upgrade")):
+            pass
+    # A revision that is named is reached; what is left is refused again.
+    await migrate.upgrade(database, "9006")
+    with pytest.raises(Conflict, match=r": 9007\."):
+        await migrate.upgrade(database, "pre")
+    await migrate.upgrade(database, "pre", run_earlier_post=True)
+    assert (await migrate.status(database)).current == "9008"
+    await migrate.upgrade(database, "pre")  # nothing to do
+    await database.stop()
+
+
+async def test_an_interrupted_first_upgrade_is_resumed_by_pre(empty_url: str, later_migrations: Path) -> None:
+    _add_releases(later_migrations)
+    await migrate.upgrade(empty_url, "0005")
+    await migrate.upgrade(empty_url, "pre")
+    assert await _fetch(empty_url, "SELECT version_num FROM agentstore.agentstore_version") == [("9008",)]
 
 
 async def test_a_stamp_records_the_revision_and_changes_nothing_else(empty_url: str) -> None:

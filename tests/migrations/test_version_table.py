@@ -69,7 +69,7 @@ async def test_the_former_version_table_is_renamed_when_no_previous_release_is_l
     await _load(empty_url, revision)
     database = open_database(empty_url)
     for _ in range(2):
-        await migrate.upgrade(database, "pre")
+        await migrate.upgrade(database, "pre", run_earlier_post=True)
         assert await _fetch(empty_url, _TABLES, "agentstore") == ["alembic_version"]
         assert await _fetch(empty_url, "SELECT version_num FROM agentstore.alembic_version") == [migrate.needed()]
     assert (await migrate.status(database)).state == "post pending"

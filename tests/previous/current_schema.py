@@ -21,7 +21,7 @@ _upgrade_previous = agentstore.migrate.upgrade
 async def _upgrade(url: str, *_: Any, **options: Any) -> None:
     await _upgrade_previous(url, **options)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", "agentstore", "upgrade", "pre", "--url", url]
+    command = [sys.executable, "-m", "agentstore", "upgrade", "pre", "--run-earlier-post", "--url", url]
     await asyncio.to_thread(subprocess.run, command, cwd=_ROOT, env=environment, check=True)
 
 
