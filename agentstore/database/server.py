@@ -29,6 +29,9 @@ SET LOCAL temp_tablespaces = '';
 SELECT count(*) FROM generate_series(1, 10000);
 ROLLBACK
 """
+# A standby has the identifier of its primary.
+_SYSTEM = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+_DATABASE = "SELECT oid, datname FROM pg_catalog.pg_database WHERE datname = current_database()"
 _ENCODING = "SELECT current_setting('server_encoding')"
 
 
@@ -41,6 +44,31 @@ class ServerFacts(NamedTuple):
     """Whether a statement outside a transaction has another isolation level than READ COMMITTED."""
     is_filtered: bool
     """Whether row-level security hides rows of any table of the store from the role, unless a user is set."""
+
+
+class Identity(NamedTuple):
+    """Identifies a database among all servers; a standby has the identity of its primary."""
+
+    system: int | None
+    """The identifier of the server's data; None if the role may not read it."""
+    oid: int
+    name: str
+
+    def is_same(self, other: "Identity") -> bool:
+        """Return whether both are the same database, as far as it is known."""
+        is_same_system = self.system == other.system or None in (self.system, other.system)
+        return is_same_system and (self.oid, self.name) == (other.oid, other.name)
+
+
+async def read_identity(connection: asyncpg.Connection) -> Identity:
+    """Return the identity of the database that a connection leads to."""
+    try:
+        system = await connection.fetchval(_SYSTEM)
+    except asyncpg.InsufficientPrivilegeError:
+        system = None
+    row = await connection.fetchrow(_DATABASE)
+    assert row is not None  # noqa: S101
+    return Identity(system, *row)
 
 
 def table_names() -> list[str]:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
+from agentstore.database.server import read_identity
 from agentstore.database.url import connector, direct_connector, migration_url, parse_url, settings_of_url
 from agentstore.errors import NotConfigured
 from agentstore.settings import Settings
@@ -101,6 +102,23 @@ async def refuse_pooler(connection: AsyncConnection, database: Database) -> None
         raise NotConfigured(
             f"{database.where_directly} is a pooler in transaction mode, which may run each transaction of a migration "
             "on another server connection: set AGENTSTORE_MIGRATION_DATABASE_URL to a direct URL of the same database."
+        )
+
+
+async def refuse_other_database(connection: AsyncConnection, database: Database) -> None:
+    """Refuse a direct connection to another database than the one that the application uses.
+
+    Raises:
+        NotConfigured: MIGRATION_DATABASE_URL leads to another one.
+    """
+    if database.where_directly == database.where:
+        return
+    async with database.connection() as pooled:
+        used = await read_identity(pooled)
+    if not (await read_identity(await driver_connection(connection))).is_same(used):
+        raise NotConfigured(
+            f"AGENTSTORE_MIGRATION_DATABASE_URL, {database.where_directly}, leads to another database than "
+            f"{database.where}: set it to a direct URL of the same one."
         )
 
 

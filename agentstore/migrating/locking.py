@@ -24,7 +24,13 @@ from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.database.retry import ROLLED_BACK
 from agentstore.errors import AgentStoreError, NotConfigured, Unavailable
-from agentstore.migrating.connections import dedicated_connection, driver_connection, enter_schema, refuse_pooler
+from agentstore.migrating.connections import (
+    dedicated_connection,
+    driver_connection,
+    enter_schema,
+    refuse_other_database,
+    refuse_pooler,
+)
 from agentstore.migrating.options import Report
 
 _POLL_INTERVAL = 0.05
@@ -182,10 +188,12 @@ async def acquire_migration_lock(
     session that holds the lock would wait for that snapshot.
 
     Raises:
-        NotConfigured: the connection goes through a pooler in transaction mode.
+        NotConfigured: the connection goes through a pooler in transaction mode, or leads to another database than the
+            application's.
         Unavailable: another process still holds the lock at `deadline`, a time of ``time.monotonic()``.
     """
     await refuse_pooler(connection, database)
+    await refuse_other_database(connection, database)
     key = {"key": crc32(f"agentstore migrations of {database.settings.schema}".encode())}
     reported = 0.0
     while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):

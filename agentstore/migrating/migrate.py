@@ -447,8 +447,8 @@ async def _refuse_post(connection: asyncpg.Connection, database: Database, scrip
         return
     if await connection.fetchval(f'SELECT EXISTS (SELECT FROM "{database.settings.schema}".users)'):  # noqa: S608
         raise Conflict(
-            f"An earlier release has left migrations of the phase post in {database.where}: {', '.join(early)}. When no "
-            "replica of the release before the one that added them is running, run `agentstore upgrade pre "
+            f"An earlier release has left migrations of the phase post in {database.where}: {', '.join(early)}. When "
+            "no replica of the release before the one that added them is running, run `agentstore upgrade pre "
             "--run-earlier-post`."
         )
 

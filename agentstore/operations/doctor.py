@@ -11,7 +11,9 @@ from typing import Literal
 import asyncpg
 
 from agentstore.database.database import Database
+from agentstore.database.pool import ACCEPTS_WRITES
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
+from agentstore.database.server import Identity, read_identity
 from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.migrating.connections import dedicated_connection, driver_connection
 from agentstore.migrating.drift import find_drift
@@ -41,9 +43,22 @@ SELECT current_setting('server_version') AS version, current_setting('server_ver
     current_setting('default_transaction_read_only') = 'on' AS read_only,
     current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
     current_setting('full_page_writes') AS full_page_writes,
+    current_setting('default_transaction_isolation') AS isolation,
+    format('ALTER ROLE %I IN DATABASE %I SET default_transaction_isolation = %L', session_user, current_database(),
+        'read committed') AS set_isolation,
     EXISTS (SELECT FROM pg_settings WHERE name = 'neon.tenant_id') AS neon,
     rolname AS role, rolsuper AS superuser
 FROM pg_roles WHERE rolname = current_user
+"""
+# The default level of the login in this database. That of the server cannot be read from a connection of a store, which
+# sets its own.
+_DEFAULT_ISOLATION = """
+SELECT substr(entry, length('default_transaction_isolation=') + 1)
+FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS entry
+WHERE entry LIKE 'default_transaction_isolation=%'
+    AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1
 """
 # Counted with numbackends: pg_stat_activity shows an ordinary role too little of other roles' sessions.
 _CONNECTIONS = """
@@ -135,15 +150,17 @@ class Finding:
 async def examine(database: Database) -> list[Finding]:
     """Check a database and its configuration, and return the findings. Writes nothing; never raises for the database.
 
-    The checks: connection, version, encoding, writes, durability, clock, schema, drift, role, indexes, memories, row
-    security, distribution, pooler, migrations, pool. A check that does not apply is left out. If the database cannot be
-    reached, that is the only finding.
+    The checks: connection, version, encoding, writes, durability, isolation, clock, schema, drift, role, indexes,
+    memories, row security, distribution, pooler, migrations, pool. A check that does not apply is left out. If the
+    database cannot be reached, that is the only finding.
     """
     try:
         async with database.connection() as connection:
             findings = [await _connection(connection, database)]
             (server,) = await connection.fetch(_SERVER)
             findings += _server(server)
+            default_isolation = await connection.fetchval(_DEFAULT_ISOLATION)
+            identity = await read_identity(connection)
             findings.append(await _clock(connection))
             rights = await _rights(connection, database, server)
             indexes = [_index(row) for row in await connection.fetch(_INVALID_INDEXES, database.settings.schema)]
@@ -151,6 +168,7 @@ async def examine(database: Database) -> list[Finding]:
             analyses = await connection.fetchval(_ANALYSES, database.settings.schema)
     except AgentStoreError as error:
         return [Finding("connection", "problem", str(error), _advice(error))]
+    findings += _isolation(server, default_isolation or await _isolation_of_server(database))
     findings += [
         await _schema(database),
         *await _drift(database),
@@ -165,7 +183,7 @@ async def examine(database: Database) -> list[Finding]:
     pooler = await _pooler(database)
     findings.append(pooler)
     if database.settings.migration_database_url is not None:
-        findings.append(await _migrations(database))
+        findings.append(await _migrations(database, identity))
     findings.append(_pool(limits, database.settings, pooled=pooler.found.startswith("a pooler")))
     return findings
 
@@ -235,6 +253,31 @@ def _server(server: asyncpg.Record) -> Iterator[Finding]:
     else:
         advice = "; ".join(f"{name}: {_DURABILITY[name]}" for name in unsafe)
         yield Finding("durability", "problem", f"{', '.join(unsafe)} off", advice)
+
+
+async def _isolation_of_server(database: Database) -> str | None:
+    """Return the default isolation level of a direct connection, which sets none; None if there is none."""
+    try:
+        async with dedicated_connection(database) as connection:
+            driver = await driver_connection(connection)
+            level: str = await driver.fetchval("SELECT current_setting('default_transaction_isolation')")
+    except AgentStoreError:
+        return None  # reported by the checks of the pooler and of migrations
+    return level
+
+
+def _isolation(server: asyncpg.Record, default: str | None) -> Iterator[Finding]:
+    """Report a default isolation level other than READ COMMITTED, and what a store does about it."""
+    used = server["isolation"]
+    if used != "read committed":
+        # Through a pooler or with the caller's engine, a connection does not set its own.
+        found = (
+            f"the default is {used}: behind a pooler or with an engine, each statement is executed in a transaction of "
+            "read committed, which takes two more round trips"
+        )
+        yield Finding("isolation", "warning", found, f"run {server['set_isolation']}")
+    elif default is not None and default != used:
+        yield Finding("isolation", "ok", f"the default is {default}, and each connection of a store sets {used}")
 
 
 async def _clock(connection: asyncpg.Connection) -> Finding:
@@ -373,20 +416,29 @@ async def _pooler(database: Database) -> Finding:
     return Finding("pooler", "ok", found)
 
 
-async def _migrations(database: Database) -> Finding:
-    """Check the login of AGENTSTORE_MIGRATION_DATABASE_URL and its privileges."""
-    schema = database.settings.schema
+async def _migrations(database: Database, identity: Identity) -> Finding:
+    """Check the database that AGENTSTORE_MIGRATION_DATABASE_URL leads to, and the privileges of its login."""
+    schema, name = database.settings.schema, "AGENTSTORE_MIGRATION_DATABASE_URL"
     try:
         async with dedicated_connection(database) as connection:
             driver = await driver_connection(connection)
+            direct = await read_identity(driver)
+            accepts_writes = await driver.fetchval(ACCEPTS_WRITES)
             (rights,) = await driver.fetch(_MIGRATOR, f'"{schema}"', schema)
     except AgentStoreError as error:
         return Finding("migrations", "problem", str(error), _advice(error))
+    if not direct.is_same(identity):
+        found = f"{name} leads to another database: {database.where_directly}"
+        return Finding("migrations", "problem", found, f"set it to a direct URL of the database of {database.where}")
+    if not accepts_writes:
+        found = f"{name} leads to a server that accepts no writes"
+        advice = "connect to the primary: name all hosts in the URL, with target_session_attrs=read-write"
+        return Finding("migrations", "problem", found, advice)
     missing = [text for text in (rights["create"], rights["owner"], rights["policies"]) if text is not None]
     if missing:
-        found = f"the login of AGENTSTORE_MIGRATION_DATABASE_URL, {rights['role']!r}, lacks privileges"
+        found = f"the login of {name}, {rights['role']!r}, lacks privileges"
         return Finding("migrations", "problem", found, f"as a superuser, run {'; '.join(missing)}")
-    found = f"{rights['role']!r} has all privileges that AGENTSTORE_MIGRATION_DATABASE_URL needs"
+    found = f"{rights['role']!r} has all privileges that {name} needs"
     return Finding("migrations", "ok", found)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.errors import InvalidContent, NotConfigured
+from agentstore.migrating.connections import refuse_other_database
 
 _LONGEST_NAME = 63  # bytes
 
@@ -59,12 +60,14 @@ async def apply(database: Database, statements: list[str], roles: list[str]) -> 
     """Execute the statements of :func:`grants` in one transaction, after checking that `roles` exist.
 
     Raises:
-        NotConfigured: a role does not exist, or the login may not grant these privileges.
+        NotConfigured: a role does not exist, the login may not grant these privileges, or MIGRATION_DATABASE_URL leads
+            to another database.
         Unavailable: the database does not answer.
     """
     async with database.migration_engine() as engine:
         try:
             async with engine.begin() as connection:
+                await refuse_other_database(connection, database)
                 for role in roles:
                     found = await connection.execute(
                         text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}

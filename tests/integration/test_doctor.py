@@ -279,6 +279,65 @@ async def test_an_unreachable_url_for_migrations_is_found(direct_url: str) -> No
         assert "hunter2" not in found["migrations"].found
 
 
+@pytest.mark.parametrize("where", ["another database", "another server", "a read-only database"])
+async def test_a_url_for_migrations_that_leads_elsewhere_is_found(
+    direct_url: str, other_url: str, own_server: EmbeddedPostgres, observer: asyncpg.Connection, where: str
+) -> None:
+    url = {"another database": other_url, "another server": own_server.url}.get(where, direct_url)
+    settings = {"database_url": direct_url, "migration_database_url": f"{url}&application_name=migrations"}
+    if where == "a read-only database":
+        name = await observer.fetchval("SELECT quote_ident(current_database())")
+        await observer.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    found = (await _examine("", **settings))["migrations"]
+    assert found.state == "problem"
+    assert ("accepts no writes" if url == direct_url else "leads to another database") in found.found
+
+
+async def test_nothing_is_migrated_in_another_database(
+    empty_url: str, other_url: str, own_server: EmbeddedPostgres
+) -> None:
+    """The revision of one database would be reported as the result of migrating another."""
+    for url in (other_url, own_server.url):
+        database = open_database(
+            settings=Settings(database_url=SecretStr(empty_url), migration_database_url=SecretStr(url))
+        )
+        for call in (
+            migrate.upgrade(database),
+            migrate.downgrade(database, "base"),
+            migrate.stamp(database, "0001"),
+            migrate.enable_row_security(database),
+            apply(database, ["CREATE TABLE public.x ()"], []),
+        ):
+            with pytest.raises(NotConfigured, match=r"leads to another database|is at revision none"):
+                await call
+        await database.stop()
+    connection = await asyncpg.connect(other_url)
+    assert await connection.fetchval("SELECT to_regclass('public.x')") is None
+    assert await connection.fetchval("SELECT version_num FROM agentstore.agentstore_version") == migrate.head()
+    await connection.close()
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.parametrize("scope", ["database", "role", "server"])
+async def test_a_default_isolation_level_is_reported_with_what_is_done_about_it(
+    own_server: EmbeddedPostgres, scope: str, level: str
+) -> None:
+    url = own_server.url
+    await migrate.upgrade(url)
+    assert "isolation" not in await _examine(url)
+    server = Server(own_server.url_of)
+    target = {"database": "DATABASE postgres", "role": "ROLE postgres", "server": "SYSTEM"}[scope]
+    await server.execute(f"ALTER {target} SET default_transaction_isolation = '{level}'")
+    await server.execute("SELECT pg_reload_conf()")
+    found = (await _examine(url))["isolation"]
+    assert (found.state, f"the default is {level}" in found.found) == ("ok", True)
+    # As through a pooler, which makes no setting for a session.
+    found = (await _examine(url, pooler="transaction"))["isolation"]
+    assert (found.state, f"the default is {level}" in found.found) == ("warning", True)
+    await server.execute(found.advice.removeprefix("run "))
+    assert "isolation" not in await _examine(url, pooler="transaction")
+
+
 async def test_a_wrong_clock_is_found(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(datetime):
         @classmethod
