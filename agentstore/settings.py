@@ -31,6 +31,9 @@ with warnings.catch_warnings():
         migration_database_url: SecretStr | None = Field(
             default=None, description="A direct connection for migrations, if DATABASE_URL goes through a pooler."
         )
+        read_url: SecretStr | None = Field(
+            default=None, description="A replica of DATABASE_URL, for reads with stale_ok=True."
+        )
         schema: str = Field(default="agentstore", description="The Postgres schema of all tables of agentstore.")  # type: ignore[assignment]
         auto_migrate: AutoMigrate | None = Field(
             default=None,
@@ -192,7 +195,7 @@ with warnings.catch_warnings():
             return value
 
         @field_validator(
-            *("database_url", "migration_database_url", "embedded_dir", "embedded_binaries"),
+            *("database_url", "migration_database_url", "read_url", "embedded_dir", "embedded_binaries"),
             *("extraction_url", "extraction_model", "extraction_api_key"),
             *("session_ttl", "memory_ttl", "state_ttl"),
             *("sandbox_provider", "sandbox_url", "sandbox_token", "sandbox_python"),

@@ -9,7 +9,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy import PoolProxiedConnection
@@ -29,6 +29,7 @@ from agentstore.database.errors import (
 from agentstore.database.hosts import Hosts
 from agentstore.database.pool import Pool
 from agentstore.database.pooler import refuse_transaction_pooler
+from agentstore.database.replica import Replica
 from agentstore.database.replies import ReplyLimit
 from agentstore.database.retry import back_off
 from agentstore.database.row_security import REFUSE_FILTERED_VIEWS, set_user_sql
@@ -39,6 +40,8 @@ from agentstore.database.url import Connect
 from agentstore.errors import AgentStoreError, Closed, LimitExceeded, NotConfigured, StatementFailed, UnknownOutcome
 from agentstore.schemas.page import Advice
 from agentstore.settings import Settings
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Database:
         connect: Connect | None = None,
         connect_directly: Connect | None = None,
         engine: AsyncEngine | None = None,
+        replica: Replica | None = None,
         prepare: Callable[["Database"], Awaitable[None]] | None = None,
         on_stop: Callable[[], Awaitable[None]] | None = None,
         where: str = "the database",
@@ -73,6 +77,7 @@ class Database:
             connect: opens a connection.
             connect_directly: opens a connection for migrations that bypasses any pooler; None if there is no way to.
             engine: the caller's engine, which is used and never disposed.
+            replica: a replica for reads that may be stale, stopped with this database.
             prepare: awaited once at the start, before the first statement.
             on_stop: awaited at the stop, after the last connection was closed.
             where: how error messages name the database.
@@ -83,6 +88,7 @@ class Database:
         self.settings = settings
         self.where = where
         self.where_directly = where_directly or where
+        self.replica = replica
         self._connect = connect
         self._connect_directly = connect_directly
         self._engine = engine
@@ -129,11 +135,8 @@ class Database:
         await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
-        """Close the pool. Later calls raise Closed, until start() is called."""
-        self._started, self._stopped = False, True
-        if self._starting is not None:
-            self._abandoned, self._starting = self._starting, None
-        await self._close()
+        """Close the pool, and that of the replica. Later calls raise Closed, until start() is called."""
+        await asyncio.shield(asyncio.gather(*self._begin_stop()))
 
     async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
         """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
@@ -281,6 +284,18 @@ class Database:
         rows = await self.fetch(statement, **values)
         return rows[0] if rows else None
 
+    async def read(self, work: Callable[["Database"], Awaitable[T]], *, stale_ok: bool) -> T:
+        """Return the result of `work`, which reads from the database that it receives and writes nothing.
+
+        With `stale_ok` it is the replica, if there is one and it works. Otherwise, or if `work` fails there, it is this
+        database, for which it may be called a second time.
+        """
+        if not stale_ok or self.replica is None:
+            return await work(self)
+        if not self._started:
+            await self._start_unless_stopped()
+        return await self.replica.read(work, self)
+
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Transaction]:
         """Open a transaction, commit it at the end of the block, and roll it back if the block raises.
@@ -398,18 +413,25 @@ class Database:
             if self._prepare is not None:
                 await self._prepare(self)
         except BaseException:
-            await self._close()  # a caller whose start() failed does not call stop()
+            await asyncio.shield(self._begin_close())  # a caller whose start() failed does not call stop()
             raise
         if self._starting is not asyncio.current_task():
-            await self._close()
+            await asyncio.shield(self._begin_close())
             raise Closed("The store was stopped while it was starting: call start() to use it again.")
         self._started = True
 
-    async def _close(self) -> None:
+    def _begin_stop(self) -> list[asyncio.Task[None]]:
+        """Stop, and return the tasks that close the pools: a canceled stop() still closes everything."""
+        self._started, self._stopped = False, True
+        if self._starting is not None:
+            self._abandoned, self._starting = self._starting, None
+        replica = [] if self.replica is None else self.replica.database._begin_stop()
+        return [self._begin_close(), *replica]
+
+    def _begin_close(self) -> asyncio.Task[None]:
         pool, self._pool = self._pool, None
-        # In a task of its own, so that a canceled stop() still closes everything.
         self._closing = asyncio.get_running_loop().create_task(self._close_pool(pool, self._closing))
-        await asyncio.shield(self._closing)
+        return self._closing
 
     async def _close_pool(self, pool: Pool | None, previous: asyncio.Task[None] | None) -> None:
         await _wait_for(previous)

@@ -204,6 +204,13 @@ def migration_url(url: str, settings: Settings) -> str | None:
     return None if settings_of_url(url, settings).pooler == "transaction" else url
 
 
+def read_url(url: str, settings: Settings) -> str | None:
+    """Return READ_URL if it is that of the database at `url`, as with :func:`migration_url`, otherwise None."""
+    if settings.read_url is not None and settings.database_url in (None, SecretStr(url)):
+        return settings.read_url.get_secret_value()
+    return None
+
+
 def direct_connector(url: str, settings: Settings, *, password: Password | None = None) -> Connect | None:
     """Return a function that opens connections to :func:`migration_url`, or None if there is none."""
     direct = migration_url(url, settings)

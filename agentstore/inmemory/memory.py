@@ -272,6 +272,7 @@ class InMemoryMemoryService(MemoryService):
         with_invalid: bool = False,
         limit: int = 100,
         cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[MemoryItem]:
         """See :meth:`PostgresMemoryService.list_items`."""
         check_id(user_id, "user_id", self._settings)
@@ -298,12 +299,22 @@ class InMemoryMemoryService(MemoryService):
         )
 
     async def search_memory(  # noqa: D102
-        self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        stale_ok: bool = False,
     ) -> list[Message]:
         return [hit.message for hit in await self.search(user_id, messages, filters)]
 
     async def search(
-        self, user_id: str, messages: MessagesLike | str, filters: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        messages: MessagesLike | str,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        stale_ok: bool = False,
     ) -> list[MemoryHit]:
         """Search a user's memories, and return the hits with scores. See :meth:`PostgresMemoryService.search`.
 
@@ -438,7 +449,9 @@ class InMemoryMemoryService(MemoryService):
             each.vector = vector
         return len(unembedded)
 
-    async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
+    async def list_memory(  # noqa: D102
+        self, user_id: str, filters: Mapping[str, Any] | None = None, *, stale_ok: bool = False
+    ) -> Page[Message]:
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
         after = None if checked.cursor is None else read_memory_cursor(checked.cursor)

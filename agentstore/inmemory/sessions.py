@@ -114,7 +114,13 @@ class InMemorySessionHistoryService(SessionHistoryService):
         return self._session(user_id, session_id, sessions[session_id])
 
     async def get_session(  # noqa: D102
-        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        stale_ok: bool = False,
     ) -> Session | None:
         check_limit(limit)
         if before is not None:
@@ -125,7 +131,13 @@ class InMemorySessionHistoryService(SessionHistoryService):
         return self._session(user_id, session_id, stored, _select_ids(stored, user_id, limit, before, session_id))
 
     async def read_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        stale_ok: bool = False,
     ) -> StoredMessages | None:
         check_limit(limit)
         if before is not None:
@@ -141,7 +153,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         return StoredMessages(payloads)
 
     async def iter_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, batch: int = 1_000
+        self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
     ) -> AsyncIterator[Message]:
         check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         if self._create_missing:
@@ -155,7 +167,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 yield message
 
     async def list_sessions(  # noqa: D102
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
     ) -> Page[Session]:
         check_id(user_id, "user_id", self._settings)
         check_limit(limit, self._settings.max_page)

@@ -90,7 +90,7 @@ class InMemoryStateService(StateService):
         return number
 
     async def export_state(  # noqa: D102
-        self, user_id: str, session_id: str | None = None, round_id: int | None = None
+        self, user_id: str, session_id: str | None = None, round_id: int | None = None, *, stale_ok: bool = False
     ) -> dict[str, Any] | None:
         key = self._key(user_id, session_id)
         if round_id is not None:
@@ -100,7 +100,13 @@ class InMemoryStateService(StateService):
         return None if found is None else loads(found.payload)
 
     async def list_states(  # noqa: D102
-        self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[StateRound]:
         key = self._key(user_id, session_id)
         check_limit(limit, self._settings.max_page)
@@ -125,7 +131,7 @@ class InMemoryStateService(StateService):
         return Deleted(state_rounds=len(head.rounds))
 
     async def diff_states(  # noqa: D102
-        self, user_id: str, a: int, b: int, session_id: str | None = None
+        self, user_id: str, a: int, b: int, session_id: str | None = None, *, stale_ok: bool = False
     ) -> list[dict[str, Any]]:
         states = []
         for name, round_id in (("a", check_round(a, "a")), ("b", check_round(b, "b"))):

@@ -11,6 +11,8 @@ Every method treats its arguments by the same rules:
 - A number, such as ``limit`` or ``batch``, is an int and not a bool. Below its minimum it raises InvalidContent; over
   its maximum LimitExceeded, if it is the size of a page or a batch, otherwise InvalidContent.
 - None is accepted where the signature says so. As a ``limit`` it means all entries.
+- ``stale_ok=True`` allows a read to be executed on a replica of the database (the setting READ_URL), which may lack
+  what was written last, by the caller too. Without a replica it has no effect.
 """
 
 from agentstore.interfaces.memory import Extractor, MemoryService

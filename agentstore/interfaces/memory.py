@@ -25,7 +25,12 @@ class MemoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def search_memory(
-        self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        stale_ok: bool = False,
     ) -> list[Message]:
         """Return the memories that match the text of the last of `messages`, best first. Any text is a valid query.
 
@@ -46,6 +51,8 @@ class MemoryService(ServiceWithLifecycleManager):
                 - ``strategy``: a SearchStrategy or its name, "full_text", "vector" or "hybrid" (default: the
                   service's).
 
+            stale_ok: whether the memories may be read from a replica, see :mod:`agentstore.interfaces`.
+
         Raises:
             InvalidContent: a filter is unknown or its value invalid, or `messages` are not messages.
             LimitExceeded: ``top_k`` is over 1,000, or the results have more than 256 MB (the setting
@@ -55,7 +62,9 @@ class MemoryService(ServiceWithLifecycleManager):
         """
 
     @abstractmethod
-    async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:
+    async def list_memory(
+        self, user_id: str, filters: Mapping[str, Any] | None = None, *, stale_ok: bool = False
+    ) -> Page[Message]:
         """Return one page of a user's memories, ordered by session id, then in the order of addition.
 
         Args:
@@ -65,6 +74,8 @@ class MemoryService(ServiceWithLifecycleManager):
                 - ``page_size``: the number of memories per page, from 1 to 10,000 (default 10);
                 - ``page_num``: the number of the page, from 1 (default 1);
                 - ``cursor``: ``next_cursor`` of the previous page, instead of ``page_num``.
+
+            stale_ok: whether the memories may be read from a replica.
 
         Raises:
             InvalidContent: a filter is unknown or its value invalid, or both ``page_num`` and ``cursor`` are given.

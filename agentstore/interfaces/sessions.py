@@ -46,7 +46,13 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def get_session(
-        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        stale_ok: bool = False,
     ) -> Session | None:
         """Return a session with its messages in order, or None if it does not exist.
 
@@ -55,6 +61,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             session_id: the session.
             limit: return only the last `limit` messages; None returns all.
             before: the id of a message: return only messages before it.
+            stale_ok: whether the session may be read from a replica, see :mod:`agentstore.interfaces`.
 
         Raises:
             NotFound: the session has no message with the id `before`.
@@ -65,7 +72,13 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def read_messages(
-        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        stale_ok: bool = False,
     ) -> StoredMessages | None:
         """Return the messages of a session in stored form, or None: for large reads that need no Message objects.
 
@@ -74,12 +87,14 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         """
 
     @abstractmethod
-    def iter_messages(self, user_id: str, session_id: str, *, batch: int = 1_000) -> AsyncIterator[Message]:
+    def iter_messages(
+        self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
+    ) -> AsyncIterator[Message]:
         """Iterate over the messages of a session in order, with bounded memory.
 
         At most `batch` messages, and about 8 MB (but at least one message), are in memory at a time. Each batch is
         read when it is needed, and no connection is held in between, so the iteration may pause for any time. Messages
-        that are appended before its end are yielded too.
+        that are appended before its end are yielded too. With `stale_ok` they may be read from a replica.
 
         Raises:
             NotFound: the session does not exist; raised when the first message is requested.
@@ -88,7 +103,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def list_sessions(
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
     ) -> Page[Session]:
         """Return the sessions of a user without their messages, most recently used first.
 
@@ -100,6 +115,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             user_id: the owner.
             limit: the size of the page; None returns all.
             cursor: ``next_cursor`` of the previous page.
+            stale_ok: whether the sessions may be read from a replica.
 
         Raises:
             InvalidContent: `limit` or `cursor` is invalid.

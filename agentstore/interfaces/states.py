@@ -47,9 +47,11 @@ class StateService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def export_state(
-        self, user_id: str, session_id: str | None = None, round_id: int | None = None
+        self, user_id: str, session_id: str | None = None, round_id: int | None = None, *, stale_ok: bool = False
     ) -> dict[str, Any] | None:
         """Return a copy of the state of a round, by default of the highest one; None if it does not exist.
+
+        With `stale_ok` it may be read from a replica, see :mod:`agentstore.interfaces`.
 
         Raises:
             InvalidContent: `round_id` is not an integer >= 1.
@@ -57,7 +59,13 @@ class StateService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def list_states(
-        self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[StateRound]:
         """Return the rounds of a session without their states, highest first.
 
@@ -66,6 +74,7 @@ class StateService(ServiceWithLifecycleManager):
             session_id: the session.
             limit: the size of the page; None returns all.
             cursor: ``next_cursor`` of the previous page.
+            stale_ok: whether the rounds may be read from a replica.
 
         Raises:
             InvalidContent: `limit` or `cursor` is invalid.
@@ -83,8 +92,12 @@ class StateService(ServiceWithLifecycleManager):
         """
 
     @abstractmethod
-    async def diff_states(self, user_id: str, a: int, b: int, session_id: str | None = None) -> list[dict[str, Any]]:
+    async def diff_states(
+        self, user_id: str, a: int, b: int, session_id: str | None = None, *, stale_ok: bool = False
+    ) -> list[dict[str, Any]]:
         """Return the JSON Patch (RFC 6902) that turns the state of round `a` into that of round `b`.
+
+        With `stale_ok` the states may be read from a replica, see :mod:`agentstore.interfaces`.
 
         Raises:
             NotFound: a round does not exist.

@@ -14,7 +14,7 @@ from agentstore.database.database import Database
 from agentstore.database.pool import ACCEPTS_WRITES
 from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.database.server import Identity, read_identity
-from agentstore.errors import AgentStoreError, Unavailable
+from agentstore.errors import AgentStoreError, StatementFailed, Unavailable
 from agentstore.migrating.connections import dedicated_connection, driver_connection
 from agentstore.migrating.drift import find_drift
 from agentstore.migrating.row_security import RowSecurity, row_security_status
@@ -29,6 +29,7 @@ OLDEST, NEWEST = 15, 18
 # Seconds.
 _SLOW_ROUND_TRIP = 0.05
 _LARGE_CLOCK_OFFSET = 2.0
+_LARGE_LAG = 10.0
 _PROBE_TIMEOUT = 2.0
 _DURABILITY = {
     "fsync": "a crash of the machine can corrupt the database; turn it on by ALTER SYSTEM or in the provider's console",
@@ -120,6 +121,16 @@ SELECT current_user AS role,
         WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND row_security_active(c.oid)
     ) THEN format('ALTER ROLE %I BYPASSRLS', current_user) END AS policies
 """
+_POSITION = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text"
+_REPLICA = """
+SELECT pg_is_in_recovery() AS standby, EXISTS (SELECT FROM pg_stat_subscription) AS subscriber
+"""
+# How far a standby is behind a position of its primary; in seconds, the age of the last transaction that it replayed.
+_LAG = """
+SELECT greatest(pg_wal_lsn_diff($1::text::pg_lsn, pg_last_wal_replay_lsn()), 0)::bigint AS bytes,
+    pg_get_wal_replay_pause_state() <> 'not paused' AS paused,
+    coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::float8 AS age
+"""
 # CREATE INDEX CONCURRENTLY and VACUUM hold this lock; every role can see it in pg_locks.
 _INVALID_INDEXES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relname ~ '_cc(new|old)\\d*$' AS leftover,
@@ -151,8 +162,8 @@ async def examine(database: Database) -> list[Finding]:
     """Check a database and its configuration, and return the findings. Writes nothing; never raises for the database.
 
     The checks: connection, version, encoding, writes, durability, isolation, clock, schema, drift, role, indexes,
-    memories, row security, distribution, pooler, migrations, pool. A check that does not apply is left out. If the
-    database cannot be reached, that is the only finding.
+    memories, row security, distribution, pooler, migrations, replica, pool. A check that does not apply is left out. If
+    the database cannot be reached, that is the only finding.
     """
     try:
         async with database.connection() as connection:
@@ -184,6 +195,8 @@ async def examine(database: Database) -> list[Finding]:
     findings.append(pooler)
     if database.settings.migration_database_url is not None:
         findings.append(await _migrations(database, identity))
+    if database.replica is not None:
+        findings.append(await _replica(database, database.replica.database, identity))
     findings.append(_pool(limits, database.settings, pooled=pooler.found.startswith("a pooler")))
     return findings
 
@@ -440,6 +453,45 @@ async def _migrations(database: Database, identity: Identity) -> Finding:
         return Finding("migrations", "problem", found, f"as a superuser, run {'; '.join(missing)}")
     found = f"{rights['role']!r} has all privileges that {name} needs"
     return Finding("migrations", "ok", found)
+
+
+async def _replica(database: Database, replica: Database, identity: Identity) -> Finding:
+    """Check that AGENTSTORE_READ_URL leads to a standby of the same database, its revision, and how far it lags."""
+    name = "AGENTSTORE_READ_URL"
+    try:
+        async with database.connection() as connection:
+            position = await connection.fetchval(_POSITION)
+        await replica.check_server()
+        async with replica.connection() as connection:
+            other = await read_identity(connection)
+            (server,) = await connection.fetch(_REPLICA)
+        if not other.is_same(identity):
+            found = f"{name} leads to another database: {replica.where}"
+            if server["subscriber"]:
+                advice = (
+                    "it subscribes to a publication: check that all tables of the schema are replicated from this one"
+                )
+                return Finding("replica", "warning", found, advice)
+            return Finding("replica", "problem", found, f"set it to a replica of {database.where}")
+        if not server["standby"]:
+            advice = "set it to a standby: it takes no load off this server, and needs as many connections again"
+            return Finding("replica", "warning", f"{name} leads to the primary", advice)
+        here, there = (await status(database)).current, (await status(replica)).current
+        async with replica.connection() as connection:
+            (lag,) = await connection.fetch(_LAG, position)
+    except StatementFailed as error:  # not every provider has these functions
+        return Finding("replica", "ok", f"{replica.where}; its lag cannot be read: {error}")
+    except AgentStoreError as error:
+        return Finding("replica", "problem", f"reads are executed on {database.where}: {error}", _advice(error))
+    found = f"a standby, {lag['bytes']:,} bytes behind"
+    if lag["paused"]:
+        return Finding("replica", "warning", f"{found}, whose replay is paused", "on it, SELECT pg_wal_replay_resume()")
+    if lag["bytes"] and lag["age"] > _LARGE_LAG:
+        advice = "find out what replay waits for: long queries on the standby, its disk, or the network"
+        return Finding("replica", "warning", f"{found}, its last transaction {lag['age']:.0f} s old", advice)
+    if here != there:
+        return Finding("replica", "warning", f"{found}, at revision {there or 'none'} instead of {here}", "wait for it")
+    return Finding("replica", "ok", found)
 
 
 def _pool(limits: list[asyncpg.Record], settings: Settings, *, pooled: bool) -> Finding:

@@ -8,8 +8,18 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.database.replica import Replica
 from agentstore.database.transaction import idle_timeout
-from agentstore.database.url import Password, connector, direct_connector, migration_url, parse_url, settings_of_url
+from agentstore.database.url import (
+    Connect,
+    Password,
+    connector,
+    direct_connector,
+    migration_url,
+    parse_url,
+    read_url,
+    settings_of_url,
+)
 from agentstore.errors import NotConfigured
 from agentstore.migrating.startup import ensure
 from agentstore.settings import AutoMigrate, Settings
@@ -46,23 +56,34 @@ def open_database(
         url = settings.database_url.get_secret_value()
     if url is None:
         return _embedded(settings)
+    replica = None
+    if (to_read := read_url(url, settings)) is not None:
+        of_replica = settings_of_url(to_read, settings)
+        connect = _connector(to_read, of_replica, password if parse_url(to_read).password is None else None)
+        replica = Replica(Database(of_replica, connect=connect, where=str(parse_url(to_read))))
     settings = settings_of_url(url, settings)
-    # A transaction pooler accepts no session settings, and executes each statement on another server connection, where
-    # the statements that this client has prepared are not known.
-    pooled = settings.pooler == "transaction"
     return Database(
         settings,
-        connect=connector(
-            url,
-            password=password,
-            server_settings=None if pooled else _session_settings(settings),
-            timeout=settings.connect_timeout,
-            statement_cache_size=0 if pooled else 100,
-        ),
+        connect=_connector(url, settings, password),
         connect_directly=direct_connector(url, settings, password=password),
+        replica=replica,
         prepare=_schema_check("check"),
         where=str(parse_url(url)),
         where_directly=str(parse_url(migration_url(url, settings) or url)),
+    )
+
+
+def _connector(url: str, settings: Settings, password: Password | None) -> Connect:
+    """Return the function that opens a connection of a store."""
+    # A transaction pooler accepts no session settings, and executes each statement on another server connection, where
+    # the statements that this client has prepared are not known.
+    pooled = settings.pooler == "transaction"
+    return connector(
+        url,
+        password=password,
+        server_settings=None if pooled else _session_settings(settings),
+        timeout=settings.connect_timeout,
+        statement_cache_size=0 if pooled else 100,
     )
 
 

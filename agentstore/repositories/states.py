@@ -157,29 +157,33 @@ class PostgresStateService(PostgresService, StateService):
         return int(rows[0][0]) if rows else None
 
     async def export_state(  # noqa: D102
-        self, user_id: str, session_id: str | None = None, round_id: int | None = None
+        self, user_id: str, session_id: str | None = None, round_id: int | None = None, *, stale_ok: bool = False
     ) -> dict[str, Any] | None:
         values = self._key(user_id, session_id)
+        statement = EXPORT_LAST
         if round_id is not None:
-            check_round(round_id)
+            statement, values["round_id"] = EXPORT, check_round(round_id)
         values["ttl"] = self._settings.state_ttl
-        if round_id is None:
-            row = await self._database.fetch_one(EXPORT_LAST, **values)
-        else:
-            row = await self._database.fetch_one(EXPORT, **values, round_id=round_id)
+        row = await self._database.read(lambda database: database.fetch_one(statement, **values), stale_ok=stale_ok)
         if row is None:
             return None
         key = "state_rounds", user_id, values["session_id"], row[2]
         return load_object(row[0] if row[1] is None else _unpack(row[1], key), key)
 
     async def list_states(  # noqa: D102
-        self, user_id: str, session_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[StateRound]:
         values = self._key(user_id, session_id)
         check_limit(limit, self._settings.max_page)
-        before = read_round_cursor(cursor)
-        rows = await self._database.fetch_page(
-            LIST, Advice.SMALLER_LIMIT, **values, before=before, limit=limit, ttl=self._settings.state_ttl
+        values |= {"before": read_round_cursor(cursor), "limit": limit, "ttl": self._settings.state_ttl}
+        rows = await self._database.read(
+            lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
         )
         following = write_round_cursor(rows[-1][0]) if rows and len(rows) == limit else None
         return Page((_round(row, user_id, values["session_id"]) for row in rows), following)
@@ -198,11 +202,11 @@ class PostgresStateService(PostgresService, StateService):
         return Deleted(state_rounds=row[0])
 
     async def diff_states(  # noqa: D102
-        self, user_id: str, a: int, b: int, session_id: str | None = None
+        self, user_id: str, a: int, b: int, session_id: str | None = None, *, stale_ok: bool = False
     ) -> list[dict[str, Any]]:
         states = []
         for name, round_id in (("a", check_round(a, "a")), ("b", check_round(b, "b"))):
-            state = await self.export_state(user_id, session_id, round_id)
+            state = await self.export_state(user_id, session_id, round_id, stale_ok=stale_ok)
             if state is None:
                 raise NotFound(
                     f"session {session_id or 'default'!r} of user {user_id!r} has no round {round_id} (argument {name})"

@@ -51,18 +51,22 @@ DELETE = SQL("delete_user")
 class PostgresUserService(PostgresService):
     """Users: created when first needed, and deleted with all their data."""
 
-    async def get_user(self, user_id: str) -> User | None:
-        """Return a user, or None. A user exists once data of the user was stored."""
+    async def get_user(self, user_id: str, *, stale_ok: bool = False) -> User | None:
+        """Return a user, or None. A user exists once data of the user was stored.
+
+        With `stale_ok` it may be read from a replica, see :mod:`agentstore.interfaces`.
+        """
         check_id(user_id, "user_id", self._settings)
-        row = await self._database.fetch_one(GET, user_id=user_id)
+        row = await self._database.read(lambda database: database.fetch_one(GET, user_id=user_id), stale_ok=stale_ok)
         return None if row is None else _user(row)
 
-    async def list_users(self, *, limit: int = 100, cursor: str | None = None) -> Page[User]:
+    async def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:
         """Return a page of users, ordered by id.
 
         Args:
             limit: the size of the page.
             cursor: ``next_cursor`` of the previous page.
+            stale_ok: whether the users may be read from a replica.
 
         Raises:
             InvalidContent: `limit` or `cursor` is invalid.
@@ -70,7 +74,10 @@ class PostgresUserService(PostgresService):
         """
         check_count(limit, "limit", maximum=self._settings.max_page)
         after = None if cursor is None else read_cursor(cursor, str)[0]
-        rows = await self._database.fetch_page(LIST, Advice.SMALLER_LIMIT, after=after, limit=limit)
+        rows = await self._database.read(
+            lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, after=after, limit=limit),
+            stale_ok=stale_ok,
+        )
         return Page(map(_user, rows), write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
 
     async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:

@@ -54,6 +54,16 @@ class MemoryContract:
             assert _ids(found)[:1] == [id], query
             assert found[0] == next(message for message in messages if message.id == id)
 
+    async def test_reads_with_stale_ok_return_what_is_stored(self, service: MemoryService) -> None:
+        """The argument has no effect without a replica."""
+        await service.add_memory("alice", [text("apples"), text("pears"), text("apples and pears")], "s")
+        for query in ("apples", "aplpes", "plums"):
+            found = await service.search_memory("alice", text(query))
+            assert await service.search_memory("alice", text(query), stale_ok=True) == found
+        for filters in ({}, {"page_size": 2}, {"page_size": 2, "page_num": 2}):
+            listed = await service.list_memory("alice", filters)
+            assert await service.list_memory("alice", filters, stale_ok=True) == listed
+
     async def test_search_matches_dates_of_and_in_messages(self, service: MemoryService) -> None:
         messages = {
             "at": text("a walk in the hills", metadata={"timestamp": "2023-05-08T23:00:00-08:00"}),

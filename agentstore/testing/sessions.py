@@ -69,6 +69,26 @@ class SessionHistoryContract(MessageContract):
         assert await service.list_sessions("alice") == []
         assert await service.delete_session("alice", "s") == Deleted()
 
+    async def test_reads_with_stale_ok_return_what_is_stored(self, service: SessionHistoryService) -> None:
+        """The argument has no effect without a replica."""
+        session = await service.create_session("alice", "s", title="T")
+        await service.append_message(session, [text("a"), text("b"), text("c")])
+        last = session.messages[-1]
+        options: list[dict[str, Any]] = [{}, {"limit": 2}, {"before": last.id}, {"limit": 1, "before": last.id}]
+        for each in options:
+            stored = await service.get_session("alice", "s", **each)
+            assert stored is not None
+            assert await service.get_session("alice", "s", **each, stale_ok=True) == stored
+            messages = await service.read_messages("alice", "s", **each, stale_ok=True)
+            assert messages is not None
+            assert list(messages) == stored.messages
+        read = [each async for each in service.iter_messages("alice", "s", batch=2, stale_ok=True)]
+        assert read == session.messages
+        assert await service.list_sessions("alice", stale_ok=True) == await service.list_sessions("alice")
+        assert await service.get_session("alice", "none", stale_ok=True) is None
+        with pytest.raises(NotFound):
+            await service.get_session("alice", "s", before="none", stale_ok=True)
+
     async def test_list_sessions_returns_last_used_first_without_messages(self, service: SessionHistoryService) -> None:
         for name in ("a", "b", "c"):
             session = await service.create_session("alice", name, title=name.upper(), metadata={"n": name})

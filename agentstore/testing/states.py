@@ -202,6 +202,19 @@ class StateContract:
         assert await service.save_state("alice", {}, "s") == 1
         assert len(await service.list_states("alice", "t")) == 3
 
+    async def test_reads_with_stale_ok_return_what_is_stored(self, service: StateService) -> None:
+        """The argument has no effect without a replica."""
+        for number in range(3):
+            await service.save_state("alice", {"n": number}, "s")
+        assert await service.export_state("alice", "s", stale_ok=True) == {"n": 2}
+        assert await service.export_state("alice", "s", 1, stale_ok=True) == {"n": 0}
+        assert await service.export_state("alice", "none", stale_ok=True) is None
+        assert await service.list_states("alice", "s", stale_ok=True) == await service.list_states("alice", "s")
+        found = await service.diff_states("alice", 1, 2, "s", stale_ok=True)
+        assert found == [{"op": "replace", "path": "/n", "value": 1}]
+        with pytest.raises(NotFound):
+            await service.diff_states("alice", 1, 9, "s", stale_ok=True)
+
     async def test_diff_states_returns_a_patch_between_rounds(self, service: StateService) -> None:
         one: dict[str, Any] = {"plan": ["a", "b"], "n": 1, "~/": {"1": [1, True, 1.0, 0.0]}, "gone": None}
         two: dict[str, Any] = {"plan": ["a", "c", "b"], "n": True, "~/": {"1": [True, 1, 1, -0.0]}, "new": {"x": []}}

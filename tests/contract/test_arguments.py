@@ -98,7 +98,7 @@ _FILTERS = {"top_k": Number(0, 1_000), "page_size": Number(1, _PAGE), "page_num"
 _OTHER = {
     *("self", "exist_ok", "title", "metadata", "cursor", "change", "keep", "state", "with_invalid", "settled"),
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
-    *("pause", "snapshot", "reserved", "differences"),
+    *("pause", "snapshot", "reserved", "differences", "stale_ok"),
 }
 _OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor"}
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from agentstore import (
     AgentStore,
@@ -127,6 +128,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "dry_run": (True,),
     "largest": (1,),
     "without_vectors": (True,),
+    "stale_ok": (True,),
 }
 _NEXT_PAGE = {"cursor": "of the next page"}
 # Of methods whose parameter accepts other values than those above.
@@ -246,9 +248,13 @@ def urls(server: Server, template: str, has_pgvector: bool) -> Iterator[tuple[st
 
 @pytest.fixture
 async def store(urls: tuple[str, str]) -> AsyncIterator[AgentStore]:
-    """A store with a role of the application, an embedder and an extractor."""
-    async with AgentStore(urls[0], settings=_SETTINGS, embedder=WordEmbedder(), extractor=EchoExtractor()) as opened:
+    """A store with a role of the application, an embedder and an extractor, and itself as its replica."""
+    settings = _SETTINGS.model_copy(update={"read_url": SecretStr(urls[0])})
+    async with AgentStore(urls[0], settings=settings, embedder=WordEmbedder(), extractor=EchoExtractor()) as opened:
         yield opened
+        replica = opened._database.replica
+        assert replica is not None
+        assert not replica.is_failing
 
 
 @pytest.fixture

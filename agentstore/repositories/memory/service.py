@@ -6,6 +6,7 @@ memory has, and when it writes items.
 
 import asyncio
 import logging
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.database.retry import is_conflict, retry
-from agentstore.database.statement import Row
+from agentstore.database.statement import Row, Statement
 from agentstore.database.url import Password
 from agentstore.errors import (
     EmbeddingFailed,
@@ -35,7 +36,7 @@ from agentstore.repositories.memory.rows import (
     values_of_items,
     values_of_messages,
 )
-from agentstore.repositories.memory.search import SEARCH, WORDS, combine_queries
+from agentstore.repositories.memory.search import query_values, search_by_words
 from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, LIST, LIST_AFTER, LIST_EXPIRED, TOUCH
 from agentstore.repositories.memory.vectors import (
     Unembedded,
@@ -77,7 +78,7 @@ from agentstore.schemas.memory_item import (
 )
 from agentstore.schemas.page import Advice, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import MAX_TTL, check_id, prepare_messages
-from agentstore.search import analysis, embedding, ranking, spelling
+from agentstore.search import analysis, embedding, ranking
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
@@ -230,11 +231,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
         with_invalid: bool = False,
         limit: int = 100,
         cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[MemoryItem]:
         """Return a page of a user's items (facts), newest first.
 
         `kind` restricts them to one kind, such as "fact". `with_invalid` includes items that are not valid now.
-        `limit` is the page size, up to 10,000; `cursor` is the previous page's ``next_cursor``.
+        `limit` is the page size, up to 10,000; `cursor` is the previous page's ``next_cursor``. With `stale_ok` the
+        items may be read from a replica.
 
         Raises:
             InvalidContent: `kind`, `limit` or `cursor` is not valid.
@@ -247,14 +250,16 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "with_invalid": bool(with_invalid),
             "limit": check_count(limit, "limit", maximum=self._settings.max_page),
         }
-        at, after = (None, None) if cursor is None else read_cursor(cursor, datetime, str)
-        values["expired"] = await self._list_expired(user_id)
-        if cursor is None:
-            rows = await self._database.fetch_page(LIST_ITEMS, Advice.SMALLER_LIMIT, **values)
-        else:
-            rows = await self._database.fetch_page(
-                LIST_ITEMS_AFTER, Advice.SMALLER_LIMIT, **values, at=at, after_id=after
-            )
+        statement = LIST_ITEMS
+        if cursor is not None:
+            statement = LIST_ITEMS_AFTER
+            values["at"], values["after_id"] = read_cursor(cursor, datetime, str)
+
+        async def read(database: Database) -> list[Row]:
+            expired = await self._list_expired(database, user_id)
+            return await database.fetch_page(statement, Advice.SMALLER_LIMIT, **values, expired=expired)
+
+        rows = await self._database.read(read, stale_ok=stale_ok)
         loaded = load_memories(
             [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
             lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["id"]),
@@ -307,12 +312,22 @@ class PostgresMemoryService(PostgresService, MemoryService):
         return await retry_failed(self._database, user_id)
 
     async def search_memory(  # noqa: D102
-        self, user_id: str, messages: MessagesLike, filters: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        stale_ok: bool = False,
     ) -> list[Message]:
-        return [hit.message for hit in await self.search(user_id, messages, filters)]
+        return [hit.message for hit in await self.search(user_id, messages, filters, stale_ok=stale_ok)]
 
     async def search(
-        self, user_id: str, messages: MessagesLike | str, filters: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        messages: MessagesLike | str,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        stale_ok: bool = False,
     ) -> list[MemoryHit]:
         """Search a user's memories, and return the hits with their scores, sessions, positions and snippets.
 
@@ -329,7 +344,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
         - ``strategy``: a :class:`SearchStrategy` or its name; the service's by default.
 
         Scores compare within one search only. With VECTOR the score is the cosine similarity; with HYBRID it is
-        between 0 and about 1. If the embedder fails, HYBRID searches by words alone and logs a warning.
+        between 0 and about 1. If the embedder fails, HYBRID searches by words alone and logs a warning. With `stale_ok`
+        the memories may be read from a replica.
 
         Raises:
             InvalidContent: the query or a filter is not valid.
@@ -356,13 +372,17 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "limit": checked.top_k,
             "kind": checked.kind,
             "valid_at": checked.valid_at,
-            "expired": await self._list_expired(user_id),
         }
-        rows = None
-        if strategy is not SearchStrategy.FULL_TEXT:
-            rows = await self._search_by_meaning(strategy, text, tokens, values)
-        if rows is None:
-            rows, tokens = await self._search_by_words(text, tokens, values)
+        vector = None if strategy is SearchStrategy.FULL_TEXT else await self._embed_query(strategy, text)
+
+        async def read(database: Database) -> tuple[list[Row], dict[str, float]]:
+            found = {**values, "expired": await self._list_expired(database, user_id)}
+            if vector is None:
+                return await search_by_words(database, text, tokens, found, language=self._language)
+            words = query_values(user_id, tokens or _NO_TOKENS) if strategy is SearchStrategy.HYBRID else None
+            return await search_by_vector(database, self._require_embedder(), vector, words, found), tokens
+
+        rows, tokens = await self._database.read(read, stale_ok=stale_ok)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         loaded = load_memories(
             [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
@@ -412,31 +432,26 @@ class PostgresMemoryService(PostgresService, MemoryService):
                 progress(read, total)
         return written
 
-    async def _existing_words(self, user_id: str, words: list[str], expired: list[str]) -> set[str]:
-        """Return those of the words that any memory of the user has, besides those of `expired` sessions."""
-        if not words:
-            return set()
-        word_of = dict(zip(ranking.queries(user_id, words), words, strict=True))
-        rows = await self._database.fetch(
-            WORDS, user_id=user_id, queries=combine_queries(list(word_of)), expired=expired
-        )
-        return {word_of[row[0]] for row in rows}
-
-    async def list_memory(self, user_id: str, filters: Mapping[str, Any] | None = None) -> Page[Message]:  # noqa: D102
+    async def list_memory(  # noqa: D102
+        self, user_id: str, filters: Mapping[str, Any] | None = None, *, stale_ok: bool = False
+    ) -> Page[Message]:
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
         size = checked.page_size
-        values = {"user_id": user_id, "expired": await self._list_expired(user_id), "limit": size}
+        values: dict[str, Any] = {"user_id": user_id, "limit": size}
+        statement: Statement = LIST
         if checked.cursor is not None:
-            session_id, seq = read_memory_cursor(checked.cursor)
-            rows = await self._database.fetch_page(
-                LIST_AFTER, Advice.SMALLER_PAGE_SIZE, **values, after_session=session_id, after=seq
-            )
+            statement = LIST_AFTER
+            values["after_session"], values["after"] = read_memory_cursor(checked.cursor)
         else:
-            offset = (checked.page_num - 1) * size
-            rows = []
-            if offset < 2**62:
-                rows = await self._database.fetch_page(LIST, Advice.SMALLER_PAGE_SIZE, **values, offset=offset)
+            values["offset"] = (checked.page_num - 1) * size
+
+        async def read(database: Database) -> list[Row]:
+            expired = await self._list_expired(database, user_id)
+            return await database.fetch_page(statement, Advice.SMALLER_PAGE_SIZE, **values, expired=expired)
+
+        is_beyond = values.get("offset", 0) >= 2**62
+        rows = [] if is_beyond else await self._database.read(read, stale_ok=stale_ok)
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
         loaded = load_memories(
             [row[2:5] for row in rows], lambda index: ("memories", user_id, rows[index][0], rows[index][1])
@@ -494,11 +509,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
 
-    async def _list_expired(self, user_id: str) -> list[str]:
+    async def _list_expired(self, database: Database, user_id: str) -> list[str]:
         """Return the sessions of the user whose memories have expired, and are not deleted yet."""
         if self._settings.memory_ttl is None:
             return []
-        rows = await self._database.fetch(LIST_EXPIRED, user_id=user_id, ttl=self._settings.memory_ttl)
+        rows = await database.fetch(LIST_EXPIRED, user_id=user_id, ttl=self._settings.memory_ttl)
         return [row[0] for row in rows]
 
     def _require_embedder(self) -> Embedder:
@@ -509,49 +524,15 @@ class PostgresMemoryService(PostgresService, MemoryService):
             )
         return self._embedder
 
-    async def _search_by_words(
-        self, text: str, tokens: dict[str, float], values: dict[str, Any]
-    ) -> tuple[list[Row], dict[str, float]]:
-        """Return the matching rows, and the tokens searched for: with replacements for those that no memory has."""
-        if not tokens:
-            return [], tokens
-        user_id = values["user_id"]
-        rows = await self._database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **_query_values(user_id, tokens))
-        known, selective = (
-            {token for position, token in enumerate(tokens, 1) if rows and position in (rows[0][column] or ())}
-            for column in ("known", "selective")
-        )
-        if len(known) < len(tokens) and (
-            unknown := spelling.unknown_tokens(analysis.words(text, self._language), known, selective)
-        ):
-            existing = await self._existing_words(user_id, spelling.all_spellings(unknown), values["expired"])
-            tokens |= spelling.replacements(unknown, existing)
-            rows = await self._database.fetch_page(
-                SEARCH, Advice.SMALLER_TOP_K, **values, **_query_values(user_id, tokens)
-            )
-        if not rows and (prefixes := ranking.prefixes(tokens)):
-            tokens = prefixes
-            rows = await self._database.fetch_page(
-                SEARCH, Advice.SMALLER_TOP_K, **values, **_query_values(user_id, tokens)
-            )
-        return rows, tokens
-
-    async def _search_by_meaning(
-        self, strategy: SearchStrategy, query: str, tokens: dict[str, float], values: dict[str, Any]
-    ) -> list[Row] | None:
-        """Search by meaning, or by words and meaning; return None if the embedder failed, to search by words alone."""
-        embedder = self._require_embedder()
+    async def _embed_query(self, strategy: SearchStrategy, query: str) -> "array[float] | None":
+        """Return the vector of a query, or None if the embedder failed, to search by words alone."""
         try:
-            vector = await embedding.embed_question(embedder, query)
+            return await embedding.embed_question(self._require_embedder(), query)
         except EmbeddingFailed as error:
             if strategy is SearchStrategy.VECTOR:
                 raise
             _log.warning("Hybrid search falls back to searching by words alone: %s", error)
             return None
-        words = None
-        if strategy is SearchStrategy.HYBRID:
-            words = _query_values(values["user_id"], tokens or _NO_TOKENS)
-        return await search_by_vector(self._database, embedder, vector, words, values)
 
     async def _embed_new(self, embedder: Embedder, user_id: str, unembedded: list[Unembedded]) -> None:
         """Embed memories that were just stored. A failure is logged: full-text search finds them without vectors."""
@@ -602,7 +583,3 @@ class PostgresMemoryService(PostgresService, MemoryService):
 
 def _not_written(user_id: str, session_id: str) -> str:
     return f"could not write memories of session {session_id!r} of user {user_id!r}"
-
-
-def _query_values(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:
-    return {"queries": ranking.queries(user_id, tokens), "weights": list(tokens.values())}

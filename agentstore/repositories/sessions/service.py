@@ -6,10 +6,10 @@ concurrent appends share a statement.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from sqlalchemy import URL
@@ -87,12 +87,8 @@ from agentstore.settings import Settings
 # The time of the cursor of the first page, so that it needs no statement of its own: Postgres reads it as 'infinity'.
 _NEWEST = datetime.max.replace(tzinfo=UTC)
 _SESSIONS = TypeAdapter(list[Session])
-
-
-class _Fetch(Protocol):
-    """Executes a statement, by itself or in a transaction."""
-
-    async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]: ...
+# Executes a statement, by itself or in a transaction.
+_Fetch = Callable[..., Awaitable[list[Row]]]
 
 
 class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
@@ -171,17 +167,29 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         )
 
     async def get_session(  # noqa: D102
-        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        stale_ok: bool = False,
     ) -> Session | None:
-        found = await self._read(user_id, session_id, limit, before)
+        found = await self._read(user_id, session_id, limit, before, stale_ok=stale_ok)
         if found is None:
             return await self._create(user_id, session_id) if self._create_missing else None
         return await self._load(user_id, session_id, *found)
 
     async def read_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, limit: int | None = None, before: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        stale_ok: bool = False,
     ) -> StoredMessages | None:
-        found = await self._read(user_id, session_id, limit, before)
+        found = await self._read(user_id, session_id, limit, before, stale_ok=stale_ok)
         if found is not None:
             return StoredMessages(found[1], user_id, session_id)
         if not self._create_missing:
@@ -190,18 +198,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return StoredMessages()
 
     async def _read(
-        self, user_id: str, session_id: str, limit: int | None, before: str | None
+        self, user_id: str, session_id: str, limit: int | None, before: str | None, *, stale_ok: bool
     ) -> tuple[tuple[Any, ...], list[bytes]] | None:
         """Return the head's row and the payloads of all or the last messages; None if the session does not exist."""
-        check_id(user_id, "user_id", self._settings)
-        check_id(session_id, "session_id", self._settings)
-        limit = check_limit(limit)
+        values = {**self._key(user_id, session_id), "limit": check_limit(limit), "before": before}
         statement = GET if limit is None else GET_LAST
         if before is not None:
             check_id(before, "before", self._settings)
             statement = GET_BEFORE
-        rows = await self._database.fetch_page(
-            statement, Advice.READ_PARTS, user_id=user_id, session_id=session_id, limit=limit, before=before
+        rows = await self._database.read(
+            lambda database: database.fetch_page(statement, Advice.READ_PARTS, **values), stale_ok=stale_ok
         )
         head = next((row for row in rows if row[0] is not None), None)
         if head is None:
@@ -211,16 +217,18 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return tuple(head), [row[HEAD_WIDTH] for row in rows if row[0] is None]
 
     async def iter_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, batch: int = 1_000
+        self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
     ) -> AsyncIterator[Message]:
-        check_id(user_id, "user_id", self._settings)
-        check_id(session_id, "session_id", self._settings)
-        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
-        values: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "limit": batch}
+        values = self._key(user_id, session_id)
+        values["limit"] = check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         after = 0
+
+        async def read_batch(database: Database) -> list[Row]:
+            return await database.fetch_page(GET_AFTER, Advice.RAISE_LIMIT, **values, after_seq=after)
+
         while True:
             try:
-                rows = await self._database.fetch_page(GET_AFTER, Advice.RAISE_LIMIT, **values, after_seq=after)
+                rows = await self._database.read(read_batch, stale_ok=stale_ok)
             except LimitExceeded:  # the batch is limited by the stored size, which may be compressed
                 if values["limit"] == 1:
                     raise
@@ -240,17 +248,18 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             return
         if self._create_missing:
             await self._create(user_id, session_id)
-        elif not await self._database.fetch(EXISTS, user_id=user_id, session_id=session_id):
+        elif not await self._database.read(lambda database: database.fetch(EXISTS, **values), stale_ok=stale_ok):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
 
     async def list_sessions(  # noqa: D102
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
     ) -> Page[Session]:
         check_id(user_id, "user_id", self._settings)
         check_limit(limit, self._settings.max_page)
         minute, time, id = (_NEWEST, _NEWEST, "") if cursor is None else read_cursor(cursor, datetime, datetime, str)
-        rows = await self._database.fetch_page(
-            LIST, Advice.SMALLER_LIMIT, user_id=user_id, before_minute=minute, before=time, before_id=id, limit=limit
+        values = {"user_id": user_id, "before_minute": minute, "before": time, "before_id": id, "limit": limit}
+        rows = await self._database.read(
+            lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
         )
         following = None
         if rows and len(rows) == limit:
@@ -444,9 +453,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return bool(rows)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
-        check_id(user_id, "user_id", self._settings)
-        check_id(session_id, "session_id", self._settings)
-        row = await self._database.fetch_one(DELETE, user_id=user_id, session_id=session_id)
+        row = await self._database.fetch_one(DELETE, **self._key(user_id, session_id))
         return Deleted() if row is None else Deleted(sessions=1, messages=row[0])
 
     async def fork_session(  # noqa: D102
@@ -525,8 +532,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
     def _copy_values(self, user_id: str, session_id: str, new_id: str | None) -> dict[str, Any]:
         return {
-            "user_id": check_id(user_id, "user_id", self._settings),
-            "session_id": check_id(session_id, "session_id", self._settings),
+            **self._key(user_id, session_id),
             "state_session": bucket(session_id, self._settings),
             "new_id": check_id(new_session_id(new_id), "new_id", self._settings),
         }
@@ -540,14 +546,13 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def change_metadata(  # noqa: D102
         self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
     ) -> dict[str, Any]:
-        check_id(user_id, "user_id", self._settings)
-        check_id(session_id, "session_id", self._settings)
+        key = self._key(user_id, session_id)
         async with self._database.transaction() as transaction:
-            rows = await transaction.fetch(LOCK_METADATA, user_id=user_id, session_id=session_id)
+            rows = await transaction.fetch(LOCK_METADATA, **key)
             if not rows:
                 raise NotFound(f"user {user_id!r} has no session {session_id!r}")
             metadata = dump_metadata(change(_metadata(rows[0][0], user_id, session_id)), self._settings)
-            await transaction.fetch(SET_METADATA, user_id=user_id, session_id=session_id, metadata=metadata)
+            await transaction.fetch(SET_METADATA, **key, metadata=metadata)
         return _metadata(metadata, user_id, session_id)
 
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
@@ -596,17 +601,18 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
         Nothing happens if the session does not exist.
         """
-        check_id(user_id, "user_id", self._settings)
-        check_id(session_id, "session_id", self._settings)
-        await self._database.fetch(
-            TOUCH, user_id=user_id, session_id=session_id, idle=check_count(idle, "idle", maximum=MAX_TTL)
-        )
+        key = self._key(user_id, session_id)
+        await self._database.fetch(TOUCH, **key, idle=check_count(idle, "idle", maximum=MAX_TTL))
 
     async def _set(self, statement: Statement, user_id: str, session_id: str, **value: str | int | None) -> None:
-        check_id(user_id, "user_id", self._settings)
-        check_id(session_id, "session_id", self._settings)
-        if not await self._database.fetch(statement, user_id=user_id, session_id=session_id, **value):
+        if not await self._database.fetch(statement, **self._key(user_id, session_id), **value):
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+
+    def _key(self, user_id: str, session_id: str) -> dict[str, Any]:
+        return {
+            "user_id": check_id(user_id, "user_id", self._settings),
+            "session_id": check_id(session_id, "session_id", self._settings),
+        }
 
 
 def _metadata(text: str, user_id: str, session_id: str) -> dict[str, Any]:
