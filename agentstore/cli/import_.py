@@ -40,6 +40,7 @@ Sources = list[tuple[str, Path | BinaryIO]]
 # The rest is only counted: a file in another format has as many problems as it has lines.
 _MAX_REPORTED = 50
 _SKIPPED = 5
+_NOTES = ("passed over", "changed", "not imported")
 _STDIN = Path("-")
 _REDIS = ("redis://", "rediss://")
 _WHAT = {
@@ -60,11 +61,13 @@ class Source(StrEnum):
 @commands.command("import")
 def import_(
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="FILE...", help="Files to import; - is stdin. Or redis://HOST, or a database URL with --from."
+            metavar="FILE",
+            help="Files, ZIP archives or folders; - is stdin. Or redis://HOST, or a database URL with --from.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     source: Annotated[
         Source | None,
         typer.Option("--from", help="Application that wrote the database at the URL (sqlite or postgresql)."),
@@ -82,18 +85,26 @@ def import_(
     without_vectors: Annotated[
         bool, typer.Option("--without-vectors", help="Skip the vectors of an agentstore export.")
     ] = False,
+    list_formats: Annotated[
+        bool, typer.Option("--list-formats", help="List the formats of files, and import nothing.")
+    ] = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
     """Import conversations, an export, or another store's data.
 
-    A file is JSON Lines of chat completions, a ChatGPT export, messages of AgentScope Runtime, or an export of
-    `agentstore export`. A URL is that of the database of AgentScope Runtime's Redis services, AgentScope 2 or
-    openai-agents, which may be in use.
+    A file is JSON Lines of chat completions, an export of ChatGPT, Claude, Open WebUI or LibreChat, another format of
+    --list-formats, or an export of `agentstore export`. A URL is that of the database of AgentScope Runtime's Redis
+    services, AgentScope 2 or openai-agents, which may be in use.
 
     Importing again adds only what is new; a file that was moved needs ids in its messages. Invalid input is skipped and
     reported with its place; the exit code is then 5. docs/import.md describes the formats.
     """
+    if list_formats:
+        _list_formats(json_)
+        return
+    if not sources:
+        raise typer.BadParameter("name at least one file", param_hint="FILE")
     if source is not None or any(each.startswith(_REDIS) for each in sources):
         _import_store(sources, source, user, url, dry_run, json_)
         return
@@ -102,7 +113,7 @@ def import_(
         raise typer.BadParameter("to import a database, name its application with --from", param_hint="FILE")
     files = list(map(Path, sources))
     for file in files:  # all are checked before the first is stored
-        if file != _STDIN and (not file.exists() or file.is_dir()):
+        if file != _STDIN and not file.exists():
             raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
     if _STDIN in files and sys.stdin is None:
         raise typer.BadParameter("stdin is closed", param_hint="FILE")
@@ -118,10 +129,10 @@ def import_(
 
 
 def _open(file: Path, stack: ExitStack) -> Path | BinaryIO:
-    """Return a regular file as its path, and anything else, such as a pipe, as an open stream."""
+    """Return a regular file or a folder as its path, and anything else, such as a pipe, as an open stream."""
     if file == _STDIN:
         return sys.stdin.buffer
-    return file if file.is_file() else stack.enter_context(file.open("rb"))
+    return file if file.is_file() or file.is_dir() else stack.enter_context(file.open("rb"))
 
 
 def _find_exports(named: Sources) -> list[bool]:
@@ -133,6 +144,8 @@ def _find_exports(named: Sources) -> list[bool]:
 def _peek(file: Path | BinaryIO) -> bytes:
     """Return the first bytes of a file, or of a stream without consuming them."""
     if isinstance(file, Path):
+        if file.is_dir():
+            return b""
         with file.open("rb") as stream:
             return stream.read(100)
     if isinstance(file, io.BufferedReader):
@@ -205,14 +218,14 @@ class _Reports:
 
     def finish(self) -> None:
         """Print how many more there were of each kind."""
-        names = {"problem": "skipped", "passed over": "passed over", "changed": "changed"}
+        names = {"problem": "skipped", **{kind: kind for kind in _NOTES}}
         for kind, name in names.items():
             if (more := self._counts[kind] - len(self._found.get(kind, ()))) > 0:
                 echo_error(f"{more:,} more were {name}", label="import")
 
     def as_json(self) -> dict[str, Any]:
         """Return the notes that were printed."""
-        notes = [{"kind": kind, **each} for kind in ("passed over", "changed") for each in self._found.get(kind, ())]
+        notes = [{"kind": kind, **each} for kind in _NOTES for each in self._found.get(kind, ())]
         return {"left_out": self._found.get("problem", []), "notes": notes}
 
 
@@ -223,9 +236,22 @@ def _interrupt(*_: object) -> None:
 
 
 def _total_size(named: Sources) -> int | None:
-    """Return the size of all files in bytes, or None if one of them is a stream."""
-    sizes = [file.stat().st_size for _, file in named if isinstance(file, Path) and file.is_file()]
-    return sum(sizes) if len(sizes) == len(named) else None
+    """Return the size of all files in bytes, or None if it is not known, as that of a stream."""
+    from agentstore.importing.files import File, find
+
+    found = [each for name, file in named for each in find(name, file) if isinstance(each, File)]
+    sizes = [each.size for each in found if each.size is not None]
+    return sum(sizes) if len(sizes) == len(found) else None
+
+
+def _list_formats(json_: bool) -> None:
+    from agentstore.importing.formats import LISTED
+
+    if json_:
+        echo_json([{"name": name, "summary": summary, "shape": shape} for name, summary, shape in LISTED])
+        return
+    for name, summary, shape in LISTED:
+        echo(f"{name:<17} {summary}\n{'':<17} {shape}")
 
 
 def _import_store(

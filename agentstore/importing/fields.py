@@ -5,8 +5,10 @@ from typing import Any
 
 from agentstore.errors import InvalidContent
 from agentstore.schemas import ContentType
+from agentstore.schemas.times import parse_time
 
 _LONGEST_VALUE = 80
+_TIMES = ("created_at", "create_time", "createdAt", "created", "date")
 
 
 def text_part(text: Any) -> dict[str, Any]:
@@ -27,6 +29,17 @@ def add_rest(fields: dict[str, Any], rest: dict[str, Any], prefix: str) -> dict[
             name = f"{prefix}.{name}"
         merged[name] = value
     return merged
+
+
+def with_timestamp(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message with its time as ``timestamp``, whichever of the usual names it has."""
+    if parse_time(fields.get("timestamp")) is not None:
+        return fields
+    name = next((each for each in _TIMES if parse_time(fields.get(each)) is not None), None)
+    if name is None:
+        return fields
+    rest = {each: value for each, value in fields.items() if each != name}
+    return add_rest({"timestamp": fields[name]}, rest, "message")
 
 
 def parse_object(text: str | bytes, where: str) -> dict[str, Any]:

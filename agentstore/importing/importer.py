@@ -4,18 +4,21 @@ Sessions are stored in windows: while one window is stored, the next one is read
 """
 
 import asyncio
+import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from agentstore.errors import InvalidContent, LimitExceeded
-from agentstore.importing.notes import Counts, Note, at
-from agentstore.importing.source import read
+from agentstore.importing import openai_logs
+from agentstore.importing.files import File, find
+from agentstore.importing.formats import describe_unknown, find_format
+from agentstore.importing.notes import Counts, Kind, Note, Refused, at
+from agentstore.importing.source import EMPTY, Piece, read
 from agentstore.importing.storing import store_session
-from agentstore.importing.translate import Refused, Translator
+from agentstore.importing.translate import Requests, Translator
 from agentstore.importing.translated import Translated
 from agentstore.repositories import PostgresSessionHistoryService
 from agentstore.schemas import Session
@@ -25,6 +28,7 @@ from agentstore.settings import Settings
 _WINDOW_MESSAGES = 2_000
 _WINDOW_BYTES = 16_000_000
 _WRITERS = 4
+_BATCH_LINE = 1 << 20  # the longest first line by which the output of a Batch is recognized
 
 _INVALID = (InvalidContent, LimitExceeded)
 
@@ -80,6 +84,7 @@ class Importer:
         self._settings = settings
         self._user_id = user_id
         self._session_id = session_id
+        self._requests: Requests = {}
         self._report = report
         self._window: dict[tuple[str, str], list[_Read]] = {}
         self._messages = self._bytes = 0
@@ -94,8 +99,8 @@ class Importer:
         """
         began = time.monotonic()
         try:
-            for name, file in files:
-                for each in self._read(name, file):
+            for file in self._find(files):
+                for each in self._read(file):
                     self.progress.seconds = time.monotonic() - began
                     await self._add(each)
                     tick()
@@ -108,31 +113,50 @@ class Importer:
                 self._storing.cancel()
                 await asyncio.wait([self._storing])
 
-    def _read(self, name: str, file: Path | BinaryIO) -> Iterator[_Read]:
-        place = str(file.resolve()) if isinstance(file, Path) and file.is_file() else None
-        translator = Translator(place, self._user_id, self._session_id)
+    def _find(self, files: list[tuple[str, Path | BinaryIO]]) -> list[File]:
+        """Return the files with conversations, those with the output of a Batch after those with its requests."""
+        found: list[File] = []
+        for name, source in files:
+            for each in find(name, source):
+                if isinstance(each, Note):
+                    self._note(name, each.place, replace(each, place=""))
+                else:
+                    found.append(each)
+        return sorted(found, key=_is_batch_output) if len(found) > 1 else found
+
+    def _read(self, file: File) -> Iterator[_Read]:
+        translator = Translator(file.path, self._user_id, self._session_id, self._requests)
         max_bytes = 2 * self._settings.max_message_bytes
         before = self.progress.bytes
-        with ExitStack() as stack:
-            stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
-            for piece in read(stream, max_bytes=max_bytes):
-                self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
-                if isinstance(piece, Note):
-                    self._note(name, piece.place, Note("", piece.reason))
-                    continue
-                try:
-                    translated = translator.translate(piece.value)
-                except _INVALID as error:
-                    count = error.messages if isinstance(error, Refused) else 0
-                    self.progress.input_messages += count
-                    self._note(name, piece.place, Note("", str(error), messages=count))
-                    continue
-                self.progress.input_messages += translated.messages
-                for note in translated.notes:
-                    self._note(name, piece.place, note)
-                self._bytes += piece.size
-                if translated.has_anything():
-                    yield _Read(name, piece.place, translated)
+        try:
+            with file.open() as stream:
+                is_first = True
+                for piece in read(stream, max_bytes=max_bytes, is_lines=file.is_lines):
+                    self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
+                    if is_first and file.is_found and (reason := _no_conversations(piece)) is not None:
+                        self._note(file.name, "", Note("", reason, Kind.NOT_IMPORTED))
+                        return
+                    is_first = False
+                    if isinstance(piece, Note):
+                        self._note(file.name, piece.place, Note("", piece.reason))
+                    elif (translated := self._translate(translator, file.name, piece)) is not None:
+                        yield translated
+        except InvalidContent as error:  # the file is compressed, and damaged
+            self._note(file.name, "", Note("", str(error)))
+
+    def _translate(self, translator: Translator, name: str, piece: Piece) -> _Read | None:
+        try:
+            translated = translator.translate(piece.value)
+        except _INVALID as error:
+            count = error.messages if isinstance(error, Refused) else 0
+            self.progress.input_messages += count
+            self._note(name, piece.place, Note("", str(error), messages=count))
+            return None
+        self.progress.input_messages += translated.messages
+        for note in translated.notes:
+            self._note(name, piece.place, note)
+        self._bytes += piece.size
+        return _Read(name, piece.place, translated) if translated.has_anything() else None
 
     async def _add(self, each: _Read) -> None:
         session = each.translated.session
@@ -170,13 +194,13 @@ class Importer:
     async def _store_session(self, parts: list[_Read]) -> None:
         """Store the parts of a session together; parts with which the session cannot be stored are skipped."""
         while parts:
-            head = parts[0].translated.session.model_copy(update={"messages": []})
+            head = _head(parts)
             messages = [each for part in parts for each in part.translated.session.messages]
             session = head.model_copy(update={"messages": messages})
             try:
                 done = await store_session(self._sessions, session, self._settings)
             except _INVALID as error:
-                refused, parts = _split(parts, head)
+                refused, parts = _split(parts)
                 for part in refused:
                     self._note(part.file, part.place, part.translated.refuse_all(error))
                 continue
@@ -208,10 +232,45 @@ class Importer:
         self._report(file, at(place, note))
 
 
-def _split(parts: list[_Read], head: Session) -> tuple[list[_Read], list[_Read]]:
-    """Return the first parts, which have the same head, and the others."""
-    count = next(
-        (at for at, each in enumerate(parts) if each.translated.session.model_copy(update={"messages": []}) != head),
-        len(parts),
-    )
+def _no_conversations(piece: Piece | Note) -> str | None:
+    """Return why a file that begins with `piece` has no conversations, or None if it has."""
+    if isinstance(piece, Note):
+        return piece.reason if piece.reason == EMPTY else None
+    if isinstance(piece.value, dict):
+        return None if find_format(piece.value) is not None else describe_unknown(piece.value)
+    return None if isinstance(piece.value, list) else "it has no JSON objects"
+
+
+def _is_batch_output(file: File) -> bool:
+    """Return whether a file begins with a line of the output of OpenAI's Batch API."""
+    if file.path is None:
+        return False
+    try:
+        with file.open() as stream:
+            line = stream.read(_BATCH_LINE).partition(b"\n")[0]
+            if b'"custom_id"' not in line:
+                return False
+            piece = next(read(io.BytesIO(line), max_bytes=_BATCH_LINE), None)
+    except InvalidContent:
+        return False  # reported when it is read
+    value = piece.value if isinstance(piece, Piece) else None
+    return isinstance(value, dict) and not openai_logs.is_batch_request(value) and openai_logs.is_batch_output(value)
+
+
+def _head(parts: list[_Read]) -> Session:
+    """Return the session of several parts without messages: that of the first, with the latest time of all of them."""
+    sessions = [part.translated.session for part in parts]
+    head = sessions[0].model_copy(update={"messages": []})
+    if len(parts) > 1:
+        head.updated_at = max(filter(None, (each.updated_at for each in sessions)), default=None)
+        if parts[0].translated.is_message:
+            head.created_at = min(filter(None, (each.created_at for each in sessions)), default=None)
+    return head
+
+
+def _split(parts: list[_Read]) -> tuple[list[_Read], list[_Read]]:
+    """Return the first parts, whose heads are the same except for the times, and the others."""
+    unset: dict[str, object] = {"messages": [], "created_at": None, "updated_at": None}
+    heads = [part.translated.session.model_copy(update=unset) for part in parts]
+    count = next((at for at, head in enumerate(heads) if head != heads[0]), len(parts))
     return parts[:count], parts[count:]

@@ -5,7 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from agentstore.errors import InvalidContent
+from agentstore.errors import InvalidContent, LimitExceeded
+
+
+class Refused(InvalidContent):
+    """A value that cannot be stored at all, and the number of its messages."""
+
+    def __init__(self, reason: str, messages: int) -> None:
+        """Create the error."""
+        super().__init__(reason)
+        self.messages = messages
+
 
 _LONGEST_REASON = 300
 
@@ -19,6 +29,8 @@ class Kind(StrEnum):
     """Not stored on purpose, such as a message without content."""
     CHANGED = "changed"
     """Stored, but not literally, such as a title with broken Unicode."""
+    NOT_IMPORTED = "not imported"
+    """Not a message: a file without conversations, or a request that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,8 @@ class Counts:
     """Those that are stored, now or before. Each may have become several, as each tool call is a message."""
     skipped_messages: int = 0
     """Those that were skipped."""
+    not_imported: int = 0
+    """Files without conversations, and requests that failed."""
 
     def add(self, note: Note) -> None:
         """Count a note."""
@@ -62,8 +76,10 @@ class Counts:
             self.skipped_messages += note.messages
         elif note.kind is Kind.PASSED_OVER:
             self.passed_over += note.messages
-        else:
+        elif note.kind is Kind.CHANGED:
             self.changed += 1
+        else:
+            self.not_imported += 1
 
 
 class Notes:
@@ -85,12 +101,16 @@ class Notes:
         """Note that something is stored, but not literally."""
         self.found.append(Note(place, reason, Kind.CHANGED))
 
+    def not_imported(self, place: str, reason: str) -> None:
+        """Note that something that is no message is not stored."""
+        self.found.append(Note(place, reason, Kind.NOT_IMPORTED))
+
     @contextmanager
     def message(self, place: str, *, messages: int = 1) -> Iterator[None]:
-        """Turn an InvalidContent that is raised inside into a problem with the message at `place`."""
+        """Turn an InvalidContent or LimitExceeded that is raised inside into a problem with the message at `place`."""
         try:
             yield
-        except InvalidContent as error:
+        except (InvalidContent, LimitExceeded) as error:
             self.problem(place, str(error), messages=messages)
 
 

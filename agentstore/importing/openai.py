@@ -8,7 +8,15 @@ from typing import Any
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
-from agentstore.importing.fields import add_rest, data_part, quote, require_object, text_part, wrong_type
+from agentstore.importing.fields import (
+    add_rest,
+    data_part,
+    quote,
+    require_object,
+    text_part,
+    with_timestamp,
+    wrong_type,
+)
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
 
 _ROLES = {
@@ -40,7 +48,8 @@ def messages(raw: dict[str, Any]) -> list[dict[str, Any]]:
         rest["role"] = role
     if raw.get("time") not in (None, ""):
         rest = add_rest({"timestamp": raw["time"]}, rest, "message")
-    metadata = add_rest(require_object(raw.get("metadata") or {}, "metadata"), rest, "message")
+    given = require_object(raw.get("metadata") or {}, "metadata")
+    metadata = add_rest(given, rest if "timestamp" in given else with_timestamp(rest), "message")
     common: dict[str, Any] = {"role": _ROLES[role], "status": RunStatus.Completed}
     if metadata:
         common["metadata"] = metadata

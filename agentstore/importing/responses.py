@@ -7,7 +7,15 @@ from typing import Any
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
-from agentstore.importing.fields import add_rest, data_part, quote, require_object, text_part, wrong_type
+from agentstore.importing.fields import (
+    add_rest,
+    data_part,
+    quote,
+    require_object,
+    text_part,
+    with_timestamp,
+    wrong_type,
+)
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
 
 _ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
@@ -73,7 +81,7 @@ def _fields(
     rest = {name: value for name, value in raw.items() if name not in {"type", *used}}
     status = rest.pop("status", None) or RunStatus.Completed
     fields = {"type": message_type, "role": role, "status": status, "content": [data_part(each) for each in data]}
-    return {**fields, "metadata": rest} if rest else fields
+    return {**fields, "metadata": with_timestamp(rest)} if rest else fields
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,20 @@ import pydantic_core
 
 from agentstore.importing.notes import Note
 
+_TOO_DEEP = "recursion limit"
 _HEAD = 1 << 20  # the number of bytes from which the format is detected
 _CHUNK = 1 << 18
 _WHITESPACE = b" \t\r\n"
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _BETWEEN = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
+# The beginning of an array of messages, up to a field that a message has.
+_MESSAGE = re.compile(rb'\[\s*+\{[^{}]{0,1000}?"(?:role|from)"\s*+:')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+EMPTY = "empty: the file has no conversations"
+"""The reason of the note on a file without values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +39,12 @@ class Piece:
     size: int
 
 
-def read(stream: BinaryIO, *, max_bytes: int) -> Iterator[Piece | Note]:
+def read(stream: BinaryIO, *, max_bytes: int, is_lines: bool = False) -> Iterator[Piece | Note]:
     """Yield the lines of JSON Lines, the elements of a JSON array, or a single JSON value.
 
-    A value of more than `max_bytes` bytes is a problem. No more than that is held in memory.
+    A value of more than `max_bytes` bytes is a problem. No more than that is held in memory. `is_lines` says that the
+    name of the file is one of JSON Lines: a single line with an array of messages is then one value, instead of a
+    document whose elements are yielded.
     """
     head = stream.read(_HEAD)
     if reason := _detect_other_format(head):
@@ -43,7 +52,7 @@ def read(stream: BinaryIO, *, max_bytes: int) -> Iterator[Piece | Note]:
         return
     text = head.removeprefix(b"\xef\xbb\xbf")
     start = text.lstrip(_WHITESPACE)
-    if start[:1] == b"[" or _is_one_object(start):
+    if _is_one_object(start) or (start[:1] == b"[" and not _has_arrays_as_lines(start, is_lines)):
         pieces = _elements(_chunks(start, stream), max_bytes, offset=len(head) - len(start))
     else:
         pieces = _lines(_chunks(text, stream), max_bytes)
@@ -52,7 +61,36 @@ def read(stream: BinaryIO, *, max_bytes: int) -> Iterator[Piece | Note]:
         found = True
         yield each
     if not found:
-        yield Note("", "empty: the file has no conversations")
+        yield Note("", EMPTY)
+
+
+def _has_arrays_as_lines(head: bytes, is_lines: bool) -> bool:
+    """Return whether a file that begins with an array is JSON Lines with an array of messages on each line."""
+    line, _, rest = head.partition(b"\n")
+    line, rest = line.strip(_WHITESPACE), rest.lstrip(_WHITESPACE)
+    if not rest:
+        return is_lines and _has_messages(line)
+    if is_lines and rest.startswith(b"[") and not line.endswith((b"[", b",")):
+        return _has_messages(line) or _has_messages(rest.partition(b"\n")[0])  # the first line may not be valid
+    return rest[:1] in (b"[", b"{") and line.endswith(b"]") and _has_messages(line)
+
+
+def _has_messages(line: bytes) -> bool:
+    """Return whether an array begins with a message; of one that is not valid, whether it seems to."""
+    try:
+        value = _parse(line)
+    except ValueError:
+        return _MESSAGE.match(line) is not None
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and ("role" in first or "from" in first)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_one_object(head: bytes) -> bool:
@@ -66,11 +104,7 @@ def _is_one_object(head: bytes) -> bool:
         if depth == 0:
             if found.end() <= len(first):
                 return False
-            try:
-                _parse(head[: found.end()])
-            except ValueError:
-                return False
-            return True
+            return _is_json(head[: found.end()])
     return first == b"{" and len(head) > _HEAD // 2
 
 
@@ -79,9 +113,9 @@ def _detect_other_format(head: bytes) -> str | None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16 is not supported; convert the file with iconv -f UTF-16 -t UTF-8"
     if head.startswith(b"\x1f\x8b"):
-        return "the file is compressed; use gzip -dc FILE | agentstore import -"
+        return "the data is compressed twice; use gzip -dc FILE | agentstore import -"
     if head.startswith(b"PK\x03\x04"):
-        return "the file is a ZIP archive; unpack it and import its conversations.json or *.jsonl"
+        return "a ZIP archive that is truncated, or not a file; pass the complete archive by its name"
     if b"\0" in (first := head.partition(b"\n")[0][:4096]):
         return f"not JSON: binary file, with a NUL at byte {first.index(0)}"
     return None
@@ -207,9 +241,9 @@ def _parse(data: bytes | bytearray) -> Any:
         return pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
         reason = f"not JSON: {error}"
-        if not _SURROGATE.search(text):
+        if not _SURROGATE.search(text) and _TOO_DEEP not in reason:
             raise ValueError(reason) from error
-    try:  # pydantic's parser refuses lone surrogates, the standard library's accepts them
+    try:  # pydantic's parser refuses lone surrogates and more than 200 levels, the standard library's accepts them
         return json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(reason) from error

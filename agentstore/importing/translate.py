@@ -1,14 +1,4 @@
-"""Convert JSON values to sessions. The supported forms are:
-
-==================================  ================================================================================
-``{"messages": [...]}``             a conversation; each message is of OpenAI's chat completions or AgentScope Runtime
-``{"mapping": {...}}``              a conversation of a ChatGPT export: the path that ends in ``current_node``
-``{"role": ...}``                   a message; those of a file that name no session form one session
-``{"object": "session", ...}``      a session that ``agentstore sessions export`` wrote, restored unchanged
-==================================  ================================================================================
-
-and those of :mod:`agentstore.importing.formats`.
-"""
+"""Convert JSON values to sessions; :mod:`agentstore.importing.formats` has the supported forms."""
 
 from typing import Any
 
@@ -16,14 +6,18 @@ from pydantic import ValidationError
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps_sorted
-from agentstore.importing import chatgpt, openai
+from agentstore.importing import chatgpt, openai_logs, sharegpt
+from agentstore.importing.conversation import Conversation, numbered
 from agentstore.importing.fields import json_type, quote, require_object, wrong_type
-from agentstore.importing.formats import FORMATS
+from agentstore.importing.formats import describe_unknown, find_format
 from agentstore.importing.head import Head
 from agentstore.importing.ids import Ids
-from agentstore.importing.notes import Notes
+from agentstore.importing.notes import Notes, Refused
 from agentstore.importing.translated import Messages, Translated, invalid
 from agentstore.schemas import Session
+
+Requests = dict[str, list[tuple[str, str]]]
+"""By the ``custom_id`` of requests of OpenAI's Batch API: the users and the sessions of those that have it."""
 
 _USER = ("user", "user_id")
 _SESSION = ("session", "session_id", "id")
@@ -31,26 +25,21 @@ _MAX_ID_BITS = 10_000  # Python converts integers of up to 4,300 digits to text
 _USED = ("title", "time", "created_at", "updated_at", "metadata", "messages")
 
 
-class Refused(InvalidContent):
-    """A value that cannot be stored at all, and the number of its messages."""
-
-    def __init__(self, reason: str, messages: int) -> None:
-        """Create the error."""
-        super().__init__(reason)
-        self.messages = messages
-
-
 class Translator:
     """Converts the values of one file to sessions."""
 
-    def __init__(self, file: str | None, user_id: str, session_id: str | None = None) -> None:
+    def __init__(
+        self, file: str | None, user_id: str, session_id: str | None = None, requests: Requests | None = None
+    ) -> None:
         """Create a translator. `file` identifies the file, for example by its path; None for stdin.
 
         `user_id` is the default owner; `session_id` is the default session of messages outside of a conversation.
+        `requests` has the requests of OpenAI's Batch API that other files have, and is extended.
         """
         self._user_id = user_id
         self._session_id = session_id
         self._file = file
+        self._requests: Requests = {} if requests is None else requests
         self._ids: Ids | None = None
 
     def translate(self, value: Any) -> Translated:
@@ -62,24 +51,22 @@ class Translator:
             InvalidContent: it has none of the supported forms; the error begins with the place in the value.
         """
         notes = Notes()
-        for each in FORMATS:
-            if each.matches(value):
-                found = each.convert(value, notes)
-                return self._from_conversation(found.value, self._ids_for(value), notes, found.places)
+        if isinstance(value, list):
+            return self._from_conversation(_array(value), value, notes)
         if not isinstance(value, dict):
             raise InvalidContent(f"expected an object with messages, got {json_type(value)}")
-        ids = self._ids_for(value)
-        if "mapping" in value:
-            return self._from_chatgpt(value, ids, notes)
-        if value.get("object") == "session":
+        found = find_format(value)
+        if found is None:
+            raise InvalidContent(describe_unknown(value))
+        if found.convert is not None:
+            return self._from_conversation(found.convert(value, notes), value, notes)
+        if found.name == "openai-batch":
+            return self._from_batch(value, notes)
+        if found.name == "chatgpt":
+            return self._from_chatgpt(value, self._ids_for(value), notes)
+        if found.name == "agentstore":
             return _exported(value, notes)
-        if "messages" in value:
-            return self._from_conversation(value, ids, notes)
-        if "role" in value or value.get("object") == "message":
-            return self._from_message(value, ids, notes)
-        keys = ", ".join(map(quote, list(value)[:5]))
-        found_keys = f"the keys {keys}" if keys else "no keys"
-        raise InvalidContent(f'expected an object with "messages", "mapping" or "role", got {found_keys}')
+        return self._from_message(value, self._ids_for(value), notes)
 
     def _ids_for(self, value: Any) -> Ids:
         if self._ids is None:
@@ -87,39 +74,62 @@ class Translator:
             self._ids = Ids(dumps_sorted(value) if self._file is None else self._file)
         return self._ids
 
-    def _from_conversation(
-        self, value: dict[str, Any], ids: Ids, notes: Notes, places: list[str] | None = None
-    ) -> Translated:
-        raw = _list(value["messages"])
-        count = len(raw) + sum(note.messages for note in notes.found)
-        places = [f"messages[{index}]" for index in range(len(raw))] if places is None else places
-        (user_id, user_field), (session_id, session_field) = _owner(value, _USER, _SESSION, count)
-        user_id = user_id or self._user_id
+    def _from_conversation(self, found: Conversation, value: Any, notes: Notes) -> Translated:
+        count = len(found.messages) + sum(note.messages for note in notes.found)
+        (user_id, user_field), (session_id, session_field) = _owner(found.head, _USER, _SESSION, count)
+        user_id, ids = user_id or self._user_id, self._ids_for(value)
+        if found.is_file:
+            session_id = self._session_id or ids.for_file()
         if session_id is None:
             session_id = ids.for_conversation(user_id, value)
-            derived = Ids.for_messages(session_id, raw)
+            derived = Ids.for_messages(session_id, found.messages)
+        elif found.is_part:
+            derived = [ids.for_message(user_id, session_id, each) for each in found.messages]
         else:
-            derived = [ids.for_message(user_id, session_id, each) for each in raw]
+            derived = Ids.for_messages(session_id, found.messages)
         messages = Messages(notes)
-        for place, each, other in zip(places, raw, derived, strict=True):
+        for place, each, other in zip(found.places, found.messages, derived, strict=True):
             with notes.message(place):
-                fields = _messages(each)
-                messages.add(place, _message_id(each, other, place, notes), fields)
-        head = Head(value, notes)
+                fields = found.convert(each)
+                if fields:
+                    messages.add(place, _message_id(each, other, place, notes, found.id_field), fields)
+                else:
+                    notes.passed_over(place, "the message has no content")
+        head = Head(found.head, notes)
         title, dated = head.title(), head.time("time")
-        created_at, updated_at = head.time("created_at"), head.time("updated_at")
+        created_at, updated_at = head.time("created_at") or dated, head.time("updated_at")
         used = {user_field, session_field, *_USED} - head.unused
-        return messages.build(
-            Session(
-                id=session_id,
-                user_id=user_id,
-                title=title,
-                metadata=head.metadata({name: each for name, each in value.items() if name not in used}),
-                created_at=created_at or dated,
-                updated_at=updated_at or created_at or dated,
-            ),
-            count,
+        session = Session(
+            id=session_id,
+            user_id=user_id,
+            title=title,
+            metadata=head.metadata({name: each for name, each in found.head.items() if name not in used}),
+            created_at=created_at,
+            updated_at=updated_at,
         )
+        return messages.build(session, count, is_message=found.is_file and bool(found.messages))
+
+    def _from_batch(self, value: dict[str, Any], notes: Notes) -> Translated:
+        """Convert a line of the input of a Batch, or add the reply of a line of its output to its request."""
+        custom_id = value["custom_id"]
+        if not isinstance(custom_id, str):
+            raise wrong_type("custom_id", "a string", custom_id)
+        known = self._requests.setdefault(custom_id, [])
+        if openai_logs.is_batch_request(value):
+            request = openai_logs.conversation(openai_logs.batch_request(value), notes)
+            translated = self._from_conversation(request, value, notes)
+            known.append((translated.session.user_id, translated.session.id))
+            return translated
+        if (failure := openai_logs.batch_failure(value)) is not None:
+            notes.not_imported("", failure)
+            return Messages(notes).build(Session(id="", user_id=""), 0, is_message=True)
+        reply = openai_logs.batch_reply(value, notes)
+        if len(known) != 1:
+            reason = f"names {len(known)} requests of this import" if known else "is not in this import"
+            count = len(reply.messages) + sum(note.messages for note in notes.found)
+            raise Refused(f"custom_id: the request {quote(custom_id)} {reason}, so the reply has no question", count)
+        (reply.head["user"], reply.head["session"]), *_ = known
+        return self._from_conversation(reply, value, notes)
 
     def _from_message(self, value: dict[str, Any], ids: Ids, notes: Notes) -> Translated:
         (user_id, user_field), (session_id, session_field) = _owner(value, _USER, _SESSION[:2], 1)
@@ -133,7 +143,7 @@ class Translator:
         derived = ids.for_message(user_id, session_id, raw)
         messages = Messages(notes)
         with notes.message(""):
-            fields = _messages(raw)
+            fields = openai_logs.chat_message(raw)
             messages.add("", _message_id(raw, derived, "", notes), fields)
         return messages.build(Session(id=session_id, user_id=user_id), 1, is_message=True)
 
@@ -188,19 +198,25 @@ def _exported(value: dict[str, Any], notes: Notes) -> Translated:
     return messages.build(session, len(raw))
 
 
-def _messages(raw: Any) -> list[dict[str, Any]]:
-    """Return the fields of the Messages for a message of a conversation, without ids."""
-    if not isinstance(raw, dict):
-        raise InvalidContent(f"expected an object, got {json_type(raw)}")
-    if raw.get("object") == "message" or ("type" in raw and not isinstance(raw.get("content"), str)):
-        return [{name: each for name, each in raw.items() if name != "id"}]  # AgentScope Runtime's, unchanged
-    return openai.messages(raw)
+def _array(value: list[Any]) -> Conversation:
+    """Return the conversation of a list of messages.
+
+    Raises:
+        InvalidContent: it has none.
+    """
+    first = next((each for each in value if isinstance(each, dict)), None)
+    if first is None or not any(name in first for name in ("role", "from", "type")):
+        raise InvalidContent(f"expected a list of messages, got {quote(value)}")
+    convert = sharegpt.message if "role" not in first and "from" in first else openai_logs.chat_message
+    return Conversation({}, value, numbered("", value), convert)
 
 
-def _message_id(raw: dict[str, Any], derived: str, place: str, notes: Notes, *, is_required: bool = False) -> str:
+def _message_id(
+    raw: dict[str, Any], derived: str, place: str, notes: Notes, name: str = "id", *, is_required: bool = False
+) -> str:
     """Return the id of a message or, without one that can be used, the derived one."""
     try:
-        id, _ = _id(raw, "id")
+        id, _ = _id(raw, name)
     except InvalidContent as error:
         notes.changed(place, f"{error}: stored as {quote(derived)}")
         return derived

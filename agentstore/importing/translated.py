@@ -10,6 +10,7 @@ from agentstore.importing.fields import quote
 from agentstore.importing.notes import Kind, Note, Notes
 from agentstore.schemas import Message, Session
 from agentstore.schemas.identity import is_same_message
+from agentstore.schemas.times import first_and_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,11 @@ class Messages:
         self._places += [place] * len(found)
 
     def build(self, session: Session, messages: int, *, is_message: bool = False) -> Translated:
-        """Return the result for a session without messages."""
+        """Return the result for a session without messages, which is dated by them unless it has times."""
         session.messages = self._messages
+        first, last = first_and_last((each.metadata or {}).get("timestamp") for each in self._messages)
+        session.created_at = session.created_at or min(filter(None, (first, session.updated_at)), default=None)
+        session.updated_at = session.updated_at or max(filter(None, (last, session.created_at)), default=None)
         return Translated(session, self._places, self._notes.found, messages, is_message)
 
 

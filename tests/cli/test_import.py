@@ -335,8 +335,9 @@ def test_invalid_lines_are_skipped_and_reported(run_import: RunImport, direct_ur
         (b"", "empty"),
         (bytes(range(256)) * 10, "binary"),
         ("{}".encode("utf-16"), "UTF-16"),
-        (gzip.compress(b"{}", mtime=0), "gzip"),
-        (b'{"prompt": "x"}\n' * 3, "line 3: expected an object with"),
+        (gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), "compressed twice"),
+        (b"PK\x03\x04 cut off", "truncated"),
+        (b'{"prompt": "x"}\n' * 3, "line 3: not a known format"),
         (b"user,content\nalice,hi\n", "line 1: not JSON"),
         (b'{"messages": [{"role": "user", "content": "cut o', "line 1: not JSON: EOF"),
         (b'{"messages": [{"role": "user", "content": "' + b"x" * 3_000_000 + b'"}]}', "line 1: 3,000,047 bytes"),
@@ -437,7 +438,7 @@ def test_missing_file_is_reported_before_anything_is_stored(
     run_import: RunImport, direct_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "good").write_text(_line("x"))
-    for missing in (tmp_path / "none", tmp_path):
+    for missing in (tmp_path / "none", tmp_path / "good" / "none"):
         done = run_import(tmp_path / "good", missing)
         assert done.code == 2
         assert "there is no file" in done.err

@@ -95,6 +95,28 @@ def test_multi_line_object_is_distinguished_from_an_invalid_line(data: bytes, va
     assert [value for value in _values(found) if "n" in value or "messages" in value] == values
 
 
+_SAID = b'[{"id": 1, "role": "user", "content": "x"}, {"role": "user"}]'
+
+
+@pytest.mark.parametrize(
+    ("data", "is_lines", "places"),
+    [
+        (_SAID, False, ["element 1 (byte 1)", "element 2 (byte 44)"]),
+        (_SAID, True, ["line 1"]),
+        (_SAID + b"\n" + _SAID, False, ["line 1", "line 2"]),
+        (b" " + _SAID + b"\r\n\n{}\n", False, ["line 1", "line 3"]),
+        (_SAID[:-5] + b"]\n" + _SAID, True, ["line 1", "line 2"]),
+        (b'[{"from": "human", "value": "x"}]\n', True, ["line 1"]),
+        (b'[{"messages": [{"role": "user"}]}]', True, ["element 1 (byte 1)"]),
+        (b'[{"messages": []}]\n[{"messages": []}]', True, ["element 1 (byte 1)", "element 2 (byte 19)"]),
+        (b'[\n{"role": "user"},\n{"role": "user"}\n]', True, ["element 1 (byte 2)", "element 2 (byte 20)"]),
+        (b'[{"role": "user"},\n{"role": "user"}]', True, ["element 1 (byte 1)", "element 2 (byte 19)"]),
+    ],
+)
+def test_arrays_on_lines_are_distinguished_from_a_document(data: bytes, is_lines: bool, places: list[str]) -> None:
+    assert [each.place for each in read(io.BytesIO(data), max_bytes=10_000, is_lines=is_lines)] == places
+
+
 @pytest.mark.parametrize("value", ["\ud800", 2**70, 1e300, "\U0001f600", "\0"])
 def test_values_round_trip_exactly(value: Any) -> None:
     assert _values(_read(json.dumps({"x": value}).encode())) == [{"x": value}]
@@ -121,7 +143,7 @@ def test_byte_order_mark_is_skipped() -> None:
         (b'{"a": NaN}\n', "line 1", "not JSON"),
         (b'{"a": "\\ud800", "b": NaN}\n', "line 1", "not JSON"),
         (b'{"a": "' + b"x" * 20_000 + b'"}\n', "line 1", "20,009 bytes exceed the limit of 10,000"),
-        (b"[" * 300 + b"]" * 300, "element 1 (byte 1)", "recursion"),
+        (b"[" * 4_000 + b"]" * 4_000, "element 1 (byte 1)", "recursion"),
         (b'[{"a": 1}, {"a": ', "element 2 (byte 11)", "ends inside this element"),
         (b'[{"a": 1}', "byte 9", "ends before its array"),
         (b'[{"a": 1}] x', "byte 11", "expected a conversation, got 'x'"),
