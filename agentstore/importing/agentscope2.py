@@ -7,12 +7,12 @@ from sqlalchemy import Text, bindparam, cast, column, select, table
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
 from agentstore.importing.databases import OtherDatabase, new_session
-from agentstore.importing.fields import add_rest, data_part, parse_object, require_object, text_part, wrong_type
 from agentstore.importing.head import Head
 from agentstore.importing.notes import Note, Notes
 from agentstore.importing.records import Reader, SessionRecord, StateRecord
 from agentstore.importing.translated import Messages, Translated
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus, Session
+from agentstore.schemas.parts import add_rest, data_part, parse_object, require_object, text_part, wrong_type
 
 SOURCE = "agentscope-2"
 _PAGE = 500

@@ -6,9 +6,9 @@ A conversation is a tree, since questions can be edited and answers regenerated.
 
 from typing import Any
 
-from agentstore.importing.fields import data_part, json_type, quote, require_object, text_part
 from agentstore.importing.notes import Notes
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
+from agentstore.schemas.parts import data_part, json_type, quote, require_object, text_part
 from agentstore.schemas.times import parse_time
 
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT, "tool": Role.TOOL}

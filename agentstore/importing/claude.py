@@ -18,9 +18,9 @@ from agentstore.importing.conversation import (
     output_part,
     set_fields,
 )
-from agentstore.importing.fields import data_part, quote, require_object, text_part, wrong_type
 from agentstore.importing.notes import Notes
 from agentstore.schemas import MessageType, Role
+from agentstore.schemas.parts import data_part, quote, require_object, text_part, wrong_type
 
 _ROLES = {"human": Role.USER, "assistant": Role.ASSISTANT}
 _HEAD = {"uuid", "name", "created_at", "updated_at", "chat_messages", "account", "current_leaf_message_uuid"}

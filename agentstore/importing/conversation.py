@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentstore.exact_json import dumps
-from agentstore.importing.fields import data_part
 from agentstore.importing.notes import Notes
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
+from agentstore.schemas.parts import data_part
 
 Fields = dict[str, Any]
 """The fields of a Message, without its id."""

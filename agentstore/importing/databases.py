@@ -17,8 +17,8 @@ from agentstore.database.errors import CONNECT_ERRORS, connection_error
 from agentstore.database.row_security import REFUSE_FILTERED_VIEWS
 from agentstore.database.url import connector
 from agentstore.errors import InvalidContent, NotConfigured
-from agentstore.importing.fields import wrong_type
 from agentstore.schemas import Session
+from agentstore.schemas.parts import wrong_type
 
 _UNDEFINED = ("42P01", "42703", "3F000")  # undefined table, undefined column, invalid schema name
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from agentstore.importing import claude, librechat, open_webui, openai_logs, sharegpt, sillytavern
 from agentstore.importing.conversation import Conversation
-from agentstore.importing.fields import quote
 from agentstore.importing.notes import Notes
+from agentstore.schemas.parts import quote
 
 Matches = Callable[[dict[str, Any]], bool]
 Convert = Callable[[dict[str, Any], Notes], Conversation]

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from agentstore.importing.fields import add_rest, json_type, quote
 from agentstore.importing.notes import Notes
+from agentstore.schemas.parts import add_rest, json_type, quote
 from agentstore.schemas.payload import MAX_TITLE
 from agentstore.schemas.times import parse_time
 

@@ -18,9 +18,9 @@ from agentstore.importing.conversation import (
     output_part,
     set_fields,
 )
-from agentstore.importing.fields import data_part, quote, require_object, text_part, wrong_type
 from agentstore.importing.notes import Notes
 from agentstore.schemas import ContentType, MessageType, Role, RunStatus
+from agentstore.schemas.parts import data_part, quote, require_object, text_part, wrong_type
 
 # "exportAt" has the time of the export, which is another one in each.
 _HEAD = {

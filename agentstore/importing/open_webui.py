@@ -6,7 +6,6 @@ that was displayed last.
 
 from typing import Any
 
-from agentstore.importing import openai, responses
 from agentstore.importing.conversation import (
     Conversation,
     Fields,
@@ -16,9 +15,10 @@ from agentstore.importing.conversation import (
     set_fields,
     with_metadata,
 )
-from agentstore.importing.fields import require_object, wrong_type
 from agentstore.importing.notes import Notes
 from agentstore.schemas import MessageType, RunStatus
+from agentstore.schemas.openai import chat, responses
+from agentstore.schemas.parts import require_object, wrong_type
 
 _HEAD = {"id", "user_id", "title", "chat", "created_at", "updated_at"}
 _CHAT = {"id", "title", "history", "messages", "timestamp"}
@@ -80,9 +80,9 @@ def message(raw: Any) -> list[Fields]:
             item = {name: each for name, each in require_object(item, f"output[{index}]").items() if name != "id"}
             found.append(responses.message(item))
     elif raw.get("content") not in (None, "", []):
-        found = openai.messages({"role": raw.get("role"), "content": raw["content"]})
+        found = chat.messages({"role": raw.get("role"), "content": raw["content"]})
     else:
-        openai.messages({"role": raw.get("role"), "content": None})  # raises if the role is not valid
+        chat.messages({"role": raw.get("role"), "content": None})  # raises if the role is not valid
     files = raw.get("files") or []
     if not isinstance(files, list):
         raise wrong_type("files", "a list", files)
@@ -90,7 +90,7 @@ def message(raw: Any) -> list[Fields]:
         if found and found[0].get("type", MessageType.MESSAGE) == MessageType.MESSAGE:
             found[0]["content"] = [*(found[0]["content"] or []), *parts]
         else:
-            found[:0] = openai.messages({"role": raw["role"], "content": None})
+            found[:0] = chat.messages({"role": raw["role"], "content": None})
             found[0]["content"] = parts
     if not found:
         return []

@@ -7,13 +7,13 @@ from uuid import UUID, uuid5
 from sqlalchemy import Text, bindparam, cast, column, select, table
 
 from agentstore.errors import InvalidContent
-from agentstore.importing import responses
 from agentstore.importing.databases import OtherDatabase, new_session, parse_utc
-from agentstore.importing.fields import parse_object
 from agentstore.importing.notes import Note, Notes
 from agentstore.importing.records import Reader, SessionRecord
 from agentstore.importing.translated import Messages, Translated
 from agentstore.schemas import Session
+from agentstore.schemas.openai import responses
+from agentstore.schemas.parts import parse_object
 
 _NAMESPACE = UUID("0d9f1c0a-3a6e-5d0c-8a56-2f1d7d1a4b6e")
 _PAGE = 500

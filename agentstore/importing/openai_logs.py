@@ -7,10 +7,10 @@ the output of a Batch names its request by ``custom_id`` only.
 from typing import Any
 
 from agentstore.errors import InvalidContent
-from agentstore.importing import openai, responses
 from agentstore.importing.conversation import Conversation, Fields, numbered
-from agentstore.importing.fields import add_rest, json_type, quote, require_object, wrong_type
 from agentstore.importing.notes import Notes, Refused
+from agentstore.schemas.openai import chat, responses
+from agentstore.schemas.parts import add_rest, json_type, quote, require_object, wrong_type
 
 _QUESTION = ("messages", "input")
 _ANSWER = ("choices", "output")
@@ -135,7 +135,7 @@ def chat_message(raw: Any) -> list[Fields]:
         raise InvalidContent(f"expected an object, got {json_type(raw)}")
     if raw.get("object") == "message" or ("type" in raw and not isinstance(raw.get("content"), str)):
         return [{name: each for name, each in raw.items() if name != "id"}]  # AgentScope Runtime's, unchanged
-    return openai.messages(raw)
+    return chat.messages(raw)
 
 
 def item(raw: Any) -> list[Fields]:
@@ -147,7 +147,7 @@ def item(raw: Any) -> list[Fields]:
     if not isinstance(raw, dict):
         raise InvalidContent(f"expected an object, got {json_type(raw)}")
     if "type" not in raw and (raw.get("role") in ("tool", "function") or "tool_calls" in raw):
-        return openai.messages(raw)
+        return chat.messages(raw)
     return [responses.message({name: each for name, each in raw.items() if name != "id"})]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentstore.errors import InvalidContent
-from agentstore.importing.fields import quote
+from agentstore.schemas.parts import quote
 
 SESSION, MEMORY, STATE = "session:", "user_memory:", "user_state:"
 

@@ -7,12 +7,12 @@ from pydantic import ValidationError
 
 from agentstore.errors import InvalidContent, NotConfigured, Unavailable
 from agentstore.importing import redis_keys
-from agentstore.importing.fields import parse_object, require_object, wrong_type
 from agentstore.importing.ids import Ids
 from agentstore.importing.notes import Note, Notes
 from agentstore.importing.records import MemoriesRecord, Reader, Record, SessionRecord, StateRecord
 from agentstore.importing.translated import Messages, Translated
 from agentstore.schemas import Session
+from agentstore.schemas.parts import parse_object, require_object, wrong_type
 
 _SOURCE = "agentscope-runtime"
 _COUNT = 500

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 from agentstore.errors import InvalidContent
-from agentstore.importing import openai
 from agentstore.importing.conversation import Conversation, Fields, call_part, group, numbered, output_part
-from agentstore.importing.fields import add_rest, quote, require_object, text_part, wrong_type
 from agentstore.importing.notes import Notes
 from agentstore.schemas import MessageType, Role
+from agentstore.schemas.openai import chat
+from agentstore.schemas.parts import add_rest, quote, require_object, text_part, wrong_type
 
 _ROLES = {
     "human": Role.USER,
@@ -44,7 +44,7 @@ def message(raw: Any) -> list[Fields]:
         InvalidContent: the message is not valid; the error begins with the name of the field.
     """
     if "from" not in require_object(raw, "the message") and "role" in raw:
-        return openai.messages(raw)
+        return chat.messages(raw)
     sender, value = raw.get("from"), raw.get("value")
     known = (*_ROLES, *_CALLS, *_OUTPUTS)
     if not isinstance(sender, str) or sender not in known:

@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from agentstore.importing.conversation import Conversation, Fields, group, set_fields
-from agentstore.importing.fields import require_object, text_part, wrong_type
 from agentstore.importing.notes import Notes
 from agentstore.schemas import MessageType, Role
+from agentstore.schemas.parts import require_object, text_part, wrong_type
 
 _HEAD = ("user_name", "character_name")
 _USED = {"name", "is_user", "is_system", "send_date", "mes", "swipe_info"}

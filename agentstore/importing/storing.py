@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from agentstore.errors import InvalidContent, LimitExceeded
-from agentstore.importing.fields import quote
 from agentstore.repositories import PostgresSessionHistoryService
 from agentstore.repositories.sessions.imports import check_import
 from agentstore.schemas import Imported, Message, Session
 from agentstore.schemas.identity import is_same_message
+from agentstore.schemas.parts import quote
 from agentstore.schemas.payload import check_id, dump_metadata, prepare_messages
 from agentstore.settings import Settings
 

@@ -8,13 +8,13 @@ from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps_sorted
 from agentstore.importing import chatgpt, openai_logs, sharegpt
 from agentstore.importing.conversation import Conversation, numbered
-from agentstore.importing.fields import json_type, quote, require_object, wrong_type
 from agentstore.importing.formats import describe_unknown, find_format
 from agentstore.importing.head import Head
 from agentstore.importing.ids import Ids
 from agentstore.importing.notes import Notes, Refused
 from agentstore.importing.translated import Messages, Translated, invalid
 from agentstore.schemas import Session
+from agentstore.schemas.parts import json_type, quote, require_object, wrong_type
 
 Requests = dict[str, list[tuple[str, str]]]
 """By the ``custom_id`` of requests of OpenAI's Batch API: the users and the sessions of those that have it."""

@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentstore.errors import InvalidContent
-from agentstore.importing.fields import quote
 from agentstore.importing.notes import Kind, Note, Notes
 from agentstore.schemas import Message, Session
 from agentstore.schemas.identity import is_same_message
+from agentstore.schemas.parts import quote
 from agentstore.schemas.times import first_and_last
 
 

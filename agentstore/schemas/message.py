@@ -5,7 +5,7 @@ message round-trips too. Types, states and kinds of content are plain strings; :
 :class:`ContentType` and :class:`RunStatus` name the known values, and a field that is set to one stores its string.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 from uuid import uuid4
@@ -199,6 +199,18 @@ def _as_parts(content: Any) -> Any:
     return [TextContent(text=content)] if isinstance(content, str) else content
 
 
+OpenAIAPI: TypeAlias = Literal["chat", "responses"]
+"""An API of OpenAI's: chat completions, or Responses."""
+
+OpenAILike: TypeAlias = Mapping[str, Any] | BaseModel
+"""A message or an item of OpenAI's: a dict, or an object of its package."""
+
+
+def new_message_id() -> str:
+    """Return the id of a message that was given none."""
+    return f"msg_{uuid4()}"
+
+
 _RoleName: TypeAlias = Annotated[
     Literal["assistant", "user", "system", "tool", Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL], _PlainStrings()
 ]
@@ -218,7 +230,7 @@ class Message(BaseModel):
     status: str | None = "created"
     """See :class:`RunStatus`."""
     error: Error | None = None
-    id: str = Field(default_factory=lambda: f"msg_{uuid4()}", strict=True)
+    id: str = Field(default_factory=new_message_id, strict=True)
     """Unique within the session: a message that is appended again with the same id is not stored twice."""
     type: str = "message"
     """See :class:`MessageType`."""
@@ -295,6 +307,60 @@ class Message(BaseModel):
                 "content": [{"type": ContentType.DATA, "data": data}],
             }
         )
+
+    @classmethod
+    def from_openai(cls, message: OpenAILike | Sequence[OpenAILike]) -> "list[Self]":
+        """Convert a message of OpenAI's chat completions or an item of its Responses API, or a list of them.
+
+        A message of chat completions becomes one Message for its text, and one for the reasoning before it and for each
+        tool call after it. Nothing is lost: fields without a counterpart become metadata, and :meth:`to_openai_all`
+        returns what was given. Its ``id``, if it has one, is that of the first Message, and ``id/1``, ``id/2`` and so
+        on those of the others.
+
+        Args:
+            message: a dict, an object of OpenAI's package, or a list of these.
+
+        Raises:
+            InvalidContent: it is not such a message.
+        """
+        from agentstore.schemas.openai.convert import from_openai
+
+        return from_openai(cls, message)
+
+    def to_openai(self, api: OpenAIAPI = "chat") -> dict[str, Any]:
+        """Convert this message to one of OpenAI's chat completions, or to an item of its Responses API.
+
+        Use :meth:`to_openai_all` for a conversation, in which a text and its tool calls are one message.
+
+        Args:
+            api: "chat" or "responses".
+
+        Raises:
+            InvalidContent: `api` is another value.
+        """
+        from agentstore.schemas.openai.convert import check_api, write
+
+        check_api(api)
+        return write([self], api)
+
+    @staticmethod
+    def to_openai_all(messages: "Iterable[Message]", api: OpenAIAPI = "chat") -> list[dict[str, Any]]:
+        """Convert the messages of a conversation to those of OpenAI's chat completions, or to Responses items.
+
+        For chat completions, reasoning, text and tool calls that follow each other become one message. Ids, times,
+        usage and other metadata are not part of the result, nor are heartbeats. Data without a counterpart is JSON
+        text.
+
+        Args:
+            messages: such as ``session.messages``, or what ``read_messages`` returns.
+            api: "chat" or "responses".
+
+        Raises:
+            InvalidContent: `api` is another value.
+        """
+        from agentstore.schemas.openai.convert import to_openai
+
+        return to_openai(messages, api)
 
     @property
     def text(self) -> str:

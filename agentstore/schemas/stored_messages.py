@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from agentstore.exact_json import loads, no_collection
-from agentstore.schemas.message import Message
+from agentstore.schemas.message import Message, OpenAIAPI
 from agentstore.schemas.payload import as_array, load_messages, message_key
 
 # The number of messages that an iteration parses at a time.
@@ -54,6 +54,13 @@ class StoredMessages(Sequence[Message]):
         """Return all messages as one JSON array in UTF-8, without the fields that have their default value."""
         array = as_array(self._payloads)
         return array if isinstance(array, bytes) else array.encode()
+
+    def to_openai(self, api: OpenAIAPI = "chat") -> list[dict[str, Any]]:
+        """Return all messages as those of OpenAI's chat completions or as Responses items.
+
+        See :meth:`Message.to_openai_all`.
+        """
+        return Message.to_openai_all(self, api)
 
     @overload
     def __getitem__(self, index: int) -> Message: ...

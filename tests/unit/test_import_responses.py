@@ -4,7 +4,7 @@ import pytest
 
 from agentstore import Message
 from agentstore.errors import InvalidContent
-from agentstore.importing.responses import message
+from agentstore.schemas.openai.responses import message
 
 
 def test_message_becomes_text_with_its_role() -> None:

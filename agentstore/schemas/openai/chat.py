@@ -1,23 +1,38 @@
-"""Convert messages of OpenAI's chat completions to Messages.
+"""Convert messages of OpenAI's chat completions to Messages, and back.
 
 A message can become several: the model's reasoning, its answer, and each tool call. Nothing is dropped: fields without
 a counterpart become metadata.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
-from agentstore.importing.fields import (
-    add_rest,
-    data_part,
-    quote,
-    require_object,
-    text_part,
-    with_timestamp,
-    wrong_type,
+from agentstore.schemas.message import (
+    AudioContent,
+    Content,
+    ContentType,
+    FileContent,
+    ImageContent,
+    Message,
+    MessageType,
+    RefusalContent,
+    Role,
+    RunStatus,
+    TextContent,
 )
-from agentstore.schemas import ContentType, MessageType, Role, RunStatus
+from agentstore.schemas.openai.shared import (
+    as_text,
+    extra_fields,
+    is_call,
+    is_output,
+    set_fields,
+    tool_data,
+    write_data,
+)
+from agentstore.schemas.parts import add_rest, data_part, quote, require_object, text_part, with_timestamp, wrong_type
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -28,6 +43,10 @@ _ROLES = {
     "function": Role.TOOL,
 }
 _CONTENT_FIELDS = ("content", "refusal", "audio", "tool_calls", "function_call", "reasoning_content")
+_NAMED_ROLES = ("system", "developer", "user", "assistant")
+# Fields of the text parts of Responses items, which chat completions refuse.
+_ITEM_FIELDS = {"annotations", "logprobs", "kind"}
+_VALID_NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 
 
 def messages(raw: dict[str, Any]) -> list[dict[str, Any]]:
@@ -156,3 +175,90 @@ def _is_plain_text(part: Any) -> bool:
         and part["type"] == "text"
         and isinstance(part["text"], str)
     )
+
+
+def write(group: Sequence[Message], *, as_parts: bool = False) -> dict[str, Any]:
+    """Return the message that consists of these Messages: of one, or of the model's reasoning, answer and tool calls.
+
+    A content that is one text is written as a string, or with `as_parts` as a list of parts.
+    """
+    first = group[0]
+    if is_output(first):
+        return _write_output(first)
+    role: str = first.role or "assistant"
+    metadata = first.metadata or {}
+    if role == "system" and metadata.get("role") == "developer":
+        role = "developer"
+    raw: dict[str, Any] = {"role": role, "content": None}
+    name = metadata.get("name")
+    if role in _NAMED_ROLES and isinstance(name, str) and _VALID_NAME.fullmatch(name):
+        raw["name"] = name
+    calls = []
+    for message in group:
+        if message.type == MessageType.REASONING:
+            before = [raw["reasoning_content"]] if "reasoning_content" in raw else []
+            raw["reasoning_content"] = "\n\n".join([*before, message.text])
+        elif is_call(message):
+            calls.append(tool_data(message))
+        else:
+            _write_content(raw, message, as_parts)
+    if len(calls) == 1 and calls[0].get("call_id") is None:
+        raw["function_call"] = _write_function(calls[0], "arguments")
+    elif calls:
+        raw["tool_calls"] = [_write_call(call) for call in calls]
+    return raw
+
+
+def _write_output(message: Message) -> dict[str, Any]:
+    data = tool_data(message)
+    content = as_text(data.get("output"), "")
+    name = {"name": data["name"]} if data.get("name") is not None else {}
+    if (message.metadata or {}).get("role") == "function":
+        return {"role": "function", **name, "content": content}
+    id = {"tool_call_id": data["call_id"]} if data.get("call_id") is not None else {}
+    return {"role": "tool", **id, **name, "content": content}
+
+
+def _write_content(raw: dict[str, Any], message: Message, as_parts: bool) -> None:
+    parts = list(message.content or ())
+    if not parts and message.message is not None:
+        parts = [TextContent(text=message.message)]
+    if raw["role"] == "assistant":
+        if parts and isinstance(parts[-1], AudioContent):
+            raw["audio"] = set_fields(parts[-1], "data", "format")
+            raw["audio"].update(extra_fields(parts.pop()))
+        if parts and isinstance(parts[-1], RefusalContent) and not extra_fields(parts[-1]):
+            raw["refusal"] = parts.pop().model_dump()["refusal"]
+    written = [_write_part(part, message.type) for part in parts]
+    if len(written) == 1 and written[0].keys() == {"type", "text"} and not as_parts:
+        raw["content"] = written[0]["text"]
+    elif written:
+        raw["content"] = written
+
+
+def _write_part(part: Content, message_type: str) -> dict[str, Any]:
+    extra = {name: value for name, value in extra_fields(part).items() if name not in _ITEM_FIELDS}
+    if isinstance(part, TextContent):
+        return {"type": "text", "text": part.text or "", **extra}
+    if isinstance(part, RefusalContent):
+        return {"type": "refusal", "refusal": part.refusal or "", **extra}
+    if isinstance(part, ImageContent):
+        detail = {"detail": extra.pop("detail")} if "detail" in extra else {}
+        return {"type": "image_url", "image_url": {"url": part.image_url, **detail}, **extra}
+    if isinstance(part, AudioContent):
+        return {"type": "input_audio", "input_audio": set_fields(part, "data", "format"), **extra}
+    if isinstance(part, FileContent):
+        inner = set_fields(part, "file_id", "filename", "file_data", "file_url")
+        return {"type": "file", "file": inner, **extra}
+    return write_data(part, "text", message_type)
+
+
+def _write_call(data: dict[str, Any]) -> dict[str, Any]:
+    id = {"id": data["call_id"]} if data.get("call_id") is not None else {}
+    if data.get("type") == "custom":
+        return {**id, "type": "custom", "custom": _write_function(data, "input")}
+    return {**id, "type": "function", "function": _write_function(data, "arguments")}
+
+
+def _write_function(data: dict[str, Any], arguments_field: str) -> dict[str, Any]:
+    return {"name": data.get("name"), arguments_field: as_text(data.get("arguments"), "{}")}

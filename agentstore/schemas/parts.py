@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from agentstore.errors import InvalidContent
-from agentstore.schemas import ContentType
+from agentstore.schemas.message import ContentType
 from agentstore.schemas.times import parse_time
 
 _LONGEST_VALUE = 80

@@ -1,0 +1,1 @@
+"""Conversion of messages between agentstore and OpenAI's APIs: chat completions and Responses."""
