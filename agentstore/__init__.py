@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         PostgresUserService,
     )
     from agentstore.schemas import (
+        Appended,
         AudioContent,
         ContentType,
         DataContent,
@@ -106,6 +107,7 @@ __all__ = [
     "AgentStore",
     "AgentStoreError",
     "AlreadyExists",
+    "Appended",
     "AudioContent",
     "CallableEmbedder",
     "Closed",
@@ -208,7 +210,7 @@ _NAMES = {
         "PostgresUserService"
     ),
     "agentstore.schemas": (
-        "AudioContent ContentType DataContent Deleted Embedder Error Extracted Extraction FailedExtraction "
+        "Appended AudioContent ContentType DataContent Deleted Embedder Error Extracted Extraction FailedExtraction "
         "FileContent ImageContent Imported MemoryHit MemoryItem Message MessageType Page Pruned QuestionEmbedder "
         "RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec SearchStrategy Session StateRound "
         "Stats StoredMessages TextContent ToolResult User register_sandbox_type"

@@ -1,6 +1,6 @@
 """The session history service without a database, for tests."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -10,7 +10,9 @@ from agentstore.errors import AlreadyExists, Closed, Conflict, LimitExceeded, No
 from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
-from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas.edits import check_message_ids, check_patch, merge_patch, prepare_replacement
+from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit, check_reply, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     check_id,
@@ -36,7 +38,8 @@ class _Stored:
     created_at: datetime
     updated_at: datetime
     messages: dict[str, str] = field(default_factory=dict)  # id -> JSON text, in order
-    times: dict[str, datetime] = field(default_factory=dict)  # id -> timestamp of the append
+    places: dict[str, tuple[int, datetime]] = field(default_factory=dict)  # id -> seq, timestamp of the append
+    next_seq: int = 1
     forked_from: str | None = None
     forked_at: int | None = None
     ttl: int | None = None
@@ -86,13 +89,15 @@ class InMemorySessionHistoryService(SessionHistoryService):
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        messages: bool = True,
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
         text = "{}" if metadata is None else dump_metadata(metadata, self._settings)
-        return self._create(
+        session = self._create(
             user_id, session_id, exist_ok=exist_ok, title=check_title(title), metadata=text, ttl=check_ttl(ttl)
         )
+        return session if messages else session.model_copy(update={"messages": []})
 
     def _create(
         self,
@@ -148,9 +153,10 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 self._create(user_id, session_id)
                 return StoredMessages()
             return None
-        payloads = [stored.messages[id] for id in _select_ids(stored, user_id, limit, before, session_id)]
+        ids = _select_ids(stored, user_id, limit, before, session_id)
+        payloads = [stored.messages[id] for id in ids]
         check_reply(payloads, self._settings, Advice.READ_PARTS)
-        return StoredMessages(payloads)
+        return StoredMessages(payloads, user_id, session_id, [stored.places[id] for id in ids])
 
     async def iter_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
@@ -159,11 +165,11 @@ class InMemorySessionHistoryService(SessionHistoryService):
         if self._create_missing:
             self._create(user_id, session_id)
         stored = self._get(user_id, session_id)
-        place = 0
-        while place < len(stored.messages):
-            payloads = list(islice(stored.messages.values(), place, place + batch))
-            place += len(payloads)
-            for message in load_messages(payloads):
+        after = 0
+        while ids := list(islice((id for id, place in stored.places.items() if place[0] > after), batch)):
+            places = [stored.places[id] for id in ids]
+            after = places[-1][0]
+            for message in load_messages([stored.messages[id] for id in ids], places=places):
                 yield message
 
     async def list_sessions(  # noqa: D102
@@ -188,26 +194,139 @@ class InMemorySessionHistoryService(SessionHistoryService):
         prepared = prepare_messages(message, self._settings)
         if not prepared:
             return
-        payloads = {id: payload for id, (_, payload) in prepared.items()}
         stored = self._find(session.user_id, session.id)
         if stored is None:
             if not self._create_missing:
                 raise NotFound(f"user {session.user_id!r} has no session {session.id!r}")
             self._create(session.user_id, session.id)
             stored = self._users[session.user_id][session.id]
-        for id, payload in payloads.items():
+        is_new = self._append(session.user_id, session.id, stored, prepared)
+        updated_at = stored.updated_at if is_new else None
+        extend_messages(session, [each for each, _ in prepared.values()], updated_at, len(stored.messages))
+
+    def _append(self, user_id: str, session_id: str, stored: _Stored, prepared: dict[str, tuple[Message, str]]) -> bool:
+        """Store the messages that are missing, and return whether there were any."""
+        for id, (_, payload) in prepared.items():
             if id in stored.messages and not same_content(stored.messages[id], payload):
                 raise Conflict(
-                    f"session {session.id!r} of user {session.user_id!r} already has a message {id!r} with different "
-                    f"content"
+                    f"session {session_id!r} of user {user_id!r} already has a message {id!r} with different content"
                 )
-        is_new = not payloads.keys() <= stored.messages.keys()
+        is_new = not prepared.keys() <= stored.messages.keys()
         if is_new:
             stored.updated_at = datetime.now(UTC)
-            for id, payload in payloads.items():
-                stored.messages.setdefault(id, payload)
-                stored.times.setdefault(id, stored.updated_at)
-        extend_messages(session, (each for each, _ in prepared.values()), stored.updated_at if is_new else None)
+        for id, (message, payload) in prepared.items():
+            if id not in stored.messages:
+                stored.messages[id] = payload
+                stored.places[id] = stored.next_seq, stored.updated_at
+                stored.next_seq += 1
+            place_messages([message], [stored.places[id]])
+        return is_new
+
+    async def append(  # noqa: D102
+        self,
+        user_id: str,
+        session_id: str,
+        messages: MessagesLike,
+        *,
+        create: bool = True,
+        expected_seq: int | None = None,
+        metadata_patch: Mapping[str, Any] | None = None,
+    ) -> Appended:
+        stored = self._find(user_id, session_id)
+        if expected_seq is not None:
+            check_count(expected_seq, "expected_seq")
+        if metadata_patch is not None:
+            check_patch(metadata_patch, self._settings)
+        prepared = prepare_messages(messages, self._settings)
+        if stored is None:
+            if not create:
+                raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+            if expected_seq:
+                raise Conflict(
+                    f"user {user_id!r} has no session {session_id!r}, expected one of {expected_seq} messages"
+                )
+            now = datetime.now(UTC)
+            stored = _Stored(None, "{}", now, now)
+        metadata = stored.metadata
+        if metadata_patch is not None:
+            metadata = dump_metadata(merge_patch(loads(metadata), metadata_patch), self._settings)
+        has_changed = expected_seq is not None and len(stored.messages) != expected_seq
+        if has_changed and not (prepared and _are_stored(stored, prepared)):
+            raise Conflict(
+                f"session {session_id!r} of user {user_id!r} has {len(stored.messages)} messages, expected "
+                f"{expected_seq}: read it again"
+            )
+        if self._append(user_id, session_id, stored, prepared) or not prepared:
+            stored.metadata = metadata
+        self._users.setdefault(user_id, {})[session_id] = stored
+        return _appended(stored, prepared)
+
+    async def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:  # noqa: D102
+        check_count(n, "n")
+        stored = self._find(user_id, session_id)
+        if stored is None:
+            return []
+        ids = list(stored.messages)[max(0, len(stored.messages) - n) :]
+        popped = load_messages([stored.messages[id] for id in ids], places=[stored.places[id] for id in ids])
+        if ids:
+            self._cut(stored, stored.places[ids[0]][0])
+        return popped
+
+    async def delete_messages(self, user_id: str, session_id: str, ids: Sequence[str]) -> Deleted:  # noqa: D102
+        unique = check_message_ids(ids, self._settings)
+        stored = self._find(user_id, session_id)
+        found = [id for id in unique if stored is not None and id in stored.messages]
+        if stored is not None and found:
+            stored.updated_at = datetime.now(UTC)
+            for id in found:
+                del stored.messages[id], stored.places[id]
+        return Deleted(messages=len(found))
+
+    async def replace_message(  # noqa: D102
+        self,
+        user_id: str,
+        session_id: str,
+        message: Message | Mapping[str, Any],
+        *,
+        expected: Message | Mapping[str, Any] | None = None,
+    ) -> Message:
+        new, payload, before = prepare_replacement(message, expected, self._settings)
+        stored = self._get(user_id, session_id)
+        where = f"session {session_id!r} of user {user_id!r}"
+        if new.id not in stored.messages:
+            raise NotFound(f"{where} has no message {new.id!r}")
+        if before is not None and not any(same_content(stored.messages[new.id], each) for each in (before, payload)):
+            raise Conflict(f"message {new.id!r} of {where} has changed: read it again")
+        stored.messages[new.id] = payload
+        stored.updated_at = datetime.now(UTC)
+        place_messages([new], [stored.places[new.id]])
+        return new
+
+    async def replace_from(  # noqa: D102
+        self, user_id: str, session_id: str, at: str | int, messages: MessagesLike
+    ) -> Appended:
+        check_place(at, self._settings, minimum=1)
+        prepared = prepare_messages(messages, self._settings)
+        stored = self._get(user_id, session_id)
+        place = at if at == stored.next_seq else self._place(user_id, session_id, stored, at)
+        assert isinstance(place, int)  # noqa: S101
+        if any(id in prepared and seq < place for id, (seq, _) in stored.places.items()):
+            raise Conflict(
+                f"session {session_id!r} of user {user_id!r} has a message with one of the new ids before {at!r}"
+            )
+        if place < stored.next_seq:
+            self._cut(stored, place)
+        self._append(user_id, session_id, stored, prepared)
+        return _appended(stored, prepared)
+
+    def _cut(self, stored: _Stored, at: int) -> list[str]:
+        """Delete the messages from the number `at` on, and return their ids."""
+        ids = [id for id, (seq, _) in stored.places.items() if seq >= at]
+        for id in ids:
+            del stored.messages[id], stored.places[id]
+        stored.next_seq = at
+        stored.updated_at = datetime.now(UTC)
+        return ids
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         self._find(user_id, session_id)
@@ -223,8 +342,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         if at is not None:
             check_place(at, self._settings)
         stored = self._get(user_id, session_id)
-        count = len(stored.messages) if at is None else self._place(user_id, session_id, stored, at)
-        self._fork(user_id, session_id, count, new_id)
+        last = stored.next_seq - 1 if at is None else self._place(user_id, session_id, stored, at)
+        self._fork(user_id, session_id, last, new_id)
         try:
             return self._session(user_id, new_id, self._users[user_id][new_id])
         except LimitExceeded as error:
@@ -236,48 +355,39 @@ class InMemorySessionHistoryService(SessionHistoryService):
         new_id = check_id(new_session_id(new_id), "new_id", self._settings)
         check_place(at, self._settings)
         stored = self._get(user_id, session_id)
-        count = self._place(user_id, session_id, stored, at)
-        check_reply(islice(stored.messages.values(), count), self._settings, Advice.RAISE_LIMIT)
-        if count < len(stored.messages):
+        last = self._place(user_id, session_id, stored, at)
+        remaining = (payload for id, payload in stored.messages.items() if stored.places[id][0] <= last)
+        check_reply(remaining, self._settings, Advice.RAISE_LIMIT)
+        if last < stored.next_seq - 1:
             if keep:
-                self._fork(user_id, session_id, len(stored.messages), new_id)
-            ids = list(stored.messages)[count:]
-            self._states.truncate(user_id, session_id, stored.times[ids[0]])
-            for id in ids:
-                del stored.messages[id], stored.times[id]
-            stored.updated_at = datetime.now(UTC)
+                self._fork(user_id, session_id, stored.next_seq - 1, new_id)
+            if (since := _time_after(stored, last)) is not None:
+                self._states.truncate(user_id, session_id, since)
+            self._cut(stored, last + 1)
         return self._session(user_id, session_id, stored)
 
     def _place(self, user_id: str, session_id: str, stored: _Stored, at: str | int) -> int:
-        """Return the number of messages up to and including `at`."""
-        ids = list(stored.messages)
+        """Return the number of the message `at`."""
         if isinstance(at, str) and at in stored.messages:
-            return ids.index(at) + 1
-        if isinstance(at, int) and at <= len(ids):
+            return stored.places[at][0]
+        if isinstance(at, int) and at < stored.next_seq:
             return at
         raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
 
-    def _fork(self, user_id: str, session_id: str, count: int, new_id: str) -> None:
+    def _fork(self, user_id: str, session_id: str, last: int, new_id: str) -> None:
         sessions = self._users[user_id]
         stored = sessions[session_id]
-        ids = list(stored.messages)
-        until = stored.times[ids[count]] if count < len(ids) else None
+        until = _time_after(stored, last)
         is_taken = new_id in sessions and not self._has_expired(sessions[new_id])
         if is_taken or not self._states.copy(user_id, session_id, new_id, until):
             raise AlreadyExists(
                 f"user {user_id!r} already has a session or states with the id {new_id!r}: choose another new_id"
             )
         now = datetime.now(UTC)
+        places = {id: place for id, place in stored.places.items() if place[0] <= last}
+        messages = {id: stored.messages[id] for id in places}
         sessions[new_id] = _Stored(
-            stored.title,
-            stored.metadata,
-            now,
-            now,
-            {id: stored.messages[id] for id in ids[:count]},
-            {id: stored.times[id] for id in ids[:count]},
-            session_id,
-            count,
-            stored.ttl,
+            stored.title, stored.metadata, now, now, messages, places, last + 1, session_id, last, stored.ttl
         )
 
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
@@ -323,12 +433,13 @@ class InMemorySessionHistoryService(SessionHistoryService):
         return stored
 
     def _session(self, user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] | None = None) -> Session:
-        payloads = [stored.messages[id] for id in (stored.messages if ids is None else ids)]
+        ids = list(stored.messages if ids is None else ids)
+        payloads = [stored.messages[id] for id in ids]
         check_reply(payloads, self._settings, Advice.READ_PARTS)
         return Session(
             id=session_id,
             user_id=user_id,
-            messages=load_messages(payloads),
+            messages=load_messages(payloads, places=[stored.places[id] for id in ids]),
             title=stored.title,
             metadata=loads(stored.metadata),
             created_at=stored.created_at,
@@ -336,7 +447,27 @@ class InMemorySessionHistoryService(SessionHistoryService):
             forked_from=stored.forked_from,
             forked_at=stored.forked_at,
             ttl=stored.ttl,
+            message_count=len(stored.messages),
         )
+
+
+def _time_after(stored: _Stored, seq: int) -> datetime | None:
+    """Return when the message after this number was stored, or None if it is the last one."""
+    return next((time for each, time in stored.places.values() if each > seq), None)
+
+
+def _are_stored(stored: _Stored, prepared: dict[str, tuple[Message, str]]) -> bool:
+    return all(
+        id in stored.messages and same_content(stored.messages[id], payload) for id, (_, payload) in prepared.items()
+    )
+
+
+def _appended(stored: _Stored, prepared: dict[str, tuple[Message, str]]) -> Appended:
+    """Return the result of an append of these messages."""
+    if not prepared:
+        return Appended(stored.next_seq, stored.next_seq - 1, stored.updated_at)
+    places = [stored.places[id] for id in prepared]
+    return Appended(places[0][0], *places[-1])
 
 
 def _select_ids(stored: _Stored, user_id: str, limit: int | None, before: str | None, session_id: str) -> list[str]:

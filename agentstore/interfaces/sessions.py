@@ -1,11 +1,11 @@
 """The interface of the session history: conversations and their messages."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from agentstore.interfaces.service import ServiceWithLifecycleManager
-from agentstore.schemas import Deleted, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Session, StoredMessages
 
 
 class SessionHistoryService(ServiceWithLifecycleManager):
@@ -25,6 +25,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        messages: bool = True,
     ) -> Session:
         """Create a session, or return the existing one unchanged, with its messages.
 
@@ -37,6 +38,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             title: the title of a new session, see :meth:`set_title`.
             metadata: the metadata of a new session, any JSON object.
             ttl: the time to live of a new session in seconds, see :meth:`set_ttl`.
+            messages: whether the messages of an existing session are read.
 
         Raises:
             AlreadyExists: the session exists, and `exist_ok` is false.
@@ -132,13 +134,115 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         Args:
             session: the session to append to, identified by its ``user_id`` and ``id``.
             message: a Message, a dict with a Message's fields, or a list of them. A message without an id gets a new
-                one; None is skipped.
+                one; None is skipped. Message objects get their ``seq`` and ``created_at``.
 
         Raises:
             NotFound: the session does not exist.
             Conflict: a message id is stored with other content; nothing was written.
             InvalidContent: something is not a message, or cannot be represented as JSON; nothing was written.
             LimitExceeded: a message is over 32 MB or nested over 200 levels, or there are more than 10,000.
+        """
+
+    @abstractmethod
+    async def append(
+        self,
+        user_id: str,
+        session_id: str,
+        messages: MessagesLike,
+        *,
+        create: bool = True,
+        expected_seq: int | None = None,
+        metadata_patch: Mapping[str, Any] | None = None,
+    ) -> Appended:
+        """Append one or several messages to a session given by its ids, as :meth:`append_message`; return their place.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            messages: as for :meth:`append_message`.
+            create: whether a missing session, and its user, are created in the same transaction.
+            expected_seq: the number of messages that the caller has seen: ``message_count`` of the session, or
+                ``len(session.messages)``. If the session has more or fewer, nothing is written, unless all of the
+                messages are stored already, by an earlier attempt whose response was lost.
+            metadata_patch: a JSON Merge Patch (RFC 7396) of the session's metadata, applied in the same transaction:
+                objects are merged, other values replaced, and None removes a key. It is skipped if all of the messages
+                were stored already.
+
+        Raises:
+            NotFound: the session does not exist, and `create` is false.
+            Conflict: a message id is stored with other content, or the session has not `expected_seq` messages; nothing
+                was written.
+            InvalidContent, LimitExceeded: as for :meth:`append_message`, and for :meth:`set_metadata`.
+        """
+
+    @abstractmethod
+    async def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:
+        """Remove the last `n` messages of a session, and return them in order.
+
+        Concurrent calls return different messages. There are fewer than `n` if the session has fewer, and none if it
+        does not exist. State rounds and memories remain; :meth:`rewind_session` removes states too.
+
+        Raises:
+            InvalidContent: `n` is not an integer >= 0.
+            UnknownOutcome: the response was lost: the messages may have been removed.
+        """
+
+    @abstractmethod
+    async def replace_message(
+        self,
+        user_id: str,
+        session_id: str,
+        message: Message | Mapping[str, Any],
+        *,
+        expected: Message | Mapping[str, Any] | None = None,
+    ) -> Message:
+        """Replace the message with the same id by `message`, in its place, and return it.
+
+        For answers that grow, edits and redaction. ``seq`` and ``created_at`` stay; the earlier content is not stored.
+        Memories of this message stay as they are: see ``MemoryService.delete_memory``.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            message: the new content, with the id of the message to replace.
+            expected: the message as the caller has read it. If it was changed since, nothing is written.
+
+        Raises:
+            NotFound: the session does not exist, or has no message with this id.
+            Conflict: the stored message is not equal to `expected`.
+            InvalidContent, LimitExceeded: as for :meth:`append_message`; or a message has no id, or not the same.
+        """
+
+    @abstractmethod
+    async def delete_messages(self, user_id: str, session_id: str, ids: Sequence[str]) -> Deleted:
+        """Delete messages by their ids; return how many existed. Idempotent.
+
+        The other messages keep their order and their ``seq``; limits and ``message_count`` count what is left. Memories
+        of the messages stay as they are.
+
+        Raises:
+            InvalidContent: `ids` is not a list of ids.
+            LimitExceeded: there are more than 10,000.
+        """
+
+    @abstractmethod
+    async def replace_from(self, user_id: str, session_id: str, at: str | int, messages: MessagesLike) -> Appended:
+        """Delete the messages of a session from `at` on, and append others, in one transaction.
+
+        To generate an answer again, or to replace the end of a conversation by a summary. State rounds and memories
+        remain; :meth:`rewind_session` removes states too, and can retain a copy.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            at: the id of the first message to delete, or its ``seq``; one more than that of the last message deletes
+                none.
+            messages: as for :meth:`append_message`. They may have ids of deleted messages.
+
+        Raises:
+            NotFound: the session, or the message in it, does not exist; nothing was changed.
+            Conflict: a message before `at` has the id of one of `messages`; nothing was changed.
+            InvalidContent, LimitExceeded: as for :meth:`append_message`, or `at` is neither an id nor a number >= 1.
         """
 
     @abstractmethod

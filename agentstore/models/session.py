@@ -19,6 +19,9 @@ class SessionRow(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     # The seq of the next message: a counter instead of max(seq) + 1, since an append locks this row anyway.
     next_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    # How many numbers below next_seq have no message, since it was deleted by itself: the session has
+    # next_seq - 1 - removed messages.
+    removed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     title: Mapped[str | None] = mapped_column(Text)
     metadata_: Mapped[Any] = mapped_column("metadata", JSON, server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -21,7 +21,7 @@ COUNT = Statement(
     select(
         select(func.count()).select_from(UserRow).scalar_subquery(),
         func.count(),
-        _sum(SessionRow.next_seq - 1),
+        _sum(SessionRow.next_seq - 1 - SessionRow.removed),
         select(_sum(MemoryBucketRow.count)).scalar_subquery(),
         select(func.count()).select_from(StateRoundRow).scalar_subquery(),
         func.min(SessionRow.created_at),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         RunStatus,
         TextContent,
     )
-    from agentstore.schemas.page import Deleted, Imported, Page, Pruned
+    from agentstore.schemas.page import Appended, Deleted, Imported, Page, Pruned
     from agentstore.schemas.sandbox import SandboxInfo, SandboxLimits, SandboxSpec, ToolResult, register_sandbox_type
     from agentstore.schemas.session import Session
     from agentstore.schemas.state import StateRound
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from agentstore.schemas.user import User
 
 __all__ = [
+    "Appended",
     "AudioContent",
     "Content",
     "ContentType",
@@ -90,7 +91,7 @@ _NAMES = {
         "AudioContent Content ContentType DataContent Error FileContent ImageContent Message MessageLike MessageType "
         "MessagesLike RefusalContent Role RunStatus TextContent"
     ),
-    "page": "Deleted Imported Page Pruned",
+    "page": "Appended Deleted Imported Page Pruned",
     "sandbox": "SandboxInfo SandboxLimits SandboxSpec ToolResult register_sandbox_type",
     "session": "Session",
     "state": "StateRound",

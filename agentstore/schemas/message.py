@@ -6,8 +6,9 @@ message round-trips too. Types, states and kinds of content are plain strings; :
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -369,6 +370,33 @@ class Message(BaseModel):
         An extra field named "text" is in ``model_extra``.
         """
         return text_of(self)
+
+    @property
+    def seq(self) -> int | None:
+        """Its number in its session, from 1; None if it was not stored. Not a field: it is neither compared nor dumped.
+
+        Messages are ordered by it. After ``delete_messages`` there are numbers without a message.
+        """
+        place: Place | None = self.__dict__.get(_PLACE)
+        return place and place[0]
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was stored (UTC); None if it was not. Not a field: it is neither compared nor dumped."""
+        place: Place | None = self.__dict__.get(_PLACE)
+        return place and place[1]
+
+
+Place: TypeAlias = tuple[int, datetime]
+"""Where and when a message is stored: its seq and its created_at."""
+# In __dict__, like a cached property, where pydantic neither compares nor dumps it.
+_PLACE: Final = "_place"
+
+
+def place_messages(messages: Iterable[Message], places: Iterable[Place]) -> None:
+    """Record the ``seq`` and the ``created_at`` of stored messages."""
+    for message, place in zip(messages, places, strict=True):
+        message.__dict__[_PLACE] = place
 
 
 MessageLike: TypeAlias = Message | Mapping[str, Any] | None

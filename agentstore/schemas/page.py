@@ -92,6 +92,21 @@ class Imported:
     """The ids of messages that were not stored, since other messages with these ids are; see `import_session`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where and when messages were stored: the result of ``append`` and ``replace_from``.
+
+    Without messages, `last_seq` is that of the last message of the session, and `first_seq` the next one.
+    """
+
+    first_seq: int
+    """The number of the first message, see ``Message.seq``."""
+    last_seq: int
+    """The number of the last one. Messages that were stored before by another call can have any earlier number."""
+    created_at: datetime
+    """When the last one was stored (UTC); without messages, when the session was last written to."""
+
+
 def check_count(value: int, name: str, *, minimum: int = 0, maximum: int | None = None) -> int:
     """Validate `value`, a number of entries called `name`, and return it, at most 2**63 - 1.
 

@@ -21,9 +21,11 @@ from agentstore.schemas.message import (
     ImageContent,
     Message,
     MessagesLike,
+    Place,
     RefusalContent,
     Role,
     TextContent,
+    place_messages,
 )
 
 if TYPE_CHECKING:
@@ -108,8 +110,8 @@ def check_ttl(value: int | None) -> int | None:
     raise InvalidContent(f"ttl must be an integer of seconds from 1 to 2**31 - 1, or None, got {shortened(value)}")
 
 
-def check_place(at: str | int, settings: "Settings") -> type[str] | type[int]:
-    """Validate `at`, the last message of a copy, and return its kind: str for an id, int for a number of messages.
+def check_place(at: str | int, settings: "Settings", *, minimum: int = 0) -> type[str] | type[int]:
+    """Validate `at`, a message of a session, and return its kind: str for an id, int for its number.
 
     Raises:
         InvalidContent: it is neither.
@@ -117,9 +119,9 @@ def check_place(at: str | int, settings: "Settings") -> type[str] | type[int]:
     if isinstance(at, str):
         check_id(at, "at", settings)
         return str
-    if isinstance(at, int) and not isinstance(at, bool) and 0 <= at < 2**63:
+    if isinstance(at, int) and not isinstance(at, bool) and minimum <= at < 2**63:
         return int
-    raise InvalidContent(f"at must be the id of a message or an integer from 0, got {shortened(at)}")
+    raise InvalidContent(f"at must be the id of a message or an integer from {minimum}, got {shortened(at)}")
 
 
 def check_missing_session(value: str) -> bool:
@@ -351,9 +353,13 @@ def message_key(user_id: str | None, session_id: str | None, first: int = 1) -> 
 
 
 def load_messages(
-    payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey] | None = None
+    payloads: Sequence[str] | Sequence[bytes],
+    key: Callable[[int], RowKey] | None = None,
+    places: Sequence[Place] = (),
 ) -> list[Message]:
-    """Parse stored messages, all at once. `key` returns the key of the row with the given index.
+    """Parse stored messages, all at once.
+
+    `key` returns the key of the row with the given index; `places` are the ``seq`` and the ``created_at`` of each.
 
     Raises:
         UnreadableRow: one of them is not a valid message.
@@ -362,10 +368,12 @@ def load_messages(
         return []
     with no_collection(len(payloads)):
         try:
-            return _MESSAGES.validate_json(as_array(payloads))
+            messages = _MESSAGES.validate_json(as_array(payloads))
         except ValidationError:
-            pass
-        return [_load_message(payloads[index], index, key) for index in range(len(payloads))]
+            messages = [_load_message(payloads[index], index, key) for index in range(len(payloads))]
+        if places:
+            place_messages(messages, places)
+    return messages
 
 
 def _load_message(payload: str | bytes, index: int, key: Callable[[int], RowKey] | None) -> Message:

@@ -34,18 +34,23 @@ class Session(BaseModel):
     """The number of messages that were copied from it."""
     ttl: int | None = None
     """Time to live in seconds after ``updated_at``; None applies the setting ``session_ttl``, by default no expiry."""
+    message_count: int | None = None
+    """How many messages are stored, however many were read; None on a session that was constructed by hand."""
 
 
-def extend_messages(session: Session, messages: Iterable[Message], updated_at: datetime | None) -> None:
+def extend_messages(
+    session: Session, messages: Iterable[Message], updated_at: datetime | None, message_count: int | None = None
+) -> None:
     """Add stored messages to the end of a session's list, except those whose id is in it already.
 
-    `updated_at` becomes the session's, unless it is None.
+    `updated_at` and `message_count` become the session's, unless they are None.
     """
     # In __dict__, like a cached property, where pydantic neither compares nor dumps it.
     known: _Ids = getattr(session, "__dict__", {}).setdefault("_ids", _Ids())
     known.extend_messages(session.messages, messages)
-    if updated_at is not None and isinstance(session, Session):
-        session.updated_at = updated_at
+    if isinstance(session, Session):
+        session.updated_at = updated_at or session.updated_at
+        session.message_count = session.message_count if message_count is None else message_count
 
 
 class _Ids:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from agentstore.exact_json import loads, no_collection
-from agentstore.schemas.message import Message, OpenAIAPI
+from agentstore.exact_json import dumps, loads, no_collection
+from agentstore.schemas.message import Message, OpenAIAPI, Place
 from agentstore.schemas.payload import as_array, load_messages, message_key
 
 # The number of messages that an iteration parses at a time.
@@ -19,18 +19,23 @@ class StoredMessages(Sequence[Message]):
     (:meth:`dicts`).
     """
 
-    __slots__ = ("_payloads", "_session_id", "_user_id")
+    __slots__ = ("_payloads", "_places", "_session_id", "_user_id")
 
     def __init__(
         self,
         payloads: Sequence[str] | Sequence[bytes] = (),
         user_id: str | None = None,
         session_id: str | None = None,
+        places: Sequence[Place] = (),
     ) -> None:
-        """Wrap `payloads`, the JSON texts of messages of a session, which an error names by its ids."""
+        """Wrap `payloads`, the JSON texts of messages of a session, which an error names by its ids.
+
+        `places` are the ``seq`` and the ``created_at`` of each message.
+        """
         self._payloads = payloads
         self._user_id = user_id
         self._session_id = session_id
+        self._places = places
 
     def models(self) -> list[Message]:
         """Return all messages as Message objects, as ``get_session`` does.
@@ -50,9 +55,14 @@ class StoredMessages(Sequence[Message]):
                 raise
         return found
 
-    def json(self) -> bytes:
-        """Return all messages as one JSON array in UTF-8, without the fields that have their default value."""
+    def json(self, *, with_times: bool = False) -> bytes:
+        """Return all messages as one JSON array in UTF-8, without the fields that have their default value.
+
+        `with_times` adds the ``seq`` and the ``created_at`` of each, in place of fields of its own with these names.
+        """
         array = as_array(self._payloads)
+        if with_times:
+            array = as_array([_with_place(self._payloads[n], place) for n, place in enumerate(self._places)])
         return array if isinstance(array, bytes) else array.encode()
 
     def to_openai(self, api: OpenAIAPI = "chat") -> list[dict[str, Any]]:
@@ -68,7 +78,7 @@ class StoredMessages(Sequence[Message]):
     def __getitem__(self, index: slice) -> "StoredMessages": ...
     def __getitem__(self, index: int | slice) -> "Message | StoredMessages":
         if isinstance(index, slice):
-            return StoredMessages(self._payloads[index], self._user_id, self._session_id)
+            return StoredMessages(self._payloads[index], self._user_id, self._session_id, self._places[index])
         index = range(len(self))[index]
         return self._load(index, index + 1)[0]
 
@@ -77,10 +87,20 @@ class StoredMessages(Sequence[Message]):
             yield from self._load(start, start + _CHUNK)
 
     def _load(self, start: int, stop: int) -> list[Message]:
-        return load_messages(self._payloads[start:stop], message_key(self._user_id, self._session_id, start + 1))
+        key = message_key(self._user_id, self._session_id, start + 1)
+        return load_messages(self._payloads[start:stop], key, self._places[start:stop])
 
     def __len__(self) -> int:
         return len(self._payloads)
 
     def __repr__(self) -> str:
         return f"<{len(self)} stored messages>"
+
+
+def _with_place(payload: str | bytes, place: Place) -> str:
+    """Return the JSON text of a message with its ``seq`` and its ``created_at``."""
+    text = payload if isinstance(payload, str) else payload.decode()
+    added = {"seq": place[0], "created_at": place[1].isoformat().replace("+00:00", "Z")}
+    if any(f'"{name}"' in text for name in added):
+        return dumps({**loads(text), **added})
+    return f"{text.rstrip()[:-1]},{dumps(added)[1:]}"

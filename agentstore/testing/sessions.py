@@ -12,12 +12,13 @@ import pytest
 from agentstore.errors import AlreadyExists, Closed, InvalidContent, LimitExceeded, NotFound
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Deleted, Message, Session
+from agentstore.testing.edits import EditContract
 from agentstore.testing.messages import MessageContract
 from agentstore.testing.values import CLOCK_SKEW, HOSTILE_IDS, INVALID_CURSORS, text
 
 
 @pytest.mark.asyncio
-class SessionHistoryContract(MessageContract):
+class SessionHistoryContract(EditContract, MessageContract):
     """Tests that every SessionHistoryService must pass.
 
     Fixture ``service``: a new, empty service that raises NotFound for missing sessions.

@@ -82,6 +82,10 @@ _ROWS = {
         INSERT INTO workspace_chunks (user_id, session_id, type, number, data)
         SELECT user_id, session_id, type, n, '\\x00ff' FROM workspaces, generate_series(1, 2) n;
     """,
+    "0012": """
+        DELETE FROM messages WHERE session_id = 's' AND seq IN (2, 7);
+        UPDATE sessions SET removed = 2 WHERE id = 's';
+    """,
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

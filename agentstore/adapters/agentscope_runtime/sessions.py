@@ -1,7 +1,6 @@
 """The runtime's SessionHistoryService."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from agentstore import repositories
@@ -99,9 +98,9 @@ class _Sessions(repositories.PostgresSessionHistoryService):
     async def _create(self, user_id: str, session_id: str, **options: Any) -> Any:
         return await super()._create(user_id, session_id, **{**options, "ttl": self._ttl})
 
-    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Any:
+    def _session(self, user_id: str, session_id: str, found: Any) -> Any:
         classes = message_classes()
         if classes.is_own:
-            return super()._session(user_id, session_id, head, payloads)
-        messages = classes.load(payloads, user_id, session_id)
+            return super()._session(user_id, session_id, found)
+        messages = classes.load(found.payloads, user_id, session_id)
         return classes.session.model_construct(id=session_id, user_id=user_id, messages=messages)

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from agentstore.database.database import Database
 from agentstore.database.statement import Row, Statement
 from agentstore.errors import AgentStoreError, Closed, PoolTimeout, StatementFailed
+from agentstore.schemas.message import Place
 
 Key = tuple[str, str]  # user id, session id
 
@@ -34,15 +36,50 @@ _BATCH_SESSIONS = 32
 _MAX_EXCLUDED = 1_000
 
 
+class Stored(NamedTuple):
+    """The result of an append: where and when its messages are stored."""
+
+    first_seq: int
+    last_seq: int
+    created_at: datetime
+    """When the last message was stored; without messages, when the session was last written to."""
+    message_count: int
+    """How many messages the session has after it."""
+    places: Sequence[Place]
+    """The seq and the timestamp of each message."""
+    added: int
+    """How many of the messages are new: those that were stored already are not stored again."""
+    differing: tuple[str, ...] = ()
+    """The ids of messages that were not stored, since another message is stored with the id."""
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """The timestamp of the append; None if it stored nothing."""
+        return self.created_at if self.added else None
+
+
+def contiguous(created_at: datetime, first_seq: int, count: int, message_count: int) -> Stored:
+    """Return the result of an append of `count` new messages, or of none."""
+    end = first_seq + count
+    places = [(seq, created_at) for seq in range(first_seq, end)]
+    return Stored(first_seq, end - 1, created_at, message_count, places, count)
+
+
+def stored_by(rows: Sequence[Row]) -> Stored:
+    """Return the result of the statement APPEND, one of whose rows describes it."""
+    ((created_at, first_seq, message_count),) = (row for row in rows if row[0] is not None)
+    return contiguous(created_at, first_seq, len(rows), message_count)
+
+
 class _Waiting:
     """One queued append, and the future of its caller.
 
-    The future's result is the timestamp of the append, or None if the caller has to execute it individually.
+    The future's result is None if the caller has to execute the append individually.
     """
 
     __slots__ = ("future", "ids", "payloads", "size")
 
-    def __init__(self, future: "asyncio.Future[datetime | None]", ids: list[str], payloads: list[str]) -> None:
+    def __init__(self, future: "asyncio.Future[Stored | None]", ids: list[str], payloads: list[str]) -> None:
         self.future = future
         self.ids = ids
         self.payloads = payloads
@@ -104,8 +141,8 @@ class Appends:
         if self._waiting:
             self._dispatch()
 
-    async def wait(self, key: Key, ids: list[str], payloads: list[str]) -> datetime | None:
-        """Append as part of a batch, and return the timestamp.
+    async def wait(self, key: Key, ids: list[str], payloads: list[str]) -> Stored | None:
+        """Append as part of a batch.
 
         None if nothing was stored for this caller, or the outcome is unknown: execute the append individually.
 
@@ -153,9 +190,9 @@ class Appends:
             task.add_done_callback(partial(self._finish, batch))
 
     def _finish(self, batch: _Batch, task: "asyncio.Task[None]") -> None:
-        # The callers that have no result yet execute their appends individually, and get their own errors.
+        # The callers that have no result yet get their own errors.
         for line in batch.values():
-            _resolve(line, None)
+            _release(line)
         self._busy.difference_update(batch)
         del self._lanes[task]
         if self._waiting:
@@ -199,9 +236,13 @@ class Appends:
                 for each in line:
                     ids += each.ids
                     payloads += each.payloads
-                values = {"ids": ids, "payloads": payloads, "count": len(ids)}
+                values = {"ids": ids, "payloads": payloads, "count": len(ids), "expected": None}
                 rows = await self._database.fetch(self._append, user_id=user_id, session_id=session_id, **values)
-                _resolve(line, timestamp_of(rows) if rows else None)
+                if rows:
+                    stored = stored_by(rows)
+                    _resolve(line, stored.created_at, stored.first_seq, stored.message_count)
+                else:
+                    _release(line)
         except (PoolTimeout, Closed) as error:
             for line in batch.values():
                 for each in line:
@@ -241,24 +282,28 @@ class Appends:
             ids=ids,
             payloads=payloads,
         )
-        times: dict[int, datetime] = dict(rows)  # type: ignore[arg-type]
+        found = {row[0]: row for row in rows}
         left = {}
         for number, (key, line) in enumerate(batch.items(), 1):
-            if number in times:
-                _resolve(line, times[number])
+            if number in found:
+                _, created_at, first_seq, message_count = found[number]
+                _resolve(line, created_at, first_seq, message_count)
             elif len(line) > 1:
                 left[key] = line
         return left
 
 
-def timestamp_of(rows: Sequence[Row]) -> datetime:
-    """Return the timestamp of an append, which one of its rows has."""
-    (time,) = (row[0] for row in rows if row[0] is not None)
-    found: datetime = time
-    return found
+def _resolve(line: list[_Waiting], created_at: datetime, first_seq: int, message_count: int) -> None:
+    """Give each caller its part of the result of a batch."""
+    for each in line:
+        count = len(each.ids)
+        if not each.future.done():
+            each.future.set_result(contiguous(created_at, first_seq, count, message_count))
+        first_seq += count
 
 
-def _resolve(line: list[_Waiting], time: datetime | None) -> None:
+def _release(line: list[_Waiting]) -> None:
+    """Let the callers that have no result execute their appends individually."""
     for each in line:
         if not each.future.done():
-            each.future.set_result(time)
+            each.future.set_result(None)

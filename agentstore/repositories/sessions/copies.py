@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ClauseElement, Text, bindparam, select, true
+from sqlalchemy import ARRAY, ClauseElement, Text, bindparam, cast, func, select, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from agentstore.database.retry import FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION
@@ -11,7 +11,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
 from agentstore.errors import AgentStoreError, AlreadyExists, NotFound, StatementFailed
 from agentstore.models import MessageRow, SessionRow, StateHeadRow, UserRow
-from agentstore.repositories.sessions.statements import ITS_MESSAGES, LIVE_SESSION, USER
+from agentstore.repositories.sessions.statements import ITS_MESSAGES, LIVE_SESSION, MESSAGE_COUNT, USER
 
 _SQL = SqlStatements(__file__)
 
@@ -20,14 +20,14 @@ _STATE_SESSION = bindparam("state_session", type_=Text)
 
 
 def _lock() -> ClauseElement:
-    """Lock the session and return how many messages it has.
+    """Lock the session and return the seq of its last message, its number of messages, its metadata and updated_at.
 
     In a transaction, before :data:`REWIND`: a statement that itself waited for an append would not see the messages
     of that append. The user's row, which the fork references, is locked first: deleting a user locks in the same order.
     """
     owner = select(UserRow.id).where(UserRow.id == USER).with_for_update(read=True, key_share=True).cte("owner")
     return (
-        select(SessionRow.next_seq - 1)
+        select(SessionRow.next_seq - 1, MESSAGE_COUNT, cast(SessionRow.metadata_, Text), SessionRow.updated_at)
         .join(owner.prefix_with("MATERIALIZED"), true())
         .where(LIVE_SESSION)
         .with_for_update(of=SessionRow)
@@ -50,6 +50,12 @@ LOCK = Statement(_lock, scope="user", repeatable=False)
 LOCK_STATES = Statement(_lock_states, scope="user", repeatable=False)
 FIND = Statement(
     select(MessageRow.seq).where(ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)), scope="user"
+)
+FIND_ALL = Statement(
+    select(MessageRow.id, MessageRow.seq, MessageRow.created_at, cast(MessageRow.payload, Text)).where(
+        ITS_MESSAGES, MessageRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))
+    ),
+    scope="user",
 )
 
 

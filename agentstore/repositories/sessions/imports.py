@@ -1,11 +1,17 @@
 """What an import of a session checks before anything is written, and the values of its statements."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from agentstore.errors import Conflict, InvalidContent
-from agentstore.schemas import Message, Session
-from agentstore.schemas.identity import is_same_message, is_same_payload
+from agentstore.database.database import Database
+from agentstore.database.retry import retry
+from agentstore.errors import Conflict, InvalidContent, NotFound
+from agentstore.repositories.sessions.copies import LOCK
+from agentstore.repositories.sessions.edits import Edits, Fetch
+from agentstore.repositories.sessions.statements import EXISTS, EXPIRE, IMPORT
+from agentstore.schemas import Imported, Message, Session
+from agentstore.schemas.identity import is_same_message
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import (
     as_message,
@@ -21,15 +27,6 @@ from agentstore.schemas.payload import (
     shortened,
 )
 from agentstore.settings import Settings
-
-
-class Appended(NamedTuple):
-    """How many messages were new, None if the session does not exist; and their timestamp, if there were any."""
-
-    new: int | None = None
-    updated_at: datetime | None = None
-    differing: tuple[str, ...] = ()
-    """The ids whose stored message is another one."""
 
 
 def prepare_import(
@@ -69,7 +66,7 @@ def prepare_import(
         for id, (_, payload) in prepared.items():
             if not same_content(known.setdefault(id, payload), payload):
                 raise Conflict(f"two messages with different content have the id {id!r}")
-        parts.append(values_of_messages(session, prepared))
+        parts.append(values_of_messages(session.user_id, session.id, prepared))
     return head, parts, differing
 
 
@@ -116,32 +113,80 @@ def has_expired(session: Session, settings: Settings) -> InvalidContent:
     )
 
 
-def values_of_messages(session: Session, prepared: dict[str, tuple[Message, str]]) -> dict[str, Any]:
+def values_of_messages(user_id: str, session_id: str, prepared: dict[str, tuple[Message, str]]) -> dict[str, Any]:
     """Return the parameters that all statements that store messages share."""
     return {
-        "user_id": session.user_id,
-        "session_id": session.id,
+        "user_id": user_id,
+        "session_id": session_id,
         "ids": list(prepared),
         "payloads": [payload for _, payload in prepared.values()],
     }
 
 
-def check_same_content(differing: dict[str, str], values: dict[str, Any]) -> None:
-    """Compare messages with the stored texts that differ, which other releases may have serialized differently.
+class Imports:
+    """Stores sessions of other systems; see ``PostgresSessionHistoryService.import_session``."""
 
-    Raises:
-        Conflict: one has different content.
-    """
-    given = dict(zip(values["ids"], values["payloads"], strict=True))
-    for id, stored in differing.items():
-        if not same_content(stored, given[id]):
-            raise Conflict(
-                f"session {values['session_id']!r} of user {values['user_id']!r} already has a message {id!r} with "
-                f"different content"
-            )
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._edits = Edits(database, settings)
 
+    async def store(self, session: Session, differences: Literal["error", "keep"]) -> Imported:
+        """Store a session, or what is missing of it."""
+        head, parts, repeated = prepare_import(session, self._settings, differences)
+        keep = differences == "keep"
 
-def different_messages(differing: dict[str, str], values: dict[str, Any]) -> tuple[str, ...]:
-    """Return the ids of the messages whose stored texts are other messages, see :func:`is_same_message`."""
-    given = dict(zip(values["ids"], values["payloads"], strict=True)) if differing else {}
-    return tuple(id for id, stored in differing.items() if not is_same_payload(stored, given[id]))
+        async def store(attempt: int) -> Imported | None:
+            if attempt:
+                await self._database.fetch(EXPIRE, user_id=session.user_id, session_id=session.id)
+            if len(parts) == 1:
+                return await self._import(session, parts[0], head, keep=keep)
+            async with self._database.transaction() as transaction:
+                return await self._import_parts(transaction.fetch, session, parts, head, keep=keep)
+
+        imported = await retry(store, f"could not import session {session.id!r} of user {session.user_id!r}")
+        if not repeated:
+            return imported
+        return replace(imported, differing=tuple(dict.fromkeys((*imported.differing, *repeated))))
+
+    async def _import(
+        self, session: Session, part: dict[str, Any], head: dict[str, Any], *, keep: bool
+    ) -> Imported | None:
+        """Create the session with its messages, or append the missing messages to the existing one.
+
+        None: the session was deleted concurrently.
+        """
+        if await self._insert(self._database.fetch, session, part, head):
+            return Imported(sessions=1, messages=len(part["ids"]))
+        if part["ids"]:
+            try:
+                stored = await self._edits.append_missing(part, head["at"], keep=keep)
+            except NotFound:
+                return None
+            return Imported(0, stored.added, stored.differing)
+        is_stored = await self._database.fetch(EXISTS, user_id=part["user_id"], session_id=part["session_id"])
+        return Imported() if is_stored else None
+
+    async def _import_parts(
+        self, fetch: Fetch, session: Session, parts: list[dict[str, Any]], head: dict[str, Any], *, keep: bool
+    ) -> Imported | None:
+        """Import a session as :meth:`_import` does, by several statements in a transaction, which lock it first."""
+        is_new = await self._insert(fetch, session, parts[0], head)
+        if not is_new and not await fetch(LOCK, user_id=session.user_id, session_id=session.id):
+            return None
+        stored = len(parts[0]["ids"]) if is_new else 0
+        differing: tuple[str, ...] = ()
+        for part in parts[1:] if is_new else parts:
+            found = await self._edits.try_to_append_missing(fetch, part, head["at"], keep=keep)
+            if found is None:
+                return None
+            stored += found.added
+            differing += found.differing
+        return Imported(int(is_new), stored, differing)
+
+    async def _insert(self, fetch: Fetch, session: Session, part: dict[str, Any], head: dict[str, Any]) -> bool:
+        """Insert a session with messages unless it exists; return whether it was inserted."""
+        rows = await fetch(IMPORT, **part, **head, count=len(part["ids"]))
+        if rows and rows[0][0] is None:
+            raise has_expired(session, self._settings)
+        return bool(rows)

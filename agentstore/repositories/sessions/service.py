@@ -6,8 +6,7 @@ concurrent appends share a statement.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -24,24 +23,16 @@ from agentstore.errors import (
     LimitExceeded,
     NotFound,
     StatementFailed,
-    Unavailable,
-    UnknownOutcome,
     UnreadableRow,
 )
 from agentstore.exact_json import no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.repositories.service import PostgresService
-from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING, APPEND_TO_MANY
-from agentstore.repositories.sessions.appends import Appends, Key, timestamp_of
+from agentstore.repositories.sessions.append_statements import APPEND, APPEND_TO_MANY
+from agentstore.repositories.sessions.appends import Appends, Key, Stored, stored_by
 from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND, already_exists, copy_error
-from agentstore.repositories.sessions.imports import (
-    Appended,
-    check_same_content,
-    different_messages,
-    has_expired,
-    prepare_import,
-    values_of_messages,
-)
+from agentstore.repositories.sessions.edits import Edits, Fetch
+from agentstore.repositories.sessions.imports import Imports, values_of_messages
 from agentstore.repositories.sessions.statements import (
     CREATE,
     CREATE_NEW,
@@ -54,17 +45,21 @@ from agentstore.repositories.sessions.statements import (
     GET_BEFORE,
     GET_LAST,
     HEAD_WIDTH,
-    IMPORT,
     LIST,
     LOCK_METADATA,
     SET_METADATA,
     SET_TITLE,
     SET_TTL,
     TOUCH,
+    Found,
+    found_in,
+    split,
 )
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
-from agentstore.schemas import Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas import Appended, Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas.edits import check_message_ids, check_patch, prepare_replacement
 from agentstore.schemas.memory import bucket
+from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import (
     MAX_TTL,
@@ -87,8 +82,6 @@ from agentstore.settings import Settings
 # The time of the cursor of the first page, so that it needs no statement of its own: Postgres reads it as 'infinity'.
 _NEWEST = datetime.max.replace(tzinfo=UTC)
 _SESSIONS = TypeAdapter(list[Session])
-# Executes a statement, by itself or in a transaction.
-_Fetch = Callable[..., Awaitable[list[Row]]]
 
 
 class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
@@ -116,6 +109,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
         self._create_missing = check_missing_session(missing_session)
         self._appends: Appends | None = None
+        self._edits = Edits(self._database, self._settings)
 
     async def create_session(  # noqa: D102 - documented by the interface
         self,
@@ -126,6 +120,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        messages: bool = True,
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
@@ -136,6 +131,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             title=check_title(title),
             metadata="{}" if metadata is None else dump_metadata(metadata, self._settings),
             ttl=check_ttl(ttl),
+            messages=messages,
         )
 
     async def _create(
@@ -147,9 +143,17 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         title: str | None = None,
         metadata: str = "{}",
         ttl: int | None = None,
+        messages: bool = True,
     ) -> Session:
         """Create the session with exactly this id, or return the existing one; all values are checked already."""
-        values = {"user_id": user_id, "session_id": session_id, "title": title, "metadata": metadata, "ttl": ttl}
+        values = {
+            "user_id": user_id,
+            "session_id": session_id,
+            "title": title,
+            "metadata": metadata,
+            "ttl": ttl,
+            "with_messages": bool(messages) and exist_ok,
+        }
 
         async def create(attempt: int) -> list[Row] | None:
             if attempt:
@@ -159,12 +163,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             )
 
         rows = await retry(create, f"could not create session {session_id!r} of user {user_id!r}")
-        head = next(row for row in rows if row[1] is not None)
-        if not head[0] and not exist_ok:
+        if not rows[0][0] and not exist_ok:
             raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
-        return await self._load(
-            user_id, session_id, tuple(head)[1:], [row[HEAD_WIDTH + 1] for row in rows if row[1] is None]
-        )
+        return await self._load(user_id, session_id, found_in(rows, first=1))
 
     async def get_session(  # noqa: D102
         self,
@@ -178,7 +179,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         found = await self._read(user_id, session_id, limit, before, stale_ok=stale_ok)
         if found is None:
             return await self._create(user_id, session_id) if self._create_missing else None
-        return await self._load(user_id, session_id, *found)
+        return await self._load(user_id, session_id, found)
 
     async def read_messages(  # noqa: D102
         self,
@@ -191,7 +192,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> StoredMessages | None:
         found = await self._read(user_id, session_id, limit, before, stale_ok=stale_ok)
         if found is not None:
-            return StoredMessages(found[1], user_id, session_id)
+            return StoredMessages(found.payloads, user_id, session_id, found.places)
         if not self._create_missing:
             return None
         await self._create(user_id, session_id)
@@ -199,8 +200,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
     async def _read(
         self, user_id: str, session_id: str, limit: int | None, before: str | None, *, stale_ok: bool
-    ) -> tuple[tuple[Any, ...], list[bytes]] | None:
-        """Return the head's row and the payloads of all or the last messages; None if the session does not exist."""
+    ) -> Found | None:
+        """Read a session with all or the last messages; None if it does not exist."""
         values = {**self._key(user_id, session_id), "limit": check_limit(limit), "before": before}
         statement = GET if limit is None else GET_LAST
         if before is not None:
@@ -209,12 +210,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         rows = await self._database.read(
             lambda database: database.fetch_page(statement, Advice.READ_PARTS, **values), stale_ok=stale_ok
         )
-        head = next((row for row in rows if row[0] is not None), None)
-        if head is None:
-            return None
-        if before is not None and head[HEAD_WIDTH + 1] is None:
+        found = split(rows)
+        if found is not None and before is not None and found.head[HEAD_WIDTH + 1] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
-        return tuple(head), [row[HEAD_WIDTH] for row in rows if row[0] is None]
+        return found
 
     async def iter_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
@@ -237,9 +236,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             if not rows:
                 break
             after = rows[-1][0]
-            payloads = [row[1] for row in rows]
+            payloads = [row[2] for row in rows]
             try:
-                messages = load_messages(payloads, message_key(user_id, session_id))
+                messages = load_messages(payloads, message_key(user_id, session_id), [(row[0], row[1]) for row in rows])
             except UnreadableRow as error:
                 raise await self._with_id(error, payloads) from error
             for message in messages:
@@ -281,21 +280,54 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         prepared = prepare_messages(message, self._settings)
         if not prepared:
             return
-        values = values_of_messages(session, prepared)
-        key = session.user_id, session.id
+        messages = [each for each, _ in prepared.values()]
+        values = values_of_messages(session.user_id, session.id, prepared)
+        stored = await self._append(values)
+        if stored is None:
+            stored = await self._create_and_append(values)
+        place_messages(messages, stored.places)
+        extend_messages(session, messages, stored.updated_at, stored.message_count)
+
+    async def append(  # noqa: D102
+        self,
+        user_id: str,
+        session_id: str,
+        messages: MessagesLike,
+        *,
+        create: bool = True,
+        expected_seq: int | None = None,
+        metadata_patch: Mapping[str, Any] | None = None,
+    ) -> Appended:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        if expected_seq is not None:
+            check_count(expected_seq, "expected_seq")
+        if metadata_patch is not None:
+            check_patch(metadata_patch, self._settings)
+        prepared = prepare_messages(messages, self._settings)
+        values = values_of_messages(user_id, session_id, prepared)
+        stored = await self._append(values, expected_seq) if prepared and metadata_patch is None else None
+        if stored is None:
+            stored = await self._edits.append(values, create, expected_seq, metadata_patch)
+        place_messages([each for each, _ in prepared.values()], stored.places)
+        return Appended(stored.first_seq, stored.last_seq, stored.created_at)
+
+    async def _append(self, values: dict[str, Any], expected: int | None = None) -> Stored | None:
+        """Append messages, together with concurrent appends; None if the session does not exist.
+
+        None as well if it has not as many messages as `expected`.
+        """
+        key = values["user_id"], values["session_id"]
         appends = self._appends_of_this_loop()
-        if not appends.accepts(key, values["payloads"]):
-            updated_at = await self._append(appends, key, values)
-        elif appends.begin(key):
+        if expected is not None or not appends.accepts(key, values["payloads"]):
+            return await self._append_alone(appends, key, values, expected)
+        if appends.begin(key):
             try:
-                updated_at = await self._append(appends, key, values)
+                return await self._append_alone(appends, key, values)
             finally:
                 appends.end(key)
-        else:
-            updated_at = await appends.wait(key, values["ids"], values["payloads"])
-            if updated_at is None:
-                updated_at = await self._append(appends, key, values)
-        extend_messages(session, (each for each, _ in prepared.values()), updated_at)
+        stored = await appends.wait(key, values["ids"], values["payloads"])
+        return await self._append_alone(appends, key, values) if stored is None else stored
 
     def _appends_of_this_loop(self) -> Appends:
         appends = self._appends
@@ -303,80 +335,38 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             appends = self._appends = Appends(self._database, APPEND, APPEND_TO_MANY)
         return appends
 
-    async def _append(self, appends: Appends, key: Key, values: dict[str, Any]) -> datetime | None:
-        """Append by a statement of its own; return the timestamp, or None if all messages were stored already."""
-
-        async def append() -> tuple[datetime | None] | None:
-            """Return None if the session does not exist."""
-            try:
-                rows = await self._database.fetch(APPEND, **values, count=len(values["ids"]))
-            except StatementFailed as error:
-                if not is_conflict(error):
-                    raise
-                appends.exclude(key)
-                appended = await self._append_missing(values)
-                return None if appended.new is None else (appended.updated_at,)
-            if not rows:
-                return None
-            appends.include(key)
-            return (timestamp_of(rows),)
-
-        async def create_and_append(_: int) -> tuple[datetime | None] | None:
-            await self._create(*key)
-            return await append()
-
-        appended = await append()
-        if appended is None:
-            if not self._create_missing:
-                raise NotFound(f"user {key[0]!r} has no session {key[1]!r}")
-            appended = await retry(create_and_append, f"could not append to session {key[1]!r} of user {key[0]!r}")
-        return appended[0]
-
-    async def _append_missing(
-        self, values: dict[str, Any], at: datetime | None = None, *, keep: bool = False
-    ) -> Appended:
-        """Store the messages that are not stored yet, with the timestamp `at`, or now.
-
-        A message that is stored with different content raises Conflict or, with `keep`, is not stored. Executes one
-        statement, unless the session is changed concurrently: then it locks the session and executes it again.
-        """
+    async def _append_alone(
+        self, appends: Appends, key: Key, values: dict[str, Any], expected: int | None = None
+    ) -> Stored | None:
+        """Append by a statement of its own; None as :meth:`_append`."""
         try:
-            found = await self._try_to_append_missing(self._database.fetch, values, at, keep=keep)
+            rows = await self._database.fetch(APPEND, **values, count=len(values["ids"]), expected=expected)
         except StatementFailed as error:
             if not is_conflict(error):
                 raise
-            found = None
-        if found is None:
+            appends.exclude(key)
+            if expected is not None:
+                return None
             try:
-                async with self._database.transaction() as transaction:
-                    if not await transaction.fetch(LOCK, user_id=values["user_id"], session_id=values["session_id"]):
-                        return Appended()
-                    found = await self._try_to_append_missing(transaction.fetch, values, at, keep=keep)
-            except UnknownOutcome as error:
-                raise Unavailable(f"{error} Append again: what is stored is not stored twice.") from error
-        if found is None:
-            raise AssertionError("the session was changed while it was locked")
-        return found
+                return await self._edits.append_missing(values)
+            except NotFound:
+                return None
+        if not rows:
+            return None
+        appends.include(key)
+        return stored_by(rows)
 
-    async def _try_to_append_missing(
-        self, fetch: _Fetch, values: dict[str, Any], at: datetime | None, *, keep: bool = False
-    ) -> Appended | None:
-        """Store the messages that are not stored yet, as :meth:`_append_missing`; None if the session was changed."""
-        same: list[str] = []
-        while True:
-            rows = await fetch(APPEND_MISSING, **values, same=same, at=at, allow_differing=keep)
-            updated_at, has_session = rows[0][3:]
-            if not has_session:
-                return Appended()
-            differing = {row[0]: row[1] for row in rows if row[1] is not None}
-            if keep or not differing:
-                new = sum(row[2] for row in rows)
-                if new and updated_at is None:
-                    return None
-                return Appended(new, updated_at, different_messages(differing, values))
-            # Different text may be the same message: another release may serialize it differently.
-            check_same_content(differing, values)
-            same += differing.values()
+    async def _create_and_append(self, values: dict[str, Any]) -> Stored:
+        """Create the missing session, if this service does that, and append to it."""
+        user_id, session_id = values["user_id"], values["session_id"]
+        if not self._create_missing:
+            raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+
+        async def create_and_append(_: int) -> Stored | None:
+            await self._create(user_id, session_id)
+            return await self._append(values)
+
+        return await retry(create_and_append, f"could not append to session {session_id!r} of user {user_id!r}")
 
     async def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
         """Store a conversation from another system, or the messages of it that are missing; return what was new.
@@ -397,60 +387,46 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 ``updated_at`` and its ttl or the setting; nothing was written.
             Unavailable: other clients kept changing the session.
         """
-        head, parts, repeated = prepare_import(session, self._settings, differences)
-        keep = differences == "keep"
+        return await Imports(self._database, self._settings).store(session, differences)
 
-        async def store(attempt: int) -> Imported | None:
-            if attempt:
-                await self._database.fetch(EXPIRE, user_id=session.user_id, session_id=session.id)
-            if len(parts) == 1:
-                return await self._import(session, parts[0], head, keep=keep)
-            async with self._database.transaction() as transaction:
-                return await self._import_parts(transaction.fetch, session, parts, head, keep=keep)
+    async def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:  # noqa: D102
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        return await self._edits.pop(user_id, session_id, check_count(n, "n"))
 
-        imported = await retry(store, f"could not import session {session.id!r} of user {session.user_id!r}")
-        if not repeated:
-            return imported
-        return replace(imported, differing=tuple(dict.fromkeys((*imported.differing, *repeated))))
+    async def delete_messages(  # noqa: D102
+        self, user_id: str, session_id: str, ids: Sequence[str]
+    ) -> Deleted:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        unique = check_message_ids(ids, self._settings)
+        return Deleted(messages=await self._edits.delete(user_id, session_id, unique) if unique else 0)
 
-    async def _import(
-        self, session: Session, part: dict[str, Any], head: dict[str, Any], *, keep: bool
-    ) -> Imported | None:
-        """Create the session with its messages, or append the missing messages to the existing one.
+    async def replace_message(  # noqa: D102
+        self,
+        user_id: str,
+        session_id: str,
+        message: Message | Mapping[str, Any],
+        *,
+        expected: Message | Mapping[str, Any] | None = None,
+    ) -> Message:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        new, payload, before = prepare_replacement(message, expected, self._settings)
+        place = await self._edits.replace(user_id, session_id, new.id, payload, before)
+        place_messages([new], [place])
+        return new
 
-        None: the session was deleted concurrently.
-        """
-        if await self._insert(self._database.fetch, session, part, head):
-            return Imported(sessions=1, messages=len(part["ids"]))
-        if part["ids"]:
-            appended = await self._append_missing(part, head["at"], keep=keep)
-            return None if appended.new is None else Imported(0, appended.new, appended.differing)
-        is_stored = await self._database.fetch(EXISTS, user_id=part["user_id"], session_id=part["session_id"])
-        return Imported() if is_stored else None
-
-    async def _import_parts(
-        self, fetch: _Fetch, session: Session, parts: list[dict[str, Any]], head: dict[str, Any], *, keep: bool
-    ) -> Imported | None:
-        """Import a session as :meth:`_import` does, by several statements in a transaction, which lock it first."""
-        is_new = await self._insert(fetch, session, parts[0], head)
-        if not is_new and not await fetch(LOCK, user_id=session.user_id, session_id=session.id):
-            return None
-        stored = len(parts[0]["ids"]) if is_new else 0
-        differing: tuple[str, ...] = ()
-        for part in parts[1:] if is_new else parts:
-            found = await self._try_to_append_missing(fetch, part, head["at"], keep=keep)
-            if found is None or found.new is None:
-                return None
-            stored += found.new
-            differing += found.differing
-        return Imported(int(is_new), stored, differing)
-
-    async def _insert(self, fetch: _Fetch, session: Session, part: dict[str, Any], head: dict[str, Any]) -> bool:
-        """Insert a session with messages unless it exists; return whether it was inserted."""
-        rows = await fetch(IMPORT, **part, **head, count=len(part["ids"]))
-        if rows and rows[0][0] is None:
-            raise has_expired(session, self._settings)
-        return bool(rows)
+    async def replace_from(  # noqa: D102
+        self, user_id: str, session_id: str, at: str | int, messages: MessagesLike
+    ) -> Appended:
+        check_id(user_id, "user_id", self._settings)
+        check_id(session_id, "session_id", self._settings)
+        check_place(at, self._settings, minimum=1)
+        prepared = prepare_messages(messages, self._settings)
+        stored = await self._edits.replace_from(values_of_messages(user_id, session_id, prepared), at)
+        place_messages([each for each, _ in prepared.values()], stored.places)
+        return Appended(stored.first_seq, stored.last_seq, stored.created_at)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         row = await self._database.fetch_one(DELETE, **self._key(user_id, session_id))
@@ -521,10 +497,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                         raise already_exists({**values, "new_id": new})
                 await transaction.fetch(REWIND, **values, state_session=states, at=place)
             rows = await transaction.fetch_page(GET, Advice.RAISE_LIMIT, **values)
-        head = next(row for row in rows if row[0] is not None)
-        return await self._load(user_id, session_id, tuple(head), [row[HEAD_WIDTH] for row in rows if row[0] is None])
+        return await self._load(user_id, session_id, found_in(rows))
 
-    async def _expire(self, fetch: _Fetch, user_id: str, session_id: str) -> bool:
+    async def _expire(self, fetch: Fetch, user_id: str, session_id: str) -> bool:
         """Delete the session and the states with this id if they have expired; return whether any had."""
         sessions = await fetch(EXPIRE, user_id=user_id, session_id=session_id)
         states = await fetch(EXPIRE_STATES, user_id=user_id, session_id=session_id, ttl=self._settings.state_ttl)
@@ -558,16 +533,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
         await self._set(SET_TTL, user_id, session_id, ttl=check_ttl(ttl))
 
-    async def _load(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Session:
+    async def _load(self, user_id: str, session_id: str, found: Found) -> Session:
         """Build a session from what was read.
 
         Raises:
             UnreadableRow: a message, or the metadata, is not valid.
         """
         try:
-            return self._session(user_id, session_id, head, payloads)
+            return self._session(user_id, session_id, found)
         except UnreadableRow as error:
-            raise await self._with_id(error, payloads) from error
+            raise await self._with_id(error, found.payloads) from error
 
     async def _with_id(self, error: UnreadableRow, payloads: Sequence[bytes]) -> UnreadableRow:
         """Return the error with the id of the message, which no statement reads that reads many messages."""
@@ -580,13 +555,13 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             error if row is None else UnreadableRow(error.reason, error.table, error.user_id, error.session_id, row[0])
         )
 
-    def _session(self, user_id: str, session_id: str, head: Sequence[Any], payloads: Sequence[bytes]) -> Session:
+    def _session(self, user_id: str, session_id: str, found: Found) -> Session:
         """Build a session from what was read. An adapter overrides this to return another package's class."""
-        created_at, updated_at, title, metadata, forked_from, forked_at, ttl = head[:HEAD_WIDTH]
+        created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count = found.head[:HEAD_WIDTH]
         return Session(
             id=session_id,
             user_id=user_id,
-            messages=load_messages(payloads, message_key(user_id, session_id)),
+            messages=load_messages(found.payloads, message_key(user_id, session_id), found.places),
             title=title,
             metadata=_metadata(metadata, user_id, session_id),
             created_at=created_at,
@@ -594,6 +569,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             forked_from=forked_from,
             forked_at=forked_at,
             ttl=ttl,
+            message_count=message_count,
         )
 
     async def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:

@@ -5,7 +5,8 @@ Here are those that create, read, list, import, update and delete a session. Tho
 :mod:`agentstore.repositories.sessions.copies`.
 """
 
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 
 from agentstore.database.sql import SqlStatements
-from agentstore.database.statement import Statement
+from agentstore.database.statement import Row, Statement
 from agentstore.models import MessageRow, SessionRow
 from agentstore.repositories.retention import is_idle, is_not_expired
 
@@ -38,6 +39,7 @@ THIS_SESSION = (SessionRow.user_id == USER) & (SessionRow.id == SESSION)
 LIVE_SESSION = THIS_SESSION & is_not_expired(SessionRow)
 ITS_MESSAGES = (MessageRow.user_id == USER) & (MessageRow.session_id == SESSION)
 
+MESSAGE_COUNT = (SessionRow.next_seq - 1 - SessionRow.removed).label("message_count")
 # metadata is read as text, so that JSON codecs that the application has set on its connections do not apply.
 _HEAD = (
     SessionRow.created_at,
@@ -47,10 +49,14 @@ _HEAD = (
     SessionRow.forked_from,
     SessionRow.forked_at,
     SessionRow.ttl,
+    MESSAGE_COUNT,
 )
 HEAD_WIDTH = len(_HEAD)
-"""How many columns of a row describe the session; the payload of a message follows them."""
-_NULL_HEAD = (null(),) * HEAD_WIDTH
+"""How many columns of a row describe the session; the payload of a message follows them.
+
+In the row of a message the first of these columns is its created_at, and the last is its seq; the others are null.
+"""
+_OF_MESSAGE = (MessageRow.created_at, *(null(),) * (HEAD_WIDTH - 2), MessageRow.seq)
 # The bytes of the JSON text, which pydantic validates without decoding them first.
 _PAYLOAD = func.json_send(MessageRow.payload).label("payload")
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -59,10 +65,10 @@ _LIMIT = bindparam("limit", type_=BigInteger)
 def _get() -> ClauseElement:
     """Read the session and all its messages.
 
-    Rows: the head, whose created_at is not null, and one for each message. Without a live session there is no head;
-    messages of an expired one may still be returned.
+    Rows: the head, whose payload is null, and one for each message. Without a live session there is no head; messages
+    of an expired one may still be returned.
     """
-    messages: Any = select(*_NULL_HEAD, _PAYLOAD).where(ITS_MESSAGES).order_by(MessageRow.seq)
+    messages: Any = select(*_OF_MESSAGE, _PAYLOAD).where(ITS_MESSAGES).order_by(MessageRow.seq)
     return union_all(select(*_HEAD, null().label("payload")).where(LIVE_SESSION), messages)
 
 
@@ -115,7 +121,7 @@ FIND_PAYLOAD = Statement(
 )
 EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION), scope="user")
 # The foreign key deletes the messages. The counter says how many: no append can change it while the row is locked.
-DELETE = Statement(delete(SessionRow).where(THIS_SESSION).returning(SessionRow.next_seq - 1), scope="user")
+DELETE = Statement(delete(SessionRow).where(THIS_SESSION).returning(MESSAGE_COUNT), scope="user")
 # Executed where a new session needs the id of one that may have expired.
 EXPIRE = Statement(
     delete(SessionRow).where(THIS_SESSION, ~is_not_expired(SessionRow)).returning(SessionRow.id),
@@ -151,3 +157,33 @@ SET_METADATA = Statement(
     scope="user",
     repeatable=True,
 )
+
+
+class Found(NamedTuple):
+    """A session as it was read."""
+
+    head: tuple[Any, ...]
+    payloads: list[bytes]
+    places: list[tuple[int, datetime]]
+    """The seq and the created_at of each message."""
+
+
+def split(rows: list[Row], first: int = 0) -> Found | None:
+    """Separate the row of the session from those of its messages; None without the former.
+
+    `first` is the position of the first column of the session; see :data:`HEAD_WIDTH`.
+    """
+    seq, payload = first + HEAD_WIDTH - 1, first + HEAD_WIDTH
+    head = next((row for row in rows if row[payload] is None), None)
+    if head is None:
+        return None
+    messages = [row for row in rows if row[payload] is not None]
+    return Found(tuple(head)[first:], [row[payload] for row in messages], [(row[seq], row[first]) for row in messages])
+
+
+def found_in(rows: list[Row], first: int = 0) -> Found:
+    """Return what :func:`split` does, where the statement always returns the session."""
+    found = split(rows, first)
+    if found is None:
+        raise AssertionError("the statement returned no session")
+    return found

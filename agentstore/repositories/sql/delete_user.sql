@@ -21,7 +21,7 @@ deleted_sessions AS (
     DELETE FROM {schema}.sessions
     USING locked_sessions
     WHERE sessions.user_id = :user_id AND sessions.id = locked_sessions.id
-    RETURNING sessions.next_seq - 1 AS messages
+    RETURNING sessions.next_seq - 1 - sessions.removed AS messages
 ),
 locked_buckets AS MATERIALIZED (
     SELECT session_id

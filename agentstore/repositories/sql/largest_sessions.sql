@@ -6,13 +6,13 @@
 -- Rows: user_id, id, number of messages, bytes of their payloads as stored, updated_at; the largest first
 -- Races: none, since it only reads
 WITH largest AS (
-    SELECT user_id, id, next_seq, updated_at
+    SELECT user_id, id, next_seq - 1 - removed AS messages, updated_at
     FROM {schema}.sessions
-    ORDER BY next_seq DESC, user_id, id
+    ORDER BY messages DESC, user_id, id
     LIMIT :limit
 )
 SELECT
-    user_id, id, next_seq - 1 AS messages,
+    user_id, id, messages,
     (
         SELECT coalesce(sum(pg_column_size(m.payload)), 0)::bigint
         FROM {schema}.messages AS m
@@ -20,4 +20,4 @@ SELECT
     ) AS bytes,
     updated_at
 FROM largest
-ORDER BY next_seq DESC, user_id, id
+ORDER BY messages DESC, user_id, id

@@ -6,7 +6,7 @@
 -- Rows: user_id, numbers of sessions, messages, memories, state rounds; the largest first
 -- Races: none, since it only reads
 WITH largest AS (
-    SELECT user_id, count(*) AS sessions, sum(next_seq - 1)::bigint AS messages
+    SELECT user_id, count(*) AS sessions, sum(next_seq - 1 - removed)::bigint AS messages
     FROM {schema}.sessions
     GROUP BY user_id
     ORDER BY messages DESC, user_id

@@ -4,8 +4,8 @@
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, ids text[], payloads text[], same text[], at timestamptz,
 --   allow_differing boolean
--- Rows: one for each message: id; the stored text if that differs, else null; whether the message is new; the timestamp
---   of the append, null if nothing was stored; whether the session exists
+-- Rows: one for each message: id; the stored text if that differs, else null; whether the message is new; its seq and
+--   created_at, null if it is new and nothing was stored; how many messages the session has; whether it exists
 -- Races: if a concurrent transaction changes the session after this statement's snapshot, nothing is stored, or it
 --   fails with 23505: lock the session first then, and execute it again
 --
@@ -14,14 +14,14 @@
 WITH head AS MATERIALIZED (
     -- The version of the row. The update waits for a concurrent transaction, and would then change another version: but
     -- `known` is what was stored before, and what a rewind has deleted meanwhile would be missing between the messages.
-    SELECT xmin AS version
+    SELECT xmin AS version, next_seq - 1 - removed AS message_count
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
         AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
 ),
 known AS MATERIALIZED (
     SELECT
-        given.id, given.payload, given.position,
+        given.id, given.payload, given.position, m.seq, m.created_at,
         m.seq IS NULL AS is_new,
         CASE
             WHEN m.payload::text <> given.payload AND array_position(:same, m.payload::text) IS NULL
@@ -44,7 +44,7 @@ claimed AS (
     CROSS JOIN head
     WHERE s.user_id = :user_id AND s.id = :session_id AND s.xmin = head.version
         AND counted.missing > 0 AND (:allow_differing OR counted.differing = 0)
-    RETURNING s.next_seq - counted.missing AS base, s.updated_at
+    RETURNING s.next_seq - counted.missing AS base, s.updated_at, s.next_seq - 1 - s.removed AS message_count
 ),
 inserted AS (
     INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
@@ -54,11 +54,14 @@ inserted AS (
     FROM known
     CROSS JOIN claimed
     WHERE known.is_new
-    RETURNING 1
+    RETURNING id, seq, created_at
 )
 SELECT
-    id, stored, is_new,
-    (SELECT updated_at FROM claimed) AS updated_at,
+    known.id, known.stored, known.is_new,
+    coalesce(inserted.seq, known.seq) AS seq,
+    coalesce(inserted.created_at, known.created_at) AS created_at,
+    coalesce((SELECT message_count FROM claimed), (SELECT message_count FROM head)) AS message_count,
     (SELECT count(*) FROM head) = 1 AS has_session
 FROM known
-ORDER BY position
+LEFT JOIN inserted ON known.is_new AND known.id = inserted.id
+ORDER BY known.position

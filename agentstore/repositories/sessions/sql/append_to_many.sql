@@ -4,7 +4,8 @@
 -- Repeatable: yes
 -- Parameters: users text[], sessions text[], counts bigint[], firsts bigint[], numbers bigint[], ids text[],
 --   payloads text[]
--- Rows: number, of each session that was appended to, and updated_at
+-- Rows: one for each session that was appended to: its number, updated_at, the seq of its first new message, how many
+--   messages it now has
 -- Races: it waits for no lock: a session that another transaction has locked, or that does not exist, is skipped, and
 --   its number is not returned. Fails with 23505, storing nothing, if an id is stored already.
 --
@@ -33,7 +34,8 @@ claimed AS (
     FROM unlocked
     WHERE s.user_id = unlocked.user_id AND s.id = unlocked.id
     RETURNING
-        s.user_id, s.id, s.next_seq - unlocked.count - unlocked.first AS base, s.updated_at, unlocked.number
+        s.user_id, s.id, s.next_seq - unlocked.count - unlocked.first AS base, s.updated_at, unlocked.number,
+        s.next_seq - unlocked.count AS first_seq, s.next_seq - 1 - s.removed AS message_count
 ),
 inserted AS (
     INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
@@ -47,4 +49,4 @@ inserted AS (
         ON claimed.number = given.number
     RETURNING 1
 )
-SELECT number, updated_at FROM claimed
+SELECT number, updated_at, first_seq, message_count FROM claimed

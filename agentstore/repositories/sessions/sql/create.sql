@@ -2,13 +2,15 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, title text, metadata text, ttl bigint
+-- Parameters: user_id text, session_id text, title text, metadata text, ttl bigint, with_messages boolean
 -- Rows: one for the session: created, the columns of the session, null; then one for each message of an existing
---   session: false, nulls, payload
+--   session: false, created_at, nulls, seq, payload
 -- Races: no row if a concurrent transaction has created the session after this statement's snapshot; nor if the session
 --   has expired
 WITH existing AS MATERIALIZED (
-    SELECT created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl
+    SELECT
+        created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl,
+        next_seq - 1 - removed AS message_count
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
         AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
@@ -23,16 +25,17 @@ created AS (
     RETURNING created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl
 )
 SELECT
-    FALSE AS created, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, NULL::bytea AS payload
+    FALSE AS created, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count,
+    NULL::bytea AS payload
 FROM existing
 UNION ALL
-SELECT TRUE, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, NULL
+SELECT TRUE, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, 0, NULL
 FROM created
 UNION ALL
 (
     -- The bytes of the JSON text, which pydantic validates without decoding them first.
-    SELECT FALSE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, json_send(payload)
+    SELECT FALSE, created_at, NULL, NULL, NULL, NULL, NULL, NULL, seq, json_send(payload)
     FROM {schema}.messages
-    WHERE user_id = :user_id AND session_id = :session_id AND EXISTS (SELECT FROM existing)
+    WHERE user_id = :user_id AND session_id = :session_id AND :with_messages AND EXISTS (SELECT FROM existing)
     ORDER BY seq
 )

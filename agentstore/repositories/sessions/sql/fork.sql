@@ -13,7 +13,7 @@
 -- the id of the session as the states have it: the bucket "default" for an empty one. The state rounds at a message are
 -- those that were saved before the next message was stored: what an agent saves after its answer belongs to the answer.
 WITH source AS MATERIALIZED (
-    SELECT id, next_seq, title, metadata, ttl
+    SELECT id, next_seq, removed, title, metadata, ttl
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
         AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
@@ -24,7 +24,9 @@ last_message AS MATERIALIZED (
         found.seq,
         (
             SELECT m.created_at FROM {schema}.messages AS m
-            WHERE m.user_id = :user_id AND m.session_id = :session_id AND m.seq = found.seq + 1
+            WHERE m.user_id = :user_id AND m.session_id = :session_id AND m.seq > found.seq
+            ORDER BY m.seq
+            LIMIT 1
         ) AS until
     FROM source
     JOIN LATERAL (
@@ -84,8 +86,17 @@ target AS MATERIALIZED (
     WHERE EXISTS (SELECT FROM created_head) OR NOT EXISTS (SELECT FROM rounds)
 ),
 created AS (
-    INSERT INTO {schema}.sessions (user_id, id, next_seq, title, metadata, forked_from, forked_at, ttl)
-    SELECT :user_id, :new_id, target.seq + 1, source.title, source.metadata, source.id, target.seq, source.ttl
+    INSERT INTO {schema}.sessions (user_id, id, next_seq, removed, title, metadata, forked_from, forked_at, ttl)
+    SELECT
+        :user_id, :new_id, target.seq + 1,
+        CASE
+            WHEN source.removed = 0 THEN 0
+            ELSE target.seq - (
+                    SELECT count(*) FROM {schema}.messages AS m
+                    WHERE m.user_id = :user_id AND m.session_id = :session_id AND m.seq <= target.seq
+                )
+        END,
+        source.title, source.metadata, source.id, target.seq, source.ttl
     FROM source
     CROSS JOIN target
     RETURNING 1

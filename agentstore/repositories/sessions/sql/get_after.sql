@@ -3,10 +3,11 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, after_seq bigint, limit bigint
--- Rows: seq, payload, by seq: at most `limit`, and only as many as have about 8 MB together, but at least one
+-- Rows: seq, created_at, payload, by seq: at most `limit`, and only as many as have about 8 MB together, but at least
+--   one
 -- Races: none, since it only reads
 WITH following AS (
-    SELECT seq, payload
+    SELECT seq, created_at, payload
     FROM {schema}.messages
     WHERE user_id = :user_id AND session_id = :session_id AND seq > :after_seq
         AND EXISTS (
@@ -21,10 +22,12 @@ WITH following AS (
 ),
 sized AS (
     -- The size as stored, so that a payload that is stored out of line (TOAST) is not fetched for it.
-    SELECT seq, payload, sum(pg_column_size(payload)) OVER (ORDER BY seq) - pg_column_size(payload) AS bytes_before
+    SELECT
+        seq, created_at, payload,
+        sum(pg_column_size(payload)) OVER (ORDER BY seq) - pg_column_size(payload) AS bytes_before
     FROM following
 )
-SELECT seq, json_send(payload) AS payload
+SELECT seq, created_at, json_send(payload) AS payload
 FROM sized
 WHERE bytes_before < 8000000
 ORDER BY seq

@@ -8,7 +8,9 @@
 WITH first AS (
     -- The first message to delete.
     SELECT created_at FROM {schema}.messages
-    WHERE user_id = :user_id AND session_id = :session_id AND seq = :at + 1
+    WHERE user_id = :user_id AND session_id = :session_id AND seq > :at
+    ORDER BY seq
+    LIMIT 1
 ),
 deleted_messages AS (
     DELETE FROM {schema}.messages
@@ -31,12 +33,19 @@ head AS (
             ),
             0
         )
-    WHERE user_id = :user_id AND session_id = :state_session
+    WHERE user_id = :user_id AND session_id = :state_session AND EXISTS (SELECT FROM first)
     RETURNING 1
 )
 UPDATE {schema}.sessions
 SET
     next_seq = :at + 1,
+    removed = CASE
+        WHEN removed = 0 THEN 0
+        ELSE :at - (
+                SELECT count(*) FROM {schema}.messages
+                WHERE user_id = :user_id AND session_id = :session_id AND seq <= :at
+            )
+    END,
     updated_at = greatest(updated_at, now()),
     listed_at = greatest(listed_at, date_trunc('minute', now()))
 WHERE user_id = :user_id AND id = :session_id
