@@ -60,6 +60,17 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "import": lambda store: store.sessions.import_session(
         Session(id="s", user_id=_USER, messages=_messages("m1", "m4", "y"))
     ),
+    "append by id": lambda store: store.sessions.append(_USER, "s", _messages("y", "z")),
+    "append expected": lambda store: store.sessions.append(_USER, "s", _messages("x", "y"), expected_seq=4),
+    "append and patch": lambda store: store.sessions.append(_USER, "s", _messages("x"), metadata_patch={"p": 1}),
+    "pop": lambda store: store.sessions.pop_messages(_USER, "s", 2),
+    "replace message": lambda store: store.sessions.replace_message(_USER, "s", text("new", id="m3")),
+    "replace expected": lambda store: store.sessions.replace_message(
+        _USER, "s", text("new", id="m4"), expected=text("m4 apples", id="m4")
+    ),
+    "delete messages": lambda store: store.sessions.delete_messages(_USER, "s", ["m2", "m4", "x"]),
+    "replace from": lambda store: store.sessions.replace_from(_USER, "s", "m3", _messages("m3", "x", words="pears")),
+    "replace from the end": lambda store: store.sessions.replace_from(_USER, "s", 5, _messages("y")),
     "rewind": lambda store: store.sessions.rewind_session(_USER, "s", "m2", keep=False),
     "rewind and keep": lambda store: store.sessions.rewind_session(_USER, "s", "m3", new_id="f"),
     "fork": lambda store: store.sessions.fork_session(_USER, "s", new_id="f"),

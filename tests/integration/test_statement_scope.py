@@ -88,6 +88,12 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "new_id": ("copy",),
     "message": (text("plums", id="9"), [text("apples", id="1"), text("plums", id="9")]),
     "messages": (text("apples", id="9"), text("aplpes", id="9"), text("quinces", id="9")),
+    "ids": (["1", "9"],),
+    "n": (2,),
+    "create": (False,),
+    "expected_seq": (2,),
+    "expected": (text("apples", id="9"),),
+    "metadata_patch": ({"a": 2},),
     "filters": (
         {"strategy": "full_text"},
         {"strategy": "vector"},
@@ -108,6 +114,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "at": (1, "1"),
     "keep": (False,),
     "exist_ok": (False,),
+    "differences": ("keep",),
     "title": ("t",),
     "metadata": ({"a": 1},),
     "change": (lambda user: lambda metadata: {**metadata, "a": 1},),
@@ -137,6 +144,9 @@ _SPECIAL: dict[tuple[str, str], tuple[Any, ...]] = {
     ("import_session", "session"): (lambda user: Session(id="new", user_id=user, messages=[text("plums", id="9")]),),
     ("import_state", "round_id"): (9, 2),
     ("create_session", "exist_ok"): (True,),
+    ("create_session", "messages"): (False,),
+    ("replace_message", "message"): (text("plums", id="1"),),
+    ("replace_message", "expected"): (text("apples", id="1"),),
 }
 # `cursor` is that of a first page, which is read first; `file` is an export for `restore`, otherwise empty; the others
 # change nothing in what is executed.

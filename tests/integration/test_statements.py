@@ -80,6 +80,8 @@ _VALUES: dict[str, Any] = {
     "same": [],
     "allow_differing": False,
     "count": 2,
+    "with_messages": True,
+    "id": "m3",
     "after": "u5",
     "at": None,
     "at_id": "m3",
@@ -250,6 +252,8 @@ async def test_every_statement_uses_an_index(
         values["before"] = 10
     if name.startswith("sessions.copies."):
         values["at"] = 3
+    if name.startswith("sessions."):
+        values["expected"] = None
     nodes = await nodes_of(filled, statement, values, mode)
     scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
     assert scanned == [], json.dumps(nodes[0], indent=1)
@@ -318,6 +322,12 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(anext(store.sessions.iter_messages("alice", "s")))
     await one_statement(store.sessions.list_sessions("alice"))
     await one_statement(store.sessions.import_session(session.model_copy(update={"id": "imported"})))
+    await one_statement(store.sessions.create_session("alice", "s", messages=False))
+    await one_statement(store.sessions.append("alice", "s", text("d", id="d")))
+    await one_statement(store.sessions.append("alice", "s", text("e"), expected_seq=4))
+    await one_statement(store.sessions.replace_message("alice", "s", text("f", id="d"), expected=text("d", id="d")))
+    await one_statement(store.sessions.delete_messages("alice", "s", ["d"]))
+    await one_statement(store.sessions.pop_messages("alice", "s"))
     await one_statement(store.sessions.set_title("alice", "s", "x"))
     await one_statement(store.sessions.set_metadata("alice", "s", {}))
     await one_statement(store.users.set_metadata("alice", {}))

@@ -301,7 +301,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         if expected_seq is not None:
-            check_count(expected_seq, "expected_seq")
+            expected_seq = check_count(expected_seq, "expected_seq")
         if metadata_patch is not None:
             check_patch(metadata_patch, self._settings)
         prepared = prepare_messages(messages, self._settings)
