@@ -38,8 +38,7 @@ _NEW_HEAD = dict.fromkeys(("title", "ttl", "created_at", "updated_at", "forked_f
 class Fetch(Protocol):
     """Executes a statement, by itself or in a transaction."""
 
-    async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]:
-        """Return the rows of a statement."""
+    async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]: ...  # noqa: D102
 
 
 class Edits:
