@@ -6,12 +6,13 @@ from sqlalchemy import Text, bindparam, cast, column, select, table
 
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
+from agentstore.importing.conversation import group
 from agentstore.importing.databases import OtherDatabase, new_session
 from agentstore.importing.head import Head
 from agentstore.importing.notes import Note, Notes
 from agentstore.importing.records import Reader, SessionRecord, StateRecord
 from agentstore.importing.translated import Messages, Translated
-from agentstore.schemas import ContentType, MessageType, Role, RunStatus, Session
+from agentstore.schemas import ContentType, MessageType, RunStatus, Session
 from agentstore.schemas.parts import add_rest, data_part, parse_object, require_object, text_part, wrong_type
 
 SOURCE = "agentscope-2"
@@ -92,37 +93,18 @@ def _fields(text: str) -> list[dict[str, Any]]:
     The first Message has the original id, the others that id with ``/1``, ``/2`` and so on, in the order of the blocks.
     """
     raw = parse_object(text, "the message")
-    groups = _groups(raw.get("content"))
     rest = {name: value for name, value in raw.items() if name not in ("id", "role", "content", "metadata")}
     metadata = {**require_object(raw.get("metadata") or {}, "metadata"), "agentscope": rest}
     if isinstance(time := rest.get("created_at"), str):
         metadata.setdefault("timestamp", time)
-    role = raw.get("role")
-    return [
-        {
-            "type": message_type,
-            "role": Role.TOOL if message_type == MessageType.FUNCTION_CALL_OUTPUT else role,
-            "status": RunStatus.Completed,
-            "content": parts,
-            "metadata": metadata if number == 0 else None,
-        }
-        for number, (message_type, parts) in enumerate(groups or [(MessageType.MESSAGE, [])])
-    ]
-
-
-def _groups(content: Any) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Return the type and the content parts of each Message."""
+    content = raw.get("content")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(blocks, list):
         raise wrong_type("content", "a string or a list of blocks", content)
-    groups: list[tuple[str, list[dict[str, Any]]]] = []
-    for index, block in enumerate(blocks):
-        message_type, part = _part(require_object(block, f"content[{index}]"))
-        if message_type == MessageType.MESSAGE and groups and groups[-1][0] == message_type:
-            groups[-1][1].append(part)
-        else:
-            groups.append((message_type, [part]))
-    return groups
+    parts = [_part(require_object(block, f"content[{index}]")) for index, block in enumerate(blocks)]
+    if not parts:
+        return [{"role": raw.get("role"), "status": RunStatus.Completed, "content": [], "metadata": metadata}]
+    return group(parts, raw.get("role"), metadata)
 
 
 def _part(block: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -73,7 +73,7 @@ def numbered(where: str, messages: list[Any]) -> list[str]:
     return [f"{where}[{index}]" for index in range(len(messages))]
 
 
-def group(parts: Iterable[Part], role: str, metadata: dict[str, Any], *, status: str | None = None) -> list[Fields]:
+def group(parts: Iterable[Part], role: Any, metadata: dict[str, Any], *, status: str | None = None) -> list[Fields]:
     """Return the fields of the Messages for the parts of one message, see :func:`with_metadata`.
 
     Adjacent parts of a Message of type ``message`` are one Message, each other part is a Message of its own.

@@ -102,11 +102,11 @@ def _file(name: str, path: Path, *, is_found: bool) -> Iterator[File | Note]:
 def _members(name: str, path: Path) -> Iterator[File | Note]:
     """Yield the files of a ZIP archive that may have conversations."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = [each for each in archive.infolist() if not each.is_dir() and _is_json(each.filename)]
+        archive = zipfile.ZipFile(path)  # closed with the last reference to it, since its members are read later
     except (*_DAMAGED, NotImplementedError, UnicodeDecodeError) as error:
         yield Note("", f"not a valid ZIP archive: {error}")
         return
+    infos = [each for each in archive.infolist() if not each.is_dir() and _is_json(each.filename)]
     if not infos:
         yield Note("", "the ZIP archive has no .json or .jsonl files")
         return
@@ -128,17 +128,17 @@ def _members(name: str, path: Path) -> Iterator[File | Note]:
                 f"{name}/{info.filename}",
                 f"{path.resolve()}/{info.filename}",
                 info.file_size,
-                _opener(path, info),
+                _opener(archive, info),
                 is_found=True,
                 is_lines=info.filename.lower().endswith(_SUFFIXES[1:]),
             )
 
 
-def _opener(path: Path, info: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[BinaryIO]]:
+def _opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[BinaryIO]]:
     @contextmanager
     def opened() -> Iterator[BinaryIO]:
         try:
-            with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
+            with archive.open(info) as stream:
                 yield io.BufferedReader(_Expanded(stream), _BUFFER)
         except _DAMAGED as error:
             raise _damaged(error) from error

@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ from agentstore.settings import Settings
 _WINDOW_MESSAGES = 2_000
 _WINDOW_BYTES = 16_000_000
 _WRITERS = 4
+_FIRST_VALUES = 20  # by which a file that was found in a folder or an archive is recognized
 _BATCH_LINE = 1 << 20  # the longest first line by which the output of a Batch is recognized
 
 _INVALID = (InvalidContent, LimitExceeded)
@@ -130,13 +132,15 @@ class Importer:
         before = self.progress.bytes
         try:
             with file.open() as stream:
-                is_first = True
-                for piece in read(stream, max_bytes=max_bytes, is_lines=file.is_lines):
-                    self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
-                    if is_first and file.is_found and (reason := _no_conversations(piece)) is not None:
-                        self._note(file.name, "", Note("", reason, Kind.NOT_IMPORTED))
+                pieces = read(stream, max_bytes=max_bytes, is_lines=file.is_lines)
+                if file.is_found:
+                    first = list(islice(pieces, _FIRST_VALUES))
+                    if all(map(_is_other, first)):
+                        self._note(file.name, "", Note("", _describe(first[0]), Kind.NOT_IMPORTED))
                         return
-                    is_first = False
+                    pieces = chain(first, pieces)
+                for piece in pieces:
+                    self.progress.bytes = before + (stream.tell() if stream.seekable() else 0)
                     if isinstance(piece, Note):
                         self._note(file.name, piece.place, Note("", piece.reason))
                     elif (translated := self._translate(translator, file.name, piece)) is not None:
@@ -194,9 +198,7 @@ class Importer:
     async def _store_session(self, parts: list[_Read]) -> None:
         """Store the parts of a session together; parts with which the session cannot be stored are skipped."""
         while parts:
-            head = _head(parts)
-            messages = [each for part in parts for each in part.translated.session.messages]
-            session = head.model_copy(update={"messages": messages})
+            session = _join(parts)
             try:
                 done = await store_session(self._sessions, session, self._settings)
             except _INVALID as error:
@@ -232,18 +234,23 @@ class Importer:
         self._report(file, at(place, note))
 
 
-def _no_conversations(piece: Piece | Note) -> str | None:
-    """Return why a file that begins with `piece` has no conversations, or None if it has."""
+def _is_other(piece: Piece | Note) -> bool:
+    """Return whether a value is neither a conversation nor broken; an empty file has none."""
     if isinstance(piece, Note):
-        return piece.reason if piece.reason == EMPTY else None
-    if isinstance(piece.value, dict):
-        return None if find_format(piece.value) is not None else describe_unknown(piece.value)
-    return None if isinstance(piece.value, list) else "it has no JSON objects"
+        return piece.reason == EMPTY
+    return not isinstance(piece.value, list) and find_format(piece.value) is None
+
+
+def _describe(piece: Piece | Note) -> str:
+    """Return why a file that begins with `piece` has no conversations."""
+    if isinstance(piece, Note):
+        return piece.reason
+    return describe_unknown(piece.value) if isinstance(piece.value, dict) else "it has no JSON objects"
 
 
 def _is_batch_output(file: File) -> bool:
     """Return whether a file begins with a line of the output of OpenAI's Batch API."""
-    if file.path is None:
+    if file.path is None or (file.is_found and not file.is_lines):
         return False
     try:
         with file.open() as stream:
@@ -257,15 +264,19 @@ def _is_batch_output(file: File) -> bool:
     return isinstance(value, dict) and not openai_logs.is_batch_request(value) and openai_logs.is_batch_output(value)
 
 
-def _head(parts: list[_Read]) -> Session:
-    """Return the session of several parts without messages: that of the first, with the latest time of all of them."""
-    sessions = [part.translated.session for part in parts]
-    head = sessions[0].model_copy(update={"messages": []})
-    if len(parts) > 1:
-        head.updated_at = max(filter(None, (each.updated_at for each in sessions)), default=None)
-        if parts[0].translated.is_message:
-            head.created_at = min(filter(None, (each.created_at for each in sessions)), default=None)
-    return head
+def _join(parts: list[_Read]) -> Session:
+    """Return the session of the first part with the messages of all parts, and the latest of their times."""
+    first, *others = [part.translated.session for part in parts]
+    if not others:
+        return first
+    joined: dict[str, object] = {
+        "messages": [message for part in parts for message in part.translated.session.messages],
+        "updated_at": max(filter(None, (part.translated.session.updated_at for part in parts)), default=None),
+    }
+    if parts[0].translated.is_message:  # it has no head, whose time would count
+        created = (part.translated.session.created_at for part in parts)
+        joined["created_at"] = min(filter(None, created), default=None)
+    return first.model_copy(update=joined)
 
 
 def _split(parts: list[_Read]) -> tuple[list[_Read], list[_Read]]:

@@ -84,7 +84,10 @@ class Translator:
             session_id = ids.for_conversation(user_id, value)
             derived = Ids.for_messages(session_id, found.messages)
         elif found.is_part:
-            derived = [ids.for_message(user_id, session_id, each) for each in found.messages]
+            derived = [
+                "" if _has_id(each, found.id_field) else ids.for_message(user_id, session_id, each)
+                for each in found.messages
+            ]
         else:
             derived = Ids.for_messages(session_id, found.messages)
         messages = Messages(notes)
@@ -209,6 +212,11 @@ def _array(value: list[Any]) -> Conversation:
         raise InvalidContent(f"expected a list of messages, got {quote(value)}")
     convert = sharegpt.message if "role" not in first and "from" in first else openai_logs.chat_message
     return Conversation({}, value, numbered("", value), convert)
+
+
+def _has_id(raw: Any, name: str) -> bool:
+    id = raw.get(name) if isinstance(raw, dict) else None
+    return isinstance(id, str) and bool(id.strip())
 
 
 def _message_id(

@@ -88,9 +88,10 @@ class Messages:
     def build(self, session: Session, messages: int, *, is_message: bool = False) -> Translated:
         """Return the result for a session without messages, which is dated by them unless it has times."""
         session.messages = self._messages
-        first, last = first_and_last((each.metadata or {}).get("timestamp") for each in self._messages)
-        session.created_at = session.created_at or min(filter(None, (first, session.updated_at)), default=None)
-        session.updated_at = session.updated_at or max(filter(None, (last, session.created_at)), default=None)
+        if session.created_at is None or session.updated_at is None:
+            first, last = first_and_last(each.metadata.get("timestamp") for each in self._messages if each.metadata)
+            session.created_at = session.created_at or min(filter(None, (first, session.updated_at)), default=None)
+            session.updated_at = session.updated_at or max(filter(None, (last, session.created_at)), default=None)
         return Translated(session, self._places, self._notes.found, messages, is_message)
 
 

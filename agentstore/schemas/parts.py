@@ -33,9 +33,10 @@ def add_rest(fields: dict[str, Any], rest: dict[str, Any], prefix: str) -> dict[
 
 def with_timestamp(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a message with its time as ``timestamp``, whichever of the usual names it has."""
-    if parse_time(fields.get("timestamp")) is not None:
+    names = [each for each in _TIMES if each in fields]
+    if not names or parse_time(fields.get("timestamp")) is not None:
         return fields
-    name = next((each for each in _TIMES if parse_time(fields.get(each)) is not None), None)
+    name = next((each for each in names if parse_time(fields[each]) is not None), None)
     if name is None:
         return fields
     rest = {each: value for each, value in fields.items() if each != name}

@@ -85,5 +85,5 @@ def _from_epoch(value: float) -> datetime | None:
 
 def first_and_last(times: Iterable[object]) -> tuple[datetime | None, datetime | None]:
     """Return the earliest and the latest of the timestamps that are valid, None if none is."""
-    found = [time for each in times if (time := parse_time(each)) is not None]
+    found = [time for each in times if each is not None and (time := parse_time(each)) is not None]
     return (min(found), max(found)) if found else (None, None)

@@ -76,6 +76,16 @@ def test_zip_archive_is_imported_as_it_was_downloaded(run_import: RunImport, dir
     assert _stored(direct_url) == stored
 
 
+def test_conversations_that_begin_with_an_odd_one_are_imported(
+    run_import: RunImport, direct_url: str, tmp_path: Path
+) -> None:
+    values = [{"uuid": "odd", "name": "x", "account": {}}, *json.loads((_FIXTURES / "claude.json").read_bytes())]
+    done = run_import(_zip(tmp_path / "data.zip", {"conversations.json": json.dumps(values).encode()}))
+    assert done.code == 5
+    assert "looks like a conversation of Claude's export" in done.err
+    assert len(_stored(direct_url)) == 2
+
+
 def test_newer_archive_adds_what_is_new(run_import: RunImport, direct_url: str, tmp_path: Path) -> None:
     conversations = json.loads((_FIXTURES / "claude.json").read_bytes())
     del conversations[1]["chat_messages"][0]["uuid"]  # its id is derived, and does not depend on the archive's name

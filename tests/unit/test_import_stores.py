@@ -33,7 +33,8 @@ async def test_agentscope_2_messages_are_split_by_blocks(tmp_path: Path) -> None
         {"type": "text", "text": "A little:"},
         {"type": "data", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}, "name": "sky.png"},
     ]
-    message = {"id": "m", "role": "assistant", "name": "Friday", "content": content, "metadata": {"mood": "calm"}}
+    said = {"id": "m", "role": "assistant", "name": "Friday", "created_at": "2024-01-02T03:04:05", "content": content}
+    message = {**said, "metadata": {"mood": "calm"}}
     session = {"config": {"name": "Rain"}, "state": {"summary": "rain"}}
     url = _write(
         tmp_path / "agents.db",
@@ -56,7 +57,13 @@ async def test_agentscope_2_messages_are_split_by_blocks(tmp_path: Path) -> None
         ("m/3", "message", "assistant"),
     ]
     assert [part.type for part in found.translated.session.messages[3].content or ()] == ["text", "image"]
-    assert found.translated.session.messages[0].metadata == {"mood": "calm", "agentscope": {"name": "Friday"}}
+    assert found.translated.session.messages[0].metadata == {
+        "mood": "calm",
+        "agentscope": {"name": "Friday", "created_at": "2024-01-02T03:04:05"},
+        "timestamp": "2024-01-02T03:04:05",
+    }
+    for each in found.translated.session.messages[1:]:
+        assert each.metadata == {"timestamp": "2024-01-02T03:04:05"}
     assert state == StateRecord(
         "session s, state", "alice", "s", None, {"summary": "rain"}, {"agent_id": "a"}, "agentscope-2"
     )
