@@ -122,9 +122,9 @@ class _Tree:
             key = parent
 
     def _newest(self) -> list[str]:
-        """Return the nodes without successors, the newest last; all nodes if each has a successor."""
+        """Return the nodes without successors and those of cycles, the newest last."""
         inner = set(self._parents.values())
-        leaves = [key for key in self._nodes if key not in inner] or list(self._nodes)
+        leaves = [key for key in self._nodes if key not in inner or self._top(key) in self._parents]
         return sorted(leaves, key=self._time)
 
     def _time(self, key: str) -> float:

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from agentstore.errors import InvalidContent, NotConfigured
 from agentstore.importing import Note, agentscope2, openai_agents, redis_services
 from agentstore.importing.databases import OtherDatabase, parse_utc
 from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
+from tests.support.key_values import KeyValues
 
 
 async def _records(reader: Reader) -> list[Any]:
@@ -107,29 +107,9 @@ def test_invalid_source_urls_are_refused_without_their_password(url: str) -> Non
     assert "secret" not in str(refused.value)
 
 
-class _Redis:
-    def __init__(self, data: dict[str, Any]) -> None:
-        self._data = data
-
-    async def scan_iter(self, match: str, count: int) -> AsyncIterator[str]:
-        for key in self._data:
-            if key.startswith(match.rstrip("*")):
-                yield key
-
-    async def get(self, key: str) -> Any:
-        return self._data[key]
-
-    async def hscan_iter(self, key: str, count: int) -> AsyncIterator[tuple[str, str]]:
-        for field, value in self._data[key].items():
-            yield field, value
-
-    async def aclose(self) -> None:
-        pass
-
-
 async def test_redis_sessions_memories_and_states_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     message = {"role": "user", "content": [{"type": "text", "text": "Any rain?"}]}
-    redis = _Redis(
+    redis = KeyValues(
         {
             "session:a:b:c": json.dumps({"id": "c", "user_id": "a:b", "messages": [message, message], "k": 1}),
             "session:alice:s": json.dumps({"id": "other", "user_id": "alice"}),
