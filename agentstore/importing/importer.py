@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.importing import openai_logs
+from agentstore.importing.dry_run import DryRun
 from agentstore.importing.files import File, find
 from agentstore.importing.formats import describe_unknown, find_format
 from agentstore.importing.notes import Counts, Kind, Note, Refused, at
@@ -82,7 +83,7 @@ class Importer:
         `report` is called with the name of a file and a note on it.
         """
         self.progress = Progress()
-        self._sessions = sessions
+        self._sessions = sessions or DryRun(settings)
         self._settings = settings
         self._user_id = user_id
         self._session_id = session_id

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
+from agentstore.importing.dry_run import DryRun
 from agentstore.importing.notes import Counts, Note, at
 from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
 from agentstore.importing.storing import store_session
@@ -57,6 +58,7 @@ class Mover:
         """Create a mover. Without `target` it is a dry run: all records are read and checked, and nothing is stored."""
         self.moved = Moved()
         self._target = target
+        self._dry_run = DryRun(settings)
         self._settings = settings
         self._report = report
 
@@ -103,7 +105,8 @@ class Mover:
 
     async def _store_session(self, place: str, session: Session) -> dict[int, str]:
         """Store a session; return why messages of it were not, by their positions."""
-        done = await store_session(None if self._target is None else self._target.sessions, session, self._settings)
+        sessions = self._dry_run if self._target is None else self._target.sessions
+        done = await store_session(sessions, session, self._settings)
         self.moved.new_sessions += done.sessions
         self.moved.new_messages += done.messages
         if done.metadata is not None:

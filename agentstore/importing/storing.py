@@ -1,10 +1,9 @@
 """Store a session of an import message by message: what cannot be stored is reported, and the rest is stored."""
 
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from agentstore.errors import InvalidContent, LimitExceeded
-from agentstore.repositories import PostgresSessionHistoryService
-from agentstore.repositories.sessions.imports import check_import
 from agentstore.schemas import Imported, Message, Session
 from agentstore.schemas.identity import is_same_message
 from agentstore.schemas.parts import quote
@@ -24,8 +23,16 @@ class Stored:
     """Why its metadata was not stored, if it was not."""
 
 
-async def store_session(sessions: PostgresSessionHistoryService | None, session: Session, settings: Settings) -> Stored:
-    """Store a session or what is missing of it; without `sessions`, only check it.
+class Sessions(Protocol):
+    """The session history service on Postgres, or a dry run."""
+
+    async def import_session(self, session: Session, *, differences: Literal["keep"]) -> Imported:
+        """Store what is missing of a session."""
+        ...
+
+
+async def store_session(sessions: Sessions, session: Session, settings: Settings) -> Stored:
+    """Store a session or what is missing of it.
 
     A stored message stays unchanged. A message with its id, role, type and text is the same message; one with another
     text is refused, as is a message that cannot be stored.
@@ -40,7 +47,7 @@ async def store_session(sessions: PostgresSessionHistoryService | None, session:
         if first != position and not is_same_message(session.messages[first], message):
             done.refused[position] = f"the id {quote(message.id)} is that of another message with a different text"
     try:
-        imported = await _store(sessions, session, positions, settings)
+        imported = await _store(sessions, session, positions)
     except (InvalidContent, LimitExceeded):
         check_id(session.user_id, "user_id", settings)
         check_id(session.id, "session_id", settings)
@@ -57,7 +64,7 @@ async def store_session(sessions: PostgresSessionHistoryService | None, session:
             raise
         if session.messages and not positions:
             return done  # not an empty session
-        imported = await _store(sessions, session, positions, settings)
+        imported = await _store(sessions, session, positions)
     done.sessions, done.messages = imported.sessions, imported.messages
     for id in imported.differing:
         done.refused[positions[id]] = (
@@ -66,14 +73,9 @@ async def store_session(sessions: PostgresSessionHistoryService | None, session:
     return done
 
 
-async def _store(
-    sessions: PostgresSessionHistoryService | None, session: Session, positions: dict[str, int], settings: Settings
-) -> Imported:
-    session = session.model_copy(update={"messages": [session.messages[each] for each in positions.values()]})
-    if sessions is None:
-        check_import(session, settings)
-        return Imported()
-    return await sessions.import_session(session, differences="keep")
+async def _store(sessions: Sessions, session: Session, positions: dict[str, int]) -> Imported:
+    messages = [session.messages[each] for each in positions.values()]
+    return await sessions.import_session(session.model_copy(update={"messages": messages}), differences="keep")
 
 
 def _reason(message: Message, settings: Settings) -> str | None:

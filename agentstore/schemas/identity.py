@@ -16,7 +16,12 @@ def is_same_message(one: Message, other: Message) -> bool:
 
     Their metadata, status, usage and references to files may differ.
     """
-    return (_role(one), one.type) == (_role(other), other.type) and _text(one) == _text(other)
+    return identity_of(one) == identity_of(other)
+
+
+def identity_of(message: Message) -> list[Any]:
+    """Return what two messages with the same id have in common if they are the same, as a JSON value."""
+    return [_role(message), message.type, *_text(message)]
 
 
 def is_same_payload(one: str, other: str) -> bool:

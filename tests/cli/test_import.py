@@ -419,6 +419,23 @@ _REFUSED: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def test_dry_run_knows_what_it_would_have_stored(
+    run_import: RunImport, monkeypatch: pytest.MonkeyPatch, direct_url: str
+) -> None:
+    monkeypatch.setattr("agentstore.importing.importer._WINDOW_MESSAGES", 2)
+    monkeypatch.setenv("AGENTSTORE_SESSION_TTL", "86400")
+    lines = [{"session": "s", "messages": [{**_SAID, "id": f"m{number}"}]} for number in range(200)]
+    lines += [{"session": "s", "messages": [{**_OTHER, "id": f"m{number}"}]} for number in range(0, 200, 20)]
+    lines += [{"session": "s", "messages": [{**_SAID, "id": f"m{number}", "usage": {}}]} for number in range(5)]
+    lines += [{"session": "s", "time": _OLD, "messages": [_SAID]}, {"session": "t", "time": _OLD, "messages": [_SAID]}]
+    text = "\n".join(map(json.dumps, lines)).encode()
+    dry, done = (run_import("-", "--json", *arguments, stdin=text) for arguments in (["--dry-run"], []))
+    assert dry.err == done.err
+    assert done.err.count("different text") == 10
+    assert done.err.count("has expired") == 1
+    assert _stored(direct_url, _COUNTS) == [(1, 201)]
+
+
 @pytest.mark.parametrize("name", _REFUSED)
 def test_dry_run_reports_what_the_import_refuses(
     run_import: RunImport, monkeypatch: pytest.MonkeyPatch, name: str

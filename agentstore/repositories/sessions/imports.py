@@ -83,25 +83,18 @@ def _unique(given: list[Message], settings: Settings) -> tuple[list[Message], li
     return list(found.values()), list(differing)
 
 
-def check_import(session: Session, settings: Settings, stored: dict[str, str] | None = None) -> dict[str, str]:
-    """Check a session as an import does, without a database; return the payloads of its messages by id.
-
-    `stored` are the payloads of the messages of the existing session, None if the session does not exist.
+def check_import(session: Session, settings: Settings, *, is_new: bool = True) -> None:
+    """Check a session as an import does, without a database. `is_new`: whether the store lacks the session.
 
     Raises:
         InvalidContent, LimitExceeded, Conflict: an import would refuse the session.
     """
-    _, parts, _ = prepare_import(session, settings)
+    prepare_import(session, settings)
     ttl = session.ttl or settings.session_ttl
-    if stored is None and ttl is not None and session.updated_at is not None:
+    if is_new and ttl is not None and session.updated_at is not None:
         written = max(session.updated_at, session.created_at or session.updated_at)
         if datetime.now(UTC) - written >= timedelta(seconds=ttl):
             raise has_expired(session, settings)
-    payloads = {id: payload for part in parts for id, payload in zip(part["ids"], part["payloads"], strict=True)}
-    for id in payloads.keys() & (stored or {}).keys():
-        if not same_content(payloads[id], (stored or {})[id]):
-            raise Conflict(f"two messages with different content have the id {id!r}")
-    return payloads
 
 
 def has_expired(session: Session, settings: Settings) -> InvalidContent:
