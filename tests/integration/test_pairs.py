@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, AgentStoreError, MemoryItem, Message, Pruned, Session, Settings
+from agentstore import AgentStore, AgentStoreError, Appended, MemoryItem, Message, Pruned, Session, Settings
 from agentstore.models import Base
 from agentstore.testing import text
 
@@ -126,6 +126,8 @@ _SCHEDULES = [*(Schedule(gate=gate) for gate in _GATES), *(Schedule(statement=n 
 
 _STATES = {
     "recent": "SELECT",
+    "gaps": "DELETE FROM {0}.messages WHERE session_id = 's' AND id IN ('m1', 'm3');"
+    "UPDATE {0}.sessions SET removed = 2 WHERE id = 's'",
     "old": "UPDATE {0}.sessions SET updated_at = updated_at - interval '10 days', "
     "listed_at = listed_at - interval '10 days', created_at = created_at - interval '10 days';"
     "UPDATE {0}.memory_buckets SET updated_at = updated_at - interval '10 days';"
@@ -142,7 +144,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 # that a rewind creates to lock them.
 _REMAINING = """
 SELECT 'sessions', array_agg(x ORDER BY x) FROM (
-    SELECT row(id, next_seq, title, metadata::text, ttl, forked_from, forked_at)::text FROM agentstore.sessions
+    SELECT row(id, next_seq, removed, title, metadata::text, ttl, forked_from, forked_at)::text FROM agentstore.sessions
     UNION ALL SELECT row(session_id, seq, id, payload #>> '{content,0,text}')::text FROM agentstore.messages) AS t(x)
 UNION ALL SELECT 'states', array_agg(x ORDER BY x) FROM (
     SELECT row(session_id, next_round, last_round)::text FROM agentstore.state_heads WHERE next_round > 1
@@ -192,6 +194,8 @@ def _plain(state: str, call: str, value: Any) -> str:
         return str([_plain(state, call, each) for each in value])
     if isinstance(value, Pruned):
         return repr(replace(value, bytes=0))
+    if isinstance(value, Appended):
+        return f"{value.first_seq} to {value.last_seq}"
     # What is stored while a user is erased is deleted as well, and not counted. The rows of an expired session are
     # deleted, and perhaps counted, by the first call that needs its id.
     return "deleted" if call == "erase" or (state, call) == ("expired", "delete") else repr(value)
