@@ -125,6 +125,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         *,
         limit: int | None = None,
         before: str | None = None,
+        whole_calls: bool = False,
         stale_ok: bool = False,
     ) -> Session | None:
         check_limit(limit)
@@ -133,7 +134,11 @@ class InMemorySessionHistoryService(SessionHistoryService):
         stored = self._find(user_id, session_id)
         if stored is None:
             return self._create(user_id, session_id) if self._create_missing else None
-        return self._session(user_id, session_id, stored, _select_ids(stored, user_id, limit, before, session_id))
+        ids = _select_ids(stored, user_id, limit, before, session_id)
+        session = self._session(user_id, session_id, stored, ids)
+        if whole_calls:
+            await self._add_calls(session)
+        return session
 
     async def read_messages(  # noqa: D102
         self,

@@ -1,11 +1,18 @@
 """The interface of the session history: conversations and their messages."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
+from agentstore.errors import NotFound
 from agentstore.interfaces.service import ServiceWithLifecycleManager
-from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Role, Session, StoredMessages
+from agentstore.schemas.page import check_count
+from agentstore.schemas.tool_calls import drop_orphans, has_cut_calls
+
+# The numbers of messages that `window` reads first, and at most, at a time.
+_FIRST, _LARGEST = 20, 1_000
 
 
 class SessionHistoryService(ServiceWithLifecycleManager):
@@ -54,6 +61,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         *,
         limit: int | None = None,
         before: str | None = None,
+        whole_calls: bool = False,
         stale_ok: bool = False,
     ) -> Session | None:
         """Return a session with its messages in order, or None if it does not exist.
@@ -63,6 +71,9 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             session_id: the session.
             limit: return only the last `limit` messages; None returns all.
             before: the id of a message: return only messages before it.
+            whole_calls: where the messages begin with outputs of tools, return the messages from their calls on as
+                well, so more than `limit`. Calls and outputs name each other by ``call_id`` in their data; calls are
+                searched up to the last message of the user before them.
             stale_ok: whether the session may be read from a replica, see :mod:`agentstore.interfaces`.
 
         Raises:
@@ -244,6 +255,94 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             Conflict: a message before `at` has the id of one of `messages`; nothing was changed.
             InvalidContent, LimitExceeded: as for :meth:`append_message`, or `at` is neither an id nor a number >= 1.
         """
+
+    async def window(
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        max_tokens: int,
+        count: Callable[[Message], int],
+        keep_system: bool = True,
+    ) -> list[Message]:
+        """Return the newest messages of a session that fit a budget of tokens, in order, to send them to a model.
+
+        An output of a tool is never returned without its call: where the budget ends between them, the outputs are left
+        out too. Only the messages that fit are read, in pages.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            max_tokens: the maximum of the sum of `count`.
+            count: returns the tokens of a message, an integer >= 0.
+            keep_system: whether the system messages with which the session begins come first, as far as they fit.
+
+        Raises:
+            NotFound: the session does not exist.
+            InvalidContent: `max_tokens`, or what `count` returned, is not an integer >= 0.
+        """
+        check_count(max_tokens, "max_tokens")
+        budget = max_tokens
+        system: list[Message] = []
+        for message in await self._first_system_messages(user_id, session_id) if keep_system else ():
+            budget -= check_count(count(message), "count(message)")
+            if budget < 0:
+                return system
+            system.append(message)
+        known = {message.id for message in system}
+        newest: list[Message] = []
+        async with aclosing(self._newest_first(user_id, session_id)) as messages:
+            async for message in messages:
+                budget -= check_count(count(message), "count(message)")
+                if budget < 0 or message.id in known:
+                    break
+                newest.append(message)
+        return system + drop_orphans(newest[::-1])
+
+    async def _first_system_messages(self, user_id: str, session_id: str) -> list[Message]:
+        found: list[Message] = []
+        messages = self.iter_messages(user_id, session_id, batch=_FIRST)
+        try:
+            async for message in messages:
+                if message.role != Role.SYSTEM:
+                    break
+                found.append(message)
+        finally:
+            if isinstance(messages, AsyncGenerator):
+                await messages.aclose()
+        return found
+
+    async def _newest_first(self, user_id: str, session_id: str) -> AsyncGenerator[Message, None]:
+        size, before = _FIRST, None
+        while True:
+            page = await self.read_messages(user_id, session_id, limit=size, before=before)
+            if page is None:
+                raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+            for message in reversed(page.models()):
+                yield message
+            if len(page) < size:
+                return
+            before, size = page[0].id, min(2 * size, _LARGEST)
+
+    async def _add_calls(self, session: Session) -> None:
+        """Add the messages from the calls on to whose outputs the messages of a session belong that come first."""
+        messages = session.messages
+        earlier: list[Message] = []
+        while messages and has_cut_calls(earlier + messages):
+            before = (earlier or messages)[0].id
+            try:
+                page = await self.read_messages(session.user_id, session.id, limit=_FIRST, before=before)
+            except NotFound:  # the message was removed since it was read
+                return
+            for message in reversed(page or ()):
+                if message.role == Role.USER:
+                    return
+                earlier.insert(0, message)
+                if not has_cut_calls(earlier + messages):
+                    session.messages = earlier + messages
+                    return
+            if not page:
+                return
 
     @abstractmethod
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:

@@ -1,14 +1,17 @@
 """The part of the contract of SessionHistoryService that concerns appends by ids, and changes of stored messages."""
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound
 from agentstore.interfaces import SessionHistoryService
-from agentstore.schemas import Deleted, Message
+from agentstore.schemas import DataContent, Deleted, Message
+from agentstore.schemas.tool_calls import find_orphans
 from agentstore.testing.values import text
 
 
@@ -287,6 +290,75 @@ class EditContract:
             await service.replace_from("alice", "s", 0, [])
         assert await _ids(service) == ["m1", "m2"]
 
+    async def test_window_returns_the_newest_messages_that_fit(self, service: SessionHistoryService) -> None:
+        system = [text("be brief", id="s1", role="system"), text("be kind", id="s2", role="system")]
+        await service.append("alice", "s", [*system, *_numbered(*range(100))])
+        counted = []
+
+        def count(message: Message) -> int:
+            counted.append(message.id)
+            return 10
+
+        async def window(max_tokens: int, *, keep_system: bool = True) -> list[str]:
+            counted.clear()
+            found = await service.window("alice", "s", max_tokens=max_tokens, count=count, keep_system=keep_system)
+            return [message.id for message in found]
+
+        assert await window(55) == ["s1", "s2", "m97", "m98", "m99"]
+        assert len(counted) == 6  # no message is counted that cannot be returned, except for one
+        assert await window(55, keep_system=False) == ["m95", "m96", "m97", "m98", "m99"]
+        assert await window(10_000) == ["s1", "s2", *(f"m{number}" for number in range(100))]
+        assert await window(10_000, keep_system=False) == ["s1", "s2", *(f"m{number}" for number in range(100))]
+        assert [await window(tokens) for tokens in (0, 9, 10, 20, 29)] == [[], [], ["s1"], ["s1", "s2"], ["s1", "s2"]]
+        with pytest.raises(NotFound):
+            await service.window("alice", "missing", max_tokens=10, count=len)  # type: ignore[arg-type]
+        invalid: list[Any] = [-1, 1.5, "1", None, True]
+        for tokens in invalid:
+            with pytest.raises(InvalidContent):
+                await service.window("alice", "s", max_tokens=tokens, count=count)
+            with pytest.raises(InvalidContent):
+                await service.window("alice", "s", max_tokens=10, count=Mock(return_value=tokens))
+
+    async def test_window_and_whole_calls_never_separate_an_output_from_its_call(
+        self, service: SessionHistoryService
+    ) -> None:
+        """Random conversations, in every window and on every page."""
+        generator = random.Random(3)  # noqa: S311
+        for number in range(4):
+            session_id = f"s{number}"
+            messages = list(_conversation(generator))
+            await service.append("alice", session_id, messages)
+            for size in range(len(messages) + 1):
+                found = await service.window("alice", session_id, max_tokens=size, count=lambda _: 1)
+                assert len(found) <= size
+                assert find_orphans(found) == []
+                newest = messages[len(messages) - size :]
+                if find_orphans(newest) == [] and newest[:1] != messages[:1]:
+                    assert found == newest or messages[0].role == "system"
+                page = await service.get_session("alice", session_id, limit=size, whole_calls=True)
+                assert page is not None
+                assert page.messages[len(page.messages) - size :] == newest
+                assert find_orphans(page.messages) == []
+                if find_orphans(newest) == []:
+                    assert len(page.messages) == size
+
+    async def test_whole_calls_of_a_page(self, service: SessionHistoryService) -> None:
+        call = Message(id="c", role="assistant", type="function_call", content=[DataContent(data={"call_id": "1"})])
+        output = Message.tool("sun", "1", id="o")
+        stray = Message.tool("rain", "2", id="stray")
+        await service.append("alice", "s", [*_numbered(1), call, *_numbered(2), output, *_numbered(3), stray])
+        for limit, expected in ((1, ["stray"]), (2, ["m3", "stray"]), (3, ["o", "m3", "stray"])):
+            found = await service.get_session("alice", "s", limit=limit, whole_calls=True)
+            assert found is not None
+            # Each is after a message of the user, so the calls are in another turn.
+            assert [message.id for message in found.messages] == expected
+        assistant = [each.model_copy(update={"id": f"a{each.id}", "role": "assistant"}) for each in _numbered(1, 2)]
+        await service.append("alice", "t", [*_numbered(1), call, assistant[0], output, assistant[1]])
+        for before, expected in ((None, ["c", "am1", "o", "am2"]), ("am2", ["c", "am1", "o"]), ("o", ["c", "am1"])):
+            found = await service.get_session("alice", "t", limit=2, before=before, whole_calls=True)
+            assert found is not None
+            assert [message.id for message in found.messages] == expected
+
     async def test_invalid_arguments_of_edits(self, service: SessionHistoryService) -> None:
         await service.append("alice", "s", _numbered(1))
         invalid: list[Any] = ["m1", b"m1", None, 1, {"m1": 1}, ["\0"], [None]]
@@ -306,6 +378,25 @@ class EditContract:
             with pytest.raises(InvalidContent):
                 await service.append("alice", "s", _numbered(2), metadata_patch=patch)
         assert await _ids(service) == ["m1"]
+
+
+def _conversation(generator: random.Random) -> Iterator[Message]:
+    """Yield turns of a question, calls and their outputs in any order, and an answer."""
+    if generator.random() < 0.5:
+        yield text("be brief", id="system", role="system")
+    for turn in range(generator.randrange(1, 5)):
+        yield text("question", id=f"{turn}")
+        waiting: list[str] = []
+        for step in range(generator.randrange(6)):
+            if waiting and generator.random() < 0.5:
+                call_id = waiting.pop(generator.randrange(len(waiting)))
+                yield Message.tool("output", call_id, id=f"{call_id} output")
+            else:
+                waiting.append(f"{turn} {step}")
+                data = {"call_id": waiting[-1], "name": "f", "arguments": "{}"}
+                yield Message(id=waiting[-1], role="assistant", type="function_call", content=[DataContent(data=data)])
+        if generator.random() < 0.7:
+            yield text("answer", id=f"{turn} answer", role="assistant")
 
 
 _SELECTIONS: list[tuple[dict[str, Any], list[str]]] = [

@@ -78,6 +78,7 @@ _NUMBERS = {
     "b": Number(1, _ROUND, is_size=False),
     "n": Number(0, None),
     "expected_seq": Number(0, None),
+    "max_tokens": Number(0, None),
 }
 # The number of the last messages of a session has no maximum, as a session may have any number of them.
 _UNLIMITED = {"get_session", "read_messages"}
@@ -101,14 +102,15 @@ _FILTERS = {"top_k": Number(0, 1_000), "page_size": Number(1, _PAGE), "page_num"
 _OTHER = {
     *("self", "exist_ok", "title", "metadata", "cursor", "change", "keep", "state", "with_invalid", "settled"),
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
-    *("pause", "create", "expected", "metadata_patch", "snapshot", "reserved", "differences", "stale_ok"),
+    *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
+    *("count", "keep_system", "whole_calls"),
 }
 _OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor"}
 
 _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("x"),
     "messages": text("x"), "filters": None, "state": {}, "metadata": {}, "change": dict, "title": None, "ttl": None,
-    "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "items": MemoryItem(text="x"),
+    "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "max_tokens": 10, "count": len, "items": MemoryItem(text="x"),
 }  # fmt: skip
 _INVALID_IDS: tuple[Any, ...] = (0, 1, True, False, b"s", [], ["s"], "\0", "a\ud800", "x" * 513, "é" * 257)
 _VALID_IDS = ("", " ", " s ", "\t\n", "x" * 512, "密" * 170)

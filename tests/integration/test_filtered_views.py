@@ -37,7 +37,8 @@ _LIFECYCLE = {"start", "stop", "health"}
 _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("pears"),
     "messages": text("apples"), "items": MemoryItem(text="likes apples"), "metadata": {"a": 1}, "title": "a title",
-    "ttl": 60, "change": dict, "at": "1", "a": 1, "b": 2, "ids": ["1"], "round_id": 7, "state": {"a": 1},
+    "ttl": 60, "change": dict, "at": "1", "a": 1, "b": 2, "ids": ["1"], "max_tokens": 10, "count": len,
+    "round_id": 7, "state": {"a": 1},
 }  # fmt: skip
 
 

@@ -174,12 +174,16 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         *,
         limit: int | None = None,
         before: str | None = None,
+        whole_calls: bool = False,
         stale_ok: bool = False,
     ) -> Session | None:
         found = await self._read(user_id, session_id, limit, before, stale_ok=stale_ok)
         if found is None:
             return await self._create(user_id, session_id) if self._create_missing else None
-        return await self._load(user_id, session_id, found)
+        session = await self._load(user_id, session_id, found)
+        if whole_calls:
+            await self._add_calls(session)
+        return session
 
     async def read_messages(  # noqa: D102
         self,
