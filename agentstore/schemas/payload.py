@@ -27,6 +27,7 @@ from agentstore.schemas.message import (
     TextContent,
     place_messages,
 )
+from agentstore.schemas.mistakes import describe_mistake
 
 if TYPE_CHECKING:
     from agentstore.settings import Settings
@@ -219,14 +220,12 @@ def prepare_messages(
             deeper than 200 levels, or all together have more than 200 million characters.
     """
     many: Iterable[object]
-    if given is None or isinstance(given, (Message, Mapping)):
-        many = (given,)
-    elif isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
         if len(given) > settings.max_batch:
             raise LimitExceeded(f"got {len(given)} messages in one call, the maximum is {settings.max_batch}")
         many = given
     else:
-        raise InvalidContent(f"a message must be a Message or a dict, got {type(given).__name__}")
+        many = (given,)
     messages = [as_message(each, position) for position, each in enumerate(many) if each is not None]
     ids = [message.id for message in messages]
     check_ids(ids, "a message's id", settings)
@@ -439,20 +438,35 @@ def describe_invalid(error: Exception) -> str:
 
 
 def as_message(value: object, position: int = 0) -> Message:
-    """Return a Message unchanged, or validate a dict of its fields; `position` is for the error message.
+    """Return a Message unchanged, or validate a dict that a caller gives as a message.
+
+    `position` is for the error message.
 
     Raises:
-        InvalidContent: it is neither, or the dict is invalid.
+        InvalidContent: it is neither, the dict is not valid, or it seems to be meant as something else.
     """
     if isinstance(value, Message):
         return value
     if not isinstance(value, Mapping):
-        raise InvalidContent(f"message {position} must be a Message or a dict, got {type(value).__name__}")
+        hint = ": pass Message.user(text)" if isinstance(value, str) else ""
+        raise InvalidContent(f"message {position} must be a Message or a dict, got {type(value).__name__}{hint}")
+    if (mistake := describe_mistake(value)) is not None:
+        raise InvalidContent(f"message {position} {mistake}")
+    return parse_message(value, position)
+
+
+def parse_message(value: Mapping[str, Any], position: int = 0) -> Message:
+    """Validate a dict of the fields of a Message; `position` is for the error message.
+
+    Raises:
+        InvalidContent: the dict is not valid.
+    """
     value = drop_null_id(value)
     try:
         return Message.model_validate(dict(value) if not isinstance(value, dict) else value)
     except ValueError as error:  # a ValidationError, or that of a huge Decimal for an integer
-        raise InvalidContent(f"message {position} is not valid: {error}") from error
+        given = f", got {shortened(error.errors()[0]['input'])}" if isinstance(error, ValidationError) else ""
+        raise InvalidContent(f"message {position} is not valid: {describe_invalid(error)}{given}") from error
 
 
 def drop_null_id(message: Mapping[str, Any]) -> Mapping[str, Any]:

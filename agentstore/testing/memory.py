@@ -11,7 +11,7 @@ import pytest
 from agentstore.errors import Closed, InvalidContent, LimitExceeded
 from agentstore.interfaces import MemoryService
 from agentstore.schemas import Deleted, Message, MessagesLike
-from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, text
+from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, NOT_MESSAGES, text
 
 _QUERIES = (
     "' | & ! ( ) :* <-> <2> \\", "a & b | !c", "'" * 4, '"quoted phrase"', "\0 nul", "\ud800 surrogate", "😀👍🏽 🇨🇳",
@@ -196,9 +196,14 @@ class MemoryContract:
         for value in NON_JSON_VALUES:
             with pytest.raises(InvalidContent):
                 await service.add_memory("alice", [text("good"), text("bad", metadata={"value": value})], "s")
-        for invalid in ("text", 7, [7], {"role": "nobody"}):
+        for invalid in ("text", 7, [7], {"role": "nobody", "content": "a"}):
             with pytest.raises(InvalidContent):
                 await service.add_memory("alice", invalid, "s")  # type: ignore[arg-type]
+        for mistake, reason in NOT_MESSAGES:
+            for call in (service.add_memory, service.search_memory):
+                with pytest.raises(InvalidContent) as error:
+                    await call("alice", [mistake])
+                assert reason in str(error.value)
         for arguments in (("\0", "s"), ("alice", "\ud800"), ("x" * 513, "s")):
             with pytest.raises(InvalidContent):
                 await service.add_memory(arguments[0], text("x"), arguments[1])

@@ -28,7 +28,7 @@ from agentstore.schemas import (
     Session,
     TextContent,
 )
-from agentstore.testing.values import EXACT_VALUES, NON_JSON_VALUES, nested, text
+from agentstore.testing.values import EXACT_VALUES, NON_JSON_VALUES, NOT_MESSAGES, nested, text
 
 
 class _ScoredMessage(Message):
@@ -150,10 +150,10 @@ class MessageContract:
                 {"role": "user", "content": [{"type": "text", "text": "a"}]},
                 None,
                 text("b"),
-                {"role": "user", "id": None},
+                {"role": "user", "content": "c", "id": None},
             ],
         )
-        await service.append_message(session, {"role": "assistant", "id": "mine"})
+        await service.append_message(session, {"role": "assistant", "content": None, "id": "mine"})
         assert len({message.id for message in session.messages}) == 4
         assert all(isinstance(message, Message) for message in session.messages)
         assert session.messages[-1].id == "mine"
@@ -284,18 +284,18 @@ class MessageContract:
     @pytest.mark.parametrize(
         "invalid",
         [
-            {"role": "robot"},
+            {"role": "robot", "content": "text"},
             {"role": "user", "content": 7},
             {"role": "user", "content": b"text"},
             {"role": "user", "content": [7]},
             {"content": [{"type": "smell"}]},
-            {"id": 7},
+            {"id": 7, "content": "text"},
             "text",
             b"bytes",
             7,
             object(),
             ["text"],
-            [text("valid"), {"role": "robot"}],
+            [text("valid"), {"role": "robot", "content": "text"}],
             {"role": "user", "content": [{"type": "text", "text": b"\xff"}]},
         ],
         # Without the addresses of objects: workers that share the tests compare their names.
@@ -310,13 +310,49 @@ class MessageContract:
         assert session.messages == []
         assert await service.get_session("alice", session.id) == session
 
+    @pytest.mark.parametrize(("mistake", "reason"), NOT_MESSAGES, ids=lambda value: ascii(value)[:40])
+    async def test_a_dict_that_is_not_a_message_is_rejected(
+        self, service: SessionHistoryService, mistake: dict[str, Any], reason: str
+    ) -> None:
+        session = await service.create_session("alice")
+        batches: list[MessagesLike] = [mistake, [text("valid"), mistake]]
+        for position, batch in enumerate(batches):
+            with pytest.raises(InvalidContent) as error:
+                await service.append_message(session, batch)
+            assert f"message {position} " in str(error.value)
+            assert reason in str(error.value)
+        assert session.messages == []
+        assert await service.get_session("alice", session.id) == session
+
+    async def test_messages_with_fields_of_others_are_stored(self, service: SessionHistoryService) -> None:
+        """A message may have any extra field, and no message that was stored is refused."""
+        session = await service.create_session("alice", "s")
+        extra = {"text": "x", "parts": [1], "tool_calls": [{"id": "c"}]}
+        constructed = Message.model_validate({"role": "user", **extra})
+        given: list[dict[str, Any]] = [
+            {"role": "user", "content": "a", "text": "x", "parts": [1], "tool_calls": None, "refusal": None},
+            {"type": "heartbeat"}, {"code": "1"}, {"message": "m"}, {"error": {"code": "1", "message": "m"}},
+            {"role": "user", "content": None, "later": 1}, {**text("a").model_dump(), **extra},
+            {"object": "message", "type": "later", **extra},
+        ]  # fmt: skip
+        await service.append_message(session, [*given, constructed])
+        stored = await service.get_session("alice", "s")
+        assert stored == session
+        assert stored is not None
+        assert stored.messages[-1].model_extra == extra
+        read = await service.read_messages("alice", "s")
+        assert read is not None
+        copy = await service.create_session("alice", "t")
+        await service.append_message(copy, read.dicts())
+        assert copy.messages == session.messages
+
     @pytest.mark.parametrize("value", NON_JSON_VALUES, ids=lambda value: ascii(value)[:20])
     @pytest.mark.parametrize("place", ["metadata", "usage", "data", "extra", "error"])
     async def test_non_json_value_is_rejected_and_nothing_is_written(
         self, service: SessionHistoryService, value: Any, place: str
     ) -> None:
         session = await service.create_session("alice")
-        message: dict[str, Any] = {"role": "user"}
+        message: dict[str, Any] = {"role": "user", "content": "text"}
         if place == "data":
             message["content"] = [{"type": "data", "data": {"deep": [{"x": value}]}}]
         elif place == "error":
@@ -384,9 +420,9 @@ class MessageContract:
                 await service.append_message(session, message)
         for depth in (300, 5_000):
             with pytest.raises(LimitExceeded):
-                await service.append_message(session, {"role": "user", "metadata": nested(depth)})
+                await service.append_message(session, {"role": "user", "content": "", "metadata": nested(depth)})
         with pytest.raises(LimitExceeded):
-            await service.append_message(session, [{"role": "user"}] * 10_001)
+            await service.append_message(session, [{"role": "user", "content": ""}] * 10_001)
         assert len(session.messages) == 1
 
     async def test_concurrent_appends_keep_order_and_lose_nothing(self, service: SessionHistoryService) -> None:

@@ -28,6 +28,31 @@ NON_JSON_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 """Values that JSON cannot represent. The last one is a pair of surrogates, which would be read as one character."""
 
+NOT_MESSAGES: tuple[tuple[dict[str, Any], str], ...] = (
+    ({}, 'no "content"'),
+    ({"role": "user"}, "got the keys 'role'"),
+    ({"role": "user", "text": "hello"}, "has 'text'"),
+    ({"role": "user", "content": None, "parts": ["hello"]}, "has 'parts'"),
+    ({"from": "human", "value": "hello"}, "has 'value'"),
+    ({"type": "message", "role": "user", "text": "hello"}, "has 'text'"),
+    ({"type": "later", "role": "user"}, 'known "type"'),
+    ({"messages": [{"role": "user", "content": "hello"}]}, "got the keys 'messages'"),
+    ({"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}, "since it has 'tool_calls'"),
+    ({"role": "assistant", "content": "hello", "tool_calls": [{"id": "c"}]}, "Message.from_openai"),
+    ({"role": "assistant", "function_call": {"name": "f"}}, "Message.from_openai"),
+    ({"role": "tool", "tool_call_id": "c", "content": "4"}, "Message.from_openai"),
+    ({"role": "assistant", "content": None, "refusal": "no"}, "Message.from_openai"),
+    ({"role": "developer", "content": "hello"}, "Message.from_openai"),
+    ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}, "a part of type 'image_url'"),
+    ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "input_audio"}]}, "Message.from_openai"),
+    ({"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}, "Message.from_openai"),
+    ({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]}, "Message.from_openai"),
+    ({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}, "Message.from_openai"),
+    ({"type": "function_call_output", "call_id": "c", "output": "4"}, "Message.from_openai"),
+    ({"type": "reasoning", "id": "rs_1", "summary": []}, "Message.from_openai"),
+)
+"""Dicts that look like messages and are none, each with a part of the error."""
+
 _INVALID_KEYS: tuple[Any, ...] = (
     ["0001-01-01T00:00:00+14:00", "s"], ["9999-12-31T23:59:59-14:00", "s"], ["2026-01-01T00:00:00", "s"],
     ["2026-01-01T00:00:00+00:00", "\ud800"], ["2026-01-01T00:00:00+00:00", "\0"], ["2026-01-01T00:00:00+00:00", 7],

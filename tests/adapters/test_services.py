@@ -87,6 +87,18 @@ async def test_append_accepts_dicts_and_agentstore_messages(create_service: Crea
     assert await service.get_session("alice", session.id) == session
 
 
+async def test_any_dict_that_the_runtimes_class_accepts_is_stored(create_service: CreateService) -> None:
+    """Also one that agentstore's own services refuse, since nothing in it is the content of a message."""
+    service, memory = create_service(PostgresSessionHistoryService), create_service(PostgresMemoryService)
+    session = await service.create_session("alice", "s")
+    given = [{"role": "user"}, {"role": "user", "text": "a"}, {"role": "assistant", "tool_calls": [{"id": "c"}]}]
+    await service.append_message(session, given)
+    assert await service.get_session("alice", "s") == session
+    assert len(session.messages) == 3
+    await memory.add_memory("alice", given)
+    assert await memory.search_memory("alice", [{"role": "user"}]) == []
+
+
 @pytest.mark.runtime  # agentstore's own classes validate assignments
 async def test_message_that_became_invalid_is_rejected_before_writing(create_service: CreateService) -> None:
     """The runtime's classes do not validate assignments to their fields."""

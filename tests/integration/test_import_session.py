@@ -267,3 +267,13 @@ async def test_imports_succeed_while_the_user_is_deleted(store: AgentStore, obse
         "SELECT count(*) FROM agentstore.messages m WHERE NOT EXISTS "
         "(SELECT FROM agentstore.sessions s WHERE (s.user_id, s.id) = (m.user_id, m.session_id))"
     ) == 0  # fmt: skip
+
+
+async def test_a_stored_message_is_imported_whatever_its_fields_are(store: AgentStore) -> None:
+    """Also one that a caller could not give as a dict, since nothing in it is the content of a message."""
+    fields = [{"role": "user"}, {"role": "user", "text": "a"}, {"role": "assistant", "tool_calls": [{"id": "c"}]}]
+    session = Session.model_validate({"id": "s", "user_id": "alice", "messages": fields})
+    assert await store.sessions.import_session(session) == Imported(sessions=1, messages=3)
+    stored = await store.sessions.get_session("alice", "s")
+    assert stored is not None
+    assert stored.messages == session.messages

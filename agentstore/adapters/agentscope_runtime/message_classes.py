@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import no_collection
 from agentstore.schemas import message as own
-from agentstore.schemas.payload import as_array, as_message, drop_null_id, load_messages, message_key
+from agentstore.schemas.payload import as_array, drop_null_id, load_messages, message_key, parse_message
 
 _PARTS = ("TextContent", "ImageContent", "DataContent", "AudioContent", "FileContent", "RefusalContent")
 
@@ -74,7 +74,12 @@ class MessageClasses:
         Raises:
             InvalidContent: an attribute was set to an invalid value, or a content part has an unknown type.
         """
-        return as_message(message if self.is_own else message.model_dump(warnings=False))
+        if isinstance(message, own.Message):
+            return message
+        fields = message.model_dump(warnings=False)
+        if isinstance(fields.get("content"), str):  # which agentstore's class accepts, and the runtime's does not
+            raise InvalidContent("content must be a list of parts, got a string")
+        return parse_message(fields)  # as_message would refuse messages that the runtime's services accept
 
     def _convert(self, source: BaseModel) -> Any:
         kind = self._class_of[type(source)]

@@ -14,7 +14,7 @@ from agentstore.errors import InvalidContent
 from agentstore.exact_json import loads
 from agentstore.schemas.message import Message, MessageType, OpenAIAPI, new_message_id
 from agentstore.schemas.openai import chat, responses
-from agentstore.schemas.openai.shared import is_call, is_output
+from agentstore.schemas.openai.shared import ITEM_PARTS, is_call, is_output
 from agentstore.schemas.parts import json_type
 from agentstore.schemas.payload import describe_invalid, shortened
 
@@ -34,8 +34,6 @@ KEY = "openai"
 ===========  ==========================================================================================
 """
 
-# The types of parts that chat completions do not have.
-_ITEM_PARTS = {"input_text", "output_text", "input_image", "input_file", "summary_text", "reasoning_text"}
 # The id of all items that openai-agents gets from other APIs than Responses.
 _FAKE_ID = "__fake_id__"
 
@@ -101,7 +99,7 @@ def api_of(raw: Mapping[str, Any]) -> OpenAIAPI:
         return "responses"
     content = raw.get("content")
     types = [part.get("type") for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
-    return "responses" if any(each in _ITEM_PARTS for each in types if isinstance(each, str)) else "chat"
+    return "responses" if any(each in ITEM_PARTS for each in types if isinstance(each, str)) else "chat"
 
 
 def _read(message_class: type[M], given: object) -> list[M]:

@@ -5,6 +5,9 @@ from typing import Any
 from agentstore.exact_json import dumps
 from agentstore.schemas.message import Content, DataContent, Message, MessageType
 
+ITEM_PARTS = {"input_text", "output_text", "input_image", "input_file", "summary_text", "reasoning_text"}
+"""The types of parts that Responses items have, and messages of chat completions do not."""
+
 _CALLS = {MessageType.FUNCTION_CALL, MessageType.PLUGIN_CALL, MessageType.COMPONENT_CALL, MessageType.MCP_TOOL_CALL}
 _OUTPUTS = {
     MessageType.FUNCTION_CALL_OUTPUT,
