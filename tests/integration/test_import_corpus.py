@@ -14,6 +14,7 @@ from agentstore import AgentStore, Settings
 from agentstore.importing import Importer, Mover, Note, Target, agentscope2, openai_agents, redis_services
 from agentstore.importing.databases import OtherDatabase
 from agentstore.importing.notes import Counts
+from tests.support import corpus_formats  # noqa: F401 (adds its formats to the corpus)
 from tests.support.corpus import FORMATS, PASSED_OVER, PROBLEM, STORED, STORES, Conversation, generate
 from tests.support.key_values import KeyValues
 

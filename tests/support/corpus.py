@@ -33,29 +33,36 @@ class Conversation:
     def changed(self) -> tuple[Any, int]:
         """Return `grown` with another text in the messages that are plain text, and how many these are."""
         value = copy.deepcopy(self.grown)
-        texts = list[dict[str, Any]]()
+        texts = list[tuple[dict[str, Any], str, str]]()
         _find_texts(value, texts)
         ids = Counter(_ids_in(value))
-        plain = [each for each in texts if self.fates.get(each["id"]) == STORED and ids[each["id"]] == 1]
-        for each in plain:
-            each["content"] = json.loads(json.dumps(each["content"]).replace("<", "other <"))
+        plain = [each for each in texts if self.fates.get(each[1]) == STORED and ids[each[1]] == 1]
+        for message, _, name in plain:
+            message[name] = json.loads(json.dumps(message[name]).replace("<", "other <"))
         return value, len(plain)
 
 
-def _find_texts(value: Any, found: list[dict[str, Any]]) -> None:
-    """Collect the messages with an id whose content is one text, in each of the formats."""
+def _find_texts(value: Any, found: list[tuple[dict[str, Any], str, str]]) -> None:
+    """Collect the messages with an id whose content is one text, with the id and the field that has the text."""
     for each in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
-        if isinstance(each, dict) and isinstance(each.get("id"), str) and "content" in each:
-            id = each["id"]
-            texts: list[Any] = [id, [{"type": "text", "text": id}], {"content_type": "text", "parts": [f"text {id}"]}]
-            if each["content"] in texts and each.get("role") != "bot":
-                found.append(each)
+        if isinstance(each, dict) and (id := _id_of(each)) is not None and each.get("type", "message") == "message":
+            parts = [[{"type": kind, "text": id}] for kind in ("text", "input_text")]
+            texts: list[Any] = [id, *parts, {"content_type": "text", "parts": [f"text {id}"]}]
+            names = [name for name in ("content", "value") if name in each]
+            if not each.get("content") and "text" in each:
+                names = ["text"]
+            found += [(each, id, name) for name in names if each[name] in texts and each.get("role") != "bot"]
         _find_texts(each, found)
+
+
+def _id_of(message: dict[str, Any]) -> str | None:
+    ids = (message.get(name) for name in ("id", "uuid", "messageId"))
+    return next((id for id in ids if isinstance(id, str)), None)
 
 
 def _ids_in(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
-        yield from [value["id"]] if isinstance(value.get("id"), str) else []
+        yield from [id] if (id := _id_of(value)) is not None else []
     for each in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
         yield from _ids_in(each)
 
