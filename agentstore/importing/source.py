@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NoReturn
 import pydantic_core
 
 from agentstore.importing.notes import Note
+from agentstore.transfer.lines import is_export
 
 _TOO_DEEP = "recursion limit"
 _HEAD = 1 << 20  # the number of bytes from which the format is detected
@@ -114,6 +115,8 @@ def _detect_other_format(head: bytes) -> str | None:
         return "UTF-16 is not supported; convert the file with iconv -f UTF-16 -t UTF-8"
     if head.startswith(b"\x1f\x8b"):
         return "the data is compressed twice; use gzip -dc FILE | agentstore import -"
+    if is_export(head):
+        return "an export of agentstore, which is imported by itself: pass the file, neither compressed nor in a folder"
     if head.startswith(b"PK\x03\x04"):
         return "a ZIP archive that is truncated, or not a file; pass the complete archive by its name"
     if b"\0" in (first := head.partition(b"\n")[0][:4096]):

@@ -115,9 +115,7 @@ class Translator:
     def _from_batch(self, value: dict[str, Any], notes: Notes) -> Translated:
         """Convert a line of the input of a Batch, or add the reply of a line of its output to its request."""
         custom_id = value["custom_id"]
-        if not isinstance(custom_id, str):
-            raise wrong_type("custom_id", "a string", custom_id)
-        known = self._requests.setdefault(custom_id, [])
+        known = self._requests.setdefault(custom_id, []) if isinstance(custom_id, str) else []
         if openai_logs.is_batch_request(value):
             request = openai_logs.conversation(openai_logs.batch_request(value), notes)
             translated = self._from_conversation(request, value, notes)

@@ -337,6 +337,7 @@ def test_invalid_lines_are_skipped_and_reported(run_import: RunImport, direct_ur
         ("{}".encode("utf-16"), "UTF-16"),
         (gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), "compressed twice"),
         (b"PK\x03\x04 cut off", "truncated"),
+        (gzip.compress(b'{"agentstore":"export","version":1}', mtime=0), "an export of agentstore, which is imported"),
         (b'{"prompt": "x"}\n' * 3, "line 3: not a known format"),
         (b"user,content\nalice,hi\n", "line 1: not JSON"),
         (b'{"messages": [{"role": "user", "content": "cut o', "line 1: not JSON: EOF"),

@@ -261,6 +261,9 @@ def test_batch_output_without_its_request_is_refused() -> None:
         translator.translate(each)
     with pytest.raises(InvalidContent, match="'request-1' names 2 requests"):
         translator.translate(output[1])
+    with pytest.raises(InvalidContent, match="the request 7 is not in this import"):
+        translator.translate({**output[1], "custom_id": 7})
+    assert len(translator.translate({**_values("batch_input.jsonl")[0], "custom_id": 7}).session.messages) == 1
     failed = translator.translate(output[2])
     assert (failed.session.messages, failed.messages) == ([], 0)
     (note,) = failed.notes
