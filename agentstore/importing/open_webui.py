@@ -27,8 +27,10 @@ _USED = {"id", "parentId", "childrenIds", "role", "content", "output", "timestam
 
 def is_chat(value: dict[str, Any]) -> bool:
     """Return whether a value is a chat of an export, or a chat of an older one, which has no envelope."""
-    history = value.get("history")
-    return isinstance(value.get("chat"), dict) or (isinstance(history, dict) and "messages" in history)
+    chat = value["chat"] if isinstance(value.get("chat"), dict) else value
+    history = chat.get("history")
+    has_tree = isinstance(history, dict) and "messages" in history
+    return has_tree or (chat is not value and isinstance(chat.get("messages"), list))
 
 
 def conversation(value: dict[str, Any], notes: Notes) -> Conversation:
@@ -38,7 +40,7 @@ def conversation(value: dict[str, Any], notes: Notes) -> Conversation:
         InvalidContent: it has no messages.
     """
     chat = value["chat"] if isinstance(value.get("chat"), dict) else value
-    history = require_object(chat.get("history") or {}, "history")
+    history = chat["history"] if isinstance(chat.get("history"), dict) else {}
     by_id = require_object(history.get("messages") or {}, "history.messages")
     if by_id or "messages" not in chat:
         items = [_with_id(id, each) for id, each in by_id.items()]

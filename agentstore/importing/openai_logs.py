@@ -24,7 +24,7 @@ def is_log(value: dict[str, Any]) -> bool:
         "messages" in value
         or value.get("object") in ("response", "chat.completion")
         or (isinstance(request, dict) and any(name in request for name in _QUESTION))
-        or ("input" in value and any(name in value for name in ("output", "response", "instructions", "model")))
+        or ("input" in value and (isinstance(value.get("output"), list) or "response" in value))
         or ("choices" in value and "model" in value)
     )
 
@@ -39,6 +39,12 @@ def is_batch_output(value: dict[str, Any]) -> bool:
     return "custom_id" in value and ("response" in value or "error" in value)
 
 
+def is_conversation_of_batch(value: dict[str, Any]) -> bool:
+    """Return whether a line of the input file of a Batch asks a model, and not for embeddings or a moderation."""
+    url = value.get("url")
+    return not isinstance(url, str) or url.rstrip("/").endswith(("/chat/completions", "/responses"))
+
+
 def batch_request(value: dict[str, Any]) -> dict[str, Any]:
     """Return the request of a line of the input file of a Batch, with the other fields of the line.
 
@@ -47,7 +53,7 @@ def batch_request(value: dict[str, Any]) -> dict[str, Any]:
     """
     body = require_object(value["body"], "body")
     if not any(name in body for name in _QUESTION):
-        raise InvalidContent('body: expected "messages" or "input", which the requests of an embedding do not have')
+        raise InvalidContent('body: expected "messages" or "input"')
     return add_rest(
         body, {name: each for name, each in value.items() if name not in ("body", "method", "url")}, "batch"
     )
@@ -60,6 +66,8 @@ def batch_failure(value: dict[str, Any]) -> str | None:
         return f"the request {quote(value['custom_id'])} failed: {_reason(value.get('error'))}"
     if _response(response.get("body")) is None:
         error = response["body"].get("error") if isinstance(response.get("body"), dict) else None
+        if response.get("status_code") == 200 and error is None:
+            return f"the response to the request {quote(value['custom_id'])} is no message"
         status = quote(response.get("status_code"))
         return f"the request {quote(value['custom_id'])} failed with status {status}: {_reason(error)}"
     return None

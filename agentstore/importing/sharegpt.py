@@ -27,7 +27,10 @@ _OUTPUTS = ("observation", "tool", "tool_response", "function_response", "functi
 
 def is_conversation(value: dict[str, Any]) -> bool:
     """Return whether a value is a conversation of this form."""
-    return isinstance(value.get("conversations", value.get("conversation")), list)
+    turns = value.get("conversations", value.get("conversation"))
+    if "messages" in value or not isinstance(turns, list):
+        return False
+    return not turns or any(isinstance(each, dict) and ("from" in each or "role" in each) for each in turns)
 
 
 def conversation(value: dict[str, Any], notes: Notes) -> Conversation:

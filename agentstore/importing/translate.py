@@ -116,14 +116,18 @@ class Translator:
         """Convert a line of the input of a Batch, or add the reply of a line of its output to its request."""
         custom_id = value["custom_id"]
         known = self._requests.setdefault(custom_id, []) if isinstance(custom_id, str) else []
+        nothing = Session(id="", user_id="")
         if openai_logs.is_batch_request(value):
+            if not openai_logs.is_conversation_of_batch(value):
+                notes.not_imported("url", f"{quote(value['url'])} is not an API for conversations")
+                return Messages(notes).build(nothing, 0, is_message=True)
             request = openai_logs.conversation(openai_logs.batch_request(value), notes)
             translated = self._from_conversation(request, value, notes)
             known.append((translated.session.user_id, translated.session.id))
             return translated
         if (failure := openai_logs.batch_failure(value)) is not None:
             notes.not_imported("", failure)
-            return Messages(notes).build(Session(id="", user_id=""), 0, is_message=True)
+            return Messages(notes).build(nothing, 0, is_message=True)
         reply = openai_logs.batch_reply(value, notes)
         if len(known) != 1:
             reason = f"names {len(known)} requests of this import" if known else "is not in this import"

@@ -271,6 +271,30 @@ def test_batch_output_without_its_request_is_refused() -> None:
     assert note.reason.startswith("the request 'request-3' failed: 'This request could not be executed before")
 
 
+def test_batch_of_embeddings_is_not_imported() -> None:
+    request = {"custom_id": "r", "method": "POST", "url": "/v1/embeddings", "body": {"model": "e", "input": "text"}}
+    output = {"custom_id": "r", "response": {"status_code": 200, "body": {"object": "list", "data": []}}, "error": None}
+    for found in _translate([request, output]):
+        assert (found.session.messages, found.messages, found.has_anything()) == ([], 0, False)
+        assert [each.kind for each in found.notes] == [Kind.NOT_IMPORTED]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"chat": {"id": 5}},
+        {"conversations": [1]},
+        {"input": "x", "output": "y"},
+        {"history": {}},
+        {"response": {"ok": 1}},
+    ],
+)
+def test_other_fields_of_a_conversation_do_not_change_its_format(more: dict[str, Any]) -> None:
+    (found,) = _translate([{"messages": [{"role": "user", "content": "hi"}], **more}])
+    assert [each[1:] for each in _outline(found.session.messages)] == [("user", "message", "hi")]
+    assert found.session.metadata == more
+
+
 def test_arrays_of_messages_are_conversations() -> None:
     first, second, third = _fixture("arrays.jsonl")
     assert [each[1:] for each in _outline(second.session.messages)] == [
@@ -336,6 +360,8 @@ def test_session_is_dated_by_its_messages() -> None:
         ({"conversationId": "c", "exportAt": ""}, '"messages" or "messagesTree" is missing'),
         ({"custom_id": "c", "method": "POST"}, '"body" or "response" is missing'),
         ({"user_id": "u", "share_id": None, "archived": 0}, """Open WebUI's export, but "chat" is missing"""),
+        ({"instruction": "i", "input": "x", "output": "y"}, "not a known format"),
+        ({"conversations": [{"uuid": "u"}]}, "not a known format"),
         ({"is_user": True, "send_date": ""}, 'SillyTavern, but "mes" or "chat_metadata" is missing'),
         ({"x": 1}, "not a known format (see agentstore import --list-formats): an object with the keys 'x'"),
         ({}, "an object with no keys"),
