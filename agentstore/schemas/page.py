@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.schemas.payload import shortened
@@ -21,16 +21,20 @@ _MAX = 2**63 - 1  # the largest bigint of Postgres, and more entries than any li
 _MAX_CURSOR = 100_000
 
 
-class Page(Sequence[T]):
+@dataclass(init=False, eq=False, repr=False, slots=True)
+class Page(Sequence[T], Generic[T]):
     """One page of a list: a sequence of its entries, in order.
 
-    ``next_cursor`` is None on the last page. Otherwise pass it as ``cursor`` to the same method for the next page.
+    A pydantic type, such as the response of a web framework: ``{"items": [...], "next_cursor": ...}``.
     """
 
-    __slots__ = ("_items", "next_cursor")
+    items: list[T]
+    """The entries."""
+    next_cursor: str | None
+    """What to pass as ``cursor`` to the same method for the next page; None on the last one."""
 
     def __init__(self, items: Iterable[T] = (), next_cursor: str | None = None) -> None:
-        self._items = list(items)
+        self.items = list(items)
         self.next_cursor = next_cursor
 
     @overload
@@ -38,18 +42,18 @@ class Page(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: int | slice) -> T | list[T]:
-        return self._items[index]
+        return self.items[index]
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Page):
-            return self._items == other._items and self.next_cursor == other.next_cursor
-        return self._items == other if isinstance(other, list) else NotImplemented
+            return self.items == other.items and self.next_cursor == other.next_cursor
+        return self.items == other if isinstance(other, list) else NotImplemented
 
     def __repr__(self) -> str:
-        return f"Page({self._items!r}, next_cursor={self.next_cursor!r})"
+        return f"Page({self.items!r}, next_cursor={self.next_cursor!r})"
 
 
 @dataclass(frozen=True, slots=True)

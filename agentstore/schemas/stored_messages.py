@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, ValidatorFunctionWrapHandler
+from pydantic_core import CoreSchema, core_schema
+
 from agentstore.exact_json import dumps, loads, no_collection
 from agentstore.schemas.message import Message, OpenAIAPI, Place
 from agentstore.schemas.payload import as_array, load_messages, message_key
@@ -11,15 +14,23 @@ from agentstore.schemas.payload import as_array, load_messages, message_key
 _CHUNK = 100
 
 
-class StoredMessages(Sequence[Message]):
+class StoredMessages(BaseModel, Sequence[Message]):
     """The messages of a session in order, as stored JSON: the result of ``read_messages``.
 
     A Message is parsed each time it is accessed. Parsing a session of thousands of messages creates about ten objects
     for each, although most callers read the last few, or pass all of them on: as JSON (:meth:`json`) or as dicts
     (:meth:`dicts`).
+
+    A pydantic type, such as the response of a web framework: an array of messages. A model rather than a class with a
+    schema, because FastAPI's encoder of values without a declared type knows models only.
     """
 
-    __slots__ = ("_payloads", "_places", "_session_id", "_user_id")
+    model_config = ConfigDict(defer_build=True)
+
+    _payloads: Sequence[str] | Sequence[bytes] = PrivateAttr()
+    _user_id: str | None = PrivateAttr()
+    _session_id: str | None = PrivateAttr()
+    _places: Sequence[Place] = PrivateAttr()
 
     def __init__(
         self,
@@ -32,10 +43,16 @@ class StoredMessages(Sequence[Message]):
 
         `places` are the ``seq`` and the ``created_at`` of each message.
         """
-        self._payloads = payloads
-        self._user_id = user_id
-        self._session_id = session_id
-        self._places = places
+        # As model_construct does: there are no fields to validate.
+        set_ = object.__setattr__
+        set_(self, "__dict__", {})
+        set_(self, "__pydantic_fields_set__", set())
+        set_(self, "__pydantic_extra__", None)
+        set_(
+            self,
+            "__pydantic_private__",
+            {"_payloads": payloads, "_user_id": user_id, "_session_id": session_id, "_places": places},
+        )
 
     def models(self) -> list[Message]:
         """Return all messages as Message objects, as ``get_session`` does.
@@ -55,7 +72,7 @@ class StoredMessages(Sequence[Message]):
                 raise
         return found
 
-    def json(self, *, with_times: bool = False) -> bytes:
+    def json(self, *, with_times: bool = False) -> bytes:  # type: ignore[override]
         """Return all messages as one JSON array in UTF-8, without the fields that have their default value.
 
         `with_times` adds the ``seq`` and the ``created_at`` of each, in place of fields of its own with these names.
@@ -82,7 +99,7 @@ class StoredMessages(Sequence[Message]):
         index = range(len(self))[index]
         return self._load(index, index + 1)[0]
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[Message]:  # type: ignore[override]
         for start in range(0, len(self._payloads), _CHUNK):
             yield from self._load(start, start + _CHUNK)
 
@@ -95,6 +112,20 @@ class StoredMessages(Sequence[Message]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} stored messages>"
+
+    __str__ = __repr__
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        messages = handler.generate_schema(list[Message])
+        to_list = core_schema.plain_serializer_function_ser_schema(cls.models, return_schema=messages)
+        return core_schema.no_info_wrap_validator_function(_validate, messages, serialization=to_list)
+
+
+def _validate(value: Any, parse: ValidatorFunctionWrapHandler) -> StoredMessages:
+    if isinstance(value, StoredMessages):
+        return value
+    return StoredMessages([dumps(message.model_dump()) for message in parse(value)])
 
 
 def _with_place(payload: str | bytes, place: Place) -> str:
