@@ -15,7 +15,8 @@ import pydantic_core
 from agentstore.importing.notes import Note
 from agentstore.transfer.lines import is_export
 
-_TOO_DEEP = "recursion limit"
+_TOO_DEEP, _TOO_LARGE = "recursion limit", "number out of range"
+_MAX_DIGITS = 4_300
 _HEAD = 1 << 20  # the number of bytes from which the format is detected
 _CHUNK = 1 << 18
 _WHITESPACE = b" \t\r\n"
@@ -244,12 +245,19 @@ def _parse(data: bytes | bytearray) -> Any:
         return pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
         reason = f"not JSON: {error}"
-        if not _SURROGATE.search(text) and _TOO_DEEP not in reason:
+        if not _SURROGATE.search(text) and _TOO_DEEP not in reason and _TOO_LARGE not in reason:
             raise ValueError(reason) from error
-    try:  # pydantic's parser refuses lone surrogates and more than 200 levels, the standard library's accepts them
-        return json.loads(text, parse_constant=_reject_constant)
+    try:
+        # Pydantic's parser refuses lone surrogates, more than 200 levels and integers of more than 4,300 digits. Here
+        # they are accepted, so that only the message is skipped that has one.
+        return json.loads(text, parse_constant=_reject_constant, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         raise ValueError(reason) from error
+
+
+def _parse_int(digits: str) -> int | float:
+    """Return an integer, or infinity for one of so many digits that Python does not convert it."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
 def _reject_constant(name: str) -> NoReturn:

@@ -160,6 +160,12 @@ def test_problems_have_a_place_and_a_reason(data: bytes, place: str, reason: str
     assert reason in found_reason
 
 
+def test_integer_of_too_many_digits_is_infinity() -> None:
+    """So that only the message is refused that has one."""
+    (value,) = _values(_read(b'{"a": [' + b"1" * 4_300 + b", -" + b"1" * 5_000 + b', "x", 7]}\n'))
+    assert value == {"a": [int("1" * 4_300), float("-inf"), "x", 7]}
+
+
 def test_reading_continues_after_a_problem() -> None:
     lines = [b'{"n": 1}', b"{", b'{"n": "' + b"x" * 20_000 + b'"}', b'{"n": "\xff"}', b'{"n": 2}']
     for data, kind in ((b"\n".join(lines), "line"), (b"[" + b",".join(lines[:1] + lines[2:]) + b"]", "element")):
