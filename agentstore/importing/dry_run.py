@@ -1,8 +1,7 @@
 """Check sessions as an import does, without a database."""
 
 from array import array
-from hashlib import blake2b
-from typing import Any
+from collections.abc import Hashable
 
 from agentstore.exact_json import dumps_sorted
 from agentstore.repositories.sessions.imports import check_import
@@ -28,20 +27,20 @@ class DryRun:
         Raises:
             InvalidContent, LimitExceeded: an import would refuse the session.
         """
-        key = _digest([session.user_id, session.id])
+        key = _digest((session.user_id, session.id))
         check_import(session, self._settings, is_new=self._known.get(key) is None)
         self._known.setdefault(key, 1)
         differing = []
         for message in session.messages:
-            digest = _digest(identity_of(message))
-            if self._known.setdefault(_digest([session.user_id, session.id, message.id]), digest) != digest:
+            digest = _digest(dumps_sorted(identity_of(message)))
+            if self._known.setdefault(_digest((session.user_id, session.id, message.id)), digest) != digest:
                 differing.append(message.id)
         return Imported(differing=tuple(differing))
 
 
-def _digest(value: Any) -> int:
+def _digest(value: Hashable) -> int:
     """Return a number of 64 bits, not 0."""
-    return int.from_bytes(blake2b(dumps_sorted(value).encode(), digest_size=8).digest(), "big") or 1
+    return hash(value) & (2**64 - 1) or 1
 
 
 class _Table:

@@ -76,6 +76,8 @@ def _unique(given: list[Message], settings: Settings) -> tuple[list[Message], li
     differing: dict[str, None] = {}
     messages = [as_message(each, position) for position, each in enumerate(given) if each is not None]
     check_ids([message.id for message in messages], "a message's id", settings)
+    if len({message.id for message in messages}) == len(messages):
+        return messages, []
     for message in messages:
         first = found.setdefault(message.id, message)
         if first is not message and not is_same_message(first, message):
