@@ -225,6 +225,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         values = self._key(user_id, session_id)
         values["limit"] = check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         after = 0
+        is_found = False
 
         async def read_batch(database: Database) -> list[Row]:
             return await database.fetch_page(GET_AFTER, Advice.RAISE_LIMIT, **values, after_seq=after)
@@ -237,8 +238,18 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                     raise
                 values["limit"] = max(1, values["limit"] // 10)
                 continue
+            if not rows and (after or is_found):
+                return
             if not rows:
-                break
+                # Read once more: the session may have been created, with messages, since the batch was read.
+                is_found = True
+                if self._create_missing:
+                    await self._create(user_id, session_id)
+                elif not await self._database.read(
+                    lambda database: database.fetch(EXISTS, **values), stale_ok=stale_ok
+                ):
+                    raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+                continue
             after = rows[-1][0]
             payloads = [row[2] for row in rows]
             try:
@@ -247,12 +258,6 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 raise await self._with_id(error, payloads) from error
             for message in messages:
                 yield message
-        if after:
-            return
-        if self._create_missing:
-            await self._create(user_id, session_id)
-        elif not await self._database.read(lambda database: database.fetch(EXISTS, **values), stale_ok=stale_ok):
-            raise NotFound(f"user {user_id!r} has no session {session_id!r}")
 
     async def list_sessions(  # noqa: D102
         self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
