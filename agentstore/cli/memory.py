@@ -97,7 +97,7 @@ def add(
             (item,) = await store.memory.save_items(user, {"text": text, "kind": kind}, session)
             id = item.id
         else:
-            message = as_message({"role": role, "content": [{"type": "text", "text": text}]})
+            message = as_message({"role": role, "content": text})
             await store.memory.add_memory(user, message, session)
             id = message.id
         if json_:

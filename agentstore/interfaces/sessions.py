@@ -144,8 +144,9 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
         Args:
             session: the session to append to, identified by its ``user_id`` and ``id``.
-            message: a Message, a dict with a Message's fields, or a list of them. A message without an id gets a new
-                one; None is skipped. Message objects get their ``seq`` and ``created_at``.
+            message: a Message, a dict with a Message's fields, or a list of them; ``content`` may be a string. A
+                message without an id gets a new one; None is skipped. Message objects get their ``seq`` and
+                ``created_at``.
 
         Raises:
             NotFound: the session does not exist.

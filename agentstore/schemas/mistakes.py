@@ -10,8 +10,9 @@ from agentstore.schemas.parts import quote
 _CONTENT = ("content", "error", "code", "message")
 # Names under which others have the content of a message.
 _MEANT_AS_CONTENT = ("text", "parts", "contents", "body", "value", "msg", "prompt", "answer", "response")
-_OPENAI_FIELDS = ("tool_calls", "function_call", "tool_call_id", "refusal", "audio", "reasoning_content")
-_OPENAI_PARTS = ITEM_PARTS | {"image_url", "input_audio"}
+_OPENAI_FIELDS = frozenset(("tool_calls", "function_call", "tool_call_id", "refusal", "audio", "reasoning_content"))
+# A tuple, since the type of a part may be a value that has no hash.
+_OPENAI_PARTS = (*sorted(ITEM_PARTS), "image_url", "input_audio")
 _TYPES = frozenset(MessageType)
 
 
@@ -36,17 +37,18 @@ def describe_mistake(fields: Mapping[str, Any]) -> str | None:
 
 def _sign_of_openai(fields: Mapping[str, Any]) -> str | None:
     """Return what a message of chat completions or an item of the Responses API has, and no dict of a Message."""
-    for name in _OPENAI_FIELDS:
-        if fields.get(name) not in (None, [], {}):
-            return quote(name)
-    if isinstance(role := fields.get("role"), str) and role in ("developer", "function"):
+    if not _OPENAI_FIELDS.isdisjoint(fields):
+        for name in fields:
+            if name in _OPENAI_FIELDS and fields[name] not in (None, [], {}):
+                return quote(name)
+    role, content = fields.get("role"), fields.get("content")
+    if role == "developer" or role == "function":
         return f"the role {quote(role)}"
-    content = fields.get("content")
     for part in content if isinstance(content, (list, tuple)) else ():
-        type_ = part.get("type") if isinstance(part, Mapping) else None
-        is_file = type_ == "file" and isinstance(part.get("file"), Mapping)
-        if is_file or (isinstance(type_, str) and type_ in _OPENAI_PARTS):
-            return f"a part of type {quote(type_)}"
-    if "content" not in fields:
+        if isinstance(part, dict):
+            type_ = part.get("type")
+            if type_ in _OPENAI_PARTS or (type_ == "file" and isinstance(part.get("file"), dict)):
+                return f"a part of type {quote(type_)}"
+    if content is None and "content" not in fields:
         return next((quote(name) for name in ("call_id", "summary") if name in fields), None)
     return None

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -219,13 +219,13 @@ def prepare_messages(
         LimitExceeded: there are more than `max_batch` messages, or one is larger than `max_message_bytes` or nested
             deeper than 200 levels, or all together have more than 200 million characters.
     """
-    many: Iterable[object]
-    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
-        if len(given) > settings.max_batch:
-            raise LimitExceeded(f"got {len(given)} messages in one call, the maximum is {settings.max_batch}")
-        many = given
-    else:
+    many: Sequence[object]
+    if isinstance(given, (Message, Mapping, str, bytes, bytearray)) or not isinstance(given, Sequence):
         many = (given,)
+    else:
+        many = given
+    if len(many) > settings.max_batch:
+        raise LimitExceeded(f"got {len(many)} messages in one call, the maximum is {settings.max_batch}")
     messages = [as_message(each, position) for position, each in enumerate(many) if each is not None]
     ids = [message.id for message in messages]
     check_ids(ids, "a message's id", settings)

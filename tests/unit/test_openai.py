@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -318,6 +319,11 @@ def test_a_text_and_its_tool_calls_are_one_message() -> None:
         *(None, None, "reasoning", "message", "function_call", "function_call", "function_call"),
         *("function_call_output", "function_call_output", "message"),
     ]
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs/messages.md").read_text(encoding="utf-8")
+    exec(compile(page.split("```python\n")[1].split("```")[0], "messages.md", "exec"), {})
 
 
 def test_messages_of_chat_completions_are_converted_to_items_and_back() -> None:
