@@ -30,7 +30,7 @@ from agentstore.cli.output import (
 from agentstore.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
-    from agentstore.schemas import Session
+    from agentstore.schemas import Message, Session
     from agentstore.store import AgentStore
 
 group = new_group("List, show, export, fork, rewind and delete sessions.")
@@ -45,10 +45,11 @@ def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None,
         if json_:
             echo_json({"sessions": [_without_messages(session) for session in page], "next_cursor": page.next_cursor})
             return
-        rows = Table("session", "title", created=16, last_used=16)
+        rows = Table("session", "title", messages=8, created=16, last_used=16)
         for session in page:
             times = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in (session.created_at, session.updated_at))
-            rows.add_row(format_id(session.id), one_line(session.title or ""), *times)
+            count = f"{session.message_count or 0:>8,}"
+            rows.add_row(format_id(session.id), one_line(session.title or ""), count, *times)
         echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}sessions")
 
     run_with_store(url, run)
@@ -72,7 +73,7 @@ def show(
         if found is None:
             raise NotFound(f"user {user!r} has no session {session!r}")
         if json_:
-            echo_json(_for_export(found))
+            echo_json({**_for_export(found), "messages": [_with_place(message) for message in found.messages]})
             return
         has_earlier = limit is not None and len(found.messages) > limit
         if has_earlier:
@@ -263,6 +264,11 @@ async def _all(store: AgentStore, user: str) -> AsyncIterator[str]:
 def _for_export(session: Session) -> dict[str, Any]:
     """Return a session in the form in which an import restores it unchanged."""
     return {"object": "session", **dump(session)}
+
+
+def _with_place(message: Message) -> dict[str, Any]:
+    """Return the fields of a message with its number and the time at which it was stored."""
+    return {**dump(message), "seq": message.seq, "created_at": message.created_at and message.created_at.isoformat()}
 
 
 def _without_messages(session: Session) -> dict[str, Any]:

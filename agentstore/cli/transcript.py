@@ -30,9 +30,14 @@ _LONGEST_NAME = 120
 
 
 def transcript(session: Session) -> Iterator[Spans]:
-    """Yield the heading of a session, then each of its messages."""
+    """Yield the heading of a session, then each of its messages.
+
+    The time of a message is when it was said, if its metadata says so, otherwise when it was stored.
+    """
     heading = [(one_line(session.title or "(no title)"), "bold")]
     heading.append((f"\n{one_line(session.user_id)} / {one_line(session.id)}", "dim"))
+    if session.message_count is not None:
+        heading.append((f", {session.message_count:,} messages", "dim"))
     if session.updated_at is not None:
         heading.append((f", last used {session.updated_at:%Y-%m-%d %H:%M} UTC", "dim"))
     if session.metadata:
@@ -50,8 +55,10 @@ def _message(message: Message) -> Spans:
         spans.append((f" {one_line(message.type)}", "dim"))
     if (name := metadata.get("name")) is not None:
         spans.append((f" {one_line(name)}", "dim"))
-    if (time := parse_time(metadata.get("timestamp"))) is not None:
+    if (time := parse_time(metadata.get("timestamp")) or message.created_at) is not None:
         spans.append((f" {time:%Y-%m-%d %H:%M}", "dim"))
+    number = "" if message.seq is None else f" #{message.seq}"
+    spans.append((f"{number} {one_line(message.id)}", "dim"))
     style = "dim italic" if message.type == MessageType.REASONING else ""
     parts = [_part(part, message.type) for part in message.content or ()]
     if message.code or message.message:

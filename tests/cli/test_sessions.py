@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,18 @@ def test_show_prints_all_kinds_of_messages() -> None:
     printed = run("sessions", "show", "alice", "s").out
     expected = ["标题", "alice / s", '{"k": "v"}', "user Ann 2023-11-14 22:13", "\n  你好\n  world [bold]x[/bold]"]
     expected += ["assistant reasoning", "→ add({})", "← 21", f"[image data:{'x' * 115}...]", "[file a.pdf]"]
-    expected += ["assistant error\n  429 rate limited", '{"output": "x", "exit_code": 1}']
+    expected += ["assistant error ", " #7 msg_", "\n  429 rate limited", '{"output": "x", "exit_code": 1}']
     position = 0
     for part in expected:
         assert part in printed[position:], part
         position = printed.index(part, position)
-    assert Session.model_validate(run("sessions", "show", "alice", "s", "--json").json()) == _read("alice", "s")
+    found, stored = run("sessions", "show", "alice", "s", "--json").json(), _read("alice", "s")
+    assert stored is not None
+    assert [each.pop("seq") for each in found["messages"]] == list(range(1, 9))
+    times = [datetime.fromisoformat(each.pop("created_at")) for each in found["messages"]]
+    assert times == [each.created_at for each in stored.messages]
+    assert Session.model_validate(found) == stored
+    assert ", 8 messages" in printed
 
 
 def test_show_limits_to_the_last_messages() -> None:
