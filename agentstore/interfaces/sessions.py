@@ -265,6 +265,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         max_tokens: int,
         count: Callable[[Message], int],
         keep_system: bool = True,
+        stale_ok: bool = False,
     ) -> list[Message]:
         """Return the newest messages of a session that fit a budget of tokens, in order, to send them to a model.
 
@@ -277,6 +278,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             max_tokens: the maximum of the sum of `count`.
             count: returns the tokens of a message, an integer >= 0.
             keep_system: whether the system messages with which the session begins come first, as far as they fit.
+            stale_ok: whether the messages may be read from a replica.
 
         Raises:
             NotFound: the session does not exist.
@@ -285,14 +287,14 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         check_count(max_tokens, "max_tokens")
         budget = max_tokens
         system: list[Message] = []
-        for message in await self._first_system_messages(user_id, session_id) if keep_system else ():
+        for message in await self._first_system_messages(user_id, session_id, stale_ok) if keep_system else ():
             budget -= check_count(count(message), "count(message)")
             if budget < 0:
                 return system
             system.append(message)
         known = {message.id for message in system}
         newest: list[Message] = []
-        async with aclosing(self._newest_first(user_id, session_id)) as messages:
+        async with aclosing(self._newest_first(user_id, session_id, stale_ok)) as messages:
             async for message in messages:
                 budget -= check_count(count(message), "count(message)")
                 if budget < 0 or message.id in known:
@@ -300,9 +302,9 @@ class SessionHistoryService(ServiceWithLifecycleManager):
                 newest.append(message)
         return system + drop_orphans(newest[::-1])
 
-    async def _first_system_messages(self, user_id: str, session_id: str) -> list[Message]:
+    async def _first_system_messages(self, user_id: str, session_id: str, stale_ok: bool) -> list[Message]:
         found: list[Message] = []
-        messages = self.iter_messages(user_id, session_id, batch=_FIRST)
+        messages = self.iter_messages(user_id, session_id, batch=_FIRST, stale_ok=stale_ok)
         try:
             async for message in messages:
                 if message.role != Role.SYSTEM:
@@ -313,10 +315,10 @@ class SessionHistoryService(ServiceWithLifecycleManager):
                 await messages.aclose()
         return found
 
-    async def _newest_first(self, user_id: str, session_id: str) -> AsyncGenerator[Message, None]:
+    async def _newest_first(self, user_id: str, session_id: str, stale_ok: bool) -> AsyncGenerator[Message, None]:
         size, before = _FIRST, None
         while True:
-            page = await self.read_messages(user_id, session_id, limit=size, before=before)
+            page = await self.read_messages(user_id, session_id, limit=size, before=before, stale_ok=stale_ok)
             if page is None:
                 raise NotFound(f"user {user_id!r} has no session {session_id!r}")
             for message in reversed(page.models()):
@@ -325,14 +327,16 @@ class SessionHistoryService(ServiceWithLifecycleManager):
                 return
             before, size = page[0].id, min(2 * size, _LARGEST)
 
-    async def _add_calls(self, session: Session) -> None:
+    async def _add_calls(self, session: Session, *, stale_ok: bool = False) -> None:
         """Add the messages from the calls on to whose outputs the messages of a session belong that come first."""
         messages = session.messages
         earlier: list[Message] = []
         while messages and has_cut_calls(earlier + messages):
             before = (earlier or messages)[0].id
             try:
-                page = await self.read_messages(session.user_id, session.id, limit=_FIRST, before=before)
+                page = await self.read_messages(
+                    session.user_id, session.id, limit=_FIRST, before=before, stale_ok=stale_ok
+                )
             except NotFound:  # the message was removed since it was read
                 return
             for message in reversed(page or ()):

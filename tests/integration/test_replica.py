@@ -46,6 +46,9 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "sessions.get_session": lambda store, **options: store.sessions.get_session("alice", "s", **options),
     "sessions.read_messages": _read_stored,
     "sessions.iter_messages": _iterate,
+    "sessions.window": lambda store, **options: store.sessions.window(
+        "alice", "s", max_tokens=1_000, count=lambda message: 1, **options
+    ),
     "sessions.list_sessions": lambda store, **options: store.sessions.list_sessions("alice", **options),
     "memory.search": _search,
     "memory.search_memory": lambda store, **options: store.memory.search_memory("alice", text("apples"), **options),

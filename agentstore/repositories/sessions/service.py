@@ -182,7 +182,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             return await self._create(user_id, session_id) if self._create_missing else None
         session = await self._load(user_id, session_id, found)
         if whole_calls:
-            await self._add_calls(session)
+            await self._add_calls(session, stale_ok=stale_ok)
         return session
 
     async def read_messages(  # noqa: D102
