@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agentstore.errors import InvalidContent
+from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.exact_json import dumps_sorted
 from agentstore.importing import chatgpt, openai_logs, sharegpt
 from agentstore.importing.conversation import Conversation, numbered
@@ -92,12 +92,13 @@ class Translator:
             derived = Ids.for_messages(session_id, found.messages)
         messages = Messages(notes)
         for place, each, other in zip(found.places, found.messages, derived, strict=True):
-            with notes.message(place):
-                fields = found.convert(each)
-                if fields:
+            try:  # for many messages faster than notes.message()
+                if fields := found.convert(each):
                     messages.add(place, _message_id(each, other, place, notes, found.id_field), fields)
                 else:
                     notes.passed_over(place, "the message has no content")
+            except (InvalidContent, LimitExceeded) as error:
+                notes.problem(place, str(error))
         head = Head(found.head, notes)
         title, dated = head.title(), head.time("time")
         created_at, updated_at = head.time("created_at") or dated, head.time("updated_at")
@@ -161,10 +162,11 @@ class Translator:
         messages = Messages(notes)
         for node, each in raw:
             place = f"mapping.{node}"
-            with notes.message(place):
-                fields = chatgpt.message(each, place, notes)
-                if fields is not None:
+            try:
+                if (fields := chatgpt.message(each, place, notes)) is not None:
                     messages.add(place, _message_id(each, node, place, notes, is_required=True), [fields])
+            except (InvalidContent, LimitExceeded) as error:
+                notes.problem(place, str(error))
         head = Head(value, notes)
         title, created_at, updated_at = head.title(), head.time("create_time"), head.time("update_time")
         rest = {name: value[name] for name in head.unused & value.keys()}

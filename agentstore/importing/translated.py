@@ -70,12 +70,13 @@ class Messages:
             InvalidContent: a field is not valid.
         """
         found = _numbered(id, all_fields)
-        others = self._known.setdefault(id, [])
-        if others and any(len(other) == len(found) and all(map(is_same_message, other, found)) for other in others):
+        if (others := self._known.get(id)) is None:
+            self._known[id] = [found]
+        elif any(len(other) == len(found) and all(map(is_same_message, other, found)) for other in others):
             self._notes.passed_over(place, f"repeats message {quote(id)}")
             return
-        others.append(found)
-        if len(others) > 1:
+        else:
+            others.append(found)
             number = len(others)
             while (other := f"{id}#{number}") in self._known:
                 number += 1
