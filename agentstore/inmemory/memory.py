@@ -47,6 +47,7 @@ from agentstore.schemas.memory_item import (
     MESSAGE,
     check_superseded,
     item_has_id_of_message,
+    item_of,
     message_has_id_of_item,
     message_of,
     prepare_items,
@@ -249,7 +250,8 @@ class InMemoryMemoryService(MemoryService):
             memory = memory._replace(importance=item.importance)
             is_unchanged = id in target and target[id].payload == payloads[id]
             vector = target[id].vector if is_unchanged else None
-            target[id] = _Stored(payloads[id], item.valid_from or now, memory, item.model_copy(deep=True), vector)
+            stored = item_of(load_messages([payloads[id]])[0], item.valid_until)
+            target[id] = _Stored(payloads[id], item.valid_from or now, memory, stored, vector)
         for id in superseded:
             for each in filter(None, (memories.get(id) for memories in buckets.values())):
                 if each.item is not None and (each.item.valid_until is None or each.item.valid_until > now):
