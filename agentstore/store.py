@@ -194,26 +194,33 @@ class AgentStore(ServiceWithLifecycleManager):
         file: BinaryIO,
         *,
         without_vectors: bool = False,
+        only_users: Sequence[str] | None = None,
         dry_run: bool = False,
         tick: Callable[[Progress], None] = lambda progress: None,
     ) -> Progress:
         """Restore an export; return what was restored and what was skipped.
 
-        The whole file is verified before anything is written; then a few users at a time are written per transaction.
+        The checksums of the whole file are verified before anything is written; then a few users at a time are checked
+        and written per transaction. Each row is checked as a write is. The checksums prove that the file is complete
+        and undamaged, not who wrote it: pass `only_users` for a file from outside.
+
         Existing sessions, buckets of memories and states of a session are left unchanged; those that lack something
         that the file has are listed in ``left``. So a restore may be interrupted and run again.
 
         Args:
             file: a binary file open for reading.
             without_vectors: skip the vectors of memories.
-            dry_run: verify the file, including every row and message in it, and write nothing.
+            only_users: the ids of the users whose rows the file may have. All rows are then checked before anything is
+                written, and a row of any other user is refused.
+            dry_run: verify the file and check every row in it, and write nothing.
             tick: called with the progress after each transaction.
 
         Raises:
-            InvalidContent: the file is not an export, is truncated or modified, or was written by a later release.
+            InvalidContent, LimitExceeded: the file is not an export, is truncated or modified, was written by a later
+                release, or has a row that a write would refuse; with the number of the line.
             NotConfigured: the file has vectors, and vectors are not enabled in the database.
         """
-        restorer = Restorer(self._database, without_vectors=without_vectors)
+        restorer = Restorer(self._database, without_vectors=without_vectors, only_users=only_users)
         await restorer.run(file, lambda: tick(restorer.progress), dry_run=dry_run)
         return restorer.progress
 

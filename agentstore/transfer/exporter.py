@@ -14,8 +14,8 @@ from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
 from agentstore.repositories.transfer import IDENTITY, READ, READ_USER, TABLES, USERS, VECTORS
 from agentstore.repositories.users import GET as GET_USER
-from agentstore.schemas.payload import check_id, shortened
 from agentstore.transfer import lines
+from agentstore.transfer.checks import check_users
 from agentstore.transfer.progress import Progress
 
 # The largest block in users, and about the largest in messages, memories and state rounds. A block is read in one
@@ -37,13 +37,9 @@ class Exporter:
         Raises:
             InvalidContent: `users` is a string, or one of them is not a valid id.
         """
-        if isinstance(users, str):
-            raise InvalidContent(f"users must be a list of ids, got the string {shortened(users)}")
         self.progress = Progress()
         self._database = database
-        self._users: list[str] | None = None
-        if users is not None:
-            self._users = sorted({check_id(user, "user_id", database.settings) for user in users}, key=str.encode)
+        self._users = None if users is None else check_users(users, "users", database.settings)
 
     async def run(self, file: BinaryIO, tick: Callable[[], None] = lambda: None) -> bool:
         """Write an export, or resume the interrupted one in `file`; return false if that is complete already.

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import orjson
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
-from agentstore.errors import InvalidContent
+from agentstore.errors import InvalidContent, LimitExceeded
 
 VERSION = 1
 _HEADER = b'{"agentstore":"export",'
@@ -97,12 +97,15 @@ class Verified:
     """The running SHA-256 of the file up to `stop`."""
 
 
-def verify(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: None) -> Verified:
+def verify(
+    file: BinaryIO, *, max_line: int | None = None, tick: Callable[[int], None] = lambda position: None
+) -> Verified:
     """Verify a file from its beginning; return its intact part: all of it, or as far as the end of its last block.
 
-    `tick` is called with the position after each block.
+    `tick` is called with the position after each block. A line of more than about `max_line` bytes is refused.
 
     Raises:
+        LimitExceeded: a line is too long.
         InvalidContent: it is not an export, is of a later version, or was modified: a checksum does not match. A file
             that is merely truncated is not an error, unless its first line is.
     """
@@ -125,7 +128,7 @@ def verify(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: Non
     start = stop = len(first)
     digest = running.copy()
     finished = False
-    for position, each, before in _end_lines(file, len(first), running):
+    for position, each, before in _end_lines(file, len(first), running, max_line):
         finished = each.startswith(_FINISHED)
         end: _End | _Finished
         try:
@@ -137,16 +140,18 @@ def verify(file: BinaryIO, *, tick: Callable[[int], None] = lambda position: Non
             if end.sha256 != before:
                 raise InvalidContent("the file was changed before this line, or is damaged")
         except InvalidContent as error:
-            raise InvalidContent(f"line {_number(file, position)}: {error}") from error
+            raise InvalidContent(f"line {number_of_line(file, position)}: {error}") from error
         start = stop = position + len(each)
         digest = running.copy()
         tick(stop)
         if finished and file.seek(0, os.SEEK_END) > stop:
-            raise InvalidContent(f"line {_number(file, stop)}: unexpected data after the last line of the export")
+            raise InvalidContent(
+                f"line {number_of_line(file, stop)}: unexpected data after the last line of the export"
+            )
     return Verified(head, blocks, stop, finished, digest)
 
 
-def _end_lines(file: BinaryIO, position: int, running: Any) -> Iterator[tuple[int, bytes, str]]:
+def _end_lines(file: BinaryIO, position: int, running: Any, max_line: int | None) -> Iterator[tuple[int, bytes, str]]:
     """Yield the lines that are not rows: the position, the line, and the SHA-256 of everything before it.
 
     `running` is updated with all that is read, from `position` on. Rows are not separated from each other, which would
@@ -155,6 +160,7 @@ def _end_lines(file: BinaryIO, position: int, running: Any) -> Iterator[tuple[in
     unread = b""
     begins = True  # whether `unread` starts at the beginning of a line
     is_last = False
+    begin_of_line = at = position
     while True:
         if begins and unread.startswith((_END, _FINISHED)):
             begin = 0
@@ -182,10 +188,18 @@ def _end_lines(file: BinaryIO, position: int, running: Any) -> Iterator[tuple[in
         if not more:
             return
         is_last = len(more) < _CHUNK
+        if max_line is not None:
+            # Only a line that begins in an earlier chunk can be too long.
+            end = more.find(b"\n")
+            if at + (end if end >= 0 else len(more)) - begin_of_line > max_line:
+                number = number_of_line(file, begin_of_line)
+                raise LimitExceeded(f"line {number}: the line has more than {max_line:,} bytes")
+            at += len(more)
+            begin_of_line = at - (len(more) - more.rfind(b"\n") - 1) if end >= 0 else begin_of_line
         unread += more
 
 
-def _number(file: BinaryIO, position: int) -> int:
+def number_of_line(file: BinaryIO, position: int) -> int:
     """Return the number of the line that begins at a position."""
     file.seek(0)
     count = 1

@@ -30,8 +30,10 @@ from agentstore.models import Base
 from agentstore.repositories import transfer
 from agentstore.repositories.sandboxes.statements import CLAIM, DROP
 from agentstore.testing import HOSTILE_IDS, text
-from agentstore.transfer import exporter, lines, restorer
+from agentstore.transfer import exporter, lines
+from agentstore.transfer import rows as row_reader
 from tests.support.databases import Databases
+from tests.support.exports import SESSION, USER, message, signed
 from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
 
@@ -310,51 +312,26 @@ async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_writt
     assert not any((await _all_rows(other_url)).values())
 
 
-def _signed(rows: list[bytes], **header: Any) -> io.BytesIO:
-    """Return a complete file with valid checksums and arbitrary rows."""
-    import hashlib
-
-    tables = [name for name in transfer.TABLES if name != transfer.VECTORS]
-    data = lines.header(**{"revision": migrate.head(), "users": None, "tables": tables, **header}) + b"".join(rows)
-    for kind, fields in (("end", {"user": "alice", "rows": {"users": 1}}), ("finished", {"rows": {}})):
-        data += lines.line(kind, {**fields, "sha256": hashlib.sha256(data).hexdigest()})
-    return io.BytesIO(data)
-
-
-_USER = b'{"users":{"id":"alice","created_at":"2026-01-01T00:00:00+00:00","metadata":{}}}\n'
-_SESSION = (
-    b'{"sessions":{"user_id":"alice","id":"s","next_seq":2,"title":null,"created_at":"2026-01-01T00:00:00+00:00",'
-    b'"updated_at":"2026-01-01T00:00:00+00:00","listed_at":"2026-01-01T00:00:00+00:00","metadata":{}}}\n'
-)
-
-
-def _message(seq: object, payload: str) -> bytes:
-    return (
-        f'{{"messages":{{"user_id":"alice","session_id":"s","seq":{seq},"id":"m","created_at":'
-        f'"2026-01-01T00:00:00+00:00","payload":{payload}}}}}\n'
-    ).encode()
-
-
 @pytest.mark.parametrize(
     "header", [{"tables": None}, {"tables": "users"}, {"tables": [["users"]]}, {"users": "alice"}, {"revision": 7}]
 )
 async def test_an_invalid_header_is_rejected(other_url: str, header: dict[str, Any]) -> None:
     async with AgentStore(other_url) as store:
         with pytest.raises(InvalidContent, match="line 1"):
-            await store.restore(_signed([_USER], **header))
+            await store.restore(signed([USER], **header))
 
 
 @pytest.mark.parametrize("end", [b"7", b'{"user":"alice"}', b'{"user":1,"rows":{},"sha256":""}', b"[" * 100_000])
 async def test_an_invalid_end_line_is_rejected(other_url: str, end: bytes) -> None:
-    data = lines.header(revision=migrate.head(), tables=["users"]) + _USER + b'{"end":' + end + b"}\n"
+    data = lines.header(revision=migrate.head(), tables=["users"]) + USER + b'{"end":' + end + b"}\n"
     async with AgentStore(other_url) as store:
         with pytest.raises(InvalidContent, match="line 3"):
             await store.restore(io.BytesIO(data))
 
 
 async def test_a_list_of_users_may_have_any_length(filled: AgentStore, other: AgentStore) -> None:
-    many = [f"{number:0100}" for number in range(12_000)]  # more than a megabyte of ids
-    assert (await other.restore(_signed([_USER], users=many))).rows == {"users": 1}
+    many = ["alice", *(f"{number:0100}" for number in range(12_000))]  # more than a megabyte of ids
+    assert (await other.restore(signed([USER], users=many))).rows == {"users": 1}
     empty = io.BytesIO()
     progress = await filled.export(empty, [])
     assert progress is not None
@@ -384,30 +361,30 @@ async def test_an_export_is_resumed_from_the_same_database_only(
 @pytest.mark.parametrize(
     "rows",
     [
-        [_USER, b"nonsense\n"],
-        [_USER, b'{"unknown":{"x":1}}\n'],
-        [_USER, b'{"sessions":{"user_id":"alice","other":1}}\n'],
-        [_USER, b'{"sessions":[]}\n'],
-        [_USER, _SESSION.replace(b'"id":"s"', b'"id":["s"]')],
-        [_USER, _SESSION, _message('"x"', '{"role": "user"}')],
-        [_USER, _SESSION, _message(1, '{"role": ')],
-        [_USER, _SESSION, _message(1, '{"role": "user"}'), _message(2, '{"role": "user"}').replace(b'"seq":2,', b"")],
-        [_USER.replace(b'"alice"', b'"a\\u0000"')],
-        [_USER, _SESSION, _message(1, '{"role": "user"}'), _message(1, '{"role": "user"}')],
-        [_USER, _SESSION.replace(b'"alice"', b'"nobody"')],
+        [USER, b"nonsense\n"],
+        [USER, b'{"unknown":{"x":1}}\n'],
+        [USER, b'{"sessions":{"user_id":"alice","other":1}}\n'],
+        [USER, b'{"sessions":[]}\n'],
+        [USER, SESSION.replace(b'"id":"s"', b'"id":["s"]')],
+        [USER, SESSION, message('"x"', '{"role": "user"}')],
+        [USER, SESSION, message(1, '{"role": ')],
+        [USER, SESSION, message(1, '{"role": "user"}'), message(2, '{"role": "user"}').replace(b'"seq":2,', b"")],
+        [USER.replace(b'"alice"', b'"a\\u0000"')],
+        [USER, SESSION, message(1, '{"role": "user"}'), message(1, '{"role": "user"}')],
+        [USER, SESSION.replace(b'"alice"', b'"nobody"')],
     ],
 )
 async def test_an_invalid_row_rolls_its_block_back(other_url: str, rows: list[bytes]) -> None:
     async with AgentStore(other_url) as store:
         with pytest.raises((InvalidContent, StatementFailed, Conflict)) as raised:
-            await store.restore(_signed(rows))
+            await store.restore(signed(rows))
         assert str(raised.value)
     assert not any((await _all_rows(other_url)).values())
 
 
 async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentStore, other_url: str) -> None:
     async with AgentStore(other_url) as store:
-        data = _signed([_USER, _SESSION, _message(1, '{"role": "robot"}')])
+        data = signed([USER, SESSION, message(1, '{"role": "robot"}')])
         with pytest.raises(InvalidContent, match="not a valid message"):
             await store.restore(data, dry_run=True)
         whole = io.BytesIO(await _export(filled))
@@ -419,8 +396,8 @@ async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentSt
 async def test_a_file_of_a_later_release_is_rejected(other_url: str) -> None:
     async with AgentStore(other_url) as store:
         for data, reason in (
-            (_signed([_USER], tables=["users", "dreams"]), "dreams"),
-            (io.BytesIO(_signed([_USER]).getvalue().replace(b'"version":1', b'"version":2', 1)), "version 2"),
+            (signed([USER], tables=["users", "dreams"]), "dreams"),
+            (io.BytesIO(signed([USER]).getvalue().replace(b'"version":1', b'"version":2', 1)), "version 2"),
             (io.BytesIO(b'{"role": "user"}\n'), "not an export"),
         ):
             with pytest.raises(InvalidContent, match=reason):
@@ -429,7 +406,7 @@ async def test_a_file_of_a_later_release_is_rejected(other_url: str) -> None:
 
 async def test_a_column_that_an_older_file_lacks_gets_its_default(other_url: str) -> None:
     async with AgentStore(other_url) as store:
-        await store.restore(_signed([_USER, _SESSION, _message(1, '{"role": "user"}')]))
+        await store.restore(signed([USER, SESSION, message(1, '{"id": "m", "role": "user"}')]))
         session = await store.sessions.get_session("alice", "s")
         assert session is not None
         assert (session.ttl, session.forked_from, len(session.messages)) == (None, None, 1)
@@ -489,7 +466,7 @@ async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
-    monkeypatch.setattr(restorer, "_CHUNK", 1_000)
+    monkeypatch.setattr(row_reader, "_CHUNK", 1_000)
     data = await _export(filled)
     before = await _all_rows(direct_url)
     for wait in (0.0, 0.01, 0.02, 0.03, 0.04):
@@ -532,7 +509,7 @@ async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
     expected: int,
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
-    monkeypatch.setattr(restorer, "_CHUNK", 1_000)
+    monkeypatch.setattr(row_reader, "_CHUNK", 1_000)
     data = await _export(filled)
     async with AgentStore(other_url, settings=Settings(pool_size=pool_size)) as other:
         importing = asyncio.create_task(other.restore(io.BytesIO(data)))
@@ -576,7 +553,7 @@ async def test_a_compressed_file_is_read_in_order(
 ) -> None:
     """Seeking backwards would decompress it again from the beginning."""
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
-    monkeypatch.setattr(restorer, "_CHUNK", 1_000)
+    monkeypatch.setattr(row_reader, "_CHUNK", 1_000)
     with gzip.open(io.BytesIO(gzip.compress(await _export(filled)))) as packed:
         at, back = 0, 0
         seek = packed.seek
@@ -615,7 +592,7 @@ async def test_two_concurrent_restores_and_a_writer_lose_nothing(
 async def test_a_large_row_and_json_of_another_writer_are_restored(url_without_vectors: str, other: AgentStore) -> None:
     async with AgentStore(url_without_vectors) as store:
         session = await store.sessions.create_session("alice", "s")
-        await store.sessions.append_message(session, [text("密" * 2_000_000), Message(role="user")])
+        await store.sessions.append_message(session, [text("密" * 2_000_000), Message(id="x", role="user")])
         writer = await asyncpg.connect(url_without_vectors)
         await writer.execute(
             "UPDATE agentstore.messages SET payload = $1 WHERE seq = 2",
