@@ -71,7 +71,7 @@ def _open(file: Path, *, force: bool) -> Iterator[BinaryIO]:
     if file == _STDOUT:
         yield sys.stdout.buffer
     elif file.exists() and (force or not file.is_file()):
-        with replace_file(file, "wb", private=True) as stream:
+        with replace_file(file, "wb") as stream:
             yield stream
     else:
         is_new = not file.exists()

@@ -1,7 +1,6 @@
-"""Write files atomically."""
+"""Write files atomically, for their owner only."""
 
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +9,11 @@ from typing import Any
 
 
 @contextmanager
-def replace_file(path: Path, mode: str = "w", *, private: bool = False) -> Iterator[Any]:
+def replace_file(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a file for writing that replaces `path` when the block ends, and is discarded if the block fails.
 
-    A `private` file can be read by its owner only; any other file has the permissions of the file that it replaces.
-    A pipe or a device is written to directly.
+    Only its owner can read it, also if others could read the file that it replaces: it contains what users said. A pipe
+    or a device is written to directly.
 
     Raises:
         PermissionError: `path` exists and is not writable.
@@ -33,13 +32,8 @@ def replace_file(path: Path, mode: str = "w", *, private: bool = False) -> Itera
         with os.fdopen(number, mode, encoding=encoding) as file:
             if path.exists():
                 old = path.stat()
-                os.chmod(name, 0o600 if private else stat.S_IMODE(old.st_mode))
                 if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
                     os.chown(name, old.st_uid, old.st_gid)
-            elif not private:
-                mask = os.umask(0)
-                os.umask(mask)
-                os.chmod(name, 0o666 & ~mask)
             yield file
             file.flush()
             os.fsync(number)

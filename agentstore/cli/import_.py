@@ -23,7 +23,7 @@ from agentstore.cli.export import describe, summarize
 from agentstore.cli.options import Json, Url, new_group, require_text
 from agentstore.cli.output import echo, echo_error, echo_json
 from agentstore.cli.progress import import_bar, move_spinner, transfer_bar
-from agentstore.errors import InvalidContent, NotConfigured
+from agentstore.errors import InvalidContent, LimitExceeded, NotConfigured
 
 if TYPE_CHECKING:
     from agentstore.importing import Importer, Moved, Note
@@ -42,6 +42,7 @@ _MAX_REPORTED = 50
 _SKIPPED = 5
 _NOTES = ("passed over", "changed", "not imported")
 _STDIN = Path("-")
+_USER = "default"
 _REDIS = ("redis://", "rediss://")
 _WHAT = {
     "sessions": "session",
@@ -73,8 +74,17 @@ def import_(
         typer.Option("--from", help="Application that wrote the database at the URL (sqlite or postgresql)."),
     ] = None,
     user: Annotated[
-        str, typer.Option(help="User id for conversations that name none.", callback=require_text)
-    ] = "default",
+        str | None,
+        typer.Option(help="User id for conversations that name none. Default: default.", callback=require_text),
+    ] = None,
+    only_user: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER",
+            help="For files from outside: refuse what belongs to another user; may be repeated.",
+            callback=require_text,
+        ),
+    ] = None,
     session: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +116,9 @@ def import_(
     if not sources:
         raise typer.BadParameter("name at least one file", param_hint="FILE")
     if source is not None or any(each.startswith(_REDIS) for each in sources):
-        _import_store(sources, source, user, url, dry_run, json_)
+        if only_user:
+            raise typer.BadParameter("it applies to files only, and not to databases", param_hint="--only-user")
+        _import_store(sources, source, _USER if user is None else user, url, dry_run, json_)
         return
     if any("://" in each and not Path(each).exists() for each in sources):
         # The URL is not echoed, since it may contain a password.
@@ -122,10 +134,17 @@ def import_(
         is_export = _find_exports(named)
         if any(is_export) and not all(is_export):
             raise typer.BadParameter("exports of agentstore cannot be mixed with other files", param_hint="FILE")
-        if any(is_export):
-            _import_exports(named, url, dry_run, without_vectors, json_)
-        else:
-            _import_files(named, user, session, url, dry_run, json_)
+        if not any(is_export):
+            _import_files(named, _USER if user is None else user, session, only_user or None, url, dry_run, json_)
+            return
+        for option, value in (("--user", user), ("--session", session)):
+            if value is not None:
+                raise typer.BadParameter(
+                    "an export of agentstore is restored under the ids that it has; to refuse rows of other users, use "
+                    "--only-user",
+                    param_hint=option,
+                )
+        _import_exports(named, only_user or None, url, dry_run, without_vectors, json_)
 
 
 def _open(file: Path, stack: ExitStack) -> Path | BinaryIO:
@@ -161,7 +180,15 @@ def _run(url: str | None, dry_run: bool, run: Callable[[AgentStore | None], Coro
     return asyncio.run(run(None)) if dry_run else run_with_store(url, run)
 
 
-def _import_files(named: Sources, user: str, session: str | None, url: str | None, dry_run: bool, json_: bool) -> None:
+def _import_files(
+    named: Sources,
+    user: str,
+    session: str | None,
+    only_users: list[str] | None,
+    url: str | None,
+    dry_run: bool,
+    json_: bool,
+) -> None:
     """Import files of conversations."""
     from agentstore.importing import Importer
 
@@ -176,6 +203,7 @@ def _import_files(named: Sources, user: str, session: str | None, url: str | Non
             settings=settings,
             user_id=user,
             session_id=session,
+            only_users=only_users,
             report=report,
         )
         # asyncio's handler of SIGINT waits for the current read to return; that of a pipe may never do so.
@@ -309,7 +337,9 @@ def _outcome(new: str, dry_run: bool, done: ImportProgress | Moved) -> str:
     return outcome
 
 
-def _import_exports(named: Sources, url: str | None, dry_run: bool, without_vectors: bool, json_: bool) -> None:
+def _import_exports(
+    named: Sources, only_users: list[str] | None, url: str | None, dry_run: bool, without_vectors: bool, json_: bool
+) -> None:
     """Restore exports of agentstore."""
 
     async def run(store: AgentStore) -> int:
@@ -323,8 +353,10 @@ def _import_exports(named: Sources, url: str | None, dry_run: bool, without_vect
                     shutil.copyfileobj(file, stream)
                 tick = stack.enter_context(transfer_bar("bytes"))
                 try:
-                    done = await store.restore(stream, tick=tick, dry_run=dry_run, without_vectors=without_vectors)
-                except (InvalidContent, NotConfigured) as error:
+                    done = await store.restore(
+                        stream, tick=tick, dry_run=dry_run, without_vectors=without_vectors, only_users=only_users
+                    )
+                except (InvalidContent, LimitExceeded, NotConfigured) as error:
                     raise type(error)(f"{name}: {error}") from error
             _print_restored(name, done, dry_run, json_)
             unchanged += len(done.left)

@@ -108,7 +108,7 @@ def export(
     async def run(store: AgentStore) -> int:
         if output is None:
             return await _export(store, user, sessions, sys.stdout)
-        with replace_file(output, private=True) as file:
+        with replace_file(output) as file:
             return await _export(store, user, sessions, file)
 
     count = run_with_store(url, run)

@@ -6,7 +6,7 @@ Sessions are stored in windows: while one window is stored, the next one is read
 import asyncio
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from agentstore.importing.translate import Requests, Translator
 from agentstore.importing.translated import Translated
 from agentstore.repositories import PostgresSessionHistoryService
 from agentstore.schemas import Session
+from agentstore.schemas.payload import shortened
 from agentstore.settings import Settings
 
 # The size of a window: enough work for several connections, and little enough to have two of them in memory.
@@ -75,18 +76,21 @@ class Importer:
         settings: Settings,
         user_id: str = "default",
         session_id: str | None = None,
+        only_users: Collection[str] | None = None,
         report: Callable[[str, Note], None],
     ) -> None:
         """Create an importer. Without `sessions` it is a dry run: all input is read and checked, and nothing is stored.
 
         `user_id` is the default owner, `session_id` the default session of messages outside of a conversation.
-        `report` is called with the name of a file and a note on it.
+        Conversations of other users than `only_users` are skipped; None allows all. `report` is called with the name of
+        a file and a note on it.
         """
         self.progress = Progress()
         self._sessions = sessions or DryRun(settings)
         self._settings = settings
         self._user_id = user_id
         self._session_id = session_id
+        self._only_users = only_users
         self._requests: Requests = {}
         self._report = report
         self._window: dict[tuple[str, str], list[_Read]] = {}
@@ -158,6 +162,11 @@ class Importer:
             self._note(name, piece.place, Note("", str(error), messages=count))
             return None
         self.progress.input_messages += translated.messages
+        user_id = translated.session.user_id
+        if self._only_users is not None and user_id not in self._only_users:
+            reason = InvalidContent(f"it belongs to user {shortened(user_id)}, who is not among the users to import")
+            self._note(name, piece.place, translated.refuse_all(reason))
+            return None
         for note in translated.notes:
             self._note(name, piece.place, note)
         self._bytes += piece.size

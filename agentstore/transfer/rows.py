@@ -188,7 +188,7 @@ class RowReader:
                     expected = self._expected.pop((name, key), (0, 0))[0]
                 count += 1
                 if raw[number_place] != b"%d" % count or count > expected:
-                    raise self._fail(self.position, _wrong_count(name, key, raw[number_place], expected, "number"))
+                    raise self._fail(self.position, _wrong_count(name, part_key, raw[number_place], expected, "number"))
             if last is not None:
                 if is_message:
                     is_item = kind_place >= 0 and raw[kind_place] != b"message"

@@ -199,12 +199,13 @@ def test_export_replaces_a_file_atomically(tmp_path: Path) -> None:
     _store(*_sessions(2))
     target = tmp_path / "private.jsonl"
     target.write_text("previous content")
-    target.chmod(0o600)
+    target.chmod(0o644)
     link = tmp_path / "link.jsonl"
     link.symlink_to(target)
     for arguments in (("alice", "s00", "none"), ("alcie",)):
         assert run("sessions", "export", *arguments, "-o", str(link)).code == 1
         assert target.read_text() == "previous content"
+        assert target.stat().st_mode & 0o777 == 0o644
     assert run("sessions", "export", "alice", "-o", str(link)).code == 0
     assert link.is_symlink()
     assert target.stat().st_mode & 0o777 == 0o600
@@ -220,6 +221,17 @@ def test_export_replaces_a_file_atomically(tmp_path: Path) -> None:
     assert len(read.stdout.splitlines()) == 2
     assert process.returncode == 0
     assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("command", [("export",), ("export", "--user", "alice"), ("sessions", "export", "alice", "-o")])
+def test_exported_files_are_readable_by_their_owner_only(command: tuple[str, ...], tmp_path: Path) -> None:
+    _store(*_sessions(1))
+    mask = os.umask(0)
+    try:
+        assert run(*command, str(tmp_path / "new")).code == 0
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])

@@ -190,3 +190,35 @@ async def _messages(url: str) -> list[asyncpg.Record]:
     )
     await connection.close()
     return rows
+
+
+def test_an_export_is_restored_under_its_own_ids_only(tmp_path: Path, other_url: str) -> None:
+    file = tmp_path / "all.jsonl"
+    assert run("export", str(file)).code == 0
+    for option in ("--user", "--session"):
+        refused = run("import", str(file), option, "carol", "--url", other_url)
+        assert refused.code == 2
+        assert option in refused.err
+        assert "--only-user" in refused.err
+    assert run("users", "list", "--url", other_url, "--json").json()["users"] == []
+
+
+def test_files_from_outside_are_limited_to_users(tmp_path: Path, other_url: str) -> None:
+    file = tmp_path / "all.jsonl"
+    assert run("export", str(file)).code == 0
+    refused = run("import", str(file), "--only-user", "alice", "--url", other_url)
+    assert refused.code == 1
+    assert f"{file}: line " in refused.err
+    assert "'bob'" in refused.err
+    assert run("users", "list", "--url", other_url, "--json").json()["users"] == []
+    assert run("import", str(file), "--only-user", "alice", "--only-user", "bob", "--url", other_url).code == 0
+    sessions = tmp_path / "sessions.jsonl"
+    lines = [run("sessions", "export", user).out.strip() for user in ("alice", "bob")]
+    sessions.write_text("\n".join(lines).replace('"id": "s"', '"id": "t"'))
+    done = run("import", str(sessions), "--only-user", "bob", "--url", other_url)
+    assert done.code == 5
+    assert "belongs to user 'alice'" in done.err
+    found = {user: run("sessions", "list", user, "--url", other_url, "--json").json() for user in ("alice", "bob")}
+    assert [each["id"] for each in found["alice"]["sessions"]] == ["s"]
+    assert {each["id"] for each in found["bob"]["sessions"]} == {"s", "t"}
+    assert run("import", "redis://127.0.0.1:1", "--only-user", "bob").code == 2

@@ -41,6 +41,7 @@ from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from agentstore.schemas.memory import ListFilters, SearchFilters
 from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
+from tests.support.exports import signed
 
 _PAGE = 10_000
 _TTL = 2**31 - 1
@@ -94,6 +95,7 @@ _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "supersedes": {"id": lambda id: [id]},
     "ids": {"id": lambda id: [id]},
     "users": {"id": lambda id: [id]},
+    "only_users": {"id": lambda id: [id]},
     "at": {"id": lambda id: id},
     "filters": {name: partial(_filter, name) for name in ("session_id", "role", "kind")},
 }
@@ -173,7 +175,7 @@ def open_service(database_url: str, settings: Settings) -> Callable[[type[Any]],
 async def _call(service: Any, name: str, parameters: dict[str, inspect.Parameter], **changes: Any) -> None:
     """Call a method with valid arguments, except for `changes`."""
     arguments = {
-        each: io.BytesIO() if each == "file" else _VALUES[each]
+        each: (signed([]) if name == "restore" else io.BytesIO()) if each == "file" else _VALUES[each]
         for each, parameter in parameters.items()
         if parameter.default is inspect.Parameter.empty and each != "self"
     }
