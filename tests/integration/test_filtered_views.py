@@ -207,7 +207,7 @@ _ARGUMENTS = {
     "user": "alice", "session": "s", "query": "apples", "text": "pears", "a": "1", "b": "2", "at": "1",
     "revision": migrate.history()[1].id, "sources": "{export}", "file": "{new}",
 }  # fmt: skip
-_OPTIONS = {"sandboxes exec": ["--", "true"], "sessions rewind": ["--at", "1"]}
+_OPTIONS = {"import": ["{export}"], "sandboxes exec": ["--", "true"], "sessions rewind": ["--at", "1"]}
 _ENVIRONMENT = {
     "AGENTSTORE_SANDBOX_PROVIDER": "unsafe_subprocess",
     **{f"AGENTSTORE_{kind}_URL": "http://127.0.0.1:9/v1" for kind in ("EMBEDDING", "EXTRACTION")},

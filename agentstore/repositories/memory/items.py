@@ -100,19 +100,17 @@ def _list(*, after: bool) -> ClauseElement:
     """Return a user's items, newest first."""
     memory = MemoryRow
     kind = bindparam("kind", type_=Text)
-    key = tuple_(memory.time, memory.id)
+    has_begun = or_(memory.valid_from.is_(None), memory.valid_from <= func.now())
+    has_not_ended = or_(memory.valid_until.is_(None), memory.valid_until > func.now())
     conditions = [
         memory.user_id == _USER,
         is_in_no_expired_bucket(memory.session_id),
         _IS_ITEM,
         or_(kind.is_(None), memory.kind == kind),
-        or_(
-            bindparam("with_invalid", type_=Boolean),
-            or_(memory.valid_from.is_(None), memory.valid_from <= func.now())
-            & or_(memory.valid_until.is_(None), memory.valid_until > func.now()),
-        ),
+        or_(bindparam("with_invalid", type_=Boolean), has_begun & has_not_ended),
     ]
     if after:
+        key = tuple_(memory.time, memory.id)
         conditions.append(key < tuple_(bindparam("at", type_=_TIME), bindparam("after_id", type_=Text)))
     return (
         select(
