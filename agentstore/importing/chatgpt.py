@@ -150,6 +150,11 @@ class _Tree:
         return top
 
 
+def beginning(messages: list[tuple[str, dict[str, Any]]]) -> Any:
+    """Return what identifies a conversation without an id in each of its exports, or None without messages."""
+    return next(([node, message.get("id"), message.get("content")] for node, message in messages), None)
+
+
 def metadata(conversation: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a conversation other than its tree, ids, title and times."""
     rest = {name: value for name, value in conversation.items() if name not in _HEAD and value not in (None, [], {})}

@@ -158,7 +158,7 @@ class Translator:
         user_id = _owner(value, _USER, (), count)[0][0] or self._user_id
         session_id = _owner(value, ("conversation_id", "id"), (), count)[0][0]
         if session_id is None:
-            session_id = ids.for_conversation(user_id, value)
+            session_id = ids.for_conversation(user_id, chatgpt.beginning(raw) or value)
         messages = Messages(notes)
         for node, each in raw:
             place = f"mapping.{node}"

@@ -337,6 +337,25 @@ def test_node_that_is_no_object_is_a_problem_and_the_rest_is_stored() -> None:
     assert _notes(translated) == [(_PROBLEM, "mapping.odd"), (_PROBLEM, "mapping.n1")]
 
 
+def test_conversation_without_an_id_is_known_by_its_first_message() -> None:
+    def id_of(*messages: Any, **more: Any) -> str:
+        value = _conversation(*messages, **more)
+        del value["conversation_id"]
+        return _translate(value).session.id
+
+    first = id_of(_message("a"), _message("b"))
+    assert (
+        id_of(_message("a", metadata={"model_slug": "x"}), *map(_message, "bcd"), title="new", update_time=_TIME)
+        == first
+    )
+    assert id_of(_message("x"), _message("b")) != first
+    assert id_of(_message("a", content=_text("x")), _message("b")) != first
+    value = _conversation(_message("a"))
+    del value["conversation_id"]
+    translator = Translator("file", "default")
+    assert len({translator.translate(value).session.id for _ in range(3)}) == 3
+
+
 def test_id_that_is_used_twice_gets_a_suffix_unless_the_message_is_repeated() -> None:
     first, other, repeated = _message("m"), _message("m", content=_text("other")), _message("m", create_time=_TIME + 1)
     translated = _translate(_conversation(first, other, repeated, _message("m", "assistant")))
