@@ -163,9 +163,9 @@ class Importer:
             return None
         self.progress.input_messages += translated.messages
         user_id = translated.session.user_id
-        if self._only_users is not None and user_id not in self._only_users:
-            reason = InvalidContent(f"it belongs to user {shortened(user_id)}, who is not among the users to import")
-            self._note(name, piece.place, translated.refuse_all(reason))
+        if self._only_users is not None and user_id not in self._only_users and translated.has_anything():
+            reason = f"it belongs to user {shortened(user_id)}, who is not among the users to import"
+            self._note(name, piece.place, Note("", reason, messages=translated.messages))
             return None
         for note in translated.notes:
             self._note(name, piece.place, note)

@@ -193,6 +193,19 @@ def test_conversation_that_is_refused_counts_its_messages(run_import: RunImport,
     assert _stored(direct_url, _COUNTS) == [(0, 0)]
 
 
+def test_conversation_of_another_user_counts_all_of_its_messages(run_import: RunImport) -> None:
+    said = [{"id": "m", "role": "user", "content": "x"}]
+    lines = [
+        {"user": "bob", "session": "s", "messages": [*said, *said, {"role": "bot"}, 7]},
+        {"user": "alice", "session": "s", "messages": said},
+        {"user": "bob", "session": "t", "messages": [7]},
+    ]
+    text = "\n".join(map(json.dumps, lines)).encode()
+    report = json.loads(run_import("-", "--json", "--dry-run", "--only-user", "alice", stdin=text).out)
+    counted = ("input_messages", "stored_messages", "skipped_messages", "passed_over")
+    assert [report[name] for name in counted] == [6, 1, 5, 0]
+
+
 def test_metadata_that_cannot_be_stored_is_reported_and_the_messages_are_stored(
     run_import: RunImport, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
