@@ -183,12 +183,12 @@ class _TextOrParts:
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        parts = handler(source)
+        # A schema for each use, because pydantic 2.10 applies the discriminator of a shared one to its first use only.
         text = core_schema.no_info_after_validator_function(_as_parts, core_schema.str_schema())
-        json = core_schema.union_schema([(parts, "parts"), (text, "text")], mode="left_to_right")
-        python = core_schema.no_info_before_validator_function(_as_parts, parts)
+        json = core_schema.union_schema([(handler(source), "parts"), (text, "text")], mode="left_to_right")
+        python = core_schema.no_info_before_validator_function(_as_parts, handler(source))
         # Serializes by its second schema.
-        return core_schema.lax_or_strict_schema(core_schema.json_or_python_schema(json, python), parts)
+        return core_schema.lax_or_strict_schema(core_schema.json_or_python_schema(json, python), handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         if schema["type"] == "lax-or-strict" and handler.mode == "serialization":

@@ -57,6 +57,9 @@ def test_assigned_string_content_becomes_one_text_part() -> None:
 def test_other_content_is_a_validation_error(invalid: Any) -> None:
     with pytest.raises(ValidationError, match="content"):
         Message(content=invalid)
+    if not isinstance(invalid, bytes):
+        with pytest.raises(ValidationError, match="content"):
+            Message.model_validate_json(json.dumps({"content": invalid}))
 
 
 def test_json_schema_of_content_has_a_string_for_input_only() -> None:
