@@ -65,8 +65,14 @@ def is_connection_limit(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) == "53300" or "no more connections allowed" in str(error)
 
 
+def is_read_only(error: BaseException) -> bool:
+    """Return whether a write was refused because the server accepts none now."""
+    return getattr(_unwrap(error), "sqlstate", None) == _READ_ONLY
+
+
 def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStoreError]:
     """Return the outcome of the statement that raised `error`, and the exception to raise; `where` is the database."""
+    error = _unwrap(error)
     if isinstance(error, asyncpg.PostgresConnectionError) and isinstance(error.__cause__, asyncpg.PostgresError):
         error = error.__cause__  # the last error that the server sent before the connection closed
     if isinstance(error, TimeoutError):
@@ -129,4 +135,6 @@ def connection_error(error: BaseException, where: str) -> AgentStoreError:
         return NotConfigured(f"{where} rejected the login: {error}")
     if isinstance(error, TimeoutError):
         return Unavailable(f"{where} could not be reached in time")
+    if is_read_only(error):
+        return translate_error(error, where)
     return Unavailable(f"{where} could not be reached: {error}")

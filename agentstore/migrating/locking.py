@@ -21,7 +21,7 @@ from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agentstore.database.database import Database
-from agentstore.database.errors import CONNECT_ERRORS
+from agentstore.database.errors import CONNECT_ERRORS, is_read_only, translate_error
 from agentstore.database.retry import ROLLED_BACK
 from agentstore.errors import AgentStoreError, NotConfigured, Unavailable
 from agentstore.migrating.connections import (
@@ -215,6 +215,8 @@ async def acquire_migration_lock(
 
 def migration_error(error: BaseException, database: Database) -> AgentStoreError:
     """Return the error to raise for a driver's error during a migration."""
+    if is_read_only(error):
+        return translate_error(error, database.where_directly)
     cause = getattr(error, "orig", None) or error
     if getattr(cause, "sqlstate", None) == "42501":
         return NotConfigured(

@@ -1,7 +1,8 @@
 """Creation of a Database from what a caller gives: a URL, an engine, settings, or nothing."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import asyncpg
 from sqlalchemy import URL
@@ -56,21 +57,40 @@ def open_database(
         url = settings.database_url.get_secret_value()
     if url is None:
         return _embedded(settings)
-    replica = None
-    if (to_read := read_url(url, settings)) is not None:
-        of_replica = settings_of_url(to_read, settings)
-        connect = _connector(to_read, of_replica, password if parse_url(to_read).password is None else None)
-        replica = Replica(Database(of_replica, connect=connect, where=str(parse_url(to_read))))
-    settings = settings_of_url(url, settings)
+    of_url = settings_of_url(url, settings)
+    connect = _connector(url, of_url, password)
+    with _naming("AGENTSTORE_MIGRATION_DATABASE_URL"):
+        connect_directly = direct_connector(url, of_url, password=password)
+    with _naming("AGENTSTORE_READ_URL"):
+        replica = _replica(url, settings, password)
     return Database(
-        settings,
-        connect=_connector(url, settings, password),
-        connect_directly=direct_connector(url, settings, password=password),
+        of_url,
+        connect=connect,
+        connect_directly=connect_directly,
         replica=replica,
         prepare=_schema_check("check"),
         where=str(parse_url(url)),
-        where_directly=str(parse_url(migration_url(url, settings) or url)),
+        where_directly=str(parse_url(migration_url(url, of_url) or url)),
     )
+
+
+def _replica(url: str, settings: Settings, password: Password | None) -> Replica | None:
+    to_read = read_url(url, settings)
+    if to_read is None:
+        return None
+    settings = settings_of_url(to_read, settings)
+    where = parse_url(to_read)
+    connect = _connector(to_read, settings, password if where.password is None else None)
+    return Replica(Database(settings, connect=connect, where=str(where)))
+
+
+@contextmanager
+def _naming(setting: str) -> Iterator[None]:
+    """Name a setting in the error about its value."""
+    try:
+        yield
+    except NotConfigured as error:
+        raise NotConfigured(f"{setting} is not valid. {error}") from error
 
 
 def _connector(url: str, settings: Settings, password: Password | None) -> Connect:

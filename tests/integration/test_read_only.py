@@ -17,8 +17,11 @@ from sqlalchemy.pool import NullPool
 from agentstore import AgentStore, MemoryItem, ReadOnly, Session, Settings, Unavailable, migrate
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
+from agentstore.operations.grants import apply, grants
+from agentstore.repositories.connect import open_database
 from agentstore.testing import text as message
 from tests.integration.test_database import ADD_USER, ECHO, USERS, _database, _wait_for_checkouts
+from tests.support.cli import run
 from tests.support.proxy import Proxy
 
 
@@ -144,6 +147,30 @@ async def test_connections_of_the_callers_engine_are_replaced_too(
         if "poolclass" not in arguments:
             assert refused <= 6  # at most the engine's five connections, and one to find out
     await engine.dispose()
+
+
+async def test_migrations_and_grants_on_a_read_only_server_raise_read_only(
+    empty_url: str,
+) -> None:
+    await migrate.upgrade(empty_url, "0011")
+    administrator = await asyncpg.connect(empty_url)
+    await _make_read_only(administrator, "on")
+    database = open_database(empty_url)
+    for call in (
+        migrate.upgrade(database),
+        migrate.downgrade(database, "-1"),
+        migrate.stamp(database, "0010"),
+        migrate.enable_row_security(database),
+        apply(database, grants(app="postgres"), ["postgres"]),
+    ):
+        with pytest.raises(ReadOnly, match=r"accepts no writes now.*target_session_attrs=read-write"):
+            await call
+    await database.stop()
+    done = await asyncio.to_thread(run, "upgrade", "--url", empty_url)
+    assert (done.code, "accepts no writes now" in done.err) == (1, True)
+    await administrator.execute("SET default_transaction_read_only = off")
+    await _make_read_only(administrator, "off")
+    await administrator.close()
 
 
 async def _read_all(store: AgentStore) -> list[Any]:

@@ -321,6 +321,12 @@ async def test_the_replica_belongs_to_the_configured_database(
         (AgentStore(other_url), False),
     ):
         assert (store._database.replica is not None) == has_replica
+    for name in ("AGENTSTORE_MIGRATION_DATABASE_URL", "AGENTSTORE_READ_URL"):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, "mysql://u:hunter2@h/d")
+            with pytest.raises(NotConfigured, match=f"{name} is not valid.*must begin with postgresql") as caught:
+                AgentStore()
+            assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("AGENTSTORE_READ_URL", "")
     assert AgentStore()._database.replica is None
 
