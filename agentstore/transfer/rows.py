@@ -32,24 +32,39 @@ _NULL = b"\\N"
 
 
 class _Parts(NamedTuple):
-    """Rows that are numbered from 1 without gaps, and the row that has their count."""
+    """Rows that are numbered from 1, and the row that has their highest number and how many are missing."""
 
     owner: str
     key: tuple[str, ...]
     column: str
+    """The highest number, plus `difference`."""
     difference: int
-    """What is subtracted from the value of `column`."""
+    removed: str | None
+    """The column with the number of gaps; None if there are none."""
     part_key: tuple[str, ...]
     number: str
 
 
 _PARTS = {
-    "messages": _Parts("sessions", ("user_id", "id"), "next_seq", 1, ("user_id", "session_id"), "seq"),
-    "memories": _Parts("memory_buckets", ("user_id", "session_id"), "count", 0, ("user_id", "session_id"), "seq"),
+    "messages": _Parts("sessions", ("user_id", "id"), "next_seq", 1, "removed", ("user_id", "session_id"), "seq"),
+    "memories": _Parts("memory_buckets", ("user_id", "session_id"), "count", 0, None, ("user_id", "session_id"), "seq"),
     "workspace_chunks": _Parts(
-        "workspaces", ("user_id", "session_id", "type"), "chunks", 0, ("user_id", "session_id", "type"), "number"
+        "workspaces", ("user_id", "session_id", "type"), "chunks", 0, None, ("user_id", "session_id", "type"), "number"
     ),
 }
+
+
+class _Expected(NamedTuple):
+    """What a row says about its parts."""
+
+    last: int
+    """The highest number."""
+    rows: int
+    position: int
+    """The position of the row in the file."""
+
+
+_NOTHING = _Expected(0, 0, 0)
 _OWNERS = {parts.owner: (part, parts) for part, parts in _PARTS.items()}
 
 
@@ -70,8 +85,8 @@ class RowReader:
         self._line = next(self._lines)
         self._users: set[bytes] = set()
         self._table_start = block.start
-        # By the table of the parts and their key: how many are expected, and the position of the row that says so.
-        self._expected: dict[tuple[str, tuple[bytes, ...]], tuple[int, int]] = {}
+        # By the table of the parts and their key.
+        self._expected: dict[tuple[str, tuple[bytes, ...]], _Expected] = {}
 
     def table(self) -> str | None:
         """Return the table of the next row, or None at the end of the block.
@@ -81,9 +96,9 @@ class RowReader:
                 row says, and so for memories and workspaces.
         """
         if self._line.startswith(b'{"end":'):
-            for (part, key), (count, position) in self._expected.items():
-                if count:
-                    raise self._fail(position, _wrong_count(part, key, 0, count))
+            for (part, key), expected in self._expected.items():
+                if expected.rows:
+                    raise self._fail(expected.position, _wrong_count(part, key, 0, expected))
             return None
         at = self._line.find(b'":{', 0, 100)
         if at < 0 or not self._line.startswith(b'{"') or not self._line.endswith(b"}}"):
@@ -159,7 +174,8 @@ class RowReader:
         size = 0
         known_user: bytes | None = None
         key: tuple[bytes, ...] | None = None
-        count = expected = 0
+        count = number = 0
+        expected = _NOTHING
         while self._line.startswith(prefix):
             last: bytes | None
             found = usual.match(self._line, len(prefix))
@@ -182,13 +198,14 @@ class RowReader:
             if parts is not None:
                 part_key = tuple([raw[place] for place in part_places])
                 if part_key != key:
-                    if key is not None and count != expected:
+                    if key is not None and count != expected.rows:
                         raise self._fail(self.position, _wrong_count(name, key, count, expected))
-                    key, count = part_key, 0
-                    expected = self._expected.pop((name, key), (0, 0))[0]
-                count += 1
-                if raw[number_place] != b"%d" % count or count > expected:
-                    raise self._fail(self.position, _wrong_count(name, part_key, raw[number_place], expected, "number"))
+                    key, count, number = part_key, 0, 0
+                    expected = self._expected.pop((name, key), _NOTHING)
+                previous, number, count = number, int(raw[number_place]), count + 1
+                if not previous < number <= expected.last:
+                    reason = f"{parts.number} is {number}, expected one from {previous + 1} to {expected.last}"
+                    raise self._fail(self.position, InvalidContent(f"{_shown(name, part_key)}: {reason}"))
             if last is not None:
                 if is_message:
                     is_item = kind_place >= 0 and raw[kind_place] != b"message"
@@ -205,7 +222,7 @@ class RowReader:
                 await messages.check()
                 yield b"\n".join(written) + b"\n"
                 written, size = [], 0
-        if key is not None and count != expected:
+        if key is not None and count != expected.rows:
             raise self._fail(self.position, _wrong_count(name, key, count, expected))
         if written:
             await messages.check()
@@ -238,11 +255,13 @@ class RowReader:
         """Remember how many parts the row says that it has."""
         part, parts = _OWNERS[name]
         key = tuple(raw.get(each, b"") for each in parts.key)
-        default = parts.difference  # of a file that lacks the column
-        number = int(raw.get(parts.column, default)) - parts.difference
-        if number < 0:
-            raise self._fail(self.position, InvalidContent(f"{parts.column} must be at least {parts.difference}"))
-        self._expected[part, key] = number, self.position
+        # A file may lack columns of a later release.
+        last = int(raw.get(parts.column, parts.difference)) - parts.difference
+        removed = int(raw.get(parts.removed, 0)) if parts.removed is not None else 0
+        if not 0 <= removed <= last:
+            reason = f"{parts.column} must be at least {parts.difference}"
+            raise self._fail(self.position, InvalidContent(reason + (f" + {parts.removed}" if removed else "")))
+        self._expected[part, key] = _Expected(last, last - removed, self.position)
 
     def _cut(self, name: str) -> tuple[dict[str, Any], bytes | None]:
         """Return the plain values of the next row, and the unparsed payload, if it has one."""
@@ -292,21 +311,17 @@ class RowReader:
                 yield from others
 
 
-def _wrong_count(
-    part: str, key: tuple[bytes, ...], found: int | bytes, expected: int, what: str = "count"
-) -> InvalidContent:
-    parts = _PARTS[part]
-    names = ", ".join(
-        f"{name} {shortened(each.decode(errors='replace'))}" for name, each in zip(parts.part_key, key, strict=True)
-    )
-    shown = found.decode(errors="replace") if isinstance(found, bytes) else found
-    if what == "number":
-        return InvalidContent(
-            f"{part} of {names}: {parts.number} is {shown}, expected {parts.number} from 1 to {expected} in order, as "
-            f"{parts.column} of {parts.owner} says"
-        )
-    return InvalidContent(
-        f"{part} of {names}: {parts.column} of {parts.owner} says that there are {expected}, the file has {shown}"
+def _wrong_count(part: str, key: tuple[bytes, ...], found: int, expected: _Expected) -> InvalidContent:
+    columns = " - ".join(filter(None, (_PARTS[part].column, _PARTS[part].removed)))
+    reason = f"the file has {found} rows, expected {expected.rows} by {columns} of {_PARTS[part].owner}"
+    return InvalidContent(f"{_shown(part, key)}: {reason}")
+
+
+def _shown(part: str, key: tuple[bytes, ...]) -> str:
+    """Return the name of a group of rows for an error message."""
+    values = [shortened(each.decode(errors="replace")) for each in key]
+    return f"{part} of " + ", ".join(
+        f"{name} {value}" for name, value in zip(_PARTS[part].part_key, values, strict=True)
     )
 
 

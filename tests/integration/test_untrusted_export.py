@@ -115,7 +115,15 @@ _INVALID: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a counter that is text": (_change("sessions", _set(next_seq="4")), "next_seq"),
     "a counter beyond 64 bits": (_change("sessions", _set(next_seq=2**64)), "next_seq"),
     "a count of memories": (_change("memory_buckets", _set(count=10**15)), "count"),
-    "a gap": (_change("messages", _set(seq=2), 0), "seq is 2"),
+    "a number that is used twice": (_change("messages", _set(seq=2), 0), "seq is 2, expected one from 3"),
+    "a number of zero": (_change("messages", _set(seq=0), 0), "seq is 0, expected one from 1"),
+    "more removed messages than there were": (_change("sessions", _set(removed=4)), "next_seq"),
+    "a removed message that exists": (_change("sessions", _set(removed=1)), "expected 2"),
+    "a memory with a gap": (_change("memories", _set(seq=9), 3), "seq is 9, expected one from 4 to 4"),
+    "a removed message that is not counted": (
+        lambda data: re.sub(rb'\{"messages".*"id":"m2".*\n', b"", data, count=1),
+        "2 rows",
+    ),
     "a ttl of zero": (_change("sessions", _set(ttl=0)), "ttl"),
     "a ttl that is too long": (_change("sessions", _set(ttl=2**40)), "ttl"),
     "a time before Christ": (_change("sessions", _set(updated_at=_LONG_AGO)), "updated_at"),
@@ -170,6 +178,19 @@ async def test_an_undamaged_file_is_restored(store: AgentStore, other_url: str) 
         restored = await other.sessions.get_session("alice", "s")
         assert restored == await store.sessions.get_session("alice", "s")
         assert (await other.restore(signed_again(data))).left == []
+
+
+async def test_a_session_with_removed_messages_is_restored(store: AgentStore, other_url: str) -> None:
+    session = await store.sessions.create_session("alice", "s")
+    await store.sessions.append_message(session, [text(str(each), id=f"m{each}") for each in range(9)])
+    await store.sessions.delete_messages("alice", "s", ["m0", "m3", "m4"])
+    await store.sessions.pop_messages("alice", "s", 1)
+    file = io.BytesIO()
+    await store.export(file)
+    async with AgentStore(other_url) as other:
+        for options in ({"dry_run": True}, {"only_users": ["alice"]}, {}):
+            await other.restore(file, **options)
+        assert await other.sessions.get_session("alice", "s") == await store.sessions.get_session("alice", "s")
 
 
 async def test_the_line_of_a_refused_row_is_that_in_the_file(other_url: str) -> None:
