@@ -378,6 +378,24 @@ def test_many_problems_are_counted_and_some_reported(run_import: RunImport) -> N
     assert "Skipped: 1,000." in done.out
 
 
+def test_what_is_passed_over_or_changed_is_counted_and_some_reported(run_import: RunImport) -> None:
+    said = {"author": {"role": "user"}, "create_time": 1_700_000_000.0}
+    nodes: dict[str, Any] = {"n0": {"message": {**said, "id": "m", "content": {"parts": ["x"]}}}}
+    nodes |= {f"n{number}": {"parent": f"n{number - 1}", "message": {**said, "id": "e"}} for number in range(1, 61)}
+    export = {"conversation_id": "c", "title": "cut \ud83d", "mapping": nodes, "current_node": "n60"}
+    done = run_import("-", stdin=json.dumps([export]).encode())
+    assert done.code == 0
+    assert done.err.count("passed over: mapping.n") == 50
+    assert "10 more were passed over" in done.err
+    assert "element 1 (byte 1): changed: title: " in done.err
+    assert done.out.endswith("Skipped: 0, passed over: 60, changed: 1.\n")
+    report = run_import("-", "--json", stdin=json.dumps([export]).encode()).json()
+    counted = ("input_messages", "stored_messages", "skipped_messages", "passed_over", "changed", "problems")
+    assert [report[name] for name in counted] == [61, 1, 0, 60, 1, 0]
+    assert report["left_out"] == []
+    assert [each["kind"] for each in report["notes"]] == ["passed over"] * 50 + ["changed"]
+
+
 def test_truncated_file_is_imported_up_to_the_end(run_import: RunImport, direct_url: str) -> None:
     conversation = {
         "mapping": {
