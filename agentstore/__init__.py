@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         NotFound,
         PoolTimeout,
         ReadOnly,
+        Retryable,
         SandboxElsewhere,
         SandboxFailed,
         SandboxLost,
@@ -153,6 +154,7 @@ __all__ = [
     "QuestionEmbedder",
     "ReadOnly",
     "RefusalContent",
+    "Retryable",
     "Role",
     "RunStatus",
     "Sandbox",
@@ -194,8 +196,8 @@ _NAMES = {
     "agentstore.embedded.postgres": "EmbeddedPostgres",
     "agentstore.errors": (
         "AgentStoreError AlreadyExists Closed Conflict EmbeddingFailed ExtractionFailed InvalidContent "
-        "LimitExceeded NotConfigured NotFound PoolTimeout ReadOnly SandboxElsewhere SandboxFailed SandboxLost "
-        "SandboxUnavailable SchemaAhead SchemaBehind StatementFailed Unavailable UnknownOutcome "
+        "LimitExceeded NotConfigured NotFound PoolTimeout ReadOnly Retryable SandboxElsewhere SandboxFailed "
+        "SandboxLost SandboxUnavailable SchemaAhead SchemaBehind StatementFailed Unavailable UnknownOutcome "
         "UnreadableRow"
     ),
     "agentstore.inmemory": (

@@ -10,15 +10,16 @@
     ├── Conflict           the same id exists with other content, or an expected value has changed
     ├── InvalidContent     the input is invalid or cannot be stored exactly (also a ValueError)
     ├── LimitExceeded      the input is larger, longer or deeper than a limit allows (also a ValueError)
-    ├── Unavailable        the database could not be reached or did not answer; safe to retry
-    │   ├── PoolTimeout    no connection became free within pool_timeout
-    │   └── ReadOnly       the server refuses writes: it is a standby, or was made read-only
+    ├── Retryable          the call can be repeated as it is
+    │   ├── Unavailable    the database could not be reached or did not answer
+    │   │   ├── PoolTimeout   no connection became free within pool_timeout
+    │   │   └── ReadOnly      the server refuses writes: it is a standby, or was made read-only
+    │   └── EmbeddingFailed   the embedder failed or returned invalid vectors
     ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
     ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
     ├── UnreadableRow      a stored row is not valid: another program wrote or changed it
     ├── SchemaBehind       the schema is older than this release needs: run ``agentstore upgrade``
     ├── SchemaAhead        a call would change a schema that a newer release has migrated
-    ├── EmbeddingFailed    the embedder failed or returned invalid vectors; safe to retry
     ├── ExtractionFailed   the extractor failed or returned an invalid result
     ├── SandboxUnavailable a sandbox cannot be created here, or cannot be reached from here
     │   └── SandboxElsewhere  only another replica can reach the sandbox
@@ -64,7 +65,11 @@ class LimitExceeded(AgentStoreError, ValueError):
     """
 
 
-class Unavailable(AgentStoreError):
+class Retryable(AgentStoreError):
+    """Base class of the errors after which the same call is safe to repeat: it had no effect, or only once."""
+
+
+class Unavailable(Retryable):
     """The database could not be reached, or did not answer in time.
 
     Safe to retry: the call had no effect, or executing it again changes nothing more.
@@ -95,7 +100,7 @@ class ReadOnly(Unavailable):
     """
 
 
-class EmbeddingFailed(AgentStoreError):
+class EmbeddingFailed(Retryable):
     """The embedder failed, or returned invalid vectors. Safe to retry.
 
     Memories are stored nevertheless: until they have vectors, they are found by their words.

@@ -1,14 +1,28 @@
 """Settings: read from ``AGENTSTORE_*`` environment variables, or given as ``Settings(...)``."""
 
+import difflib
+import os
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, SecretStr, field_validator
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agentstore.errors import NotConfigured
 
 Seconds = Annotated[float, Field(ge=0.001, le=86_400.0)]
 AutoMigrate = Literal["check", "upgrade", "off"]
+
+_PREFIX = "AGENTSTORE_"
+# Variables that are no settings, with their values: what Kubernetes sets for each service whose name begins with
+# "agentstore", and the mark of the processes of a command in a sandbox.
+_NO_SETTING = re.compile(
+    r"AGENTSTORE_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*"
+    r"|AGENTSTORE_(.*_)?PORT=(tcp|udp|sctp)://.*|AGENTSTORE_CALL=.*",
+    re.DOTALL,
+)
 
 with warnings.catch_warnings():
     # The setting is named AGENTSTORE_SCHEMA; pydantic's own `schema` is a deprecated classmethod.
@@ -23,7 +37,7 @@ with warnings.catch_warnings():
             pydantic.ValidationError: a value is invalid, or a setting is unknown; the message names the setting.
         """
 
-        model_config = SettingsConfigDict(env_prefix="AGENTSTORE_", extra="forbid", hide_input_in_errors=True)
+        model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", hide_input_in_errors=True)
 
         database_url: SecretStr | None = Field(
             default=None, description="The URL of the database, in any form that cloud consoles print."
@@ -205,3 +219,34 @@ with warnings.catch_warnings():
         @classmethod
         def _blank_is_unset(cls, value: object) -> object:
             return None if value == "" else value
+
+
+def settings_from_environment() -> Settings:
+    """Return the settings of the environment.
+
+    Raises:
+        NotConfigured: a variable is invalid, or its name is that of no setting; the message names it.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = [
+            f"{_variable(*each['loc'])}: {each['msg']}" for each in error.errors(include_url=False, include_input=False)
+        ]
+        raise NotConfigured("\n".join(wrong)) from error
+    if unknown := list(_unknown_variables()):
+        raise NotConfigured("\n".join(unknown))
+    return settings
+
+
+def _unknown_variables() -> Iterator[str]:
+    known = [_variable(name) for name in Settings.model_fields]
+    for name, value in sorted(os.environ.items()):
+        given = name.upper()  # pydantic-settings reads variables of any case
+        if given.startswith(_PREFIX) and given not in known and not _NO_SETTING.fullmatch(f"{given}={value}"):
+            nearest = difflib.get_close_matches(given, known, n=1, cutoff=0)
+            yield f"{name} is not a setting of agentstore. Is it {nearest[0]}? Correct or unset it."
+
+
+def _variable(*name: object) -> str:
+    return _PREFIX + "_".join(map(str, name)).upper()

@@ -22,16 +22,14 @@ def load_settings() -> "Settings":
     Raises:
         typer.Exit: a setting is not valid; the reason has been printed.
     """
-    from pydantic import ValidationError
-
-    from agentstore.settings import Settings
+    from agentstore.errors import NotConfigured
+    from agentstore.settings import settings_from_environment
 
     try:
-        return Settings()
-    except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            name = "_".join(str(part) for part in each["loc"]).upper()
-            echo_error(f"AGENTSTORE_{name}: {each['msg']}")
+        return settings_from_environment()
+    except NotConfigured as error:
+        for line in str(error).splitlines():
+            echo_error(line)
         raise typer.Exit(1) from error
 
 

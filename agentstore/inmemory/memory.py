@@ -59,7 +59,7 @@ from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.snippets import Highlighter
 from agentstore.search.view import count_for_one_call, find_related_items, with_timestamp
-from agentstore.settings import Settings
+from agentstore.settings import Settings, settings_from_environment
 
 _log = logging.getLogger(__name__)
 # The maximum number of messages for one call of an extractor.
@@ -100,7 +100,7 @@ class InMemoryMemoryService(MemoryService):
         extractor: Extractor | None = None,
     ) -> None:
         """Create the service. The arguments are those of :class:`PostgresMemoryService`; no database is needed."""
-        self._settings = settings or Settings()
+        self._settings = settings or settings_from_environment()
         self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
         embedder = embedder if embedder is not None else self._own_embedder
         self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)

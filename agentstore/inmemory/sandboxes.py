@@ -16,7 +16,7 @@ from agentstore.schemas import Page, SandboxInfo, SandboxSpec
 from agentstore.schemas.page import check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id
 from agentstore.schemas.sandbox import specs_of
-from agentstore.settings import Settings
+from agentstore.settings import Settings, settings_from_environment
 
 _Key = tuple[str, str, str]
 
@@ -45,7 +45,7 @@ class InMemorySandboxService(SandboxService):
         settings: Settings | None = None,
     ) -> None:
         """Create an empty service. The arguments are those of :class:`agentstore.PostgresSandboxService`."""
-        self._settings = settings or Settings()
+        self._settings = settings or settings_from_environment()
         self._provider = open_provider(self._settings, provider=provider)
         self._drain = drain_on_stop
         self._entries: dict[_Key, _Entry] = {}

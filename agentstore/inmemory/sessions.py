@@ -28,7 +28,7 @@ from agentstore.schemas.payload import (
     same_content,
 )
 from agentstore.schemas.session import extend_messages
-from agentstore.settings import Settings
+from agentstore.settings import Settings, settings_from_environment
 
 
 @dataclass
@@ -66,7 +66,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         rewind.
         """
         self._create_missing = check_missing_session(missing_session)
-        self._settings = settings or Settings()
+        self._settings = settings or settings_from_environment()
         self._states = states or InMemoryStateService(settings=self._settings)
         self._users: dict[str, dict[str, _Stored]] = {}
         self._started = self._stopped = False

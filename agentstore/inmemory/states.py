@@ -13,7 +13,7 @@ from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import Advice, check_limit, check_reply
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_more_rounds, check_round, patch, read_round_cursor, write_round_cursor
-from agentstore.settings import Settings
+from agentstore.settings import Settings, settings_from_environment
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class InMemoryStateService(StateService):
     """
 
     def __init__(self, *, settings: Settings | None = None) -> None:
-        self._settings = settings or Settings()
+        self._settings = settings or settings_from_environment()
         self._heads: dict[tuple[str, str], _Head] = {}
         self._started = self._stopped = False
 

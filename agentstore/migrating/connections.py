@@ -13,7 +13,7 @@ from agentstore.database.pooler import is_pooled, is_transaction_pooler
 from agentstore.database.server import read_identity
 from agentstore.database.url import connector, direct_connector, migration_url, parse_url, settings_of_url
 from agentstore.errors import NotConfigured
-from agentstore.settings import Settings
+from agentstore.settings import Settings, settings_from_environment
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def opened(target: Database | AsyncEngine | str, settings: Settings | None
     if isinstance(target, Database):
         yield target
         return
-    settings = settings or Settings()
+    settings = settings or settings_from_environment()
     if isinstance(target, str):
         settings = settings_of_url(target, settings)
         direct = direct_connector(target, settings)
@@ -63,7 +63,7 @@ async def dedicated_connection(database: Database) -> AsyncIterator[AsyncConnect
 @asynccontextmanager
 async def connection_for_developers() -> AsyncIterator[AsyncConnection]:
     """Yield a connection to AGENTSTORE_DATABASE_URL, for the ``alembic`` command in a checkout."""
-    settings = Settings()
+    settings = settings_from_environment()
     if settings.database_url is None:
         raise NotConfigured("Set AGENTSTORE_DATABASE_URL for the alembic command.")
     url = settings.database_url.get_secret_value()

@@ -23,7 +23,7 @@ from agentstore.database.url import (
 )
 from agentstore.errors import NotConfigured
 from agentstore.migrating.startup import ensure
-from agentstore.settings import AutoMigrate, Settings
+from agentstore.settings import AutoMigrate, Settings, settings_from_environment
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +40,10 @@ def open_database(
     `url` has precedence over the setting DATABASE_URL; without either it is the embedded Postgres, if it is installed.
 
     Raises:
-        NotConfigured: no database is named, the URL is invalid, or the engine is not an async one on asyncpg.
+        NotConfigured: no database is named, the URL is invalid, the engine is not an async one on asyncpg, or an
+            AGENTSTORE_* variable is invalid or unknown.
     """
-    settings = settings or Settings()
+    settings = settings or settings_from_environment()
     if engine is not None:
         if url is not None:
             raise NotConfigured("Pass either a URL or an engine, not both.")
@@ -145,7 +146,10 @@ def _embedded(settings: Settings) -> Database:
         await server.start()
         return await connector(server.url, timeout=settings.connect_timeout)()
 
-    _log.info("no database is configured: using the embedded Postgres in %s", server.data_dir)
+    _log.warning(
+        "No database is configured: using the embedded Postgres in %s. Set AGENTSTORE_DATABASE_URL for another one.",
+        server.data_dir,
+    )
     return Database(
         settings,
         connect=connect,

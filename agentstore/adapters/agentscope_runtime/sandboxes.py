@@ -15,7 +15,7 @@ from agentstore.adapters.agentscope_runtime.upstream import register_subclass
 from agentstore.adapters.loop_thread import LoopThread
 from agentstore.errors import Closed
 from agentstore.interfaces import SandboxProvider
-from agentstore.settings import Settings
+from agentstore.settings import Settings, settings_from_environment
 
 
 class PostgresSandboxService:
@@ -58,7 +58,7 @@ class PostgresSandboxService:
             NotConfigured: no database is configured, the provider is unknown, or an option is unknown or invalid.
         """
         check_options(type(self), options)
-        settings = settings or Settings()
+        settings = settings or settings_from_environment()
         size = parse_number(pool_size, "pool_size")
         self._settings = settings if size is None else settings.model_copy(update={"pool_size": size})
         self._dsn = dsn or None

@@ -6,7 +6,7 @@ from agentstore.adapters.agentscope_runtime.options import Compat, check_options
 from agentstore.adapters.agentscope_runtime.upstream import register_subclass
 from agentstore.adapters.shared_database import shared_database
 from agentstore.errors import Closed, NotConfigured
-from agentstore.settings import Settings
+from agentstore.settings import Settings, settings_from_environment
 
 
 class PostgresService:
@@ -47,7 +47,7 @@ class PostgresService:
         self._compat = compat
         self._ttl = parse_number(ttl_seconds, "ttl_seconds")
         self._max_messages = parse_number(max_messages_per_session, "max_messages_per_session")
-        self._settings = settings or Settings()
+        self._settings = settings or settings_from_environment()
         self._shared = shared_database(dsn, self._settings, parse_number(pool_size, "pool_size"))
         self._state: Literal["new", "started", "stopped"] = "new"
         self._open()
