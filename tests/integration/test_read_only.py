@@ -201,6 +201,7 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sessions.get_session": lambda store: store.sessions.get_session("alice", "live"),
     "sessions.read_messages": _read_stored,
     "sessions.iter_messages": _read_all,
+    "sessions.window": lambda store: store.sessions.window("alice", "live", max_tokens=9, count=lambda message: 1),
     "sessions.list_sessions": lambda store: store.sessions.list_sessions("alice"),
     "memory.search_memory": lambda store: store.memory.search_memory("alice", message("apples")),
     "memory.search": _search,
@@ -222,6 +223,11 @@ _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sessions.append_message": lambda store: store.sessions.append_message(
         Session(id="live", user_id="alice"), message("x")
     ),
+    "sessions.append": lambda store: store.sessions.append("alice", "live", message("x")),
+    "sessions.pop_messages": lambda store: store.sessions.pop_messages("alice", "live"),
+    "sessions.replace_message": lambda store: store.sessions.replace_message("alice", "live", message("x", id="1")),
+    "sessions.delete_messages": lambda store: store.sessions.delete_messages("alice", "live", ["1"]),
+    "sessions.replace_from": lambda store: store.sessions.replace_from("alice", "live", 1, message("x")),
     "sessions.import_session": lambda store: store.sessions.import_session(Session(id="new", user_id="alice")),
     "sessions.delete_session": lambda store: store.sessions.delete_session("alice", "live"),
     "sessions.set_title": lambda store: store.sessions.set_title("alice", "live", "x"),
@@ -278,7 +284,7 @@ async def test_every_read_works_on_a_read_only_server_and_every_write_raises_rea
         assert _public_methods(store) == _READS.keys() | _WRITES.keys() | _WRITES_IF_DUE
         for id in ("live", "old"):
             session = await store.sessions.create_session("alice", id)
-            await store.sessions.append_message(session, [message("1"), message("2")])
+            await store.sessions.append_message(session, [message("1", id="1"), message("2", id="2")])
             await store.memory.add_memory("alice", [message("apples"), message("plums")], id)
             await store.memory.save_items("alice", MemoryItem(text="likes apples"), id)
             for number in range(2):
