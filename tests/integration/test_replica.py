@@ -13,9 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text as sql
 
 from agentstore import AgentStore, Closed, MemoryItem, NotConfigured, Settings, Unavailable, migrate
 from agentstore.database import replica as replica_module
+from agentstore.database.statement import Statement
 from agentstore.operations.doctor import Finding, examine
 from agentstore.operations.grants import grants
 from agentstore.testing import text
@@ -162,9 +164,12 @@ async def _check_where_reads_go(
 async def test_only_reads_that_may_be_stale_are_executed_on_a_standby(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The login of the standby may only read."""
     async with _urls(pair, "reads") as urls:
         await migrate.upgrade(urls.primary)
-        settings = Settings(read_url=SecretStr(urls.standby))
+        readonly = "; ".join(["CREATE ROLE reader LOGIN", *grants(readonly="reader")])
+        await asyncio.to_thread(psql, urls.primary, f"{readonly};")
+        settings = Settings(read_url=SecretStr(with_role(urls.standby, "reader")))
         async with AgentStore(urls.primary, settings=settings) as store:
             await _check_where_reads_go(store, urls, set(_READS), caplog)
 
@@ -225,6 +230,33 @@ async def test_reads_return_to_the_primary_while_the_standby_lags_behind_the_sch
                     assert await _read_all(store, set(_READS), stale_ok=True) == fresh
         assert [each.levelname for each in caplog.records if "stale_ok" in each.message] == ["WARNING"]
         assert "lacks a table or column" in caplog.text
+
+
+@pytest.mark.chaos
+async def test_a_read_that_the_standby_cancels_for_its_replay_is_executed_on_the_primary(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Statement(sql("SELECT count(*), pg_sleep(2) FROM agentstore.users"), scope="none", repeatable=True)
+    async with _urls(pair, "canceled") as urls:
+        await migrate.upgrade(urls.primary)
+        async with AgentStore(urls.primary, settings=Settings(read_url=SecretStr(urls.standby))) as store:
+            await store.users.set_metadata("alice", {"n": 0})
+            await _caught_up(urls.on_standby, urls.on_primary)
+            await urls.on_standby.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+            await urls.on_standby.execute("SELECT pg_reload_conf()")
+            try:
+                reading = asyncio.create_task(
+                    store._database.read(lambda database: database.fetch(slow), stale_ok=True)
+                )
+                while not reading.done():  # each VACUUM removes versions of rows that the query could still need
+                    await urls.on_primary.execute("UPDATE agentstore.users SET metadata = metadata")
+                    await urls.on_primary.execute("VACUUM agentstore.users")
+                    await asyncio.sleep(0.1)
+                assert (await reading)[0][0] == 1
+            finally:
+                await urls.on_standby.execute("ALTER SYSTEM RESET max_standby_streaming_delay")
+                await urls.on_standby.execute("SELECT pg_reload_conf()")
+        assert "conflict with recovery" in caplog.text
 
 
 async def test_doctor_compares_the_standby_with_the_primary(pair: Pair, own_server: Any) -> None:
