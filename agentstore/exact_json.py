@@ -21,7 +21,10 @@ from typing import Any
 import orjson
 import pydantic_core
 
+from agentstore import json_pieces
 from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.json_pieces import LARGE, has_large_container, is_large
+from agentstore.offload import spend, works_in_pieces
 
 MAX_DEPTH = 200
 MAX_DIGITS = min(4_300, sys.get_int_max_str_digits() or 4_300)
@@ -32,6 +35,8 @@ MAX_DIGITS = min(4_300, sys.get_int_max_str_digits() or 4_300)
 
 _BEYOND_DIGITS = 10**MAX_DIGITS
 _MAX_SHOWN = 80
+# Characters that are encoded, and decoded, in the time in which check() visits one value.
+_ENCODED, _DECODED = 50, 20
 
 # The number of objects from which the collector's cost is noticeable.
 _MANY = 500
@@ -91,6 +96,11 @@ def dumps(value: Any, *, where: str = "value") -> str:
             not a string, a surrogate pair.
         LimitExceeded: it is nested deeper than 200 levels, or has an integer of more than 4,300 digits.
     """
+    if works_in_pieces() and is_large(value):
+        check(value, where=where)
+        return json_pieces.dumps(value, dumps_checked)
+    if has_large_container(value):
+        spend(LARGE)
     if _PADDING is not None:
         deep = value
         for _ in range(_PADDING):
@@ -101,6 +111,7 @@ def dumps(value: Any, *, where: str = "value") -> str:
             pass
         else:
             text = padded[_PADDING : len(padded) - _PADDING]
+            spend(len(text) // _ENCODED)
             if _is_exact(value, text):
                 return text.decode()
     check(value, where=where)
@@ -142,6 +153,9 @@ def dumps_sorted(value: Any) -> str:
 
 def loads(text: str | bytes) -> Any:
     """Decode JSON text that :func:`dumps` wrote."""
+    if works_in_pieces() and len(text) > LARGE:
+        return json_pieces.loads(text)
+    spend(len(text) // _DECODED)
     try:
         # Not orjson, which decodes an integer beyond 64 bits to a float.
         return pydantic_core.from_json(text, cache_strings="keys")
@@ -174,6 +188,7 @@ def check(value: Any, *, where: str = "value") -> None:
         LimitExceeded: it is nested deeper than 200 levels.
     """
     stack: list[tuple[Any, int, str]] = [(value, 0, where)]
+    visited = 0
     while stack:
         item, depth, path = stack.pop()
         kind = type(item)
@@ -184,6 +199,9 @@ def check(value: Any, *, where: str = "value") -> None:
                 raise InvalidContent(f"{path} is {item}, which JSON cannot represent")
         elif isinstance(item, dict):
             _check_depth(depth, where)
+            if (visited := visited + len(item)) > _MANY:
+                spend(visited)
+                visited = 0
             for key, each in item.items():
                 if not isinstance(key, str):
                     raise InvalidContent(f"{path} has the key {shortened(key)}: in JSON, keys must be strings")
@@ -193,6 +211,9 @@ def check(value: Any, *, where: str = "value") -> None:
                 stack.append((each, depth + 1, f"{path}.{key}"))
         elif isinstance(item, (list, tuple)):
             _check_depth(depth, where)
+            if (visited := visited + len(item)) > _MANY:
+                spend(visited)
+                visited = 0
             stack.extend((each, depth + 1, path) for each in item)
         elif not isinstance(item, (str, int)):
             raise InvalidContent(f"{path} is of type {kind.__name__}, which JSON cannot represent")

@@ -97,6 +97,8 @@ class StateService(ServiceWithLifecycleManager):
     ) -> list[dict[str, Any]]:
         """Return the JSON Patch (RFC 6902) that turns the state of round `a` into that of round `b`.
 
+        In states of more than about 1 MB a list that differs is replaced as a whole.
+
         With `stale_ok` the states may be read from a replica, see :mod:`agentstore.interfaces`.
 
         Raises:

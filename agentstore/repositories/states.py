@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, or_, select, update
 
+from agentstore import offload
 from agentstore.database.retry import retry
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
@@ -19,8 +20,10 @@ from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import MAX_TTL, RowKey, check_id, dump_metadata, dump_state, load_object
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
+from agentstore.settings import Settings
 
 # In bytes. Packing a smaller state saves no time, and a plain one is readable in the table.
+_UNPACKED = 20  # bytes that are decompressed and parsed in about the time of one value, see offload.spend
 _PACKED_FROM = 64_000
 
 _USER = bindparam("user_id", type_=Text)
@@ -134,15 +137,7 @@ class PostgresStateService(PostgresService, StateService):
         self, statement: Statement, values: dict[str, Any], state: Mapping[str, Any], metadata: Mapping[str, Any] | None
     ) -> int | None:
         """Execute one of the statements that save, and return the round; None if it returned no row."""
-        text = dump_state(state, self._settings)
-        payload = text.encode()
-        packed = _pack(payload)
-        values |= {
-            "payload": text if packed is None else None,
-            "packed": packed,
-            "size": len(payload),
-            "metadata": "{}" if metadata is None else dump_metadata(metadata, self._settings),
-        }
+        values |= await offload.run(_dump, state, metadata, self._settings)
         await self._expire(values["user_id"], values["session_id"])
 
         async def save(_: int) -> list[Row]:
@@ -168,7 +163,7 @@ class PostgresStateService(PostgresService, StateService):
         if row is None:
             return None
         key = "state_rounds", user_id, values["session_id"], row[2]
-        return load_object(row[0] if row[1] is None else _unpack(row[1], key), key)
+        return await offload.run(_load, row, key)
 
     async def list_states(  # noqa: D102
         self,
@@ -186,7 +181,8 @@ class PostgresStateService(PostgresService, StateService):
             lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
         )
         following = write_round_cursor(rows[-1][0]) if rows and len(rows) == limit else None
-        return Page((_round(row, user_id, values["session_id"]) for row in rows), following)
+        rounds = await offload.run(lambda: [_round(row, user_id, values["session_id"]) for row in rows])
+        return Page(rounds, following)
 
     async def delete_state(  # noqa: D102
         self, user_id: str, session_id: str | None = None, round_id: int | None = None
@@ -233,6 +229,23 @@ class PostgresStateService(PostgresService, StateService):
         }
 
 
+def _dump(state: Mapping[str, Any], metadata: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
+    """Return the values of a state, and of its metadata, that are stored."""
+    text = dump_state(state, settings)
+    payload = text.encode()
+    packed = _pack(payload)
+    return {
+        "payload": text if packed is None else None,
+        "packed": packed,
+        "size": len(payload),
+        "metadata": "{}" if metadata is None else dump_metadata(metadata, settings),
+    }
+
+
+def _load(row: Row, key: RowKey) -> dict[str, Any]:
+    return load_object(row[0] if row[1] is None else _unpack(row[1], key), key)
+
+
 def _pack(payload: bytes) -> bytes | None:
     """Compress a large state with Zstandard; return None for a small one."""
     if len(payload) < _PACKED_FROM:
@@ -246,6 +259,8 @@ def _unpack(packed: bytes, key: RowKey) -> bytes:
     import zstandard
 
     try:
+        # A frame of this table has the size of its contents.
+        offload.spend(max(0, zstandard.frame_content_size(packed)) // _UNPACKED)
         return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError as error:
         raise UnreadableRow(f"the packed state is damaged: {error}", *key) from error

@@ -15,6 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from agentstore import offload
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import UserRow
@@ -58,7 +59,7 @@ class PostgresUserService(PostgresService):
         """
         check_id(user_id, "user_id", self._settings)
         row = await self._database.read(lambda database: database.fetch_one(GET, user_id=user_id), stale_ok=stale_ok)
-        return None if row is None else _user(row)
+        return None if row is None else await offload.run(_user, row)
 
     async def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:
         """Return a page of users, ordered by id.
@@ -78,7 +79,8 @@ class PostgresUserService(PostgresService):
             lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, after=after, limit=limit),
             stale_ok=stale_ok,
         )
-        return Page(map(_user, rows), write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
+        users = await offload.run(lambda: [_user(row) for row in rows])
+        return Page(users, write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
 
     async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:
         """Replace the metadata of a user, any JSON object, and return the user, created if missing.
@@ -87,10 +89,9 @@ class PostgresUserService(PostgresService):
             InvalidContent, LimitExceeded: the metadata cannot be represented as JSON, or is too large.
         """
         check_id(user_id, "user_id", self._settings)
-        rows = await self._database.fetch(
-            SET_METADATA, user_id=user_id, metadata=dump_metadata(metadata, self._settings)
-        )
-        return _user(rows[0])
+        text = await offload.run(dump_metadata, metadata, self._settings)
+        rows = await self._database.fetch(SET_METADATA, user_id=user_id, metadata=text)
+        return await offload.run(_user, rows[0])
 
     async def delete_user(self, user_id: str) -> Deleted:
         """Delete a user and all of the user's data; return the number of rows by kind, without the user. Idempotent.

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from agentstore.offload import spend
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -429,14 +431,17 @@ def _text(part: Content) -> str:
     return ""
 
 
+_WITHOUT_TEXT = (int, float, bool, type(None))
+
+
 def _strings(value: Any) -> list[str]:
     found, stack = [], [value]
     while stack:
         each = stack.pop()
         if isinstance(each, str):
             found.append(each)
-        elif isinstance(each, Mapping):
-            stack.extend(reversed(list(each.values())))
-        elif isinstance(each, (list, tuple)):
-            stack.extend(reversed(each))
+        elif isinstance(each, (Mapping, list, tuple)):
+            spend(len(each))
+            values = each.values() if isinstance(each, Mapping) else each
+            stack.extend(reversed([inner for inner in values if type(inner) not in _WITHOUT_TEXT]))
     return found

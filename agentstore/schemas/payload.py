@@ -4,28 +4,36 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from uuid import uuid4
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, UnreadableRow
-from agentstore.exact_json import MAX_DIGITS, check, dumps, dumps_checked, loads, may_have_long_integer, no_collection
+from agentstore.exact_json import MAX_DIGITS, dumps, dumps_checked, loads, may_have_long_integer, no_collection
 from agentstore.exact_json import shortened as shortened
-from agentstore.schemas.message import (
-    AudioContent,
-    DataContent,
-    FileContent,
-    ImageContent,
-    Message,
-    MessagesLike,
-    Place,
-    RefusalContent,
-    Role,
-    TextContent,
-    place_messages,
+from agentstore.json_pieces import is_large
+from agentstore.offload import spend, works_in_pieces
+from agentstore.schemas.message import DataContent, Message, MessagesLike, Place, place_messages
+from agentstore.schemas.message_checks import (
+    check_dumped,
+    check_free_parts,
+    check_plain,
+    check_size,
+    is_plain,
+    is_plain_part,
+)
+from agentstore.schemas.message_pieces import (
+    EFFORT_OF_PART,
+    MANY_PARTS,
+    PIECE,
+    dump_parts,
+    insert,
+    put_aside,
+    validate_message,
 )
 from agentstore.schemas.mistakes import describe_mistake
 
@@ -34,8 +42,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
-_PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
 MAX_TTL = 2**31 - 1
 """The longest time to live in seconds: 68 years."""
 MAX_TITLE = 10_000
@@ -47,6 +53,8 @@ _LIST: TypeAdapter[list[Any]] = TypeAdapter(list)
 # Separates messages that are serialized together. Random, so that no client can put it into a message.
 _SEPARATOR = token_hex(16)
 _CHUNK = 100
+# Characters of payloads that are serialized, and parsed, in the time of one value.
+_DUMPED, _LOADED = 100, 20
 
 
 def check_id(value: str, name: str, settings: "Settings") -> str:
@@ -189,7 +197,7 @@ def dump_metadata(value: Mapping[str, Any], settings: "Settings") -> str:
     """
     if not isinstance(value, Mapping):
         raise InvalidContent(f"metadata must be a dict, got {type(value).__name__}")
-    return _check_size(dumps(dict(value), where="metadata"), "metadata", settings.max_message_bytes)
+    return check_size(dumps(dict(value), where="metadata"), "metadata", settings.max_message_bytes)
 
 
 def dump_state(value: Mapping[str, Any], settings: "Settings") -> str:
@@ -201,7 +209,7 @@ def dump_state(value: Mapping[str, Any], settings: "Settings") -> str:
     """
     if not isinstance(value, Mapping):
         raise InvalidContent(f"state must be a dict, got {type(value).__name__}")
-    return _check_size(dumps(dict(value), where="state"), "state", settings.max_state_bytes)
+    return check_size(dumps(dict(value), where="state"), "state", settings.max_state_bytes)
 
 
 def prepare_messages(
@@ -226,6 +234,7 @@ def prepare_messages(
         many = given
     if len(many) > settings.max_batch:
         raise LimitExceeded(f"got {len(many)} messages in one call, the maximum is {settings.max_batch}")
+    spend(len(many) * EFFORT_OF_PART)
     messages = [as_message(each, position) for position, each in enumerate(many) if each is not None]
     ids = [message.id for message in messages]
     check_ids(ids, "a message's id", settings)
@@ -260,12 +269,14 @@ def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
     payloads: list[str] = []
     for start in range(0, len(messages), _CHUNK):
         part = messages[start : start + _CHUNK]
-        dumped = _dump_plain(part) if len(part) > 1 and all(map(_is_plain, part)) else None
+        is_together = len(part) > 1 and not works_in_pieces() and all(map(is_plain, part))
+        dumped = _dump_plain(part) if is_together else None
         if dumped is None:
             dumped = [dump_message(message, settings) for message in part]
         elif (longest := max(map(len, dumped))) * 4 > settings.max_message_bytes or longest > MAX_DIGITS:
             for payload, message in zip(dumped, part, strict=True):
                 _check_message(payload, message, settings)
+        spend(sum(map(len, dumped)) // _DUMPED)
         payloads += dumped
     return payloads
 
@@ -273,7 +284,7 @@ def _dump_messages(messages: list[Message], settings: "Settings") -> list[str]:
 def _dump_plain(messages: list[Message]) -> list[str] | None:
     """Serialize plain messages together; None if they have to be serialized one by one."""
     for message in messages:
-        _check_plain(message)
+        check_plain(message)
     separated: list[object] = [_SEPARATOR] * (2 * len(messages) - 1)
     separated[::2] = messages
     try:
@@ -284,14 +295,6 @@ def _dump_plain(messages: list[Message]) -> list[str] | None:
     return payloads if len(payloads) == len(messages) else None
 
 
-def _check_plain(message: Message) -> None:
-    fields = message.__dict__
-    if (metadata := fields.get("metadata")) is not None:
-        check(metadata, where="metadata")
-    if (usage := fields.get("usage")) is not None:
-        check(usage, where="usage")
-
-
 def dump_message(message: Message, settings: "Settings") -> str:
     """Serialize a message to the stored JSON text.
 
@@ -299,8 +302,10 @@ def dump_message(message: Message, settings: "Settings") -> str:
         InvalidContent: it contains a value that JSON cannot represent exactly, or could not be read as a Message again.
         LimitExceeded: it is larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
-    if _is_plain(message):
-        _check_plain(message)
+    if works_in_pieces() and (in_pieces := _dump_in_pieces(message, settings)) is not None:
+        return in_pieces
+    if is_plain(message):
+        check_plain(message)
         try:
             # A field that is None and omitted has its default, None, again when it is read.
             payload = message.__pydantic_serializer__.to_json(message, exclude_none=True, warnings="error").decode()
@@ -308,12 +313,12 @@ def dump_message(message: Message, settings: "Settings") -> str:
             pass  # a lone surrogate, or a field that was set to an invalid value without validation
         else:
             return _check_message(payload, message, settings)
-    _check_free_parts(message)
+    check_free_parts(message)
     try:
         value = message.model_dump(serialize_as_any=True, warnings=False)
         if isinstance(value.get("content"), str):
             raise ValueError("its content is a string that was set without validation: expected a list of parts")
-        _check_dumped(value)
+        check_dumped(value)
         payload = dumps_checked(value)
         load_messages([payload])  # an unreadable message would make the whole session unreadable
     except LimitExceeded:
@@ -322,7 +327,47 @@ def dump_message(message: Message, settings: "Settings") -> str:
         raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error.__cause__}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error}") from error
-    return _check_size(payload, message, settings.max_message_bytes)
+    return check_size(payload, message, settings.max_message_bytes)
+
+
+def _dump_in_pieces(message: Message, settings: "Settings") -> str | None:
+    """Serialize a large message as :func:`dump_message` does, in pieces; None if it has to be serialized at once.
+
+    The message is serialized without its parts and its large free values, which are serialized by themselves and
+    inserted.
+    """
+    content = message.content
+    if (
+        type(message) is not Message
+        or message.error is not None
+        or not (content is None or type(content) is list)
+        or not all(type(part) is DataContent or is_plain_part(part) for part in content or ())
+        or not is_large(message)
+    ):
+        return None
+    check_free_parts(message)
+    texts: dict[str, str] = {}
+    extra = message.model_extra or {}
+    fields = put_aside(message.__dict__, ("usage", "metadata"), texts) | put_aside(extra, extra, texts)
+    if not texts and not content:
+        return None
+    runs: list[str] = []
+    for start in range(0, len(content or ()), MANY_PARTS):
+        of_parts: dict[str, str] = {}
+        parts = list((content or ())[start : start + MANY_PARTS])
+        for number, part in enumerate(parts):
+            if type(part) is DataContent:
+                parts[number] = part.model_copy(update=put_aside(part.__dict__, ("data",), of_parts))
+        try:
+            run = dump_parts(parts)
+        except ValueError as error:
+            raise InvalidContent(f"message {message.id!r} cannot be stored as a message: {error}") from error
+        runs.append(insert(run[1:-1], of_parts))
+    if content is not None:
+        fields["content"] = []
+    payload = insert(dump_message(message.model_copy(update=fields), settings), texts)
+    payload = payload.replace('"content":[]', f'"content":[{",".join(runs)}]', 1)
+    return check_size(payload, message, settings.max_message_bytes)
 
 
 def _check_message(payload: str, message: Message, settings: "Settings") -> str:
@@ -332,7 +377,7 @@ def _check_message(payload: str, message: Message, settings: "Settings") -> str:
             load_messages([payload])
         except UnreadableRow as error:
             raise LimitExceeded(f"message {message.id!r} has an integer of more than {MAX_DIGITS:,} digits") from error
-    return _check_size(payload, message, settings.max_message_bytes)
+    return check_size(payload, message, settings.max_message_bytes)
 
 
 def as_array(payloads: Sequence[str] | Sequence[bytes]) -> str | bytes:
@@ -365,22 +410,50 @@ def load_messages(
     """
     if not payloads:
         return []
-    with no_collection(len(payloads)):
-        try:
-            messages = _MESSAGES.validate_json(as_array(payloads))
-        except ValidationError:
-            messages = [_load_message(payloads[index], index, key) for index in range(len(payloads))]
-        if places:
-            place_messages(messages, places)
+    size = sum(map(len, payloads))
+    if works_in_pieces() and size > PIECE:
+        messages = _load_in_pieces(payloads, key)
+    else:
+        spend(size // _LOADED)
+        with no_collection(len(payloads)):
+            try:
+                messages = _MESSAGES.validate_json(as_array(payloads))
+            except ValidationError:
+                messages = [_load_message(payloads[index], index, key) for index in range(len(payloads))]
+    if places:
+        place_messages(messages, places)
     return messages
 
 
+def _load_in_pieces(payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey] | None) -> list[Message]:
+    found: list[Message] = []
+    first = size = 0
+    for index in range(len(payloads) + 1):
+        is_end = index == len(payloads)
+        length = 0 if is_end else len(payloads[index])
+        if first < index and (is_end or size + length > PIECE):
+            run = payloads[first:index]
+            if len(run) > 1 or size <= PIECE:
+                found += load_messages(run, partial(_shifted, key, first) if key is not None else None)
+            else:
+                found.append(_load_message(run[0], first, key))
+            first, size = index, 0
+        size += length
+    return found
+
+
+def _shifted(key: Callable[[int], RowKey], first: int, index: int) -> RowKey:
+    return key(first + index)
+
+
 def _load_message(payload: str | bytes, index: int, key: Callable[[int], RowKey] | None) -> Message:
-    try:
-        return Message.model_validate_json(payload)
-    except ValidationError:
-        pass
     value: object = None
+    try:
+        if works_in_pieces() and len(payload) > PIECE:
+            return validate_message(loads(payload))
+        return Message.model_validate_json(payload)
+    except (ValueError, RecursionError):
+        pass
     try:
         # A lone surrogate, or deep nesting: pydantic's parser rejects it, the standard library's accepts it.
         value = json.loads(payload)
@@ -463,7 +536,7 @@ def parse_message(value: Mapping[str, Any], position: int = 0) -> Message:
     """
     value = drop_null_id(value)
     try:
-        return Message.model_validate(dict(value) if not isinstance(value, dict) else value)
+        return validate_message(value if isinstance(value, dict) else dict(value))
     except ValueError as error:  # a ValidationError, or that of a huge Decimal for an integer
         given = f", got {shortened(error.errors()[0]['input'])}" if isinstance(error, ValidationError) else ""
         raise InvalidContent(f"message {position} is not valid: {describe_invalid(error)}{given}") from error
@@ -474,79 +547,3 @@ def drop_null_id(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if message.get("id", "") is None:
         return {name: value for name, value in message.items() if name != "id"}
     return message
-
-
-def _is_plain(message: Message) -> bool:
-    """Return whether a message has agentstore's classes only, no extra fields, and None only where that is the default.
-
-    Of such a message only metadata and usage can contain arbitrary values: DataContent does not count as plain.
-    """
-    try:
-        return _has_plain_fields(message)
-    except KeyError:  # a field was deleted
-        return False
-
-
-def _has_plain_fields(message: Message) -> bool:
-    if type(message) is not Message or message.__pydantic_extra__:
-        return False
-    fields = message.__dict__  # faster than attributes
-    content = fields["content"]
-    if (
-        fields["error"] is not None
-        or fields["role"] not in _ROLES
-        or fields["object"] is None
-        or fields["type"] is None
-        or fields["status"] is None
-        or not (content is None or type(content) is list)
-    ):
-        return False
-    for part in content or ():
-        if type(part) not in _PLAIN_PARTS or part.__pydantic_extra__:
-            return False
-        fields = part.__dict__
-        if fields["error"] is not None or fields["object"] is None or fields["delta"] is None:
-            return False
-    return True
-
-
-def _check_free_parts(message: Message) -> None:
-    """Check the fields with arbitrary values before pydantic dumps them, which would turn objects into dicts."""
-    for name in ("metadata", "usage"):
-        if (value := getattr(message, name, None)) is not None:
-            check(value, where=name)
-    _check_extra(message, "")
-    _check_extra(message.error, "error.")
-    if not isinstance(message.content, (list, tuple)):
-        return
-    for index, part in enumerate(message.content):
-        if isinstance(part, DataContent) and part.data is not None:
-            check(part.data, where=f"content[{index}].data")
-        _check_extra(part, f"content[{index}].")
-        _check_extra(getattr(part, "error", None), f"content[{index}].error.")
-
-
-def _check_extra(model: object, where: str) -> None:
-    if isinstance(model, BaseModel) and model.model_extra:
-        for name, value in model.model_extra.items():
-            check(value, where=f"{where}{name}")
-
-
-def _check_dumped(value: dict[str, Any]) -> None:
-    """Check every field of a dumped message; each field starts at depth 0."""
-    for name, field in value.items():
-        if name != "content" or not isinstance(field, (list, tuple)):
-            check(field, where=name)
-            continue
-        for index, part in enumerate(field):
-            for inner_name, inner in part.items() if isinstance(part, dict) else [("", part)]:
-                check(inner, where=f"content[{index}].{inner_name}")
-
-
-def _check_size(payload: str, what: str | Message, maximum: int) -> str:
-    if len(payload) * 4 > maximum:  # a character has four bytes at most
-        size = len(payload) if payload.isascii() else len(payload.encode())
-        if size > maximum:
-            name = what if isinstance(what, str) else f"message {what.id!r}"
-            raise LimitExceeded(f"{name} has {size} bytes, the maximum is {maximum}")
-    return payload

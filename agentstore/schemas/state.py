@@ -1,14 +1,20 @@
 """Rounds of agents' states: their numbers, their cursors, and how states are compared."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from agentstore import json_pieces
 from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.exact_json import dumps_sorted
+from agentstore.json_pieces import is_large
 from agentstore.schemas.page import bad_cursor, read_cursor, write_cursor
 from agentstore.schemas.payload import shortened
 
+# The size of a state, as of is_large, up to which its lists are compared entry by entry.
+_MAX_COMPARED = 1_000_000
 _MAX_ROUND = 2**63 - 2  # the number after it must fit a bigint too
 
 
@@ -72,7 +78,12 @@ def read_round_cursor(cursor: str | None) -> int:
 
 
 def patch(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the JSON Patch (RFC 6902) that turns the state `a` into exactly the state `b`."""
+    """Return the JSON Patch (RFC 6902) that turns the state `a` into exactly the state `b`.
+
+    The values of large states are compared by the keys of objects only: a list that differs is replaced as a whole.
+    """
+    if is_large(a, _MAX_COMPARED) or is_large(b, _MAX_COMPARED):
+        return list(_replacements(a, b, ""))
     import jsonpatch
 
     before, after = _tag_numbers(a), _tag_numbers(b)
@@ -84,6 +95,22 @@ def patch(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, LookupError, TypeError, ValueError):
         pass
     return [{"op": "replace", "path": "", "value": b}]
+
+
+def _replacements(a: Any, b: Any, path: str) -> Iterator[dict[str, Any]]:
+    """Yield the operations that replace what differs, without comparing the entries of lists."""
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        if json_pieces.dumps(a, dumps_sorted) != json_pieces.dumps(b, dumps_sorted):
+            yield {"op": "replace", "path": path, "value": b}
+        return
+    for key in a.keys() | b.keys():
+        inner = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+        if key not in b:
+            yield {"op": "remove", "path": inner}
+        elif key not in a:
+            yield {"op": "add", "path": inner, "value": b[key]}
+        else:
+            yield from _replacements(a[key], b[key], inner)
 
 
 def _tag_numbers(value: Any) -> Any:

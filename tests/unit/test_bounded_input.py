@@ -9,7 +9,7 @@ from agentstore.errors import AgentStoreError
 from agentstore.schemas.memory import read_memory_cursor, read_search_filters
 from agentstore.schemas.page import check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import check_title
-from agentstore.schemas.state import read_round_cursor
+from agentstore.schemas.state import patch, read_round_cursor
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis
 from agentstore.settings import Settings
@@ -78,3 +78,20 @@ def test_ordinary_texts_are_normalized_completely(text: str) -> None:
     found = analysis.memory_tokens(f"{text} zebra", None, "english")
     assert "zebra" in found.words
     assert not found.is_cut
+
+
+def test_large_states_are_compared_by_keys() -> None:
+    import jsonpatch
+
+    before = {"a": [0] * 200_000, "b": {"x/y": 1, "z": [1, 2]}, "gone": 1, "same": {"n": None}}
+    after = {"a": [0] * 200_001, "b": {"x/y": 1.0, "z": [1, 2]}, "new": True, "same": {"n": None}}
+    found = patch(before, after)
+    assert sorted((each["op"], each["path"]) for each in found) == [
+        ("add", "/new"),
+        ("remove", "/gone"),
+        ("replace", "/a"),
+        ("replace", "/b/x~1y"),
+    ]
+    applied = jsonpatch.apply_patch(before, found)
+    assert repr(dict(sorted(applied.items()))) == repr(dict(sorted(after.items())))
+    assert patch(after, after) == []

@@ -4,7 +4,6 @@ A call executes one statement. It takes more when a concurrent write gets in bet
 memory has, and when it writes items.
 """
 
-import asyncio
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import is_conflict, retry
 from agentstore.database.statement import Row, Statement
@@ -85,8 +85,6 @@ from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-# Characters from which texts are analyzed in a thread, so that the event loop is not blocked.
-_ANALYZE_IN_THREAD = 200_000
 # A token that no text has, for a hybrid search whose query has no tokens: it then matches by meaning alone.
 _NO_TOKENS = {" ": 1.0}
 # A message to Postgres is limited to 1 GB, and a character takes up to four bytes.
@@ -148,10 +146,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
-        prepared = prepare_messages(messages, self._settings, first_wins=True)
+        prepared = await offload.run(prepare_messages, messages, self._settings, first_wins=True)
         if not prepared:
             return
-        values = await self._analyze(user_id, session_id, list(prepared.values()))
+        pairs = list(prepared.values())
+        values = await offload.run(values_of_messages, user_id, session_id, pairs, self._language, self._settings)
         if sum(map(len, values["lexemes"])) > _MAX_CHARACTERS:
             raise LimitExceeded(
                 f"The messages have more than {_MAX_CHARACTERS:,} characters to index: add them in several calls."
@@ -187,15 +186,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
-        by_id = prepare_items(items, self._settings)
+        by_id = await offload.run(prepare_items, items, self._settings)
         prepared = list(by_id.values())
         superseded = check_superseded(supersedes, by_id, self._settings)
         if not prepared and not superseded:
             return []
         await self.expire(user_id)
-        arguments = user_id, session_id, prepared, self._language, self._settings
-        is_long = sum(len(item.text) for item in prepared) > _ANALYZE_IN_THREAD
-        values = await asyncio.to_thread(values_of_items, *arguments) if is_long else values_of_items(*arguments)
+        values = await offload.run(values_of_items, user_id, session_id, prepared, self._language, self._settings)
         for name in ("payloads", "lexemes"):
             if sum(map(len, values[name])) > _MAX_CHARACTERS:
                 raise LimitExceeded(
@@ -260,7 +257,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
             return await database.fetch_page(statement, Advice.SMALLER_LIMIT, **values, expired=expired)
 
         rows = await self._database.read(read, stale_ok=stale_ok)
-        loaded = load_memories(
+        loaded = await offload.run(
+            load_memories,
             [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
             lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["id"]),
         )
@@ -359,7 +357,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
         if strategy is not SearchStrategy.FULL_TEXT:
             self._require_embedder()
         text, time = query_of(messages, self._settings)
-        tokens = dict(islice(analysis.query_tokens(text, time, self._language).items(), ranking.MAX_TOKENS))
+        found = await offload.run(analysis.query_tokens, text, time, self._language)
+        tokens = dict(islice(found.items(), ranking.MAX_TOKENS))
         if not checked.top_k or not (tokens if strategy is SearchStrategy.FULL_TEXT else text.strip()):
             return []
         values = {
@@ -384,7 +383,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
 
         rows, tokens = await self._database.read(read, stale_ok=stale_ok)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
-        loaded = load_memories(
+        loaded = await offload.run(
+            load_memories,
             [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
             lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["seq"]),
         )
@@ -453,8 +453,10 @@ class PostgresMemoryService(PostgresService, MemoryService):
         is_beyond = values.get("offset", 0) >= 2**62
         rows = [] if is_beyond else await self._database.read(read, stale_ok=stale_ok)
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
-        loaded = load_memories(
-            [row[2:5] for row in rows], lambda index: ("memories", user_id, rows[index][0], rows[index][1])
+        loaded = await offload.run(
+            load_memories,
+            [row[2:5] for row in rows],
+            lambda index: ("memories", user_id, rows[index][0], rows[index][1]),
         )
         return Page((memory[0] for memory in loaded if memory is not None), cursor)
 
@@ -572,13 +574,6 @@ class PostgresMemoryService(PostgresService, MemoryService):
             return bool(missing)
 
         return await retry(add_missing, _not_written(user_id, session_id))
-
-    async def _analyze(self, user_id: str, session_id: str, prepared: list[tuple[Message, str]]) -> dict[str, Any]:
-        """Return the values that are inserted for messages; long texts are analyzed in a thread."""
-        arguments = user_id, session_id, prepared, self._language, self._settings
-        if sum(len(payload) for _, payload in prepared) > _ANALYZE_IN_THREAD:
-            return await asyncio.to_thread(values_of_messages, *arguments)
-        return values_of_messages(*arguments)
 
 
 def _not_written(user_id: str, session_id: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
 from agentstore.database.sql import SqlStatements
@@ -168,7 +169,8 @@ class Edits:
         """Remove the last messages and return them."""
         _, *rows = await self._unchanged(POP, user_id, session_id, count=count)
         places = [(row["seq"], row["created_at"]) for row in rows]
-        return load_messages([row["payload"] for row in rows], message_key(user_id, session_id), places)
+        payloads = [row["payload"] for row in rows]
+        return await offload.run(load_messages, payloads, message_key(user_id, session_id), places)
 
     async def delete(self, user_id: str, session_id: str, ids: list[str]) -> int:
         """Delete messages, and return how many existed."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import retry
 from agentstore.errors import Conflict, InvalidContent, NotFound
@@ -128,7 +129,7 @@ class Imports:
 
     async def store(self, session: Session, differences: Literal["error", "keep"]) -> Imported:
         """Store a session, or what is missing of it."""
-        head, parts, repeated = prepare_import(session, self._settings, differences)
+        head, parts, repeated = await offload.run(prepare_import, session, self._settings, differences)
         keep = differences == "keep"
 
         async def store(attempt: int) -> Imported | None:

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
 from agentstore.database.statement import Row, Statement
@@ -25,7 +25,6 @@ from agentstore.errors import (
     StatementFailed,
     UnreadableRow,
 )
-from agentstore.exact_json import no_collection
 from agentstore.interfaces import SessionHistoryService
 from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_TO_MANY
@@ -33,6 +32,7 @@ from agentstore.repositories.sessions.appends import Appends, Key, Stored, store
 from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND, already_exists, copy_error
 from agentstore.repositories.sessions.edits import Edits, Fetch
 from agentstore.repositories.sessions.imports import Imports, values_of_messages
+from agentstore.repositories.sessions.rows import load_metadata, load_sessions
 from agentstore.repositories.sessions.statements import (
     CREATE,
     CREATE_NEW,
@@ -71,7 +71,6 @@ from agentstore.schemas.payload import (
     check_ttl,
     dump_metadata,
     load_messages,
-    load_object,
     message_key,
     new_session_id,
     prepare_messages,
@@ -81,7 +80,6 @@ from agentstore.settings import Settings
 
 # The time of the cursor of the first page, so that it needs no statement of its own: Postgres reads it as 'infinity'.
 _NEWEST = datetime.max.replace(tzinfo=UTC)
-_SESSIONS = TypeAdapter(list[Session])
 
 
 class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
@@ -129,7 +127,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             session_id,
             exist_ok=exist_ok,
             title=check_title(title),
-            metadata="{}" if metadata is None else dump_metadata(metadata, self._settings),
+            metadata="{}" if metadata is None else await offload.run(dump_metadata, metadata, self._settings),
             ttl=check_ttl(ttl),
             messages=messages,
         )
@@ -253,7 +251,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             after = rows[-1][0]
             payloads = [row[2] for row in rows]
             try:
-                messages = load_messages(payloads, message_key(user_id, session_id), [(row[0], row[1]) for row in rows])
+                key, places = message_key(user_id, session_id), [(row[0], row[1]) for row in rows]
+                messages = await offload.run(load_messages, payloads, key, places)
             except UnreadableRow as error:
                 raise await self._with_id(error, payloads) from error
             for message in messages:
@@ -272,21 +271,14 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         following = None
         if rows and len(rows) == limit:
             following = write_cursor(rows[-1]["listed_at"], rows[-1]["updated_at"], rows[-1]["id"])
-        with no_collection(len(rows)):
-            # One validation of all rows takes half the time of a constructor call for each.
-            sessions = _SESSIONS.validate_python(
-                [
-                    {**row, "user_id": user_id, "metadata": _metadata(row["metadata"], user_id, row["id"])}
-                    for row in rows
-                ]
-            )
+        sessions = await offload.run(load_sessions, user_id, rows)
         return Page(sessions, following)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
         check_id(session.user_id, "user_id", self._settings)
         check_id(session.id, "session_id", self._settings)
         check_list(session.messages)
-        prepared = prepare_messages(message, self._settings)
+        prepared = await offload.run(prepare_messages, message, self._settings)
         if not prepared:
             return
         messages = [each for each, _ in prepared.values()]
@@ -313,7 +305,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             expected_seq = check_count(expected_seq, "expected_seq")
         if metadata_patch is not None:
             check_patch(metadata_patch, self._settings)
-        prepared = prepare_messages(messages, self._settings)
+        prepared = await offload.run(prepare_messages, messages, self._settings)
         values = values_of_messages(user_id, session_id, prepared)
         stored = await self._append(values, expected_seq) if prepared and metadata_patch is None else None
         if stored is None:
@@ -421,7 +413,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     ) -> Message:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
-        new, payload, before = prepare_replacement(message, expected, self._settings)
+        new, payload, before = await offload.run(prepare_replacement, message, expected, self._settings)
         place = await self._edits.replace(user_id, session_id, new.id, payload, before)
         place_messages([new], [place])
         return new
@@ -432,7 +424,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         check_place(at, self._settings, minimum=1)
-        prepared = prepare_messages(messages, self._settings)
+        prepared = await offload.run(prepare_messages, messages, self._settings)
         stored = await self._edits.replace_from(values_of_messages(user_id, session_id, prepared), at)
         place_messages([each for each, _ in prepared.values()], stored.places)
         return Appended(stored.first_seq, stored.last_seq, stored.created_at)
@@ -525,7 +517,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         await self._set(SET_TITLE, user_id, session_id, title=check_title(title))
 
     async def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:  # noqa: D102
-        await self._set(SET_METADATA, user_id, session_id, metadata=dump_metadata(metadata, self._settings))
+        text = await offload.run(dump_metadata, metadata, self._settings)
+        await self._set(SET_METADATA, user_id, session_id, metadata=text)
 
     async def change_metadata(  # noqa: D102
         self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -535,9 +528,10 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             rows = await transaction.fetch(LOCK_METADATA, **key)
             if not rows:
                 raise NotFound(f"user {user_id!r} has no session {session_id!r}")
-            metadata = dump_metadata(change(_metadata(rows[0][0], user_id, session_id)), self._settings)
+            stored = await offload.run(load_metadata, rows[0][0], user_id, session_id)
+            metadata = await offload.run(dump_metadata, change(stored), self._settings)
             await transaction.fetch(SET_METADATA, **key, metadata=metadata)
-        return _metadata(metadata, user_id, session_id)
+        return await offload.run(load_metadata, metadata, user_id, session_id)
 
     async def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:  # noqa: D102
         await self._set(SET_TTL, user_id, session_id, ttl=check_ttl(ttl))
@@ -549,7 +543,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             UnreadableRow: a message, or the metadata, is not valid.
         """
         try:
-            return self._session(user_id, session_id, found)
+            return await offload.run(self._session, user_id, session_id, found)
         except UnreadableRow as error:
             raise await self._with_id(error, found.payloads) from error
 
@@ -572,7 +566,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             user_id=user_id,
             messages=load_messages(found.payloads, message_key(user_id, session_id), found.places),
             title=title,
-            metadata=_metadata(metadata, user_id, session_id),
+            metadata=load_metadata(metadata, user_id, session_id),
             created_at=created_at,
             updated_at=updated_at,
             forked_from=forked_from,
@@ -598,7 +592,3 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             "user_id": check_id(user_id, "user_id", self._settings),
             "session_id": check_id(session_id, "session_id", self._settings),
         }
-
-
-def _metadata(text: str, user_id: str, session_id: str) -> dict[str, Any]:
-    return load_object(text, ("sessions", user_id, session_id, None))
