@@ -156,20 +156,26 @@ class UnreadableRow(AgentStoreError):
     """A stored row cannot be read, since another program wrote or changed it. What agentstore stores can be read.
 
     Attributes:
-        table: the table of the row.
+        table: the table of the row; None if the driver could not decode the row.
         user_id: its user.
-        session_id: its session; None for a row of the table "users".
+        session_id: its session; None for a row of the table "users", and if it is not known.
         id: the id of the message or memory, or its position if the row has no valid id; the number of a state round;
             None for other tables.
         reason: why it cannot be read.
     """
 
     def __init__(
-        self, reason: str, table: str, user_id: str | None, session_id: str | None = None, id: str | int | None = None
+        self,
+        reason: str,
+        table: str | None,
+        user_id: str | None,
+        session_id: str | None = None,
+        id: str | int | None = None,
     ) -> None:
         parts = {"user": user_id, "session": session_id, "id" if isinstance(id, str) else "position": id}
         named = ", ".join(f"{name} {value!r:.600}" for name, value in parts.items() if value is not None)
-        super().__init__(f"a row of the table {table} cannot be read ({named}): {reason}")
+        row = "a row" if table is None else f"a row of the table {table}"
+        super().__init__(f"{row} cannot be read ({named}): {reason}")
         self.reason = reason
         self.table = table
         self.user_id = user_id

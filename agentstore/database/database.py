@@ -25,6 +25,7 @@ from agentstore.database.errors import (
     connection_error,
     is_connection_limit,
     translate_error,
+    undecodable,
 )
 from agentstore.database.hosts import Hosts
 from agentstore.database.pool import Pool
@@ -252,6 +253,9 @@ class Database:
             except LimitExceeded:
                 pool.release(pooled)  # discards it
                 raise
+            except OverflowError as error:
+                pool.reset_and_release(pooled)
+                raise undecodable(values) from error
             except BaseException:
                 pool.reset_and_release(pooled)
                 raise

@@ -1,7 +1,9 @@
 """Translation of the driver's errors: the outcome of a failed statement, and the exception to raise."""
 
 import ssl
+from collections.abc import Mapping
 from enum import Enum, auto
+from typing import Any
 
 import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
@@ -16,6 +18,7 @@ from agentstore.errors import (
     SchemaBehind,
     StatementFailed,
     Unavailable,
+    UnreadableRow,
 )
 
 
@@ -113,6 +116,12 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
     if state[:2] == "54":
         return Outcome.REJECTED, LimitExceeded(f"A statement exceeds a limit of {where}: {error}")
     return Outcome.REJECTED, StatementFailed(f"{where} rejected a statement: {error}", state)
+
+
+def undecodable(values: Mapping[str, Any]) -> UnreadableRow:
+    """Return the error for a row that the driver could not decode; `values` are the parameters of the statement."""
+    reason = "a timestamp is not in the years 1 to 9999, as only another program writes it"
+    return UnreadableRow(reason, None, values.get("user_id"), values.get("session_id"))
 
 
 def translate_error(error: BaseException, where: str) -> AgentStoreError:

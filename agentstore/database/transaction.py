@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from agentstore.database.errors import DRIVER_ERRORS, Outcome, classify_error, translate_error
+from agentstore.database.errors import DRIVER_ERRORS, Outcome, classify_error, translate_error, undecodable
 from agentstore.database.replies import ReplyLimit
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.errors import UnknownOutcome
@@ -61,7 +61,10 @@ class Transaction:
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Execute a statement and return its rows. Raises the errors of :meth:`Database.fetch`; never retries."""
         compiled = await self._prepare(statement, values)
-        return await self._fetch(compiled.sql, *compiled.arguments(values))
+        try:
+            return await self._fetch(compiled.sql, *compiled.arguments(values))
+        except OverflowError as error:
+            raise undecodable(values) from error
 
     async def fetch_page(self, statement: Statement, advice: Advice, /, **values: Any) -> list[Row]:
         """Execute a statement as :meth:`Database.fetch_page` does; a reply that is too large ends the transaction."""
@@ -71,6 +74,8 @@ class Transaction:
                 return await self._driver.fetch(compiled.sql, *compiled.arguments(values), timeout=self._timeout)
         except DRIVER_ERRORS as error:
             raise translate_error(error, self._where) from error
+        except OverflowError as error:
+            raise undecodable(values) from error
 
     async def fetch_many(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Execute a statement once with each set of values, in one round trip, and return the rows of all."""

@@ -185,6 +185,36 @@ async def test_an_unreadable_memory_fails_its_own_extraction_only(
         assert [each.text for each in await store.memory.list_items("carol")] == ["fact about 2"]
 
 
+@pytest.mark.parametrize("time", ["0044-03-15 BC", "20000-01-01"])
+async def test_a_timestamp_that_python_has_not_is_an_error_of_its_user_only(
+    database_url: str, direct_url: str, settings: Settings, time: str
+) -> None:
+    settled = settings.model_copy(update={"extraction_settle": 0.0})
+    async with AgentStore(database_url, settings=settled, extractor=_EchoExtractor()) as store:
+        for user in ("alice", "bob"):
+            session = await store.sessions.create_session(user, "s")
+            await store.memory.add_memory(user, text("zebra"), "s")
+            await store.states.save_state(user, {}, "s")
+        connection = await asyncpg.connect(direct_url)
+        for table, column in (("sessions", "updated_at"), ("memories", "time"), ("state_rounds", "saved_at")):
+            changed = f"UPDATE agentstore.{table} SET {column} = '{time}' WHERE user_id = 'alice'"
+            await connection.execute(changed)
+        await connection.close()
+        for call in (
+            store.sessions.get_session("alice", "s"),
+            store.sessions.list_sessions("alice"),
+            store.sessions.rewind_session("alice", "s", 0),
+            store.memory.search("alice", "zebra"),
+            store.states.list_states("alice", "s"),
+        ):
+            with pytest.raises(UnreadableRow, match=r"a row cannot be read \(user 'alice'.*timestamp"):
+                await call
+        done = {each.user_id: each.error for each in await store.memory.extract()}
+        assert done["bob"] is None
+        assert "timestamp" in str(done["alice"])
+        assert await store.sessions.get_session("bob", "s") == session
+
+
 async def test_a_reindex_passes_over_an_unreadable_memory(store: AgentStore, direct_url: str) -> None:
     for user in ("alice", "bob"):
         await store.memory.add_memory(user, [text("one", id="m1"), text("two", id="m2")], "s")

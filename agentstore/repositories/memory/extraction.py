@@ -168,19 +168,20 @@ class ExtractionWorker:
 
     async def _work(self, job: _Job) -> Extracted:
         await self._memory.expire(job.user_id)
-        rows = await self._database.fetch(
-            READ_MESSAGES,
-            user_id=job.user_id,
-            session_id=job.session_id,
-            first_seq=job.first_seq,
-            last_seq=job.last_seq,
-            limit=MAX_MESSAGES,
-        )
+        rows: list[Row] = []
         try:
+            rows = await self._database.fetch(
+                READ_MESSAGES,
+                user_id=job.user_id,
+                session_id=job.session_id,
+                first_seq=job.first_seq,
+                last_seq=job.last_seq,
+                limit=MAX_MESSAGES,
+            )
             loaded = load_messages(
                 [row[1] for row in rows], lambda index: ("memories", job.user_id, job.session_id, rows[index][0])
             )
-        except UnreadableRow as error:
+        except _FAILURES as error:
             return await self._fail(job, _last_of_call(job, rows, len(rows)), len(rows), error)
         messages = [with_timestamp(message, row[2]) for message, row in zip(loaded, rows, strict=True)]
         count = count_for_one_call(messages)
