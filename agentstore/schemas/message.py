@@ -6,8 +6,9 @@ message round-trips too. Types, states and kinds of content are plain strings; :
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from struct import Struct
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args
 from uuid import uuid4
 
@@ -380,19 +381,31 @@ class Message(BaseModel):
         Messages are ordered by it. After ``delete_messages`` there are numbers without a message.
         """
         place: Place | None = self.__dict__.get(_PLACE)
-        return place and place[0]
+        return None if place is None else seq_and_time(place)[0]
 
     @property
     def created_at(self) -> datetime | None:
         """When it was stored (UTC); None if it was not. Not a field: it is neither compared nor dumped."""
         place: Place | None = self.__dict__.get(_PLACE)
-        return place and place[1]
+        return None if place is None else seq_and_time(place)[1]
 
 
-Place: TypeAlias = tuple[int, datetime]
-"""Where and when a message is stored: its seq and its created_at."""
+Place: TypeAlias = tuple[int, datetime] | bytes
+"""Where and when a message is stored: its seq and its created_at, or both in the binary format of Postgres."""
 # In __dict__, like a cached property, where pydantic neither compares nor dumps it.
 _PLACE: Final = "_place"
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # of Postgres, whose timestamps are microseconds since then
+
+
+def seq_and_time(place: Place) -> tuple[int, datetime]:
+    """Return the seq and the created_at."""
+    if isinstance(place, tuple):
+        return place
+    seq, microseconds = _BINARY.unpack(place)
+    return seq, _EPOCH + timedelta(microseconds=microseconds)
+
+
+_BINARY = Struct("!qq")
 
 
 def place_messages(messages: Iterable[Message], places: Iterable[Place]) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, V
 from pydantic_core import CoreSchema, core_schema
 
 from agentstore.exact_json import dumps, loads, no_collection
-from agentstore.schemas.message import Message, OpenAIAPI, Place
+from agentstore.schemas.message import Message, OpenAIAPI, Place, seq_and_time
 from agentstore.schemas.payload import as_array, load_messages, message_key
 
 # The number of messages that an iteration parses at a time.
@@ -131,7 +131,8 @@ def _validate(value: Any, parse: ValidatorFunctionWrapHandler) -> StoredMessages
 def _with_place(payload: str | bytes, place: Place) -> str:
     """Return the JSON text of a message with its ``seq`` and its ``created_at``."""
     text = payload if isinstance(payload, str) else payload.decode()
-    added = {"seq": place[0], "created_at": place[1].isoformat().replace("+00:00", "Z")}
+    seq, time = seq_and_time(place)
+    added = {"seq": seq, "created_at": time.isoformat().replace("+00:00", "Z")}
     if any(f'"{name}"' in text for name in added):
         return dumps({**loads(text), **added})
     return f"{text.rstrip()[:-1]},{dumps(added)[1:]}"

@@ -22,7 +22,6 @@ from agentstore.repositories.sessions.statements import EXPIRE, IMPORT, SET_META
 from agentstore.schemas import Message
 from agentstore.schemas.edits import merge_patch
 from agentstore.schemas.identity import is_same_payload
-from agentstore.schemas.message import Place
 from agentstore.schemas.payload import dump_metadata, load_messages, message_key, same_content
 from agentstore.settings import Settings
 
@@ -245,7 +244,9 @@ class Edits:
             return stored_by(rows)
 
 
-def _stored(places: list[Place], message_count: int, added: int, differing: tuple[str, ...] = ()) -> Stored:
+def _stored(
+    places: list[tuple[int, datetime]], message_count: int, added: int, differing: tuple[str, ...] = ()
+) -> Stored:
     return Stored(places[0][0], places[-1][0], places[-1][1], message_count, places, added, differing)
 
 

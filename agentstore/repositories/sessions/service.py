@@ -213,7 +213,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             lambda database: database.fetch_page(statement, Advice.READ_PARTS, **values), stale_ok=stale_ok
         )
         found = split(rows)
-        if found is not None and before is not None and found.head[HEAD_WIDTH + 1] is None:
+        if found is not None and before is not None and found.head[HEAD_WIDTH + 2] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
         return found
 
@@ -249,9 +249,9 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                     raise NotFound(f"user {user_id!r} has no session {session_id!r}")
                 continue
             after = rows[-1][0]
-            payloads = [row[2] for row in rows]
+            payloads = [row[1] for row in rows]
             try:
-                key, places = message_key(user_id, session_id), [(row[0], row[1]) for row in rows]
+                key, places = message_key(user_id, session_id), [row[2] for row in rows]
                 messages = await offload.run(load_messages, payloads, key, places)
             except UnreadableRow as error:
                 raise await self._with_id(error, payloads) from error

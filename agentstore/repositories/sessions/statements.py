@@ -5,12 +5,12 @@ Here are those that create, read, list, import, update and delete a session. Tho
 :mod:`agentstore.repositories.sessions.copies`.
 """
 
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     ClauseElement,
+    LargeBinary,
     Text,
     bindparam,
     case,
@@ -30,6 +30,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MessageRow, SessionRow
 from agentstore.repositories.retention import is_idle, is_not_expired
+from agentstore.schemas.message import Place
 
 _SQL = SqlStatements(__file__)
 
@@ -52,11 +53,13 @@ _HEAD = (
     MESSAGE_COUNT,
 )
 HEAD_WIDTH = len(_HEAD)
-"""How many columns of a row describe the session; the payload of a message follows them.
-
-In the row of a message the first of these columns is its created_at, and the last is its seq; the others are null.
-"""
-_OF_MESSAGE = (MessageRow.created_at, *(null(),) * (HEAD_WIDTH - 2), MessageRow.seq)
+"""How many columns of a row describe the session; the payload of a message and its place follow them."""
+_NULL_HEAD = (null(),) * HEAD_WIDTH
+# The seq and the created_at of a message in the binary format of Postgres, which a Message decodes when it is asked for
+# them: to decode the timestamp of each message takes the driver as long as to fetch its payload.
+_PLACE: Any = func.int8send(MessageRow.seq, type_=LargeBinary).op("||")(
+    func.timestamptz_send(MessageRow.created_at, type_=LargeBinary)
+)
 # The bytes of the JSON text, which pydantic validates without decoding them first.
 _PAYLOAD = func.json_send(MessageRow.payload).label("payload")
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -68,8 +71,8 @@ def _get() -> ClauseElement:
     Rows: the head, whose payload is null, and one for each message. Without a live session there is no head; messages
     of an expired one may still be returned.
     """
-    messages: Any = select(*_OF_MESSAGE, _PAYLOAD).where(ITS_MESSAGES).order_by(MessageRow.seq)
-    return union_all(select(*_HEAD, null().label("payload")).where(LIVE_SESSION), messages)
+    messages: Any = select(*_NULL_HEAD, _PAYLOAD, _PLACE.label("place")).where(ITS_MESSAGES).order_by(MessageRow.seq)
+    return union_all(select(*_HEAD, null().label("payload"), null().label("place")).where(LIVE_SESSION), messages)
 
 
 def _list() -> ClauseElement:
@@ -164,8 +167,7 @@ class Found(NamedTuple):
 
     head: tuple[Any, ...]
     payloads: list[bytes]
-    places: list[tuple[int, datetime]]
-    """The seq and the created_at of each message."""
+    places: list[Place]
 
 
 def split(rows: list[Row], first: int = 0) -> Found | None:
@@ -173,12 +175,12 @@ def split(rows: list[Row], first: int = 0) -> Found | None:
 
     `first` is the position of the first column of the session; see :data:`HEAD_WIDTH`.
     """
-    seq, payload = first + HEAD_WIDTH - 1, first + HEAD_WIDTH
+    payload = first + HEAD_WIDTH
     head = next((row for row in rows if row[payload] is None), None)
     if head is None:
         return None
     messages = [row for row in rows if row[payload] is not None]
-    return Found(tuple(head)[first:], [row[payload] for row in messages], [(row[seq], row[first]) for row in messages])
+    return Found(tuple(head)[first:], [row[payload] for row in messages], [row[payload + 1] for row in messages])
 
 
 def found_in(rows: list[Row], first: int = 0) -> Found:

@@ -3,8 +3,8 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, title text, metadata text, ttl bigint, with_messages boolean
--- Rows: one for the session: created, the columns of the session, null; then one for each message of an existing
---   session: false, created_at, nulls, seq, payload
+-- Rows: one for the session: created, the columns of the session, nulls; then one for each message of an existing
+--   session: false, nulls, payload, place
 -- Races: no row if a concurrent transaction has created the session after this statement's snapshot; nor if the session
 --   has expired
 WITH existing AS MATERIALIZED (
@@ -26,15 +26,17 @@ created AS (
 )
 SELECT
     FALSE AS created, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count,
-    NULL::bytea AS payload
+    NULL::bytea AS payload, NULL::bytea AS place
 FROM existing
 UNION ALL
-SELECT TRUE, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, 0, NULL
+SELECT TRUE, created_at, updated_at, title, metadata, forked_from, forked_at, ttl, 0, NULL, NULL
 FROM created
 UNION ALL
 (
     -- The bytes of the JSON text, which pydantic validates without decoding them first.
-    SELECT FALSE, created_at, NULL, NULL, NULL, NULL, NULL, NULL, seq, json_send(payload)
+    SELECT
+        FALSE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        json_send(payload), int8send(seq) || timestamptz_send(created_at)
     FROM {schema}.messages
     WHERE user_id = :user_id AND session_id = :session_id AND :with_messages AND EXISTS (SELECT FROM existing)
     ORDER BY seq

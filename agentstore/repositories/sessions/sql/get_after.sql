@@ -3,7 +3,7 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, after_seq bigint, limit bigint
--- Rows: seq, created_at, payload, by seq: at most `limit`, and only as many as have about 8 MB together, but at least
+-- Rows: seq, payload, place, by seq: at most `limit`, and only as many as have about 8 MB together, but at least
 --   one
 -- Races: none, since it only reads
 WITH following AS (
@@ -27,7 +27,7 @@ sized AS (
         sum(pg_column_size(payload)) OVER (ORDER BY seq) - pg_column_size(payload) AS bytes_before
     FROM following
 )
-SELECT seq, created_at, json_send(payload) AS payload
+SELECT seq, json_send(payload) AS payload, int8send(seq) || timestamptz_send(created_at) AS place
 FROM sized
 WHERE bytes_before < 8000000
 ORDER BY seq

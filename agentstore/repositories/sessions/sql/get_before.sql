@@ -3,8 +3,8 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, limit bigint, before text
--- Rows: the columns of the session, null, end_seq, which is null if there is no such message; then one for each
---   message: created_at, nulls, seq, payload, null. Without a session, none.
+-- Rows: the columns of the session, nulls, end_seq, which is null if there is no such message; then one for each
+--   message: nulls, payload, place, null. Without a session, none.
 -- Races: none, since it only reads
 WITH head AS MATERIALIZED (
     SELECT
@@ -42,12 +42,14 @@ page AS MATERIALIZED (
     FROM head
 )
 SELECT
-    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count, NULL::bytea AS payload,
-    end_seq
+    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count,
+    NULL::bytea AS payload, NULL::bytea AS place, end_seq
 FROM head
 UNION ALL
 (
-    SELECT created_at, NULL, NULL, NULL, NULL, NULL, NULL, seq, json_send(payload), NULL
+    SELECT
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        json_send(payload), int8send(seq) || timestamptz_send(created_at), NULL
     FROM {schema}.messages
     WHERE user_id = :user_id AND session_id = :session_id
         AND seq >= (SELECT first_seq FROM page) AND seq < (SELECT end_seq FROM head)

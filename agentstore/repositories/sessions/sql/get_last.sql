@@ -3,7 +3,7 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, limit bigint
--- Rows: the columns of the session, null; then one for each message: created_at, nulls, seq, payload. Without a
+-- Rows: the columns of the session, nulls; then one for each message: nulls, payload, place. Without a
 --   session, none.
 -- Races: none, since it only reads
 WITH head AS MATERIALIZED (
@@ -38,11 +38,14 @@ page AS MATERIALIZED (
     FROM head
 )
 SELECT
-    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count, NULL::bytea AS payload
+    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count,
+    NULL::bytea AS payload, NULL::bytea AS place
 FROM head
 UNION ALL
 (
-    SELECT created_at, NULL, NULL, NULL, NULL, NULL, NULL, seq, json_send(payload)
+    SELECT
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        json_send(payload), int8send(seq) || timestamptz_send(created_at)
     FROM {schema}.messages
     WHERE user_id = :user_id AND session_id = :session_id
         AND seq >= (SELECT first_seq FROM page) AND seq < (SELECT end_seq FROM head)
