@@ -1,6 +1,5 @@
 """The states of agents on Postgres: the statements, then the service that executes them."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -208,7 +207,7 @@ class PostgresStateService(PostgresService, StateService):
                     f"session {session_id or 'default'!r} of user {user_id!r} has no round {round_id} (argument {name})"
                 )
             states.append(state)
-        return await asyncio.to_thread(patch, *states)
+        return await offload.run(patch, *states)
 
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
         """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds."""

@@ -9,12 +9,15 @@ from pydantic import BaseModel, Field
 from agentstore import json_pieces
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.exact_json import dumps_sorted
-from agentstore.json_pieces import is_large
+from agentstore.json_pieces import size_of
+from agentstore.offload import spend
 from agentstore.schemas.page import bad_cursor, read_cursor, write_cursor
 from agentstore.schemas.payload import shortened
 
 # The size of a state, as of is_large, up to which its lists are compared entry by entry.
 _MAX_COMPARED = 1_000_000
+# The effort of comparing what counts as a character there, see agentstore.offload: a hundred values take about 10 ms.
+_EFFORT = 60
 _MAX_ROUND = 2**63 - 2  # the number after it must fit a bigint too
 
 
@@ -82,7 +85,9 @@ def patch(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
 
     The values of large states are compared by the keys of objects only: a list that differs is replaced as a whole.
     """
-    if is_large(a, _MAX_COMPARED) or is_large(b, _MAX_COMPARED):
+    size = max(size_of(a, _MAX_COMPARED), size_of(b, _MAX_COMPARED))
+    spend(size * _EFFORT)
+    if size > _MAX_COMPARED:
         return list(_replacements(a, b, ""))
     import jsonpatch
 
