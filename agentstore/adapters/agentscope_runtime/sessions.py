@@ -72,7 +72,7 @@ class PostgresSessionHistoryService(PostgresService):
             if self._compat == "redis":
                 raise
             _log.warning("user %r has no session %r: the appended messages are not stored", target.user_id, target.id)
-        extend_messages(session, messages, target.updated_at)
+        extend_messages(session, messages, target.updated_at, target.message_count)
         if self._max_messages is not None:
             del session.messages[: -self._max_messages]
 
