@@ -19,9 +19,13 @@ async def check(call: Callable[[], Awaitable[Any]], share: float) -> None:
     assert gap <= took * share, f"{gap:.3f} s of {took:.3f} s"
 
 
-async def run_all(store: AgentStore, entries: int, characters: int, hits: int) -> None:
+def with_list(entries: int) -> dict[str, Any]:
+    return {**text("zebra").model_dump(), "metadata": {"a": [0] * entries}}
+
+
+async def run_all(store: AgentStore, entries: int, characters: int, hits: int, entries_of_hits: int) -> None:
     """Run the calls with a list of `entries`, a text of `characters`, and a search with as many large hits."""
-    listed = {**text("zebra").model_dump(), "metadata": {"a": [0] * entries}}
+    listed = with_list(entries)
     session = await store.sessions.create_session("alice", "s")
     await check(lambda: store.sessions.append_message(session, listed), 1 / 3)
     await check(lambda: store.sessions.get_session("alice", "s"), 1 / 2)
@@ -31,21 +35,20 @@ async def run_all(store: AgentStore, entries: int, characters: int, hits: int) -
     await check(lambda: store.states.export_state("alice", "s"), 1 / 2)
     await check(lambda: store.memory.add_memory("alice", text(_LIGATURE * characters)), 1 / 2)
     await store.memory.delete_memory("alice")
-    messages = [text("zebra " + "lorem ipsum " * 5_000) for _ in range(hits)]
-    for start in range(0, hits, 100):
-        await store.memory.add_memory("alice", messages[start : start + 100], "h")
+    for start in range(0, hits, 20):
+        await store.memory.add_memory("alice", [with_list(entries_of_hits) for _ in range(start, start + 20)], "h")
     await check(lambda: store.memory.search("alice", "zebra", {"top_k": hits}), 1 / 2)
 
 
 async def test_the_event_loop_runs_during_large_calls(database_url: str, settings: Settings) -> None:
     async with AgentStore(database_url, settings=settings) as store:
-        await run_all(store, entries=500_000, characters=100_000, hits=50)
+        await run_all(store, entries=1_000_000, characters=100_000, hits=40, entries_of_hits=40_000)
 
 
 @pytest.mark.chaos
 async def test_the_event_loop_runs_during_the_largest_calls(database_url: str, settings: Settings) -> None:
     async with AgentStore(database_url, settings=settings) as store:
-        await run_all(store, entries=10_000_000, characters=200_000, hits=1_000)
+        await run_all(store, entries=10_000_000, characters=200_000, hits=1_000, entries_of_hits=10_000)
         session = await store.sessions.create_session("alice", "large")
         large = text("lorem ipsum " * 2_500_000)
         await check(lambda: store.sessions.append_message(session, large), 1 / 2)
