@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+import orjson
 import pydantic_core
 from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Double, LargeBinary, Text
 
@@ -43,6 +44,21 @@ _LIMITS |= {"round": _MAX_ROUND, "ttl": MAX_TTL}
 _ROLES = {Role.USER, Role.ASSISTANT, Role.SYSTEM, Role.TOOL}
 # Characters of a payload from which it is parsed in a thread, so that the event loop is not blocked.
 _LARGE = 1_000_000
+
+# Brackets from which a payload may be nested too deeply.
+_MANY_BRACKETS = 190
+_TEXT_OR_NULL = {str, type(None)}
+_NUMBER_OR_NULL = {int, type(None)}
+_BOOL_OR_NULL = {bool, type(None)}
+# The fields of each kind of content that are text or null.
+_TEXTS = {
+    "text": ("text",),
+    "image": ("image_url",),
+    "data": (),
+    "audio": ("data", "format"),
+    "file": ("file_url", "file_id", "filename", "file_data"),
+    "refusal": ("refusal",),
+}
 
 # The parts of a plain payload, as agentstore writes them. Possessive, so that no input takes quadratic time.
 _CHARACTERS = rb'[^"\\\x00-\x1f]*+'
@@ -244,6 +260,46 @@ def is_plain_message(payload: bytes, id: bytes, settings: Settings) -> bool:
         return False
 
 
+def _is_usual_message(value: Any, id: str) -> bool:
+    """Return whether a JSON value is certainly a valid message with this id."""
+    if type(value) is not dict or value.get("id") != id or value.get("error") is not None:
+        return False
+    get = value.get
+    role, content, usage, metadata = get("role"), get("content"), get("usage"), get("metadata")
+    return (
+        (role is None or (type(role) is str and role in _ROLES))
+        and type(get("object", "")) is str
+        and type(get("type", "")) is str
+        and type(get("status")) in _TEXT_OR_NULL
+        and type(get("code")) in _TEXT_OR_NULL
+        and type(get("message")) in _TEXT_OR_NULL
+        and type(get("sequence_number")) in _NUMBER_OR_NULL
+        and (usage is None or type(usage) is dict)
+        and (metadata is None or type(metadata) is dict)
+        and (content is None or (type(content) is list and all(map(_is_usual_part, content))))
+    )
+
+
+def _is_usual_part(value: Any) -> bool:
+    if type(value) is not dict or value.get("error") is not None:
+        return False
+    get = value.get
+    kind = get("type")
+    data = get("data")
+    return (
+        type(kind) is str
+        and kind in _TEXTS
+        and all(type(get(name)) in _TEXT_OR_NULL for name in _TEXTS[kind])
+        and (data is None or kind != "data" or type(data) is dict)
+        and type(get("object", "")) is str
+        and type(get("status")) in _TEXT_OR_NULL
+        and type(get("msg_id")) in _TEXT_OR_NULL
+        and type(get("delta")) in _BOOL_OR_NULL
+        and type(get("sequence_number")) in _NUMBER_OR_NULL
+        and type(get("index")) in _NUMBER_OR_NULL
+    )
+
+
 class Messages:
     """Payloads that are not plain, collected to be parsed together."""
 
@@ -274,6 +330,7 @@ class Messages:
             self._check(rows)
 
     def _check(self, rows: list[tuple[int, bytes, str, str]]) -> None:
+        rows = self._without_usual(rows)
         failed = 0
 
         def key(index: int) -> RowKey:
@@ -293,6 +350,25 @@ class Messages:
             except AgentStoreError as error:
                 raise self._fail(position, error) from error
 
+    def _without_usual(self, rows: list[tuple[int, bytes, str, str]]) -> list[tuple[int, bytes, str, str]]:
+        """Return the rows whose payloads are not certainly valid messages: a Message need not be created for others."""
+        try:
+            # Rejects an infinite number, a lone surrogate and invalid UTF-8.
+            values = orjson.loads(b"[%b]" % b",".join([payload for _, payload, _, _ in rows]))
+        except ValueError:
+            return rows
+        if len(values) != len(rows):
+            return rows
+        most = self._settings.max_message_bytes
+        return [
+            row
+            for row, value in zip(rows, values, strict=True)
+            if row[3] != MESSAGE
+            or len(row[1]) > most
+            or row[1].count(b"[") + row[1].count(b"{") > _MANY_BRACKETS
+            or not _is_usual_message(value, row[2])
+        ]
+
     def _check_one(self, message: Message, payload: bytes, id: str, kind: str) -> None:
         if message.id != id:
             raise InvalidContent(f"the message has the id {shortened(message.id)}, and its row {shortened(id)}")
@@ -306,5 +382,5 @@ class Messages:
                 parse_memories([(payload.decode(), kind, None)], lambda _: (self._table, None, None, id))
             except UnreadableRow as error:
                 raise InvalidContent(error.reason) from error
-        if _MAY_OVERFLOW.search(payload) is not None or payload.count(b"[") + payload.count(b"{") > 190:
+        if _MAY_OVERFLOW.search(payload) is not None or payload.count(b"[") + payload.count(b"{") > _MANY_BRACKETS:
             dump_message(message, self._settings)

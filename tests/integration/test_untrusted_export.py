@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentstore import AgentStore, InvalidContent, LimitExceeded, MemoryItem, Message, Settings, migrate
+from agentstore import AgentStore, DataContent, InvalidContent, LimitExceeded, MemoryItem, Message, Settings, migrate
 from agentstore.schemas.payload import dump_message, load_messages
 from agentstore.testing import text
 from agentstore.transfer import checks, lines
 from tests.support.exports import SESSION, USER, message, signed, signed_again
+from tests.support.values import PLACES, message_with
 
 _SIZES = Settings(max_message_bytes=100_000, max_state_bytes=200_000)
 
@@ -308,6 +309,7 @@ def test_a_block_that_was_not_verified_is_read_within_the_limit() -> None:
         RowReader(io.BufferedReader(raw), lines.Block(len(raw._head) - 16, 10**12, "alice", {}), small)
 
 
+_VALUES: list[Any] = [None, True, 0, 1.0, 1.5, "", "user", "text", "data", {}, {"x": [1]}, [], [{}], [{"type": "text"}]]
 _text = st.text(max_size=10) | st.sampled_from(["\0", "\\", '"', "\u2028", "\ud800", "密"])
 _scalar = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(0, 1) | _text
 _flat = st.dictionaries(_text, _scalar, max_size=3)
@@ -336,6 +338,25 @@ def test_what_agentstore_writes_is_mostly_plain_and_what_is_plain_can_be_read(gi
     if all(type(each) is not float or "e" not in repr(each) for each in numbers) and not has_surrogate:
         assert is_plain or any(type(each) is float for each in numbers), payload
     assert load_messages([payload]) == [given_message]
+
+
+@given(st.sampled_from(PLACES), st.sampled_from(_VALUES), st.sampled_from(["dict", "null"]))
+@settings(deadline=None, max_examples=300)
+def test_a_usual_message_is_valid(place: tuple[str, ...], value: Any, how: str) -> None:
+    fields = message_with(place, value)
+    if how == "null":  # as messages are stored that are not plain
+        fields = {**dict.fromkeys(Message.model_fields), "object": "message", "type": "message", **fields}
+    payload = json.dumps(fields).encode()
+    is_usual = checks._is_usual_message(orjson.loads(payload), "m")
+    if is_usual:
+        assert load_messages([payload])[0].id == "m"
+
+
+def test_a_tool_call_is_usual() -> None:
+    call = Message(
+        id="m", role="assistant", type="plugin_call", content=[DataContent(data={"call_id": "c", "n": [{}]})]
+    )
+    assert checks._is_usual_message(orjson.loads(dump_message(call, Settings())), "m")
 
 
 @given(st.data())

@@ -25,21 +25,9 @@ from agentstore import (
     schemas,
 )
 from tests.support.cli import run
-from tests.support.values import Given, any_object, any_value, as_read, exactly, plain
+from tests.support.values import PARTS, PLACES, Given, any_object, any_value, as_read, exactly, message_with, plain
 
 _REFUSALS = (InvalidContent, LimitExceeded)
-_PARTS = {"text": schemas.TextContent, "image": schemas.ImageContent, "data": schemas.DataContent,
-          "audio": schemas.AudioContent, "file": schemas.FileContent, "refusal": schemas.RefusalContent}  # fmt: skip
-_PLACES: list[tuple[str, ...]] = [
-    *((name,) for name in Message.model_fields),
-    *((name, "x") for name in ("metadata", "usage")),
-    ("a_later_field",),
-    *(("error", name) for name in (*schemas.Error.model_fields, "a_later_field")),
-    *(("content", kind, name) for kind, part in _PARTS.items() for name in (*part.model_fields, "a_later_field")),
-    ("content", "data", "data", "x"),
-    *(("content", "text", "error", name) for name in schemas.Error.model_fields),
-]
-"""Where a message has a value."""
 _FIELDS = ("title", "ttl", "session metadata", "user metadata", "state", "state metadata", "item", "filter")
 
 
@@ -55,23 +43,13 @@ class Accepted:
 
 def _message(place: Sequence[str], value: Any, how: str, id: str) -> Any:
     """Return a message with the value at a place: a dict, or a Message that was not validated."""
-    fields: dict[str, Any] = {"id": id, "role": "user", "content": [{"type": "text", "text": "zebra"}]}
-    target: Any = fields
-    if place[0] == "content" and len(place) > 1:
-        fields["content"].append({"type": place[1]})
-        target, place = fields["content"][1], place[2:]
-    for name in place[:-1]:
-        target[name] = {"code": "1", "message": "m"} if name == "error" else {}
-        target = target[name]
-    target[place[-1]] = value
+    fields = message_with(place, value, id)
     if how == "dict":
         return fields
     content = fields["content"]
     if isinstance(content, list) and how == "parts":
         content = [
-            _PARTS[part["type"]].model_construct(**part)
-            if isinstance(part.get("type"), str) and part["type"] in _PARTS
-            else part
+            kind.model_construct(**part) if (kind := PARTS.get(exactly(part.get("type")).strip("'"))) else part
             for part in content
         ]
     return Message.model_construct(**{**fields, "content": content})
@@ -166,7 +144,7 @@ _ITEM_FIELDS = [*MemoryItem.model_fields, "a_later_field"]
 _FILTERS = ["top_k", "order", "session_id", "role", "kind", "since", "until", "valid_at", "min_score", "strategy", "x"]
 _values = st.builds(Given, any_object | any_value)
 _one_value = st.one_of(
-    st.tuples(st.just("message"), st.sampled_from(_PLACES), _values, st.sampled_from(["dict", "model", "parts"])),
+    st.tuples(st.just("message"), st.sampled_from(PLACES), _values, st.sampled_from(["dict", "model", "parts"])),
     st.tuples(st.sampled_from(_FIELDS), st.sampled_from([*_ITEM_FIELDS, *_FILTERS]), _values, st.just("")),
 )
 

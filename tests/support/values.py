@@ -3,7 +3,7 @@
 import enum
 import uuid
 from collections import OrderedDict, defaultdict, namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agentstore import DataContent, Message, TextContent
+from agentstore import DataContent, Message, TextContent, schemas
 from agentstore.exact_json import shortened
 
 
@@ -144,6 +144,40 @@ class Given:
 
     def __repr__(self) -> str:
         return shortened(self.value)
+
+
+PARTS = {
+    "text": schemas.TextContent,
+    "image": schemas.ImageContent,
+    "data": schemas.DataContent,
+    "audio": schemas.AudioContent,
+    "file": schemas.FileContent,
+    "refusal": schemas.RefusalContent,
+}
+PLACES: list[tuple[str, ...]] = [
+    *((name,) for name in Message.model_fields),
+    *((name, "x") for name in ("metadata", "usage")),
+    ("a_later_field",),
+    *(("error", name) for name in (*schemas.Error.model_fields, "a_later_field")),
+    *(("content", kind, name) for kind, part in PARTS.items() for name in (*part.model_fields, "a_later_field")),
+    ("content", "data", "data", "x"),
+    *(("content", "text", "error", name) for name in schemas.Error.model_fields),
+]
+"""Where a message has a value."""
+
+
+def message_with(place: Sequence[str], value: Any, id: str = "m") -> dict[str, Any]:
+    """Return the fields of a message with a value at a place."""
+    fields: dict[str, Any] = {"id": id, "role": "user", "content": [{"type": "text", "text": "zebra"}]}
+    target: Any = fields
+    if place[0] == "content" and len(place) > 1:
+        fields["content"].append({"type": place[1]})
+        target, place = fields["content"][1], place[2:]
+    for name in place[:-1]:
+        target[name] = {"code": "1", "message": "m"} if name == "error" else {}
+        target = target[name]
+    target[place[-1]] = value
+    return fields
 
 
 def as_read(value: Any) -> Any:
