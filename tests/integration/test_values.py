@@ -49,7 +49,9 @@ def _message(place: Sequence[str], value: Any, how: str, id: str) -> Any:
     content = fields["content"]
     if isinstance(content, list) and how == "parts":
         content = [
-            kind.model_construct(**part) if (kind := PARTS.get(exactly(part.get("type")).strip("'"))) else part
+            kind.model_construct(**part)
+            if isinstance(part, dict) and (kind := PARTS.get(exactly(part.get("type")).strip("'")))
+            else part
             for part in content
         ]
     return Message.model_construct(**{**fields, "content": content})
