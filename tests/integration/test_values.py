@@ -322,7 +322,8 @@ def _check_commands(url: str, accepted: Accepted, folder: Path) -> None:
     messages = list(accepted.messages.values())
     shown = run("sessions", "show", "u", "messages 0", "--json", "--url", url).json()["messages"]
     for one, other in zip(shown, messages[:_CHUNK], strict=True):
-        _same("sessions show --json", Message.model_validate(one), other)
+        fields = {name: each for name, each in one.items() if name not in ("seq", "created_at")}
+        _same("sessions show --json", Message.model_validate(fields), other)
     shown_text = run("sessions", "show", "u", "messages 0", "--url", url)
     assert shown_text.code == 0, shown_text.err
     listed = run("states", "list", "u", "--json", "--url", url)
