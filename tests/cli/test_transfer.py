@@ -177,7 +177,7 @@ async def _fill(url: str) -> None:
         "INSERT INTO agentstore.sessions (user_id, id, next_seq)"
         " SELECT 'u' || n, 's', 21 FROM generate_series(1, 2000) n;"
         "INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)"
-        " SELECT 'u' || n, 's', m, 'm' || m, '{\"role\": \"user\"}'"
+        " SELECT 'u' || n, 's', m, 'm' || m, json_build_object('id', 'm' || m, 'role', 'user')"
         " FROM generate_series(1, 2000) n, generate_series(1, 20) m"
     )
     await connection.close()

@@ -205,7 +205,8 @@ def plain(value: Any) -> Any:
     if type(value) is list:
         return [plain(each) for each in value]
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
+        is_edge = value.tzinfo is None or not 1 < value.year < 9999
+        return value.isoformat() if is_edge else value.astimezone(UTC).isoformat()
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
