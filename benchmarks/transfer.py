@@ -28,10 +28,11 @@ SELECT 'user' || u, 'session' || s, 501 FROM generate_series(1, $1::int) u, gene
 """
 _MESSAGES = """
 INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
-SELECT 'user' || u, 'session' || s, m, 'msg_' || md5(u || ' ' || s || ' ' || m), json_build_object(
-    'object', 'message', 'status', 'created', 'id', 'msg_' || md5(u || ' ' || s || ' ' || m), 'type', 'message',
-    'role', 'user', 'content', json_build_array(json_build_object('object', 'content', 'type', 'text', 'delta', false,
-    'text', repeat('The quick brown fox "jumps" over the lazy dog. ', 6) || m)))
+SELECT 'user' || u, 'session' || s, m, 'msg_' || md5(u || ' ' || s || ' ' || m), format(
+    '{"object":"message","status":"created","id":"%s","type":"message","role":"user","content":['
+    '{"object":"content","delta":false,"type":"text","text":"%s"}]}',
+    'msg_' || md5(u || ' ' || s || ' ' || m),
+    repeat('The quick brown fox \\"jumps\\" over the lazy dog. ', 6) || m)::json
 FROM generate_series(1, $1::int) u, generate_series(1, 2) s, generate_series(1, 500) m
 """
 
