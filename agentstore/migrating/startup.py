@@ -12,7 +12,7 @@ from agentstore.settings import AutoMigrate
 _log = logging.getLogger(__name__)
 
 
-async def ensure(database: Database, mode: AutoMigrate, *, run_earlier_post: bool = False) -> None:
+async def ensure(database: Database, mode: AutoMigrate) -> None:
     """Check the schema, or upgrade it, as the setting ``AUTO_MIGRATE`` says.
 
     A schema that is newer than this release is accepted: each release keeps the schema usable for the previous one.
@@ -20,9 +20,8 @@ async def ensure(database: Database, mode: AutoMigrate, *, run_earlier_post: boo
     Args:
         database: the database.
         mode: "check" raises if the schema is behind; "upgrade" upgrades it: an empty database to the head, one with a
-            schema as far as this release needs, since replicas of the previous release may be running; "off" does
-            nothing.
-        run_earlier_post: see :func:`agentstore.migrating.migrate.upgrade`.
+            schema as far as this release needs, since replicas of the previous release may be running, including what
+            an earlier release has left; "off" does nothing.
 
     Raises:
         SchemaBehind: the schema is older than this release needs, and `mode` is "check".
@@ -43,7 +42,7 @@ async def ensure(database: Database, mode: AutoMigrate, *, run_earlier_post: boo
         from agentstore.migrating.migrate import upgrade
 
         target = "head" if found.current is None else "pre"
-        await upgrade(database, target, run_earlier_post=run_earlier_post)
+        await upgrade(database, target, run_earlier_post=True)
     else:
         raise SchemaBehind(
             f"The schema {database.settings.schema!r} of {database.where} is at revision {found.current or 'none'}, "

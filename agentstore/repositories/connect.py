@@ -109,14 +109,10 @@ def _connector(url: str, settings: Settings, password: Password | None) -> Conne
 
 
 def _schema_check(default: AutoMigrate) -> Callable[[Database], Awaitable[None]]:
-    """Return the function that checks or upgrades the schema before the first statement.
-
-    Where it is upgraded by default, no replicas of earlier releases are running.
-    """
+    """Return the function that checks or upgrades the schema before the first statement."""
 
     async def ensure_schema(database: Database) -> None:
-        mode = database.settings.auto_migrate or default
-        await ensure(database, mode, run_earlier_post=default == "upgrade")
+        await ensure(database, database.settings.auto_migrate or default)
 
     return ensure_schema
 

@@ -96,21 +96,23 @@ async def _age(url: str, seconds: int) -> None:
 
 # Calls on a session that do not require it to exist.
 _WITHOUT_SESSION = {"create_session", "get_session", "read_messages", "delete_session"}
+_WITHOUT_SESSION |= {"append", "pop_messages", "delete_messages"}
 # A valid argument for each parameter without a default, besides the user and the session.
-_ARGUMENTS: dict[str, Any] = {"title": "x", "metadata": {}, "change": dict, "ttl": None, "at": 0}
+_ARGUMENTS: dict[str, Any] = {"title": "x", "metadata": {}, "change": dict, "ttl": None, "at": 1}
+_ARGUMENTS |= {"message": text("x", id="a"), "messages": text("x"), "max_tokens": 10, "count": lambda _: 1}
 
 
-def _calls_on_an_existing_session() -> list[tuple[str, list[Any]]]:
+def _calls_on_an_existing_session() -> list[tuple[str, dict[str, Any]]]:
     """Return every method of the interface that requires an existing session, and its further arguments."""
     calls = []
     for name, method in vars(SessionHistoryService).items():
-        if not inspect.isfunction(method) or name in _WITHOUT_SESSION:
+        if not inspect.isfunction(method) or name.startswith("_") or name in _WITHOUT_SESSION:
             continue
         parameters = inspect.signature(method).parameters.values()
         required = [each.name for each in parameters if each.default is each.empty]
         if required[:3] == ["self", "user_id", "session_id"]:
             assert set(required[3:]) <= set(_ARGUMENTS), f"add the parameters of {name} to _ARGUMENTS: {required[3:]}"
-            calls.append((name, [_ARGUMENTS[each] for each in required[3:]]))
+            calls.append((name, {each: _ARGUMENTS[each] for each in required[3:]}))
     assert {"set_title", "set_metadata", "change_metadata", "set_ttl", "fork_session", "rewind_session"} <= dict(
         calls
     ).keys()
@@ -139,9 +141,15 @@ async def test_expired_session_is_not_found(create_services: CreateServices, has
             await sessions.append_message(session, message)
     for name, arguments in _calls_on_an_existing_session():
         with pytest.raises(NotFound):
-            result = getattr(sessions, name)("alice", "s", *arguments)
+            result = getattr(sessions, name)("alice", "s", **arguments)
             await (anext(result) if inspect.isasyncgen(result) else result)
             pytest.fail(f"{name} accepts an expired session")
+    with pytest.raises(NotFound):
+        await sessions.append("alice", "s", text("c"), create=False)
+    assert await sessions.pop_messages("alice", "s") == []
+    assert not await sessions.delete_messages("alice", "s", ["a"])
+    assert (await sessions.append("alice", "s", text("c"), metadata_patch={"x": 1})).first_seq == 1
+    assert await sessions.delete_session("alice", "s") == Deleted(sessions=1, messages=1)
     again = await sessions.create_session("alice", "s", exist_ok=False)
     assert (again.messages, again.ttl) == ([], None)
     await sessions.append_message(again, text("a", id="a"))

@@ -139,6 +139,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "dry_run": (True,),
     "largest": (1,),
     "without_vectors": (True,),
+    "only_users": (lambda user: [user],),
     "stale_ok": (True,),
 }
 _NEXT_PAGE = {"cursor": "of the next page"}
