@@ -68,7 +68,7 @@ def shortened(value: object) -> str:
         return f"a {type(value).__name__} of {len(value):,} entries"
     try:
         text = repr(value)
-    except ValueError:  # an integer of more digits than Python converts
+    except (ValueError, RecursionError):  # an integer of more digits than Python converts, or deep nesting
         text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentstore import InvalidContent, LimitExceeded
-from agentstore.exact_json import MAX_DEPTH, dumps, loads
+from agentstore.exact_json import MAX_DEPTH, dumps, loads, shortened
 
 any_text = st.text(st.characters(codec=None))  # NUL and lone surrogates included
 any_json = st.recursive(
@@ -96,3 +96,9 @@ def test_a_cycle_is_refused() -> None:
     value.append(value)
     with pytest.raises(LimitExceeded):
         dumps(value)
+
+
+def test_an_error_message_shows_any_value() -> None:
+    for value in (10**5_000, [10**5_000], _nested(100_000), {"x": _nested(5_000)}):
+        assert len(shortened(value)) <= 80
+        assert "too large to show" in shortened(value)
