@@ -48,13 +48,15 @@ def _message(place: Sequence[str], value: Any, how: str, id: str) -> Any:
         return fields
     content = fields["content"]
     if isinstance(content, list) and how == "parts":
-        content = [
-            kind.model_construct(**part)
-            if isinstance(part, dict) and (kind := PARTS.get(exactly(part.get("type")).strip("'")))
-            else part
-            for part in content
-        ]
+        content = [_part(each) for each in content]
     return Message.model_construct(**{**fields, "content": content})
+
+
+def _part(fields: Any) -> Any:
+    """Return a part of a content that was not validated, if the fields name its kind."""
+    type_ = fields.get("type") if isinstance(fields, dict) else None
+    kind = PARTS.get(str.__str__(type_)) if isinstance(type_, str) else None
+    return fields if kind is None else kind.model_construct(**fields)
 
 
 def _expected(message: Any) -> Message:
