@@ -41,6 +41,8 @@ _ENCODED, _DECODED = 50, 20
 # The number of objects from which the collector's cost is noticeable.
 _MANY = 500
 
+# How marshal begins a tuple: its type, or that of a small one, and both for a value that is referred to again.
+_TUPLES = (b"(", b")", b"\xa8", b"\xa9")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
@@ -73,12 +75,29 @@ def shortened(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
-def _is_exact(value: Any, text: bytes) -> bool:
-    """Return whether the text that orjson wrote for a value is decoded to an equal value."""
+def _marshal(value: Any) -> bytes | None:
+    """Return the marshalled value; None if orjson must not encode it.
+
+    It may have another type, or be nested too deeply: orjson does not limit the depth of tuples, and more than a
+    thousand levels of them corrupt the memory of the process.
+    """
     try:
         marshalled = marshal.dumps(value)
+        if sum(map(marshalled.count, _TUPLES)) > MAX_DEPTH:
+            pydantic_core.to_json(value)  # rejects what is deeper than 254 levels
     except ValueError:
-        return False
+        return None
+    return marshalled
+
+
+def _is_exact(value: Any, text: bytes, marshalled: bytes) -> bool:
+    """Return whether the text that orjson wrote for a value is decoded to an equal value, and not nested too deeply."""
+    # orjson limits the depth of lists and dicts only. These bytes are in every tuple.
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and any(map(marshalled.__contains__, _TUPLES)):
+        try:
+            pydantic_core.from_json(b"[%b]" % text, cache_strings="none")  # rejects what is deeper than 200 levels
+        except ValueError:
+            return False
     # One of these bytes, sign and exponent, is in every float that is not finite: without them there is no NaN.
     if b"\x7f" not in marshalled and b"\xff" not in marshalled:
         return True
@@ -101,7 +120,8 @@ def dumps(value: Any, *, where: str = "value") -> str:
         return json_pieces.dumps(value, dumps_checked)
     if has_large_container(value):
         spend(LARGE)
-    if _PADDING is not None:
+    marshalled = _marshal(value)
+    if _PADDING is not None and marshalled is not None:
         deep = value
         for _ in range(_PADDING):
             deep = [deep]
@@ -112,7 +132,7 @@ def dumps(value: Any, *, where: str = "value") -> str:
         else:
             text = padded[_PADDING : len(padded) - _PADDING]
             spend(len(text) // _ENCODED)
-            if _is_exact(value, text):
+            if _is_exact(value, text, marshalled):
                 return text.decode()
     check(value, where=where)
     return dumps_checked(value)

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Any
@@ -89,6 +90,24 @@ def test_depth_is_limited_without_crashing() -> None:
     for depth in (MAX_DEPTH + 1, 300, 100_000):
         with pytest.raises(LimitExceeded):
             dumps(_nested(depth))
+
+
+@pytest.mark.parametrize("kind", [tuple, list, lambda value: {"x": value[0]}])
+def test_depth_is_limited_in_each_kind_of_container(kind: Callable[[list[Any]], Any]) -> None:
+    """orjson limits the depth of lists and dicts only, and deeper tuples corrupt the memory."""
+
+    def nested(depth: int) -> Any:
+        value: Any = 1
+        for _ in range(depth):
+            value = kind([value])
+        return value
+
+    assert len(dumps(nested(MAX_DEPTH))) >= 2 * MAX_DEPTH
+    assert dumps([nested(MAX_DEPTH - 1), (["("] * 300)])
+    for depth in (MAX_DEPTH + 1, MAX_DEPTH + 2, 1_000, 1_999, 2_001, 100_000):
+        for value in (nested(depth), {"a": ["("], "x": nested(depth - 1)}):
+            with pytest.raises(LimitExceeded):
+                dumps(value)
 
 
 def test_a_cycle_is_refused() -> None:
