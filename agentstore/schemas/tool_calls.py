@@ -8,17 +8,18 @@ from collections.abc import Sequence
 
 from agentstore.schemas.message import DataContent, Message, MessageType, Role
 
-_CALLS = {
+CALLS = {
     MessageType.FUNCTION_CALL,
     MessageType.PLUGIN_CALL,
     MessageType.COMPONENT_CALL,
     MessageType.MCP_TOOL_CALL,
 }
+"""The types of messages that are tool calls."""
 
 
 def is_call(message: Message) -> bool:
     """Return whether a message is a tool call."""
-    return message.type in _CALLS
+    return message.type in CALLS
 
 
 def is_output(message: Message) -> bool:

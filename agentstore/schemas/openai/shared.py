@@ -4,11 +4,11 @@ from typing import Any
 
 from agentstore.exact_json import dumps
 from agentstore.schemas.message import Content, DataContent, Message, MessageType
+from agentstore.schemas.tool_calls import CALLS
 
 ITEM_PARTS = {"input_text", "output_text", "input_image", "input_file", "summary_text", "reasoning_text"}
 """The types of parts that Responses items have, and messages of chat completions do not."""
 
-_CALLS = {MessageType.FUNCTION_CALL, MessageType.PLUGIN_CALL, MessageType.COMPONENT_CALL, MessageType.MCP_TOOL_CALL}
 _OUTPUTS = {
     MessageType.FUNCTION_CALL_OUTPUT,
     MessageType.PLUGIN_CALL_OUTPUT,
@@ -19,7 +19,7 @@ _OUTPUTS = {
 
 def is_call(message: Message) -> bool:
     """Return whether a message is a tool call: its data has the name of the tool."""
-    return message.type in _CALLS and "name" in (data := tool_data(message)) and data.get("type") != message.type
+    return message.type in CALLS and "name" in (data := tool_data(message)) and data.get("type") != message.type
 
 
 def is_output(message: Message) -> bool:
