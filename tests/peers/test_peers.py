@@ -117,7 +117,7 @@ def test_openai_agents_sessions_are_imported_completely_and_once(
             )
         done = run(*command)
         assert (done.code, json.loads(done.out)["new_messages"]) == (5, 20)
-        assert ", item 48: the item: not JSON" in done.err
+        assert ": item 48: the item: not JSON" in done.err
     else:
         assert run(*command).json()["new_messages"] == 21
 

@@ -74,8 +74,11 @@ class Databases:
         """Return the name of a database that is equal to the template and has no connections."""
         name = f"{self._template}_{uuid4().hex[:8]}"
         if self._emptied:
-            # A client of the earlier test, or a pool of PgBouncer, does not know the new name.
-            self._execute(f'ALTER DATABASE "{self._emptied.pop(0)}" RENAME TO "{name}"')
+            # A client of the earlier test, or a pool of PgBouncer, does not know the new name; it may have connected
+            # again since the database was emptied.
+            old = self._emptied.pop(0)
+            self._execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{old}'")
+            self._execute(f'ALTER DATABASE "{old}" RENAME TO "{name}"')
         else:
             self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
         return name
