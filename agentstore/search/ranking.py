@@ -219,7 +219,7 @@ def fused(
 def prior(memory: Memory) -> float:
     """Return the factor for a message's role and form, or for an item's importance."""
     if memory.importance is not None:
-        return MIN_IMPORTANCE + memory.importance * (1 - MIN_IMPORTANCE) * 2
+        return 1 + (memory.importance * 2 - 1) * (1 - MIN_IMPORTANCE)
     return (1.0 if memory.role in (None, "user") else OTHER_SPEAKER) * (QUESTION if memory.is_question else 1.0)
 
 

@@ -310,6 +310,19 @@ async def test_facts_and_messages_are_found_without_raising_each_others_score(
         assert [hit.message.id for hit in await service.search("alice", "dog")] == ["dog", "cat"]
 
 
+async def test_an_item_of_any_importance_is_found(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    """Also of the smallest numbers: Postgres refuses products that underflow."""
+    importances = [0.0, 5e-324, 1e-310, 2.3e-308, 0.5 - 2**-54, 0.5, 0.5 + 2**-53, 1 - 2**-53, 1.0]
+    for service in services:
+        for number, importance in enumerate(importances):
+            await service.save_items("alice", {"id": f"{number}", "text": "likes zebras", "importance": importance})
+    in_memory, postgres = [await service.search("alice", "zebras", {"min_score": 5e-324}) for service in services]
+    assert len(in_memory) == len(postgres) == len(importances)
+    assert [hit.message.id for hit in in_memory] == [hit.message.id for hit in postgres]
+
+
 async def test_fact_is_found_only_while_valid(services: tuple[InMemoryMemoryService, PostgresMemoryService]) -> None:
     old = MemoryItem(id="old", text="lives in Paris", valid_from=datetime(2020, 1, 1, tzinfo=UTC))
     new = MemoryItem(id="new", text="lives in Rome", metadata={"huge": 10**400})

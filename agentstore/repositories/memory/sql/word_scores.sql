@@ -166,7 +166,8 @@ word_matches AS (
                 WHEN m.kind = 'message'
                     THEN CASE WHEN m.role <> 'user' THEN {ranking.OTHER_SPEAKER} ELSE 1 END
                         * CASE WHEN m.is_question THEN {ranking.QUESTION} ELSE 1 END
-                ELSE {ranking.MIN_IMPORTANCE} + m.importance * (1 - {ranking.MIN_IMPORTANCE}) * 2
+                -- In this form: Postgres refuses a product that underflows, as m.importance * 0.5 may.
+                ELSE 1 + (m.importance * 2 - 1) * (1 - {ranking.MIN_IMPORTANCE})
             END AS prior
     ) AS factors ON TRUE
     WHERE (:role IS NULL OR m.role = :role)
