@@ -83,17 +83,22 @@ def _marshal(value: Any) -> bytes | None:
     """
     try:
         marshalled = marshal.dumps(value)
-        if sum(map(marshalled.count, _TUPLES)) > MAX_DEPTH:
+        if _may_have_tuples(marshalled) and sum(map(marshalled.count, _TUPLES)) > MAX_DEPTH:
             pydantic_core.to_json(value)  # rejects what is deeper than 254 levels
     except ValueError:
         return None
     return marshalled
 
 
+def _may_have_tuples(marshalled: bytes) -> bool:
+    """Return false only if there is no tuple. Takes a tenth of the time in which the bytes are counted."""
+    return any(map(marshalled.__contains__, _TUPLES))
+
+
 def _is_exact(value: Any, text: bytes, marshalled: bytes) -> bool:
     """Return whether the text that orjson wrote for a value is decoded to an equal value, and not nested too deeply."""
     # orjson limits the depth of lists and dicts only. These bytes are in every tuple.
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and any(map(marshalled.__contains__, _TUPLES)):
+    if _may_have_tuples(marshalled) and text.count(b"[") + text.count(b"{") > MAX_DEPTH:
         try:
             pydantic_core.from_json(b"[%b]" % text, cache_strings="none")  # rejects what is deeper than 200 levels
         except ValueError:

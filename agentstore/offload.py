@@ -8,7 +8,6 @@ A thread alone does not help where one call in C takes long: it holds the interp
 :mod:`agentstore.json_pieces` for how it is divided.
 """
 
-import asyncio
 import gc
 import math
 import threading
@@ -68,6 +67,8 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
                 return function(*args, **kwargs)
         finally:
             _state.in_pieces = False
+
+    import asyncio  # here, since messages can be created without an event loop
 
     return await asyncio.to_thread(work)
 

@@ -81,7 +81,10 @@ _DATABASE = {"sqlalchemy", "asyncpg"}
     ("statement", "forbidden"),
     [
         ("import agentstore", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"pydantic", "orjson"}),
-        ("from agentstore import Message, Role, TextContent", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE),
+        (
+            "from agentstore import Message, Role, TextContent",
+            _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"asyncio"},
+        ),
         ("from agentstore import AgentStore, Message, Settings", _COMMAND_LINE | _NEEDED_BY_ONE_CALL),
         ("from agentstore import InMemorySessionHistoryService", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE),
         ("from agentstore import InMemoryMemoryService", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE),
