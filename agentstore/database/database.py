@@ -387,13 +387,24 @@ class Database:
                 "(pgbouncer, statement_cache_size) says that the URL is a pooler's: set "
                 "AGENTSTORE_MIGRATION_DATABASE_URL."
             )
+        connect = self._connect_directly
+        opened: list[asyncpg.Connection] = []
+
+        async def connect_and_note() -> asyncpg.Connection:
+            opened.append(await connect())
+            return opened[-1]
+
         engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=self._connect_directly, poolclass=NullPool, hide_parameters=True
+            "postgresql+asyncpg://", async_creator=connect_and_note, poolclass=NullPool, hide_parameters=True
         )
         try:
             yield engine
         finally:
             await engine.dispose()
+            # Of a connection whose set-up is canceled, SQLAlchemy before 2.1.9 closes nothing.
+            for connection in opened:
+                if not connection.is_closed():
+                    connection.terminate()
 
     def limit_concurrency(self, wanted: int) -> int:
         """Return how many of the `wanted` connections one call may use at once: at most a quarter of the pool.

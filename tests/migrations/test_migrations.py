@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from agentstore import AgentStore, NotConfigured, SchemaAhead, SchemaBehind, Settings, migrate
 from agentstore.database.database import Database
+from agentstore.migrating.connections import dedicated_connection, opened
 from agentstore.migrating.locking import exclusive_connection
 from agentstore.migrating.migrate import run_command
 from agentstore.migrating.revisions import folder
@@ -187,6 +188,38 @@ async def test_the_hosts_logging_is_unchanged(empty_url: str) -> None:
 async def test_concurrent_upgrades_in_one_process_apply_each_migration_once(empty_url: str) -> None:
     await asyncio.gather(*(migrate.upgrade(empty_url) for _ in range(10)))
     assert await _fetch(empty_url, "SELECT count(*) FROM agentstore.agentstore_version") == [(1,)]
+
+
+@pytest.mark.parametrize("hops", range(6))
+async def test_a_connection_whose_set_up_is_canceled_is_closed(empty_url: str, hops: int) -> None:
+    seen: list[asyncpg.Connection] = []
+    async with opened(empty_url, None) as database:
+        connect = database._connect_directly
+        assert connect is not None
+
+        async def connect_and_cancel() -> asyncpg.Connection:
+            seen.append(await connect())
+            task = asyncio.current_task()
+            assert task is not None
+
+            def cancel_after(left: int) -> None:
+                if left:
+                    asyncio.get_running_loop().call_soon(cancel_after, left - 1)
+                else:
+                    task.cancel()
+
+            cancel_after(hops)
+            return seen[-1]
+
+        database._connect_directly = connect_and_cancel
+
+        async def use() -> None:
+            async with dedicated_connection(database):
+                await asyncio.sleep(60)
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(use())
+    assert [connection.is_closed() for connection in seen] == [True]
 
 
 async def test_at_head_no_lock_is_taken(direct_url: str, settings: Settings) -> None:
