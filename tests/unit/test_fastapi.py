@@ -1,10 +1,12 @@
-"""Page and StoredMessages as responses of FastAPI, which AgentScope Runtime depends on."""
+"""Page and StoredMessages as responses of FastAPI."""
 
+from typing import Any
+
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from agentstore import Page, Session, StoredMessages
-
-pytestmark = pytest.mark.runtime
 
 
 async def _page() -> Page[Session]:
@@ -16,15 +18,12 @@ async def _messages() -> dict[str, StoredMessages]:
 
 
 @pytest.mark.parametrize("options", [{}, {"response_model": None}], ids=["declared", "undeclared"])
-def test_responses_with_and_without_a_declared_type(options: dict[str, None]) -> None:
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
-
+async def test_responses_with_and_without_a_declared_type(options: dict[str, Any]) -> None:
     app = FastAPI()
     app.add_api_route("/page", _page, **options)
     app.add_api_route("/messages", _messages, **options)
-    client = TestClient(app)
-    page, (message,) = client.get("/page").json(), client.get("/messages").json()["messages"]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+        page, (message,) = (await client.get("/page")).json(), (await client.get("/messages")).json()["messages"]
+        assert (await client.get("/openapi.json")).status_code == 200
     assert (page["items"][0]["id"], page["next_cursor"]) == ("s", "next")
     assert (message["id"], message["content"][0]["text"]) == ("m1", "a")
-    assert client.get("/openapi.json").status_code == 200
