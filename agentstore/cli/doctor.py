@@ -6,13 +6,14 @@ import typer
 
 from agentstore.cli.connect import run_with_database
 from agentstore.cli.options import Json, Url, new_group
-from agentstore.cli.output import Spans, echo_json, echo_spans
+from agentstore.cli.output import echo_hanging, echo_json
 from agentstore.errors import NotConfigured
 from agentstore.operations.doctor import Finding, examine
 
 commands = new_group()
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("WARN", "yellow"), "problem": ("BAD", "bold red")}
+_INDENT = 17
 
 
 @commands.command()
@@ -29,14 +30,9 @@ def doctor(url: Url = None, json_: Json = False) -> None:
         echo_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            echo_spans(_spans(finding))
+            mark, style = _MARKS[finding.state]
+            echo_hanging([(f"{mark:5}", style), (f"{finding.check:11} ", "bold")], finding.found, indent=_INDENT)
+            if finding.advice:
+                echo_hanging([], finding.advice, "yellow", indent=_INDENT)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
-
-
-def _spans(finding: Finding) -> Spans:
-    mark, style = _MARKS[finding.state]
-    spans = [(f"{mark:5}", style), (f"{finding.check:11} ", "bold"), (finding.found, "")]
-    if finding.advice:
-        spans.append((f"\n{'':17}{finding.advice}", "yellow"))
-    return spans

@@ -10,7 +10,8 @@ import typer
 
 from agentstore.cli.connect import load_settings, run_with_database
 from agentstore.cli.options import Json, Url, new_group, require_text
-from agentstore.cli.output import Table, echo, echo_error, echo_json, echo_spans
+from agentstore.cli.output import echo, echo_error, echo_json, echo_spans
+from agentstore.cli.tables import Column, Table
 from agentstore.operations import explain as explaining
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _list(*, as_json: bool) -> None:
     if as_json:
         echo_json([asdict(each) for each in found])
         return
-    table = Table("statement", "scope", "purpose")
+    table = Table(Column("statement", "id"), Column("scope"), Column("purpose", "text"))
     for each in found:
         table.add_row(each.name, each.scope, each.purpose)
     table.echo()

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentstore.cli.connect import load_settings, run_with_store
-from agentstore.cli.options import Cursor, Json, Limit, Url, new_group, require_text
-from agentstore.cli.output import Table, echo, echo_error, echo_json, echo_page, format_id, one_line
+from agentstore.cli.options import Cursor, Json, Limit, Url, Wide, new_group, require_text
+from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.cli.tables import Column, Table, echo_page
+from agentstore.cli.visible import format_id, one_line
 from agentstore.errors import Unavailable, UnknownOutcome
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def extract(
     ] = False,
     limit: Limit = 50,
     cursor: Cursor = None,
+    wide: Wide = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -65,7 +68,7 @@ def extract(
     if failed and retry:
         raise typer.BadParameter("give either --failed or --retry, not both")
     if failed:
-        _list_failed(user, limit, cursor, url, json_)
+        _list_failed(user, limit, cursor, wide, url, json_)
         return
     if retry:
         _retry(user, url, json_)
@@ -175,7 +178,7 @@ class _Worker:
             echo(f"{place}: {extracted.messages:,} messages, {written:,} written, {superseded:,} superseded")
 
 
-def _list_failed(user: str | None, limit: int, cursor: str | None, url: str | None, json_: bool) -> None:
+def _list_failed(user: str | None, limit: int, cursor: str | None, wide: bool, url: str | None, json_: bool) -> None:
     async def run(store: AgentStore) -> None:
         page = await store.memory.list_failed_extractions(user, limit=limit, cursor=cursor)
         if json_:
@@ -193,16 +196,22 @@ def _list_failed(user: str | None, limit: int, cursor: str | None, url: str | No
             ]
             echo_json({"failed": found, "next_cursor": page.next_cursor})
             return
-        rows = Table("user", "session", "error", positions=9, failed=16)
+        rows = Table(
+            Column("user", "id", heading=True),
+            Column("session", "id"),
+            Column("error", "text"),
+            Column("positions"),
+            Column("failed"),
+        )
         for each in page:
             rows.add_row(
                 format_id(each.user_id),
                 format_id(each.session_id),
-                one_line(each.error),
+                each.error,
                 f"{each.first_position}-{each.last_position}",
                 f"{each.failed_at:%Y-%m-%d %H:%M}",
             )
-        echo_page(rows, page, "no failed extractions")
+        echo_page(rows, page, "no failed extractions", wide=wide)
 
     run_with_store(url, run)
 

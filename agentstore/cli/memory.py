@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Cursor, Json, Limit, Url, User, Yes, confirm, new_group, require_text
-from agentstore.cli.output import Table, echo, echo_json, echo_page, format_id, one_line, printable
+from agentstore.cli.options import Cursor, Json, Limit, Url, User, Wide, Yes, confirm, new_group, require_text
+from agentstore.cli.output import echo, echo_json
 from agentstore.cli.progress import count_bar
+from agentstore.cli.tables import Column, Table, echo_page
+from agentstore.cli.visible import format_id, printable
 from agentstore.schemas import Role, SearchStrategy
 from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import as_message
@@ -36,6 +38,7 @@ def search(
     strategy: Annotated[
         SearchStrategy, typer.Option(help="Search by words, by meaning (vectors), or by both.")
     ] = _FULL_TEXT,
+    wide: Wide = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -60,18 +63,23 @@ def search(
                 ]
             )
             return
-        rows = Table("session", "role", "text", score=6, time=16)
+        rows = Table(
+            Column("session", "id", heading=True),
+            Column("score", "number"),
+            Column("time"),
+            Column("kind"),
+            Column("text", "text"),
+        )
         for hit in hits:
             rows.add_row(
                 format_id(hit.session_id),
-                one_line(hit.item.kind if hit.item else hit.message.role or ""),
-                # one_line() strips a part: between the bars its leading and trailing blanks stay.
-                [(one_line(f"|{part}|")[1:-1], "bold yellow" if is_match else "") for part, is_match in hit.highlights],
                 f"{hit.score:.2f}",
                 f"{hit.time:%Y-%m-%d %H:%M}",
+                hit.item.kind if hit.item else hit.message.role or "",
+                [(part, "bold yellow" if is_match else "") for part, is_match in hit.highlights],
             )
         if hits:
-            rows.echo()
+            rows.echo(wide=wide)
         else:
             echo(f"no memories of user {user!r} match")
 
@@ -109,7 +117,14 @@ def add(
 
 
 @group.command("list")
-def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json = False) -> None:
+def list_(
+    user: User,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    wide: Wide = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
     """List a user's memories, by session and position."""
 
     async def run(store: AgentStore) -> None:
@@ -118,10 +133,10 @@ def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None,
             messages = [message.model_dump(serialize_as_any=True) for message in page]
             echo_json({"messages": messages, "next_cursor": page.next_cursor})
             return
-        rows = Table("id", "role", "text")
+        rows = Table(Column("id", "id", heading=True), Column("role"), Column("text", "text"))
         for message in page:
-            rows.add_row(format_id(message.id), one_line(message.role or ""), one_line(text_of(message)))
-        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}memories")
+            rows.add_row(format_id(message.id), message.role or "", text_of(message))
+        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}memories", wide=wide)
 
     run_with_store(url, run)
 

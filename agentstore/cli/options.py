@@ -46,6 +46,9 @@ User = Annotated[str, typer.Argument(metavar="USER", help="User id.", callback=r
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.", callback=require_text)]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of results.")]
 Cursor = Annotated[str | None, typer.Option(help="Continue after the previous page.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Print all columns, and each row in one line, however wide the terminal is.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Wait = Annotated[
     float,

@@ -1,6 +1,7 @@
-"""Print text, tables and JSON.
+"""Print text and JSON.
 
-rich is imported only if something with a style, or a table, is printed on a terminal.
+rich is imported only if something with a style, or a table, is printed on a terminal, or to measure other text than
+ASCII.
 """
 
 import codecs
@@ -12,41 +13,20 @@ from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
-from unicodedata import combining, east_asian_width
+
+from agentstore.cli.visible import escape_json, one_line, printable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
     from rich.text import Text
 
-    from agentstore.schemas import Page, SandboxInfo
+    from agentstore.schemas import SandboxInfo
 
 Spans = Sequence[tuple[str, str]]
 """Parts of a text, each with its style, for example "bold red", or with ""."""
 
-# Stored text was written by others. It must not move the cursor, change colors or reverse the direction of writing.
-_INVISIBLE = (*range(0x7F, 0xA0), 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x206A), 0xFEFF)
-_CONTROLS = {
-    **dict.fromkeys(_INVISIBLE, 0xFFFD),
-    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
-}
-_ESCAPES = {code: f"\\u{code:04x}" for code in _INVISIBLE}
 _TAB = 8
-
-
-def printable(value: object) -> str:
-    """Return a text with its control characters replaced by visible symbols; newlines and tabs stay."""
-    return str(value).translate(_CONTROLS)
-
-
-def one_line(value: object) -> str:
-    """Return a text as one printable line, with each run of white space replaced by a space."""
-    return " ".join(printable(value).split())
-
-
-def format_id(id: str) -> str:
-    """Return an id unchanged, or quoted and escaped if it could be mistaken for another id."""
-    return id if id and id == one_line(id) and id.isprintable() else ascii(id)
 
 
 def format_bytes(count: int) -> str:
@@ -122,7 +102,7 @@ def write_json(value: Any, file: TextIO) -> None:
     """Write a value as a line of JSON in UTF-8, whatever the file's encoding; invisible characters are escaped."""
     text = json.dumps(value, ensure_ascii=codecs.lookup(file.encoding).name != "utf-8")
     if not text.isascii():
-        text = text.translate(_ESCAPES)
+        text = escape_json(text)
         try:
             text.encode()
         except UnicodeEncodeError:  # a lone surrogate exists in JSON only as its escape
@@ -130,62 +110,47 @@ def write_json(value: Any, file: TextIO) -> None:
     file.write(text + "\n")
 
 
-class Table:
-    """A table in which no cell is truncated: text that is too wide for the terminal is folded."""
-
-    def __init__(self, *columns: str, **fixed: int) -> None:
-        """Create a table without rows. `fixed` columns come last, have this minimum width and are never folded."""
-        self._columns = {
-            **dict.fromkeys(columns, 0),
-            **{name.replace("_", " "): width for name, width in fixed.items()},
-        }
-        self._rows: list[tuple[str | Spans, ...]] = []
-
-    def add_row(self, *cells: str | Spans) -> None:
-        """Add a row with one cell for each column."""
-        self._rows.append(cells)
-
-    def echo(self) -> None:
-        """Print the table on stdout, without trailing blanks if that is not a terminal."""
-        if (console := terminal()) is not None:
-            from rich.table import Table as RichTable
-
-            drawn = RichTable(box=None, pad_edge=False, header_style="bold")
-            for name, width in self._columns.items():
-                if width:
-                    drawn.add_column(name, no_wrap=True, min_width=width)
-                else:
-                    drawn.add_column(name, overflow="fold")
-            for row in self._rows:
-                drawn.add_row(*map(_text, row))
-            console.print(drawn, soft_wrap=False)
-            return
-        lines = [tuple(self._columns), *(tuple(map(_joined, row)) for row in self._rows)]
-        widths = [
-            max(least, *(_width(cell) for cell in column))
-            for least, column in zip(self._columns.values(), zip(*lines, strict=True), strict=True)
-        ]
-        for line in lines:
-            padded = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
-            sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def _joined(cell: str | Spans) -> str:
-    return cell if isinstance(cell, str) else "".join(text for text, _ in cell)
-
-
-def _width(text: str) -> int:
+def cell_width(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
-    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
-def echo_page(rows: Table, page: "Page[Any]", if_empty: str) -> None:
-    """Print a page of a list, or `if_empty`, and the option that prints the next page."""
-    if page:
-        rows.echo()
+def wrap(spans: Spans, width: int) -> list[Spans]:
+    """Return the lines of parts of a text, none wider than `width`; a word that is wider is broken."""
+    if all(not text for text, _ in spans):
+        return []
+    lines = _text(spans).wrap(_console(False), max(width, 2), tab_size=_TAB)
+    for line in lines:
+        line.rstrip()
+    return [_parts(line) for line in lines]
+
+
+def _parts(line: "Text") -> Spans:
+    """Return the parts of a text whose styles do not overlap."""
+    parts: list[tuple[str, str]] = []
+    end = 0
+    for span in sorted(line.spans):
+        parts += [(line.plain[end : span.start], ""), (line.plain[span.start : span.end], str(span.style))]
+        end = span.end
+    return [*parts, (line.plain[end:], "")]
+
+
+def echo_hanging(label: Spans, text: str, style: str = "", *, indent: int, wide: bool = False) -> None:
+    """Print a text after a label that is no wider than `indent`, its other lines indented.
+
+    On a terminal, long lines are wrapped, unless `wide`.
+    """
+    console = None if wide else terminal()
+    lines: list[Spans]
+    if console is None:
+        lines = [[(line, style)] for line in text.split("\n")] if text else []
     else:
-        echo(if_empty)
-    if page.next_cursor:
-        echo(f"More: --cursor {page.next_cursor}", style="dim")
+        lines = wrap([(printable(text), style)], console.width - indent)
+    start = [*label, (" " * (indent - sum(cell_width(part) for part, _ in label)), "")]
+    for line in lines:
+        echo_spans([*start, *line] if any(part for part, _ in line) else [])
+        start = [(" " * indent, "")]

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Json, Url, Yes, confirm, new_group
-from agentstore.cli.output import Table, echo, echo_error, echo_json, format_bytes, format_id
+from agentstore.cli.options import Json, Url, Wide, Yes, confirm, new_group
+from agentstore.cli.output import echo, echo_error, echo_json, format_bytes
 from agentstore.cli.progress import prune_spinner
+from agentstore.cli.tables import Column, Table
+from agentstore.cli.visible import format_id
 from agentstore.errors import NotConfigured
 from agentstore.schemas.page import Pruned
 
@@ -166,6 +168,7 @@ def stats(
     largest: Annotated[
         int, typer.Option(min=0, max=10_000, help="Number of the largest users and sessions to list.")
     ] = 10,
+    wide: Wide = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -190,21 +193,32 @@ def stats(
         if found.oldest is not None and found.newest is not None:
             echo(f"from {found.oldest:%Y-%m-%d %H:%M} to {found.newest:%Y-%m-%d %H:%M}")
         echo("")
-        sizes = Table("table", "rows (estimate)", "heap", "TOAST", "indexes")
+        sizes = Table(
+            Column("table"), *(Column(name, "number") for name in ("rows (estimate)", "heap", "TOAST", "indexes"))
+        )
         for table in sorted(found.tables, key=lambda each: -each.total_bytes):
             indexes = sum(table.index_bytes.values())
             sizes.add_row(table.name, f"{table.rows:,}", *map(format_bytes, (table.bytes, table.toast_bytes, indexes)))
-        sizes.echo()
+        sizes.echo(wide=wide)
         if found.largest_users:
             echo("")
-            users = Table("user", "sessions", "messages", "memories", "state rounds")
+            users = Table(
+                Column("user", "id", heading=True),
+                *(Column(name, "number") for name in ("sessions", "messages", "memories", "state rounds")),
+            )
             for user in found.largest_users:
                 numbers = (user.sessions, user.messages, user.memories, user.state_rounds)
                 users.add_row(format_id(user.user_id), *(f"{number:,}" for number in numbers))
-            users.echo()
+            users.echo(wide=wide)
         if found.largest_sessions:
             echo("")
-            sessions = Table("user", "session", "messages", "bytes", last_used=16)
+            sessions = Table(
+                Column("user", "id", heading=True),
+                Column("session", "id"),
+                Column("messages", "number"),
+                Column("bytes", "number"),
+                Column("last used", droppable=True),
+            )
             for session in found.largest_sessions:
                 sessions.add_row(
                     format_id(session.user_id),
@@ -213,6 +227,6 @@ def stats(
                     format_bytes(session.bytes),
                     f"{session.updated_at:%Y-%m-%d %H:%M}",
                 )
-            sessions.echo()
+            sessions.echo(wide=wide)
 
     run_with_store(url, run)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Cursor, Json, Limit, SessionId, Url, Yes, confirm, new_group, require_text
-from agentstore.cli.output import Table, dump, echo, echo_error, echo_json, echo_page, format_id, one_line, printable
+from agentstore.cli.options import Cursor, Json, Limit, SessionId, Url, Wide, Yes, confirm, new_group, require_text
+from agentstore.cli.output import dump, echo, echo_error, echo_json
+from agentstore.cli.tables import Column, Table, echo_page
+from agentstore.cli.visible import format_id, printable
 from agentstore.errors import NotFound
 
 if TYPE_CHECKING:
@@ -26,7 +28,14 @@ _PAGE = 1_000
 
 
 @group.command("list")
-def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json = False) -> None:
+def list_(
+    user: User,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    wide: Wide = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
     """List a user's sandboxes on all hosts, by session and type."""
 
     async def run(store: AgentStore) -> None:
@@ -34,11 +43,18 @@ def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None,
         if json_:
             echo_json({"sandboxes": [dump(each) for each in page], "next_cursor": page.next_cursor})
             return
-        rows = Table("session", "host", type=4, state=5, provider=8, lease_until=16)
+        rows = Table(
+            Column("session", "id", heading=True),
+            Column("host", "id"),
+            Column("type"),
+            Column("state"),
+            Column("provider", droppable=True),
+            Column("lease until"),
+        )
         for each in page:
-            fields = (one_line(field) for field in (each.host, each.type, each.state, each.provider))
-            rows.add_row(format_id(each.session_id), *fields, f"{each.lease_until:%Y-%m-%d %H:%M}")
-        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}sandboxes")
+            until = f"{each.lease_until:%Y-%m-%d %H:%M}"
+            rows.add_row(format_id(each.session_id), each.host, each.type, each.state, each.provider, until)
+        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}sandboxes", wide=wide)
 
     run_with_store(url, run)
 

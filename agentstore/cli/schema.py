@@ -11,7 +11,8 @@ from agentstore import migrating as migrate
 from agentstore.cli.check import NEWER
 from agentstore.cli.connect import load_settings, run_with_database
 from agentstore.cli.options import Json, Url, Wait, new_group
-from agentstore.cli.output import Table, echo, echo_error, echo_json
+from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.cli.tables import Column, Table
 from agentstore.database.database import Database
 
 commands = new_group()
@@ -128,7 +129,7 @@ def history(json_: Json = False) -> None:
     if json_:
         echo_json([asdict(revision) for revision in revisions])
         return
-    rows = Table("revision", "after", "phase", "title")
+    rows = Table(Column("revision"), Column("after"), Column("phase"), Column("title", "text"))
     for revision in revisions:
         rows.add_row(revision.id, revision.previous or "", revision.phase, revision.title)
     rows.echo()

@@ -13,20 +13,22 @@ import typer
 
 from agentstore.cli.connect import load_settings, run_with_store
 from agentstore.cli.files import replace_file
-from agentstore.cli.options import Cursor, Json, Limit, SessionId, Url, User, Yes, confirm, new_group, require_text
-from agentstore.cli.output import (
-    Table,
-    dump,
-    echo,
-    echo_error,
-    echo_json,
-    echo_page,
-    echo_spans,
-    format_id,
-    one_line,
-    printable,
-    write_json,
+from agentstore.cli.options import (
+    Cursor,
+    Json,
+    Limit,
+    SessionId,
+    Url,
+    User,
+    Wide,
+    Yes,
+    confirm,
+    new_group,
+    require_text,
 )
+from agentstore.cli.output import dump, echo, echo_error, echo_json, write_json
+from agentstore.cli.tables import Column, Table, echo_page
+from agentstore.cli.visible import format_id, printable
 from agentstore.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -37,7 +39,14 @@ group = new_group("List, show, export, fork, rewind and delete sessions.")
 
 
 @group.command("list")
-def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json = False) -> None:
+def list_(
+    user: User,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    wide: Wide = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
     """List a user's sessions, most recently used first."""
 
     async def run(store: AgentStore) -> None:
@@ -45,12 +54,17 @@ def list_(user: User, limit: Limit = 50, cursor: Cursor = None, url: Url = None,
         if json_:
             echo_json({"sessions": [_without_messages(session) for session in page], "next_cursor": page.next_cursor})
             return
-        rows = Table("session", "title", messages=8, created=16, last_used=16)
+        rows = Table(
+            Column("session", "id", heading=True),
+            Column("title", "text"),
+            Column("messages", "number"),
+            Column("created", droppable=True),
+            Column("last used"),
+        )
         for session in page:
             times = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in (session.created_at, session.updated_at))
-            count = f"{session.message_count or 0:>8,}"
-            rows.add_row(format_id(session.id), one_line(session.title or ""), count, *times)
-        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}sessions")
+            rows.add_row(format_id(session.id), session.title or "", f"{session.message_count or 0:,}", *times)
+        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}sessions", wide=wide)
 
     run_with_store(url, run)
 
@@ -61,6 +75,7 @@ def show(
     session: SessionId,
     limit: Annotated[int | None, typer.Option(min=0, help="Show the last N messages only; default: all.")] = None,
     before: Annotated[str | None, typer.Option(help="Show only messages before the one with this id.")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Do not wrap long lines.")] = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -78,10 +93,9 @@ def show(
         has_earlier = limit is not None and len(found.messages) > limit
         if has_earlier:
             found.messages = found.messages[1:]
-        from agentstore.cli.transcript import transcript
+        from agentstore.cli.transcript import echo_transcript
 
-        for spans in transcript(found):
-            echo_spans(spans)
+        echo_transcript(found, wide=wide)
         if has_earlier and found.messages:
             echo(f"Earlier messages: --limit {limit} --before={shlex.quote(found.messages[0].id)}", style="dim")
 

@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Cursor, Json, Limit, SessionId, Url, User, Yes, confirm, new_group, require_text
-from agentstore.cli.output import Table, dump, echo, echo_json, echo_page, one_line, printable
+from agentstore.cli.options import (
+    Cursor,
+    Json,
+    Limit,
+    SessionId,
+    Url,
+    User,
+    Wide,
+    Yes,
+    confirm,
+    new_group,
+    require_text,
+)
+from agentstore.cli.output import dump, echo, echo_json
+from agentstore.cli.tables import Column, Table, echo_page
+from agentstore.cli.visible import one_line, printable
 from agentstore.errors import NotFound
 
 if TYPE_CHECKING:
@@ -27,6 +41,7 @@ def list_(
     session: OptionalSessionId = "default",
     limit: Limit = 50,
     cursor: Cursor = None,
+    wide: Wide = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -37,11 +52,13 @@ def list_(
         if json_:
             echo_json({"rounds": [dump(each) for each in page], "next_cursor": page.next_cursor})
             return
-        rows = Table("round", "bytes", "metadata", saved=16)
+        rows = Table(Column("round", "number"), Column("bytes", "number"), Column("metadata", "text"), Column("saved"))
         for each in page:
-            metadata = one_line(json.dumps(each.metadata, ensure_ascii=False)) if each.metadata else ""
+            metadata = json.dumps(each.metadata, ensure_ascii=False) if each.metadata else ""
             rows.add_row(str(each.round_id), f"{each.size:,}", metadata, f"{each.saved_at:%Y-%m-%d %H:%M}")
-        echo_page(rows, page, f"session {session!r} of user {user!r} has no {'more ' if cursor else ''}states")
+        echo_page(
+            rows, page, f"session {session!r} of user {user!r} has no {'more ' if cursor else ''}states", wide=wide
+        )
 
     run_with_store(url, run)
 

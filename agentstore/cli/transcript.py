@@ -1,10 +1,10 @@
-"""Format a session for reading."""
+"""Print a session for reading."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-from agentstore.cli.output import Spans, one_line, printable
+from agentstore.cli.output import echo_hanging, echo_spans
+from agentstore.cli.visible import format_id, one_line
 from agentstore.schemas import (
     AudioContent,
     Content,
@@ -29,25 +29,26 @@ _STYLES: dict[str, str] = {
 _LONGEST_NAME = 120
 
 
-def transcript(session: Session) -> Iterator[Spans]:
-    """Yield the heading of a session, then each of its messages.
+def echo_transcript(session: Session, *, wide: bool = False) -> None:
+    """Print the heading of a session, then each of its messages.
 
-    The time of a message is when it was said, if its metadata says so, otherwise when it was stored.
+    The time of a message is when it was said, if its metadata says so, otherwise when it was stored. With `wide`, long
+    lines are not wrapped.
     """
     heading = [(one_line(session.title or "(no title)"), "bold")]
-    heading.append((f"\n{one_line(session.user_id)} / {one_line(session.id)}", "dim"))
+    heading.append((f"\n{format_id(session.user_id)} / {format_id(session.id)}", "dim"))
     if session.message_count is not None:
         heading.append((f", {session.message_count:,} messages", "dim"))
     if session.updated_at is not None:
         heading.append((f", last used {session.updated_at:%Y-%m-%d %H:%M} UTC", "dim"))
     if session.metadata:
         heading.append((f"\n{one_line(json.dumps(session.metadata, ensure_ascii=False))}", "dim"))
-    yield heading
+    echo_spans(heading)
     for message in session.messages:
-        yield _message(message)
+        _echo_message(message, wide)
 
 
-def _message(message: Message) -> Spans:
+def _echo_message(message: Message, wide: bool) -> None:
     role = message.role or "?"
     spans = [("\n", ""), (role, _STYLES.get(role, "bold"))]
     metadata = message.metadata or {}
@@ -58,15 +59,15 @@ def _message(message: Message) -> Spans:
     if (time := parse_time(metadata.get("timestamp")) or message.created_at) is not None:
         spans.append((f" {time:%Y-%m-%d %H:%M}", "dim"))
     number = "" if message.seq is None else f" #{message.seq}"
-    spans.append((f"{number} {one_line(message.id)}", "dim"))
+    spans.append((f"{number} {format_id(message.id)}", "dim"))
+    echo_spans(spans)
     style = "dim italic" if message.type == MessageType.REASONING else ""
     parts = [_part(part, message.type) for part in message.content or ()]
     if message.code or message.message:
         parts.append(f"{message.code or ''} {message.message or ''}".strip())
     for part in parts:
         # Indented, so that no text can look like the heading of a message.
-        spans.append(("".join(f"\n  {line}" for line in printable(part).split("\n")), style))
-    return spans
+        echo_hanging([], part, style, indent=2, wide=wide)
 
 
 def _part(part: Content, message_type: str) -> str:

@@ -8,8 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Cursor, Json, Limit, Url, User, Yes, confirm, new_group
-from agentstore.cli.output import Table, dump, echo, echo_json, echo_page, format_id, one_line, printable
+from agentstore.cli.options import Cursor, Json, Limit, Url, User, Wide, Yes, confirm, new_group
+from agentstore.cli.output import dump, echo, echo_json
+from agentstore.cli.tables import Column, Table, echo_page
+from agentstore.cli.visible import format_id, printable
 from agentstore.errors import NotFound
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ commands = new_group()
 
 
 @group.command("list")
-def list_(limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json = False) -> None:
+def list_(limit: Limit = 50, cursor: Cursor = None, wide: Wide = False, url: Url = None, json_: Json = False) -> None:
     """List users, ordered by id."""
 
     async def run(store: AgentStore) -> None:
@@ -28,12 +30,12 @@ def list_(limit: Limit = 50, cursor: Cursor = None, url: Url = None, json_: Json
         if json_:
             echo_json({"users": [dump(user) for user in page], "next_cursor": page.next_cursor})
             return
-        rows = Table("user", "metadata", created=16)
+        rows = Table(Column("user", "id", heading=True), Column("metadata", "text"), Column("created"))
         for user in page:
-            metadata = one_line(json.dumps(user.metadata, ensure_ascii=False)) if user.metadata else ""
+            metadata = json.dumps(user.metadata, ensure_ascii=False) if user.metadata else ""
             created = f"{user.created_at:%Y-%m-%d %H:%M}" if user.created_at else ""
             rows.add_row(format_id(user.id), metadata, created)
-        echo_page(rows, page, f"there are no {'more ' if cursor else ''}users")
+        echo_page(rows, page, f"there are no {'more ' if cursor else ''}users", wide=wide)
 
     run_with_store(url, run)
 

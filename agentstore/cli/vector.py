@@ -8,8 +8,9 @@ import typer
 from agentstore import migrating as migrate
 from agentstore.cli.connect import load_settings, run_with_database, run_with_store
 from agentstore.cli.options import Json, Url, Wait, Yes, confirm, new_group, require_text
-from agentstore.cli.output import Table, echo, echo_error, echo_json, one_line
+from agentstore.cli.output import echo, echo_error, echo_json
 from agentstore.cli.progress import count_bar
+from agentstore.cli.tables import Column, Table
 from agentstore.database.database import Database
 from agentstore.errors import NotConfigured
 from agentstore.repositories.memory.vectors import EMBEDDERS
@@ -89,9 +90,9 @@ def status(url: Url = None, json_: Json = False) -> None:
                 else "full-text search works without vectors"
             )
         if rows:
-            counts = Table("embedder", vectors=10)
+            counts = Table(Column("embedder", "id"), Column("vectors", "number"))
             for row in rows:
-                counts.add_row(one_line(row[0]), f"{row[1]:,}")
+                counts.add_row(row[0], f"{row[1]:,}")
             counts.echo()
 
     run_with_database(url, run)

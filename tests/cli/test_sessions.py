@@ -154,7 +154,7 @@ def test_similar_ids_are_distinguishable() -> None:
     ids = ["a b", "a\nb", "a  b", "a\u2028b", "", " ", "李雷", "-x"]
     _store(*(Session(id=id, user_id=id) for id in ids))
     printed = [line.rstrip().rpartition("  2")[0].rstrip() for line in run("users", "list").out.splitlines()[1:]]
-    assert sorted(printed) == sorted(["a b", "'a\\nb'", "'a  b'", "'a\\u2028b'", "''", "' '", "李雷", "-x"])
+    assert sorted(printed) == sorted(["a b", r"$'a\nb'", "'a  b'", r"$'a\u2028b'", "''", "' '", "李雷", "-x"])
 
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)
