@@ -35,14 +35,12 @@ from agentstore.schemas.memory import (
     bucket,
     embedded_text,
     query_of,
-    read_list_filters,
     read_memory_cursor,
-    read_search_filters,
-    read_strategy,
     speaker_and_text,
     time_of,
     write_memory_cursor,
 )
+from agentstore.schemas.memory_filters import read_list_filters, read_search_filters, read_strategy
 from agentstore.schemas.memory_item import (
     MESSAGE,
     check_superseded,
@@ -351,7 +349,7 @@ class InMemoryMemoryService(MemoryService):
             each = stored[memory[:2]]
             kind = MESSAGE if each.item is None else each.item.kind
             return (
-                checked.session_id in (None, memory.session_id)
+                checked.has_session(memory.session_id)
                 and checked.kind in (None, kind)
                 and (checked.since is None or each.time >= checked.since)
                 and (checked.until is None or each.time < checked.until)
@@ -361,16 +359,21 @@ class InMemoryMemoryService(MemoryService):
         def has_role(key: tuple[str, int]) -> bool:
             return checked.role in (None, stored[key].memory.role)
 
-        def by_words(tokens: Mapping[str, float]) -> dict[tuple[str, int], float]:
-            found = ranking.scores(memories, tokens, among, best=ranking.candidates(checked.top_k, checked.role))
-            return {key: score for key, score in found.items() if has_role(key)}
+        def by_words(tokens: Mapping[str, float]) -> dict[tuple[str, int], ranking.Scored]:
+            best = ranking.candidates(checked.top_k, checked.role)
+            found = ranking.scores(memories, tokens, among, best=best, neighbors=checked.neighbors)
+            return {key: scored for key, scored in found.items() if has_role(key)}
 
-        def hits_of(scores: Mapping[tuple[str, int], float], tokens: Mapping[str, float]) -> list[MemoryHit]:
+        def hits_of(scores: Mapping[tuple[str, int], ranking.Scored], tokens: Mapping[str, float]) -> list[MemoryHit]:
             mark = Highlighter(tokens, self._language, most=self._settings.max_indexed)
             return [
-                MemoryHit(each.message(), score, *key, each.time, each.item and each.item.model_copy(deep=True), mark)
-                for key, score in scores.items()
-                if score >= checked.min_score and (each := stored[key])
+                MemoryHit(
+                    *(each.message(), scored.score, *key, each.time, each.item and each.item.model_copy(deep=True)),
+                    is_match=scored.is_match,
+                    highlighter=mark,
+                )
+                for key, scored in scores.items()
+                if scored.score >= checked.min_score and (each := stored[key])
             ]
 
         if vector is None:
@@ -392,14 +395,15 @@ class InMemoryMemoryService(MemoryService):
             meaning = {
                 key: embedding.similarity(each.vector, vector)
                 for key, each in stored.items()
-                if each.vector is not None and checked.session_id in (None, key[0])
+                if each.vector is not None and checked.has_session(key[0])
             }
 
             def passes(key: tuple[str, int]) -> bool:
                 return among(stored[key].memory) and has_role(key)
 
             if strategy is SearchStrategy.VECTOR:
-                hits = hits_of({key: score for key, score in meaning.items() if passes(key)}, query)
+                similar = {key: ranking.Scored(score, True) for key, score in meaning.items() if passes(key)}
+                hits = hits_of(similar, query)
             else:
                 priors = {key: ranking.prior(each.memory) for key, each in stored.items()}
                 weight = self._settings.hybrid_weight
@@ -456,9 +460,13 @@ class InMemoryMemoryService(MemoryService):
     ) -> Page[Message]:
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
-        after = None if checked.cursor is None else read_memory_cursor(checked.cursor)
+        after = read_memory_cursor(checked.cursor)
         self._use()
-        found = [each for each in self._all(user_id) if after is None or each.memory[:2] > after]
+        found = [
+            each
+            for each in self._all(user_id)
+            if each.memory[:2] > after and checked.has_session(each.memory.session_id)
+        ]
         offset = (checked.page_num - 1) * checked.page_size
         page = found[offset : offset + checked.page_size]
         cursor = write_memory_cursor(*page[-1].memory[:2]) if len(page) == checked.page_size else None

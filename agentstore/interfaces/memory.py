@@ -41,11 +41,13 @@ class MemoryService(ServiceWithLifecycleManager):
 
                 - ``top_k``: the maximum number of results, from 0 to 1,000 (default 10);
                 - ``order``: "relevance" (default), or "chronological" to sort the results by time;
-                - ``session_id``: only memories of this session;
+                - ``session_id``, ``exclude_session_id``: only memories of this session, and none of this one; an id,
+                  or a list of up to 1,000;
                 - ``role``: only messages of this role, such as "user";
                 - ``since``, ``until``: only memories from `since` on, and before `until`: an aware datetime, a string
                   such as ISO 8601, or seconds since 1970;
                 - ``min_score``: the minimum score of a result (default 0.0);
+                - ``neighbors``: whether memories are also found by their neighbors in the session (default True);
                 - ``kind``: only memories of this kind: "message", or an item's, such as "fact";
                 - ``valid_at``: only items that are valid at this time (default: now);
                 - ``strategy``: a SearchStrategy or its name, "full_text", "vector" or "hybrid" (default: the
@@ -55,8 +57,8 @@ class MemoryService(ServiceWithLifecycleManager):
 
         Raises:
             InvalidContent: a filter is unknown or its value invalid, or `messages` are not messages.
-            LimitExceeded: ``top_k`` is over 1,000, or the results have more than 256 MB (the setting
-                `max_reply_bytes`).
+            LimitExceeded: ``top_k`` is over 1,000, there are more than 1,000 session ids, or the results have more than
+                256 MB (the setting `max_reply_bytes`).
             NotConfigured: ``strategy`` needs vectors, and there is no embedder, or vectors are not enabled.
             EmbeddingFailed: the embedder failed, and ``strategy`` is "vector".
         """
@@ -73,7 +75,9 @@ class MemoryService(ServiceWithLifecycleManager):
 
                 - ``page_size``: the number of memories per page, from 1 to 10,000 (default 10);
                 - ``page_num``: the number of the page, from 1 (default 1);
-                - ``cursor``: ``next_cursor`` of the previous page, instead of ``page_num``.
+                - ``cursor``: ``next_cursor`` of the previous page, instead of ``page_num``;
+                - ``session_id``, ``exclude_session_id``: only memories of this session, and none of this one; an id,
+                  or a list of up to 1,000.
 
             stale_ok: whether the memories may be read from a replica.
 

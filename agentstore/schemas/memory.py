@@ -1,19 +1,17 @@
-"""The hits of a search, the filters of searches and lists, and the text that is indexed."""
+"""The hits of a search, its query, the cursors of lists, and the text that is indexed."""
 
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem
 from agentstore.schemas.message import Message, MessagesLike, text_of
-from agentstore.schemas.page import bad_cursor, check_count, read_cursor, write_cursor
-from agentstore.schemas.payload import as_message, aware, check_id, shortened
-from agentstore.schemas.strategy import SearchStrategy
-from agentstore.schemas.times import local_time, parse_time
+from agentstore.schemas.page import bad_cursor, read_cursor, write_cursor
+from agentstore.schemas.payload import as_message, check_id
+from agentstore.schemas.times import local_time
 from agentstore.settings import Settings
 
 
@@ -34,6 +32,8 @@ class MemoryHit:
     """The message's ``metadata["timestamp"]`` if it has a valid one, else the time it was stored."""
     item: MemoryItem | None = None
     """The item, if the memory is one; ``message`` then represents it."""
+    is_match: bool = True
+    """Whether the memory matches the query itself, by a word or by its vector; else its neighbors in the session do."""
     highlighter: Callable[[str], list[tuple[str, bool]]] = field(default=_unmarked, repr=False, compare=False)
 
     @property
@@ -47,89 +47,6 @@ class MemoryHit:
         return "".join(
             f"<mark>{html.escape(part)}</mark>" if is_match else html.escape(part) for part, is_match in self.highlights
         )
-
-
-@dataclass(frozen=True, slots=True)
-class SearchFilters:
-    """The validated filters of a search."""
-
-    top_k: int = 10
-    order: Literal["relevance", "chronological"] = "relevance"
-    session_id: str | None = None
-    role: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    min_score: float = 0.0
-    kind: str | None = None
-    valid_at: datetime | None = None
-    strategy: SearchStrategy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ListFilters:
-    """The validated filters of a list of memories."""
-
-    page_num: int = 1
-    page_size: int = 10
-    cursor: str | None = None
-
-
-def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -> SearchFilters:
-    """Validate the filters of a search.
-
-    Raises:
-        InvalidContent: a filter is unknown, or its value is not valid.
-        LimitExceeded: `top_k` is over the setting `max_top_k`.
-    """
-    given = _known(filters, SearchFilters)
-    if "top_k" in given:
-        check_count(given["top_k"], "top_k", maximum=settings.max_top_k)
-    if given.get("order", "relevance") not in ("relevance", "chronological"):
-        raise InvalidContent(f'order must be "relevance" or "chronological", got {shortened(given["order"])}')
-    for name in ("session_id", "role", "kind"):
-        if given.get(name) is not None:
-            check_id(given[name], name, settings)
-    for name in ("since", "until", "valid_at"):
-        if given.get(name) is not None:
-            given[name] = _time(given[name], name)
-    score = given.get("min_score", 0.0)
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
-        raise InvalidContent(f"min_score must be a number, got {shortened(score)}")
-    given["min_score"] = float(max(min(score, 1e300), -1e300))
-    if given.get("session_id") is not None:
-        given["session_id"] = bucket(given["session_id"], settings)
-    if given.get("strategy") is not None:
-        given["strategy"] = read_strategy(given["strategy"])
-    return SearchFilters(**given)
-
-
-def read_strategy(value: object) -> SearchStrategy:
-    """Return a search strategy, given as one or by its name in any case.
-
-    Raises:
-        InvalidContent: it is not a search strategy.
-    """
-    strategies = {each.value: each for each in SearchStrategy}
-    # Not by a call of the enum, whose error shows the whole value.
-    if not isinstance(value, str) or (strategy := strategies.get(value.lower())) is None:
-        raise InvalidContent(f"unknown search strategy {shortened(value)}: expected one of {', '.join(strategies)}")
-    return strategy
-
-
-def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> ListFilters:
-    """Validate the filters of a list of memories.
-
-    Raises:
-        InvalidContent: a filter is unknown, its value is not valid, or both `page_num` and `cursor` are given.
-        LimitExceeded: `page_size` is over 10,000.
-    """
-    given = _known(filters, ListFilters)
-    for name, maximum in (("page_num", None), ("page_size", settings.max_page)):
-        if name in given:
-            check_count(given[name], name, minimum=1, maximum=maximum)
-    if given.get("cursor") is not None and "page_num" in given:
-        raise InvalidContent("page_num and cursor cannot be combined: pass one of them")
-    return ListFilters(**given)
 
 
 def query_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, datetime]:
@@ -169,12 +86,14 @@ def write_memory_cursor(session_id: str, position: int) -> str:
     return write_cursor(session_id, str(position))
 
 
-def read_memory_cursor(cursor: str) -> tuple[str, int]:
-    """Decode a cursor to a session id and a position.
+def read_memory_cursor(cursor: str | None) -> tuple[str, int]:
+    """Decode a cursor to a session id and a position; None to those before the first memory.
 
     Raises:
         InvalidContent: it is not a cursor of a list of memories.
     """
+    if cursor is None:
+        return "", 0
     session_id, position = read_cursor(cursor, str, str)
     if not re.fullmatch("[0-9]{1,18}", str(position)):
         raise bad_cursor(cursor)
@@ -198,25 +117,3 @@ def with_speaker(message: Message, text: str, between: str = " ") -> str:
 def embedded_text(message: Message, settings: Settings) -> str:
     """Return the text of a message to embed, as "speaker: text"; empty if the message has no text."""
     return speaker_and_text(message, ": ")[: settings.max_indexed] if text_of(message).strip() else ""
-
-
-def _known(filters: Mapping[str, Any] | None, kind: type[SearchFilters] | type[ListFilters]) -> dict[str, Any]:
-    if filters is not None and not isinstance(filters, Mapping):
-        raise InvalidContent(f"filters must be a dict, got {type(filters).__name__}")
-    given = dict(filters or {})
-    if unknown := [name for name in given if name not in kind.__dataclass_fields__]:
-        names = ", ".join(kind.__dataclass_fields__)
-        raise InvalidContent(f"unknown filter {shortened(unknown[0])}: expected one of {names}")
-    return given
-
-
-def _time(value: object, name: str) -> datetime:
-    if isinstance(value, datetime):
-        aware(value, name)
-        return value
-    time = parse_time(value)
-    if time is None:
-        raise InvalidContent(
-            f"{name} must be a datetime, an ISO 8601 string or seconds since 1970, got {shortened(value)}"
-        )
-    return time

@@ -132,14 +132,26 @@ def rounded(score: float) -> float:
     return round(score, 9)
 
 
+class Scored(NamedTuple):
+    """The score of a memory, and whether it has a token of the query itself; else its neighbors have."""
+
+    score: float
+    is_match: bool
+
+
 def scores(
-    memories: Sequence[Memory], tokens: Mapping[str, float], among: Callable[[Memory], bool], *, best: int | None = None
-) -> dict[tuple[str, int], float]:
+    memories: Sequence[Memory],
+    tokens: Mapping[str, float],
+    among: Callable[[Memory], bool],
+    *,
+    best: int | None = None,
+    neighbors: bool = True,
+) -> dict[tuple[str, int], Scored]:
     """Return the score of each matching memory by its key, as the search statement computes it.
 
     `memories` are all of one user, which determine the average length. `tokens` are those of the query, with their
     weights. `among` returns whether a memory passes the filters. `best` limits the result to this many memories, the
-    best by their words alone; None for all.
+    best by their words alone; None for all. `neighbors` is whether memories lend their score to their neighbors.
     """
     count = len(memories)
     all_tokens = sum(memory.length for memory in memories)
@@ -169,7 +181,7 @@ def scores(
     for (session, seq), found_tokens in own.items():
         lends = rounded(sum(found_tokens.values())) >= least
         for step, weight in NEIGHBORS.items():
-            if step and not (lends and (session, seq) not in items):
+            if step and not (neighbors and lends and (session, seq) not in items):
                 continue
             weight = weight if step == 0 else weight * min(1.0, TURN / average)
             neighbor = lent[session, seq + step]
@@ -181,20 +193,20 @@ def scores(
         lent = defaultdict(dict, {key: each for key, each in lent.items() if rounded(sum(each.values())) >= least})
         own = defaultdict(dict, {key: each for key, each in own.items() if key in lent})
     return {
-        memory[:2]: rounded(sum(scored.values()) * prior(memory))
+        memory[:2]: Scored(rounded(sum(scored.values()) * prior(memory)), memory[:2] in own)
         for memory in memories
         if among(memory) and (scored := (lent if memory.importance is None else own).get(memory[:2]))
     }
 
 
 def fused(
-    words: Mapping[tuple[str, int], float],
+    words: Mapping[tuple[str, int], Scored],
     meaning: Mapping[tuple[str, int], float],
     among: Callable[[tuple[str, int]], bool],
     priors: Mapping[tuple[str, int], float],
     weight: float,
     count: int,
-) -> dict[tuple[str, int], float]:
+) -> dict[tuple[str, int], Scored]:
     """Return the scores of a hybrid search by the keys of the memories.
 
     `words` are the full-text scores of memories that pass the filters, `meaning` the similarities of all memories of
@@ -203,17 +215,18 @@ def fused(
     similarity. A memory without a vector counts by its words.
     """
     near = sorted(filter(among, meaning), key=lambda key: (-meaning[key], key))[: max(NEAREST, count)]
-    most = max(words.values(), default=0.0)
+    matching = {*near, *(key for key, scored in words.items() if scored.is_match)}
+    most = max((scored.score for scored in words.values()), default=0.0)
     low, high = min(meaning.values(), default=0.0), max(meaning.values(), default=0.0)
 
     def score(key: tuple[str, int]) -> float:
-        by_words = words[key] / most if key in words and most else 0.0
+        by_words = words[key].score / most if key in words and most else 0.0
         by_meaning = 0.0
         if key in meaning:
             by_meaning = (meaning[key] - low) / (high - low) if high > low else 1.0
         return rounded(weight * by_words + (1 - weight) * by_meaning * priors[key])
 
-    return {key: score(key) for key in {*words, *near}}
+    return {key: Scored(score(key), key in matching) for key in {*words, *near}}
 
 
 def prior(memory: Memory) -> float:

@@ -155,12 +155,67 @@ class MemoryContract:
         ordered = await service.search_memory("alice", text("apples"), {"order": "chronological"})
         assert _ids(ordered) == ["m0", "m1", "m2", "m3"]
 
+    async def test_searches_and_lists_are_restricted_to_sessions(self, service: MemoryService) -> None:
+        for session in ("a", "b", "c", ""):
+            messages = [text(f"apples {n}", id=f"{session}{n}") for n in range(3)]
+            await service.add_memory("alice", messages, session)
+        every = {session: {f"{session}{n}" for n in range(3)} for session in ("a", "b", "c", "")}
+        filters: Any
+        for filters, sessions in (
+            ({"session_id": "b"}, "b"), ({"session_id": ["c", "a", "a", "unknown"]}, "ac"), ({"session_id": []}, []),
+            ({"session_id": ("", "b")}, ["", "b"]), ({"exclude_session_id": "a"}, ["b", "c", ""]),
+            ({"exclude_session_id": ["a", "", "c"]}, "b"), ({"exclude_session_id": []}, ["a", "b", "c", ""]),
+            ({"session_id": ["a", "b"], "exclude_session_id": "a"}, "b"), ({"session_id": None}, ["a", "b", "c", ""]),
+            ({"exclude_session_id": "default"}, "abc"),
+        ):  # fmt: skip
+            found = await service.search_memory("alice", text("apples"), {**filters, "top_k": 20})
+            wanted = set().union(*(every[session] for session in sessions))
+            assert set(_ids(found)) == wanted, filters
+            whole = _ids(await service.list_memory("alice", {**filters, "page_size": 20}))
+            assert set(whole) == wanted, filters
+            for size in (1, 2, 3, 4, 7):
+                pages = [
+                    await service.list_memory("alice", {**filters, "page_num": n, "page_size": size})
+                    for n in range(1, 14)
+                ]
+                assert [id for page in pages for id in _ids(page)] == whole, (filters, size)
+                seen, cursor = [], None
+                while True:
+                    page = await service.list_memory("alice", {**filters, "page_size": size, "cursor": cursor})
+                    seen += _ids(page)
+                    if (cursor := page.next_cursor) is None:
+                        break
+                assert seen == whole, (filters, size)
+
+    async def test_without_neighbors_only_what_matches_itself_is_found(self, service: MemoryService) -> None:
+        messages = [text("where are my apples?", id="question"), text("in the cellar", id="answer")]
+        await service.add_memory("alice", messages, "s")
+        await service.add_memory("alice", text("apples and pears", id="other"), "t")
+        assert set(_ids(await service.search_memory("alice", text("apples")))) == {"question", "answer", "other"}
+        found = await service.search_memory("alice", text("apples"), {"neighbors": False})
+        assert _ids(found) == ["other", "question"]
+        assert _ids(await service.search_memory("alice", text("cellars"), {"neighbors": False})) == ["answer"]
+
+    async def test_unknown_filter_is_refused_with_the_nearest_one(self, service: MemoryService) -> None:
+        for call, filters, nearest in (
+            (service.search_memory, {"topk": 5}, "top_k"),
+            (service.search_memory, {"sessionid": "s"}, "session_id"),
+            (service.search_memory, {"exclude_sessions": "s"}, "exclude_session_id"),
+        ):
+            with pytest.raises(InvalidContent, match=f"did you mean {nearest}"):
+                await call("alice", text("x"), filters)
+        wrong: Any = {"page": 1}
+        with pytest.raises(InvalidContent, match="did you mean page_"):
+            await service.list_memory("alice", wrong)
+
     @pytest.mark.parametrize(
         "filters",
         [
             {"top_k": -1}, {"top_k": "5"}, {"top_k": None}, {"top_k": 1.5}, {"top_k": 1001}, {"order": "random"},
             {"since": "soon"}, {"until": datetime(2024, 1, 1)}, {"role": 7}, {"session_id": "\0"}, {"min_score": "x"},
-            {"min_score": math.nan}, {"limit": 5}, [("top_k", 5)],
+            {"min_score": math.nan}, {"limit": 5}, [("top_k", 5)], {"neighbors": 1}, {"neighbors": None},
+            {"session_id": {"s": 1}}, {"session_id": b"s"}, {"session_id": [["s"]]}, {"exclude_session_id": 7}, {7: 7},
+            {"exclude_session_id": [None]}, {"session_id": ["s"] * 1_001},
         ],
     )  # fmt: skip
     async def test_invalid_search_filter_is_rejected(self, service: MemoryService, filters: Any) -> None:
@@ -236,7 +291,8 @@ class MemoryContract:
         "filters",
         [
             {"page_num": 0}, {"page_num": -1}, {"page_num": "1"}, {"page_size": 0}, {"page_size": 10_001},
-            {"page_size": None}, {"cursor": "nonsense"}, {"cursor": "x", "page_num": 2}, {"page": 1}, 7,
+            {"page_size": None}, {"session_id": 7}, {"role": "user"},
+            {"exclude_session_id": [b"s"]}, {"cursor": "nonsense"}, {"cursor": "x", "page_num": 2}, {"page": 1}, 7,
         ],
     )  # fmt: skip
     async def test_invalid_page_filter_is_rejected(self, service: MemoryService, filters: Any) -> None:

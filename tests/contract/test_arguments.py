@@ -8,7 +8,7 @@ import inspect
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ from agentstore import (
 from agentstore.adapters import agentscope_runtime
 from agentstore.interfaces import Service
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
-from agentstore.schemas.memory import ListFilters, SearchFilters
+from agentstore.schemas.memory_filters import ListFilters, SearchFilters
 from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.exports import signed
@@ -97,7 +97,7 @@ _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "users": {"id": lambda id: [id]},
     "only_users": {"id": lambda id: [id]},
     "at": {"id": lambda id: id},
-    "filters": {name: partial(_filter, name) for name in ("session_id", "role", "kind")},
+    "filters": {name: partial(_filter, name) for name in ("session_id", "exclude_session_id", "role", "kind")},
 }
 _FILTERS = {"top_k": Number(0, 1_000), "page_size": Number(1, _PAGE), "page_num": Number(1, None)}
 # Neither ids nor numbers.
@@ -107,7 +107,9 @@ _OTHER = {
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls"),
 }
-_OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor"}
+_OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor", "neighbors"}
+# Filters that are an id or a list of ids.
+_SEVERAL_IDS = {"session_id", "exclude_session_id"}
 
 _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("x"),
@@ -150,7 +152,7 @@ def test_every_parameter_is_an_id_a_number_or_neither() -> None:
         for name, parameters in _methods(cls):
             unknown = parameters.keys() - _IDS - _NUMBERS.keys() - _NESTED_IDS.keys() - _OTHER
             assert not unknown, f"{cls.__name__}.{name}: name {unknown} in a table of this file"
-    filters = {field.name for kind in (SearchFilters, ListFilters) for field in fields(kind)}
+    filters = SearchFilters.__annotations__.keys() | ListFilters.__annotations__.keys()
     assert filters == _NESTED_IDS["filters"].keys() | _FILTERS.keys() | _OTHER_FILTERS
 
 
@@ -217,9 +219,20 @@ async def test_ids(open_service: Any, cls: type[Any], name: str) -> None:
                     await _check(service, name, parameters, {parameter: valid}, None)
         for parameter in parameters.keys() & _NESTED_IDS.keys() - ({"messages"} if name == "create_session" else set()):
             for part, put in _NESTED_IDS[parameter].items():
-                if parameter == "filters" and (name == "list_memory" or "adapters" in cls.__module__):
-                    continue  # they have other filters, or ignore unknown ones
+                if parameter == "filters" and "adapters" in cls.__module__:
+                    continue  # they ignore other filters
+                if parameter == "filters" and name == "list_memory" and part not in ListFilters.__annotations__:
+                    continue
+                several = parameter == "filters" and part in _SEVERAL_IDS
+                for invalid in [[each] for each in _INVALID_IDS] if several else []:
+                    await _check(service, name, parameters, {parameter: put(invalid)}, InvalidContent)
+                for ids in ([], ["s"], ["", "t"], ["s"] * 1_000) if several else ():
+                    await _check(service, name, parameters, {parameter: put(ids)}, None)
+                if several:
+                    await _check(service, name, parameters, {parameter: put(["s"] * 1_001)}, LimitExceeded)
                 for invalid in _INVALID_IDS:
+                    if several and isinstance(invalid, list):
+                        continue
                     is_place = parameter == "at" and isinstance(invalid, int) and not isinstance(invalid, bool)
                     if is_place or (parameter == "messages" and name in ("search_memory", "search")):
                         continue  # a number of messages; a query, whose id is not used
@@ -248,9 +261,9 @@ async def test_numbers(open_service: Any, cls: type[Any], name: str) -> None:
     if "filters" in parameters and "adapters" not in cls.__module__:
         kind = ListFilters if name == "list_memory" else SearchFilters
         numbers += [
-            (_FILTERS[field.name], False, partial(_filter_argument, field.name))
-            for field in fields(kind)
-            if field.name in _FILTERS
+            (_FILTERS[each], False, partial(_filter_argument, each))
+            for each in kind.__annotations__
+            if each in _FILTERS
         ]
     async with open_service(cls) as service:
         for number, is_optional, put in numbers:

@@ -130,7 +130,10 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
             rare + rng.choices([*words, "wor", "nothing", "runing", "emial", "東京塔", "word9x"], k=rng.randint(1, 6))
         )
         filters: dict[str, Any] = rng.choice(
-            [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}]
+            [
+                *({}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}),
+                *({"session_id": ["s1", "s3", "s4"]}, {"exclude_session_id": ["s0", "s5"]}, {"neighbors": False}),
+            ]
         )
         reference, postgres = [await service.search("alice", query, filters) for service in services]
         assert [(hit.message.id, hit.session_id, hit.position) for hit in postgres] == [
@@ -138,6 +141,8 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
         ]
         assert [hit.score for hit in postgres] == pytest.approx([hit.score for hit in reference])
         assert [hit.time for hit in postgres] == [hit.time for hit in reference]
+        assert [hit.is_match for hit in postgres] == [hit.is_match for hit in reference]
+        assert all(hit.is_match for hit in postgres) or filters.get("neighbors", True)
 
 
 @pytest.mark.parametrize("strategy", ["vector", "hybrid"])
@@ -171,7 +176,10 @@ async def test_vector_search_returns_the_same_hits_and_scores_in_both(
     for _ in range(40):
         query = " ".join(rng.choices([*words, "nothing"], k=rng.randint(1, 6)))
         filters: dict[str, Any] = rng.choice(
-            [{}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 60}, {"kind": "fact"}, {"min_score": 0.3}]
+            [
+                *({}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 60}, {"kind": "fact"}, {"min_score": 0.3}),
+                *({"session_id": ["s1", "s3"]}, {"exclude_session_id": "s2"}, {"neighbors": False, "top_k": 60}),
+            ]
         )
         reference, postgres = [
             await service.search("alice", query, filters | {"strategy": strategy}) for service in services
@@ -179,6 +187,8 @@ async def test_vector_search_returns_the_same_hits_and_scores_in_both(
         assert [hit.score for hit in postgres] == pytest.approx([hit.score for hit in reference], abs=1e-5)
         # Hits whose scores differ only by rounding may be in another order.
         assert {hit.message.id for hit in postgres} == {hit.message.id for hit in reference}
+        matching = [{hit.message.id for hit in hits if hit.is_match} for hits in (reference, postgres)]
+        assert matching[0] == matching[1]
 
 
 async def test_hybrid_weight_of_one_or_zero_equals_a_single_strategy(

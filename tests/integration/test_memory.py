@@ -176,9 +176,9 @@ async def test_a_search_scans_the_index_once_for_each_token_and_never_the_table(
         batch = [text(" ".join(rng.choices(words, k=12))) for _ in range(400)]
         await store.memory.add_memory(f"u{user}", batch, "s")
     values = {
-        "user_id": "u3", "wanted_session": None, "role": None, "since": None, "until": None,
-        "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", words[:5]),
-        "expired": [], "weights": [1.0] * 5,
+        "user_id": "u3", "wanted_sessions": None, "excluded": [], "role": None, "since": None, "until": None,
+        "neighbors": True, "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10,
+        "queries": ranking.queries("u3", words[:5]), "expired": [], "weights": [1.0] * 5,
     }  # fmt: skip
     for prepare in ("SELECT 1", "ANALYZE agentstore.memories, agentstore.memory_buckets"):
         await observer.execute(prepare)
@@ -220,21 +220,25 @@ async def test_any_text_is_a_valid_query(store: AgentStore, count: int) -> None:
     await asyncio.gather(*(search(count // 10) for _ in range(10)))
 
 
+_BUCKETS = """
+    INSERT INTO agentstore.users VALUES ('alice');
+    INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+    SELECT 'alice', 's' || n, n % 4, 0 FROM generate_series(1000, 4999) n;
+    INSERT INTO agentstore.memories
+        (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
+    SELECT 'alice', 's' || n, seq, 'm' || seq, json_build_object('id', n || '-' || seq), false, 0, '', '1'
+    FROM generate_series(1000, 4999) n, generate_series(1, n % 4) seq;
+    ANALYZE agentstore.memory_buckets, agentstore.memories;
+"""
+_IN_BUCKETS = [f"{number}-{seq}" for number in range(1000, 5000) for seq in range(1, number % 4 + 1)]
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_page_reads_no_bucket_after_its_first_memory(
     store: AgentStore, observer: asyncpg.Connection, mode: str
 ) -> None:
-    await observer.execute("""
-        INSERT INTO agentstore.users VALUES ('alice');
-        INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
-        SELECT 'alice', 's' || n, n % 4, 0 FROM generate_series(1000, 4999) n;
-        INSERT INTO agentstore.memories
-            (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis)
-        SELECT 'alice', 's' || n, seq, 'm' || seq, json_build_object('id', n || '-' || seq), false, 0, '', '1'
-        FROM generate_series(1000, 4999) n, generate_series(1, n % 4) seq;
-        ANALYZE agentstore.memory_buckets, agentstore.memories;
-    """)
-    in_order = [f"{number}-{seq}" for number in range(1000, 5000) for seq in range(1, number % 4 + 1)]
+    await observer.execute(_BUCKETS)
+    in_order = _IN_BUCKETS
     for offset in (0, 1, 30, 599, 600):
         buckets = int(in_order[offset][:4]) - 999  # up to that of the page's first memory
         values: dict[str, Any] = {"user_id": "alice", "offset": offset, "expired": [], "limit": 5}
@@ -246,3 +250,26 @@ async def test_a_page_reads_no_bucket_after_its_first_memory(
     for number in (1, 2, 7, 120, 1200, 1201):
         page = await store.memory.list_memory("alice", {"page_num": number, "page_size": 5})
         assert [message.id for message in page] == in_order[(number - 1) * 5 : number * 5]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_page_of_some_sessions_reads_no_memories_of_others(
+    store: AgentStore, observer: asyncpg.Connection, mode: str
+) -> None:
+    await observer.execute(_BUCKETS)
+    some = [f"s{number}" for number in range(1001, 5000, 37)]
+    of_some = [id for id in _IN_BUCKETS if f"s{id[:4]}" in set(some)]
+    for wanted, excluded, ids in ((some, [], of_some), (None, ["s1001"], _IN_BUCKETS[1:]), (some, some, [])):
+        for after_session, after, offset in (("", 0, 0), ("", 0, 50), ("s1002", 1, 0), ("s4998", 0, 0)):
+            values: dict[str, Any] = {
+                "user_id": "alice", "wanted_sessions": wanted, "excluded": excluded, "limit": 5, "offset": offset,
+                "after_session": after_session, "after": after,
+            }  # fmt: skip
+            nodes = await nodes_of(observer, memory_statements.LIST_OF_SESSIONS, values, mode, analyze=True)
+            read = [node for node in nodes if node.get("Relation Name") == "memories"]
+            assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 10
+            assert not [node for node in read if node["Node Type"] == "Seq Scan"]
+        filters: Any = {"session_id": wanted, "exclude_session_id": excluded, "page_size": 5}
+        for number in (1, 2, 7, 12):
+            page = await store.memory.list_memory("alice", {**filters, "page_num": number})
+            assert [message.id for message in page] == ids[(number - 1) * 5 : number * 5]

@@ -217,7 +217,9 @@ def test_in_memory_and_postgres_return_the_same_results(database_url: str, setti
                 {},
                 optional={
                     "top_k": st.integers(0, 5),
-                    "session_id": _sessions,
+                    "session_id": _sessions | st.lists(_sessions, max_size=3),
+                    "exclude_session_id": _sessions,
+                    "neighbors": st.booleans(),
                     "role": st.sampled_from(["user", "assistant"]),
                     "order": st.just("chronological"),
                     "min_score": st.sampled_from([0.0, 0.5, 2.0]),
@@ -228,9 +230,11 @@ def test_in_memory_and_postgres_return_the_same_results(database_url: str, setti
             question = Message(role="user", content=[TextContent(text=words)])
             self.compare("memory.search", user, question, filters)
 
-        @rule(user=_users, page=st.integers(1, 3), size=st.integers(1, 4))
-        def list_memory(self, user: str, page: int, size: int) -> None:
-            self.compare("memory.list_memory", user, {"page_num": page, "page_size": size})
+        @rule(
+            user=_users, page=st.integers(1, 3), size=st.integers(1, 4), of=st.none() | st.lists(_sessions, max_size=3)
+        )
+        def list_memory(self, user: str, page: int, size: int, of: list[str] | None) -> None:
+            self.compare("memory.list_memory", user, {"page_num": page, "page_size": size, "session_id": of})
 
         @rule(user=_users, session=st.none() | _sessions)
         def forget(self, user: str, session: str | None) -> None:

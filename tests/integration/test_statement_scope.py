@@ -103,6 +103,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
         {"strategy": "vector"},
         {"strategy": "hybrid"},
         {"session_id": "s", "role": "user", "top_k": 1},
+        {"session_id": ["s", "t"], "exclude_session_id": "t", "neighbors": False},
         {"kind": "fact", "order": "chronological"},
     ),
     "items": (MemoryItem(text="likes plums"), [MemoryItem(id="is", text="likes apples"), MemoryItem(text="eats")]),
@@ -145,7 +146,12 @@ _VALUES: dict[str, tuple[Any, ...]] = {
 _NEXT_PAGE = {"cursor": "of the next page"}
 # Of methods whose parameter accepts other values than those above.
 _SPECIAL: dict[tuple[str, str], tuple[Any, ...]] = {
-    ("list_memory", "filters"): ({"page_size": 1}, {"page_size": 1, "page_num": 2}, _NEXT_PAGE),
+    ("list_memory", "filters"): (
+        {"page_size": 1},
+        {"page_size": 1, "page_num": 2},
+        _NEXT_PAGE,
+        {"session_id": "s", "exclude_session_id": ["t"]},
+    ),
     ("import_session", "session"): (lambda user: Session(id="new", user_id=user, messages=[text("plums", id="9")]),),
     ("import_state", "round_id"): (9, 2),
     ("create_session", "exist_ok"): (True,),

@@ -95,8 +95,10 @@ _VALUES: dict[str, Any] = {
     "analysis": "1",
     "queries": ranking.queries("u2", ["a", "b"]),
     "weights": [1.0, 1.0],
-    "wanted_session": None,
+    "wanted_sessions": ["s1", "s1001"],
     "expired": ["s7"],
+    "excluded": ["s7"],
+    "neighbors": True,
     "role": None,
     "since": None,
     "until": None,
@@ -243,7 +245,7 @@ async def test_every_statement_uses_an_index(
 ) -> None:
     """With custom plans and with generic plans."""
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else _NEWEST}
-    if name.endswith("LIST_AFTER"):
+    if name.endswith(("LIST_AFTER", "LIST_OF_SESSIONS")):
         values["after"] = 1
     if name.startswith("prune."):
         values["ids"] = ["s1", "s1001"]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from agentstore.errors import AgentStoreError
-from agentstore.schemas.memory import read_memory_cursor, read_search_filters
+from agentstore.schemas.memory import read_memory_cursor
+from agentstore.schemas.memory_filters import read_search_filters
 from agentstore.schemas.page import check_limit, read_cursor, write_cursor
 from agentstore.schemas.payload import check_title
 from agentstore.schemas.state import patch, read_round_cursor

@@ -11,7 +11,8 @@ from agentstore.adapters.agentscope_runtime.service import PostgresService
 from agentstore.adapters.agentscope_runtime.upstream import message_classes
 from agentstore.errors import NotConfigured
 from agentstore.schemas import Embedder, MemoryHit, SearchStrategy
-from agentstore.schemas.memory import read_strategy, speaker_and_text
+from agentstore.schemas.memory import speaker_and_text
+from agentstore.schemas.memory_filters import read_strategy
 from agentstore.schemas.message import MessageType
 from agentstore.search.snippets import Highlighter
 

@@ -37,7 +37,16 @@ from agentstore.repositories.memory.rows import (
     values_of_messages,
 )
 from agentstore.repositories.memory.search import query_values, search_by_words
-from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, LIST, LIST_AFTER, LIST_EXPIRED, TOUCH
+from agentstore.repositories.memory.statements import (
+    DELETE,
+    DELETE_ALL,
+    EXPIRE,
+    LIST,
+    LIST_AFTER,
+    LIST_EXPIRED,
+    LIST_OF_SESSIONS,
+    TOUCH,
+)
 from agentstore.repositories.memory.vectors import (
     Unembedded,
     add_vectors,
@@ -63,12 +72,10 @@ from agentstore.schemas.memory import (
     bucket,
     embedded_text,
     query_of,
-    read_list_filters,
     read_memory_cursor,
-    read_search_filters,
-    read_strategy,
     write_memory_cursor,
 )
+from agentstore.schemas.memory_filters import read_list_filters, read_search_filters, read_strategy
 from agentstore.schemas.memory_item import (
     check_superseded,
     item_has_id_of_message,
@@ -333,12 +340,16 @@ class PostgresMemoryService(PostgresService, MemoryService):
 
         - ``top_k``: the maximum number of hits, 10 by default, up to 1,000.
         - ``order``: "relevance" (the default), or "chronological" for the same hits sorted by time.
-        - ``session_id``, ``role``, ``kind``: only memories of this session, role, or kind ("message", or a kind of
-          items).
+        - ``session_id``, ``exclude_session_id``: only memories of this session, and none of this one; an id or a list
+          of up to 1,000.
+        - ``role``, ``kind``: only memories of this role, or kind ("message", or a kind of items).
         - ``since``, ``until``: only memories from `since` on, and before `until`: a datetime, an ISO 8601 string or
           seconds since 1970.
         - ``valid_at``: only items that are valid at this time; now by default.
         - ``min_score``: only hits with at least this score.
+        - ``neighbors``: with False, only memories that match themselves, by their own words alone. By default a memory
+          also raises the score of its neighbors in the session, which is how many answers are found; ``is_match`` of a
+          hit tells them apart.
         - ``strategy``: a :class:`SearchStrategy` or its name; the service's by default.
 
         Scores compare within one search only. With VECTOR the score is the cosine similarity; with HYBRID it is
@@ -363,7 +374,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
             return []
         values = {
             "user_id": user_id,
-            "wanted_session": checked.session_id,
+            "wanted_sessions": checked.session_id,
             "role": checked.role,
             "since": checked.since,
             "until": checked.until,
@@ -371,11 +382,13 @@ class PostgresMemoryService(PostgresService, MemoryService):
             "limit": checked.top_k,
             "kind": checked.kind,
             "valid_at": checked.valid_at,
+            "neighbors": checked.neighbors,
         }
         vector = None if strategy is SearchStrategy.FULL_TEXT else await self._embed_query(strategy, text)
 
         async def read(database: Database) -> tuple[list[Row], dict[str, float]]:
-            found = {**values, "expired": await self._list_expired(database, user_id)}
+            expired = await self._list_expired(database, user_id)
+            found = {**values, "expired": expired, "excluded": [*expired, *(checked.exclude_session_id or ())]}
             if vector is None:
                 return await search_by_words(database, text, tokens, found, language=self._language)
             words = query_values(user_id, tokens or _NO_TOKENS) if strategy is SearchStrategy.HYBRID else None
@@ -389,7 +402,11 @@ class PostgresMemoryService(PostgresService, MemoryService):
             lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["seq"]),
         )
         hits = [
-            MemoryHit(memory[0], row["score"], row["session_id"], row["seq"], row["time"], memory[1], highlighter)
+            MemoryHit(
+                *(memory[0], row["score"], row["session_id"], row["seq"], row["time"], memory[1]),
+                is_match=row["is_match"],
+                highlighter=highlighter,
+            )
             for memory, row in zip(loaded, rows, strict=True)
             if memory is not None
         ]
@@ -438,19 +455,21 @@ class PostgresMemoryService(PostgresService, MemoryService):
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
         size = checked.page_size
-        values: dict[str, Any] = {"user_id": user_id, "limit": size}
-        statement: Statement = LIST
-        if checked.cursor is not None:
-            statement = LIST_AFTER
-            values["after_session"], values["after"] = read_memory_cursor(checked.cursor)
-        else:
-            values["offset"] = (checked.page_num - 1) * size
+        values: dict[str, Any] = {"user_id": user_id, "limit": size, "offset": (checked.page_num - 1) * size}
+        statement: Statement = LIST if checked.cursor is None else LIST_AFTER
+        values["after_session"], values["after"] = read_memory_cursor(checked.cursor)
+        if checked.session_id is not None or checked.exclude_session_id:
+            statement = LIST_OF_SESSIONS
+            values["wanted_sessions"] = checked.session_id
 
         async def read(database: Database) -> list[Row]:
             expired = await self._list_expired(database, user_id)
-            return await database.fetch_page(statement, Advice.SMALLER_PAGE_SIZE, **values, expired=expired)
+            excluded = [*expired, *(checked.exclude_session_id or ())]
+            return await database.fetch_page(
+                statement, Advice.SMALLER_PAGE_SIZE, **values, expired=expired, excluded=excluded
+            )
 
-        is_beyond = values.get("offset", 0) >= 2**62
+        is_beyond = values["offset"] >= 2**62
         rows = [] if is_beyond else await self._database.read(read, stale_ok=stale_ok)
         cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
         loaded = await offload.run(

@@ -90,6 +90,7 @@ def _touch() -> ClauseElement:
 
 LIST = SQL("list")
 LIST_AFTER = Statement(_list_after, scope="user")
+LIST_OF_SESSIONS = SQL("list_of_sessions")
 DELETE = Statement(_delete, scope="user")
 DELETE_ALL = Statement(_delete_all, scope="user")
 TOUCH = Statement(_touch, scope="user", repeatable=True)

@@ -4,7 +4,7 @@
 -- Repeatable: yes
 -- Parameters: user_id text, role text, kind text, since timestamptz, until timestamptz, valid_at timestamptz,
 --   weight float8, nearest bigint, min_score float8, limit bigint
--- Rows: score, session_id, seq, time, payload, kind, valid_until; the best first, then the newest
+-- Rows: score, session_id, seq, time, is_match, payload, kind, valid_until; the best first, then the newest
 -- Races: none, since it only reads
 --
 -- The scores are those of agentstore.search.ranking.fused. `weight` is the share of the words in the score, `nearest`
@@ -50,14 +50,17 @@ vector_matches AS MATERIALIZED (
 matches AS (
     -- Combined by UNION ALL and GROUP BY instead of a join: a planner that estimates a row or two for each kind would
     -- choose a nested loop over all of them.
-    SELECT session_id, seq, max(time) AS time, max(prior) AS prior, max(score) AS score, max(similarity) AS similarity
+    SELECT
+        session_id, seq, max(time) AS time, max(prior) AS prior, max(score) AS score, max(similarity) AS similarity,
+        bool_or(is_match) AS is_match
     FROM (
-        SELECT session_id, seq, time, prior, score, NULL::float8 AS similarity FROM word_matches
+        SELECT session_id, seq, time, prior, score, NULL::float8 AS similarity, is_match FROM word_matches
         UNION ALL
-        SELECT session_id, seq, time, prior, NULL AS score, similarity FROM vector_matches
+        SELECT session_id, seq, time, prior, NULL AS score, similarity, TRUE AS is_match FROM vector_matches
         UNION ALL
         -- The similarity of memories that were found by their words alone.
-        SELECT session_id, seq, NULL AS time, NULL AS prior, NULL AS score, similarity FROM similarities
+        SELECT session_id, seq, NULL AS time, NULL AS prior, NULL AS score, similarity, NULL AS is_match
+        FROM similarities
     ) AS parts
     GROUP BY session_id, seq
     HAVING count(prior) > 0
@@ -70,7 +73,7 @@ bounds AS MATERIALIZED (
 ),
 fused AS (
     SELECT
-        matches.session_id, matches.seq, matches.time,
+        matches.session_id, matches.seq, matches.time, matches.is_match,
         round((:weight * scaled.words + (1 - :weight) * scaled.meaning * matches.prior)::numeric, 9)::float8 AS score
     FROM matches
     CROSS JOIN bounds
@@ -86,14 +89,14 @@ fused AS (
     ) AS scaled ON TRUE
 ),
 found AS (
-    SELECT score, session_id, seq, time
+    SELECT score, session_id, seq, time, is_match
     FROM fused
     WHERE score >= :min_score
     ORDER BY score DESC, time DESC, session_id, seq DESC
     LIMIT :limit
 )
 SELECT
-    found.score, found.session_id, found.seq, found.time,
+    found.score, found.session_id, found.seq, found.time, found.is_match,
     stored.payload, stored.kind, stored.valid_until
 FROM found
 JOIN LATERAL (

@@ -2,7 +2,8 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, embedder text, vector text, wanted_session text, expired text[]
+-- Parameters: user_id text, embedder text, vector text, wanted_sessions text[],
+--   excluded text[]
 -- Rows: session_id, seq, similarity
 -- Races: none, since it only reads
 --
@@ -15,8 +16,8 @@ WITH similarities AS MATERIALIZED (
     FROM {schema}.memory_vectors
     WHERE user_id = :user_id
         AND embedder = :embedder
-        AND session_id <> ALL((SELECT :expired)::text[])
-        AND (:wanted_session IS NULL OR session_id = :wanted_session)
+        AND session_id <> ALL((SELECT :excluded)::text[])
+        AND (:wanted_sessions IS NULL OR session_id = ANY(:wanted_sessions))
 )
 SELECT session_id, seq, similarity
 FROM similarities

@@ -2,7 +2,7 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, vector text, nearest bigint, expired text[]
+-- Parameters: user_id text, vector text, nearest bigint, excluded text[]
 -- Rows: session_id, seq, similarity
 -- Races: none, since it only reads
 --
@@ -18,7 +18,7 @@ WITH similarities AS MATERIALIZED (
         ORDER BY distance
         OFFSET 0
     ) AS by_index
-    WHERE user_id = :user_id AND session_id <> ALL((SELECT :expired)::text[])
+    WHERE user_id = :user_id AND session_id <> ALL((SELECT :excluded)::text[])
     LIMIT :nearest
 )
 SELECT session_id, seq, similarity

@@ -4,8 +4,8 @@
 -- Repeatable: yes
 -- Parameters: user_id text, role text, kind text, since timestamptz, until timestamptz, valid_at timestamptz,
 --   min_score float8, limit bigint
--- Rows: score, which is the cosine similarity, session_id, seq, time, payload, kind, valid_until; the best first, then
---   the newest
+-- Rows: score, which is the cosine similarity, session_id, seq, time, is_match, which is always true, payload, kind,
+--   valid_until; the best first, then the newest
 -- Races: none, since it only reads
 WITH
 -- include: similarities.sql
@@ -37,7 +37,7 @@ found AS (
     LIMIT :limit
 )
 SELECT
-    found.score, found.session_id, found.seq, found.time,
+    found.score, found.session_id, found.seq, found.time, TRUE AS is_match,
     stored.payload, stored.kind, stored.valid_until
 FROM found
 JOIN LATERAL (

@@ -2,14 +2,15 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, queries text[], weights float8[], wanted_session text, role text, kind text,
---   expired text[], since timestamptz, until timestamptz, valid_at timestamptz, limit bigint
+-- Parameters: user_id text, queries text[], weights float8[], wanted_sessions text[], excluded text[], role text,
+--   kind text, expired text[], since timestamptz, until timestamptz, valid_at timestamptz, neighbors boolean,
+--   limit bigint
 -- Rows: session_id, seq, time, score, prior, the factor for role and form, or for importance, which the score has in
---   it; in no order
+--   it, is_match, whether the memory has a term itself; in no order
 -- Races: none, since it only reads
 --
 -- The scores are those of agentstore.search.ranking. The index is scanned once for each term, and no tsvector is read.
--- `expired` are the sessions whose memories have expired.
+-- `expired` are the sessions whose memories have expired, `excluded` these and those that the filters exclude.
 -- (SELECT :x) hides a value from the planner, which would otherwise plan each execution for its values. CTEs are not
 -- joined to each other on keys whose number the planner cannot estimate.
 WITH terms AS MATERIALIZED (
@@ -48,8 +49,8 @@ hits AS MATERIALIZED (
             OFFSET 0
         ) AS m
         WHERE m.user_id = :user_id
-            AND m.session_id <> ALL((SELECT :expired)::text[])
-            AND ((SELECT :wanted_session) IS NULL OR m.session_id = (SELECT :wanted_session))
+            AND m.session_id <> ALL((SELECT :excluded)::text[])
+            AND ((SELECT :wanted_sessions) IS NULL OR m.session_id = ANY((SELECT :wanted_sessions)::text[]))
             AND ((SELECT :since) IS NULL OR m.time >= (SELECT :since))
             AND ((SELECT :until) IS NULL OR m.time < (SELECT :until))
             AND ((SELECT :kind) IS NULL OR m.kind = (SELECT :kind))
@@ -117,7 +118,8 @@ lent AS MATERIALIZED (
     CROSS JOIN unnest({ranking.STEPS}, {ranking.STEP_WEIGHTS}) AS neighbors (step, weight)
     WHERE neighbors.step = 0
         OR (
-            summed.kind = 'message'
+            (SELECT :neighbors)
+            AND summed.kind = 'message'
             AND summed.total >= (
                 SELECT min(total)
                 FROM (
@@ -150,7 +152,7 @@ candidates AS (
 word_matches AS (
     SELECT
         c.session_id, c.seq, m.time, factors.prior,
-        round((factors.words * factors.prior)::numeric, 9)::float8 AS score
+        round((factors.words * factors.prior)::numeric, 9)::float8 AS score, c.own IS NOT NULL AS is_match
     FROM candidates AS c
     JOIN LATERAL (
         -- LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
@@ -177,5 +179,5 @@ word_matches AS (
         AND (m.valid_from IS NULL OR m.valid_from <= coalesce(:valid_at, now()))
         AND (m.valid_until IS NULL OR m.valid_until > coalesce(:valid_at, now()))
 )
-SELECT session_id, seq, time, score, prior
+SELECT session_id, seq, time, score, prior, is_match
 FROM word_matches
