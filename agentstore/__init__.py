@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         FileContent,
         ImageContent,
         Imported,
+        ListFilters,
         MemoryHit,
         MemoryItem,
         Message,
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
         SandboxInfo,
         SandboxLimits,
         SandboxSpec,
+        SearchFilters,
         SearchStrategy,
         Session,
         StateRound,
@@ -134,6 +136,7 @@ __all__ = [
     "InMemoryStateService",
     "InvalidContent",
     "LimitExceeded",
+    "ListFilters",
     "MemoryHit",
     "MemoryItem",
     "MemoryService",
@@ -169,6 +172,7 @@ __all__ = [
     "SandboxUnavailable",
     "SchemaAhead",
     "SchemaBehind",
+    "SearchFilters",
     "SearchStrategy",
     "SentenceTransformerEmbedder",
     "Service",
@@ -213,9 +217,9 @@ _NAMES = {
     ),
     "agentstore.schemas": (
         "Appended AudioContent ContentType DataContent Deleted Embedder Error Extracted Extraction FailedExtraction "
-        "FileContent ImageContent Imported MemoryHit MemoryItem Message MessageType Page Pruned QuestionEmbedder "
-        "RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec SearchStrategy Session StateRound "
-        "Stats StoredMessages TextContent ToolResult User register_sandbox_type"
+        "FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType Page Pruned "
+        "QuestionEmbedder RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec SearchFilters "
+        "SearchStrategy Session StateRound Stats StoredMessages TextContent ToolResult User register_sandbox_type"
     ),
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",

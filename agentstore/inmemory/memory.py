@@ -22,12 +22,14 @@ from agentstore.schemas import (
     Deleted,
     Embedder,
     Extracted,
+    ListFilters,
     MemoryHit,
     MemoryItem,
     Message,
     MessagesLike,
     Page,
     Role,
+    SearchFilters,
     SearchStrategy,
 )
 from agentstore.schemas.extraction import prepare_extraction
@@ -301,8 +303,8 @@ class InMemoryMemoryService(MemoryService):
     async def search_memory(  # noqa: D102
         self,
         user_id: str,
-        messages: MessagesLike,
-        filters: Mapping[str, Any] | None = None,
+        messages: MessagesLike | str,
+        filters: SearchFilters | None = None,
         *,
         stale_ok: bool = False,
     ) -> list[Message]:
@@ -312,7 +314,7 @@ class InMemoryMemoryService(MemoryService):
         self,
         user_id: str,
         messages: MessagesLike | str,
-        filters: Mapping[str, Any] | None = None,
+        filters: SearchFilters | None = None,
         *,
         stale_ok: bool = False,
     ) -> list[MemoryHit]:
@@ -456,7 +458,7 @@ class InMemoryMemoryService(MemoryService):
         return len(unembedded)
 
     async def list_memory(  # noqa: D102
-        self, user_id: str, filters: Mapping[str, Any] | None = None, *, stale_ok: bool = False
+        self, user_id: str, filters: ListFilters | None = None, *, stale_ok: bool = False
     ) -> Page[Message]:
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)

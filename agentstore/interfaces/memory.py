@@ -1,11 +1,20 @@
 """The interfaces of long-term memory: the service, and the extractor of facts."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from agentstore.interfaces.service import ServiceWithLifecycleManager
-from agentstore.schemas import Deleted, Extraction, MemoryItem, Message, MessagesLike, Page
+from agentstore.schemas import (
+    Deleted,
+    Extraction,
+    ListFilters,
+    MemoryItem,
+    Message,
+    MessagesLike,
+    Page,
+    SearchFilters,
+)
 
 
 class MemoryService(ServiceWithLifecycleManager):
@@ -27,8 +36,8 @@ class MemoryService(ServiceWithLifecycleManager):
     async def search_memory(
         self,
         user_id: str,
-        messages: MessagesLike,
-        filters: Mapping[str, Any] | None = None,
+        messages: MessagesLike | str,
+        filters: SearchFilters | None = None,
         *,
         stale_ok: bool = False,
     ) -> list[Message]:
@@ -36,7 +45,7 @@ class MemoryService(ServiceWithLifecycleManager):
 
         Args:
             user_id: whose memories are searched.
-            messages: a Message, a dict with a Message's fields, or a list of them.
+            messages: a string, a Message, a dict with a Message's fields, or a list of messages.
             filters: a dict with any of these keys:
 
                 - ``top_k``: the maximum number of results, from 0 to 1,000 (default 10);
@@ -65,7 +74,7 @@ class MemoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def list_memory(
-        self, user_id: str, filters: Mapping[str, Any] | None = None, *, stale_ok: bool = False
+        self, user_id: str, filters: ListFilters | None = None, *, stale_ok: bool = False
     ) -> Page[Message]:
         """Return one page of a user's memories, ordered by session id, then in the order of addition.
 

@@ -11,6 +11,7 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 if TYPE_CHECKING:
     from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction
     from agentstore.schemas.memory import MemoryHit
+    from agentstore.schemas.memory_filters import ListFilters, SearchFilters
     from agentstore.schemas.memory_item import MemoryItem
     from agentstore.schemas.message import (
         AudioContent,
@@ -53,6 +54,7 @@ __all__ = [
     "FileContent",
     "ImageContent",
     "Imported",
+    "ListFilters",
     "MemoryHit",
     "MemoryItem",
     "Message",
@@ -68,6 +70,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxLimits",
     "SandboxSpec",
+    "SearchFilters",
     "SearchStrategy",
     "Session",
     "SessionStats",
@@ -86,6 +89,7 @@ __all__ = [
 _NAMES = {
     "extraction": "Extracted Extraction FailedExtraction",
     "memory": "MemoryHit",
+    "memory_filters": "ListFilters SearchFilters",
     "memory_item": "MemoryItem",
     "message": (
         "AudioContent Content ContentType DataContent Error FileContent ImageContent Message MessageLike MessageType "

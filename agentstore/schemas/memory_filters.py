@@ -43,7 +43,7 @@ class SearchFilters(TypedDict, total=False):
     """The minimum score of a result (default 0.0)."""
     neighbors: bool
     """Whether memories are also found by their neighbors in the session, which raise each other's score (default)."""
-    strategy: SearchStrategy | Literal["full_text", "vector", "hybrid"] | None
+    strategy: SearchStrategy | str | None
     """What is compared: words, meaning, or both (default: the service's strategy)."""
 
 

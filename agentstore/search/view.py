@@ -1,11 +1,11 @@
 """The input of an extractor: a part of a conversation, and the existing items it may change."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-from agentstore.schemas import MemoryHit, MemoryItem, Message, Page
+from agentstore.schemas import MemoryHit, MemoryItem, Message, Page, SearchFilters
 from agentstore.schemas.memory import speaker_and_text
 from agentstore.schemas.message import text_of
 from agentstore.schemas.times import parse_time
@@ -22,7 +22,7 @@ class ItemSource(Protocol):
     """A memory service in which items are searched and listed."""
 
     @abstractmethod
-    async def search(self, user_id: str, messages: str, filters: Mapping[str, Any] | None = None) -> list[MemoryHit]:
+    async def search(self, user_id: str, messages: str, filters: SearchFilters | None = None) -> list[MemoryHit]:
         """See :meth:`PostgresMemoryService.search`."""
 
     @abstractmethod

@@ -4,13 +4,13 @@ import asyncio
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
 from agentstore.errors import Closed, InvalidContent, LimitExceeded
 from agentstore.interfaces import MemoryService
-from agentstore.schemas import Deleted, Message, MessagesLike
+from agentstore.schemas import Deleted, ListFilters, Message, MessagesLike, SearchFilters
 from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, NOT_MESSAGES, text
 
 _QUERIES = (
@@ -60,7 +60,8 @@ class MemoryContract:
         for query in ("apples", "aplpes", "plums"):
             found = await service.search_memory("alice", text(query))
             assert await service.search_memory("alice", text(query), stale_ok=True) == found
-        for filters in ({}, {"page_size": 2}, {"page_size": 2, "page_num": 2}):
+        pages: list[ListFilters] = [{}, {"page_size": 2}, {"page_size": 2, "page_num": 2}]
+        for filters in pages:
             listed = await service.list_memory("alice", filters)
             assert await service.list_memory("alice", filters, stale_ok=True) == listed
 
@@ -142,7 +143,7 @@ class MemoryContract:
             )
             await service.add_memory("alice", message, f"s{number}")
 
-        async def found(**filters: Any) -> set[str]:
+        async def found(**filters: Unpack[SearchFilters]) -> set[str]:
             return set(_ids(await service.search_memory("alice", text("apples"), filters)))
 
         assert await found() == {"m0", "m1", "m2", "m3"}
@@ -160,28 +161,26 @@ class MemoryContract:
             messages = [text(f"apples {n}", id=f"{session}{n}") for n in range(3)]
             await service.add_memory("alice", messages, session)
         every = {session: {f"{session}{n}" for n in range(3)} for session in ("a", "b", "c", "")}
-        filters: Any
-        for filters, sessions in (
+        cases: list[tuple[Any, Any]] = [
             ({"session_id": "b"}, "b"), ({"session_id": ["c", "a", "a", "unknown"]}, "ac"), ({"session_id": []}, []),
             ({"session_id": ("", "b")}, ["", "b"]), ({"exclude_session_id": "a"}, ["b", "c", ""]),
             ({"exclude_session_id": ["a", "", "c"]}, "b"), ({"exclude_session_id": []}, ["a", "b", "c", ""]),
             ({"session_id": ["a", "b"], "exclude_session_id": "a"}, "b"), ({"session_id": None}, ["a", "b", "c", ""]),
             ({"exclude_session_id": "default"}, "abc"),
-        ):  # fmt: skip
-            found = await service.search_memory("alice", text("apples"), {**filters, "top_k": 20})
+        ]  # fmt: skip
+        for filters, sessions in cases:
+            found = await service.search_memory("alice", "apples", filters | {"top_k": 20})
             wanted = set().union(*(every[session] for session in sessions))
             assert set(_ids(found)) == wanted, filters
-            whole = _ids(await service.list_memory("alice", {**filters, "page_size": 20}))
+            whole = _ids(await service.list_memory("alice", filters | {"page_size": 20}))
             assert set(whole) == wanted, filters
             for size in (1, 2, 3, 4, 7):
-                pages = [
-                    await service.list_memory("alice", {**filters, "page_num": n, "page_size": size})
-                    for n in range(1, 14)
-                ]
+                paged = filters | {"page_size": size}
+                pages = [await service.list_memory("alice", paged | {"page_num": n}) for n in range(1, 14)]
                 assert [id for page in pages for id in _ids(page)] == whole, (filters, size)
                 seen, cursor = [], None
                 while True:
-                    page = await service.list_memory("alice", {**filters, "page_size": size, "cursor": cursor})
+                    page = await service.list_memory("alice", paged | {"cursor": cursor})
                     seen += _ids(page)
                     if (cursor := page.next_cursor) is None:
                         break
@@ -197,16 +196,25 @@ class MemoryContract:
         assert _ids(await service.search_memory("alice", text("cellars"), {"neighbors": False})) == ["answer"]
 
     async def test_unknown_filter_is_refused_with_the_nearest_one(self, service: MemoryService) -> None:
-        for call, filters, nearest in (
-            (service.search_memory, {"topk": 5}, "top_k"),
-            (service.search_memory, {"sessionid": "s"}, "session_id"),
-            (service.search_memory, {"exclude_sessions": "s"}, "exclude_session_id"),
-        ):
+        wrong: Any
+        for wrong, nearest in (
+            ({"topk": 5}, "top_k"), ({"sessionid": "s"}, "session_id"), ({"exclude_sessions": "s"}, "exclude_session"),
+        ):  # fmt: skip
             with pytest.raises(InvalidContent, match=f"did you mean {nearest}"):
-                await call("alice", text("x"), filters)
-        wrong: Any = {"page": 1}
+                await service.search_memory("alice", "x", wrong)
+        # For a type checker as well: an unused "type: ignore" is an error of mypy.
+        with pytest.raises(InvalidContent, match="did you mean top_k"):
+            await service.search_memory("alice", "x", {"topk": 5})  # type: ignore[arg-type]
         with pytest.raises(InvalidContent, match="did you mean page_"):
-            await service.list_memory("alice", wrong)
+            await service.list_memory("alice", {"page": 1})  # type: ignore[arg-type]
+
+    async def test_query_is_a_string_or_messages(self, service: MemoryService) -> None:
+        message = text("where are the apples", id="m")
+        await service.add_memory("alice", message, "s")
+        queries: list[MessagesLike | str] = ["apples", message, [message], {"role": "user", "content": "apples"}]
+        for query in queries:
+            assert await service.search_memory("alice", query) == [message]
+        assert await service.search_memory("alice", "") == []
 
     @pytest.mark.parametrize(
         "filters",

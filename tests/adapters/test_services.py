@@ -429,7 +429,7 @@ async def test_adapter_and_store_share_their_data(create_service: CreateService,
     stored = await store.sessions.get_session("alice", "s")
     assert stored is not None
     assert [each.id for each in stored.messages] == [each.id for each in session.messages]
-    assert len(await store.memory.search_memory("alice", "hello")) == 1  # type: ignore[arg-type]
+    assert len(await store.memory.search_memory("alice", "hello")) == 1
     assert await store.states.export_state("alice", "s") == {"n": 1}
     await store.users.delete_user("alice")
     assert await sessions.list_sessions("alice") == await memory.list_memory("alice") == []

@@ -21,6 +21,7 @@ from agentstore import (
     MemoryService,
     NotConfigured,
     PostgresMemoryService,
+    SearchFilters,
     Settings,
 )
 from agentstore.testing import HOSTILE_IDS, MemoryContract, text
@@ -129,7 +130,7 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
         query = " ".join(
             rare + rng.choices([*words, "wor", "nothing", "runing", "emial", "東京塔", "word9x"], k=rng.randint(1, 6))
         )
-        filters: dict[str, Any] = rng.choice(
+        filters: Any = rng.choice(
             [
                 *({}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}),
                 *({"session_id": ["s1", "s3", "s4"]}, {"exclude_session_id": ["s0", "s5"]}, {"neighbors": False}),
@@ -175,7 +176,7 @@ async def test_vector_search_returns_the_same_hits_and_scores_in_both(
                 await service.save_items("alice", item, supersedes=[f"i{(number + 3) % 7}"])
     for _ in range(40):
         query = " ".join(rng.choices([*words, "nothing"], k=rng.randint(1, 6)))
-        filters: dict[str, Any] = rng.choice(
+        filters: Any = rng.choice(
             [
                 *({}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 60}, {"kind": "fact"}, {"min_score": 0.3}),
                 *({"session_id": ["s1", "s3"]}, {"exclude_session_id": "s2"}, {"neighbors": False, "top_k": 60}),
@@ -213,7 +214,8 @@ async def test_filters_apply_before_the_limit_of_candidates(
     for service in services:
         await service.add_memory("alice", messages, "s")
         await service.add_memory("alice", pie, "other")
-        for filters in ({"session_id": "other"}, {"since": "2029-01-01"}, {"role": "assistant"}):
+        several: list[SearchFilters] = [{"session_id": "other"}, {"since": "2029-01-01"}, {"role": "assistant"}]
+        for filters in several:
             assert [hit.message.id for hit in await service.search("alice", "apple", filters)] == ["pie"]
 
 

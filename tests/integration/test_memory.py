@@ -271,5 +271,5 @@ async def test_a_page_of_some_sessions_reads_no_memories_of_others(
             assert not [node for node in read if node["Node Type"] == "Seq Scan"]
         filters: Any = {"session_id": wanted, "exclude_session_id": excluded, "page_size": 5}
         for number in (1, 2, 7, 12):
-            page = await store.memory.list_memory("alice", {**filters, "page_num": number})
+            page = await store.memory.list_memory("alice", filters | {"page_num": number})
             assert [message.id for message in page] == ids[(number - 1) * 5 : number * 5]

@@ -149,7 +149,8 @@ async def _try_field(kind: str, name: str, value: Any, accepted: Accepted) -> No
             (listed_item,) = await memory.list_items("u", with_invalid=True)
             assert exactly(listed_item) == exactly(expected_item)
     else:
-        is_accepted = await _is_accepted(memory.search("u", "zebra", {name: value}))
+        filters: Any = {name: value}
+        is_accepted = await _is_accepted(memory.search("u", "zebra", filters))
     if is_accepted:
         accepted.fields.append((kind, name, value))
     else:
@@ -242,7 +243,8 @@ async def _store(store: AgentStore, accepted: Accepted) -> None:
         elif kind == "item":
             await store.memory.save_items("u", {"id": key, "text": "zebra", **({} if name == "id" else {name: value})})
         elif name != "strategy":
-            await store.memory.search("u", "zebra", {name: value})
+            filters: Any = {name: value}
+            await store.memory.search("u", "zebra", filters)
 
 
 async def _read(store: AgentStore, accepted: Accepted) -> None:

@@ -15,6 +15,7 @@ from agentstore import (
     MemoryItem,
     NotConfigured,
     PostgresMemoryService,
+    SearchFilters,
     SearchStrategy,
     Settings,
     migrate,
@@ -43,7 +44,10 @@ async def test_memories_with_synonyms_of_the_query_are_found(has_pgvector: bool,
     assert (await _search_ids(vector_store, "feline broke", "hybrid"))[0] == "car"
     (hit, *_) = await vector_store.memory.search("alice", "the kitten sleeps", {"strategy": SearchStrategy.VECTOR})
     assert hit.score == pytest.approx(1, abs=1e-6)
-    for filters in ({"min_score": 0.9}, {"top_k": 1}, {"session_id": "s"}, {"top_k": 1, "order": "chronological"}):
+    several: list[SearchFilters] = [
+        {"min_score": 0.9}, {"top_k": 1}, {"session_id": "s"}, {"top_k": 1, "order": "chronological"},
+    ]  # fmt: skip
+    for filters in several:
         found = await vector_store.memory.search("alice", "the kitten sleeps", {"strategy": "VECTOR", **filters})
         assert [each.message.id for each in found] == ["cat"]
     for strategy in ("vector", "hybrid"):
@@ -198,6 +202,7 @@ async def test_a_strategy_that_needs_vectors_needs_an_embedder(store: AgentStore
         PostgresMemoryService(database_url, strategy="hybrid")
     with pytest.raises(NotConfigured, match="dimensions"):
         AgentStore(database_url, embedder=object())  # type: ignore[arg-type]
+    wrong: Any
     for wrong in ("smell", 7):
         with pytest.raises(InvalidContent, match="full_text, vector, hybrid"):
             await store.memory.search("alice", "x", {"strategy": wrong})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from agentstore import repositories
 from agentstore.adapters.agentscope_runtime.embedding import as_embedder
@@ -10,7 +10,7 @@ from agentstore.adapters.agentscope_runtime.options import override_ttl, parse_n
 from agentstore.adapters.agentscope_runtime.service import PostgresService
 from agentstore.adapters.agentscope_runtime.upstream import message_classes
 from agentstore.errors import NotConfigured
-from agentstore.schemas import Embedder, MemoryHit, SearchStrategy
+from agentstore.schemas import Embedder, ListFilters, MemoryHit, SearchStrategy
 from agentstore.schemas.memory import speaker_and_text
 from agentstore.schemas.memory_filters import read_strategy
 from agentstore.schemas.message import MessageType
@@ -146,7 +146,7 @@ class PostgresMemoryService(PostgresService):
         """
         await self._ensure_started()
         page = {name: value for name, value in (filters or {}).items() if name in ("page_num", "page_size")}
-        found = await self.inner.list_memory(user_id, page)
+        found = await self.inner.list_memory(user_id, cast("ListFilters", page))
         if found and self._ttl is not None:
             await self.inner.touch(user_id, idle=self._touch_interval)
         return message_classes().convert(found)

@@ -61,11 +61,13 @@ from agentstore.schemas import (
     Embedder,
     Extracted,
     FailedExtraction,
+    ListFilters,
     MemoryHit,
     MemoryItem,
     Message,
     MessagesLike,
     Page,
+    SearchFilters,
     SearchStrategy,
 )
 from agentstore.schemas.memory import (
@@ -319,8 +321,8 @@ class PostgresMemoryService(PostgresService, MemoryService):
     async def search_memory(  # noqa: D102
         self,
         user_id: str,
-        messages: MessagesLike,
-        filters: Mapping[str, Any] | None = None,
+        messages: MessagesLike | str,
+        filters: SearchFilters | None = None,
         *,
         stale_ok: bool = False,
     ) -> list[Message]:
@@ -330,7 +332,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         self,
         user_id: str,
         messages: MessagesLike | str,
-        filters: Mapping[str, Any] | None = None,
+        filters: SearchFilters | None = None,
         *,
         stale_ok: bool = False,
     ) -> list[MemoryHit]:
@@ -450,7 +452,7 @@ class PostgresMemoryService(PostgresService, MemoryService):
         return written
 
     async def list_memory(  # noqa: D102
-        self, user_id: str, filters: Mapping[str, Any] | None = None, *, stale_ok: bool = False
+        self, user_id: str, filters: ListFilters | None = None, *, stale_ok: bool = False
     ) -> Page[Message]:
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
