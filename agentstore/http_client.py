@@ -34,6 +34,7 @@ import pydantic_core
 from pydantic import SecretStr
 
 from agentstore.errors import NotConfigured
+from agentstore.event_loops import PerLoop
 
 if TYPE_CHECKING:
     import httpx
@@ -144,7 +145,7 @@ class HttpClient:
         self._secrets = [SecretStr(each) for each in sorted(filter(None, secrets), key=len, reverse=True)]
         self._keepalive = keepalive
         self._tls: Any = httpx.create_ssl_context() if parts.scheme == "https" else False
-        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._clients: PerLoop[httpx.AsyncClient] = PerLoop()
         self._create_client()  # fails if the proxy settings are not valid
 
     def __repr__(self) -> str:
@@ -152,7 +153,7 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close the connections of the running event loop; the next request opens new ones."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
+        client = self._clients.pop()
         if client is not None:
             await client.aclose()
 
@@ -233,7 +234,7 @@ class HttpClient:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "gzip"}
         if authorization := self._authorization.get_secret_value():
             headers["Authorization"] = authorization
-        client = self._client_of_this_loop()
+        client = self._clients.get_or_create(self._create_client)
         raw = bytearray()
         try:
             async with client.stream("POST", url, content=body, headers=headers) as response:
@@ -319,15 +320,6 @@ class HttpClient:
                 f"fragment: check {settings}_URL"
             )
         return parts
-
-    def _client_of_this_loop(self) -> "httpx.AsyncClient":
-        loop = asyncio.get_running_loop()
-        if (client := self._clients.get(loop)) is None:
-            for each in list(self._clients):
-                if each.is_closed():  # without close(): nothing can close its connections any more
-                    self._clients.pop(each, None)
-            client = self._clients[loop] = self._create_client()
-        return client
 
     def _create_client(self) -> "httpx.AsyncClient":
         try:

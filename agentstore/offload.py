@@ -10,6 +10,7 @@ A thread alone does not help where one call in C takes long: it holds the interp
 
 import gc
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +72,19 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     import asyncio  # here, since messages can be created without an event loop
 
     return await asyncio.to_thread(work)
+
+
+def _after_fork() -> None:
+    """Release in a forked child what threads of the parent hold."""
+    global _holds, _hold_lock
+    _hold_lock = threading.Lock()
+    if _holds and _was_enabled:
+        gc.enable()
+    _holds = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager

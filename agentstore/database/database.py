@@ -5,7 +5,6 @@ form, and executed on the pooled asyncpg connection in autocommit: one round tri
 """
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -27,9 +26,9 @@ from agentstore.database.errors import (
     translate_error,
     undecodable,
 )
-from agentstore.database.hosts import Hosts
 from agentstore.database.pool import Pool
 from agentstore.database.pooler import refuse_transaction_pooler
+from agentstore.database.pools import Pools
 from agentstore.database.replica import Replica
 from agentstore.database.replies import ReplyLimit
 from agentstore.database.retry import back_off
@@ -39,6 +38,7 @@ from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.transaction import BEGIN, BEGIN_SNAPSHOT, Transaction, set_idle_timeout
 from agentstore.database.url import Connect
 from agentstore.errors import AgentStoreError, Closed, LimitExceeded, NotConfigured, StatementFailed, UnknownOutcome
+from agentstore.event_loops import PerLoop
 from agentstore.schemas.page import Advice
 from agentstore.settings import Settings
 
@@ -52,10 +52,9 @@ _ATTEMPTS = 4
 
 
 class Database:
-    """The engine and connection pool that all services of a store share.
+    """The connection pools that all services of a store share, one for each event loop.
 
-    Starts at the first call. It can be used from one event loop at a time: once the loop that opened its connections
-    is closed, the next loop gets a new pool.
+    Starts at the first call. It can be used from several event loops and threads at once, and in forked children.
     """
 
     def __init__(
@@ -95,12 +94,12 @@ class Database:
         self._engine = engine
         self._prepare = prepare
         self._on_stop = on_stop
-        self._pool: Pool | None = None
+        self._pools = Pools(settings, connect=connect, engine=engine)
         self._started = self._stopped = False
-        self._starting: asyncio.Task[None] | None = None
+        self._starting: PerLoop[asyncio.Task[None]] = PerLoop()
         # What the next start waits for: the start that a stop has abandoned, and the last stop.
-        self._abandoned: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._abandoned: PerLoop[asyncio.Task[None]] = PerLoop()
+        self._closing: PerLoop[asyncio.Task[None]] = PerLoop()
         self._compiled: dict[Statement, CompiledStatement] = {}
         self._has_citus = False
         self._secured = settings.row_level_security
@@ -129,14 +128,16 @@ class Database:
             self._get_pool()
             return
         # One task for all callers: each of them gets its error, and canceling one caller does not cancel the start.
-        loop = asyncio.get_running_loop()
-        if self._starting is None or self._starting.done() or self._starting.get_loop() is not loop:
-            self._starting = loop.create_task(self._start(self._abandoned, self._closing))
-            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._starting)
+        starting = self._starting.get()
+        if starting is None or starting.done():
+            work = self._start(self._abandoned.get(), self._closing.get())
+            starting = asyncio.get_running_loop().create_task(work)
+            starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._starting.set(starting)
+        await asyncio.shield(starting)
 
     async def stop(self) -> None:
-        """Close the pool, and that of the replica. Later calls raise Closed, until start() is called."""
+        """Close the pools of all event loops, and those of the replica. Later calls raise Closed, until start()."""
         await asyncio.shield(asyncio.gather(*self._begin_stop()))
 
     async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
@@ -415,7 +416,7 @@ class Database:
 
     def checked_out(self) -> int:
         """Return how many connections are checked out, including those being reset after a canceled call."""
-        return 0 if self._pool is None else self._pool.checked_out()
+        return sum(pool.checked_out() for pool in self._pools.values())
 
     async def _start(self, *previous: asyncio.Task[None] | None) -> None:
         await _wait_for(*previous)
@@ -428,33 +429,35 @@ class Database:
             if self._prepare is not None:
                 await self._prepare(self)
         except BaseException:
-            await asyncio.shield(self._begin_close())  # a caller whose start() failed does not call stop()
+            # A caller whose start() failed does not call stop().
+            await asyncio.shield(self._begin_close(self._pools.pop()))
             raise
-        if self._starting is not asyncio.current_task():
-            await asyncio.shield(self._begin_close())
+        if self._starting.get() is not asyncio.current_task():
+            await asyncio.shield(self._begin_close(self._pools.pop()))
             raise Closed("The store was stopped while it was starting: call start() to use it again.")
         self._started = True
 
     def _begin_stop(self) -> list[asyncio.Task[None]]:
         """Stop, and return the tasks that close the pools: a canceled stop() still closes everything."""
         self._started, self._stopped = False, True
-        if self._starting is not None:
-            self._abandoned, self._starting = self._starting, None
+        if (starting := self._starting.get()) is not None:
+            self._abandoned.set(starting)
+        self._starting.clear()
         replica = [] if self.replica is None else self.replica.database._begin_stop()
-        return [self._begin_close(), *replica]
+        return [self._begin_close(*self._pools.clear()), *replica]
 
-    def _begin_close(self) -> asyncio.Task[None]:
-        pool, self._pool = self._pool, None
-        self._closing = asyncio.get_running_loop().create_task(self._close_pool(pool, self._closing))
-        return self._closing
+    def _begin_close(self, *pools: Pool | None) -> asyncio.Task[None]:
+        work = self._close(pools, self._closing.get())
+        closing = asyncio.get_running_loop().create_task(work)
+        self._closing.set(closing)
+        return closing
 
-    async def _close_pool(self, pool: Pool | None, previous: asyncio.Task[None] | None) -> None:
+    async def _close(self, pools: tuple[Pool | None, ...], previous: asyncio.Task[None] | None) -> None:
         await _wait_for(previous)
         try:
-            if pool is not None and pool.loop is asyncio.get_running_loop():
-                await pool.close()
+            await asyncio.gather(*(self._pools.close(pool) for pool in pools if pool is not None))
         finally:
-            if self._on_stop is not None:
+            if self._on_stop is not None and not self._pools.values():
                 await self._on_stop()
 
     async def _start_unless_stopped(self) -> None:
@@ -469,43 +472,12 @@ class Database:
         return compiled
 
     def _get_pool(self) -> Pool:
-        loop = asyncio.get_running_loop()
-        pool = self._pool
-        if pool is not None and pool.loop is loop:
+        pool = self._pools.get()
+        if pool is not None:
             return pool
-        if pool is not None and not pool.loop.is_closed():
-            raise AgentStoreError(
-                "This store is in use in another event loop, which is still open: connections belong to the loop that "
-                "opened them. Create one store per loop, or stop() it there first."
-            )
         if self._stopped:
             raise Closed("The store was stopped: call start() to use it again.")
-        if pool is not None:
-            if pool.is_current_pool_of(self._engine):
-                raise AgentStoreError(
-                    "The engine's connections belong to an event loop that is closed: await engine.dispose() before a "
-                    "loop ends, or create the engine with poolclass=NullPool."
-                )
-            pool = self._pool = None
-            gc.collect()  # closes the sockets that the closed loop left open
-        engine, slots = self._engine, None
-        if engine is None:
-            size = self.settings.pool_size
-            slots = asyncio.Semaphore(size)
-            engine = create_async_engine(
-                "postgresql+asyncpg://",
-                async_creator=self._connect,
-                pool_size=size,
-                max_overflow=0,
-                pool_use_lifo=True,
-                pool_reset_on_return=None,  # released connections are in no transaction: see Pool.release
-                hide_parameters=True,
-            )
-        if isinstance(self._connect, Hosts):
-            self._pool = Pool(loop, engine, slots, self._connect.try_others_first)
-        else:
-            self._pool = Pool(loop, engine, slots)
-        return self._pool
+        return self._pools.open()
 
     async def _checkout(self, pool: Pool) -> PoolProxiedConnection:
         try:
@@ -520,7 +492,6 @@ class Database:
 
 
 async def _wait_for(*tasks: asyncio.Task[None] | None) -> None:
-    """Wait until those of the tasks that belong to the running event loop are done, with whatever result."""
-    loop = asyncio.get_running_loop()
-    if of_loop := [task for task in tasks if task is not None and task.get_loop() is loop]:
-        await asyncio.wait(of_loop)
+    """Wait until the tasks are done, with whatever result."""
+    if given := [task for task in tasks if task is not None]:
+        await asyncio.wait(given)

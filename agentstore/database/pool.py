@@ -3,22 +3,26 @@
 import asyncio
 import logging
 import math
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 import sqlalchemy
 from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.exc import TimeoutError as QueueTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import Pool as Queue
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
+from agentstore.database.budget import Budget
 from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, is_connection_limit
 from agentstore.database.hosts import CLOSE_TIMEOUT
 from agentstore.errors import AgentStoreError, PoolTimeout
+from agentstore.event_loops import notify_after_fork
 
 _log = logging.getLogger(__name__)
 
@@ -43,36 +47,65 @@ _CONNECT_NEVER_WAITS = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) >=
 class Pool:
     """SQLAlchemy's pool in one event loop, with a fair queue and safe handling of canceled calls.
 
-    ``slots`` is the queue: SQLAlchemy's own does not serve callers in order of arrival. It is None for the caller's
-    engine, whose own limits apply. ``on_silence`` is called when a connection has received no response in time.
+    Its slots are in a fair queue: SQLAlchemy's own does not serve callers in order of arrival.
+
+    Attributes:
+        loop: the event loop.
+        guard: closes this pool when the event loop closes its asynchronous generators.
     """
+
+    guard: AsyncGenerator[None, None] | None = None
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        engine: AsyncEngine,
-        slots: asyncio.Semaphore | None,
+        queue: Queue,
+        budget: Budget | None,
+        *,
+        connect: Callable[[], Awaitable[PoolProxiedConnection]] | None = None,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
-        self.loop = loop
-        self._engine = engine
-        self._slots = slots
+        """Create the pool of the running event loop.
+
+        Args:
+            queue: SQLAlchemy's pool.
+            budget: the slots that this pool shares with those of other event loops; None if the limits of `queue`
+                apply, which is a pool of the caller's engine.
+            connect: checks out a connection of the caller's engine; `queue` is then never disposed.
+            on_silence: called when a connection has received no response in time.
+        """
+        self.loop = asyncio.get_running_loop()
+        self._queue = queue
+        self._budget = budget
+        self._is_borrowed = connect is not None
+        self._checkout_from_queue = connect or (lambda: greenlet_spawn(queue.connect))
         self._on_silence = on_silence
-        self._size = slots._value if slots is not None else 0
+        # The slots that this pool owns, and that are not in use.
+        self._slots = None if budget is None else asyncio.Semaphore(0)
+        # The number of calls that wait for a slot.
+        self._waiting = 0
         # The pool's open connections that are idle, and since when; empty for the caller's engine.
         self._idle: dict[asyncpg.Connection, float] = {}
+        self._opened: WeakSet[asyncpg.Connection] = WeakSet()
         self._opening = 0
         # The number of slots that have no connection, because the server refuses more.
         self._withheld = 0
         self._has_warned = False
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
         # those since before the second are discarded; those that were opened before the third are discarded.
         self._verify_before = self._silent_before = self._discard_before = -math.inf
-        self._queue = engine.sync_engine.pool
         self._writable_checked_at = -math.inf
         self._checking_writable: asyncio.Task[None] | None = None
+        if budget is not None:
+            budget.add(self)
+        notify_after_fork(self)
+
+    @property
+    def size(self) -> int:
+        """How many slots this pool owns: the maximum number of its connections now."""
+        return 0 if self._budget is None else self._budget.owned(self)
 
     async def checkout(self, timeout: float) -> PoolProxiedConnection:
         """Wait up to `timeout` seconds for a connection, and return one that is usable."""
@@ -109,6 +142,9 @@ class Pool:
         """Return a connection to the pool after a completed statement."""
         driver = pooled.driver_connection
         unwanted = self._closed and self._slots is not None
+        if self._budget is not None and self._budget.is_wanted and not unwanted and self._budget.begin_release(self):
+            self._in_background(self._give_up(pooled))
+            return
         if unwanted or driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
             pooled.invalidate()
         else:
@@ -129,7 +165,9 @@ class Pool:
 
     def is_exhausted(self) -> bool:
         """Return whether a call would have to wait for a connection."""
-        return self._slots is not None and self._slots.locked()
+        if self._slots is None or self._budget is None or not self._slots.locked():
+            return False
+        return self._withheld > 0 or self._budget.is_used_up()
 
     def note_silence(self) -> None:
         """Suspect the idle connections and the host, after a statement without a response in time."""
@@ -207,12 +245,67 @@ class Pool:
             await asyncio.wait(self._tasks)
         if closing:
             await asyncio.wait(closing)
-        if self._slots is not None:
-            await self._engine.dispose()
+        if not self._is_borrowed:
+            await greenlet_spawn(self._queue.dispose)
+        if self._budget is not None:
+            self._budget.remove(self)
 
-    def is_current_pool_of(self, engine: AsyncEngine | None) -> bool:
-        """Return whether the caller's `engine` still has this pool, not disposed, and pools its connections."""
-        return engine is not None and engine.sync_engine.pool is self._queue and not isinstance(self._queue, NullPool)
+    def close_soon(self, done: Callable[[], object]) -> None:
+        """Close from another thread, when the event loop runs, and call `done` in it afterwards."""
+
+        async def close() -> None:
+            try:
+                await self.close()
+            finally:
+                done()
+
+        self._call_in_loop(lambda: self._closing.add(self.loop.create_task(close())))
+
+    def drop(self) -> None:
+        """Close the sockets that an event loop left open when it was closed. Called in any thread."""
+        self._closed = True
+        for driver in list(self._opened):
+            transport = driver._transport  # type: ignore[attr-defined]
+            transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
+            with suppress(RuntimeError):
+                driver.terminate()
+            # What the closed loop refused to schedule; uvloop has closed its sockets itself.
+            if (finish := getattr(transport, "_call_connection_lost", None)) is not None:
+                with suppress(RuntimeError):
+                    finish(None)
+        self._opened.clear()
+        if self._budget is not None:
+            self._budget.remove(self)
+
+    def after_fork(self) -> None:
+        """Release the parent's sockets in a forked child, without sending or changing anything."""
+        self._closed = True
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for driver in list(self._opened):
+                transport: asyncio.Transport | None = driver._transport  # type: ignore[attr-defined]
+                connected = None if transport is None else transport.get_extra_info("socket")
+                if connected is not None and (number := connected.fileno()) >= 0:
+                    os.dup2(null, number, inheritable=False)
+        finally:
+            os.close(null)
+
+    def is_of_closed_loop(self) -> bool:
+        """Return whether the event loop was closed."""
+        return self.loop.is_closed()
+
+    def receive(self) -> None:
+        """Add a slot that another pool has given up. Called in any thread."""
+        assert self._slots is not None  # noqa: S101
+        self._call_in_loop(self._slots.release)
+
+    def offer(self) -> None:
+        """Give up free slots that pools of other event loops need. Called in any thread."""
+        self._call_in_loop(lambda: self._in_background(self._give_up_free()))
+
+    def grow(self) -> None:
+        """Take slots that became free, if calls wait for one. Called in any thread."""
+        self._call_in_loop(self._grow)
 
     def checked_out(self) -> int:
         """Return how many connections are checked out, including those being reset after a canceled call."""
@@ -221,7 +314,10 @@ class Pool:
     def timeout_error(self, message: str) -> PoolTimeout:
         """Return the error for a checkout that timed out; ``{}`` in `message` becomes the number of connections."""
         if self._slots is not None:
-            size, in_use = self._size, self._size - self._slots._value - self._withheld
+            assert self._budget is not None  # noqa: S101
+            size = self._budget.size
+            in_use = size if self._budget.is_used_up() else self.size
+            in_use -= self._slots._value + self._withheld
         elif isinstance(self._queue, QueuePool):
             size, in_use = self._queue.size() + max(0, self._queue._max_overflow), self._queue.checkedout()
         else:
@@ -232,14 +328,66 @@ class Pool:
         if not slots.locked():
             await slots.acquire()
             return
+        if self._budget is not None and not self._withheld:
+            if self._budget.take(self):
+                return
+            self._budget.request(self)
+        self._waiting += 1
         try:
             async with asyncio.timeout(timeout):
                 await slots.acquire()
         except TimeoutError as error:
             advice = "Raise AGENTSTORE_POOL_SIZE, or find out what holds the connections."
+            if self._budget is not None and self.size < self._budget.size:
+                advice = "Raise AGENTSTORE_POOL_SIZE: several event loops of this process share it."
             if self._withheld:
                 advice = "The server refuses more: raise its connection limit, or that of the database or role."
             raise self.timeout_error(f"No connection became free within {timeout:g} s: {{}}. {advice}") from error
+        finally:
+            self._waiting -= 1
+
+    def _call_in_loop(self, function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(function)
+
+    def _grow(self) -> None:
+        assert self._slots is not None and self._budget is not None  # noqa: PT018, S101
+        for _ in range(0 if self._withheld else self._waiting):
+            if not self._budget.take(self):
+                break
+            self._slots.release()
+
+    async def _give_up_free(self) -> None:
+        """Give up slots that are not in use, with the connections that they are needed for."""
+        assert self._slots is not None and self._budget is not None  # noqa: PT018, S101
+        while not self._slots.locked() and self._budget.begin_release(self):
+            await self._slots.acquire()  # does not wait
+            if len(self._idle) <= self._slots._value:
+                self._budget.release(self)
+                continue
+            try:
+                pooled, _ = await self._connect()
+            except BaseException as error:
+                self._budget.cancel_release(self)
+                self._slots.release()
+                if not isinstance(error, (QueueTimeout, *CONNECT_ERRORS)):
+                    raise
+                return  # a connection that was idle has been checked out meanwhile, and another could not be opened
+            else:
+                await self._give_up(pooled)
+
+    async def _give_up(self, pooled: PoolProxiedConnection) -> None:
+        """Close a connection that is checked out, and give up its slot."""
+        assert self._budget is not None  # noqa: S101
+        driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
+        try:
+            if not driver.is_closed():
+                await driver.close(timeout=CLOSE_TIMEOUT)
+        except (TimeoutError, *DRIVER_ERRORS) as error:
+            _log.debug("a connection that another event loop needs was not closed in order: %s", error)
+        finally:
+            pooled.invalidate()
+            self._budget.release(self)
 
     async def _withhold(self, error: Exception) -> bool:
         """Shrink the pool to its open connections, since the server refuses another one; return whether it has any.
@@ -247,9 +395,9 @@ class Pool:
         The caller's slot is withheld, with all those that are free and have no connection. They are released one by
         one later, to find out whether the server accepts more.
         """
-        assert self._slots is not None  # noqa: S101
+        assert self._slots is not None and self._budget is not None  # noqa: PT018, S101
         free = self._slots._value
-        working = self._size - free - self._withheld - 1 + len(self._idle)  # may include some that are being opened
+        working = self.size - free - self._withheld - 1 + len(self._idle)  # may include some that are being opened
         if working <= 0:
             return False
         if not self._has_warned:
@@ -257,7 +405,7 @@ class Pool:
             _log.warning(
                 "the server accepts no more connections, and calls wait for the open ones: lower AGENTSTORE_POOL_SIZE "
                 "(%d), or raise the connection limit of the server, database or role (%s)",
-                self._size,
+                self._budget.size,
                 error,
             )
         if self._withheld == 0:
@@ -277,6 +425,8 @@ class Pool:
     def _release_slot(self) -> None:
         if self._slots is not None:
             self._slots.release()
+            if self._budget is not None and self._budget.is_wanted:
+                self._in_background(self._give_up_free())
 
     async def _connect_shielded(self) -> tuple[PoolProxiedConnection, float | None]:
         # In a task of its own: canceling the caller would discard the new connection, and callers that are canceled
@@ -291,7 +441,7 @@ class Pool:
     async def _connect(self) -> tuple[PoolProxiedConnection, float | None]:
         self._opening += 1
         try:
-            pooled = await self._engine.raw_connection()
+            pooled = await self._checkout_from_queue()
             return pooled, self._mark_in_use(pooled)
         finally:
             self._opening -= 1
@@ -321,7 +471,9 @@ class Pool:
 
     def _mark_in_use(self, pooled: PoolProxiedConnection) -> float | None:
         """Count a connection as in use, and return the time since when it was idle; None if it was just opened."""
-        pooled.info.setdefault("opened_at", time.monotonic())
+        if "opened_at" not in pooled.info:
+            pooled.info["opened_at"] = time.monotonic()
+            self._opened.add(pooled.driver_connection)  # type: ignore[arg-type]
         idle_since: float | None = pooled.info.pop("idle_since", None)
         if idle_since is not None and self._slots is not None:
             del self._idle[pooled.driver_connection]  # type: ignore[arg-type]

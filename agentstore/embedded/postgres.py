@@ -23,6 +23,7 @@ from urllib.parse import quote
 import platformdirs
 
 from agentstore.errors import NotConfigured, Unavailable
+from agentstore.event_loops import notify_after_fork
 
 if sys.platform != "win32":
     import fcntl
@@ -69,6 +70,12 @@ class EmbeddedPostgres:
         # Whether the server is to run: since a start that succeeded, or for calls of start() in progress.
         self._is_wanted = False
         self._wanted_by: set[object] = set()
+        notify_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread of the parent may have held. The child uses the same server."""
+        self._starting = threading.Lock()
+        self._wanted_by = set()
 
     @property
     def url(self) -> str:

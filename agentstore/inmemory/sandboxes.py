@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
 from agentstore.errors import Closed, SandboxLost
+from agentstore.event_loops import PerLoop
 from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService, StopInProgress
 from agentstore.sandbox.archive import CHUNK, pack, unpack
 from agentstore.sandbox.held import HeldSandbox
@@ -51,7 +52,7 @@ class InMemorySandboxService(SandboxService):
         self._entries: dict[_Key, _Entry] = {}
         self._generations: dict[_Key, int] = {}
         self._workspaces: dict[_Key, bytes] = {}
-        self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
+        self._locks: PerLoop[WeakValueDictionary[_Key, asyncio.Lock]] = PerLoop()
         self._started = self._stopped = False
         self._stop_in_progress = StopInProgress()
 
@@ -132,7 +133,7 @@ class InMemorySandboxService(SandboxService):
         return user, check_id(session_id, "session_id", self._settings)
 
     async def _connect(self, key: _Key, spec: SandboxSpec) -> Sandbox:
-        lock = self._locks.setdefault(key, asyncio.Lock())
+        lock = self._locks.get_or_create(WeakValueDictionary).setdefault(key, asyncio.Lock())
         async with lock:
             entry = self._entries.get(key)
             if entry is not None and not await self._provider.check(entry.handle):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentstore.errors import SandboxUnavailable
+from agentstore.event_loops import PerLoop
 from agentstore.sandbox.local import LocalProvider
 from agentstore.sandbox.program import build_archive
 
@@ -69,7 +70,7 @@ class BubblewrapProvider(LocalProvider):
         self._requested_python = python
         self._python: _Python | None = None
         self._bwrap = ""
-        self._starting = asyncio.Lock()
+        self._starting: PerLoop[asyncio.Lock] = PerLoop()
 
     @property
     def name(self) -> str:
@@ -82,7 +83,7 @@ class BubblewrapProvider(LocalProvider):
         Raises:
             SandboxUnavailable: something is missing, too old or forbidden; the message says what to install, or why.
         """
-        async with self._starting:
+        async with self._starting.get_or_create(asyncio.Lock):
             if self._python is None:
                 bwrap, python = await asyncio.to_thread(_find_programs, self._requested_python)
                 await super().start()

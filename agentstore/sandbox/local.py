@@ -18,6 +18,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from agentstore.errors import SandboxElsewhere, SandboxFailed, SandboxLost, SandboxUnavailable
+from agentstore.event_loops import leave_to_parent, notify_after_fork
 from agentstore.interfaces import SandboxProvider
 from agentstore.sandbox.client import (
     can_connect,
@@ -127,6 +128,12 @@ class LocalProvider(SandboxProvider):
     def __init__(self) -> None:
         self._running: dict[str, _Running] = {}
         self._watcher: asyncio.Task[None] | None = None
+        notify_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave the sandboxes of the parent to it: a stop in a forked child does not end them."""
+        leave_to_parent((self._running, self._watcher))
+        self._running, self._watcher = {}, None
 
     @property
     def keeps_workspaces(self) -> bool:

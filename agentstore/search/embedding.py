@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import math
+import threading
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from operator import mul
@@ -16,6 +17,7 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from agentstore.errors import EmbeddingFailed, NotConfigured
+from agentstore.event_loops import PerLoop
 from agentstore.http_client import TRANSIENT_STATUSES, HttpClient, RequestFailed, strip_key
 from agentstore.schemas import Embedder, QuestionEmbedder
 from agentstore.settings import Settings
@@ -184,8 +186,8 @@ class SentenceTransformerEmbedder:
         self._batch, self._question_prompt = batch, question_prompt
         self._model: Any = None
         # One call at a time, since several threads do not make a model faster.
-        self._lock: asyncio.Lock | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._locks: PerLoop[asyncio.Lock] = PerLoop()
+        self._encoding = threading.Lock()
 
     def __repr__(self) -> str:
         return f"SentenceTransformerEmbedder({self._path!r})"
@@ -204,17 +206,15 @@ class SentenceTransformerEmbedder:
         return found
 
     async def _run(self, texts: list[str], prompt: str | None) -> list[list[float]]:
-        loop = asyncio.get_running_loop()
-        if self._lock is None or self._loop is not loop:
-            self._lock, self._loop = asyncio.Lock(), loop
-        async with self._lock:
+        async with self._locks.get_or_create(asyncio.Lock):
             return await asyncio.to_thread(self._encode, texts, prompt)
 
     def _encode(self, texts: list[str], prompt: str | None) -> list[list[float]]:
         try:
-            if self._model is None:
-                self._model = self._module.SentenceTransformer(self._path, **self._options)
-            found = self._model.encode(texts, batch_size=self._batch, prompt_name=prompt, show_progress_bar=False)
+            with self._encoding:
+                if self._model is None:
+                    self._model = self._module.SentenceTransformer(self._path, **self._options)
+                found = self._model.encode(texts, batch_size=self._batch, prompt_name=prompt, show_progress_bar=False)
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise EmbeddingFailed(f"the model {self._path!r} failed: {error}") from error
         vectors: list[list[float]] = found.tolist()

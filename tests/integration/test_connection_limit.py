@@ -46,7 +46,7 @@ async def test_calls_wait_for_the_connections_within_the_limit(
         assert len(pool._idle) == 3
         await _limit(observer, what, -1)
         async with asyncio.timeout(60):  # once the limit is raised, the pool grows again
-            while len(pool._idle) < pool._size:
+            while len(pool._idle) < pool.size:
                 await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.05) for _ in range(20)))
 
 

@@ -1,7 +1,6 @@
 """The database layer: cancellation, lost connections, timeouts, retries and translated errors."""
 
 import asyncio
-import gc
 import pickle
 import random
 import time
@@ -209,8 +208,9 @@ async def test_calls_cancelled_before_a_connection_opens_do_not_starve_the_pool(
             await _wait_for_checkouts(opened, 0)
             async with asyncio.timeout(60):
                 assert (await opened.fetch(ECHO, value=1, seconds=0.0))[0][0] == 1
-        assert opened._pool is not None
-        assert opened._pool._idle
+        pool = opened._pools.get()
+        assert pool is not None
+        assert pool._idle
     finally:
         await opened.stop()
 
@@ -440,18 +440,6 @@ async def test_stop_during_start_stops_the_database(database_url: str, settings:
     await opened.stop()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_engine_with_connections_of_a_closed_loop_is_a_clear_error(server: Server, database_name: str) -> None:
-    url = server.url_of(database_name).replace("postgresql://", "postgresql+asyncpg://")
-    engine = create_async_engine(url)
-    store = AgentStore(engine=engine)
-    assert asyncio.run(store._database.fetch(USERS)) == []
-    with pytest.raises(AgentStoreError, match="dispose"):
-        asyncio.run(store._database.fetch(USERS))
-    engine.sync_engine.dispose(close=False)
-    gc.collect()
-
-
 def test_an_engine_with_another_driver_is_refused() -> None:
     from sqlalchemy import create_mock_engine
 
@@ -472,21 +460,6 @@ async def test_an_invalid_host_name_raises_a_typed_error(host: str) -> None:
     async with _database(f"postgresql://u@{host}/db") as database:
         with pytest.raises((NotConfigured, Unavailable)):
             await database.start()
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_store_can_be_used_in_one_event_loop_after_another(database_url: str, settings: Settings) -> None:
-    opened = open_database(database_url, settings=settings)
-    assert asyncio.run(opened.fetch(USERS)) == []  # and not stopped
-    assert asyncio.run(opened.fetch(USERS)) == []
-    asyncio.run(opened.stop())
-    gc.collect()  # the unclosed connection of the first loop warns here instead of in the next test
-
-
-async def test_use_from_a_second_event_loop_is_a_clear_error(database: Database) -> None:
-    with pytest.raises(AgentStoreError, match="another event loop"):
-        await asyncio.to_thread(lambda: asyncio.run(database.fetch(USERS)))
-    assert await database.fetch(USERS) == []
 
 
 async def test_the_callers_engine_is_used_and_never_disposed(server: Server, database_name: str) -> None:

@@ -31,7 +31,7 @@ class _Opened:
     def __init__(self, database: Database) -> None:
         self.count = 0
         self._connect = database._connect
-        database._connect = self._counted
+        database._pools._connect = self._counted
 
     async def _counted(self) -> asyncpg.Connection:
         self.count += 1
@@ -139,7 +139,7 @@ async def test_connections_of_the_callers_engine_are_replaced_too(
                 await store.sessions.create_session("alice", f"s{number}")
         refused = opened
         await _make_read_only(observer, "off")
-        monitored = store._database._pool
+        monitored = store._database._pools.get()
         assert monitored is not None
         monitored._writable_checked_at = -math.inf  # as if the interval were over
         await store.sessions.create_session("alice", "s")

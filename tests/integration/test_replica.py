@@ -308,18 +308,18 @@ async def test_the_replica_is_connected_at_the_first_use_and_stopped_with_the_st
     replica = store._database.replica
     assert replica is not None
     assert await _where(store, stale_ok=False) == "the primary"
-    assert replica.database._pool is None
+    assert replica.database._pools.get() is None
     for _ in range(2):
         assert await asyncio.gather(*(_where(store) for _ in range(50))) == ["the replica"] * 50
-        assert replica.database._pool is not None
+        assert replica.database._pools.get() is not None
         await store.stop()
-        assert replica.database._pool is None
+        assert replica.database._pools.get() is None
         with pytest.raises(Closed):
             await _where(store)
-        assert replica.database._pool is None
+        assert replica.database._pools.get() is None
         await store.start()
     assert await _where(store) == "the replica"
-    pool = replica.database._pool
+    pool = replica.database._pools.get()
     assert pool is not None
     stopping = asyncio.create_task(store.stop())
     await asyncio.sleep(0)
@@ -434,8 +434,8 @@ async def test_a_store_that_has_started_reads_from_the_replica_while_the_primary
             await store.users.set_metadata("alice", {"on": "both"})
             proxy.drop_open()
             proxy.refuse()
-            assert store._database._pool is not None
-            store._database._pool._silent_before = math.inf  # the open connections are discarded
+            pool = store._database._get_pool()
+            pool._silent_before = math.inf  # the open connections are discarded
             with pytest.raises(Unavailable):
                 await _where(store, stale_ok=False)
             assert await asyncio.gather(*(_where(store) for _ in range(20))) == ["both"] * 20

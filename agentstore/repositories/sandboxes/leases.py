@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from agentstore.database.database import Database
 from agentstore.database.statement import Row
 from agentstore.errors import AgentStoreError, SandboxFailed, SandboxUnavailable
+from agentstore.event_loops import notify_after_fork
 from agentstore.interfaces import SandboxProvider
 from agentstore.repositories.sandboxes.statements import EXPIRED, FIND, RENEW
 from agentstore.repositories.sandboxes.tasks import BackgroundTasks
@@ -61,14 +63,25 @@ class Leases:
     """The leases of one service by key. Iterating yields the leases of that moment."""
 
     def __init__(
-        self, database: Database, settings: Settings, provider: SandboxProvider, owner: str, tasks: BackgroundTasks
+        self, database: Database, settings: Settings, provider: SandboxProvider, tasks: BackgroundTasks
     ) -> None:
         self._database = database
         self._settings = settings
         self._provider = provider
-        self._owner = owner
+        self._owner = uuid4().hex
         self._tasks = tasks
         self._leases: dict[Key, Lease] = {}
+        notify_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave the sandboxes of the parent to it."""
+        self._owner = uuid4().hex
+        self.clear()
+
+    @property
+    def owner(self) -> str:
+        """The name of this service and process in the registry."""
+        return self._owner
 
     def __iter__(self) -> Iterator[Lease]:
         return iter(list(self._leases.values()))

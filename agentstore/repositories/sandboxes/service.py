@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from pydantic import SecretStr
@@ -29,6 +28,7 @@ from agentstore.errors import (
     SandboxLost,
     SandboxUnavailable,
 )
+from agentstore.event_loops import PerLoop
 from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService, StopInProgress
 from agentstore.repositories.sandboxes.leases import Key, Lease, Leases
 from agentstore.repositories.sandboxes.statements import (
@@ -44,7 +44,7 @@ from agentstore.repositories.sandboxes.statements import (
     TAKE,
     info_from_row,
 )
-from agentstore.repositories.sandboxes.tasks import BackgroundTasks, cancel_and_wait, of_this_loop
+from agentstore.repositories.sandboxes.tasks import BackgroundTasks, cancel_and_wait
 from agentstore.repositories.sandboxes.workspaces import Workspaces
 from agentstore.repositories.service import PostgresService
 from agentstore.sandbox.held import HeldSandbox
@@ -101,15 +101,13 @@ class PostgresSandboxService(PostgresService, SandboxService):
         self._provider = open_provider(self._settings, base_url=base_url, bearer_token=bearer_token, provider=provider)
         self._workspaces = Workspaces(self._database, self._settings)
         self._drain = drain_on_stop
-        self._owner = uuid4().hex
         self._host = socket.gethostname()
         self._tasks = BackgroundTasks()
-        self._leases = Leases(self._database, self._settings, self._provider, self._owner, self._tasks)
-        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
-        # The first one renews leases, and runs until all sandboxes have ended.
-        self._loop_tasks: list[asyncio.Task[None]] = []
-        self._connecting: set[asyncio.Task[Lease]] = set()
-        self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._leases = Leases(self._database, self._settings, self._provider, self._tasks)
+        self._locks: PerLoop[WeakValueDictionary[Key, asyncio.Lock]] = PerLoop()
+        # What runs in each event loop: the first one renews leases, and runs until all sandboxes have ended.
+        self._loop_tasks: PerLoop[tuple[asyncio.Task[None], asyncio.Task[None]]] = PerLoop()
+        self._connecting = BackgroundTasks()
         self._stopped = False
         self._stop_in_progress = StopInProgress()
 
@@ -138,7 +136,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
     async def _stop(self) -> None:
         try:
             # Leases are renewed until all sandboxes have ended.
-            await cancel_and_wait([*self._connecting, *self._loop_tasks[1:]])
+            await cancel_and_wait([*self._connecting, *(tasks[1] for tasks in self._loop_tasks.values())])
             own = [lease for lease in self._leases if lease.is_own] if self._drain else []
             # Without the database, no sandbox can be ended in order: their leases expire.
             if own and not await self._database.is_silent(_SILENT_AFTER):
@@ -147,8 +145,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             await self._tasks.wait()
         finally:
             self._leases.clear()
-            loop_tasks, self._loop_tasks = self._loop_tasks, []
-            await cancel_and_wait(loop_tasks)
+            await cancel_and_wait([task for tasks in self._loop_tasks.clear() for task in tasks])
             if self._owns_provider:
                 await self._provider.stop()
             await super().stop()
@@ -237,15 +234,11 @@ class PostgresSandboxService(PostgresService, SandboxService):
         if self._are_loops_running():
             return
         loop = asyncio.get_running_loop()
-        if self._event_loop is not loop:  # tasks and locks of the previous loop are never done
-            self._event_loop, self._locks = loop, WeakValueDictionary()
-            self._tasks.discard_other_loops()
-            self._connecting = of_this_loop(self._connecting)
-        self._loop_tasks = [loop.create_task(self._leases.keep_renewing()), loop.create_task(self._maintain())]
+        self._loop_tasks.set((loop.create_task(self._leases.keep_renewing()), loop.create_task(self._maintain())))
 
     def _are_loops_running(self) -> bool:
-        loop = asyncio.get_running_loop()
-        return bool(self._loop_tasks) and all(task.get_loop() is loop and not task.done() for task in self._loop_tasks)
+        tasks = self._loop_tasks.get()
+        return tasks is not None and not any(task.done() for task in tasks)
 
     def _check_open(self) -> None:
         if self._stopped:
@@ -287,9 +280,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
             return lease
         self._check_open()
         # In a separate task, so that stop() can cancel it.
-        task = asyncio.get_running_loop().create_task(self._connect_exclusively(key, spec))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        task = self._connecting.start(self._connect_exclusively(key, spec))
         try:
             return await task
         except asyncio.CancelledError:
@@ -300,7 +291,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
 
     async def _connect_exclusively(self, key: Key, spec: SandboxSpec) -> Lease:
         """Return the existing sandbox, or create it. In this process, one task per key at a time."""
-        lock = self._locks.setdefault(key, asyncio.Lock())
+        lock = self._locks.get_or_create(WeakValueDictionary).setdefault(key, asyncio.Lock())
         async with lock:
             began = time.monotonic()
             for attempt in itertools.count():
@@ -407,7 +398,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         values = {
             **lease.where,
             "provider": self._provider.name,
-            "owner": self._owner,
+            "owner": self._leases.owner,
             "host": self._host,
             "lease_time": self._leases.duration,
             "reserved": reserved or None,
@@ -502,7 +493,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
                 raise  # a process that can reach it may save its workspace; if there is none, it is ended later
             if saves:
                 _log.warning("the latest changes to the workspace of the %s were not saved: %s", lease, error)
-        values = {"owner": self._owner, "host": self._host, "lease_time": self._leases.duration}
+        values = {"owner": self._leases.owner, "host": self._host, "lease_time": self._leases.duration}
         taken = await self._database.fetch_one(TAKE, **lease.where, **values)
         if taken is None:  # its lease was renewed, or another process took it over
             return False

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from agentstore.event_loops import leave_to_parent, notify_after_fork
 
 _log = logging.getLogger(__name__)
 
@@ -15,9 +18,13 @@ class BackgroundTasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        notify_after_fork(self)
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        return iter(list(self._tasks))
 
     def start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Start a task, and keep a reference to it until it is done."""
@@ -39,10 +46,13 @@ class BackgroundTasks:
         """Wait for the tasks of the running event loop."""
         if tasks := of_this_loop(self._tasks):
             await asyncio.wait(tasks)
+        # Those of a closed event loop never finish.
+        self._tasks = {task for task in self._tasks if not task.get_loop().is_closed()}
 
-    def discard_other_loops(self) -> None:
-        """Forget the tasks of other event loops, which never finish."""
-        self._tasks.intersection_update(of_this_loop(self._tasks))
+    def after_fork(self) -> None:
+        """Forget the tasks of the parent."""
+        leave_to_parent(self._tasks)
+        self._tasks = set()
 
 
 def of_this_loop(tasks: Iterable[asyncio.Task[_T]]) -> set[asyncio.Task[_T]]:
@@ -52,10 +62,15 @@ def of_this_loop(tasks: Iterable[asyncio.Task[_T]]) -> set[asyncio.Task[_T]]:
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel the tasks of the running event loop, and wait until they are done. Their errors are not raised."""
+    """Cancel tasks, and wait until those of the running event loop are done. Their errors are not raised."""
+    tasks = list(tasks)
     here = of_this_loop(tasks)
-    for task in here:
-        task.cancel()
+    for task in tasks:
+        if task in here:
+            task.cancel()
+        elif not task.get_loop().is_closed():
+            with suppress(RuntimeError):  # closed meanwhile
+                task.get_loop().call_soon_threadsafe(task.cancel)
     if here:
         await asyncio.wait(here)
 

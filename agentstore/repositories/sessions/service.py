@@ -5,7 +5,6 @@ statements are in the modules beside this one: ``statements``, ``append_statemen
 concurrent appends share a statement.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from agentstore.errors import (
     StatementFailed,
     UnreadableRow,
 )
+from agentstore.event_loops import PerLoop
 from agentstore.interfaces import SessionHistoryService
 from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_TO_MANY
@@ -106,7 +106,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
         self._create_missing = check_missing_session(missing_session)
-        self._appends: Appends | None = None
+        self._appends: PerLoop[Appends] = PerLoop()
         self._edits = Edits(self._database, self._settings)
 
     async def create_session(  # noqa: D102 - documented by the interface
@@ -319,7 +319,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         None as well if it has not as many messages as `expected`.
         """
         key = values["user_id"], values["session_id"]
-        appends = self._appends_of_this_loop()
+        appends = self._appends.get() or self._appends.get_or_create(self._create_appends)
         if expected is not None or not appends.accepts(key, values["payloads"]):
             return await self._append_alone(appends, key, values, expected)
         if appends.begin(key):
@@ -330,11 +330,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         stored = await appends.wait(key, values["ids"], values["payloads"])
         return await self._append_alone(appends, key, values) if stored is None else stored
 
-    def _appends_of_this_loop(self) -> Appends:
-        appends = self._appends
-        if appends is None or appends.loop is not asyncio.get_running_loop():
-            appends = self._appends = Appends(self._database, APPEND, APPEND_TO_MANY)
-        return appends
+    def _create_appends(self) -> Appends:
+        return Appends(self._database, APPEND, APPEND_TO_MANY)
 
     async def _append_alone(
         self, appends: Appends, key: Key, values: dict[str, Any], expected: int | None = None

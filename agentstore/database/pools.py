@@ -1,0 +1,116 @@
+"""The connection pools of one database: one for each event loop that uses it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from weakref import ref
+
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import Pool as Queue
+
+from agentstore.database.budget import Budget
+from agentstore.database.hosts import CLOSE_TIMEOUT, Hosts
+from agentstore.database.pool import Pool
+from agentstore.database.url import Connect
+from agentstore.event_loops import PerLoop, leave_to_parent, notify_after_fork
+from agentstore.settings import Settings
+
+
+class Pools:
+    """A pool for each event loop, which together have at most POOL_SIZE connections.
+
+    The pool of an event loop is closed with the loop. A forked child has none of its parent's pools.
+    """
+
+    def __init__(self, settings: Settings, *, connect: Connect | None, engine: AsyncEngine | None) -> None:
+        """Create no pool yet. `connect` opens a connection; without it, `engine` is the caller's."""
+        self._settings = settings
+        self._connect = connect
+        self._engine = engine
+        self._budget: Budget | None = None
+        self._queue: Queue | None = None
+        # The pool of the caller's engine, once an event loop uses it, and that event loop.
+        self._borrowed: Queue | None = None
+        self._borrower: ref[asyncio.AbstractEventLoop] | None = None
+        self._pools: PerLoop[Pool] = PerLoop()
+        self.get = self._pools.get
+        self.pop = self._pools.pop
+        self.clear = self._pools.clear
+        self.values = self._pools.values
+        notify_after_fork(self)
+
+    def open(self) -> Pool:
+        """Create the pool of the running event loop."""
+        for each in self._pools.values():
+            if each.is_of_closed_loop():
+                each.drop()
+        pool = self._of_engine(self._engine) if self._engine is not None else self._of_queue()
+        self._pools.set(pool)
+        pool.guard = self._close_with_loop(pool)
+        with suppress(StopIteration):
+            pool.guard.asend(None).send(None)
+        return pool
+
+    async def close(self, pool: Pool) -> None:
+        """Close a pool in its own event loop, and wait for that if the loop runs."""
+        loop = asyncio.get_running_loop()
+        if pool.loop is loop:
+            await pool.close()
+            if pool.guard is not None:
+                with suppress(RuntimeError):  # the loop ends, and has closed it
+                    await pool.guard.aclose()
+            return
+        if pool.is_of_closed_loop():
+            pool.drop()
+            return
+        closed = asyncio.Event()
+        pool.close_soon(lambda: loop.call_soon_threadsafe(closed.set))
+        if pool.loop.is_running():
+            with suppress(TimeoutError):  # that loop is blocked, or has ended without closing it
+                async with asyncio.timeout(2 * CLOSE_TIMEOUT):
+                    await closed.wait()
+
+    def after_fork(self) -> None:
+        """Release the parent's sockets, and borrow nothing of an engine that the parent uses."""
+        leave_to_parent((self._queue, self._borrowed))
+        self._budget = self._queue = self._borrower = None
+
+    async def _close_with_loop(self, pool: Pool) -> AsyncGenerator[None, None]:
+        """Close a pool at the end of its event loop, which closes the asynchronous generators that it has begun."""
+        try:
+            yield
+        finally:
+            if self._pools.get() is pool:
+                self._pools.pop()
+            await pool.close()
+
+    def _of_queue(self) -> Pool:
+        size = self._settings.pool_size
+        if self._budget is None or self._queue is None or self._budget.size != size:
+            self._budget = Budget(size)
+            self._queue = create_async_engine(
+                "postgresql+asyncpg://",
+                async_creator=self._connect,
+                pool_size=size,
+                max_overflow=0,
+                pool_use_lifo=True,
+                pool_reset_on_return=None,  # released connections are in no transaction: see Pool.release
+                hide_parameters=True,
+            ).sync_engine.pool
+        if isinstance(self._connect, Hosts):
+            return Pool(self._queue.recreate(), self._budget, on_silence=self._connect.try_others_first)
+        return Pool(self._queue.recreate(), self._budget)
+
+    def _of_engine(self, engine: AsyncEngine) -> Pool:
+        """Use the pool of the caller's engine in the first event loop, and copies of it in the others.
+
+        Connections belong to the event loop that has opened them.
+        """
+        loop = asyncio.get_running_loop()
+        queue = engine.sync_engine.pool
+        borrower = None if self._borrower is None else self._borrower()
+        if queue is self._borrowed and borrower is not loop and not isinstance(queue, NullPool):
+            return Pool(queue.recreate(), None)
+        self._borrowed, self._borrower = queue, ref(loop)
+        return Pool(queue, None, connect=engine.raw_connection)
