@@ -120,6 +120,37 @@ async def test_two_contents_with_one_id_are_never_both_acknowledged(
     )  # two per winner: a batch with a conflict stores nothing
 
 
+async def _outputs(processes: list["subprocess.Popen[str]"]) -> list[str]:
+    """Return the lines that the processes print, once all have ended with success."""
+    outputs = await asyncio.gather(*(asyncio.to_thread(process.communicate, timeout=300) for process in processes))
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return [line for out, _ in outputs for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(3_000, marks=pytest.mark.chaos)])
+async def test_four_processes_of_many_tasks_pop_each_message_once(
+    store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings, count: int
+) -> None:
+    ids = [f"m{number}" for number in range(count)]
+    await store.sessions.append("alice", "s0", [text(id, id=id) for id in ids])
+    processes = [_start(settings, "popping", database_url, "p", 20, stdout=subprocess.PIPE) for _ in range(4)]
+    popped = await _outputs(processes)
+    assert sorted(popped) == sorted(ids)
+    assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.chaos)])
+async def test_of_the_appends_of_four_processes_that_expect_one_number_one_succeeds(
+    observer: asyncpg.Connection, database_url: str, settings: Settings, count: int
+) -> None:
+    processes = [
+        _start(settings, "turns", database_url, f"p{name}", 5, count, stdout=subprocess.PIPE) for name in range(4)
+    ]
+    taken = await _outputs(processes)
+    assert sorted(map(int, taken)) == list(range(count))
+    assert len(await _read_ids(observer, "s0")) == count
+
+
 async def test_a_reader_sees_a_prefix_of_the_final_order(store: AgentStore) -> None:
     session = await store.sessions.create_session("alice", "s0")
     reads: list[list[str]] = []

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from agentstore import AgentStore, Message, Session, Settings, TextContent
+from agentstore import AgentStore, Conflict, Message, Session, Settings, TextContent
 
 
 def _text(words: str, id: str) -> Message:
@@ -42,6 +42,36 @@ async def overlapping(url: str, name: str, count: int) -> None:
         for _ in range(40):
             await store.sessions.append_message(target, rng.sample(messages, rng.randint(1, 20)))
         await store.sessions.append_message(target, messages)
+
+
+async def popping(url: str, _name: str, tasks: int) -> None:
+    """Pop one to three messages at a time from many tasks, until there are none, and print their ids."""
+    async with _store(url) as store:
+
+        async def pop(task: int) -> None:
+            while popped := await store.sessions.pop_messages("alice", "s0", task % 3 + 1):
+                print(*(message.id for message in popped), sep="\n", flush=True)
+
+        await asyncio.gather(*(pop(task) for task in range(tasks)))
+
+
+async def turns(url: str, name: str, tasks: int, count: int) -> None:
+    """Append from many tasks with the number of messages that each has seen, and print the turns that succeed."""
+    async with _store(url) as store:
+
+        async def take_turns(task: int) -> None:
+            turn = 0
+            while turn < count:
+                try:
+                    message = _text(f"turn {turn}", id=f"{name}-{task}-{turn}")
+                    await store.sessions.append("alice", "s0", message, expected_seq=turn)
+                    print(turn, flush=True)
+                    turn += 1
+                except Conflict:
+                    session = await store.sessions.get_session("alice", "s0", limit=0)
+                    turn = session.message_count if session and session.message_count else 0
+
+        await asyncio.gather(*(take_turns(task) for task in range(tasks)))
 
 
 async def _until_killed(url: str, name: str) -> None:
@@ -80,5 +110,10 @@ if __name__ == "__main__":
     if job == "killed":
         killed(url, name, *numbers)
     else:
-        jobs: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"many": many, "overlapping": overlapping}
+        jobs: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+            "many": many,
+            "overlapping": overlapping,
+            "popping": popping,
+            "turns": turns,
+        }
         asyncio.run(jobs[job](url, name, *numbers))
