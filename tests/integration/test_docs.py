@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from fastapi import FastAPI, Response
 
 from agentstore import AgentStore

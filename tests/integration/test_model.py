@@ -74,7 +74,7 @@ def _plain(result: Any) -> Any:
     return repr(result) if isinstance(result, dict) else result
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(100, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("examples", [12, pytest.param(100, marks=pytest.mark.chaos)])
 def test_in_memory_and_postgres_return_the_same_results(database_url: str, settings: Settings, examples: int) -> None:
     runner = asyncio.Runner()
     postgres = AgentStore(database_url, settings=settings)

@@ -360,7 +360,7 @@ def _all_cases() -> Iterator[tuple[str, str, str, Schedule]]:
 
 
 @pytest.mark.usefixtures("_pausable")
-@pytest.mark.parametrize("count", [400, pytest.param(None, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("count", [150, pytest.param(None, marks=pytest.mark.chaos)])
 async def test_two_calls_at_once_have_the_outcome_of_one_after_the_other(
     database_url: str, direct_url: str, settings: Settings, count: int | None
 ) -> None:

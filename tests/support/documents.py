@@ -64,7 +64,7 @@ async def run_python(block: Block, names: dict[str, Any]) -> None:
         await result
 
 
-async def run_process(*command: str, environment: Mapping[str, str], folder: Path) -> str:
+async def run_process(*command: str, environment: Mapping[str, str], folder: Path, stdin: str = "") -> str:
     """Run a command, and return what it prints.
 
     Raises:
@@ -75,10 +75,10 @@ async def run_process(*command: str, environment: Mapping[str, str], folder: Pat
         *command,
         cwd=folder,
         env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await process.communicate(stdin.encode())
     assert process.returncode == 0, f"exit code {process.returncode}\n{out.decode()}\n{err.decode()}"
     return out.decode()
