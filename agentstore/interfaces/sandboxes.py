@@ -179,7 +179,8 @@ class SandboxProvider(Protocol):
 class SandboxService(ServiceWithLifecycleManager):
     """Sandboxes: at most one per user, session and type, across all replicas.
 
-    `user_id` None is the user "".
+    `user_id` None is the user "". Unlike in the other services, `session_id` comes before it, as in AgentScope Runtime;
+    pass both by name where that may confuse.
     """
 
     @abstractmethod
@@ -194,7 +195,8 @@ class SandboxService(ServiceWithLifecycleManager):
         Raises:
             SandboxUnavailable: it cannot be created here, or runs where it cannot be reached from here.
             SandboxFailed, NotConfigured: the provider failed, or is not configured.
-            InvalidContent: a type does not exist, or an id is invalid.
+            InvalidContent: a type does not exist, an id is invalid, or there is a session with both ids swapped, and
+                none with the ids as given. Under row-level security, swapped ids are not noticed.
         """
 
     @abstractmethod

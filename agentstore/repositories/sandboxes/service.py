@@ -23,6 +23,7 @@ from agentstore.database.url import Password
 from agentstore.errors import (
     AgentStoreError,
     Closed,
+    InvalidContent,
     SandboxElsewhere,
     SandboxFailed,
     SandboxLost,
@@ -34,6 +35,7 @@ from agentstore.repositories.sandboxes.leases import Key, Lease, Leases
 from agentstore.repositories.sandboxes.statements import (
     CLAIM,
     DROP,
+    IS_SWAPPED,
     LIST,
     LIST_FIRST,
     MARK_ENDING,
@@ -313,9 +315,27 @@ class PostgresSandboxService(PostgresService, SandboxService):
                 if row is not None and row["provider"] == self._provider.name:
                     await self._end_unusable(row)
                     continue
+                if row is None and not attempt:
+                    await self._refuse_swapped(key)
                 if (lease := await self._create(key, spec)) is not None:
                     return lease
         raise AssertionError("unreachable")
+
+    async def _refuse_swapped(self, key: Key) -> None:
+        """Refuse ids in the order of the other services, unless row-level security hides the rows that show it.
+
+        Raises:
+            InvalidContent: the ids can only have been swapped.
+        """
+        user, session, _ = key
+        if self._settings.row_level_security or user == session:
+            return
+        (row,) = await self._database.fetch(IS_SWAPPED, user_id=user, session_id=session)
+        if row["is_swapped"]:
+            raise InvalidContent(
+                f"user {user!r} has no session {session!r}, but user {session!r} has a session {user!r}: sandboxes "
+                f"are connected by session_id, then user_id; pass them by name"
+            )
 
     async def _reuse(self, key: Key, spec: SandboxSpec, row: Row) -> Lease | None:
         """Return the lease of a row's sandbox if it is ready, its lease has not expired and it answers, else None."""

@@ -8,7 +8,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, NotConfigured, PostgresSandboxService, SandboxSpec, SandboxUnavailable, Settings
+from agentstore import (
+    AgentStore,
+    InvalidContent,
+    NotConfigured,
+    PostgresSandboxService,
+    SandboxSpec,
+    SandboxUnavailable,
+    Settings,
+)
 from agentstore.database.statement import Row, Statement
 from agentstore.repositories.sandboxes.statements import CLAIM
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
@@ -43,6 +51,21 @@ async def test_a_cancelled_connect_leaves_no_row_and_no_sandbox(
         await wait_until_none_registered(observer)
         assert not any([await provider.check(handle) for handle in created])
         await service.connect("s0", "alice")
+
+
+async def test_ids_that_can_only_be_swapped_are_refused_before_anything_is_created(
+    store: AgentStore, create_service: Callable[..., PostgresSandboxService], observer: asyncpg.Connection
+) -> None:
+    await store.sessions.create_session("alice", "trip")
+    async with create_service(**LONG_LEASE) as service:
+        with pytest.raises(InvalidContent, match="session_id, then user_id"):
+            await service.connect("alice", "trip")
+        assert await observer.fetchval("SELECT count(*) FROM agentstore.sandboxes") == 0
+        assert await observer.fetchval("SELECT array_agg(id) FROM agentstore.users") == ["alice"]
+        await service.connect("trip", "alice")
+        await service.connect("not stored", "alice")
+        await store.sessions.create_session("trip", "alice")
+        await service.connect("alice", "trip")
 
 
 async def test_a_claim_that_commits_after_its_caller_was_cancelled_is_dropped(
