@@ -88,6 +88,7 @@ _DATABASE = {"sqlalchemy", "asyncpg"}
         ("from agentstore import AgentStore, Message, Settings", _COMMAND_LINE | _NEEDED_BY_ONE_CALL),
         ("from agentstore import InMemorySessionHistoryService", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE),
         ("from agentstore import InMemoryMemoryService", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE),
+        ("import agentstore.sync", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"pydantic", "orjson"}),
         ("import agentstore.cli", {"alembic", "mako", "pygments", "rich", "httpx"} | _DATABASE),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from agentstore import interfaces
 from agentstore.adapters.agentscope_runtime.upstream import service_class
-from agentstore.adapters.loop_thread import LoopThread
+from agentstore.loop_thread import LoopThread
 
 
 class Sandbox:

@@ -12,9 +12,9 @@ from agentstore import repositories
 from agentstore.adapters.agentscope_runtime.options import check_options, parse_flag, parse_number
 from agentstore.adapters.agentscope_runtime.sandbox import Sandbox
 from agentstore.adapters.agentscope_runtime.upstream import register_subclass
-from agentstore.adapters.loop_thread import LoopThread
 from agentstore.errors import Closed
 from agentstore.interfaces import SandboxProvider
+from agentstore.loop_thread import LoopThread
 from agentstore.settings import Settings, settings_from_environment
 
 
@@ -159,7 +159,7 @@ class PostgresSandboxService:
                 # This process is a fork: the open connections belong to its parent.
                 self._thread, self._inner = None, self._create_inner()
             if self._thread is None:
-                self._thread = LoopThread("agentstore-sandboxes")
+                self._thread = LoopThread("agentstore-sandboxes", "sandbox service")
             self._is_stopped = False
             return self._thread
 

@@ -7,7 +7,8 @@ from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
-from agentstore.errors import Closed
+from agentstore.errors import AgentStoreError, Closed
+from agentstore.event_loops import leave_to_parent, notify_after_fork
 
 T = TypeVar("T")
 
@@ -19,14 +20,22 @@ class LoopThread:
     and it does not survive a fork: a child process needs another one.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, owner: str) -> None:
+        """Start the thread. `name` is the name of the thread, `owner` how errors call what runs in it."""
+        self._owner = owner
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
         self._is_closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: the finalizer of a generator may make a call
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        notify_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave the event loop to the parent, and replace the lock, which a thread of it may have held."""
+        leave_to_parent(self._loop)
+        self._lock = threading.RLock()  # reentrant: the finalizer of a generator may make a call
 
     @property
     def is_of_this_process(self) -> bool:
@@ -44,19 +53,26 @@ class LoopThread:
                 if not self._is_closed:
                     return asyncio.run_coroutine_threadsafe(work, self._loop)
         work.close()
-        raise Closed("The sandbox service was stopped, or belongs to another process: connect again.")
+        raise Closed(f"The {self._owner} was stopped, or belongs to another process: start it again.")
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and block until it returns.
 
         Raises:
             Closed: the thread was closed before the coroutine returned, or see :meth:`submit`.
+            AgentStoreError: the caller is a callback that runs in this thread.
         """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise AgentStoreError(
+                f"A callback of the {self._owner} made a blocking call, which would wait for itself: use the result "
+                "after the callback's call has returned."
+            )
         future = self.submit(work)
         try:
             return future.result()
         except CancelledError as error:
-            raise _closed() from error
+            raise self._closed() from error
         except BaseException:
             future.cancel()  # the wait may have been interrupted, by KeyboardInterrupt for example
             raise
@@ -72,11 +88,13 @@ class LoopThread:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError as error:
             if future.cancelled() and not _is_canceled():
-                raise _closed() from error
+                raise self._closed() from error
             raise
 
     def close(self) -> None:
-        """Cancel everything that runs on the loop, and join the thread. Idempotent."""
+        """Cancel everything that runs on the loop, and join the thread. Idempotent, without effect in a child."""
+        if not self.is_of_this_process:
+            return
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
@@ -85,16 +103,15 @@ class LoopThread:
                 self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
+    def _closed(self) -> Closed:
+        return Closed(f"The {self._owner} was stopped during the call: start it again.")
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._until_closed())
 
     async def _until_closed(self) -> None:
         await self._closing.wait()
-
-
-def _closed() -> Closed:
-    return Closed("The sandbox service was stopped during the call: start it again, and connect.")
 
 
 def _is_canceled() -> bool:

@@ -1,0 +1,393 @@
+"""The types of agentstore/sync.py. Written by ``python -m tests.support.sync_stub``."""
+
+import builtins
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, Self
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agentstore.database.url import Password
+from agentstore.interfaces import Extractor
+from agentstore.schemas import (
+    Appended,
+    Deleted,
+    Embedder,
+    Extracted,
+    FailedExtraction,
+    Imported,
+    ListFilters,
+    MemoryHit,
+    MemoryItem,
+    Message,
+    MessagesLike,
+    Page,
+    Pruned,
+    SandboxInfo,
+    SearchFilters,
+    Session,
+    StateRound,
+    Stats,
+    StoredMessages,
+    ToolResult,
+    User,
+)
+from agentstore.settings import Settings
+from agentstore.transfer import Progress
+
+class Sandbox:
+    """An isolated environment with a Python kernel, a shell and files, for one user, session and type."""
+
+    user_id: str
+    session_id: str
+    type: str
+    generation: int
+    @property
+    def sandbox_id(self) -> str:
+        """The provider's id of the sandbox."""
+    def run_ipython_cell(self, code: str, *, timeout: float | None = None) -> ToolResult:
+        """Run code in the sandbox's IPython kernel, which retains its variables between calls."""
+    def run_shell_command(self, command: str, *, timeout: float | None = None) -> ToolResult:
+        """Run a shell command in the workspace."""
+    def list_tools(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """Return the tools by group and name, each with its JSON schema: ``{"generic": {name: {...}}, ...}``."""
+    def call_tool(
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> ToolResult:
+        """Call a tool by name; `arguments` follow its JSON schema."""
+    def read_file(self, path: str, *, timeout: float | None = None) -> ToolResult:
+        """Read a file of the workspace: its text, or its bytes in Base64 as ``{"type": "blob", "blob": ...}``."""
+    def write_file(self, path: str, content: str | bytes, *, timeout: float | None = None) -> ToolResult:
+        """Write a file of the workspace, creating its parent directories; an existing file is replaced as a whole."""
+    def list_files(self, path: str = ".", *, timeout: float | None = None) -> ToolResult:
+        """List a directory of the workspace: one part per entry, with the description "file" or "directory"."""
+    def remove_file(self, path: str, *, timeout: float | None = None) -> ToolResult:
+        """Remove a file of the workspace, or a directory with everything in it."""
+
+class Sessions:
+    """Conversation history on Postgres, shared by all processes that use the database."""
+
+    def create_session(
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        exist_ok: bool = True,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ttl: int | None = None,
+        messages: bool = True,
+    ) -> Session:
+        """Create a session, or return the existing one unchanged, with its messages."""
+    def get_session(
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        whole_calls: bool = False,
+        stale_ok: bool = False,
+    ) -> Session | None:
+        """Return a session with its messages in order, or None if it does not exist."""
+    def read_messages(
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        stale_ok: bool = False,
+    ) -> StoredMessages | None:
+        """Return the messages of a session in stored form, or None: for large reads that need no Message objects."""
+    def iter_messages(
+        self, user_id: str, session_id: str, *, batch: int = 1000, stale_ok: bool = False
+    ) -> Iterator[Message]:
+        """Iterate over the messages of a session in order, with bounded memory."""
+    def list_sessions(
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[Session]:
+        """Return the sessions of a user without their messages, most recently used first."""
+    def append_message(self, session: Session, message: MessagesLike) -> None:
+        """Append one or several messages to a session: all of them, in this order, or none."""
+    def append(
+        self,
+        user_id: str,
+        session_id: str,
+        messages: MessagesLike,
+        *,
+        create: bool = True,
+        expected_seq: int | None = None,
+        metadata_patch: Mapping[str, Any] | None = None,
+    ) -> Appended:
+        """Append one or several messages to a session given by its ids, as :meth:`append_message`; return their place."""
+    def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
+        """Store a conversation from another system, or the messages of it that are missing; return what was new."""
+    def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:
+        """Remove the last `n` messages of a session, and return them in order."""
+    def delete_messages(self, user_id: str, session_id: str, ids: Sequence[str]) -> Deleted:
+        """Delete messages by their ids; return how many existed. Idempotent."""
+    def replace_message(
+        self,
+        user_id: str,
+        session_id: str,
+        message: Message | Mapping[str, Any],
+        *,
+        expected: Message | Mapping[str, Any] | None = None,
+    ) -> Message:
+        """Replace the message with the same id by `message`, in its place, and return it."""
+    def replace_from(self, user_id: str, session_id: str, at: str | int, messages: MessagesLike) -> Appended:
+        """Delete the messages of a session from `at` on, and append others, in one transaction."""
+    def delete_session(self, user_id: str, session_id: str) -> Deleted:
+        """Delete a session and its messages; return the number of both. Idempotent."""
+    def fork_session(
+        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+    ) -> Session:
+        """Copy a session, up to and including the message `at`, and return the copy."""
+    def rewind_session(
+        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+    ) -> Session:
+        """Remove the messages after `at` from a session, and return it."""
+    def set_title(self, user_id: str, session_id: str, title: str | None) -> None:
+        """Set the title of a session; None removes it."""
+    def set_metadata(self, user_id: str, session_id: str, metadata: Mapping[str, Any]) -> None:
+        """Replace the metadata of a session: any JSON object."""
+    def change_metadata(
+        self, user_id: str, session_id: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Replace the metadata of a session by ``change(metadata)``, atomically, and return the new metadata."""
+    def set_ttl(self, user_id: str, session_id: str, ttl: int | None) -> None:
+        """Set the time to live of a session, in seconds after ``updated_at``; None applies the store's setting."""
+    def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:
+        """Restart the time to live of a session, as an append does, unless it was written in the last `idle` seconds."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+    def window(
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        max_tokens: int,
+        count: Callable[[Message], int],
+        keep_system: bool = True,
+        stale_ok: bool = False,
+    ) -> list[Message]:
+        """Return the newest messages of a session that fit a budget of tokens, in order, to send them to a model."""
+
+class Memory:
+    """Long-term memory stored in Postgres and searched in one statement. See :class:`MemoryService`."""
+
+    def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
+        """See :meth:`MemoryService.add_memory`. With an embedder, the call also waits for the vectors."""
+    def save_items(
+        self,
+        user_id: str,
+        items: MemoryItem | Mapping[str, Any] | Sequence[MemoryItem | Mapping[str, Any]],
+        session_id: str | None = None,
+        *,
+        supersedes: Iterable[str] = (),
+    ) -> list[MemoryItem]:
+        """Save items (facts) in one transaction, and return them as stored."""
+    def list_items(
+        self,
+        user_id: str,
+        *,
+        kind: str | None = None,
+        with_invalid: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[MemoryItem]:
+        """Return a page of a user's items (facts), newest first."""
+    def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
+        """Extract items from queued messages that are due, of one user or of all, and return the result of each call."""
+    def list_failed_extractions(
+        self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[FailedExtraction]:
+        """Return a page of the extractions that failed too often and are no longer retried, of one user or of all."""
+    def retry_failed_extractions(self, user_id: str | None = None) -> int:
+        """Queue failed extractions again, of one user or of all; return their number."""
+    def search_memory(
+        self,
+        user_id: str,
+        messages: MessagesLike | str,
+        filters: SearchFilters | None = None,
+        *,
+        stale_ok: bool = False,
+    ) -> list[Message]:
+        """Return the memories that match the text of the last of `messages`, best first. Any text is a valid query."""
+    def search(
+        self,
+        user_id: str,
+        messages: MessagesLike | str,
+        filters: SearchFilters | None = None,
+        *,
+        stale_ok: bool = False,
+    ) -> list[MemoryHit]:
+        """Search a user's memories, and return the hits with their scores, sessions, positions and snippets."""
+    def reindex(
+        self, *, user_id: str | None = None, batch: int = 500, progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Rebuild the search index of memories that another analysis indexed; return the number of memories rewritten."""
+    def list_memory(self, user_id: str, filters: ListFilters | None = None, *, stale_ok: bool = False) -> Page[Message]:
+        """Return one page of a user's memories, ordered by session id, then in the order of addition."""
+    def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:
+        """Delete the memories of a session, or with None all of the user's; return their number. Idempotent."""
+    def embed(
+        self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Embed memories that have no vector of this embedder, of one user or of all; return the number of new vectors."""
+    def touch(self, user_id: str, *, idle: int = 0) -> None:
+        """Restart the time to live of a user's memories, as adding to them does."""
+    def expire(self, user_id: str) -> None:
+        """Delete the user's buckets of memories to which nothing was added for `memory_ttl` seconds, if it is set."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+
+class States:
+    """States stored in Postgres; see :class:`StateService`."""
+
+    def save_state(
+        self,
+        user_id: str,
+        state: Mapping[str, Any],
+        session_id: str | None = None,
+        round_id: int | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expected_round: int | None = None,
+    ) -> int:
+        """Save a state and return its round number."""
+    def import_state(
+        self,
+        user_id: str,
+        session_id: str | None,
+        round_id: int,
+        state: Mapping[str, Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Save a state of another store under its round number; return False if the round exists, unchanged."""
+    def export_state(
+        self, user_id: str, session_id: str | None = None, round_id: int | None = None, *, stale_ok: bool = False
+    ) -> dict[str, Any] | None:
+        """Return a copy of the state of a round, by default of the highest one; None if it does not exist."""
+    def list_states(
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[StateRound]:
+        """Return the rounds of a session without their states, highest first."""
+    def delete_state(self, user_id: str, session_id: str | None = None, round_id: int | None = None) -> Deleted:
+        """Delete one round, or with None all rounds of a session; return their number. Idempotent."""
+    def diff_states(
+        self, user_id: str, a: int, b: int, session_id: str | None = None, *, stale_ok: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return the JSON Patch (RFC 6902) that turns the state of round `a` into that of round `b`."""
+    def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
+        """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+
+class Users:
+    """Users: created when first needed, and deleted with all their data."""
+
+    def get_user(self, user_id: str, *, stale_ok: bool = False) -> User | None:
+        """Return a user, or None. A user exists once data of the user was stored."""
+    def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:
+        """Return a page of users, ordered by id."""
+    def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:
+        """Replace the metadata of a user, any JSON object, and return the user, created if missing."""
+    def delete_user(self, user_id: str) -> Deleted:
+        """Delete a user and all of the user's data; return the number of rows by kind, without the user. Idempotent."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+
+class Sandboxes:
+    """Sandboxes with a registry on Postgres. See :class:`SandboxService`."""
+
+    def connect(
+        self, session_id: str, user_id: str | None = None, sandbox_types: Sequence[str] | None = None
+    ) -> builtins.list[Sandbox]:
+        """Return the sandboxes of a session, in the order of `sandbox_types` (default: one of the type "base")."""
+    def release(
+        self, session_id: str, user_id: str | None = None, *, snapshot: bool = True
+    ) -> builtins.list[SandboxInfo]:
+        """End the sandboxes of a session, whichever replica created them, and return them. Raises if any is left."""
+    def list(
+        self, user_id: str | None = None, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[SandboxInfo]:
+        """Return the sandboxes of a user, ordered by session and type."""
+    def reap(self) -> int:
+        """End the sandboxes of all users whose lease has expired, and return their number."""
+    def delete_workspaces(self, session_id: str, user_id: str | None = None) -> int:
+        """Delete the stored workspaces of a session, and return their number."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+
+class AgentStore:
+    """Sessions, memory, states, users and sandboxes of AI agents, stored in one Postgres database."""
+
+    sessions: Sessions
+    memory: Memory
+    states: States
+    users: Users
+    @property
+    def sandboxes(self) -> Sandboxes: ...
+    def __init__(
+        self,
+        url: str | URL | None = None,
+        *,
+        engine: AsyncEngine | None = None,
+        settings: Settings | None = None,
+        password: Password | None = None,
+        embedder: Embedder | None = None,
+        extractor: Extractor | None = None,
+    ) -> None:
+        """Create a store that is not connected yet."""
+    def start(self) -> None:
+        """Connect, and check that the schema is the one that this release needs. Idempotent, and optional."""
+    def prune(
+        self,
+        older_than: timedelta | None = None,
+        *,
+        keep_last: int = 0,
+        keep_sessions: int | None = None,
+        keep_memories: int | None = None,
+        keep_states: int | None = None,
+        dry_run: bool = False,
+        max_time: timedelta | None = None,
+        pause: timedelta = ...,
+        progress: Callable[[int, Pruned], None] = ...,
+    ) -> Pruned:
+        """Delete expired data, and data not written for longer than `older_than`; return how much was deleted."""
+    def export(
+        self, file: BinaryIO, users: Sequence[str] | None = None, *, tick: Callable[[Progress], None] = ...
+    ) -> Progress | None:
+        """Export all data, or that of `users`, as JSON Lines; docs/export.md describes the format."""
+    def restore(
+        self,
+        file: BinaryIO,
+        *,
+        without_vectors: bool = False,
+        only_users: Sequence[str] | None = None,
+        dry_run: bool = False,
+        tick: Callable[[Progress], None] = ...,
+    ) -> Progress:
+        """Restore an export; return what was restored and what was skipped."""
+    def stats(self, *, largest: int = 10) -> Stats:
+        """Return statistics: rows and bytes per table, and the `largest` users and sessions by number of messages."""
+    def stop(self) -> None:
+        """Close all connections and services. Later calls raise Closed, until start() is called."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now. False before start and after stop; never raises."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
