@@ -79,3 +79,19 @@ async def test_a_nightly_job_backs_up_and_prunes(
     assert "bytes\ndeleted: Pruned(sessions=0" in first
     assert "complete already" in await run_process(*program, environment=environment, folder=tmp_path)
     assert [path.stat().st_mode & 0o777 for path in tmp_path.glob("*.jsonl")] == [0o600]  # noqa: ASYNC240
+
+
+def test_a_flask_view_stores_finds_and_erases_notes(environment: dict[str, str]) -> None:
+    example = _load("flask_view")
+    client = example.app.test_client()
+    with example.store:
+        for _ in range(2):
+            for _ in range(2):
+                note = {"id": "n1", "text": "我不吃辣"}
+                assert client.post("/notes/alice", json=note).json == {"number": 1}
+            assert client.get("/notes/alice?q=辣的可以吗").json == [note]
+            assert [each["id"] for each in client.get("/notes/alice/all").json] == ["n1"]
+            refused = client.post("/notes/alice", json={"id": "n2", "text": 7})
+            assert refused.status_code == 400, refused.json
+            assert client.delete("/notes/alice").json == {"deleted": True}
+            assert client.get("/notes/alice/all").status_code == 404
