@@ -5,14 +5,15 @@ Exit codes:
 ====  =================================================================================================
 0     done
 1     failed; the reason is on stderr
-2     the command line is not valid
+2     the command line, one of its values or a file that it names is not valid; nothing was changed
 3     the schema is behind this release
 4     the schema is ahead of this release
 5     part of the input was skipped or left unchanged, each part with the reason on stderr
 130   interrupted
 ====  =================================================================================================
 
-Some commands have further exit codes, which their help names.
+Some commands have further exit codes, which their help names. With --json, the reason is on stdout as well, as
+``{"error": "there is no ...", "type": "NotFound"}``.
 
 A command's module is imported when the command runs. A module defines ``group``, a group of commands, or
 ``commands``, commands without a group, or both.
@@ -21,14 +22,16 @@ A command's module is imported when the command runs. A module defines ``group``
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from itertools import takewhile
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from agentstore import __version__
+from agentstore.cli.options import Json, Url
 
 
 class CommandInfo(NamedTuple):
@@ -42,23 +45,19 @@ class CommandInfo(NamedTuple):
 SECTIONS = {
     "Data": {
         "sessions": CommandInfo("sessions", "List, show, export, fork, rewind and delete sessions.", is_group=True),
-        "memory": CommandInfo("memory", "Search, add, list and delete memories.", is_group=True),
         "states": CommandInfo("states", "List, show, compare and delete agent states.", is_group=True),
         "users": CommandInfo("users", "List, show and delete users.", is_group=True),
-        "sandboxes": CommandInfo("sandboxes", "List, use and end sandboxes.", is_group=True),
         "import": CommandInfo("import_", "Import conversations, an export, or another store's data."),
         "export": CommandInfo("export", "Export all data, or that of some users, as JSON Lines."),
+        "erase": CommandInfo("users", "Delete a user and all of the user's data."),
+        "prune": CommandInfo("retention", "Delete expired and old data."),
     },
-    "Memory search": {
+    "Memory": {
+        "memory": CommandInfo("memory", "Search, add, list and delete memories.", is_group=True),
         "extract": CommandInfo("extract", "Extract facts from conversations with a language model."),
         "reindex": CommandInfo("memory", "Update the full-text index of memories to this release."),
         "vector": CommandInfo("vector", "Enable, disable and index vectors (pgvector).", is_group=True),
         "embed": CommandInfo("vector", "Compute missing embeddings of memories."),
-    },
-    "Retention": {
-        "prune": CommandInfo("retention", "Delete expired and old data."),
-        "erase": CommandInfo("users", "Delete a user and all of the user's data."),
-        "stats": CommandInfo("retention", "Print row counts, sizes, and the largest users and sessions."),
     },
     "Schema": {
         "check": CommandInfo("check", "Check whether the schema fits this release."),
@@ -71,12 +70,16 @@ SECTIONS = {
         "heads": CommandInfo("schema", "Print the newest revisions."),
         "sql": CommandInfo("schema", "Print the SQL of an upgrade, to review or to run with psql."),
     },
-    "Administration": {
+    "Operations": {
         "doctor": CommandInfo("doctor", "Diagnose the database and its configuration."),
+        "stats": CommandInfo("retention", "Print row counts, sizes, and the largest users and sessions."),
         "explain": CommandInfo("explain", "Print what a statement is for, its SQL, and its plan."),
         "grants": CommandInfo("grants", "Print or apply the least privileges that roles need."),
         "rls": CommandInfo("rls", "Enable, disable and check row-level security.", is_group=True),
         "distribute": CommandInfo("distribute", "Distribute the tables over a Citus cluster."),
+    },
+    "Sandboxes": {
+        "sandboxes": CommandInfo("sandboxes", "List, use and end sandboxes.", is_group=True),
     },
 }
 """The sections of the help, and their commands in order; ``tests/unit/test_cli.py`` compares them with the modules."""
@@ -123,6 +126,11 @@ class _LazyGroup(TyperGroup):
         """Return the names of the commands."""
         return list(COMMANDS)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return the completions of a command's name or of an option, without loading the commands."""
+        self.commands = {name: TyperCommand(name, help=info.help) for name, info in COMMANDS.items()}
+        return super().shell_complete(ctx, incomplete)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the sections of commands."""
         width = max(map(len, COMMANDS))
@@ -136,11 +144,14 @@ app = typer.Typer(
     cls=_LazyGroup,
     help="Sessions, memory, state and sandboxes of AI agents, stored in Postgres.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+# The base class of typer.BadParameter is UsageError of click, or of the copy of click that typer has.
+_UsageError: Any = typer.BadParameter.__base__
 
 
 def _print_version(requested: bool) -> None:
@@ -151,6 +162,8 @@ def _print_version(requested: bool) -> None:
 
 @app.callback(invoke_without_command=True)
 def _options(
+    url: Url = None,
+    json_: Json = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
@@ -165,20 +178,48 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
         # Characters that the terminal's encoding lacks are written as escapes.
         getattr(sys, name).reconfigure(errors="backslashreplace")
-    from agentstore.cli.output import echo_error
-    from agentstore.errors import AgentStoreError, SchemaAhead, SchemaBehind
+    sys.exit(_run(sys.argv[1:]))
 
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; print an expected error."""
+    from agentstore.errors import AgentStoreError
+
+    as_json = "--json" in takewhile(lambda each: each != "--", arguments)
     try:
-        app()
-    except AgentStoreError as error:
-        echo_error(str(error))
-        sys.exit({SchemaBehind: 3, SchemaAhead: 4}.get(type(error), 1))
+        code = app(arguments, prog_name="agentstore", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except _UsageError as error:
+        error.show()
+        _print_as_json(error.format_message(), error, as_json)
+        return int(error.exit_code)
     except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        echo_error(str(error))
-        sys.exit(1)
+        return 1
+    except (AgentStoreError, OSError) as error:
+        from agentstore.cli.output import echo_error
+
+        for line in str(error).splitlines():
+            echo_error(line)
+        _print_as_json(str(error), error, as_json)
+        return _exit_code(error)
+    except typer.Abort:  # not confirmed
+        return 1
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process at once
-        sys.exit(130)
+        return 130
+
+
+def _exit_code(error: Exception) -> int:
+    from agentstore.errors import InvalidContent, LimitExceeded, SchemaAhead, SchemaBehind
+
+    if isinstance(error, (InvalidContent, LimitExceeded, FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+        return 2
+    return 3 if isinstance(error, SchemaBehind) else 4 if isinstance(error, SchemaAhead) else 1
+
+
+def _print_as_json(message: str, error: Exception, as_json: bool) -> None:
+    if as_json:
+        from agentstore.cli.output import echo_json
+
+        echo_json({"error": message, "type": type(error).__name__})

@@ -4,10 +4,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
-from agentstore.cli.output import echo_error
-
 if TYPE_CHECKING:
     from agentstore.database.database import Database
     from agentstore.settings import Settings
@@ -20,17 +16,11 @@ def load_settings() -> "Settings":
     """Return the settings from the environment.
 
     Raises:
-        typer.Exit: a setting is not valid; the reason has been printed.
+        NotConfigured: a setting is not valid.
     """
-    from agentstore.errors import NotConfigured
     from agentstore.settings import settings_from_environment
 
-    try:
-        return settings_from_environment()
-    except NotConfigured as error:
-        for line in str(error).splitlines():
-            echo_error(line)
-        raise typer.Exit(1) from error
+    return settings_from_environment()
 
 
 def run_with_database(url: str | None, run: "Callable[[Database], Coroutine[Any, Any, T]]") -> T:

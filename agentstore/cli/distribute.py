@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from agentstore.cli.connect import run_with_database
-from agentstore.cli.options import Json, Url, new_group
+from agentstore.cli.options import Json, Url, Yes, confirm, new_group
 from agentstore.cli.output import echo, echo_error, echo_json
 from agentstore.database.database import Database
 from agentstore.operations import distribution
@@ -22,11 +22,18 @@ def _report(line: str) -> None:
 @commands.command()
 def distribute(
     shards: Annotated[
-        int, typer.Option(help="Number of shards of each table; cannot be changed afterwards.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=distribution.MOST_SHARDS,
+            help="Number of shards of each table; cannot be changed afterwards.",
+        ),
     ] = distribution.SHARDS,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print the SQL; change nothing.")
     ] = False,
+    yes: Yes = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -35,6 +42,7 @@ def distribute(
     The tables are sharded by user, as docs/scale.md describes, in one transaction that blocks all writers. The exit
     code is 1 if something prevents it; each obstacle is printed on stderr.
     """
+    confirm(f"Distribute the tables in {shards:,} shards? The number cannot be changed afterwards.", yes or dry_run)
 
     async def run(database: Database) -> tuple[DistributionPlan, Distribution]:
         planned = await distribution.plan(database, shards=shards)

@@ -37,7 +37,9 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="File to write; - is stdout.")],
     user: Annotated[
         list[str] | None,
-        typer.Option(help="Export this user only; may be repeated. Default: all users.", callback=require_text),
+        typer.Option(
+            metavar="USER", help="Export this user only; may be repeated. Default: all users.", callback=require_text
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file, whatever it contains.")] = False,
     url: Url = None,

@@ -34,16 +34,23 @@ class _Purpose(StrEnum):
 @commands.command()
 def extract(
     watch: Annotated[bool, typer.Option("--watch/--once", help="Run until stopped, or until nothing is due.")] = False,
-    user: Annotated[str | None, typer.Option(help="Only sessions of this user.", callback=require_text)] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Only sessions of this user.", callback=require_text)
+    ] = None,
     purpose: Annotated[
         _Purpose | None, typer.Option(help="What to extract; default: AGENTSTORE_EXTRACTION_PURPOSE.")
     ] = None,
     now: Annotated[
         bool, typer.Option("--now", help="Include sessions with recent additions, which may still continue.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, max=100, help="Number of sessions processed concurrently.")] = 1,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="Number of sessions processed concurrently.")
+    ] = 1,
     interval: Annotated[
-        float, typer.Option(min=0.01, max=3600, help="With --watch, seconds between polls when nothing is due.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.01, max=3600, help="With --watch, seconds between polls when nothing is due."
+        ),
     ] = 5.0,
     failed: Annotated[
         bool, typer.Option("--failed", help="List extractions that failed too often; extract nothing.")

@@ -75,7 +75,9 @@ def import_(
     ] = None,
     user: Annotated[
         str | None,
-        typer.Option(help="User id for conversations that name none. Default: default.", callback=require_text),
+        typer.Option(
+            metavar="USER", help="User id for conversations that name none. Default: default.", callback=require_text
+        ),
     ] = None,
     only_user: Annotated[
         list[str] | None,
@@ -88,7 +90,9 @@ def import_(
     session: Annotated[
         str | None,
         typer.Option(
-            help="Session id for messages that belong to no conversation and name none.", callback=require_text
+            metavar="SESSION",
+            help="Session id for messages that belong to no conversation and name none.",
+            callback=require_text,
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; store nothing.")] = False,

@@ -23,18 +23,20 @@ group = new_group("Search, add, list and delete memories.")
 commands = new_group()
 
 _FULL_TEXT = SearchStrategy.FULL_TEXT
-Session = Annotated[str | None, typer.Option(help="Only memories of this session.", callback=require_text)]
+Session = Annotated[
+    str | None, typer.Option(metavar="SESSION", help="Only memories of this session.", callback=require_text)
+]
 
 
 @group.command()
 def search(
     user: User,
     query: Annotated[str, typer.Argument(metavar="TEXT", help="Text to search for.", callback=require_text)],
-    top_k: Annotated[int, typer.Option(min=0, max=1_000, help="Maximum number of results.")] = 10,
+    top_k: Annotated[int, typer.Option(metavar="N", min=0, max=1_000, help="Maximum number of results.")] = 10,
     session: Session = None,
-    role: Annotated[str | None, typer.Option(help="Only messages of this role.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only memories from this time on.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only memories from before this time.")] = None,
+    role: Annotated[str | None, typer.Option(metavar="ROLE", help="Only messages of this role.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only memories from this time on.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only memories from before this time.")] = None,
     strategy: Annotated[
         SearchStrategy, typer.Option(help="Search by words, by meaning (vectors), or by both.")
     ] = _FULL_TEXT,
@@ -90,10 +92,12 @@ def search(
 def add(
     user: User,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Text of the memory.", callback=require_text)],
-    session: Annotated[str | None, typer.Option(help="Session of the memory; default: the default session.")] = None,
-    role: Annotated[str, typer.Option(help="Role of the message.")] = Role.USER,
+    session: Annotated[
+        str | None, typer.Option(metavar="SESSION", help="Session of the memory; default: the default session.")
+    ] = None,
+    role: Annotated[str, typer.Option(metavar="ROLE", help="Role of the message.")] = Role.USER,
     kind: Annotated[
-        str | None, typer.Option(help='Add an item of this kind, such as "fact", instead of a message.')
+        str | None, typer.Option(metavar="KIND", help='Add an item of this kind, such as "fact", instead of a message.')
     ] = None,
     url: Url = None,
     json_: Json = False,
@@ -159,7 +163,9 @@ def delete(user: User, session: Session = None, yes: Yes = False, url: Url = Non
 
 @commands.command()
 def reindex(
-    user: Annotated[str | None, typer.Option(help="Only memories of this user.", callback=require_text)] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Only memories of this user.", callback=require_text)
+    ] = None,
     url: Url = None,
     json_: Json = False,
 ) -> None:

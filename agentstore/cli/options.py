@@ -1,14 +1,56 @@
-"""The arguments and options that several commands have."""
+"""The arguments and options that several commands have, and how help shows them."""
 
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+
+class _Command(TyperCommand):
+    """A command whose help shows arguments and values by their metavars alone, as in ``USER`` and ``--limit N``."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line."""
+        return [re.sub(r"[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections of arguments and options."""
+        arguments, options = [], []
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is None:
+                continue
+            name, description = record
+            if parameter.param_type_name == "argument":
+                arguments.append((parameter.metavar or parameter.name.upper(), description))
+            else:
+                options.append((re.sub(r"<([^>]*)>", r"\1", name), description))
+        for title, records in (("Arguments", arguments), ("Options", options)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class _Commands(typer.Typer):
+    """Commands whose class is :class:`_Command`."""
+
+    def command(self, name: str | None = None, **options: Any) -> Any:
+        """Add a command."""
+        return super().command(name, cls=_Command, **options)
 
 
 def new_group(description: str | None = None) -> typer.Typer:
-    """Return a Typer to which a module adds its commands."""
-    return typer.Typer(help=description, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    """Return a Typer to which a module adds its commands, as a group with this help if it has a description."""
+    group = _Commands(help=description, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    if description is not None:
+        group.callback()(_options_of_group)
+    return group
+
+
+def inherited(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Return the value of an option, or else that of the same option before the command."""
+    return value or (value if ctx.parent is None else ctx.parent.params.get(str(param.name)))
 
 
 def require_text(value: str | list[str] | None) -> str | list[str] | None:
@@ -24,7 +66,7 @@ def require_text(value: str | list[str] | None) -> str | list[str] | None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask for confirmation before data is deleted, unless --yes was given.
+    """Ask for confirmation before something that cannot be undone, unless --yes was given.
 
     Raises:
         typer.Abort: the answer is no.
@@ -33,19 +75,29 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise typer.BadParameter("this command deletes data and there is no terminal to confirm it: add --yes")
-    typer.confirm(question, abort=True, err=True)
+        raise typer.BadParameter("there is no terminal to confirm this command: add --yes")
+    try:
+        is_confirmed = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        raise KeyboardInterrupt from None
+    if not is_confirmed:
+        raise typer.Abort
 
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="Database URL; default: AGENTSTORE_DATABASE_URL, else the embedded Postgres."),
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Database URL; default: AGENTSTORE_DATABASE_URL, else the embedded Postgres.",
+        callback=inherited,
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, errors included.", callback=inherited)]
 User = Annotated[str, typer.Argument(metavar="USER", help="User id.", callback=require_text)]
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.", callback=require_text)]
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of results.")]
-Cursor = Annotated[str | None, typer.Option(help="Continue after the previous page.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Maximum number of results.")]
+Cursor = Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue after the previous page.")]
 Wide = Annotated[
     bool, typer.Option("--wide", help="Print all columns, and each row in one line, however wide the terminal is.")
 ]
@@ -54,3 +106,7 @@ Wait = Annotated[
     float,
     typer.Option(min=0, metavar="SECONDS", help="Maximum time to wait for other migrations and for locks, in all."),
 ]
+
+
+def _options_of_group(url: Url = None, json_: Json = False) -> None:
+    pass

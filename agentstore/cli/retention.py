@@ -51,24 +51,31 @@ def prune(
     keep_last: Annotated[
         int,
         typer.Option(
+            metavar="N",
             min=0,
             max=10_000,
             help="With --older-than, keep the last N sessions of each user, with their memories and N states each.",
         ),
     ] = 0,
     keep_sessions: Annotated[
-        int | None, typer.Option(min=0, max=10_000, help="Keep another number of sessions of each user.")
+        int | None, typer.Option(metavar="N", min=0, max=10_000, help="Keep another number of sessions of each user.")
     ] = None,
     keep_memories: Annotated[
         int | None,
         typer.Option(
-            min=0, max=10_000, help="Keep the memories of the last N sessions of each user, even without the session."
+            metavar="N",
+            min=0,
+            max=10_000,
+            help="Keep the memories of the last N sessions of each user, even without the session.",
         ),
     ] = None,
     keep_states: Annotated[
         int | None,
         typer.Option(
-            min=0, max=10_000, help="Keep the last N states of the last N sessions of each user, even without it."
+            metavar="N",
+            min=0,
+            max=10_000,
+            help="Keep the last N states of the last N sessions of each user, even without it.",
         ),
     ] = None,
     max_time: Annotated[
@@ -166,7 +173,7 @@ def _describe(pruned: Pruned) -> str:
 @commands.command()
 def stats(
     largest: Annotated[
-        int, typer.Option(min=0, max=10_000, help="Number of the largest users and sessions to list.")
+        int, typer.Option(metavar="N", min=0, max=10_000, help="Number of the largest users and sessions to list.")
     ] = 10,
     wide: Wide = False,
     url: Url = None,

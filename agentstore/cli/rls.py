@@ -6,7 +6,7 @@ import typer
 
 from agentstore import migrating as migrate
 from agentstore.cli.connect import run_with_database
-from agentstore.cli.options import Json, Url, new_group
+from agentstore.cli.options import Json, Url, Yes, confirm, new_group
 from agentstore.cli.output import echo, echo_error, echo_json
 from agentstore.database.database import Database
 
@@ -41,8 +41,9 @@ def enable(url: Url = None, json_: Json = False) -> None:
 
 
 @group.command()
-def disable(url: Url = None, json_: Json = False) -> None:
+def disable(yes: Yes = False, url: Url = None, json_: Json = False) -> None:
     """Disable row-level security: roles that may read a table see all of it."""
+    confirm("Disable row-level security? Roles that may read a table then see the rows of all users.", yes)
 
     async def run(database: Database) -> migrate.RowSecurity:
         await migrate.disable_row_security(database, report=_report)

@@ -66,7 +66,7 @@ def exec_(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[COMMAND]...",
+            metavar="COMMAND",
             help="A shell command line, or a program and its arguments; put -- before it if it has options.",
             callback=require_text,
         ),
@@ -74,9 +74,12 @@ def exec_(
     python: Annotated[
         str | None, typer.Option(metavar="CODE", help="Run this IPython cell instead.", callback=require_text)
     ] = None,
-    type_: Annotated[str, typer.Option("--type", help="Type of the sandbox.", callback=require_text)] = "base",
+    type_: Annotated[
+        str, typer.Option("--type", metavar="TYPE", help="Type of the sandbox.", callback=require_text)
+    ] = "base",
     timeout: Annotated[
-        float | None, typer.Option(min=0.001, help="Timeout in seconds; default: AGENTSTORE_SANDBOX_TIMEOUT.")
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.001, help="Timeout in seconds; default: AGENTSTORE_SANDBOX_TIMEOUT."),
     ] = None,
     create: Annotated[
         bool, typer.Option("--create", help="Create a sandbox if there is none, and end it with this command.")
@@ -135,8 +138,9 @@ def release(
 
 
 @group.command()
-def reap(url: Url = None, json_: Json = False) -> None:
+def reap(yes: Yes = False, url: Url = None, json_: Json = False) -> None:
     """End the sandboxes of all users whose lease has expired."""
+    confirm("End all sandboxes whose lease has expired?", yes)
 
     async def run(store: AgentStore) -> None:
         ended = await store.sandboxes.reap()

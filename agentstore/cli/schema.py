@@ -10,7 +10,7 @@ import typer
 from agentstore import migrating as migrate
 from agentstore.cli.check import NEWER
 from agentstore.cli.connect import load_settings, run_with_database
-from agentstore.cli.options import Json, Url, Wait, new_group
+from agentstore.cli.options import Json, Url, Wait, Yes, confirm, new_group
 from agentstore.cli.output import echo, echo_error, echo_json
 from agentstore.cli.tables import Column, Table
 from agentstore.database.database import Database
@@ -37,6 +37,7 @@ def upgrade(
     revision: Annotated[
         str,
         typer.Argument(
+            metavar="REVISION",
             help="A revision, head, pre (what this release needs before it starts), or relative, such as +1.",
             callback=_revision,
         ),
@@ -68,11 +69,14 @@ def upgrade(
 
 @commands.command(context_settings=_RELATIVE)
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="A revision, base, or relative, such as -1.", callback=_revision)],
+    revision: Annotated[
+        str, typer.Argument(metavar="REVISION", help="A revision, base, or relative, such as -1.", callback=_revision)
+    ],
     lose_data: Annotated[
         bool, typer.Option("--lose-data", help="Drop what the later revisions created, with its data.")
     ] = False,
     wait: Wait = migrate.WAIT,
+    yes: Yes = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -80,6 +84,8 @@ def downgrade(
 
     A downgrade that would lose data is refused, and the data is named, unless --lose-data is given.
     """
+    if lose_data:
+        confirm(f"Drop what the revisions after {revision!r} created, with its data? This cannot be undone.", yes)
 
     async def run(database: Database) -> None:
         before = await migrate.status(database)
@@ -91,7 +97,7 @@ def downgrade(
 
 @commands.command()
 def stamp(
-    revision: Annotated[str, typer.Argument(help="A revision, head or base.", callback=_revision)],
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="A revision, head or base.", callback=_revision)],
     url: Url = None,
     json_: Json = False,
 ) -> None:
@@ -138,7 +144,8 @@ def history(json_: Json = False) -> None:
 @commands.command(context_settings=_RELATIVE)
 def plan(
     revision: Annotated[
-        str, typer.Argument(help="A revision, head, pre, or relative, such as +1.", callback=_revision)
+        str,
+        typer.Argument(metavar="REVISION", help="A revision, head, pre, or relative, such as +1.", callback=_revision),
     ] = "head",
     url: Url = None,
     json_: Json = False,
@@ -185,7 +192,7 @@ def plan(
 
 @commands.command()
 def sql(
-    revisions: Annotated[str, typer.Argument(help="A revision, or a range A:B.")] = "head",
+    revisions: Annotated[str, typer.Argument(metavar="REVISION", help="A revision, or a range A:B.")] = "head",
     vectors: Annotated[bool, typer.Option("--vectors", help="Print that of `agentstore vector enable`.")] = False,
     downgrade: Annotated[
         bool, typer.Option("--downgrade", help="Print the downgrade from A to B of a range A:B.")

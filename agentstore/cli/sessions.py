@@ -73,8 +73,12 @@ def list_(
 def show(
     user: User,
     session: SessionId,
-    limit: Annotated[int | None, typer.Option(min=0, help="Show the last N messages only; default: all.")] = None,
-    before: Annotated[str | None, typer.Option(help="Show only messages before the one with this id.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Show the last N messages only; default: all.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="ID", help="Show only messages before the one with this id.")
+    ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="Do not wrap long lines.")] = False,
     url: Url = None,
     json_: Json = False,
@@ -107,10 +111,11 @@ def export(
     user: User,
     sessions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SESSION]...", help="Session ids; default: all.", callback=require_text),
+        typer.Argument(metavar="SESSION", help="Session ids; default: all.", callback=require_text),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, help="File to write; default: stdout.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="File to write; default: stdout."),
     ] = None,
     url: Url = None,
 ) -> None:
@@ -131,7 +136,7 @@ def export(
 
 
 At = Annotated[str | None, typer.Option(metavar="ID", help="Id of the last message to include.", callback=require_text)]
-First = Annotated[int | None, typer.Option(min=0, help="Number of messages to include, instead of --at.")]
+First = Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of messages to include, instead of --at.")]
 NewId = Annotated[str | None, typer.Option(metavar="ID", help="Id of the fork; default: a generated one.")]
 
 

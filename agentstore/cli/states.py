@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 group = new_group("List, show, compare and delete agent states.")
 
-OptionalSessionId = Annotated[str, typer.Argument(metavar="[SESSION]", help="Session id.", callback=require_text)]
-Round = Annotated[int | None, typer.Option("--round", min=1, help="Number of the round.")]
+OptionalSessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.", callback=require_text)]
+Round = Annotated[int | None, typer.Option("--round", metavar="ROUND", min=1, help="Number of the round.")]
 
 
 @group.command("list")

@@ -102,9 +102,13 @@ def status(url: Url = None, json_: Json = False) -> None:
 def index(
     embedder: Annotated[
         str | None,
-        typer.Option(help="Name of the embedder; default: that of AGENTSTORE_EMBEDDING_*.", callback=require_text),
+        typer.Option(
+            metavar="NAME", help="Name of the embedder; default: that of AGENTSTORE_EMBEDDING_*.", callback=require_text
+        ),
     ] = None,
-    dimensions: Annotated[int | None, typer.Option(min=1, max=2_000, help="Dimensions of its vectors.")] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=2_000, help="Dimensions of its vectors.")
+    ] = None,
     wait: Wait = migrate.WAIT,
     url: Url = None,
     json_: Json = False,
@@ -139,8 +143,10 @@ def index(
 
 @commands.command()
 def embed(
-    user: Annotated[str | None, typer.Option(help="Only memories of this user.", callback=require_text)] = None,
-    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Memories embedded at a time.")] = 100,
+    user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Only memories of this user.", callback=require_text)
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Memories embedded at a time.")] = 100,
     url: Url = None,
     json_: Json = False,
 ) -> None:

@@ -117,8 +117,8 @@ def test_values_are_quoted(direct_url: str) -> None:
         (["--param", "a=1"], 2, "--param needs the name of a statement"),
         (["users.GET", "--param", "user_id"], 2, "expects NAME=VALUE"),
         (["users.GET", "--param", "user_id=a", "--param", "user_id=b"], 2, "each name once"),
-        (["users.GET", "--param", "id=a"], 1, "users.GET has no parameter 'id', but user_id"),
-        (["states.LIST", "--param", "before=x"], 1, "before must be a bigint in Postgres' text format, got 'x'"),
+        (["users.GET", "--param", "id=a"], 2, "users.GET has no parameter 'id', but user_id"),
+        (["states.LIST", "--param", "before=x"], 2, "before must be a bigint in Postgres' text format, got 'x'"),
     ],
 )
 def test_what_is_wrong_with_the_arguments(direct_url: str, arguments: list[str], code: int, message: str) -> None:

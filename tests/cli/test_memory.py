@@ -36,7 +36,7 @@ def test_search_prints_matches_and_applies_filters() -> None:
     assert "\x1b" not in run("memory", "search", "alice", "train").out
     assert "no memories of user 'bob' match" in run("memory", "search", "bob", "x").out
     assert run("memory", "search", "alice", "过敏", "--until", "2024-01-01", "--json").json() == []
-    assert run("memory", "search", "alice", "过敏", "--since", "soon").code == 1
+    assert run("memory", "search", "alice", "过敏", "--since", "soon").code == 2
 
 
 def test_added_memories_are_searchable_and_need_no_reindex() -> None:
@@ -47,8 +47,8 @@ def test_added_memories_are_searchable_and_need_no_reindex() -> None:
     assert all("<mark>tea</mark>" in hit["snippet"] for hit in hits)
     assert id in {hit["message"]["id"] for hit in hits}
     assert "preference" in run("memory", "search", "bob", "tea").out
-    assert run("memory", "add", "bob", " ", "--kind", "fact").code == 1
-    assert run("memory", "add", "bob", "x", "--role", "nobody").code == 1
+    assert run("memory", "add", "bob", " ", "--kind", "fact").code == 2
+    assert run("memory", "add", "bob", "x", "--role", "nobody").code == 2
     assert run("reindex").out == "reindexed: 0 memories\n"
     assert run("reindex", "--user", "bob", "--json").json() == {"reindexed": 0}
 

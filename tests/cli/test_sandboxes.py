@@ -129,7 +129,7 @@ async def test_exec_reports_errors(service: PostgresSandboxService) -> None:
     assert (wrong.code, wrong.out) == (1, "")
     assert "ZeroDivisionError" in wrong.err
     unknown = await _run("exec", "alice", "s", "--create", "--type", "nonsense", "true")
-    assert unknown.code == 1
+    assert unknown.code == 2
     assert "there is no sandbox type 'nonsense'" in unknown.err
 
 
@@ -159,9 +159,9 @@ async def test_reap_ends_sandboxes_with_expired_leases(observer: asyncpg.Connect
     await observer.execute(
         "UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s' WHERE session_id = 's'"
     )
-    assert (await _run("reap")).out == "ended: 1 sandboxes\n"
+    assert (await _run("reap", "--yes")).out == "ended: 1 sandboxes\n"
     assert await _rows(observer) == [("alice", "used", "base")]
-    assert (await _run("reap", "--json")).json() == {"ended": 0}
+    assert (await _run("reap", "-y", "--json")).json() == {"ended": 0}
 
 
 def test_forget_deletes_stored_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_downgrade_that_loses_data_is_refused(empty_url: str) -> None:
     done = run("downgrade", "base", environment=url)
     assert (done.code, "would lose data: " in done.err, "1 rows of users" in done.err) == (1, True, True)
     assert run("check", environment=url).code == 0
-    assert run("downgrade", "base", "--lose-data", environment=url).code == 0
+    assert run("downgrade", "base", "--lose-data", "--yes", environment=url).code == 0
 
 
 def test_history_and_sql_need_no_database() -> None:

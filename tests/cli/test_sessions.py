@@ -309,16 +309,16 @@ def test_delete_counts_and_needs_confirmation() -> None:
     [
         (("sessions", "show", "alice", "none"), 1),
         (("sessions", "show", "alice", "none", "--before", "m"), 1),
-        (("sessions", "list", "alice", "--cursor", "nonsense"), 1),
-        (("sessions", "list", "x" * 600), 1),
+        (("sessions", "list", "alice", "--cursor", "nonsense"), 2),
+        (("sessions", "list", "x" * 600), 2),
         (("sessions", "list", "alice", "--limit", "0"), 2),
         (("sessions", "list", "alice", "--limit", "x"), 2),
         (("sessions", "list"), 2),
         (("sessions",), 2),
-        (("users", "list", "--cursor", "nonsense"), 1),
+        (("users", "list", "--cursor", "nonsense"), 2),
         (("users", "show", "\udcff"), 2),
         (("import", "--user", "\udcff", "-"), 2),
-        (("sessions", "export", "alice", "-o", "/nowhere/file"), 1),
+        (("sessions", "export", "alice", "-o", "/nowhere/file"), 2),
     ],
 )
 def test_errors_have_a_message_and_an_exit_code(arguments: tuple[str, ...], code: int) -> None:

@@ -122,7 +122,7 @@ def test_invalid_export_files_are_reported(tmp_path: Path) -> None:
     ):
         file.write_bytes(damaged)
         done = run("import", str(file))
-        assert (done.code, str(file) in done.err, reason in done.err) == (1, True, True), done.err
+        assert (done.code, str(file) in done.err, reason in done.err) == (2, True, True), done.err
     file.write_text("notes\n")
     assert "--force" in run("export", str(file)).err
     assert file.read_text() == "notes\n"
@@ -207,7 +207,7 @@ def test_files_from_outside_are_limited_to_users(tmp_path: Path, other_url: str)
     file = tmp_path / "all.jsonl"
     assert run("export", str(file)).code == 0
     refused = run("import", str(file), "--only-user", "alice", "--url", other_url)
-    assert refused.code == 1
+    assert refused.code == 2
     assert f"{file}: line " in refused.err
     assert "'bob'" in refused.err
     assert run("users", "list", "--url", other_url, "--json").json()["users"] == []

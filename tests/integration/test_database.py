@@ -623,7 +623,13 @@ async def test_passwords_with_all_printable_characters_and_password_functions(
     await administrator.close()
     for scheme in ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg"):
         environment = {"AGENTSTORE_DATABASE_URL": f"{scheme}://app:{quote(password, safe='')}@{address}"}
-        for command in (["plan"], ["upgrade"], ["check"], ["check", "--json"], ["downgrade", "base", "--lose-data"]):
+        for command in (
+            ["plan"],
+            ["upgrade"],
+            ["check"],
+            ["check", "--json"],
+            ["downgrade", "base", "--lose-data", "--yes"],
+        ):
             done = await asyncio.to_thread(run, *command, environment=environment)
             assert done.code == 0 if command[0] != "check" else done.code in (0, 3), done.err
             for part in (password, quote(password, safe="")):

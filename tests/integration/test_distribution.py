@@ -225,16 +225,16 @@ async def _doctor(url: str) -> list[doctor.Finding]:
 
 
 def test_the_distribute_command_prints_or_executes_the_plan(direct_url: str, url: str) -> None:
-    done = run("distribute", "--url", direct_url)
+    done = run("distribute", "--yes", "--url", direct_url)
     assert (done.code, done.out, "this server has no Citus" in done.err) == (1, "local\n", True)
     printed = run("distribute", "--dry-run", "--shards", "4", "--url", url)
     assert printed.code == 0
     assert len(printed.out.splitlines()) == 6 + len(tables())
     assert run("distribute", "--dry-run", "--url", url, "--json").json()["state"] == "local"
     psql(url, printed.out)  # the printed SQL can be run by hand
-    assert run("distribute", "--url", url).out == "distributed\n"
-    assert run("distribute", "--url", url, "--json").json() == {
+    assert run("distribute", "--yes", "--url", url).out == "distributed\n"
+    assert run("distribute", "--yes", "--url", url, "--json").json() == {
         "state": "distributed", "distributed": tables(), "local": [], "has_copies": False, "obstacles": [],
         "statements": [],
     }  # fmt: skip
-    assert run("distribute", "--shards", "0", "--url", url).code == 1
+    assert run("distribute", "--shards", "0", "--url", url).code == 2

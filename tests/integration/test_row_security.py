@@ -446,7 +446,7 @@ def test_the_rls_commands(direct_url: str) -> None:
     psql(direct_url, "DROP POLICY agentstore_user ON agentstore.users;")
     done = run("rls", "status", *url)
     assert (done.code, "without a policy: users" in done.err) == (5, True)
-    assert run("rls", "disable", *url).out == "disabled\n"
+    assert run("rls", "disable", "--yes", *url).out == "disabled\n"
 
 
 @pytest.mark.pooler

@@ -25,6 +25,11 @@ class Result:
         assert self.code == 0, self.err
         return json.loads(self.out)
 
+    def error(self) -> Any:
+        """Return the error that is the last line on stdout."""
+        assert self.code != 0
+        return json.loads(self.out.splitlines()[-1])
+
 
 def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
     """Run ``agentstore`` with these arguments, without a terminal."""

@@ -1,8 +1,11 @@
 """The command line: its table of commands, its help, and what it imports."""
 
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +59,49 @@ def test_help_of_every_command_is_plain_text(name: str) -> None:
     assert inspect.cleandoc(COMMANDS[name].help) in done.out
     assert "\x1b" not in done.out
     assert "╭" not in done.out
+
+
+def _pages() -> Iterator[tuple[str, ...]]:
+    """Yield the names of all commands and groups."""
+    yield ()
+    for name in COMMANDS:
+        yield (name,)
+        yield from ((name, each) for each in getattr(load_command(name), "commands", ()))
+
+
+@pytest.mark.parametrize("names", list(_pages()), ids=" ".join)
+def test_arguments_and_values_have_metavars(names: tuple[str, ...]) -> None:
+    usage, _, rest = run(*names, "--help").out.partition("\n\n")
+    words = usage.split()[2 + len(names) :]
+    assert words[0] == "[OPTIONS]"
+    assert all(re.fullmatch(r"[A-Z]+|\[[A-Z]+\](\.\.\.)?", word) for word in words), usage
+    listed = rest.partition("\nOptions:\n")[2]
+    options = re.findall(r"^  (?:-\w, )?--([a-z-]+)(?: / --[a-z-]+)?(?: (\S.*?))?(?:  .*)?$", listed, re.MULTILINE)
+    assert "help" in dict(options)
+    for name, value in options:
+        assert not value or re.fullmatch(r"[A-Z]+(=[A-Z]+)?|[a-z0-9_-]+(\|[a-z0-9_-]+)+", value), (name, value)
+
+
+def test_shells_complete_commands_options_and_values(tmp_path: Path) -> None:
+    """In new processes, since the shell starts one."""
+    program = tmp_path / "agentstore"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -X importtime -m agentstore "$@"\n')
+    program.chmod(0o700)
+    script = 'eval "$("$0" --show-completion)"; COMP_WORDS=(agentstore "$@"); COMP_CWORD=$#; '
+    script += '_agentstore_completion "$0"; printf "%s\\n" "${COMPREPLY[@]}"'
+
+    def complete(*words: str) -> list[str]:
+        command = ["bash", "-c", script, str(program), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        if len(words) == 1:  # the names of commands load no library
+            assert not _LIBRARIES & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        return done.stdout.split()
+
+    assert complete("") == list(COMMANDS)
+    assert complete("ses") == ["sessions"]
+    assert "list" in complete("sessions", "l")
+    assert complete("memory", "search", "--strat") == ["--strategy"]
+    assert complete("memory", "search", "--strategy", "v") == ["vector"]
 
 
 def test_mistyped_commands_are_suggested() -> None:
