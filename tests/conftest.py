@@ -258,14 +258,24 @@ def own_server(tmp_path: Path, cluster: Path, binaries: str | None) -> Iterator[
     shutil.rmtree(tmp_path / "own server")
 
 
+@pytest.fixture(scope="session")
+def tcp_cluster(tmp_path_factory: pytest.TempPathFactory, cluster: Path, binaries: str | None) -> Iterator[Path]:
+    """The folder of a stopped server with a password, whose database "postgres" is at head."""
+    folder = copy_cluster(cluster, tmp_path_factory.mktemp("tcp cluster") / "server")
+    with EmbeddedPostgres(folder, binaries=binaries, durable=False) as running:
+        asyncio.run(Server(running.url_of).execute("ALTER ROLE postgres PASSWORD 'postgres'"))
+        asyncio.run(migrate.upgrade(running.url_of("postgres"), settings=Settings()))
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def own_tcp_server(tmp_path: Path, cluster: Path, binaries: str | None) -> Iterator[tuple[str, int]]:
-    """The URL and the port of a server for this test alone that requires passwords on TCP."""
+def own_tcp_server(tmp_path: Path, tcp_cluster: Path, binaries: str | None) -> Iterator[tuple[str, int]]:
+    """The URL and the port of a migrated server for this test alone that requires passwords on TCP."""
     port = free_port()
     # The socket is named by the port as well, so the URL has to name it.
     parameters = {"listen_addresses": "127.0.0.1", "port": str(port)}
-    folder = copy_cluster(cluster, tmp_path / "tcp")
-    with EmbeddedPostgres(folder, binaries=binaries, parameters=parameters, durable=False) as running:
-        asyncio.run(Server(running.url_of).execute("ALTER ROLE postgres PASSWORD 'postgres'"))
+    folder = copy_cluster(tcp_cluster, tmp_path / "tcp")
+    with EmbeddedPostgres(folder, binaries=binaries, parameters=parameters, durable=False):
         yield f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres", port
     shutil.rmtree(folder)

@@ -107,7 +107,6 @@ async def test_a_refused_write_is_reported_while_no_server_can_be_reached(
     """During a failover, with no primary yet: open connections stay, and serve reads."""
     url, port = own_tcp_server
     administrator = await asyncpg.connect(url)
-    await migrate.upgrade(url)
     await _make_read_only(administrator, "on")
     async with Proxy("127.0.0.1", port) as proxy, _database(url.replace(f":{port}/", f":{proxy.port}/")) as database:
         await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.2) for _ in range(3)))

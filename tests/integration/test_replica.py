@@ -372,7 +372,6 @@ async def test_reads_are_executed_on_the_primary_while_the_replica_fails(
     """Refused, silent and rejected connections; one warning each time, and one line when the replica works again."""
     caplog.set_level(logging.INFO, "agentstore.database.replica")
     url, port = own_tcp_server
-    await migrate.upgrade(url)
     async with AgentStore(url) as other:
         await other.users.set_metadata("alice", {"on": "the replica"})
 
@@ -427,7 +426,6 @@ async def test_a_store_that_has_started_reads_from_the_replica_while_the_primary
     own_tcp_server: tuple[str, int],
 ) -> None:
     url, port = own_tcp_server
-    await migrate.upgrade(url)
     async with Proxy("127.0.0.1", port) as proxy:
         through = url.replace(f":{port}/", f":{proxy.port}/")
         async with AgentStore(through, settings=Settings(read_url=SecretStr(url))) as store:

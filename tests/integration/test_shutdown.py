@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from agentstore import migrate
 from tests.support.proxy import Proxy
 from tests.support.served import CALLS
 
@@ -28,7 +27,6 @@ async def check_shutdown(server: str, state: str, own_tcp_server: tuple[str, int
         own_tcp_server: the database.
     """
     url, port = own_tcp_server
-    await migrate.upgrade(url)
     async with Proxy("127.0.0.1", port) as proxy:
         through = url.replace(f":{port}/", f":{proxy.port}/")
         process = await asyncio.create_subprocess_exec(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Settings, Unavailable, UnknownOutcome, migrate
+from agentstore import AgentStore, Settings, Unavailable, UnknownOutcome
 from agentstore.database.database import Database
 from agentstore.database.hosts import CLOSE_TIMEOUT
 from agentstore.database.url import connector
@@ -26,7 +26,6 @@ async def _used(
 ) -> AsyncIterator[tuple[Proxy, Database, str]]:
     """Yield a database behind a proxy that has opened some connections, all of them idle."""
     url, port = server
-    await migrate.upgrade(url)
     async with Proxy("127.0.0.1", port) as proxy:
         through = url.replace(f":{port}/", f":{proxy.port}/")
         async with _database(through, **settings) as database:
