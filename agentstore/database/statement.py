@@ -7,8 +7,10 @@ from typing import Any, Literal, NamedTuple
 import asyncpg
 from sqlalchemy import BindParameter, ClauseElement, Select
 from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect_asyncpg
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.functions import FunctionElement
 
 from agentstore.settings import Settings
 
@@ -101,6 +103,23 @@ def _writes(construct: ClauseElement) -> bool:
             return True
         parts.extend(part.get_children())
     return False
+
+
+class FunctionOfSchema(FunctionElement[Any]):
+    """The call of a function that a migration has created, in the schema of the tables."""
+
+    inherit_cache = False
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.name = name
+
+
+@compiles(FunctionOfSchema)
+def _render(function: FunctionOfSchema, compiler: "_Compiler", **options: Any) -> str:
+    assert isinstance(compiler.dialect, _Dialect)  # noqa: S101
+    arguments = compiler.process(function.clause_expr, **options)
+    return f'"{compiler.dialect.settings.schema}".{function.name}{arguments}'
 
 
 _SETTING = "setting_"

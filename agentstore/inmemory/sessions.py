@@ -1,7 +1,7 @@
 """The session history service without a database, for tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
@@ -12,8 +12,9 @@ from agentstore.inmemory.states import InMemoryStateService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.edits import check_message_ids, check_patch, merge_patch, prepare_replacement
+from agentstore.schemas.listing import SessionOrder, read_session_filters
 from agentstore.schemas.message import place_messages
-from agentstore.schemas.page import Advice, check_count, check_limit, check_reply, read_cursor, write_cursor
+from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
 from agentstore.schemas.payload import (
     check_id,
     check_list,
@@ -43,6 +44,7 @@ class _Stored:
     forked_from: str | None = None
     forked_at: int | None = None
     ttl: int | None = None
+    app: str | None = None
 
 
 class InMemorySessionHistoryService(SessionHistoryService):
@@ -89,13 +91,19 @@ class InMemorySessionHistoryService(SessionHistoryService):
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        app: str | None = None,
         messages: bool = True,
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
-        text = "{}" if metadata is None else dump_metadata(metadata, self._settings)
         session = self._create(
-            user_id, session_id, exist_ok=exist_ok, title=check_title(title), metadata=text, ttl=check_ttl(ttl)
+            user_id,
+            session_id,
+            exist_ok=exist_ok,
+            title=check_title(title),
+            metadata="{}" if metadata is None else dump_metadata(metadata, self._settings),
+            ttl=check_ttl(ttl),
+            app=None if app is None else check_id(app, "app", self._settings),
         )
         return session if messages else session.model_copy(update={"messages": []})
 
@@ -108,12 +116,13 @@ class InMemorySessionHistoryService(SessionHistoryService):
         title: str | None = None,
         metadata: str = "{}",
         ttl: int | None = None,
+        app: str | None = None,
     ) -> Session:
         self._check_open()
         sessions = self._users.setdefault(user_id, {})
         if session_id not in sessions or self._has_expired(sessions[session_id]):
             now = datetime.now(UTC)
-            sessions[session_id] = _Stored(title, metadata, now, now, ttl=ttl)
+            sessions[session_id] = _Stored(title, metadata, now, now, ttl=ttl, app=app)
         elif not exist_ok:
             raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
         return self._session(user_id, session_id, sessions[session_id])
@@ -178,19 +187,46 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 yield message
 
     async def list_sessions(  # noqa: D102
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+        self,
+        user_id: str | None = None,
+        *,
+        app: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        since: datetime | str | float | None = None,
+        until: datetime | str | float | None = None,
+        order: SessionOrder = "last_used",
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[Session]:
-        check_id(user_id, "user_id", self._settings)
-        check_limit(limit, self._settings.max_page)
-        before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
+        filters = read_session_filters(
+            self._settings,
+            user_id=user_id,
+            app=app,
+            metadata=metadata,
+            title=title,
+            since=since,
+            until=until,
+            order=order,
+            limit=limit,
+            cursor=cursor,
+        )
         self._check_open()
-        live = {id: each for id, each in self._users.get(user_id, {}).items() if not self._has_expired(each)}
-        found = [((stored.updated_at, id), stored) for id, stored in live.items()]
-        found = sorted((each for each in found if before is None or each[0] < before), key=lambda each: each[0])[::-1]
-        page = found if limit is None else found[:limit]
-        following = write_cursor(*page[-1][0]) if page and len(page) == limit else None
-        check_reply((stored.metadata for _, stored in page), self._settings, Advice.SMALLER_LIMIT)
-        return Page((self._session(user_id, key[1], stored, ()) for key, stored in page), following)
+        users = self._users if user_id is None else {user_id: self._users.get(user_id, {})}
+        live = [
+            self._session(owner, id, stored, ())
+            for owner, sessions in users.items()
+            for id, stored in sessions.items()
+            if not self._has_expired(stored)
+        ]
+        keys = [(filters.key_of(each), each) for each in live if filters.matches(each)]
+        found = sorted((each for each in keys if each[0] < filters.before), key=lambda each: each[0], reverse=True)
+        page = found if filters.limit is None else found[: filters.limit]
+        following = filters.write_cursor(page[-1][0]) if page and len(page) == filters.limit else None
+        payloads = (self._users[each.user_id][each.id].metadata for _, each in page)
+        check_reply(payloads, self._settings, Advice.SMALLER_LIMIT)
+        return Page((each for _, each in page), following)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
         check_id(session.user_id, "user_id", self._settings)
@@ -391,8 +427,15 @@ class InMemorySessionHistoryService(SessionHistoryService):
         now = datetime.now(UTC)
         places = {id: place for id, place in stored.places.items() if place[0] <= last}
         messages = {id: stored.messages[id] for id in places}
-        sessions[new_id] = _Stored(
-            stored.title, stored.metadata, now, now, messages, places, last + 1, session_id, last, stored.ttl
+        sessions[new_id] = replace(
+            stored,
+            created_at=now,
+            updated_at=now,
+            messages=messages,
+            places=places,
+            next_seq=last + 1,
+            forked_from=session_id,
+            forked_at=last,
         )
 
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:  # noqa: D102
@@ -452,6 +495,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             forked_from=stored.forked_from,
             forked_at=stored.forked_at,
             ttl=stored.ttl,
+            app=stored.app,
             message_count=len(stored.messages),
         )
 

@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 
 from agentstore.errors import NotFound
 from agentstore.interfaces.service import ServiceWithLifecycleManager
 from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Role, Session, StoredMessages
+from agentstore.schemas.listing import SessionOrder
 from agentstore.schemas.page import check_count
 from agentstore.schemas.tool_calls import drop_orphans, has_cut_calls
 
@@ -32,6 +34,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        app: str | None = None,
         messages: bool = True,
     ) -> Session:
         """Create a session, or return the existing one unchanged, with its messages.
@@ -45,6 +48,8 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             title: the title of a new session, see :meth:`set_title`.
             metadata: the metadata of a new session, any JSON object.
             ttl: the time to live of a new session in seconds, see :meth:`set_ttl`.
+            app: the id of the application that a new session belongs to, by which :meth:`list_sessions` lists it. It
+                is not part of the session's key.
             messages: whether the messages of an existing session are read.
 
         Raises:
@@ -116,23 +121,44 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def list_sessions(
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+        self,
+        user_id: str | None = None,
+        *,
+        app: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        since: datetime | str | float | None = None,
+        until: datetime | str | float | None = None,
+        order: SessionOrder = "last_used",
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[Session]:
-        """Return the sessions of a user without their messages, most recently used first.
+        """Return the sessions of a user, or of all users, without their messages, most recently used first.
 
-        The order is that of ``updated_at``, then of the ids. While pages are read, a session that is created or written
-        to moves to the front, so it may be missing from the later pages. No session is returned twice, and each one
-        that was not written to is returned.
+        Sessions with equal timestamps are ordered by their ids, the last first. While pages are read in the order
+        "last_used", a session that is created or written to moves to the front, so it may be missing from the later
+        pages. No session is returned twice, and each one that was not written to is returned.
 
         Args:
-            user_id: the owner.
-            limit: the size of the page; None returns all.
-            cursor: ``next_cursor`` of the previous page.
+            user_id: the owner. None lists the sessions of all users, see ``user_id`` of each; under row-level security
+                this needs a role that may see all.
+            app: only sessions that were created with this ``app``.
+            metadata: only sessions whose metadata has all of these keys, with equal values: numbers are compared by
+                value, so 1 equals 1.0, but not true; objects and lists as a whole.
+            title: only sessions with this text in their title, in upper or lower case.
+            since, until: only sessions whose ``updated_at`` is from `since` on, and before `until`: an aware datetime,
+                a string such as ISO 8601, or seconds since 1970.
+            order: "last_used", by ``updated_at``; or "created", by ``created_at``; the latest first.
+            limit: the size of the page; None returns all of a user, and at most 10,000 of all users.
+            cursor: ``next_cursor`` of the previous page, of a list in the same order, and also of a user or of all
+                users. Filters may differ: it is the place of a session in the order.
             stale_ok: whether the sessions may be read from a replica.
 
         Raises:
-            InvalidContent: `limit` or `cursor` is invalid.
+            InvalidContent: an argument is invalid.
             LimitExceeded: `limit` is over 10,000, or the page has more than 256 MB.
+            NotConfigured: without `user_id`, row-level security hides sessions from the role.
         """
 
     @abstractmethod

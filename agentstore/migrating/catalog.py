@@ -69,7 +69,8 @@ SELECT 'constraint', c.relname, n.conname,
 FROM tables c JOIN pg_constraint n ON n.conrelid = c.oid WHERE n.contype IN ('p', 'u', 'f', 'c', 'x')
 UNION ALL
 SELECT 'index', c.relname, r.relname,
-    CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
+    CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END
+    || replace(substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*'), format('%I.', $1), '')
 FROM tables c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class r ON r.oid = i.indexrelid
 WHERE NOT EXISTS (SELECT FROM pg_constraint n WHERE n.conindid = i.indexrelid AND n.conrelid = c.oid)
 UNION ALL
@@ -92,6 +93,10 @@ SELECT 'function', '', p.proname, btrim(p.prosrc, E' \n')
     || CASE WHEN format('search_path=%I', $1) = ANY (p.proconfig) THEN '' ELSE ' (without a search_path)' END
 FROM pg_proc p WHERE p.pronamespace = to_regnamespace(quote_ident($1)) AND p.prorettype = 'trigger'::regtype
 UNION ALL
+SELECT 'function', '', p.proname, regexp_replace(pg_get_functiondef(p.oid), '^[^(]*', '')
+FROM pg_proc p
+WHERE p.pronamespace = to_regnamespace(quote_ident($1)) AND p.prokind = 'f' AND p.prorettype <> 'trigger'::regtype
+UNION ALL
 SELECT 'trigger', c.relname, t.tgname, replace(pg_get_triggerdef(t.oid), format('%I.', $1), '')
     || CASE t.tgenabled WHEN 'D' THEN ' DISABLED' ELSE '' END
 FROM tables c JOIN pg_trigger t ON t.tgrelid = c.oid WHERE NOT t.tgisinternal
@@ -99,7 +104,7 @@ FROM tables c JOIN pg_trigger t ON t.tgrelid = c.oid WHERE NOT t.tgisinternal
 
 
 async def read_catalog(connection: asyncpg.Connection, schema: str, tables: set[str]) -> Catalog:
-    """Return what these tables of a schema consist of, and the trigger functions of the schema."""
+    """Return what these tables of a schema consist of, and the functions of the schema."""
     rows = await connection.fetch(_CATALOG, schema, sorted(tables))
     return {Key(kind, table, name): definition for kind, table, name, definition in rows}
 

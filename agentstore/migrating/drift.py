@@ -19,7 +19,7 @@ from agentstore.migrating.catalog import Catalog, Key, expected_in, read_catalog
 from agentstore.migrating.connections import opened
 from agentstore.settings import Settings
 
-_KINDS = ("table", "column", "default", "not null", "constraint", "index", "function", "trigger", "row security")
+_KINDS = ("table", "column", "default", "not null", "constraint", "function", "index", "trigger", "row security")
 _OF_POLICIES = ("row security", "policy")
 
 
@@ -28,7 +28,7 @@ class Difference:
     """A difference between the schema and what its revision consists of."""
 
     kind: str
-    """table, column, default, not null, constraint, index, function, trigger, row security or policy."""
+    """table, column, default, not null, constraint, function, index, trigger, row security or policy."""
     found: str
     """What is missing or different, with its name and that of its table."""
     statement: str
@@ -181,9 +181,13 @@ def _statements(schema: str, key: Key, expected: Catalog, wanted: str | None, is
     if key.kind == "index":
         drop = [] if is_now is None else [f"DROP INDEX CONCURRENTLY {schema}.{name}"]
         unique, _, definition = (wanted or "").rpartition("USING ")
+        for function in (each.name for each in expected if each.kind == "function"):
+            definition = definition.replace(f"{function}(", f"{schema}.{function}(")
         create = f"CREATE {unique}INDEX CONCURRENTLY {name} ON {table} USING {definition}"
         return drop + ([] if wanted is None else [create])
     if key.kind == "function":
+        if (wanted or "").startswith("("):
+            return [f"CREATE OR REPLACE FUNCTION {schema}.{name}{wanted}"]
         return [
             f"CREATE OR REPLACE FUNCTION {schema}.{name}() RETURNS trigger LANGUAGE plpgsql "
             f"SET search_path TO {schema} AS $function$\n{wanted}\n$function$"

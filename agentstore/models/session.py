@@ -36,10 +36,25 @@ class SessionRow(Base):
     forked_at: Mapped[int | None] = mapped_column(BigInteger)
     # The time to live in seconds after updated_at; null applies the store's setting.
     ttl: Mapped[int | None] = mapped_column(BigInteger)
+    # The application that created the session, by which sessions are listed.
+    app: Mapped[str | None] = mapped_column(Id)
 
     __table_args__ = (
         Index("sessions_user_id_listed_at_id_idx", "user_id", "listed_at", "id"),
         # Partial: few sessions have a ttl, and pruning looks for those.
         Index("sessions_ttl_idx", "user_id", "id", postgresql_where=text("ttl IS NOT NULL")),
         CheckConstraint("ttl > 0", name="sessions_ttl_check"),
+        # Lists: of one user, of all users, of an application, and by metadata. No append changes these columns more
+        # often than listed_at.
+        Index("sessions_user_id_created_at_id_idx", "user_id", "created_at", "id"),
+        Index("sessions_listed_at_idx", "listed_at"),
+        Index("sessions_created_at_user_id_id_idx", "created_at", "user_id", "id"),
+        Index("sessions_app_listed_at_idx", "app", "listed_at", postgresql_where=text("app IS NOT NULL")),
+        Index(
+            "sessions_metadata_idx",
+            text("metadata_terms(metadata)"),
+            postgresql_using="gin",
+            postgresql_with={"fastupdate": "off"},
+            postgresql_where=text("metadata::text <> '{}'"),
+        ),
     )

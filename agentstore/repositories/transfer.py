@@ -124,7 +124,7 @@ _COMPUTED_COLUMNS = {"lexemes", "tokens", "analysis", "is_cut"}
 # The columns to compare where others change in normal use.
 _COMPARED_COLUMNS = {
     "users": ["id", "metadata"],
-    "sessions": ["id", "title", "metadata", "ttl", "created_at", "forked_from", "forked_at", "removed"],
+    "sessions": ["id", "title", "metadata", "ttl", "app", "created_at", "forked_from", "forked_at", "removed"],
 }
 
 

@@ -9,9 +9,8 @@ from typing import Any, Literal, TypedDict
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import check_count
-from agentstore.schemas.payload import aware, check_id, shortened
+from agentstore.schemas.payload import check_id, read_time, shortened
 from agentstore.schemas.strategy import SearchStrategy
-from agentstore.schemas.times import parse_time
 from agentstore.settings import Settings
 
 # The maximum number of session ids in a filter: each memory found is compared with them.
@@ -121,7 +120,7 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
             check_id(given[name], name, settings)
     for name in ("since", "until", "valid_at"):
         if given.get(name) is not None:
-            given[name] = _time(given[name], name)
+            given[name] = read_time(given[name], name)
     score = given.get("min_score", 0.0)
     if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
         raise InvalidContent(f"min_score must be a number, got {shortened(score)}")
@@ -189,15 +188,3 @@ def _with_sessions(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
             raise LimitExceeded(f"{name} has {len(value)} session ids: at most {MAX_SESSIONS} are allowed")
         given[name] = list(dict.fromkeys(check_id(each, name, settings) or "default" for each in value))
     return given
-
-
-def _time(value: object, name: str) -> datetime:
-    if isinstance(value, datetime):
-        aware(value, name)
-        return value
-    time = parse_time(value)
-    if time is None:
-        raise InvalidContent(
-            f"{name} must be a datetime, an ISO 8601 string or seconds since 1970, got {shortened(value)}"
-        )
-    return time

@@ -36,6 +36,7 @@ from agentstore.schemas.message_pieces import (
     validate_message,
 )
 from agentstore.schemas.mistakes import describe_mistake
+from agentstore.schemas.times import parse_time
 
 if TYPE_CHECKING:
     from agentstore.settings import Settings
@@ -186,6 +187,23 @@ def aware(value: datetime | None, name: str) -> datetime | None:
     if not 1 < value.year < 9999:
         raise InvalidContent(f"{name} is {value.isoformat()}, expected a year from 2 to 9998")
     return value
+
+
+def read_time(value: object, name: str) -> datetime:
+    """Return the time called `name`, given as a datetime, a string or a number of seconds since 1970, with a time zone.
+
+    Raises:
+        InvalidContent: it is a datetime without a time zone, or not a time; for the formats see :func:`parse_time`.
+    """
+    if isinstance(value, datetime):
+        aware(value, name)
+        return value
+    time = parse_time(value)
+    if time is None:
+        raise InvalidContent(
+            f"{name} must be a datetime, an ISO 8601 string or seconds since 1970, got {shortened(value)}"
+        )
+    return time
 
 
 def dump_metadata(value: Mapping[str, Any], settings: "Settings") -> str:

@@ -34,6 +34,8 @@ class Session(BaseModel):
     """The number of messages that were copied from it."""
     ttl: int | None = None
     """Time to live in seconds after ``updated_at``; None applies the setting ``session_ttl``, by default no expiry."""
+    app: str | None = None
+    """The id of the application that created it, for stores that several applications share."""
     message_count: int | None = None
     """How many messages are stored, however many were read; None on a session that was constructed by hand.
 

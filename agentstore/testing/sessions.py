@@ -13,12 +13,13 @@ from agentstore.errors import AlreadyExists, Closed, InvalidContent, LimitExceed
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Deleted, Message, Session
 from agentstore.testing.edits import EditContract
+from agentstore.testing.lists import ListContract
 from agentstore.testing.messages import MessageContract
 from agentstore.testing.values import CLOCK_SKEW, HOSTILE_IDS, INVALID_CURSORS, text
 
 
 @pytest.mark.asyncio
-class SessionHistoryContract(EditContract, MessageContract):
+class SessionHistoryContract(EditContract, ListContract, MessageContract):
     """Tests that every SessionHistoryService must pass.
 
     Fixture ``service``: a new, empty service that raises NotFound for missing sessions.
@@ -225,7 +226,6 @@ class SessionHistoryContract(EditContract, MessageContract):
             lambda: service.create_session(invalid),
             lambda: service.get_session(invalid, "s"),
             lambda: service.get_session("alice", invalid),
-            lambda: service.list_sessions(invalid),
             lambda: service.delete_session(invalid, "s"),
             lambda: service.delete_session("alice", invalid),
             lambda: service.set_title("alice", invalid, "x"),
@@ -235,6 +235,7 @@ class SessionHistoryContract(EditContract, MessageContract):
             lambda: service.append_message(Session.model_construct(id="s", user_id=invalid, messages=[]), text("x")),
         ]
         if invalid is not None:
+            calls.append(lambda: service.list_sessions(invalid))
             calls.append(lambda: service.create_session("alice", invalid))
             calls.append(lambda: service.append_message(session, Message.model_construct(id=invalid)))
         for call in calls:

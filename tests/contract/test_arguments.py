@@ -62,7 +62,7 @@ def _filter(name: str, value: Any) -> dict[str, Any]:
 
 
 # The parameters that are ids, and those that are numbers.
-_IDS = {"user_id", "session_id", "new_id", "before", "kind"}
+_IDS = {"user_id", "session_id", "new_id", "before", "kind", "app"}
 _NUMBERS = {
     "limit": Number(0, _PAGE),
     "batch": Number(1, _PAGE),
@@ -105,7 +105,7 @@ _OTHER = {
     *("self", "exist_ok", "title", "metadata", "cursor", "change", "keep", "state", "with_invalid", "settled"),
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
-    *("count", "keep_system", "whole_calls"),
+    *("count", "keep_system", "whole_calls", "since", "until", "order"),
 }
 _OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor", "neighbors"}
 # Filters that are an id or a list of ids.

@@ -80,6 +80,7 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "get last": lambda store: store.sessions.get_session(_USER, "s", limit=2),
     "read": _read_all,
     "list": lambda store: store.sessions.list_sessions(_USER),
+    "list all": lambda store: store.sessions.list_sessions(order="created", metadata={"p": 1}),
     "set title": lambda store: store.sessions.set_title(_USER, "s", "title"),
     "change metadata": lambda store: store.sessions.change_metadata(
         _USER, "s", lambda old: {"count": old.get("count", 0) + 1}
@@ -144,7 +145,8 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 # that a rewind creates to lock them.
 _REMAINING = """
 SELECT 'sessions', array_agg(x ORDER BY x) FROM (
-    SELECT row(id, next_seq, removed, title, metadata::text, ttl, forked_from, forked_at)::text FROM agentstore.sessions
+    SELECT row(id, next_seq, removed, title, metadata::text, ttl, app, forked_from, forked_at)::text
+    FROM agentstore.sessions
     UNION ALL SELECT row(session_id, seq, id, payload #>> '{content,0,text}')::text FROM agentstore.messages) AS t(x)
 UNION ALL SELECT 'states', array_agg(x ORDER BY x) FROM (
     SELECT row(session_id, next_round, last_round)::text FROM agentstore.state_heads WHERE next_round > 1

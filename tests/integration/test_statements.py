@@ -16,8 +16,8 @@ from agentstore import AgentStore, EmbeddedPostgres, Message, Session, Settings,
 from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories import states, transfer
 from agentstore.repositories.memory import rows, search
-from agentstore.repositories.sessions import append_statements, statements
-from agentstore.repositories.sessions.service import _NEWEST
+from agentstore.repositories.sessions import append_statements, lists, statements
+from agentstore.schemas.listing import NEWEST, OLDEST
 from agentstore.search import ranking
 from agentstore.testing import text
 from tests.support.hot_updates import hot_share
@@ -28,8 +28,11 @@ _ROWS = """
 SET session_replication_role = replica;
 INSERT INTO agentstore.users (id) SELECT 'u' || n FROM generate_series(1, 1000) n;
 INSERT INTO agentstore.users (id) SELECT 'v' || n FROM generate_series(1, 20000) n;
-INSERT INTO agentstore.sessions (user_id, id, next_seq, updated_at, listed_at)
-SELECT 'u' || n % 1000 + 1, 's' || n, 1001, now(), now() - n * interval '1 minute' FROM generate_series(1, 100000) n;
+INSERT INTO agentstore.sessions (user_id, id, next_seq, updated_at, listed_at, created_at, title, app, metadata)
+SELECT 'u' || n % 1000 + 1, 's' || n, 1001, now(), now() - n * interval '1 minute', now() - n * interval '1 hour',
+    'title ' || n, CASE n % 2 WHEN 0 THEN 'a' || n % 100 END,
+    CASE n % 3 WHEN 0 THEN json_build_object('rare', n % 1000, 'common', true) ELSE '{}' END
+FROM generate_series(1, 100000) n;
 INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload)
 SELECT 'u' || s % 1000 + 1, 's' || s, m, 'm' || m, '{"role": "user"}'
 FROM generate_series(1, 1000) m, (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (1001), (2001)) AS t(s);
@@ -74,7 +77,10 @@ _VALUES: dict[str, Any] = {
     "metadata": "{}",
     "limit": 10,
     "before_id": "",
-    "before_minute": _NEWEST,
+    "before_minute": NEWEST,
+    "before_user": "",
+    "since_minute": OLDEST,
+    "app": "a2",
     "ids": ["m1", "new"],
     "payloads": ["{}", "{}"],
     "same": [],
@@ -182,6 +188,12 @@ _VALUES: dict[str, Any] = {
 }
 
 
+# Of the lists of sessions.
+_FILTERS: dict[str, Any] = {
+    "before": NEWEST, "since": OLDEST, "until": NEWEST, "app": "a2", "title": "TITLE 1", "metadata": '{"rare": 6}'
+}  # fmt: skip
+
+
 # Statements on the table of vectors, which not every database has, and those of `agentstore stats`, which count whole
 # tables, have separate tests.
 _TESTED_SEPARATELY = {"agentstore.repositories.memory.vectors", "agentstore.repositories.stats"}
@@ -244,7 +256,7 @@ async def test_every_statement_uses_an_index(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
     """With custom plans and with generic plans."""
-    values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else _NEWEST}
+    values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else NEWEST}
     if name.endswith(("LIST_AFTER", "LIST_OF_SESSIONS")):
         values["after"] = 1
     if name.startswith("prune."):
@@ -256,6 +268,8 @@ async def test_every_statement_uses_an_index(
         values["at"] = 3
     if name.startswith("sessions."):
         values["expected"] = None
+    if name.startswith("sessions.lists."):
+        values |= _FILTERS
     nodes = await nodes_of(filled, statement, values, mode)
     scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
     assert scanned == [], json.dumps(nodes[0], indent=1)
@@ -323,6 +337,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.sessions.read_messages("alice", "s"))
     await one_statement(anext(store.sessions.iter_messages("alice", "s")))
     await one_statement(store.sessions.list_sessions("alice"))
+    await one_statement(store.sessions.list_sessions(limit=1, title="x", metadata={"x": 1}, app="x"))
     await one_statement(store.sessions.import_session(session.model_copy(update={"id": "imported"})))
     await one_statement(store.sessions.create_session("alice", "s", messages=False))
     await one_statement(store.sessions.append("alice", "s", text("d", id="d")))
@@ -453,7 +468,8 @@ async def test_pages_continue_across_minutes_and_within_a_minute(
 async def test_a_page_of_sessions_reads_only_its_sessions_and_those_of_its_last_minute(
     filled: asyncpg.Connection, mode: str
 ) -> None:
-    nodes = await nodes_of(filled, statements.LIST, {**_VALUES, "before": _NEWEST, "limit": 10}, mode, analyze=True)
+    values = {**_VALUES, **_FILTERS, **dict.fromkeys(("app", "title", "metadata"))}
+    nodes = await nodes_of(filled, lists.LISTS["last_used by user"], values, mode, analyze=True)
     (read,) = (node["Actual Rows"] for node in nodes if "Scan" in node["Node Type"])
     assert read <= 11  # of 100; each is alone in its minute
 

@@ -86,6 +86,7 @@ _ROWS = {
         DELETE FROM messages WHERE session_id = 's' AND seq IN (2, 7);
         UPDATE sessions SET removed = 2 WHERE id = 's';
     """,
+    "0013": "UPDATE sessions SET app = '密 app' WHERE id = 's';",
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

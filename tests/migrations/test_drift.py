@@ -150,7 +150,7 @@ def _drops(expected: Catalog, key: Key) -> str:
     if key.kind == "index":
         return f"DROP INDEX agentstore.{key.name}"
     if key.kind == "function":
-        return f"DROP FUNCTION agentstore.{key.name}() CASCADE"
+        return f"DROP FUNCTION agentstore.{key.name} CASCADE"
     if key.kind == "row security":
         return f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
     if key.kind in ("trigger", "policy"):
@@ -171,7 +171,8 @@ _OF_POLICIES = ("row security", "policy")
 
 async def test_each_dropped_object_is_found_and_named(altered: asyncpg.Connection) -> None:
     expected = {key: it for key, it in _HEAD.items() if key.kind not in _OF_POLICIES}
-    assert {key.kind for key in expected} == {"table", "column", "default", "not null", "constraint", "index"}
+    kinds = {"table", "column", "default", "not null", "constraint", "function", "index"}
+    assert {key.kind for key in expected} == kinds
     for key in expected:
         found = await _assert_found(altered, expected, _drops(expected, key), [key.table, key.name])
         if key.kind in ("default", "index"):
@@ -185,7 +186,9 @@ async def test_each_altered_type_and_collation_is_found_and_named(altered: async
         name = definition.partition(" COLLATE ")[0]
         # A default and a predicate may have no conversion.
         indexes = [each.name for each in _HEAD if each.kind == "index" and each.table == key.table]
-        change = "".join(f"DROP INDEX agentstore.{each}; " for each in indexes if name in ("boolean", "tsvector"))
+        change = "".join(
+            f"DROP INDEX agentstore.{each}; " for each in indexes if name in ("boolean", "tsvector", "json")
+        )
         change += (
             f"{alter} DROP DEFAULT; {alter} TYPE {_OTHER_TYPES[name]} USING {key.name}::text::{_OTHER_TYPES[name]}"
         )
@@ -221,6 +224,9 @@ _CHANGES = {
     "DROP INDEX agentstore.sessions_ttl_idx; CREATE INDEX sessions_ttl_idx ON agentstore.sessions (ttl)": ["ttl_idx"],
     "ALTER INDEX agentstore.sessions_ttl_idx RENAME TO other": ["sessions_ttl_idx", "other"],
     "DROP TABLE agentstore.messages, agentstore.sessions CASCADE": ["table messages is missing"],
+    "ALTER FUNCTION agentstore.metadata_terms(json) VOLATILE": ["function metadata_terms"],
+    "CREATE OR REPLACE FUNCTION agentstore.metadata_terms(metadata json) RETURNS bigint[] IMMUTABLE STRICT COST 500 "
+    "LANGUAGE sql AS $$ SELECT '{}'::bigint[] $$": ["function metadata_terms"],
 }
 
 

@@ -9,6 +9,7 @@ from agentstore.adapters.agentscope_runtime.upstream import message_classes
 from agentstore.database.database import Database
 from agentstore.errors import NotFound
 from agentstore.schemas import Session
+from agentstore.schemas.payload import check_id
 from agentstore.schemas.session import extend_messages
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class PostgresSessionHistoryService(PostgresService):
         """Return all sessions of a user, without their messages."""
         await self._ensure_started()
         classes = message_classes()
+        check_id(user_id, "user_id", self._shared.database.settings)  # None would list the sessions of all users
         found = await self.inner.list_sessions(user_id)
         return list(found) if classes.is_own else [classes.session(id=each.id, user_id=each.user_id) for each in found]
 
@@ -84,6 +86,7 @@ class PostgresSessionHistoryService(PostgresService):
     async def delete_user_sessions(self, user_id: str) -> None:
         """Delete all sessions of a user."""
         await self._ensure_started()
+        check_id(user_id, "user_id", self._shared.database.settings)
         for session in await self.inner.list_sessions(user_id):
             await self.inner.delete_session(user_id, session.id)
 

@@ -32,7 +32,7 @@ DELETE_MESSAGES = _SQL("delete_messages")
 REPLACE_MESSAGE = _SQL("replace_message")
 CUT = _SQL("cut")
 
-_NEW_HEAD = dict.fromkeys(("title", "ttl", "created_at", "updated_at", "forked_from", "forked_at"))
+_NEW_HEAD = dict.fromkeys(("title", "ttl", "app", "created_at", "updated_at", "forked_from", "forked_at"))
 
 
 class Fetch(Protocol):

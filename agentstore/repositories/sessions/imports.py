@@ -55,6 +55,7 @@ def prepare_import(
         "forked_from": None if session.forked_from is None else check_id(session.forked_from, "forked_from", settings),
         "forked_at": None if session.forked_at is None else check_count(session.forked_at, "forked_at"),
         "ttl": check_ttl(session.ttl),
+        "app": None if session.app is None else check_id(session.app, "app", settings),
         # Not in the future, which would keep the session on top of its user's list.
         "at": min(session.updated_at, datetime.now(UTC)) if session.updated_at is not None else None,
     }

@@ -22,8 +22,8 @@ def load_metadata(text: str, user_id: str, session_id: str) -> dict[str, Any]:
     return load_object(text, ("sessions", user_id, session_id, None))
 
 
-def load_sessions(user_id: str, rows: Sequence[Row]) -> list[Session]:
-    """Parse the rows of a list of sessions.
+def load_sessions(user_id: str | None, rows: Sequence[Row]) -> list[Session]:
+    """Parse the rows of a list of sessions, of one user or with a column ``user_id``.
 
     Raises:
         UnreadableRow: the metadata of one of them is not a JSON object.
@@ -32,7 +32,8 @@ def load_sessions(user_id: str, rows: Sequence[Row]) -> list[Session]:
         # One validation of all rows takes half the time of a constructor call for each.
         return _SESSIONS.validate_python(
             [
-                {**row, "user_id": user_id, "metadata": load_metadata(row["metadata"], user_id, row["id"])}
+                {**row, "user_id": owner, "metadata": load_metadata(row["metadata"], owner, row["id"])}
                 for row in rows
+                for owner in (row["user_id"] if user_id is None else user_id,)
             ]
         )

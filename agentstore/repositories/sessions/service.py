@@ -6,7 +6,7 @@ concurrent appends share a statement.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import URL
@@ -32,7 +32,8 @@ from agentstore.repositories.sessions.appends import Appends, Key, Stored, store
 from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND, already_exists, copy_error
 from agentstore.repositories.sessions.edits import Edits, Fetch
 from agentstore.repositories.sessions.imports import Imports, values_of_messages
-from agentstore.repositories.sessions.rows import load_metadata, load_sessions
+from agentstore.repositories.sessions.lists import list_sessions
+from agentstore.repositories.sessions.rows import load_metadata
 from agentstore.repositories.sessions.statements import (
     CREATE,
     CREATE_NEW,
@@ -45,7 +46,6 @@ from agentstore.repositories.sessions.statements import (
     GET_BEFORE,
     GET_LAST,
     HEAD_WIDTH,
-    LIST,
     LOCK_METADATA,
     SET_METADATA,
     SET_TITLE,
@@ -58,9 +58,10 @@ from agentstore.repositories.sessions.statements import (
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Appended, Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.edits import check_message_ids, check_patch, prepare_replacement
+from agentstore.schemas.listing import SessionOrder, read_session_filters
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.message import place_messages
-from agentstore.schemas.page import Advice, check_count, check_limit, read_cursor, write_cursor
+from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import (
     MAX_TTL,
     check_id,
@@ -77,9 +78,6 @@ from agentstore.schemas.payload import (
 )
 from agentstore.schemas.session import extend_messages
 from agentstore.settings import Settings
-
-# The time of the cursor of the first page, so that it needs no statement of its own: Postgres reads it as 'infinity'.
-_NEWEST = datetime.max.replace(tzinfo=UTC)
 
 
 class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
@@ -118,6 +116,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        app: str | None = None,
         messages: bool = True,
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
@@ -129,6 +128,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             title=check_title(title),
             metadata="{}" if metadata is None else await offload.run(dump_metadata, metadata, self._settings),
             ttl=check_ttl(ttl),
+            app=None if app is None else check_id(app, "app", self._settings),
             messages=messages,
         )
 
@@ -141,6 +141,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         title: str | None = None,
         metadata: str = "{}",
         ttl: int | None = None,
+        app: str | None = None,
         messages: bool = True,
     ) -> Session:
         """Create the session with exactly this id, or return the existing one; all values are checked already."""
@@ -150,6 +151,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             "title": title,
             "metadata": metadata,
             "ttl": ttl,
+            "app": app,
             "with_messages": bool(messages) and exist_ok,
         }
 
@@ -259,20 +261,32 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
                 yield message
 
     async def list_sessions(  # noqa: D102
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+        self,
+        user_id: str | None = None,
+        *,
+        app: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        since: datetime | str | float | None = None,
+        until: datetime | str | float | None = None,
+        order: SessionOrder = "last_used",
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[Session]:
-        check_id(user_id, "user_id", self._settings)
-        check_limit(limit, self._settings.max_page)
-        minute, time, id = (_NEWEST, _NEWEST, "") if cursor is None else read_cursor(cursor, datetime, datetime, str)
-        values = {"user_id": user_id, "before_minute": minute, "before": time, "before_id": id, "limit": limit}
-        rows = await self._database.read(
-            lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
+        filters = read_session_filters(
+            self._settings,
+            user_id=user_id,
+            app=app,
+            metadata=metadata,
+            title=title,
+            since=since,
+            until=until,
+            order=order,
+            limit=limit,
+            cursor=cursor,
         )
-        following = None
-        if rows and len(rows) == limit:
-            following = write_cursor(rows[-1]["listed_at"], rows[-1]["updated_at"], rows[-1]["id"])
-        sessions = await offload.run(load_sessions, user_id, rows)
-        return Page(sessions, following)
+        return await self._database.read(lambda database: list_sessions(database, filters), stale_ok=stale_ok)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
         check_id(session.user_id, "user_id", self._settings)
@@ -369,11 +383,11 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
     async def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
         """Store a conversation from another system, or the messages of it that are missing; return what was new.
 
-        A new session is stored by one statement, with its messages, title, metadata, ttl, lineage (``forked_from``,
-        ``forked_at``) and timestamps. A missing ``created_at`` is ``updated_at``; otherwise a timestamp that is missing
-        or in the future becomes now. An existing session keeps all of its fields, and the messages that it lacks are
-        appended. The call is idempotent, so an interrupted import can be repeated. More than `max_batch` messages are
-        stored by several statements in one transaction.
+        A new session is stored by one statement, with its messages, title, metadata, ttl, app, lineage
+        (``forked_from``, ``forked_at``) and timestamps. A missing ``created_at`` is ``updated_at``; otherwise a
+        timestamp that is missing or in the future becomes now. An existing session keeps all of its fields, and the
+        messages that it lacks are appended. The call is idempotent, so an interrupted import can be repeated. More than
+        `max_batch` messages are stored by several statements in one transaction.
 
         `differences` says what happens if a message's id is stored with different content, or occurs twice with
         different content: "error" raises Conflict; with "keep" the first one stays, the other messages are stored, and
@@ -557,7 +571,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
     def _session(self, user_id: str, session_id: str, found: Found) -> Session:
         """Build a session from what was read. An adapter overrides this to return another package's class."""
-        created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count = found.head[:HEAD_WIDTH]
+        created_at, updated_at, title, metadata, forked_from, forked_at, ttl, app, count = found.head[:HEAD_WIDTH]
         return Session(
             id=session_id,
             user_id=user_id,
@@ -569,7 +583,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             forked_from=forked_from,
             forked_at=forked_at,
             ttl=ttl,
-            message_count=message_count,
+            app=app,
+            message_count=count,
         )
 
     async def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:

@@ -1,8 +1,9 @@
 """The statements on sessions, and the terms that the other statement modules of this package share.
 
-Here are those that create, read, list, import, update and delete a session. Those that append messages are in
+Here are those that create, read, import, update and delete a session. Those that append messages are in
 :mod:`agentstore.repositories.sessions.append_statements`, those that fork and rewind in
-:mod:`agentstore.repositories.sessions.copies`.
+:mod:`agentstore.repositories.sessions.copies`, those that list sessions in
+:mod:`agentstore.repositories.sessions.lists`.
 """
 
 from typing import Any, NamedTuple
@@ -13,14 +14,12 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     bindparam,
-    case,
     cast,
     delete,
     func,
     literal_column,
     null,
     select,
-    tuple_,
     union_all,
     update,
 )
@@ -42,7 +41,7 @@ ITS_MESSAGES = (MessageRow.user_id == USER) & (MessageRow.session_id == SESSION)
 
 MESSAGE_COUNT = (SessionRow.next_seq - 1 - SessionRow.removed).label("message_count")
 # metadata is read as text, so that JSON codecs that the application has set on its connections do not apply.
-_HEAD = (
+HEAD = (
     SessionRow.created_at,
     SessionRow.updated_at,
     SessionRow.title,
@@ -50,9 +49,10 @@ _HEAD = (
     SessionRow.forked_from,
     SessionRow.forked_at,
     SessionRow.ttl,
+    SessionRow.app,
     MESSAGE_COUNT,
 )
-HEAD_WIDTH = len(_HEAD)
+HEAD_WIDTH = len(HEAD)
 """How many columns of a row describe the session; the payload of a message and its place follow them."""
 _NULL_HEAD = (null(),) * HEAD_WIDTH
 # The seq and the created_at of a message in the binary format of Postgres, which a Message decodes when it is asked for
@@ -62,7 +62,6 @@ _PLACE: Any = func.int8send(MessageRow.seq, type_=LargeBinary).op("||")(
 )
 # The bytes of the JSON text, which pydantic validates without decoding them first.
 _PAYLOAD = func.json_send(MessageRow.payload).label("payload")
-_LIMIT = bindparam("limit", type_=BigInteger)
 
 
 def _get() -> ClauseElement:
@@ -72,33 +71,7 @@ def _get() -> ClauseElement:
     of an expired one may still be returned.
     """
     messages: Any = select(*_NULL_HEAD, _PAYLOAD, _PLACE.label("place")).where(ITS_MESSAGES).order_by(MessageRow.seq)
-    return union_all(select(*_HEAD, null().label("payload"), null().label("place")).where(LIVE_SESSION), messages)
-
-
-def _list() -> ClauseElement:
-    """Read a page of the user's sessions without their messages, the last used first.
-
-    The order is by listed_at, updated_at truncated to the minute, which has an index; the sessions of one minute are
-    sorted by updated_at and id. The last column is listed_at for the cursor, or null without a limit, where the driver
-    would decode one more timestamp for each row needlessly.
-    """
-    order = (SessionRow.listed_at, SessionRow.updated_at, SessionRow.id)
-    time = SessionRow.updated_at.type
-    return (
-        select(SessionRow.id, *_HEAD, case((_LIMIT.is_not(None), SessionRow.listed_at)).label("listed_at"))
-        .where(
-            SessionRow.user_id == USER,
-            is_not_expired(SessionRow),
-            tuple_(*order)
-            < tuple_(
-                bindparam("before_minute", type_=time),
-                bindparam("before", type_=time),
-                bindparam("before_id", type_=Text),
-            ),
-        )
-        .order_by(*(each.desc() for each in order))
-        .limit(_LIMIT)
-    )
+    return union_all(select(*HEAD, null().label("payload"), null().label("place")).where(LIVE_SESSION), messages)
 
 
 CREATE = _SQL("create")
@@ -111,7 +84,6 @@ GET = Statement(_get, scope="user", repeatable=True)
 GET_LAST = _SQL("get_last")
 GET_BEFORE = _SQL("get_before")
 GET_AFTER = _SQL("get_after")
-LIST = Statement(_list, scope="user")
 # The id of a message that cannot be read.
 FIND_PAYLOAD = Statement(
     select(MessageRow.id)

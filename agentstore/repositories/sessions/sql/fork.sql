@@ -13,7 +13,7 @@
 -- the id of the session as the states have it: the bucket "default" for an empty one. The state rounds at a message are
 -- those that were saved before the next message was stored: what an agent saves after its answer belongs to the answer.
 WITH source AS MATERIALIZED (
-    SELECT id, next_seq, removed, title, metadata, ttl
+    SELECT id, next_seq, removed, title, metadata, ttl, app
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
         AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
@@ -86,7 +86,7 @@ target AS MATERIALIZED (
     WHERE EXISTS (SELECT FROM created_head) OR NOT EXISTS (SELECT FROM rounds)
 ),
 created AS (
-    INSERT INTO {schema}.sessions (user_id, id, next_seq, removed, title, metadata, forked_from, forked_at, ttl)
+    INSERT INTO {schema}.sessions (user_id, id, next_seq, removed, title, metadata, forked_from, forked_at, ttl, app)
     SELECT
         :user_id, :new_id, target.seq + 1,
         CASE
@@ -96,7 +96,7 @@ created AS (
                     WHERE m.user_id = :user_id AND m.session_id = :session_id AND m.seq <= target.seq
                 )
         END,
-        source.title, source.metadata, source.id, target.seq, source.ttl
+        source.title, source.metadata, source.id, target.seq, source.ttl, source.app
     FROM source
     CROSS JOIN target
     RETURNING 1

@@ -8,7 +8,7 @@
 -- Races: none, since it only reads
 WITH head AS MATERIALIZED (
     SELECT
-        created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl,
+        created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl, app,
         next_seq - 1 - removed AS message_count, removed,
         (
             SELECT m.seq FROM {schema}.messages AS m
@@ -42,13 +42,13 @@ page AS MATERIALIZED (
     FROM head
 )
 SELECT
-    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count,
+    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, app, message_count,
     NULL::bytea AS payload, NULL::bytea AS place, end_seq
 FROM head
 UNION ALL
 (
     SELECT
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
         json_send(payload), int8send(seq) || timestamptz_send(created_at), NULL
     FROM {schema}.messages
     WHERE user_id = :user_id AND session_id = :session_id

@@ -8,7 +8,7 @@
 -- Races: none, since it only reads
 WITH head AS MATERIALIZED (
     SELECT
-        created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl,
+        created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl, app,
         next_seq - 1 - removed AS message_count, removed, next_seq AS end_seq
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
@@ -38,13 +38,13 @@ page AS MATERIALIZED (
     FROM head
 )
 SELECT
-    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, message_count,
+    created_at, updated_at, title, metadata, forked_from, forked_at, ttl, app, message_count,
     NULL::bytea AS payload, NULL::bytea AS place
 FROM head
 UNION ALL
 (
     SELECT
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
         json_send(payload), int8send(seq) || timestamptz_send(created_at)
     FROM {schema}.messages
     WHERE user_id = :user_id AND session_id = :session_id

@@ -2,7 +2,7 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, title text, metadata text, ttl bigint, created_at timestamptz,
+-- Parameters: user_id text, session_id text, title text, metadata text, ttl bigint, app text, created_at timestamptz,
 --   updated_at timestamptz, forked_from text, forked_at bigint, count bigint, ids text[], payloads text[]
 -- Rows: updated_at of the new session; or null if it would have expired, and nothing was inserted
 -- Races: no row if the session exists, or a concurrent transaction has just created it; nor if an expired one exists
@@ -44,10 +44,11 @@ owner AS (
 ),
 created AS (
     INSERT INTO {schema}.sessions (
-        user_id, id, title, metadata, ttl, next_seq, created_at, updated_at, listed_at, forked_from, forked_at
+        user_id, id, title, metadata, ttl, app, next_seq, created_at, updated_at, listed_at, forked_from,
+        forked_at
     )
     SELECT
-        :user_id, :session_id, :title, :metadata::json, :ttl, :count + 1,
+        :user_id, :session_id, :title, :metadata::json, :ttl, :app, :count + 1,
         missing.created_at, missing.updated_at, date_trunc('minute', missing.updated_at), :forked_from, :forked_at
     FROM owner
     CROSS JOIN missing

@@ -1,0 +1,234 @@
+"""The contract of lists of sessions: filters, orders, pages, and all users."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.interfaces import SessionHistoryService
+from agentstore.schemas import Session
+from agentstore.schemas.listing import SessionOrder
+from agentstore.testing.values import text
+
+# The metadata of the sessions of `_fill`, and filters with the sessions of "alice" that they match.
+_METADATA: dict[str, dict[str, Any]] = {
+    "a": {"kind": "chat", "n": 1, "of": {"x": [1, None], "y": "z"}},
+    "b": {"kind": "chat", "n": True, "tags": ["x", "y"], "none": None},
+    "c": {"kind": "task", "n": 1.0, "tags": ["y", "x"], "of": {"y": "z", "x": [1, None]}},
+    "d": {"kind": "chat", "nul": "\0", "half": "\ud800", "n": 2**70, "\0": 1},
+    "e": {},
+}
+_MATCHES: list[tuple[dict[str, Any], str]] = [
+    ({}, "abcde"),
+    ({"kind": "chat"}, "abd"),
+    ({"kind": "chat", "n": 1}, "a"),
+    ({"n": 1}, "ac"),
+    ({"n": 1.0}, "ac"),
+    ({"n": True}, "b"),
+    ({"n": "1"}, ""),
+    ({"n": 2**70}, "d"),
+    ({"none": None}, "b"),
+    ({"missing": None}, ""),
+    ({"tags": ["x", "y"]}, "b"),
+    ({"tags": ("x", "y")}, "b"),
+    ({"tags": ["x"]}, ""),
+    ({"tags": "x"}, ""),
+    ({"of": {"x": [1, None], "y": "z"}}, "ac"),
+    ({"of": {"y": "z"}}, ""),
+    ({"x": [1, None]}, ""),
+    ({"nul": "\0"}, "d"),
+    ({"nul": "\0", "kind": "chat"}, "d"),
+    ({"nul": "\0", "kind": "task"}, ""),
+    ({"half": "\ud800"}, "d"),
+    ({"half": "\ud801"}, ""),
+    ({"\0": 1}, "d"),
+    ({"kind": "\0"}, ""),
+]
+_TITLES = {"a": "Plans for May", "b": "may the 4th", "c": "100% of_it\\", "d": "计划 五月", "e": None}
+_MATCHES_OF_TITLES = {
+    "may": "ab",
+    "MAY": "ab",
+    "Plans for May": "a",
+    "for the": "",
+    "%": "c",
+    "_": "c",
+    "\\": "c",
+    "划": "d",
+    "": "abcd",
+}
+_ORDERS: tuple[SessionOrder, ...] = ("last_used", "created")
+_APPS = {"a": "one", "b": "One", "c": None, "d": "", "e": "one"}
+
+
+async def _fill(service: SessionHistoryService, *users: str) -> None:
+    """Create the sessions a to e of each user, and use them in another order."""
+    for user, id in product(users or ("alice", "bob"), "abcde"):
+        await service.create_session(user, id, title=_TITLES[id], metadata=_METADATA[id], app=_APPS[id])
+    for id, user in product("cae", users or ("alice", "bob")):
+        await service.append(user, id, text("again"))
+
+
+def _ids(sessions: Any) -> str:
+    return "".join(sorted(session.id for session in sessions))
+
+
+async def _pages(service: SessionHistoryService, limit: int, user: str | None, **filters: Any) -> list[Session]:
+    """Return the sessions of a list that is read in pages."""
+    found: list[Session] = []
+    cursor = None
+    while True:
+        page = await service.list_sessions(user, limit=limit, cursor=cursor, **filters)
+        assert len(page) == limit or page.next_cursor is None
+        found += page
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+@pytest.mark.asyncio
+class ListContract:
+    """Tests of lists of sessions that every SessionHistoryService must pass."""
+
+    async def test_a_list_without_a_user_has_the_sessions_of_all_users(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        listed = await service.list_sessions()
+        assert [each.user_id + each.id for each in listed] == [
+            *("bobe", "alicee", "boba", "alicea", "bobc", "alicec"),
+            *("bobd", "bobb", "aliced", "aliceb"),
+        ]
+        assert all(each.messages == [] and each.message_count == (each.id in "ace") for each in listed)
+        stored = await service.get_session("bob", "d")
+        assert listed[6] == stored
+
+    async def test_sessions_are_listed_by_their_creation(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        assert [each.id for each in await service.list_sessions("alice", order="created")] == list("edcba")
+        listed = await service.list_sessions(order="created")
+        assert [each.user_id + each.id for each in listed] == [
+            f"{user}{id}" for user in ("bob", "alice") for id in "edcba"
+        ]
+        assert listed == sorted(listed, key=lambda each: (each.created_at, each.user_id, each.id), reverse=True)
+
+    async def test_metadata_is_compared_by_its_keys(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        for metadata, expected in _MATCHES:
+            assert (metadata, _ids(await service.list_sessions("alice", metadata=metadata))) == (metadata, expected)
+            listed = await service.list_sessions(metadata=metadata, order="created")
+            assert (metadata, _ids(each for each in listed if each.user_id == "bob")) == (metadata, expected)
+            assert len(listed) == 2 * len(expected)
+
+    async def test_changed_metadata_is_found_by_its_new_values_only(self, service: SessionHistoryService) -> None:
+        await service.create_session("alice", "s", metadata={"n": 1})
+        await service.set_metadata("alice", "s", {"n": 2})
+        await service.append("alice", "s", text("x"), metadata_patch={"m": "\0"})
+        for user in ("alice", None):
+            assert await service.list_sessions(user, metadata={"n": 1}) == []
+            assert _ids(await service.list_sessions(user, metadata={"n": 2, "m": "\0"})) == "s"
+
+    async def test_titles_are_found_by_a_part_in_either_case(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        for title, expected in _MATCHES_OF_TITLES.items():
+            assert (title, _ids(await service.list_sessions("alice", title=title))) == (title, expected)
+            assert len(await service.list_sessions(title=title)) == 2 * len(expected)
+
+    async def test_sessions_of_an_application_are_listed(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        for app, expected in (("one", "ae"), ("One", "b"), ("", "d"), ("none", "")):
+            listed = await service.list_sessions("alice", app=app)
+            assert (app, _ids(listed), {each.app for each in listed} - {app}) == (app, expected, set())
+            assert len(await service.list_sessions(app=app)) == 2 * len(expected)
+            assert len(await service.list_sessions(app=app, order="created")) == 2 * len(expected)
+        session = await service.create_session("alice", "a", app="other")
+        assert session.app == "one"
+        with pytest.raises(InvalidContent):
+            await service.create_session("alice", "f", app="\0")
+
+    @pytest.mark.parametrize("order", _ORDERS)
+    async def test_times_select_sessions_by_their_last_use(
+        self, service: SessionHistoryService, order: SessionOrder
+    ) -> None:
+        await _fill(service)
+        listed = await service.list_sessions()
+        times = sorted(each.updated_at for each in listed if each.updated_at is not None)
+        for user in ("alice", None):
+            expected = [each for each in listed if user in (None, each.user_id)]
+            for since, until in ((times[2], None), (None, times[7]), (times[2], times[7]), (times[5], times[5])):
+                found = await service.list_sessions(user, since=since, until=until, order=order)
+                assert sorted(each.user_id + each.id for each in found) == sorted(
+                    each.user_id + each.id
+                    for each in expected
+                    if each.updated_at is not None
+                    and (since is None or each.updated_at >= since)
+                    and (until is None or each.updated_at < until)
+                )
+            hour = timedelta(hours=1)
+            now = datetime.now(UTC)
+            for later in (now + hour, (now + hour).isoformat(), (now + hour).timestamp()):
+                assert await service.list_sessions(user, since=later, order=order) == []
+                assert len(await service.list_sessions(user, until=later, order=order)) == len(expected)
+            assert await service.list_sessions(user, until=(now - hour).timestamp(), order=order) == []
+            assert len(await service.list_sessions(user, since="2001-02-03", order=order)) == len(expected)
+
+    async def test_pages_of_each_list_have_each_session_once_and_in_order(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        lists: list[dict[str, Any]] = [
+            {}, {"app": "one"}, {"metadata": {"kind": "chat"}}, {"title": "may"}, {"until": datetime.now(UTC)},
+            {"metadata": {"nul": "\0"}}, {"metadata": {"n": 1}, "app": "one", "since": "2001-02-03", "title": "plans"},
+        ]  # fmt: skip
+        for filters, user, order in product(lists, ("alice", None), _ORDERS):
+            whole = await service.list_sessions(user, order=order, **filters)
+            assert whole.next_cursor is None
+            assert len(whole) > 0
+            for limit in (1, 2, len(whole)):
+                assert await _pages(service, limit, user, order=order, **filters) == whole
+
+    async def test_a_cursor_belongs_to_its_order(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        kinds = list(product(("alice", None), _ORDERS))
+        cursors = {
+            (user, order): (await service.list_sessions(user, order=order, limit=2)).next_cursor
+            for user, order in kinds
+        }
+        for kind, (user, order) in product(kinds, kinds):
+            if kind != (user, order):
+                with pytest.raises(InvalidContent):
+                    await service.list_sessions(user, order=order, cursor=cursors[kind])
+        rest = await service.list_sessions("alice", order="created", cursor=cursors["alice", "created"], app="one")
+        assert _ids(rest) == "a"
+
+    async def test_a_list_of_all_users_has_a_limit(self, service: SessionHistoryService) -> None:
+        await _fill(service)
+        with pytest.raises(LimitExceeded):
+            await service.list_sessions(limit=10_001)
+        assert await service.list_sessions(limit=0) == []
+
+    async def test_invalid_filters_are_refused(self, service: SessionHistoryService) -> None:
+        invalid: list[dict[str, Any]] = [
+            {"since": "yesterday"}, {"until": "soon"}, {"since": datetime(2026, 1, 1)}, {"until": True},
+            {"since": []}, {"order": "updated"}, {"order": None}, {"order": []}, {"metadata": []}, {"metadata": "{}"},
+            {"metadata": {1: 2}}, {"metadata": {"n": float("nan")}}, {"title": 7}, {"title": "\0"}, {"app": 7},
+            {"app": "\0"}, {"app": "x" * 513}, {"cursor": "x"},
+        ]  # fmt: skip
+        for filters, user in product(invalid, ("alice", None)):
+            with pytest.raises(InvalidContent):
+                await service.list_sessions(user, **filters)
+                pytest.fail(f"{filters} is accepted")
+        with pytest.raises(InvalidContent, match=r"since must be a datetime.*got 'yesterday'"):
+            await service.list_sessions(since="yesterday")
+
+    async def test_pages_of_all_users_between_appends_have_the_others_once(
+        self, service: SessionHistoryService
+    ) -> None:
+        await _fill(service)
+        seen = []
+        cursor = None
+        for _ in range(5):
+            page = await service.list_sessions(limit=2, cursor=cursor)
+            seen += [each.user_id + each.id for each in page]
+            cursor = page.next_cursor
+            await asyncio.gather(*(service.append(user, "a", text("again")) for user in ("alice", "bob")))
+        assert len(seen) == len(set(seen))
+        assert set(seen) >= {user + id for user, id in product(("alice", "bob"), "bcde")}
