@@ -33,6 +33,9 @@ FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid WHERE c.relnamespace = '
 UNION ALL
 SELECT 'constraint', c.relname, n.conname, pg_get_constraintdef(n.oid), n.convalidated::text, NULL, NULL, NULL
 FROM pg_constraint n JOIN pg_class c ON c.oid = n.conrelid WHERE c.relnamespace = 'agentstore'::regnamespace
+UNION ALL
+SELECT 'function', p.proname, pg_get_functiondef(p.oid), NULL, NULL, NULL, NULL, NULL
+FROM pg_proc p WHERE p.pronamespace = 'agentstore'::regnamespace
 ORDER BY 1, 2, 3
 """
 _DEFAULTS = """
@@ -76,7 +79,7 @@ async def checksums(url: str, columns: dict[str, list[str]]) -> dict[str, Any]:
 
 
 async def catalog(url: str) -> list[asyncpg.Record]:
-    """Return the definitions of all tables, columns, indexes and constraints of the schema but the version table's."""
+    """Return the definitions of what the schema consists of, but those of the version table."""
     connection = await asyncpg.connect(url)
     rows: list[asyncpg.Record] = await connection.fetch(_CATALOG)
     await connection.close()
