@@ -2,7 +2,7 @@
 
 import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
@@ -34,6 +34,7 @@ from agentstore.schemas import (
     ToolResult,
     User,
 )
+from agentstore.schemas.listing import SessionOrder
 from agentstore.settings import Settings
 from agentstore.transfer import Progress
 
@@ -78,6 +79,7 @@ class Sessions:
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        app: str | None = None,
         messages: bool = True,
     ) -> Session:
         """Create a session, or return the existing one unchanged, with its messages."""
@@ -107,9 +109,20 @@ class Sessions:
     ) -> Iterator[Message]:
         """Iterate over the messages of a session in order, with bounded memory."""
     def list_sessions(
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None, stale_ok: bool = False
+        self,
+        user_id: str | None = None,
+        *,
+        app: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        since: datetime | str | float | None = None,
+        until: datetime | str | float | None = None,
+        order: SessionOrder = "last_used",
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
     ) -> Page[Session]:
-        """Return the sessions of a user without their messages, most recently used first."""
+        """Return the sessions of a user, or of all users, without their messages, most recently used first."""
     def append_message(self, session: Session, message: MessagesLike) -> None:
         """Append one or several messages to a session: all of them, in this order, or none."""
     def append(

@@ -128,7 +128,7 @@ STORED = {Message, Session, MemoryItem, User, StateRound, SandboxInfo}
 _NOT_STORED = {
     *("Appended", "Deleted", "Extracted", "Extraction", "FailedExtraction", "Imported", "MemoryHit", "Page", "Pruned"),
     *("Stats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
-    *("SandboxLimits", "SandboxSpec", "ToolResult"),
+    *("SandboxLimits", "SandboxSpec", "ToolResult", "SearchFilters", "ListFilters"),
     *("Embedder", "QuestionEmbedder", "SearchStrategy", "ContentType", "MessageType", "Role", "RunStatus"),
     # Parts of a Message: value_of() creates one of each.
     *("AudioContent", "DataContent", "Error", "FileContent", "ImageContent", "RefusalContent", "TextContent"),
