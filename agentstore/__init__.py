@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         InMemorySandboxService,
         InMemorySessionHistoryService,
         InMemoryStateService,
+        InMemoryStore,
+        InMemoryUserService,
     )
     from agentstore.interfaces import (
         Extractor,
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
         ServiceWithLifecycleManager,
         SessionHistoryService,
         StateService,
+        Store,
+        StoreMemoryService,
+        UserService,
     )
     from agentstore.repositories import (
         PostgresMemoryService,
@@ -134,6 +139,8 @@ __all__ = [
     "InMemorySandboxService",
     "InMemorySessionHistoryService",
     "InMemoryStateService",
+    "InMemoryStore",
+    "InMemoryUserService",
     "InvalidContent",
     "LimitExceeded",
     "ListFilters",
@@ -184,6 +191,8 @@ __all__ = [
     "StateService",
     "StatementFailed",
     "Stats",
+    "Store",
+    "StoreMemoryService",
     "StoredMessages",
     "TextContent",
     "ToolResult",
@@ -191,6 +200,7 @@ __all__ = [
     "UnknownOutcome",
     "UnreadableRow",
     "User",
+    "UserService",
     "migrate",
     "register_sandbox_type",
 ]
@@ -205,11 +215,12 @@ _NAMES = {
         "UnreadableRow"
     ),
     "agentstore.inmemory": (
-        "InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService InMemoryStateService"
+        "InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService InMemoryStateService "
+        "InMemoryStore InMemoryUserService"
     ),
     "agentstore.interfaces": (
         "Extractor MemoryService Sandbox SandboxProvider SandboxService Service ServiceWithLifecycleManager "
-        "SessionHistoryService StateService"
+        "SessionHistoryService StateService Store StoreMemoryService UserService"
     ),
     "agentstore.repositories": (
         "PostgresMemoryService PostgresSandboxService PostgresSessionHistoryService PostgresStateService "

@@ -1,15 +1,14 @@
 """The entry point: all services of agentstore on one database."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.url import Password
-from agentstore.errors import InvalidContent
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager, StopInProgress
 from agentstore.repositories import (
     PostgresMemoryService,
@@ -23,9 +22,12 @@ from agentstore.repositories.prune import Pruning
 from agentstore.repositories.stats import stats
 from agentstore.schemas import Embedder, Pruned, Stats
 from agentstore.schemas.page import check_count
-from agentstore.schemas.payload import shortened
+from agentstore.schemas.retention import read_prune_options
 from agentstore.settings import Settings
 from agentstore.transfer import Exporter, Progress, Restorer
+
+if TYPE_CHECKING:
+    from agentstore.inmemory import InMemoryStore
 
 
 class AgentStore(ServiceWithLifecycleManager):
@@ -80,6 +82,18 @@ class AgentStore(ServiceWithLifecycleManager):
         self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
         self.states = PostgresStateService(database=self._database)
         self.users = PostgresUserService(database=self._database)
+
+    @staticmethod
+    def in_memory(
+        *, settings: Settings | None = None, embedder: Embedder | None = None, extractor: Extractor | None = None
+    ) -> "InMemoryStore":
+        """Return a store without a database, for tests: with the same calls, and lost when the process ends.
+
+        The arguments are those of :class:`AgentStore`. Both satisfy :class:`agentstore.Store`.
+        """
+        from agentstore.inmemory import InMemoryStore
+
+        return InMemoryStore(settings=settings, embedder=embedder, extractor=extractor)
 
     async def start(self) -> None:
         """Connect, and check that the schema is the one that this release needs. Idempotent, and optional.
@@ -142,27 +156,17 @@ class AgentStore(ServiceWithLifecycleManager):
                 integer >= 0.
             LimitExceeded: a number to keep is over 10,000.
         """
-        for name, value in (("older_than", older_than), ("max_time", max_time), ("pause", pause)):
-            if (value is not None or name == "pause") and (not isinstance(value, timedelta) or value < timedelta()):
-                raise InvalidContent(f"{name} must be a timedelta of at least 0, got {shortened(value)}")
-        check_count(keep_last, "keep_last", maximum=self._database.settings.max_page)
-        keep = {"sessions": keep_sessions, "memories": keep_memories, "states": keep_states}
-        for kind, number in keep.items():
-            if number is not None:
-                check_count(number, f"keep_{kind}", maximum=self._database.settings.max_page)
-        try:
-            before = None if older_than is None else datetime.now(UTC) - older_than
-        except OverflowError:  # before the year 1
-            before = None
-        pruning = Pruning(
-            self._database,
-            before=before,
+        options = read_prune_options(
+            self._database.settings,
+            older_than=older_than,
             keep_last=keep_last,
-            keep=keep,
-            dry_run=dry_run,
+            keep_sessions=keep_sessions,
+            keep_memories=keep_memories,
+            keep_states=keep_states,
             max_time=max_time,
             pause=pause,
         )
+        pruning = Pruning(self._database, options, dry_run=dry_run, max_time=max_time, pause=pause)
         return await pruning.run(progress)
 
     async def export(

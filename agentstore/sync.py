@@ -148,6 +148,13 @@ class AgentStore(_Calls):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._begin(agentstore.AgentStore(*args, **kwargs))
 
+    @classmethod
+    def in_memory(cls, **kwargs: Any) -> Self:
+        """Return a store without a database, see :meth:`agentstore.AgentStore.in_memory`."""
+        store = cls.__new__(cls)
+        store._begin(agentstore.AgentStore.in_memory(**kwargs))
+        return store
+
     def _begin(self, store: Any) -> None:
         super().__init__(store, _Runner())
         self.sessions = _Calls(store.sessions, self._runner)

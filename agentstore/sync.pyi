@@ -309,7 +309,7 @@ class States:
         """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
 
 class Users:
-    """Users: created when first needed, and deleted with all their data."""
+    """Users on Postgres. See :class:`agentstore.UserService` for what each method does and raises."""
 
     def get_user(self, user_id: str, *, stale_ok: bool = False) -> User | None:
         """Return a user, or None. A user exists once data of the user was stored."""
@@ -364,6 +364,11 @@ class AgentStore:
         extractor: Extractor | None = None,
     ) -> None:
         """Create a store that is not connected yet."""
+    @staticmethod
+    def in_memory(
+        *, settings: Settings | None = None, embedder: Embedder | None = None, extractor: Extractor | None = None
+    ) -> AgentStore:
+        """Return a store without a database, for tests: with the same calls, and lost when the process ends."""
     def start(self) -> None:
         """Connect, and check that the schema is the one that this release needs. Idempotent, and optional."""
     def prune(

@@ -4,10 +4,14 @@ from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import InMemorySandboxService
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
 from agentstore.inmemory.states import InMemoryStateService
+from agentstore.inmemory.store import InMemoryStore
+from agentstore.inmemory.users import InMemoryUserService
 
 __all__ = [
     "InMemoryMemoryService",
     "InMemorySandboxService",
     "InMemorySessionHistoryService",
     "InMemoryStateService",
+    "InMemoryStore",
+    "InMemoryUserService",
 ]

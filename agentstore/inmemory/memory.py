@@ -17,7 +17,8 @@ from agentstore.errors import (
     LimitExceeded,
     NotConfigured,
 )
-from agentstore.interfaces import Extractor, MemoryService
+from agentstore.inmemory.users import InMemoryUserService
+from agentstore.interfaces import Extractor, StoreMemoryService
 from agentstore.schemas import (
     Deleted,
     Embedder,
@@ -85,7 +86,7 @@ class _Stored:
         return load_messages([self.payload])[0]
 
 
-class InMemoryMemoryService(MemoryService):
+class InMemoryMemoryService(StoreMemoryService):
     """A :class:`MemoryService` without a database, for tests. Memories are lost when the process ends.
 
     Searches rank as those of the service on Postgres.
@@ -98,8 +99,9 @@ class InMemoryMemoryService(MemoryService):
         embedder: Embedder | None = None,
         strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
         extractor: Extractor | None = None,
+        users: InMemoryUserService | None = None,
     ) -> None:
-        """Create the service. The arguments are those of :class:`PostgresMemoryService`; no database is needed."""
+        """Create the service. `users` has the owners of memories; the others are those of PostgresMemoryService."""
         self._settings = settings or settings_from_environment()
         self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
         embedder = embedder if embedder is not None else self._own_embedder
@@ -108,6 +110,7 @@ class InMemoryMemoryService(MemoryService):
         if self._strategy is not SearchStrategy.FULL_TEXT:
             self._require_embedder()
         self._language = analysis.check_language(self._settings.text_search_config)
+        self._owners = users or InMemoryUserService(settings=self._settings)
         # User id -> session id -> memory id -> memory, in order.
         self._users: dict[str, dict[str, dict[str, _Stored]]] = {}
         # (User id, session id) -> time of the last addition.
@@ -142,6 +145,7 @@ class InMemoryMemoryService(MemoryService):
                 raise message_has_id_of_item(user_id, session_id, id)
         new = []
         memories = self._users.setdefault(user_id, {}).setdefault(session_id, {})
+        self._owners.add(user_id)
         for id, (message, payload) in prepared.items():
             if id in memories:
                 continue
@@ -230,6 +234,8 @@ class InMemoryMemoryService(MemoryService):
         self._use(user_id)
         payloads = {id: dump_message(message_of(item), self._settings) for id, item in prepared.items()}
         buckets = self._users.setdefault(user_id, {}) if prepared or superseded else {}
+        if prepared:
+            self._owners.add(user_id)
         bucket_of = {
             each.item.id: memories
             for memories in buckets.values()

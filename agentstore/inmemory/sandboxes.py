@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from agentstore.errors import Closed, SandboxLost
 from agentstore.event_loops import PerLoop
+from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import Sandbox, SandboxProvider, SandboxService, StopInProgress
 from agentstore.sandbox.archive import CHUNK, pack, unpack
 from agentstore.sandbox.held import HeldSandbox
@@ -43,15 +44,18 @@ class InMemorySandboxService(SandboxService):
         *,
         provider: SandboxProvider | str | None = None,
         drain_on_stop: bool = True,
+        users: InMemoryUserService | None = None,
         settings: Settings | None = None,
     ) -> None:
-        """Create an empty service. The arguments are those of :class:`agentstore.PostgresSandboxService`."""
+        """Create an empty service. `users` has the owners; the others are those of PostgresSandboxService."""
         self._settings = settings or settings_from_environment()
+        self._owners = users or InMemoryUserService(settings=self._settings)
         self._provider = open_provider(self._settings, provider=provider)
         self._drain = drain_on_stop
         self._entries: dict[_Key, _Entry] = {}
         self._generations: dict[_Key, int] = {}
-        self._workspaces: dict[_Key, bytes] = {}
+        # The archives, and when they were stored.
+        self._workspaces: dict[_Key, tuple[bytes, datetime]] = {}
         self._locks: PerLoop[WeakValueDictionary[_Key, asyncio.Lock]] = PerLoop()
         self._started = self._stopped = False
         self._stop_in_progress = StopInProgress()
@@ -81,6 +85,7 @@ class InMemorySandboxService(SandboxService):
         specs = specs_of(sandbox_types)
         user, session = self._ids(user_id, session_id)
         await self._ready()
+        self._owners.add(user)
         found = {spec.type: await self._connect((user, session, spec.type), spec) for spec in specs}
         return [found[spec.type] for spec in specs]
 
@@ -119,6 +124,23 @@ class InMemorySandboxService(SandboxService):
             del self._workspaces[key]
         return len(keys)
 
+    async def _delete_user(self, user_id: str) -> int:
+        """End the sandboxes of a user without storing their workspaces, and return how many workspaces were deleted."""
+        for entry in [entry for key, entry in self._entries.items() if key[0] == user_id]:
+            await self._end(entry, snapshot=False)
+        keys = list(self._workspaces_of(user_id))
+        for key in keys:
+            self._delete_workspace(key)
+        return len(keys)
+
+    def _workspaces_of(self, user_id: str) -> dict[tuple[str, str, str], tuple[bytes, datetime]]:
+        """Return the stored workspaces of a user by user, session and type, and when they were stored."""
+        return {key: stored for key, stored in self._workspaces.items() if key[0] == user_id}
+
+    def _delete_workspace(self, key: tuple[str, str, str]) -> None:
+        """Delete a stored workspace."""
+        del self._workspaces[key]
+
     async def _ready(self) -> None:
         self._check_open()
         if not self._started:
@@ -145,7 +167,7 @@ class InMemorySandboxService(SandboxService):
                 handle = await self._provider.create(spec)
                 if (stored := self._workspaces.get(key)) is not None:
                     try:
-                        await self._provider.unpack(handle, unpack(_pieces(stored)), self._settings.sandbox_timeout)
+                        await self._provider.unpack(handle, unpack(_pieces(stored[0])), self._settings.sandbox_timeout)
                     except BaseException:
                         await asyncio.shield(self._provider.destroy(handle))
                         raise
@@ -180,7 +202,7 @@ class InMemorySandboxService(SandboxService):
             with suppress(SandboxLost):  # the previously stored workspace is unchanged
                 archive = self._provider.pack(entry.handle, self._settings.sandbox_timeout)
                 with await pack(archive, self._settings.max_workspace_bytes) as file:
-                    self._workspaces[entry.key] = file.read()
+                    self._workspaces[entry.key] = file.read(), datetime.now(UTC)
         if self._entries.get(entry.key) is not entry:
             return False
         del self._entries[entry.key]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from agentstore.errors import AlreadyExists, Closed, Conflict, LimitExceeded, NotFound
 from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
+from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.edits import check_message_ids, check_patch, merge_patch, prepare_replacement
@@ -59,17 +60,19 @@ class InMemorySessionHistoryService(SessionHistoryService):
         *,
         missing_session: Literal["error", "create"] = "error",
         states: InMemoryStateService | None = None,
+        users: InMemoryUserService | None = None,
         settings: Settings | None = None,
     ) -> None:
         """Create an empty service.
 
         `missing_session="create"` makes the methods that read or append create a missing session; with "error" they
         return None or raise NotFound. `states` is the service whose states are copied by a fork and truncated by a
-        rewind.
+        rewind, and `users` has the owners of sessions.
         """
         self._create_missing = check_missing_session(missing_session)
         self._settings = settings or settings_from_environment()
         self._states = states or InMemoryStateService(settings=self._settings)
+        self._owners = users or InMemoryUserService(settings=self._settings)
         self._users: dict[str, dict[str, _Stored]] = {}
         self._started = self._stopped = False
 
@@ -120,6 +123,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
     ) -> Session:
         self._check_open()
         sessions = self._users.setdefault(user_id, {})
+        self._owners.add(user_id)
         if session_id not in sessions or self._has_expired(sessions[session_id]):
             now = datetime.now(UTC)
             sessions[session_id] = _Stored(title, metadata, now, now, ttl=ttl, app=app)
@@ -300,6 +304,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         if self._append(user_id, session_id, stored, prepared) or not prepared:
             stored.metadata = metadata
         self._users.setdefault(user_id, {})[session_id] = stored
+        self._owners.add(user_id)
         return _appended(stored, prepared)
 
     async def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:  # noqa: D102

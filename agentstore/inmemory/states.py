@@ -7,6 +7,7 @@ from typing import Any
 
 from agentstore.errors import Closed, Conflict, InvalidContent, NotFound
 from agentstore.exact_json import loads
+from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import StateService
 from agentstore.schemas import Deleted, Page, StateRound
 from agentstore.schemas.memory import bucket
@@ -41,8 +42,10 @@ class InMemoryStateService(StateService):
     :class:`agentstore.StateService` for what each method does and raises.
     """
 
-    def __init__(self, *, settings: Settings | None = None) -> None:
+    def __init__(self, *, users: InMemoryUserService | None = None, settings: Settings | None = None) -> None:
+        """Create an empty service. `users` has the owners of states."""
         self._settings = settings or settings_from_environment()
+        self._owners = users or InMemoryUserService(settings=self._settings)
         self._heads: dict[tuple[str, str], _Head] = {}
         self._started = self._stopped = False
 
@@ -82,6 +85,7 @@ class InMemoryStateService(StateService):
                 f"{last}"
             )
         self._heads[key] = head
+        self._owners.add(user_id)
         number = head.next_round if round_id is None else round_id
         check_more_rounds(number)
         head.next_round = max(head.next_round, number + 1)

@@ -20,6 +20,8 @@ from agentstore.interfaces.sandboxes import Sandbox, SandboxProvider, SandboxSer
 from agentstore.interfaces.service import Service, ServiceWithLifecycleManager, StopInProgress
 from agentstore.interfaces.sessions import SessionHistoryService
 from agentstore.interfaces.states import StateService
+from agentstore.interfaces.stores import Store, StoreMemoryService
+from agentstore.interfaces.users import UserService
 
 __all__ = [
     "Extractor",
@@ -32,4 +34,7 @@ __all__ = [
     "SessionHistoryService",
     "StateService",
     "StopInProgress",
+    "Store",
+    "StoreMemoryService",
+    "UserService",
 ]

@@ -6,7 +6,7 @@ Memories and states are deleted in the transaction that deletes their session.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from agentstore.database.statement import Row, Statement
 from agentstore.database.transaction import Transaction
 from agentstore.models import StateHeadRow, UserRow, WorkspaceRow
 from agentstore.schemas import Pruned
+from agentstore.schemas.retention import PruneOptions
 
 # The number of users that one statement finds, and of sessions, buckets of memories or heads of states.
 _USER_PAGE = 500
@@ -93,20 +94,16 @@ class Pruning:
     def __init__(
         self,
         database: Database,
+        options: PruneOptions,
         *,
-        before: datetime | None,
-        keep_last: int,
-        keep: Mapping[str, int | None],
         dry_run: bool,
         max_time: timedelta | None,
         pause: timedelta,
     ) -> None:
-        """Configure a run that deletes expired rows and, if `before` is given, rows last written before it.
+        """Configure a run that deletes what has expired, and what the options name.
 
-        The `keep_last` last sessions, buckets and heads of states of each user, and rounds of each session, are
-        retained unless they have expired; `keep` has other numbers for some kinds, or None. Memories and states without
-        a number of their own follow their session. With `dry_run` nothing is deleted, only counted. After `max_time` no
-        further transaction begins; `pause` is the time between two transactions.
+        With `dry_run` nothing is deleted, only counted. After `max_time` no further transaction begins; `pause` is the
+        time between two transactions.
         """
         self.pruned = Pruned(finished=False)
         self._users = 0
@@ -114,11 +111,10 @@ class Pruning:
         self._deadline = inf if max_time is None else monotonic() + max_time.total_seconds()
         self._pause = pause.total_seconds()
         self._database = database
-        self._before = before
-        own = {kind: number for kind, number in keep.items() if number is not None}
-        self._keep = {**dict.fromkeys(KINDS, keep_last), **own}
-        self._retains_sessions = bool(keep_last or self._keep["sessions"])
-        self._following = [kind for kind in ("memories", "states") if kind not in own]
+        self._before = options.before
+        self._keep = options.keep
+        self._retains_sessions = options.retains_sessions
+        self._following = options.following
         self._dry_run = dry_run
         # What a dry run has counted of the current users: the ids by user and kind. The states of a session are counted
         # if they were saved before a time.

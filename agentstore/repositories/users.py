@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from agentstore import offload
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
+from agentstore.interfaces import UserService
 from agentstore.models import UserRow
 from agentstore.repositories.service import PostgresService
 from agentstore.schemas import Deleted, Page, User
@@ -49,30 +50,17 @@ SET_METADATA = Statement(
 DELETE = SQL("delete_user")
 
 
-class PostgresUserService(PostgresService):
-    """Users: created when first needed, and deleted with all their data."""
+class PostgresUserService(PostgresService, UserService):
+    """Users on Postgres. See :class:`agentstore.UserService` for what each method does and raises."""
 
-    async def get_user(self, user_id: str, *, stale_ok: bool = False) -> User | None:
-        """Return a user, or None. A user exists once data of the user was stored.
-
-        With `stale_ok` it may be read from a replica, see :mod:`agentstore.interfaces`.
-        """
+    async def get_user(  # noqa: D102 - documented in the interface
+        self, user_id: str, *, stale_ok: bool = False
+    ) -> User | None:
         check_id(user_id, "user_id", self._settings)
         row = await self._database.read(lambda database: database.fetch_one(GET, user_id=user_id), stale_ok=stale_ok)
         return None if row is None else await offload.run(_user, row)
 
-    async def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:
-        """Return a page of users, ordered by id.
-
-        Args:
-            limit: the size of the page.
-            cursor: ``next_cursor`` of the previous page.
-            stale_ok: whether the users may be read from a replica.
-
-        Raises:
-            InvalidContent: `limit` or `cursor` is invalid.
-            LimitExceeded: `limit` is over 10,000.
-        """
+    async def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:  # noqa: D102
         check_count(limit, "limit", maximum=self._settings.max_page)
         after = None if cursor is None else read_cursor(cursor, str)[0]
         rows = await self._database.read(
@@ -82,23 +70,13 @@ class PostgresUserService(PostgresService):
         users = await offload.run(lambda: [_user(row) for row in rows])
         return Page(users, write_cursor(rows[-1][0]) if rows and len(rows) == limit else None)
 
-    async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:
-        """Replace the metadata of a user, any JSON object, and return the user, created if missing.
-
-        Raises:
-            InvalidContent, LimitExceeded: the metadata cannot be represented as JSON, or is too large.
-        """
+    async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         text = await offload.run(dump_metadata, metadata, self._settings)
         rows = await self._database.fetch(SET_METADATA, user_id=user_id, metadata=text)
         return await offload.run(_user, rows[0])
 
-    async def delete_user(self, user_id: str) -> Deleted:
-        """Delete a user and all of the user's data; return the number of rows by kind, without the user. Idempotent.
-
-        Safe during concurrent writes for the user: they are deleted too, or create the user again afterwards. No row
-        is left without its owner.
-        """
+    async def delete_user(self, user_id: str) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         (row,) = await self._database.fetch(DELETE, user_id=user_id)
         return Deleted(sessions=row[0], messages=row[1], memories=row[2], state_rounds=row[3], workspaces=row[4])

@@ -14,6 +14,7 @@ from agentstore.testing.memory import MemoryContract
 from agentstore.testing.sandboxes import SandboxContract
 from agentstore.testing.sessions import SessionHistoryContract
 from agentstore.testing.states import StateContract
+from agentstore.testing.stores import StoreContract
 from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, text
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "SandboxContract",
     "SessionHistoryContract",
     "StateContract",
+    "StoreContract",
     "text",
 ]

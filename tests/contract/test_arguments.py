@@ -22,6 +22,8 @@ from agentstore import (
     InMemorySandboxService,
     InMemorySessionHistoryService,
     InMemoryStateService,
+    InMemoryStore,
+    InMemoryUserService,
     InvalidContent,
     LimitExceeded,
     MemoryItem,
@@ -122,7 +124,7 @@ _INVALID_NUMBERS: tuple[Any, ...] = (True, False, "1", "", 1.0, 1.5, b"1", [1], 
 _CLASSES: tuple[type[Any], ...] = (
     *(InMemorySessionHistoryService, InMemoryMemoryService, InMemoryStateService, InMemorySandboxService),
     *(PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService, PostgresSandboxService),
-    *(PostgresUserService, AgentStore),
+    *(PostgresUserService, AgentStore, InMemoryUserService, InMemoryStore),
     *(agentscope_runtime.PostgresSessionHistoryService, agentscope_runtime.PostgresMemoryService),
     agentscope_runtime.PostgresStateService,
 )

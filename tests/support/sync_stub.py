@@ -152,7 +152,10 @@ def generate() -> str:
     for name, service in _SERVICES.items():
         stub.add_class(name, service, omit=frozenset(_NOT_OF_SERVICES))
     constructor = stub._signature(AgentStore, AgentStore.__init__)
-    stub.add_class("AgentStore", AgentStore, _OF_STORE + constructor)
+    in_memory = stub._signature(AgentStore, AgentStore.in_memory, "    @staticmethod\n")
+    del stub._names["InMemoryStore"]
+    in_memory = in_memory.replace("InMemoryStore", "AgentStore")
+    stub.add_class("AgentStore", AgentStore, _OF_STORE + constructor + in_memory)
     return stub.render() + _END
 
 

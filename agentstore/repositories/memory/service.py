@@ -25,7 +25,7 @@ from agentstore.errors import (
     NotConfigured,
     StatementFailed,
 )
-from agentstore.interfaces import Extractor, MemoryService
+from agentstore.interfaces import Extractor, StoreMemoryService
 from agentstore.repositories.memory import reindex as memory_reindex
 from agentstore.repositories.memory.extraction import ExtractionWorker, list_failed, retry_failed
 from agentstore.repositories.memory.items import FIND_MESSAGES, LIST_ITEMS, LIST_ITEMS_AFTER, write_items
@@ -100,7 +100,7 @@ _NO_TOKENS = {" ": 1.0}
 _MAX_CHARACTERS = 200_000_000
 
 
-class PostgresMemoryService(PostgresService, MemoryService):
+class PostgresMemoryService(PostgresService, StoreMemoryService):
     """Long-term memory stored in Postgres and searched in one statement. See :class:`MemoryService`."""
 
     def __init__(

@@ -1,0 +1,191 @@
+"""The store without a database, for tests: ``AgentStore.in_memory()``."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import cached_property
+
+from agentstore.errors import Closed
+from agentstore.inmemory.memory import InMemoryMemoryService
+from agentstore.inmemory.pruning import InMemoryPruning
+from agentstore.inmemory.sandboxes import InMemorySandboxService
+from agentstore.inmemory.sessions import InMemorySessionHistoryService
+from agentstore.inmemory.states import InMemoryStateService
+from agentstore.inmemory.users import InMemoryUserService
+from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
+from agentstore.schemas import Deleted, Embedder, Pruned, SessionStats, Stats, TableStats, UserStats
+from agentstore.schemas.page import check_count
+from agentstore.schemas.retention import read_prune_options
+from agentstore.settings import Settings, settings_from_environment
+
+
+class InMemoryStore(ServiceWithLifecycleManager):
+    """A store without a database, for tests. Its data is lost when the process ends.
+
+    It has the calls of :class:`agentstore.AgentStore`, except for export and restore, and is used in one event loop at
+    a time. Sandboxes are those of the provider in AGENTSTORE_SANDBOX_PROVIDER.
+
+    Attributes:
+        sessions, memory, states, users, sandboxes: the services, as in AgentStore.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        extractor: Extractor | None = None,
+    ) -> None:
+        """Create an empty store. The arguments are those of :class:`agentstore.AgentStore`."""
+        self._settings = settings = settings or settings_from_environment()
+        self.users = InMemoryUserService(delete_data=self._delete_data, settings=settings)
+        self.states = InMemoryStateService(users=self.users, settings=settings)
+        self.sessions = InMemorySessionHistoryService(states=self.states, users=self.users, settings=settings)
+        self.memory = InMemoryMemoryService(users=self.users, settings=settings, embedder=embedder, extractor=extractor)
+        self._started = self._stopped = False
+
+    @cached_property
+    def sandboxes(self) -> InMemorySandboxService:
+        """Sandboxes of the provider in AGENTSTORE_SANDBOX_PROVIDER, which is loaded at the first call.
+
+        Raises:
+            NotConfigured: the provider does not exist, or needs AGENTSTORE_SANDBOX_URL.
+        """
+        return InMemorySandboxService(users=self.users, settings=self._settings)
+
+    async def start(self) -> None:
+        """Make the store ready. Idempotent, and optional."""
+        self._started, self._stopped = True, False
+        for service in (self.sessions, self.memory, self.states, self.users):
+            await service.start()
+        if "sandboxes" in vars(self):
+            await self.sandboxes.start()
+
+    async def stop(self) -> None:
+        """End the sandboxes. Later calls raise Closed, until start() is called; the data is retained until then."""
+        self._started, self._stopped = False, True
+        try:
+            if "sandboxes" in vars(self):
+                await self.sandboxes.stop()
+        finally:
+            for service in (self.sessions, self.memory, self.states, self.users):
+                await service.stop()
+
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the store is started; see :meth:`agentstore.AgentStore.health`."""
+        return self._started or await self.sessions.health() or await self.users.health()
+
+    async def prune(
+        self,
+        older_than: timedelta | None = None,
+        *,
+        keep_last: int = 0,
+        keep_sessions: int | None = None,
+        keep_memories: int | None = None,
+        keep_states: int | None = None,
+        dry_run: bool = False,
+        max_time: timedelta | None = None,
+        pause: timedelta = timedelta(),
+        progress: Callable[[int, Pruned], None] = lambda users, pruned: None,
+    ) -> Pruned:
+        """Delete expired data, and data not written for longer than `older_than`; see AgentStore.prune.
+
+        It takes no time, so that `max_time` and `pause` have no effect.
+        """
+        options = read_prune_options(
+            self._settings,
+            older_than=older_than,
+            keep_last=keep_last,
+            keep_sessions=keep_sessions,
+            keep_memories=keep_memories,
+            keep_states=keep_states,
+            max_time=max_time,
+            pause=pause,
+        )
+        self._check_open()
+        sandboxes = self.sandboxes if "sandboxes" in vars(self) else None
+        pruning = InMemoryPruning(
+            self.sessions, self.memory, self.states, sandboxes, options, settings=self._settings, dry_run=dry_run
+        )
+        pruned = Pruned()
+        for number, user_id in enumerate(self.users.ids(), 1):
+            pruned += pruning.prune_user(user_id)
+            progress(number, pruned)
+        return pruned
+
+    async def stats(self, *, largest: int = 10) -> Stats:
+        """Return statistics; see :meth:`agentstore.AgentStore.stats`. Sizes are those of the contents.
+
+        Raises:
+            InvalidContent, LimitExceeded: `largest` is not an integer >= 0, or is over 10,000.
+        """
+        check_count(largest, "largest", maximum=self._settings.max_page)
+        self._check_open()
+        sessions = list(self._session_stats())
+        messages = Counter[str]()
+        counts = Counter(each.user_id for each in sessions)
+        for each in sessions:
+            messages[each.user_id] += each.messages
+        memories = {
+            user_id: [stored.payload for bucket in buckets.values() for stored in bucket.values()]
+            for user_id, buckets in self.memory._users.items()
+        }
+        rounds: dict[str, list[str]] = {}
+        for (user_id, _), head in self.states._heads.items():
+            rounds.setdefault(user_id, []).extend(each.payload for each in head.rounds.values())
+        users = [
+            UserStats(user_id, count, messages[user_id], len(memories.get(user_id, [])), len(rounds.get(user_id, [])))
+            for user_id, count in counts.items()
+        ]
+        tables = [
+            _table("memories", [text for texts in memories.values() for text in texts]),
+            TableStats("messages", sum(messages.values()), sum(each.bytes for each in sessions), 0),
+            TableStats("sessions", len(sessions), 0, 0),
+            _table("state_rounds", [text for texts in rounds.values() for text in texts]),
+            TableStats("users", len(self.users.ids()), 0, 0),
+        ]
+        stored = [each for of_user in self.sessions._users.values() for each in of_user.values()]
+        numbers = {table.name: table.rows for table in tables}
+        return Stats(
+            users=numbers["users"],
+            sessions=numbers["sessions"],
+            messages=numbers["messages"],
+            memories=numbers["memories"],
+            state_rounds=numbers["state_rounds"],
+            bytes=sum(table.total_bytes for table in tables),
+            oldest=min((each.created_at for each in stored), default=None),
+            newest=max((each.updated_at for each in stored), default=None),
+            tables=tables,
+            largest_users=sorted(users, key=lambda each: (-each.messages, each.user_id.encode()))[:largest],
+            largest_sessions=sorted(
+                sessions, key=lambda each: (-each.messages, each.user_id.encode(), each.session_id.encode())
+            )[:largest],
+        )
+
+    def _session_stats(self) -> Iterator[SessionStats]:
+        for user_id, sessions in self.sessions._users.items():
+            for session_id, stored in sessions.items():
+                size = sum(len(text.encode()) for text in stored.messages.values())
+                yield SessionStats(user_id, session_id, len(stored.messages), size, stored.updated_at)
+
+    async def _delete_data(self, user_id: str) -> Deleted:
+        sessions = self.sessions._users.pop(user_id, {})
+        memories = await self.memory.delete_memory(user_id)
+        self.memory._users.pop(user_id, None)
+        heads = [key for key in self.states._heads if key[0] == user_id]
+        return Deleted(
+            sessions=len(sessions),
+            messages=sum(len(each.messages) for each in sessions.values()),
+            memories=memories.memories,
+            state_rounds=sum(len(self.states._heads.pop(key).rounds) for key in heads),
+            workspaces=await self.sandboxes._delete_user(user_id) if "sandboxes" in vars(self) else 0,
+        )
+
+    def _check_open(self) -> None:
+        if self._stopped:
+            raise Closed("The store was stopped: call start() to use it again.")
+        self._started = True
+
+
+def _table(name: str, texts: list[str]) -> TableStats:
+    return TableStats(name, len(texts), sum(len(text.encode()) for text in texts), 0)

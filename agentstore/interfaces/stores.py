@@ -1,0 +1,138 @@
+"""The protocol of a store, which AgentStore and the store without a database satisfy."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from agentstore.interfaces.memory import MemoryService
+from agentstore.interfaces.sandboxes import SandboxService
+from agentstore.interfaces.sessions import SessionHistoryService
+from agentstore.interfaces.states import StateService
+from agentstore.interfaces.users import UserService
+from agentstore.schemas import (
+    Extracted,
+    MemoryHit,
+    MemoryItem,
+    MessagesLike,
+    Page,
+    Pruned,
+    SearchFilters,
+    Stats,
+)
+
+
+class StoreMemoryService(MemoryService):
+    """Long-term memory with scores, items (facts) and their extraction: the ``memory`` of a store."""
+
+    @abstractmethod
+    async def search(
+        self,
+        user_id: str,
+        messages: MessagesLike | str,
+        filters: SearchFilters | None = None,
+        *,
+        stale_ok: bool = False,
+    ) -> list[MemoryHit]:
+        """Search as :meth:`search_memory`, and return scores, sessions, positions and snippets, too."""
+
+    @abstractmethod
+    async def save_items(
+        self,
+        user_id: str,
+        items: MemoryItem | Mapping[str, Any] | Sequence[MemoryItem | Mapping[str, Any]],
+        session_id: str | None = None,
+        *,
+        supersedes: Iterable[str] = (),
+    ) -> list[MemoryItem]:
+        """Save items (facts), and return them as stored. See :meth:`agentstore.PostgresMemoryService.save_items`."""
+
+    @abstractmethod
+    async def list_items(
+        self,
+        user_id: str,
+        *,
+        kind: str | None = None,
+        with_invalid: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[MemoryItem]:
+        """Return a page of items, newest first. See :meth:`agentstore.PostgresMemoryService.list_items`."""
+
+    @abstractmethod
+    async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
+        """Extract items from queued messages. See :meth:`agentstore.PostgresMemoryService.extract`."""
+
+    @abstractmethod
+    async def embed(self, *, user_id: str | None = None) -> int:
+        """Embed the memories that have no vector, and return their number."""
+
+
+class Store(Protocol):
+    """A store: what :class:`agentstore.AgentStore` and ``AgentStore.in_memory()`` have in common.
+
+    An application that takes a Store is tested without a database.
+    """
+
+    @property
+    def sessions(self) -> SessionHistoryService:
+        """Conversations and their messages."""
+        ...
+
+    @property
+    def memory(self) -> StoreMemoryService:
+        """Long-term memory, searched by words and optionally by meaning."""
+        ...
+
+    @property
+    def states(self) -> StateService:
+        """States of agents in numbered rounds."""
+        ...
+
+    @property
+    def users(self) -> UserService:
+        """The owners of everything else."""
+        ...
+
+    @property
+    def sandboxes(self) -> SandboxService:
+        """Isolated environments for code."""
+        ...
+
+    async def start(self) -> None:
+        """Make the store ready. Idempotent, and optional: the first call starts the store."""
+
+    async def stop(self) -> None:
+        """Release the resources of the store. Later calls raise Closed, until start() is called."""
+
+    async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the store works now. False before start and after stop; never raises."""
+        ...
+
+    async def prune(
+        self,
+        older_than: timedelta | None = None,
+        *,
+        keep_last: int = 0,
+        keep_sessions: int | None = None,
+        keep_memories: int | None = None,
+        keep_states: int | None = None,
+        dry_run: bool = False,
+        max_time: timedelta | None = None,
+        pause: timedelta = timedelta(),
+        progress: Callable[[int, Pruned], None] = lambda users, pruned: None,
+    ) -> Pruned:
+        """Delete expired data, and data not written for longer than `older_than`. See AgentStore.prune."""
+        ...
+
+    async def stats(self, *, largest: int = 10) -> Stats:
+        """Return statistics: numbers, bytes, and the `largest` users and sessions by number of messages."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

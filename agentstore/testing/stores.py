@@ -1,0 +1,195 @@
+"""The contract of Store."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from agentstore.errors import Closed, InvalidContent, LimitExceeded
+from agentstore.interfaces import Store
+from agentstore.schemas import Deleted, Pruned
+from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, text
+
+_AT_ONCE = timedelta()
+
+
+async def _fill(store: Store, user_id: str, *session_ids: str) -> None:
+    """Store two messages, one memory and two state rounds in each session."""
+    for session_id in session_ids:
+        messages = [text("zebra"), text("two")]
+        await store.sessions.append(user_id, session_id, messages)
+        await store.memory.add_memory(user_id, messages[:1], session_id)
+        for number in range(2):
+            await store.states.save_state(user_id, {"n": number}, session_id)
+
+
+@pytest.mark.asyncio
+class StoreContract:
+    """Tests that every Store must pass.
+
+    Fixture ``store``: a new, empty store.
+    """
+
+    async def test_services_share_users(self, store: Store) -> None:
+        assert await store.users.get_user("a") is None
+        assert await store.users.list_users() == []
+        await store.sessions.create_session("a")
+        await store.memory.add_memory("b", text("x"))
+        await store.states.save_state("c", {})
+        await store.sessions.append("d", "s", text("x"))
+        await store.memory.save_items("e", {"text": "a fact"})
+        created = await store.users.set_metadata("f", {"plan": "free"})
+        assert [user.id for user in await store.users.list_users()] == ["a", "b", "c", "d", "e", "f"]
+        assert await store.users.get_user("f") == created
+        assert created.created_at is not None
+
+    async def test_reads_create_no_user(self, store: Store) -> None:
+        await store.sessions.get_session("a", "s")
+        await store.sessions.list_sessions("a")
+        await store.sessions.delete_session("a", "s")
+        await store.memory.search("a", "x")
+        await store.memory.delete_memory("a")
+        await store.memory.add_memory("a", [])
+        await store.states.export_state("a")
+        await store.states.delete_state("a")
+        assert await store.users.list_users() == []
+
+    async def test_a_user_remains_without_data(self, store: Store) -> None:
+        await _fill(store, "alice", "s")
+        user = await store.users.get_user("alice")
+        await store.sessions.delete_session("alice", "s")
+        await store.memory.delete_memory("alice")
+        await store.states.delete_state("alice", "s")
+        assert await store.users.get_user("alice") == user
+
+    async def test_metadata_of_users_round_trips_exactly(self, store: Store) -> None:
+        for value in EXACT_VALUES:
+            await store.users.set_metadata("alice", {"x": value})
+            user = await store.users.get_user("alice")
+            assert user is not None
+            assert user.metadata == {"x": value}
+        for wrong in NON_JSON_VALUES:
+            with pytest.raises(InvalidContent):
+                await store.users.set_metadata("alice", {"x": wrong})
+
+    async def test_pages_of_users_contain_each_once_in_order(self, store: Store) -> None:
+        for user_id in HOSTILE_IDS:
+            await store.sessions.create_session(user_id)
+        for limit in (1, 5, len(HOSTILE_IDS), 100):
+            seen: list[str] = []
+            cursor = None
+            while True:
+                page = await store.users.list_users(limit=limit, cursor=cursor)
+                seen += [user.id for user in page]
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            assert seen == sorted(HOSTILE_IDS, key=str.encode)
+        with pytest.raises(LimitExceeded):
+            await store.users.list_users(limit=10_001)
+        with pytest.raises(InvalidContent):
+            await store.users.list_users(cursor="nonsense")
+
+    async def test_deleting_a_user_deletes_and_counts_all_data(self, store: Store) -> None:
+        for user_id in ("alice", "bob"):
+            await _fill(store, user_id, "s", "t")
+        expected = Deleted(sessions=2, messages=4, memories=2, state_rounds=4)
+        assert await store.users.delete_user("alice") == expected
+        assert not await store.users.delete_user("alice")
+        assert await store.users.get_user("alice") is None
+        assert await store.sessions.list_sessions("alice") == []
+        assert await store.memory.search("alice", "zebra") == []
+        assert await store.states.export_state("alice", "s") is None
+        assert await store.states.save_state("alice", {}, "s") == 1
+        assert len(await store.sessions.list_sessions("bob")) == 2
+        assert len(await store.memory.search("bob", "zebra")) == 2
+        assert await store.states.export_state("bob", "t") == {"n": 1}
+
+    async def test_stats_count_everything(self, store: Store) -> None:
+        empty = await store.stats()
+        assert (empty.users, empty.sessions, empty.messages, empty.memories, empty.state_rounds) == (0, 0, 0, 0, 0)
+        assert (empty.oldest, empty.newest, empty.largest_users, empty.largest_sessions) == (None, None, [], [])
+        await _fill(store, "alice", "s", "t")
+        await _fill(store, "bob", "s")
+        await store.sessions.append("bob", "s", [text("three")])
+        stats = await store.stats(largest=1)
+        assert (stats.users, stats.sessions, stats.messages, stats.memories, stats.state_rounds) == (2, 3, 7, 3, 6)
+        assert [(each.user_id, each.messages, each.sessions) for each in stats.largest_users] == [("alice", 4, 2)]
+        assert [(each.user_id, each.session_id) for each in stats.largest_sessions] == [("bob", "s")]
+        assert stats.oldest is not None
+        assert stats.newest is not None
+        assert stats.oldest <= stats.newest
+        assert stats.bytes > empty.bytes or stats.bytes == sum(each.total_bytes for each in stats.tables)
+        assert {"messages", "sessions", "users"} <= {each.name for each in stats.tables}
+        with pytest.raises(LimitExceeded):
+            await store.stats(largest=10_001)
+
+    async def test_prune_deletes_what_is_old(self, store: Store) -> None:
+        await _fill(store, "alice", "a", "b", "c")
+        calls: list[tuple[int, Pruned]] = []
+        assert not await store.prune()
+        counted = await store.prune(_AT_ONCE, dry_run=True)
+        assert (counted.sessions, counted.messages, counted.memories, counted.state_rounds) == (3, 6, 3, 6)
+        assert len(await store.sessions.list_sessions("alice")) == 3
+        pruned = await store.prune(_AT_ONCE, progress=lambda users, so_far: calls.append((users, so_far)))
+        assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (3, 6, 3, 6)
+        assert pruned.finished
+        assert pruned.bytes > 0
+        assert calls[-1][0] == 1
+        assert (calls[-1][1].sessions, calls[-1][1].messages) == (3, 6)
+        assert await store.sessions.list_sessions("alice") == []
+        assert await store.memory.search("alice", "zebra") == []
+        assert await store.users.get_user("alice") is not None
+
+    async def test_prune_retains_the_last_sessions_with_their_memories_and_rounds(self, store: Store) -> None:
+        await _fill(store, "alice", "a", "b", "c")
+        await store.memory.add_memory("alice", text("zebra"), "without session")
+        pruned = await store.prune(_AT_ONCE, keep_last=1)
+        # The session, and the last one of the memories without a session; the highest round of the session.
+        assert (pruned.sessions, pruned.messages, pruned.memories, pruned.state_rounds) == (2, 4, 2, 5)
+        assert [session.id for session in await store.sessions.list_sessions("alice")] == ["c"]
+        assert {hit.session_id for hit in await store.memory.search("alice", "zebra")} == {"c", "without session"}
+        assert await store.states.export_state("alice", "c") == {"n": 1}
+
+    async def test_prune_retains_other_numbers_of_memories_and_states(self, store: Store) -> None:
+        await _fill(store, "alice", "a", "b", "c")
+        pruned = await store.prune(_AT_ONCE, keep_sessions=1, keep_memories=2, keep_states=3)
+        assert (pruned.sessions, pruned.memories, pruned.state_rounds) == (2, 1, 0)
+        assert {hit.session_id for hit in await store.memory.search("alice", "zebra")} == {"b", "c"}
+        assert await store.states.export_state("alice", "a") == {"n": 1}
+
+    async def test_prune_refuses_invalid_arguments(self, store: Store) -> None:
+        wrong: tuple[dict[str, Any], ...] = (
+            {"older_than": 90},
+            {"older_than": timedelta(-1)},
+            {"keep_last": -1},
+            {"keep_sessions": True},
+            {"pause": None},
+            {"max_time": 3},
+        )
+        for arguments in wrong:
+            with pytest.raises(InvalidContent):
+                await store.prune(**arguments)
+        with pytest.raises(LimitExceeded):
+            await store.prune(keep_memories=10_001)
+        assert not await store.prune(timedelta.max)
+
+    async def test_stop_closes_all_services_and_start_reopens_them(self, store: Store) -> None:
+        await _fill(store, "alice", "s")
+        assert await store.health()
+        await store.stop()
+        assert not await store.health()
+        for call in (
+            store.sessions.get_session("alice", "s"),
+            store.memory.search("alice", "zebra"),
+            store.states.export_state("alice"),
+            store.users.get_user("alice"),
+            store.stats(),
+            store.prune(),
+        ):
+            with pytest.raises(Closed):
+                await call
+        await store.start()
+        await store.start()
+        assert await store.sessions.get_session("alice", "s") is not None
+        assert await store.users.get_user("alice") is not None
