@@ -66,8 +66,8 @@ def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-def test_each_run_of_a_loop_opens_one_connection_and_closes_it(database_url: str, settings: Settings) -> None:
-    store = AgentStore(database_url, settings=settings)
+def test_each_run_of_a_loop_opens_one_connection_and_closes_it(direct_url: str) -> None:
+    store = AgentStore(direct_url)
 
     async def use(number: int) -> int:
         await store.sessions.append("alice", "s", text(str(number)))
@@ -173,10 +173,8 @@ async def test_waiting_for_connections_of_a_loop_that_does_not_run_is_bounded(
     await store.stop()
 
 
-async def test_stop_closes_the_pools_of_all_loops(
-    database_url: str, settings: Settings, observer: asyncpg.Connection
-) -> None:
-    store = AgentStore(database_url, settings=settings)
+async def test_stop_closes_the_pools_of_all_loops(direct_url: str) -> None:
+    store = AgentStore(direct_url)
     await store.start()
     with _running_loop() as loop:
 
