@@ -14,7 +14,8 @@
     │   ├── Unavailable    the database could not be reached or did not answer
     │   │   ├── PoolTimeout   no connection became free within pool_timeout
     │   │   └── ReadOnly      the server refuses writes: it is a standby, or was made read-only
-    │   └── EmbeddingFailed   the embedder failed or returned invalid vectors
+    │   ├── EmbeddingFailed   the embedder failed or returned invalid vectors
+    │   └── SandboxElsewhere  only another replica can reach the sandbox (also a SandboxUnavailable)
     ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
     ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
     ├── UnreadableRow      a stored row is not valid: another program wrote or changed it
@@ -22,7 +23,6 @@
     ├── SchemaAhead        a call would change a schema that a newer release has migrated
     ├── ExtractionFailed   the extractor failed or returned an invalid result
     ├── SandboxUnavailable a sandbox cannot be created here, or cannot be reached from here
-    │   └── SandboxElsewhere  only another replica can reach the sandbox
     ├── SandboxLost        the sandbox ended, or its lease expired: connect again
     └── SandboxFailed      the sandbox provider returned an error or an invalid response
 
@@ -132,8 +132,11 @@ class SandboxUnavailable(AgentStoreError):
     """A sandbox cannot be created here, or the existing one cannot be reached from here or does not answer in time."""
 
 
-class SandboxElsewhere(SandboxUnavailable):
-    """The sandbox is on another host or sandbox server, which the message names: call from a replica that uses it."""
+class SandboxElsewhere(SandboxUnavailable, Retryable):
+    """The sandbox is on another host or sandbox server, which the message names. Nothing was run or ended.
+
+    The same call succeeds on a replica that uses that host or server, and ``connect`` here once its lease has expired.
+    """
 
 
 class SandboxLost(AgentStoreError):

@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -230,13 +230,30 @@ def settings_from_environment() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        wrong = [
-            f"{_variable(*each['loc'])}: {each['msg']}" for each in error.errors(include_url=False, include_input=False)
-        ]
-        raise NotConfigured("\n".join(wrong)) from error
+        wrong = error.errors(include_url=False, include_input=False)
+        raise NotConfigured("\n".join(f"{_variable(*each['loc'])}: {_expected(each)}" for each in wrong)) from error
     if unknown := list(_unknown_variables()):
         raise NotConfigured("\n".join(unknown))
     return settings
+
+
+_EXPECTED = {
+    "int_parsing": "expected an integer",
+    "float_parsing": "expected a number",
+    "bool_parsing": "expected true or false",
+    "literal_error": "expected {expected}",
+    "greater_than": "expected a number over {gt}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than": "expected a number below {lt}",
+    "less_than_equal": "expected at most {le}",
+}
+
+
+def _expected(wrong: Any) -> str:
+    """Return what was expected of a value. The value is not named, since it may be a password in the wrong place."""
+    if (expected := _EXPECTED.get(wrong["type"])) is None:
+        return str(wrong["msg"]).removeprefix("Value error, ")
+    return expected.format(**wrong.get("ctx", {}))
 
 
 def _unknown_variables() -> Iterator[str]:

@@ -140,6 +140,10 @@ def connection_error(error: BaseException, where: str) -> AgentStoreError:
         return filtered_view_error(where)
     if isinstance(error, (ValueError, ssl.SSLCertVerificationError)):
         return NotConfigured(f"The connection to {where} is not configured correctly: {error}")
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return NotConfigured(
+            f"{where} names a database that does not exist: correct the URL, or create it with CREATE DATABASE"
+        )
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate in _ACCESS_DENIED:
         return NotConfigured(f"{where} rejected the login: {error}")
     if isinstance(error, TimeoutError):

@@ -17,6 +17,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from agentstore.errors import InvalidContent
 from agentstore.importing.notes import Kind, Note
+from agentstore.transfer.lines import check_file
 
 _SUFFIXES = (".json", ".jsonl", ".ndjson")
 _COMPRESSED = (".gz", ".zip")
@@ -59,9 +60,11 @@ def find(name: str, source: Path | BinaryIO) -> Iterator[File | Note]:
     before ``conversations-10.json``. Folders within a folder are not read, those within an archive are.
 
     Raises:
+        InvalidContent: a source is neither a Path nor a file that is open for reading in binary mode.
         OSError: a folder or a file cannot be read.
     """
     if not isinstance(source, Path):
+        check_file(source)
         yield File(name, None, None, lambda: nullcontext(_decompressed(source)))
     elif source.is_dir():
         children = [each for each in source.iterdir() if each.suffix.lower() in (*_SUFFIXES, *_COMPRESSED)]

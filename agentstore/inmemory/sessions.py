@@ -18,9 +18,9 @@ from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
 from agentstore.schemas.payload import (
     check_id,
-    check_list,
     check_missing_session,
     check_place,
+    check_session,
     check_title,
     check_ttl,
     dump_metadata,
@@ -233,9 +233,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         return Page((each for _, each in page), following)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
-        check_id(session.user_id, "user_id", self._settings)
-        check_id(session.id, "session_id", self._settings)
-        check_list(session.messages)
+        check_session(session, self._settings)
         prepared = prepare_messages(message, self._settings)
         if not prepared:
             return

@@ -145,14 +145,20 @@ def check_missing_session(value: str) -> bool:
     return value == "create"
 
 
-def check_list(messages: object) -> None:
-    """Validate, before anything is written, that a session's messages are a list, to which appends add.
+def check_session(session: Any, settings: "Settings") -> None:
+    """Validate, before anything is written, a Session or an object with the same fields, such as another framework's.
 
     Raises:
-        InvalidContent: they are not a list.
+        InvalidContent: it is something else, one of its ids is not valid, or its messages, to which appends add, are
+            not a list.
     """
-    if not isinstance(messages, list):
-        raise InvalidContent(f"session.messages must be a list, got {type(messages).__name__}")
+    if not all(hasattr(session, name) for name in ("user_id", "id", "messages")):
+        advice = ": to append by ids, call append(user_id, session_id, messages)" if isinstance(session, str) else ""
+        raise InvalidContent(f"session must be a Session, got {shortened(session)}{advice}")
+    check_id(session.user_id, "user_id", settings)
+    check_id(session.id, "session_id", settings)
+    if not isinstance(session.messages, list):
+        raise InvalidContent(f"session.messages must be a list, got {type(session.messages).__name__}")
 
 
 def check_title(value: str | None) -> str | None:

@@ -47,10 +47,11 @@ class Exporter:
         `tick` is called after each block.
 
         Raises:
-            InvalidContent: `file` contains something else, or an export of other users, of another database or of
-                another revision, or it is not empty and not open for reading.
+            InvalidContent: `file` is not open for writing in binary mode, contains something else, or an export of
+                other users, of another database or of another revision, or it is not empty and not open for reading.
             NotFound: a user does not exist.
         """
+        lines.check_file(file, writable=True)
         began = time.monotonic()
         if self._users is not None:
             # One by one, as row-level security requires.

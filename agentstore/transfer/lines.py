@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.schemas.payload import shortened
 
 VERSION = 1
 _HEADER = b'{"agentstore":"export",'
@@ -95,6 +96,28 @@ class Verified:
     """Whether the file is complete."""
     digest: Any
     """The running SHA-256 of the file up to `stop`."""
+
+
+def check_file(file: Any, *, writable: bool = False) -> None:
+    """Validate that a file is open in binary mode, for reading or, with `writable`, for writing.
+
+    Raises:
+        InvalidContent: it is a path, open in text mode or not open so, or not a file at all.
+    """
+    mode = "wb" if writable else "rb"
+    if isinstance(file, (str, os.PathLike)):
+        raise InvalidContent(f"expected an open file, got the path {shortened(file)}: pass open(path, {mode!r})")
+    if not hasattr(file, "write" if writable else "read"):
+        raise InvalidContent(f"expected an open file or io.BytesIO, got {type(file).__name__}")
+    if getattr(file, "closed", False):
+        raise InvalidContent("the file is closed")
+    if hasattr(file, "encoding"):
+        raise InvalidContent(f"the file is open in text mode: open it in binary mode, as open(path, {mode!r})")
+    allows = getattr(file, "writable" if writable else "readable", None)
+    if allows is not None and not allows():
+        raise InvalidContent(
+            f"the file is not open for {'writing' if writable else 'reading'}: use open(path, {mode!r})"
+        )
 
 
 def verify(

@@ -69,6 +69,9 @@ class Restorer:
             NotConfigured: the file has vectors, and vectors are not enabled in the database.
             Conflict: other clients kept writing for the same users, or the file has a row twice.
         """
+        lines.check_file(file)
+        if not file.seekable():
+            raise InvalidContent("a pipe cannot be restored, since the file is read twice: copy it to a temporary file")
         began = time.monotonic()
         self.progress.total = file.seek(0, os.SEEK_END)
         export = lines.verify(file, max_line=max_line(self._database.settings))

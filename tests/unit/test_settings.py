@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agentstore import AgentStore, InMemorySessionHistoryService, NotConfigured, Retryable, Settings, errors
+from agentstore import AgentStore, InMemorySessionHistoryService, NotConfigured, Settings
 
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +93,3 @@ def test_the_embedded_postgres_is_named_in_a_warning(
     assert record.levelname == "WARNING"
     assert str(tmp_path) in record.message
     assert "AGENTSTORE_DATABASE_URL" in record.message
-
-
-def test_errors_that_are_safe_to_retry_have_one_base_class() -> None:
-    classes = [each for each in vars(errors).values() if isinstance(each, type)]
-    retryable = {each.__name__ for each in classes if issubclass(each, Retryable)}
-    assert retryable == {"Retryable", "Unavailable", "PoolTimeout", "ReadOnly", "EmbeddingFailed"}

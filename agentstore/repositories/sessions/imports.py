@@ -19,7 +19,7 @@ from agentstore.schemas.payload import (
     aware,
     check_id,
     check_ids,
-    check_list,
+    check_session,
     check_title,
     check_ttl,
     dump_metadata,
@@ -44,9 +44,7 @@ def prepare_import(
     """
     if differences not in ("error", "keep"):
         raise InvalidContent(f'differences must be "error" or "keep", got {shortened(differences)}')
-    check_id(session.user_id, "user_id", settings)
-    check_id(session.id, "session_id", settings)
-    check_list(session.messages)
+    check_session(session, settings)
     head = {
         "title": check_title(session.title),
         "metadata": dump_metadata(session.metadata, settings),

@@ -65,9 +65,9 @@ from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import (
     MAX_TTL,
     check_id,
-    check_list,
     check_missing_session,
     check_place,
+    check_session,
     check_title,
     check_ttl,
     dump_metadata,
@@ -289,9 +289,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         return await self._database.read(lambda database: list_sessions(database, filters), stale_ok=stale_ok)
 
     async def append_message(self, session: Session, message: MessagesLike) -> None:  # noqa: D102
-        check_id(session.user_id, "user_id", self._settings)
-        check_id(session.id, "session_id", self._settings)
-        check_list(session.messages)
+        check_session(session, self._settings)
         prepared = await offload.run(prepare_messages, message, self._settings)
         if not prepared:
             return
