@@ -372,7 +372,8 @@ async def test_reading_an_existing_session_writes_nothing(store: AgentStore, obs
 
 async def test_appends_are_hot_and_write_to_no_index_of_sessions(own_server: EmbeddedPostgres) -> None:
     async def write(store: AgentStore) -> None:
-        sessions = [await store.sessions.create_session("alice", f"s{number}") for number in range(20)]
+        options = {"app": "app", "title": "title", "metadata": {"n": 1}}
+        sessions = [await store.sessions.create_session("alice", f"s{number}", **options) for number in range(20)]
         for number in range(1000):
             await store.sessions.append_message(sessions[number % 20], Message(role="user"))
 
@@ -404,9 +405,10 @@ async def test_codecs_set_by_the_caller_have_no_effect(server: Any, database_nam
 async def test_statements_run_with_names_that_need_quoting(empty_url: str) -> None:
     settings = Settings(schema="user", auto_migrate="upgrade")  # a reserved word
     async with AgentStore(empty_url, settings=settings) as store:
-        session = await store.sessions.create_session("alice")
+        session = await store.sessions.create_session("alice", metadata={"n": 1})
         await store.sessions.append_message(session, text("hello"))
         assert await store.sessions.get_session("alice", session.id) == session
+        assert len(await store.sessions.list_sessions(metadata={"n": 1})) == 1
 
 
 async def test_limits_are_settings(database_url: str, settings: Settings) -> None:
@@ -472,6 +474,40 @@ async def test_a_page_of_sessions_reads_only_its_sessions_and_those_of_its_last_
     nodes = await nodes_of(filled, lists.LISTS["last_used by user"], values, mode, analyze=True)
     (read,) = (node["Actual Rows"] for node in nodes if "Scan" in node["Node Type"])
     assert read <= 11  # of 100; each is alone in its minute
+
+
+_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
+# Lists, with filters, and how many rows each reads at most; of the sessions of one user, 100 are stored.
+_READ: list[tuple[str, dict[str, Any], int]] = [
+    ("last_used by order", {}, 11),
+    ("created by order", {}, 10),
+    ("created by user", {}, 10),
+    ("last_used by app", {"app": "a2"}, 11),
+    (
+        "last_used by order",
+        {"since": _FUTURE, "since_minute": _FUTURE},
+        0,
+    ),
+    ("last_used by metadata", {"metadata": '{"rare": 6}'}, 34),
+    ("created by metadata", {"metadata": '{"rare": 6}'}, 34),
+    ("created by metadata", {"metadata": '{"rare": 6, "common": false}'}, 0),
+    ("last_used by user and metadata", {"metadata": '{"rare": 6}'}, 100),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("name", "filters", "most"), _READ)
+async def test_a_page_reads_few_of_all_sessions(
+    filled: asyncpg.Connection, name: str, filters: dict[str, Any], most: int, mode: str
+) -> None:
+    values = {**_VALUES, **_FILTERS, **dict.fromkeys(("app", "title", "metadata")), **filters}
+    nodes = await nodes_of(filled, lists.LISTS[name], values, mode, analyze=True)
+    reads = [
+        node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        for node in nodes
+        if "Scan" in node["Node Type"] and node["Node Type"] != "Bitmap Index Scan"
+    ]
+    assert sum(reads) <= most, json.dumps(nodes[0], indent=1)
 
 
 async def test_sessions_that_are_used_without_a_write_are_listed_first(store: AgentStore) -> None:
