@@ -372,7 +372,7 @@ async def test_reading_an_existing_session_writes_nothing(store: AgentStore, obs
 
 async def test_appends_are_hot_and_write_to_no_index_of_sessions(own_server: EmbeddedPostgres) -> None:
     async def write(store: AgentStore) -> None:
-        options = {"app": "app", "title": "title", "metadata": {"n": 1}}
+        options: dict[str, Any] = {"app": "app", "title": "title", "metadata": {"n": 1}}
         sessions = [await store.sessions.create_session("alice", f"s{number}", **options) for number in range(20)]
         for number in range(1000):
             await store.sessions.append_message(sessions[number % 20], Message(role="user"))
