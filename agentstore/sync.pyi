@@ -192,7 +192,9 @@ class Sessions:
 class Memory:
     """Long-term memory stored in Postgres and searched in one statement. See :class:`MemoryService`."""
 
-    def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
+    def add_memory(
+        self, user_id: str, messages: MessagesLike, session_id: str | None = None, *, namespace: str | None = None
+    ) -> None:
         """See :meth:`MemoryService.add_memory`. With an embedder, the call also waits for the vectors."""
     def save_items(
         self,
@@ -208,6 +210,8 @@ class Memory:
         user_id: str,
         *,
         kind: str | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         with_invalid: bool = False,
         limit: int = 100,
         cursor: str | None = None,

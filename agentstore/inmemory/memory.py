@@ -43,7 +43,12 @@ from agentstore.schemas.memory import (
     time_of,
     write_memory_cursor,
 )
-from agentstore.schemas.memory_filters import read_list_filters, read_search_filters, read_strategy
+from agentstore.schemas.memory_filters import (
+    check_metadata_filter,
+    read_list_filters,
+    read_search_filters,
+    read_strategy,
+)
 from agentstore.schemas.memory_item import (
     MESSAGE,
     check_superseded,
@@ -54,10 +59,12 @@ from agentstore.schemas.memory_item import (
     prepare_items,
 )
 from agentstore.schemas.message import text_of
+from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import Advice, check_count, check_reply, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
+from agentstore.search.labels import labels_of_filter, labels_of_memory
 from agentstore.search.snippets import Highlighter
 from agentstore.search.view import count_for_one_call, find_related_items, with_timestamp
 from agentstore.settings import Settings, settings_from_environment
@@ -72,6 +79,8 @@ class _Stored:
     payload: str
     time: datetime
     memory: ranking.Memory
+    labels: frozenset[str]
+    namespace: str | None
     item: MemoryItem | None = None
     # None: not embedded yet, or without text.
     vector: "array[float] | None" = None
@@ -132,7 +141,15 @@ class InMemoryMemoryService(StoreMemoryService):
     async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:  # noqa: D102
         return self._started
 
-    async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:  # noqa: D102
+    async def add_memory(  # noqa: D102
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        session_id: str | None = None,
+        *,
+        namespace: str | None = None,
+    ) -> None:
+        check_namespace(namespace, self._settings)
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         prepared = prepare_messages(messages, self._settings, first_wins=True)
@@ -153,7 +170,8 @@ class InMemoryMemoryService(StoreMemoryService):
             time = time_of(message)
             analyzed = self._analyze((session_id, len(memories) + 1), text, time, message.role)
             analyzed = analyzed._replace(is_question=ranking.is_question(text_of(message)))
-            memories[id] = _Stored(payload, time.astimezone(UTC), analyzed)
+            labels = frozenset(labels_of_memory(namespace, message.metadata))
+            memories[id] = _Stored(payload, time.astimezone(UTC), analyzed, labels, namespace)
             if self._enqueues:
                 self._queued.setdefault((user_id, session_id), []).append(id)
             new.append(memories[id])
@@ -201,7 +219,10 @@ class InMemoryMemoryService(StoreMemoryService):
         try:
             existing = await find_related_items(self, user_id, messages, extractor.kinds)
             extraction = await extractor.extract(messages, [item.model_copy(deep=True) for item in existing])
-            items, superseded = prepare_extraction(extraction, messages, existing, extractor.name, self._settings)
+            items, superseded = prepare_extraction(
+                *(extraction, messages, existing, extractor.name, self._settings),
+                namespaces={each.namespace for each in stored[: len(messages)]},
+            )
             if self._users.get(user_id, {}).get(session_id) is not memories:
                 return Extracted(user_id, session_id, len(messages), error="the session was deleted")
             touched = {item.id for item in items}.union(superseded)
@@ -256,8 +277,10 @@ class InMemoryMemoryService(StoreMemoryService):
             memory = memory._replace(importance=item.importance)
             is_unchanged = id in target and target[id].payload == payloads[id]
             vector = target[id].vector if is_unchanged else None
-            stored = item_of(load_messages([payloads[id]])[0], item.valid_until)
-            target[id] = _Stored(payloads[id], item.valid_from or now, memory, stored, vector)
+            stored = item_of(load_messages([payloads[id]])[0], item.valid_until, item.namespace)
+            labels = frozenset(labels_of_memory(item.namespace, item.metadata))
+            at = item.valid_from or now
+            target[id] = _Stored(payloads[id], at, memory, labels, item.namespace, stored, vector)
         for id in superseded:
             for each in filter(None, (memories.get(id) for memories in buckets.values())):
                 if each.item is not None and (each.item.valid_until is None or each.item.valid_until > now):
@@ -277,6 +300,8 @@ class InMemoryMemoryService(StoreMemoryService):
         user_id: str,
         *,
         kind: str | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         with_invalid: bool = False,
         limit: int = 100,
         cursor: str | None = None,
@@ -287,6 +312,8 @@ class InMemoryMemoryService(StoreMemoryService):
         check_count(limit, "limit", maximum=self._settings.max_page)
         if kind is not None:
             check_id(kind, "kind", self._settings)
+        check_namespace(namespace, self._settings)
+        labels = labels_of_filter(namespace, check_metadata_filter(metadata))
         before = None if cursor is None else tuple(read_cursor(cursor, datetime, str))
         self._use()
         now = datetime.now(UTC)
@@ -294,7 +321,10 @@ class InMemoryMemoryService(StoreMemoryService):
             (
                 ((each.time, each.item.id), each.item)
                 for each in self._all(user_id)
-                if each.item is not None and kind in (None, each.item.kind) and (with_invalid or each.is_valid(now))
+                if each.item is not None
+                and kind in (None, each.item.kind)
+                and each.labels.issuperset(labels)
+                and (with_invalid or each.is_valid(now))
             ),
             key=lambda each: each[0],
             reverse=True,
@@ -350,6 +380,7 @@ class InMemoryMemoryService(StoreMemoryService):
                     raise
                 _log.warning("Hybrid search falls back to searching by words alone: %s", error)
         at = checked.valid_at or datetime.now(UTC)
+        labels = labels_of_filter(checked.namespace, checked.metadata)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
         memories = [each.memory for each in stored.values()]
 
@@ -359,6 +390,7 @@ class InMemoryMemoryService(StoreMemoryService):
             return (
                 checked.has_session(memory.session_id)
                 and checked.kind in (None, kind)
+                and each.labels.issuperset(labels)
                 and (checked.since is None or each.time >= checked.since)
                 and (checked.until is None or each.time < checked.until)
                 and each.is_valid(at)
@@ -378,6 +410,7 @@ class InMemoryMemoryService(StoreMemoryService):
                 MemoryHit(
                     *(each.message(), scored.score, *key, each.time, each.item and each.item.model_copy(deep=True)),
                     is_match=scored.is_match,
+                    namespace=each.namespace,
                     highlighter=mark,
                 )
                 for key, scored in scores.items()
@@ -469,11 +502,14 @@ class InMemoryMemoryService(StoreMemoryService):
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
         after = read_memory_cursor(checked.cursor)
+        labels = labels_of_filter(checked.namespace, checked.metadata)
         self._use()
         found = [
             each
             for each in self._all(user_id)
-            if each.memory[:2] > after and checked.has_session(each.memory.session_id)
+            if each.memory[:2] > after
+            and checked.has_session(each.memory.session_id)
+            and each.labels.issuperset(labels)
         ]
         offset = (checked.page_num - 1) * checked.page_size
         page = found[offset : offset + checked.page_size]

@@ -24,8 +24,17 @@ class MemoryService(ServiceWithLifecycleManager):
     """
 
     @abstractmethod
-    async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
+    async def add_memory(
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        session_id: str | None = None,
+        *,
+        namespace: str | None = None,
+    ) -> None:
         """Add messages to memory, in order. Idempotent: a message id that the session has already is skipped.
+
+        `namespace` is a path such as "project/x", by whose prefixes memories are filtered.
 
         Raises:
             Conflict: a message has the id of an item (fact) in the session; nothing was added.
@@ -52,6 +61,8 @@ class MemoryService(ServiceWithLifecycleManager):
                 - ``order``: "relevance" (default), or "chronological" to sort the results by time;
                 - ``session_id``, ``exclude_session_id``: only memories of this session, and none of this one; an id,
                   or a list of up to 1,000;
+                - ``namespace``: only memories in this namespace, or below it: "a" has "a" and "a/b";
+                - ``metadata``: only memories whose metadata has all of these keys, up to 100, with equal values;
                 - ``role``: only messages of this role, such as "user";
                 - ``since``, ``until``: only memories from `since` on, and before `until`: an aware datetime, a string
                   such as ISO 8601, or seconds since 1970;
@@ -66,8 +77,8 @@ class MemoryService(ServiceWithLifecycleManager):
 
         Raises:
             InvalidContent: a filter is unknown or its value invalid, or `messages` are not messages.
-            LimitExceeded: ``top_k`` is over 1,000, there are more than 1,000 session ids, or the results have more than
-                256 MB (the setting `max_reply_bytes`).
+            LimitExceeded: ``top_k`` is over 1,000, there are over 1,000 session ids or 100 keys of metadata, or the
+                results have more than 256 MB (the setting `max_reply_bytes`).
             NotConfigured: ``strategy`` needs vectors, and there is no embedder, or vectors are not enabled.
             EmbeddingFailed: the embedder failed, and ``strategy`` is "vector".
         """
@@ -86,7 +97,8 @@ class MemoryService(ServiceWithLifecycleManager):
                 - ``page_num``: the number of the page, from 1 (default 1);
                 - ``cursor``: ``next_cursor`` of the previous page, instead of ``page_num``;
                 - ``session_id``, ``exclude_session_id``: only memories of this session, and none of this one; an id,
-                  or a list of up to 1,000.
+                  or a list of up to 1,000;
+                - ``namespace``, ``metadata``: as in a search.
 
             stale_ok: whether the memories may be read from a replica.
 

@@ -58,6 +58,8 @@ class MemoryRow(Base):
     analysis: Mapped[str] = mapped_column(Text)
     # Whether the text is longer than what is indexed of a memory.
     is_cut: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    # A path such as "project/x". Found by the labels among the lexemes, as the metadata is.
+    namespace: Mapped[str | None] = mapped_column(Text)
     # "message", or the kind of an item, such as "fact". The columns below are null for messages.
     kind: Mapped[str] = mapped_column(Text, server_default=text("'message'"))
     importance: Mapped[float | None] = mapped_column(Double)

@@ -1,8 +1,9 @@
 """The result of an extractor, the outcome of writing it, and failed extractions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem, check_ids, prepare_items
@@ -57,12 +58,19 @@ class FailedExtraction:
 
 
 def prepare_extraction(
-    given: Extraction, messages: Sequence[Message], existing: Sequence[MemoryItem], extractor: str, settings: Settings
+    given: Extraction,
+    messages: Sequence[Message],
+    existing: Sequence[MemoryItem],
+    extractor: str,
+    settings: Settings,
+    *,
+    namespaces: Collection[str | None],
 ) -> tuple[list[MemoryItem], list[str]]:
     """Return the items to write, with their sources and the extractor's name, and the ids to supersede.
 
     The sources of an item are those the extractor names, or else all the messages; a changed item also retains its
-    previous ones. Ids to supersede are ignored if the item was not given to the extractor, or is also changed.
+    previous ones. A new item without a namespace gets that of the messages, if `namespaces`, which they are in, is a
+    single one. Ids to supersede are ignored if the item was not given to the extractor, or is also changed.
 
     Raises:
         InvalidContent, LimitExceeded: the result cannot be stored.
@@ -76,8 +84,10 @@ def prepare_extraction(
         previous = before[item.id].source_ids if item.id in before else []
         new = item.source_ids if item.source_ids != previous else []
         sources = list(dict.fromkeys([*previous, *(new or message_ids)]))[-_MAX_SOURCES:]
-        metadata = {**item.metadata, "extractor": extractor}
-        items.append(item.model_copy(update={"source_ids": sources, "metadata": metadata}))
+        update: dict[str, Any] = {"source_ids": sources, "metadata": {**item.metadata, "extractor": extractor}}
+        if item.namespace is None and item.id not in before and len(namespaces) == 1:
+            (update["namespace"],) = namespaces
+        items.append(item.model_copy(update=update))
     written = {item.id for item in items}
     superseded = [id for id in check_ids(given.supersedes, settings) if id in before and id not in written]
     return items, superseded

@@ -34,6 +34,8 @@ class MemoryHit:
     """The item, if the memory is one; ``message`` then represents it."""
     is_match: bool = True
     """Whether the memory matches the query itself, by a word or by its vector; else its neighbors in the session do."""
+    namespace: str | None = None
+    """The namespace that the memory was added to."""
     highlighter: Callable[[str], list[tuple[str, bool]]] = field(default=_unmarked, repr=False, compare=False)
 
     @property

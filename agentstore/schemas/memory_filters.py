@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.exact_json import check
 from agentstore.schemas.memory import bucket
+from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import check_id, read_time, shortened
 from agentstore.schemas.strategy import SearchStrategy
@@ -15,6 +17,8 @@ from agentstore.settings import Settings
 
 # The maximum number of session ids in a filter: each memory found is compared with them.
 MAX_SESSIONS = 1_000
+# The maximum number of keys in a filter of metadata: each is looked up in the index for each word of a query.
+MAX_KEYS = 100
 
 
 class SearchFilters(TypedDict, total=False):
@@ -28,6 +32,10 @@ class SearchFilters(TypedDict, total=False):
     """Only memories of this session, or of one of these."""
     exclude_session_id: str | Sequence[str] | None
     """No memories of this session, or of any of these."""
+    namespace: str | None
+    """Only memories in this namespace, or in one below it: "a" has "a" and "a/b"."""
+    metadata: Mapping[str, Any] | None
+    """Only memories whose metadata has all of these keys, up to 100, with equal values. Numbers compare by value."""
     role: str | None
     """Only messages of this role, such as "user"."""
     kind: str | None
@@ -59,6 +67,10 @@ class ListFilters(TypedDict, total=False):
     """Only memories of this session, or of one of these."""
     exclude_session_id: str | Sequence[str] | None
     """No memories of this session, or of any of these."""
+    namespace: str | None
+    """Only memories in this namespace, or in one below it: "a" has "a" and "a/b"."""
+    metadata: Mapping[str, Any] | None
+    """Only memories whose metadata has all of these keys, up to 100, with equal values. Numbers compare by value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,8 @@ class CheckedSearch:
     order: Literal["relevance", "chronological"] = "relevance"
     session_id: list[str] | None = None
     exclude_session_id: list[str] | None = None
+    namespace: str | None = None
+    metadata: Mapping[str, Any] | None = None
     role: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -92,6 +106,8 @@ class CheckedList:
     cursor: str | None = None
     session_id: list[str] | None = None
     exclude_session_id: list[str] | None = None
+    namespace: str | None = None
+    metadata: Mapping[str, Any] | None = None
 
     def has_session(self, session_id: str) -> bool:
         """Return whether memories of a session pass the filters."""
@@ -108,7 +124,8 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
 
     Raises:
         InvalidContent: a filter is unknown, or its value is not valid.
-        LimitExceeded: `top_k` is over the setting `max_top_k`, or there are over 1,000 session ids.
+        LimitExceeded: `top_k` is over the setting `max_top_k`, or there are over 1,000 session ids or 100
+            keys of metadata.
     """
     given = _known(filters, SearchFilters)
     if "top_k" in given:
@@ -129,7 +146,7 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
         raise InvalidContent(f"neighbors must be True or False, got {shortened(given['neighbors'])}")
     if given.get("strategy") is not None:
         given["strategy"] = read_strategy(given["strategy"])
-    return CheckedSearch(**_with_sessions(given, settings))
+    return CheckedSearch(**_read_places(given, settings))
 
 
 def read_strategy(value: object) -> SearchStrategy:
@@ -150,7 +167,8 @@ def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> 
 
     Raises:
         InvalidContent: a filter is unknown, its value is not valid, or both `page_num` and `cursor` are given.
-        LimitExceeded: `page_size` is over 10,000, or there are over 1,000 session ids.
+        LimitExceeded: `page_size` is over 10,000, or there are over 1,000 session ids or 100
+            keys of metadata.
     """
     given = _known(filters, ListFilters)
     for name, maximum in (("page_num", None), ("page_size", settings.max_page)):
@@ -158,7 +176,7 @@ def read_list_filters(filters: Mapping[str, Any] | None, settings: Settings) -> 
             check_count(given[name], name, minimum=1, maximum=maximum)
     if given.get("cursor") is not None and "page_num" in given:
         raise InvalidContent("page_num and cursor cannot be combined: pass one of them")
-    return CheckedList(**_with_sessions(given, settings))
+    return CheckedList(**_read_places(given, settings))
 
 
 def _known(filters: Mapping[str, Any] | None, kind: type) -> dict[str, Any]:
@@ -175,7 +193,28 @@ def _known(filters: Mapping[str, Any] | None, kind: type) -> dict[str, Any]:
     return given
 
 
-def _with_sessions(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def check_metadata_filter(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Validate a filter of metadata: a dict of JSON values, or None.
+
+    Raises:
+        InvalidContent: it is not such a dict.
+        LimitExceeded: it has over 100 keys.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidContent(f"metadata must be a dict, got {shortened(value)}")
+    if len(value) > MAX_KEYS:
+        raise LimitExceeded(f"the filter of metadata has {len(value)} keys: at most {MAX_KEYS} are allowed")
+    value = dict(value)
+    check(value, where="metadata")
+    return value
+
+
+def _read_places(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Validate the filters that searches and lists have in common."""
+    check_namespace(given.get("namespace"), settings)
+    given["metadata"] = check_metadata_filter(given.get("metadata"))
     for name in ("session_id", "exclude_session_id"):
         if (value := given.get(name)) is None:
             continue

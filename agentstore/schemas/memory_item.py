@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, UnreadableRow
 from agentstore.exact_json import check
 from agentstore.schemas.message import Message, Role, TextContent
+from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.payload import RowKey, aware, check_id, describe_invalid, load_messages, shortened
 from agentstore.settings import Settings
 
@@ -45,6 +46,8 @@ class MemoryItem(BaseModel):
     """The time from which searches no longer find it; None for never. Superseding an item sets it."""
     source_ids: list[str] = Field(default_factory=list)
     """The ids of the messages from which it was derived."""
+    namespace: str | None = None
+    """A path such as "project/x", by whose prefixes items are filtered; None for none."""
 
 
 def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], settings: Settings) -> dict[str, MemoryItem]:
@@ -75,6 +78,7 @@ def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], setting
         for name in ("valid_from", "valid_until"):
             if (time := aware(getattr(item, name), name)) is not None:
                 setattr(item, name, time.astimezone(UTC))
+        check_namespace(item.namespace, settings)
         check(item.metadata, where="metadata")
         found[item.id] = item
     return found
@@ -119,29 +123,43 @@ def message_has_id_of_item(user_id: str, session_id: str, id: str) -> Conflict:
 
 
 def message_of(item: MemoryItem) -> Message:
-    """Return the message that represents an item, with the item's fields in its metadata."""
-    rest = item.model_dump(mode="json", exclude={"id", "text", "metadata"}) | {"metadata": item.metadata}
+    """Return the message that represents an item, with the item's fields in its metadata, except for its namespace."""
+    rest = item.model_dump(mode="json", exclude={"id", "text", "metadata", "namespace"}) | {"metadata": item.metadata}
     return Message(id=item.id, role=Role.SYSTEM, content=[TextContent(text=item.text)], metadata={_KEY: rest})
 
 
-def item_of(message: Message, valid_until: datetime | None) -> MemoryItem:
-    """Return the item that a message represents. `valid_until` is the row's, which supersedes the message's."""
+def metadata_of(message: Message, *, is_item: bool) -> Mapping[str, Any] | None:
+    """Return the metadata of a memory: that of the message, or of the item that the message represents."""
+    if not is_item:
+        return message.metadata
+    fields = (message.metadata or {}).get(_KEY)
+    metadata = fields.get("metadata") if isinstance(fields, Mapping) else None
+    return metadata if isinstance(metadata, Mapping) else None
+
+
+def item_of(message: Message, valid_until: datetime | None, namespace: str | None) -> MemoryItem:
+    """Return the item that a message represents.
+
+    `valid_until` and `namespace` are the row's, which supersede the message's.
+    """
     content = message.content or ()
     text = content[0].text if content and isinstance(content[0], TextContent) else None
     fields = (message.metadata or {})[_KEY]
-    return MemoryItem.model_validate({**fields, "id": message.id, "text": text, "valid_until": valid_until})
+    return MemoryItem.model_validate(
+        {**fields, "id": message.id, "text": text, "valid_until": valid_until, "namespace": namespace}
+    )
 
 
 Memory: TypeAlias = tuple[Message, MemoryItem | None]
 """A memory: the message that is stored, or represents an item, and the item."""
+MemoryValues: TypeAlias = tuple[str, str, datetime | None, str | None]
+"""The values of a row from which a memory is loaded: payload, kind, `valid_until` and namespace."""
 
 
-def load_memories(
-    rows: Sequence[tuple[str, str, datetime | None]], key: Callable[[int], RowKey]
-) -> list[Memory | None]:
+def load_memories(rows: Sequence[MemoryValues], key: Callable[[int], RowKey]) -> list[Memory | None]:
     """Parse stored memories; one that cannot be read is None, and a warning names it.
 
-    `rows` are their payload, kind and `valid_until`. `key` returns the key of the row with the given index.
+    `rows` are their payload, kind, `valid_until` and namespace. `key` returns the key of the row with the given index.
     """
     try:
         return [*parse_memories(rows, key)]
@@ -149,7 +167,7 @@ def load_memories(
         return [_load_memory(row, key(index)) for index, row in enumerate(rows)]
 
 
-def parse_memories(rows: Sequence[tuple[str, str, datetime | None]], key: Callable[[int], RowKey]) -> list[Memory]:
+def parse_memories(rows: Sequence[MemoryValues], key: Callable[[int], RowKey]) -> list[Memory]:
     """Parse stored memories as :func:`load_memories` does.
 
     Raises:
@@ -157,12 +175,12 @@ def parse_memories(rows: Sequence[tuple[str, str, datetime | None]], key: Callab
     """
     found: list[Memory] = []
     for index, message in enumerate(load_messages([row[0] for row in rows], key)):
-        _, kind, valid_until = rows[index]
+        _, kind, valid_until, namespace = rows[index]
         if kind == MESSAGE:
             found.append((message, None))
             continue
         try:
-            item = item_of(message, valid_until)
+            item = item_of(message, valid_until, namespace)
         except (LookupError, TypeError, ValueError) as error:
             table, user_id, session_id, _ = key(index)
             reason = f"it does not represent a memory item: {describe_invalid(error)}"
@@ -171,7 +189,7 @@ def parse_memories(rows: Sequence[tuple[str, str, datetime | None]], key: Callab
     return found
 
 
-def _load_memory(row: tuple[str, str, datetime | None], key: RowKey) -> Memory | None:
+def _load_memory(row: MemoryValues, key: RowKey) -> Memory | None:
     try:
         return parse_memories([row], lambda _: key)[0]
     except UnreadableRow as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opencc import OpenCC
 
 # Increase it whenever a text gets different tokens than before: memories analyzed by another version are reindexed.
-VERSION = 2
+VERSION = 3
 
 # The maximum length of a token in characters. Longer strings are not words, and lexemes in Postgres are limited.
 _MAX_LENGTH = 100

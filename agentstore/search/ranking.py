@@ -113,12 +113,22 @@ def truncate(tokens: Sequence[str]) -> list[str]:
     return found
 
 
-def queries(user_id: str, tokens: Iterable[str]) -> list[str]:
-    """Return the text of a tsquery for each token, which matches the token itself or, if it is a prefix, by prefix."""
+def queries(user_id: str, tokens: Iterable[str], labels: str | None = None) -> list[str]:
+    """Return the text of a tsquery for each token, which matches the token itself or, if it is a prefix, by prefix.
+
+    With `labels`, the tsquery of labels, it matches only memories that have these.
+    """
     user = _user_hash(user_id)
+    rest = "" if labels is None else f" & {labels}"
     return [
-        f"{_quoted(f'{user}{token.removesuffix(PREFIX)}')}{':*' if token.endswith(PREFIX) else ''}" for token in tokens
+        f"{_quoted(f'{user}{token.removesuffix(PREFIX)}')}{':*' if token.endswith(PREFIX) else ''}{rest}"
+        for token in tokens
     ]
+
+
+def label_query(user_id: str, labels: Sequence[str]) -> str | None:
+    """Return the text of a tsquery that matches memories with all of these labels; None if there are none."""
+    return " & ".join(_quoted(lexeme(user_id, label)) for label in labels) or None
 
 
 def prefixes(tokens: Iterable[str]) -> dict[str, float]:

@@ -186,6 +186,89 @@ class MemoryContract:
                         break
                 assert seen == whole, (filters, size)
 
+    async def test_namespaces_are_filtered_by_whole_segments(self, service: MemoryService) -> None:
+        namespaces = (None, "a", "a/b", "a/b/c", "ab", "a/bc", "b/a", "A", "%", "密/é'\\", "a/ b", "x" * 512)
+        for number, namespace in enumerate(namespaces):
+            message = text("apples", id=f"{number}")
+            await service.add_memory("alice", message, f"s{number}", namespace=namespace)
+        await service.add_memory("alice", text("apples", id="0"), "s0", namespace="a")  # the first one stays
+        await service.add_memory("bob", text("apples", id="bobs"), "s", namespace="a/b")
+        for namespace, expected in (
+            (None, range(len(namespaces))), ("a", (1, 2, 3, 5, 10)), ("a/b", (2, 3)), ("a/b/c", (3,)), ("a/b/c/d", ()),
+            ("ab", (4,)), ("b", (6,)), ("A", (7,)), ("%", (8,)), ("密", (9,)), ("密/é'\\", (9,)), ("x" * 512, (11,)),
+            ("_", ()), ("x" * 511, ()),
+        ):  # fmt: skip
+            filters: ListFilters = {"namespace": namespace, "page_size": 20}
+            assert {int(id) for id in _ids(await service.list_memory("alice", filters))} == set(expected)
+            found = await service.search_memory("alice", "apples", {"namespace": namespace, "top_k": 20})
+            assert {int(id) for id in _ids(found)} == set(expected)
+        for invalid in ("", "/", "a/", "/a", "a//b", "\0", "\ud800", "x" * 513, 7, b"a", ["a"]):
+            wrong: Any = invalid
+            for call in (
+                service.add_memory("alice", text("x"), "s", namespace=wrong),
+                service.search_memory("alice", "apples", {"namespace": wrong}),
+                service.list_memory("alice", {"namespace": wrong}),
+            ):
+                with pytest.raises(InvalidContent):
+                    await call
+
+    async def test_metadata_is_filtered_by_equal_values(self, service: MemoryService) -> None:
+        stored: list[dict[str, Any] | None] = [
+            None, {}, {"n": 1}, {"n": 1.0, "x": "y"}, {"n": "1"}, {"n": True}, {"n": None}, {"n": 10**30}, {"n": 1e30},
+            {"n": {"b": [1, 2.0], "a": None}}, {"n": [1, 2]}, {"n": "\0 \ud800"}, {"\0": "n"}, {"n": ""}, {"n": 0.1},
+            {"outer": {"n": 1}}, {"n": "a' & 'b\\"}, {"n": "x" * 100_000}, {"n": {}}, {"n": -0.0},
+        ]  # fmt: skip
+        for number, metadata in enumerate(stored):
+            await service.add_memory("alice", text("apples", id=f"{number}", metadata=metadata), f"s{number % 3}")
+        for wanted, expected in (
+            ({}, range(len(stored))), ({"n": 1}, (2, 3)), ({"n": 1.0}, (2, 3)), ({"n": 1, "x": "y"}, (3,)),
+            ({"n": "1"}, (4,)), ({"n": True}, (5,)), ({"n": None}, (6,)), ({"n": 10**30}, (7,)),
+            ({"n": int(1e30)}, (8,)), ({"n": {"a": None, "b": (1, 2)}}, (9,)), ({"n": [1, 2]}, (10,)),
+            ({"n": [2, 1]}, ()),
+            ({"n": "\0 \ud800"}, (11,)), ({"\0": "n"}, (12,)), ({"n": ""}, (13,)), ({"n": 0.1}, (14,)),
+            ({"outer": {"n": 1}}, (15,)), ({"n": "a' & 'b\\"}, (16,)), ({"n": "x" * 100_000}, (17,)),
+            ({"n": {}}, (18,)),
+            ({"n": 0}, (19,)), ({"y": None}, ()), ({"n": 1, "x": "z"}, ()),
+        ):  # fmt: skip
+            filters: ListFilters = {"metadata": wanted, "page_size": 30}
+            assert {int(id) for id in _ids(await service.list_memory("alice", filters))} == set(expected), wanted
+            found = await service.search_memory("alice", "apples", {"metadata": wanted, "top_k": 30})
+            assert {int(id) for id in _ids(found)} == set(expected), wanted
+        for invalid in (7, "n", [("n", 1)], {7: 1}, {"n": math.nan}, {"n": b"x"}, {f"{n}": n for n in range(101)}):
+            wrong: Any = {"metadata": invalid}
+            for call in (service.search_memory("alice", "apples", wrong), service.list_memory("alice", wrong)):
+                with pytest.raises((InvalidContent, LimitExceeded)):
+                    await call
+
+    async def test_filtered_pages_contain_every_memory_once(self, service: MemoryService) -> None:
+        for number in range(24):
+            message = text("apples", id=f"m{number:02}", metadata={"odd": bool(number % 2)})
+            await service.add_memory("alice", message, f"s{number // 8}", namespace="ab"[number % 3 % 2])
+        ids = [f"m{number:02}" for number in range(24) if number % 2 and number % 3 % 2 == 0]
+        filters: Any = {"namespace": "a", "metadata": {"odd": True}}
+        for size in (1, 3, 4, 8, 20):
+            paged = filters | {"page_size": size}
+            pages = [await service.list_memory("alice", paged | {"page_num": n}) for n in range(1, 10)]
+            assert [id for page in pages for id in _ids(page)] == ids
+            seen, cursor = [], None
+            while True:
+                page = await service.list_memory("alice", paged | {"cursor": cursor})
+                seen += _ids(page)
+                if (cursor := page.next_cursor) is None:
+                    break
+            assert seen == ids
+        some = await service.list_memory("alice", filters | {"session_id": ["s0", "s2"], "exclude_session_id": "s0"})
+        assert _ids(some) == [id for id in ids if id >= "m16"]
+
+    async def test_neighbors_of_matches_pass_the_filters_too(self, service: MemoryService) -> None:
+        for number, words in enumerate(("where are my apples?", "in the cellar", "next to the pears")):
+            message = text(words, id=f"m{number}", metadata={"n": number})
+            await service.add_memory("alice", message, "s", namespace="a" if number < 2 else "b")
+        assert set(_ids(await service.search_memory("alice", "apples"))) == {"m0", "m1", "m2"}
+        assert set(_ids(await service.search_memory("alice", "apples", {"namespace": "a"}))) == {"m0", "m1"}
+        assert _ids(await service.search_memory("alice", "aplpes", {"metadata": {"n": 0}})) == ["m0"]
+        assert _ids(await service.search_memory("alice", "apples", {"metadata": {"n": 1}})) == []
+
     async def test_without_neighbors_only_what_matches_itself_is_found(self, service: MemoryService) -> None:
         messages = [text("where are my apples?", id="question"), text("in the cellar", id="answer")]
         await service.add_memory("alice", messages, "s")

@@ -342,7 +342,7 @@ class Messages:
             )
         if kind != MESSAGE:
             try:
-                parse_memories([(payload.decode(), kind, None)], lambda _: (self._table, None, None, id))
+                parse_memories([(payload.decode(), kind, None, None)], lambda _: (self._table, None, None, id))
             except UnreadableRow as error:
                 raise InvalidContent(error.reason) from error
         if _MAY_OVERFLOW.search(payload) is not None or payload.count(b"[") + payload.count(b"{") > _MANY_BRACKETS:

@@ -107,9 +107,11 @@ _OTHER = {
     *("self", "exist_ok", "title", "metadata", "cursor", "change", "keep", "state", "with_invalid", "settled"),
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
-    *("count", "keep_system", "whole_calls", "since", "until", "order"),
+    *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace"),
 }
-_OTHER_FILTERS = {"order", "since", "until", "min_score", "valid_at", "strategy", "cursor", "neighbors"}
+_OTHER_FILTERS = {
+    *("order", "since", "until", "min_score", "valid_at", "strategy", "cursor", "neighbors", "namespace", "metadata"),
+}
 # Filters that are an id or a list of ids.
 _SEVERAL_IDS = {"session_id", "exclude_session_id"}
 

@@ -121,9 +121,9 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
             role=rng.choice(["user", "assistant", None]),
             metadata={"timestamp": 1_700_000_000 + number, "name": rng.choice(["Ann", "Bo", ""])},
         )
-        session = f"s{rng.randint(0, 5)}"
+        session, namespace = f"s{rng.randint(0, 5)}", rng.choice([None, "a/1", "a/2", "b"])
         for service in services:
-            await service.add_memory("alice", message, session)
+            await service.add_memory("alice", message, session, namespace=namespace)
     for _ in range(60):
         # Beside two rare words, common ones are ignored.
         rare = rng.choices([*words[40:], "nothing"], k=2) if common == 3 else []
@@ -134,6 +134,7 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
             [
                 *({}, {"session_id": "s1"}, {"role": "user"}, {"top_k": 3}, {"order": "chronological"}),
                 *({"session_id": ["s1", "s3", "s4"]}, {"exclude_session_id": ["s0", "s5"]}, {"neighbors": False}),
+                *({"namespace": "a"}, {"namespace": "a/2", "role": "user"}, {"metadata": {"name": "Ann"}}),
             ]
         )
         reference, postgres = [await service.search("alice", query, filters) for service in services]
@@ -384,6 +385,72 @@ async def test_pages_contain_every_fact_once_newest_first(
         assert list(await service.list_items("bob")) == []
         with pytest.raises((InvalidContent, LimitExceeded)):
             await service.list_items("alice", limit=10_001)
+
+
+async def test_facts_are_filtered_by_namespace_and_metadata(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    facts = [
+        MemoryItem(id="a", text="likes tea", namespace="work", metadata={"n": 1}),
+        MemoryItem(id="b", text="likes tea too", namespace="work/x", metadata={"n": 2}),
+        MemoryItem(id="c", text="likes no tea", namespace="worker", kind="preference", metadata={"n": 1}),
+        MemoryItem(id="d", text="likes tea at home", valid_from=datetime(2100, 1, 1, tzinfo=UTC), namespace="work"),
+    ]
+    for service in services:
+        assert await service.save_items("alice", facts, "s") == facts
+        await service.add_memory("alice", text("some tea", id="m", metadata={"n": 1}), "s", namespace="work")
+
+        async def listed(service: Any = service, **filters: Any) -> list[str]:
+            whole = await service.list_items("alice", **filters)
+            page, ids = await service.list_items("alice", limit=1, **filters), []
+            while page:
+                ids += [item.id for item in page]
+                assert page.next_cursor is not None
+                page = await service.list_items("alice", limit=1, cursor=page.next_cursor, **filters)
+            assert ids == [item.id for item in whole]
+            return sorted(ids)
+
+        assert await listed(namespace="work") == ["a", "b"]
+        assert await listed(namespace="work", with_invalid=True) == ["a", "b", "d"]
+        assert await listed(namespace="work", metadata={"n": 2}) == ["b"]
+        assert await listed(metadata={"n": 1}) == ["a", "c"]
+        assert await listed(metadata={"n": 1}, kind="preference") == ["c"]
+        hits = await service.search("alice", "tea", {"namespace": "work", "metadata": {"n": 1}})
+        assert {(hit.message.id, hit.namespace) for hit in hits} == {("a", "work"), ("m", "work")}
+        assert next(hit.item for hit in hits if hit.item) == facts[0]
+        # An item that is saved again has the new namespace and metadata only.
+        await service.save_items("alice", {"id": "b", "text": "likes tea too", "namespace": "home"})
+        assert await listed(namespace="work") == ["a"]
+        assert await listed(namespace="home") == ["b"]
+        assert await listed(metadata={"n": 2}) == []
+        await service.save_items("alice", [], supersedes=["a"])
+        assert await listed(namespace="work") == []
+        for wrong in ({"namespace": "a//b"}, {"namespace": 7}, {"metadata": [1]}, {"metadata": {"n": math.inf}}):
+            with pytest.raises(InvalidContent):
+                await service.list_items("alice", **wrong)
+        with pytest.raises(InvalidContent, match="namespace"):
+            await service.save_items("alice", {"text": "x", "namespace": "/a"})
+
+
+@pytest.mark.parametrize("strategy", ["vector", "hybrid"])
+async def test_vector_searches_filter_by_namespace_and_metadata(
+    has_pgvector: bool, vector_store: AgentStore, settings: Settings, strategy: str
+) -> None:
+    if not has_pgvector:
+        with pytest.raises(NotConfigured, match="vector enable"):
+            await vector_store.memory.search("alice", "x", {"strategy": strategy})
+        return
+    for service in (InMemoryMemoryService(settings=settings, embedder=WordEmbedder()), vector_store.memory):
+        for number in range(12):
+            message = text(f"apples {number}", id=f"m{number}", metadata={"even": number % 2 == 0})
+            await service.add_memory("alice", message, f"s{number % 4}", namespace=f"a/{number % 3}")
+        for filters, expected in (
+            ({"namespace": "a"}, range(12)), ({"namespace": "a/1"}, (1, 4, 7, 10)), ({"namespace": "b"}, ()),
+            ({"metadata": {"even": True}, "namespace": "a/2"}, (2, 8)),
+        ):  # fmt: skip
+            wanted: Any = filters
+            hits = await service.search("alice", "apples", wanted | {"strategy": strategy, "top_k": 20})
+            assert {hit.message.id for hit in hits} == {f"m{number}" for number in expected}
 
 
 @pytest.mark.parametrize("id", HOSTILE_IDS)

@@ -7,10 +7,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Deleted, LimitExceeded
+from agentstore import AgentStore, Deleted, LimitExceeded, SearchFilters
+from agentstore.repositories.memory import items as memory_items
 from agentstore.repositories.memory import search as memory_search
 from agentstore.repositories.memory import statements as memory_statements
 from agentstore.search import ranking
+from agentstore.search.labels import labels_of_filter
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
 
@@ -133,6 +135,48 @@ async def test_memories_are_reindexed_during_concurrent_writes(store: AgentStore
     assert sorted(map(tuple, after)) == sorted(tuple(row) for row in before if row["user_id"] == "alice")
 
 
+async def test_filters_find_memories_of_an_older_analysis_after_they_are_reindexed(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    """Those of a release without namespaces and labels of metadata."""
+    await store.memory.add_memory("alice", text("apples", id="m", metadata={"n": 1}), "s")
+    await store.memory.save_items("alice", {"id": "i", "text": "likes apples", "metadata": {"n": 1}})
+    before = await observer.fetch("SELECT id, lexemes, tokens FROM agentstore.memories ORDER BY id")
+    await observer.execute(
+        "UPDATE agentstore.memories SET analysis = 'older', lexemes = array_to_tsvector(ARRAY(SELECT lexeme "
+        "FROM unnest(tsvector_to_array(lexemes)) AS lexeme WHERE substr(lexeme, 9, 1) <> '='))"
+    )
+    filters: SearchFilters = {"metadata": {"n": 1}}
+    assert await store.memory.search("alice", "apples", filters) == []
+    assert await store.memory.reindex() == 2
+    assert {hit.message.id for hit in await store.memory.search("alice", "apples", filters)} == {"m", "i"}
+    assert await observer.fetch("SELECT id, lexemes, tokens FROM agentstore.memories ORDER BY id") == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_filters_by_labels_read_the_memories_that_have_them(
+    store: AgentStore, observer: asyncpg.Connection, mode: str
+) -> None:
+    """However many others the user has, and other users with the same labels."""
+    for user in ("alice", "bob"):
+        for start in range(0, 2_000, 500):
+            few = [text("apples", id=f"m{n}", metadata={"few": n % 200 == 7}) for n in range(start, start + 500)]
+            await store.memory.add_memory(user, few, "s")
+        await store.memory.save_items(user, [{"text": f"likes {n}", "metadata": {"few": n < 5}} for n in range(300)])
+    await observer.execute("VACUUM ANALYZE agentstore.memories")
+    labels = ranking.label_query("alice", labels_of_filter(None, {"few": True}))
+    values: dict[str, Any] = {
+        "user_id": "alice", "labels": labels, "wanted_sessions": None, "excluded": [], "expired": [], "limit": 5,
+        "after_session": "", "after": 0, "offset": 0, "kind": None, "with_invalid": False, "at": None, "after_id": None,
+    }  # fmt: skip
+    for statement in (memory_statements.LIST_LABELED, memory_items.LIST_LABELED_ITEMS):
+        nodes = await nodes_of(observer, statement, values, mode, analyze=True)
+        assert "memories_lexemes_idx" in {node.get("Index Name") for node in nodes}
+        read = [node for node in nodes if node.get("Relation Name") == "memories"]
+        # Those with the label, 10 messages and 5 items, and then the payloads of a page.
+        assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 15 + 5
+
+
 async def _miscounted(observer: asyncpg.Connection) -> list[asyncpg.Record]:
     """Return the buckets whose counts differ from those of their memories."""
     return await observer.fetch(
@@ -177,7 +221,7 @@ async def test_a_search_scans_the_index_once_for_each_token_and_never_the_table(
         await store.memory.add_memory(f"u{user}", batch, "s")
     values = {
         "user_id": "u3", "wanted_sessions": None, "excluded": [], "role": None, "since": None, "until": None,
-        "neighbors": True, "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10,
+        "neighbors": True, "labels": None, "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10,
         "queries": ranking.queries("u3", words[:5]), "expired": [], "weights": [1.0] * 5,
     }  # fmt: skip
     for prepare in ("SELECT 1", "ANALYZE agentstore.memories, agentstore.memory_buckets"):

@@ -26,6 +26,7 @@ from agentstore import (
 # The first values are frequent, so that calls meet the data of earlier calls.
 _users = st.sampled_from(["alice"] * 4 + ["", "a:b"])
 _sessions = st.sampled_from(["s"] * 3 + ["t", " s "])
+_namespaces = st.sampled_from([None] * 9 + ["a", "a/b", "b"])
 _ids = st.sampled_from([f"m{number}" for number in range(6)])
 _places = st.sampled_from(["m0", "m1", "m2", "m5", 0, 1, 2, 9])
 _new = st.sampled_from(["f1", "f2", "f3", "t"])
@@ -206,9 +207,18 @@ def test_in_memory_and_postgres_return_the_same_results(database_url: str, setti
         def delete_state(self, user: str, session: str, round_id: int | None) -> None:
             self.compare("states.delete_state", user, session, round_id)
 
-        @rule(user=_users, session=_sessions, messages=st.lists(_memories, max_size=4))
-        def remember(self, user: str, session: str, messages: list[Message]) -> None:
-            self.compare("memory.add_memory", user, messages, session)
+        @rule(
+            user=_users,
+            session=_sessions,
+            messages=st.lists(_memories, max_size=4),
+            namespace=_namespaces,
+            metadata=st.sampled_from([None, {"n": 1}, {"n": True}, {"n": 1, "x": "y"}, {"x": None, "n": 1.0}]),
+        )
+        def remember(
+            self, user: str, session: str, messages: list[Message], namespace: str | None, metadata: dict[str, Any]
+        ) -> None:
+            messages = [each.model_copy(update={"metadata": metadata}) for each in messages]
+            self.compare("memory.add_memory", user, messages, session, namespace=namespace)
 
         @rule(
             user=_users,
@@ -220,6 +230,8 @@ def test_in_memory_and_postgres_return_the_same_results(database_url: str, setti
                     "session_id": _sessions | st.lists(_sessions, max_size=3),
                     "exclude_session_id": _sessions,
                     "neighbors": st.booleans(),
+                    "namespace": _namespaces,
+                    "metadata": st.sampled_from([{}, {}, {"n": 1}, {"n": 1.0, "x": None}, {"x": "y"}]),
                     "role": st.sampled_from(["user", "assistant"]),
                     "order": st.just("chronological"),
                     "min_score": st.sampled_from([0.0, 0.5, 2.0]),
@@ -231,10 +243,15 @@ def test_in_memory_and_postgres_return_the_same_results(database_url: str, setti
             self.compare("memory.search", user, question, filters)
 
         @rule(
-            user=_users, page=st.integers(1, 3), size=st.integers(1, 4), of=st.none() | st.lists(_sessions, max_size=3)
+            user=_users,
+            page=st.integers(1, 3),
+            size=st.integers(1, 4),
+            of=st.sampled_from([None] * 6 + [["s"], ["t", " s "], []]),
+            namespace=_namespaces,
         )
-        def list_memory(self, user: str, page: int, size: int, of: list[str] | None) -> None:
-            self.compare("memory.list_memory", user, {"page_num": page, "page_size": size, "session_id": of})
+        def list_memory(self, user: str, page: int, size: int, of: list[str] | None, namespace: str | None) -> None:
+            filters = {"page_num": page, "page_size": size, "session_id": of, "namespace": namespace}
+            self.compare("memory.list_memory", user, filters)
 
         @rule(user=_users, session=st.none() | _sessions)
         def forget(self, user: str, session: str | None) -> None:

@@ -280,7 +280,7 @@ async def test_searches_use_the_index_once_its_operator_is_leakproof(
     connection = await asyncpg.connect(secured_url)
     await connection.execute("BEGIN; " + set_user_sql("alice"))
     values = {"queries": ranking.queries("alice", ["word7"]), "weights": [1.0], "user_id": "alice", "limit": 5}
-    values |= {"expired": [], "excluded": [], "neighbors": True}
+    values |= {"expired": [], "excluded": [], "neighbors": True, "labels": None}
     names = ("wanted_sessions", "role", "kind", "since", "until", "valid_at")
 
     async def uses_index() -> bool:

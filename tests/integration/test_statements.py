@@ -105,6 +105,9 @@ _VALUES: dict[str, Any] = {
     "expired": ["s7"],
     "excluded": ["s7"],
     "neighbors": True,
+    "labels": "'=label'",
+    "namespace": "a/b",
+    "namespaces": ["a/b", None],
     "role": None,
     "since": None,
     "until": None,
@@ -257,7 +260,7 @@ async def test_every_statement_uses_an_index(
 ) -> None:
     """With custom plans and with generic plans."""
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else NEWEST}
-    if name.endswith(("LIST_AFTER", "LIST_OF_SESSIONS")):
+    if name.endswith(("LIST_AFTER", "LIST_OF_SESSIONS", "LIST_LABELED")):
         values["after"] = 1
     if name.startswith("prune."):
         values["ids"] = ["s1", "s1001"]

@@ -242,7 +242,7 @@ FROM agentstore.memories WHERE seq < 40;
 ANALYZE agentstore.users, agentstore.memory_buckets, agentstore.memories, agentstore.memory_vectors;
 """
 _VALUES: dict[str, Any] = {
-    "user_id": "u3", "wanted_sessions": None, "excluded": ["old"], "neighbors": True,
+    "user_id": "u3", "wanted_sessions": None, "excluded": ["old"], "neighbors": True, "labels": None,
     "role": None, "since": None, "until": None, "min_score": 0.0,
     "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", ["a", "b"]), "weights": [1.0] * 2,
     "weight": 0.7, "expired": ["old"],

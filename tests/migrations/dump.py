@@ -87,6 +87,7 @@ _ROWS = {
         UPDATE sessions SET removed = 2 WHERE id = 's';
     """,
     "0013": "UPDATE sessions SET app = '密 app' WHERE id = 's';",
+    "0020": "UPDATE memories SET namespace = '密/a b' WHERE session_id = 's';",
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

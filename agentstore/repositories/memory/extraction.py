@@ -192,7 +192,10 @@ class ExtractionWorker:
             return await self._fail(job, done, count, died)
         try:
             extraction, existing = await self._extract(job, messages)
-            items, superseded = prepare_extraction(extraction, messages, existing, self._extractor.name, self._settings)
+            items, superseded = prepare_extraction(
+                *(extraction, messages, existing, self._extractor.name, self._settings),
+                namespaces={row["namespace"] for row in rows[:count]},
+            )
             return await self._write(job, done, count, items, superseded, existing)
         except _FAILURES as error:
             return await self._fail(job, done, count, error)
@@ -287,7 +290,7 @@ class ExtractionWorker:
             return {}
         rows = await fetch(READ_ITEMS, user_id=job.user_id, ids=ids)
         memories = parse_memories(
-            [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
+            [(row["payload"], row["kind"], row["valid_until"], row["namespace"]) for row in rows],
             lambda index: ("memories", job.user_id, rows[index]["session_id"], rows[index]["id"]),
         )
         return {item.id: item for _, item in memories if item is not None}

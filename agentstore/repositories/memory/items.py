@@ -115,7 +115,7 @@ def _list(*, after: bool) -> ClauseElement:
     return (
         select(
             *(memory.session_id, memory.id, cast(memory.payload, Text).label("payload")),
-            *(memory.kind, memory.valid_until, memory.time),
+            *(memory.kind, memory.valid_until, memory.namespace, memory.time),
         )
         .where(*conditions)
         .order_by(memory.time.desc(), memory.id.desc())
@@ -125,6 +125,7 @@ def _list(*, after: bool) -> ClauseElement:
 
 LIST_ITEMS = Statement(partial(_list, after=False), scope="user")
 LIST_ITEMS_AFTER = Statement(partial(_list, after=True), scope="user")
+LIST_LABELED_ITEMS = SQL("list_labeled_items")
 
 
 async def lock_items(fetch: Fetch, user_id: str, session_id: str, ids: Sequence[str]) -> None:

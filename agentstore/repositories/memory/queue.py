@@ -73,7 +73,7 @@ def _list_failed(*, of_user: bool, after: bool) -> ClauseElement:
 def _read_messages() -> ClauseElement:
     """Return the messages in a job's range. Items are in the same sequence, and are left out."""
     return (
-        select(MemoryRow.seq, cast(MemoryRow.payload, Text).label("payload"), MemoryRow.time)
+        select(MemoryRow.seq, cast(MemoryRow.payload, Text).label("payload"), MemoryRow.time, MemoryRow.namespace)
         .where(
             *(MemoryRow.user_id == _USER, MemoryRow.session_id == _SESSION),
             *(MemoryRow.seq >= _FIRST, MemoryRow.seq <= bindparam("last_seq", type_=BigInteger)),
@@ -125,7 +125,7 @@ READ_MESSAGES = Statement(_read_messages, scope="user")
 READ_ITEMS = Statement(
     select(
         *(MemoryRow.session_id, MemoryRow.id, cast(MemoryRow.payload, Text).label("payload")),
-        *(MemoryRow.kind, MemoryRow.valid_until),
+        *(MemoryRow.kind, MemoryRow.valid_until, MemoryRow.namespace),
     ).where(
         MemoryRow.user_id == _USER,
         MemoryRow.id == func.any(bindparam("ids", type_=ARRAY(Text))),

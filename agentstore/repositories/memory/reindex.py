@@ -31,11 +31,12 @@ from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.rows import analyze_texts
 from agentstore.schemas.memory import speaker_and_text
-from agentstore.schemas.memory_item import MESSAGE
+from agentstore.schemas.memory_item import MESSAGE, metadata_of
 from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import load_readable_messages
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis
+from agentstore.search.labels import labels_of_memory
 from agentstore.settings import Settings
 
 Key = tuple[str, str, int]
@@ -59,7 +60,7 @@ def _next(*, of_user: bool) -> ClauseElement:
     return (
         select(
             *(MemoryRow.user_id, MemoryRow.session_id, MemoryRow.seq, MemoryRow.kind, MemoryRow.tokens),
-            *(MemoryRow.time, MemoryRow.valid_from),
+            *(MemoryRow.time, MemoryRow.valid_from, MemoryRow.namespace),
             # Any change of the row changes it, also one by an older release.
             literal_column("memories.xmin::text").label("version"),
             case((is_old, cast(MemoryRow.payload, Text))).label("payload"),
@@ -144,11 +145,13 @@ def _values_of_user(rows: list[Row], language: str, settings: Settings) -> dict[
     for row, message in zip(rows, messages, strict=True):
         if message is None:
             continue
-        if row["kind"] == MESSAGE:
+        is_item = row["kind"] != MESSAGE
+        labels = labels_of_memory(row["namespace"], metadata_of(message, is_item=is_item))
+        if not is_item:
             source = speaker_and_text(message), local_time((message.metadata or {}).get("timestamp")) or row["time"]
         else:
             source = text_of(message), row["valid_from"]
-        analyzed = analyze_texts(row["user_id"], [source], language, settings)
+        analyzed = analyze_texts(row["user_id"], [source], [labels], language, settings)
         values["new_before"].append(row["tokens"])
         for name in ("session_id", "seq", "version"):
             values[f"new_{name}"].append(row[name])

@@ -13,6 +13,7 @@ from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import dump_message
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis, ranking
+from agentstore.search.labels import labels_of_memory
 from agentstore.settings import Settings
 
 SQL = SqlStatements(__file__, queue=queue)
@@ -24,7 +25,12 @@ ADD_ITEMS = SQL("add_items")
 
 
 def values_of_messages(
-    user_id: str, session_id: str, prepared: Sequence[tuple[Message, str]], language: str, settings: Settings
+    user_id: str,
+    session_id: str,
+    prepared: Sequence[tuple[Message, str]],
+    language: str,
+    settings: Settings,
+    namespace: str | None,
 ) -> dict[str, Any]:
     """Return the parameters of ADD and ADD_AGAIN. `prepared` are the messages, each with the JSON text to store."""
     messages = [message for message, _ in prepared]
@@ -34,9 +40,11 @@ def values_of_messages(
     indexed = [
         (with_speaker(message, text), time or now) for message, text, time in zip(messages, texts, times, strict=True)
     ]
-    analyzed = analyze_texts(user_id, indexed, language, settings)
+    labels = [labels_of_memory(namespace, message.metadata) for message in messages]
+    analyzed = analyze_texts(user_id, indexed, labels, language, settings)
     return {
         **analyzed,
+        "namespace": namespace,
         "user_id": user_id,
         "session_id": session_id,
         "ids": [message.id for message in messages],
@@ -68,23 +76,36 @@ def values_of_items(
         "importances": [item.importance for item in items],
         "froms": [item.valid_from for item in items],
         "untils": [item.valid_until for item in items],
-        **analyze_texts(user_id, [(item.text, item.valid_from) for item in items], language, settings),
+        "namespaces": [item.namespace for item in items],
+        **analyze_texts(
+            user_id,
+            [(item.text, item.valid_from) for item in items],
+            [labels_of_memory(item.namespace, item.metadata) for item in items],
+            language,
+            settings,
+        ),
     }
 
 
 def analyze_texts(
-    user_id: str, texts: Sequence[tuple[str, datetime | None]], language: str, settings: Settings
+    user_id: str,
+    texts: Sequence[tuple[str, datetime | None]],
+    labels: Sequence[Sequence[str]],
+    language: str,
+    settings: Settings,
 ) -> dict[str, Any]:
-    """Return the analysis of texts, each with its time: an array for each column."""
+    """Return the analysis of texts, each with its time and labels: an array for each column."""
     limit = settings.max_indexed
     analyzed = [analysis.memory_tokens(text[:limit], time, language) for text, time in texts]
-    indexed = [ranking.truncate([*each.dates, *each.words]) for each in analyzed]
+    # What does not count for the length, and the rest.
+    uncounted = [[*of_one, *each.dates] for of_one, each in zip(labels, analyzed, strict=True)]
+    indexed = [ranking.truncate([*others, *each.words]) for others, each in zip(uncounted, analyzed, strict=True)]
     return {
         "analysis": analysis.fingerprint(language),
-        "tokens": [len(tokens) - len(each.dates) for tokens, each in zip(indexed, analyzed, strict=True)],
+        "tokens": [len(tokens) - len(others) for tokens, others in zip(indexed, uncounted, strict=True)],
         "lexemes": [ranking.lexemes(user_id, tokens) for tokens in indexed],
         "cuts": [
-            each.is_cut or len(text) > limit or len(each.dates) + len(each.words) > len(tokens)
-            for (text, _), each, tokens in zip(texts, analyzed, indexed, strict=True)
+            each.is_cut or len(text) > limit or len(others) + len(each.words) > len(tokens)
+            for (text, _), each, others, tokens in zip(texts, analyzed, uncounted, indexed, strict=True)
         ],
     }

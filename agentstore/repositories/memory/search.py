@@ -25,9 +25,10 @@ def combine_queries(queries: list[str]) -> list[str]:
     return [" | ".join(queries[at : at + WORDS_PER_SCAN]) for at in range(0, len(queries), WORDS_PER_SCAN)]
 
 
-def query_values(user_id: str, tokens: Mapping[str, float]) -> dict[str, Any]:
-    """Return the parameters of a search for `tokens` with their weights."""
-    return {"queries": ranking.queries(user_id, tokens), "weights": list(tokens.values())}
+def query_values(values: Mapping[str, Any], tokens: Mapping[str, float]) -> dict[str, Any]:
+    """Return the parameters of a search for `tokens` with their weights, among memories with the labels of `values`."""
+    queries = ranking.queries(values["user_id"], tokens, values["labels"])
+    return {"queries": queries, "weights": list(tokens.values())}
 
 
 async def search_by_words(
@@ -40,7 +41,7 @@ async def search_by_words(
     if not tokens:
         return [], tokens
     user_id = values["user_id"]
-    rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(user_id, tokens))
+    rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(values, tokens))
     known, selective = (
         {token for position, token in enumerate(tokens, 1) if rows and position in (rows[0][column] or ())}
         for column in ("known", "selective")
@@ -50,10 +51,10 @@ async def search_by_words(
     ):
         existing = await _existing_words(database, user_id, spelling.all_spellings(unknown), values["expired"])
         tokens = tokens | spelling.replacements(unknown, existing)
-        rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(user_id, tokens))
+        rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(values, tokens))
     if not rows and (prefixes := ranking.prefixes(tokens)):
         tokens = prefixes
-        rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(user_id, tokens))
+        rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(values, tokens))
     return rows, tokens
 
 

@@ -7,7 +7,7 @@ memory has, and when it writes items.
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import is_conflict, retry
-from agentstore.database.statement import Row, Statement
+from agentstore.database.statement import Row
 from agentstore.database.url import Password
 from agentstore.errors import (
     EmbeddingFailed,
@@ -28,7 +28,8 @@ from agentstore.errors import (
 from agentstore.interfaces import Extractor, StoreMemoryService
 from agentstore.repositories.memory import reindex as memory_reindex
 from agentstore.repositories.memory.extraction import ExtractionWorker, list_failed, retry_failed
-from agentstore.repositories.memory.items import FIND_MESSAGES, LIST_ITEMS, LIST_ITEMS_AFTER, write_items
+from agentstore.repositories.memory.items import FIND_MESSAGES, write_items
+from agentstore.repositories.memory.lists import list_expired, list_items, list_memory
 from agentstore.repositories.memory.rows import (
     ADD,
     ADD_AGAIN,
@@ -37,16 +38,7 @@ from agentstore.repositories.memory.rows import (
     values_of_messages,
 )
 from agentstore.repositories.memory.search import query_values, search_by_words
-from agentstore.repositories.memory.statements import (
-    DELETE,
-    DELETE_ALL,
-    EXPIRE,
-    LIST,
-    LIST_AFTER,
-    LIST_EXPIRED,
-    LIST_OF_SESSIONS,
-    TOUCH,
-)
+from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, TOUCH
 from agentstore.repositories.memory.vectors import (
     Unembedded,
     add_vectors,
@@ -74,10 +66,12 @@ from agentstore.schemas.memory import (
     bucket,
     embedded_text,
     query_of,
-    read_memory_cursor,
-    write_memory_cursor,
 )
-from agentstore.schemas.memory_filters import read_list_filters, read_search_filters, read_strategy
+from agentstore.schemas.memory_filters import (
+    read_list_filters,
+    read_search_filters,
+    read_strategy,
+)
 from agentstore.schemas.memory_item import (
     check_superseded,
     item_has_id_of_message,
@@ -85,10 +79,13 @@ from agentstore.schemas.memory_item import (
     message_has_id_of_item,
     prepare_items,
 )
-from agentstore.schemas.page import Advice, check_count, read_cursor, write_cursor
+from agentstore.schemas.namespace import check_namespace
+from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import MAX_TTL, check_id, prepare_messages
 from agentstore.search import analysis, embedding, ranking
 from agentstore.search.extraction import configured_extractor
+from agentstore.search.labels import labels_of_filter
+from agentstore.search.ranking import label_query
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
 
@@ -147,7 +144,14 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         if self._own_embedder is not None:
             await self._own_embedder.close()
 
-    async def add_memory(self, user_id: str, messages: MessagesLike, session_id: str | None = None) -> None:
+    async def add_memory(
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        session_id: str | None = None,
+        *,
+        namespace: str | None = None,
+    ) -> None:
         """See :meth:`MemoryService.add_memory`. With an embedder, the call also waits for the vectors.
 
         If the embedder fails, the messages are stored without vectors and a warning is logged. Full-text search finds
@@ -155,11 +159,14 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         """
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
+        check_namespace(namespace, self._settings)
         prepared = await offload.run(prepare_messages, messages, self._settings, first_wins=True)
         if not prepared:
             return
         pairs = list(prepared.values())
-        values = await offload.run(values_of_messages, user_id, session_id, pairs, self._language, self._settings)
+        values = await offload.run(
+            values_of_messages, user_id, session_id, pairs, self._language, self._settings, namespace
+        )
         if sum(map(len, values["lexemes"])) > _MAX_CHARACTERS:
             raise LimitExceeded(
                 f"The messages have more than {_MAX_CHARACTERS:,} characters to index: add them in several calls."
@@ -234,6 +241,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         user_id: str,
         *,
         kind: str | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         with_invalid: bool = False,
         limit: int = 100,
         cursor: str | None = None,
@@ -241,39 +250,26 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
     ) -> Page[MemoryItem]:
         """Return a page of a user's items (facts), newest first.
 
-        `kind` restricts them to one kind, such as "fact". `with_invalid` includes items that are not valid now.
-        `limit` is the page size, up to 10,000; `cursor` is the previous page's ``next_cursor``. With `stale_ok` the
-        items may be read from a replica.
+        `kind` restricts them to one kind, such as "fact"; `namespace` to a namespace and those below it; `metadata` to
+        items whose metadata has all of these keys, up to 100, with equal values. `with_invalid` includes items that are
+        not valid now. `limit` is the page size, up to 10,000; `cursor` is the previous page's ``next_cursor``. With
+        `stale_ok` the items may be read from a replica.
 
         Raises:
-            InvalidContent: `kind`, `limit` or `cursor` is not valid.
-            LimitExceeded: `limit` is over 10,000.
+            InvalidContent: `kind`, `namespace`, `metadata`, `limit` or `cursor` is not valid.
+            LimitExceeded: `limit` is over 10,000, or `metadata` has over 100 keys.
         """
         check_id(user_id, "user_id", self._settings)
-        values: dict[str, Any] = {
-            "user_id": user_id,
-            "kind": kind if kind is None else check_id(kind, "kind", self._settings),
-            "with_invalid": bool(with_invalid),
-            "limit": check_count(limit, "limit", maximum=self._settings.max_page),
-        }
-        statement = LIST_ITEMS
-        if cursor is not None:
-            statement = LIST_ITEMS_AFTER
-            values["at"], values["after_id"] = read_cursor(cursor, datetime, str)
-
-        async def read(database: Database) -> list[Row]:
-            expired = await self._list_expired(database, user_id)
-            return await database.fetch_page(statement, Advice.SMALLER_LIMIT, **values, expired=expired)
-
-        rows = await self._database.read(read, stale_ok=stale_ok)
-        loaded = await offload.run(
-            load_memories,
-            [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
-            lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["id"]),
+        return await list_items(
+            *(self._database, self._settings, user_id),
+            kind=kind,
+            namespace=namespace,
+            metadata=metadata,
+            with_invalid=with_invalid,
+            limit=limit,
+            cursor=cursor,
+            stale_ok=stale_ok,
         )
-        items = [memory[1] for memory in loaded if memory is not None and memory[1] is not None]
-        end = write_cursor(rows[-1]["time"], rows[-1]["id"]) if rows and len(rows) == limit else None
-        return Page(items, end)
 
     async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
         """Extract items from queued messages that are due, of one user or of all, and return the result of each call.
@@ -344,6 +340,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         - ``order``: "relevance" (the default), or "chronological" for the same hits sorted by time.
         - ``session_id``, ``exclude_session_id``: only memories of this session, and none of this one; an id or a list
           of up to 1,000.
+        - ``namespace``: only memories in this namespace, or below it ("a" has "a/b").
+        - ``metadata``: only memories whose metadata has all of these keys, up to 100, with equal values.
         - ``role``, ``kind``: only memories of this role, or kind ("message", or a kind of items).
         - ``since``, ``until``: only memories from `since` on, and before `until`: a datetime, an ISO 8601 string or
           seconds since 1970.
@@ -385,28 +383,30 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
             "kind": checked.kind,
             "valid_at": checked.valid_at,
             "neighbors": checked.neighbors,
+            "labels": label_query(user_id, labels_of_filter(checked.namespace, checked.metadata)),
         }
         vector = None if strategy is SearchStrategy.FULL_TEXT else await self._embed_query(strategy, text)
 
         async def read(database: Database) -> tuple[list[Row], dict[str, float]]:
-            expired = await self._list_expired(database, user_id)
+            expired = await list_expired(database, user_id, self._settings)
             found = {**values, "expired": expired, "excluded": [*expired, *(checked.exclude_session_id or ())]}
             if vector is None:
                 return await search_by_words(database, text, tokens, found, language=self._language)
-            words = query_values(user_id, tokens or _NO_TOKENS) if strategy is SearchStrategy.HYBRID else None
+            words = query_values(values, tokens or _NO_TOKENS) if strategy is SearchStrategy.HYBRID else None
             return await search_by_vector(database, self._require_embedder(), vector, words, found), tokens
 
         rows, tokens = await self._database.read(read, stale_ok=stale_ok)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         loaded = await offload.run(
             load_memories,
-            [(row["payload"], row["kind"], row["valid_until"]) for row in rows],
+            [(row["payload"], row["kind"], row["valid_until"], row["namespace"]) for row in rows],
             lambda index: ("memories", user_id, rows[index]["session_id"], rows[index]["seq"]),
         )
         hits = [
             MemoryHit(
                 *(memory[0], row["score"], row["session_id"], row["seq"], row["time"], memory[1]),
                 is_match=row["is_match"],
+                namespace=row["namespace"],
                 highlighter=highlighter,
             )
             for memory, row in zip(loaded, rows, strict=True)
@@ -456,30 +456,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
     ) -> Page[Message]:
         check_id(user_id, "user_id", self._settings)
         checked = read_list_filters(filters, self._settings)
-        size = checked.page_size
-        values: dict[str, Any] = {"user_id": user_id, "limit": size, "offset": (checked.page_num - 1) * size}
-        statement: Statement = LIST if checked.cursor is None else LIST_AFTER
-        values["after_session"], values["after"] = read_memory_cursor(checked.cursor)
-        if checked.session_id is not None or checked.exclude_session_id:
-            statement = LIST_OF_SESSIONS
-            values["wanted_sessions"] = checked.session_id
-
-        async def read(database: Database) -> list[Row]:
-            expired = await self._list_expired(database, user_id)
-            excluded = [*expired, *(checked.exclude_session_id or ())]
-            return await database.fetch_page(
-                statement, Advice.SMALLER_PAGE_SIZE, **values, expired=expired, excluded=excluded
-            )
-
-        is_beyond = values["offset"] >= 2**62
-        rows = [] if is_beyond else await self._database.read(read, stale_ok=stale_ok)
-        cursor = write_memory_cursor(rows[-1][0], rows[-1][1]) if len(rows) == size else None
-        loaded = await offload.run(
-            load_memories,
-            [row[2:5] for row in rows],
-            lambda index: ("memories", user_id, rows[index][0], rows[index][1]),
-        )
-        return Page((memory[0] for memory in loaded if memory is not None), cursor)
+        return await list_memory(self._database, self._settings, user_id, checked, stale_ok=stale_ok)
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
@@ -531,13 +508,6 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         check_id(user_id, "user_id", self._settings)
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
-
-    async def _list_expired(self, database: Database, user_id: str) -> list[str]:
-        """Return the sessions of the user whose memories have expired, and are not deleted yet."""
-        if self._settings.memory_ttl is None:
-            return []
-        rows = await database.fetch(LIST_EXPIRED, user_id=user_id, ttl=self._settings.memory_ttl)
-        return [row[0] for row in rows]
 
     def _require_embedder(self) -> Embedder:
         if self._embedder is None:

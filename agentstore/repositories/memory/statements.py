@@ -33,7 +33,9 @@ _PAYLOAD = cast(MemoryRow.payload, Text).label("payload")
 
 def _list_after() -> ClauseElement:
     return (
-        select(MemoryRow.session_id, MemoryRow.seq, _PAYLOAD, MemoryRow.kind, MemoryRow.valid_until)
+        select(
+            MemoryRow.session_id, MemoryRow.seq, _PAYLOAD, MemoryRow.kind, MemoryRow.valid_until, MemoryRow.namespace
+        )
         .where(
             MemoryRow.user_id == _USER,
             is_in_no_expired_bucket(MemoryRow.session_id),
@@ -91,6 +93,7 @@ def _touch() -> ClauseElement:
 LIST = SQL("list")
 LIST_AFTER = Statement(_list_after, scope="user")
 LIST_OF_SESSIONS = SQL("list_of_sessions")
+LIST_LABELED = SQL("list_labeled")
 DELETE = Statement(_delete, scope="user")
 DELETE_ALL = Statement(_delete_all, scope="user")
 TOUCH = Statement(_touch, scope="user", repeatable=True)

@@ -68,7 +68,7 @@ INDEX_SETTINGS = {
     "plan_cache_mode": "force_custom_plan",
 }
 # With one of these filters, all vectors of the user are compared: too few of the nearest might pass the filter.
-_FILTERS = ("wanted_sessions", "role", "kind", "since", "until", "valid_at")
+_FILTERS = ("wanted_sessions", "role", "kind", "labels", "since", "until", "valid_at")
 # Seconds before an index that does not exist is looked up again, and the time of that for each index.
 _RECHECK_MISSING_INDEX = 60.0
 _MISSING: WeakKeyDictionary[Database, dict[str, float]] = WeakKeyDictionary()

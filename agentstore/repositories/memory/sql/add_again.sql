@@ -2,7 +2,7 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, analysis text, ids text[], payloads text[], roles text[],
+-- Parameters: user_id text, session_id text, analysis text, namespace text, ids text[], payloads text[], roles text[],
 --   questions boolean[], times timestamptz[], tokens bigint[], lexemes text[], cuts boolean[],
 --   enqueue boolean, settle interval, slack interval
 -- Rows: the number of new messages; base, the last position before them, or null if the bucket does not exist;
@@ -41,12 +41,13 @@ claimed AS (
 ),
 inserted AS (
     INSERT INTO {schema}.memories (
-        user_id, session_id, seq, id, payload, role, is_question, time, tokens, lexemes, is_cut, analysis
+        user_id, session_id, seq, id, payload, role, is_question, time, tokens, lexemes, is_cut, analysis,
+        namespace
     )
     SELECT
         :user_id, :session_id, claimed.base + row_number() OVER (ORDER BY position) AS seq, id, payload::json, role,
         coalesce(is_question, FALSE) AS is_question, coalesce(time, now()) AS time, tokens, lexemes::tsvector,
-        coalesce(is_cut, FALSE) AS is_cut, :analysis
+        coalesce(is_cut, FALSE) AS is_cut, :analysis, :namespace
     FROM new_messages
     CROSS JOIN claimed
     RETURNING 1

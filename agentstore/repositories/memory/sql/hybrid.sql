@@ -2,9 +2,9 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, role text, kind text, since timestamptz, until timestamptz, valid_at timestamptz,
---   weight float8, nearest bigint, min_score float8, limit bigint
--- Rows: score, session_id, seq, time, is_match, payload, kind, valid_until; the best first, then the newest
+-- Parameters: user_id text, role text, kind text, labels text, since timestamptz, until timestamptz,
+--   valid_at timestamptz, weight float8, nearest bigint, min_score float8, limit bigint
+-- Rows: score, session_id, seq, time, is_match, payload, kind, valid_until, namespace; the best first, then the newest
 -- Races: none, since it only reads
 --
 -- The scores are those of agentstore.search.ranking.fused. `weight` is the share of the words in the score, `nearest`
@@ -23,7 +23,7 @@ vector_matches AS MATERIALIZED (
     SELECT nearest.session_id, nearest.seq, m.time, factors.prior, nearest.similarity
     FROM nearest
     JOIN LATERAL (
-        SELECT role, is_question, importance, time, kind, valid_from, valid_until
+        SELECT role, is_question, importance, time, kind, valid_from, valid_until, lexemes
         FROM {schema}.memories
         WHERE user_id = :user_id AND session_id = nearest.session_id AND seq = nearest.seq
         LIMIT 1
@@ -40,6 +40,7 @@ vector_matches AS MATERIALIZED (
     ) AS factors ON TRUE
     WHERE (:role IS NULL OR m.role = :role)
         AND (:kind IS NULL OR m.kind = :kind)
+        AND (:labels IS NULL OR m.lexemes @@ (SELECT :labels::tsquery))
         AND (:since IS NULL OR m.time >= :since)
         AND (:until IS NULL OR m.time < :until)
         AND (m.valid_from IS NULL OR m.valid_from <= coalesce(:valid_at, now()))
@@ -97,10 +98,10 @@ found AS (
 )
 SELECT
     found.score, found.session_id, found.seq, found.time, found.is_match,
-    stored.payload, stored.kind, stored.valid_until
+    stored.payload, stored.kind, stored.valid_until, stored.namespace
 FROM found
 JOIN LATERAL (
-    SELECT payload::text AS payload, kind, valid_until
+    SELECT payload::text AS payload, kind, valid_until, namespace
     FROM {schema}.memories
     WHERE user_id = :user_id AND session_id = found.session_id AND seq = found.seq
     LIMIT 1

@@ -3,8 +3,8 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, min_score float8, limit bigint
--- Rows: score, session_id, seq, time, is_match, payload, kind, valid_until; known and selective, the positions of the
---   terms that match any memory, and of those that are selective. The best first, then the newest.
+-- Rows: score, session_id, seq, time, is_match, payload, kind, valid_until, namespace; known and selective, the
+--   positions of the terms that match any memory, and of those that are selective. The best first, then the newest.
 -- Races: none, since it only reads
 WITH
 -- include: word_scores.sql
@@ -17,7 +17,7 @@ found AS (
 )
 SELECT
     found.score, found.session_id, found.seq, found.time, found.is_match,
-    stored.payload, stored.kind, stored.valid_until,
+    stored.payload, stored.kind, stored.valid_until, stored.namespace,
     (SELECT array_agg(df.position) FROM df) AS known,
     (
         SELECT array_agg(df.position)
@@ -27,7 +27,7 @@ SELECT
     ) AS selective
 FROM found
 JOIN LATERAL (
-    SELECT payload::text AS payload, kind, valid_until
+    SELECT payload::text AS payload, kind, valid_until, namespace
     FROM {schema}.memories
     WHERE user_id = :user_id AND session_id = found.session_id AND seq = found.seq
     LIMIT 1

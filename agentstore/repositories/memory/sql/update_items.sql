@@ -3,14 +3,16 @@
 -- Scope: user
 -- Repeatable: no
 -- Parameters: user_id text, analysis text, ids text[], payloads text[], times timestamptz[], tokens bigint[],
---   lexemes text[], cuts boolean[], kinds text[], importances float8[], froms timestamptz[], untils timestamptz[]
+--   lexemes text[], cuts boolean[], kinds text[], importances float8[], froms timestamptz[], untils timestamptz[],
+--   namespaces text[]
 -- Rows: the ids of the items that exist
 -- Races: none, since all transactions that save items of the user lock the user first
 WITH existing AS MATERIALIZED (
     SELECT memories.session_id, memories.seq, memories.tokens AS tokens_before, given.*
     FROM unnest(
-            :ids, :payloads, :times, :tokens, :lexemes, :cuts, :kinds, :importances, :froms, :untils
-        ) AS given (id, payload, time, tokens, lexemes, is_cut, kind, importance, valid_from, valid_until)
+            :ids, :payloads, :times, :tokens, :lexemes, :cuts, :kinds, :importances, :froms, :untils,
+            :namespaces
+        ) AS given (id, payload, time, tokens, lexemes, is_cut, kind, importance, valid_from, valid_until, namespace)
     JOIN {schema}.memories ON given.id = memories.id
     WHERE memories.user_id = :user_id AND memories.kind <> 'message'
 ),
@@ -35,6 +37,7 @@ SET
     importance = existing.importance,
     valid_from = existing.valid_from,
     valid_until = existing.valid_until,
+    namespace = existing.namespace,
     analysis = :analysis
 FROM existing
 WHERE memories.user_id = :user_id AND memories.session_id = existing.session_id AND memories.seq = existing.seq

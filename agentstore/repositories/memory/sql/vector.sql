@@ -2,10 +2,10 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, role text, kind text, since timestamptz, until timestamptz, valid_at timestamptz,
---   min_score float8, limit bigint
+-- Parameters: user_id text, role text, kind text, labels text, since timestamptz, until timestamptz,
+--   valid_at timestamptz, min_score float8, limit bigint
 -- Rows: score, which is the cosine similarity, session_id, seq, time, is_match, which is always true, payload, kind,
---   valid_until; the best first, then the newest
+--   valid_until, namespace; the best first, then the newest
 -- Races: none, since it only reads
 WITH
 -- include: similarities.sql
@@ -21,7 +21,7 @@ found AS (
     FROM nearest
     JOIN LATERAL (
         -- LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
-        SELECT role, time, kind, valid_from, valid_until
+        SELECT role, time, kind, valid_from, valid_until, lexemes
         FROM {schema}.memories
         WHERE user_id = :user_id AND session_id = nearest.session_id AND seq = nearest.seq
         LIMIT 1
@@ -29,6 +29,7 @@ found AS (
     WHERE nearest.similarity >= :min_score
         AND (:role IS NULL OR m.role = :role)
         AND (:kind IS NULL OR m.kind = :kind)
+        AND (:labels IS NULL OR m.lexemes @@ (SELECT :labels::tsquery))
         AND (:since IS NULL OR m.time >= :since)
         AND (:until IS NULL OR m.time < :until)
         AND (m.valid_from IS NULL OR m.valid_from <= coalesce(:valid_at, now()))
@@ -38,10 +39,10 @@ found AS (
 )
 SELECT
     found.score, found.session_id, found.seq, found.time, TRUE AS is_match,
-    stored.payload, stored.kind, stored.valid_until
+    stored.payload, stored.kind, stored.valid_until, stored.namespace
 FROM found
 JOIN LATERAL (
-    SELECT payload::text AS payload, kind, valid_until
+    SELECT payload::text AS payload, kind, valid_until, namespace
     FROM {schema}.memories
     WHERE user_id = :user_id AND session_id = found.session_id AND seq = found.seq
     LIMIT 1

@@ -3,14 +3,16 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, queries text[], weights float8[], wanted_sessions text[], excluded text[], role text,
---   kind text, expired text[], since timestamptz, until timestamptz, valid_at timestamptz, neighbors boolean,
---   limit bigint
+--   kind text, labels text, expired text[], since timestamptz, until timestamptz, valid_at timestamptz,
+--   neighbors boolean, limit bigint
 -- Rows: session_id, seq, time, score, prior, the factor for role and form, or for importance, which the score has in
 --   it, is_match, whether the memory has a term itself; in no order
 -- Races: none, since it only reads
 --
--- The scores are those of agentstore.search.ranking. The index is scanned once for each term, and no tsvector is read.
--- `expired` are the sessions whose memories have expired, `excluded` these and those that the filters exclude.
+-- The scores are those of agentstore.search.ranking. The index is scanned once for each term, and no tsvector is read
+-- unless there are `labels`: the tsquery of the filter's labels, which the queries contain as well, so that it is for
+-- the neighbors of what these find. `expired` are the sessions whose memories have expired, `excluded` these and those
+-- that the filters exclude.
 -- (SELECT :x) hides a value from the planner, which would otherwise plan each execution for its values. CTEs are not
 -- joined to each other on keys whose number the planner cannot estimate.
 WITH terms AS MATERIALIZED (
@@ -156,7 +158,7 @@ word_matches AS (
     FROM candidates AS c
     JOIN LATERAL (
         -- LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
-        SELECT role, is_question, importance, time, kind, valid_from, valid_until
+        SELECT role, is_question, importance, time, kind, valid_from, valid_until, lexemes
         FROM {schema}.memories
         WHERE user_id = :user_id AND session_id = c.session_id AND seq = c.seq
         LIMIT 1
@@ -174,6 +176,7 @@ word_matches AS (
     ) AS factors ON TRUE
     WHERE (:role IS NULL OR m.role = :role)
         AND (:kind IS NULL OR m.kind = :kind)
+        AND (:labels IS NULL OR m.lexemes @@ (SELECT :labels::tsquery))
         AND (:since IS NULL OR m.time >= :since)
         AND (:until IS NULL OR m.time < :until)
         AND (m.valid_from IS NULL OR m.valid_from <= coalesce(:valid_at, now()))
