@@ -102,7 +102,8 @@ class ListContract:
     async def test_a_list_without_a_user_has_the_sessions_of_all_users(self, service: SessionHistoryService) -> None:
         await _fill(service)
         if not self.lists_all_users:
-            for options in ({}, {"app": "one"}, {"metadata": {"n": 1}}, {"limit": 0}):
+            refused: list[dict[str, Any]] = [{}, {"app": "one"}, {"metadata": {"n": 1}}, {"limit": 0}]
+            for options in refused:
                 with pytest.raises(NotConfigured):
                     await service.list_sessions(**options)
             return
