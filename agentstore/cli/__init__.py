@@ -44,8 +44,8 @@ class CommandInfo(NamedTuple):
 
 SECTIONS = {
     "Data": {
-        "sessions": CommandInfo("sessions", "List, show, export, fork, rewind and delete sessions.", is_group=True),
-        "states": CommandInfo("states", "List, show, compare and delete agent states.", is_group=True),
+        "sessions": CommandInfo("sessions", "List, show, create, append to, fork and delete sessions.", is_group=True),
+        "states": CommandInfo("states", "List, show, save, compare and delete agent states.", is_group=True),
         "users": CommandInfo("users", "List, show and delete users.", is_group=True),
         "import": CommandInfo("import_", "Import conversations, an export, or another store's data."),
         "export": CommandInfo("export", "Export all data, or that of some users, as JSON Lines."),

@@ -65,6 +65,39 @@ def require_text(value: str | list[str] | None) -> str | list[str] | None:
     return value
 
 
+def parse_object(value: str) -> dict[str, Any]:
+    """Return the JSON object that an argument is.
+
+    Raises:
+        typer.BadParameter: it is not a JSON object.
+    """
+    from agentstore.exact_json import loads
+
+    try:
+        found = loads(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"expected a JSON object, got {value[:80]!r}") from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"expected a JSON object, got {value[:80]!r}")
+    return found
+
+
+def read_text(value: str) -> str:
+    """Return an argument, or stdin if it is ``-``, without the newline at its end.
+
+    Raises:
+        typer.BadParameter: stdin is closed, or not UTF-8.
+    """
+    if value != "-":
+        return value
+    if sys.stdin is None:
+        raise typer.BadParameter("stdin is closed")
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter("stdin is not UTF-8") from error
+
+
 def confirm(question: str, yes: bool) -> None:
     """Ask for confirmation before something that cannot be undone, unless --yes was given.
 
@@ -96,6 +129,10 @@ Url = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, errors included.", callback=inherited)]
 User = Annotated[str, typer.Argument(metavar="USER", help="User id.", callback=require_text)]
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.", callback=require_text)]
+NewTitle = Annotated[str | None, typer.Option("--title", metavar="TITLE", help="Title.", callback=require_text)]
+Metadata = Annotated[
+    str | None, typer.Option("--metadata", metavar="JSON", help="Metadata, a JSON object.", callback=require_text)
+]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Maximum number of results.")]
 Cursor = Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue after the previous page.")]
 Wide = Annotated[

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import AsyncIterator, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -17,6 +18,8 @@ from agentstore.cli.options import (
     Cursor,
     Json,
     Limit,
+    Metadata,
+    NewTitle,
     SessionId,
     Url,
     User,
@@ -24,6 +27,8 @@ from agentstore.cli.options import (
     Yes,
     confirm,
     new_group,
+    parse_object,
+    read_text,
     require_text,
 )
 from agentstore.cli.output import dump, echo, echo_error, echo_json, write_json
@@ -35,27 +40,65 @@ if TYPE_CHECKING:
     from agentstore.schemas import Message, Session
     from agentstore.store import AgentStore
 
-group = new_group("List, show, export, fork, rewind and delete sessions.")
+group = new_group("List, show, create, append to, fork and delete sessions.")
+
+
+class _Order(StrEnum):
+    LAST_USED = "last_used"
+    CREATED = "created"
 
 
 @group.command("list")
 def list_(
-    user: User,
+    user: Annotated[
+        str | None, typer.Argument(metavar="USER", help="User id; default: all users.", callback=require_text)
+    ] = None,
+    app: Annotated[
+        str | None, typer.Option(metavar="APP", help="Only sessions of this app.", callback=require_text)
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Only sessions with this text in their title.", callback=require_text),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help="Only sessions whose metadata has these keys and values.", callback=require_text
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only sessions used from this time on.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only sessions last used before it.")] = None,
+    order: Annotated[_Order, typer.Option(help="Time by which they are ordered, latest first.")] = _Order.LAST_USED,
     limit: Limit = 50,
     cursor: Cursor = None,
     wide: Wide = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """List a user's sessions, most recently used first."""
+    """List the sessions of a user or of all, latest first.
+
+    TIME is in ISO 8601, such as 2026-01-31 or 2026-01-31T12:00+01:00, or in seconds since 1970.
+    """
+    values = None if metadata is None else parse_object(metadata)
 
     async def run(store: AgentStore) -> None:
-        page = await store.sessions.list_sessions(user, limit=limit, cursor=cursor)
+        page = await store.sessions.list_sessions(
+            user,
+            app=app,
+            metadata=values,
+            title=title,
+            since=since,
+            until=until,
+            order=order.value,
+            limit=limit,
+            cursor=cursor,
+        )
         if json_:
             echo_json({"sessions": [_without_messages(session) for session in page], "next_cursor": page.next_cursor})
             return
         rows = Table(
-            Column("session", "id", heading=True),
+            *([Column("user", "id", heading=True)] if user is None else []),
+            Column("session", "id", heading=user is not None),
             Column("title", "text"),
             Column("messages", "number"),
             Column("created", droppable=True),
@@ -63,8 +106,12 @@ def list_(
         )
         for session in page:
             times = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in (session.created_at, session.updated_at))
-            rows.add_row(format_id(session.id), session.title or "", f"{session.message_count or 0:,}", *times)
-        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}sessions", wide=wide)
+            ids = [format_id(id) for id in (*([session.user_id] if user is None else []), session.id)]
+            rows.add_row(*ids, session.title or "", f"{session.message_count or 0:,}", *times)
+        is_filtered = any(each is not None for each in (app, values, title, since, until))
+        whose = "there are no" if user is None else f"user {user!r} has no"
+        missing = f"{whose} {'more ' if cursor else ''}sessions{' that match' if is_filtered else ''}"
+        echo_page(rows, page, missing, wide=wide)
 
     run_with_store(url, run)
 
@@ -102,6 +149,95 @@ def show(
         echo_transcript(found, wide=wide)
         if has_earlier and found.messages:
             echo(f"Earlier messages: --limit {limit} --before={shlex.quote(found.messages[0].id)}", style="dim")
+
+    run_with_store(url, run)
+
+
+@group.command()
+def create(
+    user: User,
+    session: Annotated[
+        str | None, typer.Argument(metavar="SESSION", help="Session id; default: a UUID.", callback=require_text)
+    ] = None,
+    title: NewTitle = None,
+    metadata: Metadata = None,
+    app: Annotated[str | None, typer.Option(metavar="APP", help="App of the session.", callback=require_text)] = None,
+    ttl: Annotated[
+        int | None, typer.Option(metavar="SECONDS", min=1, help="Time to live after the last write.")
+    ] = None,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Create a session and print its id."""
+    values = None if metadata is None else parse_object(metadata)
+
+    async def run(store: AgentStore) -> None:
+        created = await store.sessions.create_session(
+            user, session, exist_ok=False, title=title, metadata=values, app=app, ttl=ttl, messages=False
+        )
+        if json_:
+            echo_json(_without_messages(created))
+        else:
+            echo(format_id(created.id))
+
+    run_with_store(url, run)
+
+
+@group.command()
+def append(
+    user: User,
+    session: SessionId,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="Text of the message; - is stdin.", callback=require_text)
+    ],
+    role: Annotated[str, typer.Option(metavar="ROLE", help="Role of the message.", callback=require_text)] = "user",
+    id_: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Id of the message; default: a generated one.", callback=require_text),
+    ] = None,
+    expected_seq: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Append only if the session has this number of messages."),
+    ] = None,
+    create_missing: Annotated[bool, typer.Option("--create", help="Create the session if there is none.")] = False,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Append a message to a session.
+
+    With --id it is safe to repeat: a message that is stored already is not stored again.
+    """
+    from agentstore.schemas.payload import as_message
+
+    message = as_message({"role": role, "content": read_text(text), **({} if id_ is None else {"id": id_})})
+
+    async def run(store: AgentStore) -> None:
+        appended = await store.sessions.append(user, session, message, create=create_missing, expected_seq=expected_seq)
+        if json_:
+            created_at = appended.created_at and appended.created_at.isoformat()
+            echo_json({"id": message.id, "seq": appended.last_seq, "created_at": created_at})
+        else:
+            echo(f"#{appended.last_seq} {format_id(message.id)}")
+
+    run_with_store(url, run)
+
+
+@group.command()
+def rename(
+    user: User,
+    session: SessionId,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help='New title; "" removes it.', callback=require_text)],
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Set the title of a session."""
+
+    async def run(store: AgentStore) -> None:
+        await store.sessions.set_title(user, session, title or None)
+        if json_:
+            echo_json({"id": session, "title": title or None})
+        else:
+            echo(f"session {session!r} " + (f"is now {title!r}" if title else "has no title now"))
 
     run_with_store(url, run)
 

@@ -12,6 +12,7 @@ from agentstore.cli.options import (
     Cursor,
     Json,
     Limit,
+    Metadata,
     SessionId,
     Url,
     User,
@@ -19,6 +20,8 @@ from agentstore.cli.options import (
     Yes,
     confirm,
     new_group,
+    parse_object,
+    read_text,
     require_text,
 )
 from agentstore.cli.output import dump, echo, echo_json
@@ -29,7 +32,7 @@ from agentstore.errors import NotFound
 if TYPE_CHECKING:
     from agentstore.store import AgentStore
 
-group = new_group("List, show, compare and delete agent states.")
+group = new_group("List, show, save, compare and delete agent states.")
 
 OptionalSessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Session id.", callback=require_text)]
 Round = Annotated[int | None, typer.Option("--round", metavar="ROUND", min=1, help="Number of the round.")]
@@ -73,6 +76,41 @@ def show(user: User, session: OptionalSessionId = "default", round_: Round = Non
             missing = "states" if round_ is None else f"round {round_}"
             raise NotFound(f"session {session!r} of user {user!r} has no {missing}")
         echo_json(state)
+
+    run_with_store(url, run)
+
+
+@group.command()
+def save(
+    user: User,
+    session: SessionId,
+    state: Annotated[
+        str, typer.Argument(metavar="JSON", help="State, a JSON object; - is stdin.", callback=require_text)
+    ],
+    round_: Annotated[
+        int | None,
+        typer.Option("--round", metavar="ROUND", min=1, help="Round to write or overwrite; default: the next one."),
+    ] = None,
+    expected_round: Annotated[
+        int | None,
+        typer.Option(metavar="ROUND", min=0, help="Save only if this is the highest round; 0: there is none."),
+    ] = None,
+    metadata: Metadata = None,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Save a state and print the number of its round."""
+    value = parse_object(read_text(state))
+    about = None if metadata is None else parse_object(metadata)
+
+    async def run(store: AgentStore) -> None:
+        saved = await store.states.save_state(
+            user, value, session, round_, metadata=about, expected_round=expected_round
+        )
+        if json_:
+            echo_json({"round_id": saved})
+        else:
+            echo(f"round {saved}")
 
     run_with_store(url, run)
 

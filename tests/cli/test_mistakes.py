@@ -18,7 +18,12 @@ _LONG = "x" * 600
     "arguments",
     [
         ("sessions", "lst"),
-        ("sessions", "list"),
+        ("sessions", "show", "alice"),
+        ("sessions", "list", "--metadata", "[]"),
+        ("sessions", "create", "alice", "--metadata", "{"),
+        ("sessions", "append", "alice", "s", "x", "--role", "nobody"),
+        ("states", "save", "alice", "s", "[1]"),
+        ("sessions", "list", "--order", "size"),
         ("sessions", "list", "alice", "--limit", "0"),
         ("sessions", "list", "alice", "--limit", "many"),
         ("sessions", "list", "alice", "--cursor", "nonsense"),

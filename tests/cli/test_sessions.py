@@ -63,6 +63,83 @@ def test_sessions_are_listed_in_pages() -> None:
     assert "user 'bob' has no sessions" in run("sessions", "list", "bob").out
 
 
+def test_sessions_are_listed_by_filters_and_across_users() -> None:
+    _store(
+        Session(
+            id="a",
+            user_id="alice",
+            title="Trip to Kyoto",
+            metadata={"plan": "pro"},
+            updated_at=datetime.fromisoformat("2026-01-01T00:00Z"),
+        ),
+        Session(
+            id="b",
+            user_id="alice",
+            title="京都旅行",
+            updated_at=datetime.fromisoformat("2026-01-02T00:00Z"),
+            created_at=datetime.fromisoformat("2025-01-01T00:00Z"),
+        ),
+        Session(
+            id="c",
+            user_id="bob",
+            title="trip",
+            updated_at=datetime.fromisoformat("2026-01-03T00:00Z"),
+            created_at=datetime.fromisoformat("2024-01-01T00:00Z"),
+        ),
+    )
+    assert run("sessions", "create", "李雷", "d", "--app", "chat").code == 0
+
+    def listed(*arguments: str) -> list[str]:
+        return [each["id"] for each in run("sessions", "list", *arguments, "--json").json()["sessions"]]
+
+    assert listed() == ["d", "c", "b", "a"]
+    assert listed("--order", "created") == ["d", "a", "b", "c"]
+    assert listed("alice") == ["b", "a"]
+    assert listed("--title", "TRIP") == ["c", "a"]
+    assert listed("alice", "--title", "旅行") == ["b"]
+    assert listed("--metadata", '{"plan": "pro"}') == ["a"]
+    assert listed("--since", "2026-01-02", "--until", "2026-01-03") == ["b"]
+    assert listed("--app", "chat") == ["d"]
+    lines = run("sessions", "list").out.splitlines()
+    assert lines[0].split() == ["user", "session", "title", "messages", "created", "last", "used"]
+    assert lines[1].split()[:2] == ["李雷", "d"]
+    assert run("sessions", "list", "alice").out.startswith("session  title")
+    assert "there are no sessions that match" in run("sessions", "list", "--title", "none").out
+    page = run("sessions", "list", "--limit", "3", "--json").json()
+    assert listed("--cursor", page["next_cursor"]) == ["a"]
+
+
+def test_sessions_are_created_appended_to_and_renamed() -> None:
+    id = run("sessions", "create", "alice").out.strip()
+    assert len(id) == 36
+    made = ("sessions", "create", "alice", "s", "--title", "标题", "--metadata", '{"n": 1}', "--ttl", "60", "--json")
+    created = run(*made).json()
+    assert (created["id"], created["title"], created["metadata"], created["ttl"]) == ("s", "标题", {"n": 1}, 60)
+    again = run("sessions", "create", "alice", "s", "--json")
+    assert (again.code, again.error()["type"]) == (1, "AlreadyExists")
+    for _ in range(2):  # with an id it is idempotent
+        assert run("sessions", "append", "alice", "s", "hello", "--id", "m1").out == "#1 m1\n"
+    lines = "first\n  第二 👩‍👩‍👧‍👦\n".encode()
+    answer = run("sessions", "append", "alice", "s", "-", "--role", "assistant", "--json", stdin=lines).json()
+    assert answer["seq"] == 2
+    late = run("sessions", "append", "alice", "s", "late", "--expected-seq", "1", "--json")
+    assert (late.code, late.error()["type"]) == (1, "Conflict")
+    missing = run("sessions", "append", "alice", "none", "x", "--json")
+    assert (missing.code, missing.error()["type"]) == (1, "NotFound")
+    assert run("sessions", "append", "alice", "none", "x", "--create").code == 0
+    stored = _read("alice", "s")
+    assert stored is not None
+    assert [(each.role, each.text) for each in stored.messages] == [
+        ("user", "hello"),
+        ("assistant", "first\n  第二 👩‍👩‍👧‍👦"),
+    ]
+    assert datetime.fromisoformat(answer["created_at"]) == stored.messages[1].created_at
+    assert "is now 'new'" in run("sessions", "rename", "alice", "s", "new").out
+    assert run("sessions", "rename", "alice", "s", "", "--json").json() == {"id": "s", "title": None}
+    assert run("sessions", "rename", "alice", "nope", "x").code == 1
+    assert run("sessions", "append", "alice", "s", "-", stdin=b"\xff").code == 2
+
+
 def test_users_are_listed_shown_and_deleted() -> None:
     _store(*_sessions(2), *_sessions(3, "bob"), *_sessions(1, "李雷"))
     page = run("users", "list", "--limit", "2", "--json").json()
@@ -313,7 +390,7 @@ def test_delete_counts_and_needs_confirmation() -> None:
         (("sessions", "list", "x" * 600), 2),
         (("sessions", "list", "alice", "--limit", "0"), 2),
         (("sessions", "list", "alice", "--limit", "x"), 2),
-        (("sessions", "list"), 2),
+        (("sessions", "list", "--until", "soon"), 2),
         (("sessions",), 2),
         (("users", "list", "--cursor", "nonsense"), 2),
         (("users", "show", "\udcff"), 2),

@@ -85,3 +85,18 @@ def test_export_and_import_preserve_the_lineage_of_a_fork() -> None:
     run("sessions", "delete", "alice", "f", "-y")
     assert run("import", "-", stdin=exported.encode()).code == 0
     assert run("sessions", "export", "alice", "f").out == exported
+
+
+def test_states_are_saved() -> None:
+    assert run("states", "save", "alice", "saved", '{"plan": ["见"], "n": 12345678901234567890}').out == "round 1\n"
+    text = '{"a": "é"}'
+    options = ("--expected-round", "1", "--metadata", '{"by": "cli"}', "--json")
+    assert run("states", "save", "alice", "saved", "-", *options, stdin=text.encode()).json() == {"round_id": 2}
+    assert run("states", "show", "alice", "saved").out == text + "\n"
+    shown = run("states", "show", "alice", "saved", "--round", "1").out
+    assert shown == '{"plan": ["见"], "n": 12345678901234567890}\n'
+    assert "cli" in run("states", "list", "alice", "saved").out
+    late = run("states", "save", "alice", "saved", "{}", "--expected-round", "1", "--json")
+    assert (late.code, late.error()["type"]) == (1, "Conflict")
+    assert run("states", "save", "alice", "saved", "{}", "--round", "1").out == "round 1\n"
+    assert run("states", "show", "alice", "saved", "--round", "1").out == "{}\n"

@@ -205,6 +205,7 @@ _OF_THE_SCHEMA = {
 }  # fmt: skip
 _ARGUMENTS = {
     "user": "alice", "session": "s", "query": "apples", "text": "pears", "a": "1", "b": "2", "at": "1",
+    "state": "{{}}", "title": "x",
     "revision": migrate.history()[1].id, "sources": "{export}", "file": "{new}",
 }  # fmt: skip
 _OPTIONS = {"import": ["{export}"], "sandboxes exec": ["--", "true"], "sessions rewind": ["--at", "1"]}
