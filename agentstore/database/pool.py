@@ -92,7 +92,7 @@ class Pool:
         self._has_warned = False
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[None] | None = None
         # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
         # those since before the second are discarded; those that were opened before the third are discarded.
         self._verify_before = self._silent_before = self._discard_before = -math.inf
@@ -227,8 +227,14 @@ class Pool:
     async def close(self) -> None:
         """Close the idle connections, and the others when they are released; none if the engine is the caller's.
 
-        What does not end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted.
+        What does not end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted. A second call
+        waits for the first.
         """
+        if self._closing is None:
+            self._closing = self.loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._closed = True
         closing = []
         for driver, idle_since in self._idle.items():
@@ -243,23 +249,23 @@ class Pool:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
-        if closing:
-            await asyncio.wait(closing)
-        if not self._is_borrowed:
-            await greenlet_spawn(self._queue.dispose)
-        if self._budget is not None:
-            self._budget.remove(self)
+        try:
+            await asyncio.gather(*closing, return_exceptions=True)
+            if not self._is_borrowed:
+                await greenlet_spawn(self._queue.dispose)
+        finally:
+            if self._budget is not None:
+                self._budget.remove(self)
 
     def close_soon(self, done: Callable[[], object]) -> None:
         """Close from another thread, when the event loop runs, and call `done` in it afterwards."""
 
-        async def close() -> None:
-            try:
-                await self.close()
-            finally:
-                done()
+        def begin() -> None:
+            if self._closing is None:
+                self._closing = self.loop.create_task(self._close())
+            self._closing.add_done_callback(lambda _: done())
 
-        self._call_in_loop(lambda: self._closing.add(self.loop.create_task(close())))
+        self._call_in_loop(begin)
 
     def drop(self) -> None:
         """Close the sockets that an event loop left open when it was closed. Called in any thread."""

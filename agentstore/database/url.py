@@ -286,3 +286,20 @@ def _system_roots(parameters: Mapping[str, str]) -> ssl.SSLContext:
         except OSError as error:
             raise NotConfigured(f"The client certificate in the database URL cannot be loaded: {error}") from error
     return context
+
+
+def with_database(url: str, database: str) -> str:
+    """Return the URL of another database on the same server.
+
+    Raises:
+        NotConfigured: the URL is invalid.
+    """
+    parsed = parse_url(url)
+    login = quote(parsed.user or "", safe="") + (f":{quote(parsed.password, safe='')}" if parsed.password else "")
+    parameters = {
+        **parsed.parameters,
+        "host": ",".join(parsed.hosts),
+        "port": ",".join(str(port) for port in parsed.ports),
+    }
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    return f"postgresql://{login}@/{quote(database)}?{query}"

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import asyncpg
 
-from agentstore.database.url import connector, parse_url
+from agentstore.database.url import connector, with_database
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,7 @@ class Server:
 
 def existing_server(url: str) -> Server:
     """Return the running server of a URL. The database in the URL is replaced by that of each test."""
-    parsed = parse_url(url)
-    login = quote(parsed.user or "", safe="") + (f":{quote(parsed.password, safe='')}" if parsed.password else "")
-    parameters = {
-        **parsed.parameters,
-        "host": ",".join(parsed.hosts),
-        "port": ",".join(str(port) for port in parsed.ports),
-    }
-    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
-    return Server(lambda database: f"postgresql://{login}@/{quote(database)}?{query}")
+    return Server(lambda database: with_database(url, database))
 
 
 @contextmanager

@@ -12,11 +12,12 @@ import pytest
 import agentstore
 import agentstore.repositories
 import agentstore.schemas
+import agentstore.testing
 
 _ROOT = Path(agentstore.__file__).parent
 
 
-_LAZY = [agentstore, agentstore.schemas, agentstore.repositories, agentstore.migrate]
+_LAZY = [agentstore, agentstore.schemas, agentstore.repositories, agentstore.migrate, agentstore.testing]
 
 
 def _imported_for_type_checkers(package: ModuleType) -> dict[str, str]:
@@ -89,6 +90,10 @@ _DATABASE = {"sqlalchemy", "asyncpg"}
         ("from agentstore import InMemorySessionHistoryService", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE),
         ("from agentstore import InMemoryMemoryService", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE),
         ("import agentstore.sync", _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"pydantic", "orjson"}),
+        (
+            "import agentstore.testing.plugin",
+            (_COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"pydantic", "orjson"}) - {"pytest", "pygments"},
+        ),
         ("import agentstore.cli", {"alembic", "mako", "pygments", "rich", "httpx"} | _DATABASE),
     ],
 )
