@@ -12,7 +12,7 @@ from agentstore.importing.notes import Note, Notes
 from agentstore.importing.records import Reader, SessionRecord
 from agentstore.importing.translated import Messages, Translated
 from agentstore.schemas import Session
-from agentstore.schemas.openai import responses
+from agentstore.schemas.openai.convert import from_item
 from agentstore.schemas.parts import parse_object
 
 _NAMESPACE = UUID("0d9f1c0a-3a6e-5d0c-8a56-2f1d7d1a4b6e")
@@ -72,7 +72,8 @@ def _translate(session: Session, items: list[tuple[Any, ...]]) -> Translated:
     messages = Messages(notes)
     for number, data, time in items:
         with notes.message(f"item {number}"):
-            fields = responses.message(parse_object(data, "the item"))
+            message = from_item(parse_object(data, "the item"))
+            fields = message.model_dump(exclude={"id"}, exclude_unset=True)
             if (at := parse_utc(time)) is not None:
                 fields["metadata"] = {"timestamp": at.isoformat(), **fields.get("metadata", {})}
             id = f"msg_{uuid5(_NAMESPACE, json.dumps([session.id, number, data]))}"

@@ -6,6 +6,7 @@ was created with. Its presence also marks the beginning of a message that would 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,7 +16,7 @@ from agentstore.exact_json import loads
 from agentstore.schemas.message import Message, MessageType, OpenAIAPI, new_message_id
 from agentstore.schemas.openai import chat, responses
 from agentstore.schemas.openai.shared import ITEM_PARTS, is_call, is_output
-from agentstore.schemas.parts import json_type
+from agentstore.schemas.parts import json_type, require_object
 from agentstore.schemas.payload import describe_invalid, shortened
 
 M = TypeVar("M", bound=Message)
@@ -51,6 +52,25 @@ def from_openai(message_class: type[M], given: object) -> list[M]:
         except InvalidContent as error:
             raise InvalidContent(f"message {position}: {error}") from error
     return found
+
+
+def from_item(item: Mapping[str, Any]) -> Message:
+    """Convert an item of a session of openai-agents, whatever it is; ``to_openai("responses")`` returns it unchanged.
+
+    An item that is not a valid item of the Responses API, such as one that was encrypted, is stored as data. The
+    Message has a new id, since an application may store the same item several times.
+
+    Raises:
+        InvalidContent: the item is not a JSON object.
+    """
+    raw = require_object(dict(item) if isinstance(item, Mapping) else item, "item")
+    message: Message | None = None
+    with suppress(InvalidContent):
+        (message,) = _read(Message, raw, "responses")
+    if message is None or write([message], "responses") != raw:
+        message = Message.model_validate(responses.opaque(raw))
+    message.id = new_message_id()
+    return message
 
 
 def to_openai(messages: Iterable[Message], api: OpenAIAPI) -> list[dict[str, Any]]:
@@ -102,13 +122,13 @@ def api_of(raw: Mapping[str, Any]) -> OpenAIAPI:
     return "responses" if any(each in ITEM_PARTS for each in types if isinstance(each, str)) else "chat"
 
 
-def _read(message_class: type[M], given: object) -> list[M]:
+def _read(message_class: type[M], given: object, api: OpenAIAPI | None = None) -> list[M]:
     if isinstance(given, BaseModel):  # of OpenAI's package
         given = given.model_dump(exclude_unset=True)
     if not isinstance(given, Mapping):
         raise InvalidContent(f"expected an object, got {json_type(given)}")
     raw = dict(given)
-    api = api_of(raw)
+    api = api or api_of(raw)
     found = _validate(message_class, _fields(raw, api), raw.get("id"))
     record = _record(raw, found, api)
     if record or (api == "chat" and (is_call(found[0]) or found[-1].type == MessageType.REASONING)):

@@ -3,6 +3,7 @@
 Nothing is dropped: fields without a counterpart become metadata, and an item of an unknown type becomes data.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentstore.errors import InvalidContent
@@ -34,6 +35,8 @@ from agentstore.schemas.parts import add_rest, data_part, quote, require_object,
 
 _ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
 _STATUSES = (RunStatus.InProgress, RunStatus.Completed, RunStatus.Incomplete)
+# The type of a Message that stores an item without a type as data, such as a reference to another item.
+_UNTYPED = "item"
 _TEXT_TYPES = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 
@@ -63,8 +66,20 @@ def message(raw: dict[str, Any]) -> dict[str, Any]:
         return _fields(raw, {"call_id", "output"}, MessageType.FUNCTION_CALL_OUTPUT, Role.TOOL, [data])
     if item_type == "reasoning":
         return _reasoning(raw)
-    role = Role.TOOL if item_type.endswith("_output") else Role.ASSISTANT
+    return opaque(raw)
+
+
+def opaque(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of the Message that stores an item as data, without an id."""
+    item_type, given = _type_of(raw), raw.get("role")
+    default = Role.TOOL if item_type.endswith("_output") else Role.ASSISTANT
+    role = _ROLES.get(given, default) if isinstance(given, str) else default
     return {"type": item_type, "role": role, "status": RunStatus.Completed, "content": [data_part(raw)]}
+
+
+def _type_of(raw: Mapping[Any, Any]) -> str:
+    item_type = raw.get("type")
+    return item_type if isinstance(item_type, str) and item_type else _UNTYPED
 
 
 def _message(raw: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +143,7 @@ def write(message: Message, *, as_parts: bool = False) -> dict[str, Any]:
     A content that is one text is written as a string, or with `as_parts` as a list of parts.
     """
     parts = message.content or []
-    if len(parts) == 1 and isinstance(part := parts[0], DataContent) and (part.data or {}).get("type") == message.type:
+    if len(parts) == 1 and isinstance(part := parts[0], DataContent) and _type_of(part.data or {}) == message.type:
         return dict(part.data or {})
     if message.type == MessageType.REASONING:
         return _write_reasoning(message)

@@ -1,0 +1,1 @@
+"""The sessions for openai-agents: `make adapters` runs the tests that need the package."""

@@ -1,0 +1,447 @@
+"""An item of each type that openai-agents stores in a session, with the Message that it becomes."""
+
+from typing import Any
+
+_DIRECT = {"type": "direct"}
+_PROGRAM = {"type": "program", "caller_id": "prog_1"}
+_IMAGE = "data:image/png;base64,AA=="
+
+ITEMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    # name: the item, and the type, the role and a part of the text of its Message
+    "text of the user": ({"role": "user", "content": "Any rain in 杭州?"}, "message", "user", "杭州"),
+    "text of the model": (
+        {"role": "assistant", "content": "No.", "phase": "commentary"},
+        "message",
+        "assistant",
+        "No.",
+    ),
+    "text of the developer": (
+        {"type": "message", "role": "developer", "content": "Be short."},
+        "message",
+        "system",
+        "short",
+    ),
+    "parts of the user": (
+        {
+            "role": "user",
+            "type": "message",
+            "status": "completed",
+            "content": [
+                {"type": "input_text", "text": "and this?"},
+                {"type": "input_image", "image_url": _IMAGE, "detail": "auto"},
+                {"type": "input_image", "file_id": "file_1", "detail": "low", "image_url": None},
+                {"type": "input_file", "filename": "a.pdf", "file_data": "AA=="},
+                {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+            ],
+        },
+        "message",
+        "user",
+        "a.pdf",
+    ),
+    "message of the model": (
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "phase": "final_answer",
+            "content": [
+                {
+                    "type": "output_text",
+                    "text": "A little.",
+                    "logprobs": [],
+                    "annotations": [
+                        {
+                            "type": "url_citation",
+                            "url": "https://example.com",
+                            "title": "Rain",
+                            "start_index": 0,
+                            "end_index": 8,
+                        }
+                    ],
+                },
+                {"type": "refusal", "refusal": "No more."},
+            ],
+        },
+        "message",
+        "assistant",
+        "A little. No more.",
+    ),
+    "message of a model without ids": (
+        {
+            "id": "__fake_id__",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Hm", "annotations": []}],
+            "provider_data": {"model": "x"},
+        },
+        "message",
+        "assistant",
+        "Hm",
+    ),
+    "file_search_call": (
+        {
+            "id": "fs_1",
+            "type": "file_search_call",
+            "queries": ["rain"],
+            "status": "completed",
+            "results": [
+                {"file_id": "f", "filename": "rain.txt", "score": 0.25, "text": "wet", "attributes": {"year": 2026.0}}
+            ],
+        },
+        "file_search_call",
+        "assistant",
+        "rain.txt",
+    ),
+    "computer_call": (
+        {
+            "id": "cu_1",
+            "type": "computer_call",
+            "call_id": "c1",
+            "status": "completed",
+            "action": {"type": "click", "button": "left", "x": 1, "y": 2},
+            "pending_safety_checks": [{"id": "p", "code": None}],
+        },
+        "computer_call",
+        "assistant",
+        "click",
+    ),
+    "computer_call_output": (
+        {
+            "type": "computer_call_output",
+            "call_id": "c1",
+            "acknowledged_safety_checks": [],
+            "output": {"type": "computer_screenshot", "image_url": _IMAGE},
+        },
+        "computer_call_output",
+        "tool",
+        "screenshot",
+    ),
+    "web_search_call": (
+        {
+            "id": "ws_1",
+            "type": "web_search_call",
+            "status": "completed",
+            "action": {"type": "search", "query": "rain", "sources": [{"type": "url", "url": "https://example.com"}]},
+        },
+        "web_search_call",
+        "assistant",
+        "rain",
+    ),
+    "function_call": (
+        {
+            "id": "fc_1",
+            "type": "function_call",
+            "call_id": "c1",
+            "name": "weather",
+            "arguments": '{"city": "杭州"}',
+            "status": "completed",
+            "namespace": "sky",
+            "caller": _PROGRAM,
+        },
+        "function_call",
+        "assistant",
+        "weather",
+    ),
+    "function_call without an id": (
+        {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": ""},
+        "function_call",
+        "assistant",
+        "weather",
+    ),
+    "function_call_output": (
+        {"type": "function_call_output", "call_id": "c1", "output": "3 mm"},
+        "function_call_output",
+        "tool",
+        "3 mm",
+    ),
+    "function_call_output of parts": (
+        {
+            "type": "function_call_output",
+            "call_id": "c1",
+            "id": None,
+            "status": "completed",
+            "caller": _DIRECT,
+            "output": [{"type": "input_text", "text": "3 mm"}, {"type": "input_image", "image_url": _IMAGE}],
+        },
+        "function_call_output",
+        "tool",
+        "3 mm",
+    ),
+    "tool_search_call": (
+        {
+            "type": "tool_search_call",
+            "id": "ts_1",
+            "call_id": None,
+            "arguments": {"query": ["rain"]},
+            "execution": "client",
+            "status": "completed",
+        },
+        "tool_search_call",
+        "assistant",
+        "rain",
+    ),
+    "tool_search_output": (
+        {
+            "type": "tool_search_output",
+            "id": "to_1",
+            "call_id": "c1",
+            "execution": "client",
+            "status": "completed",
+            "tools": [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}],
+        },
+        "tool_search_output",
+        "tool",
+        "weather",
+    ),
+    "additional_tools": (
+        {
+            "type": "additional_tools",
+            "role": "developer",
+            "tools": [{"type": "function", "name": "weather", "parameters": {}, "strict": False}],
+        },
+        "additional_tools",
+        "system",
+        "weather",
+    ),
+    "configuration_update": (
+        {"type": "configuration_update", "reasoning": {"effort": "low"}},
+        "configuration_update",
+        "assistant",
+        "low",
+    ),
+    "reasoning": (
+        {
+            "id": "rs_1",
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "Little rain."}],
+            "content": [{"type": "reasoning_text", "text": "3 mm is little."}],
+            "encrypted_content": "AA==",
+            "status": "completed",
+        },
+        "reasoning",
+        "assistant",
+        "Little rain. 3 mm",
+    ),
+    "reasoning without text": (
+        {"id": "rs_2", "type": "reasoning", "summary": [], "encrypted_content": None},
+        "reasoning",
+        "assistant",
+        "",
+    ),
+    "compaction": (
+        {"type": "compaction", "id": "cmp_1", "encrypted_content": "AA=="},
+        "compaction",
+        "assistant",
+        "AA==",
+    ),
+    "image_generation_call": (
+        {
+            "id": "ig_1",
+            "type": "image_generation_call",
+            "result": "AA==",
+            "status": "completed",
+            "size": "1024x1024",
+            "revised_prompt": "A duck",
+        },
+        "image_generation_call",
+        "assistant",
+        "A duck",
+    ),
+    "code_interpreter_call": (
+        {
+            "id": "ci_1",
+            "type": "code_interpreter_call",
+            "code": "1 + 1",
+            "container_id": "cn_1",
+            "status": "completed",
+            "outputs": [{"type": "logs", "logs": "2"}],
+        },
+        "code_interpreter_call",
+        "assistant",
+        "1 + 1",
+    ),
+    "local_shell_call": (
+        {
+            "id": "ls_1",
+            "type": "local_shell_call",
+            "call_id": "c1",
+            "status": "completed",
+            "action": {"type": "exec", "command": ["ls"], "env": {"A": "b"}, "timeout_ms": None},
+        },
+        "local_shell_call",
+        "assistant",
+        "ls",
+    ),
+    "local_shell_call_output": (
+        {"id": "lo_1", "type": "local_shell_call_output", "output": "a.txt"},
+        "local_shell_call_output",
+        "tool",
+        "a.txt",
+    ),
+    "shell_call": (
+        {
+            "type": "shell_call",
+            "call_id": "c1",
+            "status": "completed",
+            "caller": _DIRECT,
+            "action": {"commands": ["ls"], "timeout_ms": 1000},
+            "environment": {"type": "local"},
+        },
+        "shell_call",
+        "assistant",
+        "ls",
+    ),
+    "shell_call_output": (
+        {
+            "type": "shell_call_output",
+            "call_id": "c1",
+            "max_output_length": 100,
+            "output": [{"stdout": "a.txt", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}],
+        },
+        "shell_call_output",
+        "tool",
+        "a.txt",
+    ),
+    "apply_patch_call": (
+        {
+            "type": "apply_patch_call",
+            "call_id": "c1",
+            "status": "completed",
+            "operation": {"type": "update_file", "path": "a.txt", "diff": "-a\n+b"},
+        },
+        "apply_patch_call",
+        "assistant",
+        "a.txt",
+    ),
+    "apply_patch_call_output": (
+        {"type": "apply_patch_call_output", "call_id": "c1", "status": "failed", "output": "no such file"},
+        "apply_patch_call_output",
+        "tool",
+        "no such file",
+    ),
+    "mcp_list_tools": (
+        {
+            "id": "ml_1",
+            "type": "mcp_list_tools",
+            "server_label": "maps",
+            "tools": [{"name": "route", "input_schema": {"type": "object"}, "annotations": None}],
+        },
+        "mcp_list_tools",
+        "assistant",
+        "route",
+    ),
+    "mcp_approval_request": (
+        {"id": "ma_1", "type": "mcp_approval_request", "arguments": "{}", "name": "route", "server_label": "maps"},
+        "mcp_approval_request",
+        "assistant",
+        "route",
+    ),
+    "mcp_approval_response": (
+        {"type": "mcp_approval_response", "approval_request_id": "ma_1", "approve": True, "reason": "fine"},
+        "mcp_approval_response",
+        "assistant",
+        "fine",
+    ),
+    "mcp_call": (
+        {
+            "id": "mc_1",
+            "type": "mcp_call",
+            "arguments": "{}",
+            "name": "route",
+            "server_label": "maps",
+            "output": "3 km",
+            "error": None,
+            "status": "completed",
+        },
+        "mcp_call",
+        "assistant",
+        "3 km",
+    ),
+    "custom_tool_call": (
+        {"type": "custom_tool_call", "call_id": "c1", "name": "shell", "input": "ls", "id": "ct_1", "namespace": "n"},
+        "function_call",
+        "assistant",
+        "ls",
+    ),
+    "custom_tool_call_output": (
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "a.txt"}]},
+        "function_call_output",
+        "tool",
+        "a.txt",
+    ),
+    "compaction_trigger": ({"type": "compaction_trigger"}, "compaction_trigger", "assistant", "trigger"),
+    "item_reference": ({"type": "item_reference", "id": "msg_1"}, "item_reference", "assistant", "msg_1"),
+    "item_reference without a type": ({"id": "msg_1"}, "item", "assistant", "msg_1"),
+    "program": (
+        {"id": "pr_1", "type": "program", "call_id": "c1", "code": "1 + 1", "fingerprint": "f"},
+        "program",
+        "assistant",
+        "1 + 1",
+    ),
+    "program_output": (
+        {"id": "po_1", "type": "program_output", "call_id": "c1", "result": "2", "status": "completed"},
+        "program_output",
+        "tool",
+        "2",
+    ),
+}
+
+OTHER_ITEMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    # What the package does not define, but stores too.
+    "message without a type": (
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Yes.", "annotations": []}]},
+        "message",
+        "assistant",
+        "Yes.",
+    ),
+    "sound": (
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]},
+        "message",
+        "user",
+        "",
+    ),
+    "an item of a later release": ({"type": "new_call", "deep": {"a": [1, None, 0.5]}}, "new_call", "assistant", ""),
+    "an encrypted item": ({"__enc__": 1, "v": 1, "kid": "hkdf-v1", "payload": "gAAA"}, "item", "assistant", "gAAA"),
+    "a role of a later release": ({"role": "critic", "content": "Too short."}, "item", "assistant", "Too short."),
+    "a message of a later release": (
+        {"type": "message", "role": "critic", "content": "Too short."},
+        "message",
+        "assistant",
+        "Too short.",
+    ),
+    "content of another type": ({"role": "user", "content": {"text": "Hello"}}, "item", "user", "Hello"),
+    "a call that is not valid": (
+        {"type": "function_call", "call_id": 1, "name": None, "arguments": {"a": 1.0}},
+        "function_call",
+        "assistant",
+        "",
+    ),
+    "a type that is not a string": ({"type": None, "role": "user", "content": "Hello"}, "item", "user", "Hello"),
+    "an empty type": ({"type": "", "id": "x"}, "item", "assistant", "x"),
+    "a message of chat completions": (
+        {"role": "user", "content": [{"type": "text", "text": "Hello", "index": 1.0, "delta": 1}]},
+        "message",
+        "user",
+        "Hello",
+    ),
+    "a tool message of chat completions": (
+        {"role": "tool", "tool_call_id": "c1", "content": "3 mm"},
+        "item",
+        "assistant",
+        "3 mm",
+    ),
+    "a call of chat completions": (
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        "message",
+        "assistant",
+        "",
+    ),
+    "an empty item": ({}, "item", "assistant", ""),
+    "NUL and lone surrogates": ({"role": "user", "content": "a\0b\ud800"}, "message", "user", "a"),
+}
