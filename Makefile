@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos combinations sandboxes peers runtime previous lint types bench bench-quick profile clean
+.PHONY: help demo test chaos combinations sandboxes peers adapters adapters-newest runtime previous lint types bench bench-quick profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,29 @@ $(VENV)/peers/%: Makefile
 peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other packages wrote (needs redis-server)
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
 
+# Frameworks with an adapter, each in its own environment with these packages, and once more with the newest ones.
+ADAPTERS := openai-agents
+PINNED_openai-agents := openai-agents[encrypt]==0.24.0
+NEWEST_openai-agents := openai-agents[encrypt]
+
+# The name of an environment is that of the framework and of the list of packages: openai-agents.PINNED.
+$(VENV)/adapters/%: pyproject.toml Makefile
+	@$(PYTHON) -m venv $@
+	@$@/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$@/bin/python -m pip install --quiet --upgrade --group adapters --editable '.[embedded,$(basename $*)]' \
+		$(patsubst %,'%',$($(patsubst .%,%,$(suffix $*))_$(basename $*)))
+	@touch $@
+
+run_adapters = for each in $(ADAPTERS); do \
+	$(VENV)/adapters/$$each.$(1)/bin/python -m pip list 2>/dev/null | grep "^$$each "; \
+	$(VENV)/adapters/$$each.$(1)/bin/python -m pytest -m adapters tests/adapters/$$(echo $$each | tr - _) $(ARGS) || exit 1; done
+
+adapters: $(ADAPTERS:%=$(VENV)/adapters/%.PINNED) ## the adapters with the packages of their frameworks
+	@$(call run_adapters,PINNED)
+
+adapters-newest: $(ADAPTERS:%=$(VENV)/adapters/%.NEWEST) ## the same with the newest packages
+	@$(call run_adapters,NEWEST)
+
 # The real AgentScope Runtime is large: RUNTIME=DIR names a folder for it that may be shared between checkouts.
 RUNTIME ?= $(VENV)/runtime
 # The oldest and newest supported releases of AgentScope, besides the one that the runtime installs. The newest needs
@@ -71,7 +94,7 @@ $(RUNTIME)/ready: pyproject.toml Makefile
 
 runtime: $(RUNTIME)/ready ## the adapters, with the real AgentScope Runtime and AgentScope (650 MB)
 	@$(RUNTIME)/bin/python -m pip install --quiet --no-deps --editable .
-	$(RUNTIME)/bin/python -m pytest -W ignore -m 'runtime or not runtime' tests/adapters $(ARGS)
+	$(RUNTIME)/bin/python -m pytest -W ignore -m 'runtime or not adapters' tests/adapters $(ARGS)
 	@for each in $(AGENTSCOPES); do echo "AgentScope $$each"; PYTHONPATH=$(RUNTIME)/agentscope-$$each \
 		$(RUNTIME)/bin/python -m pytest -W ignore -m runtime tests/adapters/test_agentscope.py $(ARGS) || exit 1; done
 

@@ -94,6 +94,10 @@ _DATABASE = {"sqlalchemy", "asyncpg"}
             "import agentstore.testing.plugin",
             (_COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"pydantic", "orjson"}) - {"pytest", "pygments"},
         ),
+        (
+            "from agentstore.adapters.openai_agents import AgentStoreSession",
+            _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"agents", "openai"},
+        ),
         ("import agentstore.cli", {"alembic", "mako", "pygments", "rich", "httpx"} | _DATABASE),
     ],
 )
