@@ -28,6 +28,9 @@ from agentstore.errors import InvalidContent, LimitExceeded, NotConfigured
 if TYPE_CHECKING:
     from agentstore.importing import Importer, Moved, Note
     from agentstore.importing import Progress as ImportProgress
+    from agentstore.importing.remembering import Remembering
+    from agentstore.importing.storing import Sessions
+    from agentstore.settings import Settings
     from agentstore.store import AgentStore
     from agentstore.transfer import Progress
 
@@ -95,6 +98,9 @@ def import_(
             callback=require_text,
         ),
     ] = None,
+    remember: Annotated[
+        bool, typer.Option("--remember", help="Also add the messages to the memories of their users.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; store nothing.")] = False,
     without_vectors: Annotated[
         bool, typer.Option("--without-vectors", help="Skip the vectors of an agentstore export.")
@@ -122,7 +128,7 @@ def import_(
     if source is not None or any(each.startswith(_REDIS) for each in sources):
         if only_user:
             raise typer.BadParameter("it applies to files only, and not to databases", param_hint="--only-user")
-        _import_store(sources, source, _USER if user is None else user, url, dry_run, json_)
+        _import_store(sources, source, _USER if user is None else user, remember, url, dry_run, json_)
         return
     if any("://" in each and not Path(each).exists() for each in sources):
         # The URL is not echoed, since it may contain a password.
@@ -139,8 +145,14 @@ def import_(
         if any(is_export) and not all(is_export):
             raise typer.BadParameter("exports of agentstore cannot be mixed with other files", param_hint="FILE")
         if not any(is_export):
-            _import_files(named, _USER if user is None else user, session, only_user or None, url, dry_run, json_)
+            _import_files(
+                named, _USER if user is None else user, session, only_user or None, remember, url, dry_run, json_
+            )
             return
+        if remember:
+            raise typer.BadParameter(
+                "an export of agentstore is restored with the memories that it has", param_hint="--remember"
+            )
         for option, value in (("--user", user), ("--session", session)):
             if value is not None:
                 raise typer.BadParameter(
@@ -189,6 +201,7 @@ def _import_files(
     user: str,
     session: str | None,
     only_users: list[str] | None,
+    remember: bool,
     url: str | None,
     dry_run: bool,
     json_: bool,
@@ -201,9 +214,15 @@ def _import_files(
     def report(file: str, note: Note) -> None:
         reports.add(note, file, file=file)
 
+    remembering: Remembering | None = None
+
     async def run(store: AgentStore | None) -> Importer:
+        nonlocal remembering
+        sessions: Sessions | None = None if store is None else store.sessions
+        if store is not None and remember:
+            sessions = remembering = _remembering(store, settings)
         importer = Importer(
-            None if store is None else store.sessions,
+            sessions,
             settings=settings,
             user_id=user,
             session_id=session,
@@ -221,16 +240,27 @@ def _import_files(
     reports.finish()
     if json_:
         summary = {name: value for name, value in asdict(done).items() if name not in ("bytes", "seconds")}
-        echo_json({**summary, "seconds": round(done.seconds, 3), "dry_run": dry_run, **reports.as_json()})
+        summary |= {"seconds": round(done.seconds, 3), "dry_run": dry_run, **_remembered(remembering)}
+        echo_json({**summary, **reports.as_json()})
     else:
         rate = done.messages / done.seconds if done.seconds else 0.0
         new = f"New: {done.new_sessions:,} sessions, {done.new_messages:,} messages."
         echo(
             f"{done.records:,} records with {done.messages:,} messages in {done.seconds:.1f} s "
-            f"({rate:,.0f} messages/s). " + _outcome(new, dry_run, done)
+            f"({rate:,.0f} messages/s). " + _outcome(new, dry_run, done, remembering)
         )
     if done.problems:
         raise typer.Exit(_SKIPPED)
+
+
+def _remembering(store: AgentStore, settings: Settings) -> Remembering:
+    from agentstore.importing.remembering import Remembering
+
+    return Remembering(store.sessions, store.memory, settings)
+
+
+def _remembered(remembering: Remembering | None) -> dict[str, int]:
+    return {} if remembering is None else {"remembered": remembering.messages}
 
 
 class _Reports:
@@ -287,7 +317,13 @@ def _list_formats(json_: bool) -> None:
 
 
 def _import_store(
-    sources: list[str], source: Source | None, user: str, url: str | None, dry_run: bool, json_: bool
+    sources: list[str],
+    source: Source | None,
+    user: str,
+    remember: bool,
+    url: str | None,
+    dry_run: bool,
+    json_: bool,
 ) -> None:
     """Import the database of another application."""
     from agentstore.importing import Mover, Target, agentscope2, openai_agents, redis_services
@@ -303,8 +339,14 @@ def _import_store(
     def report(note: Note) -> None:
         reports.add(note, source or "redis")
 
+    remembering: Remembering | None = None
+
     async def run(store: AgentStore | None) -> Moved:
-        target = None if store is None else Target(store.sessions, store.memory, store.states)
+        nonlocal remembering
+        target = None
+        if store is not None:
+            remembering = _remembering(store, settings) if remember else None
+            target = Target(remembering or store.sessions, store.memory, store.states)
         mover = Mover(target, settings=settings, report=report)
         with move_spinner(mover.moved) as tick:
             if source is None:
@@ -320,22 +362,25 @@ def _import_store(
     moved = _run(url, dry_run, run)
     reports.finish()
     if json_:
-        echo_json({**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, **reports.as_json()})
+        summary = {**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, **_remembered(remembering)}
+        echo_json({**summary, **reports.as_json()})
     else:
         new = f"New: {moved.new_sessions:,} sessions, {moved.new_messages:,} messages, {moved.new_states:,} states."
         echo(
             f"{moved.sessions:,} sessions with {moved.messages:,} messages, {moved.memories:,} memories, "
-            f"{moved.states:,} states in {moved.seconds:.1f} s. " + _outcome(new, dry_run, moved)
+            f"{moved.states:,} states in {moved.seconds:.1f} s. " + _outcome(new, dry_run, moved, remembering)
         )
     if moved.problems:
         raise typer.Exit(_SKIPPED)
 
 
-def _outcome(new: str, dry_run: bool, done: ImportProgress | Moved) -> str:
+def _outcome(new: str, dry_run: bool, done: ImportProgress | Moved, remembering: Remembering | None) -> str:
     counts = {"Skipped": done.problems}
     if done.passed_over or done.changed:
         counts |= {"passed over": done.passed_over, "changed": done.changed}
     outcome = "Dry run: nothing was stored." if dry_run else new
+    if remembering is not None:
+        outcome += f" Remembered: {remembering.messages:,} messages."
     if any(counts.values()):
         outcome += f" {', '.join(f'{name}: {count:,}' for name, count in counts.items())}."
     return outcome

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import shlex
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentstore.cli.connect import run_with_store
-from agentstore.cli.options import Cursor, Json, Limit, Url, User, Wide, Yes, confirm, new_group, require_text
+from agentstore.cli.options import (
+    Cursor,
+    Json,
+    Limit,
+    Url,
+    User,
+    Wide,
+    Yes,
+    confirm,
+    new_group,
+    parse_object,
+    require_text,
+)
 from agentstore.cli.output import echo, echo_json
 from agentstore.cli.progress import count_bar
 from agentstore.cli.tables import Column, Table, echo_page
 from agentstore.cli.visible import format_id, printable
 from agentstore.schemas import Role, SearchStrategy
+from agentstore.schemas.memory import listed_memory
 from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import as_message
 
 if TYPE_CHECKING:
+    from agentstore.schemas import ListFilters, SearchFilters
     from agentstore.store import AgentStore
 
 group = new_group("Search, add, list and delete memories.")
@@ -26,6 +42,38 @@ _FULL_TEXT = SearchStrategy.FULL_TEXT
 Session = Annotated[
     str | None, typer.Option(metavar="SESSION", help="Only memories of this session.", callback=require_text)
 ]
+Sessions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--session", metavar="SESSION", help="Only memories of this session; may be repeated.", callback=require_text
+    ),
+]
+OtherSessions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-session",
+        metavar="SESSION",
+        help="No memories of this session; may be repeated.",
+        callback=require_text,
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMESPACE", help="Only memories in this namespace, such as a/b, or below it.", callback=require_text
+    ),
+]
+Having = Annotated[
+    str | None,
+    typer.Option(
+        "--metadata", metavar="JSON", help="Only memories whose metadata has these values.", callback=require_text
+    ),
+]
+
+
+class _Order(StrEnum):
+    RELEVANCE = "relevance"
+    CHRONOLOGICAL = "chronological"
 
 
 @group.command()
@@ -33,10 +81,23 @@ def search(
     user: User,
     query: Annotated[str, typer.Argument(metavar="TEXT", help="Text to search for.", callback=require_text)],
     top_k: Annotated[int, typer.Option(metavar="N", min=0, max=1_000, help="Maximum number of results.")] = 10,
-    session: Session = None,
+    session: Sessions = None,
+    exclude_session: OtherSessions = None,
+    namespace: Namespace = None,
+    metadata: Having = None,
     role: Annotated[str | None, typer.Option(metavar="ROLE", help="Only messages of this role.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help='Only this kind: "message", or an item\'s, such as "fact".'),
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Only memories from this time on.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only memories from before this time.")] = None,
+    valid_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only items that are valid at this time; default: now.")
+    ] = None,
+    min_score: Annotated[float, typer.Option(metavar="SCORE", help="Minimum score of a result.")] = 0.0,
+    neighbors: Annotated[bool, typer.Option(help="Also find memories by their neighbors in the session.")] = True,
+    order: Annotated[_Order, typer.Option(help="Best first, or by time.")] = _Order.RELEVANCE,
     strategy: Annotated[
         SearchStrategy, typer.Option(help="Search by words, by meaning (vectors), or by both.")
     ] = _FULL_TEXT,
@@ -44,11 +105,28 @@ def search(
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Search a user's memories; best matches first."""
+    """Search a user's memories; best matches first.
+
+    TIME is in ISO 8601, such as 2026-01-31 or 2026-01-31T12:00+01:00, or in seconds since 1970.
+    """
+    filters: SearchFilters = {
+        "top_k": top_k,
+        "session_id": session or None,
+        "exclude_session_id": exclude_session or None,
+        "namespace": namespace,
+        "metadata": None if metadata is None else parse_object(metadata),
+        "role": role,
+        "kind": kind,
+        "since": since,
+        "until": until,
+        "valid_at": valid_at,
+        "min_score": min_score,
+        "neighbors": neighbors,
+        "order": order.value,
+        "strategy": strategy,
+    }
 
     async def run(store: AgentStore) -> None:
-        filters = {"top_k": top_k, "session_id": session, "role": role, "since": since, "until": until}
-        filters["strategy"] = strategy
         hits = await store.memory.search(user, query, filters)
         if json_:
             echo_json(
@@ -82,10 +160,22 @@ def search(
             )
         if hits:
             rows.echo(wide=wide)
-        else:
-            echo(f"no memories of user {user!r} match")
+            return
+        echo(f"no memories of user {user!r} match")
+        if not await store.memory.list_memory(user, {"page_size": 1}):
+            _echo_hints(user, has_sessions=bool(await store.sessions.list_sessions(user, limit=1)))
 
     run_with_store(url, run)
+
+
+def _echo_hints(user: str, *, has_sessions: bool) -> None:
+    """Say how a user without memories gets some."""
+    echo(f"user {user!r} has no memories; to add some:", style="dim")
+    name = shlex.quote(user)
+    if has_sessions:
+        echo(f"  agentstore sessions export -- {name} | agentstore import --remember -", style="dim")
+    echo("  agentstore import --remember FILE", style="dim")
+    echo(f"  agentstore memory add -- {name} TEXT", style="dim")
 
 
 @group.command()
@@ -123,6 +213,10 @@ def add(
 @group.command("list")
 def list_(
     user: User,
+    session: Sessions = None,
+    exclude_session: OtherSessions = None,
+    namespace: Namespace = None,
+    metadata: Having = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     wide: Wide = False,
@@ -130,17 +224,43 @@ def list_(
     json_: Json = False,
 ) -> None:
     """List a user's memories, by session and position."""
+    filters: ListFilters = {
+        "session_id": session or None,
+        "exclude_session_id": exclude_session or None,
+        "namespace": namespace,
+        "metadata": None if metadata is None else parse_object(metadata),
+        "page_size": limit,
+        "cursor": cursor,
+    }
 
     async def run(store: AgentStore) -> None:
-        page = await store.memory.list_memory(user, {"page_size": limit, "cursor": cursor})
+        page = await store.memory.list_memory(user, filters)
+        places = list(map(listed_memory, page))
         if json_:
-            messages = [message.model_dump(serialize_as_any=True) for message in page]
+            messages = [
+                {**message.model_dump(serialize_as_any=True), **place._asdict(), "time": place.time.isoformat()}
+                for message, place in zip(page, places, strict=True)
+            ]
             echo_json({"messages": messages, "next_cursor": page.next_cursor})
             return
-        rows = Table(Column("id", "id", heading=True), Column("role"), Column("text", "text"))
-        for message in page:
-            rows.add_row(format_id(message.id), message.role or "", text_of(message))
-        echo_page(rows, page, f"user {user!r} has no {'more ' if cursor else ''}memories", wide=wide)
+        rows = Table(
+            Column("session", "id", heading=True),
+            Column("id", "id"),
+            Column("time"),
+            Column("kind"),
+            Column("text", "text"),
+        )
+        for message, place in zip(page, places, strict=True):
+            rows.add_row(
+                format_id(place.session_id),
+                format_id(message.id),
+                f"{place.time:%Y-%m-%d %H:%M}",
+                (message.role or "") if place.kind == "message" else place.kind,
+                text_of(message),
+            )
+        is_filtered = any(each is not None for name, each in filters.items() if name not in ("page_size", "cursor"))
+        missing = f"user {user!r} has no {'more ' if cursor else ''}memories{' that match' if is_filtered else ''}"
+        echo_page(rows, page, missing, wide=wide)
 
     run_with_store(url, run)
 

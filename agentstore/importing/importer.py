@@ -19,10 +19,9 @@ from agentstore.importing.files import File, find
 from agentstore.importing.formats import describe_unknown, find_format
 from agentstore.importing.notes import Counts, Kind, Note, Refused, at
 from agentstore.importing.source import EMPTY, Piece, read
-from agentstore.importing.storing import store_session
+from agentstore.importing.storing import Sessions, store_session
 from agentstore.importing.translate import Requests, Translator
 from agentstore.importing.translated import Translated
-from agentstore.repositories import PostgresSessionHistoryService
 from agentstore.schemas import Session
 from agentstore.schemas.payload import shortened
 from agentstore.settings import Settings
@@ -71,7 +70,7 @@ class Importer:
 
     def __init__(
         self,
-        sessions: PostgresSessionHistoryService | None,
+        sessions: Sessions | None,
         *,
         settings: Settings,
         user_id: str = "default",

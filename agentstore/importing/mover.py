@@ -9,9 +9,9 @@ from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.importing.dry_run import DryRun
 from agentstore.importing.notes import Counts, Note, at
 from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
-from agentstore.importing.storing import store_session
+from agentstore.importing.storing import Sessions, store_session
 from agentstore.interfaces import MemoryService
-from agentstore.repositories import PostgresSessionHistoryService, PostgresStateService
+from agentstore.repositories import PostgresStateService
 from agentstore.schemas import Message, Session, StateRound
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state, prepare_messages
 from agentstore.schemas.state import check_round
@@ -42,7 +42,7 @@ class Moved(Counts):
 class Target:
     """The services that store the records."""
 
-    sessions: PostgresSessionHistoryService
+    sessions: Sessions
     memory: MemoryService
     states: PostgresStateService
 

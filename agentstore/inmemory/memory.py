@@ -35,8 +35,10 @@ from agentstore.schemas import (
 )
 from agentstore.schemas.extraction import prepare_extraction
 from agentstore.schemas.memory import (
+    ListedMemory,
     bucket,
     embedded_text,
+    listed_message,
     query_of,
     read_memory_cursor,
     speaker_and_text,
@@ -515,7 +517,16 @@ class InMemoryMemoryService(StoreMemoryService):
         page = found[offset : offset + checked.page_size]
         cursor = write_memory_cursor(*page[-1].memory[:2]) if len(page) == checked.page_size else None
         check_reply((each.payload for each in page), self._settings, Advice.SMALLER_PAGE_SIZE)
-        return Page((each.message() for each in page), cursor)
+        return Page(
+            (
+                listed_message(
+                    each.message(),
+                    ListedMemory(*each.memory[:2], each.time, each.item.kind if each.item else "message"),
+                )
+                for each in page
+            ),
+            cursor,
+        )
 
     async def delete_memory(self, user_id: str, session_id: str | None = None) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
 from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem
@@ -17,6 +18,31 @@ from agentstore.settings import Settings
 
 def _unmarked(text: str) -> list[tuple[str, bool]]:
     return [(text, False)]
+
+
+class ListedMemory(NamedTuple):
+    """The place, the time and the kind of a memory in a list."""
+
+    session_id: str
+    position: int
+    time: datetime
+    kind: str
+
+
+# In __dict__, like the place of a stored message: neither compared nor dumped.
+_LISTED: Final = "_listed"
+
+
+def listed_message(message: Message, listed: ListedMemory) -> Message:
+    """Return a message of a list of memories, with what :func:`listed_memory` returns."""
+    vars(message)[_LISTED] = listed
+    return message
+
+
+def listed_memory(message: Message) -> ListedMemory:
+    """Return the place, the time and the kind of a message that ``list_memory`` returned."""
+    listed: ListedMemory = vars(message)[_LISTED]
+    return listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,31 @@ def test_second_import_adds_nothing(run_import: RunImport, direct_url: str, tmp_
     assert _stored(direct_url, _TEXTS) == stored
 
 
+def test_messages_are_remembered_once_where_they_are_stored(
+    run_import: RunImport, direct_url: str, tmp_path: Path
+) -> None:
+    memories = "SELECT user_id, session_id, payload->'content'->0->>'text' FROM agentstore.memories ORDER BY id"
+    file = tmp_path / "conversations.jsonl"
+    ids = [{"id": each, "role": "user", "content": each} for each in ("m1", "m2")]
+    file.write_text(json.dumps({"user": "alice", "session": "s", "messages": ids}))
+    assert run_import(file).code == 0
+    assert _stored(direct_url, memories) == []
+    for _ in range(2):
+        done = run_import(file, "--remember")
+        assert "Remembered: 2 messages." in done.out
+        assert _stored(direct_url, memories) == [("alice", "s", "m1"), ("alice", "s", "m2")]
+    # A message that the session has with another text is not remembered with the text of the file.
+    ids[0]["content"] = "other"
+    ids.append({"id": "m3", "role": "user", "content": "m3"})
+    file.write_text(json.dumps({"user": "alice", "session": "s", "messages": ids}))
+    assert run_import(file, "--remember", "--json").code == 5
+    assert _stored(direct_url, memories) == [("alice", "s", each) for each in ("m1", "m2", "m3")]
+    assert run_import(file, "--remember", "--dry-run", "--json").json().get("remembered") is None
+    assert run("export", str(tmp_path / "export"), "--url", direct_url).code == 0
+    refused = run_import(tmp_path / "export", "--remember")
+    assert (refused.code, "with the memories that it has" in refused.err) == (2, True)
+
+
 def test_parts_of_a_session_in_several_files_keep_order(run_import: RunImport, direct_url: str, tmp_path: Path) -> None:
     for name in "ab":
         lines = (_line(f"{name}{number}", session=f"s{number % 2}", user="u") for number in range(1_500))
@@ -291,7 +316,7 @@ async def test_failed_import_stores_nothing_afterwards(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("\n".join(_line(str(number)) for number in range(50)))
     failing = Failing()
-    importer = Importer(failing, settings=Settings(), report=lambda *_: None)  # type: ignore[arg-type]
+    importer = Importer(failing, settings=Settings(), report=lambda *_: None)
     with pytest.raises(Unavailable):
         await importer.run([("file", file)])
     assert asyncio.all_tasks() == {asyncio.current_task()}  # none is left that could store

@@ -1,6 +1,8 @@
 """``agentstore memory`` and ``agentstore reindex``."""
 
 import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,85 @@ def test_memories_are_listed_in_pages_and_deleted() -> None:
     assert run("memory", "delete", "alice", "--session", "of 虾", "--yes", "--json").json() == {"memories": 1}
     assert run("memory", "delete", "alice", "--yes").out == "deleted: 1 memories\n"
     assert "has no memories" in run("memory", "list", "alice").out
+
+
+def test_a_list_shows_session_time_and_kind() -> None:
+    item = run("memory", "add", "alice", "likes trains", "--kind", "preference", "--session", "s1", "--json").json()
+    lines = run("memory", "list", "alice").out.splitlines()
+    assert lines[0].split() == ["session", "id", "time", "kind", "text"]
+    assert [line.split("  ")[0] for line in lines[1:]] == ["of train", "of 虾", "s1"]
+    assert "虾  " in lines[2]
+    assert "2024-01-02 00:00  user" in lines[2]
+    assert item["id"] in lines[3]
+    assert "preference  likes trains" in lines[3]
+    found = run("memory", "list", "alice", "--json").json()["messages"]
+    assert [(each["session_id"], each["position"], each["kind"]) for each in found] == [
+        ("of train", 1, "message"),
+        ("of 虾", 1, "message"),
+        ("s1", 1, "preference"),
+    ]
+    assert found[1]["time"] == "2024-01-02T00:00:00+00:00"
+
+
+def test_lists_and_searches_have_the_filters_of_the_calls() -> None:
+    async def add() -> None:
+        async with AgentStore() as store:
+            for number in range(3):
+                message = text(f"peppers {number}", id=str(number), metadata={"plan": number})
+                await store.memory.add_memory("bob", message, f"s{number}")
+            await store.memory.save_items(
+                "bob", {"text": "peppers", "namespace": "a/b", "valid_from": datetime(2024, 1, 1, tzinfo=UTC)}, "s2"
+            )
+
+    asyncio.run(add())
+
+    def listed(*arguments: str) -> list[str]:
+        return [each["session_id"] for each in run("memory", "list", "bob", *arguments, "--json").json()["messages"]]
+
+    def found(*arguments: str) -> list[str]:
+        hits = run("memory", "search", "bob", "peppers", *arguments, "--json").json()
+        return sorted(hit["session_id"] for hit in hits)
+
+    for call in (listed, found):
+        assert call() == ["s0", "s1", "s2", "s2"]
+        assert call("--session", "s0", "--session", "s1") == ["s0", "s1"]
+        assert call("--exclude-session", "s0", "--exclude-session", "s2") == ["s1"]
+        assert call("--metadata", '{"plan": 1}') == ["s1"]
+        assert call("--namespace", "a") == ["s2"]
+    assert found("--kind", "fact") == ["s2"]
+    assert found("--kind", "message") == ["s0", "s1", "s2"]
+    assert found("--min-score", "1000") == []
+    assert found("--valid-at", "1990-01-01") == ["s0", "s1", "s2"]
+    hits = run("memory", "search", "bob", "peppers", "--order", "chronological", "--json").json()
+    assert [hit["time"] for hit in hits] == sorted(hit["time"] for hit in hits)
+    assert "no memories that match" in run("memory", "list", "bob", "--namespace", "none").out
+    assert run("memory", "search", "bob", "x", "--valid-at", "soon").code == 2
+    assert run("memory", "list", "bob", "--metadata", "[]").code == 2
+
+
+def test_neighbors_are_found_unless_refused() -> None:
+    for each in ("I want a garden", "With a pond"):
+        assert run("memory", "add", "carol", each, "--session", "s").code == 0
+    assert len(run("memory", "search", "carol", "garden", "--json").json()) == 2
+    assert len(run("memory", "search", "carol", "garden", "--no-neighbors", "--json").json()) == 1
+
+
+def test_matches_are_highlighted_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    assert "\x1b[1;33m31mtrains" in run("memory", "search", "alice", "train").out
+
+
+def test_an_empty_search_says_how_to_add_memories(tmp_path: Path) -> None:
+    assert "agentstore" not in run("memory", "search", "alice", "nothing such").out
+    none = run("memory", "search", "it's me", "x").out
+    assert "agentstore import --remember FILE" in none
+    assert "agentstore memory add -- 'it'\"'\"'s me' TEXT" in none
+    assert "sessions export" not in none
+    assert run("sessions", "append", "dora", "s", "pears", "--create").code == 0
+    assert "sessions export -- dora | agentstore import --remember -" in run("memory", "search", "dora", "pears").out
+    exported = run("sessions", "export", "--", "dora").out.encode()
+    for _ in range(2):
+        done = run("import", "--remember", "-", "--json", stdin=exported).json()
+        assert (done["remembered"], done["new_messages"]) == (1, 0)
+        assert len(run("memory", "search", "dora", "pears", "--json").json()) == 1

@@ -10,7 +10,7 @@ from agentstore.database.statement import Row, Statement
 from agentstore.repositories.memory.items import LIST_ITEMS, LIST_ITEMS_AFTER, LIST_LABELED_ITEMS
 from agentstore.repositories.memory.statements import LIST, LIST_AFTER, LIST_EXPIRED, LIST_LABELED, LIST_OF_SESSIONS
 from agentstore.schemas import MemoryItem, Message, Page
-from agentstore.schemas.memory import read_memory_cursor, write_memory_cursor
+from agentstore.schemas.memory import ListedMemory, listed_message, read_memory_cursor, write_memory_cursor
 from agentstore.schemas.memory_filters import CheckedList, check_metadata_filter
 from agentstore.schemas.memory_item import load_memories
 from agentstore.schemas.namespace import check_namespace
@@ -111,4 +111,11 @@ async def list_memory(
         [row[2:6] for row in rows],
         lambda index: ("memories", user_id, rows[index][0], rows[index][1]),
     )
-    return Page((memory[0] for memory in loaded if memory is not None), cursor)
+    return Page(
+        (
+            listed_message(memory[0], ListedMemory(row[0], row[1], row[6], row[3]))
+            for memory, row in zip(loaded, rows, strict=True)
+            if memory is not None
+        ),
+        cursor,
+    )

@@ -34,7 +34,13 @@ _PAYLOAD = cast(MemoryRow.payload, Text).label("payload")
 def _list_after() -> ClauseElement:
     return (
         select(
-            MemoryRow.session_id, MemoryRow.seq, _PAYLOAD, MemoryRow.kind, MemoryRow.valid_until, MemoryRow.namespace
+            MemoryRow.session_id,
+            MemoryRow.seq,
+            _PAYLOAD,
+            MemoryRow.kind,
+            MemoryRow.valid_until,
+            MemoryRow.namespace,
+            MemoryRow.time,
         )
         .where(
             MemoryRow.user_id == _USER,

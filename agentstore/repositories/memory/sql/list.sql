@@ -3,7 +3,7 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, offset bigint, expired text[], limit bigint
--- Rows: session_id, seq, payload, kind, valid_until, namespace
+-- Rows: session_id, seq, payload, kind, valid_until, namespace, time
 -- Races: none, since it only reads
 --
 -- `expired` are the sessions whose memories have expired.
@@ -21,7 +21,7 @@ WITH start AS MATERIALIZED (
     ORDER BY session_id
     LIMIT 1
 )
-SELECT session_id, seq, payload::text AS payload, kind, valid_until, namespace
+SELECT session_id, seq, payload::text AS payload, kind, valid_until, namespace, time
 FROM {schema}.memories
 WHERE user_id = :user_id
     AND session_id <> ALL((SELECT :expired)::text[])

@@ -4,7 +4,7 @@
 -- Repeatable: yes
 -- Parameters: user_id text, labels text, wanted_sessions text[], excluded text[], after_session text, after bigint,
 --   offset bigint, limit bigint
--- Rows: session_id, seq, payload, kind, valid_until, namespace
+-- Rows: session_id, seq, payload, kind, valid_until, namespace, time
 -- Races: none, since it only reads
 --
 -- `labels` is a tsquery. They are of `wanted_sessions`, or of all sessions if that is null, not of those of `excluded`,
@@ -22,10 +22,10 @@ WITH found AS MATERIALIZED (
     ORDER BY m.session_id, m.seq
     LIMIT :limit OFFSET :offset
 )
-SELECT found.session_id, found.seq, stored.payload, stored.kind, stored.valid_until, stored.namespace
+SELECT found.session_id, found.seq, stored.payload, stored.kind, stored.valid_until, stored.namespace, stored.time
 FROM found
 JOIN LATERAL (
-    SELECT payload::text AS payload, kind, valid_until, namespace
+    SELECT payload::text AS payload, kind, valid_until, namespace, time
     FROM {schema}.memories
     WHERE user_id = :user_id AND session_id = found.session_id AND seq = found.seq
     LIMIT 1

@@ -4,7 +4,7 @@
 -- Repeatable: yes
 -- Parameters: user_id text, wanted_sessions text[], excluded text[], after_session text, after bigint, offset bigint,
 --   limit bigint
--- Rows: session_id, seq, payload, kind, valid_until, namespace
+-- Rows: session_id, seq, payload, kind, valid_until, namespace, time
 -- Races: none, since it only reads
 --
 -- They are those of `wanted_sessions`, or of all sessions if that is null, without those of `excluded`, after the
@@ -32,10 +32,10 @@ WITH parts AS MATERIALIZED (
     ORDER BY session_id
     LIMIT :limit
 )
-SELECT parts.session_id, m.seq, m.payload, m.kind, m.valid_until, m.namespace
+SELECT parts.session_id, m.seq, m.payload, m.kind, m.valid_until, m.namespace, m.time
 FROM parts
 JOIN LATERAL (
-    SELECT seq, payload::text AS payload, kind, valid_until, namespace
+    SELECT seq, payload::text AS payload, kind, valid_until, namespace, time
     FROM {schema}.memories
     WHERE user_id = :user_id AND session_id = parts.session_id AND seq > parts.after_seq
     ORDER BY seq
