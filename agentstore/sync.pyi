@@ -196,6 +196,10 @@ class Memory:
         self, user_id: str, messages: MessagesLike, session_id: str | None = None, *, namespace: str | None = None
     ) -> None:
         """See :meth:`MemoryService.add_memory`. With an embedder, the call also waits for the vectors."""
+    def add_sessions(
+        self, user_id: str, session_ids: Sequence[str] | None = None, *, namespace: str | None = None, batch: int = 500
+    ) -> int:
+        """Add the messages of stored sessions to memory, of all or of `session_ids`; return the number of new memories."""
     def save_items(
         self,
         user_id: str,

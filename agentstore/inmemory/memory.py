@@ -16,9 +16,10 @@ from agentstore.errors import (
     InvalidContent,
     LimitExceeded,
     NotConfigured,
+    NotFound,
 )
 from agentstore.inmemory.users import InMemoryUserService
-from agentstore.interfaces import Extractor, StoreMemoryService
+from agentstore.interfaces import Extractor, SessionHistoryService, StoreMemoryService
 from agentstore.schemas import (
     Deleted,
     Embedder,
@@ -47,6 +48,7 @@ from agentstore.schemas.memory import (
 )
 from agentstore.schemas.memory_filters import (
     check_metadata_filter,
+    check_session_ids,
     read_list_filters,
     read_search_filters,
     read_strategy,
@@ -111,8 +113,13 @@ class InMemoryMemoryService(StoreMemoryService):
         strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
         extractor: Extractor | None = None,
         users: InMemoryUserService | None = None,
+        sessions: SessionHistoryService | None = None,
     ) -> None:
-        """Create the service. `users` has the owners of memories; the others are those of PostgresMemoryService."""
+        """Create the service. `users` has the owners of memories, `sessions` the sessions for :meth:`add_sessions`.
+
+        The other arguments are those of PostgresMemoryService.
+        """
+        self._sessions = sessions
         self._settings = settings or settings_from_environment()
         self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
         embedder = embedder if embedder is not None else self._own_embedder
@@ -154,10 +161,54 @@ class InMemoryMemoryService(StoreMemoryService):
         check_namespace(namespace, self._settings)
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
+        await self._add_messages(user_id, messages, session_id, namespace, {})
+
+    async def add_sessions(
+        self,
+        user_id: str,
+        session_ids: Sequence[str] | None = None,
+        *,
+        namespace: str | None = None,
+        batch: int = 500,
+    ) -> int:
+        """See :meth:`StoreMemoryService.add_sessions`.
+
+        Raises:
+            NotConfigured: the service was created without `sessions`.
+        """
+        check_id(user_id, "user_id", self._settings)
+        check_namespace(namespace, self._settings)
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
+        given = None if session_ids is None else check_session_ids(session_ids, self._settings)
+        self._use()
+        if self._sessions is None:
+            raise NotConfigured("add_sessions needs the service of the sessions: InMemoryMemoryService(sessions=...).")
+        if given is None:
+            given = sorted(session.id for session in await self._sessions.list_sessions(user_id))
+        added = 0
+        for id in given:
+            session = await self._sessions.get_session(user_id, id)
+            if session is None:
+                raise NotFound(f"user {user_id!r} has no session {id!r}")
+            stored_at = {each.id: each.created_at for each in session.messages if each.created_at is not None}
+            name = bucket(id, self._settings)
+            for start in range(0, len(session.messages), batch):
+                page = session.messages[start : start + batch]
+                added += await self._add_messages(user_id, page, name, namespace, stored_at)
+        return added
+
+    async def _add_messages(
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        session_id: str,
+        namespace: str | None,
+        stored_at: Mapping[str, datetime],
+    ) -> int:
         prepared = prepare_messages(messages, self._settings, first_wins=True)
         self._use(user_id)
         if not prepared:
-            return
+            return 0
         existing = self._users.get(user_id, {}).get(session_id, {})
         for id in prepared:
             if id in existing and existing[id].item is not None:
@@ -169,7 +220,7 @@ class InMemoryMemoryService(StoreMemoryService):
             if id in memories:
                 continue
             text = speaker_and_text(message)[: self._settings.max_indexed]
-            time = time_of(message)
+            time = time_of(message, stored_at.get(id))
             analyzed = self._analyze((session_id, len(memories) + 1), text, time, message.role)
             analyzed = analyzed._replace(is_question=ranking.is_question(text_of(message)))
             labels = frozenset(labels_of_memory(namespace, message.metadata))
@@ -180,6 +231,7 @@ class InMemoryMemoryService(StoreMemoryService):
         if new:
             self._updated_at[user_id, session_id] = datetime.now(UTC)
         await self._embed_new(new)
+        return len(new)
 
     async def extract(self, user_id: str | None = None, *, limit: int = 100, settled: bool = True) -> list[Extracted]:
         """See :meth:`PostgresMemoryService.extract`. All messages are due at once, and failures at the next call.

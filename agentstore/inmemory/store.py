@@ -41,7 +41,9 @@ class InMemoryStore(ServiceWithLifecycleManager):
         self.users = InMemoryUserService(delete_data=self._delete_data, settings=settings)
         self.states = InMemoryStateService(users=self.users, settings=settings)
         self.sessions = InMemorySessionHistoryService(states=self.states, users=self.users, settings=settings)
-        self.memory = InMemoryMemoryService(users=self.users, settings=settings, embedder=embedder, extractor=extractor)
+        self.memory = InMemoryMemoryService(
+            users=self.users, sessions=self.sessions, settings=settings, embedder=embedder, extractor=extractor
+        )
         self._started = self._stopped = False
 
     @cached_property

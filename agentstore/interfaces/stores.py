@@ -27,6 +27,27 @@ class StoreMemoryService(MemoryService):
     """Long-term memory with scores, items (facts) and their extraction: the ``memory`` of a store."""
 
     @abstractmethod
+    async def add_sessions(
+        self,
+        user_id: str,
+        session_ids: Sequence[str] | None = None,
+        *,
+        namespace: str | None = None,
+        batch: int = 500,
+    ) -> int:
+        """Add the messages of stored sessions to memory, of all or of `session_ids`; return the number of new memories.
+
+        Idempotent: messages that memory has already are skipped, so it may be interrupted and run again. Messages are
+        read and added in pages of `batch`, with bounded memory. The time of a memory is the message's
+        ``metadata["timestamp"]``, or else when the message was stored in its session.
+
+        Raises:
+            NotFound: there is no session of `session_ids`; those before it were added.
+            Conflict: a message has the id of an item (fact) in memory; those before it were added.
+            InvalidContent, LimitExceeded: an argument is not valid, or `batch` is over 10,000.
+        """
+
+    @abstractmethod
     async def search(
         self,
         user_id: str,
@@ -54,6 +75,8 @@ class StoreMemoryService(MemoryService):
         user_id: str,
         *,
         kind: str | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         with_invalid: bool = False,
         limit: int = 100,
         cursor: str | None = None,

@@ -99,9 +99,9 @@ def query_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, dat
     return text_of(message)[: settings.max_query], time_of(message)
 
 
-def time_of(message: Message) -> datetime:
-    """Return a message's ``metadata["timestamp"]`` in its own time zone, or else the current time."""
-    return local_time((message.metadata or {}).get("timestamp")) or datetime.now(UTC)
+def time_of(message: Message, stored_at: datetime | None = None) -> datetime:
+    """Return a message's ``metadata["timestamp"]`` in its own time zone, or else `stored_at` or the current time."""
+    return local_time((message.metadata or {}).get("timestamp")) or stored_at or datetime.now(UTC)
 
 
 def bucket(session_id: str | None, settings: Settings) -> str:

@@ -1,7 +1,7 @@
 """The filters of searches and lists of memories: their types, and their validation."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
@@ -209,6 +209,17 @@ def check_metadata_filter(value: Mapping[str, Any] | None) -> Mapping[str, Any] 
     value = dict(value)
     check(value, where="metadata")
     return value
+
+
+def check_session_ids(ids: Iterable[str], settings: Settings) -> list[str]:
+    """Validate the ids of sessions, and return them without duplicates.
+
+    Raises:
+        InvalidContent: an id is not valid, or `ids` is a string.
+    """
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise InvalidContent(f"session_ids must be a list of strings, got {shortened(ids)}")
+    return list(dict.fromkeys(check_id(each, "session_id", settings) for each in ids))
 
 
 def _read_places(given: dict[str, Any], settings: Settings) -> dict[str, Any]:

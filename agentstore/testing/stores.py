@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentstore.errors import Closed, InvalidContent, LimitExceeded
+from agentstore.errors import Closed, InvalidContent, LimitExceeded, NotFound
 from agentstore.interfaces import Store
 from agentstore.schemas import Deleted, Pruned
 from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, text
@@ -61,6 +61,51 @@ class StoreContract:
         await store.memory.delete_memory("alice")
         await store.states.delete_state("alice", "s")
         assert await store.users.get_user("alice") == user
+
+    async def test_sessions_are_added_to_memory_once(self, store: Store) -> None:
+        stored = {}
+        for session in ("t", "s", "密 x"):
+            messages = [text(f"apples {n}", id=f"m{n}", metadata={"n": n}) for n in range(5)]
+            messages.append(text("dated", id="dated", metadata={"timestamp": "2020-01-01"}))
+            await store.sessions.append("alice", session, messages)
+            stored[session] = await store.sessions.get_session("alice", session)
+        await store.sessions.append("bob", "s", text("apples", id="bobs"))
+        await store.sessions.create_session("alice", "empty")
+        # Some are in memory already.
+        await store.memory.add_memory("alice", [text("another", id="m1")], "t")
+        assert await store.memory.add_sessions("alice", ["s", "s"], batch=2) == 6
+        assert await store.memory.add_sessions("alice", batch=4, namespace="later") == 5 + 6
+        assert await store.memory.add_sessions("alice") == 0
+        assert await store.memory.add_sessions("carol") == 0
+        hits = await store.memory.search("alice", "apples", {"top_k": 30, "neighbors": False})
+        assert sorted((hit.session_id, hit.message.id) for hit in hits) == sorted(
+            (session, f"m{n}") for session in stored for n in range(5) if (session, n) != ("t", 1)
+        )
+        for hit in hits:
+            of_session = stored[hit.session_id]
+            assert of_session is not None
+            (message,) = (each for each in of_session.messages if each.id == hit.message.id)
+            assert (hit.message, hit.time) == (message, message.created_at)
+            assert hit.namespace == (None if hit.session_id == "s" else "later")
+        (dated,) = await store.memory.search("alice", "dated", {"session_id": "s", "neighbors": False})
+        assert dated.time.year == 2020
+        listed = await store.memory.list_memory("alice", {"session_id": "s"})
+        assert [message.id for message in listed] == ["m0", "m1", "m2", "m3", "m4", "dated"]
+        assert list(await store.memory.list_memory("bob")) == []
+
+    async def test_a_missing_session_is_not_added_to_memory(self, store: Store) -> None:
+        await store.sessions.append("alice", "s", text("apples"))
+        with pytest.raises(NotFound, match="'t'"):
+            await store.memory.add_sessions("alice", ["s", "t"])
+        assert len(await store.memory.list_memory("alice")) == 1
+        assert await store.memory.add_sessions("alice", []) == 0
+        for wrong in ("s", 7, [7], ["\0"]):
+            with pytest.raises(InvalidContent):
+                await store.memory.add_sessions("alice", wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidContent):
+            await store.memory.add_sessions("alice", namespace="a//b")
+        with pytest.raises(LimitExceeded):
+            await store.memory.add_sessions("alice", batch=10_001)
 
     async def test_metadata_of_users_round_trips_exactly(self, store: Store) -> None:
         for value in EXACT_VALUES:

@@ -96,6 +96,7 @@ _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "items": {"id": lambda id: {"id": id, "text": "x"}, "kind": lambda id: {"kind": id, "text": "x"}},
     "supersedes": {"id": lambda id: [id]},
     "ids": {"id": lambda id: [id]},
+    "session_ids": {"id": lambda id: [id]},
     "users": {"id": lambda id: [id]},
     "only_users": {"id": lambda id: [id]},
     "at": {"id": lambda id: id},

@@ -10,6 +10,7 @@ import pytest
 from agentstore import AgentStore, Deleted, LimitExceeded, SearchFilters
 from agentstore.repositories.memory import items as memory_items
 from agentstore.repositories.memory import search as memory_search
+from agentstore.repositories.memory import sessions as memory_sessions
 from agentstore.repositories.memory import statements as memory_statements
 from agentstore.search import ranking
 from agentstore.search.labels import labels_of_filter
@@ -133,6 +134,47 @@ async def test_memories_are_reindexed_during_concurrent_writes(store: AgentStore
         "SELECT user_id, session_id, seq, lexemes, tokens FROM agentstore.memories WHERE user_id = 'alice'"
     )
     assert sorted(map(tuple, after)) == sorted(tuple(row) for row in before if row["user_id"] == "alice")
+
+
+async def test_sessions_are_added_in_pages_while_others_are_written(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message that was stored before is added once, whatever is appended to or deleted meanwhile."""
+    monkeypatch.setattr(memory_sessions, "_PAGE", 7)
+    for number in range(30):
+        messages = [text(f"apples {number}", id=f"m{n}") for n in range(number % 4)]
+        await store.sessions.append("alice", f"s{number:02}", messages)
+    batches = []
+    add_messages = type(store.memory)._add_messages
+
+    async def count(self: Any, user_id: str, messages: Any, *rest: Any) -> int:
+        batches.append(len(messages))
+        return await add_messages(self, user_id, messages, *rest)
+
+    monkeypatch.setattr(type(store.memory), "_add_messages", count)
+
+    async def change() -> None:
+        for number in range(0, 30, 3):
+            await store.sessions.append("alice", f"s{number:02}", text("pears", id="later"))
+        await store.sessions.delete_session("alice", "s29")
+
+    await asyncio.gather(store.memory.add_sessions("alice", batch=2), store.memory.add_sessions("alice"), change())
+    assert max(batches) == 4  # of a session with a later message
+    assert sum(size > 2 for size in batches) <= 30
+    found = await observer.fetch("SELECT session_id, id FROM agentstore.memories WHERE id <> 'later' ORDER BY 1, 2")
+    expected = [(f"s{number:02}", f"m{n}") for number in range(29) for n in range(number % 4)]
+    assert [tuple(row) for row in found if row["session_id"] != "s29"] == expected
+    assert await _miscounted(observer) == []
+
+
+async def test_a_message_that_cannot_be_read_is_not_added(
+    store: AgentStore, observer: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.sessions.append("alice", "s", [text("apples", id=f"m{n}") for n in range(3)])
+    await observer.execute("UPDATE agentstore.messages SET payload = '{\"role\": 7}' WHERE id = 'm1'")
+    assert await store.memory.add_sessions("alice") == 2
+    assert "passed over" in caplog.text
+    assert [message.id for message in await store.memory.list_memory("alice")] == ["m0", "m2"]
 
 
 async def test_filters_find_memories_of_an_older_analysis_after_they_are_reindexed(

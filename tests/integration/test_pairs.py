@@ -92,6 +92,7 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "delete state": lambda store: store.states.delete_state(_USER, "s"),
     "delete round": lambda store: store.states.delete_state(_USER, "s", 2),
     "add memory": lambda store: store.memory.add_memory(_USER, _messages("m4", "x"), "s"),
+    "add sessions": lambda store: store.memory.add_sessions(_USER, namespace="a"),
     "save item": lambda store: store.memory.save_items(_USER, MemoryItem(id="item", text="likes pears")),
     "delete memory": lambda store: store.memory.delete_memory(_USER, "s"),
     "reindex": lambda store: store.memory.reindex(user_id=_USER),

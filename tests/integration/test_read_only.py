@@ -237,6 +237,7 @@ _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sessions.rewind_session": lambda store: store.sessions.rewind_session("alice", "live", 1, keep=False),
     "sessions.touch": lambda store: store.sessions.touch("alice", "live"),
     "memory.add_memory": lambda store: store.memory.add_memory("alice", message("x")),
+    "memory.add_sessions": lambda store: store.memory.add_sessions("alice"),
     "memory.save_items": lambda store: store.memory.save_items("alice", MemoryItem(text="x")),
     "memory.delete_memory": lambda store: store.memory.delete_memory("alice"),
     "memory.retry_failed_extractions": lambda store: store.memory.retry_failed_extractions("alice"),

@@ -18,6 +18,7 @@ from agentstore import (
     NotConfigured,
     NotFound,
     PostgresMemoryService,
+    PostgresSessionHistoryService,
     Settings,
     migrate,
 )
@@ -185,6 +186,14 @@ async def _call_each_method_of_memory(memory: PostgresMemoryService, user: str) 
             for query in ("refrigerator", "zanzibar refrigerator"):
                 assert await memory.search(user, query, {"strategy": strategy})
 
+    async def add_sessions() -> None:
+        sessions = PostgresSessionHistoryService(database=memory._database)
+        for other in (user, "other"):
+            await sessions.append(other, "r", [text("plums", id=f"{n}") for n in range(3)])
+        assert await memory.add_sessions(user, batch=2) == 3
+        assert await memory.add_sessions(user, ["r"]) == 0
+        assert {hit.session_id for hit in await memory.search(user, "plums", {"namespace": None})} == {"r"}
+
     async def delete() -> None:
         assert (await memory.delete_memory(user, "s")).memories == 6
         assert (await memory.delete_memory(user)).memories > 0
@@ -193,7 +202,7 @@ async def _call_each_method_of_memory(memory: PostgresMemoryService, user: str) 
         "add_memory": add, "save_items": save, "list_memory": list_memory, "list_items": list_items, "search": search,
         "search_memory": search_memory, "extract": extract, "list_failed_extractions": list_failed,
         "retry_failed_extractions": retry_failed, "reindex": reindex, "touch": touch, "expire": expire, "embed": embed,
-        "delete_memory": delete,
+        "add_sessions": add_sessions, "delete_memory": delete,
     }  # fmt: skip
     methods = {name for name, _ in inspect.getmembers(PostgresMemoryService, inspect.iscoroutinefunction)}
     about_no_user = {"start", "stop", "health"}

@@ -85,6 +85,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "users": (lambda user: [user],),
     "session": (lambda user: Session(id="s", user_id=user),),
     "session_id": ("s",),
+    "session_ids": (["s"],),
     "new_id": ("copy",),
     "message": (text("plums", id="9"), [text("apples", id="1"), text("plums", id="9")]),
     "messages": (text("apples", id="9"), text("aplpes", id="9"), text("quinces", id="9")),

@@ -1,6 +1,6 @@
 """The statements that insert memories, and the values they take: columns, tokens and lexemes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,10 +31,15 @@ def values_of_messages(
     language: str,
     settings: Settings,
     namespace: str | None,
+    stored_at: Mapping[str, datetime],
 ) -> dict[str, Any]:
-    """Return the parameters of ADD and ADD_AGAIN. `prepared` are the messages, each with the JSON text to store."""
+    """Return the parameters of ADD and ADD_AGAIN.
+
+    `prepared` are the messages, each with the JSON text to store. `stored_at` has the times of messages without a
+    timestamp, by id.
+    """
     messages = [message for message, _ in prepared]
-    times = [local_time((message.metadata or {}).get("timestamp")) for message in messages]
+    times = [local_time((message.metadata or {}).get("timestamp")) or stored_at.get(message.id) for message in messages]
     now = datetime.now(UTC)
     texts = [text_of(message) for message in messages]
     indexed = [

@@ -7,7 +7,7 @@ memory has, and when it writes items.
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -38,6 +38,7 @@ from agentstore.repositories.memory.rows import (
     values_of_messages,
 )
 from agentstore.repositories.memory.search import query_values, search_by_words
+from agentstore.repositories.memory.sessions import add_sessions
 from agentstore.repositories.memory.statements import DELETE, DELETE_ALL, EXPIRE, TOUCH
 from agentstore.repositories.memory.vectors import (
     Unembedded,
@@ -68,6 +69,7 @@ from agentstore.schemas.memory import (
     query_of,
 )
 from agentstore.schemas.memory_filters import (
+    check_session_ids,
     read_list_filters,
     read_search_filters,
     read_strategy,
@@ -160,18 +162,49 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         check_id(user_id, "user_id", self._settings)
         session_id = bucket(session_id, self._settings)
         check_namespace(namespace, self._settings)
+        await self._add_messages(user_id, messages, session_id, namespace, {})
+
+    async def add_sessions(  # noqa: D102
+        self,
+        user_id: str,
+        session_ids: Sequence[str] | None = None,
+        *,
+        namespace: str | None = None,
+        batch: int = 500,
+    ) -> int:
+        check_id(user_id, "user_id", self._settings)
+        check_namespace(namespace, self._settings)
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
+        given = None if session_ids is None else check_session_ids(session_ids, self._settings)
+
+        async def add(session_id: str, messages: MessagesLike, stored_at: Mapping[str, datetime]) -> int:
+            session_id = bucket(session_id, self._settings)
+            return await self._add_messages(user_id, messages, session_id, namespace, stored_at)
+
+        return await add_sessions(self._database, user_id, given, batch, add)
+
+    async def _add_messages(
+        self,
+        user_id: str,
+        messages: MessagesLike,
+        session_id: str,
+        namespace: str | None,
+        stored_at: Mapping[str, datetime],
+    ) -> int:
+        """Add messages to a bucket; return the number of new ones. `stored_at` are times of messages by their ids."""
         prepared = await offload.run(prepare_messages, messages, self._settings, first_wins=True)
         if not prepared:
-            return
+            return 0
         pairs = list(prepared.values())
         values = await offload.run(
-            values_of_messages, user_id, session_id, pairs, self._language, self._settings, namespace
+            values_of_messages, user_id, session_id, pairs, self._language, self._settings, namespace, stored_at
         )
         if sum(map(len, values["lexemes"])) > _MAX_CHARACTERS:
             raise LimitExceeded(
                 f"The messages have more than {_MAX_CHARACTERS:,} characters to index: add them in several calls."
             )
-        if await self._add(user_id, session_id, values, len(prepared)) and self._embedder is not None:
+        added = await self._add(user_id, session_id, values, len(prepared))
+        if added and self._embedder is not None:
             await self._embed_new(
                 self._embedder,
                 user_id,
@@ -180,6 +213,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
                     for message, payload in prepared.values()
                 ],
             )
+        return added
 
     async def save_items(
         self,
@@ -541,8 +575,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         except EmbeddingFailed as error:
             _log.warning("Memories were stored without vectors; run `agentstore embed` to add them: %s", error)
 
-    async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> bool:
-        """Insert analyzed messages, and queue them for extraction; return whether any of them was new."""
+    async def _add(self, user_id: str, session_id: str, values: dict[str, Any], count: int) -> int:
+        """Insert analyzed messages, and queue them for extraction; return the number of new ones."""
         await self.expire(user_id)
         add = ADD_AND_ENQUEUE if self._enqueues else ADD
         settle = timedelta(seconds=self._settings.extraction_settle)
@@ -550,19 +584,19 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         arguments = {**values, "count": count, "all_tokens": sum(values["tokens"])}
         try:
             await self._database.fetch(add, **arguments)
-            return True
+            return count
         except StatementFailed as error:
             # Most often, an id is stored already.
             if not is_conflict(error):
                 raise
 
-        async def add_missing(_: int) -> bool:
+        async def add_missing(_: int) -> int:
             ((missing, base, item_id),) = await self._database.fetch(ADD_AGAIN, **values)
             if item_id is not None:
                 raise message_has_id_of_item(user_id, session_id, item_id)
             if missing and base is None:  # the bucket does not exist
                 await self._database.fetch(add, **arguments)
-            return bool(missing)
+            return int(missing)
 
         return await retry(add_missing, _not_written(user_id, session_id))
 
