@@ -474,7 +474,7 @@ async def test_a_page_of_sessions_reads_only_its_sessions_and_those_of_its_last_
     filled: asyncpg.Connection, mode: str
 ) -> None:
     values = {**_VALUES, **_FILTERS, **dict.fromkeys(("app", "title", "metadata"))}
-    nodes = await nodes_of(filled, lists.LISTS["last_used by user"], values, mode, analyze=True)
+    nodes = await nodes_of(filled, lists.LISTS["last_used_by_user"], values, mode, analyze=True)
     (read,) = (node["Actual Rows"] for node in nodes if "Scan" in node["Node Type"])
     assert read <= 11  # of 100; each is alone in its minute
 
@@ -482,19 +482,19 @@ async def test_a_page_of_sessions_reads_only_its_sessions_and_those_of_its_last_
 _FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 # Lists, with filters, and how many rows each reads at most; of the sessions of one user, 100 are stored.
 _READ: list[tuple[str, dict[str, Any], int]] = [
-    ("last_used by order", {}, 11),
-    ("created by order", {}, 10),
-    ("created by user", {}, 10),
-    ("last_used by app", {"app": "a2"}, 11),
+    ("last_used_by_order", {}, 11),
+    ("created_by_order", {}, 10),
+    ("created_by_user", {}, 10),
+    ("last_used_by_app", {"app": "a2"}, 11),
     (
-        "last_used by order",
+        "last_used_by_order",
         {"since": _FUTURE, "since_minute": _FUTURE},
         0,
     ),
-    ("last_used by metadata", {"metadata": '{"rare": 6}'}, 34),
-    ("created by metadata", {"metadata": '{"rare": 6}'}, 34),
-    ("created by metadata", {"metadata": '{"rare": 6, "common": false}'}, 0),
-    ("last_used by user and metadata", {"metadata": '{"rare": 6}'}, 100),
+    ("last_used_by_metadata", {"metadata": '{"rare": 6}'}, 34),
+    ("created_by_metadata", {"metadata": '{"rare": 6}'}, 34),
+    ("created_by_metadata", {"metadata": '{"rare": 6, "common": false}'}, 0),
+    ("last_used_by_user_and_metadata", {"metadata": '{"rare": 6}'}, 100),
 ]
 
 

@@ -35,7 +35,7 @@ from agentstore.schemas import Page, Session
 from agentstore.schemas.listing import Key, SessionFilters, SessionOrder, minute_of
 from agentstore.schemas.page import Advice
 
-_Index = Literal["user", "user and metadata", "order", "app", "metadata"]
+_Index = Literal["user", "user_and_metadata", "order", "app", "metadata"]
 
 _TIME = SessionRow.updated_at.type
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -113,14 +113,14 @@ def _statement(order: SessionOrder, index: _Index) -> Statement:
 
 
 _ORDERS: tuple[SessionOrder, ...] = ("last_used", "created")
-_INDEXES: tuple[_Index, ...] = ("user", "user and metadata", "order", "app", "metadata")
-LISTS = {f"{order} by {index}": _statement(order, index) for order, index in product(_ORDERS, _INDEXES)}
+_INDEXES: tuple[_Index, ...] = ("user", "user_and_metadata", "order", "app", "metadata")
+LISTS = {f"{order}_by_{index}": _statement(order, index) for order, index in product(_ORDERS, _INDEXES)}
 
 
 def _index_for(filters: SessionFilters) -> _Index:
     has_metadata = filters.metadata_text is not None
     if filters.user_id is not None:
-        return "user and metadata" if has_metadata else "user"
+        return "user_and_metadata" if has_metadata else "user"
     if has_metadata:
         return "metadata"
     return "order" if filters.app is None else "app"
@@ -129,7 +129,7 @@ def _index_for(filters: SessionFilters) -> _Index:
 async def list_sessions(database: Database, filters: SessionFilters) -> Page[Session]:
     """Return a page of sessions."""
     index = _index_for(filters)
-    statement, names = LISTS[f"{filters.order} by {index}"], list(_columns(filters.order, index))
+    statement, names = LISTS[f"{filters.order}_by_{index}"], list(_columns(filters.order, index))
     values: dict[str, Any] = {
         "user_id": filters.user_id,
         "app": filters.app,
