@@ -1,5 +1,6 @@
 """A conversation as a session of the OpenAI Agents SDK."""
 
+# pyright: reportMissingImports=false
 import logging
 from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -7,6 +8,7 @@ from copy import deepcopy
 from typing import Any, Self, TypeAlias
 
 from agentstore import offload
+from agentstore.adapters.openai_agents.compaction import CompactionSnapshot, read_snapshot
 from agentstore.adapters.openai_agents.stores import SharedStore, Store, store_of
 from agentstore.adapters.openai_agents.turns import Turn, UsageOfRuns, add_to_turns, add_usage
 from agentstore.errors import InvalidContent, NotFound, Retryable, UnknownOutcome, UnreadableRow
@@ -59,7 +61,7 @@ class AgentStoreSession:
             NotConfigured: both `store` and `url` are given, or none.
         """
         self.session_id = session_id
-        self.session_settings = session_settings
+        self.session_settings = _settings_of(session_settings)
         self._store = store_of(store, url)
         self._user_of = user_id
         self._remember = remember
@@ -79,10 +81,17 @@ class AgentStoreSession:
             InvalidContent: `limit` is not an integer >= 0.
             LimitExceeded: the items have more than 256 MB.
         """
-        store = await self._started()
-        limit = _limit_of(self.session_settings) if limit is None else limit
-        stored = await store.sessions.read_messages(self._user(wrapper), self.session_id, limit=limit)
-        return [] if stored is None else await offload.run(_items_of, stored)
+        store, user_id = await self._started(), self._user(wrapper)
+        limit = getattr(self.session_settings, "limit", None) if limit is None else limit
+        size = limit
+        while True:
+            stored = await store.sessions.read_messages(user_id, self.session_id, limit=size)
+            if stored is None:
+                return []
+            items = await offload.run(_items_of, stored)
+            if limit is None or size is None or len(items) >= limit or len(stored) < size:
+                return items if limit is None else items[max(0, len(items) - limit) :]
+            size *= 2  # messages were left out
 
     async def add_items(self, items: Sequence[Item], *, wrapper: Any = None) -> None:
         """Append items: all of them, in this order, or none. The first ones create the session.
@@ -158,8 +167,16 @@ class AgentStoreSession:
         except NotFound:
             await store.sessions.append(user_id, self.session_id, messages)
 
+    # The SDK's OpenAIResponsesCompactionSession calls these, after a run and by its run_compaction, instead of a clear
+    # and an add, between which a conversation would be lost if the process ended.
+
+    async def _get_compaction_snapshot(
+        self, limit: int, *, prune_prefix: Callable[[Item], bool] | None = None
+    ) -> CompactionSnapshot | None:
+        store, user_id = await self._started(), self._user(None)
+        return await read_snapshot(store.sessions, user_id, self.session_id, limit, prune_prefix)
+
     async def _atomic_replace_items(self, items: list[Item]) -> bool:
-        """Replace all items: what the SDK's OpenAIResponsesCompactionSession calls instead of a clear and an add."""
         await self.replace_items(items)
         return True
 
@@ -340,9 +357,12 @@ def _readable(stored: StoredMessages) -> list[Message]:
     return found
 
 
-def _limit_of(settings: Any) -> int | None:
-    limit: int | None = settings.get("limit") if isinstance(settings, Mapping) else getattr(settings, "limit", None)
-    return limit
+def _settings_of(settings: Any) -> Any:
+    if not isinstance(settings, Mapping):
+        return settings
+    from agents import SessionSettings
+
+    return SessionSettings(**settings)
 
 
 def _is_memorable(message: Message) -> bool:

@@ -4,8 +4,10 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 import typing
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +216,18 @@ async def test_the_limit_and_the_user_come_from_the_run(store: AgentStore, kind:
     assert counts == [4, 4]
 
 
+@pytest.mark.parametrize("as_dict", [True, False])
+async def test_the_settings_limit_what_the_model_receives(store: AgentStore, as_dict: bool) -> None:
+    from agents import SessionSettings
+
+    settings: Any = {"limit": 1} if as_dict else SessionSettings(limit=1)
+    session, model = AgentStoreSession("s", store, session_settings=settings), _scripted(_answer("1"), _answer("2"))
+    await _run("run", _agent(model), "first", session)
+    await _run("run", _agent(model), "second", session)
+    assert _texts(model.inputs[1]) == ["1", "second"]
+    assert _texts(await AgentStoreSession("s", store).get_items()) == ["first", "1", "second", "2"]
+
+
 @pytest.mark.parametrize("kind", ["run", "run_streamed"])
 async def test_a_run_that_fails_leaves_a_conversation_that_can_be_continued(store: AgentStore, kind: str) -> None:
     model = _scripted(_answer("One."), ValueError("the model failed"), _answer("Two."))
@@ -249,14 +263,17 @@ async def test_twenty_concurrent_runs_lose_nothing(store: AgentStore) -> None:
 class _Compacting:
     """The part of OpenAI's client that compacts."""
 
-    def __init__(self) -> None:
+    def __init__(self, meanwhile: Callable[[], Awaitable[object]] | None = None) -> None:
         self.responses = self
         self.calls: list[Any] = []
+        self.meanwhile = meanwhile
 
     async def compact(self, **given: Any) -> Any:
         from types import SimpleNamespace
 
         self.calls.append(given)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return SimpleNamespace(output=[{"type": "compaction", "encrypted_content": "AA=="}], usage=None)
 
 
@@ -284,6 +301,32 @@ async def test_the_runner_compacts_a_conversation(store: AgentStore, is_forced: 
     assert (stored.title, len(stored.messages)) == ("Numbers", 3)
 
 
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_what_another_process_adds_during_a_compaction_is_retained(store: AgentStore, is_encrypted: bool) -> None:
+    from agents.extensions.memory import EncryptedSession
+    from agents.memory import OpenAIResponsesCompactionSession
+
+    def wrap(session: Any) -> Any:
+        return EncryptedSession("s", session, encryption_key="a key") if is_encrypted else session
+
+    other = wrap(AgentStoreSession("s", store))
+    client = _Compacting(lambda: other.add_items([{"role": "user", "content": "meanwhile"}]))
+    session = OpenAIResponsesCompactionSession(
+        "s",
+        wrap(AgentStoreSession("s", store)),
+        client=client,
+        compaction_mode="input",
+        should_trigger_compaction=lambda context: len(context["session_items"]) >= 2,
+    )
+    model = _scripted(_answer("One."), _answer("Two."))
+    await _run("run", _agent(model), "first", session)
+    assert _texts(await other.get_items()) == ["first", "One.", "meanwhile"]
+    client.meanwhile = None
+    await _run("run", _agent(model), "second", session)
+    assert len(client.calls) == 2
+    assert [each["type"] for each in await other.get_items()] == ["compaction"]
+
+
 async def test_items_are_encrypted(store: AgentStore) -> None:
     from agents.extensions.memory import EncryptedSession
 
@@ -295,6 +338,40 @@ async def test_items_are_encrypted(store: AgentStore) -> None:
     assert _texts(model.inputs[1]) == ["first", "One.", "second"]
     assert all("__enc__" in each for each in await inner.get_items())
     assert _texts([await session.pop_item()]) == ["Two."]
+
+
+_KILLED = """
+import asyncio, os, signal
+from agents import Agent, Runner, function_tool, set_tracing_disabled
+from agentstore import AgentStore
+from agentstore.adapters.openai_agents import AgentStoreSession
+from tests.adapters.openai_agents.test_sdk import _answer, _call, _scripted
+
+@function_tool
+def weather(city: str) -> str:
+    "Return the weather."
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    set_tracing_disabled(True)
+    agent = Agent(name="Assistant", model=_scripted(_answer("One."), _call(city="Chengdu")), tools=[weather])
+    async with AgentStore(os.environ["URL"]) as store:
+        await Runner.run(agent, "first", session=AgentStoreSession("s", store))
+        await Runner.run(agent, "second", session=AgentStoreSession("s", store))
+
+asyncio.run(main())
+"""
+
+
+async def test_the_next_process_knows_what_a_killed_one_stored(store: AgentStore, direct_url: str) -> None:
+    environment = {**os.environ, "URL": direct_url, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, env=environment)
+    assert await process.wait() == -signal.SIGKILL
+    session, model = AgentStoreSession("s", store), _scripted(_answer("Two."))
+    assert _texts(await session.get_items())[:3] == ["first", "One.", "second"]
+    await _run("run", _agent(model), "again", session)
+    assert _texts(model.inputs[0]) == ["first", "One.", "second", "again"]
+    assert _texts(await session.get_items())[-2:] == ["again", "Two."]
 
 
 _POP = """

@@ -82,11 +82,10 @@ async def test_every_item_is_read_as_it_was_added(any_store: Any) -> None:
 
 
 async def test_the_settings_limit_what_is_read(any_store: Any) -> None:
-    for settings in ({"limit": 2}, SimpleNamespace(limit=2)):
-        session = AgentStoreSession("s", any_store, session_settings=settings)
-        await session.add_items(_CONVERSATION)
-        assert await session.get_items() == _CONVERSATION[-2:]
-        assert await session.get_items(limit=3) == _CONVERSATION[-3:]
+    session = AgentStoreSession("s", any_store, session_settings=SimpleNamespace(limit=2))
+    await session.add_items(_CONVERSATION)
+    assert await session.get_items() == _CONVERSATION[-2:]
+    assert await session.get_items(limit=3) == _CONVERSATION[-3:]
 
 
 async def test_equal_items_are_stored_each_time(any_store: Any) -> None:
@@ -136,6 +135,7 @@ async def test_the_messages_of_any_session_can_be_read(any_store: Any) -> None:
         {"type": "function_call_output", "call_id": "c1", "output": '{"mm":3}'},
         {"type": "message", "role": "assistant", "content": "A little."},
     ]
+    assert await session.get_items(limit=1) == [{"type": "message", "role": "assistant", "content": "A little."}]
     assert await session.pop_item() == {"type": "message", "role": "assistant", "content": "A little."}
     assert [each.number for each in await session.turns()] == [1]
 
@@ -194,6 +194,35 @@ async def test_items_are_replaced_in_one_transaction(any_store: Any) -> None:
     await session.replace_items([])
     assert await session.get_items() == []
     assert (await any_store.sessions.get_session("alice", "s")).title == "Rain"
+
+
+async def test_a_snapshot_is_replaced_unless_the_conversation_was_changed(any_store: Any) -> None:
+    """The compaction of the SDK calls it: see test_sdk.py."""
+    summary, added = ITEMS["compaction"][0], {"role": "user", "content": "meanwhile"}
+    session = AgentStoreSession("s", any_store)
+    assert await session._get_compaction_snapshot(3) is None
+    await session.add_items(_CONVERSATION)
+    for change in (session.pop_item, lambda: session.add_items([added])):
+        snapshot = await session._get_compaction_snapshot(3)
+        assert snapshot is not None
+        before = await session.get_items()
+        assert (snapshot.items, snapshot.complete) == (before[-3:], False)
+        await change()
+        after = await session.get_items()
+        assert not await snapshot.replace_suffix(0, [summary])
+        assert await session.get_items() == after
+    snapshot = await session._get_compaction_snapshot(7, prune_prefix=lambda item: item in _CONVERSATION[:2])
+    assert snapshot is not None
+    assert snapshot.complete
+    assert not await snapshot.replace_suffix(7, [summary])
+    assert not await snapshot.replace_suffix(5, [])
+    assert await snapshot.replace_suffix(5, [summary])
+    assert await session.get_items() == [*_CONVERSATION[2:5], summary]
+    assert not await snapshot.replace_suffix(0, [summary])
+    snapshot = await session._get_compaction_snapshot(10, prune_prefix=lambda item: True)
+    assert snapshot is not None
+    assert await snapshot.replace_suffix(0, [summary, added])
+    assert await session.get_items() == [summary, added]
 
 
 async def test_usage_is_stored_once_with_the_turn(any_store: Any) -> None:
@@ -321,6 +350,8 @@ async def test_messages_that_are_not_valid_are_left_out_and_logged(
     with caplog.at_level(logging.WARNING):
         assert await session.get_items() == [_CONVERSATION[0], *_CONVERSATION[2:4]]
     assert "left out of the conversation" in caplog.text
+    assert await session.get_items(limit=2) == _CONVERSATION[2:4]
+    assert await session.get_items(limit=3) == [_CONVERSATION[0], *_CONVERSATION[2:4]]
     await observer.execute(damage, 4)
     assert await session.pop_item() == _CONVERSATION[2]
     assert await session.pop_item() == _CONVERSATION[0]
