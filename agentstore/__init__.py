@@ -43,9 +43,9 @@ if TYPE_CHECKING:
         InMemorySandboxService,
         InMemorySessionHistoryService,
         InMemoryStateService,
-        InMemoryStore,
         InMemoryUserService,
     )
+    from agentstore.inmemory_store import InMemoryStore
     from agentstore.interfaces import (
         Extractor,
         MemoryService,
@@ -216,8 +216,9 @@ _NAMES = {
     ),
     "agentstore.inmemory": (
         "InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService InMemoryStateService "
-        "InMemoryStore InMemoryUserService"
+        "InMemoryUserService"
     ),
+    "agentstore.inmemory_store": "InMemoryStore",
     "agentstore.interfaces": (
         "Extractor MemoryService Sandbox SandboxProvider SandboxService Service ServiceWithLifecycleManager "
         "SessionHistoryService StateService Store StoreMemoryService UserService"

@@ -24,10 +24,10 @@ from agentstore.schemas import Embedder, Pruned, Stats
 from agentstore.schemas.page import check_count
 from agentstore.schemas.retention import read_prune_options
 from agentstore.settings import Settings
-from agentstore.transfer import Exporter, Progress, Restorer
+from agentstore.transfer import DatabaseSource, Exporter, Progress, Restorer
 
 if TYPE_CHECKING:
-    from agentstore.inmemory import InMemoryStore
+    from agentstore.inmemory_store import InMemoryStore
 
 
 class AgentStore(ServiceWithLifecycleManager):
@@ -91,7 +91,7 @@ class AgentStore(ServiceWithLifecycleManager):
 
         The arguments are those of :class:`AgentStore`. Both satisfy :class:`agentstore.Store`.
         """
-        from agentstore.inmemory import InMemoryStore
+        from agentstore.inmemory_store import InMemoryStore
 
         return InMemoryStore(settings=settings, embedder=embedder, extractor=extractor)
 
@@ -190,7 +190,7 @@ class AgentStore(ServiceWithLifecycleManager):
             InvalidContent: `file` contains something else, or an export of other users or of another database.
             NotFound: a user does not exist.
         """
-        exporter = Exporter(self._database, users)
+        exporter = Exporter(DatabaseSource(self._database, by_user=users is not None), users)
         return exporter.progress if await exporter.run(file, lambda: tick(exporter.progress)) else None
 
     async def restore(

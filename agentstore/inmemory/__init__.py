@@ -4,7 +4,6 @@ from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import InMemorySandboxService
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
 from agentstore.inmemory.states import InMemoryStateService
-from agentstore.inmemory.store import InMemoryStore
 from agentstore.inmemory.users import InMemoryUserService
 
 __all__ = [
@@ -12,6 +11,5 @@ __all__ = [
     "InMemorySandboxService",
     "InMemorySessionHistoryService",
     "InMemoryStateService",
-    "InMemoryStore",
     "InMemoryUserService",
 ]

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 from agentstore.interfaces.memory import MemoryService
 from agentstore.interfaces.sandboxes import SandboxService
@@ -21,6 +21,7 @@ from agentstore.schemas import (
     SearchFilters,
     Stats,
 )
+from agentstore.schemas.progress import Progress
 
 
 class StoreMemoryService(MemoryService):
@@ -148,6 +149,16 @@ class Store(Protocol):
         progress: Callable[[int, Pruned], None] = lambda users, pruned: None,
     ) -> Pruned:
         """Delete expired data, and data not written for longer than `older_than`. See AgentStore.prune."""
+        ...
+
+    async def export(
+        self,
+        file: BinaryIO,
+        users: Sequence[str] | None = None,
+        *,
+        tick: Callable[[Progress], None] = lambda progress: None,
+    ) -> Progress | None:
+        """Export all data, or that of `users`, as JSON Lines. See AgentStore.export."""
         ...
 
     async def stats(self, *, largest: int = 10) -> Stats:

@@ -1,8 +1,8 @@
 """Export of all data of a database, or of some of its users, to a file, and its restore in another database."""
 
-from agentstore.transfer.exporter import Exporter
+from agentstore.schemas.progress import Progress
+from agentstore.transfer.exporter import DatabaseSource, Exporter
 from agentstore.transfer.lines import is_export
-from agentstore.transfer.progress import Progress
 from agentstore.transfer.restorer import Restorer
 
-__all__ = ["Exporter", "Progress", "Restorer", "is_export"]
+__all__ = ["DatabaseSource", "Exporter", "Progress", "Restorer", "is_export"]

@@ -15,10 +15,10 @@ from agentstore.migrating.revisions import head
 from agentstore.repositories import transfer
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.transfer import KNOWN_USERS, TABLES, VECTORS
+from agentstore.schemas.progress import Progress
 from agentstore.transfer import lines
 from agentstore.transfer.checks import check_users, max_line
 from agentstore.transfer.lines import Block
-from agentstore.transfer.progress import Progress
 from agentstore.transfer.rows import RowReader
 
 _TRIES = 10

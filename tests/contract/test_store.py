@@ -1,16 +1,19 @@
 """Each Store implementation against the contract."""
 
+import io
+import json
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, InMemoryStore, Settings, Store
+from agentstore import AgentStore, InMemoryStore, InvalidContent, MemoryItem, NotFound, Settings, Store
 from agentstore.sync import AgentStore as BlockingStore
 from agentstore.testing import StoreContract, text
+from tests.integration.extraction.support import EchoExtractor
 
 
 class TestInMemory(StoreContract):
@@ -48,6 +51,103 @@ async def test_sandboxes_of_both_and_deleting_their_user(database_url: str, sett
             assert counted.workspaces == 1
             assert (await store.users.delete_user("alice")).workspaces == 1
             assert await store.sandboxes.delete_workspaces("s", "alice") == 0
+
+
+async def _use_everything(store: Store) -> None:
+    for user in ("alice", "bob", ""):
+        await store.users.set_metadata(user, {"b": 2**70, "a": "\ud800\x00"})
+        await store.sessions.create_session(user, "s", title="T\n", metadata={"x": 1}, ttl=10_000, app="app")
+        await store.sessions.append(user, "s", [text(f"zebra {n}?", id=f"m{n}", metadata={"n": n}) for n in range(5)])
+        await store.sessions.delete_messages(user, "s", ["m1"])
+        await store.sessions.fork_session(user, "s", at="m2", new_id="fork")
+        said = [text("我不吃辣?", id="m1"), text("dated", id="m2", metadata={"timestamp": "2023-05-08T10:00:00+02:00"})]
+        await store.memory.add_memory(user, said, "s", namespace="a/b")
+        fact = MemoryItem(id="i1", text="likes ducks", importance=0.7, valid_from=datetime(2024, 1, 1, tzinfo=UTC))
+        await store.memory.save_items(user, fact, "s")
+        for number in range(2):
+            await store.states.save_state(user, {"n": number}, "s", metadata={"step": number})
+        await store.sessions.append(user, "s", text("the last", id="m9"))
+
+
+def _rows(file: io.BytesIO) -> list[Any]:
+    """Return the lines of an export between the header and the checksums, without times that depend on the clock."""
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    rows = []
+    for line in lines[1:-1]:
+        ((table, row),) = line.items()
+        for name in ("created_at", "updated_at", "listed_at", "saved_at", "sha256"):
+            row.pop(name, None)
+        if table == "memories":
+            times = [row.pop(name) for name in ("time", "valid_from")]
+            row["times"] = [(each and each >= "2026") or (each and datetime.fromisoformat(each)) for each in times]
+            row["lexemes"] = sorted(each for each in row["lexemes"].split() if "-" not in each and "20" not in each)
+        rows.append((table, row))
+    return rows
+
+
+async def test_the_export_of_a_store_in_memory_is_that_of_a_database_and_can_be_restored(
+    database_url: str, other_url: str, settings: Settings
+) -> None:
+    files = []
+    async with AgentStore(database_url, settings=settings) as on_postgres, AgentStore.in_memory() as in_memory:
+        for store in (on_postgres, in_memory):
+            await _use_everything(store)
+            file = io.BytesIO()
+            progress = await store.export(file, ["", "alice", "bob"])
+            assert progress is not None
+            assert progress.users == 3
+            assert await store.export(file, ["", "alice", "bob"]) is None
+            files.append(file)
+        assert _rows(files[1]) == _rows(files[0])
+        with pytest.raises(InvalidContent, match="another database"):
+            await in_memory.export(files[0], ["", "alice", "bob"])
+        with pytest.raises(NotFound):
+            await in_memory.export(io.BytesIO(), ["carol"])
+        async with AgentStore(other_url) as restored:
+            everything = io.BytesIO()
+            await in_memory.export(everything)
+            everything.seek(0)
+            await restored.restore(everything)
+            for user in ("alice", ""):
+                for session_id in ("s", "fork"):
+                    assert await restored.sessions.get_session(
+                        user, session_id
+                    ) == await in_memory.sessions.get_session(user, session_id)
+                for query in ("辣的可以吗", "duck", "8 May 2023"):
+                    found, hits = [await each.memory.search(user, query) for each in (restored, in_memory)]
+                    assert found
+                    assert [(hit.message, round(hit.score, 9)) for hit in found] == [
+                        (hit.message, round(hit.score, 9)) for hit in hits
+                    ]
+                assert await restored.states.export_state(user, "s") == {"n": 1}
+                assert await restored.users.get_user(user) == await in_memory.users.get_user(user)
+            appended = await restored.sessions.append("alice", "s", text("more"))
+            assert appended.first_seq == 7
+            await restored.memory.add_memory("alice", text("more"), "s")
+            assert await restored.states.save_state("alice", {}, "s") == 3
+
+
+async def test_the_queue_and_workspaces_of_a_store_in_memory_are_exported(
+    database_url: str, settings: Settings
+) -> None:
+    settings = settings.model_copy(
+        update={"sandbox_provider": "unsafe_subprocess", "sandbox_snapshots": True, "extraction_settle": 0.0}
+    )
+    file = io.BytesIO()
+    async with AgentStore.in_memory(settings=settings, extractor=EchoExtractor()) as in_memory:
+        await in_memory.memory.add_memory("alice", [text("one"), text("two")], "s")
+        (sandbox,) = await in_memory.sandboxes.connect("s", "alice")
+        await sandbox.write_file("a.txt", "kept")
+        await in_memory.sandboxes.release("s", "alice")
+        await in_memory.export(file)
+    file.seek(0)
+    async with AgentStore(database_url, settings=settings, extractor=EchoExtractor()) as store:
+        await store.restore(file)
+        (extracted,) = await store.memory.extract(settled=False)
+        assert extracted.messages == 2
+        (sandbox,) = await store.sandboxes.connect("s", "alice")
+        assert (await sandbox.read_file("a.txt")).text == "kept"
+        await store.sandboxes.release("s", "alice")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,9 +1,11 @@
 """The store without a database, for tests: ``AgentStore.in_memory()``."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
+from typing import BinaryIO
+from uuid import uuid4
 
 from agentstore.errors import Closed
 from agentstore.inmemory.memory import InMemoryMemoryService
@@ -15,15 +17,18 @@ from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
 from agentstore.schemas import Deleted, Embedder, Pruned, SessionStats, Stats, TableStats, UserStats
 from agentstore.schemas.page import check_count
+from agentstore.schemas.progress import Progress
 from agentstore.schemas.retention import read_prune_options
 from agentstore.settings import Settings, settings_from_environment
+from agentstore.transfer.exporter import Exporter
+from agentstore.transfer.in_memory import InMemorySource
 
 
 class InMemoryStore(ServiceWithLifecycleManager):
     """A store without a database, for tests. Its data is lost when the process ends.
 
-    It has the calls of :class:`agentstore.AgentStore`, except for export and restore, and is used in one event loop at
-    a time. Sandboxes are those of the provider in AGENTSTORE_SANDBOX_PROVIDER.
+    It has the calls of :class:`agentstore.AgentStore`, except for restore, and is used in one event loop at a time.
+    Sandboxes are those of the provider in AGENTSTORE_SANDBOX_PROVIDER.
 
     Attributes:
         sessions, memory, states, users, sandboxes: the services, as in AgentStore.
@@ -45,6 +50,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             users=self.users, sessions=self.sessions, settings=settings, embedder=embedder, extractor=extractor
         )
         self._started = self._stopped = False
+        self._identity = f"memory/{uuid4()}"
 
     @cached_property
     def sandboxes(self) -> InMemorySandboxService:
@@ -114,6 +120,25 @@ class InMemoryStore(ServiceWithLifecycleManager):
             pruned += pruning.prune_user(user_id)
             progress(number, pruned)
         return pruned
+
+    async def export(
+        self,
+        file: BinaryIO,
+        users: Sequence[str] | None = None,
+        *,
+        tick: Callable[[Progress], None] = lambda progress: None,
+    ) -> Progress | None:
+        """Export all data, or that of `users`, to restore it in a database; see :meth:`agentstore.AgentStore.export`.
+
+        Embeddings are not exported.
+        """
+        self._check_open()
+        sandboxes = self.sandboxes if "sandboxes" in vars(self) else None
+        source = InMemorySource(
+            self.users, self.sessions, self.memory, self.states, sandboxes, self._identity, self._settings
+        )
+        exporter = Exporter(source, users)
+        return exporter.progress if await exporter.run(file, lambda: tick(exporter.progress)) else None
 
     async def stats(self, *, largest: int = 10) -> Stats:
         """Return statistics; see :meth:`agentstore.AgentStore.stats`. Sizes are those of the contents.

@@ -1,0 +1,254 @@
+"""The rows of a store without a database, as an export has them."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from agentstore.errors import NotFound
+from agentstore.inmemory import (
+    InMemoryMemoryService,
+    InMemorySandboxService,
+    InMemorySessionHistoryService,
+    InMemoryStateService,
+    InMemoryUserService,
+)
+from agentstore.repositories.memory.rows import analyze_texts
+from agentstore.repositories.transfer import TABLES, VECTORS, columns_of, payload_of
+from agentstore.schemas.memory import speaker_and_text
+from agentstore.schemas.memory_item import MESSAGE
+from agentstore.schemas.times import local_time
+from agentstore.settings import Settings
+
+Row = dict[str, Any]
+
+
+class InMemorySource:
+    """The services of a store in memory. See :class:`agentstore.transfer.exporter.Source`.
+
+    Embeddings are not exported: the store that restores the file computes them.
+    """
+
+    def __init__(
+        self,
+        users: InMemoryUserService,
+        sessions: InMemorySessionHistoryService,
+        memory: InMemoryMemoryService,
+        states: InMemoryStateService,
+        sandboxes: InMemorySandboxService | None,
+        identity: str,
+        settings: Settings,
+    ) -> None:
+        """Read from these services. `identity` is an identifier of the store."""
+        self.settings = settings
+        self._identity = identity
+        self._users, self._sessions, self._memory, self._states = users, sessions, memory, states
+        self._sandboxes = sandboxes
+        self._readers: dict[str, Callable[[str], Iterable[Row]]] = {
+            "users": self._read_user,
+            "sessions": self._read_sessions,
+            "messages": self._read_messages,
+            "memory_buckets": self._read_buckets,
+            "memories": self._read_memories,
+            "memory_extractions": self._read_queue,
+            "state_heads": self._read_heads,
+            "state_rounds": self._read_rounds,
+            "workspaces": self._read_workspaces,
+            "workspace_chunks": self._read_chunks,
+        }
+
+    async def identify(self) -> str | None:
+        """Return an identifier of this store."""
+        return self._identity
+
+    async def tables(self) -> list[str]:
+        """Return the names of the tables, without that of vectors."""
+        return [name for name in TABLES if name != VECTORS]
+
+    async def count(self, users: list[str] | None) -> int:
+        """Return the number of users to export.
+
+        Raises:
+            NotFound: a user does not exist.
+        """
+        known = self._users.ids()
+        for user in users or ():
+            if user not in known:
+                raise NotFound(f"user {user!r} does not exist")
+        return len(known if users is None else users)
+
+    async def blocks(self, after: str | None) -> AsyncIterator[tuple[str, str]]:
+        """Yield each user after the user `after` as a block of its own."""
+        for user in self._users.ids():
+            if after is None or user.encode() > after.encode():
+                yield user, user
+
+    async def write_block(self, tables: list[str], first: str, last: str, write: Callable[[bytes], None]) -> Row:
+        """Write the rows of a user, and return their number by table."""
+        self._memory._use(first)  # deletes what has expired
+        rows: dict[str, int] = {}
+        for name in tables:
+            for row in self._readers[name](first):
+                write(_line(name, row))
+                rows[name] = rows.get(name, 0) + 1
+        return rows
+
+    def _read_user(self, user: str) -> Iterator[Row]:
+        stored = self._users._users[user]
+        yield {"id": user, "created_at": stored.created_at, "metadata": stored.metadata}
+
+    def _read_sessions(self, user: str) -> Iterator[Row]:
+        for id, stored in _sorted(self._sessions._users.get(user, {})):
+            yield {
+                "user_id": user,
+                "id": id,
+                "next_seq": stored.next_seq,
+                "removed": stored.next_seq - 1 - len(stored.messages),
+                "title": stored.title,
+                "created_at": stored.created_at,
+                "updated_at": stored.updated_at,
+                "listed_at": stored.updated_at.replace(second=0, microsecond=0),
+                "forked_from": stored.forked_from,
+                "forked_at": stored.forked_at,
+                "ttl": stored.ttl,
+                "app": stored.app,
+                "metadata": stored.metadata,
+            }
+
+    def _read_messages(self, user: str) -> Iterator[Row]:
+        for session_id, stored in _sorted(self._sessions._users.get(user, {})):
+            for id, payload in stored.messages.items():
+                seq, created_at = stored.places[id]
+                yield {
+                    "user_id": user,
+                    "session_id": session_id,
+                    "seq": seq,
+                    "id": id,
+                    "created_at": created_at,
+                    "payload": payload,
+                }
+
+    def _read_buckets(self, user: str) -> Iterator[Row]:
+        for session_id, memories in _sorted(self._memory._users.get(user, {})):
+            if (user, session_id) in self._memory._updated_at:
+                yield {
+                    "user_id": user,
+                    "session_id": session_id,
+                    "count": len(memories),
+                    "tokens": sum(each.memory.length for each in memories.values()),
+                    "updated_at": self._memory._updated_at[user, session_id],
+                }
+
+    def _read_memories(self, user: str) -> Iterator[Row]:
+        for session_id, memories in _sorted(self._memory._users.get(user, {})):
+            for seq, (id, stored) in enumerate(memories.items(), 1):
+                message, item = stored.message(), stored.item
+                if item is None:
+                    time = local_time((message.metadata or {}).get("timestamp")) or stored.time
+                    text = (speaker_and_text(message), time)
+                else:
+                    text = (item.text, item.valid_from)
+                labels = [sorted(stored.labels)]
+                analyzed = analyze_texts(user, [text], labels, self._memory._language, self.settings)
+                yield {
+                    "user_id": user,
+                    "session_id": session_id,
+                    "seq": seq,
+                    "id": id,
+                    "role": message.role,
+                    "is_question": stored.memory.is_question,
+                    "time": stored.time,
+                    "tokens": analyzed["tokens"][0],
+                    "lexemes": analyzed["lexemes"][0],
+                    "analysis": analyzed["analysis"],
+                    "is_cut": analyzed["cuts"][0],
+                    "kind": MESSAGE if item is None else item.kind,
+                    "namespace": stored.namespace,
+                    "importance": None if item is None else item.importance,
+                    "valid_from": None if item is None else item.valid_from,
+                    "valid_until": None if item is None else item.valid_until,
+                    "payload": stored.payload,
+                }
+
+    def _read_queue(self, user: str) -> Iterator[Row]:
+        now = datetime.now(UTC)
+        for session_id, memories in _sorted(self._memory._users.get(user, {})):
+            queued = set(self._memory._queued.get((user, session_id), ()))
+            numbers = [seq for seq, id in enumerate(memories, 1) if id in queued]
+            if numbers:
+                yield {
+                    "user_id": user,
+                    "session_id": session_id,
+                    "first_seq": numbers[0],
+                    "last_seq": numbers[-1],
+                    "is_open": True,
+                    "attempts": 0,
+                    "outages": 0,
+                    "run_after": now,
+                    "failed_at": None,
+                    "error": None,
+                    "created_at": now,
+                }
+
+    def _read_heads(self, user: str) -> Iterator[Row]:
+        for (owner, session_id), head in sorted(self._states._heads.items(), key=_bytes_of_key):
+            if owner == user:
+                yield {
+                    "user_id": user,
+                    "session_id": session_id,
+                    "next_round": head.next_round,
+                    "last_round": head.last,
+                    "updated_at": head.updated_at,
+                }
+
+    def _read_rounds(self, user: str) -> Iterator[Row]:
+        for (owner, session_id), head in sorted(self._states._heads.items(), key=_bytes_of_key):
+            for number, stored in sorted(head.rounds.items()) if owner == user else ():
+                yield {
+                    "user_id": user,
+                    "session_id": session_id,
+                    "round": number,
+                    "packed": None,
+                    "metadata": stored.metadata,
+                    "size": len(stored.payload.encode()),
+                    "saved_at": stored.saved_at,
+                    "payload": stored.payload,
+                }
+
+    def _read_workspaces(self, user: str) -> Iterator[Row]:
+        for (_, session_id, type_), (packed, saved_at) in self._workspaces(user):
+            yield {
+                "user_id": user,
+                "session_id": session_id,
+                "type": type_,
+                "chunks": 1,
+                "size": len(packed),
+                "saved_at": saved_at,
+            }
+
+    def _read_chunks(self, user: str) -> Iterator[Row]:
+        for (_, session_id, type_), (packed, _) in self._workspaces(user):
+            data = f"\\x{packed.hex()}"
+            yield {"user_id": user, "session_id": session_id, "type": type_, "number": 1, "data": data}
+
+    def _workspaces(self, user: str) -> list[tuple[tuple[str, str, str], tuple[bytes, datetime]]]:
+        return [] if self._sandboxes is None else sorted(self._sandboxes._workspaces_of(user).items())
+
+
+def _bytes_of_key(entry: tuple[tuple[str, str], Any]) -> tuple[bytes, bytes]:
+    return entry[0][0].encode(), entry[0][1].encode()
+
+
+def _sorted(by_id: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the entries in the order of Postgres: by the bytes of their ids."""
+    return sorted(by_id.items(), key=lambda entry: entry[0].encode())
+
+
+def _line(table: str, row: Row) -> bytes:
+    """Return the line of a row; its last value, if it is JSON, is the exact text."""
+    last = payload_of(TABLES[table])
+    columns = columns_of(TABLES[table])
+    values = {f"{name}": row[name] for name in columns if name != last}  # names of columns are a subclass of str
+    start = orjson.dumps({table: values})
+    return start + b"\n" if last is None else b'%s,"%s":%s}}\n' % (start[:-2], last.encode(), row[last].encode())
