@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -36,6 +37,8 @@ _RESET_TIMEOUT = 5.0
 _LIMIT_CHECK_INTERVAL = 1.0
 # Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
 _WRITABLE_CHECK_INTERVAL = 1.0
+# Seconds between two checks of whether slots of closed event loops can be taken, while calls wait for one.
+_BUDGET_CHECK_INTERVAL = 0.5
 
 ACCEPTS_WRITES = "SELECT current_setting('transaction_read_only') = 'off'"
 """False on a standby, and where writes are turned off."""
@@ -93,6 +96,8 @@ class Pool:
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
+        self._dropping = threading.Lock()
+        self._checking_budget: asyncio.TimerHandle | None = None
         # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
         # those since before the second are discarded; those that were opened before the third are discarded.
         self._verify_before = self._silent_before = self._discard_before = -math.inf
@@ -270,16 +275,17 @@ class Pool:
     def drop(self) -> None:
         """Close the sockets that an event loop left open when it was closed. Called in any thread."""
         self._closed = True
-        for driver in list(self._opened):
+        with self._dropping:  # two event loops may find this one closed at once
+            opened, self._opened = list(self._opened), WeakSet()
+        for driver in opened:
             transport = driver._transport  # type: ignore[attr-defined]
             transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
             with suppress(RuntimeError):
                 driver.terminate()
             # What the closed loop refused to schedule; uvloop has closed its sockets itself.
-            if (finish := getattr(transport, "_call_connection_lost", None)) is not None:
+            if getattr(transport, "_sock", None) is not None:
                 with suppress(RuntimeError):
-                    finish(None)
-        self._opened.clear()
+                    transport._call_connection_lost(None)
         if self._budget is not None:
             self._budget.remove(self)
 
@@ -338,6 +344,8 @@ class Pool:
             if self._budget.take(self):
                 return
             self._budget.request(self)
+            if self._checking_budget is None:
+                self._checking_budget = self.loop.call_later(_BUDGET_CHECK_INTERVAL, self._check_budget)
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout):
@@ -355,6 +363,14 @@ class Pool:
     def _call_in_loop(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(function)
+
+    def _check_budget(self) -> None:
+        """Take the slots of loops that were closed without closing their pools, as long as calls wait."""
+        self._checking_budget = None
+        if self._waiting and not self._closed and self._budget is not None:
+            self._grow()
+            self._budget.request(self)
+            self._checking_budget = self.loop.call_later(_BUDGET_CHECK_INTERVAL, self._check_budget)
 
     def _grow(self) -> None:
         assert self._slots is not None and self._budget is not None  # noqa: PT018, S101
@@ -394,6 +410,8 @@ class Pool:
         finally:
             pooled.invalidate()
             self._budget.release(self)
+            if self._waiting:
+                self._budget.request(self)
 
     async def _withhold(self, error: Exception) -> bool:
         """Shrink the pool to its open connections, since the server refuses another one; return whether it has any.

@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from agentstore import AgentStore, Closed, PoolTimeout, Settings
 from agentstore.database.budget import Budget
+from agentstore.database.pool import Pool
 from agentstore.database.statement import Statement
 from agentstore.testing import text
 from tests.support import forks
@@ -173,6 +174,40 @@ async def test_waiting_for_connections_of_a_loop_that_does_not_run_is_bounded(
     await store.stop()
 
 
+async def test_connections_of_a_loop_that_is_closed_serve_calls_that_wait(
+    database_url: str, settings: Settings
+) -> None:
+    store = AgentStore(database_url, settings=settings.model_copy(update={"pool_size": 1}))
+    loop = asyncio.new_event_loop()
+    await asyncio.to_thread(loop.run_until_complete, _backend(store))
+    waiting = asyncio.create_task(_backend(store))
+    done, _ = await asyncio.wait([waiting], timeout=0.1)
+    assert not done
+    loop.close()  # without closing its generators
+    await waiting
+    await store.stop()
+
+
+def test_all_calls_of_two_loops_share_one_connection(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls still wait in a loop that has given its connection to the other one."""
+    monkeypatch.setattr("agentstore.database.pool._BUDGET_CHECK_INTERVAL", 3_600.0)
+    store = AgentStore(database_url, settings=settings.model_copy(update={"pool_size": 1, "pool_timeout": 10.0}))
+
+    finished = threading.Barrier(2)
+
+    async def work(_: int) -> None:
+        try:
+            await asyncio.gather(*(_backend(store, 0.01) for _ in range(5)))
+        finally:
+            await asyncio.to_thread(finished.wait)  # neither loop ends, and closes its connection, before
+
+    asyncio.run(store.start())
+    _in_threads(2, work)
+    asyncio.run(store.stop())
+
+
 async def test_stop_closes_the_pools_of_all_loops(direct_url: str) -> None:
     store = AgentStore(direct_url)
     await store.start()
@@ -323,3 +358,29 @@ def test_a_budget_releases_no_more_slots_than_were_requested() -> None:
     budget.release(first)
     assert (budget.owned(first), budget.owned(second), budget.is_wanted) == (3, 1, False)
     assert not budget.begin_release(first)
+
+
+def test_threads_drop_the_pool_of_a_closed_loop_once(database_url: str, settings: Settings) -> None:
+    """Several loops may find at once that another one is closed."""
+    store = AgentStore(database_url, settings=settings)
+
+    async def use() -> None:
+        await asyncio.gather(*(_backend(store, 0.1) for _ in range(5)))
+
+    for _ in range(5):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(use())
+        loop.close()
+        (pool,) = store._database._pools.values()
+        barrier = threading.Barrier(4)
+
+        def drop(barrier: threading.Barrier = barrier, pool: Pool = pool) -> None:
+            barrier.wait()
+            pool.drop()
+
+        with ThreadPoolExecutor(4) as executor:
+            for each in [executor.submit(drop) for _ in range(4)]:
+                each.result()
+        assert pool.size == 0
+    asyncio.run(store.stop())
+    gc.collect()
