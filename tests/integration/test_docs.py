@@ -16,7 +16,8 @@ from fastapi import FastAPI, Response
 
 from agentstore import AgentStore
 from tests.support.cli import run
-from tests.support.documents import PAGES, ROOT, Block, blocks, run_process, run_python, seed
+from tests.support.documents import PAGES, ROOT, Block, blocks, run_process, run_pytest, run_python, seed
+from tests.support.servers import Server
 
 # Blocks that are not run here, by a part of their code, and why.
 _NOT_RUN = {
@@ -39,6 +40,8 @@ agentstore() { command agentstore "$@" || test "$? $1" = "1 doctor"; }
 """
 # Their Python runs in `make runtime` and `make adapters`: adapters/test_docs.py, adapters/openai_agents/test_sdk.py.
 _OTHER_PACKAGES = {"agentscope-runtime.md", "openai-agents.md"}
+# Its Python is an application's tests.
+_TESTS = "testing.md"
 
 
 def _selected(*languages: str) -> list[Any]:
@@ -50,7 +53,7 @@ def _selected(*languages: str) -> list[Any]:
             for each in blocks(page)
             if each.language in languages and not any(part in each.code for part in _NOT_RUN)
         ]
-        if run and not (page.name in _OTHER_PACKAGES and "python" in languages):
+        if run and not (page.name in {*_OTHER_PACKAGES, _TESTS} and "python" in languages):
             found.append(pytest.param(run, id=page.name))
     return found
 
@@ -90,6 +93,13 @@ async def test_python_runs_twice(
                 await run_python(block, names)
             if names:
                 await _request_every_route(names["app"])
+
+
+async def test_the_tests_of_an_application_run_twice(server: Server, tmp_path: Path) -> None:
+    code = "\n".join(each.code for page in PAGES if page.name == _TESTS for each in blocks(page))
+    (tmp_path / "test_page.py").write_text(code, encoding="utf-8")
+    for _ in range(2):
+        assert "2 passed" in await run_pytest(tmp_path / "test_page.py", server, "-o", "asyncio_mode=auto")
 
 
 async def _request_every_route(app: FastAPI) -> None:

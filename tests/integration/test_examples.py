@@ -1,6 +1,7 @@
 """The programs in examples/ run, twice on the same database."""
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,8 @@ import httpx
 import pytest
 
 from agentstore import AgentStore
-from tests.support.documents import ROOT, run_process
+from tests.support.documents import ROOT, run_process, run_pytest
+from tests.support.servers import Server
 
 _EXAMPLES = ROOT / "examples"
 
@@ -55,6 +57,13 @@ async def test_a_chat_api_remembers_other_chats_and_stores_a_repeated_request_on
             assert [each["id"] for each in stored] == ["q1", "q1-answer"]
             assert (await client.get("/users/alice/chats/unknown")).json() is None
     assert len(await store.memory.list_memory("alice")) == 4
+
+
+async def test_the_tests_of_the_chat_api_pass(server: Server, tmp_path: Path) -> None:
+    for name in ("chat_api.py", "test_chat_api.py"):
+        shutil.copy(_EXAMPLES / name, tmp_path)
+    for _ in range(2):
+        assert "2 passed" in await run_pytest(tmp_path / "test_chat_api.py", server)
 
 
 async def test_a_terminal_chat_continues(environment: dict[str, str], tmp_path: Path) -> None:

@@ -8,14 +8,17 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import agentstore
 from agentstore import AgentStore, MemoryItem, Message
+from tests.support.servers import Server
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_PLUGIN = "agentstore.testing.plugin"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -62,6 +65,21 @@ async def run_python(block: Block, names: dict[str, Any]) -> None:
     result = eval(compiled, names)
     if inspect.iscoroutine(result):
         await result
+
+
+async def run_pytest(file: Path, server: Server, *options: str) -> str:
+    """Run a file of tests as an application's, with the plugin of agentstore, and return what is printed.
+
+    Raises:
+        AssertionError: a test failed.
+    """
+    is_installed = any(each.value == _PLUGIN for each in entry_points(group="pytest11"))
+    load = () if is_installed else ("-p", _PLUGIN)
+    return await run_process(
+        *(sys.executable, "-m", "pytest", "-q", *load, *options, file.name),
+        environment={"PYTEST_AGENTSTORE_URL": server.url_of("postgres")},
+        folder=file.parent,
+    )
 
 
 async def run_process(*command: str, environment: Mapping[str, str], folder: Path, stdin: str = "") -> str:
