@@ -173,7 +173,7 @@ def _echo_hints(user: str, *, has_sessions: bool) -> None:
     echo(f"user {user!r} has no memories; to add some:", style="dim")
     name = shlex.quote(user)
     if has_sessions:
-        echo(f"  agentstore sessions export -- {name} | agentstore import --remember -", style="dim")
+        echo(f"  agentstore memory add-sessions -- {name}", style="dim")
     echo("  agentstore import --remember FILE", style="dim")
     echo(f"  agentstore memory add -- {name} TEXT", style="dim")
 
@@ -206,6 +206,35 @@ def add(
             echo_json({"id": id})
         else:
             echo(f"added: {id}")
+
+    run_with_store(url, run)
+
+
+@group.command()
+def add_sessions(
+    user: User,
+    sessions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SESSION", help="Session ids; default: all.", callback=require_text),
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(metavar="NAMESPACE", help="Namespace of the memories, such as a/b.", callback=require_text),
+    ] = None,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Add the messages of a user's sessions to memory.
+
+    Safe to interrupt and run again: messages that memory has already are skipped.
+    """
+
+    async def run(store: AgentStore) -> None:
+        added = await store.memory.add_sessions(user, sessions or None, namespace=namespace)
+        if json_:
+            echo_json({"added": added})
+        else:
+            echo(f"added: {added:,} memories")
 
     run_with_store(url, run)
 

@@ -139,11 +139,23 @@ def test_an_empty_search_says_how_to_add_memories(tmp_path: Path) -> None:
     none = run("memory", "search", "it's me", "x").out
     assert "agentstore import --remember FILE" in none
     assert "agentstore memory add -- 'it'\"'\"'s me' TEXT" in none
-    assert "sessions export" not in none
+    assert "add-sessions" not in none
     assert run("sessions", "append", "dora", "s", "pears", "--create").code == 0
-    assert "sessions export -- dora | agentstore import --remember -" in run("memory", "search", "dora", "pears").out
+    assert "agentstore memory add-sessions -- dora" in run("memory", "search", "dora", "pears").out
     exported = run("sessions", "export", "--", "dora").out.encode()
     for _ in range(2):
         done = run("import", "--remember", "-", "--json", stdin=exported).json()
         assert (done["remembered"], done["new_messages"]) == (1, 0)
         assert len(run("memory", "search", "dora", "pears", "--json").json()) == 1
+
+
+def test_messages_of_sessions_are_added_once() -> None:
+    for session in ("s1", "s2"):
+        assert run("sessions", "append", "erin", session, f"pears of {session}", "--create").code == 0
+    assert run("memory", "add-sessions", "erin", "s1", "--namespace", "a/b").out == "added: 1 memories\n"
+    assert run("memory", "add-sessions", "erin", "--json").json() == {"added": 1}
+    assert run("memory", "add-sessions", "erin", "--json").json() == {"added": 0}
+    assert len(run("memory", "search", "erin", "pears", "--json").json()) == 2
+    assert len(run("memory", "search", "erin", "pears", "--namespace", "a", "--json").json()) == 1
+    missing = run("memory", "add-sessions", "erin", "none", "--json")
+    assert (missing.code, missing.error()["type"]) == (1, "NotFound")
