@@ -37,6 +37,9 @@ _RESET_TIMEOUT = 5.0
 _LIMIT_CHECK_INTERVAL = 1.0
 # Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
 _WRITABLE_CHECK_INTERVAL = 1.0
+# Seconds for which an event loop whose calls wait uses the slots that it has received: a connection is closed with its
+# slot, and opening another one takes as long as many calls.
+_TURN = 0.1
 # Seconds between two checks of whether slots of closed event loops can be taken, while calls wait for one.
 _BUDGET_CHECK_INTERVAL = 0.5
 
@@ -96,6 +99,7 @@ class Pool:
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
+        self._received_at = -math.inf
         self._dropping = threading.Lock()
         self._checking_budget: asyncio.TimerHandle | None = None
         # Times of the monotonic clock. Connections that have been idle since before the first are pinged before use,
@@ -147,7 +151,7 @@ class Pool:
         """Return a connection to the pool after a completed statement."""
         driver = pooled.driver_connection
         unwanted = self._closed and self._slots is not None
-        if self._budget is not None and self._budget.is_wanted and not unwanted and self._budget.begin_release(self):
+        if self._budget is not None and self._budget.is_wanted and not unwanted and self._is_to_give_up():
             self._in_background(self._give_up(pooled))
             return
         if unwanted or driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
@@ -308,8 +312,7 @@ class Pool:
 
     def receive(self) -> None:
         """Add a slot that another pool has given up. Called in any thread."""
-        assert self._slots is not None  # noqa: S101
-        self._call_in_loop(self._slots.release)
+        self._call_in_loop(self._receive)
 
     def offer(self) -> None:
         """Give up free slots that pools of other event loops need. Called in any thread."""
@@ -363,6 +366,18 @@ class Pool:
     def _call_in_loop(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(function)
+
+    def _receive(self) -> None:
+        assert self._slots is not None  # noqa: S101
+        self._received_at = self.loop.time()
+        self._slots.release()
+
+    def _is_to_give_up(self) -> bool:
+        """Return whether to give up the slot of a call that is done, instead of using it for the next one."""
+        assert self._budget is not None  # noqa: S101
+        if self._waiting and self.loop.time() - self._received_at < _TURN:
+            return False
+        return self._budget.begin_release(self)
 
     def _check_budget(self) -> None:
         """Take the slots of loops that were closed without closing their pools, as long as calls wait."""
