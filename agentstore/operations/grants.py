@@ -87,11 +87,13 @@ async def apply(database: Database, statements: list[str], roles: list[str]) -> 
 
 
 def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> list[str]:
-    """Grant privileges on the existing tables and on those of later migrations; the version tables stay read-only."""
+    """Grant privileges on the tables and functions, also those of later migrations; version tables stay read-only."""
     where = _name(schema)
     statements = [
         f"GRANT USAGE ON SCHEMA {where} TO {_name(role)}",
         f"GRANT {rights} ON ALL TABLES IN SCHEMA {where} TO {_name(role)}",
+        # Of everyone by default, unless a DBA has revoked it: an index of sessions calls a function.
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {where} TO {_name(role)}",
     ]
     if "INSERT" in rights:
         statements.append(
@@ -109,12 +111,13 @@ def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> lis
             "SELECT rolname INTO owner FROM pg_roles r JOIN pg_namespace n ON n.nspowner = r.oid "
             f"WHERE n.nspname = {_literal(schema)};"
         )
-    statements.append(
-        _block(
-            f"{owner} EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I "
-            f"GRANT {rights} ON TABLES TO %I', owner, {_literal(schema)}, {_literal(role)});"
+    for granted in (f"{rights} ON TABLES", "EXECUTE ON FUNCTIONS"):
+        statements.append(
+            _block(
+                f"{owner} EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I "
+                f"GRANT {granted} TO %I', owner, {_literal(schema)}, {_literal(role)});"
+            )
         )
-    )
     return statements
 
 

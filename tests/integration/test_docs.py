@@ -30,7 +30,7 @@ _NOT_RUN = {
     "agentstore distribute": "needs a cluster, tested in integration/test_distribution.py",
     "pg_stat_statements": "needs an extension that is loaded when the server starts",
     "ALTER FUNCTION pg_catalog": "changes the server for all tests, tested in integration/test_row_security.py",
-    "agentstore grants": "roles belong to the server, tested in cli/test_grants.py",
+    "agentstore grants": "roles belong to the server, tested in migrations/test_grants.py",
 }
 # What installs packages is not executed. `doctor` finds that the server of the tests does not write to disk.
 _FUNCTIONS = """set -euo pipefail

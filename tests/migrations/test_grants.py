@@ -69,7 +69,7 @@ async def _assert_refused(url: str, *statements: str) -> None:
 async def _use_all_services(url: str) -> None:
     """Make each kind of call that an application makes."""
     async with AgentStore(url) as store:
-        session = await store.sessions.create_session("zoe", "s", ttl=100)
+        session = await store.sessions.create_session("zoe", "s", ttl=100, metadata={"plan": "free"})
         await store.sessions.append_message(session, [text("apples", id="1"), text("pears", id="2")])
         await store.memory.add_memory("zoe", session.messages, "s")
         await store.memory.save_items("zoe", MemoryItem(text="likes apples"))
@@ -91,6 +91,8 @@ async def test_each_role_may_do_its_work_and_no_more(empty_url: str, roles: _Rol
         statements = grants(app=roles.app, readonly=roles.readonly, migrator=roles.migrator)
         psql(empty_url, ";\n".join(statements) + ";")
     await _assert_refused(roles.url(roles.app), "CREATE TABLE agentstore.x (a int)")
+    # As some DBAs do.
+    psql(empty_url, f'ALTER DEFAULT PRIVILEGES FOR ROLE "{roles.migrator}" REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC')
     await migrate.upgrade(roles.url(roles.migrator))  # the other roles get rights on the new tables
     psql(empty_url, ";\n".join(statements) + ";")  # only the migrator may write to the version table
     await _use_all_services(roles.url(roles.app))
