@@ -14,29 +14,26 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from agentstore import AgentStore, Closed, PoolTimeout, Settings
 from agentstore.database.budget import Budget
 from agentstore.database.pool import Pool
-from agentstore.database.statement import Statement
 from agentstore.testing import text
 from tests.support import forks
 from tests.support.servers import Server
 
 _ROOT = Path(__file__).parents[2]
-BACKEND = Statement(
-    select(func.pg_backend_pid(), func.pg_sleep(bindparam("seconds"))).where(bindparam("n", type_=BigInteger) > 0),
-    scope="none",
-)
 
 
 async def _backend(store: AgentStore, seconds: float = 0.0) -> int:
-    """Return the process of the server that executed a statement."""
-    found: int = (await store._database.fetch(BACKEND, seconds=seconds, n=1))[0][0]
-    return found
+    """Execute a statement, and return what identifies its connection, to the server or to a pooler."""
+    if not store._database._started:
+        await store._database._start_unless_stopped()
+    async with store._database.connection() as connection:
+        await connection.fetch("SELECT pg_sleep($1)", seconds)
+        return connection.get_server_pid()
 
 
 def _in_threads(count: int, work: Any) -> list[Any]:
