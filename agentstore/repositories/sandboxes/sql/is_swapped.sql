@@ -1,5 +1,5 @@
--- Say whether the ids of a user and a session can only have been swapped: a session exists with both swapped, and none as
--- given.
+-- Say whether the ids of a user and a session can only have been swapped: a session exists with both swapped, and none
+-- as they are given.
 --
 -- Scope: all
 -- Repeatable: yes
