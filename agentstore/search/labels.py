@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from agentstore.offload import spend
+
 # No token of a text or date begins with it.
 SIGN = "="
 # The keys of a metadata that have labels, the first ones: the tokens of a memory are limited to a megabyte.
@@ -54,5 +56,9 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, Mapping):
+        spend(len(value))
         return {key: _comparable(each) for key, each in value.items()}
-    return [_comparable(each) for each in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        spend(len(value))
+        return [_comparable(each) for each in value]
+    return value

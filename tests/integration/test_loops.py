@@ -21,7 +21,7 @@ from agentstore import AgentStore, Closed, PoolTimeout, Settings
 from agentstore.database.budget import Budget
 from agentstore.database.pool import Pool
 from agentstore.testing import text
-from tests.support import forks
+from tests.support import forked_store
 from tests.support.servers import Server
 
 _ROOT = Path(__file__).parents[2]
@@ -274,10 +274,10 @@ def test_the_callers_engine_serves_several_loops(server: Server, database_name: 
 @pytest.mark.parametrize("scenario", ["prefork", "running loop", "same loop"])
 def test_forked_children_use_the_store_of_their_parent(direct_url: str, scenario: str) -> None:
     """Neither shares a connection: responses would be mixed up, and each would close those of the other."""
-    command = [sys.executable, "-W", "error", "-m", "tests.support.forks", direct_url, scenario]
+    command = [sys.executable, "-W", "error", "-m", "tests.support.forked_store", direct_url, scenario]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    expected = [forks.CALLS] * (forks.CHILDREN + 1) + [forks.CALLS * forks.CHILDREN]
+    expected = [forked_store.CALLS] * (forked_store.CHILDREN + 1) + [forked_store.CALLS * forked_store.CHILDREN]
     assert list(map(int, done.stdout.split())) == expected
 
 

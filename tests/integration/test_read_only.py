@@ -267,6 +267,7 @@ def _public_methods(store: AgentStore) -> set[str]:
         for name, service in {**services, "store": store}.items()
         for method, function in inspect.getmembers(type(service), inspect.isfunction)
         if not method.startswith("_") and method not in _LIFECYCLE and (name == "store" or method != "health")
+        if not isinstance(inspect.getattr_static(type(service), method), staticmethod)
     }
 
 

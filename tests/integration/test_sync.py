@@ -162,10 +162,15 @@ def test_keyboard_interrupt_ends_a_call(store: AgentStore) -> None:
         finally:
             ended.set()
 
+    # Where the tests run in the background, SIGINT is ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        store._runner.run(wait())  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store._runner.run(wait())  # type: ignore[attr-defined]
+    finally:
+        signal.signal(signal.SIGINT, handler)
     thread.join()
     assert ended.wait(60)
     assert store.sessions.window("alice", "s", max_tokens=1, count=lambda message: 1) == []

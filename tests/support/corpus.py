@@ -335,20 +335,22 @@ def exported(rng: random.Random, number: int) -> Conversation:
 # The values of other stores
 
 
-def _odd_item(rng: random.Random, mark: str) -> tuple[dict[str, Any], str]:
-    """Return an item of the Responses API."""
-    items: list[tuple[dict[str, Any], str]] = [
+def _odd_item(rng: random.Random, mark: str) -> tuple[Any, str]:
+    """Return an item of the Responses API. What is no valid item is stored as data."""
+    items: list[tuple[Any, str]] = [
         ({"role": "user", "content": mark}, STORED),
         ({"role": "developer", "content": [{"type": "input_text", "text": mark}, {"type": "x"}]}, STORED),
         ({"type": "function_call", "call_id": "c", "name": "f", "arguments": mark}, STORED),
         ({"type": "function_call_output", "call_id": "c", "output": [mark]}, STORED),
         ({"type": "reasoning", "summary": [{"type": "summary_text", "text": mark}]}, STORED),
         ({"type": "unknown", "x": mark}, STORED),
-        ({"role": "bot", "content": mark}, PROBLEM),
-        ({"type": 7, "content": mark}, PROBLEM),
-        ({"role": "user", "content": 7}, PROBLEM),
-        ({"type": "reasoning", "summary": mark}, PROBLEM),
-        ({"role": "user", "content": [7]}, PROBLEM),
+        ({"role": "bot", "content": mark}, STORED),
+        ({"type": 7, "content": mark}, STORED),
+        ({"role": "user", "content": 7, "x": mark}, STORED),
+        ({"type": "reasoning", "summary": mark}, STORED),
+        ({"role": "user", "content": [7], "x": mark}, STORED),
+        ([mark], PROBLEM),
+        (mark, PROBLEM),
     ]
     return rng.choice(items)
 
