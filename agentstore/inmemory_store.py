@@ -61,20 +61,25 @@ class InMemoryStore(ServiceWithLifecycleManager):
         """
         return InMemorySandboxService(users=self.users, settings=self._settings)
 
+    @property
+    def _used_sandboxes(self) -> InMemorySandboxService | None:
+        """The sandboxes, if they have been used: a provider is not loaded for anything else."""
+        return vars(self).get("sandboxes")
+
     async def start(self) -> None:
         """Make the store ready. Idempotent, and optional."""
         self._started, self._stopped = True, False
         for service in (self.sessions, self.memory, self.states, self.users):
             await service.start()
-        if "sandboxes" in vars(self):
-            await self.sandboxes.start()
+        if (sandboxes := self._used_sandboxes) is not None:
+            await sandboxes.start()
 
     async def stop(self) -> None:
         """End the sandboxes. Later calls raise Closed, until start() is called; the data is retained until then."""
         self._started, self._stopped = False, True
         try:
-            if "sandboxes" in vars(self):
-                await self.sandboxes.stop()
+            if (sandboxes := self._used_sandboxes) is not None:
+                await sandboxes.stop()
         finally:
             for service in (self.sessions, self.memory, self.states, self.users):
                 await service.stop()
@@ -111,9 +116,10 @@ class InMemoryStore(ServiceWithLifecycleManager):
             pause=pause,
         )
         self._check_open()
-        sandboxes = self.sandboxes if "sandboxes" in vars(self) else None
         pruning = InMemoryPruning(
-            self.sessions, self.memory, self.states, sandboxes, options, settings=self._settings, dry_run=dry_run
+            *(self.sessions, self.memory, self.states, self._used_sandboxes, options),
+            settings=self._settings,
+            dry_run=dry_run,
         )
         pruned = Pruned()
         for number, user_id in enumerate(self.users.ids(), 1):
@@ -133,9 +139,10 @@ class InMemoryStore(ServiceWithLifecycleManager):
         Embeddings are not exported.
         """
         self._check_open()
-        sandboxes = self.sandboxes if "sandboxes" in vars(self) else None
         source = InMemorySource(
-            self.users, self.sessions, self.memory, self.states, sandboxes, self._identity, self._settings
+            *(self.users, self.sessions, self.memory, self.states, self._used_sandboxes),
+            identity=self._identity,
+            settings=self._settings,
         )
         exporter = Exporter(source, users)
         return exporter.progress if await exporter.run(file, lambda: tick(exporter.progress)) else None
@@ -199,13 +206,14 @@ class InMemoryStore(ServiceWithLifecycleManager):
         sessions = self.sessions._users.pop(user_id, {})
         memories = await self.memory.delete_memory(user_id)
         self.memory._users.pop(user_id, None)
+        sandboxes = self._used_sandboxes
         heads = [key for key in self.states._heads if key[0] == user_id]
         return Deleted(
             sessions=len(sessions),
             messages=sum(len(each.messages) for each in sessions.values()),
             memories=memories.memories,
             state_rounds=sum(len(self.states._heads.pop(key).rounds) for key in heads),
-            workspaces=await self.sandboxes._delete_user(user_id) if "sandboxes" in vars(self) else 0,
+            workspaces=0 if sandboxes is None else await sandboxes._delete_user(user_id),
         )
 
     def _check_open(self) -> None:

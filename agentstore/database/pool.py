@@ -239,9 +239,12 @@ class Pool:
         What does not end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted. A second call
         waits for the first.
         """
+        await asyncio.shield(self._begin_close())
+
+    def _begin_close(self) -> asyncio.Task[None]:
         if self._closing is None:
             self._closing = self.loop.create_task(self._close())
-        await asyncio.shield(self._closing)
+        return self._closing
 
     async def _close(self) -> None:
         self._closed = True
@@ -268,13 +271,7 @@ class Pool:
 
     def close_soon(self, done: Callable[[], object]) -> None:
         """Close from another thread, when the event loop runs, and call `done` in it afterwards."""
-
-        def begin() -> None:
-            if self._closing is None:
-                self._closing = self.loop.create_task(self._close())
-            self._closing.add_done_callback(lambda _: done())
-
-        self._call_in_loop(begin)
+        self._call_in_loop(lambda: self._begin_close().add_done_callback(lambda _: done()))
 
     def drop(self) -> None:
         """Close the sockets that an event loop left open when it was closed. Called in any thread."""

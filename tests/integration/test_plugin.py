@@ -1,17 +1,13 @@
 """The pytest plugin, in runs of pytest of its own."""
 
 import asyncio
-from importlib.metadata import entry_points
 
 import pytest
 
+from tests.support.documents import LOAD_PLUGIN
 from tests.support.servers import Server
 
 pytest_plugins = ["pytester"]
-
-# Loaded by name, unless the installed package has it as an entry point.
-_IS_INSTALLED = any(each.value == "agentstore.testing.plugin" for each in entry_points(group="pytest11"))
-_LOAD = () if _IS_INSTALLED else ("-p", "agentstore.testing.plugin")
 
 _USES = """
     assert await agentstore.sessions.get_session("alice", "s") is None
@@ -140,7 +136,7 @@ def _databases(server: Server) -> set[str]:
 def test_fixtures_in_strict_mode_and_with_anyio(pytester: pytest.Pytester, server: Server) -> None:
     pytester.makepyfile(test_strict=_TESTS["strict"], test_anyio=_TESTS["anyio"])
     url = f"--agentstore-url={server.url_of('postgres')}"
-    done = pytester.runpytest_subprocess(*_LOAD, *_OPTIONS, "-o", "asyncio_mode=strict", url)
+    done = pytester.runpytest_subprocess(*LOAD_PLUGIN, *_OPTIONS, "-o", "asyncio_mode=strict", url)
     done.assert_outcomes(passed=sum(_TESTS[mode].count("def test_") for mode in ("strict", "anyio")))
     assert not _databases(server)  # all were dropped
 
@@ -154,6 +150,6 @@ def test_fixtures_in_auto_mode_with_workers_and_overrides(
     seen = pytester.mkdir("seen")
     monkeypatch.setenv("SEEN", str(seen))
     pytester.makepyfile(test_auto=_TESTS["auto"], test_shared=_SHARED)
-    done = pytester.runpytest_subprocess(*_LOAD, *_OPTIONS, "-o", "asyncio_mode=auto", "-n", "2")
+    done = pytester.runpytest_subprocess(*LOAD_PLUGIN, *_OPTIONS, "-o", "asyncio_mode=auto", "-n", "2")
     done.assert_outcomes(passed=_TESTS["auto"].count("def test_") + 4)
     assert len(list(seen.iterdir())) == 1

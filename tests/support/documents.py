@@ -19,6 +19,9 @@ from tests.support.servers import Server
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 _PLUGIN = "agentstore.testing.plugin"
+_IS_INSTALLED = any(each.value == _PLUGIN for each in entry_points(group="pytest11"))
+LOAD_PLUGIN = () if _IS_INSTALLED else ("-p", _PLUGIN)
+"""Options of pytest that load the plugin by name, unless the installed package has it as an entry point."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -73,10 +76,8 @@ async def run_pytest(file: Path, server: Server, *options: str) -> str:
     Raises:
         AssertionError: a test failed.
     """
-    is_installed = any(each.value == _PLUGIN for each in entry_points(group="pytest11"))
-    load = () if is_installed else ("-p", _PLUGIN)
     return await run_process(
-        *(sys.executable, "-m", "pytest", "-q", *load, *options, file.name),
+        *(sys.executable, "-m", "pytest", "-q", *LOAD_PLUGIN, *options, file.name),
         environment={"PYTEST_AGENTSTORE_URL": server.url_of("postgres")},
         folder=file.parent,
     )

@@ -18,7 +18,7 @@ from agentstore.schemas.page import Advice
 from agentstore.schemas.payload import load_readable_messages
 
 _PAGE = 1_000
-# Sorts after every id that begins with the same text: NUL, which would come before it, is in no id.
+# An id with this is the smallest possible one after it: NUL, the only smaller character, is in no id.
 _NEXT = "\x01"
 
 LIST_IDS = Statement(

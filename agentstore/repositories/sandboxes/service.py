@@ -35,7 +35,6 @@ from agentstore.repositories.sandboxes.leases import Key, Lease, Leases
 from agentstore.repositories.sandboxes.statements import (
     CLAIM,
     DROP,
-    IS_SWAPPED,
     LIST,
     LIST_FIRST,
     MARK_ENDING,
@@ -49,6 +48,7 @@ from agentstore.repositories.sandboxes.statements import (
 from agentstore.repositories.sandboxes.tasks import BackgroundTasks, cancel_and_wait
 from agentstore.repositories.sandboxes.workspaces import Workspaces
 from agentstore.repositories.service import PostgresService
+from agentstore.repositories.sessions.statements import EXISTS
 from agentstore.sandbox.held import HeldSandbox
 from agentstore.sandbox.providers import open_provider
 from agentstore.schemas import Page, SandboxInfo, SandboxSpec
@@ -330,8 +330,9 @@ class PostgresSandboxService(PostgresService, SandboxService):
         user, session, _ = key
         if self._settings.row_level_security or user == session:
             return
-        (row,) = await self._database.fetch(IS_SWAPPED, user_id=user, session_id=session)
-        if row["is_swapped"]:
+        if await self._database.fetch(EXISTS, user_id=session, session_id=user) and not await self._database.fetch(
+            EXISTS, user_id=user, session_id=session
+        ):
             raise InvalidContent(
                 f"user {user!r} has no session {session!r}, but user {session!r} has a session {user!r}: sandboxes "
                 f"are connected by session_id, then user_id; pass them by name"

@@ -64,7 +64,6 @@ def _update_ending() -> Update:
 
 
 CLAIM = SQL("claim")
-IS_SWAPPED = SQL("is_swapped")
 FIND = Statement(select(*_ROW).where(_MATCHES_KEY), scope="user")
 OF_SESSION = Statement(
     select(*_ROW).where(SandboxRow.user_id == _USER, SandboxRow.session_id == _SESSION).order_by(SandboxRow.type),
