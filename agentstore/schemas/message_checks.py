@@ -1,5 +1,6 @@
 """Checks of a message before it is serialized: whether it is plain, and whether JSON represents its values."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,6 +10,7 @@ from agentstore.exact_json import check
 from agentstore.schemas.message import (
     AudioContent,
     DataContent,
+    Error,
     FileContent,
     ImageContent,
     Message,
@@ -19,6 +21,10 @@ from agentstore.schemas.message import (
 
 _ROLES = (None, Role.ASSISTANT, Role.USER, Role.SYSTEM, Role.TOOL)
 _PLAIN_PARTS = (TextContent, ImageContent, AudioContent, FileContent, RefusalContent)
+_MODELS: tuple[type[BaseModel], ...] = (Message, Error, DataContent, *_PLAIN_PARTS)
+# Fields with any JSON object, which subclasses may declare with other types of values.
+_FREE = ("metadata", "usage", "data")
+_JSON_TYPES = (str, int, bool, type(None))
 
 
 def check_plain(message: Message) -> None:
@@ -72,26 +78,50 @@ def is_plain_part(part: object) -> bool:
     return fields["error"] is None and fields["object"] is not None and fields["delta"] is not None
 
 
-def check_free_parts(message: Message) -> None:
-    """Check the fields with arbitrary values before pydantic dumps them, which would turn objects into dicts."""
-    for name in ("metadata", "usage"):
-        if (value := getattr(message, name, None)) is not None:
-            check(value, where=name)
-    _check_extra(message, "")
-    _check_extra(message.error, "error.")
+def check_before_dump(message: Message) -> None:
+    """Check the fields of a message before pydantic dumps them.
+
+    Pydantic dumps an object as a dict, and some values without validation as others, such as a Fraction as a string.
+    """
+    _check_fields(message, "")
+    _check_value(message.error, "error")
     if not isinstance(message.content, (list, tuple)):
         return
     for index, part in enumerate(message.content):
-        if isinstance(part, DataContent) and part.data is not None:
-            check(part.data, where=f"content[{index}].data")
-        _check_extra(part, f"content[{index}].")
-        _check_extra(getattr(part, "error", None), f"content[{index}].error.")
+        _check_value(part, f"content[{index}]")
+        if isinstance(part, BaseModel):
+            _check_value(getattr(part, "error", None), f"content[{index}].error")
 
 
-def _check_extra(model: object, where: str) -> None:
-    if isinstance(model, BaseModel) and model.model_extra:
-        for name, value in model.model_extra.items():
+def _check_value(value: object, where: str) -> None:
+    if isinstance(value, BaseModel):
+        _check_fields(value, f"{where}.")
+    elif value is not None:
+        check(value, where=where)
+
+
+def _check_fields(model: BaseModel, where: str) -> None:
+    """Check the extra fields of a model, and those that it has from a class of agentstore's."""
+    values = model.__dict__
+    for name in _checked_fields(type(model)):
+        if type(value := values.get(name)) not in _JSON_TYPES:
             check(value, where=f"{where}{name}")
+    for name, value in (model.model_extra or {}).items():
+        check(value, where=f"{where}{name}")
+
+
+@cache
+def _checked_fields(kind: type[BaseModel]) -> tuple[str, ...]:
+    """Return the names of agentstore's fields without the models in them, unless a subclass gives them other types."""
+    ours = next((each for each in _MODELS if issubclass(kind, each)), None)
+    if ours is None:
+        return ()
+    fields = {name: field for name, field in ours.model_fields.items() if name not in ("content", "error")}
+    return tuple(
+        name
+        for name, field in fields.items()
+        if name in _FREE or (name in kind.model_fields and kind.model_fields[name].annotation == field.annotation)
+    )
 
 
 def check_dumped(value: dict[str, Any]) -> None:

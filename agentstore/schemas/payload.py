@@ -19,8 +19,8 @@ from agentstore.json_pieces import is_large
 from agentstore.offload import spend, works_in_pieces
 from agentstore.schemas.message import DataContent, Message, MessagesLike, Place, place_messages
 from agentstore.schemas.message_checks import (
+    check_before_dump,
     check_dumped,
-    check_free_parts,
     check_plain,
     check_size,
     is_plain,
@@ -337,7 +337,7 @@ def dump_message(message: Message, settings: "Settings") -> str:
             pass  # a lone surrogate, or a field that was set to an invalid value without validation
         else:
             return _check_message(payload, message, settings)
-    check_free_parts(message)
+    check_before_dump(message)
     try:
         value = message.model_dump(serialize_as_any=True, warnings=False)
         if isinstance(value.get("content"), str):
@@ -369,7 +369,7 @@ def _dump_in_pieces(message: Message, settings: "Settings") -> str | None:
         or not is_large(message)
     ):
         return None
-    check_free_parts(message)
+    check_before_dump(message)
     texts: dict[str, str] = {}
     extra = message.model_extra or {}
     fields = put_aside(message.__dict__, ("usage", "metadata"), texts) | put_aside(extra, extra, texts)

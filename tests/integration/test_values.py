@@ -6,12 +6,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pydantic import RootModel
 
 from agentstore import (
     AgentStore,
@@ -27,7 +31,17 @@ from agentstore import (
     schemas,
 )
 from tests.support.cli import run
-from tests.support.values import PARTS, PLACES, Given, any_object, any_value, as_read, exactly, message_with, plain
+from tests.support.values import (
+    PARTS,
+    PLACES,
+    Given,
+    any_object,
+    any_value,
+    as_read,
+    exactly,
+    message_with,
+    plain,
+)
 
 _REFUSALS = (InvalidContent, LimitExceeded)
 
@@ -39,6 +53,18 @@ def only_unprintable_types_are_ignored(monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(sys, "unraisablehook", lambda each: ignored.append(str(each.exc_value)))
     yield
     assert [each for each in ignored if "integer string conversion" not in each] == []
+
+
+_OBJECTS = [Fraction(1, 3), Decimal("1.5"), UUID(int=1), RootModel[str]("x")]
+
+
+@pytest.mark.parametrize("value", _OBJECTS, ids=lambda value: type(value).__name__)
+async def test_an_object_in_a_message_without_validation_is_refused(value: Any) -> None:
+    for how in ("model", "parts"):
+        for place in PLACES:
+            accepted = Accepted()
+            await _try_message(place, value, how, 1, accepted)
+            assert accepted.refused == 1, (place, how)
 
 
 _FIELDS = ("title", "ttl", "session metadata", "user metadata", "state", "state metadata", "item", "filter")
