@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 from agentstore.errors import InvalidContent, LimitExceeded
-from agentstore.exact_json import check
+from agentstore.exact_json import dumps
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import check_count
@@ -198,7 +198,7 @@ def check_metadata_filter(value: Mapping[str, Any] | None) -> Mapping[str, Any] 
 
     Raises:
         InvalidContent: it is not such a dict.
-        LimitExceeded: it has over 100 keys.
+        LimitExceeded: it has over 100 keys, or a value that exceeds a limit of JSON.
     """
     if value is None:
         return None
@@ -207,7 +207,7 @@ def check_metadata_filter(value: Mapping[str, Any] | None) -> Mapping[str, Any] 
     if len(value) > MAX_KEYS:
         raise LimitExceeded(f"the filter of metadata has {len(value)} keys: at most {MAX_KEYS} are allowed")
     value = dict(value)
-    check(value, where="metadata")
+    dumps(value, where="metadata")  # raises what it raises where metadata is stored
     return value
 
 

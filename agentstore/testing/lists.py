@@ -222,7 +222,7 @@ class ListContract:
             {"since": "yesterday"}, {"until": "soon"}, {"since": datetime(2026, 1, 1)}, {"until": True},
             {"since": []}, {"order": "updated"}, {"order": None}, {"order": []}, {"metadata": []}, {"metadata": "{}"},
             {"metadata": {1: 2}}, {"metadata": {"n": float("nan")}}, {"title": 7}, {"title": "\0"}, {"app": 7},
-            {"app": "\0"}, {"app": "x" * 513}, {"cursor": "x"},
+            {"app": "\0"}, {"app": "x" * 513}, {"cursor": "x"}, {"metadata": {"n": "\ud83d\ude00"}},
         ]  # fmt: skip
         for filters, user in product(invalid, ("alice", None)):
             with pytest.raises(InvalidContent):

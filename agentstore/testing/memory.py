@@ -234,7 +234,10 @@ class MemoryContract:
             assert {int(id) for id in _ids(await service.list_memory("alice", filters))} == set(expected), wanted
             found = await service.search_memory("alice", "apples", {"metadata": wanted, "top_k": 30})
             assert {int(id) for id in _ids(found)} == set(expected), wanted
-        for invalid in (7, "n", [("n", 1)], {7: 1}, {"n": math.nan}, {"n": b"x"}, {f"{n}": n for n in range(101)}):
+        for invalid in (
+            7, "n", [("n", 1)], {7: 1}, {"n": math.nan}, {"n": b"x"}, {f"{n}": n for n in range(101)},
+            {"n": 10**5_000}, {"n": [10**5_000, "\ud800"]}, {"n": "\ud83d\ude00"},
+        ):  # fmt: skip
             wrong: Any = {"metadata": invalid}
             for call in (service.search_memory("alice", "apples", wrong), service.list_memory("alice", wrong)):
                 with pytest.raises((InvalidContent, LimitExceeded)):

@@ -425,8 +425,11 @@ async def test_facts_are_filtered_by_namespace_and_metadata(
         assert await listed(metadata={"n": 2}) == []
         await service.save_items("alice", [], supersedes=["a"])
         assert await listed(namespace="work") == []
-        for wrong in ({"namespace": "a//b"}, {"namespace": 7}, {"metadata": [1]}, {"metadata": {"n": math.inf}}):
-            with pytest.raises(InvalidContent):
+        for wrong in (
+            {"namespace": "a//b"}, {"namespace": 7}, {"metadata": [1]}, {"metadata": {"n": math.inf}},
+            {"metadata": {"n": [10**5_000, "\ud800"]}},
+        ):  # fmt: skip
+            with pytest.raises((InvalidContent, LimitExceeded)):
                 await service.list_items("alice", **wrong)
         with pytest.raises(InvalidContent, match="namespace"):
             await service.save_items("alice", {"text": "x", "namespace": "/a"})
