@@ -11,11 +11,9 @@ starts; each has its own template database.
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -31,7 +29,7 @@ from agentstore.database.database import Database
 from agentstore.repositories.connect import open_database
 from tests.support.databases import Databases
 from tests.support.pgbouncer import PgBouncer, free_port
-from tests.support.servers import Server, container, copy_cluster, existing_server
+from tests.support.servers import Server, container, copy_cluster, data_folder, existing_server
 from tests.support.vectors import WordEmbedder, is_available
 
 # A slow example on a loaded machine is not a failure.
@@ -64,13 +62,16 @@ def binaries(request: pytest.FixtureRequest) -> str | None:
 
 
 @contextmanager
-def _running_server(config: pytest.Config, folder: Path) -> Iterator[Server]:
-    """Run the server that the options name; the embedded one keeps its files in `folder`."""
+def _running_server(config: pytest.Config) -> Iterator[Server]:
+    """Run the server that the options name."""
     database: str = config.getoption("--database")
     if database == "embedded":
         parameters = {"max_connections": "300", "max_locks_per_transaction": "256"}
         binaries = config.getoption("--postgres")
-        with EmbeddedPostgres(folder, binaries=binaries, durable=False, parameters=parameters) as embedded:
+        with (
+            data_folder() as folder,
+            EmbeddedPostgres(folder / "server", binaries=binaries, durable=False, parameters=parameters) as embedded,
+        ):
             yield Server(embedded.url_of)
     elif database == "container":
         with container() as running:
@@ -88,8 +89,7 @@ class _SharedServer:
 
     def pytest_configure_node(self, node: Any) -> None:
         if not self._url:
-            folder = self._stack.enter_context(TemporaryDirectory(prefix="agentstore-tests-"))
-            server = self._stack.enter_context(_running_server(node.config, Path(folder) / "postgres"))
+            server = self._stack.enter_context(_running_server(node.config))
             self._url = server.url_of("postgres")
         node.workerinput["server"] = self._url
 
@@ -103,13 +103,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The server of this run; each test has its own database."""
     shared_url = getattr(request.config, "workerinput", {}).get("server")
     if shared_url is not None:
         yield existing_server(shared_url)
         return
-    with _running_server(request.config, tmp_path_factory.mktemp("postgres")) as running:
+    with _running_server(request.config) as running:
         yield running
 
 
@@ -240,42 +240,46 @@ def labelled(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder for the data of servers of this test, which it stops."""
+    with data_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, binaries: str | None) -> Iterator[Path]:
+def cluster(binaries: str | None) -> Iterator[Path]:
     """The folder of a server that has been stopped. Starting a copy takes a tenth of the time of creating a cluster."""
-    folder = tmp_path_factory.mktemp("cluster") / "server"
-    with EmbeddedPostgres(folder, binaries=binaries, durable=False):
-        pass
-    yield folder
-    shutil.rmtree(folder)
+    with data_folder() as folder:
+        with EmbeddedPostgres(folder / "server", binaries=binaries, durable=False):
+            pass
+        yield folder / "server"
 
 
 @pytest.fixture
-def own_server(tmp_path: Path, cluster: Path, binaries: str | None) -> Iterator[EmbeddedPostgres]:
+def own_server(server_folder: Path, cluster: Path, binaries: str | None) -> Iterator[EmbeddedPostgres]:
     """A server for this test alone, to be killed and restarted; durable, like a production server."""
-    with EmbeddedPostgres(copy_cluster(cluster, tmp_path / "own server"), binaries=binaries) as running:
+    with EmbeddedPostgres(copy_cluster(cluster, server_folder / "own server"), binaries=binaries) as running:
         yield running
-    shutil.rmtree(tmp_path / "own server")
 
 
 @pytest.fixture(scope="session")
-def tcp_cluster(tmp_path_factory: pytest.TempPathFactory, cluster: Path, binaries: str | None) -> Iterator[Path]:
+def tcp_cluster(cluster: Path, binaries: str | None) -> Iterator[Path]:
     """The folder of a stopped server with a password, whose database "postgres" is at head."""
-    folder = copy_cluster(cluster, tmp_path_factory.mktemp("tcp cluster") / "server")
-    with EmbeddedPostgres(folder, binaries=binaries, durable=False) as running:
-        asyncio.run(Server(running.url_of).execute("ALTER ROLE postgres PASSWORD 'postgres'"))
-        asyncio.run(migrate.upgrade(running.url_of("postgres"), settings=Settings()))
-    yield folder
-    shutil.rmtree(folder)
+    with data_folder() as parent:
+        folder = copy_cluster(cluster, parent / "server")
+        with EmbeddedPostgres(folder, binaries=binaries, durable=False) as running:
+            asyncio.run(Server(running.url_of).execute("ALTER ROLE postgres PASSWORD 'postgres'"))
+            asyncio.run(migrate.upgrade(running.url_of("postgres"), settings=Settings()))
+        yield folder
 
 
 @pytest.fixture
-def own_tcp_server(tmp_path: Path, tcp_cluster: Path, binaries: str | None) -> Iterator[tuple[str, int]]:
+def own_tcp_server(server_folder: Path, tcp_cluster: Path, binaries: str | None) -> Iterator[tuple[str, int]]:
     """The URL and the port of a migrated server for this test alone that requires passwords on TCP."""
     port = free_port()
     # The socket is named by the port as well, so the URL has to name it.
     parameters = {"listen_addresses": "127.0.0.1", "port": str(port)}
-    folder = copy_cluster(tcp_cluster, tmp_path / "tcp")
+    folder = copy_cluster(tcp_cluster, server_folder / "tcp")
     with EmbeddedPostgres(folder, binaries=binaries, parameters=parameters, durable=False):
         yield f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres", port
-    shutil.rmtree(folder)

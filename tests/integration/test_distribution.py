@@ -4,10 +4,7 @@ Citus is not available as a Python package. The checks of Postgres's catalog run
 replaced by an extension that has its catalogs and functions, and refuses what Citus is known to refuse.
 """
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -21,6 +18,7 @@ from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.support.cli import run
 from tests.support.psql import psql
+from tests.support.servers import data_folder
 
 _STAND_IN = """
 CREATE TABLE public.pg_dist_node (nodename text, noderole text, isactive bool, shouldhaveshards bool);
@@ -69,17 +67,17 @@ END $$;
 @pytest.fixture(scope="module")
 def coordinator() -> Iterator[EmbeddedPostgres]:
     """A server with an extension named citus. The bundled Postgres: Postgres 15 has no extension_control_path."""
-    folder = Path(tempfile.mkdtemp(prefix="agentstore-citus-"))
-    extension = folder / "share" / "extension"
-    extension.mkdir(parents=True)
-    (extension / "citus.control").write_text("default_version = '14.0-1'\nrelocatable = false\nschema = pg_catalog\n")
-    (extension / "citus--14.0-1.sql").write_text(_STAND_IN)
-    for each in (folder, *folder.rglob("*")):
-        each.chmod(0o755)
-    parameters = {"extension_control_path": f"$system:{folder / 'share'}"}
-    with EmbeddedPostgres(folder / "data", durable=False, parameters=parameters) as running:
-        yield running
-    shutil.rmtree(folder)
+    with data_folder() as folder:
+        extension = folder / "share" / "extension"
+        extension.mkdir(parents=True)
+        control = "default_version = '14.0-1'\nrelocatable = false\nschema = pg_catalog\n"
+        (extension / "citus.control").write_text(control)
+        (extension / "citus--14.0-1.sql").write_text(_STAND_IN)
+        for each in (folder, *folder.rglob("*")):
+            each.chmod(0o755)
+        parameters = {"extension_control_path": f"$system:{folder / 'share'}"}
+        with EmbeddedPostgres(folder / "data", durable=False, parameters=parameters) as running:
+            yield running
 
 
 @pytest.fixture

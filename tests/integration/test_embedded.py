@@ -69,10 +69,9 @@ class _Clients:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "data"
-    _wait_until(lambda: not _server_processes(tmp_path / "data"))
-    shutil.rmtree(tmp_path / "data", ignore_errors=True)
+def folder(server_folder: Path) -> Iterator[Path]:
+    yield server_folder / "data"
+    _wait_until(lambda: not _server_processes(server_folder / "data"))
 
 
 @pytest.fixture

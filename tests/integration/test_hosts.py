@@ -118,8 +118,8 @@ async def test_a_rejected_login_is_not_tried_on_the_next_host(own_tcp_server: tu
 
 
 @pytest.fixture
-def pair(tmp_path: Path, cluster: Path, binaries: str | None) -> Iterator[Pair]:
-    with primary_and_standby(tmp_path, cluster, binaries) as running:
+def pair(server_folder: Path, cluster: Path, binaries: str | None) -> Iterator[Pair]:
+    with primary_and_standby(server_folder, cluster, binaries) as running:
         yield running
 
 

@@ -26,7 +26,7 @@ from tests.support.pgbouncer import PgBouncer
 from tests.support.proxy import Proxy
 from tests.support.psql import psql
 from tests.support.roles import with_role
-from tests.support.servers import Server
+from tests.support.servers import Server, data_folder
 from tests.support.standby import Pair, primary_and_standby
 
 
@@ -94,8 +94,8 @@ def test_every_method_with_the_parameter_is_in_the_table() -> None:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, cluster: Path, binaries: str | None) -> Iterator[Pair]:
-    with primary_and_standby(tmp_path_factory.mktemp("replica"), cluster, binaries) as running:
+def pair(cluster: Path, binaries: str | None) -> Iterator[Pair]:
+    with data_folder() as folder, primary_and_standby(folder, cluster, binaries) as running:
         yield running
 
 

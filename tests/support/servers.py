@@ -1,10 +1,12 @@
 """The Postgres servers that tests use."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncpg
 
@@ -41,6 +43,19 @@ def container(image: str = "postgres:18") -> Iterator[Server]:
         .with_command("postgres -c max_connections=300 -c fsync=off -c max_locks_per_transaction=256") as running
     ):
         yield existing_server(running.get_connection_url())
+
+
+# A file system in memory: on a disk, half of the CPU time of a short-lived database is the kernel's work on its files.
+_MEMORY = Path("/dev/shm")
+_NEEDED = 4 << 30
+
+
+@contextmanager
+def data_folder() -> Iterator[Path]:
+    """Create a temporary folder for the data of servers: in memory if there are 4 GiB for it, or else on the disk."""
+    has_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _NEEDED
+    with TemporaryDirectory(prefix="agentstore-tests-", dir=_MEMORY if has_memory else None) as folder:
+        yield Path(folder)
 
 
 def copy_cluster(cluster: Path, folder: Path) -> Path:

@@ -49,5 +49,3 @@ def primary_and_standby(folder: Path, cluster: Path, binaries: str | None) -> It
         EmbeddedPostgres(folder / "standby", binaries=binaries, parameters=of_standby, durable=False),
     ):
         yield pair
-    for name in ("primary", "standby"):
-        shutil.rmtree(folder / name)
