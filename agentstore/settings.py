@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from agentstore.errors import NotConfigured
 
@@ -197,6 +203,18 @@ with warnings.catch_warnings():
             description="The number of characters of one memory that are indexed; all of them are stored.",
         )
 
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """Return the sources of values. One without variables is omitted, since looking up every field is slow."""
+            return init_settings, *filter(_has_variables, (env_settings, dotenv_settings)), file_secret_settings
+
         @field_validator("schema")
         @classmethod
         def _check_schema(cls, value: str) -> str:
@@ -219,6 +237,14 @@ with warnings.catch_warnings():
         @classmethod
         def _blank_is_unset(cls, value: object) -> object:
             return None if value == "" else value
+
+
+def _has_variables(source: PydanticBaseSettingsSource) -> bool:
+    if isinstance(source, DotEnvSettingsSource):
+        return bool(source.env_vars)  # a variable of a file that is not a setting is an error
+    if isinstance(source, EnvSettingsSource):
+        return any(name.lower().startswith(source.env_prefix.lower()) for name in source.env_vars)
+    return True
 
 
 def settings_from_environment() -> Settings:

@@ -19,6 +19,22 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert "secret" not in repr(settings)
 
 
+def test_a_variable_is_read_in_any_case_from_a_file_and_with_another_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "variables"
+    file.write_text("agentstore_pool_size=3\n")
+    assert Settings(_env_file=file).pool_size == 3
+    monkeypatch.setenv("Agentstore_Pool_Size", "4")
+    monkeypatch.setenv("other_pool_size", "5")
+    assert Settings(_env_file=file).pool_size == 4
+    assert Settings(_env_prefix="OTHER_").pool_size == 5
+    assert Settings(pool_size=6).pool_size == 6
+    file.write_text("UNKNOWN=1\n")
+    with pytest.raises(ValidationError, match="unknown"):
+        Settings(_env_file=file)
+
+
 @pytest.mark.parametrize("name", ["Agents", "a-b", 'x"; DROP', "pg_x", "", "a" * 64, "1a"])
 def test_a_schema_name_that_needs_quoting_is_refused(name: str) -> None:
     with pytest.raises(ValidationError):
