@@ -136,6 +136,13 @@ _RANGES: dict[str, tuple[int, int | None]] = {
 _SESSION_RANGES = {"sessions show": (0, None)}
 
 
+def test_a_process_ends_without_collecting_garbage() -> None:
+    program = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1_000)); "
+    program += "from agentstore.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [__version__, "True"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_numbers_have_the_ranges_of_the_library(name: str) -> None:
     command = load_command(name)
