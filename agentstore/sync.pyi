@@ -34,6 +34,7 @@ from agentstore.schemas import (
     ToolResult,
     User,
 )
+from agentstore.schemas.edits import MetadataPatch
 from agentstore.schemas.listing import SessionOrder
 from agentstore.settings import Settings
 from agentstore.transfer import Progress
@@ -133,7 +134,7 @@ class Sessions:
         *,
         create: bool = True,
         expected_seq: int | None = None,
-        metadata_patch: Mapping[str, Any] | None = None,
+        metadata_patch: MetadataPatch | None = None,
     ) -> Appended:
         """Append one or several messages to a session given by its ids, as :meth:`append_message`; return their place."""
     def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:

@@ -12,7 +12,13 @@ from agentstore.inmemory.states import InMemoryStateService
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Session, StoredMessages
-from agentstore.schemas.edits import check_message_ids, check_patch, merge_patch, prepare_replacement
+from agentstore.schemas.edits import (
+    MetadataPatch,
+    check_message_ids,
+    check_patch,
+    patched_metadata,
+    prepare_replacement,
+)
 from agentstore.schemas.listing import SessionOrder, read_session_filters
 from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
@@ -273,7 +279,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         *,
         create: bool = True,
         expected_seq: int | None = None,
-        metadata_patch: Mapping[str, Any] | None = None,
+        metadata_patch: MetadataPatch | None = None,
     ) -> Appended:
         stored = self._find(user_id, session_id)
         if expected_seq is not None:
@@ -290,15 +296,16 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 )
             now = datetime.now(UTC)
             stored = _Stored(None, "{}", now, now)
-        metadata = stored.metadata
-        if metadata_patch is not None:
-            metadata = dump_metadata(merge_patch(loads(metadata), metadata_patch), self._settings)
         has_changed = expected_seq is not None and len(stored.messages) != expected_seq
         if has_changed and not (prepared and _are_stored(stored, prepared)):
             raise Conflict(
                 f"session {session_id!r} of user {user_id!r} has {len(stored.messages)} messages, expected "
                 f"{expected_seq}: read it again"
             )
+        metadata = stored.metadata
+        added = [id for id in prepared if id not in stored.messages]
+        if metadata_patch is not None and (added or not prepared):
+            metadata = patched_metadata(metadata, metadata_patch, added, self._settings)
         if self._append(user_id, session_id, stored, prepared) or not prepared:
             stored.metadata = metadata
         self._users.setdefault(user_id, {})[session_id] = stored

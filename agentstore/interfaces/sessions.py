@@ -9,6 +9,7 @@ from typing import Any
 from agentstore.errors import NotFound
 from agentstore.interfaces.service import ServiceWithLifecycleManager
 from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Role, Session, StoredMessages
+from agentstore.schemas.edits import MetadataPatch
 from agentstore.schemas.listing import SessionOrder
 from agentstore.schemas.page import check_count
 from agentstore.schemas.tool_calls import drop_orphans, has_cut_calls
@@ -190,7 +191,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         *,
         create: bool = True,
         expected_seq: int | None = None,
-        metadata_patch: Mapping[str, Any] | None = None,
+        metadata_patch: MetadataPatch | None = None,
     ) -> Appended:
         """Append one or several messages to a session given by its ids, as :meth:`append_message`; return their place.
 
@@ -204,13 +205,16 @@ class SessionHistoryService(ServiceWithLifecycleManager):
                 messages are stored already, by an earlier attempt whose response was lost.
             metadata_patch: a JSON Merge Patch (RFC 7396) of the session's metadata, applied in the same transaction:
                 objects are merged, other values replaced, and None removes a key. It is skipped if all of the messages
-                were stored already.
+                were stored already. Or a function that returns it, which receives a copy of the metadata, and the ids
+                of the messages that are new. The session is locked while it runs; after a lost race the append is
+                repeated, and the function called again.
 
         Raises:
             NotFound: the session does not exist, and `create` is false.
             Conflict: a message id is stored with other content, or the session has not `expected_seq` messages; nothing
                 was written.
-            InvalidContent, LimitExceeded: as for :meth:`append_message`, and for :meth:`set_metadata`.
+            InvalidContent, LimitExceeded: as for :meth:`append_message`, and for :meth:`set_metadata`. What a function
+                as `metadata_patch` raises is raised unchanged; nothing was written.
         """
 
     @abstractmethod

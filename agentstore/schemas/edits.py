@@ -1,14 +1,21 @@
 """Validation for the calls that change stored messages, and JSON Merge Patch."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.exact_json import loads
 from agentstore.schemas.message import Message
 from agentstore.schemas.payload import check_ids, dump_metadata, prepare_messages
 
 if TYPE_CHECKING:
     from agentstore.settings import Settings
+
+MetadataPatch: TypeAlias = Mapping[str, Any] | Callable[[dict[str, Any], list[str]], Mapping[str, Any]]
+"""A JSON Merge Patch (RFC 7396) of the metadata of a session, or a function that returns it.
+
+The function receives a copy of the metadata, and the ids of the messages that the append has added.
+"""
 
 
 def check_message_ids(ids: Sequence[str], settings: "Settings") -> list[str]:
@@ -50,16 +57,32 @@ def prepare_replacement(
     return new, payload, before
 
 
-def check_patch(patch: Mapping[str, Any], settings: "Settings") -> None:
-    """Validate a JSON Merge Patch of the metadata of a session.
+def check_patch(patch: MetadataPatch, settings: "Settings") -> None:
+    """Validate a JSON Merge Patch of the metadata of a session; one that a function returns is validated later.
 
     Raises:
         InvalidContent: it is not a mapping, or contains a value that JSON cannot represent exactly.
         LimitExceeded: it is larger than `max_message_bytes`, or nested deeper than 200 levels.
     """
+    if callable(patch):
+        return
     if not isinstance(patch, Mapping):
-        raise InvalidContent(f"metadata_patch must be a dict, got {type(patch).__name__}")
+        raise InvalidContent(f"metadata_patch must be a dict or a function, got {type(patch).__name__}")
     dump_metadata(patch, settings)
+
+
+def patched_metadata(metadata: str, patch: MetadataPatch, added: list[str], settings: "Settings") -> str:
+    """Return the stored text of metadata, changed by a patch; `added` are the ids of new messages, for a function.
+
+    Raises:
+        InvalidContent, LimitExceeded: as :func:`check_patch`, for the patch of a function; or the result is too large.
+    """
+    if callable(patch):
+        patch = patch(loads(metadata), added)
+        if not isinstance(patch, Mapping):
+            raise InvalidContent(f"the function metadata_patch must return a dict, got {type(patch).__name__}")
+        dump_metadata(patch, settings)
+    return dump_metadata(merge_patch(loads(metadata), patch), settings)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

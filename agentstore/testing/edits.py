@@ -161,6 +161,51 @@ class EditContract:
         assert session is not None
         assert session.metadata == {"later": True, "empty": 1}
 
+    async def test_a_function_patches_the_metadata_for_the_new_messages(self, service: SessionHistoryService) -> None:
+        calls: list[tuple[dict[str, Any], list[str]]] = []
+
+        def patch(metadata: dict[str, Any], added: list[str]) -> dict[str, Any]:
+            calls.append((metadata, added))
+            return {"ids": [*metadata.get("ids", []), *added], "removed": None}
+
+        await service.append("alice", "s", _numbered(1, 2), metadata_patch=patch)
+        await service.append("alice", "s", _numbered(2, 3), metadata_patch=patch)
+        assert [added for _, added in calls] == [["m1", "m2"], ["m3"]]
+        await service.append("alice", "s", _numbered(1, 3), metadata_patch=patch)  # all are stored
+        with pytest.raises(Conflict):
+            await service.append("alice", "s", _numbered(4), expected_seq=1, metadata_patch=patch)
+        assert len(calls) == 2
+        await service.append("alice", "s", [], metadata_patch=lambda metadata, added: {"n": len(metadata["ids"])})
+
+        def fail(metadata: dict[str, Any], added: list[str]) -> dict[str, Any]:
+            metadata.clear()
+            raise LookupError(added[0])
+
+        for session in ("s", "new"):
+            with pytest.raises(LookupError, match="m4"):
+                await service.append("alice", session, _numbered(4), metadata_patch=fail)
+            results: list[Any] = [None, [], {1: 2}, {"x": float("nan")}]
+            for result in results:
+                with pytest.raises(InvalidContent):
+                    await service.append("alice", session, _numbered(4), metadata_patch=lambda *_: result)  # noqa: B023
+        assert await service.get_session("alice", "new") is None
+        found = await service.get_session("alice", "s")
+        assert found is not None
+        assert found.metadata == {"ids": ["m1", "m2", "m3"], "n": 3}
+        assert await _ids(service) == ["m1", "m2", "m3"]
+
+    async def test_concurrent_functions_patch_the_metadata_in_the_order_of_the_messages(
+        self, service: SessionHistoryService
+    ) -> None:
+        def patch(metadata: dict[str, Any], added: list[str]) -> dict[str, Any]:
+            return {"ids": [*metadata.get("ids", []), *added]}
+
+        await asyncio.gather(*(service.append("alice", "s", _numbered(n), metadata_patch=patch) for n in range(20)))
+        found = await service.get_session("alice", "s")
+        assert found is not None
+        assert found.metadata == {"ids": await _ids(service)}
+        assert len(found.messages) == 20
+
     async def test_pop_removes_and_returns_the_last_messages(self, service: SessionHistoryService) -> None:
         await service.append("alice", "s", _numbered(1, 2, 3, 4))
         assert await service.pop_messages("alice", "s") == _numbered(4)

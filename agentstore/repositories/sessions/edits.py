@@ -4,7 +4,6 @@ Each is one statement that checks that the session has not changed since its sna
 change of its messages updates that row. If it has changed, the session is locked, and the statement executed again.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,15 +13,14 @@ from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.errors import Conflict, NotFound, StatementFailed, Unavailable, UnknownOutcome
-from agentstore.exact_json import loads
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING
 from agentstore.repositories.sessions.appends import Stored, contiguous, stored_by
 from agentstore.repositories.sessions.copies import FIND, FIND_ALL, LOCK
 from agentstore.repositories.sessions.statements import EXPIRE, IMPORT, SET_METADATA
 from agentstore.schemas import Message
-from agentstore.schemas.edits import merge_patch
+from agentstore.schemas.edits import MetadataPatch, patched_metadata
 from agentstore.schemas.identity import is_same_payload
-from agentstore.schemas.payload import dump_metadata, load_messages, message_key, same_content
+from agentstore.schemas.payload import load_messages, message_key, same_content
 from agentstore.settings import Settings
 
 _SQL = SqlStatements(__file__)
@@ -49,7 +47,7 @@ class Edits:
         self._settings = settings
 
     async def append(
-        self, values: dict[str, Any], create: bool, expected: int | None, patch: Mapping[str, Any] | None
+        self, values: dict[str, Any], create: bool, expected: int | None, patch: MetadataPatch | None
     ) -> Stored:
         """Append messages under the lock of their session, or with a new session; see ``append`` of the service."""
         user_id, session_id = values["user_id"], values["session_id"]
@@ -65,8 +63,9 @@ class Edits:
                 raise Conflict(f"user {user_id!r} has no session {session_id!r}, expected one of {expected} messages")
             if attempt:
                 await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
-            metadata = dump_metadata(merge_patch({}, patch or {}), self._settings)
-            count = len(values["ids"])
+            ids: list[str] = values["ids"]
+            metadata = "{}" if patch is None else patched_metadata("{}", patch, list(ids), self._settings)
+            count = len(ids)
             rows = await self._database.fetch(IMPORT, **values, **_NEW_HEAD, metadata=metadata, count=count)
             return contiguous(rows[0][0], 1, count, count) if rows else None
 
@@ -78,7 +77,7 @@ class Edits:
             raise Unavailable(f"{error} Append again: what is stored is not stored twice.") from error
 
     async def _append_locked(
-        self, fetch: Fetch, values: dict[str, Any], expected: int | None, patch: Mapping[str, Any] | None
+        self, fetch: Fetch, values: dict[str, Any], expected: int | None, patch: MetadataPatch | None
     ) -> Stored | None:
         key = {"user_id": values["user_id"], "session_id": values["session_id"]}
         locked = await fetch(LOCK, **key)
@@ -103,8 +102,10 @@ class Edits:
         else:
             stored = contiguous(updated_at, last_seq + 1, 0, count)
         if patch is not None:
-            changed = dump_metadata(merge_patch(loads(metadata), patch), self._settings)
-            await fetch(SET_METADATA, **key, metadata=changed)
+            added = [id for id, (seq, _) in zip(values["ids"], stored.places, strict=True) if seq > last_seq]
+            changed = patched_metadata(metadata, patch, added, self._settings)
+            if changed != metadata:
+                await fetch(SET_METADATA, **key, metadata=changed)
         return stored
 
     async def _find_stored(self, fetch: Fetch, values: dict[str, Any], count: int) -> Stored | None:

@@ -57,7 +57,7 @@ from agentstore.repositories.sessions.statements import (
 )
 from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Appended, Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
-from agentstore.schemas.edits import check_message_ids, check_patch, prepare_replacement
+from agentstore.schemas.edits import MetadataPatch, check_message_ids, check_patch, prepare_replacement
 from agentstore.schemas.listing import SessionOrder, read_session_filters
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.message import place_messages
@@ -309,7 +309,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         *,
         create: bool = True,
         expected_seq: int | None = None,
-        metadata_patch: Mapping[str, Any] | None = None,
+        metadata_patch: MetadataPatch | None = None,
     ) -> Appended:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
