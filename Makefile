@@ -55,9 +55,11 @@ peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other package
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
 
 # Frameworks with an adapter, each in its own environment with these packages, and once more with the newest ones.
-ADAPTERS := openai-agents
+ADAPTERS := openai-agents claude-agent-sdk
 PINNED_openai-agents := openai-agents[encrypt]==0.24.0
 NEWEST_openai-agents := openai-agents[encrypt]
+PINNED_claude-agent-sdk := claude-agent-sdk==0.2.189
+NEWEST_claude-agent-sdk := claude-agent-sdk
 
 # The name of an environment is that of the framework and of the list of packages: openai-agents.PINNED.
 $(VENV)/adapters/%: pyproject.toml Makefile

@@ -38,8 +38,8 @@ pip() { :; }
 apt-get() { :; }
 agentstore() { command agentstore "$@" || test "$? $1" = "1 doctor"; }
 """
-# Their Python runs in `make runtime` and `make adapters`: adapters/test_docs.py, adapters/openai_agents/test_sdk.py.
-_OTHER_PACKAGES = {"agentscope-runtime.md", "openai-agents.md"}
+# Their Python runs in `make runtime` and `make adapters`: adapters/test_docs.py, adapters/*/test_sdk.py.
+_OTHER_PACKAGES = {"agentscope-runtime.md", "claude-agent-sdk.md", "openai-agents.md"}
 # Its Python is an application's tests.
 _TESTS = "testing.md"
 

@@ -10,24 +10,9 @@ from agentstore import AgentStore, AgentStoreError, Deleted, MemoryItem, Message
 from agentstore.models import Base
 from agentstore.search import ranking
 from agentstore.testing import text
+from tests.support.traces import traces
 
 _WORD = "zyzzyva"
-
-
-async def _traces(observer: asyncpg.Connection, *words: str) -> list[tuple[str, str]]:
-    """Return every table and column of the schema that contains one of the words."""
-    columns = await observer.fetch(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'agentstore'"
-    )
-    found = []
-    for table, column in columns:
-        for word in words:
-            hit = await observer.fetchval(
-                f'SELECT EXISTS (SELECT FROM agentstore."{table}" WHERE strpos("{column}"::text, $1) > 0)', word
-            )
-            if hit:
-                found.append((table, column))
-    return sorted(set(found))
 
 
 async def _fill(store: AgentStore, user: str, word: str) -> None:
@@ -59,14 +44,14 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
         await _fill(store, "aardvark@example.com", _WORD)
         await _fill(store, "bob", "quokka")
         store.sandboxes._drain = False
-    tables = {table for table, _ in await _traces(observer, "aardvark@example.com", _WORD)}
+    tables = {table for table, _ in await traces(observer, "aardvark@example.com", _WORD)}
     vector_tables = {"memory_vectors"} if has_pgvector else set()
     assert tables == set(Base.metadata.tables) | vector_tables  # the scan covers every table
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vector_store.users.delete_user("aardvark@example.com")
     assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1)
-    assert await _traces(observer, "aardvark@example.com", _WORD) == []
+    assert await traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
     assert len(await vector_store.memory.search("bob", "quokka")) == 3
     (query,) = ranking.queries("aardvark@example.com", [_WORD])

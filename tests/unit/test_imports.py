@@ -98,6 +98,10 @@ _DATABASE = {"sqlalchemy", "asyncpg"}
             "from agentstore.adapters.openai_agents import AgentStoreSession",
             _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"agents", "openai"},
         ),
+        (
+            "from agentstore.adapters.claude_agent_sdk import AgentStoreSessionStore",
+            _COMMAND_LINE | _NEEDED_BY_ONE_CALL | _DATABASE | {"claude_agent_sdk", "mcp"},
+        ),
         ("import agentstore.cli", {"alembic", "mako", "pygments", "rich", "httpx"} | _DATABASE),
     ],
 )

@@ -12,7 +12,7 @@ session of agentstore by the SDK. The package itself is not imported.
 """
 
 from agentstore.adapters.openai_agents.session import AgentStoreSession, AgentStoreSessions
-from agentstore.adapters.openai_agents.stores import Store
 from agentstore.adapters.openai_agents.turns import Turn
+from agentstore.adapters.stores import Store
 
 __all__ = ["AgentStoreSession", "AgentStoreSessions", "Store", "Turn"]

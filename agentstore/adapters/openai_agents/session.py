@@ -9,8 +9,8 @@ from typing import Any, Self, TypeAlias
 
 from agentstore import offload
 from agentstore.adapters.openai_agents.compaction import CompactionSnapshot, read_snapshot
-from agentstore.adapters.openai_agents.stores import SharedStore, Store, store_of
 from agentstore.adapters.openai_agents.turns import Turn, UsageOfRuns, add_to_turns, add_usage
+from agentstore.adapters.stores import SharedStore, Store, store_of
 from agentstore.errors import InvalidContent, NotFound, Retryable, UnknownOutcome, UnreadableRow
 from agentstore.schemas import Message, MessageType, StoredMessages
 from agentstore.schemas.openai.convert import from_item
