@@ -139,6 +139,7 @@ _RULES: list[tuple[re.Pattern[str], _Rule]] = [
         _on_table("SHARE UPDATE EXCLUSIVE", "scan"),
     ),
     (re.compile(rf"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?\S+ ON {_NAME}"), _on_table("SHARE", "scan")),
+    (re.compile(rf"REINDEX INDEX CONCURRENTLY {_NAME}"), _on_table("SHARE UPDATE EXCLUSIVE", "scan")),
     (re.compile(rf"DROP INDEX CONCURRENTLY (?:IF EXISTS )?{_NAME}"), _on_table("SHARE UPDATE EXCLUSIVE", "none")),
     (re.compile(rf"DROP INDEX (?:IF EXISTS )?{_NAME}"), _on_table(_STRONG, "none")),
     (re.compile(rf"DROP TABLE (?:IF EXISTS )?{_NAME}"), _on_table(_STRONG, "none")),

@@ -52,6 +52,14 @@ def drop_index(name: str) -> None:
         op.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
 
 
+def rebuild_index(name: str) -> None:
+    """Create an index anew, concurrently: reads and writes continue."""
+    with no_timeouts():
+        for leftover in ("ccnew", "ccold"):  # of an attempt that was interrupted
+            op.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}_{leftover}"')
+        op.execute(f'REINDEX INDEX CONCURRENTLY "{name}"')
+
+
 def backfill(table: str, values: str, where: str, *, key: Sequence[str], batch: int = 2_000) -> None:
     """Update the rows that match `where`, in the order of their key and in batches.
 

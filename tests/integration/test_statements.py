@@ -253,12 +253,8 @@ async def filled(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("name", "statement"), _STATEMENTS, ids=[name for name, _ in _STATEMENTS])
-async def test_every_statement_uses_an_index(
-    filled: asyncpg.Connection, name: str, statement: Statement, mode: str
-) -> None:
-    """With custom plans and with generic plans."""
+def _values_of(name: str) -> dict[str, Any]:
+    """Return the arguments of a statement, with which it matches some of the rows."""
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else NEWEST}
     if name.endswith(("LIST_AFTER", "LIST_OF_SESSIONS", "LIST_LABELED")):
         values["after"] = 1
@@ -273,11 +269,48 @@ async def test_every_statement_uses_an_index(
         values["expected"] = None
     if name.startswith("sessions.lists."):
         values |= _FILTERS
-    nodes = await nodes_of(filled, statement, values, mode)
+    return values
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("name", "statement"), _STATEMENTS, ids=[name for name, _ in _STATEMENTS])
+async def test_every_statement_uses_an_index(
+    filled: asyncpg.Connection, name: str, statement: Statement, mode: str
+) -> None:
+    """With custom plans and with generic plans."""
+    nodes = await nodes_of(filled, statement, _values_of(name), mode)
     scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
     assert scanned == [], json.dumps(nodes[0], indent=1)
     reached = {node.get("Index Name") for node in nodes} - {None}
     assert reached or nodes[0]["Node Type"] in ("ModifyTable", "Function Scan"), json.dumps(nodes[0], indent=1)
+
+
+_PRIMARY_KEYS = """
+SELECT i.indrelid::regclass::text AS relation, i.indexrelid::regclass::text AS name,
+    array(SELECT attname::text FROM pg_attribute WHERE attrelid = i.indrelid AND attnum = ANY(i.indkey)) AS columns
+FROM pg_index AS i WHERE i.indisprimary AND i.indrelid::regclass::text NOT LIKE 'pg_%'
+"""
+
+
+async def test_a_row_is_found_by_its_primary_key_before_there_are_statistics(server: Any, template: str) -> None:
+    """Without statistics the planner takes any index that begins with the user for one that finds a single row."""
+    name = f"{template}_new"
+    await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    connection = await asyncpg.connect(server.url_of(name), statement_cache_size=0)
+    try:
+        await connection.execute("SET search_path TO agentstore")
+        keys = {row["relation"]: row for row in await connection.fetch(_PRIMARY_KEYS)}
+        found = 0
+        for statement_name, statement in _STATEMENTS:
+            for node in await nodes_of(connection, statement, _values_of(statement_name), "force_generic_plan"):
+                condition, key = node.get("Index Cond", ""), keys.get(node.get("Relation Name"))
+                if key is not None and all(f"({column} = " in condition for column in key["columns"]):
+                    assert node["Index Name"] == key["name"], (statement_name, condition)
+                    found += 1
+        assert found > 50
+    finally:
+        await connection.close()
+        await server.execute(f'DROP DATABASE "{name}"')
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ async def test_a_revision_upgrades_to_the_head_and_keeps_every_row(
 
 # Revisions that add only indexes and constraints, and those that add tables or columns, according to their dumps.
 _LOSSLESS = [revision for revision in _REVISIONS if added(revision) == ([], [])]
+# Revisions that change nothing but the order in which indexes were created.
+_REORDERING = ("0021",)
 _LOSING = [revision for revision in _REVISIONS if revision not in _LOSSLESS]
 
 
@@ -160,7 +162,7 @@ async def test_a_downgrade_and_an_upgrade_keep_every_row(empty_url: str, revisio
     columns_before, catalog_before = await _columns(empty_url), await catalog(empty_url)
     before = await checksums(empty_url, columns_before)
     await migrate.downgrade(empty_url, "-1")
-    assert await catalog(empty_url) != catalog_before
+    assert (await catalog(empty_url) == catalog_before) == (revision in _REORDERING)
     assert await checksums(empty_url, columns_before) == before
     await migrate.upgrade(empty_url, revision)
     assert await checksums(empty_url, columns_before) == before
@@ -243,6 +245,7 @@ def _mode(mode: str) -> str:
     [
         ("CREATE INDEX x ON sessions (title)", "SHARE", "scan", False),
         ("CREATE UNIQUE INDEX CONCURRENTLY x ON sessions (title)", "SHARE UPDATE EXCLUSIVE", "scan", True),
+        ("REINDEX INDEX CONCURRENTLY sessions_pkey", "SHARE UPDATE EXCLUSIVE", "scan", True),
         ("ALTER TABLE sessions ALTER COLUMN title SET NOT NULL", "ACCESS EXCLUSIVE", "scan", False),
         ("ALTER TABLE sessions ALTER COLUMN ttl TYPE TEXT", "ACCESS EXCLUSIVE", "rewrite", False),
         ("ALTER TABLE sessions ADD COLUMN x UUID DEFAULT gen_random_uuid()", "ACCESS EXCLUSIVE", "rewrite", False),
