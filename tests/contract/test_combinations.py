@@ -4,21 +4,18 @@ Each suite is run by `make combinations`, and once in the gate; behind PgBouncer
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from urllib.parse import quote
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from agentstore import (
-    MemoryService,
     PostgresMemoryService,
     PostgresSessionHistoryService,
     PostgresStateService,
-    SessionHistoryService,
     Settings,
-    StateService,
     migrate,
 )
 from agentstore.operations.grants import grants
@@ -26,6 +23,7 @@ from agentstore.testing import MemoryContract, SessionHistoryContract, StateCont
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.databases import Databases
 from tests.support.psql import psql
+from tests.support.roles import with_role
 from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
 
@@ -44,101 +42,76 @@ def vectors(server: Server, template: str, has_pgvector: bool) -> Iterator[Datab
     asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
-@pytest.fixture
-def vectors_url(server: Server, vectors: Databases) -> Iterator[str]:
-    name = vectors.take()
-    yield server.url_of(name)
-    vectors.give_back(name)
+_ROLE = f"agentstore_rls_{uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="module")
-def secured(server: Server, vectors: Databases) -> Iterator[tuple[Databases, str]]:
+def secured(server: Server, vectors: Databases) -> Iterator[Databases]:
     """Databases with policies, and a role that may only read and write rows."""
-    role, name = f"agentstore_rls_{uuid4().hex[:8]}", vectors.take()
-    psql(server.url_of(name), f"CREATE ROLE {role} LOGIN PASSWORD 'app'; " + "; ".join(grants(app=role)) + ";")
+    name = vectors.take()
+    psql(server.url_of(name), f"CREATE ROLE {_ROLE} LOGIN PASSWORD 'app'; " + "; ".join(grants(app=_ROLE)) + ";")
     asyncio.run(migrate.enable_row_security(server.url_of(name)))
     with closing(Databases(server, name)) as databases:
-        yield databases, role
-    psql(server.url_of(name), f"DROP OWNED BY {role}; DROP ROLE {role};")
+        yield databases
+    psql(server.url_of(name), f"DROP OWNED BY {_ROLE}; DROP ROLE {_ROLE};")
     vectors.give_back(name)
 
 
-@pytest.fixture
-def secured_url(server: Server, secured: tuple[Databases, str]) -> Iterator[str]:
-    databases, role = secured
-    name = databases.take()
-    yield f"{server.url_of(name)}{'&' if '?' in server.url_of(name) else '?'}options={quote('-c role=' + role)}"
-    databases.give_back(name)
+def _opener(cls: Any, changes: dict[str, Any], role: str = "", **options: Any) -> Any:
+    """Return an `open` of a class: a service with these settings and options, whose connections use a role."""
+
+    def open_(url: str, settings: Settings) -> Any:
+        return cls(with_role(url, role) if role else url, settings=settings.model_copy(update=changes), **options)
+
+    return staticmethod(open_)
 
 
-_SECURED = Settings(row_level_security=True)
+_SECURED = {"row_level_security": True}
+_WITH_TTL = {"session_ttl": 10_000_000, "memory_ttl": 10_000_000, "state_ttl": 10_000_000}
+_MODELS: dict[str, Any] = {"embedder": WordEmbedder(), "extractor": EchoExtractor()}
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestSessionsUnderRowSecurity(SessionHistoryContract):
     lists_all_users = False
-
-    @pytest.fixture
-    async def service(self, secured_url: str) -> AsyncIterator[SessionHistoryService]:
-        async with PostgresSessionHistoryService(secured_url, settings=_SECURED) as service:
-            yield service
+    databases = "secured"
+    open = _opener(PostgresSessionHistoryService, _SECURED, _ROLE)
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestStatesUnderRowSecurity(StateContract):
-    @pytest.fixture
-    async def service(self, secured_url: str) -> AsyncIterator[StateService]:
-        async with PostgresStateService(secured_url, settings=_SECURED) as service:
-            yield service
+    databases = "secured"
+    open = _opener(PostgresStateService, _SECURED, _ROLE)
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestMemoryUnderRowSecurity(MemoryContract):
-    @pytest.fixture
-    async def service(self, secured_url: str) -> AsyncIterator[MemoryService]:
-        async with PostgresMemoryService(secured_url, settings=_SECURED) as service:
-            yield service
+    databases = "secured"
+    open = _opener(PostgresMemoryService, _SECURED, _ROLE)
 
 
-_MONTHS = 10_000_000
-
-
-@pytest.fixture
-def with_ttl(settings: Settings) -> Settings:
-    return settings.model_copy(update={"session_ttl": _MONTHS, "memory_ttl": _MONTHS, "state_ttl": _MONTHS})
-
-
+@pytest.mark.asyncio(loop_scope="class")
 class TestSessionsWithTtl(SessionHistoryContract):
-    @pytest.fixture
-    async def service(self, database_url: str, with_ttl: Settings) -> AsyncIterator[SessionHistoryService]:
-        async with PostgresSessionHistoryService(database_url, settings=with_ttl) as service:
-            yield service
+    open = _opener(PostgresSessionHistoryService, _WITH_TTL)
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestStatesWithTtl(StateContract):
-    @pytest.fixture
-    async def service(self, database_url: str, with_ttl: Settings) -> AsyncIterator[StateService]:
-        async with PostgresStateService(database_url, settings=with_ttl) as service:
-            yield service
+    open = _opener(PostgresStateService, _WITH_TTL)
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestMemoryWithTtl(MemoryContract):
-    @pytest.fixture
-    async def service(self, database_url: str, with_ttl: Settings) -> AsyncIterator[MemoryService]:
-        async with PostgresMemoryService(database_url, settings=with_ttl) as service:
-            yield service
+    open = _opener(PostgresMemoryService, _WITH_TTL)
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestMemoryWithEmbedderAndExtractor(MemoryContract):
-    @pytest.fixture
-    async def service(self, vectors_url: str) -> AsyncIterator[MemoryService]:
-        async with PostgresMemoryService(
-            vectors_url, settings=Settings(), embedder=WordEmbedder(), extractor=EchoExtractor()
-        ) as service:
-            yield service
+    databases = "vectors"
+    open = _opener(PostgresMemoryService, {}, **_MODELS)
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestMemoryWithEmbedderAndExtractorUnderRowSecurity(MemoryContract):
-    @pytest.fixture
-    async def service(self, secured_url: str) -> AsyncIterator[MemoryService]:
-        async with PostgresMemoryService(
-            secured_url, settings=_SECURED, embedder=WordEmbedder(), extractor=EchoExtractor()
-        ) as service:
-            yield service
+    databases = "secured"
+    open = _opener(PostgresMemoryService, _SECURED, _ROLE, **_MODELS)

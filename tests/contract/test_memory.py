@@ -42,11 +42,9 @@ class TestInMemoryWithVectors(MemoryContract):
             yield service
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestPostgres(MemoryContract):
-    @pytest.fixture
-    async def service(self, database_url: str, settings: Settings) -> AsyncIterator[MemoryService]:
-        async with PostgresMemoryService(database_url, settings=settings) as service:
-            yield service
+    open = PostgresMemoryService
 
 
 @pytest.fixture

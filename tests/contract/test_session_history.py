@@ -22,11 +22,9 @@ class TestInMemory(SessionHistoryContract):
             yield service
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestPostgres(SessionHistoryContract):
-    @pytest.fixture
-    async def service(self, database_url: str, settings: Settings) -> AsyncIterator[SessionHistoryService]:
-        async with PostgresSessionHistoryService(database_url, settings=settings) as service:
-            yield service
+    open = PostgresSessionHistoryService
 
 
 @pytest.fixture(params=["in memory", "postgres"])

@@ -15,11 +15,9 @@ class TestInMemory(StateContract):
             yield service
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestPostgres(StateContract):
-    @pytest.fixture
-    async def service(self, database_url: str, settings: Settings) -> AsyncIterator[StateService]:
-        async with PostgresStateService(database_url, settings=settings) as service:
-            yield service
+    open = PostgresStateService
 
 
 @pytest.mark.parametrize("kind", ["in memory", "postgres"])

@@ -23,11 +23,13 @@ class TestInMemory(StoreContract):
             yield store
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestPostgres(StoreContract):
+    open = AgentStore
+
     @pytest.fixture
-    async def store(self, database_url: str, settings: Settings) -> AsyncIterator[Store]:
-        async with AgentStore(database_url, settings=settings) as store:
-            yield store
+    def store(self, shared: Store) -> Store:
+        return shared
 
 
 def test_type_checkers_accept_both_as_a_store(database_url: str) -> None:
