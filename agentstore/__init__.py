@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         SandboxInfo,
         SandboxLimits,
         SandboxSpec,
+        ScopedValues,
         SearchFilters,
         SearchStrategy,
         Session,
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
         TextContent,
         ToolResult,
         User,
+        ValueScope,
         register_sandbox_type,
     )
     from agentstore.search.embedding import CallableEmbedder, OpenAIEmbedder, SentenceTransformerEmbedder
@@ -179,6 +181,7 @@ __all__ = [
     "SandboxUnavailable",
     "SchemaAhead",
     "SchemaBehind",
+    "ScopedValues",
     "SearchFilters",
     "SearchStrategy",
     "SentenceTransformerEmbedder",
@@ -201,6 +204,7 @@ __all__ = [
     "UnreadableRow",
     "User",
     "UserService",
+    "ValueScope",
     "migrate",
     "register_sandbox_type",
 ]
@@ -230,8 +234,9 @@ _NAMES = {
     "agentstore.schemas": (
         "Appended AudioContent ContentType DataContent Deleted Embedder Error Extracted Extraction FailedExtraction "
         "FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType Page Pruned "
-        "QuestionEmbedder RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec SearchFilters "
-        "SearchStrategy Session StateRound Stats StoredMessages TextContent ToolResult User register_sandbox_type"
+        "QuestionEmbedder RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec ScopedValues "
+        "SearchFilters SearchStrategy Session StateRound Stats StoredMessages TextContent ToolResult User ValueScope "
+        "register_sandbox_type"
     ),
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",

@@ -171,14 +171,20 @@ class InMemoryStore(ServiceWithLifecycleManager):
             UserStats(user_id, count, messages[user_id], len(memories.get(user_id, [])), len(rounds.get(user_id, [])))
             for user_id, count in counts.items()
         ]
+        stored = [each for of_user in self.sessions._users.values() for each in of_user.values()]
+        values = {
+            "app_values": list(self.states._app_values.values()),
+            "session_values": [each.values for each in stored],
+            "user_values": list(self.states._user_values.values()),
+        }
         tables = [
+            *(_table(name, [text for each in groups for text in each.values()]) for name, groups in values.items()),
             _table("memories", [text for texts in memories.values() for text in texts]),
             TableStats("messages", sum(messages.values()), sum(each.bytes for each in sessions), 0),
             TableStats("sessions", len(sessions), 0, 0),
             _table("state_rounds", [text for texts in rounds.values() for text in texts]),
             TableStats("users", len(self.users.ids()), 0, 0),
         ]
-        stored = [each for of_user in self.sessions._users.values() for each in of_user.values()]
         numbers = {table.name: table.rows for table in tables}
         return Stats(
             users=numbers["users"],
@@ -186,10 +192,11 @@ class InMemoryStore(ServiceWithLifecycleManager):
             messages=numbers["messages"],
             memories=numbers["memories"],
             state_rounds=numbers["state_rounds"],
+            values=sum(numbers[name] for name in values),
             bytes=sum(table.total_bytes for table in tables),
             oldest=min((each.created_at for each in stored), default=None),
             newest=max((each.updated_at for each in stored), default=None),
-            tables=tables,
+            tables=sorted(tables, key=lambda table: table.name),
             largest_users=sorted(users, key=lambda each: (-each.messages, each.user_id.encode()))[:largest],
             largest_sessions=sorted(
                 sessions, key=lambda each: (-each.messages, each.user_id.encode(), each.session_id.encode())
@@ -214,6 +221,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             memories=memories.memories,
             state_rounds=sum(len(self.states._heads.pop(key).rounds) for key in heads),
             workspaces=0 if sandboxes is None else await sandboxes._delete_user(user_id),
+            values=self.states.delete_values_of_user(user_id),
         )
 
     def _check_open(self) -> None:

@@ -26,6 +26,7 @@ from agentstore.schemas import (
     Page,
     Pruned,
     SandboxInfo,
+    ScopedValues,
     SearchFilters,
     Session,
     StateRound,
@@ -33,6 +34,7 @@ from agentstore.schemas import (
     StoredMessages,
     ToolResult,
     User,
+    ValueScope,
 )
 from agentstore.schemas.edits import MetadataPatch
 from agentstore.schemas.listing import SessionOrder
@@ -135,6 +137,8 @@ class Sessions:
         create: bool = True,
         expected_seq: int | None = None,
         metadata_patch: MetadataPatch | None = None,
+        app: str | None = None,
+        values: ScopedValues | None = None,
     ) -> Appended:
         """Append one or several messages to a session given by its ids, as :meth:`append_message`; return their place."""
     def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
@@ -155,7 +159,7 @@ class Sessions:
     def replace_from(self, user_id: str, session_id: str, at: str | int, messages: MessagesLike) -> Appended:
         """Delete the messages of a session from `at` on, and append others, in one transaction."""
     def delete_session(self, user_id: str, session_id: str) -> Deleted:
-        """Delete a session and its messages; return the number of both. Idempotent."""
+        """Delete a session, its messages and its values; return the number of the first two. Idempotent."""
     def fork_session(
         self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
     ) -> Session:
@@ -312,6 +316,22 @@ class States:
         self, user_id: str, a: int, b: int, session_id: str | None = None, *, stale_ok: bool = False
     ) -> list[dict[str, Any]]:
         """Return the JSON Patch (RFC 6902) that turns the state of round `a` into that of round `b`."""
+    def get_values(
+        self,
+        user_id: str | None,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        scope: ValueScope | None = None,
+        stale_ok: bool = False,
+    ) -> ScopedValues:
+        """Return the values of an application, of a user in it, and of a session; ``merged()`` joins them."""
+    def merge_values(
+        self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""
+    ) -> None:
+        """Set and delete values by key, of all three scopes, in one transaction."""
+    def delete_values(self, user_id: str | None, session_id: str | None = None, *, app: str = "") -> Deleted:
+        """Delete all values of the narrowest scope that the ids name; return their number. Idempotent."""
     def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
         """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds."""
     def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:

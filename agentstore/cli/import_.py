@@ -52,6 +52,7 @@ _WHAT = {
     "memory_buckets": "memories of session",
     "state_heads": "states of session",
     "workspaces": "workspaces of session",
+    "user_values": "value",
 }
 
 
@@ -419,6 +420,8 @@ def _print_restored(name: str, done: Progress, dry_run: bool, json_: bool) -> No
     for kind, user, session in done.left[:_MAX_REPORTED]:
         if kind == "users":
             reason = f"user {user!r}: metadata differs from the file, left unchanged"
+        elif kind == "app_values":
+            reason = f"application {user!r}, value {session!r}: differs from the file, left unchanged"
         else:
             reason = f"user {user!r}, {_WHAT[kind]} {session!r}: differs from the file, left unchanged"
         echo_error(reason, label=name)

@@ -195,7 +195,8 @@ def stats(
             return
         echo(
             f"{found.users:,} users, {found.sessions:,} sessions, {found.messages:,} messages, "
-            f"{found.memories:,} memories, {found.state_rounds:,} state rounds, {format_bytes(found.bytes)}"
+            f"{found.memories:,} memories, {found.state_rounds:,} state rounds, "
+            f"{found.values:,} values, {format_bytes(found.bytes)}"
         )
         if found.oldest is not None and found.newest is not None:
             echo(f"from {found.oldest:%Y-%m-%d %H:%M} to {found.newest:%Y-%m-%d %H:%M}")

@@ -77,7 +77,7 @@ def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -
             echo(
                 f"deleted: the user, {deleted.sessions:,} sessions, {deleted.messages:,} messages, "
                 f"{deleted.memories:,} memories, {deleted.state_rounds:,} state rounds, "
-                f"{deleted.workspaces:,} workspaces"
+                f"{deleted.workspaces:,} workspaces, {deleted.values:,} values"
             )
         else:
             echo(f"nothing deleted: there is no user {user!r}")

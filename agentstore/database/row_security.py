@@ -10,6 +10,9 @@ ROW_LEVEL_SECURITY turns off `row_security`, as pg_dump does: then Postgres refu
 from agentstore.errors import NotConfigured
 
 _POLICY = "agentstore_user"
+# The columns that name the user of a row, where it is not user_id. Values of an application belong to no user: its
+# users share them, so each may read and write them.
+_OWNERS = {"users": "id", "app_values": None}
 # The value has a one-character prefix: a setting made in a transaction reads as '' after it, and '' is a valid id.
 _USER = "substr(nullif(current_setting('agentstore.user_id', true), ''), 2)"
 
@@ -17,14 +20,13 @@ TABLES = """
 SELECT c.relname AS name, c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (
         SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'agentstore_user' AND p.polcmd = '*'
     ) AS is_secured,
-    EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'user_id') AS has_owner,
     row_security_active(c.oid) AS is_filtered
 FROM pg_class c
 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname !~ '^(agentstore|alembic)_version'
 ORDER BY c.relname
 """
-"""The tables of a schema: `name`, `is_secured` by the policy, `has_owner` (owner column `user_id`, otherwise `id`), and
-whether it `is_filtered` for the current role, by whatever policy."""
+"""The tables of a schema: `name`, `is_secured` by the policy, and whether it `is_filtered` for the current role, by
+whatever policy."""
 
 BYPASSES_POLICIES = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
 """Whether the current role is exempt from row-level security."""
@@ -49,14 +51,15 @@ def is_filtered_view_error(error: BaseException) -> bool:
     return getattr(error, "server_source_function", None) in _REFUSING_FUNCTIONS
 
 
-def enable_statements(schema: str, table: str, *, has_owner: bool) -> list[str]:
+def enable_statements(schema: str, table: str) -> list[str]:
     """Return the SQL that secures a table; each statement locks it briefly (ACCESS EXCLUSIVE)."""
-    name, owner = f'"{schema}"."{table}"', "user_id" if has_owner else "id"
+    name, owner = f'"{schema}"."{table}"', _OWNERS.get(table, "user_id")
+    condition = "true" if owner is None else f"{owner} = {_USER}"
     return [
         f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
         f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY",
         f"DROP POLICY IF EXISTS {_POLICY} ON {name}",
-        f"CREATE POLICY {_POLICY} ON {name} USING ({owner} = {_USER}) WITH CHECK ({owner} = {_USER})",
+        f"CREATE POLICY {_POLICY} ON {name} USING ({condition}) WITH CHECK ({condition})",
     ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import asyncpg
 from sqlalchemy import BindParameter, ClauseElement, Select
@@ -164,3 +164,9 @@ class CompiledStatement:
         if self._constants:
             values = {**self._constants, **values}
         return [values[name] for name in self._names]
+
+
+class Fetch(Protocol):
+    """Executes a statement, by itself or in a transaction."""
+
+    async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]: ...  # noqa: D102

@@ -11,7 +11,7 @@ from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import SessionHistoryService
-from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Session, StoredMessages
+from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, ScopedValues, Session, StoredMessages
 from agentstore.schemas.edits import (
     MetadataPatch,
     check_message_ids,
@@ -36,6 +36,7 @@ from agentstore.schemas.payload import (
     same_content,
 )
 from agentstore.schemas.session import extend_messages
+from agentstore.schemas.values import prepare_values
 from agentstore.settings import Settings, settings_from_environment
 
 
@@ -52,6 +53,7 @@ class _Stored:
     forked_at: int | None = None
     ttl: int | None = None
     app: str | None = None
+    values: dict[str, str] = field(default_factory=dict)  # key -> JSON text
 
 
 class InMemorySessionHistoryService(SessionHistoryService):
@@ -80,6 +82,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self._states = states or InMemoryStateService(settings=self._settings)
         self._owners = users or InMemoryUserService(settings=self._settings)
         self._users: dict[str, dict[str, _Stored]] = {}
+        self._states.set_sessions(self._values_of)
         self._started = self._stopped = False
 
     async def start(self) -> None:  # noqa: D102 - documented by the interface
@@ -280,12 +283,16 @@ class InMemorySessionHistoryService(SessionHistoryService):
         create: bool = True,
         expected_seq: int | None = None,
         metadata_patch: MetadataPatch | None = None,
+        app: str | None = None,
+        values: ScopedValues | None = None,
     ) -> Appended:
         stored = self._find(user_id, session_id)
         if expected_seq is not None:
             check_count(expected_seq, "expected_seq")
         if metadata_patch is not None:
             check_patch(metadata_patch, self._settings)
+        app = None if app is None else check_id(app, "app", self._settings)
+        changes = None if values is None else prepare_values(values, app or "", self._settings)
         prepared = prepare_messages(messages, self._settings)
         if stored is None:
             if not create:
@@ -295,7 +302,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
                     f"user {user_id!r} has no session {session_id!r}, expected one of {expected_seq} messages"
                 )
             now = datetime.now(UTC)
-            stored = _Stored(None, "{}", now, now)
+            stored = _Stored(None, "{}", now, now, app=app)
         has_changed = expected_seq is not None and len(stored.messages) != expected_seq
         if has_changed and not (prepared and _are_stored(stored, prepared)):
             raise Conflict(
@@ -306,10 +313,13 @@ class InMemorySessionHistoryService(SessionHistoryService):
         added = [id for id in prepared if id not in stored.messages]
         if metadata_patch is not None and (added or not prepared):
             metadata = patched_metadata(metadata, metadata_patch, added, self._settings)
-        if self._append(user_id, session_id, stored, prepared) or not prepared:
-            stored.metadata = metadata
+        is_changed = self._append(user_id, session_id, stored, prepared) or not prepared
         self._users.setdefault(user_id, {})[session_id] = stored
         self._owners.add(user_id)
+        if is_changed:
+            stored.metadata = metadata
+        if is_changed and changes is not None:
+            self._states.merge_changes(user_id, session_id, changes)
         return _appended(stored, prepared)
 
     async def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:  # noqa: D102
@@ -443,6 +453,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             updated_at=now,
             messages=messages,
             places=places,
+            values=dict(stored.values),
             next_seq=last + 1,
             forked_from=session_id,
             forked_at=last,
@@ -483,6 +494,11 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self._check_open()
         stored = self._users.get(user_id, {}).get(session_id)
         return None if stored is None or self._has_expired(stored) else stored
+
+    def _values_of(self, user_id: str, session_id: str) -> dict[str, str] | None:
+        """Return the values of a session, which the states change; None if it does not exist."""
+        stored = self._find(user_id, session_id)
+        return None if stored is None else stored.values
 
     def _get(self, user_id: str, session_id: str) -> _Stored:
         stored = self._find(user_id, session_id)

@@ -1,6 +1,6 @@
 """The state service without a database, for tests."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,11 +9,12 @@ from agentstore.errors import Closed, Conflict, InvalidContent, NotFound
 from agentstore.exact_json import loads
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import StateService
-from agentstore.schemas import Deleted, Page, StateRound
+from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueScope
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import Advice, check_limit, check_reply
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_more_rounds, check_round, patch, read_round_cursor, write_round_cursor
+from agentstore.schemas.values import ValueChanges, check_changes, check_scope, check_value_scope, prepare_values
 from agentstore.settings import Settings, settings_from_environment
 
 
@@ -47,6 +48,10 @@ class InMemoryStateService(StateService):
         self._settings = settings or settings_from_environment()
         self._owners = users or InMemoryUserService(settings=self._settings)
         self._heads: dict[tuple[str, str], _Head] = {}
+        # JSON texts by key, by application, and by user and application.
+        self._app_values: dict[str, dict[str, str]] = {}
+        self._user_values: dict[tuple[str, str], dict[str, str]] = {}
+        self._values_of_session: Callable[[str, str], dict[str, str] | None] = lambda user_id, session_id: None
         self._started = self._stopped = False
 
     async def start(self) -> None:  # noqa: D102 - documented by the interface
@@ -146,6 +151,80 @@ class InMemoryStateService(StateService):
                 )
             states.append(state)
         return patch(*states)
+
+    def set_sessions(self, values_of_session: Callable[[str, str], dict[str, str] | None]) -> None:
+        """Set the function that returns the values of a session, or None if it does not exist."""
+        self._values_of_session = values_of_session
+
+    async def get_values(  # noqa: D102
+        self,
+        user_id: str | None,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        scope: ValueScope | None = None,
+        stale_ok: bool = False,
+    ) -> ScopedValues:
+        check_scope(scope, check_value_scope(user_id, session_id, app, self._settings))
+        self._check_open()
+        found: dict[str, dict[str, str] | None] = {"app": self._app_values.get(app)}
+        if user_id is not None:
+            found["user"] = self._user_values.get((user_id, app))
+            if session_id is not None:
+                found["session"] = self._values_of_session(user_id, session_id)
+        texts = {name: values for name, values in found.items() if values and scope in (None, name)}
+        check_reply((text for values in texts.values() for text in values.values()), self._settings, Advice.ONE_SCOPE)
+        return ScopedValues(
+            **{
+                name: {key: loads(values[key]) for key in sorted(values, key=str.encode)}
+                for name, values in texts.items()
+            }
+        )
+
+    async def merge_values(  # noqa: D102
+        self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""
+    ) -> None:
+        narrowest = check_value_scope(user_id, session_id, app, self._settings)
+        changes = prepare_values(values, app, self._settings)
+        check_changes(changes, narrowest)
+        self._check_open()
+        self.merge_changes(user_id, session_id, changes)
+
+    def merge_changes(self, user_id: str | None, session_id: str | None, changes: ValueChanges) -> None:
+        """Change values, as :meth:`merge_values` does.
+
+        Raises:
+            NotFound: there are values of a session that does not exist.
+        """
+        if user_id is not None:
+            if session_id is not None and not changes.session.is_empty:
+                of_session = self._values_of_session(user_id, session_id)
+                if of_session is None:
+                    raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+                changes.session.apply(of_session)
+            if not changes.user.is_empty:
+                self._owners.add(user_id)
+                changes.user.apply(self._user_values.setdefault((user_id, changes.app_id), {}))
+        changes.app.apply(self._app_values.setdefault(changes.app_id, {}))
+
+    async def delete_values(  # noqa: D102
+        self, user_id: str | None, session_id: str | None = None, *, app: str = ""
+    ) -> Deleted:
+        check_value_scope(user_id, session_id, app, self._settings)
+        self._check_open()
+        if user_id is None:
+            return Deleted(values=len(self._app_values.pop(app, {})))
+        if session_id is None:
+            return Deleted(values=len(self._user_values.pop((user_id, app), {})))
+        values = self._values_of_session(user_id, session_id) or {}
+        count = len(values)
+        values.clear()
+        return Deleted(values=count)
+
+    def delete_values_of_user(self, user_id: str) -> int:
+        """Delete all values of a user, and return their number."""
+        keys = [key for key in self._user_values if key[0] == user_id]
+        return sum(len(self._user_values.pop(key)) for key in keys)
 
     def copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
         """Copy the rounds saved before `until`, for a fork; return False if the new id has states."""

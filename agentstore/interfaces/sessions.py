@@ -8,7 +8,17 @@ from typing import Any
 
 from agentstore.errors import NotFound
 from agentstore.interfaces.service import ServiceWithLifecycleManager
-from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, Role, Session, StoredMessages
+from agentstore.schemas import (
+    Appended,
+    Deleted,
+    Message,
+    MessagesLike,
+    Page,
+    Role,
+    ScopedValues,
+    Session,
+    StoredMessages,
+)
 from agentstore.schemas.edits import MetadataPatch
 from agentstore.schemas.listing import SessionOrder
 from agentstore.schemas.page import check_count
@@ -192,6 +202,8 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         create: bool = True,
         expected_seq: int | None = None,
         metadata_patch: MetadataPatch | None = None,
+        app: str | None = None,
+        values: ScopedValues | None = None,
     ) -> Appended:
         """Append one or several messages to a session given by its ids, as :meth:`append_message`; return their place.
 
@@ -208,11 +220,15 @@ class SessionHistoryService(ServiceWithLifecycleManager):
                 were stored already. Or a function that returns it, which receives a copy of the metadata, and the ids
                 of the messages that are new. The session is locked while it runs; after a lost race the append is
                 repeated, and the function called again.
+            app: the application that a session created by this call belongs to, as in :meth:`create_session`, and
+                whose values `values` changes; None is the application "".
+            values: changes of the values of the application, the user and the session, made in the same transaction;
+                see :meth:`StateService.merge_values`. Skipped if all of the messages were stored already.
 
         Raises:
             NotFound: the session does not exist, and `create` is false.
             Conflict: a message id is stored with other content, or the session has not `expected_seq` messages; nothing
-                was written.
+                was written, no value either.
             InvalidContent, LimitExceeded: as for :meth:`append_message`, and for :meth:`set_metadata`. What a function
                 as `metadata_patch` raises is raised unchanged; nothing was written.
         """
@@ -381,7 +397,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:
-        """Delete a session and its messages; return the number of both. Idempotent."""
+        """Delete a session, its messages and its values; return the number of the first two. Idempotent."""
 
     @abstractmethod
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:
@@ -434,9 +450,9 @@ class SessionHistoryService(ServiceWithLifecycleManager):
     ) -> Session:
         """Copy a session, up to and including the message `at`, and return the copy.
 
-        Copied are the title, the metadata, the messages with their ids, and the state rounds that were saved before
-        the message after `at` was appended. ``forked_from`` and ``forked_at`` of the copy name its origin. Memories
-        belong to the user and are not copied.
+        Copied are the title, the metadata, the messages with their ids, the state rounds that were saved before the
+        message after `at` was appended, and the values of the session as they are now. ``forked_from`` and
+        ``forked_at`` of the copy name its origin. Memories belong to the user and are not copied.
 
         Args:
             user_id: the owner of both sessions.
@@ -459,7 +475,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         """Remove the messages after `at` from a session, and return it.
 
         State rounds that were saved after the first of these messages was appended are removed as well; their numbers
-        are not used again.
+        are not used again. The values of the session stay as they are.
 
         Args:
             user_id: the owner.

@@ -1,17 +1,21 @@
-"""The interface of the states of agents."""
+"""The interface of the states of agents, and of scoped values."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 from agentstore.interfaces.service import ServiceWithLifecycleManager
-from agentstore.schemas import Deleted, Page, StateRound
+from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueScope
 
 
 class StateService(ServiceWithLifecycleManager):
-    """The states of agents: JSON objects in numbered rounds of a session.
+    """The states of agents: JSON objects in numbered rounds of a session; and scoped values.
 
     The session id None or "" is the session "default". States do not require a session with messages.
+
+    Scoped values are JSON values by key, changed one by one and without history. Those of an application are shared by
+    all of its users, those of a user by the user's sessions in that application; those of a session belong to an
+    existing session, and are deleted with it.
     """
 
     @abstractmethod
@@ -104,4 +108,64 @@ class StateService(ServiceWithLifecycleManager):
         Raises:
             NotFound: a round does not exist.
             InvalidContent: `a` or `b` is not an integer >= 1.
+        """
+
+    @abstractmethod
+    async def get_values(
+        self,
+        user_id: str | None,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        scope: ValueScope | None = None,
+        stale_ok: bool = False,
+    ) -> ScopedValues:
+        """Return the values of an application, of a user in it, and of a session; ``merged()`` joins them.
+
+        A session that does not exist has no values.
+
+        Args:
+            user_id: the user; None reads the values of the application only.
+            session_id: the session; None reads none.
+            app: the application. By default the one without a name, "".
+            scope: read only "app", "user" or "session".
+            stale_ok: whether the values may be read from a replica, see :mod:`agentstore.interfaces`.
+
+        Raises:
+            InvalidContent: an id or the scope is invalid, or the ids do not name it.
+            LimitExceeded: the values have more than 256 MB.
+        """
+
+    @abstractmethod
+    async def merge_values(
+        self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""
+    ) -> None:
+        """Set and delete values by key, of all three scopes, in one transaction.
+
+        A value replaces that of its key, and None deletes the key. Of concurrent changes of a key the last one wins;
+        changes of different keys do not wait for each other. ``sessions.append`` makes such changes together with an
+        append.
+
+        Args:
+            user_id: the user, created if there are values of the user; None for values of the application only.
+            session_id: the session; needed for its values.
+            values: the changes. A key is an id, a value any JSON value other than null.
+            app: the application.
+
+        Raises:
+            NotFound: there are values of a session that does not exist; nothing was written.
+            InvalidContent: an id or a key is invalid, a value cannot be represented as JSON, or there are values of a
+                user or of a session that the ids do not name; nothing was written.
+            LimitExceeded: there are more than 10,000 keys, or a value is over 32 MB or nested over 200 levels.
+        """
+
+    @abstractmethod
+    async def delete_values(self, user_id: str | None, session_id: str | None = None, *, app: str = "") -> Deleted:
+        """Delete all values of the narrowest scope that the ids name; return their number. Idempotent.
+
+        With a session these are the values of the session, with a user alone those of the user in the application, and
+        without both those of the application. To delete some keys, merge None.
+
+        Raises:
+            InvalidContent: an id is invalid, or a session is named without its user.
         """

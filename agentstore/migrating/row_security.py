@@ -111,7 +111,7 @@ async def secure_tables(connection: AsyncConnection, schema: str) -> None:
     for row in await _tables(driver, schema):
         if not row["is_secured"]:
             async with driver.transaction():
-                for statement in policies.enable_statements(schema, row["name"], has_owner=row["has_owner"]):
+                for statement in policies.enable_statements(schema, row["name"]):
                     await driver.execute(statement)
 
 

@@ -8,8 +8,10 @@ from agentstore.models.sandbox import SandboxRow, WorkspaceChunkRow, WorkspaceRo
 from agentstore.models.session import SessionRow
 from agentstore.models.state import StateHeadRow, StateRoundRow
 from agentstore.models.user import UserRow
+from agentstore.models.values import AppValueRow, SessionValueRow, UserValueRow
 
 __all__ = [
+    "AppValueRow",
     "Base",
     "MemoryBucketRow",
     "MemoryExtractionRow",
@@ -17,9 +19,11 @@ __all__ = [
     "MessageRow",
     "SandboxRow",
     "SessionRow",
+    "SessionValueRow",
     "StateHeadRow",
     "StateRoundRow",
     "UserRow",
+    "UserValueRow",
     "WorkspaceChunkRow",
     "WorkspaceRow",
 ]

@@ -1,6 +1,7 @@
 """Distribute the tables over the servers of a Citus cluster, by user.
 
-Each table is sharded by user and colocated with the others, so that a statement about one user runs on one server.
+Each table is sharded by user and colocated with the others, so that a statement about one user runs on one server; the
+values of applications, which belong to no user, by application.
 Citus' rules for tables are checked before anything is changed, and every violation is reported at once; its rules for
 statements are followed by every statement of agentstore.
 """
@@ -50,7 +51,8 @@ SELECT c.relname AS name, pg_has_role(c.relowner, 'USAGE') AS is_owned, c.relrow
     ) AS keys
 FROM pg_class c
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid
-    AND a.attname = CASE c.relname WHEN 'users' THEN 'id' ELSE 'user_id' END AND NOT a.attisdropped
+    AND a.attname = CASE c.relname WHEN 'users' THEN 'id' WHEN 'app_values' THEN 'app' ELSE 'user_id' END
+        AND NOT a.attisdropped
 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND c.relname = ANY ($2)
 """
 # A foreign key is allowed if the user is at the same position on both sides, and if it never sets a column.
@@ -110,8 +112,9 @@ class DistributionPlan:
 
 
 def tables() -> list[str]:
-    """Return the tables that are distributed by user, each after the tables that it references."""
-    return [table.name for table in Base.metadata.sorted_tables if table.name != VECTORS]
+    """Return the tables that are distributed, users first, each after the tables that it references."""
+    names = [table.name for table in Base.metadata.sorted_tables if table.name != VECTORS]
+    return sorted(names, key=lambda name: name != "users")
 
 
 async def distribution(database: Database) -> Distribution:
@@ -283,7 +286,7 @@ def _distributed_obstacles(distributed: dict[str, asyncpg.Record]) -> list[str]:
     """Return what is wrong with tables that were distributed by other means."""
     found = []
     for name, row in distributed.items():
-        column = "id" if name == "users" else "user_id"
+        column = _column(name)
         if row["column"] != column:
             how = f"by {row['column']}" if row["column"] else "to every server"
             found.append(f"{name} is distributed {how}, not by {column}: run SELECT undistribute_table(...)")
@@ -308,14 +311,19 @@ def _statements(schema: str, now: Distribution, shards: int) -> list[str]:
         found.append(f"LOCK TABLE {', '.join(map(quoted, now.local))} IN EXCLUSIVE MODE")
         users = _literal(quoted("users"))
         for name in now.local:
-            column, where = "user_id", f"colocate_with => {users}"
+            where = f"colocate_with => {users}"
             if name == "users":
-                column, where = "id", f"colocate_with => 'none', shard_count => {shards}"
-            found.append(f"SELECT create_distributed_table({_literal(quoted(name))}, '{column}', {where})")
+                where = f"colocate_with => 'none', shard_count => {shards}"
+            found.append(f"SELECT create_distributed_table({_literal(quoted(name))}, '{_column(name)}', {where})")
         found.append("COMMIT")
     if now.local or now.has_copies:
         found.append(f"SELECT truncate_local_data_after_distributing_table({_literal(quoted('users'))})")
     return found
+
+
+def _column(table: str) -> str:
+    """Return the column by which a table is distributed: the user, or the application of what belongs to no user."""
+    return {"users": "id", "app_values": "app"}.get(table, "user_id")
 
 
 def _literal(text: str) -> str:

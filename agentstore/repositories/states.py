@@ -1,4 +1,7 @@
-"""The states of agents on Postgres: the statements, then the service that executes them."""
+"""The states of agents on Postgres: the statements, then the service that executes them.
+
+The statements of scoped values are in the module ``values``.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +15,15 @@ from agentstore.database.statement import Row, Statement
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, UnreadableRow
 from agentstore.interfaces import StateService
 from agentstore.models import StateHeadRow, StateRoundRow
+from agentstore.repositories import values as scoped
 from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService
-from agentstore.schemas import Deleted, Page, StateRound
+from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueScope
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import MAX_TTL, RowKey, check_id, dump_metadata, dump_state, load_object
 from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
+from agentstore.schemas.values import check_changes, check_scope, check_value_scope, prepare_values
 from agentstore.settings import Settings
 
 # In bytes. Packing a smaller state saves no time, and a plain one is readable in the table.
@@ -208,6 +213,35 @@ class PostgresStateService(PostgresService, StateService):
                 )
             states.append(state)
         return await offload.run(patch, *states)
+
+    async def get_values(  # noqa: D102
+        self,
+        user_id: str | None,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        scope: ValueScope | None = None,
+        stale_ok: bool = False,
+    ) -> ScopedValues:
+        check_scope(scope, check_value_scope(user_id, session_id, app, self._settings))
+        rows = await self._database.read(
+            lambda database: scoped.read_values(database, user_id, session_id, app, scope), stale_ok=stale_ok
+        )
+        return await offload.run(scoped.load_values, rows, user_id, session_id)
+
+    async def merge_values(  # noqa: D102
+        self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""
+    ) -> None:
+        narrowest = check_value_scope(user_id, session_id, app, self._settings)
+        changes = await offload.run(prepare_values, values, app, self._settings)
+        check_changes(changes, narrowest)
+        await scoped.merge(self._database, user_id, session_id, changes)
+
+    async def delete_values(  # noqa: D102
+        self, user_id: str | None, session_id: str | None = None, *, app: str = ""
+    ) -> Deleted:
+        scope = check_value_scope(user_id, session_id, app, self._settings)
+        return Deleted(values=await scoped.delete_all(self._database, scope, user_id, session_id, app))
 
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
         """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds."""

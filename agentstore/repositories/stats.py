@@ -7,7 +7,15 @@ from sqlalchemy import BigInteger, cast, func, select
 from agentstore.database.database import Database
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
-from agentstore.models import MemoryBucketRow, SessionRow, StateRoundRow, UserRow
+from agentstore.models import (
+    AppValueRow,
+    MemoryBucketRow,
+    SessionRow,
+    SessionValueRow,
+    StateRoundRow,
+    UserRow,
+    UserValueRow,
+)
 from agentstore.schemas import SessionStats, Stats, TableStats, UserStats
 
 SQL = SqlStatements(__file__)
@@ -26,6 +34,10 @@ COUNT = Statement(
         select(func.count()).select_from(StateRoundRow).scalar_subquery(),
         func.min(SessionRow.created_at),
         func.max(SessionRow.updated_at),
+        *(
+            select(func.count()).select_from(table).scalar_subquery()
+            for table in (AppValueRow, UserValueRow, SessionValueRow)
+        ),
     ),
     scope="all",
 )
@@ -52,6 +64,7 @@ async def stats(database: Database, largest: int) -> Stats:
         bytes=sum(each.total_bytes for each in tables.values()),
         oldest=counts[5],
         newest=counts[6],
+        values=counts[7] + counts[8] + counts[9],
         tables=list(tables.values()),
         largest_users=[UserStats(*row) for row in await database.fetch(USERS, limit=largest)],
         largest_sessions=[SessionStats(*row) for row in await database.fetch(SESSIONS, limit=largest)],

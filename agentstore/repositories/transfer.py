@@ -36,6 +36,8 @@ _FIRST, _LAST = bindparam("first_user", type_=Text), bindparam("last_user", type
 _LIMIT = bindparam("limit", type_=BigInteger)
 
 VECTORS = "memory_vectors"
+APP_VALUES = "app_values"
+"""The table whose rows belong to no user: only an export of all users has them."""
 # Leases belong to the workers of this database.
 _EXCLUDED_COLUMNS = {"memory_extractions": {"lease", "leased_until"}}
 
@@ -56,7 +58,7 @@ Without the sandboxes, which run for this database. The last table, of vectors, 
 
 
 def _owner(table: Table) -> Column[Any]:
-    """Return the column with the id of the user that a row belongs to."""
+    """Return the column with the id of the user that a row belongs to; not for APP_VALUES."""
     return table.c.id if table.name == "users" else table.c.user_id
 
 
@@ -92,13 +94,16 @@ def _read(table: Table, *owners: ColumnElement[bool]) -> ClauseElement:
 READ = {
     name: Statement(partial(_read, table, _owner(table) >= _FIRST, _owner(table) <= _LAST), scope="all")
     for name, table in TABLES.items()
+    if name != APP_VALUES
 }
 """Of each table: the rows of a range of users."""
 READ_USER = {
     name: Statement(partial(_read, table, _owner(table) == bindparam("user_id", type_=Text)), scope="user")
     for name, table in TABLES.items()
+    if name != APP_VALUES
 }
 """Of each table: the rows of one user."""
+READ_APP_VALUES = Statement(partial(_read, TABLES[APP_VALUES]), scope="all")
 USERS = SQL("export_users")
 _CONTROL = func.pg_control_system().table_valued("system_identifier")
 IDENTITY = Statement(
@@ -111,7 +116,7 @@ KNOWN_USERS = Statement(
 # The units of a merge, each of which is inserted completely or not at all: the table, the column that identifies a unit
 # of a user, and the tables of its parts.
 _UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
-    "sessions": ("id", ("messages",)),
+    "sessions": ("id", ("messages", "session_values")),
     "memory_buckets": ("session_id", ("memories", "memory_extractions", VECTORS)),
     "state_heads": ("session_id", ("state_rounds",)),
     "workspaces": ("session_id", ("workspace_chunks",)),
@@ -121,6 +126,8 @@ _TTL_SETTINGS = {"sessions": "session_ttl", "memory_buckets": "memory_ttl", "sta
 # Not compared: the queue and the vectors, which workers change, and the columns that a release computes from the text.
 _NOT_COMPARED = {"memory_extractions", VECTORS}
 _COMPUTED_COLUMNS = {"lexemes", "tokens", "analysis", "is_cut"}
+# Rows that are inserted each by itself, where there is none with the same key; and how they are reported.
+_SINGLE = {"user_values": "s.user_id, s.key", APP_VALUES: "s.app, s.key"}
 # The columns to compare where others change in normal use.
 _COMPARED_COLUMNS = {
     "users": ["id", "metadata"],
@@ -141,7 +148,8 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
 
     A session, a bucket of memories, the states of a session and its workspaces are units: each is inserted with all its
     parts, or not at all if one with this id exists. One that has expired is deleted first, unless the staged one has
-    expired as well. A user without metadata gets the staged metadata. A command fails with 23505 if a concurrent
+    expired as well. A user without metadata gets the staged metadata, and users and applications the values whose keys
+    they lack. A command fails with 23505 if a concurrent
     transaction has inserted the same rows.
     """
     commands = {}
@@ -164,6 +172,12 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
         ON CONFLICT (id) DO UPDATE
             SET metadata = excluded.metadata
             WHERE users.metadata::text = '{{}}' AND excluded.metadata::text <> '{{}}'"""
+    for table in (each for each in _SINGLE if each in tables):
+        columns = _columns(table)
+        commands[table] = f"""
+            INSERT INTO "{schema}".{table} ({columns})
+            SELECT {columns} FROM staged_{table}
+            ON CONFLICT DO NOTHING"""
     for unit, (key, parts) in _UNITS.items():
         commands[f"new_{unit}"] = f"""
             CREATE TEMPORARY TABLE new_{unit} ON COMMIT DROP AS
@@ -196,11 +210,12 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
     return commands
 
 
-def difference_queries(schema: str, settings: Settings) -> dict[str, str]:
+def difference_queries(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, str]:
     """Return queries for the existing units that lack something of what is staged, or differ from it, by their table.
 
-    Each returns the ids of the user and of the session. To be executed after the merge, when inserted units are equal.
-    Units that have expired do not exist for any call, and are left out.
+    Each returns the ids of the user and of the session; of values, those of the user or the application, and the key.
+    To be executed after the merge, when inserted units are equal. Units that have expired do not exist for any call,
+    and are left out.
     """
 
     def differing(table: str, ids: str) -> str:
@@ -211,8 +226,11 @@ def difference_queries(schema: str, settings: Settings) -> dict[str, str]:
             WHERE {_compared(table, "s")} IS DISTINCT FROM {_compared(table, "t")}"""
 
     queries = {"users": differing("users", "s.id, ''")}
+    queries |= {table: differing(table, ids) for table, ids in _SINGLE.items() if table in tables}
     for unit, (key, parts) in _UNITS.items():
-        compared = [differing(part, "s.user_id, s.session_id") for part in parts if part not in _NOT_COMPARED]
+        compared = [
+            differing(part, "s.user_id, s.session_id") for part in parts if part in tables and part not in _NOT_COMPARED
+        ]
         if unit in _COMPARED_COLUMNS:
             compared.append(differing(unit, f"s.user_id, s.{key}"))
         queries[unit] = f"({' UNION '.join(compared)})"

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agentstore.schemas.stored_messages import StoredMessages
     from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
     from agentstore.schemas.user import User
+    from agentstore.schemas.values import ScopedValues, ValueScope
 
 __all__ = [
     "Appended",
@@ -70,6 +71,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxLimits",
     "SandboxSpec",
+    "ScopedValues",
     "SearchFilters",
     "SearchStrategy",
     "Session",
@@ -82,6 +84,7 @@ __all__ = [
     "ToolResult",
     "User",
     "UserStats",
+    "ValueScope",
     "register_sandbox_type",
 ]
 
@@ -103,6 +106,7 @@ _NAMES = {
     "stored_messages": "StoredMessages",
     "strategy": "Embedder QuestionEmbedder SearchStrategy",
     "user": "User",
+    "values": "ScopedValues ValueScope",
 }
 _DEFINED_IN = defined_in({f"{__name__}.{module}": names for module, names in _NAMES.items()})
 

@@ -67,9 +67,11 @@ class Deleted:
     state_rounds: int = 0
     workspaces: int = 0
     """Stored workspaces of sandboxes."""
+    values: int = 0
+    """Scoped values, without those of a session that was deleted as a whole."""
 
     def __bool__(self) -> bool:
-        return any((self.sessions, self.messages, self.memories, self.state_rounds, self.workspaces))
+        return any((self.sessions, self.messages, self.memories, self.state_rounds, self.workspaces, self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Advice(StrEnum):
     SMALLER_LIMIT = "pass a smaller limit="
     SMALLER_PAGE_SIZE = "pass a smaller page_size"
     SMALLER_TOP_K = "pass a smaller top_k"
+    ONE_SCOPE = "pass scope= to read one scope, and store large data as messages, states or files"
     RAISE_LIMIT = "raise the setting; nothing was changed"
 
 

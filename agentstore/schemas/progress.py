@@ -18,7 +18,8 @@ class Progress:
     left: list[tuple[str, str, str]] = field(default_factory=list)
     """The objects that a restore left unchanged, since the database has different ones: (table, user id, session id).
 
-    ``("users", user_id, "")`` is the metadata of a user.
+    ``("users", user_id, "")`` is the metadata of a user, ``("user_values", user_id, key)`` and ``("app_values", app,
+    key)`` are scoped values.
     """
     seconds: float = 0.0
 

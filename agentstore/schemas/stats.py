@@ -58,6 +58,8 @@ class Stats:
     messages: int
     memories: int
     state_rounds: int
+    values: int
+    """Scoped values, of applications, users and sessions."""
     bytes: int
     """All tables with their TOAST and indexes."""
     oldest: datetime | None

@@ -19,6 +19,7 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 if TYPE_CHECKING:
     from agentstore.testing.memory import MemoryContract
     from agentstore.testing.sandboxes import SandboxContract
+    from agentstore.testing.scoped_values import ScopedValuesContract
     from agentstore.testing.sessions import SessionHistoryContract
     from agentstore.testing.states import StateContract
     from agentstore.testing.stores import StoreContract
@@ -29,6 +30,7 @@ __all__ = [
     "HOSTILE_IDS",
     "MemoryContract",
     "SandboxContract",
+    "ScopedValuesContract",
     "SessionHistoryContract",
     "StateContract",
     "StoreContract",
@@ -39,6 +41,7 @@ __all__ = [
 _NAMES = {
     "agentstore.testing.memory": "MemoryContract",
     "agentstore.testing.sandboxes": "SandboxContract",
+    "agentstore.testing.scoped_values": "ScopedValuesContract",
     "agentstore.testing.sessions": "SessionHistoryContract",
     "agentstore.testing.states": "StateContract",
     "agentstore.testing.stores": "StoreContract",

@@ -15,6 +15,7 @@ import pydantic_core
 from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Double, LargeBinary, Text
 
 from agentstore.errors import AgentStoreError, InvalidContent, LimitExceeded, UnreadableRow
+from agentstore.exact_json import dumps, loads
 from agentstore.repositories import transfer
 from agentstore.repositories.transfer import TABLES
 from agentstore.schemas.memory_item import MESSAGE, parse_memories
@@ -25,6 +26,7 @@ from agentstore.schemas.payload import (
     aware,
     check_id,
     check_title,
+    describe_invalid,
     dump_message,
     dump_metadata,
     dump_state,
@@ -39,6 +41,7 @@ _MAX_NUMBER = 2**62
 _MAX_ATTEMPTS = 1_000_000
 _MAX_ROUND = 2**63 - 1
 _LIMITS = {"attempts": _MAX_ATTEMPTS, "outages": _MAX_ATTEMPTS, "next_round": _MAX_ROUND, "last_round": _MAX_ROUND}
+_SCOPED_VALUES = {"app_values", "user_values", "session_values"}
 _LIMITS |= {"round": _MAX_ROUND, "ttl": MAX_TTL}
 _ROLES = {Role.USER, Role.ASSISTANT, Role.SYSTEM, Role.TOOL}
 # Characters of a payload from which it is parsed in a thread, so that the event loop is not blocked.
@@ -210,9 +213,17 @@ def _check_time(name: str, value: str) -> None:
 async def check_payload(table: str, values: dict[str, Any], payload: bytes, settings: Settings) -> None:
     """Check the JSON value of a row of another table than messages and memories. `values` are its plain values.
 
+    It is an object, except for scoped values.
+
     Raises:
         InvalidContent, LimitExceeded: a write would refuse it.
     """
+    if table in _SCOPED_VALUES:
+        if len(payload) > _LARGE:
+            await asyncio.to_thread(_check_value, payload, settings)
+        else:
+            _check_value(payload, settings)
+        return
     if table != "state_rounds":
         if _plain_metadata().fullmatch(payload) is None or len(payload) > settings.max_message_bytes:
             _check_object(payload, settings)
@@ -224,6 +235,18 @@ async def check_payload(table: str, values: dict[str, Any], payload: bytes, sett
         await asyncio.to_thread(_check_state, payload, packed, size, settings)
     else:
         _check_state(payload, packed, size, settings)
+
+
+def _check_value(payload: bytes, settings: Settings) -> None:
+    try:
+        value = loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise InvalidContent(f"a value is not JSON that can be read: {describe_invalid(error)}") from error
+    if value is None:
+        raise InvalidContent("a value is null")
+    dumps(value)
+    if len(payload) > settings.max_message_bytes:
+        raise LimitExceeded(f"a value has {len(payload)} bytes, the maximum is {settings.max_message_bytes}")
 
 
 def _check_object(text: str | bytes, settings: Settings) -> None:

@@ -12,7 +12,16 @@ from agentstore.errors import InvalidContent, NotFound, StatementFailed
 from agentstore.migrating.revisions import head
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.stats import COUNT_USERS
-from agentstore.repositories.transfer import IDENTITY, READ, READ_USER, TABLES, USERS, VECTORS
+from agentstore.repositories.transfer import (
+    APP_VALUES,
+    IDENTITY,
+    READ,
+    READ_APP_VALUES,
+    READ_USER,
+    TABLES,
+    USERS,
+    VECTORS,
+)
 from agentstore.repositories.users import GET as GET_USER
 from agentstore.schemas.progress import Progress
 from agentstore.settings import Settings
@@ -58,6 +67,10 @@ class Source(Protocol):
         """Write the lines of a block, and return the number of rows by table."""
         ...
 
+    async def write_app_values(self, write: Callable[[bytes], None]) -> int:
+        """Write the lines of the values of applications, and return their number."""
+        ...
+
 
 class DatabaseSource:
     """The rows of a database. See :class:`Source`.
@@ -83,8 +96,8 @@ class DatabaseSource:
         return f"{cluster}/{name}"
 
     async def tables(self) -> list[str]:
-        """Return the names of the tables; that of vectors is the last, where they are enabled."""
-        tables = [name for name in TABLES if name != VECTORS]
+        """Return the names of the tables of users; that of vectors is the last, where they are enabled."""
+        tables = [name for name in TABLES if name not in (VECTORS, APP_VALUES)]
         return [*tables, VECTORS] if await is_enabled(self._database) else tables
 
     async def count(self, users: list[str] | None) -> int:
@@ -131,6 +144,12 @@ class DatabaseSource:
                     rows[name] = count
         return rows
 
+    async def write_app_values(self, write: Callable[[bytes], None]) -> int:
+        """Write the lines of the values of applications, and return their number."""
+        async with self._database.transaction(snapshot=True) as transaction:
+            await transaction.disable_timeout()
+            return await transaction.copy_out(READ_APP_VALUES, write)
+
 
 class Exporter:
     """Exports a store, or some of its users. See :mod:`agentstore.transfer.lines` for the format."""
@@ -159,7 +178,13 @@ class Exporter:
         began = time.monotonic()
         self.progress.total = await self._source.count(self._users)
         tables = await self._source.tables()
-        about = {"revision": head(), "database": await self._source.identify(), "users": self._users, "tables": tables}
+        has_all = self._users is None
+        about = {
+            "revision": head(),
+            "database": await self._source.identify(),
+            "users": self._users,
+            "tables": [*tables, APP_VALUES] if has_all else tables,
+        }
         self._file = file
         self._digest = hashlib.sha256()
         after = None
@@ -178,6 +203,7 @@ class Exporter:
             self._digest = existing.digest
             self.progress.bytes = existing.stop
             after = existing.blocks[-1].last_user if existing.blocks else None
+            has_all = has_all and not (existing.blocks and APP_VALUES in existing.blocks[-1].rows)
             for block in existing.blocks:
                 for name, count in block.rows.items():
                     self.progress.add(name, count)
@@ -193,6 +219,11 @@ class Exporter:
                 self.progress.add(name, count)
             self.progress.seconds = time.monotonic() - began
             tick()
+            after = last
+        # Last, in a block of their own.
+        if has_all and (count := await self._source.write_app_values(self._write)):
+            self._write_end("end", user=after or "", rows={APP_VALUES: count})
+            self.progress.add(APP_VALUES, count)
         self._write_end("finished", rows=self.progress.rows)
         file.flush()
         self.progress.seconds = time.monotonic() - began

@@ -15,7 +15,7 @@ from agentstore.inmemory import (
     InMemoryUserService,
 )
 from agentstore.repositories.memory.rows import analyze_texts
-from agentstore.repositories.transfer import TABLES, VECTORS, columns_of, payload_of
+from agentstore.repositories.transfer import APP_VALUES, TABLES, VECTORS, columns_of, payload_of
 from agentstore.schemas.memory import speaker_and_text
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.times import local_time
@@ -56,6 +56,8 @@ class InMemorySource:
             "state_rounds": self._read_rounds,
             "workspaces": self._read_workspaces,
             "workspace_chunks": self._read_chunks,
+            "user_values": self._read_user_values,
+            "session_values": self._read_session_values,
         }
 
     async def identify(self) -> str | None:
@@ -63,8 +65,8 @@ class InMemorySource:
         return self._identity
 
     async def tables(self) -> list[str]:
-        """Return the names of the tables, without that of vectors."""
-        return [name for name in TABLES if name != VECTORS]
+        """Return the names of the tables of users, without that of vectors."""
+        return [name for name in TABLES if name not in (VECTORS, APP_VALUES)]
 
     async def count(self, users: list[str] | None) -> int:
         """Return the number of users to export.
@@ -93,6 +95,25 @@ class InMemorySource:
                 write(_line(name, row))
                 rows[name] = rows.get(name, 0) + 1
         return rows
+
+    async def write_app_values(self, write: Callable[[bytes], None]) -> int:
+        """Write the lines of the values of applications, and return their number."""
+        count = 0
+        for app, values in _sorted(self._states._app_values):
+            for key, value in _sorted(values):
+                write(_line(APP_VALUES, {"app": app, "key": key, "value": value}))
+                count += 1
+        return count
+
+    def _read_user_values(self, user: str) -> Iterator[Row]:
+        for (owner, app), values in sorted(self._states._user_values.items(), key=_bytes_of_key):
+            for key, value in _sorted(values) if owner == user else ():
+                yield {"user_id": user, "app": app, "key": key, "value": value}
+
+    def _read_session_values(self, user: str) -> Iterator[Row]:
+        for session_id, stored in _sorted(self._sessions._users.get(user, {})):
+            for key, value in _sorted(stored.values):
+                yield {"user_id": user, "session_id": session_id, "key": key, "value": value}
 
     def _read_user(self, user: str) -> Iterator[Row]:
         stored = self._users._users[user]

@@ -209,7 +209,7 @@ class Restorer:
                 done[table] = done.get(table, 0) + int(tag.split()[-1])
         left = [
             (kind, user_id, session_id)
-            for kind, query in transfer.difference_queries(self._schema, self._database.settings).items()
+            for kind, query in transfer.difference_queries(self._schema, self._tables, self._database.settings).items()
             for user_id, session_id in await transaction.query(query)
         ]
         return done, left

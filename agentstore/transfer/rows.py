@@ -161,7 +161,10 @@ class RowReader:
         names = list(columns)
         places = {each: place for place, each in enumerate(names)}
         usual = checks.usual_row(name, tuple(columns), settings.max_id_bytes)
-        owner = places.get("id" if name == "users" else "user_id", -1)
+        has_owner = name != transfer.APP_VALUES
+        if not has_owner and self._allowed is not None:
+            raise self.fail("values of an application, which belong to no user that the file may have")
+        owner = places.get("id" if name == "users" else "user_id" if has_owner else "app", -1)
         is_message = name in _MESSAGES
         id_place, kind_place = places.get("id", -1), places.get("kind", -1)
         parts = _PARTS.get(name)
@@ -190,7 +193,7 @@ class RowReader:
                 self._check(name, values)
                 fields = tuple(map(_field, values.values()))
                 raw = tuple(map(_raw, values.values()))
-            if raw[owner] != known_user:
+            if has_owner and raw[owner] != known_user:
                 known_user = raw[owner]
                 self._check_user(name, known_user)
             if name in _OWNERS:

@@ -34,6 +34,7 @@ from agentstore import (
     PostgresSessionHistoryService,
     PostgresStateService,
     PostgresUserService,
+    ScopedValues,
     Session,
     Settings,
 )
@@ -100,6 +101,7 @@ _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "users": {"id": lambda id: [id]},
     "only_users": {"id": lambda id: [id]},
     "at": {"id": lambda id: id},
+    "values": {"id": lambda id: ScopedValues(app={id: 1}) if id.__hash__ is not None else id},
     "filters": {name: partial(_filter, name) for name in ("session_id", "exclude_session_id", "role", "kind")},
 }
 _FILTERS = {"top_k": Number(0, 1_000), "page_size": Number(1, _PAGE), "page_num": Number(1, None)}
@@ -108,7 +110,7 @@ _OTHER = {
     *("self", "exist_ok", "title", "metadata", "cursor", "change", "keep", "state", "with_invalid", "settled"),
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
-    *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace"),
+    *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
 }
 _OTHER_FILTERS = {
     *("order", "since", "until", "min_score", "valid_at", "strategy", "cursor", "neighbors", "namespace", "metadata"),
@@ -120,6 +122,7 @@ _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("x"),
     "messages": text("x"), "filters": None, "state": {}, "metadata": {}, "change": dict, "title": None, "ttl": None,
     "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "max_tokens": 10, "count": len, "items": MemoryItem(text="x"),
+    "values": ScopedValues(app={"a": 1}),
 }  # fmt: skip
 _INVALID_IDS: tuple[Any, ...] = (0, 1, True, False, b"s", [], ["s"], "\0", "a\ud800", "x" * 513, "é" * 257)
 _VALID_IDS = ("", " ", " s ", "\t\n", "x" * 512, "密" * 170)

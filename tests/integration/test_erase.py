@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, AgentStoreError, Deleted, MemoryItem, Message, NotFound, Settings
+from agentstore import AgentStore, AgentStoreError, Deleted, MemoryItem, Message, NotFound, ScopedValues, Settings
 from agentstore.models import Base
 from agentstore.search import ranking
 from agentstore.testing import text
@@ -23,6 +23,8 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
     await store.memory.save_items(user, MemoryItem(text=f"likes {word}", id=f"{word} item"))
     await store.states.save_state(user, {"plan": [word] * 3}, session.id, metadata={"of": word})
     await store.states.save_state(user, {"plan": [f"{number} {word}" for number in range(5_000)]}, session.id)
+    values = ScopedValues(user={word: word}, session={word: [word]})
+    await store.states.merge_values(user, session.id, values=values, app=word)
     await store.sessions.fork_session(user, session.id, new_id=f"{word} fork")
     await store.sessions.rewind_session(user, session.id, 1, new_id=f"{word} before")
     (sandbox,) = await store.sandboxes.connect(session.id, user)
@@ -46,11 +48,12 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
         store.sandboxes._drain = False
     tables = {table for table, _ in await traces(observer, "aardvark@example.com", _WORD)}
     vector_tables = {"memory_vectors"} if has_pgvector else set()
-    assert tables == set(Base.metadata.tables) | vector_tables  # the scan covers every table
+    # The scan covers every table except the one whose rows belong to no user.
+    assert tables == set(Base.metadata.tables) - {"app_values"} | vector_tables
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vector_store.users.delete_user("aardvark@example.com")
-    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1)
+    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1, values=1)
     assert await traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
     assert len(await vector_store.memory.search("bob", "quokka")) == 3
@@ -88,10 +91,24 @@ async def test_erase_beside_concurrent_writers_leaves_no_orphans(
     async def save() -> None:
         await store.states.save_state("alice", {"x": 1}, "s")
 
+    async def merge() -> None:
+        await store.states.merge_values("alice", "s", values=ScopedValues(user={"u": 1}, session={"s": 1}))
+
+    async def append_and_merge() -> None:
+        await store.sessions.append("alice", "s", text("3"), values=ScopedValues(user={"u": 1}, session={"s": 1}))
+
     async def fork() -> None:
         await store.sessions.fork_session("alice", "s")
 
-    calls = {"append": append, "add": add, "fact": save_fact, "save": save, "fork": fork}
+    calls = {
+        "append": append,
+        "add": add,
+        "fact": save_fact,
+        "save": save,
+        "merge": merge,
+        "both": append_and_merge,
+        "fork": fork,
+    }
     writers = [asyncio.create_task(repeat(kind, call)) for kind, call in calls.items() for _ in range(2)]
     erased = Deleted()
     for _ in range(40):

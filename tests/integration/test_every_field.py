@@ -31,6 +31,7 @@ from agentstore import (
     Message,
     SandboxInfo,
     SandboxService,
+    ScopedValues,
     Session,
     SessionHistoryService,
     Settings,
@@ -129,6 +130,7 @@ _NOT_STORED = {
     *("Appended", "Deleted", "Extracted", "Extraction", "FailedExtraction", "Imported", "MemoryHit", "Page", "Pruned"),
     *("Stats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
     *("SandboxLimits", "SandboxSpec", "ToolResult", "SearchFilters", "ListFilters"),
+    "ScopedValues",  # each value by itself
     *("Embedder", "QuestionEmbedder", "SearchStrategy", "ContentType", "MessageType", "Role", "RunStatus"),
     # Parts of a Message: value_of() creates one of each.
     *("AudioContent", "DataContent", "Error", "FileContent", "ImageContent", "RefusalContent", "TextContent"),
@@ -308,7 +310,9 @@ async def _read_all(store: AgentStore) -> dict[str, Any]:
     user = await store.users.get_user(_USER)
     memories = await store.memory.list_memory(_USER, {"page_size": 100})
     state = await store.states.export_state(_USER, _ID)
-    return {"session": session, "item": item, "round": round_, "user": user, "memories": memories, "state": state}
+    values = await store.states.get_values(_USER, _ID, app="an app")
+    found = {"session": session, "item": item, "round": round_, "user": user, "memories": memories, "state": state}
+    return {**found, "values": values}
 
 
 async def test_everything_keeps_every_field_through_an_export_and_a_restore(store: AgentStore, other_url: str) -> None:
@@ -317,7 +321,10 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     await store.memory.add_memory(_USER, [message_of("m1")], _ID)
     await store.memory.save_items(_USER, sample_of(MemoryItem), session_id=_ID)
     await store.states.save_state(_USER, {"x": "\0"}, _ID, 7, metadata=value_of(dict, "metadata"))
+    scope = value_of(dict, "values")
+    await store.states.merge_values(_USER, _ID, values=ScopedValues(scope, scope, scope), app="an app")
     before = await _read_all(store)
+    compare("values", ScopedValues(scope, scope, scope), before["values"])
     compare("get_user", sample_of(User), before["user"], changed=frozenset({"created_at"}))
     compare("list_users", before["user"], (await store.users.list_users())[0])
     file = io.BytesIO()
@@ -329,7 +336,7 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     for name in ("session", "item", "round", "user"):
         compare("export and restore", before[name], after[name])
     compare_messages("export and restore", list(before["memories"]), list(after["memories"]))
-    assert after["state"] == before["state"]
+    assert (after["state"], after["values"]) == (before["state"], before["values"])
 
 
 # Fields of a session that a restore does not compare, since normal use changes them.
@@ -363,6 +370,7 @@ async def test_a_fork_copies_every_column(store: AgentStore, observer: asyncpg.C
     await _import_sample(store)
     for state in ({"x": 1}, {"large": "x" * 100_000}):  # the second is stored in another column, compressed
         await store.states.save_state(_USER, state, _ID, metadata={"y": 2})
+    await store.states.merge_values(_USER, _ID, values=ScopedValues(session={"a": 1, "b": {"x": "\0"}}))
     await store.sessions.append(_USER, _ID, [message_of("m3"), message_of("m4")])
     await store.sessions.delete_messages(_USER, _ID, ["m3"])
     changed_columns = {
@@ -370,6 +378,7 @@ async def test_a_fork_copies_every_column(store: AgentStore, observer: asyncpg.C
         "messages": {"session_id"},
         "state_heads": {"session_id", "updated_at"},
         "state_rounds": {"session_id"},
+        "session_values": {"session_id"},
     }
     for table, changed in changed_columns.items():
         for column in Base.metadata.tables[table].columns:

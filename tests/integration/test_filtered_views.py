@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from agentstore import AgentStore, MemoryItem, NotConfigured, Session, Settings, migrate
+from agentstore import AgentStore, MemoryItem, NotConfigured, ScopedValues, Session, Settings, migrate
 from agentstore.cli import COMMANDS, load_command
 from agentstore.database.server import table_names
 from agentstore.operations.grants import grants
@@ -39,6 +39,7 @@ _VALUES: dict[str, Any] = {
     "messages": text("apples"), "items": MemoryItem(text="likes apples"), "metadata": {"a": 1}, "title": "a title",
     "ttl": 60, "change": dict, "at": "1", "a": 1, "b": 2, "ids": ["1"], "max_tokens": 10, "count": len,
     "round_id": 7, "state": {"a": 1},
+    "values": ScopedValues({"a": 1}, {"u": 1}),
 }  # fmt: skip
 
 

@@ -21,7 +21,17 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, AgentStoreError, Appended, MemoryItem, Message, Pruned, Session, Settings
+from agentstore import (
+    AgentStore,
+    AgentStoreError,
+    Appended,
+    MemoryItem,
+    Message,
+    Pruned,
+    ScopedValues,
+    Session,
+    Settings,
+)
 from agentstore.models import Base
 from agentstore.testing import text
 
@@ -63,6 +73,14 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "append by id": lambda store: store.sessions.append(_USER, "s", _messages("y", "z")),
     "append expected": lambda store: store.sessions.append(_USER, "s", _messages("x", "y"), expected_seq=4),
     "append and patch": lambda store: store.sessions.append(_USER, "s", _messages("x"), metadata_patch={"p": 1}),
+    "append and values": lambda store: store.sessions.append(
+        _USER, "s", _messages("x"), expected_seq=4, values=ScopedValues({"a": 1}, {"u": 1}, {"s": 1, "k": None})
+    ),
+    "merge values": lambda store: store.states.merge_values(
+        _USER, "s", values=ScopedValues({"a": 2, "k": None}, {"k": None, "u": 2}, {"s": 2})
+    ),
+    "get values": lambda store: store.states.get_values(_USER, "s"),
+    "delete values": lambda store: store.states.delete_values(_USER, "s"),
     "pop": lambda store: store.sessions.pop_messages(_USER, "s", 2),
     "replace message": lambda store: store.sessions.replace_message(_USER, "s", text("new", id="m3")),
     "replace expected": lambda store: store.sessions.replace_message(
@@ -148,6 +166,7 @@ _REMAINING = """
 SELECT 'sessions', array_agg(x ORDER BY x) FROM (
     SELECT row(id, next_seq, removed, title, metadata::text, ttl, app, forked_from, forked_at)::text
     FROM agentstore.sessions
+    UNION ALL SELECT row(session_id, key, value::text)::text FROM agentstore.session_values
     UNION ALL SELECT row(session_id, seq, id, payload #>> '{content,0,text}')::text FROM agentstore.messages) AS t(x)
 UNION ALL SELECT 'states', array_agg(x ORDER BY x) FROM (
     SELECT row(session_id, next_round, last_round)::text FROM agentstore.state_heads WHERE next_round > 1
@@ -157,6 +176,9 @@ UNION ALL SELECT 'memories', array_agg(x ORDER BY x) FROM (
     UNION ALL SELECT row(session_id, seq, id, payload #>> '{content,0,text}', tokens, length(lexemes), analysis)::text
         FROM agentstore.memories
 ) AS t(x)
+UNION ALL SELECT 'values', array_agg(x ORDER BY x) FROM (
+    SELECT row(app, key, value::text)::text FROM agentstore.app_values
+    UNION ALL SELECT row(app, key, value::text)::text FROM agentstore.user_values) AS t(x)
 UNION ALL SELECT 'users', array_agg(id) FROM agentstore.users
 """
 
@@ -233,6 +255,7 @@ class Pairs:
         await store.states.save_state(_USER, {"n": 0}, "s")
         await store.memory.add_memory(_USER, _messages("m1", "m2", "m3"), "s")
         await store.memory.save_items(_USER, MemoryItem(id="item", text="likes apples"))
+        await store.states.merge_values(_USER, "s", values=ScopedValues({"k": 0}, {"k": 0}, {"k": 0}))
         for state, change in _STATES.items():
             await self._observer.execute(f'CREATE SCHEMA "{state}"')
             for name in _TABLES:
@@ -285,7 +308,7 @@ class Pairs:
 
     async def _reset(self, state: str) -> None:
         await self._observer.execute(
-            "DELETE FROM agentstore.users; "
+            "DELETE FROM agentstore.users; DELETE FROM agentstore.app_values; "
             + "".join(f'INSERT INTO agentstore.{name} SELECT * FROM "{state}".{name}; ' for name in _TABLES)
         )
 

@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from agentstore import AgentStore, MemoryItem, ReadOnly, Session, Settings, Unavailable, migrate
+from agentstore import AgentStore, MemoryItem, ReadOnly, ScopedValues, Session, Settings, Unavailable, migrate
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
 from agentstore.operations.grants import apply, grants
@@ -210,6 +210,7 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "states.export_state": lambda store: store.states.export_state("alice", "live"),
     "states.list_states": lambda store: store.states.list_states("alice", "live"),
     "states.diff_states": lambda store: store.states.diff_states("alice", 1, 2, "live"),
+    "states.get_values": lambda store: store.states.get_values("alice", "live"),
     "users.get_user": lambda store: store.users.get_user("alice"),
     "users.list_users": lambda store: store.users.list_users(),
     "sandboxes.list": lambda store: store.sandboxes.list("alice"),
@@ -247,6 +248,8 @@ _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "states.import_state": lambda store: store.states.import_state("alice", "s", 1, {}),
     "states.delete_state": lambda store: store.states.delete_state("alice", "live"),
     "states.touch": lambda store: store.states.touch("alice", "live"),
+    "states.merge_values": lambda store: store.states.merge_values("alice", values=ScopedValues({"a": 1}, {"u": 1})),
+    "states.delete_values": lambda store: store.states.delete_values("alice"),
     "users.set_metadata": lambda store: store.users.set_metadata("alice", {}),
     "users.delete_user": lambda store: store.users.delete_user("alice"),
     "sandboxes.delete_workspaces": lambda store: store.sandboxes.delete_workspaces("live", "alice"),
@@ -290,6 +293,7 @@ async def test_every_read_works_on_a_read_only_server_and_every_write_raises_rea
             await store.memory.save_items("alice", MemoryItem(text="likes apples"), id)
             for number in range(2):
                 await store.states.save_state("alice", {"n": number}, id)
+            await store.states.merge_values("alice", id, values=ScopedValues({"a": 1}, {"u": 1}, {"s": 1}))
         before = await _read_each(store)
         for table, column in (("sessions", "id"), ("memory_buckets", "session_id"), ("state_heads", "session_id")):
             await observer.execute(

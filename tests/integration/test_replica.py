@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text as sql
 
-from agentstore import AgentStore, Closed, MemoryItem, NotConfigured, Settings, Unavailable, migrate
+from agentstore import AgentStore, Closed, MemoryItem, NotConfigured, ScopedValues, Settings, Unavailable, migrate
 from agentstore.database import replica as replica_module
 from agentstore.database.statement import Statement
 from agentstore.operations.doctor import Finding, examine
@@ -59,6 +59,7 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "states.export_state": lambda store, **options: store.states.export_state("alice", "s", **options),
     "states.list_states": lambda store, **options: store.states.list_states("alice", "s", **options),
     "states.diff_states": lambda store, **options: store.states.diff_states("alice", 1, 2, "s", **options),
+    "states.get_values": lambda store, **options: store.states.get_values("alice", "s", **options),
     "users.get_user": lambda store, **options: store.users.get_user("alice", **options),
     "users.list_users": lambda store, **options: store.users.list_users(**options),
 }
@@ -74,6 +75,7 @@ async def _write(store: AgentStore, number: int) -> None:
     for round_id in (1, 2):
         await store.states.save_state("alice", {"n": number * round_id}, "s", round_id)
     await store.states.save_state("alice", {"n": number}, "s")
+    await store.states.merge_values("alice", "s", values=ScopedValues(session={"n": number}))
     await store.users.set_metadata("alice", {"n": number})
 
 

@@ -19,6 +19,7 @@ from agentstore import (
     NotFound,
     PostgresMemoryService,
     PostgresSessionHistoryService,
+    ScopedValues,
     Settings,
     migrate,
 )
@@ -70,6 +71,7 @@ async def _use_all_services(store: AgentStore, user: str) -> None:
     await store.memory.add_memory(user, session.messages, "s")
     await store.memory.save_items(user, MemoryItem(text=f"likes apples {len(user)}"))
     await store.states.save_state(user, {"of": user}, "s")
+    await store.states.merge_values(user, "s", values=ScopedValues({user: user}, {"of": user}, {"of": user}))
     (sandbox,) = await store.sandboxes.connect("s", user)
     await sandbox.write_file("of", user)
     await store.sandboxes.release("s", user)
@@ -101,6 +103,10 @@ async def test_each_service_works_and_sees_only_one_user(secured: AgentStore, ob
         assert session is not None
         assert session.messages[0].content[0].text == f"apples of {user!r}"  # type: ignore[index,union-attr]
         assert await secured.states.export_state(user, "s") == {"of": user}
+        values = await secured.states.get_values(user, "s")
+        assert (values.user, values.session) == ({"of": user}, {"of": user})
+        assert values.app.keys() == set(HOSTILE_IDS[:12])  # which the users share
+        assert await secured.states.get_values(None) == ScopedValues(values.app)
         hits = await secured.memory.search(user, "apples")
         assert {hit.session_id for hit in hits} == {"s", "default"}
         assert len(await secured.sessions.list_sessions(user)) == 1
@@ -249,7 +255,7 @@ async def test_another_users_rows_are_invisible_to_any_statement(
     for user in ("", "alice", "bob"):
         await _use_all_services(secured, user)
     connection = await asyncpg.connect(secured_url)
-    for table in Base.metadata.tables:
+    for table in Base.metadata.tables.keys() - {"app_values"}:  # which belong to no user
         owner = "id" if table == "users" else "user_id"
         assert await connection.fetch(f"SELECT * FROM agentstore.{table}") == []  # no user is set
         for user in ("alice", "", "nobody"):

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, EmbeddedPostgres, Message, Session, Settings, repositories
+from agentstore import AgentStore, EmbeddedPostgres, Message, ScopedValues, Session, Settings, repositories
 from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories import states, transfer
 from agentstore.repositories.memory import rows, search
@@ -64,6 +64,13 @@ INSERT INTO agentstore.workspaces (user_id, session_id, type, chunks, size)
 SELECT 'u' || n % 1000 + 1, 's' || n, 'base', 1, 3 FROM generate_series(1, 40000) n;
 INSERT INTO agentstore.workspace_chunks (user_id, session_id, type, number, data)
 SELECT user_id, session_id, type, 1, 'abc' FROM agentstore.workspaces;
+INSERT INTO agentstore.app_values (app, key, value)
+SELECT 'a' || n % 100, 'k' || n, '1' FROM generate_series(1, 40000) n ORDER BY 1, 2;
+INSERT INTO agentstore.user_values (user_id, app, key, value)
+SELECT 'u' || n % 1000 + 1, 'a' || n % 3, 'k' || n, '1' FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.session_values (user_id, session_id, key, value)
+SELECT 'u' || n % 1000 + 1, 's' || n, 'k' || k, '1' FROM generate_series(1, 40000) n, generate_series(1, 3) k;
+ANALYZE agentstore.app_values, agentstore.user_values, agentstore.session_values;
 ANALYZE agentstore.state_heads, agentstore.state_rounds, agentstore.sandboxes, agentstore.workspaces,
     agentstore.workspace_chunks;
 ANALYZE agentstore.users, agentstore.sessions, agentstore.messages, agentstore.memory_buckets, agentstore.memories,
@@ -188,6 +195,13 @@ _VALUES: dict[str, Any] = {
     "chunks": 2,
     "number": 1,
     "data": b"x",
+    "scope": None,
+    "keys": ["k1", "new"],
+    "texts": ["1", "2"],
+    "removed": ["k2"],
+    **{f"{scope}_keys": ["k1", "new"] for scope in ("user", "session")},
+    **{f"{scope}_texts": ["1", "2"] for scope in ("user", "session")},
+    **{f"{scope}_removed": ["k2"] for scope in ("user", "session")},
 }
 
 
@@ -391,6 +405,14 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.states.save_state("alice", {}, "s", expected_round=1))
     await one_statement(store.states.export_state("alice", "s"))
     await one_statement(store.states.list_states("alice", "s"))
+    await one_statement(
+        store.states.merge_values("alice", "s", values=ScopedValues(user={"u": 1}, session={"s": 1, "t": None}))
+    )
+    await one_statement(store.states.merge_values(None, values=ScopedValues({"a": 1, "b": None})))
+    await one_statement(store.states.get_values("alice", "s"))
+    await one_statement(store.states.get_values(None))
+    await one_statement(store.states.delete_values("alice", "s"))
+    await one_statement(store.states.delete_values(None))
     await one_statement(store.sessions.delete_session("alice", "s"))
     await one_statement(store.users.delete_user("alice"))
 

@@ -22,6 +22,7 @@ from agentstore import (
     Message,
     NotConfigured,
     NotFound,
+    ScopedValues,
     Settings,
     StatementFailed,
     migrate,
@@ -79,6 +80,10 @@ async def _fill(store: AgentStore, user: str) -> None:
     await store.states.save_state(user, {"a": "\0"}, session.id, metadata={"k": 'v\n,"payload":1'})
     await store.states.save_state(user, _LARGE, session.id)
     await store.states.delete_state(user, session.id, 1)
+    values = ScopedValues(
+        {user: "\0\n", "x": 1}, {"k": '","value":1\t\\'}, {"k": "\ud800", "": [2**70, {"value": None}]}
+    )
+    await store.states.merge_values(user, session.id, values=values, app=f"{user} app")
     await store.sessions.fork_session(user, session.id, at=2)
 
 
@@ -201,6 +206,7 @@ async def test_an_export_of_some_users_has_no_other_users(
     await other.restore(io.BytesIO(await _export(filled, "bob\\n", "")))
     assert [user.id for user in await other.users.list_users()] == ["", "bob\\n"]
     before, after = await _all_rows(direct_url), await _all_rows(other_url)
+    assert after.pop("app_values") == []
     assert all(rows and set(rows) < set(before[table]) for table, rows in after.items())
     with pytest.raises(NotFound, match="nobody"):
         await filled.export(io.BytesIO(), ["alice", "nobody"])
@@ -216,10 +222,11 @@ async def test_existing_data_is_left_unchanged_and_missing_data_is_inserted(
     await other.states.save_state("bob\\n", {"mine": True}, "bob\\n")
     await other.memory.add_memory("alice", text("mine", id="mine"), "default")
     await other.users.set_metadata("bob\\n", {"mine": True})
+    await other.states.merge_values("alice", values=ScopedValues({"x": 2}, {"k": 2}), app="alice app")
     progress = await other.restore(io.BytesIO(data))
     assert sorted(progress.left) == [
-        ("memory_buckets", "alice", "default"), ("sessions", "alice", "alice"), ("state_heads", "bob\\n", "bob\\n"),
-        ("users", "bob\\n", ""),
+        ("app_values", "alice app", "x"), ("memory_buckets", "alice", "default"), ("sessions", "alice", "alice"),
+        ("state_heads", "bob\\n", "bob\\n"), ("user_values", "alice", "k"), ("users", "bob\\n", ""),
     ]  # fmt: skip
     for user, metadata in (("alice", {"z": "\0\ud800", "a": 2**70}), ("bob\\n", {"mine": True})):
         found = await other.users.get_user(user)
@@ -228,6 +235,8 @@ async def test_existing_data_is_left_unchanged_and_missing_data_is_inserted(
     assert [message.id for message in (await other.sessions.get_session("alice", "alice")).messages] == ["mine"]  # type: ignore[union-attr]
     assert await other.states.export_state("bob\\n", "bob\\n") == {"mine": True}
     assert await other.states.export_state("alice", "alice") == _LARGE
+    values = await other.states.get_values("alice", app="alice app")
+    assert (values.app, values.user) == ({"alice": "\0\n", "x": 2}, {"k": 2})
     assert len(await other.sessions.list_sessions("alice")) == 3
     assert len(await other.memory.search("alice", "payload")) > 0
 
@@ -475,14 +484,17 @@ async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
         task.cancel()
         await asyncio.wait([task])
         after = await _all_rows(other_url)
+        assert after.pop("app_values") in ([], before["app_values"])
         assert after == _of_users(before, {row[1] for row in after["users"]})
     await other.restore(io.BytesIO(data))
     assert await _all_rows(other_url) == before
 
 
 def _of_users(rows_by_table: dict[str, list[tuple[Any, ...]]], users: set[str]) -> dict[str, list[tuple[Any, ...]]]:
-    user_columns = {table: 1 if table == "users" else sorted(_names(table)).index("user_id") for table in rows_by_table}
-    return {table: [row for row in rows if row[user_columns[table]] in users] for table, rows in rows_by_table.items()}
+    """Return the rows that belong to these users, of each table whose rows belong to users."""
+    owned = {table: rows for table, rows in rows_by_table.items() if table != transfer.APP_VALUES}
+    user_columns = {table: 1 if table == "users" else sorted(_names(table)).index("user_id") for table in owned}
+    return {table: [row for row in rows if row[user_columns[table]] in users] for table, rows in owned.items()}
 
 
 def _names(table: str) -> list[str]:
@@ -494,7 +506,7 @@ async def test_the_size_of_blocks_does_not_change_the_rows(
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_ROWS", 1)
     data = await _export(filled)
-    assert data.count(b'{"end":') == 4
+    assert data.count(b'{"end":') == 5  # four users, and the values of applications
     await other.restore(io.BytesIO(data))
     assert await _all_rows(other_url) == await _all_rows(direct_url)
 
@@ -539,6 +551,7 @@ async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
         while other._database.checked_out():
             await asyncio.sleep(0.01)
     after = await _all_rows(other_url)
+    after.pop("app_values")
     users = {row[1] for row in after["users"]}
     assert "alice" not in users
     assert after == _of_users(before, users)

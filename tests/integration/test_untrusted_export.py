@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import asyncpg
@@ -13,7 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentstore import AgentStore, DataContent, InvalidContent, LimitExceeded, MemoryItem, Message, Settings, migrate
+from agentstore import (
+    AgentStore,
+    DataContent,
+    InvalidContent,
+    LimitExceeded,
+    MemoryItem,
+    Message,
+    ScopedValues,
+    Settings,
+    migrate,
+)
 from agentstore.schemas.payload import dump_message, load_messages
 from agentstore.testing import text
 from agentstore.transfer import checks, lines
@@ -23,7 +34,7 @@ from tests.support.values import PLACES, message_with
 _SIZES = Settings(max_message_bytes=100_000, max_state_bytes=200_000)
 
 
-async def _fill(store: AgentStore) -> bytes:
+async def _fill(store: AgentStore, *, with_app: bool = True) -> bytes:
     """Store an object of each kind, and return the export."""
     session = await store.sessions.create_session("alice", "s", title="a title", metadata={"x": [1]})
     await store.sessions.append_message(
@@ -38,6 +49,8 @@ async def _fill(store: AgentStore) -> bytes:
     await store.memory.save_items("alice", MemoryItem(id="i1", text="a fact"), "s")
     await store.states.save_state("alice", {"x": 1}, "s", metadata={"y": 2})
     await store.states.save_state("alice", {"x": "large " * 20_000}, "s")
+    values = ScopedValues({"a": 1}, {"u": "one"}, {"s": {"x": 1}})
+    await store.states.merge_values("alice", "s", values=values if with_app else replace(values, app={}))
     file = io.BytesIO()
     await store.export(file)
     return file.getvalue()
@@ -134,6 +147,15 @@ _INVALID: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a row of another user": (_change("messages", _set(user_id="bob"), 2), "'bob'"),
     "a session of another user": (_change("sessions", _set(user_id="bob")), "'bob'"),
     "a memory of another user": (_change("memories", _set(user_id="bob")), "'bob'"),
+    "a value that is null": (_change("user_values", _set(value=None)), "null"),
+    "a value of a session that is null": (_change("session_values", _set(value=None)), "null"),
+    "a value that is too deep": (_change("app_values", _set(value=json.loads("[" * 205 + "]" * 205))), "nested|deep"),
+    "an infinite value": (lambda data: data.replace(b'"value":"one"', b'"value":1e999'), "inf"),
+    "a value that is not JSON": (lambda data: data.replace(b'"value":"one"', b'"value":one'), "JSON"),
+    "a key that is too long": (_change("user_values", _set(key="x" * 513)), "513 bytes"),
+    "a key that is a number": (_change("app_values", _set(key=5)), "string"),
+    "an application with NUL": (_change("app_values", _set(app="\0")), "NUL"),
+    "a value of another user": (_change("user_values", _set(user_id="bob")), "'bob'"),
     "invalid UTF-8": (lambda data: data.replace(b"a title", b"a\xfftitle"), "UTF-8|UTF8"),
     "a raw tab in an id": (lambda data: data.replace(b'"id":"m1","created', b'"id":"m\t1","created'), "not a row"),
     "two values in a payload": (
@@ -173,12 +195,24 @@ async def test_what_a_write_would_refuse_is_refused_with_its_line(store: AgentSt
 
 
 async def test_an_undamaged_file_is_restored(store: AgentStore, other_url: str) -> None:
-    data = await _fill(store)
+    data = await _fill(store, with_app=False)
     async with AgentStore(other_url) as other:
         assert (await other.restore(io.BytesIO(data), only_users=["alice", "bob"])).rows["messages"] == 3
         restored = await other.sessions.get_session("alice", "s")
         assert restored == await store.sessions.get_session("alice", "s")
         assert (await other.restore(signed_again(data))).left == []
+
+
+async def test_values_of_applications_are_refused_where_users_are_named(store: AgentStore, other_url: str) -> None:
+    data = await _fill(store)
+    async with AgentStore(other_url) as other:
+        with pytest.raises(InvalidContent, match=r"line \d+: values of an application"):
+            await other.restore(io.BytesIO(data), only_users=["alice"])
+        assert await _count(other_url) == 0
+        named = signed_again(data.replace(b'"users":null', b'"users":["alice"]', 1))
+        with pytest.raises(InvalidContent, match=r"line \d+: values of an application"):
+            await other.restore(named)
+        assert await other.states.get_values(None) == ScopedValues()
 
 
 async def test_a_session_with_removed_messages_is_restored(store: AgentStore, other_url: str) -> None:

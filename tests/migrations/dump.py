@@ -88,6 +88,13 @@ _ROWS = {
     """,
     "0013": "UPDATE sessions SET app = '密 app' WHERE id = 's';",
     "0020": "UPDATE memories SET namespace = '密/a b' WHERE session_id = 's';",
+    "0022": """
+        INSERT INTO app_values (app, key, value) VALUES
+            ('', '', '[1, "\\u0000"]'), ('密 app', '密:%', '{"z":1, "a":2}');
+        INSERT INTO user_values (user_id, app, key, value) SELECT id, '密 app', '密:%', '"\\ud800"' FROM users;
+        INSERT INTO session_values (user_id, session_id, key, value)
+        SELECT user_id, id, '密:%', '{"n":1}' FROM sessions;
+    """,
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

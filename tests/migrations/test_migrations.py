@@ -416,7 +416,7 @@ async def test_a_login_that_may_not_install_pgvector_gets_the_reason(empty_url: 
 def test_every_key_begins_with_the_user_and_every_foreign_key_cascades() -> None:
     """So the tables can be distributed by user without changing keys."""
     for table in Base.metadata.tables.values():
-        owner = "id" if table.name == "users" else "user_id"
+        owner = {"users": "id", "app_values": "app"}.get(table.name, "user_id")
         uniques = [c for c in table.constraints if type(c).__name__ == "UniqueConstraint"]
         assert list(table.primary_key.columns)[0].name == owner  # noqa: RUF015
         assert all(owner in key.columns for key in uniques)  # type: ignore[attr-defined]
@@ -460,6 +460,7 @@ _FROZEN = {
     "0019_app_index": "8c6eaed34f8b28a6d55a21f20214084e4e6c32d64f1db88717efb70762158978",
     "0020_namespaces": "8703604f59cb731139048bff55026330b1a91bda995e1da887506b88f8029a67",
     "0021_preferred_key": "7cab6336160280d043602946d3acb7e33914ded67c319b851d09cea09924a392",
+    "0022_scoped_values": "001ccc0a93a27e4d291ba1659bb8c8a6da6df94327ab31a38acd1b0e7da33032",
     "v001_vectors": "dc341848d60858129053114a0d9272c6f617f246a30894a4942eeee67b0d8915",
 }
 

@@ -47,7 +47,7 @@ class Catalog:
         )
         tables = await connection.fetch(
             "SELECT c.oid::int8, c.relname, a.attnum FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
-            " AND a.attname = CASE c.relname WHEN 'users' THEN 'id' ELSE 'user_id' END"
+            " AND a.attname = CASE c.relname WHEN 'users' THEN 'id' WHEN 'app_values' THEN 'app' ELSE 'user_id' END"
             " WHERE c.relnamespace = 'agentstore'::regnamespace AND c.relkind = 'r'"
         )
         return cls(

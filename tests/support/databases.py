@@ -52,7 +52,7 @@ SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'agentstore'::regna
     AND relname <> 'agentstore_version' AND pg_relation_size(oid) > 0)
 """
 # The counts of the second statement are the only ones of a database that is used again.
-_EMPTY = "TRUNCATE agentstore.users RESTART IDENTITY CASCADE; SELECT pg_stat_force_next_flush()"
+_EMPTY = "TRUNCATE agentstore.users, agentstore.app_values RESTART IDENTITY CASCADE; SELECT pg_stat_force_next_flush()"
 _FORGET_COUNTS = "SELECT pg_stat_reset()"
 
 

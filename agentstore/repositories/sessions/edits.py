@@ -5,22 +5,24 @@ change of its messages updates that row. If it has changed, the session is locke
 """
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
 from agentstore.database.sql import SqlStatements
-from agentstore.database.statement import Row, Statement
+from agentstore.database.statement import Fetch, Row, Statement
 from agentstore.errors import Conflict, NotFound, StatementFailed, Unavailable, UnknownOutcome
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING
 from agentstore.repositories.sessions.appends import Stored, contiguous, stored_by
 from agentstore.repositories.sessions.copies import FIND, FIND_ALL, LOCK
 from agentstore.repositories.sessions.statements import EXPIRE, IMPORT, SET_METADATA
+from agentstore.repositories.values import merge_in
 from agentstore.schemas import Message
 from agentstore.schemas.edits import MetadataPatch, patched_metadata
 from agentstore.schemas.identity import is_same_payload
 from agentstore.schemas.payload import load_messages, message_key, same_content
+from agentstore.schemas.values import ValueChanges
 from agentstore.settings import Settings
 
 _SQL = SqlStatements(__file__)
@@ -30,13 +32,7 @@ DELETE_MESSAGES = _SQL("delete_messages")
 REPLACE_MESSAGE = _SQL("replace_message")
 CUT = _SQL("cut")
 
-_NEW_HEAD = dict.fromkeys(("title", "ttl", "app", "created_at", "updated_at", "forked_from", "forked_at"))
-
-
-class Fetch(Protocol):
-    """Executes a statement, by itself or in a transaction."""
-
-    async def __call__(self, statement: Statement, /, **values: Any) -> list[Row]: ...  # noqa: D102
+_NEW_HEAD = dict.fromkeys(("title", "ttl", "created_at", "updated_at", "forked_from", "forked_at"))
 
 
 class Edits:
@@ -47,14 +43,20 @@ class Edits:
         self._settings = settings
 
     async def append(
-        self, values: dict[str, Any], create: bool, expected: int | None, patch: MetadataPatch | None
+        self,
+        values: dict[str, Any],
+        create: bool,
+        expected: int | None,
+        patch: MetadataPatch | None,
+        app: str | None,
+        changes: ValueChanges | None,
     ) -> Stored:
         """Append messages under the lock of their session, or with a new session; see ``append`` of the service."""
         user_id, session_id = values["user_id"], values["session_id"]
 
         async def store(attempt: int) -> Stored | None:
             async with self._database.transaction() as transaction:
-                stored = await self._append_locked(transaction.fetch, values, expected, patch)
+                stored = await self._append_locked(transaction.fetch, values, expected, patch, changes)
             if stored is not None:
                 return stored
             if not create:
@@ -66,7 +68,14 @@ class Edits:
             ids: list[str] = values["ids"]
             metadata = "{}" if patch is None else patched_metadata("{}", patch, list(ids), self._settings)
             count = len(ids)
-            rows = await self._database.fetch(IMPORT, **values, **_NEW_HEAD, metadata=metadata, count=count)
+            new = {**values, **_NEW_HEAD, "app": app, "metadata": metadata, "count": count}
+            if changes is None:
+                rows = await self._database.fetch(IMPORT, **new)
+            else:
+                async with self._database.transaction() as transaction:
+                    rows = await transaction.fetch(IMPORT, **new)
+                    if rows:
+                        await merge_in(transaction.fetch, user_id, session_id, changes)
             return contiguous(rows[0][0], 1, count, count) if rows else None
 
         try:
@@ -77,7 +86,12 @@ class Edits:
             raise Unavailable(f"{error} Append again: what is stored is not stored twice.") from error
 
     async def _append_locked(
-        self, fetch: Fetch, values: dict[str, Any], expected: int | None, patch: MetadataPatch | None
+        self,
+        fetch: Fetch,
+        values: dict[str, Any],
+        expected: int | None,
+        patch: MetadataPatch | None,
+        changes: ValueChanges | None,
     ) -> Stored | None:
         key = {"user_id": values["user_id"], "session_id": values["session_id"]}
         locked = await fetch(LOCK, **key)
@@ -98,7 +112,7 @@ class Edits:
             if stored is None:
                 raise AssertionError("the session was changed while it was locked")
             if not stored.added:
-                return stored  # by an earlier attempt, with the metadata
+                return stored  # by an earlier attempt, with the metadata and the values
         else:
             stored = contiguous(updated_at, last_seq + 1, 0, count)
         if patch is not None:
@@ -106,6 +120,8 @@ class Edits:
             changed = patched_metadata(metadata, patch, added, self._settings)
             if changed != metadata:
                 await fetch(SET_METADATA, **key, metadata=changed)
+        if changes is not None:
+            await merge_in(fetch, key["user_id"], key["session_id"], changes)
         return stored
 
     async def _find_stored(self, fetch: Fetch, values: dict[str, Any], count: int) -> Stored | None:

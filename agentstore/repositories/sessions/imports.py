@@ -7,9 +7,10 @@ from typing import Any, Literal
 from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import retry
+from agentstore.database.statement import Fetch
 from agentstore.errors import Conflict, InvalidContent, NotFound
 from agentstore.repositories.sessions.copies import LOCK
-from agentstore.repositories.sessions.edits import Edits, Fetch
+from agentstore.repositories.sessions.edits import Edits
 from agentstore.repositories.sessions.statements import EXISTS, EXPIRE, IMPORT
 from agentstore.schemas import Imported, Message, Session
 from agentstore.schemas.identity import is_same_message

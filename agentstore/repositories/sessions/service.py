@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
-from agentstore.database.statement import Row, Statement
+from agentstore.database.statement import Fetch, Row, Statement
 from agentstore.database.url import Password
 from agentstore.errors import (
     AlreadyExists,
@@ -30,7 +30,7 @@ from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_TO_MANY
 from agentstore.repositories.sessions.appends import Appends, Key, Stored, stored_by
 from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND, already_exists, copy_error
-from agentstore.repositories.sessions.edits import Edits, Fetch
+from agentstore.repositories.sessions.edits import Edits
 from agentstore.repositories.sessions.imports import Imports, values_of_messages
 from agentstore.repositories.sessions.lists import list_sessions
 from agentstore.repositories.sessions.rows import load_metadata
@@ -77,6 +77,7 @@ from agentstore.schemas.payload import (
     prepare_messages,
 )
 from agentstore.schemas.session import extend_messages
+from agentstore.schemas.values import ScopedValues, prepare_values
 from agentstore.settings import Settings
 
 
@@ -310,6 +311,8 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
         create: bool = True,
         expected_seq: int | None = None,
         metadata_patch: MetadataPatch | None = None,
+        app: str | None = None,
+        values: ScopedValues | None = None,
     ) -> Appended:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
@@ -317,11 +320,14 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             expected_seq = check_count(expected_seq, "expected_seq")
         if metadata_patch is not None:
             check_patch(metadata_patch, self._settings)
+        app = None if app is None else check_id(app, "app", self._settings)
+        changes = None if values is None else await offload.run(prepare_values, values, app or "", self._settings)
         prepared = await offload.run(prepare_messages, messages, self._settings)
-        values = values_of_messages(user_id, session_id, prepared)
-        stored = await self._append(values, expected_seq) if prepared and metadata_patch is None else None
+        columns = values_of_messages(user_id, session_id, prepared)
+        is_plain = prepared and metadata_patch is None and changes is None
+        stored = await self._append(columns, expected_seq) if is_plain else None
         if stored is None:
-            stored = await self._edits.append(values, create, expected_seq, metadata_patch)
+            stored = await self._edits.append(columns, create, expected_seq, metadata_patch, app, changes)
         place_messages([each for each, _ in prepared.values()], stored.places)
         return Appended(stored.first_seq, stored.last_seq, stored.created_at)
 

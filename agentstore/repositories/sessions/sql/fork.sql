@@ -1,4 +1,4 @@
--- Copy a session under a new id, with its messages and state rounds up to a message.
+-- Copy a session under a new id, with its messages and state rounds up to a message, and its values.
 --
 -- Scope: user
 -- Repeatable: no
@@ -107,6 +107,15 @@ created_messages AS (
     FROM {schema}.messages AS m
     JOIN target ON m.seq <= target.seq
     WHERE m.user_id = :user_id AND m.session_id = :session_id
+    RETURNING 1
+),
+created_values AS (
+    -- They have no history: these are the present ones, whatever the message.
+    INSERT INTO {schema}.session_values (user_id, session_id, key, value)
+    SELECT :user_id, :new_id, v.key, v.value
+    FROM {schema}.session_values AS v
+    CROSS JOIN target
+    WHERE v.user_id = :user_id AND v.session_id = :session_id
     RETURNING 1
 )
 SELECT

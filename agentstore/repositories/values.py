@@ -1,0 +1,132 @@
+"""Scoped values on Postgres: the statements, then the functions that execute them.
+
+A change locks rows in this order: of the user, of the session, of the application, and the keys of each in the order of
+their bytes.
+"""
+
+from typing import Any
+
+from sqlalchemy import Text, bindparam, delete, select
+from sqlalchemy import cast as sql_cast
+
+from agentstore.database.database import Database
+from agentstore.database.retry import retry
+from agentstore.database.sql import SqlStatements
+from agentstore.database.statement import Fetch, Row, Statement
+from agentstore.errors import NotFound, Unavailable, UnknownOutcome, UnreadableRow
+from agentstore.exact_json import loads
+from agentstore.models import AppValueRow, SessionValueRow, UserValueRow
+from agentstore.schemas.page import Advice
+from agentstore.schemas.payload import describe_invalid
+from agentstore.schemas.values import ScopedValues, ValueChanges, ValueScope
+
+_USER, _SESSION = bindparam("user_id", type_=Text), bindparam("session_id", type_=Text)
+_APP = bindparam("app", type_=Text)
+SQL = SqlStatements(__file__)
+
+GET = SQL("get_values")
+# Without a user, which row-level security need not know.
+GET_OF_APP = Statement(
+    select(AppValueRow.key, sql_cast(AppValueRow.value, Text)).where(AppValueRow.app == _APP).order_by(AppValueRow.key),
+    scope="none",
+)
+MERGE = SQL("merge_values")
+MERGE_OF_APP = SQL("merge_app_values")
+DELETE: dict[ValueScope, Statement] = {
+    "app": Statement(
+        delete(AppValueRow).where(AppValueRow.app == _APP).returning(AppValueRow.key), scope="none", repeatable=False
+    ),
+    "user": Statement(
+        delete(UserValueRow).where(UserValueRow.user_id == _USER, UserValueRow.app == _APP).returning(UserValueRow.key),
+        scope="user",
+        repeatable=False,
+    ),
+    "session": Statement(
+        delete(SessionValueRow)
+        .where(SessionValueRow.user_id == _USER, SessionValueRow.session_id == _SESSION)
+        .returning(SessionValueRow.key),
+        scope="user",
+        repeatable=False,
+    ),
+}
+
+
+async def read_values(
+    database: Database, user_id: str | None, session_id: str | None, app: str, scope: ValueScope | None
+) -> list[tuple[str, str, str]]:
+    """Read values: the scope, the key and the JSON text of each."""
+    if user_id is None:
+        rows = await database.fetch_page(GET_OF_APP, Advice.ONE_SCOPE, app=app)
+        return [("app", key, text) for key, text in rows]
+    values = {"user_id": user_id, "session_id": session_id, "app": app, "scope": scope}
+    return [(row[0], row[1], row[2]) for row in await database.fetch_page(GET, Advice.ONE_SCOPE, **values)]
+
+
+def load_values(rows: list[tuple[str, str, str]], user_id: str | None, session_id: str | None) -> ScopedValues:
+    """Parse the values that were read.
+
+    Raises:
+        UnreadableRow: one of them is not valid JSON.
+    """
+    found: dict[str, dict[str, Any]] = {"app": {}, "user": {}, "session": {}}
+    for scope, key, text in rows:
+        try:
+            found[scope][key] = loads(text)
+        except (ValueError, RecursionError) as error:
+            owner = None if scope == "app" else user_id, session_id if scope == "session" else None
+            raise UnreadableRow(describe_invalid(error), f"{scope}_values", *owner, key) from error
+    return ScopedValues(**found)
+
+
+async def merge_in(fetch: Fetch, user_id: str | None, session_id: str | None, changes: ValueChanges) -> bool:
+    """Change values by `fetch`; return false, with nothing written, if the session of some does not exist."""
+    if not (changes.user.is_empty and changes.session.is_empty):
+        rows = await fetch(
+            MERGE,
+            user_id=user_id,
+            session_id=None if changes.session.is_empty else session_id,
+            app=changes.app_id,
+            user_keys=changes.user.keys,
+            user_texts=changes.user.texts,
+            user_removed=changes.user.removed,
+            session_keys=changes.session.keys,
+            session_texts=changes.session.texts,
+            session_removed=changes.session.removed,
+        )
+        if not rows:
+            return False
+    if not changes.app.is_empty:
+        of_app = changes.app
+        await fetch(MERGE_OF_APP, app=changes.app_id, keys=of_app.keys, texts=of_app.texts, removed=of_app.removed)
+    return True
+
+
+async def merge(database: Database, user_id: str | None, session_id: str | None, changes: ValueChanges) -> None:
+    """Change values, in one transaction.
+
+    Raises:
+        NotFound: the session does not exist.
+    """
+    is_one_statement = changes.app.is_empty or (changes.user.is_empty and changes.session.is_empty)
+
+    async def work(_: int) -> bool:
+        if is_one_statement:
+            return await merge_in(database.fetch, user_id, session_id, changes)
+        async with database.transaction() as transaction:
+            return await merge_in(transaction.fetch, user_id, session_id, changes)
+
+    try:
+        is_found = await retry(work, f"could not change values of user {user_id!r}")
+    except UnknownOutcome as error:
+        raise Unavailable(f"{error} Call it again: it sets the same values.") from error
+    if not is_found:
+        raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+
+
+async def delete_all(
+    database: Database, scope: ValueScope, user_id: str | None, session_id: str | None, app: str
+) -> int:
+    """Delete all values of a scope, and return their number."""
+    values: dict[str, Any] = {"app": app, "user_id": user_id, "session_id": session_id}
+    rows: list[Row] = await database.fetch(DELETE[scope], **values)
+    return len(rows)
