@@ -374,13 +374,13 @@ async def test_credentials_are_never_shown(
         await _echo(writer, server.heads[-1], fault)
 
     async with _server(respond) as server:
-        url = server.url.replace("//", "//claude:p%40ss%2Fw%C3%B6rd@") if in_url else server.url
+        url = server.url.replace("//", "//quokka:p%40ss%2Fw%C3%B6rd@") if in_url else server.url
         with pytest.raises(_ERRORS) as raised:
             await user.call(url, key=None if in_url else _KEY)
-    sent = "Y2xhdWRlOnBAc3Mvd8O2cmQ=" if in_url else _KEY
+    sent = "cXVva2thOnBAc3Mvd8O2cmQ=" if in_url else _KEY
     assert any(line.endswith(f" {sent}") for line in server.heads[0].splitlines())
     shown = "".join(traceback.format_exception(raised.value)) + caplog.text + repr(user._opened)
-    for each in (sent[:8], "claude", "p@ss", "p%40ss"):
+    for each in (sent[:8], "quokka", "p@ss", "p%40ss"):
         assert each not in shown
 
 
