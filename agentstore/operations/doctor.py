@@ -20,6 +20,7 @@ from agentstore.migrating.drift import find_drift
 from agentstore.migrating.row_security import RowSecurity, row_security_status
 from agentstore.migrating.schema_status import status
 from agentstore.models import Base
+from agentstore.operations import adapters
 from agentstore.operations.distribution import distribution
 from agentstore.search import analysis
 from agentstore.settings import Settings
@@ -162,8 +163,8 @@ async def examine(database: Database) -> list[Finding]:
     """Check a database and its configuration, and return the findings. Writes nothing; never raises for the database.
 
     The checks: connection, version, encoding, writes, durability, isolation, clock, schema, drift, role, indexes,
-    memories, row security, distribution, pooler, migrations, replica, pool. A check that does not apply is left out. If
-    the database cannot be reached, that is the only finding.
+    memories, row security, distribution, pooler, migrations, replica, pool, adapters. A check that does not apply is
+    left out. If the database cannot be reached, that is the only finding.
     """
     try:
         async with database.connection() as connection:
@@ -198,7 +199,7 @@ async def examine(database: Database) -> list[Finding]:
     if database.replica is not None:
         findings.append(await _replica(database, database.replica.database, identity))
     findings.append(_pool(limits, database.settings, pooled=pooler.found.startswith("a pooler")))
-    return findings
+    return findings + _adapters()
 
 
 def _advice(error: AgentStoreError) -> str:
@@ -492,6 +493,21 @@ async def _replica(database: Database, replica: Database, identity: Identity) ->
     if here != there:
         return Finding("replica", "warning", f"{found}, at revision {there or 'none'} instead of {here}", "wait for it")
     return Finding("replica", "ok", found)
+
+
+def _adapters() -> list[Finding]:
+    findings, supported = [], []
+    for extra, release in adapters.installed().items():
+        package, releases = adapters.SUPPORTED[extra]
+        if adapters.is_supported(extra, release):
+            supported.append(f"{package} {release}")
+            continue
+        found = f"{package} {release} is installed, and its adapter supports {releases}"
+        advice = f"if you use the adapter, `pip install 'agentstore-postgres[{extra}]'` installs a supported release"
+        findings.append(Finding("adapters", "warning", found, advice))
+    if supported and not findings:
+        findings.append(Finding("adapters", "ok", f"supported packages: {', '.join(supported)}"))
+    return findings
 
 
 def _pool(limits: list[asyncpg.Record], settings: Settings, *, pooled: bool) -> Finding:
