@@ -147,7 +147,7 @@ async def list_sessions(database: Database, filters: SessionFilters) -> Page[Ses
             statement, Advice.SMALLER_LIMIT, **values, **dict(zip(names, before, strict=True)), limit=limit
         )
         found = await offload.run(load_sessions, filters.user_id, rows)
-        sessions += [each for each in found if filters.has_metadata(each)]
+        sessions += found if filters.metadata_text is None else filter(filters.has_metadata, found)
         if not rows or len(rows) != limit:
             return Page(sessions)
         before = _key(rows[-1], filters)
