@@ -31,7 +31,7 @@ _Part: TypeAlias = dict[str, Any]
 
 # Fields of blocks that become the text of a part, by the type of the block.
 _TEXTS = {"text": "text", "thinking": "thinking"}
-_REASONING = {"thinking", "redacted_thinking"}
+_REASONING = ("thinking", "redacted_thinking")  # compared, since the type of a block may be a list, which has no hash
 _UNTYPED = "entry"
 
 

@@ -1,8 +1,9 @@
 """Where a transcript is stored: the user, the session and the application of agentstore for a key of the SDK.
 
-A main transcript is the session ``project/session``, the transcript of a subagent ``project/session/subpath``. In the
+A main transcript is the session ``session/project``, the transcript of a subagent ``session/project/subpath``. In the
 first two parts, slashes are escaped as in a URL, so that different keys never have the same id. The application is the
-project, by which main transcripts are listed; for a subagent it is the id of the main transcript.
+project, by which main transcripts are listed; for a subagent it is the id of the main transcript. The id does not begin
+with the project, since that of a folder begins with a hyphen, which a command line takes for an option.
 """
 
 import re
@@ -48,7 +49,7 @@ def place_of(key: Mapping[str, Any], user_of: UserOf) -> Place:
     if subpath is not None and (not isinstance(subpath, str) or not subpath):
         raise InvalidContent(f"subpath of the key must be a string that is not empty, got {shortened(subpath)}")
     project = app_of(key["project_key"])
-    main = f"{project}/{_escape(_ESCAPED, key['session_id'])}"
+    main = f"{_escape(_ESCAPED, key['session_id'])}/{project}"
     user_id = user_of(key) if callable(user_of) else main if user_of is None else user_of
     if subpath is None:
         return Place(user_id, main, project, is_main=True)
@@ -66,11 +67,15 @@ def app_of(project_key: str) -> str:
     return _escape(_ESCAPED, project_key)
 
 
-def last_part(session: Session, app: str) -> str | None:
-    """Return what follows the application in the id of a session; None if another program created the session."""
-    if not session.id.startswith(f"{app}/"):
-        return None
-    return unquote(session.id[len(app) + 1 :])
+def session_id_in(session: Session, app: str) -> str | None:
+    """Return the SDK's id of a main transcript in a project; None if another program created the session."""
+    id, slash, project = session.id.partition("/")
+    return unquote(id) if slash and project == app else None
+
+
+def subpath_in(session: Session, main_id: str) -> str | None:
+    """Return the subpath of a subagent's transcript; None if another program created the session."""
+    return unquote(session.id[len(main_id) + 1 :]) if session.id.startswith(f"{main_id}/") else None
 
 
 def _escape(pattern: re.Pattern[str], text: str) -> str:

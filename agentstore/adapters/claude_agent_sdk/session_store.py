@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from agentstore import offload
 from agentstore.adapters.claude_agent_sdk.entries import KEY, Entry, entries_of, has_uuid, is_memorable, message_of
-from agentstore.adapters.claude_agent_sdk.keys import Place, UserOf, app_of, last_part, place_of
+from agentstore.adapters.claude_agent_sdk.keys import Place, UserOf, app_of, place_of, session_id_in, subpath_in
 from agentstore.adapters.stores import SharedStore, Store, store_of
 from agentstore.errors import Conflict, InvalidContent, NotFound, Retryable, UnknownOutcome
 from agentstore.exact_json import dumps
@@ -48,7 +48,7 @@ class AgentStoreSessionStore:
                 :meth:`close` releases.
             user_id: the owner: an id, or a function that returns it, which receives the SDK's SessionKey. None: each
                 session, with its subagents, is the only one of a user of its own, whose id is the session's,
-                ``project/session``.
+                ``session/project``.
             remember: whether what users and the model write in main transcripts is also added to the user's memory,
                 where ``store.memory.search_memory`` finds it.
 
@@ -134,7 +134,7 @@ class AgentStoreSessionStore:
         """Delete a transcript; a main one with those of its subagents, and with its memories. Idempotent."""
         store, place = await self._started(), place_of(key, self._user_of)
         if place.is_main:
-            for _, session in await self._list(place.user_id, place.session_id):
+            for session in await self._list(place.user_id, place.session_id):
                 await store.sessions.delete_session(place.user_id, session.id)
             if self._remember:
                 await store.memory.delete_memory(place.user_id, place.session_id)
@@ -143,7 +143,9 @@ class AgentStoreSessionStore:
     async def list_subkeys(self, key: Mapping[str, Any]) -> list[str]:
         """Return the subpaths of the subagents' transcripts of a session, in the order of their creation."""
         place = place_of({**key, "subpath": None}, self._user_of)
-        return [subpath for subpath, _ in await self._list(place.user_id, place.session_id)][::-1]
+        found = await self._list(place.user_id, place.session_id)
+        subpaths = (subpath_in(session, place.session_id) for session in reversed(found))
+        return [subpath for subpath in subpaths if subpath is not None]
 
     async def close(self) -> None:
         """Release the pool of a `url`. A store is stopped by its owner. Idempotent."""
@@ -188,23 +190,25 @@ class AgentStoreSessionStore:
     async def _sessions(self, project_key: str) -> list[tuple[str, Session]]:
         """Return the main transcripts of a project that have entries, by the SDK's ids."""
         user_id = self._user_of if isinstance(self._user_of, str) else None
+        app = app_of(project_key)
         found = []
-        for session_id, session in await self._list(user_id, app_of(project_key)):
-            place = place_of({"project_key": project_key, "session_id": session_id}, self._user_of)
-            if (session.user_id, session.id) == (place.user_id, place.session_id):
-                found.append((session_id, session))
+        for session in await self._list(user_id, app):
+            session_id = session_id_in(session, app)
+            if session_id is not None:
+                place = place_of({"project_key": project_key, "session_id": session_id}, self._user_of)
+                if session.user_id == place.user_id:
+                    found.append((session_id, session))
         return found
 
-    async def _list(self, user_id: str | None, app: str) -> list[tuple[str, Session]]:
-        """Return the sessions of an application that have entries, the latest first, by the last part of their ids."""
+    async def _list(self, user_id: str | None, app: str) -> list[Session]:
+        """Return the sessions of an application that have entries, the latest first."""
         store = await self._started()
-        found, cursor = [], None
+        found: list[Session] = []
+        cursor = None
         while True:
             # By creation: a session that is written to while the pages are read stays in its place.
             page = await store.sessions.list_sessions(user_id, app=app, order="created", limit=_PAGE, cursor=cursor)
-            for session in page:
-                if session.message_count and (part := last_part(session, app)) is not None:
-                    found.append((part, session))
+            found += [session for session in page if session.message_count]
             cursor = page.next_cursor
             if cursor is None:
                 return found

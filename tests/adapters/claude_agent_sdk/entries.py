@@ -123,6 +123,7 @@ ENTRIES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "user",
         "text text text image",
     ),
+    "a type that is a list": (entry(17, "user", [{"type": ["thinking"]}]), "message", "user", "thinking"),
     "an image by its URL": (
         entry(15, "user", [{"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}]),
         "message",

@@ -145,4 +145,4 @@ def test_an_invalid_key_is_refused() -> None:
             place_of(key, None)
     with pytest.raises(InvalidContent, match="project_key"):
         app_of(None)  # type: ignore[arg-type]
-    assert place_of({"project_key": "p", "session_id": "s", "subpath": None}, "alice").session_id == "p/s"
+    assert place_of({"project_key": "p", "session_id": "s", "subpath": None}, "alice").session_id == "s/p"

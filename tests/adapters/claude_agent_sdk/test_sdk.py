@@ -21,6 +21,8 @@ from tests.support.documents import ROOT, blocks, run_process, run_python, seed
 
 pytestmark = pytest.mark.adapters
 
+_HANG_GUARD = 60  # seconds
+
 
 def _options(model: Any, folder: Path, transcripts: Any, **options: Any) -> Any:
     from claude_agent_sdk import ClaudeAgentOptions
@@ -77,7 +79,7 @@ async def test_a_session_is_resumed_on_another_host(store: AgentStore, tmp_path:
     assert (listed.session_id, listed.first_prompt, listed.summary) == (id, "Any rain in 杭州?", "Umbrella?")
     messages = await get_session_messages_from_store(transcripts, id, str(app))
     assert [each.type for each in messages] == ["user", "assistant"] * 3
-    stored = await store.sessions.get_session("alice", f"{project_key_for_directory(app)}/{id}")
+    stored = await store.sessions.get_session("alice", f"{id}/{project_key_for_directory(app)}")
     assert stored is not None
     said = [each.text for each in stored.messages if each.type == "message"]
     assert said == ["Any rain in 杭州?", "A little.", "And in Chengdu?", "None there.", "Umbrella?", "Take one."]
@@ -159,8 +161,10 @@ async def test_the_next_process_knows_what_a_killed_one_stored(
     id = (await process.stdout.readline()).decode().strip()
     transcripts = AgentStoreSessionStore(store)
     key: Any = {"project_key": project_key_for_directory(tmp_path / "app"), "session_id": id}
-    while "toolu_mcp__city__weather" not in json.dumps(await transcripts.load(key)):
-        assert process.returncode is None
+    async with asyncio.timeout(_HANG_GUARD):
+        while "toolu_mcp__city__weather" not in json.dumps(await transcripts.load(key)):
+            assert process.returncode is None
+            await asyncio.sleep(0.05)
     process.stdin.write(b"\n")
     assert await process.wait() == -signal.SIGKILL
     _forget(tmp_path)

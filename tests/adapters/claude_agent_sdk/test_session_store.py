@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -16,16 +17,22 @@ from agentstore import (
     InvalidContent,
     Message,
     NotConfigured,
+    Settings,
     Unavailable,
+    migrate,
 )
 from agentstore.adapters.claude_agent_sdk import AgentStoreSessionStore, session_store
+from agentstore.operations.grants import grants
 from tests.adapters.claude_agent_sdk.entries import ALL, ENTRIES, entry
+from tests.support.cli import run
+from tests.support.psql import psql
+from tests.support.roles import with_role
 from tests.support.traces import traces
 
 pytestmark = pytest.mark.adapters
 
 _KEY: Any = {"project_key": "-srv-app", "session_id": "722547eb-58b9-4a04-8575-538ffafdbcc9"}
-_ID = "-srv-app/722547eb-58b9-4a04-8575-538ffafdbcc9"
+_ID = "722547eb-58b9-4a04-8575-538ffafdbcc9/-srv-app"
 
 
 def _subagent(name: str = "subagents/agent-1") -> Any:
@@ -131,7 +138,7 @@ async def test_the_owner_is_the_session_an_id_or_a_function_of_the_key(any_store
         assert len(await store.list_session_summaries("-srv-app")) == 2
         assert await store.list_subkeys(_KEY) == ["subagents/agent-1"]
     users = {each.user_id for each in await any_store.sessions.list_sessions()}
-    assert users == {_ID, "-srv-app/other", "alice", "bob", "carol"}
+    assert users == {_ID, "other/-srv-app", "alice", "bob", "carol"}
 
 
 async def test_projects_with_the_same_ids_never_meet(any_store: Any) -> None:
@@ -278,7 +285,7 @@ async def test_deleting_a_session_deletes_its_subagents_and_memories(any_store: 
         assert await store.list_subkeys(_KEY) == []
     assert len(await store.list_subkeys(other)) == 3
     assert len(await any_store.memory.search_memory("alice", "杭州", {"neighbors": False})) == 1
-    assert [each.id for each in await any_store.sessions.list_sessions("alice")][-1] == "-srv-app/other"
+    assert [each.id for each in await any_store.sessions.list_sessions("alice")][-1] == "other/-srv-app"
 
 
 async def test_many_entries_are_stored_by_several_calls(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,6 +353,49 @@ async def test_a_url_is_used_by_one_pool(database_url: str, direct_url: str, mon
         assert len(await one.list_sessions("-srv-app")) == 1
         await one.delete(_KEY)
         assert await one.list_subkeys(_KEY) == []
+
+
+async def test_a_fixed_owner_works_under_row_level_security(direct_url: str) -> None:
+    role = f"agentstore_claude_{uuid4().hex[:8]}"
+    psql(direct_url, f"CREATE ROLE {role} LOGIN; {'; '.join(grants(app=role))};")
+    try:
+        await migrate.enable_row_security(direct_url)
+        secured = AgentStore(with_role(direct_url, role), settings=Settings(row_level_security=True))
+        async with secured as store:
+            for user in ("alice", "bob"):
+                transcripts = AgentStoreSessionStore(store, user_id=user, remember=True)
+                for key in (_KEY, _subagent()):
+                    await transcripts.append(key, ALL)
+                    await transcripts.append(key, ALL[:1])
+                assert len(await transcripts.load(_KEY) or ()) == len(ALL)
+                assert len(await transcripts.list_sessions("-srv-app")) == 1
+                assert len(await transcripts.list_session_summaries("-srv-app")) == 1
+                assert await transcripts.list_subkeys(_KEY) == ["subagents/agent-1"]
+            await transcripts.delete(_KEY)
+            assert await transcripts.list_sessions("-srv-app") == []
+            assert await AgentStoreSessionStore(store, user_id="alice").load(_subagent()) == ALL
+            without = AgentStoreSessionStore(store)
+            await without.append(_KEY, ALL)
+            assert await without.load(_KEY) == ALL
+            assert await without.list_subkeys(_KEY) == []
+            with pytest.raises(NotConfigured, match="ROW_LEVEL_SECURITY"):
+                await without.list_sessions("-srv-app")
+    finally:
+        psql(direct_url, f"DROP OWNED BY {role}; DROP ROLE {role};")
+
+
+async def test_the_command_line_shows_transcripts(
+    store: AgentStore, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
+    await AgentStoreSessionStore(store, user_id="alice").append(_KEY, ALL[:10])
+    shown = await asyncio.to_thread(run, "sessions", "show", "alice", _ID)
+    assert "Any rain in 杭州?" in shown.out
+    assert "weather" in shown.out
+    assert await store.memory.add_sessions("alice")
+    found = await store.memory.search_memory("alice", "杭州", {"neighbors": False, "role": "user"})
+    assert [each.text for each in found] == ["Any rain in 杭州?"]
+    assert await AgentStoreSessionStore(store, user_id="alice").load(_KEY) == ALL[:10]
 
 
 async def test_erasing_a_user_leaves_nothing_of_the_transcripts(
