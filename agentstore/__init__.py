@@ -58,6 +58,8 @@ if TYPE_CHECKING:
         StateService,
         Store,
         StoreMemoryService,
+        StoreSessionHistoryService,
+        StoreStateService,
         UserService,
     )
     from agentstore.repositories import (
@@ -196,6 +198,8 @@ __all__ = [
     "Stats",
     "Store",
     "StoreMemoryService",
+    "StoreSessionHistoryService",
+    "StoreStateService",
     "StoredMessages",
     "TextContent",
     "ToolResult",
@@ -225,7 +229,8 @@ _NAMES = {
     "agentstore.inmemory_store": "InMemoryStore",
     "agentstore.interfaces": (
         "Extractor MemoryService Sandbox SandboxProvider SandboxService Service ServiceWithLifecycleManager "
-        "SessionHistoryService StateService Store StoreMemoryService UserService"
+        "SessionHistoryService StateService Store StoreMemoryService StoreSessionHistoryService "
+        "StoreStateService UserService"
     ),
     "agentstore.repositories": (
         "PostgresMemoryService PostgresSandboxService PostgresSessionHistoryService PostgresStateService "

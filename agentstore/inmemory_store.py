@@ -10,7 +10,7 @@ from uuid import uuid4
 from agentstore.errors import Closed
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.pruning import InMemoryPruning
-from agentstore.inmemory.sandboxes import InMemorySandboxService
+from agentstore.inmemory.sandboxes import InMemorySandboxService, Workspaces
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.inmemory.users import InMemoryUserService
@@ -22,13 +22,15 @@ from agentstore.schemas.retention import read_prune_options
 from agentstore.settings import Settings, settings_from_environment
 from agentstore.transfer.exporter import Exporter
 from agentstore.transfer.in_memory import InMemorySource
+from agentstore.transfer.in_memory_target import InMemoryTarget
+from agentstore.transfer.restorer import Restorer
 
 
 class InMemoryStore(ServiceWithLifecycleManager):
     """A store without a database, for tests. Its data is lost when the process ends.
 
-    It has the calls of :class:`agentstore.AgentStore`, except for restore, and is used in one event loop at a time.
-    Sandboxes are those of the provider in AGENTSTORE_SANDBOX_PROVIDER.
+    It has the calls of :class:`agentstore.AgentStore`, and is used in one event loop at a time. Sandboxes are those of
+    the provider in AGENTSTORE_SANDBOX_PROVIDER.
 
     Attributes:
         sessions, memory, states, users, sandboxes: the services, as in AgentStore.
@@ -49,6 +51,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         self.memory = InMemoryMemoryService(
             users=self.users, sessions=self.sessions, settings=settings, embedder=embedder, extractor=extractor
         )
+        self._workspaces: Workspaces = {}
         self._started = self._stopped = False
         self._identity = f"memory/{uuid4()}"
 
@@ -59,7 +62,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         Raises:
             NotConfigured: the provider does not exist, or needs AGENTSTORE_SANDBOX_URL.
         """
-        return InMemorySandboxService(users=self.users, settings=self._settings)
+        return InMemorySandboxService(users=self.users, workspaces=self._workspaces, settings=self._settings)
 
     @property
     def _used_sandboxes(self) -> InMemorySandboxService | None:
@@ -72,7 +75,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         for service in (self.sessions, self.memory, self.states, self.users):
             await service.start()
         if (sandboxes := self._used_sandboxes) is not None:
-            await sandboxes.start()
+            sandboxes.reopen()
 
     async def stop(self) -> None:
         """End the sandboxes. Later calls raise Closed, until start() is called; the data is retained until then."""
@@ -117,12 +120,12 @@ class InMemoryStore(ServiceWithLifecycleManager):
         )
         self._check_open()
         pruning = InMemoryPruning(
-            *(self.sessions, self.memory, self.states, self._used_sandboxes, options),
+            *(self.sessions, self.memory, self.states, self._workspaces, options),
             settings=self._settings,
             dry_run=dry_run,
         )
         pruned = Pruned()
-        for number, user_id in enumerate(self.users.ids(), 1):
+        for number, user_id in enumerate(self.users._ids(), 1):
             pruned += pruning.prune_user(user_id)
             progress(number, pruned)
         return pruned
@@ -139,13 +142,33 @@ class InMemoryStore(ServiceWithLifecycleManager):
         Embeddings are not exported.
         """
         self._check_open()
-        source = InMemorySource(
-            *(self.users, self.sessions, self.memory, self.states, self._used_sandboxes),
+        exporter = Exporter(self._source(), users)
+        return exporter.progress if await exporter.run(file, lambda: tick(exporter.progress)) else None
+
+    async def restore(
+        self,
+        file: BinaryIO,
+        *,
+        without_vectors: bool = False,
+        only_users: Sequence[str] | None = None,
+        dry_run: bool = False,
+        tick: Callable[[Progress], None] = lambda progress: None,
+    ) -> Progress:
+        """Restore an export of a database or of a store in memory; see :meth:`agentstore.AgentStore.restore`.
+
+        Of the vectors, those of the store's embedder are restored.
+        """
+        self._check_open()
+        restorer = Restorer(InMemoryTarget(self._source()), without_vectors=without_vectors, only_users=only_users)
+        await restorer.run(file, lambda: tick(restorer.progress), dry_run=dry_run)
+        return restorer.progress
+
+    def _source(self) -> InMemorySource:
+        return InMemorySource(
+            *(self.users, self.sessions, self.memory, self.states, self._workspaces),
             identity=self._identity,
             settings=self._settings,
         )
-        exporter = Exporter(source, users)
-        return exporter.progress if await exporter.run(file, lambda: tick(exporter.progress)) else None
 
     async def stats(self, *, largest: int = 10) -> Stats:
         """Return statistics; see :meth:`agentstore.AgentStore.stats`. Sizes are those of the contents.
@@ -183,7 +206,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             TableStats("messages", sum(messages.values()), sum(each.bytes for each in sessions), 0),
             TableStats("sessions", len(sessions), 0, 0),
             _table("state_rounds", [text for texts in rounds.values() for text in texts]),
-            TableStats("users", len(self.users.ids()), 0, 0),
+            TableStats("users", len(self.users._ids()), 0, 0),
         ]
         numbers = {table.name: table.rows for table in tables}
         return Stats(
@@ -213,15 +236,19 @@ class InMemoryStore(ServiceWithLifecycleManager):
         sessions = self.sessions._users.pop(user_id, {})
         memories = await self.memory.delete_memory(user_id)
         self.memory._users.pop(user_id, None)
-        sandboxes = self._used_sandboxes
+        if (sandboxes := self._used_sandboxes) is not None:
+            await sandboxes._end_all(user_id)
+        workspaces = [key for key in self._workspaces if key[0] == user_id]
+        for key in workspaces:
+            del self._workspaces[key]
         heads = [key for key in self.states._heads if key[0] == user_id]
         return Deleted(
             sessions=len(sessions),
             messages=sum(len(each.messages) for each in sessions.values()),
             memories=memories.memories,
             state_rounds=sum(len(self.states._heads.pop(key).rounds) for key in heads),
-            workspaces=0 if sandboxes is None else await sandboxes._delete_user(user_id),
-            values=self.states.delete_values_of_user(user_id),
+            workspaces=len(workspaces),
+            values=self.states._delete_values_of_user(user_id),
         )
 
     def _check_open(self) -> None:

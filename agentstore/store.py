@@ -24,7 +24,7 @@ from agentstore.schemas import Embedder, Pruned, Stats
 from agentstore.schemas.page import check_count
 from agentstore.schemas.retention import read_prune_options
 from agentstore.settings import Settings
-from agentstore.transfer import DatabaseSource, Exporter, Progress, Restorer
+from agentstore.transfer import DatabaseSource, DatabaseTarget, Exporter, Progress, Restorer
 
 if TYPE_CHECKING:
     from agentstore.inmemory_store import InMemoryStore
@@ -224,7 +224,7 @@ class AgentStore(ServiceWithLifecycleManager):
                 release, or has a row that a write would refuse; with the number of the line.
             NotConfigured: the file has vectors, and vectors are not enabled in the database.
         """
-        restorer = Restorer(self._database, without_vectors=without_vectors, only_users=only_users)
+        restorer = Restorer(DatabaseTarget(self._database), without_vectors=without_vectors, only_users=only_users)
         await restorer.run(file, lambda: tick(restorer.progress), dry_run=dry_run)
         return restorer.progress
 

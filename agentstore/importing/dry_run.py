@@ -4,9 +4,9 @@ from array import array
 from collections.abc import Hashable
 
 from agentstore.exact_json import dumps_sorted
-from agentstore.repositories.sessions.imports import check_import
 from agentstore.schemas import Imported, Session
 from agentstore.schemas.identity import identity_of
+from agentstore.schemas.imports import check_import
 from agentstore.settings import Settings
 
 

@@ -1,40 +1,36 @@
 """The memory service without a database, for tests."""
 
 import logging
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
 from agentstore.errors import (
     Closed,
-    Conflict,
     EmbeddingFailed,
-    ExtractionFailed,
-    InvalidContent,
-    LimitExceeded,
     NotConfigured,
     NotFound,
 )
+from agentstore.inmemory.extraction import Extraction
+from agentstore.inmemory.stored_memory import StoredMemory, stored_item, stored_message
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import Extractor, SessionHistoryService, StoreMemoryService
 from agentstore.schemas import (
     Deleted,
     Embedder,
     Extracted,
+    FailedExtraction,
     ListFilters,
     MemoryHit,
     MemoryItem,
     Message,
     MessagesLike,
     Page,
-    Role,
     SearchFilters,
     SearchStrategy,
 )
-from agentstore.schemas.extraction import prepare_extraction
+from agentstore.schemas.extraction import read_failed_cursor, write_failed_cursor
 from agentstore.schemas.memory import (
     ListedMemory,
     bucket,
@@ -42,8 +38,6 @@ from agentstore.schemas.memory import (
     listed_message,
     query_of,
     read_memory_cursor,
-    speaker_and_text,
-    time_of,
     write_memory_cursor,
 )
 from agentstore.schemas.memory_filters import (
@@ -57,46 +51,20 @@ from agentstore.schemas.memory_item import (
     MESSAGE,
     check_superseded,
     item_has_id_of_message,
-    item_of,
     message_has_id_of_item,
     message_of,
     prepare_items,
 )
-from agentstore.schemas.message import text_of
 from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import Advice, check_count, check_reply, read_cursor, write_cursor
-from agentstore.schemas.payload import check_id, dump_message, load_messages, prepare_messages
+from agentstore.schemas.payload import MAX_TTL, check_id, dump_message, prepare_messages
 from agentstore.search import analysis, embedding, ranking, spelling
 from agentstore.search.extraction import configured_extractor
-from agentstore.search.labels import labels_of_filter, labels_of_memory
+from agentstore.search.labels import labels_of_filter
 from agentstore.search.snippets import Highlighter
-from agentstore.search.view import count_for_one_call, find_related_items, with_timestamp
 from agentstore.settings import Settings, settings_from_environment
 
 _log = logging.getLogger(__name__)
-# The maximum number of messages for one call of an extractor.
-_MAX_MESSAGES = 50
-
-
-@dataclass
-class _Stored:
-    payload: str
-    time: datetime
-    memory: ranking.Memory
-    labels: frozenset[str]
-    namespace: str | None
-    item: MemoryItem | None = None
-    # None: not embedded yet, or without text.
-    vector: "array[float] | None" = None
-
-    def is_valid(self, at: datetime) -> bool:
-        item = self.item
-        return item is None or (
-            (item.valid_from is None or item.valid_from <= at) and (item.valid_until is None or item.valid_until > at)
-        )
-
-    def message(self) -> Message:
-        return load_messages([self.payload])[0]
 
 
 class InMemoryMemoryService(StoreMemoryService):
@@ -130,13 +98,12 @@ class InMemoryMemoryService(StoreMemoryService):
         self._language = analysis.check_language(self._settings.text_search_config)
         self._owners = users or InMemoryUserService(settings=self._settings)
         # User id -> session id -> memory id -> memory, in order.
-        self._users: dict[str, dict[str, dict[str, _Stored]]] = {}
+        self._users: dict[str, dict[str, dict[str, StoredMemory]]] = {}
         # (User id, session id) -> time of the last addition.
         self._updated_at: dict[tuple[str, str], datetime] = {}
         self._extractor = extractor
         self._enqueues = extractor is not None or self._settings.extraction_url is not None
-        # (User id, session id) -> ids of the messages queued for extraction, in order.
-        self._queued: dict[tuple[str, str], list[str]] = {}
+        self._extraction = Extraction(self, self._settings)
         self._started = self._stopped = False
 
     async def start(self) -> None:  # noqa: D102 - documented in the interface
@@ -215,18 +182,14 @@ class InMemoryMemoryService(StoreMemoryService):
                 raise message_has_id_of_item(user_id, session_id, id)
         new = []
         memories = self._users.setdefault(user_id, {}).setdefault(session_id, {})
-        self._owners.add(user_id)
+        self._owners._add(user_id)
         for id, (message, payload) in prepared.items():
             if id in memories:
                 continue
-            text = speaker_and_text(message)[: self._settings.max_indexed]
-            time = time_of(message, stored_at.get(id))
-            analyzed = self._analyze((session_id, len(memories) + 1), text, time, message.role)
-            analyzed = analyzed._replace(is_question=ranking.is_question(text_of(message)))
-            labels = frozenset(labels_of_memory(namespace, message.metadata))
-            memories[id] = _Stored(payload, time.astimezone(UTC), analyzed, labels, namespace)
+            key = session_id, len(memories) + 1
+            memories[id] = stored_message(message, payload, key, namespace, stored_at.get(id), self._settings)
             if self._enqueues:
-                self._queued.setdefault((user_id, session_id), []).append(id)
+                self._extraction.enqueue(user_id, session_id, len(memories))
             new.append(memories[id])
         if new:
             self._updated_at[user_id, session_id] = datetime.now(UTC)
@@ -240,58 +203,27 @@ class InMemoryMemoryService(StoreMemoryService):
             NotConfigured: there is no extractor.
             InvalidContent, LimitExceeded: `user_id` or `limit` is not valid, or `limit` is over 10,000.
         """
-        if user_id is not None:
-            check_id(user_id, "user_id", self._settings)
+        self._check_owner(user_id)
         check_count(limit, "limit", maximum=self._settings.max_page)
         self._use()
         if self._extractor is None:
             self._extractor = configured_extractor(self._settings)
-        results: list[Extracted] = []
-        failed: set[tuple[str, str]] = set()
-        while len(results) < limit and not (results and results[-1].outage):
-            due = (each for each in self._queued if user_id in (None, each[0]) and each not in failed)
-            key = next(due, None)
-            if key is None:
-                break
-            self._use(key[0])
-            if key not in self._queued:
-                continue  # expired
-            extracted = await self._extract(self._extractor, key, self._queued.pop(key))
-            if extracted.error is not None:
-                failed.add(key)
-            results.append(extracted)
-        return results
+        return await self._extraction.run(self._extractor, user_id, limit)
 
-    async def _extract(self, extractor: Extractor, key: tuple[str, str], ids: list[str]) -> Extracted:
-        """Extract from the first of these messages; queue the others again, or all of them if it fails."""
-        user_id, session_id = key
-        memories = self._users.get(user_id, {}).get(session_id, {})
-        stored = [memories[id] for id in ids[:_MAX_MESSAGES] if id in memories]
-        messages = [with_timestamp(each.message(), each.time) for each in stored]
-        messages = messages[: count_for_one_call(messages)]
-        remaining = ids
-        try:
-            existing = await find_related_items(self, user_id, messages, extractor.kinds)
-            extraction = await extractor.extract(messages, [item.model_copy(deep=True) for item in existing])
-            items, superseded = prepare_extraction(
-                *(extraction, messages, existing, extractor.name, self._settings),
-                namespaces={each.namespace for each in stored[: len(messages)]},
-            )
-            if self._users.get(user_id, {}).get(session_id) is not memories:
-                return Extracted(user_id, session_id, len(messages), error="the session was deleted")
-            touched = {item.id for item in items}.union(superseded)
-            current = {each.item.id: each.item for each in self._all(user_id) if each.item is not None}
-            if any(current.get(item.id) != item for item in existing if item.id in touched):
-                raise Conflict("an item that the extractor changes was changed concurrently")
-            await self.save_items(user_id, items, session_id, supersedes=superseded)
-            remaining = ids[len(messages) :]
-        except (ExtractionFailed, InvalidContent, LimitExceeded, Conflict) as error:
-            outage = isinstance(error, ExtractionFailed) and error.outage
-            return Extracted(user_id, session_id, len(messages), error=str(error), outage=outage)
-        finally:
-            if remaining and self._users.get(user_id, {}).get(session_id) is memories:
-                self._queued[key] = remaining + self._queued.pop(key, [])
-        return Extracted(user_id, session_id, len(messages), tuple(items), tuple(superseded))
+    async def list_failed_extractions(  # noqa: D102
+        self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[FailedExtraction]:
+        check_count(limit, "limit", maximum=self._settings.max_page)
+        self._check_owner(user_id)
+        after = None if cursor is None else read_failed_cursor(cursor)
+        self._use()
+        page = self._extraction.list_failed(user_id, after, limit)
+        return Page(page, write_failed_cursor(page[-1]) if page and len(page) == limit else None)
+
+    async def retry_failed_extractions(self, user_id: str | None = None) -> int:  # noqa: D102
+        self._check_owner(user_id)
+        self._use()
+        return self._extraction.retry_failed(user_id)
 
     async def save_items(
         self,
@@ -310,7 +242,7 @@ class InMemoryMemoryService(StoreMemoryService):
         payloads = {id: dump_message(message_of(item), self._settings) for id, item in prepared.items()}
         buckets = self._users.setdefault(user_id, {}) if prepared or superseded else {}
         if prepared:
-            self._owners.add(user_id)
+            self._owners._add(user_id)
         bucket_of = {
             each.item.id: memories
             for memories in buckets.values()
@@ -327,14 +259,10 @@ class InMemoryMemoryService(StoreMemoryService):
                 target = buckets.setdefault(session_id, {})
                 self._updated_at[user_id, session_id] = now
             key = target[id].memory[:2] if id in target else (session_id, len(target) + 1)
-            memory = self._analyze(key, item.text[: self._settings.max_indexed], item.valid_from, Role.SYSTEM)
-            memory = memory._replace(importance=item.importance)
             is_unchanged = id in target and target[id].payload == payloads[id]
             vector = target[id].vector if is_unchanged else None
-            stored = item_of(load_messages([payloads[id]])[0], item.valid_until, item.namespace)
-            labels = frozenset(labels_of_memory(item.namespace, item.metadata))
-            at = item.valid_from or now
-            target[id] = _Stored(payloads[id], at, memory, labels, item.namespace, stored, vector)
+            target[id] = stored_item(payloads[id], key, item.namespace, item.valid_until, now, self._settings)
+            target[id].vector = vector
         for id in superseded:
             for each in filter(None, (memories.get(id) for memories in buckets.values())):
                 if each.item is not None and (each.item.valid_until is None or each.item.valid_until > now):
@@ -511,19 +439,55 @@ class InMemoryMemoryService(StoreMemoryService):
             hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
         return hits
 
-    async def embed(self, *, user_id: str | None = None) -> int:
-        """Embed memories that have no vector, of one user or of all; return the number of new vectors.
-
-        Raises:
-            NotConfigured: there is no embedder.
-            EmbeddingFailed: the embedder failed.
-        """
-        if user_id is not None:
-            check_id(user_id, "user_id", self._settings)
+    async def embed(  # noqa: D102
+        self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        self._check_owner(user_id)
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         embedder = self._require_embedder()
+        memories = self._all_of(user_id)
+
+        async def add(part: Sequence[StoredMemory]) -> int:
+            return await self._embed(part, embedder)
+
+        skipping = embedding.SkippingEmbedder(add, lambda each: f"Memory {each.message().id!r}")
+        for start in range(0, len(memories), batch):
+            part = memories[start : start + batch]
+            await skipping.run([each for each in part if each.vector is None])
+            if progress is not None:
+                progress(start + len(part), len(memories))
+        return skipping.finish()
+
+    async def reindex(
+        self,
+        *,
+        user_id: str | None = None,
+        batch: int = 500,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Return 0: all memories were indexed by the analysis of this process. See :meth:`StoreMemoryService.reindex`.
+
+        `progress` is called once, with all memories.
+        """
+        check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
+        self._check_owner(user_id)
+        count = len(self._all_of(user_id))
+        if progress is not None:
+            progress(count, count)
+        return 0
+
+    async def touch(self, user_id: str, *, idle: int = 0) -> None:  # noqa: D102
+        check_id(user_id, "user_id", self._settings)
+        check_count(idle, "idle", maximum=MAX_TTL)
         self._use()
-        users = list(self._users) if user_id is None else [user_id]
-        return await self._embed([each for user in users for each in self._all(user)], embedder)
+        now, expired = datetime.now(UTC), self._list_expired(user_id)
+        for session_id in self._users.get(user_id, {}):
+            if session_id not in expired and now - self._updated_at[user_id, session_id] >= timedelta(seconds=idle):
+                self._updated_at[user_id, session_id] = now
+
+    async def expire(self, user_id: str) -> None:  # noqa: D102
+        check_id(user_id, "user_id", self._settings)
+        self._use(user_id)
 
     def _require_embedder(self) -> Embedder:
         if self._embedder is None:
@@ -532,14 +496,14 @@ class InMemoryMemoryService(StoreMemoryService):
             )
         return self._embedder
 
-    async def _embed_new(self, new: list[_Stored]) -> None:
+    async def _embed_new(self, new: list[StoredMemory]) -> None:
         if self._embedder is not None:
             try:
                 await self._embed(new, self._embedder)
             except EmbeddingFailed as error:
                 _log.warning("Memories were stored without vectors; call embed() to add them: %s", error)
 
-    async def _embed(self, memories: list[_Stored], embedder: Embedder) -> int:
+    async def _embed(self, memories: Sequence[StoredMemory], embedder: Embedder) -> int:
         unembedded = [
             (each, text)
             for each in memories
@@ -586,16 +550,25 @@ class InMemoryMemoryService(StoreMemoryService):
         self._use()
         buckets = self._users.get(user_id, {})
         names = list(buckets) if name is None else [name]
-        for each in names:
-            self._queued.pop((user_id, each), None)
-        return Deleted(memories=sum(len(buckets.pop(each, {})) for each in names))
+        return Deleted(memories=sum(self._drop(user_id, each) for each in names))
 
-    def _analyze(self, key: tuple[str, int], text: str, time: datetime | None, role: str | None) -> ranking.Memory:
-        found = analysis.memory_tokens(text, time, self._language)
-        tokens = ranking.truncate([*found.dates, *found.words])
-        return ranking.Memory(*key, frozenset(tokens), len(tokens) - len(found.dates), role, False)
+    def _drop(self, user_id: str, session_id: str) -> int:
+        """Delete the memories of a session, with what is queued of them; return their number."""
+        self._extraction.delete(user_id, session_id)
+        self._updated_at.pop((user_id, session_id), None)
+        return len(self._users.get(user_id, {}).pop(session_id, {}))
 
-    def _all(self, user_id: str) -> list[_Stored]:
+    def _check_owner(self, user_id: str | None) -> None:
+        """Validate the id of a user, or None for all users."""
+        if user_id is not None:
+            check_id(user_id, "user_id", self._settings)
+
+    def _all_of(self, user_id: str | None) -> list[StoredMemory]:
+        """Return the memories of one user or of all."""
+        self._use()
+        return [each for user in ([*self._users] if user_id is None else [user_id]) for each in self._all(user)]
+
+    def _all(self, user_id: str) -> list[StoredMemory]:
         buckets, expired = self._users.get(user_id, {}), self._list_expired(user_id)
         return [each for name in sorted(buckets) if name not in expired for each in buckets[name].values()]
 
@@ -607,8 +580,7 @@ class InMemoryMemoryService(StoreMemoryService):
         if user_id is None:
             return
         for session_id in self._list_expired(user_id):
-            del self._users[user_id][session_id]
-            self._queued.pop((user_id, session_id), None)
+            self._drop(user_id, session_id)
 
     def _list_expired(self, user_id: str) -> list[str]:
         """Return the sessions of the user whose memories have expired, and are not deleted yet."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agentstore.inmemory.memory import InMemoryMemoryService
-from agentstore.inmemory.sandboxes import InMemorySandboxService
+from agentstore.inmemory.sandboxes import Workspaces
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.schemas import Pruned
@@ -35,7 +35,7 @@ class InMemoryPruning:
         sessions: InMemorySessionHistoryService,
         memory: InMemoryMemoryService,
         states: InMemoryStateService,
-        sandboxes: InMemorySandboxService | None,
+        workspaces: Workspaces,
         options: PruneOptions,
         *,
         settings: Settings,
@@ -45,7 +45,7 @@ class InMemoryPruning:
         self._sessions = sessions
         self._memory = memory
         self._states = states
-        self._sandboxes = sandboxes
+        self._workspaces = workspaces
         self._options = options
         self._settings = settings
         self._dry_run = dry_run
@@ -134,15 +134,17 @@ class InMemoryPruning:
         return pruned
 
     def _delete_workspaces(self, user_id: str, sessions: Mapping[str, _Unit], gone: Mapping[str, set[str]]) -> Pruned:
-        if self._sandboxes is None or self._options.before is None:
+        if self._options.before is None:
             return Pruned()
         pruned = Pruned()
-        for key, (archive, saved_at) in list(self._sandboxes._workspaces_of(user_id).items()):
+        for key, (archive, saved_at) in list(self._workspaces.items()):
+            if key[0] != user_id:
+                continue
             has_session = key[1] in sessions and key[1] not in gone["sessions"]
             if saved_at < self._options.before and not (self._options.retains_sessions and has_session):
                 pruned += Pruned(workspaces=1, bytes=len(archive))
                 if not self._dry_run:
-                    self._sandboxes._delete_workspace(key)
+                    del self._workspaces[key]
         return pruned
 
     def _delete(self, user_id: str, gone: Mapping[str, set[str]]) -> Pruned:
@@ -154,8 +156,7 @@ class InMemoryPruning:
             for id in gone["sessions"]:
                 del self._sessions._users[user_id][id]
             for id in gone["memories"]:
-                del self._memory._users[user_id][id]
-                self._memory._queued.pop((user_id, id), None)
+                self._memory._drop(user_id, id)
             for id in gone["states"]:
                 del self._states._heads[user_id, id]
         return Pruned(

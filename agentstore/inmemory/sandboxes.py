@@ -21,6 +21,8 @@ from agentstore.schemas.sandbox import specs_of
 from agentstore.settings import Settings, settings_from_environment
 
 _Key = tuple[str, str, str]
+Workspaces = dict[_Key, tuple[bytes, datetime]]
+"""Archives of workspaces and when they were stored, by user, session and type."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,27 +47,34 @@ class InMemorySandboxService(SandboxService):
         provider: SandboxProvider | str | None = None,
         drain_on_stop: bool = True,
         users: InMemoryUserService | None = None,
+        workspaces: Workspaces | None = None,
         settings: Settings | None = None,
     ) -> None:
-        """Create an empty service. `users` has the owners; the others are those of PostgresSandboxService."""
+        """Create a service. `users` has the owners, `workspaces` the stored workspaces; none by default.
+
+        The other arguments are those of PostgresSandboxService.
+        """
         self._settings = settings or settings_from_environment()
         self._owners = users or InMemoryUserService(settings=self._settings)
         self._provider = open_provider(self._settings, provider=provider)
         self._drain = drain_on_stop
         self._entries: dict[_Key, _Entry] = {}
         self._generations: dict[_Key, int] = {}
-        # The archives, and when they were stored.
-        self._workspaces: dict[_Key, tuple[bytes, datetime]] = {}
+        self._workspaces: Workspaces = {} if workspaces is None else workspaces
         self._locks: PerLoop[WeakValueDictionary[_Key, asyncio.Lock]] = PerLoop()
         self._started = self._stopped = False
         self._stop_in_progress = StopInProgress()
 
     async def start(self) -> None:  # noqa: D102 - documented in the interface
         await self._stop_in_progress.wait()
-        self._stopped = False
+        self.reopen()
         await self._provider.start()
         self._check_open()
         self._started = True
+
+    def reopen(self) -> None:
+        """Accept calls again after a stop. The first call starts the provider."""
+        self._stopped = False
 
     async def stop(self) -> None:  # noqa: D102
         self._started, self._stopped = False, True
@@ -85,7 +94,7 @@ class InMemorySandboxService(SandboxService):
         specs = specs_of(sandbox_types)
         user, session = self._ids(user_id, session_id)
         await self._ready()
-        self._owners.add(user)
+        self._owners._add(user)
         found = {spec.type: await self._connect((user, session, spec.type), spec) for spec in specs}
         return [found[spec.type] for spec in specs]
 
@@ -124,22 +133,10 @@ class InMemorySandboxService(SandboxService):
             del self._workspaces[key]
         return len(keys)
 
-    async def _delete_user(self, user_id: str) -> int:
-        """End the sandboxes of a user without storing their workspaces, and return how many workspaces were deleted."""
+    async def _end_all(self, user_id: str) -> None:
+        """End the sandboxes of a user without storing their workspaces."""
         for entry in [entry for key, entry in self._entries.items() if key[0] == user_id]:
             await self._end(entry, snapshot=False)
-        keys = list(self._workspaces_of(user_id))
-        for key in keys:
-            self._delete_workspace(key)
-        return len(keys)
-
-    def _workspaces_of(self, user_id: str) -> dict[tuple[str, str, str], tuple[bytes, datetime]]:
-        """Return the stored workspaces of a user by user, session and type, and when they were stored."""
-        return {key: stored for key, stored in self._workspaces.items() if key[0] == user_id}
-
-    def _delete_workspace(self, key: tuple[str, str, str]) -> None:
-        """Delete a stored workspace."""
-        del self._workspaces[key]
 
     async def _ready(self) -> None:
         self._check_open()

@@ -1,7 +1,7 @@
 """The session history service without a database, for tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
@@ -9,9 +9,20 @@ from typing import Any, Literal
 from agentstore.errors import AlreadyExists, Closed, Conflict, LimitExceeded, NotFound
 from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
+from agentstore.inmemory.stored_session import StoredSession, add_missing, appended, are_stored, select_ids, time_after
 from agentstore.inmemory.users import InMemoryUserService
-from agentstore.interfaces import SessionHistoryService
-from agentstore.schemas import Appended, Deleted, Message, MessagesLike, Page, ScopedValues, Session, StoredMessages
+from agentstore.interfaces import StoreSessionHistoryService
+from agentstore.schemas import (
+    Appended,
+    Deleted,
+    Imported,
+    Message,
+    MessagesLike,
+    Page,
+    ScopedValues,
+    Session,
+    StoredMessages,
+)
 from agentstore.schemas.edits import (
     MetadataPatch,
     check_message_ids,
@@ -19,10 +30,13 @@ from agentstore.schemas.edits import (
     patched_metadata,
     prepare_replacement,
 )
+from agentstore.schemas.identity import is_same_payload
+from agentstore.schemas.imports import has_expired, prepare_import
 from agentstore.schemas.listing import SessionOrder, read_session_filters
 from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
 from agentstore.schemas.payload import (
+    MAX_TTL,
     check_id,
     check_missing_session,
     check_place,
@@ -40,23 +54,7 @@ from agentstore.schemas.values import prepare_values
 from agentstore.settings import Settings, settings_from_environment
 
 
-@dataclass
-class _Stored:
-    title: str | None
-    metadata: str
-    created_at: datetime
-    updated_at: datetime
-    messages: dict[str, str] = field(default_factory=dict)  # id -> JSON text, in order
-    places: dict[str, tuple[int, datetime]] = field(default_factory=dict)  # id -> seq, timestamp of the append
-    next_seq: int = 1
-    forked_from: str | None = None
-    forked_at: int | None = None
-    ttl: int | None = None
-    app: str | None = None
-    values: dict[str, str] = field(default_factory=dict)  # key -> JSON text
-
-
-class InMemorySessionHistoryService(SessionHistoryService):
+class InMemorySessionHistoryService(StoreSessionHistoryService):
     """Conversation history in memory, for tests. It is lost when the process ends.
 
     Messages are stored as the JSON text that Postgres would store: callers share no objects with the service. See
@@ -81,8 +79,8 @@ class InMemorySessionHistoryService(SessionHistoryService):
         self._settings = settings or settings_from_environment()
         self._states = states or InMemoryStateService(settings=self._settings)
         self._owners = users or InMemoryUserService(settings=self._settings)
-        self._users: dict[str, dict[str, _Stored]] = {}
-        self._states.set_sessions(self._values_of)
+        self._users: dict[str, dict[str, StoredSession]] = {}
+        self._states._set_sessions(self._values_of)
         self._started = self._stopped = False
 
     async def start(self) -> None:  # noqa: D102 - documented by the interface
@@ -132,10 +130,10 @@ class InMemorySessionHistoryService(SessionHistoryService):
     ) -> Session:
         self._check_open()
         sessions = self._users.setdefault(user_id, {})
-        self._owners.add(user_id)
+        self._owners._add(user_id)
         if session_id not in sessions or self._has_expired(sessions[session_id]):
             now = datetime.now(UTC)
-            sessions[session_id] = _Stored(title, metadata, now, now, ttl=ttl, app=app)
+            sessions[session_id] = StoredSession(title, metadata, now, now, ttl=ttl, app=app)
         elif not exist_ok:
             raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
         return self._session(user_id, session_id, sessions[session_id])
@@ -156,7 +154,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         stored = self._find(user_id, session_id)
         if stored is None:
             return self._create(user_id, session_id) if self._create_missing else None
-        ids = _select_ids(stored, user_id, limit, before, session_id)
+        ids = select_ids(stored, user_id, limit, before, session_id)
         session = self._session(user_id, session_id, stored, ids)
         if whole_calls:
             await self._add_calls(session)
@@ -180,7 +178,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
                 self._create(user_id, session_id)
                 return StoredMessages()
             return None
-        ids = _select_ids(stored, user_id, limit, before, session_id)
+        ids = select_ids(stored, user_id, limit, before, session_id)
         payloads = [stored.messages[id] for id in ids]
         check_reply(payloads, self._settings, Advice.READ_PARTS)
         return StoredMessages(payloads, user_id, session_id, [stored.places[id] for id in ids])
@@ -256,22 +254,19 @@ class InMemorySessionHistoryService(SessionHistoryService):
         updated_at = stored.updated_at if is_new else None
         extend_messages(session, [each for each, _ in prepared.values()], updated_at, len(stored.messages))
 
-    def _append(self, user_id: str, session_id: str, stored: _Stored, prepared: dict[str, tuple[Message, str]]) -> bool:
+    def _append(
+        self, user_id: str, session_id: str, stored: StoredSession, prepared: dict[str, tuple[Message, str]]
+    ) -> bool:
         """Store the messages that are missing, and return whether there were any."""
         for id, (_, payload) in prepared.items():
             if id in stored.messages and not same_content(stored.messages[id], payload):
                 raise Conflict(
                     f"session {session_id!r} of user {user_id!r} already has a message {id!r} with different content"
                 )
-        is_new = not prepared.keys() <= stored.messages.keys()
-        if is_new:
+        if is_new := not prepared.keys() <= stored.messages.keys():
             stored.updated_at = datetime.now(UTC)
-        for id, (message, payload) in prepared.items():
-            if id not in stored.messages:
-                stored.messages[id] = payload
-                stored.places[id] = stored.next_seq, stored.updated_at
-                stored.next_seq += 1
-            place_messages([message], [stored.places[id]])
+            add_missing(stored, prepared)
+        place_messages([message for message, _ in prepared.values()], [stored.places[id] for id in prepared])
         return is_new
 
     async def append(  # noqa: D102
@@ -302,9 +297,9 @@ class InMemorySessionHistoryService(SessionHistoryService):
                     f"user {user_id!r} has no session {session_id!r}, expected one of {expected_seq} messages"
                 )
             now = datetime.now(UTC)
-            stored = _Stored(None, "{}", now, now, app=app)
+            stored = StoredSession(None, "{}", now, now, app=app)
         has_changed = expected_seq is not None and len(stored.messages) != expected_seq
-        if has_changed and not (prepared and _are_stored(stored, prepared)):
+        if has_changed and not (prepared and are_stored(stored, prepared)):
             raise Conflict(
                 f"session {session_id!r} of user {user_id!r} has {len(stored.messages)} messages, expected "
                 f"{expected_seq}: read it again"
@@ -315,12 +310,55 @@ class InMemorySessionHistoryService(SessionHistoryService):
             metadata = patched_metadata(metadata, metadata_patch, added, self._settings)
         is_changed = self._append(user_id, session_id, stored, prepared) or not prepared
         self._users.setdefault(user_id, {})[session_id] = stored
-        self._owners.add(user_id)
+        self._owners._add(user_id)
         if is_changed:
             stored.metadata = metadata
         if is_changed and changes is not None:
-            self._states.merge_changes(user_id, session_id, changes)
-        return _appended(stored, prepared)
+            self._states._merge_changes(user_id, session_id, changes)
+        return appended(stored, prepared)
+
+    async def import_session(  # noqa: D102
+        self, session: Session, *, differences: Literal["error", "keep"] = "error"
+    ) -> Imported:
+        head, parts, repeated = prepare_import(session, self._settings, differences)
+        prepared: dict[str, tuple[Message, str]] = {}
+        for part in parts:
+            prepared |= {id: each for id, each in part.items() if id not in prepared}
+        stored, differing = self._find(session.user_id, session.id), repeated
+        now = datetime.now(UTC)
+        if is_new := stored is None:
+            created_at = min(head.pop("created_at") or head["at"] or now, now).astimezone(UTC)
+            updated_at = max(created_at, head["at"] or now).astimezone(UTC)
+            del head["updated_at"], head["at"]
+            stored = StoredSession(created_at=created_at, updated_at=updated_at, **head)
+            if self._has_expired(stored):
+                raise has_expired(session, self._settings)
+        else:
+            changed = [
+                (id, payload)
+                for id, (_, payload) in prepared.items()
+                if id in stored.messages and not same_content(stored.messages[id], payload)
+            ]
+            if changed and differences == "error":
+                raise Conflict(
+                    f"session {session.id!r} of user {session.user_id!r} already has a message {changed[0][0]!r} with "
+                    "different content"
+                )
+            found = [id for id, payload in changed if not is_same_payload(stored.messages[id], payload)]
+            differing = list(dict.fromkeys((*found, *repeated)))
+            if not prepared.keys() <= stored.messages.keys():
+                stored.updated_at = max(stored.updated_at, head["at"] or now).astimezone(UTC)
+        added = add_missing(stored, prepared)
+        self._users.setdefault(session.user_id, {})[session.id] = stored
+        self._owners._add(session.user_id)
+        return Imported(int(is_new), added, tuple(differing))
+
+    async def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:  # noqa: D102
+        stored = self._find(user_id, session_id)
+        check_count(idle, "idle", maximum=MAX_TTL)
+        now = datetime.now(UTC)
+        if stored is not None and now - stored.updated_at >= timedelta(seconds=idle):
+            stored.updated_at = now
 
     async def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:  # noqa: D102
         check_count(n, "n")
@@ -378,9 +416,9 @@ class InMemorySessionHistoryService(SessionHistoryService):
         if place < stored.next_seq:
             self._cut(stored, place)
         self._append(user_id, session_id, stored, prepared)
-        return _appended(stored, prepared)
+        return appended(stored, prepared)
 
-    def _cut(self, stored: _Stored, at: int) -> list[str]:
+    def _cut(self, stored: StoredSession, at: int) -> list[str]:
         """Delete the messages from the number `at` on, and return their ids."""
         ids = [id for id, (seq, _) in stored.places.items() if seq >= at]
         for id in ids:
@@ -422,12 +460,12 @@ class InMemorySessionHistoryService(SessionHistoryService):
         if last < stored.next_seq - 1:
             if keep:
                 self._fork(user_id, session_id, stored.next_seq - 1, new_id)
-            if (since := _time_after(stored, last)) is not None:
-                self._states.truncate(user_id, session_id, since)
+            if (since := time_after(stored, last)) is not None:
+                self._states._truncate(user_id, session_id, since)
             self._cut(stored, last + 1)
         return self._session(user_id, session_id, stored)
 
-    def _place(self, user_id: str, session_id: str, stored: _Stored, at: str | int) -> int:
+    def _place(self, user_id: str, session_id: str, stored: StoredSession, at: str | int) -> int:
         """Return the number of the message `at`."""
         if isinstance(at, str) and at in stored.messages:
             return stored.places[at][0]
@@ -438,9 +476,9 @@ class InMemorySessionHistoryService(SessionHistoryService):
     def _fork(self, user_id: str, session_id: str, last: int, new_id: str) -> None:
         sessions = self._users[user_id]
         stored = sessions[session_id]
-        until = _time_after(stored, last)
+        until = time_after(stored, last)
         is_taken = new_id in sessions and not self._has_expired(sessions[new_id])
-        if is_taken or not self._states.copy(user_id, session_id, new_id, until):
+        if is_taken or not self._states._copy(user_id, session_id, new_id, until):
             raise AlreadyExists(
                 f"user {user_id!r} already has a session or states with the id {new_id!r}: choose another new_id"
             )
@@ -479,7 +517,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
         ttl = check_ttl(ttl)
         self._get(user_id, session_id).ttl = ttl
 
-    def _has_expired(self, stored: _Stored) -> bool:
+    def _has_expired(self, stored: StoredSession) -> bool:
         ttl = stored.ttl or self._settings.session_ttl
         return ttl is not None and stored.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC)
 
@@ -488,7 +526,7 @@ class InMemorySessionHistoryService(SessionHistoryService):
             raise Closed("The service was stopped: call start() to use it again.")
         self._started = True
 
-    def _find(self, user_id: str, session_id: str) -> _Stored | None:
+    def _find(self, user_id: str, session_id: str) -> StoredSession | None:
         check_id(user_id, "user_id", self._settings)
         check_id(session_id, "session_id", self._settings)
         self._check_open()
@@ -500,13 +538,15 @@ class InMemorySessionHistoryService(SessionHistoryService):
         stored = self._find(user_id, session_id)
         return None if stored is None else stored.values
 
-    def _get(self, user_id: str, session_id: str) -> _Stored:
+    def _get(self, user_id: str, session_id: str) -> StoredSession:
         stored = self._find(user_id, session_id)
         if stored is None:
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
         return stored
 
-    def _session(self, user_id: str, session_id: str, stored: _Stored, ids: Iterable[str] | None = None) -> Session:
+    def _session(
+        self, user_id: str, session_id: str, stored: StoredSession, ids: Iterable[str] | None = None
+    ) -> Session:
         ids = list(stored.messages if ids is None else ids)
         payloads = [stored.messages[id] for id in ids]
         check_reply(payloads, self._settings, Advice.READ_PARTS)
@@ -524,32 +564,3 @@ class InMemorySessionHistoryService(SessionHistoryService):
             app=stored.app,
             message_count=len(stored.messages),
         )
-
-
-def _time_after(stored: _Stored, seq: int) -> datetime | None:
-    """Return when the message after this number was stored, or None if it is the last one."""
-    return next((time for each, time in stored.places.values() if each > seq), None)
-
-
-def _are_stored(stored: _Stored, prepared: dict[str, tuple[Message, str]]) -> bool:
-    return all(
-        id in stored.messages and same_content(stored.messages[id], payload) for id, (_, payload) in prepared.items()
-    )
-
-
-def _appended(stored: _Stored, prepared: dict[str, tuple[Message, str]]) -> Appended:
-    """Return the result of an append of these messages."""
-    if not prepared:
-        return Appended(stored.next_seq, stored.next_seq - 1, stored.updated_at)
-    places = [stored.places[id] for id in prepared]
-    return Appended(places[0][0], *places[-1])
-
-
-def _select_ids(stored: _Stored, user_id: str, limit: int | None, before: str | None, session_id: str) -> list[str]:
-    """Return the ids of all or the last `limit` messages, of those before the message `before` if it is given."""
-    ids = list(stored.messages)
-    if before is not None:
-        if before not in stored.messages:
-            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
-        ids = ids[: ids.index(before)]
-    return ids if limit is None else ids[max(0, len(ids) - limit) :]

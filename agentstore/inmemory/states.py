@@ -8,35 +8,40 @@ from typing import Any
 from agentstore.errors import Closed, Conflict, InvalidContent, NotFound
 from agentstore.exact_json import loads
 from agentstore.inmemory.users import InMemoryUserService
-from agentstore.interfaces import StateService
+from agentstore.interfaces import StoreStateService
 from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueScope
 from agentstore.schemas.memory import bucket
-from agentstore.schemas.page import Advice, check_limit, check_reply
-from agentstore.schemas.payload import check_id, dump_metadata, dump_state
+from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
+from agentstore.schemas.payload import MAX_TTL, check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_more_rounds, check_round, patch, read_round_cursor, write_round_cursor
 from agentstore.schemas.values import ValueChanges, check_changes, check_scope, check_value_scope, prepare_values
 from agentstore.settings import Settings, settings_from_environment
 
 
 @dataclass(frozen=True)
-class _Round:
+class StoredRound:
+    """A state, and metadata, as JSON."""
+
     payload: str
     metadata: str
     saved_at: datetime
 
 
 @dataclass
-class _Head:
+class StoredHead:
+    """The states of a session."""
+
     next_round: int = 1
-    rounds: dict[int, _Round] = field(default_factory=dict)
+    rounds: dict[int, StoredRound] = field(default_factory=dict)
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def last(self) -> int:
+        """The highest round, or 0."""
         return max(self.rounds, default=0)
 
 
-class InMemoryStateService(StateService):
+class InMemoryStateService(StoreStateService):
     """States of agents in memory, for tests. They are lost when the process ends.
 
     States are stored as the JSON text that Postgres would store: callers share no objects with the service. See
@@ -47,7 +52,7 @@ class InMemoryStateService(StateService):
         """Create an empty service. `users` has the owners of states."""
         self._settings = settings or settings_from_environment()
         self._owners = users or InMemoryUserService(settings=self._settings)
-        self._heads: dict[tuple[str, str], _Head] = {}
+        self._heads: dict[tuple[str, str], StoredHead] = {}
         # JSON texts by key, by application, and by user and application.
         self._app_values: dict[str, dict[str, str]] = {}
         self._user_values: dict[tuple[str, str], dict[str, str]] = {}
@@ -89,14 +94,43 @@ class InMemoryStateService(StateService):
                 f"expected_round is {expected_round}, but the highest round of user {user_id!r}, session {key[1]!r} is "
                 f"{last}"
             )
-        self._heads[key] = head
-        self._owners.add(user_id)
         number = head.next_round if round_id is None else round_id
         check_more_rounds(number)
+        return self._store(key, head, number, StoredRound(payload, about, datetime.now(UTC)))
+
+    async def import_state(  # noqa: D102
+        self,
+        user_id: str,
+        session_id: str | None,
+        round_id: int,
+        state: Mapping[str, Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        key = self._key(user_id, session_id)
+        check_more_rounds(check_round(round_id))
+        head = self._find(key)
+        if round_id in head.rounds:
+            return False
+        payload = dump_state(state, self._settings)
+        about = "{}" if metadata is None else dump_metadata(metadata, self._settings)
+        self._store(key, head, round_id, StoredRound(payload, about, datetime.now(UTC)))
+        return True
+
+    def _store(self, key: tuple[str, str], head: StoredHead, number: int, stored: StoredRound) -> int:
+        self._heads[key] = head
+        self._owners._add(key[0])
         head.next_round = max(head.next_round, number + 1)
-        head.updated_at = datetime.now(UTC)
-        head.rounds[number] = _Round(payload, about, head.updated_at)
+        head.updated_at = stored.saved_at
+        head.rounds[number] = stored
         return number
+
+    async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:  # noqa: D102
+        key = self._key(user_id, session_id)
+        check_count(idle, "idle", maximum=MAX_TTL)
+        head, now = self._find(key), datetime.now(UTC)
+        if now - head.updated_at >= timedelta(seconds=idle):
+            head.updated_at = now
 
     async def export_state(  # noqa: D102
         self, user_id: str, session_id: str | None = None, round_id: int | None = None, *, stale_ok: bool = False
@@ -133,7 +167,7 @@ class InMemoryStateService(StateService):
         if round_id is not None:
             check_round(round_id)
         self._check_open()
-        head = self._heads.get(key, _Head())
+        head = self._heads.get(key, StoredHead())
         if round_id is not None:
             return Deleted(state_rounds=int(head.rounds.pop(round_id, None) is not None))
         self._heads.pop(key, None)
@@ -152,7 +186,7 @@ class InMemoryStateService(StateService):
             states.append(state)
         return patch(*states)
 
-    def set_sessions(self, values_of_session: Callable[[str, str], dict[str, str] | None]) -> None:
+    def _set_sessions(self, values_of_session: Callable[[str, str], dict[str, str] | None]) -> None:
         """Set the function that returns the values of a session, or None if it does not exist."""
         self._values_of_session = values_of_session
 
@@ -188,9 +222,9 @@ class InMemoryStateService(StateService):
         changes = prepare_values(values, app, self._settings)
         check_changes(changes, narrowest)
         self._check_open()
-        self.merge_changes(user_id, session_id, changes)
+        self._merge_changes(user_id, session_id, changes)
 
-    def merge_changes(self, user_id: str | None, session_id: str | None, changes: ValueChanges) -> None:
+    def _merge_changes(self, user_id: str | None, session_id: str | None, changes: ValueChanges) -> None:
         """Change values, as :meth:`merge_values` does.
 
         Raises:
@@ -203,7 +237,7 @@ class InMemoryStateService(StateService):
                     raise NotFound(f"user {user_id!r} has no session {session_id!r}")
                 changes.session.apply(of_session)
             if not changes.user.is_empty:
-                self._owners.add(user_id)
+                self._owners._add(user_id)
                 changes.user.apply(self._user_values.setdefault((user_id, changes.app_id), {}))
         changes.app.apply(self._app_values.setdefault(changes.app_id, {}))
 
@@ -221,24 +255,24 @@ class InMemoryStateService(StateService):
         values.clear()
         return Deleted(values=count)
 
-    def delete_values_of_user(self, user_id: str) -> int:
+    def _delete_values_of_user(self, user_id: str) -> int:
         """Delete all values of a user, and return their number."""
         keys = [key for key in self._user_values if key[0] == user_id]
         return sum(len(self._user_values.pop(key)) for key in keys)
 
-    def copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
+    def _copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
         """Copy the rounds saved before `until`, for a fork; return False if the new id has states."""
         head, new = self._find(self._key(user_id, session_id)), self._find((user_id, new_id))
         if new.rounds:
             return False
         rounds = {number: each for number, each in head.rounds.items() if until is None or each.saved_at < until}
         if rounds:
-            self._heads[user_id, new_id] = _Head(max(new.next_round, max(rounds) + 1), rounds)
+            self._heads[user_id, new_id] = StoredHead(max(new.next_round, max(rounds) + 1), rounds)
         return True
 
-    def truncate(self, user_id: str, session_id: str, until: datetime) -> None:
+    def _truncate(self, user_id: str, session_id: str, until: datetime) -> None:
         """Delete the rounds saved since `until`, for a rewind."""
-        head = self._heads.get(self._key(user_id, session_id), _Head())
+        head = self._heads.get(self._key(user_id, session_id), StoredHead())
         head.rounds = {number: each for number, each in head.rounds.items() if each.saved_at < until}
 
     def _key(self, user_id: str, session_id: str | None) -> tuple[str, str]:
@@ -249,15 +283,15 @@ class InMemoryStateService(StateService):
             raise Closed("The service was stopped: call start() to use it again.")
         self._started = True
 
-    def _find(self, key: tuple[str, str]) -> _Head:
+    def _find(self, key: tuple[str, str]) -> StoredHead:
         self._check_open()
         ttl, head = self._settings.state_ttl, self._heads.get(key)
         if head is None or (ttl is not None and head.updated_at + timedelta(seconds=ttl) <= datetime.now(UTC)):
-            return _Head()
+            return StoredHead()
         return head
 
 
-def _round(number: int, stored: _Round) -> StateRound:
+def _round(number: int, stored: StoredRound) -> StateRound:
     return StateRound(
         round_id=number,
         size=len(stored.payload.encode()),

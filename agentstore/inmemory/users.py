@@ -15,7 +15,9 @@ from agentstore.settings import Settings, settings_from_environment
 
 
 @dataclass
-class _Stored:
+class StoredUser:
+    """A user."""
+
     metadata: str = "{}"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -32,7 +34,7 @@ class InMemoryUserService(UserService):
         """Create an empty service. `delete_data` deletes the data of a user in other services, and counts it."""
         self._settings = settings or settings_from_environment()
         self._delete_data = delete_data
-        self._users: dict[str, _Stored] = {}
+        self._users: dict[str, StoredUser] = {}
         self._started = self._stopped = False
 
     async def start(self) -> None:  # noqa: D102 - documented in the interface
@@ -44,11 +46,11 @@ class InMemoryUserService(UserService):
     async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:  # noqa: D102
         return self._started
 
-    def add(self, user_id: str) -> None:
+    def _add(self, user_id: str) -> None:
         """Create a user, unless it exists."""
-        self._users.setdefault(user_id, _Stored())
+        self._users.setdefault(user_id, StoredUser())
 
-    def ids(self) -> list[str]:
+    def _ids(self) -> list[str]:
         """Return the ids of all users in order."""
         return sorted(self._users, key=str.encode)
 
@@ -61,14 +63,14 @@ class InMemoryUserService(UserService):
         check_count(limit, "limit", maximum=self._settings.max_page)
         after = None if cursor is None else str(read_cursor(cursor, str)[0]).encode()
         self._check_open()
-        ids = [id for id in self.ids() if after is None or id.encode() > after][:limit]
+        ids = [id for id in self._ids() if after is None or id.encode() > after][:limit]
         return Page(map(self._user, ids), write_cursor(ids[-1]) if ids and len(ids) == limit else None)
 
     async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         text = dump_metadata(metadata, self._settings)
         self._check_open()
-        self.add(user_id)
+        self._add(user_id)
         self._users[user_id].metadata = text
         return self._user(user_id)
 

@@ -20,7 +20,12 @@ from agentstore.interfaces.sandboxes import Sandbox, SandboxProvider, SandboxSer
 from agentstore.interfaces.service import Service, ServiceWithLifecycleManager, StopInProgress
 from agentstore.interfaces.sessions import SessionHistoryService
 from agentstore.interfaces.states import StateService
-from agentstore.interfaces.stores import Store, StoreMemoryService
+from agentstore.interfaces.stores import (
+    Store,
+    StoreMemoryService,
+    StoreSessionHistoryService,
+    StoreStateService,
+)
 from agentstore.interfaces.users import UserService
 
 __all__ = [
@@ -36,5 +41,7 @@ __all__ = [
     "StopInProgress",
     "Store",
     "StoreMemoryService",
+    "StoreSessionHistoryService",
+    "StoreStateService",
     "UserService",
 ]

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Literal, Protocol, Self
 
 from agentstore.interfaces.memory import MemoryService
 from agentstore.interfaces.sandboxes import SandboxService
@@ -13,15 +13,52 @@ from agentstore.interfaces.states import StateService
 from agentstore.interfaces.users import UserService
 from agentstore.schemas import (
     Extracted,
+    FailedExtraction,
+    Imported,
     MemoryHit,
     MemoryItem,
     MessagesLike,
     Page,
     Pruned,
     SearchFilters,
+    Session,
     Stats,
 )
 from agentstore.schemas.progress import Progress
+
+
+class StoreSessionHistoryService(SessionHistoryService):
+    """Conversations, imports of those of other systems, and their age: the ``sessions`` of a store."""
+
+    @abstractmethod
+    async def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
+        """Store a conversation from another system, or the messages of it that are missing; return what was new.
+
+        A new session is stored with its messages, title, metadata, ttl, app, lineage (``forked_from``, ``forked_at``)
+        and timestamps. A missing ``created_at`` is ``updated_at``; otherwise a timestamp that is missing or in the
+        future becomes now. An existing session keeps all of its fields, and the messages that it lacks are appended.
+        The call is idempotent, so an interrupted import can be repeated. There may be more than `max_batch` messages.
+
+        `differences` says what happens if a message's id is stored with different content, or occurs twice with
+        different content: "error" raises Conflict; with "keep" the first one stays, the other messages are stored, and
+        ``Imported.differing`` has the id, unless role, type and text are equal.
+
+        Raises:
+            Conflict: see `differences`; nothing was written.
+            InvalidContent, LimitExceeded: a value cannot be stored, or a new session would have expired, by its
+                ``updated_at`` and its ttl or the setting; nothing was written.
+            Unavailable: other clients kept changing the session.
+        """
+
+    @abstractmethod
+    async def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:
+        """Restart the time to live of a session, as an append does, unless it was written in the last `idle` seconds.
+
+        Nothing happens if the session does not exist.
+
+        Raises:
+            InvalidContent, LimitExceeded: `idle` is not an integer >= 0, or is over 2**31 - 1.
+        """
 
 
 class StoreMemoryService(MemoryService):
@@ -90,8 +127,93 @@ class StoreMemoryService(MemoryService):
         """Extract items from queued messages. See :meth:`agentstore.PostgresMemoryService.extract`."""
 
     @abstractmethod
-    async def embed(self, *, user_id: str | None = None) -> int:
-        """Embed the memories that have no vector, and return their number."""
+    async def list_failed_extractions(
+        self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[FailedExtraction]:
+        """Return a page of the extractions that failed too often and are no longer retried, of one user or of all.
+
+        They are ordered by user, session and position.
+
+        Raises:
+            InvalidContent: `limit` or `cursor` is not valid.
+            LimitExceeded: `limit` is over 10,000.
+        """
+
+    @abstractmethod
+    async def retry_failed_extractions(self, user_id: str | None = None) -> int:
+        """Queue failed extractions again, of one user or of all; return their number."""
+
+    @abstractmethod
+    async def embed(
+        self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Embed memories that have no vector of this embedder, of one user or of all; return the number of new vectors.
+
+        Processes `batch` memories at a time, and can be interrupted: the next call embeds what is still missing.
+        `progress` is called with the number of memories read and their total. A text that the embedder rejects while
+        it accepts others is skipped with a warning.
+
+        Raises:
+            NotConfigured: there is no embedder, or vectors are not enabled.
+            EmbeddingFailed: the embedder failed. The vectors written before remain.
+            InvalidContent: `batch` is not an integer from 1.
+            LimitExceeded: `batch` is over 10,000.
+        """
+
+    @abstractmethod
+    async def reindex(
+        self,
+        *,
+        user_id: str | None = None,
+        batch: int = 500,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Rebuild the search index of memories that another analysis indexed; return the number of memories rewritten.
+
+        See :meth:`agentstore.PostgresMemoryService.reindex`. A store in memory has none to rewrite.
+        """
+
+    @abstractmethod
+    async def touch(self, user_id: str, *, idle: int = 0) -> None:
+        """Restart the time to live of a user's memories, as adding to them does.
+
+        Skips the sessions to whose memories something was added within the last `idle` seconds.
+
+        Raises:
+            InvalidContent, LimitExceeded: `idle` is not an integer >= 0, or is over 2**31 - 1.
+        """
+
+    @abstractmethod
+    async def expire(self, user_id: str) -> None:
+        """Delete the user's memories of sessions to which nothing was added for `memory_ttl` seconds, if it is set."""
+
+
+class StoreStateService(StateService):
+    """States, imports of those of other stores, and their age: the ``states`` of a store."""
+
+    @abstractmethod
+    async def import_state(
+        self,
+        user_id: str,
+        session_id: str | None,
+        round_id: int,
+        state: Mapping[str, Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Save a state of another store under its round number; return False if the round exists, unchanged.
+
+        Raises:
+            InvalidContent, LimitExceeded: the state, the metadata or a number is invalid; see :meth:`save_state`.
+        """
+
+    @abstractmethod
+    async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
+        """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds.
+
+        Raises:
+            InvalidContent, LimitExceeded: `idle` is not an integer >= 0, or is over 2**31 - 1.
+        """
 
 
 class Store(Protocol):
@@ -101,7 +223,7 @@ class Store(Protocol):
     """
 
     @property
-    def sessions(self) -> SessionHistoryService:
+    def sessions(self) -> StoreSessionHistoryService:
         """Conversations and their messages."""
         ...
 
@@ -111,7 +233,7 @@ class Store(Protocol):
         ...
 
     @property
-    def states(self) -> StateService:
+    def states(self) -> StoreStateService:
         """States of agents in numbered rounds."""
         ...
 
@@ -159,6 +281,18 @@ class Store(Protocol):
         tick: Callable[[Progress], None] = lambda progress: None,
     ) -> Progress | None:
         """Export all data, or that of `users`, as JSON Lines. See AgentStore.export."""
+        ...
+
+    async def restore(
+        self,
+        file: BinaryIO,
+        *,
+        without_vectors: bool = False,
+        only_users: Sequence[str] | None = None,
+        dry_run: bool = False,
+        tick: Callable[[Progress], None] = lambda progress: None,
+    ) -> Progress:
+        """Restore an export of either kind of store; return what was restored and skipped. See AgentStore.restore."""
         ...
 
     async def stats(self, *, largest: int = 10) -> Stats:

@@ -13,7 +13,7 @@ from agentstore.database.retry import retry
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound, StatementFailed, UnreadableRow
-from agentstore.interfaces import StateService
+from agentstore.interfaces import StoreStateService
 from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories import values as scoped
 from agentstore.repositories.retention import has_expired, is_idle
@@ -22,13 +22,11 @@ from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueSco
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import MAX_TTL, RowKey, check_id, dump_metadata, dump_state, load_object
-from agentstore.schemas.state import check_round, patch, read_round_cursor, write_round_cursor
+from agentstore.schemas.state import check_round, pack_state, patch, read_round_cursor, write_round_cursor
 from agentstore.schemas.values import check_changes, check_scope, check_value_scope, prepare_values
 from agentstore.settings import Settings
 
-# In bytes. Packing a smaller state saves no time, and a plain one is readable in the table.
 _UNPACKED = 20  # bytes that are decompressed and parsed in about the time of one value, see offload.spend
-_PACKED_FROM = 64_000
 
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)
@@ -86,7 +84,7 @@ DELETE_ONE = SQL("delete_state")
 DELETE_ALL = SQL("delete_states")
 
 
-class PostgresStateService(PostgresService, StateService):
+class PostgresStateService(PostgresService, StoreStateService):
     """States stored in Postgres; see :class:`StateService`."""
 
     async def save_state(  # noqa: D102 - see the interface
@@ -117,7 +115,7 @@ class PostgresStateService(PostgresService, StateService):
             f"{values['session_id']!r} is {last[0] if last else 0}"
         )
 
-    async def import_state(
+    async def import_state(  # noqa: D102
         self,
         user_id: str,
         session_id: str | None,
@@ -126,11 +124,6 @@ class PostgresStateService(PostgresService, StateService):
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Save a state of another store under its round number; return False if the round exists, unchanged.
-
-        Raises:
-            InvalidContent, LimitExceeded: the state, the metadata or a number is invalid; see :meth:`save_state`.
-        """
         values = {**self._key(user_id, session_id), "round_id": check_round(round_id), "overwrites": False}
         await self._expire(user_id, values["session_id"])
         if await self._database.fetch_one(EXISTS, **values) is not None:
@@ -243,8 +236,7 @@ class PostgresStateService(PostgresService, StateService):
         scope = check_value_scope(user_id, session_id, app, self._settings)
         return Deleted(values=await scoped.delete_all(self._database, scope, user_id, session_id, app))
 
-    async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:
-        """Restart the time to live of a session's states, as a save does, if there was none for `idle` seconds."""
+    async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:  # noqa: D102
         values = self._key(user_id, session_id)
         await self._database.fetch(
             TOUCH, **values, idle=check_count(idle, "idle", maximum=MAX_TTL), ttl=self._settings.state_ttl
@@ -266,7 +258,7 @@ def _dump(state: Mapping[str, Any], metadata: Mapping[str, Any] | None, settings
     """Return the values of a state, and of its metadata, that are stored."""
     text = dump_state(state, settings)
     payload = text.encode()
-    packed = _pack(payload)
+    packed = pack_state(payload)
     return {
         "payload": text if packed is None else None,
         "packed": packed,
@@ -277,15 +269,6 @@ def _dump(state: Mapping[str, Any], metadata: Mapping[str, Any] | None, settings
 
 def _load(row: Row, key: RowKey) -> dict[str, Any]:
     return load_object(row[0] if row[1] is None else _unpack(row[1], key), key)
-
-
-def _pack(payload: bytes) -> bytes | None:
-    """Compress a large state with Zstandard; return None for a small one."""
-    if len(payload) < _PACKED_FROM:
-        return None
-    import zstandard
-
-    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
 
 
 def _unpack(packed: bytes, key: RowKey) -> bytes:

@@ -113,14 +113,16 @@ KNOWN_USERS = Statement(
     select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))), scope="all"
 )
 
-# The units of a merge, each of which is inserted completely or not at all: the table, the column that identifies a unit
-# of a user, and the tables of its parts.
-_UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
+UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "sessions": ("id", ("messages", "session_values")),
     "memory_buckets": ("session_id", ("memories", "memory_extractions", VECTORS)),
     "state_heads": ("session_id", ("state_rounds",)),
     "workspaces": ("session_id", ("workspace_chunks",)),
 }
+"""The units of a merge, each of which is inserted completely or not at all.
+
+By their table: the column that identifies a unit of a user, and the tables of its parts.
+"""
 # The settings after which units expire. A session may have a time to live of its own.
 _TTL_SETTINGS = {"sessions": "session_ttl", "memory_buckets": "memory_ttl", "state_heads": "state_ttl"}
 # Not compared: the queue and the vectors, which workers change, and the columns that a release computes from the text.
@@ -154,7 +156,7 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
     """
     commands = {}
     for unit in _TTL_SETTINGS:
-        key = _UNITS[unit][0]
+        key = UNITS[unit][0]
         commands[f"expired_{unit}"] = f"""
             WITH expired AS MATERIALIZED (
                 SELECT t.user_id, t.{key}
@@ -178,7 +180,7 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
             INSERT INTO "{schema}".{table} ({columns})
             SELECT {columns} FROM staged_{table}
             ON CONFLICT DO NOTHING"""
-    for unit, (key, parts) in _UNITS.items():
+    for unit, (key, parts) in UNITS.items():
         commands[f"new_{unit}"] = f"""
             CREATE TEMPORARY TABLE new_{unit} ON COMMIT DROP AS
             SELECT DISTINCT s.user_id, s.{key}
@@ -227,7 +229,7 @@ def difference_queries(schema: str, tables: Sequence[str], settings: Settings) -
 
     queries = {"users": differing("users", "s.id, ''")}
     queries |= {table: differing(table, ids) for table, ids in _SINGLE.items() if table in tables}
-    for unit, (key, parts) in _UNITS.items():
+    for unit, (key, parts) in UNITS.items():
         compared = [
             differing(part, "s.user_id, s.session_id") for part in parts if part in tables and part not in _NOT_COMPARED
         ]
@@ -262,12 +264,17 @@ def _columns(table: str, of: str | None = None) -> str:
     return ", ".join(f'{prefix}"{name}"' for name in columns_of(TABLES[table]))
 
 
+def compared_columns(table: str) -> list[str]:
+    """Return the columns by which a merge compares rows of a table; none of a table whose rows are not compared."""
+    if table in _NOT_COMPARED:
+        return []
+    names = [name for name in columns_of(TABLES[table]) if name not in _COMPUTED_COLUMNS]
+    return _COMPARED_COLUMNS.get(table, names)
+
+
 def _compared(table: str, of: str) -> str:
     """Return the columns to compare of a table's alias, as one text. Values of the type json cannot be compared."""
-    names = _COMPARED_COLUMNS.get(table) or [
-        name for name in columns_of(TABLES[table]) if name not in _COMPUTED_COLUMNS
-    ]
-    return f"ROW({', '.join(f'{of}.{name}' for name in names)})::text"
+    return f"ROW({', '.join(f'{of}.{name}' for name in compared_columns(table))})::text"
 
 
 def _same_key(table: str, one: str, other: str) -> str:

@@ -1,4 +1,4 @@
-"""The result of an extractor, the outcome of writing it, and failed extractions."""
+"""The result of an extractor, the outcome of writing it, and failed extractions; the limits of the queue."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,19 @@ from typing import Any
 from agentstore.errors import InvalidContent
 from agentstore.schemas.memory_item import MemoryItem, check_ids, prepare_items
 from agentstore.schemas.message import Message
+from agentstore.schemas.page import bad_cursor, read_cursor, write_cursor
 from agentstore.settings import Settings
+
+MAX_MESSAGES = 50
+"""The maximum number of messages for one call of an extractor. A job with that many is not postponed any more."""
+MAX_ATTEMPTS = 5
+"""Attempts before a job is marked as failed: after errors of the extractor."""
+MAX_ATTEMPTS_IN_OUTAGE = 20
+"""After outages of its endpoint: enough for an outage of a night."""
 
 # The maximum number of sources of an item; the most recent ones are retained.
 _MAX_SOURCES = 200
+_MAX_ERROR = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,28 @@ class FailedExtraction:
     attempts: int
     failed_at: datetime
     error: str
+
+
+def write_failed_cursor(failed: FailedExtraction) -> str:
+    """Encode the key of a failed extraction as a page's ``next_cursor``."""
+    return write_cursor(failed.user_id, failed.session_id, str(failed.first_position))
+
+
+def read_failed_cursor(cursor: str) -> tuple[str, str, int]:
+    """Decode a cursor to a user id, a session id and a position.
+
+    Raises:
+        InvalidContent: it is not a cursor of a list of failed extractions.
+    """
+    user_id, session_id, position = map(str, read_cursor(cursor, str, str, str))
+    if not position.isdecimal() or len(position) > 18:
+        raise bad_cursor(cursor)
+    return user_id, session_id, int(position)
+
+
+def storable_error(text: str) -> str:
+    """Return a text that Postgres can store: an endpoint's response may contain NUL or lone surrogates."""
+    return text[:_MAX_ERROR].replace("\0", "").encode(errors="backslashreplace").decode()
 
 
 def prepare_extraction(

@@ -21,6 +21,10 @@ _EFFORT = 60
 _MAX_ROUND = 2**63 - 2  # the number after it must fit a bigint too
 
 
+# In bytes. Packing a smaller state saves no time, and a plain one is readable in the table.
+_PACKED_FROM = 64_000
+
+
 class StateRound(BaseModel):
     """A saved state as ``list_states`` returns it, without the state itself, which ``export_state`` returns."""
 
@@ -133,3 +137,12 @@ def _untag_numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_untag_numbers(each) for each in value]
     return value[2] if isinstance(value, tuple) else value
+
+
+def pack_state(payload: bytes) -> bytes | None:
+    """Compress the JSON of a large state with Zstandard, as it is stored on Postgres; return None for a small one."""
+    if len(payload) < _PACKED_FROM:
+        return None
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)

@@ -7,12 +7,13 @@ import asyncio
 import importlib
 import inspect
 import json
+import logging
 import math
 import threading
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from operator import mul
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import SecretStr
 
@@ -22,10 +23,15 @@ from agentstore.http_client import TRANSIENT_STATUSES, HttpClient, RequestFailed
 from agentstore.schemas import Embedder, QuestionEmbedder
 from agentstore.settings import Settings
 
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 # 409: a lock of the server timed out. 500: these APIs have no permanent errors with that status.
 _RETRIED = TRANSIENT_STATUSES | {409, 500}
 # The maximum size of an embedder's name in bytes.
 _MAX_NAME = 200
+# After this many consecutive rejected texts, the fault is the embedder's and not the texts'.
+_MAX_REJECTIONS = 5
 
 Vectors = Sequence[Sequence[float]]
 EmbedFunction = Callable[[list[str]], Vectors | Awaitable[Vectors]]
@@ -327,6 +333,51 @@ async def embed_texts(embedder: Embedder, texts: Sequence[str]) -> "list[array[f
     if not texts:
         return []
     return _checked(embedder, await embedder.embed([_without_surrogates(text) for text in texts]), len(texts))
+
+
+class SkippingEmbedder(Generic[T]):
+    """Embeds batches of memories: one by one where the embedder rejects a batch, so that others are still embedded.
+
+    Attributes:
+        count: how many vectors were added.
+    """
+
+    def __init__(self, add: Callable[[Sequence[T]], Awaitable[int]], describe: Callable[[T], str]) -> None:
+        """`add` adds the vectors of memories, and returns their number; `describe` names a memory for a warning."""
+        self.count = 0
+        self._add = add
+        self._describe = describe
+        self._consecutive = 0
+        self._rejection: EmbeddingFailed | None = None
+
+    async def run(self, batch: Sequence[T]) -> None:
+        """Add the vectors of a batch, except for texts that the embedder rejects.
+
+        Raises:
+            EmbeddingFailed: it has rejected several texts in a row: the fault is its own.
+        """
+        try:
+            self.count += await self._add(batch)
+        except EmbeddingFailed:
+            for each in batch:
+                try:
+                    self.count += await self._add([each])
+                    self._consecutive = 0
+                except EmbeddingFailed as error:
+                    self._rejection, self._consecutive = error, self._consecutive + 1
+                    _log.warning("%s was not embedded: %s", self._describe(each), error)
+                    if self._consecutive == _MAX_REJECTIONS:
+                        raise
+
+    def finish(self) -> int:
+        """Return how many vectors were added.
+
+        Raises:
+            EmbeddingFailed: none was, since the embedder has rejected all texts.
+        """
+        if self._rejection is not None and not self.count:
+            raise self._rejection
+        return self.count
 
 
 async def embed_question(embedder: Embedder, text: str) -> "array[float]":

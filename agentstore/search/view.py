@@ -1,11 +1,13 @@
-"""The input of an extractor: a part of a conversation, and the existing items it may change."""
+"""The input of an extractor: a part of a conversation, and the existing items it may change; and its call."""
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from agentstore.schemas import MemoryHit, MemoryItem, Message, Page, SearchFilters
+from agentstore.errors import ExtractionFailed
+from agentstore.schemas import Extraction, MemoryHit, MemoryItem, Message, Page, SearchFilters
 from agentstore.schemas.memory import speaker_and_text
 from agentstore.schemas.message import text_of
 from agentstore.schemas.times import parse_time
@@ -60,3 +62,33 @@ def with_timestamp(message: Message, time: datetime) -> Message:
     if parse_time(metadata.get("timestamp")) is not None:
         return message
     return message.model_copy(update={"metadata": {**metadata, "timestamp": time.isoformat()}})
+
+
+async def call_extractor(
+    extract: Callable[[Sequence[Message], Sequence[MemoryItem]], Awaitable[Extraction]],
+    kinds: Sequence[str],
+    source: ItemSource,
+    user_id: str,
+    messages: list[Message],
+    timeout: float,
+) -> tuple[Extraction, list[MemoryItem]]:
+    """Call an extractor of `kinds`; return its result, and the existing items that it was given.
+
+    Without messages it is not called.
+
+    Raises:
+        ExtractionFailed: the extractor failed, or took longer than `timeout` seconds, which is an outage.
+    """
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            existing = await find_related_items(source, user_id, messages, kinds)
+            if not messages:
+                return Extraction(), existing
+            # The extractor gets copies, which it may modify: the originals are compared with the stored items.
+            copies = [item.model_copy(deep=True) for item in existing]
+            return await extract(messages, copies), existing
+    except TimeoutError as error:
+        if not limit.expired():
+            raise  # raised by the extractor itself
+        raise ExtractionFailed(f"the extractor took longer than {timeout:g} s", outage=True) from error

@@ -1,5 +1,6 @@
 """The contract of Store."""
 
+import io
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from agentstore.errors import Closed, InvalidContent, LimitExceeded, NotFound
 from agentstore.interfaces import Store
 from agentstore.schemas import Deleted, Pruned
+from agentstore.testing.imports import ImportContract
 from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, text
 
 _AT_ONCE = timedelta()
@@ -23,8 +25,20 @@ async def _fill(store: Store, user_id: str, *session_ids: str) -> None:
             await store.states.save_state(user_id, {"n": number}, session_id)
 
 
+async def _read(store: Store, user_id: str) -> list[Any]:
+    """Return what is stored of a user."""
+    sessions = [each.id for each in await store.sessions.list_sessions(user_id)]
+    return [
+        await store.users.get_user(user_id),
+        [await store.sessions.get_session(user_id, id) for id in sessions],
+        list(await store.memory.list_memory(user_id)),
+        [list(await store.states.list_states(user_id, id)) for id in sessions],
+        [await store.states.export_state(user_id, id) for id in sessions],
+    ]
+
+
 @pytest.mark.asyncio
-class StoreContract:
+class StoreContract(ImportContract):
     """Tests that every Store must pass.
 
     Fixture ``store``: a new, empty store.
@@ -219,8 +233,68 @@ class StoreContract:
             await store.prune(keep_memories=10_001)
         assert not await store.prune(timedelta.max)
 
+    async def test_an_export_is_restored_once(self, store: Store) -> None:
+        await _fill(store, "alice", "s", "t")
+        await _fill(store, "bob", "s")
+        await store.users.set_metadata("alice", {"x": "\ud800"})
+        before = [await _read(store, user) for user in ("alice", "bob")]
+        file = io.BytesIO()
+        assert await store.export(file) is not None
+        unchanged = await store.restore(file)
+        assert (sum(unchanged.rows.values()), unchanged.left) == (0, [])
+        await store.users.delete_user("alice")
+        assert (await store.restore(file, dry_run=True)).rows["messages"] == 6
+        assert await store.users.get_user("alice") is None
+        restored = await store.restore(file, only_users=["alice", "bob"])
+        assert restored.rows["messages"] == restored.rows["state_rounds"] == 4
+        assert (restored.rows["users"], restored.rows["sessions"], restored.rows["memories"]) == (1, 2, 2)
+        assert (restored.total, restored.users, restored.left) == (len(file.getvalue()), 2, [])
+        assert [await _read(store, user) for user in ("alice", "bob")] == before
+        assert len(await store.memory.search("alice", "zebra")) == 2
+        assert (await store.sessions.append("alice", "s", text("three"))).first_seq == 3
+        assert await store.states.save_state("alice", {}, "s") == 3
+
+    async def test_a_restore_reports_what_is_different(self, store: Store) -> None:
+        await _fill(store, "alice", "s")
+        await store.users.set_metadata("alice", {"x": 1})
+        file = io.BytesIO()
+        await store.export(file)
+        await store.users.delete_user("alice")
+        for title, left in (("mine", ["memory_buckets", "sessions", "state_heads", "users"]), (None, [])):
+            await store.users.set_metadata("alice", {"x": 2} if title else {})
+            await store.sessions.create_session("alice", "s" if title else "u", title=title)
+            await store.memory.add_memory("alice", text("mine"), "s" if title else "u")
+            await store.states.save_state("alice", {"mine": 1}, "s" if title else "u")
+            restored = await store.restore(file)
+            assert [table for table, *_ in restored.left] == left
+            user = await store.users.get_user("alice")
+            assert user is not None
+            assert user.metadata == ({"x": 2} if title else {"x": 1})
+            assert len(await store.memory.search("alice", "zebra")) == (0 if title else 1)
+            await store.users.delete_user("alice")
+
+    async def test_a_damaged_export_is_refused_and_nothing_is_stored(self, store: Store) -> None:
+        await _fill(store, "alice", "s")
+        file = io.BytesIO()
+        await store.export(file)
+        await store.users.delete_user("alice")
+        data = file.getvalue()
+        for damaged in (data[:-1], data[: len(data) // 2], data.replace(b"zebra", b"cobra", 1), b"", b"{}\n"):
+            with pytest.raises(InvalidContent):
+                await store.restore(io.BytesIO(damaged))
+        for users in (["bob"], []):
+            with pytest.raises(InvalidContent, match="line 2"):
+                await store.restore(file, only_users=users)
+        with pytest.raises(InvalidContent):
+            await store.restore(file, only_users="alice")
+        with pytest.raises(InvalidContent):
+            await store.restore("export.jsonl")  # type: ignore[arg-type]
+        assert await store.users.list_users() == []
+
     async def test_stop_closes_all_services_and_start_reopens_them(self, store: Store) -> None:
         await _fill(store, "alice", "s")
+        file = io.BytesIO()
+        await store.export(file)
         assert await store.health()
         await store.stop()
         assert not await store.health()
@@ -231,6 +305,7 @@ class StoreContract:
             store.users.get_user("alice"),
             store.stats(),
             store.prune(),
+            store.restore(file),
         ):
             with pytest.raises(Closed):
                 await call

@@ -3,6 +3,6 @@
 from agentstore.schemas.progress import Progress
 from agentstore.transfer.exporter import DatabaseSource, Exporter
 from agentstore.transfer.lines import is_export
-from agentstore.transfer.restorer import Restorer
+from agentstore.transfer.restorer import DatabaseTarget, Restorer
 
-__all__ = ["DatabaseSource", "Exporter", "Progress", "Restorer", "is_export"]
+__all__ = ["DatabaseSource", "DatabaseTarget", "Exporter", "Progress", "Restorer", "is_export"]

@@ -1,7 +1,7 @@
 """The rows of a store without a database, as an export has them."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -9,15 +9,17 @@ import orjson
 from agentstore.errors import NotFound
 from agentstore.inmemory import (
     InMemoryMemoryService,
-    InMemorySandboxService,
     InMemorySessionHistoryService,
     InMemoryStateService,
     InMemoryUserService,
 )
+from agentstore.inmemory.sandboxes import Workspaces
 from agentstore.repositories.memory.rows import analyze_texts
 from agentstore.repositories.transfer import APP_VALUES, TABLES, VECTORS, columns_of, payload_of
+from agentstore.sandbox.archive import CHUNK
 from agentstore.schemas.memory import speaker_and_text
 from agentstore.schemas.memory_item import MESSAGE
+from agentstore.schemas.state import pack_state
 from agentstore.schemas.times import local_time
 from agentstore.settings import Settings
 
@@ -36,15 +38,15 @@ class InMemorySource:
         sessions: InMemorySessionHistoryService,
         memory: InMemoryMemoryService,
         states: InMemoryStateService,
-        sandboxes: InMemorySandboxService | None,
+        workspaces: Workspaces,
         identity: str,
         settings: Settings,
     ) -> None:
         """Read from these services. `identity` is an identifier of the store."""
         self.settings = settings
         self._identity = identity
-        self._users, self._sessions, self._memory, self._states = users, sessions, memory, states
-        self._sandboxes = sandboxes
+        self.users, self.sessions, self.memory, self.states = users, sessions, memory, states
+        self.workspaces = workspaces
         self._readers: dict[str, Callable[[str], Iterable[Row]]] = {
             "users": self._read_user,
             "sessions": self._read_sessions,
@@ -74,7 +76,7 @@ class InMemorySource:
         Raises:
             NotFound: a user does not exist.
         """
-        known = self._users.ids()
+        known = self.users._ids()
         for user in users or ():
             if user not in known:
                 raise NotFound(f"user {user!r} does not exist")
@@ -82,45 +84,49 @@ class InMemorySource:
 
     async def blocks(self, after: str | None) -> AsyncIterator[tuple[str, str]]:
         """Yield each user after the user `after` as a block of its own."""
-        for user in self._users.ids():
+        for user in self.users._ids():
             if after is None or user.encode() > after.encode():
                 yield user, user
 
     async def write_block(self, tables: list[str], first: str, last: str, write: Callable[[bytes], None]) -> Row:
         """Write the rows of a user, and return their number by table."""
-        self._memory._use(first)  # deletes what has expired
+        self.memory._use(first)  # deletes what has expired
         rows: dict[str, int] = {}
         for name in tables:
-            for row in self._readers[name](first):
+            for row in self.read(name, first):
                 write(_line(name, row))
                 rows[name] = rows.get(name, 0) + 1
         return rows
 
+    def read(self, table: str, user: str) -> Iterable[Row]:
+        """Return the rows of a user in a table."""
+        return self._readers[table](user)
+
     async def write_app_values(self, write: Callable[[bytes], None]) -> int:
         """Write the lines of the values of applications, and return their number."""
         count = 0
-        for app, values in _sorted(self._states._app_values):
+        for app, values in _sorted(self.states._app_values):
             for key, value in _sorted(values):
                 write(_line(APP_VALUES, {"app": app, "key": key, "value": value}))
                 count += 1
         return count
 
     def _read_user_values(self, user: str) -> Iterator[Row]:
-        for (owner, app), values in sorted(self._states._user_values.items(), key=_bytes_of_key):
+        for (owner, app), values in sorted(self.states._user_values.items(), key=_bytes_of_key):
             for key, value in _sorted(values) if owner == user else ():
                 yield {"user_id": user, "app": app, "key": key, "value": value}
 
     def _read_session_values(self, user: str) -> Iterator[Row]:
-        for session_id, stored in _sorted(self._sessions._users.get(user, {})):
+        for session_id, stored in _sorted(self.sessions._users.get(user, {})):
             for key, value in _sorted(stored.values):
                 yield {"user_id": user, "session_id": session_id, "key": key, "value": value}
 
     def _read_user(self, user: str) -> Iterator[Row]:
-        stored = self._users._users[user]
+        stored = self.users._users[user]
         yield {"id": user, "created_at": stored.created_at, "metadata": stored.metadata}
 
     def _read_sessions(self, user: str) -> Iterator[Row]:
-        for id, stored in _sorted(self._sessions._users.get(user, {})):
+        for id, stored in _sorted(self.sessions._users.get(user, {})):
             yield {
                 "user_id": user,
                 "id": id,
@@ -138,7 +144,7 @@ class InMemorySource:
             }
 
     def _read_messages(self, user: str) -> Iterator[Row]:
-        for session_id, stored in _sorted(self._sessions._users.get(user, {})):
+        for session_id, stored in _sorted(self.sessions._users.get(user, {})):
             for id, payload in stored.messages.items():
                 seq, created_at = stored.places[id]
                 yield {
@@ -151,18 +157,18 @@ class InMemorySource:
                 }
 
     def _read_buckets(self, user: str) -> Iterator[Row]:
-        for session_id, memories in _sorted(self._memory._users.get(user, {})):
-            if (user, session_id) in self._memory._updated_at:
+        for session_id, memories in _sorted(self.memory._users.get(user, {})):
+            if (user, session_id) in self.memory._updated_at:
                 yield {
                     "user_id": user,
                     "session_id": session_id,
                     "count": len(memories),
                     "tokens": sum(each.memory.length for each in memories.values()),
-                    "updated_at": self._memory._updated_at[user, session_id],
+                    "updated_at": self.memory._updated_at[user, session_id],
                 }
 
     def _read_memories(self, user: str) -> Iterator[Row]:
-        for session_id, memories in _sorted(self._memory._users.get(user, {})):
+        for session_id, memories in _sorted(self.memory._users.get(user, {})):
             for seq, (id, stored) in enumerate(memories.items(), 1):
                 message, item = stored.message(), stored.item
                 if item is None:
@@ -171,7 +177,7 @@ class InMemorySource:
                 else:
                     text = (item.text, item.valid_from)
                 labels = [sorted(stored.labels)]
-                analyzed = analyze_texts(user, [text], labels, self._memory._language, self.settings)
+                analyzed = analyze_texts(user, [text], labels, self.memory._language, self.settings)
                 yield {
                     "user_id": user,
                     "session_id": session_id,
@@ -193,27 +199,25 @@ class InMemorySource:
                 }
 
     def _read_queue(self, user: str) -> Iterator[Row]:
-        now = datetime.now(UTC)
-        for session_id, memories in _sorted(self._memory._users.get(user, {})):
-            queued = set(self._memory._queued.get((user, session_id), ()))
-            numbers = [seq for seq, id in enumerate(memories, 1) if id in queued]
-            if numbers:
+        jobs = {id: jobs for (owner, id), jobs in self.memory._extraction.jobs.items() if owner == user}
+        for session_id, of_session in _sorted(jobs):
+            for job in sorted(of_session, key=lambda each: each.first_seq):
                 yield {
                     "user_id": user,
                     "session_id": session_id,
-                    "first_seq": numbers[0],
-                    "last_seq": numbers[-1],
-                    "is_open": True,
-                    "attempts": 0,
-                    "outages": 0,
-                    "run_after": now,
-                    "failed_at": None,
-                    "error": None,
-                    "created_at": now,
+                    "first_seq": job.first_seq,
+                    "last_seq": job.last_seq,
+                    "is_open": job.is_open,
+                    "attempts": job.attempts,
+                    "outages": job.outages,
+                    "run_after": job.created_at,
+                    "failed_at": job.failed_at,
+                    "error": job.error,
+                    "created_at": job.created_at,
                 }
 
     def _read_heads(self, user: str) -> Iterator[Row]:
-        for (owner, session_id), head in sorted(self._states._heads.items(), key=_bytes_of_key):
+        for (owner, session_id), head in sorted(self.states._heads.items(), key=_bytes_of_key):
             if owner == user:
                 yield {
                     "user_id": user,
@@ -224,17 +228,19 @@ class InMemorySource:
                 }
 
     def _read_rounds(self, user: str) -> Iterator[Row]:
-        for (owner, session_id), head in sorted(self._states._heads.items(), key=_bytes_of_key):
+        for (owner, session_id), head in sorted(self.states._heads.items(), key=_bytes_of_key):
             for number, stored in sorted(head.rounds.items()) if owner == user else ():
+                payload = stored.payload.encode()
+                packed = pack_state(payload)
                 yield {
                     "user_id": user,
                     "session_id": session_id,
                     "round": number,
-                    "packed": None,
+                    "packed": None if packed is None else f"\\x{packed.hex()}",
                     "metadata": stored.metadata,
-                    "size": len(stored.payload.encode()),
+                    "size": len(payload),
                     "saved_at": stored.saved_at,
-                    "payload": stored.payload,
+                    "payload": stored.payload if packed is None else "null",
                 }
 
     def _read_workspaces(self, user: str) -> Iterator[Row]:
@@ -243,18 +249,20 @@ class InMemorySource:
                 "user_id": user,
                 "session_id": session_id,
                 "type": type_,
-                "chunks": 1,
+                "chunks": -(-len(packed) // CHUNK),
                 "size": len(packed),
                 "saved_at": saved_at,
             }
 
     def _read_chunks(self, user: str) -> Iterator[Row]:
         for (_, session_id, type_), (packed, _) in self._workspaces(user):
-            data = f"\\x{packed.hex()}"
-            yield {"user_id": user, "session_id": session_id, "type": type_, "number": 1, "data": data}
+            for number, start in enumerate(range(0, len(packed), CHUNK), 1):
+                data = f"\\x{packed[start : start + CHUNK].hex()}"
+                yield {"user_id": user, "session_id": session_id, "type": type_, "number": number, "data": data}
 
     def _workspaces(self, user: str) -> list[tuple[tuple[str, str, str], tuple[bytes, datetime]]]:
-        return [] if self._sandboxes is None else sorted(self._sandboxes._workspaces_of(user).items())
+        of_user = [each for each in self.workspaces.items() if each[0][0] == user]
+        return sorted(of_user, key=lambda each: [part.encode() for part in each[0]])
 
 
 def _bytes_of_key(entry: tuple[tuple[str, str], Any]) -> tuple[bytes, bytes]:

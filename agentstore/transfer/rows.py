@@ -2,14 +2,14 @@
 
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from agentstore.errors import AgentStoreError, InvalidContent, LimitExceeded, StatementFailed
+from agentstore.errors import AgentStoreError, InvalidContent, LimitExceeded
 from agentstore.repositories import transfer
-from agentstore.repositories.transfer import TABLES
+from agentstore.repositories.transfer import TABLES, VECTORS
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.payload import shortened
 from agentstore.settings import Settings
@@ -75,18 +75,44 @@ class RowReader:
     InvalidContent or LimitExceeded with the number of its line.
     """
 
-    def __init__(self, file: BinaryIO, block: Block, settings: Settings, users: frozenset[str] | None = None) -> None:
-        """Start at the beginning of a block. `users` are the only users that it may have; None allows all."""
+    def __init__(
+        self,
+        file: BinaryIO,
+        block: Block,
+        settings: Settings,
+        users: frozenset[str] | None = None,
+        tables: Collection[str] = TABLES,
+    ) -> None:
+        """Start at the beginning of a block.
+
+        `users` are the only users that it may have; None allows all. `tables` are the tables that it may have; the
+        rows of vectors are skipped if they are not among them.
+        """
         self.position = block.start
         self._file = file
         self._settings = settings
         self._allowed = users
+        self._tables = tables
         self._lines = self._read_lines(block.start, block.stop)
         self._line = next(self._lines)
         self._users: set[bytes] = set()
         self._table_start = block.start
         # By the table of the parts and their key.
         self._expected: dict[tuple[str, tuple[bytes, ...]], _Expected] = {}
+
+    def tables(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each table whose rows come next, with its columns. The caller reads them by :meth:`rows`.
+
+        Raises:
+            InvalidContent: see :meth:`table` and :meth:`columns`; or the file may not have the table.
+        """
+        while (name := self.table()) is not None:
+            if name in self._tables:
+                yield name, self.columns(name)
+            elif name == VECTORS:
+                self.skip(name)
+            else:
+                raise self.fail(f"a row of the table {name!r}, which the header does not name")
 
     def table(self) -> str | None:
         """Return the table of the next row, or None at the end of the block.
@@ -123,12 +149,12 @@ class RowReader:
         """Return an error about the next row."""
         return InvalidContent(str(self._fail(self.position, InvalidContent(reason))))
 
-    def refused(self, error: StatementFailed) -> InvalidContent:
-        """Return the error for a row that Postgres refused."""
-        context = getattr(error.__cause__, "context", None) or ""
-        found = re.search(r"COPY \w+, line ([0-9]+)", context)
-        line = lines.number_of_line(self._file, self._table_start if found else self.position)
-        place = f"line {line + int(found[1]) - 1}" if found else f"before line {line}"
+    def refused(self, error: Exception, row: int | None = None) -> InvalidContent:
+        """Return the error for a row that cannot be stored: number `row` of its table, or the one that COPY names."""
+        found = re.search(r"COPY \w+, line ([0-9]+)", getattr(error.__cause__, "context", None) or "")
+        row = int(found[1]) if found else row
+        line = lines.number_of_line(self._file, self._table_start if row else self.position)
+        place = f"line {line + row - 1}" if row else f"before line {line}"
         return InvalidContent(f"{place}: the row cannot be stored: {error}")
 
     def user_ids(self) -> list[str]:

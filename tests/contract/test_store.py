@@ -1,19 +1,49 @@
 """Each Store implementation against the contract."""
 
+import dataclasses
+import inspect
 import io
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, InMemoryStore, InvalidContent, MemoryItem, NotFound, Settings, Store
+from agentstore import (
+    AgentStore,
+    Extraction,
+    ExtractionFailed,
+    InMemoryMemoryService,
+    InMemorySandboxService,
+    InMemorySessionHistoryService,
+    InMemoryStateService,
+    InMemoryStore,
+    InMemoryUserService,
+    InvalidContent,
+    MemoryItem,
+    Message,
+    NotFound,
+    PostgresMemoryService,
+    PostgresSandboxService,
+    PostgresSessionHistoryService,
+    PostgresStateService,
+    PostgresUserService,
+    SandboxService,
+    Settings,
+    Store,
+    StoreMemoryService,
+    StoreSessionHistoryService,
+    StoreStateService,
+    UserService,
+)
 from agentstore.sync import AgentStore as BlockingStore
 from agentstore.testing import StoreContract, text
-from tests.integration.extraction.support import EchoExtractor
+from tests.integration.extraction.support import DUE, EchoExtractor
+
+_CREATED = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class TestInMemory(StoreContract):
@@ -35,6 +65,53 @@ class TestPostgres(StoreContract):
 def test_type_checkers_accept_both_as_a_store(database_url: str) -> None:
     stores: list[Store] = [AgentStore(database_url), InMemoryStore(), AgentStore.in_memory()]
     assert all(hasattr(store, name) for store in stores for name in ("sessions", "memory", "states", "users"))
+
+
+_TWINS: dict[type, type] = {
+    AgentStore: InMemoryStore,
+    PostgresSessionHistoryService: InMemorySessionHistoryService,
+    PostgresMemoryService: InMemoryMemoryService,
+    PostgresStateService: InMemoryStateService,
+    PostgresUserService: InMemoryUserService,
+    PostgresSandboxService: InMemorySandboxService,
+}
+# AgentStore.in_memory() returns the other one.
+_ONLY_ON_POSTGRES = {"in_memory"}
+
+
+def _public(cls: type) -> dict[str, list[tuple[str, Any, str]]]:
+    """Return the public attributes of a class, with the parameters of its methods and their defaults."""
+    found: dict[str, list[tuple[str, Any, str]]] = {}
+    for name in dir(cls):
+        value = getattr(cls, name)
+        if not name.startswith("_"):
+            parameters = inspect.signature(value).parameters.values() if inspect.isfunction(value) else ()
+            found[name] = [
+                (each.name, each.kind, "a function" if callable(each.default) else repr(each.default))
+                for each in parameters
+            ]
+    return found
+
+
+@pytest.mark.parametrize("on_postgres", _TWINS)
+def test_the_classes_in_memory_have_the_calls_of_those_on_postgres(on_postgres: type) -> None:
+    expected, found = _public(on_postgres), _public(_TWINS[on_postgres])
+    for name in _ONLY_ON_POSTGRES:
+        expected.pop(name, None)
+    assert found == expected
+
+
+def test_the_protocol_has_the_calls_of_both() -> None:
+    services = {
+        "sessions": (StoreSessionHistoryService, PostgresSessionHistoryService),
+        "memory": (StoreMemoryService, PostgresMemoryService),
+        "states": (StoreStateService, PostgresStateService),
+        "users": (UserService, PostgresUserService),
+        "sandboxes": (SandboxService, PostgresSandboxService),
+    }
+    assert _public(Store).keys() == (_public(InMemoryStore).keys() | services.keys())
+    for interface, service in services.values():
+        assert _public(interface).keys() == _public(service).keys() - {"reopen"}, interface
 
 
 async def test_sandboxes_of_both_and_deleting_their_user(database_url: str, settings: Settings) -> None:
@@ -150,6 +227,78 @@ async def test_the_queue_and_workspaces_of_a_store_in_memory_are_exported(
         (sandbox,) = await store.sandboxes.connect("s", "alice")
         assert (await sandbox.read_file("a.txt")).text == "kept"
         await store.sandboxes.release("s", "alice")
+
+
+class _Failing:
+    """An extractor that fails as the texts of the messages say, and returns a fact for each message otherwise."""
+
+    name = "failing"
+    kinds = ("fact",)
+
+    async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:
+        for message in messages:
+            if self.fails and message.text.startswith(("bad", "down")):
+                raise ExtractionFailed(f"\0 {message.text}", outage=message.text.startswith("down"))
+        return Extraction([MemoryItem(id=f"of {each.id}", text=each.text) for each in messages])
+
+    fails = True
+
+
+async def test_both_queue_failed_extractions_the_same(
+    database_url: str, settings: Settings, observer: asyncpg.Connection
+) -> None:
+    settings = settings.model_copy(update={"extraction_settle": 0.0})
+    extractor = _Failing()
+    stores: tuple[Store, ...] = (
+        AgentStore(database_url, settings=settings, extractor=extractor),
+        AgentStore.in_memory(settings=settings, extractor=extractor),
+    )
+    seen = []
+    for store in stores:
+        extractor.fails = True
+        found: list[Any] = []
+
+        async def extract(times: int, user_id: str | None = None, store: Store = store, found: Any = found) -> None:
+            for _ in range(times):
+                await observer.execute(DUE)
+                found.append(sorted(map(repr, await store.memory.extract(user_id, settled=False))))
+
+        async def failed(user_id: str | None = None, store: Store = store, found: Any = found) -> None:
+            page = await store.memory.list_failed_extractions(user_id)
+            found.append([dataclasses.replace(each, failed_at=_CREATED) for each in page])
+
+        async with store:
+            await store.memory.add_memory("bob", [text(f"bad {n}", id=f"m{n}") for n in range(60)], "s")
+            await store.memory.add_memory("alice", [text("fine", id="m")], "s")
+            await store.memory.add_memory("alice", [text("bad", id="m")], "t")
+            await extract(2)
+            await store.memory.add_memory("alice", [text("later", id="n")], "t")
+            await extract(4)
+            await failed()
+            await failed("alice")
+            first = await store.memory.list_failed_extractions(limit=1)
+            second = await store.memory.list_failed_extractions(limit=1, cursor=first.next_cursor)
+            found += [(each.user_id, each.session_id, each.first_position) for each in (*first, *second)]
+            await store.memory.add_memory("bob", [text("after", id="after")], "s")
+            await extract(1)
+            extractor.fails = False
+            await extract(1)
+            found.append(await store.memory.retry_failed_extractions("alice"))
+            await extract(1)
+            found.append(await store.memory.retry_failed_extractions())
+            await extract(2)
+            await failed()
+            found.append(sorted(item.text for item in await store.memory.list_items("bob")))
+            extractor.fails = True
+            await store.memory.add_memory("carol", [text("down", id="m")], "s")
+            await extract(21)
+            await failed("carol")
+            await store.memory.delete_memory("carol")
+            await failed("carol")
+            found.append(await store.memory.retry_failed_extractions())
+        seen.append(found)
+    assert seen[1] == seen[0]
+    assert any("failed=True" in each for each in seen[0][4])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -289,6 +289,43 @@ async def test_search_scores_are_those_without_expired_memories(create_services:
     assert found[0] == found[1] != []
 
 
+async def test_touches_restart_the_time_to_live(create_services: CreateServices) -> None:
+    services = await create_services(session_ttl=100_000, state_ttl=100_000, memory_ttl=100_000)
+    sessions, states, memory = services.sessions, services.states, services.memory
+    for name in ("s", "idle"):
+        await sessions.append("alice", name, text("apples"))
+        await states.save_state("alice", {"x": 1}, name)
+    await memory.add_memory("alice", text("apples"), "s")
+    await services.advance(60_000)
+    for idle in (0, 50_000):  # the second one, just after the first one, has no effect
+        await sessions.touch("alice", "s", idle=idle)
+        await states.touch("alice", "s", idle=idle)
+        await memory.touch("alice", idle=idle)
+        await sessions.touch("alice", "idle", idle=70_000)
+        await states.touch("alice", "idle", idle=70_000)
+        await services.advance(45_000)
+    assert [each.id for each in await sessions.list_sessions("alice")] == ["s"]
+    assert [await states.export_state("alice", name) for name in ("s", "idle")] == [{"x": 1}, None]
+    assert len(await memory.search("alice", "apples")) == 1
+    await services.advance(100_000)
+    await sessions.touch("alice", "s")
+    await states.touch("alice", "s")
+    await memory.touch("alice")
+    assert await sessions.get_session("alice", "s") is None
+    assert await states.export_state("alice", "s") is None
+    assert await memory.search("alice", "apples") == []
+    await memory.expire("alice")
+    assert not await memory.delete_memory("alice")
+
+
+async def test_an_expired_state_can_be_imported(create_services: CreateServices) -> None:
+    services = await create_services(state_ttl=100_000)
+    for number in (7, 3):
+        assert await services.states.import_state("alice", "s", number, {"n": number})
+        assert [each.round_id for each in await services.states.list_states("alice", "s")] == [number]
+        await services.advance(200_000)
+
+
 class _Recorder(Extractor):
     """Extracts nothing, and records the ids of the messages it received."""
 

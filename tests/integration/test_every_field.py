@@ -43,8 +43,8 @@ from agentstore import (
 from agentstore.adapters import agentscope_runtime
 from agentstore.models import Base
 from agentstore.repositories import PostgresSandboxService, PostgresSessionHistoryService
-from agentstore.repositories.sessions.imports import check_import
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+from agentstore.schemas.imports import check_import
 from tests.support.cli import run
 
 _TIME = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)

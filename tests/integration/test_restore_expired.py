@@ -1,18 +1,19 @@
 """What has expired in the database exists for no call, so it does not prevent its restore from an export."""
 
 import io
+from datetime import timedelta
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, MemoryItem, Settings
+from agentstore import AgentStore, MemoryItem, Settings, Store
 from agentstore.testing import text
 
 _TABLES = ("sessions", "memory_buckets", "state_heads")
 _DAY = 86_400
 
 
-async def _fill(store: AgentStore, content: str, ttl: int | None = None) -> None:
+async def _fill(store: Store, content: str, ttl: int | None = None) -> None:
     for id in ("s", "other"):
         session = await store.sessions.create_session("alice", id, ttl=ttl)
         await store.sessions.append_message(session, text(content, id="m"))
@@ -30,7 +31,7 @@ async def _age(observer: asyncpg.Connection, id: str, seconds: int) -> None:
         )
 
 
-async def _contents(store: AgentStore, id: str) -> set[object]:
+async def _contents(store: Store, id: str) -> set[object]:
     """Return the contents of the session, its memories and its states; None where there are none."""
     session = await store.sessions.get_session("alice", id)
     state = await store.states.export_state("alice", id)
@@ -57,6 +58,26 @@ async def test_expired_rows_are_replaced_by_those_of_the_export(
         await store.users.delete_user("alice")
         await _fill(store, "old")
         await _age(observer, "s", _DAY)
+        done = await store.restore(file)
+        assert done.left == [(table, "alice", "other") for table in sorted(_TABLES)]
+        assert [done.rows[table] for table in (*_TABLES, "messages", "memories", "state_rounds")] == [1, 1, 1, 1, 2, 1]
+        assert await _contents(store, "s") == {"live"}
+        assert await _contents(store, "other") == {"old"}
+        again = await store.restore(file)
+        assert (again.left, sum(again.rows.values())) == (done.left, 0)
+
+
+async def test_what_has_expired_in_memory_is_replaced_by_that_of_the_export(with_ttl: Settings) -> None:
+    file = io.BytesIO()
+    async with AgentStore.in_memory(settings=with_ttl) as store:
+        await _fill(store, "live")
+        await store.export(file)
+        await store.users.delete_user("alice")
+        await _fill(store, "old")
+        past = timedelta(seconds=_DAY)
+        store.sessions._users["alice"]["s"].updated_at -= past
+        store.states._heads["alice", "s"].updated_at -= past
+        store.memory._updated_at["alice", "s"] -= past
         done = await store.restore(file)
         assert done.left == [(table, "alice", "other") for table in sorted(_TABLES)]
         assert [done.rows[table] for table in (*_TABLES, "messages", "memories", "state_rounds")] == [1, 1, 1, 1, 2, 1]

@@ -17,8 +17,8 @@ import pytest
 from agentstore import (
     AgentStore,
     Conflict,
+    InMemoryStore,
     InvalidContent,
-    MemoryItem,
     Message,
     NotConfigured,
     NotFound,
@@ -30,61 +30,15 @@ from agentstore import (
 from agentstore.models import Base
 from agentstore.repositories import transfer
 from agentstore.repositories.sandboxes.statements import CLAIM, DROP
-from agentstore.testing import HOSTILE_IDS, text
+from agentstore.testing import text
 from agentstore.transfer import exporter, lines
 from agentstore.transfer import rows as row_reader
 from tests.support.databases import Databases
-from tests.support.exports import SESSION, USER, message, signed
+from tests.support.exports import LARGE_STATE, LEASES, SESSION, USER, all_rows, export_of, fill, message, signed
 from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
 
-_COLUMNS = """
-SELECT table_name, column_name FROM information_schema.columns
-WHERE table_schema = 'agentstore' AND table_name NOT LIKE 'agentstore_version%' AND table_name <> 'sandboxes'
-ORDER BY 1, 2
-"""
-_LEASES = {("memory_extractions", "lease"), ("memory_extractions", "leased_until")}
 _LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
-_LARGE = {"messages": [{"content": f"密 the text of message number {number}"} for number in range(2_000)]}
-
-
-async def _all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Return every row of every table as text, except the sandboxes and leases, which are not exported."""
-    connection = await asyncpg.connect(url)
-    columns: dict[str, list[str]] = {}
-    for table, column in await connection.fetch(_COLUMNS):
-        if (table, column) not in _LEASES:
-            columns.setdefault(table, []).append(column)
-    found = {}
-    for table, names in columns.items():
-        listed = ", ".join(f'"{name}"::text' for name in names)
-        rows = await connection.fetch(f"SELECT {listed} FROM agentstore.{table}")
-        found[table] = sorted((tuple(row) for row in rows), key=repr)
-    await connection.close()
-    return found
-
-
-async def _fill(store: AgentStore, user: str) -> None:
-    await store.users.set_metadata(user, {"z": "\0\ud800", "a": 2**70})
-    session = await store.sessions.create_session(
-        user, user or "s", title="T\tx\n\\", metadata={"x": "\ud800"}, ttl=9_999
-    )
-    hostile = [
-        text(f'a\\b\n\t"q" ,"payload":{id}', id=f'{id},"payload":\\', metadata={"n": None}) for id in HOSTILE_IDS[:20]
-    ]
-    await store.sessions.append_message(session, [*hostile, text("", id="")])
-    await store.memory.add_memory(user, session.messages, session.id)
-    await store.memory.save_items(
-        user, MemoryItem(text="likes apples", importance=0.1, valid_until="2031-01-01T00:00:00Z")
-    )
-    await store.states.save_state(user, {"a": "\0"}, session.id, metadata={"k": 'v\n,"payload":1'})
-    await store.states.save_state(user, _LARGE, session.id)
-    await store.states.delete_state(user, session.id, 1)
-    values = ScopedValues(
-        {user: "\0\n", "x": 1}, {"k": '","value":1\t\\'}, {"k": "\ud800", "": [2**70, {"value": None}]}
-    )
-    await store.states.merge_values(user, session.id, values=values, app=f"{user} app")
-    await store.sessions.fork_session(user, session.id, at=2)
 
 
 async def _save_workspace(store: AgentStore, user: str, type_: str, chunks: int = 3) -> None:
@@ -120,15 +74,15 @@ def filled_template(server: Server, empty_databases: Databases, has_pgvector: bo
     """The name of a database with rows in every table."""
     name = empty_databases.take()
 
-    async def fill() -> None:
+    async def fill_all() -> None:
         queueing = Settings(extraction_url="http://127.0.0.1:9/v1")
         async with AgentStore(server.url_of(name), settings=queueing, embedder=WordEmbedder()) as store:
             for user in ("", "alice", "bob\\n", "密:%"):
-                await _fill(store, user)
+                await fill(store, user)
                 await _save_workspace(store, user, "base", chunks=3 if user == "alice" else 1)
                 await _save_workspace(store, user, "filesystem", chunks=0)
 
-    asyncio.run(fill())
+    asyncio.run(fill_all())
     yield name
     empty_databases.give_back(name)
 
@@ -172,40 +126,47 @@ async def other(other_url: str) -> AsyncIterator[AgentStore]:
         yield store
 
 
-async def _export(store: AgentStore, *users: str) -> bytes:
-    file = io.BytesIO()
-    assert await store.export(file, users or None) is not None
-    return file.getvalue()
+@pytest.fixture(params=["postgres", "in memory"])
+def any_other_url(request: pytest.FixtureRequest) -> str | None:
+    """The URL of a database without rows, or None for a store in memory."""
+    return None if request.param == "in memory" else request.getfixturevalue("other_url")
+
+
+@pytest.fixture
+async def any_other(any_other_url: str | None, settings: Settings) -> AsyncIterator[AgentStore | InMemoryStore]:
+    """A store without rows, on another database or in memory."""
+    async with AgentStore.in_memory(settings=settings) if any_other_url is None else AgentStore(any_other_url) as store:
+        yield store
 
 
 async def test_every_row_of_every_table_round_trips(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
-    before = await _all_rows(direct_url)
+    before = await all_rows(direct_url)
     assert all(before.values()), {table: len(rows) for table, rows in before.items()}  # no table is empty
     assert set(before) >= set(Base.metadata.tables) - {"sandboxes"}
-    progress = await other.restore(io.BytesIO(await _export(filled)))
-    assert await _all_rows(other_url) == before
+    progress = await other.restore(io.BytesIO(await export_of(filled)))
+    assert await all_rows(other_url) == before
     assert progress.rows == {table: len(rows) for table, rows in before.items()}
     assert progress.left == []
 
 
 async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: AgentStore, other_url: str) -> None:
-    file = io.BytesIO(await _export(filled))
+    file = io.BytesIO(await export_of(filled))
     await other.restore(file)
-    before = await _all_rows(other_url)
+    before = await all_rows(other_url)
     again = await other.restore(file)
     assert not any(again.rows.values())
     assert again.left == []
-    assert await _all_rows(other_url) == before
+    assert await all_rows(other_url) == before
 
 
 async def test_an_export_of_some_users_has_no_other_users(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
-    await other.restore(io.BytesIO(await _export(filled, "bob\\n", "")))
+    await other.restore(io.BytesIO(await export_of(filled, "bob\\n", "")))
     assert [user.id for user in await other.users.list_users()] == ["", "bob\\n"]
-    before, after = await _all_rows(direct_url), await _all_rows(other_url)
+    before, after = await all_rows(direct_url), await all_rows(other_url)
     assert after.pop("app_values") == []
     assert all(rows and set(rows) < set(before[table]) for table, rows in after.items())
     with pytest.raises(NotFound, match="nobody"):
@@ -213,77 +174,81 @@ async def test_an_export_of_some_users_has_no_other_users(
 
 
 async def test_existing_data_is_left_unchanged_and_missing_data_is_inserted(
-    filled: AgentStore, other: AgentStore
+    filled: AgentStore, any_other: AgentStore | InMemoryStore
 ) -> None:
-    data = await _export(filled)
-    mine = await other.sessions.create_session("alice", "alice")
-    await other.sessions.append_message(mine, text("mine", id="mine"))
-    await other.sessions.create_session("alice", "another")
-    await other.states.save_state("bob\\n", {"mine": True}, "bob\\n")
-    await other.memory.add_memory("alice", text("mine", id="mine"), "default")
-    await other.users.set_metadata("bob\\n", {"mine": True})
-    await other.states.merge_values("alice", values=ScopedValues({"x": 2}, {"k": 2}), app="alice app")
-    progress = await other.restore(io.BytesIO(data))
+    data = await export_of(filled)
+    mine = await any_other.sessions.create_session("alice", "alice")
+    await any_other.sessions.append_message(mine, text("mine", id="mine"))
+    await any_other.sessions.create_session("alice", "another")
+    await any_other.states.save_state("bob\\n", {"mine": True}, "bob\\n")
+    await any_other.memory.add_memory("alice", text("mine", id="mine"), "default")
+    await any_other.users.set_metadata("bob\\n", {"mine": True})
+    await any_other.states.merge_values("alice", values=ScopedValues({"x": 2}, {"k": 2}), app="alice app")
+    progress = await any_other.restore(io.BytesIO(data))
     assert sorted(progress.left) == [
         ("app_values", "alice app", "x"), ("memory_buckets", "alice", "default"), ("sessions", "alice", "alice"),
         ("state_heads", "bob\\n", "bob\\n"), ("user_values", "alice", "k"), ("users", "bob\\n", ""),
     ]  # fmt: skip
     for user, metadata in (("alice", {"z": "\0\ud800", "a": 2**70}), ("bob\\n", {"mine": True})):
-        found = await other.users.get_user(user)
+        found = await any_other.users.get_user(user)
         assert found is not None
         assert found.metadata == metadata
-    assert [message.id for message in (await other.sessions.get_session("alice", "alice")).messages] == ["mine"]  # type: ignore[union-attr]
-    assert await other.states.export_state("bob\\n", "bob\\n") == {"mine": True}
-    assert await other.states.export_state("alice", "alice") == _LARGE
-    values = await other.states.get_values("alice", app="alice app")
+    assert [message.id for message in (await any_other.sessions.get_session("alice", "alice")).messages] == ["mine"]  # type: ignore[union-attr]
+    assert await any_other.states.export_state("bob\\n", "bob\\n") == {"mine": True}
+    assert await any_other.states.export_state("alice", "alice") == LARGE_STATE
+    values = await any_other.states.get_values("alice", app="alice app")
     assert (values.app, values.user) == ({"alice": "\0\n", "x": 2}, {"k": 2})
-    assert len(await other.sessions.list_sessions("alice")) == 3
-    assert len(await other.memory.search("alice", "payload")) > 0
+    assert len(await any_other.sessions.list_sessions("alice")) == 3
+    assert len(await any_other.memory.search("alice", "payload")) > 0
 
 
 @pytest.mark.parametrize(
     "change", [{"title": "mine"}, {"metadata": {"mine": 1}}, {"ttl": 5_000}, {"created_at": _LONG_AGO}]
 )
 async def test_a_session_with_different_metadata_is_reported(
-    filled: AgentStore, other: AgentStore, change: dict[str, Any]
+    filled: AgentStore, any_other: AgentStore | InMemoryStore, change: dict[str, Any]
 ) -> None:
-    data = await _export(filled)
+    data = await export_of(filled)
     session = await filled.sessions.get_session("alice", "alice")
     assert session is not None
-    await other.sessions.import_session(session.model_copy(update={"ttl": 9_999, **change}))
-    assert (await other.restore(io.BytesIO(data))).left == [("sessions", "alice", "alice")]
-    stored = await other.sessions.get_session("alice", "alice")
+    await any_other.sessions.import_session(session.model_copy(update={"ttl": 9_999, **change}))
+    assert (await any_other.restore(io.BytesIO(data))).left == [("sessions", "alice", "alice")]
+    stored = await any_other.sessions.get_session("alice", "alice")
     assert stored is not None
     (name,) = change
     assert getattr(stored, name) == change[name]
 
 
-async def test_a_different_empty_session_is_reported(filled: AgentStore, other: AgentStore) -> None:
+async def test_a_different_empty_session_is_reported(filled: AgentStore, any_other: AgentStore | InMemoryStore) -> None:
     await filled.sessions.create_session("carol", "empty", title="theirs")
-    await other.sessions.create_session("carol", "empty", title="mine")
-    assert (await other.restore(io.BytesIO(await _export(filled, "carol")))).left == [("sessions", "carol", "empty")]
+    await any_other.sessions.create_session("carol", "empty", title="mine")
+    assert (await any_other.restore(io.BytesIO(await export_of(filled, "carol")))).left == [
+        ("sessions", "carol", "empty")
+    ]
 
 
 async def test_vectors_that_were_skipped_are_inserted_by_the_next_restore(
     has_pgvector: bool, filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
-    data = await _export(filled)
+    data = await export_of(filled)
     await other.restore(io.BytesIO(data), without_vectors=True)
     progress = await other.restore(io.BytesIO(data))
     assert ({name for name, count in progress.rows.items() if count}, progress.left) == (
         {"memory_vectors"} if has_pgvector else set(), [],
     )  # fmt: skip
-    assert await _all_rows(other_url) == await _all_rows(direct_url)
+    assert await all_rows(other_url) == await all_rows(direct_url)
 
 
-async def test_a_session_with_more_messages_than_the_export_is_skipped(filled: AgentStore, other: AgentStore) -> None:
-    data = await _export(filled)
-    await other.restore(io.BytesIO(data))
-    session = await other.sessions.get_session("alice", "alice")
+async def test_a_session_with_more_messages_than_the_export_is_skipped(
+    filled: AgentStore, any_other: AgentStore | InMemoryStore
+) -> None:
+    data = await export_of(filled)
+    await any_other.restore(io.BytesIO(data))
+    session = await any_other.sessions.get_session("alice", "alice")
     assert session is not None
-    await other.sessions.append_message(session, text("later"))
-    assert (await other.restore(io.BytesIO(data))).left == []
-    assert await other.sessions.get_session("alice", "alice") == session
+    await any_other.sessions.append_message(session, text("later"))
+    assert (await any_other.restore(io.BytesIO(data))).left == []
+    assert await any_other.sessions.get_session("alice", "alice") == session
 
 
 def _truncated(data: bytes) -> list[bytes]:
@@ -314,38 +279,36 @@ async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_writt
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
-    data = await _export(filled)
+    data = await export_of(filled)
     for damaged in damage(data):
         with pytest.raises(InvalidContent):
             await other.restore(io.BytesIO(damaged))
-    assert not any((await _all_rows(other_url)).values())
+    assert not any((await all_rows(other_url)).values())
 
 
 @pytest.mark.parametrize(
     "header", [{"tables": None}, {"tables": "users"}, {"tables": [["users"]]}, {"users": "alice"}, {"revision": 7}]
 )
-async def test_an_invalid_header_is_rejected(other_url: str, header: dict[str, Any]) -> None:
-    async with AgentStore(other_url) as store:
-        with pytest.raises(InvalidContent, match="line 1"):
-            await store.restore(signed([USER], **header))
+async def test_an_invalid_header_is_rejected(any_other: AgentStore | InMemoryStore, header: dict[str, Any]) -> None:
+    with pytest.raises(InvalidContent, match="line 1"):
+        await any_other.restore(signed([USER], **header))
 
 
 @pytest.mark.parametrize("end", [b"7", b'{"user":"alice"}', b'{"user":1,"rows":{},"sha256":""}', b"[" * 100_000])
-async def test_an_invalid_end_line_is_rejected(other_url: str, end: bytes) -> None:
+async def test_an_invalid_end_line_is_rejected(any_other: AgentStore | InMemoryStore, end: bytes) -> None:
     data = lines.header(revision=migrate.head(), tables=["users"]) + USER + b'{"end":' + end + b"}\n"
-    async with AgentStore(other_url) as store:
-        with pytest.raises(InvalidContent, match="line 3"):
-            await store.restore(io.BytesIO(data))
+    with pytest.raises(InvalidContent, match="line 3"):
+        await any_other.restore(io.BytesIO(data))
 
 
-async def test_a_list_of_users_may_have_any_length(filled: AgentStore, other: AgentStore) -> None:
+async def test_a_list_of_users_may_have_any_length(filled: AgentStore, any_other: AgentStore | InMemoryStore) -> None:
     many = ["alice", *(f"{number:0100}" for number in range(12_000))]  # more than a megabyte of ids
-    assert (await other.restore(signed([USER], users=many))).rows == {"users": 1}
+    assert (await any_other.restore(signed([USER], users=many))).rows == {"users": 1}
     empty = io.BytesIO()
     progress = await filled.export(empty, [])
     assert progress is not None
     assert progress.rows == {}
-    assert (await other.restore(empty)).rows == {}
+    assert (await any_other.restore(empty)).rows == {}
     for wrong in ("alice", [7], ["a\0"]):
         with pytest.raises(InvalidContent):
             await filled.export(io.BytesIO(), wrong)  # type: ignore[arg-type]
@@ -354,7 +317,7 @@ async def test_a_list_of_users_may_have_any_length(filled: AgentStore, other: Ag
 async def test_an_export_is_resumed_from_the_same_database_only(
     filled: AgentStore, other: AgentStore, tmp_path: Path
 ) -> None:
-    file = io.BytesIO((await _export(filled))[:-200])
+    file = io.BytesIO((await export_of(filled))[:-200])
     with pytest.raises(InvalidContent, match="another database"):
         await other.export(file)
     changed = io.BytesIO(file.getvalue().replace(migrate.head().encode(), b"0000", 1))
@@ -383,12 +346,11 @@ async def test_an_export_is_resumed_from_the_same_database_only(
         [USER, SESSION.replace(b'"alice"', b'"nobody"')],
     ],
 )
-async def test_an_invalid_row_rolls_its_block_back(other_url: str, rows: list[bytes]) -> None:
-    async with AgentStore(other_url) as store:
-        with pytest.raises((InvalidContent, StatementFailed, Conflict)) as raised:
-            await store.restore(signed(rows))
-        assert str(raised.value)
-    assert not any((await _all_rows(other_url)).values())
+async def test_an_invalid_row_rolls_its_block_back(any_other: AgentStore | InMemoryStore, rows: list[bytes]) -> None:
+    with pytest.raises((InvalidContent, StatementFailed, Conflict)) as raised:
+        await any_other.restore(signed(rows))
+    assert str(raised.value)
+    assert await any_other.users.list_users() == []
 
 
 async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentStore, other_url: str) -> None:
@@ -396,44 +358,42 @@ async def test_a_dry_run_parses_every_message_and_writes_nothing(filled: AgentSt
         data = signed([USER, SESSION, message(1, '{"role": "robot"}')])
         with pytest.raises(InvalidContent, match="not a valid message"):
             await store.restore(data, dry_run=True)
-        whole = io.BytesIO(await _export(filled))
+        whole = io.BytesIO(await export_of(filled))
         progress = await store.restore(whole, dry_run=True, without_vectors=True)
         assert progress.rows["messages"] > 80
-    assert not any((await _all_rows(other_url)).values())
+    assert not any((await all_rows(other_url)).values())
 
 
-async def test_a_file_of_a_later_release_is_rejected(other_url: str) -> None:
-    async with AgentStore(other_url) as store:
-        for data, reason in (
-            (signed([USER], tables=["users", "dreams"]), "dreams"),
-            (io.BytesIO(signed([USER]).getvalue().replace(b'"version":1', b'"version":2', 1)), "version 2"),
-            (io.BytesIO(b'{"role": "user"}\n'), "not an export"),
-        ):
-            with pytest.raises(InvalidContent, match=reason):
-                await store.restore(data)
+async def test_a_file_of_a_later_release_is_rejected(any_other: AgentStore | InMemoryStore) -> None:
+    for data, reason in (
+        (signed([USER], tables=["users", "dreams"]), "dreams"),
+        (io.BytesIO(signed([USER]).getvalue().replace(b'"version":1', b'"version":2', 1)), "version 2"),
+        (io.BytesIO(b'{"role": "user"}\n'), "not an export"),
+    ):
+        with pytest.raises(InvalidContent, match=reason):
+            await any_other.restore(data)
 
 
-async def test_a_column_that_an_older_file_lacks_gets_its_default(other_url: str) -> None:
-    async with AgentStore(other_url) as store:
-        await store.restore(signed([USER, SESSION, message(1, '{"id": "m", "role": "user"}')]))
-        session = await store.sessions.get_session("alice", "s")
-        assert session is not None
-        assert (session.ttl, session.forked_from, len(session.messages)) == (None, None, 1)
+async def test_a_column_that_an_older_file_lacks_gets_its_default(any_other: AgentStore | InMemoryStore) -> None:
+    await any_other.restore(signed([USER, SESSION, message(1, '{"id": "m", "role": "user"}')]))
+    session = await any_other.sessions.get_session("alice", "s")
+    assert session is not None
+    assert (session.ttl, session.forked_from, len(session.messages)) == (None, None, 1)
 
 
 async def test_vectors_are_restored_only_where_vectors_are_enabled(
     has_pgvector: bool, filled: AgentStore, url_without_vectors: str, direct_url: str
 ) -> None:
-    data = await _export(filled)
+    data = await export_of(filled)
     async with AgentStore(url_without_vectors) as store:
         if has_pgvector:
             with pytest.raises(NotConfigured, match="vector enable"):
                 await store.restore(io.BytesIO(data))
-            assert not any((await _all_rows(url_without_vectors)).values())
+            assert not any((await all_rows(url_without_vectors)).values())
         await store.restore(io.BytesIO(data), without_vectors=True)
-    before = await _all_rows(direct_url)
+    before = await all_rows(direct_url)
     before.pop("memory_vectors", None)
-    assert await _all_rows(url_without_vectors) == before
+    assert await all_rows(url_without_vectors) == before
 
 
 async def test_an_interrupted_export_is_resumed(
@@ -455,13 +415,13 @@ async def test_an_interrupted_export_is_resumed(
         with path.open("r+b") as file:
             progress = await filled.export(file)
         assert progress is not None
-        assert progress.rows == {table: len(rows) for table, rows in (await _all_rows(direct_url)).items()}
+        assert progress.rows == {table: len(rows) for table, rows in (await all_rows(direct_url)).items()}
         assert path.read_bytes() == whole
         with path.open("r+b") as file:
             assert await filled.export(file) is None
     with path.open("r+b") as file:
         await other.restore(file)
-    assert await _all_rows(other_url) == await _all_rows(direct_url)
+    assert await all_rows(other_url) == await all_rows(direct_url)
     path.write_bytes(whole[: len(whole) // 2])
     with path.open("r+b") as file, pytest.raises(InvalidContent, match="other users"):
         await filled.export(file, ["alice"])
@@ -476,18 +436,18 @@ async def test_an_interrupted_restore_has_complete_blocks_and_can_be_repeated(
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(row_reader, "_CHUNK", 1_000)
-    data = await _export(filled)
-    before = await _all_rows(direct_url)
+    data = await export_of(filled)
+    before = await all_rows(direct_url)
     for wait in (0.0, 0.01, 0.02, 0.03, 0.04):
         task = asyncio.create_task(other.restore(io.BytesIO(data)))
         await asyncio.wait([task], timeout=wait)
         task.cancel()
         await asyncio.wait([task])
-        after = await _all_rows(other_url)
+        after = await all_rows(other_url)
         assert after.pop("app_values") in ([], before["app_values"])
         assert after == _of_users(before, {row[1] for row in after["users"]})
     await other.restore(io.BytesIO(data))
-    assert await _all_rows(other_url) == before
+    assert await all_rows(other_url) == before
 
 
 def _of_users(rows_by_table: dict[str, list[tuple[Any, ...]]], users: set[str]) -> dict[str, list[tuple[Any, ...]]]:
@@ -498,17 +458,17 @@ def _of_users(rows_by_table: dict[str, list[tuple[Any, ...]]], users: set[str]) 
 
 
 def _names(table: str) -> list[str]:
-    return [column.name for column in transfer.TABLES[table].columns if (table, column.name) not in _LEASES]
+    return [column.name for column in transfer.TABLES[table].columns if (table, column.name) not in LEASES]
 
 
 async def test_the_size_of_blocks_does_not_change_the_rows(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_ROWS", 1)
-    data = await _export(filled)
+    data = await export_of(filled)
     assert data.count(b'{"end":') == 5  # four users, and the values of applications
     await other.restore(io.BytesIO(data))
-    assert await _all_rows(other_url) == await _all_rows(direct_url)
+    assert await all_rows(other_url) == await all_rows(direct_url)
 
 
 @pytest.mark.parametrize(("pool_size", "expected"), [(8, 2), (7, 1), (1, 1)])
@@ -522,7 +482,7 @@ async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(row_reader, "_CHUNK", 1_000)
-    data = await _export(filled)
+    data = await export_of(filled)
     async with AgentStore(other_url, settings=Settings(pool_size=pool_size)) as other:
         importing = asyncio.create_task(other.restore(io.BytesIO(data)))
         highest = 0
@@ -531,15 +491,15 @@ async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
             await asyncio.sleep(0)
         assert (await importing).users == 4
     assert highest == expected
-    assert await _all_rows(other_url) == await _all_rows(direct_url)
+    assert await all_rows(other_url) == await all_rows(direct_url)
 
 
 async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
-    data = await _export(filled)
-    before = await _all_rows(direct_url)
+    data = await export_of(filled)
+    before = await all_rows(direct_url)
     connection = await asyncpg.connect(other_url)
     await connection.execute("ALTER TABLE agentstore.memories ADD CONSTRAINT not_alice CHECK (user_id <> 'alice')")
     tasks = asyncio.all_tasks()
@@ -550,7 +510,7 @@ async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     async with asyncio.timeout(60):
         while other._database.checked_out():
             await asyncio.sleep(0.01)
-    after = await _all_rows(other_url)
+    after = await all_rows(other_url)
     after.pop("app_values")
     users = {row[1] for row in after["users"]}
     assert "alice" not in users
@@ -558,7 +518,7 @@ async def test_a_failed_block_ends_the_restore_and_other_blocks_are_complete(
     await connection.execute("ALTER TABLE agentstore.memories DROP CONSTRAINT not_alice")
     await connection.close()
     await other.restore(io.BytesIO(data))
-    assert await _all_rows(other_url) == before
+    assert await all_rows(other_url) == before
 
 
 async def test_a_compressed_file_is_read_in_order(
@@ -567,7 +527,7 @@ async def test_a_compressed_file_is_read_in_order(
     """Seeking backwards would decompress it again from the beginning."""
     monkeypatch.setattr(exporter, "_BLOCK_USERS", 1)
     monkeypatch.setattr(row_reader, "_CHUNK", 1_000)
-    with gzip.open(io.BytesIO(gzip.compress(await _export(filled)))) as packed:
+    with gzip.open(io.BytesIO(gzip.compress(await export_of(filled)))) as packed:
         at, back = 0, 0
         seek = packed.seek
 
@@ -581,13 +541,13 @@ async def test_a_compressed_file_is_read_in_order(
         monkeypatch.setattr(packed, "seek", counted)
         await other.restore(cast("BinaryIO", packed))
     assert back < 3 * 4  # a few for each block
-    assert await _all_rows(other_url) == await _all_rows(direct_url)
+    assert await all_rows(other_url) == await all_rows(direct_url)
 
 
 async def test_two_concurrent_restores_and_a_writer_lose_nothing(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:
-    data = await _export(filled)
+    data = await export_of(filled)
 
     async def write() -> None:
         for number in range(30):
@@ -595,7 +555,7 @@ async def test_two_concurrent_restores_and_a_writer_lose_nothing(
             await other.sessions.append_message(session, text("mine"))
 
     await asyncio.gather(other.restore(io.BytesIO(data)), other.restore(io.BytesIO(data)), write())
-    before, after = await _all_rows(direct_url), await _all_rows(other_url)
+    before, after = await all_rows(direct_url), await all_rows(other_url)
     for table, rows in before.items():
         if table != "users":
             assert set(rows) <= set(after[table]), table
@@ -612,12 +572,37 @@ async def test_a_large_row_and_json_of_another_writer_are_restored(url_without_v
             json.dumps({"id": "x", "role": "user", "metadata": {"a": "\t"}}, indent=1),
         )
         await writer.close()
-        await other.restore(io.BytesIO(await _export(store)))
+        await other.restore(io.BytesIO(await export_of(store)))
         assert await other.sessions.get_session("alice", "s") == await store.sessions.get_session("alice", "s")
 
 
 async def test_each_line_is_json(filled: AgentStore) -> None:
-    for each in (await _export(filled)).splitlines():
+    for each in (await export_of(filled)).splitlines():
         value = json.loads(each)
         assert len(value) == 1 or value["agentstore"] == "export"
-    assert orjson.loads((await _export(filled)).splitlines()[0])["version"] == lines.VERSION
+    assert orjson.loads((await export_of(filled)).splitlines()[0])["version"] == lines.VERSION
+
+
+async def test_every_row_round_trips_through_a_store_in_memory(
+    filled: AgentStore, other: AgentStore, direct_url: str, other_url: str, embedder: WordEmbedder
+) -> None:
+    """Except for the vectors, which it does not export, and when extractions are due."""
+    data = await export_of(filled)
+    before = await all_rows(direct_url)
+    async with AgentStore.in_memory(embedder=embedder) as in_memory:
+        progress = await in_memory.restore(io.BytesIO(data))
+        assert progress.rows == {table: len(rows) for table, rows in before.items()}
+        assert progress.left == []
+        hits = [await store.memory.search("alice", "q apples", {"strategy": "hybrid"}) for store in (filled, in_memory)]
+        assert [(hit.message, round(hit.score, 6)) for hit in hits[1]] == [
+            (hit.message, round(hit.score, 6)) for hit in hits[0]
+        ]
+        again = await in_memory.restore(io.BytesIO(data))
+        assert (sum(again.rows.values()), again.left) == (0, [])
+        exported = await export_of(in_memory)
+    assert (await filled.restore(io.BytesIO(exported))).left == []
+    await other.restore(io.BytesIO(exported))
+    after = await all_rows(other_url)
+    for table in before.keys() - {"memory_vectors", "memory_extractions"}:
+        assert after[table] == before[table], table
+    assert len(after["memory_extractions"]) == len(before["memory_extractions"])

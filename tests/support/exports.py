@@ -1,14 +1,24 @@
-"""Exports with valid checksums and arbitrary rows, as anyone can write them."""
+"""Exports of rows in every table, and with valid checksums and arbitrary rows, as anyone can write them."""
 
 import hashlib
 import io
 from collections.abc import Sequence
 from typing import Any
 
-from agentstore import migrate
+import asyncpg
+
+from agentstore import MemoryItem, ScopedValues, Store, migrate
 from agentstore.repositories import transfer
+from agentstore.testing import HOSTILE_IDS, text
 from agentstore.transfer import lines
 
+_COLUMNS = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = 'agentstore' AND table_name NOT LIKE 'agentstore_version%' AND table_name <> 'sandboxes'
+ORDER BY 1, 2
+"""
+LEASES = {("memory_extractions", "lease"), ("memory_extractions", "leased_until")}
+LARGE_STATE = {"messages": [{"content": f"密 the text of message number {number}"} for number in range(2_000)]}
 _TIME = "2026-01-01T00:00:00+00:00"
 USER = b'{"users":{"id":"alice","created_at":"%b","metadata":{}}}\n' % _TIME.encode()
 SESSION = (
@@ -43,3 +53,50 @@ def signed_again(data: bytes) -> io.BytesIO:
         digest.update(each)
         out += each
     return io.BytesIO(out)
+
+
+async def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table as text, except the sandboxes and leases, which are not exported."""
+    connection = await asyncpg.connect(url)
+    columns: dict[str, list[str]] = {}
+    for table, column in await connection.fetch(_COLUMNS):
+        if (table, column) not in LEASES:
+            columns.setdefault(table, []).append(column)
+    found = {}
+    for table, names in columns.items():
+        listed = ", ".join(f'"{name}"::text' for name in names)
+        rows = await connection.fetch(f"SELECT {listed} FROM agentstore.{table}")
+        found[table] = sorted((tuple(row) for row in rows), key=repr)
+    await connection.close()
+    return found
+
+
+async def fill(store: Store, user: str) -> None:
+    """Store an object of each kind, except for workspaces."""
+    await store.users.set_metadata(user, {"z": "\0\ud800", "a": 2**70})
+    session = await store.sessions.create_session(
+        user, user or "s", title="T\tx\n\\", metadata={"x": "\ud800"}, ttl=9_999
+    )
+    hostile = [
+        text(f'a\\b\n\t"q" ,"payload":{id}', id=f'{id},"payload":\\', metadata={"n": None}) for id in HOSTILE_IDS[:20]
+    ]
+    await store.sessions.append_message(session, [*hostile, text("", id="")])
+    await store.memory.add_memory(user, session.messages, session.id)
+    await store.memory.save_items(
+        user, MemoryItem(text="likes apples", importance=0.1, valid_until="2031-01-01T00:00:00Z")
+    )
+    await store.states.save_state(user, {"a": "\0"}, session.id, metadata={"k": 'v\n,"payload":1'})
+    await store.states.save_state(user, LARGE_STATE, session.id)
+    await store.states.delete_state(user, session.id, 1)
+    values = ScopedValues(
+        {user: "\0\n", "x": 1}, {"k": '","value":1\t\\'}, {"k": "\ud800", "": [2**70, {"value": None}]}
+    )
+    await store.states.merge_values(user, session.id, values=values, app=f"{user} app")
+    await store.sessions.fork_session(user, session.id, at=2)
+
+
+async def export_of(store: Store, *users: str) -> bytes:
+    """Return an export of all users, or of these."""
+    file = io.BytesIO()
+    assert await store.export(file, users or None) is not None
+    return file.getvalue()

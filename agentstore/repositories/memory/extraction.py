@@ -44,7 +44,6 @@ from agentstore.repositories.memory.queue import (
     LIST_FAILED_OF_USER,
     LIST_FAILED_OF_USER_AFTER,
     MARK_FAILED,
-    MAX_MESSAGES,
     NEXT_FAILED_USER,
     READ_ITEMS,
     READ_MESSAGES,
@@ -53,19 +52,24 @@ from agentstore.repositories.memory.queue import (
     RELEASE_OF_USER,
     RETRY,
 )
-from agentstore.schemas import Extracted, Extraction, FailedExtraction, MemoryItem, Message, Page
-from agentstore.schemas.extraction import prepare_extraction
+from agentstore.schemas import Extracted, FailedExtraction, MemoryItem, Page
+from agentstore.schemas.extraction import (
+    MAX_ATTEMPTS,
+    MAX_ATTEMPTS_IN_OUTAGE,
+    MAX_MESSAGES,
+    prepare_extraction,
+    read_failed_cursor,
+    storable_error,
+    write_failed_cursor,
+)
 from agentstore.schemas.memory_item import parse_memories
-from agentstore.schemas.page import bad_cursor, check_count, read_cursor, write_cursor
+from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import check_id, load_messages
-from agentstore.search.view import ItemSource, count_for_one_call, find_related_items, with_timestamp
+from agentstore.search.view import ItemSource, call_extractor, count_for_one_call, with_timestamp
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-# Attempts before a job is marked as failed: after errors of the extractor, and after outages of its endpoint. The
-# latter are enough for an outage of a night.
-_MAX_ATTEMPTS, _MAX_ATTEMPTS_IN_OUTAGE = 5, 20
 # Seconds before a retry: after the first attempt, doubled with each further one up to the maximum.
 _FIRST_DELAY, _MAX_DELAY = 10.0, 3600.0
 # Seconds before a retry after another transaction changed the items.
@@ -75,7 +79,6 @@ _CANDIDATES = 100
 # Seconds of the lease beyond the extractor's timeout, for what is done before and after it.
 _LEASE_GRACE = 60.0
 _WRITE_ATTEMPTS = 5
-_MAX_ERROR = 1_000
 # The errors of one job, after which the worker continues with the next.
 _FAILURES = (ExtractionFailed, InvalidContent, LimitExceeded, Conflict, StatementFailed, UnreadableRow)
 
@@ -187,11 +190,14 @@ class ExtractionWorker:
         count = count_for_one_call(messages)
         messages = messages[:count]
         done = _last_of_call(job, rows, count)
-        if job.attempts > _MAX_ATTEMPTS_IN_OUTAGE:
+        if job.attempts > MAX_ATTEMPTS_IN_OUTAGE:
             died = ExtractionFailed(f"the workers ended before they finished the job ({job.attempts - 1} attempts)")
             return await self._fail(job, done, count, died)
         try:
-            extraction, existing = await self._extract(job, messages)
+            extraction, existing = await call_extractor(
+                *(self._extractor.extract, self._extractor.kinds, self._memory, job.user_id, messages),
+                self._settings.extraction_timeout,
+            )
             items, superseded = prepare_extraction(
                 *(extraction, messages, existing, self._extractor.name, self._settings),
                 namespaces={row["namespace"] for row in rows[:count]},
@@ -207,23 +213,6 @@ class ExtractionWorker:
             # A bug in the extractor: raised to the caller, and the job is retried as after any failure.
             await self._fail(job, done, count, ExtractionFailed(f"{type(error).__name__}: {error}"))
             raise
-
-    async def _extract(self, job: _Job, messages: list[Message]) -> tuple[Extraction, list[MemoryItem]]:
-        """Call the extractor; return its result, and the existing items that it was given."""
-        time = self._settings.extraction_timeout
-        limit = asyncio.timeout(time)
-        try:
-            async with limit:
-                existing = await find_related_items(self._memory, job.user_id, messages, self._extractor.kinds)
-                if not messages:
-                    return Extraction(), existing
-                # The extractor gets copies, which it may modify: the originals are compared with the stored items.
-                copies = [item.model_copy(deep=True) for item in existing]
-                return await self._extractor.extract(messages, copies), existing
-        except TimeoutError as error:
-            if not limit.expired():
-                raise  # raised by the extractor itself
-            raise ExtractionFailed(f"the extractor took longer than {time:g} s", outage=True) from error
 
     async def _write(
         self,
@@ -307,9 +296,9 @@ class ExtractionWorker:
         With `items_changed`, another transaction changed the items: that is no failure, and counts as no attempt.
         """
         outage = isinstance(error, ExtractionFailed) and error.outage
-        message = _storable(str(error))
+        message = storable_error(str(error))
         attempts = job.outages + 1 if outage else job.attempts
-        if not items_changed and attempts >= (_MAX_ATTEMPTS_IN_OUTAGE if outage else _MAX_ATTEMPTS):
+        if not items_changed and attempts >= (MAX_ATTEMPTS_IN_OUTAGE if outage else MAX_ATTEMPTS):
             rows = await self._database.fetch(MARK_FAILED, **job.key(), done_seq=done, error=message)
             _log.error(
                 "Extraction from session %r of user %r failed %d times and is not retried: %s",
@@ -353,14 +342,11 @@ async def list_failed(
     if cursor is None:
         statement = LIST_FAILED if user_id is None else LIST_FAILED_OF_USER
     else:
-        user, session, seq = read_cursor(cursor, str, str, str)
-        if not str(seq).isdecimal() or len(str(seq)) > 18:
-            raise bad_cursor(cursor)
+        user, session, seq = read_failed_cursor(cursor)
         statement = LIST_FAILED_AFTER if user_id is None else LIST_FAILED_OF_USER_AFTER
-        values |= {"after_user": user, "after_session": session, "after_seq": int(str(seq))}
-    rows = await database.fetch(statement, **values)
-    end = write_cursor(rows[-1][0], rows[-1][1], str(rows[-1][2])) if rows and len(rows) == limit else None
-    return Page((FailedExtraction(*row) for row in rows), end)
+        values |= {"after_user": user, "after_session": session, "after_seq": seq}
+    page = [FailedExtraction(*row) for row in await database.fetch(statement, **values)]
+    return Page(page, write_failed_cursor(page[-1]) if page and len(page) == limit else None)
 
 
 async def retry_failed(database: Database, user_id: str | None) -> int:
@@ -389,8 +375,3 @@ def _owner(user_id: str | None, settings: Settings) -> str | None:
 
 def _failure(job: _Job, count: int, error: str, *, failed: bool = False, outage: bool = False) -> Extracted:
     return Extracted(job.user_id, job.session_id, count, error=error, failed=failed, outage=outage)
-
-
-def _storable(text: str) -> str:
-    """Return a text that Postgres can store: an endpoint's response may contain NUL or lone surrogates."""
-    return text[:_MAX_ERROR].replace("\0", "").encode(errors="backslashreplace").decode()

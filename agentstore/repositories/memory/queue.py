@@ -36,9 +36,6 @@ from agentstore.schemas.memory_item import MESSAGE
 
 SQL = SqlStatements(__file__)
 
-MAX_MESSAGES = 50
-"""The maximum number of messages for one call of an extractor. A job with that many is not postponed any more."""
-
 _TIME = DateTime(timezone=True)
 _USER = bindparam("user_id", type_=Text)
 _SESSION = bindparam("session_id", type_=Text)

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentstore.database.sql import SqlStatements
-from agentstore.repositories.memory import queue
-from agentstore.schemas import MemoryItem, Message
+from agentstore.schemas import MemoryItem, Message, extraction
 from agentstore.schemas.memory import with_speaker
 from agentstore.schemas.memory_item import message_of
 from agentstore.schemas.message import text_of
@@ -16,7 +15,7 @@ from agentstore.search import analysis, ranking
 from agentstore.search.labels import labels_of_memory
 from agentstore.settings import Settings
 
-SQL = SqlStatements(__file__, queue=queue)
+SQL = SqlStatements(__file__, extraction=extraction)
 
 ADD = SQL("add")
 ADD_AND_ENQUEUE = SQL("add_and_enqueue")

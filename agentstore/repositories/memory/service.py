@@ -331,21 +331,12 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
             results.append(extracted)
         return results
 
-    async def list_failed_extractions(
+    async def list_failed_extractions(  # noqa: D102
         self, user_id: str | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> Page[FailedExtraction]:
-        """Return a page of the extractions that failed too often and are no longer retried, of one user or of all.
-
-        They are ordered by user, session and position.
-
-        Raises:
-            InvalidContent: `limit` or `cursor` is not valid.
-            LimitExceeded: `limit` is over 10,000.
-        """
         return await list_failed(self._database, user_id, limit, cursor)
 
-    async def retry_failed_extractions(self, user_id: str | None = None) -> int:
-        """Queue failed extractions again, of one user or of all; return their number."""
+    async def retry_failed_extractions(self, user_id: str | None = None) -> int:  # noqa: D102
         return await retry_failed(self._database, user_id)
 
     async def search_memory(  # noqa: D102
@@ -502,21 +493,9 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
             rows = await self._database.fetch(DELETE, user_id=user_id, session_id=session_id)
         return Deleted(memories=sum(row[0] for row in rows))
 
-    async def embed(
+    async def embed(  # noqa: D102
         self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
     ) -> int:
-        """Embed memories that have no vector of this embedder, of one user or of all; return the number of new vectors.
-
-        Runs online, in batches of `batch` memories in key order. It can be interrupted: the next call embeds what is
-        still missing. `progress` is called with the number of memories read and their total. A text that the embedder
-        rejects while it accepts others is skipped with a warning.
-
-        Raises:
-            NotConfigured: there is no embedder, or vectors are not enabled.
-            EmbeddingFailed: the embedder failed. The vectors written before remain.
-            InvalidContent: `batch` is not an integer from 1.
-            LimitExceeded: `batch` is over 10,000.
-        """
         if user_id is not None:
             check_id(user_id, "user_id", self._settings)
         check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
@@ -524,11 +503,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
             self._database, self._require_embedder(), self._settings, user_id=user_id, batch=batch, progress=progress
         )
 
-    async def touch(self, user_id: str, *, idle: int = 0) -> None:
-        """Restart the time to live of a user's memories, as adding to them does.
-
-        Skips the buckets to which memories were added within the last `idle` seconds.
-        """
+    async def touch(self, user_id: str, *, idle: int = 0) -> None:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         await self._database.fetch(
             TOUCH, user_id=user_id, idle=check_count(idle, "idle", maximum=MAX_TTL), ttl=self._settings.memory_ttl

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import OID
 from agentstore.database.database import Database
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
-from agentstore.errors import EmbeddingFailed, NotConfigured, SchemaBehind, StatementFailed
+from agentstore.errors import NotConfigured, SchemaBehind, StatementFailed
 from agentstore.migrating.vectors import vector_index_name
 from agentstore.models import MemoryBucketRow
 from agentstore.models.memory_vector import MemoryVectorRow
@@ -51,8 +51,6 @@ _log = logging.getLogger(__name__)
 _USER = bindparam("user_id", type_=Text)
 # Texts that are embedded by one call of the embedder and inserted by one statement.
 _BATCH = 256
-# After this many consecutive rejected texts, the fault is the embedder's and not the texts'.
-_MAX_REJECTIONS = 5
 
 # A user with more memories than this is searched by the HNSW index, if there is one. Comparing all vectors of a user
 # with fewer takes under 50 ms.
@@ -266,8 +264,11 @@ async def embed_all(
     owner = {} if user_id is None else {"user_id": user_id}
     total = await estimate_count(database, user_id)
     after: tuple[str, str, int] = (user_id or "", "", 0)
-    read = inserted = consecutive = 0
-    rejection: EmbeddingFailed | None = None
+    read = 0
+    skipping = embedding.SkippingEmbedder[Unembedded](
+        lambda unembedded: add_vectors(database, embedder, unembedded, user_id=user_id),
+        lambda each: f"Memory {each.id!r} of user {each.user_id!r}",
+    )
     while True:
         with translate_vector_errors(database):
             rows = await database.fetch(
@@ -279,27 +280,12 @@ async def embed_all(
             )
         if not rows:
             break
-        unembedded = _load_unembedded(rows, settings)
-        try:
-            inserted += await add_vectors(database, embedder, unembedded, user_id=user_id)
-        except EmbeddingFailed:
-            # One by one, so that a text which the embedder rejects does not prevent the others.
-            for each in unembedded:
-                try:
-                    inserted += await add_vectors(database, embedder, [each], user_id=user_id)
-                    consecutive = 0
-                except EmbeddingFailed as error:
-                    rejection, consecutive = error, consecutive + 1
-                    _log.warning("Memory %r of user %r was not embedded: %s", each.id, each.user_id, error)
-                    if consecutive == _MAX_REJECTIONS:
-                        raise
+        await skipping.run(_load_unembedded(rows, settings))
         after = (rows[-1][0], rows[-1][1], rows[-1][2])
         read += len(rows)
         if progress is not None:
             progress(read, max(total, read))
-    if rejection is not None and not inserted:
-        raise rejection
-    return inserted
+    return skipping.finish()
 
 
 def _load_unembedded(rows: Sequence[Row], settings: Settings) -> list[Unembedded]:

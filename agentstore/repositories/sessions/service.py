@@ -25,7 +25,7 @@ from agentstore.errors import (
     UnreadableRow,
 )
 from agentstore.event_loops import PerLoop
-from agentstore.interfaces import SessionHistoryService
+from agentstore.interfaces import StoreSessionHistoryService
 from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_TO_MANY
 from agentstore.repositories.sessions.appends import Appends, Key, Stored, stored_by
@@ -81,7 +81,7 @@ from agentstore.schemas.values import ScopedValues, prepare_values
 from agentstore.settings import Settings
 
 
-class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
+class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService):
     """Conversation history on Postgres, shared by all processes that use the database.
 
     See :class:`agentstore.SessionHistoryService` for what each method does and raises.
@@ -384,25 +384,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
 
         return await retry(create_and_append, f"could not append to session {session_id!r} of user {user_id!r}")
 
-    async def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:
-        """Store a conversation from another system, or the messages of it that are missing; return what was new.
-
-        A new session is stored by one statement, with its messages, title, metadata, ttl, app, lineage
-        (``forked_from``, ``forked_at``) and timestamps. A missing ``created_at`` is ``updated_at``; otherwise a
-        timestamp that is missing or in the future becomes now. An existing session keeps all of its fields, and the
-        messages that it lacks are appended. The call is idempotent, so an interrupted import can be repeated. More than
-        `max_batch` messages are stored by several statements in one transaction.
-
-        `differences` says what happens if a message's id is stored with different content, or occurs twice with
-        different content: "error" raises Conflict; with "keep" the first one stays, the other messages are stored, and
-        ``Imported.differing`` has the id, unless role, type and text are equal.
-
-        Raises:
-            Conflict: see `differences`; nothing was written.
-            InvalidContent, LimitExceeded: a value cannot be stored, or a new session would have expired, by its
-                ``updated_at`` and its ttl or the setting; nothing was written.
-            Unavailable: other clients kept changing the session.
-        """
+    async def import_session(self, session: Session, *, differences: Literal["error", "keep"] = "error") -> Imported:  # noqa: D102
         return await Imports(self._database, self._settings).store(session, differences)
 
     async def pop_messages(self, user_id: str, session_id: str, n: int = 1) -> list[Message]:  # noqa: D102
@@ -591,11 +573,7 @@ class PostgresSessionHistoryService(PostgresService, SessionHistoryService):
             message_count=count,
         )
 
-    async def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:
-        """Restart the time to live of a session, as an append does, unless it was written in the last `idle` seconds.
-
-        Nothing happens if the session does not exist.
-        """
+    async def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:  # noqa: D102
         key = self._key(user_id, session_id)
         await self._database.fetch(TOUCH, **key, idle=check_count(idle, "idle", maximum=MAX_TTL))
 

@@ -23,6 +23,7 @@ from agentstore import (
     Settings,
 )
 from agentstore.repositories.memory import extraction as memory_extractions
+from agentstore.schemas.extraction import MAX_ATTEMPTS, MAX_ATTEMPTS_IN_OUTAGE
 from agentstore.search.view import count_for_one_call
 from agentstore.testing import text
 from tests.integration.extraction.support import DUE, EchoExtractor, one_fact_each, read_jobs
@@ -349,7 +350,7 @@ async def test_invalid_arguments_of_an_extractor_are_rejected(store: AgentStore)
         assert "pw" not in str(refused.value)
     with pytest.raises(ExtractionFailed):
         await OpenAIExtractor("http://127.0.0.1:1", "m").extract([text("x")], [])
-    assert memory_extractions._MAX_ATTEMPTS < memory_extractions._MAX_ATTEMPTS_IN_OUTAGE
+    assert MAX_ATTEMPTS < MAX_ATTEMPTS_IN_OUTAGE
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:pw@h", "ftp://user:pw@h", "http://user:pw@[::"])

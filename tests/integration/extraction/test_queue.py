@@ -201,7 +201,7 @@ async def test_four_workers_with_cancellations_process_each_job_once(
 async def test_messages_added_while_jobs_are_marked_failed_are_not_lost(
     database_url: str, immediate_settings: Settings, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_extractions, "_MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(memory_extractions, "MAX_ATTEMPTS", 1)
 
     class Failing(EchoExtractor):
         async def extract(self, messages: Sequence[Message], existing: Sequence[MemoryItem]) -> Extraction:

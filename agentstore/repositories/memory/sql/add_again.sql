@@ -64,7 +64,7 @@ enqueued AS (
         SET
             last_seq = excluded.last_seq,
             run_after = CASE
-                WHEN excluded.last_seq - job.first_seq >= {queue.MAX_MESSAGES}
+                WHEN excluded.last_seq - job.first_seq >= {extraction.MAX_MESSAGES}
                     OR excluded.run_after - job.run_after <= :slack
                     THEN job.run_after
                 ELSE excluded.run_after
