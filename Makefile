@@ -124,11 +124,11 @@ types: $(VENV)/dev ## mypy --strict and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) ## the cost of each call, compared with the floor and every peer: an hour (needs redis-server)
-	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
+bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) $(ADAPTERS:%=$(VENV)/adapters/%.PINNED) ## the cost of each call, compared with the floor and every peer: an hour (needs redis-server)
+	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --adapters=$(VENV)/adapters --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
 
 bench-quick: $(VENV)/test ## the same in two minutes, compared with the ORM (ARGS="--only=agno_db" and other installed peers)
-	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers $(ARGS)
+	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers --adapters=$(VENV)/adapters $(ARGS)
 
 profile: $(VENV)/bench ## a profile of each call (as root; ARGS=--count counts instructions: needs valgrind)
 	$(BIN)/python -m benchmarks.profiles --out=docs/performance $(ARGS)

@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks import growth, reading, sandboxes, searching, startup, transfer
+from benchmarks import frameworks, growth, reading, sandboxes, searching, startup, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import (
@@ -35,7 +35,7 @@ from benchmarks.runner import (
 from benchmarks.runner import as_json as results_as_json
 from benchmarks.runner import sizes as measure_sizes
 
-_PARTS = ["startup", "calls", "reading", "growth", "search", "import", "sandboxes"]
+_PARTS = ["startup", "calls", "frameworks", "reading", "growth", "search", "import", "sandboxes"]
 
 
 def _log(text: str) -> None:
@@ -107,6 +107,11 @@ async def _measure(part: str, options: argparse.Namespace, report: dict[str, Any
         report[part] = await growth.measure(options.url, options.large, _log, quick=options.quick)
     elif part == "search":
         report[part] = await searching.measure(options.url, _log, quick=options.quick)
+    elif part == "frameworks":
+        report[part], is_whole = await frameworks.measure_frameworks(
+            options.url, options.adapters, _log, quick=options.quick
+        )
+        return is_whole
     elif part == "sandboxes":
         report[part] = await sandboxes.measure(options.url, _log, quick=options.quick)
     else:
@@ -145,6 +150,9 @@ async def main() -> int:
         "--url", help="use this server, where the user may create databases, instead of an embedded one"
     )
     parser.add_argument("--peers", type=Path, help="the folder with the environments of the other packages")
+    parser.add_argument(
+        "--adapters", type=Path, help="the folder with the environments of the frameworks that have an adapter"
+    )
     parser.add_argument("--only", help=f"the contenders besides agentstore and the floor, of {', '.join(CONTENDERS)}")
     parser.add_argument(
         "--parts", type=_parts, default=_PARTS, metavar=",".join(_PARTS), help="the parts to measure, in this order"

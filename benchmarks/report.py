@@ -74,6 +74,8 @@ def markdown(report: dict[str, Any]) -> str:
         sections.append(_section("Search under load", _searching(search)))
     if transfer := report.get("import"):
         sections.append(_section(f"Export and import of {transfer['messages']:,} messages", _transfer(transfer)))
+    if measured := report.get("frameworks"):
+        sections.append(_section("Frameworks on agentstore", _frameworks(measured)))
     if sandboxes := report.get("sandboxes"):
         sections.append(_section("Sandboxes of bubblewrap", _sandboxes(sandboxes)))
     return "\n".join(sections)
@@ -164,6 +166,14 @@ def _transfer(transfer: dict[str, Any]) -> Iterable[Sequence[str]]:
         done = transfer[name]
         yield [name, f"{done['seconds']:.1f}", f"{done['megabytes']:.0f}", f"{done['before']:.0f}"]
     yield ["import rate relative to COPY", ", ".join(f"{ratio:.2f}" for ratio in transfer["ratios"]), "", ""]
+
+
+def _frameworks(measured: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    yield ["store", "call", "time, or rate", "relative to the framework's own store", "goal"]
+    for each in (Result(**values) for values in measured):
+        value = f"{each.ms:.2f} ms" if each.per_second is None else f"{each.per_second:,.0f}/s"
+        ratio = f"{each.ratio:.2f} ({each.low:.2f}-{each.high:.2f})"
+        yield [each.contender, each.case, value, ratio, ", ".join(goals(each))]
 
 
 def _sandboxes(sandboxes: dict[str, Any]) -> Iterable[Sequence[str]]:

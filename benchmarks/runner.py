@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -168,16 +168,17 @@ async def contenders(
     log: Callable[[str], None],
     *,
     before: Sequence[str] = (),
+    environments: Mapping[str, str | None] = CONTENDERS,
 ) -> AsyncIterator[dict[str, Process]]:
     """Start the wanted contenders whose environments exist, each with its own database.
 
-    `before` is a prefix of their commands, such as a profiler.
+    `before` is a prefix of their commands, such as a profiler; `environments` are the folders in `peers`.
     """
     async with AsyncExitStack() as stack:
         running = {}
         redis_url = None
         for module in wanted:
-            environment = CONTENDERS[module]
+            environment = environments[module]
             python = Path(sys.executable)
             if environment is not None:
                 if peers is None or not (peers / environment / "bin" / "python").exists():

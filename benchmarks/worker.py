@@ -67,6 +67,18 @@ class Worker:
         """Read a whole session."""
         return await _timed([partial(self._contender.read, session)] * calls)
 
+    async def converse(self, calls: int) -> dict[str, Any]:
+        """Hold new conversations of ten turns: each reads the conversation, and appends a question and an answer."""
+        sessions = [f"conversation {next(self._numbers)}" for _ in range(calls)]
+        return await _timed([partial(self._converse, session) for session in sessions])
+
+    async def _converse(self, session: str) -> None:
+        await self._contender.create(session)
+        for turn in range(10):
+            found = self._contender.texts(await self._contender.read(session))
+            assert len(found) == 2 * turn, f"{len(found)} of {2 * turn} messages were read"
+            await self._contender.append(session, self._contender.convert(new_messages(2 * turn, 2)))
+
     async def list_sessions(self, calls: int) -> dict[str, Any]:
         """List the user's sessions."""
         return {**await _timed([self._contender.list_sessions] * calls), "found": await self._contender.list_sessions()}

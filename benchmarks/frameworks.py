@@ -1,0 +1,66 @@
+"""Frameworks on agentstore, compared with the Postgres stores that they bring: both in the framework's environment."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from benchmarks.cases import Case, Writers
+from benchmarks.report import row
+from benchmarks.runner import AGENTSTORE, FLOOR, Result, as_json, contenders, measure, measure_writers, server
+
+# The environment of each framework, which `make adapters` creates, its own store, and the adapter.
+_FRAMEWORKS = {
+    "openai-agents.PINNED": ("openai_agents", "agentstore_openai_agents"),
+}
+
+
+def _cases(*, quick: bool) -> list[Case]:
+    sessions = 1_000 if quick else 10_000
+    name = f"list {sessions:,} sessions"
+    return [
+        Case("ten turns of a new conversation", "append", "converse", {}, goal=1 / 3, max_calls=20),
+        Case(name, "list_sessions", "list_sessions", {}, history=sessions, goal=1 / 20, max_calls=20),
+    ]
+
+
+async def measure_frameworks(
+    url: str | None, adapters: Path | None, log: Callable[[str], None], *, quick: bool
+) -> tuple[list[dict[str, Any]], bool]:
+    """Measure each framework whose environment exists; return the results, and whether nothing was lost.
+
+    The framework's own store is what the ratios are relative to.
+    """
+    rounds = 5 if quick else 15
+    results: list[Result] = []
+    async with server(url) as (admin_url, url_of):
+        admin = await asyncpg.connect(admin_url)
+        for environment, (theirs, ours) in _FRAMEWORKS.items():
+            environments = dict.fromkeys((theirs, ours), environment)
+            async with contenders(url_of, admin, adapters, (theirs, ours), log, environments=environments) as running:
+                if len(running) < 2:
+                    log(f"-- {environment} does not exist: `make adapters` creates it")
+                    continue
+                pair = {FLOOR: running[theirs], AGENTSTORE: running[ours]}
+                about = running[theirs].about
+                log(f"-- {about['name']} {about['version']}: its own store, and agentstore relative to it")
+                for case in _cases(quick=quick):
+                    if case.requires in about["methods"]:
+                        results += _logged(await measure(case, pair, rounds, log), log)
+                writers = Writers("64 writers, 64 sessions", 64, 64, goal=3)
+                results += _logged(await measure_writers(writers, pair, rounds, log), log)
+                for process in running.values():
+                    await process.run("stop")
+            for module in (theirs, ours):
+                await admin.execute(f'DROP DATABASE IF EXISTS "bench_{module}" WITH (FORCE)')
+        await admin.close()
+    own = [result for result in results if result.contender.startswith("agentstore")]
+    return as_json(results), all(result.is_whole for result in own)
+
+
+def _logged(results: list[Result], log: Callable[[str], None]) -> list[Result]:
+    log(f"   {results[0].case}")
+    for result in results:
+        log(row(result))
+    return results
