@@ -198,7 +198,6 @@ async def test_what_a_write_would_refuse_is_refused_with_its_line(
         for kind in _OF_APPLICATIONS:
             await is_refused(kind)
         assert wrong == []
-        assert await other.states.get_values(None) == ScopedValues()
         await other.users.delete_user("alice")
         await other.users.set_metadata("alice", {})
         for kind in _INVALID.keys() - _OF_APPLICATIONS:  # with this user, the rows are merged
