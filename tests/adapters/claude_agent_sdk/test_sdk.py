@@ -325,10 +325,10 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(("tasks", "appends"), [(5, 10), pytest.param(50, 100, marks=pytest.mark.chaos)])
 async def test_four_processes_lose_nothing_and_keep_the_order_of_each_caller(
-    store: AgentStore, direct_url: str, tasks: int, appends: int
+    store: AgentStore, direct_url: str
 ) -> None:
+    tasks, appends = 10, 20
     variables = {**os.environ, "URL": direct_url, "PYTHONPATH": str(ROOT), "TASKS": str(tasks), "APPENDS": str(appends)}
     processes = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", _APPEND, str(number), env=variables)
