@@ -53,7 +53,7 @@ def drop_index(name: str) -> None:
 
 
 def rebuild_index(name: str) -> None:
-    """Create an index anew, concurrently: reads and writes continue."""
+    """Rebuild an index concurrently: reads and writes continue."""
     with no_timeouts():
         for leftover in ("ccnew", "ccold"):  # of an attempt that was interrupted
             op.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}_{leftover}"')

@@ -1,4 +1,4 @@
-"""Create the index of the primary key of sessions anew, so that the planner prefers it.
+"""Rebuild the index of the primary key of sessions, so that the planner prefers it.
 
 As long as a table has no statistics, the planner takes each index that begins with the user for one that finds a
 single row, at the same cost, and of those it prefers the newest. An append then read the entries of all sessions of its
