@@ -7,7 +7,7 @@ entry, such as a title or an attachment, is stored as data.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from agentstore.errors import InvalidContent
@@ -173,11 +173,3 @@ def _joined(block: Mapping[str, Any] | None, part: Mapping[str, Any]) -> dict[st
         return {**block, "input": loads(part["data"]["arguments"])}
     output = part["data"]["output"]
     return {**block, "content": output if block["content"] is True else loads(output)}
-
-
-def unique(messages: Iterable[Message]) -> list[Message]:
-    """Return the first Message of each id."""
-    found: dict[str, Message] = {}
-    for message in messages:
-        found.setdefault(message.id, message)
-    return list(found.values())
