@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 
 from agentstore import (
@@ -285,7 +286,7 @@ def urls(server: Server, template: str, has_pgvector: bool) -> Iterator[tuple[st
     asyncio.run(server.execute(f"DROP ROLE {role}"))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def store(urls: tuple[str, str]) -> AsyncIterator[AgentStore]:
     """A store with a role of the application, an embedder and an extractor, and itself as its replica."""
     settings = _SETTINGS.model_copy(update={"read_url": SecretStr(urls[0])})
@@ -296,7 +297,7 @@ async def store(urls: tuple[str, str]) -> AsyncIterator[AgentStore]:
         assert not replica.is_failing
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def admin(urls: tuple[str, str]) -> AsyncIterator[AgentStore]:
     """A store that sees all users."""
     async with AgentStore(urls[1], embedder=WordEmbedder(), extractor=EchoExtractor()) as opened:
@@ -333,7 +334,7 @@ async def _rows(observer: asyncpg.Connection) -> dict[str, list[asyncpg.Record]]
     return {name: await observer.fetch(f"SELECT t::text FROM agentstore.{name} t ORDER BY 1") for (name,) in tables}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def observer(urls: tuple[str, str]) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(urls[1])
     yield connection
@@ -371,6 +372,7 @@ def _needs_vectors(call: _Call) -> bool:
     return call.method == "embed" or call.value in ({"strategy": "vector"}, {"strategy": "hybrid"})
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("call", _CALLS, ids=map(str, _CALLS))
 async def test_every_statement_sets_its_user_or_the_call_is_refused(
     store: AgentStore,
@@ -401,6 +403,7 @@ async def test_every_statement_sets_its_user_or_the_call_is_refused(
     assert not re.search("without its user|BYPASSRLS", caplog.text)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_the_policies_of_these_tests_detect_a_statement_without_its_user(
     store: AgentStore, admin: AgentStore, observer: asyncpg.Connection, urls: tuple[str, str]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from agentstore import AgentStore, EmbeddedPostgres, Message, ScopedValues, Session, Settings, repositories
 from agentstore.database.statement import CompiledStatement, Statement
@@ -260,7 +261,7 @@ def filled_url(server: Any, template: str) -> Any:
     asyncio.run(server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def filled(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(filled_url, statement_cache_size=0)
     yield connection
@@ -286,6 +287,7 @@ def _values_of(name: str) -> dict[str, Any]:
     return values
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "statement"), _STATEMENTS, ids=[name for name, _ in _STATEMENTS])
 async def test_every_statement_uses_an_index(
@@ -327,6 +329,7 @@ async def test_a_row_is_found_by_its_primary_key_before_there_are_statistics(ser
         await server.execute(f'DROP DATABASE "{name}"')
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -524,6 +527,7 @@ async def test_pages_continue_across_minutes_and_within_a_minute(
         assert sorted(seen) == [f"s{number:02}" for number in range(30)]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_page_of_sessions_reads_only_its_sessions_and_those_of_its_last_minute(
     filled: asyncpg.Connection, mode: str
@@ -553,6 +557,7 @@ _READ: list[tuple[str, dict[str, Any], int]] = [
 ]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "filters", "most"), _READ)
 async def test_a_page_reads_few_of_all_sessions(
