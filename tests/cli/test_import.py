@@ -523,11 +523,11 @@ def test_killed_import_leaves_complete_conversations_and_resumes(
     run_import: RunImport, direct_url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "long.jsonl"
-    lines = [_line(*(f"{number}-{part}" for part in range(10)), session=f"s{number}") for number in range(4_000)]
+    lines = [_line(*(f"{number}-{part}" for part in range(10)), session=f"s{number}") for number in range(2_000)]
     file.write_text("\n".join(lines))
     process = subprocess.Popen([sys.executable, "-m", "agentstore", "import", str(file), "--url", direct_url])
     deadline = time.monotonic() + 60
-    while _stored(direct_url, _COUNTS)[0][0] < 500:
+    while _stored(direct_url, _COUNTS)[0][0] < 200:
         assert time.monotonic() < deadline
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -538,9 +538,9 @@ def test_killed_import_leaves_complete_conversations_and_resumes(
         "ON (m.user_id, m.session_id) = (s.user_id, s.id) GROUP BY s.id",
     )
     assert set(sizes) == {(10,)}
-    assert len(sizes) < 4_000
-    assert run_import(file, "--json").json()["new_sessions"] <= 4_000 - len(sizes)
-    assert _stored(direct_url, _COUNTS) == [(4_000, 40_000)]
+    assert len(sizes) < 2_000
+    assert run_import(file, "--json").json()["new_sessions"] <= 2_000 - len(sizes)
+    assert _stored(direct_url, _COUNTS) == [(2_000, 20_000)]
 
 
 def test_unreachable_database_is_a_one_line_error(tmp_path: Path) -> None:
@@ -570,17 +570,19 @@ def _peak(url: str, file: Path) -> tuple[dict[str, Any], int]:
 
 def test_memory_does_not_grow_with_the_file(direct_url: str, tmp_path: Path) -> None:
     peaks = []
-    for size in (1_000, 8_000):
+    for size in (400, 2_000):
         file = tmp_path / str(size)
         with file.open("w") as lines:
             for number in range(size):
-                lines.write(_line(*(f"{number} {part} " + "x" * 400 for part in range(6)), session=f"{size}-{number}"))
+                lines.write(
+                    _line(*(f"{number} {part} " + "x" * 1_600 for part in range(6)), session=f"{size}-{number}")
+                )
                 lines.write("\n")
         summary, peak = _peak(direct_url, file)
         assert summary["new_messages"] == 6 * size
         peaks.append(peak)
-    # 3 and 24 MB of text, in windows of 2,000 messages.
-    assert peaks[1] < peaks[0] + 12
+    # 4 and 19 MB of text, in windows of 2,000 messages.
+    assert peaks[1] < peaks[0] + 14
 
 
 @pytest.mark.labelled

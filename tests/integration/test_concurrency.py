@@ -33,9 +33,13 @@ def _start(settings: Settings, *arguments: object, **options: Any) -> "subproces
     )
 
 
-async def _finish(processes: list["subprocess.Popen[str]"]) -> None:
-    codes = await asyncio.gather(*(asyncio.to_thread(process.wait, 300) for process in processes))
-    assert codes == [0] * len(processes)
+def _names(count: int) -> str:
+    """Return the names of the processes that `_start` starts."""
+    return ",".join(f"p{number}" for number in range(count))
+
+
+async def _finish(processes: "subprocess.Popen[str]") -> None:
+    assert await asyncio.to_thread(processes.wait, 300) == 0
 
 
 async def _read_ids(observer: asyncpg.Connection, session_id: str) -> list[str]:
@@ -78,8 +82,7 @@ async def test_four_processes_of_many_tasks_lose_nothing(
     expected = 4 * tasks * appends
     for number in range(sessions):
         await store.sessions.create_session("alice", f"s{number}")
-    processes = [_start(settings, "many", database_url, f"p{name}", tasks, appends, sessions) for name in range(4)]
-    await _finish(processes)
+    await _finish(_start(settings, "many", database_url, _names(4), tasks, appends, sessions))
     total = 0
     for number in range(sessions):
         ids = await _read_ids(observer, f"s{number}")
@@ -95,7 +98,7 @@ async def test_eight_writers_of_the_same_messages_store_each_message_once(
     store: AgentStore, observer: asyncpg.Connection, database_url: str, settings: Settings, count: int
 ) -> None:
     await store.sessions.create_session("alice", "s0")
-    await _finish([_start(settings, "overlapping", database_url, f"p{name}", count) for name in range(8)])
+    await _finish(_start(settings, "overlapping", database_url, _names(8), count))
     assert sorted(await _read_ids(observer, "s0")) == sorted(f"m{number}" for number in range(count))
 
 
@@ -120,11 +123,11 @@ async def test_two_contents_with_one_id_are_never_both_acknowledged(
     )  # two per winner: a batch with a conflict stores nothing
 
 
-async def _outputs(processes: list["subprocess.Popen[str]"]) -> list[str]:
+async def _output(processes: "subprocess.Popen[str]") -> list[str]:
     """Return the lines that the processes print, once all have ended with success."""
-    outputs = await asyncio.gather(*(asyncio.to_thread(process.communicate, timeout=300) for process in processes))
-    assert [process.returncode for process in processes] == [0] * len(processes)
-    return [line for out, _ in outputs for line in out.splitlines()]
+    output, _ = await asyncio.to_thread(processes.communicate, timeout=300)
+    assert processes.returncode == 0
+    return output.splitlines()
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(3_000, marks=pytest.mark.chaos)])
@@ -133,8 +136,7 @@ async def test_four_processes_of_many_tasks_pop_each_message_once(
 ) -> None:
     ids = [f"m{number}" for number in range(count)]
     await store.sessions.append("alice", "s0", [text(id, id=id) for id in ids])
-    processes = [_start(settings, "popping", database_url, "p", 20, stdout=subprocess.PIPE) for _ in range(4)]
-    popped = await _outputs(processes)
+    popped = await _output(_start(settings, "popping", database_url, _names(4), 20, stdout=subprocess.PIPE))
     assert sorted(popped) == sorted(ids)
     assert await observer.fetchval("SELECT count(*) FROM agentstore.messages") == 0
 
@@ -143,10 +145,7 @@ async def test_four_processes_of_many_tasks_pop_each_message_once(
 async def test_of_the_appends_of_four_processes_that_expect_one_number_one_succeeds(
     observer: asyncpg.Connection, database_url: str, settings: Settings, count: int
 ) -> None:
-    processes = [
-        _start(settings, "turns", database_url, f"p{name}", 5, count, stdout=subprocess.PIPE) for name in range(4)
-    ]
-    taken = await _outputs(processes)
+    taken = await _output(_start(settings, "turns", database_url, _names(4), 5, count, stdout=subprocess.PIPE))
     assert sorted(map(int, taken)) == list(range(count))
     assert len(await _read_ids(observer, "s0")) == count
 

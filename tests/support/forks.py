@@ -7,8 +7,8 @@ import asyncio
 import os
 import sys
 
-from agentstore import AgentStore, Settings
-from agentstore.cli import main
+from agentstore import AgentStore, Settings, migrate
+from agentstore.cli import load_command, main
 
 
 async def _start(url: str) -> None:
@@ -19,6 +19,7 @@ async def _start(url: str) -> None:
 
 if __name__ == "__main__":
     upgrades, starts, url = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    _ = load_command("upgrade"), migrate.upgrade  # loads what all processes need
     started = []
     for number in range(upgrades + starts):
         if not (pid := os.fork()):

@@ -51,12 +51,13 @@ def _fork(call: Any) -> int:
 def main(folder: str, template: str, url: str, first: int, step: int) -> None:
     """Run the upgrades; see the module."""
     revisions.folder = lambda: Path(folder)  # type: ignore[assignment]
+    apply = migrate.upgrade  # loads Alembic, once for all processes
     number = first
     while True:
         name = f"{template}_{number}"
 
         async def upgrade(name: str = name) -> None:
-            await migrate.upgrade(url.format(name))
+            await apply(url.format(name))
 
         async def killed(name: str = name, number: int = number) -> None:
             await _copy(url, template, name)

@@ -1,7 +1,11 @@
-"""A writer process of the concurrency tests: ``python -m tests.support.writer JOB URL NAME NUMBER...``."""
+"""Writer processes of the concurrency tests: ``python -m tests.support.writer JOB URL NAME,... NUMBER...``.
+
+There is a process for each name, forked from one that has loaded what they need.
+"""
 
 import asyncio
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -19,6 +23,11 @@ def _text(words: str, id: str) -> Message:
 
 def _store(url: str) -> AgentStore:
     return AgentStore(url, settings=Settings(**json.loads(os.environ.get("WRITER_SETTINGS", "{}"))))
+
+
+def _print_lines(*lines: object) -> None:
+    """Print lines at once, so that they do not mix with those of the other processes."""
+    os.write(sys.stdout.fileno(), "".join(f"{line}\n" for line in lines).encode())
 
 
 async def many(url: str, name: str, tasks: int, appends: int, sessions: int) -> None:
@@ -50,7 +59,7 @@ async def popping(url: str, _name: str, tasks: int) -> None:
 
         async def pop(task: int) -> None:
             while popped := await store.sessions.pop_messages("alice", "s0", task % 3 + 1):
-                print(*(message.id for message in popped), sep="\n", flush=True)
+                _print_lines(*(message.id for message in popped))
 
         await asyncio.gather(*(pop(task) for task in range(tasks)))
 
@@ -65,7 +74,7 @@ async def turns(url: str, name: str, tasks: int, count: int) -> None:
                 try:
                     message = _text(f"turn {turn}", id=f"{name}-{task}-{turn}")
                     await store.sessions.append("alice", "s0", message, expected_seq=turn)
-                    print(turn, flush=True)
+                    _print_lines(turn)
                     turn += 1
                 except Conflict:
                     session = await store.sessions.get_session("alice", "s0", limit=0)
@@ -104,9 +113,7 @@ def killed(url: str, name: str, times: int) -> None:
             print("".join(line for line in (first, *lines) if line.endswith("\n")), end="", flush=True)
 
 
-if __name__ == "__main__":
-    job, url, name, *arguments = sys.argv[1:]
-    numbers = map(int, arguments)
+def _run(job: str, url: str, name: str, numbers: list[int]) -> None:
     if job == "killed":
         killed(url, name, *numbers)
     else:
@@ -117,3 +124,15 @@ if __name__ == "__main__":
             "turns": turns,
         }
         asyncio.run(jobs[job](url, name, *numbers))
+
+
+if __name__ == "__main__":
+    job, url, names, *arguments = sys.argv[1:]
+    _store(url)  # loads the driver, among others
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=_run, args=(job, url, name, list(map(int, arguments)))) for name in names.split(",")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    sys.exit(any(writer.exitcode for writer in writers))
