@@ -7,7 +7,7 @@ import typer
 
 from agentstore.cli.connect import run_with_database
 from agentstore.cli.options import Json, Url, Yes, confirm, new_group
-from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.cli.output import counted, echo, echo_error, echo_json
 from agentstore.database.database import Database
 from agentstore.operations import distribution
 from agentstore.operations.distribution import Distribution, DistributionPlan
@@ -42,7 +42,9 @@ def distribute(
     The tables are sharded by user, as docs/scale.md describes, in one transaction that blocks all writers. The exit
     code is 1 if something prevents it; each obstacle is printed on stderr.
     """
-    confirm(f"Distribute the tables in {shards:,} shards? The number cannot be changed afterwards.", yes or dry_run)
+    confirm(
+        f"Distribute the tables in {counted(shard=shards)}? The number cannot be changed afterwards.", yes or dry_run
+    )
 
     async def run(database: Database) -> tuple[DistributionPlan, Distribution]:
         planned = await distribution.plan(database, shards=shards)

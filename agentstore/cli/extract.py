@@ -12,7 +12,7 @@ import typer
 
 from agentstore.cli.connect import load_settings, run_with_store
 from agentstore.cli.options import Cursor, Json, Limit, Url, Wide, new_group, require_text
-from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.cli.output import counted, echo, echo_error, echo_json
 from agentstore.cli.tables import Column, Table, echo_page
 from agentstore.cli.visible import format_id, one_line
 from agentstore.errors import Unavailable, UnknownOutcome
@@ -182,7 +182,7 @@ class _Worker:
             echo_error(f"{one_line(extracted.error)} ({outcome})", label=place)
         else:
             written, superseded = len(extracted.items), len(extracted.superseded)
-            echo(f"{place}: {extracted.messages:,} messages, {written:,} written, {superseded:,} superseded")
+            echo(f"{place}: {counted(message=extracted.messages)}, {written:,} written, {superseded:,} superseded")
 
 
 def _list_failed(user: str | None, limit: int, cursor: str | None, wide: bool, url: str | None, json_: bool) -> None:

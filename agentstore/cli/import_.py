@@ -21,7 +21,7 @@ import typer
 from agentstore.cli.connect import load_settings, run_with_store
 from agentstore.cli.export import describe, summarize
 from agentstore.cli.options import Json, Url, new_group, require_text
-from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.cli.output import counted, echo, echo_error, echo_json
 from agentstore.cli.progress import import_bar, move_spinner, transfer_bar
 from agentstore.errors import InvalidContent, LimitExceeded, NotConfigured
 
@@ -245,9 +245,9 @@ def _import_files(
         echo_json({**summary, **reports.as_json()})
     else:
         rate = done.messages / done.seconds if done.seconds else 0.0
-        new = f"New: {done.new_sessions:,} sessions, {done.new_messages:,} messages."
+        new = f"New: {counted(session=done.new_sessions, message=done.new_messages)}."
         echo(
-            f"{done.records:,} records with {done.messages:,} messages in {done.seconds:.1f} s "
+            f"{counted(record=done.records)} with {counted(message=done.messages)} in {done.seconds:.1f} s "
             f"({rate:,.0f} messages/s). " + _outcome(new, dry_run, done, remembering)
         )
     if done.problems:
@@ -366,10 +366,11 @@ def _import_store(
         summary = {**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, **_remembered(remembering)}
         echo_json({**summary, **reports.as_json()})
     else:
-        new = f"New: {moved.new_sessions:,} sessions, {moved.new_messages:,} messages, {moved.new_states:,} states."
+        new = f"New: {counted(session=moved.new_sessions, message=moved.new_messages, state=moved.new_states)}."
         echo(
-            f"{moved.sessions:,} sessions with {moved.messages:,} messages, {moved.memories:,} memories, "
-            f"{moved.states:,} states in {moved.seconds:.1f} s. " + _outcome(new, dry_run, moved, remembering)
+            f"{counted(session=moved.sessions)} with "
+            f"{counted(message=moved.messages, memory=moved.memories, state=moved.states)} in {moved.seconds:.1f} s. "
+            + _outcome(new, dry_run, moved, remembering)
         )
     if moved.problems:
         raise typer.Exit(_SKIPPED)
@@ -381,7 +382,7 @@ def _outcome(new: str, dry_run: bool, done: ImportProgress | Moved, remembering:
         counts |= {"passed over": done.passed_over, "changed": done.changed}
     outcome = "Dry run: nothing was stored." if dry_run else new
     if remembering is not None:
-        outcome += f" Remembered: {remembering.messages:,} messages."
+        outcome += f" Remembered: {counted(message=remembering.messages)}."
     if any(counts.values()):
         outcome += f" {', '.join(f'{name}: {count:,}' for name, count in counts.items())}."
     return outcome

@@ -22,7 +22,7 @@ from agentstore.cli.options import (
     parse_object,
     require_text,
 )
-from agentstore.cli.output import echo, echo_json
+from agentstore.cli.output import counted, echo, echo_json
 from agentstore.cli.progress import count_bar
 from agentstore.cli.tables import Column, Table, echo_page
 from agentstore.cli.visible import format_id, printable
@@ -234,7 +234,7 @@ def add_sessions(
         if json_:
             echo_json({"added": added})
         else:
-            echo(f"added: {added:,} memories")
+            echo(f"added: {counted(memory=added)}")
 
     run_with_store(url, run)
 
@@ -296,7 +296,7 @@ def list_(
 
 @group.command()
 def delete(user: User, session: Session = None, yes: Yes = False, url: Url = None, json_: Json = False) -> None:
-    """Delete all memories of a user or, with --session, those of a session."""
+    """Delete all memories of a user, or those of one session."""
     subject = "all memories" if session is None else f"the memories of session {printable(session)!r}"
     confirm(f"Delete {subject} of user {printable(user)!r}? This cannot be undone.", yes)
 
@@ -305,7 +305,7 @@ def delete(user: User, session: Session = None, yes: Yes = False, url: Url = Non
         if json_:
             echo_json({"memories": deleted.memories})
         else:
-            echo(f"deleted: {deleted.memories:,} memories")
+            echo(f"deleted: {counted(memory=deleted.memories)}")
 
     run_with_store(url, run)
 
@@ -330,6 +330,6 @@ def reindex(
         if json_:
             echo_json({"reindexed": written})
         else:
-            echo(f"reindexed: {written:,} memories")
+            echo(f"reindexed: {counted(memory=written)}")
 
     run_with_store(url, run)

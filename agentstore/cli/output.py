@@ -37,6 +37,17 @@ def format_bytes(count: int) -> str:
     return f"{size:,.0f} {units[0]}" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
 
 
+def counted(**counts: int) -> str:
+    """Return numbers with their nouns, the singular of which are the arguments: ``1 memory, 2,000 state rounds``."""
+    return ", ".join(f"{count:,} {_noun(name.replace('_', ' '), count)}" for name, count in counts.items())
+
+
+def _noun(singular: str, count: int) -> str:
+    if count == 1:
+        return singular
+    return f"{singular[:-1]}ies" if singular.endswith("y") else f"{singular}{'es' if singular.endswith('x') else 's'}"
+
+
 def dump(value: "BaseModel | SandboxInfo") -> dict[str, Any]:
     """Return the fields of a value for :func:`echo_json`, timestamps in ISO 8601.
 

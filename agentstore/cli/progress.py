@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agentstore.cli.output import terminal
+from agentstore.cli.output import counted, terminal
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -87,11 +87,11 @@ def import_bar(progress: ImportProgress, total: int | None) -> Iterator[Callable
 def move_spinner(moved: Moved) -> Iterator[Callable[[], None]]:
     """Show how much was read from another store, the size of which is unknown."""
     with _bar(_spinner, text="") as update:
-        yield lambda: update(text=f"{moved.sessions:,} sessions, {moved.memories:,} memories, {moved.states:,} states")
+        yield lambda: update(text=f"{counted(session=moved.sessions, memory=moved.memories, state=moved.states)}")
 
 
 @contextmanager
 def prune_spinner(describe: Callable[[Pruned], str]) -> Iterator[Callable[[int, Pruned], None]]:
     """Show how many users are pruned, and `describe` what was deleted."""
     with _bar(_spinner, text="") as update:
-        yield lambda users, pruned: update(text=f"{users:,} users, {describe(pruned)}")
+        yield lambda users, pruned: update(text=f"{counted(user=users)}, {describe(pruned)}")

@@ -14,7 +14,7 @@ import typer
 
 from agentstore.cli.connect import run_with_store
 from agentstore.cli.options import Json, Url, Wide, Yes, confirm, new_group
-from agentstore.cli.output import echo, echo_error, echo_json, format_bytes
+from agentstore.cli.output import counted, echo, echo_error, echo_json, format_bytes
 from agentstore.cli.progress import prune_spinner
 from agentstore.cli.tables import Column, Table
 from agentstore.cli.visible import format_id
@@ -164,10 +164,14 @@ def _print(pruned: Pruned, dry_run: bool, json_: bool) -> None:
 
 
 def _describe(pruned: Pruned) -> str:
-    return (
-        f"{pruned.sessions:,} sessions, {pruned.messages:,} messages, {pruned.memories:,} memories, "
-        f"{pruned.state_rounds:,} state rounds, {pruned.workspaces:,} workspaces, {format_bytes(pruned.bytes)}"
+    rows = counted(
+        session=pruned.sessions,
+        message=pruned.messages,
+        memory=pruned.memories,
+        state_round=pruned.state_rounds,
+        workspace=pruned.workspaces,
     )
+    return f"{rows}, {format_bytes(pruned.bytes)}"
 
 
 @commands.command()
@@ -194,9 +198,15 @@ def stats(
             echo_json(fields)
             return
         echo(
-            f"{found.users:,} users, {found.sessions:,} sessions, {found.messages:,} messages, "
-            f"{found.memories:,} memories, {found.state_rounds:,} state rounds, "
-            f"{found.values:,} values, {format_bytes(found.bytes)}"
+            counted(
+                user=found.users,
+                session=found.sessions,
+                message=found.messages,
+                memory=found.memories,
+                state_round=found.state_rounds,
+                value=found.values,
+            )
+            + f", {format_bytes(found.bytes)}"
         )
         if found.oldest is not None and found.newest is not None:
             echo(f"from {found.oldest:%Y-%m-%d %H:%M} to {found.newest:%Y-%m-%d %H:%M}")

@@ -10,7 +10,7 @@ import typer
 
 from agentstore.cli.connect import run_with_store
 from agentstore.cli.options import Cursor, Json, Limit, SessionId, Url, Wide, Yes, confirm, new_group, require_text
-from agentstore.cli.output import dump, echo, echo_error, echo_json
+from agentstore.cli.output import counted, dump, echo, echo_error, echo_json
 from agentstore.cli.tables import Column, Table, echo_page
 from agentstore.cli.visible import format_id, printable
 from agentstore.errors import NotFound
@@ -147,7 +147,7 @@ def reap(yes: Yes = False, url: Url = None, json_: Json = False) -> None:
         if json_:
             echo_json({"ended": ended})
         else:
-            echo(f"ended: {ended:,} sandboxes")
+            echo(f"ended: {counted(sandbox=ended)}")
 
     run_with_store(url, run)
 
@@ -162,7 +162,7 @@ def forget(user: User, session: SessionId, yes: Yes = False, url: Url = None, js
         if json_:
             echo_json({"deleted": deleted})
         else:
-            echo(f"deleted: {deleted:,} workspaces")
+            echo(f"deleted: {counted(workspace=deleted)}")
 
     run_with_store(url, run)
 

@@ -31,7 +31,7 @@ from agentstore.cli.options import (
     read_text,
     require_text,
 )
-from agentstore.cli.output import dump, echo, echo_error, echo_json, write_json
+from agentstore.cli.output import counted, dump, echo, echo_error, echo_json, write_json
 from agentstore.cli.tables import Column, Table, echo_page
 from agentstore.cli.visible import format_id, printable
 from agentstore.errors import AlreadyExists, NotFound
@@ -268,7 +268,7 @@ def export(
 
     count = run_with_store(url, run)
     if output is not None:
-        echo_error(f"{count:,} sessions to {output}", label="exported", style="green")
+        echo_error(f"{counted(session=count)} to {output}", label="exported", style="green")
 
 
 At = Annotated[str | None, typer.Option(metavar="ID", help="Id of the last message to include.", callback=require_text)]
@@ -303,7 +303,7 @@ def fork(
         if json_:
             echo_json(_without_messages(copy))
         else:
-            echo(f"session {copy.id!r} has the first {len(copy.messages):,} messages of {session!r}")
+            echo(f"session {copy.id!r} has the first {counted(message=len(copy.messages))} of {session!r}")
 
     run_with_store(url, run)
 
@@ -341,7 +341,7 @@ def rewind(
         if json_:
             echo_json({**_without_messages(rewound), "kept_in": fork_id if forked else None})
             return
-        echo(f"session {session!r} now has {len(rewound.messages):,} messages")
+        echo(f"session {session!r} now has {counted(message=len(rewound.messages))}")
         if forked:
             echo(f"session {fork_id!r} is a copy of it before the rewind")
 
@@ -358,7 +358,7 @@ def delete(user: User, session: SessionId, yes: Yes = False, url: Url = None, js
         if json_:
             echo_json({"sessions": deleted.sessions, "messages": deleted.messages})
         elif deleted:
-            echo(f"deleted: {deleted.sessions:,} sessions, {deleted.messages:,} messages")
+            echo(f"deleted: {counted(session=deleted.sessions, message=deleted.messages)}")
         else:
             echo(f"nothing deleted: user {user!r} has no session {session!r}")
 

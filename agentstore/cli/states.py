@@ -24,7 +24,7 @@ from agentstore.cli.options import (
     read_text,
     require_text,
 )
-from agentstore.cli.output import dump, echo, echo_json
+from agentstore.cli.output import counted, dump, echo, echo_json
 from agentstore.cli.tables import Column, Table, echo_page
 from agentstore.cli.visible import one_line, printable
 from agentstore.errors import NotFound
@@ -160,7 +160,7 @@ def delete(
         if json_:
             echo_json({"state_rounds": deleted.state_rounds})
         elif deleted:
-            echo(f"deleted: {deleted.state_rounds:,} rounds")
+            echo(f"deleted: {counted(round=deleted.state_rounds)}")
         else:
             missing = "states" if round_ is None else f"round {round_}"
             echo(f"nothing deleted: session {session!r} of user {user!r} has no {missing}")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from agentstore.cli.output import echo_hanging, echo_spans
+from agentstore.cli.output import counted, echo_hanging, echo_spans
 from agentstore.cli.visible import format_id, one_line
 from agentstore.schemas import (
     AudioContent,
@@ -38,7 +38,7 @@ def echo_transcript(session: Session, *, wide: bool = False) -> None:
     heading = [(one_line(session.title or "(no title)"), "bold")]
     heading.append((f"\n{format_id(session.user_id)} / {format_id(session.id)}", "dim"))
     if session.message_count is not None:
-        heading.append((f", {session.message_count:,} messages", "dim"))
+        heading.append((f", {counted(message=session.message_count)}", "dim"))
     if session.updated_at is not None:
         heading.append((f", last used {session.updated_at:%Y-%m-%d %H:%M} UTC", "dim"))
     if session.metadata:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agentstore.cli.connect import run_with_store
 from agentstore.cli.options import Cursor, Json, Limit, Url, User, Wide, Yes, confirm, new_group
-from agentstore.cli.output import dump, echo, echo_json
+from agentstore.cli.output import counted, dump, echo, echo_json
 from agentstore.cli.tables import Column, Table, echo_page
 from agentstore.cli.visible import format_id, printable
 from agentstore.errors import NotFound
@@ -75,9 +75,15 @@ def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -
             echo_json({"users": int(existed), **asdict(deleted)})
         elif existed:
             echo(
-                f"deleted: the user, {deleted.sessions:,} sessions, {deleted.messages:,} messages, "
-                f"{deleted.memories:,} memories, {deleted.state_rounds:,} state rounds, "
-                f"{deleted.workspaces:,} workspaces, {deleted.values:,} values"
+                "deleted: the user, "
+                + counted(
+                    session=deleted.sessions,
+                    message=deleted.messages,
+                    memory=deleted.memories,
+                    state_round=deleted.state_rounds,
+                    workspace=deleted.workspaces,
+                    value=deleted.values,
+                )
             )
         else:
             echo(f"nothing deleted: there is no user {user!r}")

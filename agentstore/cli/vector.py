@@ -8,7 +8,7 @@ import typer
 from agentstore import migrating as migrate
 from agentstore.cli.connect import load_settings, run_with_database, run_with_store
 from agentstore.cli.options import Json, Url, Wait, Yes, confirm, new_group, require_text
-from agentstore.cli.output import echo, echo_error, echo_json
+from agentstore.cli.output import counted, echo, echo_error, echo_json
 from agentstore.cli.progress import count_bar
 from agentstore.cli.tables import Column, Table
 from agentstore.database.database import Database
@@ -161,6 +161,6 @@ def embed(
         if json_:
             echo_json({"embedded": embedded})
         else:
-            echo(f"embedded: {embedded:,} memories")
+            echo(f"embedded: {counted(memory=embedded)}")
 
     run_with_store(url, run)

@@ -67,7 +67,7 @@ def test_extracts_what_is_due(endpoint: ChatEndpoint) -> None:
     endpoint.replies = [facts_reply("lives in Lyon", "is \x1b[31mAnn")]
     assert run("extract", "--user", "bob").out == "nothing is due\n"
     done = run("extract")
-    assert (done.code, done.out) == (0, "alice s: 1 messages, 2 written, 0 superseded\n")
+    assert (done.code, done.out) == (0, "alice s: 1 message, 2 written, 0 superseded\n")
     assert "lives in Lyon" in run("memory", "search", "alice", "Lyon").out
     _add("t")
     endpoint.replies = [facts_reply(ended=[1])]
@@ -173,7 +173,7 @@ async def test_stopped_watch_releases_its_claim_and_killed_watch_leaves_it(
         await store.memory.add_memory("alice", text("I live in Lyon"), "s")
         assert watch.stdout is not None
         async with asyncio.timeout(60):
-            assert await watch.stdout.readline() == b"alice s: 1 messages, 1 written, 0 superseded\n"
+            assert await watch.stdout.readline() == b"alice s: 1 message, 1 written, 0 superseded\n"
             endpoint.answer = hang
             await store.memory.add_memory("alice", text("I live in Nice"), "s")
             await requested.wait()

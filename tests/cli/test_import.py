@@ -447,7 +447,7 @@ def test_dry_run_reports_problems_without_a_database() -> None:
     lines = "\n".join([_line("x"), "{", _line("x", user="\0"), _line("x", session="x" * 600)])
     done = run("import", "-", "--dry-run", "--url", "postgresql://nobody@127.0.0.1:1/none", stdin=lines.encode())
     assert done.code == 5
-    assert "1 records with 1 messages" in done.out
+    assert "1 record with 1 message" in done.out
     assert "nothing was stored" in done.out
     for place in ("line 2", "line 3", "line 4"):
         assert f"stdin: {place}: " in done.err

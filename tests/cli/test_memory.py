@@ -63,7 +63,7 @@ def test_memories_are_listed_in_pages_and_deleted() -> None:
     assert "我对虾过敏" in run("memory", "list", "alice").out
     assert run("memory", "delete", "alice").code == 2
     assert run("memory", "delete", "alice", "--session", "of 虾", "--yes", "--json").json() == {"memories": 1}
-    assert run("memory", "delete", "alice", "--yes").out == "deleted: 1 memories\n"
+    assert run("memory", "delete", "alice", "--yes").out == "deleted: 1 memory\n"
     assert "has no memories" in run("memory", "list", "alice").out
 
 
@@ -152,7 +152,7 @@ def test_an_empty_search_says_how_to_add_memories(tmp_path: Path) -> None:
 def test_messages_of_sessions_are_added_once() -> None:
     for session in ("s1", "s2"):
         assert run("sessions", "append", "erin", session, f"pears of {session}", "--create").code == 0
-    assert run("memory", "add-sessions", "erin", "s1", "--namespace", "a/b").out == "added: 1 memories\n"
+    assert run("memory", "add-sessions", "erin", "s1", "--namespace", "a/b").out == "added: 1 memory\n"
     assert run("memory", "add-sessions", "erin", "--json").json() == {"added": 1}
     assert run("memory", "add-sessions", "erin", "--json").json() == {"added": 0}
     assert len(run("memory", "search", "erin", "pears", "--json").json()) == 2

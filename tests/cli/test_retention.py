@@ -41,7 +41,7 @@ def test_dry_run_counts_what_prune_deletes() -> None:
     assert (dry["sessions"], dry["messages"], dry["memories"], dry["dry_run"]) == (2, 4, 0, True)
     assert run("prune", "--older-than", "90d", "--keep-last", "2", "--yes", "--json").json()["sessions"] == 1
     done = run("prune", "--older-than", "90d", "--yes")
-    assert done.out.startswith("deleted: 1 sessions, 2 messages, 0 memories, 0 state rounds, 0 workspaces, ")
+    assert done.out.startswith("deleted: 1 session, 2 messages, 0 memories, 0 state rounds, 0 workspaces, ")
     assert (
         run("prune", "-y").out == "deleted: 0 sessions, 0 messages, 0 memories, 0 state rounds, 0 workspaces, 0 bytes\n"
     )
@@ -147,7 +147,7 @@ def test_erase_counts_what_it_deletes() -> None:
 
 def test_stats_are_printed_as_text_and_json() -> None:
     printed = run("stats").out
-    assert "1 users, 3 sessions, 6 messages, 6 memories, 3 state rounds" in printed
+    assert "1 user, 3 sessions, 6 messages, 6 memories, 3 state rounds" in printed
     for word in ("state_rounds", "alice", "s2"):
         assert word in printed
     stats = run("stats", "--largest", "1", "--json").json()

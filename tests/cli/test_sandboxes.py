@@ -159,7 +159,7 @@ async def test_reap_ends_sandboxes_with_expired_leases(observer: asyncpg.Connect
     await observer.execute(
         "UPDATE agentstore.sandboxes SET lease_until = now() - interval '1 s' WHERE session_id = 's'"
     )
-    assert (await _run("reap", "--yes")).out == "ended: 1 sandboxes\n"
+    assert (await _run("reap", "--yes")).out == "ended: 1 sandbox\n"
     assert await _rows(observer) == [("alice", "used", "base")]
     assert (await _run("reap", "-y", "--json")).json() == {"ended": 0}
 

@@ -150,7 +150,7 @@ def test_users_are_listed_shown_and_deleted() -> None:
     assert "bob" in run("users", "list").out
     assert run("users", "show", "李雷", "--json").json()["id"] == "李雷"
     assert "agentstore sessions list" in run("users", "show", "李雷").out
-    nothing = {"users": 0, "sessions": 0, "messages": 0, "memories": 0, "state_rounds": 0, "workspaces": 0}
+    nothing = {"users": 0, "sessions": 0, "messages": 0, "memories": 0, "state_rounds": 0, "workspaces": 0, "values": 0}
     assert run("users", "delete", "bob", "--yes", "--json").json() == {
         **nothing,
         "users": 1,
@@ -371,7 +371,7 @@ def test_closed_pipe_is_no_error() -> None:
 
 def test_delete_counts_and_needs_confirmation() -> None:
     _store(*_sessions(2))
-    assert run("sessions", "delete", "alice", "s00", "--yes").out == "deleted: 1 sessions, 1 messages\n"
+    assert run("sessions", "delete", "alice", "s00", "--yes").out == "deleted: 1 session, 1 message\n"
     assert "nothing deleted" in run("sessions", "delete", "alice", "s00", "--yes").out
     assert run("sessions", "delete", "alice", "s00", "-y", "--json").json() == {"sessions": 0, "messages": 0}
     for command in (("sessions", "delete", "alice", "s01"), ("users", "delete", "alice")):

@@ -201,7 +201,7 @@ def test_invalid_redis_values_are_skipped_and_reported(redis_url: str) -> None:
                   "user_state:alice:s x", "user_memory:alice s", "session:alice:deep",
                   "user_state:alice:deep 1", "user_memory:alice deep"):  # fmt: skip
         assert f"redis: {place}: " in done.err, done.err
-    assert "New: 1 sessions, 1 messages" in done.out
+    assert "New: 1 session, 1 message" in done.out
 
 
 def test_invalid_sources_are_reported_without_their_password(tmp_path: Path, empty_url: str) -> None:

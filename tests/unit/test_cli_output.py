@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from agentstore.cli.output import Spans, cell_width, echo, echo_error, echo_hanging, echo_spans, format_bytes
+from agentstore.cli import output
+from agentstore.cli.output import Spans, cell_width, counted, echo, echo_error, echo_hanging, echo_spans, format_bytes
 from agentstore.cli.tables import Column, Table
 from agentstore.cli.visible import format_id, one_line, printable
 
@@ -24,6 +25,12 @@ _CELLS = (
 )
 _LONG_ID = "thread_" + "x" * 100
 _UUID = "019370a4-8c5e-7a3b-9f12-0000000000%02d"
+
+
+@pytest.fixture(autouse=True)
+def new_console() -> None:
+    """Discard the console of an earlier test, which has its environment."""
+    output._console.cache_clear()
 
 
 @given(st.lists(st.tuples(_CELLS, _CELLS, _CELLS), max_size=5))
@@ -237,3 +244,10 @@ def test_invisible_characters_are_made_visible(text: str, shown: str) -> None:
 def test_bytes_are_in_the_largest_unit() -> None:
     sizes = [format_bytes(count) for count in (0, 999, 1_000, 1_500_000, 2 * 10**15)]
     assert sizes == ["0 bytes", "999 bytes", "1.0 kB", "1.5 MB", "2,000.0 TB"]
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert counted(session=1, memory=1, state_round=1, sandbox=1) == "1 session, 1 memory, 1 state round, 1 sandbox"
+    assert counted(session=0, memory=2_000, state_round=2, sandbox=2) == (
+        "0 sessions, 2,000 memories, 2 state rounds, 2 sandboxes"
+    )
