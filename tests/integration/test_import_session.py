@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Conflict, Imported, InMemoryStore, InvalidContent, Message, Session, Settings
+from agentstore import AgentStore, Imported, InMemoryStore, InvalidContent, Session, Settings
 from agentstore.database.database import Database
 from agentstore.database.statement import Row, Statement
 from agentstore.repositories.sessions.append_statements import APPEND_MISSING
 from agentstore.repositories.sessions.statements import IMPORT
 from agentstore.testing import text
+from agentstore.testing.imports import ImportContract
 
 _DAY = 86_400
 _CREATED = datetime(2020, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -108,37 +109,9 @@ async def test_import_replaces_an_expired_session(open_store: OpenStore, setting
         assert stored.messages == session.messages
 
 
-@pytest.mark.parametrize("batch", [2, 100])
-async def test_differing_messages_stay_and_the_others_are_stored_in_order(
-    open_store: OpenStore, settings: Settings, batch: int
-) -> None:
-    stored = [text("a", id="1"), text("b", id="2"), text("c", id="3")]
-    newer = [
-        text("a", id="1").model_copy(update={"metadata": {"model": "x"}, "status": "completed"}),
-        text("new", id="0"),
-        text("other", id="2"),
-        Message(id="3", role="assistant", content=[{"type": "text", "text": "c"}]),
-        text("d", id="4"),
-        text("e", id="5"),
-        text("d", id="4"),
-        text("f", id="5"),
-    ]
-    async with open_store(settings.model_copy(update={"max_batch": batch})) as store:
-        await store.sessions.import_session(Session(id="s", user_id="alice", messages=stored))
-        given = Session(id="s", user_id="alice", messages=newer, title="not stored")
-        with pytest.raises(Conflict):
-            await store.sessions.import_session(given)
-        imported = await store.sessions.import_session(given, differences="keep")
-        assert (imported.sessions, imported.messages) == (0, 3)
-        assert sorted(imported.differing) == ["2", "3", "5"]
-        found = await store.sessions.get_session("alice", "s")
-        assert found is not None
-        assert (found.messages, found.title) == ([*stored, newer[1], newer[4], newer[5]], None)
-        again = await store.sessions.import_session(given, differences="keep")
-        assert (again.messages, sorted(again.differing)) == (0, ["2", "3", "5"])
-        assert await store.sessions.get_session("alice", "s") == found
-        created = await store.sessions.import_session(given.model_copy(update={"id": "t"}), differences="keep")
-        assert created == Imported(sessions=1, messages=6, differing=("5",))
+async def test_differing_messages_of_several_batches_stay(open_store: OpenStore, settings: Settings) -> None:
+    async with open_store(settings.model_copy(update={"max_batch": 2})) as store:
+        await ImportContract().test_differing_messages_stay_and_the_others_are_imported_in_order(store)
 
 
 async def test_completing_an_annotated_session_takes_one_statement_besides_the_insert(
