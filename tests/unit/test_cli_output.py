@@ -29,8 +29,13 @@ _UUID = "019370a4-8c5e-7a3b-9f12-0000000000%02d"
 
 @pytest.fixture(autouse=True)
 def new_console() -> None:
-    """Discard the console of an earlier test, which has its environment."""
+    """Replace the console of an earlier test by one with colors, which reads the width of the terminal each time."""
     output._console.cache_clear()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FORCE_COLOR", "1")
+        environment.setenv("TERM", "xterm")
+        environment.delenv("COLUMNS", raising=False)
+        output._console(False)
 
 
 @given(st.lists(st.tuples(_CELLS, _CELLS, _CELLS), max_size=5))
