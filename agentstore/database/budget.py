@@ -1,9 +1,14 @@
 """The connections that the pools of several event loops may open together."""
 
+import math
 import threading
+import time
 from typing import Protocol
 
 from agentstore.event_loops import notify_after_fork
+
+# Seconds for which the server may still count connections whose ends it has been told to close.
+_ENDING = 1.0
 
 
 class Sharer(Protocol):
@@ -41,6 +46,7 @@ class Budget:
     def __init__(self, size: int) -> None:
         self.size = size
         self.is_wanted = False
+        self._ended_at = -math.inf
         self._lock = threading.Lock()
         self._owned: dict[Sharer, int] = {}
         # In the order of their requests, with the number of slots requested.
@@ -64,6 +70,14 @@ class Budget:
             each.receive()
         for each in growing:
             each.grow()
+
+    def note_ending(self) -> None:
+        """Note that a pool has closed its connections without waiting for the server to do the same."""
+        self._ended_at = time.monotonic()
+
+    def is_ending(self) -> bool:
+        """Return whether the server may still count such connections."""
+        return time.monotonic() - self._ended_at < _ENDING
 
     def owned(self, pool: Sharer) -> int:
         """Return how many slots a pool owns."""

@@ -35,6 +35,8 @@ _PING_TIMEOUT = 2.0
 _RESET_TIMEOUT = 5.0
 # Seconds after which one more connection is tried, once the server has refused to open more.
 _LIMIT_CHECK_INTERVAL = 1.0
+# Seconds between two attempts to connect while the server may still count connections that it is about to close.
+_ENDING_CHECK_INTERVAL = 0.01
 # Seconds between two checks of whether new connections accept writes that an open one has refused as read-only.
 _WRITABLE_CHECK_INTERVAL = 1.0
 # Seconds for which an event loop whose calls wait uses the slots that it has received: a connection is closed with its
@@ -133,7 +135,12 @@ class Pool:
                     try:
                         pooled, idle_since = await self._connect_shielded()
                     except CONNECT_ERRORS as error:
-                        if self._slots is None or not is_connection_limit(error) or not await self._withhold(error):
+                        if self._slots is None or self._budget is None or not is_connection_limit(error):
+                            raise
+                        if self._budget.is_ending() and time.monotonic() < deadline:
+                            await asyncio.sleep(_ENDING_CHECK_INTERVAL)
+                            continue
+                        if not await self._withhold(error):
                             raise
                         holds_slot = False
                         await self._take_slot(self._slots, max(0.0, deadline - time.monotonic()))
@@ -233,27 +240,32 @@ class Pool:
         at: float = pooled.info["opened_at"]
         return at
 
-    async def close(self) -> None:
+    async def close(self, *, wait: bool = True) -> None:
         """Close the idle connections, and the others when they are released; none if the engine is the caller's.
 
         What does not end within CLOSE_TIMEOUT, because the network is silent, is canceled or aborted. A second call
         waits for the first.
-        """
-        await asyncio.shield(self._begin_close())
 
-    def _begin_close(self) -> asyncio.Task[None]:
+        Args:
+            wait: whether to wait until the server has closed its ends of the idle connections.
+        """
+        await asyncio.shield(self._begin_close(wait=wait))
+
+    def _begin_close(self, *, wait: bool = True) -> asyncio.Task[None]:
         if self._closing is None:
-            self._closing = self.loop.create_task(self._close())
+            self._closing = self.loop.create_task(self._close(wait=wait))
         return self._closing
 
-    async def _close(self) -> None:
+    async def _close(self, *, wait: bool) -> None:
         self._closed = True
         closing = []
         for driver, idle_since in self._idle.items():
-            if idle_since > self._silent_before:
+            if wait and idle_since > self._silent_before:
                 closing.append(self.loop.create_task(driver.close()))
             else:
-                driver.terminate()
+                driver.terminate()  # sends the message that ends the session, and closes the socket
+        if self._budget is not None and not wait:
+            self._budget.note_ending()
         deadline = self.loop.time() + CLOSE_TIMEOUT
         while self._tasks and (left := deadline - self.loop.time()) > 0:
             await asyncio.wait(self._tasks, timeout=left)

@@ -83,7 +83,7 @@ class Pools:
         finally:
             if self._pools.get() is pool:
                 self._pools.pop()
-            await pool.close()
+            await pool.close(wait=False)
 
     def _of_queue(self) -> Pool:
         size = self._settings.pool_size

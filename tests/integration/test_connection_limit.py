@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from agentstore import PoolTimeout, Unavailable
+from agentstore import AgentStore, PoolTimeout, Settings, Unavailable
 from tests.integration.test_database import ECHO, _database
 from tests.support.servers import Server
 
@@ -48,6 +48,38 @@ async def test_calls_wait_for_the_connections_within_the_limit(
         async with asyncio.timeout(60):  # once the limit is raised, the pool grows again
             while len(pool._idle) < pool.size:
                 await asyncio.gather(*(database.fetch(ECHO, value=1, seconds=0.05) for _ in range(20)))
+
+
+async def test_one_event_loop_after_another_needs_one_connection(
+    limited_url: str, observer: asyncpg.Connection
+) -> None:
+    """A loop does not wait until the server has ended the connection of the loop before it."""
+    await _limit(observer, "ROLE", 1)
+    store = AgentStore(limited_url, settings=Settings(auto_migrate="off", pool_size=1))
+
+    def run_loops() -> None:
+        for number in range(40):
+            assert asyncio.run(store._database.fetch(ECHO, value=number, seconds=0.0))[0][0] == number
+        asyncio.run(store.stop())
+
+    await asyncio.to_thread(run_loops)
+
+
+async def test_a_connection_that_the_server_is_ending_is_waited_for(
+    limited_url: str, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentstore.database.budget._ENDING", 600.0)
+    await _limit(observer, "ROLE", 1)
+    ending = await asyncpg.connect(limited_url)
+    async with _database(limited_url, **QUICK) as database:
+        pool = database._get_pool()
+        assert pool._budget is not None
+        pool._budget.note_ending()
+        fetching = asyncio.create_task(database.fetch(ECHO, value=1, seconds=0.0))
+        await asyncio.wait([fetching], timeout=0.2)
+        assert not fetching.done()
+        await ending.close()
+        assert (await fetching)[0][0] == 1
 
 
 async def test_waiting_for_a_connection_within_the_limit_is_bounded(

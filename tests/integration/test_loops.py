@@ -85,6 +85,42 @@ def test_each_run_of_a_loop_opens_one_connection_and_closes_it(direct_url: str) 
     gc.collect()  # an unclosed connection would warn here
 
 
+@contextmanager
+def _sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The types of the messages with which each flight to the server begins; those of a login are left out."""
+    flights: list[str] = []
+    write = asyncio.selector_events._SelectorSocketTransport.write  # type: ignore[attr-defined]
+
+    def record(transport: Any, data: Any) -> None:
+        kind = "connect" if data[0] == 0 else chr(data[0])
+        flights.extend([kind] if kind != "p" else [])
+        write(transport, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("asyncio.selector_events._SelectorSocketTransport.write", record)
+        yield flights
+
+
+def test_a_loop_sends_only_what_its_calls_need(direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection, each statement prepared once, and its end: no check is repeated, and no answer is awaited there."""
+    store = AgentStore(direct_url)
+    asyncio.run(store.sessions.append("alice", "s", text("x")))
+
+    async def get(count: int) -> None:
+        for _ in range(count):
+            assert await store.sessions.get_session("alice", "s") is not None
+
+    async def close(*_: object, **__: object) -> None:
+        raise AssertionError("the end of a loop waits for the server")
+
+    monkeypatch.setattr("agentstore.database.hosts._Connection.close", close)
+    for count in (1, 3):
+        with _sent(monkeypatch) as flights:
+            asyncio.run(get(count))
+        assert flights == ["connect", "P", *"B" * count, "X"]
+    asyncio.run(store.stop())
+
+
 def test_a_loop_that_is_closed_without_its_generators_leaves_no_connection(
     database_url: str, settings: Settings
 ) -> None:
