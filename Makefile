@@ -55,11 +55,13 @@ peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other package
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
 
 # Frameworks with an adapter, each in its own environment with these packages, and once more with the newest ones.
-ADAPTERS := openai-agents claude-agent-sdk
+ADAPTERS := openai-agents claude-agent-sdk adk
 PINNED_openai-agents := openai-agents[encrypt]==0.24.0
 NEWEST_openai-agents := openai-agents[encrypt]
 PINNED_claude-agent-sdk := claude-agent-sdk==0.2.189
 NEWEST_claude-agent-sdk := claude-agent-sdk
+PINNED_adk := google-adk==2.13.0
+NEWEST_adk := google-adk
 
 # The name of an environment is that of the framework and of the list of packages: openai-agents.PINNED.
 $(VENV)/adapters/%: pyproject.toml Makefile
@@ -70,7 +72,7 @@ $(VENV)/adapters/%: pyproject.toml Makefile
 	@touch $@
 
 run_adapters = for each in $(ADAPTERS); do \
-	$(VENV)/adapters/$$each.$(1)/bin/python -m pip list 2>/dev/null | grep "^$$each "; \
+	$(VENV)/adapters/$$each.$(1)/bin/python -m pip list 2>/dev/null | grep -E "^(google-)?$$each "; \
 	$(VENV)/adapters/$$each.$(1)/bin/python -m pytest -m adapters tests/adapters/$$(echo $$each | tr - _) $(ARGS) || exit 1; done
 
 adapters: $(ADAPTERS:%=$(VENV)/adapters/%.PINNED) ## the adapters with the packages of their frameworks

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from agentstore.errors import NotConfigured
-from agentstore.interfaces import MemoryService, SessionHistoryService
+from agentstore.interfaces import MemoryService, SessionHistoryService, StateService
 
 
 class Store(Protocol):
@@ -19,6 +19,11 @@ class Store(Protocol):
         """What is searched."""
         ...
 
+    @property
+    def states(self) -> StateService:
+        """The scoped values."""
+        ...
+
 
 class SharedStore:
     """The services on the pool of a URL, which all adapters in this process share."""
@@ -31,12 +36,17 @@ class SharedStore:
         """
         # Imported here, since most applications pass a store: SQLAlchemy and the driver are needed for a URL only.
         from agentstore.adapters.shared_database import shared_database
-        from agentstore.repositories import PostgresMemoryService, PostgresSessionHistoryService
+        from agentstore.repositories import (
+            PostgresMemoryService,
+            PostgresSessionHistoryService,
+            PostgresStateService,
+        )
         from agentstore.settings import settings_from_environment
 
         self._shared = shared_database(url, settings_from_environment(), None)
         self.sessions: SessionHistoryService = PostgresSessionHistoryService(database=self._shared.database)
         self.memory: MemoryService = PostgresMemoryService(database=self._shared.database)
+        self.states: StateService = PostgresStateService(database=self._shared.database)
 
     async def start(self) -> None:
         """Open the pool, unless it is open. Idempotent."""

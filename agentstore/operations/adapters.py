@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import dropwhile
 
 SUPPORTED = {
+    "adk": ("google-adk", ">=2.13,<3"),
     "agentscope": ("agentscope", ">=1.0.9,<1.1"),
     "agentscope-runtime": ("agentscope-runtime", ">=1.0.5,<1.1"),
     "claude-agent-sdk": ("claude-agent-sdk", ">=0.2.189"),

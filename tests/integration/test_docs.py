@@ -28,6 +28,7 @@ _NOT_RUN = {
     "AGENTSTORE_EXTRACTION_URL": "needs a model, tested in cli/test_extract.py",
     "agentstore embed": "needs a model, tested in cli/test_vector.py",
     "agentstore distribute": "needs a cluster, tested in integration/test_distribution.py",
+    "agentstore.adapters.adk.session_service": "read by ADK, tested in adapters/adk/test_sdk.py",
     "pg_stat_statements": "needs an extension that is loaded when the server starts",
     "ALTER FUNCTION pg_catalog": "changes the server for all tests, tested in integration/test_row_security.py",
     "agentstore grants": "roles belong to the server, tested in migrations/test_grants.py",
@@ -39,7 +40,7 @@ apt-get() { :; }
 agentstore() { command agentstore "$@" || test "$? $1" = "1 doctor"; }
 """
 # Their Python runs in `make runtime` and `make adapters`: adapters/test_docs.py, adapters/*/test_sdk.py.
-_OTHER_PACKAGES = {"agentscope-runtime.md", "claude-agent-sdk.md", "openai-agents.md"}
+_OTHER_PACKAGES = {"adk.md", "agentscope-runtime.md", "claude-agent-sdk.md", "openai-agents.md"}
 # Its Python is an application's tests.
 _TESTS = "testing.md"
 

@@ -1,0 +1,284 @@
+"""The sessions of ADK, with their events and their state."""
+
+# pyright: reportMissingImports=false
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from google.adk.errors._stale_session_error import StaleSessionError
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events import Event, EventActions
+from google.adk.sessions import BaseSessionService, Session
+from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
+
+from agentstore import offload
+from agentstore.adapters.adk.events import KEY, events_of, message_of
+from agentstore.adapters.adk.keys import session_id_in, stored_id
+from agentstore.adapters.adk.service import Service
+from agentstore.adapters.adk.state import state_of, unwrap, values_of
+from agentstore.adapters.stores import Store
+from agentstore.errors import Conflict, NotFound
+from agentstore.event_loops import PerLoop
+from agentstore.interfaces import SessionHistoryService
+from agentstore.schemas import ScopedValues
+from agentstore.schemas import Session as StoredSession
+from agentstore.schemas.payload import strip_id
+
+# The size of a page of a list, and how many sessions' states are read at the same time.
+_PAGE, _READERS = 1_000, 8
+
+_Locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]
+
+
+class AgentStoreSessionService(Service, BaseSessionService):  # type: ignore[misc]
+    """A BaseSessionService of ADK.
+
+    Each session is a session of agentstore. Services on the same database share the sessions, in this process and in
+    others. The user of ADK is the user of agentstore, in all applications.
+    """
+
+    def __init__(self, store: Store | None = None, *, url: str | None = None) -> None:
+        """Create the service, without connecting.
+
+        Args:
+            store: an AgentStore.
+            url: the URL of a database instead of a store. All adapters in this process share one pool for it, which
+                :meth:`close` releases.
+
+        Raises:
+            NotConfigured: both `store` and `url` are given, or none.
+        """
+        super().__init__(store, url=url)
+        self._locks: PerLoop[_Locks] = PerLoop()
+
+    async def create_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        state: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        """Create a session with its state, in one transaction, and return it.
+
+        Args:
+            app_name: the application.
+            user_id: the owner.
+            state: the initial state; values of the keys ``app:`` and ``user:`` are merged into those of the
+                application and of the user. Keys ``temp:`` are left out.
+            session_id: surrounding white space is removed; None or blank generates a UUID.
+
+        Raises:
+            AlreadyExistsError: the user has a session with this id in this application; nothing was written.
+            InvalidContent, LimitExceeded: an id or the state is invalid; nothing was written.
+        """
+        store = await self._started()
+        session_id = strip_id(session_id or "") or str(uuid4())
+        id = stored_id(app_name, session_id)
+        # Dumped as the event that changes the state would be: values that JSON cannot represent become their repr.
+        dumped = EventActions(state_delta=dict(state or {})).model_dump(mode="json")["state_delta"]
+
+        def patch(metadata: dict[str, Any], _: list[str]) -> dict[str, Any]:
+            if KEY in metadata:
+                raise AlreadyExistsError(f"Session with id {session_id} already exists.")
+            return {KEY: {"session_id": session_id}}
+
+        try:
+            created = await store.sessions.append(
+                user_id, id, [], expected_seq=0, metadata_patch=patch, app=app_name, values=values_of(dumped)
+            )
+        except Conflict as error:
+            raise AlreadyExistsError(f"Session with id {session_id} already exists.") from error
+        values = await store.states.get_values(user_id, id, app=app_name)
+        session = Session(app_name=app_name, user_id=user_id, id=session_id, state=state_of(values))
+        return _marked(session, created.created_at.timestamp(), 0)
+
+    async def get_session(
+        self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
+    ) -> Session | None:
+        """Return a session with its events in the order in which they were appended; None if it does not exist.
+
+        Args:
+            app_name: the application.
+            user_id: the owner.
+            session_id: the session.
+            config: ``after_timestamp`` selects events from this time on, ``num_recent_events`` the latest of them.
+
+        Raises:
+            LimitExceeded: the events have more than 256 MB (the setting `max_reply_bytes`).
+        """
+        store, session_id = await self._started(), strip_id(session_id)
+        id = stored_id(app_name, session_id)
+        limit, after = (None, None) if config is None else (config.num_recent_events, config.after_timestamp)
+        # The last event is read in any case, since it has the time of the session.
+        size = None if limit is None or after is not None else max(limit, 1)
+        while True:
+            stored = await store.sessions.get_session(user_id, id, limit=size)
+            if stored is None:
+                return None
+            events = await offload.run(events_of, stored.messages)
+            if size is None or len(events) >= size or len(stored.messages) < size:
+                break
+            size *= 2  # messages of other programs were left out
+        selected = events if after is None else [event for event in events if event.timestamp >= after]
+        selected = selected if limit is None else selected[max(0, len(selected) - limit) :]
+        # After the events: an event that changes the state meanwhile makes the session stale.
+        values = await store.states.get_values(user_id, id, app=app_name)
+        session = Session(app_name=app_name, user_id=user_id, id=session_id, state=state_of(values), events=selected)
+        return _marked(session, _last_update(stored, events), stored.message_count or 0)
+
+    async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
+        """Return the sessions of a user, or of all users, with their state and without events.
+
+        They are ordered by the time at which they were last written to, the latest last.
+
+        Raises:
+            NotConfigured: without `user_id`, row-level security hides sessions from the role.
+        """
+        store = await self._started()
+        found: list[tuple[str, StoredSession]] = []
+        cursor = None
+        while True:
+            # By creation: a session that is written to while the pages are read stays in its place.
+            page = await store.sessions.list_sessions(
+                user_id, app=app_name, order="created", limit=_PAGE, cursor=cursor
+            )
+            for stored in page:
+                if (id := session_id_in(stored, app_name)) is not None:
+                    found.append((id, stored))
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        states = await _states(store, app_name, [stored for _, stored in found])
+        sessions = []
+        for (id, stored), state in zip(found, states, strict=True):
+            session = Session(app_name=app_name, user_id=stored.user_id, id=id, state=state)
+            sessions.append(_marked(session, _last_update(stored, []), stored.message_count or 0))
+        sessions.sort(key=lambda each: (each.last_update_time, each.user_id, each.id))
+        return ListSessionsResponse(sessions=sessions)
+
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        """Delete a session with its events and its state. That of the user and the application remains. Idempotent."""
+        store = await self._started()
+        await store.sessions.delete_session(user_id, stored_id(app_name, strip_id(session_id)))
+
+    async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
+        """Return the state of a user in an application, by keys without the prefix ``user:``."""
+        store = await self._started()
+        values = await store.states.get_values(user_id, app=app_name, scope="user")
+        return unwrap(values.user)
+
+    async def append_event(self, session: Session, event: Event) -> Event:
+        """Append an event to a session, and change the state, in one transaction; then also in the object `session`.
+
+        A partial event is not stored. Keys ``temp:`` change the object only. An event whose id is stored already with
+        equal content is not stored again, so a call without a definite outcome is safe to repeat.
+
+        Raises:
+            StaleSessionError: events were appended to the session since it was read; nothing was written.
+            SessionNotFoundError: the session does not exist.
+            Conflict: another event is stored with the id of this one; nothing was written.
+            InvalidContent, LimitExceeded: the event or the state cannot be stored; nothing was written.
+        """
+        if event.partial:
+            return event
+        store = await self._started()
+        self._apply_temp_state(session, event)
+        event = self._trim_temp_delta_state(event)
+        user_id, id = session.user_id, stored_id(session.app_name, session.id)
+        message, changes = message_of(event)
+        values = values_of(changes)
+        # Parallel agents append to one object: each append has to know the marker that the one before has set.
+        lock = self._locks.get_or_create(WeakValueDictionary).setdefault((user_id, id), asyncio.Lock())
+        async with lock:
+            expected = await _expected_count(store.sessions, session, id)
+            try:
+                appended = await store.sessions.append(
+                    user_id, id, message, create=False, expected_seq=expected, app=session.app_name, values=values
+                )
+            except NotFound as error:
+                raise SessionNotFoundError(f"Session {session.id} not found.") from error
+            except Conflict as error:
+                if await _is_stored(store.sessions, user_id, id, event.id):
+                    raise
+                raise _stale(session) from error
+            if appended.first_seq <= expected or any(each.id == event.id for each in reversed(session.events)):
+                return event  # stored by an earlier call
+            _marked(session, event.timestamp, expected + 1)
+            self._commit_event_to_session(session, event)
+            return event
+
+
+async def _expected_count(sessions: SessionHistoryService, session: Session, id: str) -> int:
+    """Return how many messages the stored session had when `session` was read.
+
+    An object that no service has returned, such as one that was sent as JSON, has no marker: it is up to date if its
+    last event is the last one that is stored.
+
+    Raises:
+        StaleSessionError: events were appended since.
+        SessionNotFoundError: the session does not exist.
+    """
+    marker = session._storage_update_marker
+    if marker is not None and marker.isdecimal():
+        return int(marker)
+    stored = await sessions.get_session(session.user_id, id, limit=1)
+    if stored is None:
+        raise SessionNotFoundError(f"Session {session.id} not found.")
+    last = stored.messages[-1].id if stored.messages else None
+    known = session.events[-1].id if session.events else None
+    if last != known and _last_update(stored, events_of(stored.messages)) > session.last_update_time:
+        raise _stale(session)
+    return stored.message_count or 0
+
+
+def _marked(session: Session, last_update_time: float, count: int) -> Session:
+    """Return a session after setting its time, and the marker of its stored version: the number of messages."""
+    session.last_update_time = last_update_time
+    session._storage_update_marker = str(count)
+    return session
+
+
+def _last_update(stored: StoredSession, events: list[Any]) -> float:
+    """Return the time of the last event; without events when the session was last written to."""
+    assert stored.updated_at is not None  # noqa: S101 - of every stored session
+    return float(events[-1].timestamp) if events else stored.updated_at.timestamp()
+
+
+def _stale(session: Session) -> StaleSessionError:
+    return StaleSessionError(
+        f"The session {session.id} has been modified in storage since it was loaded. Please reload the session before "
+        "appending more events."
+    )
+
+
+async def _is_stored(sessions: SessionHistoryService, user_id: str, id: str, message_id: str) -> bool:
+    try:
+        return await sessions.read_messages(user_id, id, limit=0, before=message_id) is not None
+    except NotFound:
+        return False
+
+
+async def _states(store: Store, app_name: str, sessions: list[StoredSession]) -> list[dict[str, Any]]:
+    """Return the states of sessions, several at a time."""
+    if not sessions:
+        return []
+    app = (await store.states.get_values(None, app=app_name)).app
+    readers = asyncio.Semaphore(_READERS)
+
+    async def read(user_id: str, session_id: str | None) -> ScopedValues:
+        async with readers:
+            scope: Any = "user" if session_id is None else "session"
+            return await store.states.get_values(user_id, session_id, app=app_name, scope=scope)
+
+    owners = list(dict.fromkeys(each.user_id for each in sessions))
+    of_users = await asyncio.gather(*(read(owner, None) for owner in owners))
+    of_sessions = await asyncio.gather(*(read(each.user_id, each.id) for each in sessions))
+    users = dict(zip(owners, (each.user for each in of_users), strict=True))
+    return [
+        state_of(ScopedValues(app=app, user=users[each.user_id], session=values.session))
+        for each, values in zip(sessions, of_sessions, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""The services for google-adk: `make adapters` runs the tests that need the package."""
