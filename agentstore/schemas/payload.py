@@ -66,7 +66,7 @@ def check_id(value: str, name: str, settings: "Settings") -> str:
             store, or is longer than `max_id_bytes` (512) in UTF-8.
     """
     if not isinstance(value, str):
-        raise InvalidContent(f"{name} must be a string, got {type(value).__name__}")
+        raise _not_an_id(value, name)
     if "\0" in value:
         raise InvalidContent(f"{name} contains a NUL character, which Postgres cannot store")
     try:
@@ -76,6 +76,11 @@ def check_id(value: str, name: str, settings: "Settings") -> str:
     if length > settings.max_id_bytes:
         raise InvalidContent(f"{name} has {length} bytes, the maximum is {settings.max_id_bytes}")
     return value
+
+
+def _not_an_id(value: object, name: str) -> InvalidContent:
+    advice = ": pass its id" if isinstance(getattr(value, "id", None), str) else ""
+    return InvalidContent(f"{name} must be a string, got {type(value).__name__}{advice}")
 
 
 def check_ids(values: list[str], name: str, settings: "Settings") -> None:
@@ -105,7 +110,7 @@ def strip_id(value: str) -> str:
         InvalidContent: it is not a string.
     """
     if not isinstance(value, str):
-        raise InvalidContent(f"session_id must be a string, got {type(value).__name__}")
+        raise _not_an_id(value, "session_id")
     return value.strip()
 
 

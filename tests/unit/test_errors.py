@@ -94,6 +94,22 @@ async def test_an_id_is_not_a_session() -> None:
         await InMemorySessionHistoryService().append("alice", session, Message.user("hello"))
 
 
+async def test_an_object_where_its_id_is_wanted_is_named() -> None:
+    history = InMemorySessionHistoryService()
+    session: Any = await history.create_session("alice", "s1")
+    message: Any = Message.user("hello")
+    number: Any = 7
+    for call in (
+        history.get_session("alice", session),
+        history.create_session("alice", session),
+        history.get_session("alice", "s1", before=message),
+    ):
+        with pytest.raises(InvalidContent, match=r"must be a string, got (Session|Message): pass its id$"):
+            await call
+    with pytest.raises(InvalidContent, match=r"session_id must be a string, got int$"):
+        await history.get_session("alice", number)
+
+
 def _text_file(folder: Path) -> Any:
     return (folder / "text").open("w+", encoding="utf-8")
 
