@@ -10,8 +10,7 @@ from agentstore.importing.dry_run import DryRun
 from agentstore.importing.notes import Counts, Note, at
 from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
 from agentstore.importing.storing import Sessions, store_session
-from agentstore.interfaces import MemoryService
-from agentstore.repositories import PostgresStateService
+from agentstore.interfaces import MemoryService, StoreStateService
 from agentstore.schemas import Message, Session, StateRound
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state, prepare_messages
 from agentstore.schemas.state import check_round
@@ -44,7 +43,7 @@ class Target:
 
     sessions: Sessions
     memory: MemoryService
-    states: PostgresStateService
+    states: StoreStateService
 
 
 class Mover:
@@ -174,7 +173,7 @@ class Mover:
         self._report(at(place, note))
 
 
-async def _store_round(states: PostgresStateService, record: StateRecord, text: str) -> bool:
+async def _store_round(states: StoreStateService, record: StateRecord, text: str) -> bool:
     """Store a state with its round number, and return whether it is new. An existing round is never replaced.
 
     Raises:
@@ -188,7 +187,7 @@ async def _store_round(states: PostgresStateService, record: StateRecord, text: 
     return False
 
 
-async def _store_next(states: PostgresStateService, record: StateRecord, text: str) -> bool:
+async def _store_next(states: StoreStateService, record: StateRecord, text: str) -> bool:
     """Store the latest state of a source as the next round, and return whether it is new.
 
     The metadata of an imported round names its source and the state's digest. A state that has not changed since its
@@ -212,9 +211,7 @@ async def _store_next(states: PostgresStateService, record: StateRecord, text: s
     return True
 
 
-async def _last_round(
-    states: PostgresStateService, record: StateRecord, source: str | None = None
-) -> StateRound | None:
+async def _last_round(states: StoreStateService, record: StateRecord, source: str | None = None) -> StateRound | None:
     """Return the highest round or, with `source`, the highest of those that were imported from it."""
     cursor: str | None = None
     while True:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from agentstore import (
     http_client,
 )
 from agentstore.search import embedding
+from agentstore.testing import text
 from tests.support.pgbouncer import free_port
 
 _KEY = "sk-hunter2"
@@ -222,3 +223,28 @@ def test_names_and_dimensions_that_cannot_be_stored_are_rejected(name: Any, dime
     embedder = CallableEmbedder(lambda _: [], name=name, dimensions=dimensions)
     with pytest.raises(NotConfigured):
         AgentStore("postgresql://h/db", embedder=embedder)
+
+
+class _Rejecting:
+    """An embedder that rejects some texts, with those that are embedded by the same call."""
+
+    name = "rejecting"
+    dimensions = 2
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if any("bad" in each for each in texts):
+            raise EmbeddingFailed("a text is too long")
+        return [[1.0, 0.0] for _ in texts]
+
+
+async def test_a_store_in_memory_skips_texts_that_the_embedder_rejects() -> None:
+    store = AgentStore.in_memory(embedder=_Rejecting())
+    await store.memory.add_memory("alice", [text("good 1"), text("bad"), text("good 2")])
+    assert await store.memory.search("alice", "x", {"strategy": "vector"}) == []
+    calls: list[tuple[int, int]] = []
+    assert await store.memory.embed(batch=2, progress=lambda read, total: calls.append((read, total))) == 2
+    assert calls == [(2, 3), (3, 3)]
+    assert len(await store.memory.search("alice", "x", {"strategy": "vector"})) == 2
+    with pytest.raises(EmbeddingFailed, match="too long"):
+        await store.memory.embed(user_id="alice")
+    assert await store.memory.embed(user_id="bob") == 0
