@@ -64,17 +64,23 @@ def _echo_message(message: Message, wide: bool) -> None:
     style = "dim italic" if message.type == MessageType.REASONING else ""
     parts = [_part(part, message.type) for part in message.content or ()]
     if message.code or message.message:
-        parts.append(f"{message.code or ''} {message.message or ''}".strip())
-    for part in parts:
+        parts.append(("", f"{message.code or ''} {message.message or ''}".strip()))
+    for arrow, text in parts:
         # Indented, so that no text can look like the heading of a message.
-        echo_hanging([], part, style, indent=2, wide=wide)
+        label = f"  {arrow} " if arrow else "  "
+        echo_hanging([(label, style)], text, style, indent=len(label), wide=wide)
 
 
-def _part(part: Content, message_type: str) -> str:
-    if isinstance(part, TextContent):
-        return part.text or ""
+def _part(part: Content, message_type: str) -> tuple[str, str]:
+    """Return the arrow of a call or its output, or "", and the text of a part."""
     if isinstance(part, DataContent):
         return _data(part.data or {}, message_type)
+    return "", _text(part)
+
+
+def _text(part: Content) -> str:
+    if isinstance(part, TextContent):
+        return part.text or ""
     if isinstance(part, RefusalContent):
         return f"(refusal) {part.refusal or ''}"
     if isinstance(part, ImageContent):
@@ -87,12 +93,12 @@ def _part(part: Content, message_type: str) -> str:
     raise AssertionError(part)
 
 
-def _data(data: dict[Any, Any], message_type: str) -> str:
+def _data(data: dict[Any, Any], message_type: str) -> tuple[str, str]:
     if message_type.endswith("call_output") and data.keys() <= {"call_id", "name", "output"}:
-        return f"← {_value(data.get('output'))}"
+        return "←", _value(data.get("output"))
     if message_type.endswith("call") and data.keys() <= {"call_id", "name", "arguments"}:
-        return f"→ {data.get('name')}({_value(data.get('arguments'))})"
-    return _value(data)
+        return "→", f"{data.get('name')}({_value(data.get('arguments'))})"
+    return "", _value(data)
 
 
 def _value(value: Any) -> str:

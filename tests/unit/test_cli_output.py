@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from agentstore import Message, Session
 from agentstore.cli import output
 from agentstore.cli.output import Spans, cell_width, counted, echo, echo_error, echo_hanging, echo_spans, format_bytes
 from agentstore.cli.tables import Column, Table
+from agentstore.cli.transcript import echo_transcript
 from agentstore.cli.visible import format_id, one_line, printable
 
 _FAMILY = "👩‍👩‍👧‍👦"
@@ -256,3 +258,15 @@ def test_numbers_agree_with_their_nouns() -> None:
     assert counted(session=0, memory=2_000, state_round=2, sandbox=2) == (
         "0 sessions, 2,000 memories, 2 state rounds, 2 sandboxes"
     )
+
+
+def test_the_output_of_a_tool_begins_beside_its_arrow(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(id="s", user_id="alice", message_count=1, messages=[Message.tool("x" * 50, "call")])
+    for name, value in (("FORCE_COLOR", "1"), ("NO_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "40")):
+        monkeypatch.setenv(name, value)
+    echo_transcript(session)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert lines[1].startswith("alice / s, 1 message")
+    assert lines[-2:] == [f"  ← {'x' * 36}", f"    {'x' * 14}"]
