@@ -13,6 +13,7 @@ from benchmarks.runner import AGENTSTORE, FLOOR, Result, as_json, contenders, me
 # The environment of each framework, which `make adapters` creates, its own store, and the adapter.
 _FRAMEWORKS = {
     "openai-agents.PINNED": ("openai_agents", "agentstore_openai_agents"),
+    "google-adk.PINNED": ("google_adk", "agentstore_google_adk"),
 }
 
 
