@@ -68,13 +68,27 @@ class LoopThread:
                 f"A callback of the {self._owner} made a blocking call, which would wait for itself: use the result "
                 "after the callback's call has returned."
             )
-        future = self.submit(work)
+        task: asyncio.Task[Any] | None = None
+        is_interrupted = False
+
+        async def run() -> T:
+            nonlocal task
+            task = asyncio.current_task()
+            if is_interrupted:
+                raise asyncio.CancelledError
+            return await work
+
         try:
-            return future.result()
+            return self.submit(run()).result()
         except CancelledError as error:
             raise self._closed() from error
         except BaseException:
-            future.cancel()  # the wait may have been interrupted, by KeyboardInterrupt for example
+            # Raised by the coroutine, or by a signal's handler, which may run before submit() returns the future.
+            is_interrupted = True
+            if task is None:
+                work.close()
+            elif not task.done():
+                self._loop.call_soon_threadsafe(task.cancel)
             raise
 
     async def call_async(self, work: Coroutine[Any, Any, T]) -> T:

@@ -149,11 +149,19 @@ def test_stop_ends_the_thread_and_start_begins_again(database_url: str, settings
 
 def test_keyboard_interrupt_ends_a_call(store: AgentStore) -> None:
     store.sessions.create_session("alice", "s")
-    began, ended = threading.Event(), threading.Event()
+    began, ended, interrupted = (threading.Event() for _ in range(3))
 
     def interrupt() -> None:
         began.wait()
-        os.kill(os.getpid(), signal.SIGINT)
+        # A signal that arrives right before the main thread waits for a lock is handled after the wait, or with the
+        # next signal.
+        while not interrupted.wait(0.1):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def handle(*_: object) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
 
     async def wait() -> None:
         began.set()
@@ -162,8 +170,7 @@ def test_keyboard_interrupt_ends_a_call(store: AgentStore) -> None:
         finally:
             ended.set()
 
-    # Where the tests run in the background, SIGINT is ignored.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    handler = signal.signal(signal.SIGINT, handle)
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
@@ -173,6 +180,36 @@ def test_keyboard_interrupt_ends_a_call(store: AgentStore) -> None:
         signal.signal(signal.SIGINT, handler)
     thread.join()
     assert ended.wait(60)
+    assert store.sessions.window("alice", "s", max_tokens=1, count=lambda message: 1) == []
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_keyboard_interrupt_while_a_call_is_submitted_ends_it(
+    store: AgentStore, monkeypatch: pytest.MonkeyPatch, has_begun: bool
+) -> None:
+    store.sessions.create_session("alice", "s")
+    began, ended = threading.Event(), threading.Event()
+    submit = asyncio.run_coroutine_threadsafe
+
+    async def wait() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    def interrupted(work: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        if has_begun:
+            submit(work, loop)
+            assert began.wait(60)
+        else:
+            work.close()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+        store._runner.run(wait())  # type: ignore[attr-defined]
+    assert ended.wait(60) if has_begun else not began.is_set()
     assert store.sessions.window("alice", "s", max_tokens=1, count=lambda message: 1) == []
 
 
