@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from agentstore.errors import NotConfigured
-from agentstore.interfaces import MemoryService, SessionHistoryService, StateService
+from agentstore.interfaces import SessionHistoryService, StateService, StoreMemoryService
 
 
 class Store(Protocol):
@@ -15,7 +15,7 @@ class Store(Protocol):
         ...
 
     @property
-    def memory(self) -> MemoryService:
+    def memory(self) -> StoreMemoryService:
         """What is searched."""
         ...
 
@@ -45,7 +45,7 @@ class SharedStore:
 
         self._shared = shared_database(url, settings_from_environment(), None)
         self.sessions: SessionHistoryService = PostgresSessionHistoryService(database=self._shared.database)
-        self.memory: MemoryService = PostgresMemoryService(database=self._shared.database)
+        self.memory: StoreMemoryService = PostgresMemoryService(database=self._shared.database)
         self.states: StateService = PostgresStateService(database=self._shared.database)
 
     async def start(self) -> None:

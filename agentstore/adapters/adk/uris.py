@@ -7,6 +7,7 @@ in a program or in a ``services.py``.
 # pyright: reportMissingImports=false
 from typing import Any
 
+from agentstore.adapters.adk.memory import AgentStoreMemoryService
 from agentstore.adapters.adk.sessions import AgentStoreSessionService
 from agentstore.errors import NotConfigured
 from agentstore.settings import settings_from_environment
@@ -18,7 +19,9 @@ def register() -> None:
     """Register the services for the scheme ``agentstore`` in ADK's registry. Idempotent."""
     from google.adk.cli.service_registry import get_service_registry
 
-    get_service_registry().register_session_service(_SCHEME, session_service)
+    registry = get_service_registry()
+    registry.register_session_service(_SCHEME, session_service)
+    registry.register_memory_service(_SCHEME, memory_service)
 
 
 def session_service(uri: str, **_: Any) -> AgentStoreSessionService:
@@ -32,6 +35,11 @@ def session_service(uri: str, **_: Any) -> AgentStoreSessionService:
         NotConfigured: the URI is invalid, or names no database.
     """
     return AgentStoreSessionService(url=_url_of(uri))
+
+
+def memory_service(uri: str, **_: Any) -> AgentStoreMemoryService:
+    """Return the memory service for a URI. The arguments and errors are those of :func:`session_service`."""
+    return AgentStoreMemoryService(url=_url_of(uri))
 
 
 def _url_of(uri: str) -> str:

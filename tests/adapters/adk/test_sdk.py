@@ -314,13 +314,16 @@ async def test_the_python_of_the_page_runs_twice(
             await run_python(block, names)
 
 
-async def test_adk_creates_the_service_for_a_uri(
+async def test_adk_creates_the_services_for_a_uri(
     store: AgentStore, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from google.adk.cli import service_registry
-    from google.adk.cli.utils.service_factory import create_session_service_from_options
+    from google.adk.cli.utils.service_factory import (
+        create_memory_service_from_options,
+        create_session_service_from_options,
+    )
 
-    from agentstore.adapters.adk import AgentStoreSessionService, register
+    from agentstore.adapters.adk import AgentStoreMemoryService, AgentStoreSessionService, register
 
     (yaml,) = [each for each in blocks(ROOT / "docs/adk.md") if each.language == "yaml"]
     (tmp_path / "services.yaml").write_text(yaml.code)
@@ -336,6 +339,10 @@ async def test_adk_creates_the_service_for_a_uri(
             assert isinstance(service, AgentStoreSessionService)
             async with service:
                 await service.create_session(app_name=f"chat {number}", user_id="alice")
+            memory = create_memory_service_from_options(base_dir=tmp_path, memory_service_uri=uri)
+            assert isinstance(memory, AgentStoreMemoryService)
+            async with memory:
+                assert not (await memory.search_memory(app_name="chat", user_id="alice", query="x")).memories
     assert len(await store.sessions.list_sessions("alice")) == 4
 
 
