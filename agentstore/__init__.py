@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         UnreadableRow,
     )
     from agentstore.inmemory import (
+        InMemoryBlobService,
         InMemoryMemoryService,
         InMemorySandboxService,
         InMemorySessionHistoryService,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
     from agentstore.inmemory_store import InMemoryStore
     from agentstore.interfaces import (
+        BlobService,
         Extractor,
         MemoryService,
         Sandbox,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         UserService,
     )
     from agentstore.repositories import (
+        PostgresBlobService,
         PostgresMemoryService,
         PostgresSandboxService,
         PostgresSessionHistoryService,
@@ -72,6 +75,8 @@ if TYPE_CHECKING:
     from agentstore.schemas import (
         Appended,
         AudioContent,
+        Blob,
+        BlobData,
         ContentType,
         DataContent,
         Deleted,
@@ -121,6 +126,9 @@ __all__ = [
     "AlreadyExists",
     "Appended",
     "AudioContent",
+    "Blob",
+    "BlobData",
+    "BlobService",
     "CallableEmbedder",
     "Closed",
     "Conflict",
@@ -139,6 +147,7 @@ __all__ = [
     "FileContent",
     "ImageContent",
     "Imported",
+    "InMemoryBlobService",
     "InMemoryMemoryService",
     "InMemorySandboxService",
     "InMemorySessionHistoryService",
@@ -159,6 +168,7 @@ __all__ = [
     "OpenAIExtractor",
     "Page",
     "PoolTimeout",
+    "PostgresBlobService",
     "PostgresMemoryService",
     "PostgresSandboxService",
     "PostgresSessionHistoryService",
@@ -223,25 +233,25 @@ _NAMES = {
         "UnreadableRow"
     ),
     "agentstore.inmemory": (
-        "InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService InMemoryStateService "
-        "InMemoryUserService"
+        "InMemoryBlobService InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService "
+        "InMemoryStateService InMemoryUserService"
     ),
     "agentstore.inmemory_store": "InMemoryStore",
     "agentstore.interfaces": (
-        "Extractor MemoryService Sandbox SandboxProvider SandboxService Service ServiceWithLifecycleManager "
-        "SessionHistoryService StateService Store StoreMemoryService StoreSessionHistoryService "
-        "StoreStateService UserService"
+        "BlobService Extractor MemoryService Sandbox SandboxProvider SandboxService Service "
+        "ServiceWithLifecycleManager SessionHistoryService StateService Store StoreMemoryService "
+        "StoreSessionHistoryService StoreStateService UserService"
     ),
     "agentstore.repositories": (
-        "PostgresMemoryService PostgresSandboxService PostgresSessionHistoryService PostgresStateService "
-        "PostgresUserService"
+        "PostgresBlobService PostgresMemoryService PostgresSandboxService PostgresSessionHistoryService "
+        "PostgresStateService PostgresUserService"
     ),
     "agentstore.schemas": (
-        "Appended AudioContent ContentType DataContent Deleted Embedder Error Extracted Extraction FailedExtraction "
-        "FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType Page Pruned "
-        "QuestionEmbedder RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec ScopedValues "
-        "SearchFilters SearchStrategy Session StateRound Stats StoredMessages TextContent ToolResult User ValueScope "
-        "register_sandbox_type"
+        "Appended AudioContent Blob BlobData ContentType DataContent Deleted Embedder Error Extracted Extraction "
+        "FailedExtraction FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType "
+        "Page Pruned QuestionEmbedder RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec "
+        "ScopedValues SearchFilters SearchStrategy Session StateRound Stats StoredMessages TextContent ToolResult "
+        "User ValueScope register_sandbox_type"
     ),
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from agentstore.errors import Closed
+from agentstore.inmemory.blobs import InMemoryBlobService
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.pruning import InMemoryPruning
 from agentstore.inmemory.sandboxes import InMemorySandboxService, Workspaces
@@ -33,7 +34,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
     the provider in AGENTSTORE_SANDBOX_PROVIDER.
 
     Attributes:
-        sessions, memory, states, users, sandboxes: the services, as in AgentStore.
+        sessions, memory, states, users, blobs, sandboxes: the services, as in AgentStore.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         """Create an empty store. The arguments are those of :class:`agentstore.AgentStore`."""
         self._settings = settings = settings or settings_from_environment()
         self.users = InMemoryUserService(delete_data=self._delete_data, settings=settings)
+        self.blobs = InMemoryBlobService(users=self.users, settings=settings)
         self.states = InMemoryStateService(users=self.users, settings=settings)
         self.sessions = InMemorySessionHistoryService(states=self.states, users=self.users, settings=settings)
         self.memory = InMemoryMemoryService(
@@ -72,7 +74,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
     async def start(self) -> None:
         """Make the store ready. Idempotent, and optional."""
         self._started, self._stopped = True, False
-        for service in (self.sessions, self.memory, self.states, self.users):
+        for service in (self.sessions, self.memory, self.states, self.users, self.blobs):
             await service.start()
         if (sandboxes := self._used_sandboxes) is not None:
             sandboxes.reopen()
@@ -84,7 +86,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             if (sandboxes := self._used_sandboxes) is not None:
                 await sandboxes.stop()
         finally:
-            for service in (self.sessions, self.memory, self.states, self.users):
+            for service in (self.sessions, self.memory, self.states, self.users, self.blobs):
                 await service.stop()
 
     async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
@@ -120,7 +122,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         )
         self._check_open()
         pruning = InMemoryPruning(
-            *(self.sessions, self.memory, self.states, self._workspaces, options),
+            *(self.sessions, self.memory, self.states, self.blobs, self._workspaces, options),
             settings=self._settings,
             dry_run=dry_run,
         )
@@ -165,7 +167,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
 
     def _source(self) -> InMemorySource:
         return InMemorySource(
-            *(self.users, self.sessions, self.memory, self.states, self._workspaces),
+            *(self.users, self.sessions, self.memory, self.states, self.blobs, self._workspaces),
             identity=self._identity,
             settings=self._settings,
         )
@@ -195,6 +197,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             for user_id, count in counts.items()
         ]
         stored = [each for of_user in self.sessions._users.values() for each in of_user.values()]
+        blobs = [blob for blob, _ in self.blobs._versions_of()]
         values = {
             "app_values": list(self.states._app_values.values()),
             "session_values": [each.values for each in stored],
@@ -202,6 +205,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         }
         tables = [
             *(_table(name, [text for each in groups for text in each.values()]) for name, groups in values.items()),
+            TableStats("blobs", len(blobs), sum({each.sha256: each.size for each in blobs}.values()), 0),
             _table("memories", [text for texts in memories.values() for text in texts]),
             TableStats("messages", sum(messages.values()), sum(each.bytes for each in sessions), 0),
             TableStats("sessions", len(sessions), 0, 0),
@@ -216,6 +220,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             memories=numbers["memories"],
             state_rounds=numbers["state_rounds"],
             values=sum(numbers[name] for name in values),
+            blobs=numbers["blobs"],
             bytes=sum(table.total_bytes for table in tables),
             oldest=min((each.created_at for each in stored), default=None),
             newest=max((each.updated_at for each in stored), default=None),
@@ -249,6 +254,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             state_rounds=sum(len(self.states._heads.pop(key).rounds) for key in heads),
             workspaces=len(workspaces),
             values=self.states._delete_values_of_user(user_id),
+            blobs=self.blobs._delete_user(user_id),
         )
 
     def _check_open(self) -> None:

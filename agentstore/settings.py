@@ -187,6 +187,7 @@ with warnings.catch_warnings():
             default=256_000_000,
             description="The maximum size of what one call reads: a session, a page, the results of a search.",
         )
+        max_blob_bytes: PositiveInt = Field(default=100_000_000, description="The maximum size of one blob.")
         max_workspace_bytes: PositiveInt = Field(
             default=64_000_000, description="The maximum size of one workspace, compressed."
         )

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore.database.url import Password
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager, StopInProgress
 from agentstore.repositories import (
+    PostgresBlobService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
@@ -48,6 +49,7 @@ class AgentStore(ServiceWithLifecycleManager):
         memory: long-term memory, searched by words and optionally by meaning.
         states: states of agents in numbered rounds.
         users: the owners of everything else.
+        blobs: versioned files.
         sandboxes: isolated environments for code, created on first access.
     """
 
@@ -82,6 +84,7 @@ class AgentStore(ServiceWithLifecycleManager):
         self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
         self.states = PostgresStateService(database=self._database)
         self.users = PostgresUserService(database=self._database)
+        self.blobs = PostgresBlobService(database=self._database)
 
     @staticmethod
     def in_memory(

@@ -13,6 +13,8 @@ from agentstore.database.url import Password
 from agentstore.interfaces import Extractor
 from agentstore.schemas import (
     Appended,
+    Blob,
+    BlobData,
     Deleted,
     Embedder,
     Extracted,
@@ -351,6 +353,77 @@ class Users:
     def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
         """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
 
+class Blobs:
+    """Blobs stored in Postgres; see :class:`BlobService`."""
+
+    def put(
+        self,
+        user_id: str,
+        name: str,
+        data: BlobData,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        content_type: str | None = None,
+        filename: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Blob:
+        """Store a new version of a blob, and return it: version 0, or the one after the highest existing one."""
+    def get(
+        self,
+        user_id: str,
+        name: str,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        version: int | None = None,
+        stale_ok: bool = False,
+    ) -> Blob | None:
+        """Return a version of a blob without its content, by default the highest one; None if it does not exist."""
+    def read(
+        self,
+        user_id: str,
+        name: str,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        version: int | None = None,
+        stale_ok: bool = False,
+    ) -> Iterator[bytes]:
+        """Iterate over the content of a version in parts of at most 500 KB; an empty content has none."""
+    def list(
+        self,
+        user_id: str,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        prefix: str = "",
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[Blob]:
+        """Return the highest version of each blob of a session whose name begins with `prefix`, ordered by name."""
+    def list_versions(
+        self,
+        user_id: str,
+        name: str,
+        session_id: str | None = None,
+        *,
+        app: str = "",
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[Blob]:
+        """Return the versions of a blob, highest first. Arguments and errors are those of :meth:`list`."""
+    def delete(
+        self, user_id: str, name: str, session_id: str | None = None, *, app: str = "", version: int | None = None
+    ) -> Deleted:
+        """Delete a version of a blob, or with None all of its versions; return how many. Idempotent."""
+    def delete_all(self, user_id: str, session_id: str | None = None, *, app: str = "") -> Deleted:
+        """Delete all blobs of a session in an application; return how many versions there were. Idempotent."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+
 class Sandboxes:
     """Sandboxes with a registry on Postgres. See :class:`SandboxService`."""
 
@@ -380,6 +453,7 @@ class AgentStore:
     memory: Memory
     states: States
     users: Users
+    blobs: Blobs
     @property
     def sandboxes(self) -> Sandboxes: ...
     def __init__(

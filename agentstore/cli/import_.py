@@ -53,6 +53,7 @@ _WHAT = {
     "state_heads": "states of session",
     "workspaces": "workspaces of session",
     "user_values": "value",
+    "blobs": "blob",
 }
 
 

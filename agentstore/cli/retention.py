@@ -205,6 +205,7 @@ def stats(
                 memory=found.memories,
                 state_round=found.state_rounds,
                 value=found.values,
+                blob=found.blobs,
             )
             + f", {format_bytes(found.bytes)}"
         )

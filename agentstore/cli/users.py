@@ -83,6 +83,7 @@ def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -
                     state_round=deleted.state_rounds,
                     workspace=deleted.workspaces,
                     value=deleted.values,
+                    blob=deleted.blobs,
                 )
             )
         else:

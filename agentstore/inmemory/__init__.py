@@ -1,5 +1,6 @@
 """In-memory services: for tests of applications, and as the reference for the tests of the Postgres services."""
 
+from agentstore.inmemory.blobs import InMemoryBlobService
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import InMemorySandboxService
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
@@ -7,6 +8,7 @@ from agentstore.inmemory.states import InMemoryStateService
 from agentstore.inmemory.users import InMemoryUserService
 
 __all__ = [
+    "InMemoryBlobService",
     "InMemoryMemoryService",
     "InMemorySandboxService",
     "InMemorySessionHistoryService",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from agentstore.inmemory.blobs import InMemoryBlobService
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import Workspaces
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
@@ -35,6 +36,7 @@ class InMemoryPruning:
         sessions: InMemorySessionHistoryService,
         memory: InMemoryMemoryService,
         states: InMemoryStateService,
+        blobs: InMemoryBlobService,
         workspaces: Workspaces,
         options: PruneOptions,
         *,
@@ -45,6 +47,7 @@ class InMemoryPruning:
         self._sessions = sessions
         self._memory = memory
         self._states = states
+        self._blobs = blobs
         self._workspaces = workspaces
         self._options = options
         self._settings = settings
@@ -76,6 +79,7 @@ class InMemoryPruning:
                 if cutoff is not None and unit is not None and unit.updated_at < cutoff:
                     gone[kind].add(id)
         pruned = self._delete_rounds(heads, gone["states"]) + self._delete_workspaces(user_id, sessions, gone)
+        pruned += self._delete_blobs(user_id, sessions, gone)
         return pruned + self._delete(user_id, gone)
 
     def _session_ttl(self, user_id: str, session_id: str) -> int | None:
@@ -145,6 +149,17 @@ class InMemoryPruning:
                 pruned += Pruned(workspaces=1, bytes=len(archive))
                 if not self._dry_run:
                     del self._workspaces[key]
+        return pruned
+
+    def _delete_blobs(self, user_id: str, sessions: Mapping[str, _Unit], gone: Mapping[str, set[str]]) -> Pruned:
+        pruned = Pruned()
+        for blob, _ in list(self._blobs._versions_of(user_id)):
+            has_session = blob.session_id in sessions and blob.session_id not in gone["sessions"]
+            is_old = self._options.before is not None and blob.saved_at < self._options.before
+            if is_old and not (self._options.retains_sessions and has_session):
+                pruned += Pruned(blobs=1, bytes=blob.size)
+                if not self._dry_run:
+                    self._blobs._delete_version(blob)
         return pruned
 
     def _delete(self, user_id: str, gone: Mapping[str, set[str]]) -> Pruned:

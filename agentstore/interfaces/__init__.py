@@ -15,6 +15,7 @@ Every method treats its arguments by the same rules:
   what was written last, by the caller too. Without a replica it has no effect.
 """
 
+from agentstore.interfaces.blobs import BlobService
 from agentstore.interfaces.memory import Extractor, MemoryService
 from agentstore.interfaces.sandboxes import Sandbox, SandboxProvider, SandboxService
 from agentstore.interfaces.service import Service, ServiceWithLifecycleManager, StopInProgress
@@ -29,6 +30,7 @@ from agentstore.interfaces.stores import (
 from agentstore.interfaces.users import UserService
 
 __all__ = [
+    "BlobService",
     "Extractor",
     "MemoryService",
     "Sandbox",

@@ -6,6 +6,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Protocol, Self
 
+from agentstore.interfaces.blobs import BlobService
 from agentstore.interfaces.memory import MemoryService
 from agentstore.interfaces.sandboxes import SandboxService
 from agentstore.interfaces.sessions import SessionHistoryService
@@ -240,6 +241,11 @@ class Store(Protocol):
     @property
     def users(self) -> UserService:
         """The owners of everything else."""
+        ...
+
+    @property
+    def blobs(self) -> BlobService:
+        """Versioned files."""
         ...
 
     @property

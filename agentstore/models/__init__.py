@@ -1,6 +1,7 @@
 """The tables as SQLAlchemy models, one module each. Row classes are used only inside the repositories."""
 
 from agentstore.models.base import Base
+from agentstore.models.blob import BlobChunkRow, BlobRow
 from agentstore.models.memory import MemoryBucketRow, MemoryRow
 from agentstore.models.memory_extraction import MemoryExtractionRow
 from agentstore.models.message import MessageRow
@@ -13,6 +14,8 @@ from agentstore.models.values import AppValueRow, SessionValueRow, UserValueRow
 __all__ = [
     "AppValueRow",
     "Base",
+    "BlobChunkRow",
+    "BlobRow",
     "MemoryBucketRow",
     "MemoryExtractionRow",
     "MemoryRow",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
+    from agentstore.repositories.blobs import PostgresBlobService
     from agentstore.repositories.memory.service import PostgresMemoryService
     from agentstore.repositories.sandboxes.service import PostgresSandboxService
     from agentstore.repositories.sessions.service import PostgresSessionHistoryService
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from agentstore.repositories.users import PostgresUserService
 
 __all__ = [
+    "PostgresBlobService",
     "PostgresMemoryService",
     "PostgresSandboxService",
     "PostgresSessionHistoryService",
@@ -24,6 +26,7 @@ __all__ = [
 
 # Where each name of __all__ is defined.
 _NAMES = {
+    "agentstore.repositories.blobs": "PostgresBlobService",
     "agentstore.repositories.memory.service": "PostgresMemoryService",
     "agentstore.repositories.sandboxes.service": "PostgresSandboxService",
     "agentstore.repositories.sessions.service": "PostgresSessionHistoryService",

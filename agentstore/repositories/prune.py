@@ -23,6 +23,9 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.database.transaction import Transaction
 from agentstore.models import StateHeadRow, UserRow, WorkspaceRow
+from agentstore.repositories.blobs import PRUNE as PRUNE_BLOBS
+from agentstore.repositories.blobs import delete_in
+from agentstore.repositories.sessions.statements import EXISTS as SESSION_EXISTS
 from agentstore.schemas import Pruned
 from agentstore.schemas.retention import PruneOptions
 
@@ -61,6 +64,7 @@ FIND_ROUNDS = _SQL("find_old_rounds")
 DELETE_ROUNDS = _SQL("prune_rounds")
 MEASURE_ROUNDS = _SQL("measure_rounds")
 FIND_WORKSPACES = _SQL("find_old_workspaces")
+FIND_BLOBS = _SQL("find_old_blobs")
 # In a transaction, before its rounds are deleted: a save that changes the highest round then waits for this
 # transaction. A head that is locked is skipped.
 LOCK_HEAD = Statement(
@@ -163,6 +167,8 @@ class Pruning:
                             await self._delete_rounds(user_id, session_id)
                 async for rows in self._pages(FIND_WORKSPACES, (first, "", ""), **of_users):
                     await self._delete_workspaces(rows)
+                async for rows in self._pages(FIND_BLOBS, (first, ""), **of_users):
+                    await self._delete_blobs(rows)
             seen += len(users)
             self._count_users(seen)
 
@@ -310,6 +316,21 @@ class Pruning:
                 continue
             key = {"user_id": user_id, "session_id": session_id, "type": type_}
             await self._execute(self._delete_workspace(key, size))
+
+    async def _delete_blobs(self, rows: list[Row]) -> None:
+        for user_id, session_id, versions, size in rows:
+            key = {"user_id": user_id, "session_id": session_id}
+            has_retained = self._retains_sessions and ("sessions", user_id, session_id) not in self._counted
+            if has_retained and await self._database.fetch(SESSION_EXISTS, **key):
+                continue
+            await self._execute(self._delete_blobs_of(key, versions, size))
+
+    async def _delete_blobs_of(self, key: dict[str, str], versions: int, size: int) -> Pruned:
+        if self._dry_run:
+            return Pruned(blobs=versions, bytes=size)
+        async with self._database.transaction() as transaction:
+            deleted = await delete_in(transaction, PRUNE_BLOBS, {**key, "before": self._before})
+        return Pruned(blobs=len(deleted), bytes=sum(row[1] for row in deleted))
 
     async def _delete_workspace(self, key: dict[str, str], size: int) -> Pruned:
         if self._dry_run or await self._database.fetch(DELETE_WORKSPACE, **key, before=self._before):

@@ -9,6 +9,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
 from agentstore.models import (
     AppValueRow,
+    BlobRow,
     MemoryBucketRow,
     SessionRow,
     SessionValueRow,
@@ -36,7 +37,7 @@ COUNT = Statement(
         func.max(SessionRow.updated_at),
         *(
             select(func.count()).select_from(table).scalar_subquery()
-            for table in (AppValueRow, UserValueRow, SessionValueRow)
+            for table in (AppValueRow, UserValueRow, SessionValueRow, BlobRow)
         ),
     ),
     scope="all",
@@ -65,6 +66,7 @@ async def stats(database: Database, largest: int) -> Stats:
         oldest=counts[5],
         newest=counts[6],
         values=counts[7] + counts[8] + counts[9],
+        blobs=counts[10],
         tables=list(tables.values()),
         largest_users=[UserStats(*row) for row in await database.fetch(USERS, limit=largest)],
         largest_sessions=[SessionStats(*row) for row in await database.fetch(SESSIONS, limit=largest)],

@@ -129,7 +129,7 @@ _TTL_SETTINGS = {"sessions": "session_ttl", "memory_buckets": "memory_ttl", "sta
 _NOT_COMPARED = {"memory_extractions", VECTORS}
 _COMPUTED_COLUMNS = {"lexemes", "tokens", "analysis", "is_cut"}
 # Rows that are inserted each by itself, where there is none with the same key; and how they are reported.
-_SINGLE = {"user_values": "s.user_id, s.key", APP_VALUES: "s.app, s.key"}
+_SINGLE = {"user_values": "s.user_id, s.key", "blobs": "s.user_id, s.name", APP_VALUES: "s.app, s.key"}
 # The columns to compare where others change in normal use.
 _COMPARED_COLUMNS = {
     "users": ["id", "metadata"],
@@ -179,6 +179,14 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
         commands[table] = f"""
             INSERT INTO "{schema}".{table} ({columns})
             SELECT {columns} FROM staged_{table}
+            ON CONFLICT DO NOTHING"""
+    if "blob_chunks" in tables:
+        # The user is locked by the command for users, so that no content is deleted in between.
+        commands["blob_chunks"] = f"""
+            INSERT INTO "{schema}".blob_chunks ({_columns("blob_chunks")})
+            SELECT {_columns("blob_chunks", "s")}
+            FROM staged_blob_chunks s
+            WHERE EXISTS (SELECT FROM "{schema}".blobs b WHERE (b.user_id, b.hash) = (s.user_id, s.hash))
             ON CONFLICT DO NOTHING"""
     for unit, (key, parts) in UNITS.items():
         commands[f"new_{unit}"] = f"""

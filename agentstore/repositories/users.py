@@ -79,9 +79,8 @@ class PostgresUserService(PostgresService, UserService):
     async def delete_user(self, user_id: str) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         (row,) = await self._database.fetch(DELETE, user_id=user_id)
-        return Deleted(
-            sessions=row[0], messages=row[1], memories=row[2], state_rounds=row[3], workspaces=row[4], values=row[5]
-        )
+        names = ("sessions", "messages", "memories", "state_rounds", "workspaces", "values", "blobs")
+        return Deleted(**dict(zip(names, row, strict=True)))
 
 
 def _user(row: Row) -> User:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
+    from agentstore.schemas.blob import Blob, BlobData
     from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction
     from agentstore.schemas.memory import MemoryHit
     from agentstore.schemas.memory_filters import ListFilters, SearchFilters
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Appended",
     "AudioContent",
+    "Blob",
+    "BlobData",
     "Content",
     "ContentType",
     "DataContent",
@@ -90,6 +93,7 @@ __all__ = [
 
 # The module of this package that defines each name of __all__; a test compares the two and the imports above.
 _NAMES = {
+    "blob": "Blob BlobData",
     "extraction": "Extracted Extraction FailedExtraction",
     "memory": "MemoryHit",
     "memory_filters": "ListFilters SearchFilters",

@@ -69,9 +69,11 @@ class Deleted:
     """Stored workspaces of sandboxes."""
     values: int = 0
     """Scoped values, without those of a session that was deleted as a whole."""
+    blobs: int = 0
+    """Versions of blobs."""
 
     def __bool__(self) -> bool:
-        return any((self.sessions, self.messages, self.memories, self.state_rounds, self.workspaces, self.values))
+        return any(getattr(self, each.name) for each in fields(Deleted))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Progress:
     """The objects that a restore left unchanged, since the database has different ones: (table, user id, session id).
 
     ``("users", user_id, "")`` is the metadata of a user, ``("user_values", user_id, key)`` and ``("app_values", app,
-    key)`` are scoped values.
+    key)`` are scoped values, ``("blobs", user_id, name)`` is a version of a blob.
     """
     seconds: float = 0.0
 

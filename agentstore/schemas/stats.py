@@ -60,6 +60,8 @@ class Stats:
     state_rounds: int
     values: int
     """Scoped values, of applications, users and sessions."""
+    blobs: int
+    """Versions of blobs."""
     bytes: int
     """All tables with their TOAST and indexes."""
     oldest: datetime | None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
+    from agentstore.testing.blobs import BlobContract
     from agentstore.testing.memory import MemoryContract
     from agentstore.testing.sandboxes import SandboxContract
     from agentstore.testing.scoped_values import ScopedValuesContract
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXACT_VALUES",
     "HOSTILE_IDS",
+    "BlobContract",
     "MemoryContract",
     "SandboxContract",
     "ScopedValuesContract",
@@ -39,6 +41,7 @@ __all__ = [
 
 # Where each name of __all__ is defined. Imported when used, since pytest loads the plugin in this package in every run.
 _NAMES = {
+    "agentstore.testing.blobs": "BlobContract",
     "agentstore.testing.memory": "MemoryContract",
     "agentstore.testing.sandboxes": "SandboxContract",
     "agentstore.testing.scoped_values": "ScopedValuesContract",

@@ -217,6 +217,29 @@ class StoreContract(ImportContract):
         assert {hit.session_id for hit in await store.memory.search("alice", "zebra")} == {"b", "c"}
         assert await store.states.export_state("alice", "a") == {"n": 1}
 
+    async def test_prune_deletes_old_blobs_unless_their_session_is_retained(self, store: Store) -> None:
+        await _fill(store, "alice", "a")
+        for session_id in ("a", "b", None):
+            await store.blobs.put("alice", "n", b"12345", session_id)
+            await store.blobs.put("alice", "n", b"12345", session_id)
+        assert (await store.stats()).blobs == 6
+        counted = await store.prune(_AT_ONCE, keep_last=1, dry_run=True)
+        pruned = await store.prune(_AT_ONCE, keep_last=1)
+        assert (counted.blobs, pruned.blobs) == (4, 4)
+        assert await store.blobs.list("alice", "b") == await store.blobs.list("alice") == []
+        assert b"".join([part async for part in store.blobs.read("alice", "n", "a")]) == b"12345"
+        assert (await store.prune(_AT_ONCE)).blobs == 2
+        assert await store.blobs.list("alice", "a") == []
+        assert (await store.stats()).blobs == 0
+
+    async def test_deleting_a_user_counts_its_blobs(self, store: Store) -> None:
+        for user_id in ("alice", "bob"):
+            await store.blobs.put(user_id, "n", b"x", "s")
+            await store.blobs.put(user_id, "n", b"y")
+        assert await store.users.delete_user("alice") == Deleted(blobs=2)
+        assert await store.blobs.get("alice", "n") is None
+        assert b"".join([part async for part in store.blobs.read("bob", "n")]) == b"y"
+
     async def test_prune_refuses_invalid_arguments(self, store: Store) -> None:
         wrong: tuple[dict[str, Any], ...] = (
             {"older_than": 90},

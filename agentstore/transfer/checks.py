@@ -190,7 +190,7 @@ def check_values(table: str, values: dict[str, Any], settings: Settings) -> None
             _check_time(name, value)
         elif isinstance(kind, JSON):
             _check_object(value, settings)
-        elif name == "title":
+        elif name in ("title", "content_type", "filename"):
             check_title(value)
         elif name == "role":
             if value not in _ROLES:

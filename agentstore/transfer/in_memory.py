@@ -8,6 +8,7 @@ import orjson
 
 from agentstore.errors import NotFound
 from agentstore.inmemory import (
+    InMemoryBlobService,
     InMemoryMemoryService,
     InMemorySessionHistoryService,
     InMemoryStateService,
@@ -17,6 +18,7 @@ from agentstore.inmemory.sandboxes import Workspaces
 from agentstore.repositories.memory.rows import analyze_texts
 from agentstore.repositories.transfer import APP_VALUES, TABLES, VECTORS, columns_of, payload_of
 from agentstore.sandbox.archive import CHUNK
+from agentstore.schemas.blob import CHUNK as BLOB_CHUNK
 from agentstore.schemas.memory import speaker_and_text
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.state import pack_state
@@ -38,6 +40,7 @@ class InMemorySource:
         sessions: InMemorySessionHistoryService,
         memory: InMemoryMemoryService,
         states: InMemoryStateService,
+        blobs: InMemoryBlobService,
         workspaces: Workspaces,
         identity: str,
         settings: Settings,
@@ -47,6 +50,7 @@ class InMemorySource:
         self._identity = identity
         self.users, self.sessions, self.memory, self.states = users, sessions, memory, states
         self.workspaces = workspaces
+        self.blobs = blobs
         self._readers: dict[str, Callable[[str], Iterable[Row]]] = {
             "users": self._read_user,
             "sessions": self._read_sessions,
@@ -59,6 +63,8 @@ class InMemorySource:
             "workspaces": self._read_workspaces,
             "workspace_chunks": self._read_chunks,
             "user_values": self._read_user_values,
+            "blobs": self._read_blobs,
+            "blob_chunks": self._read_blob_chunks,
             "session_values": self._read_session_values,
         }
 
@@ -115,6 +121,19 @@ class InMemorySource:
         for (owner, app), values in sorted(self.states._user_values.items(), key=_bytes_of_key):
             for key, value in _sorted(values) if owner == user else ():
                 yield {"user_id": user, "app": app, "key": key, "value": value}
+
+    def _read_blobs(self, user: str) -> Iterator[Row]:
+        for blob, stored in self.blobs._versions_of(user):
+            about = blob.model_dump(exclude={"sha256", "metadata"})
+            chunks = -(-blob.size // BLOB_CHUNK)
+            yield {**about, "hash": f"\\x{blob.sha256}", "chunks": chunks, "metadata": stored.metadata}
+
+    def _read_blob_chunks(self, user: str) -> Iterator[Row]:
+        contents = {blob.sha256: stored.content for blob, stored in self.blobs._versions_of(user)}
+        for sha256, content in sorted(contents.items()):
+            for number, start in enumerate(range(0, len(content), BLOB_CHUNK), 1):
+                data = f"\\x{content[start : start + BLOB_CHUNK].hex()}"
+                yield {"user_id": user, "hash": f"\\x{sha256}", "number": number, "data": data}
 
     def _read_session_values(self, user: str) -> Iterator[Row]:
         for session_id, stored in _sorted(self.sessions._users.get(user, {})):

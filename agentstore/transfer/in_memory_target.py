@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Double, LargeBinary
 
 from agentstore.errors import Conflict
+from agentstore.inmemory.blobs import StoredVersion
 from agentstore.inmemory.extraction import Job
 from agentstore.inmemory.states import StoredHead, StoredRound
 from agentstore.inmemory.stored_memory import StoredMemory, stored_item, stored_message
@@ -91,6 +92,7 @@ class InMemoryTarget:
             elif stored.metadata != row["metadata"]:
                 left.append(("users", user, ""))
         left += self._merge_values(rows, done)
+        left += self._merge_blobs(rows, done)
         existing = _Existing(self._source)
         for unit, (key_column, parts) in UNITS.items():
             of_parts = {part: _by_key(rows[part], "session_id") for part in parts}
@@ -123,6 +125,30 @@ class InMemoryTarget:
                 done[table] += 1
             elif stored[row["key"]] != row["value"]:
                 left.append((table, row["app"] if table == APP_VALUES else row["user_id"], row["key"]))
+        return left
+
+    def _merge_blobs(self, rows: _Rows, done: dict[str, int]) -> Left:
+        """Store the versions of blobs that are missing, and count them; return those that are different."""
+        left: Left = []
+        blobs = self._source.blobs
+        chunks: dict[tuple[str, bytes], list[bytes]] = {}
+        for row in sorted(rows["blob_chunks"], key=lambda row: row["number"]):
+            chunks.setdefault((row["user_id"], row["hash"]), []).append(row["data"])
+        existing = {(blob.user_id, stored.hash) for blob, stored in blobs._versions_of()}
+        for row in rows["blobs"]:
+            content = row["user_id"], row["hash"]
+            about = {name: row[name] for name in ("hash", "content_type", "filename", "metadata", "saved_at")}
+            given = StoredVersion(b"".join(chunks.get(content, ())), **about)
+            key = row["user_id"], row["session_id"], row["app"]
+            versions = blobs._blobs.setdefault(key, {}).setdefault(row["name"], {})
+            stored = versions.setdefault(row["version"], given)
+            if stored is given:
+                done["blobs"] += 1
+                if content not in existing and content in chunks:
+                    done["blob_chunks"] += len(chunks[content])
+                existing.add(content)
+            elif stored != given:
+                left.append(("blobs", row["user_id"], row["name"]))
         return left
 
     def _make_room(self, unit: str, key: _UnitKey, row: Row) -> bool:

@@ -14,6 +14,7 @@ from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.payload import shortened
 from agentstore.settings import Settings
 from agentstore.transfer import checks, lines
+from agentstore.transfer.contents import Contents
 from agentstore.transfer.lines import Block
 
 # The number of bytes that are read from the file, and sent to the server, at a time.
@@ -99,6 +100,7 @@ class RowReader:
         self._table_start = block.start
         # By the table of the parts and their key.
         self._expected: dict[tuple[str, tuple[bytes, ...]], _Expected] = {}
+        self._contents = Contents(settings)
 
     def tables(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each table whose rows come next, with its columns. The caller reads them by :meth:`rows`.
@@ -125,6 +127,10 @@ class RowReader:
             for (part, key), expected in self._expected.items():
                 if expected.rows:
                     raise self._fail(expected.position, _wrong_count(part, key, 0, expected))
+            try:
+                self._contents.end()
+            except InvalidContent as error:
+                raise self._fail(self.position, error) from error
             return None
         at = self._line.find(b'":{', 0, 100)
         if at < 0 or not self._line.startswith(b'{"') or not self._line.endswith(b"}}"):
@@ -260,6 +266,10 @@ class RowReader:
     def _check(self, name: str, values: dict[str, Any]) -> None:
         try:
             checks.check_values(name, values, self._settings)
+            if name == "blob_chunks":
+                self._contents.add_chunk(values)
+            elif name == "blobs":
+                self._contents.add_blob(values)
         except AgentStoreError as error:
             raise self._fail(self.position, error) from error
 

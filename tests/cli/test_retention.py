@@ -140,7 +140,16 @@ def test_extreme_ages_are_accepted(age: str) -> None:
 
 def test_erase_counts_what_it_deletes() -> None:
     assert run("erase", "alice").code == 2  # no terminal to confirm
-    counts = {"users": 1, "sessions": 3, "messages": 6, "memories": 6, "state_rounds": 3, "workspaces": 0, "values": 0}
+    counts = {
+        "users": 1,
+        "sessions": 3,
+        "messages": 6,
+        "memories": 6,
+        "state_rounds": 3,
+        "workspaces": 0,
+        "values": 0,
+        "blobs": 0,
+    }
     assert run("erase", "alice", "--yes", "--json").json() == counts
     assert "there is no user 'alice'" in run("erase", "alice", "-y").out
 

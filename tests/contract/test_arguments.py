@@ -18,6 +18,7 @@ from agentstore import (
     AgentStore,
     AlreadyExists,
     Conflict,
+    InMemoryBlobService,
     InMemoryMemoryService,
     InMemorySandboxService,
     InMemorySessionHistoryService,
@@ -29,6 +30,7 @@ from agentstore import (
     MemoryItem,
     NotConfigured,
     NotFound,
+    PostgresBlobService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
@@ -65,7 +67,7 @@ def _filter(name: str, value: Any) -> dict[str, Any]:
 
 
 # The parameters that are ids, and those that are numbers.
-_IDS = {"user_id", "session_id", "new_id", "before", "kind", "app"}
+_IDS = {"user_id", "session_id", "new_id", "before", "kind", "app", "name", "prefix"}
 _NUMBERS = {
     "limit": Number(0, _PAGE),
     "batch": Number(1, _PAGE),
@@ -78,6 +80,7 @@ _NUMBERS = {
     "ttl": Number(1, _TTL, is_size=False),
     "round_id": Number(1, _ROUND, is_size=False),
     "expected_round": Number(0, _ROUND, is_size=False),
+    "version": Number(0, _ROUND, is_size=False),
     "a": Number(1, _ROUND, is_size=False),
     "b": Number(1, _ROUND, is_size=False),
     "n": Number(0, None),
@@ -111,6 +114,7 @@ _OTHER = {
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
+    *("data", "content_type", "filename"),
 }
 _OTHER_FILTERS = {
     *("order", "since", "until", "min_score", "valid_at", "strategy", "cursor", "neighbors", "namespace", "metadata"),
@@ -122,7 +126,7 @@ _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("x"),
     "messages": text("x"), "filters": None, "state": {}, "metadata": {}, "change": dict, "title": None, "ttl": None,
     "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "max_tokens": 10, "count": len, "items": MemoryItem(text="x"),
-    "values": ScopedValues(app={"a": 1}),
+    "values": ScopedValues(app={"a": 1}), "name": "n", "data": b"x",
 }  # fmt: skip
 _INVALID_IDS: tuple[Any, ...] = (0, 1, True, False, b"s", [], ["s"], "\0", "a\ud800", "x" * 513, "é" * 257)
 _VALID_IDS = ("", " ", " s ", "\t\n", "x" * 512, "密" * 170)
@@ -130,7 +134,7 @@ _INVALID_NUMBERS: tuple[Any, ...] = (True, False, "1", "", 1.0, 1.5, b"1", [1], 
 _CLASSES: tuple[type[Any], ...] = (
     *(InMemorySessionHistoryService, InMemoryMemoryService, InMemoryStateService, InMemorySandboxService),
     *(PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService, PostgresSandboxService),
-    *(PostgresUserService, AgentStore, InMemoryUserService, InMemoryStore),
+    *(PostgresUserService, AgentStore, InMemoryUserService, InMemoryStore, InMemoryBlobService, PostgresBlobService),
     *(agentscope_runtime.PostgresSessionHistoryService, agentscope_runtime.PostgresMemoryService),
     agentscope_runtime.PostgresStateService,
 )
@@ -182,7 +186,7 @@ def open_service(database_url: str, settings: Settings) -> Callable[[type[Any]],
     return opened
 
 
-async def _call(service: Any, name: str, parameters: dict[str, inspect.Parameter], **changes: Any) -> None:
+async def _call(service: Any, name: str, parameters: dict[str, inspect.Parameter], /, **changes: Any) -> None:
     """Call a method with valid arguments, except for `changes`."""
     arguments = {
         each: (signed([]) if name == "restore" else io.BytesIO()) if each == "file" else _VALUES[each]

@@ -14,8 +14,10 @@ import pytest
 
 from agentstore import (
     AgentStore,
+    BlobService,
     Extraction,
     ExtractionFailed,
+    InMemoryBlobService,
     InMemoryMemoryService,
     InMemorySandboxService,
     InMemorySessionHistoryService,
@@ -26,12 +28,14 @@ from agentstore import (
     MemoryItem,
     Message,
     NotFound,
+    PostgresBlobService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
     PostgresStateService,
     PostgresUserService,
     SandboxService,
+    ScopedValues,
     Settings,
     Store,
     StoreMemoryService,
@@ -73,6 +77,7 @@ _TWINS: dict[type, type] = {
     PostgresMemoryService: InMemoryMemoryService,
     PostgresStateService: InMemoryStateService,
     PostgresUserService: InMemoryUserService,
+    PostgresBlobService: InMemoryBlobService,
     PostgresSandboxService: InMemorySandboxService,
 }
 # AgentStore.in_memory() returns the other one.
@@ -107,6 +112,7 @@ def test_the_protocol_has_the_calls_of_both() -> None:
         "memory": (StoreMemoryService, PostgresMemoryService),
         "states": (StoreStateService, PostgresStateService),
         "users": (UserService, PostgresUserService),
+        "blobs": (BlobService, PostgresBlobService),
         "sandboxes": (SandboxService, PostgresSandboxService),
     }
     assert _public(Store).keys() == (_public(InMemoryStore).keys() | services.keys())
@@ -146,6 +152,11 @@ async def _use_everything(store: Store) -> None:
         for number in range(2):
             await store.states.save_state(user, {"n": number}, "s", metadata={"step": number})
         await store.sessions.append(user, "s", text("the last", id="m9"))
+        values = ScopedValues({"a": 1, user: "\0"}, {"u": [1.5]}, {"s": {"x": "\ud800"}})
+        await store.states.merge_values(user, "s", values=values, app="app")
+        for content in (b"", b"one", b"large" * 200_000):
+            await store.blobs.put(user, "f", content, "s", app="app", filename="f.txt", metadata={"b": 1, "a": "\0"})
+        await store.blobs.put(user, "another", b"one")
 
 
 def _rows(file: io.BytesIO) -> list[Any]:

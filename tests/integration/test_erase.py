@@ -23,6 +23,8 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
     await store.memory.save_items(user, MemoryItem(text=f"likes {word}", id=f"{word} item"))
     await store.states.save_state(user, {"plan": [word] * 3}, session.id, metadata={"of": word})
     await store.states.save_state(user, {"plan": [f"{number} {word}" for number in range(5_000)]}, session.id)
+    await store.blobs.put(user, word, word.encode(), session.id, app=word, filename=word, metadata={"x": word})
+    await store.blobs.put(user, word, word.encode() * 100_000)
     values = ScopedValues(user={word: word}, session={word: [word]})
     await store.states.merge_values(user, session.id, values=values, app=word)
     await store.sessions.fork_session(user, session.id, new_id=f"{word} fork")
@@ -53,7 +55,7 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vector_store.users.delete_user("aardvark@example.com")
-    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1, values=1)
+    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1, values=1, blobs=2)
     assert await traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
     assert len(await vector_store.memory.search("bob", "quokka")) == 3
@@ -94,6 +96,9 @@ async def test_erase_beside_concurrent_writers_leaves_no_orphans(
     async def merge() -> None:
         await store.states.merge_values("alice", "s", values=ScopedValues(user={"u": 1}, session={"s": 1}))
 
+    async def put() -> None:
+        await store.blobs.put("alice", "b", b"x")
+
     async def append_and_merge() -> None:
         await store.sessions.append("alice", "s", text("3"), values=ScopedValues(user={"u": 1}, session={"s": 1}))
 
@@ -106,6 +111,7 @@ async def test_erase_beside_concurrent_writers_leaves_no_orphans(
         "fact": save_fact,
         "save": save,
         "merge": merge,
+        "put": put,
         "both": append_and_merge,
         "fork": fork,
     }

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from agentstore import (
     AgentStore,
+    Blob,
     InMemoryMemoryService,
     InMemorySandboxService,
     InMemorySessionHistoryService,
@@ -124,7 +125,7 @@ def compare_messages(path: str, expected: list[Message], found: list[Message]) -
         compare(path, expected_message, message)
 
 
-STORED = {Message, Session, MemoryItem, User, StateRound, SandboxInfo}
+STORED = {Message, Session, MemoryItem, User, StateRound, SandboxInfo, Blob}
 # Results and arguments of calls, which are not stored as such.
 _NOT_STORED = {
     *("Appended", "Deleted", "Extracted", "Extraction", "FailedExtraction", "Imported", "MemoryHit", "Page", "Pruned"),
@@ -310,9 +311,10 @@ async def _read_all(store: AgentStore) -> dict[str, Any]:
     user = await store.users.get_user(_USER)
     memories = await store.memory.list_memory(_USER, {"page_size": 100})
     state = await store.states.export_state(_USER, _ID)
+    blob = await store.blobs.get(_USER, "a blob", app="an app")
     values = await store.states.get_values(_USER, _ID, app="an app")
     found = {"session": session, "item": item, "round": round_, "user": user, "memories": memories, "state": state}
-    return {**found, "values": values}
+    return {**found, "values": values, "blob": blob}
 
 
 async def test_everything_keeps_every_field_through_an_export_and_a_restore(store: AgentStore, other_url: str) -> None:
@@ -321,9 +323,13 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     await store.memory.add_memory(_USER, [message_of("m1")], _ID)
     await store.memory.save_items(_USER, sample_of(MemoryItem), session_id=_ID)
     await store.states.save_state(_USER, {"x": "\0"}, _ID, 7, metadata=value_of(dict, "metadata"))
+    sample: Blob = sample_of(Blob, user_id=_USER, name="a blob", app="an app", session_id="default")
+    about = {name: getattr(sample, name) for name in ("content_type", "filename", "metadata")}
+    await store.blobs.put(_USER, "a blob", b"x", app="an app", **about)
     scope = value_of(dict, "values")
     await store.states.merge_values(_USER, _ID, values=ScopedValues(scope, scope, scope), app="an app")
     before = await _read_all(store)
+    compare("put and get", sample, before["blob"], changed=frozenset({"version", "size", "sha256", "saved_at"}))
     compare("values", ScopedValues(scope, scope, scope), before["values"])
     compare("get_user", sample_of(User), before["user"], changed=frozenset({"created_at"}))
     compare("list_users", before["user"], (await store.users.list_users())[0])
@@ -333,7 +339,7 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     async with AgentStore(other_url) as other:
         await other.restore(file)
         after = await _read_all(other)
-    for name in ("session", "item", "round", "user"):
+    for name in ("session", "item", "round", "user", "blob"):
         compare("export and restore", before[name], after[name])
     compare_messages("export and restore", list(before["memories"]), list(after["memories"]))
     assert (after["state"], after["values"]) == (before["state"], before["values"])

@@ -30,7 +30,7 @@ from tests.support.roles import with_role
 from tests.support.vectors import WordEmbedder
 
 _SETTINGS: dict[str, Any] = {"sandbox_provider": "unsafe_subprocess", "sandbox_snapshots": True, "memory_ttl": 10**6}
-_SERVICES = ("sessions", "memory", "states", "users", "sandboxes")
+_SERVICES = ("sessions", "memory", "states", "users", "blobs", "sandboxes")
 # Methods that read and write no rows of users.
 _LIFECYCLE = {"start", "stop", "health"}
 # Values of required parameters, by name. Those of `export` and `restore` are files.
@@ -39,7 +39,7 @@ _VALUES: dict[str, Any] = {
     "messages": text("apples"), "items": MemoryItem(text="likes apples"), "metadata": {"a": 1}, "title": "a title",
     "ttl": 60, "change": dict, "at": "1", "a": 1, "b": 2, "ids": ["1"], "max_tokens": 10, "count": len,
     "round_id": 7, "state": {"a": 1},
-    "values": ScopedValues({"a": 1}, {"u": 1}),
+    "values": ScopedValues({"a": 1}, {"u": 1}), "name": "n", "data": b"x",
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from agentstore import (
     AgentStore,
     AgentStoreError,
     Appended,
+    Blob,
     MemoryItem,
     Message,
     Pruned,
@@ -79,6 +80,8 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "merge values": lambda store: store.states.merge_values(
         _USER, "s", values=ScopedValues({"a": 2, "k": None}, {"k": None, "u": 2}, {"s": 2})
     ),
+    "put blob": lambda store: store.blobs.put(_USER, "b", b"one"),
+    "delete blobs": lambda store: store.blobs.delete_all(_USER),
     "get values": lambda store: store.states.get_values(_USER, "s"),
     "delete values": lambda store: store.states.delete_values(_USER, "s"),
     "pop": lambda store: store.sessions.pop_messages(_USER, "s", 2),
@@ -153,7 +156,8 @@ _STATES = {
     "UPDATE {0}.memory_buckets SET updated_at = updated_at - interval '10 days';"
     "UPDATE {0}.state_heads SET updated_at = updated_at - interval '10 days';"
     "UPDATE {0}.state_rounds SET saved_at = saved_at - interval '10 days';"
-    "UPDATE {0}.memories SET analysis = 'older';",
+    "UPDATE {0}.memories SET analysis = 'older';"
+    "UPDATE {0}.blobs SET saved_at = saved_at - interval '10 days';",
     "expired": "UPDATE {0}.sessions SET updated_at = updated_at - interval '10 days', ttl = 60",
     "nothing": "".join(f"TRUNCATE {{0}}.{name};" for name in _TABLES),
 }
@@ -179,6 +183,9 @@ UNION ALL SELECT 'memories', array_agg(x ORDER BY x) FROM (
 UNION ALL SELECT 'values', array_agg(x ORDER BY x) FROM (
     SELECT row(app, key, value::text)::text FROM agentstore.app_values
     UNION ALL SELECT row(app, key, value::text)::text FROM agentstore.user_values) AS t(x)
+UNION ALL SELECT 'blobs', array_agg(x ORDER BY x) FROM (
+    SELECT row(session_id, name, version, encode(hash, 'hex'), chunks, size)::text FROM agentstore.blobs
+    UNION ALL SELECT row(encode(hash, 'hex'), number, data)::text FROM agentstore.blob_chunks) AS t(x)
 UNION ALL SELECT 'users', array_agg(id) FROM agentstore.users
 """
 
@@ -219,6 +226,8 @@ def _plain(state: str, call: str, value: Any) -> str:
         return str([_plain(state, call, each) for each in value])
     if isinstance(value, Pruned):
         return repr(replace(value, bytes=0))
+    if isinstance(value, Blob):
+        return f"{value.name} {value.version} {value.sha256}"
     if isinstance(value, Appended):
         return f"{value.first_seq} to {value.last_seq}"
     # What is stored while a user is erased is deleted as well, and not counted. The rows of an expired session are
@@ -255,6 +264,7 @@ class Pairs:
         await store.states.save_state(_USER, {"n": 0}, "s")
         await store.memory.add_memory(_USER, _messages("m1", "m2", "m3"), "s")
         await store.memory.save_items(_USER, MemoryItem(id="item", text="likes apples"))
+        await store.blobs.put(_USER, "b", b"one")
         await store.states.merge_values(_USER, "s", values=ScopedValues({"k": 0}, {"k": 0}, {"k": 0}))
         for state, change in _STATES.items():
             await self._observer.execute(f'CREATE SCHEMA "{state}"')

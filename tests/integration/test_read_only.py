@@ -176,6 +176,10 @@ async def _read_all(store: AgentStore) -> list[Any]:
     return [each async for each in store.sessions.iter_messages("alice", "live")]
 
 
+async def _read_blob(store: AgentStore) -> bytes:
+    return b"".join([part async for part in store.blobs.read("alice", "n")])
+
+
 async def _read_stored(store: AgentStore) -> Any:
     return list(await store.sessions.read_messages("alice", "live") or [])
 
@@ -211,6 +215,10 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "states.list_states": lambda store: store.states.list_states("alice", "live"),
     "states.diff_states": lambda store: store.states.diff_states("alice", 1, 2, "live"),
     "states.get_values": lambda store: store.states.get_values("alice", "live"),
+    "blobs.get": lambda store: store.blobs.get("alice", "n"),
+    "blobs.read": _read_blob,
+    "blobs.list": lambda store: store.blobs.list("alice"),
+    "blobs.list_versions": lambda store: store.blobs.list_versions("alice", "n"),
     "users.get_user": lambda store: store.users.get_user("alice"),
     "users.list_users": lambda store: store.users.list_users(),
     "sandboxes.list": lambda store: store.sandboxes.list("alice"),
@@ -250,6 +258,9 @@ _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "states.touch": lambda store: store.states.touch("alice", "live"),
     "states.merge_values": lambda store: store.states.merge_values("alice", values=ScopedValues({"a": 1}, {"u": 1})),
     "states.delete_values": lambda store: store.states.delete_values("alice"),
+    "blobs.put": lambda store: store.blobs.put("alice", "n", b"x"),
+    "blobs.delete": lambda store: store.blobs.delete("alice", "n"),
+    "blobs.delete_all": lambda store: store.blobs.delete_all("alice"),
     "users.set_metadata": lambda store: store.users.set_metadata("alice", {}),
     "users.delete_user": lambda store: store.users.delete_user("alice"),
     "sandboxes.delete_workspaces": lambda store: store.sandboxes.delete_workspaces("live", "alice"),
@@ -264,7 +275,7 @@ _LIFECYCLE = {"start", "stop", "reopen"}
 
 
 def _public_methods(store: AgentStore) -> set[str]:
-    services = {name: getattr(store, name) for name in ("sessions", "memory", "states", "users", "sandboxes")}
+    services = {name: getattr(store, name) for name in ("sessions", "memory", "states", "users", "blobs", "sandboxes")}
     return {
         f"{name}.{method}"
         for name, service in {**services, "store": store}.items()
@@ -293,6 +304,7 @@ async def test_every_read_works_on_a_read_only_server_and_every_write_raises_rea
             await store.memory.save_items("alice", MemoryItem(text="likes apples"), id)
             for number in range(2):
                 await store.states.save_state("alice", {"n": number}, id)
+            await store.blobs.put("alice", "n", b"a content")
             await store.states.merge_values("alice", id, values=ScopedValues({"a": 1}, {"u": 1}, {"s": 1}))
         before = await _read_each(store)
         for table, column in (("sessions", "id"), ("memory_buckets", "session_id"), ("state_heads", "session_id")):

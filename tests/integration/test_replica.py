@@ -34,6 +34,10 @@ async def _iterate(store: AgentStore, **options: Any) -> list[Any]:
     return [each async for each in store.sessions.iter_messages("alice", "s", **options)]
 
 
+async def _read_blob(store: AgentStore, **options: Any) -> bytes:
+    return b"".join([part async for part in store.blobs.read("alice", "n", **options)])
+
+
 async def _read_stored(store: AgentStore, **options: Any) -> list[Any]:
     return list(await store.sessions.read_messages("alice", "s", **options) or [])
 
@@ -60,6 +64,10 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "states.list_states": lambda store, **options: store.states.list_states("alice", "s", **options),
     "states.diff_states": lambda store, **options: store.states.diff_states("alice", 1, 2, "s", **options),
     "states.get_values": lambda store, **options: store.states.get_values("alice", "s", **options),
+    "blobs.get": lambda store, **options: store.blobs.get("alice", "n", **options),
+    "blobs.read": _read_blob,
+    "blobs.list": lambda store, **options: store.blobs.list("alice", **options),
+    "blobs.list_versions": lambda store, **options: store.blobs.list_versions("alice", "n", **options),
     "users.get_user": lambda store, **options: store.users.get_user("alice", **options),
     "users.list_users": lambda store, **options: store.users.list_users(**options),
 }
@@ -76,6 +84,7 @@ async def _write(store: AgentStore, number: int) -> None:
         await store.states.save_state("alice", {"n": number * round_id}, "s", round_id)
     await store.states.save_state("alice", {"n": number}, "s")
     await store.states.merge_values("alice", "s", values=ScopedValues(session={"n": number}))
+    await store.blobs.put("alice", "n", b"%d" % number)
     await store.users.set_metadata("alice", {"n": number})
 
 
@@ -86,6 +95,7 @@ async def _read_all(store: AgentStore, names: set[str], **options: Any) -> dict[
 def test_every_method_with_the_parameter_is_in_the_table() -> None:
     store = AgentStore("postgresql://127.0.0.1/none")
     services = {"sessions": store.sessions, "memory": store.memory, "states": store.states, "users": store.users}
+    services["blobs"] = store.blobs
     found = {
         f"{name}.{method}"
         for name, service in services.items()

@@ -71,6 +71,7 @@ async def _use_all_services(store: AgentStore, user: str) -> None:
     await store.memory.add_memory(user, session.messages, "s")
     await store.memory.save_items(user, MemoryItem(text=f"likes apples {len(user)}"))
     await store.states.save_state(user, {"of": user}, "s")
+    await store.blobs.put(user, "of", f"of {user}".encode(), "s")
     await store.states.merge_values(user, "s", values=ScopedValues({user: user}, {"of": user}, {"of": user}))
     (sandbox,) = await store.sandboxes.connect("s", user)
     await sandbox.write_file("of", user)
@@ -103,6 +104,8 @@ async def test_each_service_works_and_sees_only_one_user(secured: AgentStore, ob
         assert session is not None
         assert session.messages[0].content[0].text == f"apples of {user!r}"  # type: ignore[index,union-attr]
         assert await secured.states.export_state(user, "s") == {"of": user}
+        parts = [part async for part in secured.blobs.read(user, "of", "s")]
+        assert b"".join(parts) == f"of {user}".encode()
         values = await secured.states.get_values(user, "s")
         assert (values.user, values.session) == ({"of": user}, {"of": user})
         assert values.app.keys() == set(HOSTILE_IDS[:12])  # which the users share

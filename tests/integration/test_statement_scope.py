@@ -27,6 +27,7 @@ from agentstore import (
     AgentStore,
     MemoryItem,
     NotConfigured,
+    PostgresBlobService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
@@ -78,6 +79,7 @@ _CLASSES: dict[str, type[Any]] = {
     "states": PostgresStateService,
     "sandboxes": PostgresSandboxService,
     "users": PostgresUserService,
+    "blobs": PostgresBlobService,
     "": AgentStore,
 }
 # The values of a parameter: of a required one the first is given in every call; of an optional one each in a call of
@@ -130,6 +132,12 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "change": (lambda user: lambda metadata: {**metadata, "a": 1},),
     "ttl": (60,),
     "app": ("a",),
+    "name": ("n",),
+    "data": (b"one", b"of another size"),
+    "version": (0,),
+    "prefix": ("n",),
+    "content_type": ("text/plain",),
+    "filename": ("n.txt",),
     "scope": ("app", "user"),
     "values": (
         ScopedValues({"a": 1}, {"u": 1}),
@@ -314,6 +322,10 @@ async def _fill(admin: AgentStore, observer: asyncpg.Connection, user: str) -> N
     for session_id in (None, "s"):
         for number in (1, 2):
             await admin.states.save_state(user, {"a": number}, session_id)
+    for name in ("n", "n", "m"):
+        await admin.blobs.put(user, name, b"one", "s")
+        await admin.blobs.put(user, name, b"one")
+        await admin.blobs.put(user, name, b"one", app="a")
     await admin.states.merge_values(user, "s", values=ScopedValues({"a": 1}, {"u": 1}, {"s": 1}))
     await observer.execute(_FAILED_EXTRACTIONS, user)
     await observer.execute(DUE)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from importlib import import_module
 from pkgutil import walk_packages
 from types import ModuleType
@@ -71,6 +72,12 @@ INSERT INTO agentstore.user_values (user_id, app, key, value)
 SELECT 'u' || n % 1000 + 1, 'a' || n % 3, 'k' || n, '1' FROM generate_series(1, 40000) n;
 INSERT INTO agentstore.session_values (user_id, session_id, key, value)
 SELECT 'u' || n % 1000 + 1, 's' || n, 'k' || k, '1' FROM generate_series(1, 40000) n, generate_series(1, 3) k;
+INSERT INTO agentstore.blobs (user_id, session_id, app, name, version, hash, chunks, size, saved_at)
+SELECT 'u' || n % 1000 + 1, 's' || n % 5000, '', 'a/' || n, v, sha256(n::text::bytea), 1, 3,
+    now() - n * interval '1 minute' FROM generate_series(1, 40000) n, generate_series(0, 2) v;
+INSERT INTO agentstore.blob_chunks (user_id, hash, number, data)
+SELECT 'u' || n % 1000 + 1, sha256(n::text::bytea), 1, 'abc' FROM generate_series(1, 40000) n;
+ANALYZE agentstore.blobs, agentstore.blob_chunks;
 ANALYZE agentstore.app_values, agentstore.user_values, agentstore.session_values;
 ANALYZE agentstore.state_heads, agentstore.state_rounds, agentstore.sandboxes, agentstore.workspaces,
     agentstore.workspace_chunks;
@@ -197,6 +204,14 @@ _VALUES: dict[str, Any] = {
     "number": 1,
     "data": b"x",
     "scope": None,
+    "name": "a/1",
+    "version": 1,
+    "before_version": 2,
+    "first": "a/",
+    "hash": sha256(b"1").digest(),
+    "hashes": [sha256(b"1").digest()],
+    "content_type": None,
+    "filename": None,
     "keys": ["k1", "new"],
     "texts": ["1", "2"],
     "removed": ["k2"],
@@ -414,6 +429,9 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.states.merge_values(None, values=ScopedValues({"a": 1, "b": None})))
     await one_statement(store.states.get_values("alice", "s"))
     await one_statement(store.states.get_values(None))
+    await one_statement(store.blobs.get("alice", "n"))
+    await one_statement(store.blobs.list("alice", prefix="n"))
+    await one_statement(store.blobs.list_versions("alice", "n"))
     await one_statement(store.states.delete_values("alice", "s"))
     await one_statement(store.states.delete_values(None))
     await one_statement(store.sessions.delete_session("alice", "s"))

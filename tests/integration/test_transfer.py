@@ -196,6 +196,8 @@ async def test_existing_data_is_left_unchanged_and_missing_data_is_inserted(
     assert [message.id for message in (await any_other.sessions.get_session("alice", "alice")).messages] == ["mine"]  # type: ignore[union-attr]
     assert await any_other.states.export_state("bob\\n", "bob\\n") == {"mine": True}
     assert await any_other.states.export_state("alice", "alice") == LARGE_STATE
+    content = [part async for part in any_other.blobs.read("alice", "1200000", "alice")]
+    assert b"".join(content) == random.Random(1_200_000).randbytes(1_200_000)
     values = await any_other.states.get_values("alice", app="alice app")
     assert (values.app, values.user) == ({"alice": "\0\n", "x": 2}, {"k": 2})
     assert len(await any_other.sessions.list_sessions("alice")) == 3

@@ -49,6 +49,7 @@ async def _fill(store: AgentStore, *, with_app: bool = True) -> bytes:
     await store.memory.save_items("alice", MemoryItem(id="i1", text="a fact"), "s")
     await store.states.save_state("alice", {"x": 1}, "s", metadata={"y": 2})
     await store.states.save_state("alice", {"x": "large " * 20_000}, "s")
+    await store.blobs.put("alice", "f", b"x" * 500_000 + b"yy", "s", filename="f.txt")
     values = ScopedValues({"a": 1}, {"u": "one"}, {"s": {"x": 1}})
     await store.states.merge_values("alice", "s", values=values if with_app else replace(values, app={}))
     file = io.BytesIO()
@@ -155,6 +156,20 @@ _INVALID: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a key that is too long": (_change("user_values", _set(key="x" * 513)), "513 bytes"),
     "a key that is a number": (_change("app_values", _set(key=5)), "string"),
     "an application with NUL": (_change("app_values", _set(app="\0")), "NUL"),
+    "a content with another hash": (_change("blob_chunks", _set(data="\\x7878"), 1), "hash"),
+    "a content of another blob": (_change("blob_chunks", _set(hash="\\x" + "00" * 32)), "hash|order|number"),
+    "a content without a blob": (
+        lambda data: re.sub(rb'\{"blobs".*\n', b"", data, count=1),
+        "belongs to no blob",
+    ),
+    "a blob without its content": (_change("blobs", _set(hash="\\x" + "00" * 32)), "not in the file"),
+    "a chunk that is missing": (_change("blob_chunks", _set(number=3), 1), "expected 2"),
+    "a chunk that is too large": (_change("blob_chunks", _set(data="\\x" + "00" * 500_001)), "500000"),
+    "a chunk that is not hexadecimal": (_change("blob_chunks", _set(data="\\xzz")), "hexadecimal"),
+    "a blob of another size": (_change("blobs", _set(size=1)), "size"),
+    "a file name with NUL": (_change("blobs", _set(filename="\0")), "NUL"),
+    "a name that is too long": (_change("blobs", _set(name="x" * 513)), "513 bytes"),
+    "metadata of a blob that is a list": (_change("blobs", _set(metadata=[])), "JSON object"),
     "a value of another user": (_change("user_values", _set(user_id="bob")), "'bob'"),
     "invalid UTF-8": (lambda data: data.replace(b"a title", b"a\xfftitle"), "UTF-8|UTF8"),
     "a raw tab in an id": (lambda data: data.replace(b'"id":"m1","created', b'"id":"m\t1","created'), "not a row"),

@@ -95,6 +95,13 @@ _ROWS = {
         INSERT INTO session_values (user_id, session_id, key, value)
         SELECT user_id, id, '密:%', '{"n":1}' FROM sessions;
     """,
+    "0023": """
+        INSERT INTO blobs (user_id, session_id, app, name, version, hash, chunks, size, content_type, filename,
+            metadata, saved_at)
+        SELECT user_id, id, '密 app', 'a/密', n, sha256('\\x00ff'), 1, 2, 'text/plain', '密.txt', '{"k":"\\u0000"}',
+            '2025-01-02T03:04:05Z' FROM sessions, generate_series(0, 1) n;
+        INSERT INTO blob_chunks (user_id, hash, number, data) SELECT id, sha256('\\x00ff'), 1, '\\x00ff' FROM users;
+    """,
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

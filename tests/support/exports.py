@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +89,11 @@ async def fill(store: Store, user: str) -> None:
     await store.states.save_state(user, {"a": "\0"}, session.id, metadata={"k": 'v\n,"payload":1'})
     await store.states.save_state(user, LARGE_STATE, session.id)
     await store.states.delete_state(user, session.id, 1)
+    for size in (0, 5, 1_200_000):
+        content = random.Random(size).randbytes(size)
+        about: dict[str, Any] = {"content_type": "x", "filename": "a\tb", "metadata": {"x": "\0"}}
+        await store.blobs.put(user, f"{size}", content, session.id, **about)
+        await store.blobs.put(user, "again", content)
     values = ScopedValues(
         {user: "\0\n", "x": 1}, {"k": '","value":1\t\\'}, {"k": "\ud800", "": [2**70, {"value": None}]}
     )

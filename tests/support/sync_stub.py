@@ -23,6 +23,7 @@ _SERVICES = {
     "Memory": agentstore.PostgresMemoryService,
     "States": agentstore.PostgresStateService,
     "Users": agentstore.PostgresUserService,
+    "Blobs": agentstore.PostgresBlobService,
     "Sandboxes": agentstore.PostgresSandboxService,
 }
 # The store starts and stops its services.
@@ -34,6 +35,7 @@ _OF_STORE = """
     memory: Memory
     states: States
     users: Users
+    blobs: Blobs
     @property
     def sandboxes(self) -> Sandboxes: ...
 """

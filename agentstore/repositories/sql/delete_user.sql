@@ -3,7 +3,8 @@
 -- Scope: user
 -- Repeatable: no
 -- Parameters: user_id text
--- Rows: one, the numbers of sessions, messages, memories, state rounds, workspaces and values of the user deleted
+-- Rows: one, the numbers of sessions, messages, memories, state rounds, workspaces, values of the user and blobs
+--   deleted
 -- Races: the user is locked first, so that a concurrent deletion waits before it holds any other lock; then the rows in
 --   the order of their ids, as in every statement that locks several. Rows that are inserted meanwhile are deleted by
 --   the foreign keys, uncounted, or their insertion fails because the user is missing.
@@ -57,15 +58,16 @@ deleted_rounds AS (
     RETURNING state_rounds.round
 ),
 counted AS (
-    -- The foreign key deletes values, workspaces and sandboxes; the holder of a sandbox notices when it renews its
-    -- lease.
+    -- The foreign key deletes values, blobs, workspaces and sandboxes; the holder of a sandbox notices when it renews
+    -- its lease.
     SELECT
         count(*) AS sessions,
         coalesce(sum(messages), 0)::bigint AS messages,
         (SELECT coalesce(sum(memories), 0)::bigint FROM deleted_buckets) AS memories,
         (SELECT count(*) FROM deleted_rounds) AS state_rounds,
         (SELECT count(*) FROM {schema}.workspaces WHERE user_id = :user_id) AS workspaces,
-        (SELECT count(*) FROM {schema}.user_values WHERE user_id = :user_id) AS user_values
+        (SELECT count(*) FROM {schema}.user_values WHERE user_id = :user_id) AS user_values,
+        (SELECT count(*) FROM {schema}.blobs WHERE user_id = :user_id) AS blobs
     FROM deleted_sessions
 ),
 deleted_user AS (
@@ -75,4 +77,4 @@ deleted_user AS (
     WHERE users.id = :user_id AND counted.sessions >= 0
     RETURNING users.id
 )
-SELECT sessions, messages, memories, state_rounds, workspaces, user_values FROM counted
+SELECT sessions, messages, memories, state_rounds, workspaces, user_values, blobs FROM counted
