@@ -35,11 +35,7 @@ def message_of(event: Any) -> tuple[Message, dict[str, Any]]:
     Raises:
         InvalidContent: the event has a value that JSON cannot represent.
     """
-    try:
-        # With aliases: without them, ADK does not read credentials as they were.
-        raw = event.model_dump(mode="json", by_alias=True, exclude_none=True)
-    except PydanticSerializationError as error:
-        raise InvalidContent(f"event {event.id!r} cannot be represented as JSON: {error}") from error
+    raw = json_of(event, f"event {event.id!r}")
     changes = raw["actions"]["stateDelta"]
     id, usage = raw.pop("id"), raw.pop("usageMetadata", None)
     fields = _fields_of_content(raw, event.author == "user") or {
@@ -52,6 +48,20 @@ def message_of(event: Any) -> tuple[Message, dict[str, Any]]:
         fields["metadata"]["timestamp"] = time
     message = Message.model_validate({"status": RunStatus.Completed, **fields, "id": id, "usage": usage})
     return message, changes
+
+
+def json_of(model: Any, name: str) -> dict[str, Any]:
+    """Return a pydantic model of ADK as JSON, without fields that are None; `name` is for the error message.
+
+    Raises:
+        InvalidContent: it has a value that JSON cannot represent.
+    """
+    try:
+        # With aliases: without them, ADK does not read credentials as they were.
+        raw: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    except PydanticSerializationError as error:
+        raise InvalidContent(f"{name} cannot be represented as JSON: {error}") from error
+    return raw
 
 
 def events_of(messages: Iterable[Message]) -> list[Any]:

@@ -12,7 +12,7 @@ from google.adk.memory.memory_entry import MemoryEntry
 from google.adk.sessions import Session
 from google.genai.types import Content, Part
 
-from agentstore.adapters.adk.events import KEY, events_of, is_memorable, message_of
+from agentstore.adapters.adk.events import KEY, events_of, is_memorable, json_of, message_of
 from agentstore.adapters.adk.keys import escaped, stored_id
 from agentstore.adapters.adk.service import Service
 from agentstore.errors import InvalidContent
@@ -90,7 +90,7 @@ class AgentStoreMemoryService(Service, BaseMemoryService):  # type: ignore[misc]
                 raise InvalidContent(f"memory {number} has no text")
             merged = {**(custom_metadata or {}), **entry.custom_metadata}
             given = entry.model_copy(update={"id": id, "custom_metadata": merged})
-            dumped = given.model_dump(mode="json", by_alias=True, exclude_none=True)
+            dumped = json_of(given, f"memory {number}")
             item_id = stored_id(app_name, id)
             items.append(
                 MemoryItem(id=item_id, text=text, kind=_KIND, namespace=namespace, metadata={KEY: {"memory": dumped}})

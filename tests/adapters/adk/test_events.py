@@ -63,6 +63,17 @@ def test_an_event_that_json_cannot_represent_is_refused() -> None:
         message_of(Event(author="a", output=object()))
 
 
+def test_numbers_that_json_lacks_are_none() -> None:
+    """As in ADK's own services."""
+    from google.adk.events import Event
+
+    from agentstore.adapters.adk.events import events_of, message_of
+
+    metadata = {"a": float("nan"), "b": float("inf"), "c": 1.5}
+    (restored,) = events_of([message_of(Event(author="a", custom_metadata=metadata))[0]])
+    assert restored.custom_metadata == {"a": None, "b": None, "c": 1.5}
+
+
 def test_messages_that_are_not_events_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     from agentstore.adapters.adk.events import events_of, message_of
 

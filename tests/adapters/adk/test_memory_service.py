@@ -119,7 +119,8 @@ async def test_memories_of_other_programs_are_found(any_store: Any, service: Any
 
 async def test_invalid_input_is_refused_before_anything_is_written(any_store: Any, service: Any) -> None:
     long, good = "x" * 600, _entry("good")
-    for memory in (_entry(""), _entry("x", id=long), _entry("x", custom_metadata={"x": "\ud83d\ude00"})):
+    not_json = good.model_copy(update={"custom_metadata": {"x": object()}})
+    for memory in (not_json, _entry(""), _entry("x", id=long), _entry("x", custom_metadata={"x": "\ud83d\ude00"})):
         with pytest.raises(InvalidContent):
             await service.add_memory(**_ID, memories=[good, memory])
     with pytest.raises(InvalidContent, match="memory 1 has no text"):
