@@ -169,7 +169,11 @@ def test_every_parameter_is_an_id_a_number_or_neither() -> None:
 
 
 @pytest.fixture
-def open_service(database_url: str, settings: Settings) -> Callable[[type[Any]], Any]:
+def open_service(request: pytest.FixtureRequest, cls: type[Any]) -> Callable[[type[Any]], Any]:
+    is_in_memory = cls.__name__.startswith("InMemory")  # then no database is created
+    arguments = () if is_in_memory else (request.getfixturevalue("database_url"),)
+    settings = Settings() if is_in_memory else request.getfixturevalue("settings")
+
     @asynccontextmanager
     async def opened(cls: type[Any]) -> AsyncIterator[Any]:
         async with AsyncExitStack() as stack:
@@ -180,7 +184,6 @@ def open_service(database_url: str, settings: Settings) -> Callable[[type[Any]],
                 provider = UnsafeSubprocessProvider()
                 stack.push_async_callback(provider.stop)
                 options["provider"] = provider
-            arguments = () if cls.__name__.startswith("InMemory") else (database_url,)
             yield await stack.enter_async_context(cls(*arguments, **options))
 
     return opened
