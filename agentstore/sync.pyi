@@ -328,6 +328,10 @@ class States:
         stale_ok: bool = False,
     ) -> ScopedValues:
         """Return the values of an application, of a user in it, and of a session; ``merged()`` joins them."""
+    def get_values_of(
+        self, sessions: Sequence[Session], *, app: str = "", stale_ok: bool = False
+    ) -> list[ScopedValues]:
+        """Return the values of each of several sessions, such as a page of ``list_sessions``, in their order."""
     def merge_values(
         self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""
     ) -> None:

@@ -1,6 +1,6 @@
 """The state service without a database, for tests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,12 +9,19 @@ from agentstore.errors import Closed, Conflict, InvalidContent, NotFound
 from agentstore.exact_json import loads
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import StoreStateService
-from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueScope
+from agentstore.schemas import Deleted, Page, ScopedValues, Session, StateRound, ValueScope
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
 from agentstore.schemas.payload import MAX_TTL, check_id, dump_metadata, dump_state
 from agentstore.schemas.state import check_more_rounds, check_round, patch, read_round_cursor, write_round_cursor
-from agentstore.schemas.values import ValueChanges, check_changes, check_scope, check_value_scope, prepare_values
+from agentstore.schemas.values import (
+    ValueChanges,
+    check_changes,
+    check_scope,
+    check_sessions,
+    check_value_scope,
+    prepare_values,
+)
 from agentstore.settings import Settings, settings_from_environment
 
 
@@ -214,6 +221,12 @@ class InMemoryStateService(StoreStateService):
                 for name, values in texts.items()
             }
         )
+
+    async def get_values_of(  # noqa: D102
+        self, sessions: Sequence[Session], *, app: str = "", stale_ok: bool = False
+    ) -> list[ScopedValues]:
+        check_sessions(sessions, app, self._settings)
+        return [await self.get_values(each.user_id, each.id, app=app) for each in sessions]
 
     async def merge_values(  # noqa: D102
         self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""

@@ -1,11 +1,11 @@
 """The interface of the states of agents, and of scoped values."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentstore.interfaces.service import ServiceWithLifecycleManager
-from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueScope
+from agentstore.schemas import Deleted, Page, ScopedValues, Session, StateRound, ValueScope
 
 
 class StateService(ServiceWithLifecycleManager):
@@ -134,6 +134,26 @@ class StateService(ServiceWithLifecycleManager):
         Raises:
             InvalidContent: an id or the scope is invalid, or the ids do not name it.
             LimitExceeded: the values have more than 256 MB.
+        """
+
+    @abstractmethod
+    async def get_values_of(
+        self, sessions: Sequence[Session], *, app: str = "", stale_ok: bool = False
+    ) -> list[ScopedValues]:
+        """Return the values of each of several sessions, such as a page of ``list_sessions``, in their order.
+
+        One statement reads them all. Each result is what :meth:`get_values` returns for the session; those of one user
+        may share the values of the user, and all may share those of the application.
+
+        Args:
+            sessions: the sessions, of which only ``user_id`` and ``id`` matter.
+            app: the application. By default the one without a name, "".
+            stale_ok: whether the values may be read from a replica, see :mod:`agentstore.interfaces`.
+
+        Raises:
+            InvalidContent: something is not a session, or an id is invalid.
+            LimitExceeded: there are over 10,000 sessions, or the values have more than 256 MB.
+            NotConfigured: the sessions have several users, and row-level security hides values from the role.
         """
 
     @abstractmethod

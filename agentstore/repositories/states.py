@@ -3,7 +3,7 @@
 The statements of scoped values are in the module ``values``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, or_, select, update
@@ -18,12 +18,12 @@ from agentstore.models import StateHeadRow, StateRoundRow
 from agentstore.repositories import values as scoped
 from agentstore.repositories.retention import has_expired, is_idle
 from agentstore.repositories.service import PostgresService
-from agentstore.schemas import Deleted, Page, ScopedValues, StateRound, ValueScope
+from agentstore.schemas import Deleted, Page, ScopedValues, Session, StateRound, ValueScope
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import MAX_TTL, RowKey, check_id, dump_metadata, dump_state, load_object
 from agentstore.schemas.state import check_round, pack_state, patch, read_round_cursor, write_round_cursor
-from agentstore.schemas.values import check_changes, check_scope, check_value_scope, prepare_values
+from agentstore.schemas.values import check_changes, check_scope, check_sessions, check_value_scope, prepare_values
 from agentstore.settings import Settings
 
 _UNPACKED = 20  # bytes that are decompressed and parsed in about the time of one value, see offload.spend
@@ -221,6 +221,16 @@ class PostgresStateService(PostgresService, StoreStateService):
             lambda database: scoped.read_values(database, user_id, session_id, app, scope), stale_ok=stale_ok
         )
         return await offload.run(scoped.load_values, rows, user_id, session_id)
+
+    async def get_values_of(  # noqa: D102
+        self, sessions: Sequence[Session], *, app: str = "", stale_ok: bool = False
+    ) -> list[ScopedValues]:
+        check_sessions(sessions, app, self._settings)
+        if not sessions:
+            return []
+        keys = [(each.user_id, each.id) for each in sessions]
+        rows = await self._database.read(lambda database: scoped.read_values_of(database, keys, app), stale_ok=stale_ok)
+        return await offload.run(scoped.load_values_of, rows, keys)
 
     async def merge_values(  # noqa: D102
         self, user_id: str | None, session_id: str | None = None, *, values: ScopedValues, app: str = ""

@@ -30,6 +30,8 @@ GET_OF_APP = Statement(
     select(AppValueRow.key, sql_cast(AppValueRow.value, Text)).where(AppValueRow.app == _APP).order_by(AppValueRow.key),
     scope="none",
 )
+GET_OF_SESSIONS = SQL("get_values_of_sessions")
+GET_OF_USERS = SQL("get_values_of_users")
 MERGE = SQL("merge_values")
 MERGE_OF_APP = SQL("merge_app_values")
 DELETE: dict[ValueScope, Statement] = {
@@ -70,12 +72,44 @@ def load_values(rows: list[tuple[str, str, str]], user_id: str | None, session_i
     """
     found: dict[str, dict[str, Any]] = {"app": {}, "user": {}, "session": {}}
     for scope, key, text in rows:
-        try:
-            found[scope][key] = loads(text)
-        except (ValueError, RecursionError) as error:
-            owner = None if scope == "app" else user_id, session_id if scope == "session" else None
-            raise UnreadableRow(describe_invalid(error), f"{scope}_values", *owner, key) from error
+        owner = None if scope == "app" else user_id, session_id if scope == "session" else None
+        found[scope][key] = _load(text, scope, *owner, key)
     return ScopedValues(**found)
+
+
+def _load(text: str, scope: str, user_id: str | None, session_id: str | None, key: str) -> Any:
+    try:
+        return loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableRow(describe_invalid(error), f"{scope}_values", user_id, session_id, key) from error
+
+
+async def read_values_of(database: Database, keys: list[tuple[str, str]], app: str) -> list[Row]:
+    """Read the values of sessions, given the user and the id of each."""
+    users = [user_id for user_id, _ in keys]
+    ids = [session_id for _, session_id in keys]
+    if len(set(users)) > 1:
+        return await database.fetch_page(GET_OF_USERS, Advice.ONE_SCOPE, users=users, sessions=ids, app=app)
+    return await database.fetch_page(
+        GET_OF_SESSIONS, Advice.ONE_SCOPE, user_id=users[0], session_ids=list(dict.fromkeys(ids)), app=app
+    )
+
+
+def load_values_of(rows: list[Row], keys: list[tuple[str, str]]) -> list[ScopedValues]:
+    """Parse the values of sessions that were read, in the order of the sessions.
+
+    Raises:
+        UnreadableRow: one of them is not valid JSON.
+    """
+    of_app: dict[str, Any] = {}
+    of_users: dict[str, dict[str, Any]] = {}
+    of_sessions: dict[tuple[str, str], dict[str, Any]] = {}
+    for scope, user_id, session_id, key, text in rows:
+        found = of_app if scope == "app" else of_users.setdefault(user_id, {})
+        if scope == "session":
+            found = of_sessions.setdefault((user_id, session_id), {})
+        found[key] = _load(text, scope, user_id, session_id, key)
+    return [ScopedValues(of_app, of_users.get(key[0], {}), of_sessions.get(key, {})) for key in keys]
 
 
 async def merge_in(fetch: Fetch, user_id: str | None, session_id: str | None, changes: ValueChanges) -> bool:

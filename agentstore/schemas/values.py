@@ -1,13 +1,13 @@
 """Scoped values: those of an application, of a user and of a session, and their changes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.exact_json import dumps
 from agentstore.schemas.message_checks import check_size
-from agentstore.schemas.payload import check_id, check_ids, shortened
+from agentstore.schemas.payload import check_id, check_ids, check_session, shortened
 
 if TYPE_CHECKING:
     from agentstore.settings import Settings
@@ -143,3 +143,19 @@ def check_changes(changes: ValueChanges, narrowest: ValueScope) -> None:
     for scope in ("user", "session"):
         if not getattr(changes, scope).is_empty:
             check_scope(scope, narrowest)
+
+
+def check_sessions(sessions: Sequence[Any], app: str, settings: "Settings") -> None:
+    """Validate the sessions whose values are read, and their application.
+
+    Raises:
+        InvalidContent: something is not a session, or an id is not valid.
+        LimitExceeded: there are more than `max_batch` sessions.
+    """
+    check_id(app, "app", settings)
+    if isinstance(sessions, (str, bytes, Mapping)) or not isinstance(sessions, Sequence):
+        raise InvalidContent(f"sessions must be a list of sessions, got {shortened(sessions)}")
+    if len(sessions) > settings.max_batch:
+        raise LimitExceeded(f"got {len(sessions)} sessions in one call, the maximum is {settings.max_batch}")
+    for each in sessions:
+        check_session(each, settings)

@@ -8,7 +8,7 @@ import pytest
 
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotFound
 from agentstore.interfaces import Store
-from agentstore.schemas import Deleted, ScopedValues
+from agentstore.schemas import Deleted, ScopedValues, Session
 from agentstore.testing.values import EXACT_VALUES, HOSTILE_IDS, NON_JSON_VALUES, nested, text
 
 
@@ -61,6 +61,28 @@ class ScopedValuesContract:
             assert getattr(found, scope) == {"b": 2, "c": {"x": None}, "d": 0}
             assert list(getattr(found, scope)) == ["b", "c", "d"]
         await store.states.merge_values("alice", "s", values=ScopedValues())
+
+    async def test_values_of_several_sessions_are_read_together(self, store: Store) -> None:
+        sessions = []
+        for user_id in ("alice", "bob", *HOSTILE_IDS):
+            for session_id in ("s", "t"):
+                sessions.append(await store.sessions.create_session(user_id, session_id))
+                changes = ScopedValues(
+                    {"n": len(sessions), user_id: 1}, {user_id: 2}, {session_id: [user_id], "k": None}
+                )
+                await store.states.merge_values(user_id, session_id, values=changes, app="chat")
+        sessions += [Session(id="missing", user_id="alice"), sessions[0]]
+        for some in (sessions, [each for each in sessions if each.user_id == "alice"], sessions[:1], []):
+            for app in ("chat", "other"):
+                expected = [await store.states.get_values(each.user_id, each.id, app=app) for each in some]
+                assert await store.states.get_values_of(some, app=app) == expected
+        assert await store.states.get_values_of(sessions, stale_ok=True, app="chat") != []
+        wrong: list[Any] = ["s", {"s": 1}, None, 7, ["s"], [None], [Session(id="\0", user_id="alice")]]
+        for invalid in wrong:
+            with pytest.raises(InvalidContent):
+                await store.states.get_values_of(invalid)
+        with pytest.raises(LimitExceeded):
+            await store.states.get_values_of(sessions[:1] * 10_001)
 
     @pytest.mark.parametrize("value", EXACT_VALUES, ids=lambda value: repr(value)[:20])
     async def test_any_json_value_round_trips(self, store: Store, value: Any) -> None:

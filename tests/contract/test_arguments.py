@@ -95,6 +95,10 @@ _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "id": lambda id: Session.model_construct(id=id, user_id="alice", messages=[]),
         "user_id": lambda id: Session.model_construct(id="s", user_id=id, messages=[]),
     },
+    "sessions": {
+        "id": lambda id: [Session.model_construct(id=id, user_id="alice", messages=[])],
+        "user_id": lambda id: [Session.model_construct(id="s", user_id=id, messages=[])],
+    },
     "message": {"id": lambda id: text("x").model_copy(update={"id": id})},
     "messages": {"id": lambda id: text("x").model_copy(update={"id": id})},
     "items": {"id": lambda id: {"id": id, "text": "x"}, "kind": lambda id: {"kind": id, "text": "x"}},
@@ -127,6 +131,7 @@ _VALUES: dict[str, Any] = {
     "messages": text("x"), "filters": None, "state": {}, "metadata": {}, "change": dict, "title": None, "ttl": None,
     "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "max_tokens": 10, "count": len, "items": MemoryItem(text="x"),
     "values": ScopedValues(app={"a": 1}), "name": "n", "data": b"x",
+    "sessions": [Session(id="s", user_id="alice")],
 }  # fmt: skip
 _INVALID_IDS: tuple[Any, ...] = (0, 1, True, False, b"s", [], ["s"], "\0", "a\ud800", "x" * 513, "é" * 257)
 _VALID_IDS = ("", " ", " s ", "\t\n", "x" * 512, "密" * 170)

@@ -38,7 +38,7 @@ _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("pears"),
     "messages": text("apples"), "items": MemoryItem(text="likes apples"), "metadata": {"a": 1}, "title": "a title",
     "ttl": 60, "change": dict, "at": "1", "a": 1, "b": 2, "ids": ["1"], "max_tokens": 10, "count": len,
-    "round_id": 7, "state": {"a": 1},
+    "round_id": 7, "state": {"a": 1}, "sessions": [Session(id="s", user_id="alice")],
     "values": ScopedValues({"a": 1}, {"u": 1}), "name": "n", "data": b"x",
 }  # fmt: skip
 
@@ -66,7 +66,9 @@ def _required(method: Callable[..., Any]) -> list[str]:
 
 _METHODS = _methods()
 _ABOUT_ALL_USERS = [
-    name for name, method in _METHODS.items() if not {"user_id", "session_id", "session"} & {*_required(method)}
+    name
+    for name, method in _METHODS.items()
+    if not {"user_id", "session_id", "session", "sessions"} & {*_required(method)}
 ]
 _ABOUT_ALL_USERS.remove("sandboxes.list")  # without a user it lists the sandboxes that have none
 

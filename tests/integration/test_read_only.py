@@ -219,6 +219,7 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "blobs.read": _read_blob,
     "blobs.list": lambda store: store.blobs.list("alice"),
     "blobs.list_versions": lambda store: store.blobs.list_versions("alice", "n"),
+    "states.get_values_of": lambda store: store.states.get_values_of([Session(id="live", user_id="alice")]),
     "users.get_user": lambda store: store.users.get_user("alice"),
     "users.list_users": lambda store: store.users.list_users(),
     "sandboxes.list": lambda store: store.sandboxes.list("alice"),

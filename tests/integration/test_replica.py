@@ -15,7 +15,17 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text as sql
 
-from agentstore import AgentStore, Closed, MemoryItem, NotConfigured, ScopedValues, Settings, Unavailable, migrate
+from agentstore import (
+    AgentStore,
+    Closed,
+    MemoryItem,
+    NotConfigured,
+    ScopedValues,
+    Session,
+    Settings,
+    Unavailable,
+    migrate,
+)
 from agentstore.database import replica as replica_module
 from agentstore.database.statement import Statement
 from agentstore.operations.doctor import Finding, examine
@@ -68,6 +78,9 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "blobs.read": _read_blob,
     "blobs.list": lambda store, **options: store.blobs.list("alice", **options),
     "blobs.list_versions": lambda store, **options: store.blobs.list_versions("alice", "n", **options),
+    "states.get_values_of": lambda store, **options: store.states.get_values_of(
+        [Session(id="s", user_id="alice")], **options
+    ),
     "users.get_user": lambda store, **options: store.users.get_user("alice", **options),
     "users.list_users": lambda store, **options: store.users.list_users(**options),
 }

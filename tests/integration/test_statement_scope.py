@@ -88,6 +88,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "user_id": (lambda user: user,),
     "users": (lambda user: [user],),
     "session": (lambda user: Session(id="s", user_id=user),),
+    "sessions": (lambda user: [Session(id="s", user_id=user), Session(id="t", user_id=user)],),
     "session_id": ("s",),
     "session_ids": (["s"],),
     "new_id": ("copy",),
@@ -238,7 +239,7 @@ def _values(method: str, parameter: str) -> tuple[Any, ...]:
 def _calls() -> Iterator[_Call]:
     for service, method, parameters in _methods():
         required = {name for name, each in parameters.items() if each.default is each.empty}
-        is_about_user = bool(required & {*_USERS, "session"})
+        is_about_user = bool(required & {*_USERS, "session", "sessions"})
         for names_user in [True] if is_about_user else [False, True] if parameters.keys() & set(_USERS) else [False]:
             yield _Call(service, method, names_user)
             for name in (each for each in parameters if each not in _USERS):

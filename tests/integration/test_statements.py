@@ -429,6 +429,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.states.merge_values(None, values=ScopedValues({"a": 1, "b": None})))
     await one_statement(store.states.get_values("alice", "s"))
     await one_statement(store.states.get_values(None))
+    await one_statement(store.states.get_values_of([session, Session(id="t", user_id="bob")]))
     await one_statement(store.blobs.get("alice", "n"))
     await one_statement(store.blobs.list("alice", prefix="n"))
     await one_statement(store.blobs.list_versions("alice", "n"))

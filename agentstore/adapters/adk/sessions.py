@@ -3,6 +3,8 @@
 # pyright: reportMissingImports=false
 import asyncio
 from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -23,12 +25,11 @@ from agentstore.adapters.stores import Store
 from agentstore.errors import Conflict, NotFound
 from agentstore.event_loops import PerLoop
 from agentstore.interfaces import SessionHistoryService
-from agentstore.schemas import ScopedValues
 from agentstore.schemas import Session as StoredSession
 from agentstore.schemas.payload import strip_id
 
-# The size of a page of a list, and how many sessions' states are read at the same time.
-_PAGE, _READERS = 1_000, 8
+# The size of a page of a list, and of how many sessions the states are read together.
+_PAGE = 1_000
 
 _Locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]
 
@@ -263,22 +264,10 @@ async def _is_stored(sessions: SessionHistoryService, user_id: str, id: str, mes
 
 
 async def _states(store: Store, app_name: str, sessions: list[StoredSession]) -> list[dict[str, Any]]:
-    """Return the states of sessions, several at a time."""
-    if not sessions:
-        return []
-    app = (await store.states.get_values(None, app=app_name)).app
-    readers = asyncio.Semaphore(_READERS)
-
-    async def read(user_id: str, session_id: str | None) -> ScopedValues:
-        async with readers:
-            scope: Any = "user" if session_id is None else "session"
-            return await store.states.get_values(user_id, session_id, app=app_name, scope=scope)
-
-    owners = list(dict.fromkeys(each.user_id for each in sessions))
-    of_users = await asyncio.gather(*(read(owner, None) for owner in owners))
-    of_sessions = await asyncio.gather(*(read(each.user_id, each.id) for each in sessions))
-    users = dict(zip(owners, (each.user for each in of_users), strict=True))
-    return [
-        state_of(ScopedValues(app=app, user=users[each.user_id], session=values.session))
-        for each, values in zip(sessions, of_sessions, strict=True)
-    ]
+    """Return the states of sessions, many at a time."""
+    found: list[dict[str, Any]] = []
+    for first in range(0, len(sessions), _PAGE):
+        values = await store.states.get_values_of(sessions[first : first + _PAGE], app=app_name)
+        # Those of the application and the user are shared, and whoever gets a state may change it.
+        found += [state_of(replace(each, app=deepcopy(each.app), user=deepcopy(each.user))) for each in values]
+    return found

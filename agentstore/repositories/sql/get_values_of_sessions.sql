@@ -1,0 +1,21 @@
+-- Read the values of an application, of a user in it, and of some of the user's sessions.
+--
+-- Scope: user
+-- Repeatable: yes
+-- Parameters: user_id text, session_ids text[], app text
+-- Rows: scope, user_id, session_id (each null where the scope has none), key, the value as JSON text; by key
+-- Races: none, since it only reads
+SELECT 'app' AS scope, NULL AS user_id, NULL AS session_id, v.key, v.value::text AS value
+FROM {schema}.app_values AS v
+WHERE v.app = :app
+UNION ALL
+SELECT 'user' AS scope, v.user_id, NULL AS session_id, v.key, v.value::text AS value
+FROM {schema}.user_values AS v
+WHERE v.user_id = :user_id AND v.app = :app
+UNION ALL
+SELECT 'session' AS scope, v.user_id, v.session_id, v.key, v.value::text AS value
+FROM {schema}.session_values AS v
+JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
+WHERE v.user_id = :user_id AND v.session_id = ANY(:session_ids)
+    AND coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+ORDER BY key

@@ -1,0 +1,30 @@
+-- Read the values of an application, and those of sessions of several users and of these users in it.
+--
+-- Scope: all
+-- Repeatable: yes
+-- Parameters: users text[], sessions text[], app text
+-- Rows: as in get_values_of_sessions.sql
+-- Races: none, since it only reads
+--
+-- `users` has the user of each of the `sessions`.
+WITH given AS MATERIALIZED (
+    SELECT DISTINCT t.user_id, t.session_id FROM unnest(:users, :sessions) AS t (user_id, session_id)
+),
+owners AS MATERIALIZED (
+    SELECT DISTINCT user_id FROM given
+)
+SELECT 'app' AS scope, NULL AS user_id, NULL AS session_id, v.key, v.value::text AS value
+FROM {schema}.app_values AS v
+WHERE v.app = :app
+UNION ALL
+SELECT 'user' AS scope, v.user_id, NULL AS session_id, v.key, v.value::text AS value
+FROM owners
+JOIN {schema}.user_values AS v ON owners.user_id = v.user_id
+WHERE v.app = :app
+UNION ALL
+SELECT 'session' AS scope, v.user_id, v.session_id, v.key, v.value::text AS value
+FROM given
+JOIN {schema}.session_values AS v ON given.user_id = v.user_id AND given.session_id = v.session_id
+JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
+WHERE coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+ORDER BY key
