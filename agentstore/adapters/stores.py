@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from agentstore.errors import NotConfigured
-from agentstore.interfaces import SessionHistoryService, StateService, StoreMemoryService
+from agentstore.interfaces import BlobService, SessionHistoryService, StateService, StoreMemoryService
 
 
 class Store(Protocol):
@@ -24,6 +24,11 @@ class Store(Protocol):
         """The scoped values."""
         ...
 
+    @property
+    def blobs(self) -> BlobService:
+        """The files."""
+        ...
+
 
 class SharedStore:
     """The services on the pool of a URL, which all adapters in this process share."""
@@ -37,6 +42,7 @@ class SharedStore:
         # Imported here, since most applications pass a store: SQLAlchemy and the driver are needed for a URL only.
         from agentstore.adapters.shared_database import shared_database
         from agentstore.repositories import (
+            PostgresBlobService,
             PostgresMemoryService,
             PostgresSessionHistoryService,
             PostgresStateService,
@@ -47,6 +53,7 @@ class SharedStore:
         self.sessions: SessionHistoryService = PostgresSessionHistoryService(database=self._shared.database)
         self.memory: StoreMemoryService = PostgresMemoryService(database=self._shared.database)
         self.states: StateService = PostgresStateService(database=self._shared.database)
+        self.blobs: BlobService = PostgresBlobService(database=self._shared.database)
 
     async def start(self) -> None:
         """Open the pool, unless it is open. Idempotent."""

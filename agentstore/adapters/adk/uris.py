@@ -7,6 +7,7 @@ in a program or in a ``services.py``.
 # pyright: reportMissingImports=false
 from typing import Any
 
+from agentstore.adapters.adk.artifacts import AgentStoreArtifactService
 from agentstore.adapters.adk.memory import AgentStoreMemoryService
 from agentstore.adapters.adk.sessions import AgentStoreSessionService
 from agentstore.errors import NotConfigured
@@ -22,6 +23,7 @@ def register() -> None:
     registry = get_service_registry()
     registry.register_session_service(_SCHEME, session_service)
     registry.register_memory_service(_SCHEME, memory_service)
+    registry.register_artifact_service(_SCHEME, artifact_service)
 
 
 def session_service(uri: str, **_: Any) -> AgentStoreSessionService:
@@ -40,6 +42,11 @@ def session_service(uri: str, **_: Any) -> AgentStoreSessionService:
 def memory_service(uri: str, **_: Any) -> AgentStoreMemoryService:
     """Return the memory service for a URI. The arguments and errors are those of :func:`session_service`."""
     return AgentStoreMemoryService(url=_url_of(uri))
+
+
+def artifact_service(uri: str, **_: Any) -> AgentStoreArtifactService:
+    """Return the artifact service for a URI. The arguments and errors are those of :func:`session_service`."""
+    return AgentStoreArtifactService(url=_url_of(uri))
 
 
 def _url_of(uri: str) -> str:

@@ -319,11 +319,17 @@ async def test_adk_creates_the_services_for_a_uri(
 ) -> None:
     from google.adk.cli import service_registry
     from google.adk.cli.utils.service_factory import (
+        create_artifact_service_from_options,
         create_memory_service_from_options,
         create_session_service_from_options,
     )
 
-    from agentstore.adapters.adk import AgentStoreMemoryService, AgentStoreSessionService, register
+    from agentstore.adapters.adk import (
+        AgentStoreArtifactService,
+        AgentStoreMemoryService,
+        AgentStoreSessionService,
+        register,
+    )
 
     (yaml,) = [each for each in blocks(ROOT / "docs/adk.md") if each.language == "yaml"]
     (tmp_path / "services.yaml").write_text(yaml.code)
@@ -343,6 +349,10 @@ async def test_adk_creates_the_services_for_a_uri(
             assert isinstance(memory, AgentStoreMemoryService)
             async with memory:
                 assert not (await memory.search_memory(app_name="chat", user_id="alice", query="x")).memories
+            artifacts = create_artifact_service_from_options(base_dir=tmp_path, artifact_service_uri=uri)
+            assert isinstance(artifacts, AgentStoreArtifactService)
+            async with artifacts:
+                assert await artifacts.list_artifact_keys(app_name="chat", user_id="alice") == []
     assert len(await store.sessions.list_sessions("alice")) == 4
 
 
