@@ -268,6 +268,6 @@ async def _states(store: Store, app_name: str, sessions: list[StoredSession]) ->
     found: list[dict[str, Any]] = []
     for first in range(0, len(sessions), _PAGE):
         values = await store.states.get_values_of(sessions[first : first + _PAGE], app=app_name)
-        # Those of the application and the user are shared, and whoever gets a state may change it.
+        # Those of the application and the user are shared, and the caller may change each state.
         found += [state_of(replace(each, app=deepcopy(each.app), user=deepcopy(each.user))) for each in values]
     return found
