@@ -150,7 +150,16 @@ def test_users_are_listed_shown_and_deleted() -> None:
     assert "bob" in run("users", "list").out
     assert run("users", "show", "李雷", "--json").json()["id"] == "李雷"
     assert "agentstore sessions list" in run("users", "show", "李雷").out
-    nothing = {"users": 0, "sessions": 0, "messages": 0, "memories": 0, "state_rounds": 0, "workspaces": 0, "values": 0}
+    nothing = {
+        "users": 0,
+        "sessions": 0,
+        "messages": 0,
+        "memories": 0,
+        "state_rounds": 0,
+        "workspaces": 0,
+        "values": 0,
+        "blobs": 0,
+    }
     assert run("users", "delete", "bob", "--yes", "--json").json() == {
         **nothing,
         "users": 1,
