@@ -28,6 +28,8 @@ from agentstore.errors import InvalidContent, LimitExceeded, NotConfigured
 if TYPE_CHECKING:
     from agentstore.importing import Importer, Moved, Note
     from agentstore.importing import Progress as ImportProgress
+    from agentstore.importing.databases import OtherDatabase
+    from agentstore.importing.records import Reader
     from agentstore.importing.remembering import Remembering
     from agentstore.importing.storing import Sessions
     from agentstore.settings import Settings
@@ -62,6 +64,7 @@ class Source(StrEnum):
 
     AGENTSCOPE_2 = "agentscope-2"
     OPENAI_AGENTS = "openai-agents"
+    ADK = "adk"
 
 
 @commands.command("import")
@@ -117,7 +120,7 @@ def import_(
 
     A file is JSON Lines of chat completions, an export of ChatGPT, Claude, Open WebUI or LibreChat, another format of
     --list-formats, or an export of `agentstore export`. A URL is that of the database of AgentScope Runtime's Redis
-    services, AgentScope 2 or openai-agents, which may be in use.
+    services, AgentScope 2, openai-agents or Google ADK, which may be in use.
 
     Importing again adds only what is new; a file that was moved needs ids in its messages. Invalid input is skipped and
     reported with its place; the exit code is then 5. docs/import.md describes the formats.
@@ -328,8 +331,7 @@ def _import_store(
     json_: bool,
 ) -> None:
     """Import the database of another application."""
-    from agentstore.importing import Mover, Target, agentscope2, openai_agents, redis_services
-    from agentstore.importing.databases import OtherDatabase
+    from agentstore.importing import Mover, Target, databases, redis_services
 
     if len(sources) > 1:
         raise typer.BadParameter("import one database at a time", param_hint="FILE")
@@ -348,16 +350,14 @@ def _import_store(
         target = None
         if store is not None:
             remembering = _remembering(store, settings) if remember else None
-            target = Target(remembering or store.sessions, store.memory, store.states)
+            target = Target(remembering or store.sessions, store.memory, store.states, store.sessions)
         mover = Mover(target, settings=settings, report=report)
         with move_spinner(mover.moved) as tick:
             if source is None:
                 await mover.run(redis_services.read(source_url), tick)
             else:
-                async with OtherDatabase(source_url) as database:
-                    is_agentscope = source is Source.AGENTSCOPE_2
-                    reader = agentscope2.read(database) if is_agentscope else openai_agents.read(database, user)
-                    await mover.run(reader, tick)
+                async with databases.OtherDatabase(source_url) as database:
+                    await mover.run(_reader(source, database, user), tick)
         return mover.moved
 
     settings = load_settings()
@@ -367,14 +367,37 @@ def _import_store(
         summary = {**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, **_remembered(remembering)}
         echo_json({**summary, **reports.as_json()})
     else:
-        new = f"New: {counted(session=moved.new_sessions, message=moved.new_messages, state=moved.new_states)}."
+        found = counted(message=moved.messages, memory=moved.memories, state=moved.states, value=moved.values)
+        added = {"message": moved.new_messages, "state": moved.new_states, "value": moved.new_values}
+        new = f"New: {counted(session=moved.new_sessions, **added)}."
         echo(
-            f"{counted(session=moved.sessions)} with "
-            f"{counted(message=moved.messages, memory=moved.memories, state=moved.states)} in {moved.seconds:.1f} s. "
+            f"{counted(session=moved.sessions)} with {found} in {moved.seconds:.1f} s. "
             + _outcome(new, dry_run, moved, remembering)
         )
     if moved.problems:
         raise typer.Exit(_SKIPPED)
+
+
+def _reader(source: Source, database: OtherDatabase, user: str) -> Reader:
+    """Return the reader of an application's database.
+
+    Raises:
+        NotConfigured: the package that it needs is not installed.
+    """
+    from agentstore.importing import adk, agentscope2, openai_agents
+
+    if source is Source.AGENTSCOPE_2:
+        return agentscope2.read(database)
+    if source is Source.OPENAI_AGENTS:
+        return openai_agents.read(database, user)
+    try:
+        from agentstore.adapters.adk.events import message_of_fields
+        from agentstore.adapters.adk.imported import session_of, values_of_scope
+    except ImportError as error:
+        raise NotConfigured(
+            "the package google-adk is not installed: run pip install 'agentstore-postgres[adk]'"
+        ) from error
+    return adk.read(database, adk.Conversion(session_of, message_of_fields, values_of_scope))
 
 
 def _outcome(new: str, dry_run: bool, done: ImportProgress | Moved, remembering: Remembering | None) -> str:

@@ -4,10 +4,10 @@ import asyncio
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from urllib.parse import quote
 
-from sqlalchemy import Executable, create_engine, text
+from sqlalchemy import Executable, TableClause, create_engine, literal_column, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -21,6 +21,8 @@ from agentstore.schemas import Session
 from agentstore.schemas.parts import wrong_type
 
 _UNDEFINED = ("42P01", "42703", "3F000")  # undefined table, undefined column, invalid schema name
+
+_Result: TypeAlias = tuple[list[str], list[tuple[Any, ...]]]
 
 
 class OtherDatabase:
@@ -72,12 +74,28 @@ class OtherDatabase:
             Unavailable, NotConfigured: the connection failed or was refused.
             InvalidContent: the database lacks the tables.
         """
+        _, rows = await self._execute(statement, values)
+        return rows
+
+    async def columns(self, table: TableClause) -> set[str]:
+        """Return the names of the columns of a table.
+
+        Raises:
+            Unavailable, NotConfigured: the connection failed or was refused.
+            InvalidContent: the database lacks the table.
+        """
+        names, _ = await self._execute(select(literal_column("*")).select_from(table).limit(0), {})
+        return set(names)
+
+    async def _execute(self, statement: Executable, values: dict[str, Any]) -> _Result:
+        """Execute a query and return the names of its columns, and its rows."""
         if self._engine is None:
-            return await asyncio.to_thread(self._fetch_from_file, statement, values)
+            return await asyncio.to_thread(self._execute_in_file, statement, values)
         try:
             async with self._engine.connect() as connection:
                 await connection.execute(text(REFUSE_FILTERED_VIEWS))
-                return [tuple(row) for row in await connection.execute(statement, values)]
+                result = await connection.execute(statement, values)
+                return list(result.keys()), [tuple(row) for row in result]
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) in _UNDEFINED:
                 raise InvalidContent(f"the source lacks the expected tables: {error.orig}") from error
@@ -85,13 +103,14 @@ class OtherDatabase:
         except CONNECT_ERRORS as error:
             raise connection_error(error, "the source") from error
 
-    def _fetch_from_file(self, statement: Executable, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    def _execute_in_file(self, statement: Executable, values: dict[str, Any]) -> _Result:
         assert self._file is not None  # noqa: S101
         name = f"file:{quote(str(self._file.resolve()))}?mode=ro"
         engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=NullPool)
         try:
             with engine.connect() as connection:
-                return [tuple(row) for row in connection.execute(statement, values)]
+                result = connection.execute(statement, values)
+                return list(result.keys()), [tuple(row) for row in result]
         except SQLAlchemyError as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
             raise InvalidContent(f"{self._file}: {reason}") from error

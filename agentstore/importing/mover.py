@@ -4,16 +4,21 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
 
-from agentstore.errors import Conflict, InvalidContent, LimitExceeded
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotConfigured, NotFound
+from agentstore.exact_json import dumps_sorted
 from agentstore.importing.dry_run import DryRun
 from agentstore.importing.notes import Counts, Note, at
-from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
+from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord, ValuesRecord
 from agentstore.importing.storing import Sessions, store_session
-from agentstore.interfaces import MemoryService, StoreStateService
-from agentstore.schemas import Message, Session, StateRound
+from agentstore.interfaces import MemoryService, SessionHistoryService, StoreStateService
+from agentstore.schemas import Message, ScopedValues, Session, StateRound
+from agentstore.schemas.parts import quote
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state, prepare_messages
 from agentstore.schemas.state import check_round
+from agentstore.schemas.values import check_value_scope, prepare_values
 from agentstore.settings import Settings
 
 # The number of memories, and of characters of them, in one statement.
@@ -31,9 +36,13 @@ class Moved(Counts):
     """The messages that they have in the store."""
     memories: int = 0
     states: int = 0
+    values: int = 0
+    """Scoped values: those that the store has, now or before."""
     new_sessions: int = 0
     new_messages: int = 0
     new_states: int = 0
+    new_values: int = 0
+    """Those that were added or changed."""
     seconds: float = 0.0
 
 
@@ -44,6 +53,8 @@ class Target:
     sessions: Sessions
     memory: MemoryService
     states: StoreStateService
+    history: SessionHistoryService
+    """Where the times of the sessions are read."""
 
 
 class Mover:
@@ -70,9 +81,12 @@ class Mover:
         began = time.monotonic()
         async for record in reader:
             if isinstance(record, Note):
+                self.moved.input_messages += record.messages
                 self._note(record.place, replace(record, place=""))
             elif isinstance(record, StateRecord):
                 await self._store_state(record)
+            elif isinstance(record, ValuesRecord):
+                await self._store_values(record)
             else:
                 translated = record.translated
                 self.moved.input_messages += translated.messages
@@ -148,6 +162,77 @@ class Mover:
             self.moved.states += 1
         except _INVALID as error:
             self._note(record.place, Note("", str(error)))
+
+    async def _store_values(self, record: ValuesRecord) -> None:
+        """Store the values that the store lacks.
+
+        Another value of a key is replaced, unless a session of the scope was written to in the store since the source
+        was: it is then the newer one.
+        """
+        try:
+            scope = check_value_scope(record.user_id, record.session_id, record.app, self._settings)
+            parts = list(self._parts_of_values(record, scope))
+            self.moved.values += sum(map(len, parts))
+            if self._target is None or not parts:
+                return
+            states, ids = self._target.states, (record.user_id, record.session_id)
+            stored = getattr(await states.get_values(*ids, app=record.app, scope=scope), scope)
+            other = {
+                key
+                for part in parts
+                for key in part.keys() & stored.keys()
+                if dumps_sorted(part[key]) != dumps_sorted(stored[key])
+            }
+            if other and (reason := await self._reason_to_keep(record)) is not None:
+                for key in sorted(other):
+                    why = f"the store has another value, which is left unchanged: {reason}"
+                    self._note(record.place, Note(f"value {quote(key)}", why))
+                self.moved.values -= len(other)
+                other = set()
+            for part in parts:
+                changes = {key: value for key, value in part.items() if key not in stored or key in other}
+                if changes:
+                    await states.merge_values(*ids, values=ScopedValues(**{scope: changes}), app=record.app)
+                    self.moved.new_values += len(changes)
+        except (*_INVALID, NotFound) as error:
+            self._note(record.place, Note("", str(error)))
+
+    async def _reason_to_keep(self, record: ValuesRecord) -> str | None:
+        """Return why values of the store may be newer than those of the source, or None if they are not."""
+        assert self._target is not None  # noqa: S101
+        if record.written_at is None:
+            return "when the source was last written to is not known"
+        history = self._target.history
+        is_later = False
+        if record.user_id is not None and record.session_id is not None:
+            session = await history.get_session(record.user_id, record.session_id, limit=0)
+            is_later = session is not None and session.updated_at is not None and session.updated_at > record.written_at
+        else:
+            since = record.written_at + timedelta(microseconds=1)
+            try:
+                is_later = bool(await history.list_sessions(record.user_id, app=record.app, since=since, limit=1))
+            except NotConfigured as error:  # row-level security hides the sessions of other users
+                return f"when the store was last written to is not known: {error}"
+        return "the store was written to after the source" if is_later else None
+
+    def _parts_of_values(self, record: ValuesRecord, scope: str) -> Iterator[dict[str, Any]]:
+        """Yield the values of each statement by key, and report those that cannot be stored."""
+        part: dict[str, Any] = {}
+        size = 0
+        for key, value in record.values.items():
+            try:
+                changes = prepare_values(ScopedValues(**{scope: {key: value}}), record.app, self._settings)
+            except _INVALID as error:
+                self._note(record.place, Note(f"value {quote(key)}", str(error)))
+                continue
+            length = sum(map(len, getattr(changes, scope).texts))
+            if part and (len(part) >= min(_BATCH, self._settings.max_batch) or size + length > _CHARACTERS):
+                yield part
+                part, size = {}, 0
+            part[key] = value
+            size += length
+        if part:
+            yield part
 
     def _parts(self, messages: list[Message], refused: dict[int, str]) -> Iterator[dict[int, Message]]:
         """Yield the messages of each statement by their positions, and add those that cannot be stored to `refused`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from agentstore.importing.notes import Note
@@ -37,5 +38,18 @@ class StateRecord:
     source: str
 
 
-Record = SessionRecord | MemoriesRecord | StateRecord | Note
+@dataclass(frozen=True, slots=True)
+class ValuesRecord:
+    """Scoped values: those of a session, without `session_id` of a user, without `user_id` of the application."""
+
+    place: str
+    app: str
+    user_id: str | None
+    session_id: str | None
+    values: dict[str, Any]
+    written_at: datetime | None
+    """When the source last wrote to a session of the scope, and so may have changed a value; None if unknown."""
+
+
+Record = SessionRecord | MemoriesRecord | StateRecord | ValuesRecord | Note
 Reader = AsyncIterator[Record]

@@ -1,13 +1,14 @@
 """Importing the records of other stores: idempotent, and without overwriting existing data."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from agentstore import AgentStore, InvalidContent, Message, PostgresMemoryService, Session, Settings
+from agentstore import AgentStore, InvalidContent, Message, PostgresMemoryService, ScopedValues, Session, Settings
 from agentstore.importing import Moved, Mover, Note, Target, mover
-from agentstore.importing.records import MemoriesRecord, Record, StateRecord
+from agentstore.importing.records import MemoriesRecord, Record, SessionRecord, StateRecord, ValuesRecord
 from agentstore.importing.translated import Translated
 from agentstore.testing import text
 
@@ -18,7 +19,9 @@ async def _move(store: AgentStore, settings: Settings, *records: Record) -> tupl
             yield each
 
     problems: list[Note] = []
-    imported = Mover(Target(store.sessions, store.memory, store.states), settings=settings, report=problems.append)
+    imported = Mover(
+        Target(store.sessions, store.memory, store.states, store.sessions), settings=settings, report=problems.append
+    )
     await imported.run(reader())
     return imported.moved, problems
 
@@ -112,3 +115,69 @@ async def test_memories_that_cannot_be_stored_are_skipped_one_by_one(
     assert (moved.memories, problems, sum(sizes)) == (250, [], 250)
     assert len(sizes) == 25
     assert len(await store.memory.list_memory("bob", {"page_size": 1000})) == 250
+
+
+_WRITTEN = datetime(2024, 1, 2, tzinfo=UTC)
+
+
+def _session(*ids: str, at: datetime = _WRITTEN) -> SessionRecord:
+    messages = [text(f"Message {id}").model_copy(update={"id": id}) for id in ids]
+    session = Session(id="s", user_id="alice", app="weather", messages=messages, created_at=_WRITTEN, updated_at=at)
+    return SessionRecord("session s", Translated(session, list(ids), [], len(ids)))
+
+
+def _values(place: str, values: dict[str, Any], at: datetime | None = _WRITTEN) -> ValuesRecord:
+    ids: dict[str, tuple[str | None, str | None]] = {"app": (None, None), "user": ("alice", None)}
+    return ValuesRecord(place, "weather", *ids.get(place, ("alice", "s")), values, at)
+
+
+@pytest.mark.parametrize("scope", ["app", "user", "session"])
+async def test_values_are_added_and_replaced_until_the_store_is_written_to(
+    store: AgentStore, settings: Settings, scope: Any
+) -> None:
+    async def stored() -> Any:
+        return getattr(await store.states.get_values("alice", "s", app="weather"), scope)
+
+    for new in (2, 0):
+        moved, problems = await _move(store, settings, _session("a"), _values(scope, {"n": 1, "m": [True]}))
+        assert (moved.values, moved.new_values, problems) == (2, new, [])
+    later = _WRITTEN + timedelta(seconds=1)
+    moved, problems = await _move(
+        store, settings, _session("a", "b", at=later), _values(scope, {"n": 2, "m": [1]}, later)
+    )
+    assert (moved.values, moved.new_values, problems) == (2, 2, [])
+    assert await stored() == {"n": 2, "m": [1]}
+    assert type((await stored())["m"][0]) is int
+    await store.sessions.append(
+        "alice", "s", text("of an agent"), values=ScopedValues(**{scope: {"n": 9}}), app="weather"
+    )
+    source = _values(scope, {"n": 3, "m": [1], "k": 1}, later)
+    for new in (1, 0):
+        moved, problems = await _move(store, settings, _session("a", "b", at=later), source)
+        assert (moved.values, moved.new_values) == (2, new)
+        (problem,) = problems
+        assert (problem.place, problem.messages) == (scope, 0)
+        assert problem.reason.startswith("value 'n': the store has another value, which is left unchanged")
+    assert await stored() == {"n": 9, "m": [1], "k": 1}
+    moved, (unknown,) = await _move(store, settings, _values(scope, {"m": 2, "n": 9}, None))
+    assert (moved.values, moved.new_values) == (1, 0)
+    assert "when the source was last written to is not known" in unknown.reason
+
+
+async def test_values_that_cannot_be_stored_are_reported_one_by_one(
+    store: AgentStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mover, "_BATCH", 2)
+    values = {"a": 1, "x" * 10_000: 1, "b": 2, "c": float("nan"), "d": 4}
+    moved, problems = await _move(store, settings, _session("a"), _values("session", values))
+    assert (moved.values, moved.new_values, moved.problems) == (3, 3, len(problems))
+    assert [each.reason[:9] for each in problems] == ["value 'xx", "value 'c'"]
+    assert (await store.states.get_values("alice", "s", app="weather")).session == {"a": 1, "b": 2, "d": 4}
+    moved, (missing,) = await _move(store, settings, ValuesRecord("t", "weather", "alice", "t", {"a": 1}, None))
+    assert (moved.new_values, missing.place) == (0, "t")
+    assert "no session 't'" in missing.reason
+
+
+async def test_messages_of_a_session_that_is_refused_are_counted(store: AgentStore, settings: Settings) -> None:
+    moved, _ = await _move(store, settings, Note("session s", "its id is not valid", messages=3))
+    assert (moved.input_messages, moved.stored_messages, moved.skipped_messages) == (3, 0, 3)

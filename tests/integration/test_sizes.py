@@ -262,7 +262,9 @@ async def test_moved_memories_are_complete(store: AgentStore, settings: Settings
         yield MemoriesRecord("here", Translated(session, places, messages=count))
 
     for _ in range(2):
-        mover = Mover(Target(store.sessions, store.memory, store.states), settings=settings, report=_fail)
+        mover = Mover(
+            Target(store.sessions, store.memory, store.states, store.sessions), settings=settings, report=_fail
+        )
         await mover.run(read())
         assert (mover.moved.memories, mover.moved.problems) == (count, 0)
         assert (await store.memory.delete_memory("bob")).memories == 0

@@ -2,15 +2,19 @@
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentstore import Message
 from agentstore.errors import InvalidContent, NotConfigured
-from agentstore.importing import Note, agentscope2, openai_agents, redis_services
+from agentstore.importing import Note, adk, agentscope2, openai_agents, redis_services
 from agentstore.importing.databases import OtherDatabase, parse_utc
-from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord
+from agentstore.importing.notes import Kind
+from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord, ValuesRecord
+from tests.support.cli import run
 from tests.support.key_values import KeyValues
 
 
@@ -90,6 +94,129 @@ async def test_openai_agents_items_become_messages(tmp_path: Path) -> None:
     (message,) = found.translated.session.messages
     assert message.id == "msg_7f8e87be-10be-546e-81fe-ac5fd7fdf070"  # another id would import everything again
     assert message.metadata == {"timestamp": "2024-01-02T00:00:00+00:00"}
+
+
+def _message(fields: Any) -> Message:
+    """Return a message with the fields of an event as its metadata; the tests of the adapter have the real ones."""
+    if "author" not in fields:
+        raise InvalidContent("author: Field required")
+    return Message.model_validate({"id": fields["id"], "role": "user", "metadata": {"event": fields}})
+
+
+_CONVERSION = adk.Conversion(lambda app, id: (f"{id}/{app}", {"id": id}), _message, dict)
+_STATES = (
+    "CREATE TABLE app_states (app_name, state, update_time)",
+    "CREATE TABLE user_states (app_name, user_id, state, update_time)",
+    "CREATE TABLE sessions (app_name, user_id, id, state, create_time, update_time)",
+    "INSERT INTO app_states VALUES ('weather', '{\"a\": 1}', '2024-01-02'), ('broken', '[', '2024-01-02')",
+    "INSERT INTO user_states VALUES ('weather', 'alice', '{\"u\": null}', '2024-01-02'), ('weather', NULL, '{}', NULL)",
+    "INSERT INTO sessions VALUES ('weather', 'alice', 's', '{\"k\": 1}', '2024-01-02 03:04:05.000006', 1704164645.5)",
+)
+
+
+async def test_adk_events_are_read_in_the_layout_with_json(tmp_path: Path) -> None:
+    rows = {"e1": {"author": "user", "timestamp": 7.25}, "e2": {"author": "user"}, "e3": {}}
+    url = _write(
+        tmp_path / "adk.db",
+        *_STATES,
+        "CREATE TABLE events (id, app_name, user_id, session_id, invocation_id, timestamp, event_data)",
+        *(
+            f"INSERT INTO events VALUES ('{id}', 'weather', 'alice', 's', 'i', '2024-01-02', '{json.dumps(data)}')"
+            for id, data in rows.items()
+        ),
+        "INSERT INTO events VALUES ('e0', 'weather', 'alice', 's', 'i', '2024-01-02', '[')",
+        "INSERT INTO events VALUES ('e4', 'weather', 'alice', 's', 'i', NULL, '{\"author\": \"user\"}')",
+        "INSERT INTO events VALUES ('x', 'weather', 'bob', 's', 'i', '2024-01-02', '{}')",
+    )
+    async with OtherDatabase(url) as database:
+        session, values, no_user, user, broken, app, lost = await _records(adk.read(database, _CONVERSION))
+    place = "session s of alice in weather"
+    assert isinstance(session, SessionRecord)
+    found = session.translated.session
+    assert (found.user_id, found.id, found.app, session.place) == ("alice", "s/weather", "weather", place)
+    assert found.metadata == {"id": "s"}
+    assert found.created_at == parse_utc("2024-01-02T03:04:05.000006+00:00")
+    assert found.updated_at == parse_utc("2024-01-02T03:04:05.500000+00:00")
+    assert [each.metadata for each in found.messages] == [
+        {"event": {"author": "user", "timestamp": 7.25, "id": "e1", "invocation_id": "i"}},
+        {"event": {"author": "user", "timestamp": 1704153600.0, "id": "e2", "invocation_id": "i"}},
+    ]
+    assert session.translated.messages == 5
+    reasons = {each.place: (each.reason, each.messages) for each in session.translated.notes}
+    assert reasons.pop("event e0")[0].startswith("the event: not JSON")
+    assert reasons == {"event e3": ("author: Field required", 1), "event e4": ("the event has no time", 1)}
+    assert values == ValuesRecord(f"{place}, state", "weather", "alice", "s/weather", {"k": 1}, found.updated_at)
+    assert user == ValuesRecord("state of alice in weather", "weather", "alice", None, {"u": None}, found.updated_at)
+    assert app == ValuesRecord("state of weather", "weather", None, None, {"a": 1}, found.updated_at)
+    assert (no_user.place, broken.place) == ("state of None in weather", "state of broken")
+    assert lost == Note("session s of bob in weather", "its events have no session", messages=1)
+
+
+@pytest.mark.parametrize("has_all_columns", [True, False])
+async def test_adk_events_are_read_in_the_layout_with_pickles(tmp_path: Path, has_all_columns: bool) -> None:
+    columns = {
+        "id": "'e'", "app_name": "'weather'", "user_id": "'alice'", "session_id": "'s'", "invocation_id": "'i'",
+        "timestamp": "'2024-01-02 00:00:00.5'", "author": "'user'", "actions": "x'8004'",
+        "content": """'{"parts": []}'""", "turn_complete": "1", "error_code": "NULL",
+    }  # fmt: skip
+    if has_all_columns:  # releases have added them
+        columns |= {
+            "long_running_tool_ids_json": """'["c1"]'""", "usage_metadata": "'null'", "branch": "NULL",
+            "citation_metadata": """'{"citations": []}'""",
+        }  # fmt: skip
+    rows = [columns, columns | {"id": "'f'", "content": "'['"}, columns | {"id": "'g'", "actions": "NULL"}]
+    url = _write(
+        tmp_path / "adk.db",
+        *_STATES,
+        f"CREATE TABLE events ({', '.join(columns)})",
+        *(f"INSERT INTO events VALUES ({', '.join(row.values())})" for row in rows),
+    )
+    async with OtherDatabase(url) as database:
+        session, *_ = await _records(adk.read(database, _CONVERSION))
+    message, without_actions = session.translated.session.messages
+    fields = {
+        "author": "user", "turn_complete": 1, "content": {"parts": []}, "timestamp": 1704153600.5, "id": "e",
+        "invocation_id": "i",
+    }  # fmt: skip
+    if has_all_columns:
+        fields |= {"long_running_tool_ids": ["c1"], "citation_metadata": {"citations": []}}
+    assert (message.metadata or {})["event"] == fields
+    assert without_actions.id == "g"
+    pickled, broken = session.translated.notes
+    assert (pickled.place, pickled.kind, pickled.messages) == ("event e", Kind.CHANGED, 0)
+    assert "the actions are a pickle, which is not read" in pickled.reason
+    assert (broken.place, broken.messages) == ("event f", 1)
+
+
+async def test_adk_sessions_are_read_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adk, "_PAGE", 2)
+    ids = [(app, user, id) for app in ("a", "b") for user in ("x", "y") for id in ("1", "2", "3")]
+    url = _write(
+        tmp_path / "adk.db",
+        *_STATES[:3],
+        "CREATE TABLE events (id, app_name, user_id, session_id, invocation_id, timestamp, event_data)",
+        *(f"INSERT INTO sessions VALUES ('{app}', '{user}', '{id}', '{{}}', NULL, NULL)" for app, user, id in ids),
+    )
+    async with OtherDatabase(url) as database:
+        records = await _records(adk.read(database, _CONVERSION))
+    found = [each.translated.session for each in records if isinstance(each, SessionRecord)]
+    assert [(each.app, each.user_id, each.id.partition("/")[0]) for each in found] == ids
+
+
+async def test_a_database_of_another_application_is_not_read_as_adk_s(tmp_path: Path) -> None:
+    url = _write(tmp_path / "other.db", *_STATES, "CREATE TABLE events (id, data)")
+    async with OtherDatabase(url) as database:
+        with pytest.raises(InvalidContent, match="lacks the expected columns"):
+            await _records(adk.read(database, _CONVERSION))
+
+
+def test_adk_s_package_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if each.startswith("agentstore.adapters.adk")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "google.adk", None)  # as if it were not installed
+    done = run("import", "--from", "adk", _write(tmp_path / "adk.db", *_STATES), "--dry-run")
+    assert done.code == 1
+    assert "google-adk is not installed: run pip install 'agentstore-postgres[adk]'" in done.err
 
 
 async def test_database_without_the_tables_is_refused(tmp_path: Path) -> None:

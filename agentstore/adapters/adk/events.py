@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from google.adk.events import Event
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from agentstore.errors import InvalidContent
@@ -48,6 +49,20 @@ def message_of(event: Any) -> tuple[Message, dict[str, Any]]:
         fields["metadata"]["timestamp"] = time
     message = Message.model_validate({"status": RunStatus.Completed, **fields, "id": id, "usage": usage})
     return message, changes
+
+
+def message_of_fields(fields: Mapping[str, Any]) -> Message:
+    """Return the Message for the fields of an event, by their names in Python or in JSON.
+
+    Raises:
+        InvalidContent: they are not those of an event, or JSON cannot represent a value.
+    """
+    try:
+        event = Event.model_validate(fields)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_context=False)
+        raise InvalidContent(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return message_of(event)[0]
 
 
 def json_of(model: Any, name: str) -> dict[str, Any]:

@@ -79,13 +79,12 @@ class AgentStoreSessionService(Service, BaseSessionService):  # type: ignore[mis
         store = await self._started()
         session_id = strip_id(session_id or "") or str(uuid4())
         id = stored_id(app_name, session_id)
-        # Dumped as the event that changes the state would be: values that JSON cannot represent become their repr.
-        dumped = EventActions(state_delta=dict(state or {})).model_dump(mode="json")["state_delta"]
+        dumped = dump_changes(state or {})
 
         def patch(metadata: dict[str, Any], _: list[str]) -> dict[str, Any]:
             if KEY in metadata:
                 raise AlreadyExistsError(f"Session with id {session_id} already exists.")
-            return {KEY: {"session_id": session_id}}
+            return metadata_of(session_id)
 
         try:
             created = await store.sessions.append(
@@ -211,6 +210,20 @@ class AgentStoreSessionService(Service, BaseSessionService):  # type: ignore[mis
             _marked(session, event.timestamp, expected + 1)
             self._commit_event_to_session(session, event)
             return event
+
+
+def metadata_of(session_id: str) -> dict[str, Any]:
+    """Return the metadata of a stored session, by which one without events is known to exist."""
+    return {KEY: {"session_id": session_id}}
+
+
+def dump_changes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state as JSON values, as the event that changes it would have them.
+
+    Values that JSON cannot represent become their ``repr``, NaN and infinities None.
+    """
+    changes: dict[str, Any] = EventActions(state_delta=dict(state)).model_dump(mode="json")["state_delta"]
+    return changes
 
 
 async def _expected_count(sessions: SessionHistoryService, session: Session, id: str) -> int:

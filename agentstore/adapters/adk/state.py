@@ -43,6 +43,11 @@ def state_of(values: ScopedValues) -> dict[str, Any]:
     }
 
 
+def wrap(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a scope as they are stored."""
+    return {key: _wrap(value) for key, value in values.items()}
+
+
 def unwrap(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a scope as they were given."""
     return {key: value[_WRAPPED] if _is_wrapped(value) else value for key, value in values.items()}
