@@ -1,8 +1,8 @@
-"""The services that the sessions use: those of a store, or on the shared pool of a URL."""
+"""The services that adapters use: those of a store, or on the shared pool of a URL."""
 
-from typing import Protocol
+from typing import Protocol, Self
 
-from agentstore.errors import NotConfigured
+from agentstore.errors import NotConfigured, NotFound
 from agentstore.interfaces import BlobService, SessionHistoryService, StateService, StoreMemoryService
 
 
@@ -73,3 +73,44 @@ def store_of(store: Store | None, url: str | None) -> Store | SharedStore:
     if (store is None) == (url is None):
         raise NotConfigured("expected either a store or a url")
     return SharedStore(url) if store is None and url is not None else store  # type: ignore[return-value]
+
+
+class OnStore:
+    """What an adapter's object does with a store, or with the pool of a URL."""
+
+    def __init__(self, store: Store | None = None, *, url: str | None = None) -> None:
+        """Create the object, without connecting.
+
+        Args:
+            store: an AgentStore.
+            url: the URL of a database instead of a store. All adapters in this process share one pool for it, which
+                :meth:`close` releases.
+
+        Raises:
+            NotConfigured: both `store` and `url` are given, or none.
+        """
+        self._store = store_of(store, url)
+
+    async def close(self) -> None:
+        """Release the pool of a `url`. A store is stopped by its owner. Idempotent."""
+        if isinstance(self._store, SharedStore):
+            await self._store.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _started(self) -> Store:
+        if isinstance(self._store, SharedStore):
+            await self._store.start()
+        return self._store
+
+
+async def is_stored(sessions: SessionHistoryService, user_id: str, session_id: str, message_id: str) -> bool:
+    """Return whether a session has a message, without reading it."""
+    try:
+        return await sessions.read_messages(user_id, session_id, limit=0, before=message_id) is not None
+    except NotFound:
+        return False

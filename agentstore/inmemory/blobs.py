@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agentstore.errors import Closed, NotFound
+from agentstore.errors import Closed
 from agentstore.exact_json import loads
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import BlobService
 from agentstore.schemas import Blob, BlobData, Deleted, Page
 from agentstore.schemas.blob import (
     CHUNK,
+    blob_not_found,
     check_about,
     check_blob_key,
     check_version,
-    end_of_prefix,
     read_content,
     read_version_cursor,
 )
@@ -113,8 +113,7 @@ class InMemoryBlobService(BlobService):
     ) -> AsyncIterator[bytes]:
         found = await self.get(user_id, name, session_id, app=app, version=version)
         if found is None:
-            which = "" if version is None else f" with version {version}"
-            raise NotFound(f"session {session_id or 'default'!r} of user {user_id!r} has no blob {name!r}{which}")
+            raise blob_not_found(user_id, name, session_id, version)
         content = self._versions(user_id, name, session_id, app)[1][found.version].content
         for start in range(0, len(content), CHUNK):
             yield content[start : start + CHUNK]
@@ -135,13 +134,10 @@ class InMemoryBlobService(BlobService):
         check_id(prefix, "prefix", self._settings)
         after = None if cursor is None else str(read_cursor(cursor, str)[0])
         self._check_open()
-        until = end_of_prefix(prefix)
         names = [
             name
             for name in sorted(self._blobs.get(key, {}), key=str.encode)
-            if name.startswith(prefix)
-            and (after is None or name.encode() > after.encode())
-            and (until is None or name.encode() < until.encode())
+            if name.startswith(prefix) and (after is None or name.encode() > after.encode())
         ][:limit]
         page = [_blob(key, name, max(versions := self._blobs[key][name]), versions[max(versions)]) for name in names]
         self._check_reply(key, page)

@@ -16,7 +16,6 @@ from agentstore.database.retry import retry
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.database.transaction import Transaction
-from agentstore.errors import NotFound
 from agentstore.interfaces import BlobService
 from agentstore.models import BlobChunkRow, BlobRow, UserRow
 from agentstore.repositories.service import PostgresService
@@ -24,6 +23,7 @@ from agentstore.schemas import Blob, BlobData, Deleted, Page
 from agentstore.schemas.blob import (
     CHUNK,
     Content,
+    blob_not_found,
     check_about,
     check_blob_key,
     check_version,
@@ -203,14 +203,14 @@ class PostgresBlobService(PostgresService, BlobService):
     ) -> AsyncIterator[bytes]:
         blob = await self.get(user_id, name, session_id, app=app, version=version, stale_ok=stale_ok)
         if blob is None:
-            raise _not_found(user_id, name, session_id, version)
+            raise blob_not_found(user_id, name, session_id, version)
         values: dict[str, Any] = {"user_id": user_id, "hash": bytes.fromhex(blob.sha256), "number": 0}
         size = 0
         while size < blob.size:
             values["number"] += 1
             row = await self._database.read(lambda database: database.fetch_one(CHUNK_OF, **values), stale_ok=stale_ok)
             if row is None:
-                raise _not_found(user_id, name, session_id, blob.version)
+                raise blob_not_found(user_id, name, session_id, blob.version)
             size += len(row[0])
             yield row[0]
 
@@ -314,8 +314,3 @@ def _blob(row: Any, key: dict[str, Any]) -> Blob:
         metadata=load_object(metadata, ("blobs", key["user_id"], key["session_id"], name)),
         saved_at=saved_at,
     )
-
-
-def _not_found(user_id: str, name: str, session_id: str | None, version: int | None) -> NotFound:
-    which = "" if version is None else f" with version {version}"
-    return NotFound(f"session {session_id or 'default'!r} of user {user_id!r} has no blob {name!r}{which}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.errors import InvalidContent, LimitExceeded, NotFound
 from agentstore.schemas.memory import bucket
 from agentstore.schemas.page import bad_cursor, read_cursor
 from agentstore.schemas.payload import check_id, check_title, dump_metadata, shortened
@@ -100,16 +100,17 @@ def check_about(
         InvalidContent, LimitExceeded: a text is not valid or has more than 10,000 characters, or the metadata is not a
             JSON object.
     """
-    for name, value in (("content_type", content_type), ("filename", filename)):
-        try:
-            check_title(value)
-        except (InvalidContent, LimitExceeded) as error:
-            raise type(error)(str(error).replace("title", name, 1)) from error
     return {
-        "content_type": content_type,
-        "filename": filename,
+        "content_type": check_title(content_type, "content_type"),
+        "filename": check_title(filename, "filename"),
         "metadata": "{}" if metadata is None else dump_metadata(metadata, settings),
     }
+
+
+def blob_not_found(user_id: str, name: str, session_id: str | None, version: int | None) -> NotFound:
+    """Return the error for a blob, or a version of it, that does not exist."""
+    which = "" if version is None else f" with version {version}"
+    return NotFound(f"session {session_id or 'default'!r} of user {user_id!r} has no blob {name!r}{which}")
 
 
 def end_of_prefix(prefix: str) -> str | None:

@@ -166,8 +166,8 @@ def check_session(session: Any, settings: "Settings") -> None:
         raise InvalidContent(f"session.messages must be a list, got {type(session.messages).__name__}")
 
 
-def check_title(value: str | None) -> str | None:
-    """Validate the title of a session, or None, and return it.
+def check_title(value: str | None, name: str = "title") -> str | None:
+    """Validate the title of a session, or a text called `name` with the same limits, or None, and return it.
 
     Raises:
         InvalidContent: it is not a string, or contains a NUL character or a lone surrogate.
@@ -176,11 +176,11 @@ def check_title(value: str | None) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidContent(f"title must be a string, got {type(value).__name__}")
+        raise InvalidContent(f"{name} must be a string, got {type(value).__name__}")
     if len(value) > MAX_TITLE:
-        raise LimitExceeded(f"title has {len(value)} characters, the maximum is {MAX_TITLE}")
+        raise LimitExceeded(f"{name} has {len(value)} characters, the maximum is {MAX_TITLE}")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise InvalidContent("title contains a NUL character or a lone surrogate, which Postgres cannot store")
+        raise InvalidContent(f"{name} contains a NUL character or a lone surrogate, which Postgres cannot store")
     return value
 
 

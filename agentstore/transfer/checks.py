@@ -191,7 +191,7 @@ def check_values(table: str, values: dict[str, Any], settings: Settings) -> None
         elif isinstance(kind, JSON):
             _check_object(value, settings)
         elif name in ("title", "content_type", "filename"):
-            check_title(value)
+            check_title(value, name)
         elif name == "role":
             if value not in _ROLES:
                 raise InvalidContent(f"role must be one of {', '.join(sorted(_ROLES))}, got {shortened(value)}")

@@ -10,7 +10,7 @@ from google.genai.types import Part
 
 from agentstore.adapters.adk.events import KEY, json_of
 from agentstore.adapters.adk.keys import stored_id
-from agentstore.adapters.adk.service import Service
+from agentstore.adapters.stores import OnStore
 from agentstore.errors import NotFound
 from agentstore.schemas import Blob
 from agentstore.schemas.payload import strip_id
@@ -19,7 +19,7 @@ from agentstore.schemas.payload import strip_id
 _MAX_REFERENCES = 5
 
 
-class AgentStoreArtifactService(Service, BaseArtifactService):  # type: ignore[misc]
+class AgentStoreArtifactService(OnStore, BaseArtifactService):  # type: ignore[misc]
     """A BaseArtifactService of ADK: each artifact is a file in ``store.blobs``, with its versions.
 
     An artifact whose name begins with ``user:`` belongs to the user in the application, any other one to its session.

@@ -14,7 +14,7 @@ from google.genai.types import Content, Part
 
 from agentstore.adapters.adk.events import KEY, events_of, is_memorable, json_of, message_of
 from agentstore.adapters.adk.keys import escaped, stored_id
-from agentstore.adapters.adk.service import Service
+from agentstore.adapters.stores import OnStore
 from agentstore.errors import InvalidContent
 from agentstore.exact_json import dumps
 from agentstore.schemas import MemoryHit, MemoryItem, Role
@@ -28,7 +28,7 @@ _LARGEST_BATCH, _RESULTS = 500, 10
 _KIND = "memory"
 
 
-class AgentStoreMemoryService(Service, BaseMemoryService):  # type: ignore[misc]
+class AgentStoreMemoryService(OnStore, BaseMemoryService):  # type: ignore[misc]
     """A BaseMemoryService of ADK: the memory of agentstore, in a namespace for each application.
 
     Events become memories of their session, and explicit memories items, which can be deleted one by one.

@@ -19,9 +19,8 @@ from google.adk.sessions.base_session_service import GetSessionConfig, ListSessi
 from agentstore import offload
 from agentstore.adapters.adk.events import KEY, events_of, message_of
 from agentstore.adapters.adk.keys import session_id_in, stored_id
-from agentstore.adapters.adk.service import Service
 from agentstore.adapters.adk.state import state_of, unwrap, values_of
-from agentstore.adapters.stores import Store
+from agentstore.adapters.stores import OnStore, Store, is_stored
 from agentstore.errors import Conflict, NotFound
 from agentstore.event_loops import PerLoop
 from agentstore.interfaces import SessionHistoryService
@@ -34,7 +33,7 @@ _PAGE = 1_000
 _Locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]
 
 
-class AgentStoreSessionService(Service, BaseSessionService):  # type: ignore[misc]
+class AgentStoreSessionService(OnStore, BaseSessionService):  # type: ignore[misc]
     """A BaseSessionService of ADK.
 
     Each session is a session of agentstore. Services on the same database share the sessions, in this process and in
@@ -202,7 +201,7 @@ class AgentStoreSessionService(Service, BaseSessionService):  # type: ignore[mis
             except NotFound as error:
                 raise SessionNotFoundError(f"Session {session.id} not found.") from error
             except Conflict as error:
-                if await _is_stored(store.sessions, user_id, id, event.id):
+                if await is_stored(store.sessions, user_id, id, event.id):
                     raise
                 raise _stale(session) from error
             if appended.first_seq <= expected or any(each.id == event.id for each in reversed(session.events)):
@@ -267,13 +266,6 @@ def _stale(session: Session) -> StaleSessionError:
         f"The session {session.id} has been modified in storage since it was loaded. Please reload the session before "
         "appending more events."
     )
-
-
-async def _is_stored(sessions: SessionHistoryService, user_id: str, id: str, message_id: str) -> bool:
-    try:
-        return await sessions.read_messages(user_id, id, limit=0, before=message_id) is not None
-    except NotFound:
-        return False
 
 
 async def _states(store: Store, app_name: str, sessions: list[StoredSession]) -> list[dict[str, Any]]:

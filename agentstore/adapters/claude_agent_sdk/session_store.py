@@ -5,12 +5,12 @@ from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any
 
 from agentstore import offload
 from agentstore.adapters.claude_agent_sdk.entries import KEY, Entry, entries_of, has_uuid, is_memorable, message_of
 from agentstore.adapters.claude_agent_sdk.keys import Place, UserOf, app_of, place_of, session_id_in, subpath_in
-from agentstore.adapters.stores import SharedStore, Store, store_of
+from agentstore.adapters.stores import OnStore, Store, is_stored
 from agentstore.errors import Conflict, InvalidContent, NotFound, Retryable, UnknownOutcome
 from agentstore.exact_json import dumps
 from agentstore.schemas import Message, Session
@@ -25,7 +25,7 @@ _MAX_UNCONFIRMED = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class AgentStoreSessionStore:
+class AgentStoreSessionStore(OnStore):
     """A SessionStore of the SDK, with all of its optional methods.
 
     Each transcript, main or of a subagent, is a session of agentstore. Objects with the same owner share the
@@ -55,7 +55,7 @@ class AgentStoreSessionStore:
         Raises:
             NotConfigured: both `store` and `url` are given, or none.
         """
-        self._store = store_of(store, url)
+        super().__init__(store, url=url)
         self._user_of = user_id
         self._remember = remember
         self._unconfirmed: dict[Place, tuple[bytes, list[str]]] = {}
@@ -147,22 +147,6 @@ class AgentStoreSessionStore:
         subpaths = (subpath_in(session, place.session_id) for session in reversed(found))
         return [subpath for subpath in subpaths if subpath is not None]
 
-    async def close(self) -> None:
-        """Release the pool of a `url`. A store is stopped by its owner. Idempotent."""
-        if isinstance(self._store, SharedStore):
-            await self._store.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _started(self) -> Store:
-        if isinstance(self._store, SharedStore):
-            await self._store.start()
-        return self._store
-
     async def _append(self, place: Place, messages: list[Message], patch: MetadataPatch | None) -> None:
         store = await self._started()
         user_id, session_id = place.user_id, place.session_id
@@ -174,18 +158,10 @@ class AgentStoreSessionStore:
             except NotFound:
                 await store.sessions.create_session(user_id, session_id, app=place.app, messages=False)
             except Conflict:
-                new = [message for message in new if not await self._is_stored(place, message.id)]
+                new = [each for each in new if not await is_stored(store.sessions, user_id, session_id, each.id)]
         if self._remember and place.is_main:
             texts = [message for message in messages if is_memorable(message)]
             await store.memory.add_memory(user_id, texts, session_id)
-
-    async def _is_stored(self, place: Place, message_id: str) -> bool:
-        store = await self._started()
-        try:
-            found = await store.sessions.read_messages(place.user_id, place.session_id, limit=0, before=message_id)
-        except NotFound:
-            return False
-        return found is not None
 
     async def _sessions(self, project_key: str) -> list[tuple[str, Session]]:
         """Return the main transcripts of a project that have entries, by the SDK's ids."""

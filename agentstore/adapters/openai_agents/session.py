@@ -5,12 +5,12 @@ import logging
 from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from agentstore import offload
 from agentstore.adapters.openai_agents.compaction import CompactionSnapshot, read_snapshot
 from agentstore.adapters.openai_agents.turns import Turn, UsageOfRuns, add_to_turns, add_usage
-from agentstore.adapters.stores import SharedStore, Store, store_of
+from agentstore.adapters.stores import OnStore, Store
 from agentstore.errors import InvalidContent, NotFound, Retryable, UnknownOutcome, UnreadableRow
 from agentstore.schemas import Message, MessageType, StoredMessages
 from agentstore.schemas.openai.convert import from_item
@@ -26,7 +26,7 @@ UserOf: TypeAlias = str | Callable[[Any], str] | None
 """The owner of a session: an id, a function of the SDK's RunContextWrapper (None outside of a run), or None."""
 
 
-class AgentStoreSession:
+class AgentStoreSession(OnStore):
     """A conversation: a session of agentstore with the SDK's protocol Session.
 
     Objects with the same ids share one conversation, in this process and in others. Each call of the protocol is one
@@ -62,7 +62,7 @@ class AgentStoreSession:
         """
         self.session_id = session_id
         self.session_settings = _settings_of(session_settings)
-        self._store = store_of(store, url)
+        super().__init__(store, url=url)
         self._user_of = user_id
         self._remember = remember
         self._usage = UsageOfRuns()
@@ -248,17 +248,6 @@ class AgentStoreSession:
         filters: Any = {"session_id": self.session_id, "top_k": limit, "neighbors": False}
         return await store.memory.search_memory(user_id, query, filters)
 
-    async def close(self) -> None:
-        """Release the pool of a `url`. A store is stopped by its owner. Idempotent."""
-        if isinstance(self._store, SharedStore):
-            await self._store.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
     def __repr__(self) -> str:
         return f"<AgentStoreSession {self.session_id!r}>"
 
@@ -270,11 +259,6 @@ class AgentStoreSession:
             session_settings=self.session_settings,
             remember=self._remember,
         )
-
-    async def _started(self) -> Store:
-        if isinstance(self._store, SharedStore):
-            await self._store.start()
-        return self._store
 
     def _user(self, wrapper: Any) -> str:
         if self._user_of is None:
@@ -288,7 +272,7 @@ class AgentStoreSession:
         return self._unconfirmed[2]
 
 
-class AgentStoreSessions:
+class AgentStoreSessions(OnStore):
     """Creates the sessions of an application, with the same store and options::
 
     sessions = AgentStoreSessions(store, user_id=lambda wrapper: wrapper.context.user_id)
@@ -309,23 +293,12 @@ class AgentStoreSessions:
         Raises:
             NotConfigured: both `store` and `url` are given, or none.
         """
-        self._store = store_of(store, url)
+        super().__init__(store, url=url)
         self._options = {"user_id": user_id, "session_settings": session_settings, "remember": remember}
 
     def __call__(self, session_id: str, **options: Any) -> AgentStoreSession:
         """Return the session with this id. `options` replace those of the factory, such as ``user_id``."""
         return AgentStoreSession(session_id, self._store, **{**self._options, **options})
-
-    async def close(self) -> None:
-        """Release the pool of a `url`, for all sessions. A store is stopped by its owner. Idempotent."""
-        if isinstance(self._store, SharedStore):
-            await self._store.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 def _messages_of(items: Sequence[Item]) -> list[Message]:
