@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         SchemaAhead,
         SchemaBehind,
         StatementFailed,
+        StatementTimeout,
         Unavailable,
         UnknownOutcome,
         UnreadableRow,
@@ -205,6 +206,7 @@ __all__ = [
     "StateRound",
     "StateService",
     "StatementFailed",
+    "StatementTimeout",
     "Stats",
     "Store",
     "StoreMemoryService",
@@ -229,8 +231,8 @@ _NAMES = {
     "agentstore.errors": (
         "AgentStoreError AlreadyExists Closed Conflict EmbeddingFailed ExtractionFailed InvalidContent "
         "LimitExceeded NotConfigured NotFound PoolTimeout ReadOnly Retryable SandboxElsewhere SandboxFailed "
-        "SandboxLost SandboxUnavailable SchemaAhead SchemaBehind StatementFailed Unavailable UnknownOutcome "
-        "UnreadableRow"
+        "SandboxLost SandboxUnavailable SchemaAhead SchemaBehind StatementFailed StatementTimeout Unavailable "
+        "UnknownOutcome UnreadableRow"
     ),
     "agentstore.inmemory": (
         "InMemoryBlobService InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService "

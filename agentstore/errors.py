@@ -17,6 +17,7 @@
     │   ├── EmbeddingFailed   the embedder failed or returned invalid vectors
     │   └── SandboxElsewhere  only another replica can reach the sandbox (also a SandboxUnavailable)
     ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
+    ├── StatementTimeout   a statement took longer than statement_timeout, and was rolled back
     ├── StatementFailed    Postgres rejected a statement for another reason; see ``sqlstate``
     ├── UnreadableRow      a stored row is not valid: another program wrote or changed it
     ├── SchemaBehind       the schema is older than this release needs: run ``agentstore upgrade``
@@ -111,6 +112,13 @@ class UnknownOutcome(AgentStoreError):
     """The connection was lost before the response to a write arrived: it may or may not have been committed.
 
     Check the data before you retry the call.
+    """
+
+
+class StatementTimeout(AgentStoreError):
+    """A statement took longer than ``statement_timeout`` (AGENTSTORE_STATEMENT_TIMEOUT) allows, and was rolled back.
+
+    A retry takes as long: raise the setting, or do less in one call.
     """
 
 

@@ -18,7 +18,8 @@ from pydantic_settings import (
 
 from agentstore.errors import NotConfigured
 
-Seconds = Annotated[float, Field(ge=0.001, le=86_400.0)]
+MAX_SECONDS = 86_400.0
+Seconds = Annotated[float, Field(ge=0.001, le=MAX_SECONDS)]
 AutoMigrate = Literal["check", "upgrade", "off"]
 
 _PREFIX = "AGENTSTORE_"

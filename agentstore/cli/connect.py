@@ -37,12 +37,23 @@ def run_with_database(url: str | None, run: "Callable[[Database], Coroutine[Any,
     return asyncio.run(main())
 
 
-def run_with_store(url: str | None, run: "Callable[[AgentStore], Coroutine[Any, Any, T]]") -> T:
-    """Run a coroutine on the store, once the schema has been checked."""
+def run_with_store(
+    url: str | None, run: "Callable[[AgentStore], Coroutine[Any, Any, T]]", *, is_large: bool = False
+) -> T:
+    """Run a coroutine on the store, once the schema has been checked.
+
+    With `is_large` its statements may take as long as they need: STATEMENT_TIMEOUT is meant for an application's calls.
+    """
     from agentstore.store import AgentStore
 
+    settings = load_settings()
+    if is_large:
+        from agentstore.settings import MAX_SECONDS
+
+        settings = settings.model_copy(update={"statement_timeout": MAX_SECONDS})
+
     async def main() -> T:
-        async with AgentStore(url, settings=load_settings()) as store:
+        async with AgentStore(url, settings=settings) as store:
             return await run(store)
 
     return asyncio.run(main())

@@ -307,7 +307,7 @@ def delete(user: User, session: Session = None, yes: Yes = False, url: Url = Non
         else:
             echo(f"deleted: {counted(memory=deleted.memories)}")
 
-    run_with_store(url, run)
+    run_with_store(url, run, is_large=True)
 
 
 @commands.command()

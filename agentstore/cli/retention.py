@@ -142,7 +142,7 @@ def prune(
                     raise
 
     try:
-        run_with_store(url, run)
+        run_with_store(url, run, is_large=True)
     except NotConfigured:
         if total == Pruned(finished=False):
             total = None  # refused: nothing was counted
@@ -248,4 +248,4 @@ def stats(
                 )
             sessions.echo(wide=wide)
 
-    run_with_store(url, run)
+    run_with_store(url, run, is_large=True)

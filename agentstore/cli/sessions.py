@@ -305,7 +305,7 @@ def fork(
         else:
             echo(f"session {copy.id!r} has the first {counted(message=len(copy.messages))} of {session!r}")
 
-    run_with_store(url, run)
+    run_with_store(url, run, is_large=True)
 
 
 @group.command()
@@ -345,7 +345,7 @@ def rewind(
         if forked:
             echo(f"session {fork_id!r} is a copy of it before the rewind")
 
-    run_with_store(url, run)
+    run_with_store(url, run, is_large=True)
 
 
 @group.command()
@@ -362,7 +362,7 @@ def delete(user: User, session: SessionId, yes: Yes = False, url: Url = None, js
         else:
             echo(f"nothing deleted: user {user!r} has no session {session!r}")
 
-    run_with_store(url, run)
+    run_with_store(url, run, is_large=True)
 
 
 async def _export(store: AgentStore, user: str, ids: list[str] | None, file: TextIO) -> int:

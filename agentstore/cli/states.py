@@ -165,4 +165,4 @@ def delete(
             missing = "states" if round_ is None else f"round {round_}"
             echo(f"nothing deleted: session {session!r} of user {user!r} has no {missing}")
 
-    run_with_store(url, run)
+    run_with_store(url, run, is_large=True)

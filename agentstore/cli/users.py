@@ -89,4 +89,4 @@ def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -
         else:
             echo(f"nothing deleted: there is no user {user!r}")
 
-    run_with_store(url, run)
+    run_with_store(url, run, is_large=True)

@@ -197,6 +197,7 @@ class Database:
             Unavailable: no connection, no response in time, or the server is shutting down. Safe to retry.
             PoolTimeout: all connections were in use for `pool_timeout` seconds.
             UnknownOutcome: the response was lost, and the statement is not repeatable.
+            StatementTimeout: it took longer than `statement_timeout`.
             StatementFailed: the server rejected it, most often because of a constraint.
             NotConfigured: the login was rejected, lacks a privilege, or row-level security hides rows from it.
             SchemaBehind: a table or column does not exist.

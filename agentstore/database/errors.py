@@ -17,6 +17,7 @@ from agentstore.errors import (
     ReadOnly,
     SchemaBehind,
     StatementFailed,
+    StatementTimeout,
     Unavailable,
     UnreadableRow,
 )
@@ -40,14 +41,15 @@ CONNECT_ERRORS = (DBAPIError, AsyncAdapt_asyncpg_dbapi.Error, ValueError, *DRIVE
 SHARED_STATEMENTS = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 
 # Reported before or instead of a commit: admin_shutdown, cannot_connect_now, deadlock_detected, serialization_failure,
-# idle_in_transaction_session_timeout, transaction_timeout.
-_ROLLED_BACK = {"57P01", "57P03", "40P01", "40001", "25P03", "25P04"}
+# idle_in_transaction_session_timeout.
+_ROLLED_BACK = {"57P01", "57P03", "40P01", "40001", "25P03"}
+_QUERY_CANCELED, _TRANSACTION_TIMEOUT, _LOCK_NOT_AVAILABLE = "57014", "25P04", "55P03"
 _READ_ONLY = "25006"
 # statement_completion_unknown, which poolers and compatible databases report.
 _UNKNOWN_COMPLETION = "40003"
 _ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
 _UNDEFINED = {"42P01", "42703", "3F000"}
-_OUT_OF_RESOURCES = {"53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P04", "58000", "58030"}
+_OUT_OF_RESOURCES = {"53000", "53100", "53200", "53300", "53400", "57P04", "58000", "58030"}
 
 
 def _unwrap(error: BaseException) -> BaseException:
@@ -79,7 +81,7 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
     if isinstance(error, asyncpg.PostgresConnectionError) and isinstance(error.__cause__, asyncpg.PostgresError):
         error = error.__cause__  # the last error that the server sent before the connection closed
     if isinstance(error, TimeoutError):
-        return Outcome.UNKNOWN, Unavailable(f"{where} did not answer in time")
+        return Outcome.UNKNOWN, Unavailable(f"{where} did not answer within AGENTSTORE_STATEMENT_TIMEOUT")
     if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
         # The server's termination message arrived before the statement was sent; asyncpg has not seen EOF yet.
         return Outcome.ROLLED_BACK, Unavailable(f"The connection to {where} was closed by the server")
@@ -111,7 +113,19 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
         return Outcome.REJECTED, SchemaBehind(
             f"{where} lacks a table or column that this release needs ({error}): run `agentstore upgrade`."
         )
-    if state in _OUT_OF_RESOURCES:
+    # The two causes of a canceled query differ in the message only. Where the server translates it, the usual one is
+    # assumed.
+    if state == _TRANSACTION_TIMEOUT or (state == _QUERY_CANCELED and "user request" not in str(error)):
+        return Outcome.REJECTED, StatementTimeout(
+            f"{where} canceled a statement, which had no effect ({error}): raise AGENTSTORE_STATEMENT_TIMEOUT, or the "
+            "limit of the role or engine if that is lower, or do less in one call. A retry takes as long."
+        )
+    if state == _LOCK_NOT_AVAILABLE:
+        return Outcome.REJECTED, Unavailable(
+            f"{where} could not execute a statement now, since another transaction has held a lock for longer than "
+            f"AGENTSTORE_LOCK_TIMEOUT: {error}"
+        )
+    if state in _OUT_OF_RESOURCES or state == _QUERY_CANCELED:
         return Outcome.REJECTED, Unavailable(f"{where} could not execute a statement now: {error}")
     if state[:2] == "54":
         return Outcome.REJECTED, LimitExceeded(f"A statement exceeds a limit of {where}: {error}")

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 _RETRY_INTERVAL = 10.0
 # The replica cannot be reached, has a wrong login, has not replayed a migration yet, or canceled a query for replay.
 _FAILURES = (Unavailable, NotConfigured, SchemaBehind, StatementFailed)
-# The statement_timeout was over, which would be so on the primary too.
+# Canceled by an administrator: the primary does not get the query instead.
 _QUERY_CANCELED = "57014"
 
 

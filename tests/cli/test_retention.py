@@ -48,6 +48,35 @@ def test_dry_run_counts_what_prune_deletes() -> None:
     assert len(run("sessions", "list", "alice", "--json").json()["sessions"]) == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "erase alice --yes",
+        "prune --older-than 90d --yes",
+        "sessions delete alice s0 --yes",
+        "sessions fork alice s0",
+        "sessions rewind alice s0 --first 1",
+        "memory delete alice --yes",
+        "states delete alice s0 --yes",
+    ],
+)
+def test_commands_that_may_change_many_rows_run_without_the_statement_timeout(direct_url: str, command: str) -> None:
+    async def slow_down() -> None:
+        connection = await asyncpg.connect(direct_url)
+        await connection.execute(
+            "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$"
+        )
+        for table in ("messages", "memories", "state_rounds"):
+            events = f"INSERT OR UPDATE OR DELETE ON agentstore.{table}"
+            await connection.execute(f"CREATE TRIGGER slow AFTER {events} EXECUTE FUNCTION public.slow()")
+        await connection.close()
+
+    asyncio.run(slow_down())
+    done = run(*command.split(), environment={"AGENTSTORE_STATEMENT_TIMEOUT": "0.1"})
+    assert done.code == 0, done.err
+
+
 def test_prune_needs_confirmation_but_not_for_a_dry_run() -> None:
     for options in ([], ["--older-than", "90d"], ["--json"]):
         refused = run("prune", *options)

@@ -20,9 +20,11 @@ from agentstore import (
     Closed,
     NotConfigured,
     PoolTimeout,
+    Retryable,
     SchemaBehind,
     Settings,
     StatementFailed,
+    StatementTimeout,
     Unavailable,
     UnknownOutcome,
 )
@@ -273,10 +275,42 @@ async def test_a_statement_is_cancelled_after_the_statement_timeout(database_url
     opened = open_database(database_url, settings=fast)
     try:
         async with asyncio.timeout(60):
-            with pytest.raises(Unavailable):
+            with pytest.raises(StatementTimeout, match="AGENTSTORE_STATEMENT_TIMEOUT") as caught:
                 await opened.fetch(ECHO, value=1, seconds=600.0)
+            assert not isinstance(caught.value, Retryable)
+            with pytest.raises(StatementTimeout):
+                async with opened.transaction() as transaction:
+                    await transaction.fetch(ECHO, value=1, seconds=600.0)
         assert (await opened.fetch(ECHO, value=2, seconds=0.0))[0][0] == 2
     finally:
+        await opened.stop()
+
+
+async def test_a_statement_that_an_administrator_cancels_may_be_retried(
+    database: Database, observer: asyncpg.Connection
+) -> None:
+    call = asyncio.create_task(database.fetch(ECHO, value=1, seconds=600.0))
+    async with asyncio.timeout(60):
+        while not await observer.fetchval(
+            "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND state = 'active' "
+            "AND pid <> pg_backend_pid()"
+        ):
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="user request"):
+            await call
+
+
+async def test_a_wait_for_a_lock_names_its_limit(
+    database_url: str, settings: Settings, observer: asyncpg.Connection
+) -> None:
+    opened = open_database(database_url, settings=settings.model_copy(update={"lock_timeout": 0.1}))
+    await observer.execute("BEGIN; LOCK TABLE agentstore.users IN ACCESS EXCLUSIVE MODE")
+    try:
+        with pytest.raises(Unavailable, match="AGENTSTORE_LOCK_TIMEOUT"):
+            await opened.fetch(ADD_USER, id="alice")
+    finally:
+        await observer.execute("ROLLBACK")
         await opened.stop()
 
 
@@ -513,7 +547,9 @@ def _raising(sqlstate: str) -> Statement:
         ("40003", UnknownOutcome, 1),  # statement_completion_unknown
         ("08007", UnknownOutcome, 1),  # transaction_resolution_unknown
         ("25P03", Unavailable, 4),  # idle_in_transaction_session_timeout
-        ("25P04", Unavailable, 4),  # transaction_timeout
+        ("25P04", StatementTimeout, 1),  # transaction_timeout
+        ("57014", StatementTimeout, 1),  # query_canceled, with a message that does not say why
+        ("55P03", Unavailable, 1),  # lock_not_available
         ("40001", Unavailable, 4),  # serialization_failure
         ("40002", StatementFailed, 1),  # transaction_integrity_constraint_violation
         ("42P05", NotConfigured, 1),  # duplicate_prepared_statement: a pooler that is not configured

@@ -23,6 +23,7 @@ from agentstore import (
     ScopedValues,
     Session,
     Settings,
+    StatementTimeout,
     Unavailable,
     migrate,
 )
@@ -496,7 +497,7 @@ async def test_a_statement_that_takes_too_long_on_the_replica_is_not_executed_ag
             used.append(database.where)
             return await database.fetch(ECHO, value=1, seconds=30.0)
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(StatementTimeout):
             await store._database.read(sleep, stale_ok=True)
         assert len(used) == 1
         assert store._database.replica is not None
