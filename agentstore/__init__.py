@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         NotFound,
         PoolTimeout,
         ReadOnly,
+        RerankingFailed,
         Retryable,
         SandboxElsewhere,
         SandboxFailed,
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
         Pruned,
         QuestionEmbedder,
         RefusalContent,
+        Reranker,
         Role,
         RunStatus,
         SandboxInfo,
@@ -118,6 +120,7 @@ if TYPE_CHECKING:
     )
     from agentstore.search.embedding import CallableEmbedder, OpenAIEmbedder, SentenceTransformerEmbedder
     from agentstore.search.extraction import OpenAIExtractor
+    from agentstore.search.reranking import CrossEncoderReranker, HttpReranker
     from agentstore.settings import Settings
     from agentstore.store import AgentStore
 
@@ -134,6 +137,7 @@ __all__ = [
     "Closed",
     "Conflict",
     "ContentType",
+    "CrossEncoderReranker",
     "DataContent",
     "Deleted",
     "EmbeddedPostgres",
@@ -146,6 +150,7 @@ __all__ = [
     "Extractor",
     "FailedExtraction",
     "FileContent",
+    "HttpReranker",
     "ImageContent",
     "Imported",
     "InMemoryBlobService",
@@ -179,6 +184,8 @@ __all__ = [
     "QuestionEmbedder",
     "ReadOnly",
     "RefusalContent",
+    "Reranker",
+    "RerankingFailed",
     "Retryable",
     "Role",
     "RunStatus",
@@ -230,9 +237,9 @@ _NAMES = {
     "agentstore.embedded.postgres": "EmbeddedPostgres",
     "agentstore.errors": (
         "AgentStoreError AlreadyExists Closed Conflict EmbeddingFailed ExtractionFailed InvalidContent "
-        "LimitExceeded NotConfigured NotFound PoolTimeout ReadOnly Retryable SandboxElsewhere SandboxFailed "
-        "SandboxLost SandboxUnavailable SchemaAhead SchemaBehind StatementFailed StatementTimeout Unavailable "
-        "UnknownOutcome UnreadableRow"
+        "LimitExceeded NotConfigured NotFound PoolTimeout ReadOnly RerankingFailed Retryable SandboxElsewhere "
+        "SandboxFailed SandboxLost SandboxUnavailable SchemaAhead SchemaBehind StatementFailed StatementTimeout "
+        "Unavailable UnknownOutcome UnreadableRow"
     ),
     "agentstore.inmemory": (
         "InMemoryBlobService InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService "
@@ -251,12 +258,13 @@ _NAMES = {
     "agentstore.schemas": (
         "Appended AudioContent Blob BlobData ContentType DataContent Deleted Embedder Error Extracted Extraction "
         "FailedExtraction FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType "
-        "Page Pruned QuestionEmbedder RefusalContent Role RunStatus SandboxInfo SandboxLimits SandboxSpec "
+        "Page Pruned QuestionEmbedder RefusalContent Reranker Role RunStatus SandboxInfo SandboxLimits SandboxSpec "
         "ScopedValues SearchFilters SearchStrategy Session StateRound Stats StoredMessages TextContent ToolResult "
         "User ValueScope register_sandbox_type"
     ),
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",
+    "agentstore.search.reranking": "CrossEncoderReranker HttpReranker",
     "agentstore.settings": "Settings",
     "agentstore.store": "AgentStore",
 }

@@ -15,6 +15,7 @@
     │   │   ├── PoolTimeout   no connection became free within pool_timeout
     │   │   └── ReadOnly      the server refuses writes: it is a standby, or was made read-only
     │   ├── EmbeddingFailed   the embedder failed or returned invalid vectors
+    │   ├── RerankingFailed   the reranker failed or returned invalid scores
     │   └── SandboxElsewhere  only another replica can reach the sandbox (also a SandboxUnavailable)
     ├── UnknownOutcome     the response to a write was lost, and retrying it is not safe
     ├── StatementTimeout   a statement took longer than statement_timeout, and was rolled back
@@ -106,6 +107,10 @@ class EmbeddingFailed(Retryable):
 
     Memories are stored nevertheless: until they have vectors, they are found by their words.
     """
+
+
+class RerankingFailed(Retryable):
+    """The reranker failed, or returned invalid scores. Searches return their hits in the order without it."""
 
 
 class UnknownOutcome(AgentStoreError):

@@ -1,4 +1,4 @@
-"""The HTTP client of embedders, extractors and sandbox servers: POST requests whose responses are JSON.
+"""The HTTP client of embedders, rerankers, extractors and sandbox servers: POST requests whose responses are JSON.
 
 A response is bounded in time, in bytes as received and decompressed, and in the number of its JSON values. Redirects
 are not followed. What is retried, if the caller allows several attempts:

@@ -16,7 +16,7 @@ from agentstore.inmemory.sessions import InMemorySessionHistoryService
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
-from agentstore.schemas import Deleted, Embedder, Pruned, SessionStats, Stats, TableStats, UserStats
+from agentstore.schemas import Deleted, Embedder, Pruned, Reranker, SessionStats, Stats, TableStats, UserStats
 from agentstore.schemas.page import check_count
 from agentstore.schemas.progress import Progress
 from agentstore.schemas.retention import read_prune_options
@@ -43,6 +43,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         settings: Settings | None = None,
         embedder: Embedder | None = None,
         extractor: Extractor | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         """Create an empty store. The arguments are those of :class:`agentstore.AgentStore`."""
         self._settings = settings = settings or settings_from_environment()
@@ -51,7 +52,12 @@ class InMemoryStore(ServiceWithLifecycleManager):
         self.states = InMemoryStateService(users=self.users, settings=settings)
         self.sessions = InMemorySessionHistoryService(states=self.states, users=self.users, settings=settings)
         self.memory = InMemoryMemoryService(
-            users=self.users, sessions=self.sessions, settings=settings, embedder=embedder, extractor=extractor
+            users=self.users,
+            sessions=self.sessions,
+            settings=settings,
+            embedder=embedder,
+            extractor=extractor,
+            reranker=reranker,
         )
         self._workspaces: Workspaces = {}
         self._started = self._stopped = False

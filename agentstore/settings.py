@@ -118,6 +118,21 @@ with warnings.catch_warnings():
         embedding_dimensions: PositiveInt | None = Field(
             default=None, description="The number of dimensions of the embedding model's vectors."
         )
+        reranker_url: str | None = Field(
+            default=None, description="A reranking API, to whose URL /rerank is appended, such as https://host/v1."
+        )
+        reranker_model: str | None = Field(
+            default=None, description="The reranking model. Default: the single one of a server of TEI."
+        )
+        reranker_api_key: SecretStr | None = Field(
+            default=None, description="The API key of RERANKER_URL, if it requires one."
+        )
+        reranker_timeout: Seconds = Field(
+            default=5.0, description="How long a search waits for a reranker before it returns its results without it."
+        )
+        reranker_candidates: Annotated[int, Field(ge=1, le=1_000)] = Field(
+            default=50, description="The number of best memories of a search that a reranker scores."
+        )
         extraction_url: str | None = Field(
             default=None,
             description="An OpenAI-compatible chat completions API, such as https://host/v1. If it is set, added "
@@ -231,6 +246,7 @@ with warnings.catch_warnings():
         @field_validator(
             *("database_url", "migration_database_url", "read_url", "embedded_dir", "embedded_binaries"),
             *("extraction_url", "extraction_model", "extraction_api_key"),
+            *("reranker_url", "reranker_model", "reranker_api_key"),
             *("session_ttl", "memory_ttl", "state_ttl"),
             *("sandbox_provider", "sandbox_url", "sandbox_token", "sandbox_python"),
             *("embedding_url", "embedding_model", "embedding_api_key", "embedding_dimensions"),

@@ -21,7 +21,7 @@ from agentstore.repositories import (
 from agentstore.repositories.connect import open_database
 from agentstore.repositories.prune import Pruning
 from agentstore.repositories.stats import stats
-from agentstore.schemas import Embedder, Pruned, Stats
+from agentstore.schemas import Embedder, Pruned, Reranker, Stats
 from agentstore.schemas.page import check_count
 from agentstore.schemas.retention import read_prune_options
 from agentstore.settings import Settings
@@ -62,6 +62,7 @@ class AgentStore(ServiceWithLifecycleManager):
         password: Password | None = None,
         embedder: Embedder | None = None,
         extractor: Extractor | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         """Create a store that is not connected yet.
 
@@ -74,21 +75,28 @@ class AgentStore(ServiceWithLifecycleManager):
             embedder: computes vectors of memories, so that they are also found by meaning. Default: the embedder of the
                 AGENTSTORE_EMBEDDING_* settings, if they are set.
             extractor: extracts facts in ``memory.extract``. Default: the extractor of AGENTSTORE_EXTRACTION_*.
+            reranker: scores the best memories of a search again. Default: the reranker of AGENTSTORE_RERANKER_*.
 
         Raises:
-            NotConfigured: no database is named, the URL is invalid, or the embedder is not an Embedder.
+            NotConfigured: no database is named, the URL is invalid, or the embedder or reranker lacks a member.
         """
         self._database = open_database(url, engine=engine, settings=settings, password=password)
         self._stop_in_progress = StopInProgress()
         self.sessions = PostgresSessionHistoryService(database=self._database)
-        self.memory = PostgresMemoryService(database=self._database, embedder=embedder, extractor=extractor)
+        self.memory = PostgresMemoryService(
+            database=self._database, embedder=embedder, extractor=extractor, reranker=reranker
+        )
         self.states = PostgresStateService(database=self._database)
         self.users = PostgresUserService(database=self._database)
         self.blobs = PostgresBlobService(database=self._database)
 
     @staticmethod
     def in_memory(
-        *, settings: Settings | None = None, embedder: Embedder | None = None, extractor: Extractor | None = None
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        extractor: Extractor | None = None,
+        reranker: Reranker | None = None,
     ) -> "InMemoryStore":
         """Return a store without a database, for tests: with the same calls, and lost when the process ends.
 
@@ -96,7 +104,7 @@ class AgentStore(ServiceWithLifecycleManager):
         """
         from agentstore.inmemory_store import InMemoryStore
 
-        return InMemoryStore(settings=settings, embedder=embedder, extractor=extractor)
+        return InMemoryStore(settings=settings, embedder=embedder, extractor=extractor, reranker=reranker)
 
     async def start(self) -> None:
         """Connect, and check that the schema is the one that this release needs. Idempotent, and optional.

@@ -27,6 +27,7 @@ from agentstore.schemas import (
     MessagesLike,
     Page,
     Pruned,
+    Reranker,
     SandboxInfo,
     ScopedValues,
     SearchFilters,
@@ -469,11 +470,16 @@ class AgentStore:
         password: Password | None = None,
         embedder: Embedder | None = None,
         extractor: Extractor | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         """Create a store that is not connected yet."""
     @staticmethod
     def in_memory(
-        *, settings: Settings | None = None, embedder: Embedder | None = None, extractor: Extractor | None = None
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        extractor: Extractor | None = None,
+        reranker: Reranker | None = None,
     ) -> AgentStore:
         """Return a store without a database, for tests: with the same calls, and lost when the process ends."""
     def start(self) -> None:

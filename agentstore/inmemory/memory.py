@@ -9,6 +9,7 @@ from typing import Any
 from agentstore.errors import (
     Closed,
     EmbeddingFailed,
+    LimitExceeded,
     NotConfigured,
     NotFound,
 )
@@ -27,6 +28,7 @@ from agentstore.schemas import (
     Message,
     MessagesLike,
     Page,
+    Reranker,
     SearchFilters,
     SearchStrategy,
 )
@@ -58,7 +60,7 @@ from agentstore.schemas.memory_item import (
 from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import Advice, check_count, check_reply, read_cursor, write_cursor
 from agentstore.schemas.payload import MAX_TTL, check_id, dump_message, prepare_messages
-from agentstore.search import analysis, embedding, ranking, spelling
+from agentstore.search import analysis, embedding, ranking, reranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.labels import labels_of_filter
 from agentstore.search.snippets import Highlighter
@@ -80,6 +82,7 @@ class InMemoryMemoryService(StoreMemoryService):
         embedder: Embedder | None = None,
         strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
         extractor: Extractor | None = None,
+        reranker: Reranker | None = None,
         users: InMemoryUserService | None = None,
         sessions: SessionHistoryService | None = None,
     ) -> None:
@@ -95,6 +98,9 @@ class InMemoryMemoryService(StoreMemoryService):
         self._strategy = read_strategy(strategy)
         if self._strategy is not SearchStrategy.FULL_TEXT:
             self._require_embedder()
+        self._own_reranker = None if reranker is not None else reranking.configured_reranker(self._settings)
+        reranker = reranker if reranker is not None else self._own_reranker
+        self._reranker = reranker if reranker is None else reranking.check_reranker(reranker)
         self._language = analysis.check_language(self._settings.text_search_config)
         self._owners = users or InMemoryUserService(settings=self._settings)
         # User id -> session id -> memory id -> memory, in order.
@@ -111,8 +117,9 @@ class InMemoryMemoryService(StoreMemoryService):
 
     async def stop(self) -> None:  # noqa: D102
         self._started, self._stopped = False, True
-        if self._own_embedder is not None:
-            await self._own_embedder.close()
+        for own in (self._own_embedder, self._own_reranker):
+            if own is not None:
+                await own.close()
 
     async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:  # noqa: D102
         return self._started
@@ -361,6 +368,9 @@ class InMemoryMemoryService(StoreMemoryService):
                 if strategy is SearchStrategy.VECTOR:
                     raise
                 _log.warning("Hybrid search falls back to searching by words alone: %s", error)
+        if not checked.top_k:
+            return []
+        wanted = reranking.candidates(self._reranker, checked, self._settings)
         at = checked.valid_at or datetime.now(UTC)
         labels = labels_of_filter(checked.namespace, checked.metadata)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
@@ -382,7 +392,7 @@ class InMemoryMemoryService(StoreMemoryService):
             return checked.role in (None, stored[key].memory.role)
 
         def by_words(tokens: Mapping[str, float]) -> dict[tuple[str, int], ranking.Scored]:
-            best = ranking.candidates(checked.top_k, checked.role)
+            best = ranking.candidates(wanted, checked.role)
             found = ranking.scores(memories, tokens, among, best=best, neighbors=checked.neighbors)
             return {key: scored for key, scored in found.items() if has_role(key)}
 
@@ -430,14 +440,16 @@ class InMemoryMemoryService(StoreMemoryService):
             else:
                 priors = {key: ranking.prior(each.memory) for key, each in stored.items()}
                 weight = self._settings.hybrid_weight
-                hits = hits_of(ranking.fused(by_words(query), meaning, passes, priors, weight, checked.top_k), query)
+                hits = hits_of(ranking.fused(by_words(query), meaning, passes, priors, weight, wanted), query)
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))
-        hits = hits[: checked.top_k]
-        payloads = (stored[hit.session_id, hit.position].payload for hit in hits)
-        check_reply(payloads, self._settings, Advice.SMALLER_TOP_K)
-        if checked.order == "chronological":
-            hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
-        return hits
+        hits = hits[:wanted]
+        payloads = [stored[hit.session_id, hit.position].payload for hit in hits]
+        try:
+            check_reply(payloads, self._settings, Advice.SMALLER_TOP_K)
+        except LimitExceeded:
+            check_reply(payloads[: checked.top_k], self._settings, Advice.SMALLER_TOP_K)
+            hits = hits[: checked.top_k]  # only these are reranked
+        return await reranking.select(hits, text, checked, self._reranker, self._settings)
 
     async def embed(  # noqa: D102
         self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agentstore.schemas.state import StateRound
     from agentstore.schemas.stats import SessionStats, Stats, TableStats, UserStats
     from agentstore.schemas.stored_messages import StoredMessages
-    from agentstore.schemas.strategy import Embedder, QuestionEmbedder, SearchStrategy
+    from agentstore.schemas.strategy import Embedder, QuestionEmbedder, Reranker, SearchStrategy
     from agentstore.schemas.user import User
     from agentstore.schemas.values import ScopedValues, ValueScope
 
@@ -69,6 +69,7 @@ __all__ = [
     "Pruned",
     "QuestionEmbedder",
     "RefusalContent",
+    "Reranker",
     "Role",
     "RunStatus",
     "SandboxInfo",
@@ -108,7 +109,7 @@ _NAMES = {
     "state": "StateRound",
     "stats": "SessionStats Stats TableStats UserStats",
     "stored_messages": "StoredMessages",
-    "strategy": "Embedder QuestionEmbedder SearchStrategy",
+    "strategy": "Embedder QuestionEmbedder Reranker SearchStrategy",
     "user": "User",
     "values": "ScopedValues ValueScope",
 }

@@ -47,7 +47,10 @@ def listed_memory(message: Message) -> ListedMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryHit:
-    """A memory found by a search. Higher scores are better; they compare within one search only."""
+    """A memory found by a search. Higher scores are better; they compare within one search only.
+
+    With a reranker, hits are ordered by `rerank_score`, and then those that have none by `score`.
+    """
 
     message: Message
     score: float
@@ -62,6 +65,8 @@ class MemoryHit:
     """Whether the memory matches the query itself, by a word or by its vector; else its neighbors in the session do."""
     namespace: str | None = None
     """The namespace that the memory was added to."""
+    rerank_score: float | None = None
+    """The reranker's score; None if there is no reranker, it failed, or this hit was not among those it scored."""
     highlighter: Callable[[str], list[tuple[str, bool]]] = field(default=_unmarked, repr=False, compare=False)
 
     @property

@@ -1,4 +1,4 @@
-"""The strategies of a search, and the protocols of embedders."""
+"""The strategies of a search, and the protocols of embedders and rerankers."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -50,4 +50,22 @@ class QuestionEmbedder(Embedder, Protocol):
 
         Raises:
             EmbeddingFailed: see :meth:`embed`.
+        """
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Scores the best memories of a search again, by reading each together with the query.
+
+    ``agentstore.search.reranking`` has two implementations; any object with this method is a reranker.
+    """
+
+    @abstractmethod
+    async def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:
+        """Return a score for each text, in order: the higher, the better it answers the question.
+
+        It is called with at least one text, and canceled after ``reranker_timeout``.
+
+        Raises:
+            RerankingFailed: the texts could not be scored. The search then returns its hits in the order without it.
         """

@@ -1,15 +1,10 @@
-"""Embedders for an OpenAI-compatible API, a local model and any function, and the checks of their vectors.
-
-sentence-transformers is imported when an embedder that needs it is created.
-"""
+"""Embedders for an OpenAI-compatible API, a local model and any function, and the checks of their vectors."""
 
 import asyncio
-import importlib
 import inspect
 import json
 import logging
 import math
-import threading
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from operator import mul
@@ -18,9 +13,9 @@ from typing import Any, Generic, Self, TypeVar
 from pydantic import SecretStr
 
 from agentstore.errors import EmbeddingFailed, NotConfigured
-from agentstore.event_loops import PerLoop
 from agentstore.http_client import TRANSIENT_STATUSES, HttpClient, RequestFailed, strip_key
 from agentstore.schemas import Embedder, QuestionEmbedder
+from agentstore.search.local_model import LocalModel
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -180,23 +175,13 @@ class SentenceTransformerEmbedder:
         Raises:
             NotConfigured: sentence-transformers is not installed.
         """
-        try:
-            self._module = importlib.import_module("sentence_transformers")
-        except ImportError as error:
-            raise NotConfigured(
-                "sentence-transformers is not installed: run pip install 'agentstore-postgres[sentence-transformers]'"
-            ) from error
+        self._model = LocalModel("SentenceTransformer", model_or_path, options)
         self.name = name or model_or_path.rstrip("/").rpartition("/")[2]
         self.dimensions = dimensions
-        self._path, self._options = model_or_path, options
         self._batch, self._question_prompt = batch, question_prompt
-        self._model: Any = None
-        # One call at a time, since several threads do not make a model faster.
-        self._locks: PerLoop[asyncio.Lock] = PerLoop()
-        self._encoding = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"SentenceTransformerEmbedder({self._path!r})"
+        return f"SentenceTransformerEmbedder({self._model.path!r})"
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector for each text.
@@ -212,19 +197,13 @@ class SentenceTransformerEmbedder:
         return found
 
     async def _run(self, texts: list[str], prompt: str | None) -> list[list[float]]:
-        async with self._locks.get_or_create(asyncio.Lock):
-            return await asyncio.to_thread(self._encode, texts, prompt)
+        def encode(model: Any) -> list[list[float]]:
+            vectors: list[list[float]] = model.encode(
+                texts, batch_size=self._batch, prompt_name=prompt, show_progress_bar=False
+            ).tolist()
+            return vectors
 
-    def _encode(self, texts: list[str], prompt: str | None) -> list[list[float]]:
-        try:
-            with self._encoding:
-                if self._model is None:
-                    self._model = self._module.SentenceTransformer(self._path, **self._options)
-                found = self._model.encode(texts, batch_size=self._batch, prompt_name=prompt, show_progress_bar=False)
-        except (OSError, ValueError, RuntimeError, TypeError) as error:
-            raise EmbeddingFailed(f"the model {self._path!r} failed: {error}") from error
-        vectors: list[list[float]] = found.tolist()
-        return vectors
+        return await self._model.run(encode, EmbeddingFailed)
 
 
 class CallableEmbedder:
@@ -332,7 +311,7 @@ async def embed_texts(embedder: Embedder, texts: Sequence[str]) -> "list[array[f
     """
     if not texts:
         return []
-    return _checked(embedder, await embedder.embed([_without_surrogates(text) for text in texts]), len(texts))
+    return _checked(embedder, await embedder.embed([without_surrogates(text) for text in texts]), len(texts))
 
 
 class SkippingEmbedder(Generic[T]):
@@ -383,11 +362,11 @@ class SkippingEmbedder(Generic[T]):
 async def embed_question(embedder: Embedder, text: str) -> "array[float]":
     """Return the vector of a query. Raises as :func:`embed_texts` does."""
     if isinstance(embedder, QuestionEmbedder):
-        return _checked(embedder, [await embedder.embed_question(_without_surrogates(text))], 1)[0]
+        return _checked(embedder, [await embedder.embed_question(without_surrogates(text))], 1)[0]
     return (await embed_texts(embedder, [text]))[0]
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Replace lone surrogates, which have no meaning and cannot be encoded in UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

@@ -132,7 +132,7 @@ _NOT_STORED = {
     *("Stats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
     *("SandboxLimits", "SandboxSpec", "ToolResult", "SearchFilters", "ListFilters"),
     "ScopedValues",  # each value by itself
-    *("Embedder", "QuestionEmbedder", "SearchStrategy", "ContentType", "MessageType", "Role", "RunStatus"),
+    *("Embedder", "QuestionEmbedder", "Reranker", "SearchStrategy", "ContentType", "MessageType", "Role", "RunStatus"),
     # Parts of a Message: value_of() creates one of each.
     *("AudioContent", "DataContent", "Error", "FileContent", "ImageContent", "RefusalContent", "TextContent"),
 }

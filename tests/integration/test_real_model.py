@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from agentstore import AgentStore, Embedder, SentenceTransformerEmbedder, Settings, migrate
+from agentstore import (
+    AgentStore,
+    CrossEncoderReranker,
+    Embedder,
+    RerankingFailed,
+    SentenceTransformerEmbedder,
+    Settings,
+    migrate,
+)
 from agentstore.testing import text
 from tests.integration.test_search_quality import measure
 
@@ -37,6 +45,27 @@ async def test_memories_match_queries_with_other_words(database_url: str, settin
             for strategy in ("vector", "hybrid"):
                 hits = await store.memory.search("alice", query, {"strategy": strategy})
                 assert hits[0].message.id == id
+
+
+async def test_a_cross_encoder_scores_each_text(tmp_path: Path) -> None:
+    """A model without training, whose scores depend on the texts alone."""
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "apple", "pear", "red"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    for labels in (1, 2):
+        config = BertConfig(vocab_size=len(words), num_labels=labels, **shape)
+        BertForSequenceClassification(config).save_pretrained(tmp_path)
+        reranker = CrossEncoderReranker(str(tmp_path), device="cpu", max_length=16)
+        if labels == 1:
+            first, second, long = await reranker.rerank("red", ["apple", "apple", "pear " * 5_000])
+            assert first == pytest.approx(second)
+            assert long != first
+        else:
+            with pytest.raises(RerankingFailed, match="failed"):
+                await reranker.rerank("red", ["apple"])
 
 
 @pytest.mark.labelled

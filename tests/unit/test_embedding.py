@@ -1,11 +1,9 @@
 """Embedders: requests, responses, retries and error messages."""
 
 import asyncio
-import json
 import math
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,53 +20,15 @@ from agentstore import (
 )
 from agentstore.search import embedding
 from agentstore.testing import text
+from tests.support.json_api import Answer, json_api
 from tests.support.pgbouncer import free_port
 
 _KEY = "sk-hunter2"
-Answer = tuple[int, Any] | None
 
 
 @pytest.fixture(autouse=True)
 def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "_DELAY", 0.01)
-
-
-@asynccontextmanager
-async def _api(
-    answer: Callable[[dict[str, Any]], Answer], port: int = 0
-) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """Run a server that responds with a status and a body, text or JSON; for None it closes the connection."""
-    requests: list[dict[str, Any]] = []
-    connections: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections[asyncio.current_task()] = writer
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                lines = head.decode().split("\r\n")
-                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-                body = json.loads(await reader.readexactly(int(headers["content-length"])))
-                requests.append({**body, "path": lines[0].split()[1], "authorization": headers.get("authorization")})
-                response = answer(body)
-                if response is None:
-                    break
-                status, content = response
-                raw = (content if isinstance(content, str) else json.dumps(content)).encode()
-                writer.write(
-                    b"HTTP/1.1 %d X\r\nretry-after: 0.01\r\ncontent-length: %d\r\n\r\n" % (status, len(raw)) + raw
-                )
-                await writer.drain()
-        except asyncio.IncompleteReadError:
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/", requests
-    for writer in connections.values():
-        writer.close()
-    await asyncio.gather(*(task for task in connections if task is not None))  # not cancelled with the event loop
 
 
 def _valid_answer(body: dict[str, Any]) -> Answer:
@@ -81,7 +41,7 @@ def _embedder(url: str, **options: Any) -> OpenAIEmbedder:
 
 
 async def test_texts_are_sent_in_batches_and_vectors_ordered_by_index() -> None:
-    async with _api(_valid_answer) as (url, requests), _embedder(url, batch=2, max_characters=3) as embedder:
+    async with json_api(_valid_answer) as (url, requests), _embedder(url, batch=2, max_characters=3) as embedder:
         assert await embedder.embed(["a", "bb", "cccc"]) == [[1, 0], [2, 1], [3, 0]]
         assert [each["input"] for each in requests] == [["a", "bb"], ["ccc"]]
         assert requests[0]["authorization"] == f"Bearer {_KEY}"
@@ -90,7 +50,7 @@ async def test_texts_are_sent_in_batches_and_vectors_ordered_by_index() -> None:
         assert embedder.name == "small:2"
         assert _KEY not in repr(embedder)
     async with (
-        _api(_valid_answer) as (url, requests),
+        json_api(_valid_answer) as (url, requests),
         _embedder(url, send_dimensions=True, prefix="p: ", question_prefix="q: ") as embedder,
     ):
         await embedding.embed_texts(embedder, ["\ud800"])
@@ -103,7 +63,7 @@ async def test_texts_are_sent_in_batches_and_vectors_ordered_by_index() -> None:
 async def test_temporary_errors_are_retried(wrong: Answer) -> None:
     answers = [wrong, wrong]
     async with (
-        _api(lambda body: answers.pop() if answers else _valid_answer(body)) as (url, requests),
+        json_api(lambda body: answers.pop() if answers else _valid_answer(body)) as (url, requests),
         _embedder(url) as embedder,
     ):
         assert await embedder.embed(["a"]) == [[1, 0]]
@@ -130,7 +90,7 @@ async def test_temporary_errors_are_retried(wrong: Answer) -> None:
     ids=str,
 )
 async def test_errors_are_reported_without_the_key(wrong: Answer, attempts: int, message: str) -> None:
-    async with _api(lambda _: wrong) as (url, requests), _embedder(url, attempts=2) as embedder:
+    async with json_api(lambda _: wrong) as (url, requests), _embedder(url, attempts=2) as embedder:
         with pytest.raises(EmbeddingFailed, match=message) as raised:
             await embedding.embed_texts(embedder, ["a"])
         assert len(requests) == attempts
@@ -162,7 +122,7 @@ def test_an_embedder_can_be_used_in_successive_event_loops() -> None:
     embedder = _embedder(f"http://127.0.0.1:{port}")
 
     async def embed() -> None:
-        async with _api(_valid_answer, port):
+        async with json_api(_valid_answer, port):
             for _ in range(2):
                 assert await embedder.embed(["a"]) == [[1, 0]]
                 await embedder.close()

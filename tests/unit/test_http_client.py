@@ -18,10 +18,12 @@ import pytest
 from agentstore import (
     EmbeddingFailed,
     ExtractionFailed,
+    HttpReranker,
     InMemoryMemoryService,
     NotConfigured,
     OpenAIEmbedder,
     OpenAIExtractor,
+    RerankingFailed,
     Settings,
     http_client,
 )
@@ -37,6 +39,7 @@ _VALID = {
     "/embeddings": {"data": [{"index": 0, "embedding": [1, 2]}]},
     "/chat/completions": {"choices": [{"message": {"content": '{"new": []}'}}]},
     "/get_info": {"data": {}},
+    "/rerank": {"results": [{"index": 0, "relevance_score": 1}]},
 }
 
 Respond = Callable[[asyncio.StreamWriter, int], Awaitable[None]]
@@ -121,13 +124,17 @@ class _User:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._opened: list[OpenAIEmbedder | RemoteProvider] = []
+        self._opened: list[OpenAIEmbedder | HttpReranker | RemoteProvider] = []
 
     async def call(self, url: str, *, key: str | None = _KEY, timeout: float = 30.0) -> object:
         if self.name == "embedder":
             embedder = OpenAIEmbedder(url, "m", dimensions=2, api_key=key, timeout=timeout, attempts=3)
             self._opened.append(embedder)
             return await embedder.embed(["a"])
+        if self.name == "reranker":
+            reranker = HttpReranker(url, "m", api_key=key, timeout=timeout, attempts=3)
+            self._opened.append(reranker)
+            return await reranker.rerank("x", ["a"])
         if self.name == "extractor":
             return await OpenAIExtractor(url, "m", key, timeout=timeout).extract([text("x")], [])
         provider = RemoteProvider(url, key, timeout=timeout)
@@ -137,16 +144,16 @@ class _User:
 
     async def close(self) -> None:
         for each in self._opened:
-            if isinstance(each, OpenAIEmbedder):
-                await each.close()
-            else:
+            if isinstance(each, RemoteProvider):
                 await each.stop()
+            else:
+                await each.close()
 
 
-_ERRORS = (EmbeddingFailed, ExtractionFailed, SandboxFailed, SandboxUnavailable)
+_ERRORS = (EmbeddingFailed, ExtractionFailed, RerankingFailed, SandboxFailed, SandboxUnavailable)
 
 
-@pytest.fixture(params=["embedder", "extractor", "sandbox"])
+@pytest.fixture(params=["embedder", "extractor", "reranker", "sandbox"])
 async def user(request: pytest.FixtureRequest) -> AsyncIterator[_User]:
     user = _User(request.param)
     yield user
@@ -268,7 +275,8 @@ async def test_redirects_are_not_followed(user: _User) -> None:
 
 
 async def test_refused_connections_are_reported(user: _User) -> None:
-    with pytest.raises((EmbeddingFailed, ExtractionFailed, SandboxUnavailable), match="could not be reached") as raised:
+    errors = (EmbeddingFailed, ExtractionFailed, RerankingFailed, SandboxUnavailable)
+    with pytest.raises(errors, match="could not be reached") as raised:
         await user.call(f"http://127.0.0.1:{free_port()}", timeout=5)
     assert type(raised.value.__cause__).__name__ == "ConnectError"
     if isinstance(raised.value, ExtractionFailed):
@@ -281,7 +289,8 @@ _REQUESTS = {"429": (3, 1, 3), "500": (3, 1, 1), "503": (3, 1, 3), "400": (1, 1,
 
 @pytest.mark.parametrize("fault", _REQUESTS)
 async def test_retries_are_bounded(user: _User, fault: str) -> None:
-    expected = dict(zip(("embedder", "extractor", "sandbox"), _REQUESTS[fault], strict=True))[user.name]
+    kind = "embedder" if user.name == "reranker" else user.name
+    expected = dict(zip(("embedder", "extractor", "sandbox"), _REQUESTS[fault], strict=True))[kind]
     failures = 0
 
     async def respond(writer: asyncio.StreamWriter, number: int) -> None:
@@ -434,12 +443,16 @@ async def test_event_loops_do_not_share_connections(make: str) -> None:
         assert (server.connections, len(server.heads)) == (2, 6)
 
 
-async def test_connections_are_closed_with_their_owner() -> None:
+@pytest.mark.parametrize("owned", ["embedder", "reranker"])
+async def test_connections_are_closed_with_their_owner(owned: str) -> None:
     async with _server() as server:
-        settings = Settings(embedding_url=server.url, embedding_model="m", embedding_dimensions=2)
+        embedding = Settings(embedding_url=server.url, embedding_model="m", embedding_dimensions=2)
+        settings = embedding if owned == "embedder" else Settings(reranker_url=server.url)
         async with InMemoryMemoryService(settings=settings) as service:
-            await service.add_memory("alice", [text("x")])
-            await service.add_memory("alice", [text("y")])
+            for each in ("x", "y"):
+                await service.add_memory("alice", [text(each)])
+                if owned == "reranker":
+                    await service.search("alice", each)
             assert (server.connections, len(server.heads)) == (1, 2)
             assert not server.closed.is_set()
         await asyncio.wait_for(server.closed.wait(), 60)

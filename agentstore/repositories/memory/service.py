@@ -60,6 +60,7 @@ from agentstore.schemas import (
     Message,
     MessagesLike,
     Page,
+    Reranker,
     SearchFilters,
     SearchStrategy,
 )
@@ -84,7 +85,7 @@ from agentstore.schemas.memory_item import (
 from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import MAX_TTL, check_id, prepare_messages
-from agentstore.search import analysis, embedding, ranking
+from agentstore.search import analysis, embedding, ranking, reranking
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.labels import labels_of_filter
 from agentstore.search.ranking import label_query
@@ -113,6 +114,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         extractor: Extractor | None = None,
         embedder: Embedder | None = None,
         strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
+        reranker: Reranker | None = None,
     ) -> None:
         """Create the service. The other arguments are those of :class:`PostgresService`.
 
@@ -123,9 +125,11 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
 
         `strategy` is the default of searches: a :class:`SearchStrategy` or its name.
 
+        `reranker` defaults to the one configured by AGENTSTORE_RERANKER_*, if any: see :meth:`search`.
+
         Raises:
-            NotConfigured: `text_search_config` is not a supported language, `embedder` is not a valid embedder, or
-                `strategy` needs an embedder and there is none.
+            NotConfigured: `text_search_config` is not a supported language, `embedder` is not a valid embedder,
+                `reranker` is not a reranker, or `strategy` needs an embedder and there is none.
             InvalidContent: `strategy` is not a search strategy.
         """
         super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
@@ -138,13 +142,17 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         self._strategy = read_strategy(strategy)
         if self._strategy is not SearchStrategy.FULL_TEXT:
             self._require_embedder()
+        self._own_reranker = None if reranker is not None else reranking.configured_reranker(self._settings)
+        reranker = reranker if reranker is not None else self._own_reranker
+        self._reranker = reranker if reranker is None else reranking.check_reranker(reranker)
         self._stores_vectors = self._has_warned = False
 
     async def stop(self) -> None:
-        """Close the connections, and the embedder if it was created from the settings."""
+        """Close the connections, and those of the embedder and the reranker that were created from the settings."""
         await super().stop()
-        if self._own_embedder is not None:
-            await self._own_embedder.close()
+        for own in (self._own_embedder, self._own_reranker):
+            if own is not None:
+                await own.close()
 
     async def add_memory(
         self,
@@ -381,6 +389,11 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         between 0 and about 1. If the embedder fails, HYBRID searches by words alone and logs a warning. With `stale_ok`
         the memories may be read from a replica.
 
+        With a reranker, the best memories (50 by default) are scored again and ordered by ``rerank_score``, whatever
+        the strategy. ``min_score`` is about ``score``, and selects which memories the reranker scores;
+        ``order="chronological"`` sorts the best `top_k` of those it scored. If it fails, or takes longer than
+        ``reranker_timeout``, a warning is logged, and the hits are those without it, with a ``rerank_score`` of None.
+
         Raises:
             InvalidContent: the query or a filter is not valid.
             LimitExceeded: ``top_k`` is over 1,000, or the hits have more than 256 MB.
@@ -404,7 +417,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
             "since": checked.since,
             "until": checked.until,
             "min_score": checked.min_score,
-            "limit": checked.top_k,
+            "limit": reranking.candidates(self._reranker, checked, self._settings),
             "kind": checked.kind,
             "valid_at": checked.valid_at,
             "neighbors": checked.neighbors,
@@ -420,7 +433,13 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
             words = query_values(values, tokens or _NO_TOKENS) if strategy is SearchStrategy.HYBRID else None
             return await search_by_vector(database, self._require_embedder(), vector, words, found), tokens
 
-        rows, tokens = await self._database.read(read, stale_ok=stale_ok)
+        try:
+            rows, tokens = await self._database.read(read, stale_ok=stale_ok)
+        except LimitExceeded:
+            if values["limit"] == checked.top_k:
+                raise
+            values["limit"] = checked.top_k  # only these are reranked
+            rows, tokens = await self._database.read(read, stale_ok=stale_ok)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         loaded = await offload.run(
             load_memories,
@@ -437,9 +456,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
             for memory, row in zip(loaded, rows, strict=True)
             if memory is not None
         ]
-        if checked.order == "chronological":
-            hits.sort(key=lambda hit: (hit.time, hit.session_id, hit.position))
-        return hits
+        return await reranking.select(hits, text, checked, self._reranker, self._settings)
 
     async def reindex(
         self,
