@@ -389,11 +389,11 @@ async def test_each_uncontended_call_is_one_statement(
     session = await store.sessions.create_session("warm")
     monkeypatch.setattr(asyncpg.Connection, "fetch", count)
 
-    async def one_statement(call: Any) -> Any:
+    async def one_statement(call: Any, expected: int = 1) -> Any:
         nonlocal executed
         executed = 0
         result = await call
-        assert executed == 1
+        assert executed == expected
         return result
 
     session = await one_statement(store.sessions.create_session("alice", "s"))  # of a new user
@@ -410,6 +410,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.sessions.create_session("alice", "s", messages=False))
     await one_statement(store.sessions.append("alice", "s", text("d", id="d")))
     await one_statement(store.sessions.append("alice", "s", text("e"), expected_seq=4))
+    await one_statement(store.sessions.append("alice", "new", text("a")), 2)  # one that does not find the session
     await one_statement(store.sessions.replace_message("alice", "s", text("f", id="d"), expected=text("d", id="d")))
     await one_statement(store.sessions.delete_messages("alice", "s", ["d"]))
     await one_statement(store.sessions.pop_messages("alice", "s"))

@@ -50,15 +50,21 @@ class Edits:
         patch: MetadataPatch | None,
         app: str | None,
         changes: ValueChanges | None,
+        *,
+        is_missing: bool,
     ) -> Stored:
-        """Append messages under the lock of their session, or with a new session; see ``append`` of the service."""
+        """Append messages under the lock of their session, or with a new session; see ``append`` of the service.
+
+        `is_missing` tells that a statement has not found the session: it is created without looking for it again.
+        """
         user_id, session_id = values["user_id"], values["session_id"]
 
         async def store(attempt: int) -> Stored | None:
-            async with self._database.transaction() as transaction:
-                stored = await self._append_locked(transaction.fetch, values, expected, patch, changes)
-            if stored is not None:
-                return stored
+            if attempt or not is_missing:
+                async with self._database.transaction() as transaction:
+                    stored = await self._append_locked(transaction.fetch, values, expected, patch, changes)
+                if stored is not None:
+                    return stored
             if not create:
                 raise NotFound(f"user {user_id!r} has no session {session_id!r}")
             if expected:

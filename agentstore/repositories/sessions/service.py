@@ -327,7 +327,10 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService)
         is_plain = prepared and metadata_patch is None and changes is None
         stored = await self._append(columns, expected_seq) if is_plain else None
         if stored is None:
-            stored = await self._edits.append(columns, create, expected_seq, metadata_patch, app, changes)
+            is_missing = bool(is_plain) and expected_seq is None
+            stored = await self._edits.append(
+                columns, create, expected_seq, metadata_patch, app, changes, is_missing=is_missing
+            )
         place_messages([each for each, _ in prepared.values()], stored.places)
         return Appended(stored.first_seq, stored.last_seq, stored.created_at)
 
