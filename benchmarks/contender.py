@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 # The text of a message: about 500 bytes, some of them not ASCII.
 TEXT = "The quick brown fox jumps over the lazy dog, and 敏捷的棕色狐狸跳过了懒狗. " * 6
 USER = "bench"
+# The state of a session, 2 KB: what an application keeps about a conversation.
+STATE = {f"key {number}": {"title": f"item {number}", "done": False, "tags": ["a", "b"]} for number in range(32)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class Contender(Protocol):
 
     async def create(self, session: str) -> None:
         """Create a session without messages."""
+
+    async def create_with_state(self, session: str) -> None:
+        """Create a session without messages whose state is :data:`STATE`."""
 
     def convert(self, messages: Sequence[PlainMessage]) -> list[Any]:
         """Return the messages as objects of the package. Not timed."""

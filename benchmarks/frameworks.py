@@ -19,10 +19,10 @@ _FRAMEWORKS = {
 
 def _cases(*, quick: bool) -> list[Case]:
     sessions = 1_000 if quick else 10_000
-    name = f"list {sessions:,} sessions"
+    name = f"list {sessions:,} sessions with their states"
     return [
         Case("ten turns of a new conversation", "append", "converse", {}, goal=1 / 3, max_calls=20),
-        Case(name, "list_sessions", "list_sessions", {}, history=sessions, goal=1 / 20, max_calls=20),
+        Case(name, "create_with_state", "list_sessions", {}, history=sessions, goal=1 / 20, max_calls=20),
     ]
 
 

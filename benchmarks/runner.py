@@ -240,7 +240,7 @@ async def measure(case: Case, running: dict[str, Process], rounds: int, log: Cal
         }
         if active:
             active |= {FLOOR}
-    if case.requires == "list_sessions":
+    if case.command == "list_sessions":
         for process in participants.values():
             found = (await process.run(case.command, **case.arguments, calls=1))["found"]
             if found < case.history:
@@ -383,6 +383,8 @@ async def prepare(case: Case, process: Process) -> None:
             return
         process.filled.add(case.session)
         await process.run("fill", session=case.session, messages=case.history)
+    elif case.requires == "create_with_state":
+        await process.run("fill_with_states", sessions=case.history)
     elif case.requires == "list_sessions":
         await process.run("fill_many", sessions=case.history)
     elif case.command == "save_state":

@@ -58,6 +58,12 @@ class Worker:
             await self.fill(f"listed {number}", 1)
         return {}
 
+    async def fill_with_states(self, sessions: int) -> dict[str, Any]:
+        """Create sessions that have a state, and no messages."""
+        for number in range(sessions):
+            await self._contender.create_with_state(f"listed {number}")
+        return {}
+
     async def append(self, session: str, batch: int, calls: int) -> dict[str, Any]:
         """Append batches to one session."""
         batches = [self._next_batch(session, batch) for _ in range(calls)]

@@ -6,8 +6,7 @@ their bytes.
 
 from typing import Any
 
-from sqlalchemy import Text, bindparam, delete, select
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import Text, bindparam, delete
 
 from agentstore.database.database import Database
 from agentstore.database.retry import retry
@@ -25,11 +24,7 @@ _APP = bindparam("app", type_=Text)
 SQL = SqlStatements(__file__)
 
 GET = SQL("get_values")
-# Without a user, which row-level security need not know.
-GET_OF_APP = Statement(
-    select(AppValueRow.key, sql_cast(AppValueRow.value, Text)).where(AppValueRow.app == _APP).order_by(AppValueRow.key),
-    scope="none",
-)
+GET_OF_APP = SQL("get_values_of_app")
 GET_OF_SESSIONS = SQL("get_values_of_sessions")
 GET_OF_USERS = SQL("get_values_of_users")
 MERGE = SQL("merge_values")
@@ -55,33 +50,30 @@ DELETE: dict[ValueScope, Statement] = {
 
 async def read_values(
     database: Database, user_id: str | None, session_id: str | None, app: str, scope: ValueScope | None
-) -> list[tuple[str, str, str]]:
-    """Read values: the scope, the key and the JSON text of each."""
+) -> list[Row]:
+    """Read values: each scope that has some, and the text of a JSON object with them."""
     if user_id is None:
-        rows = await database.fetch_page(GET_OF_APP, Advice.ONE_SCOPE, app=app)
-        return [("app", key, text) for key, text in rows]
+        return await database.fetch_page(GET_OF_APP, Advice.ONE_SCOPE, app=app)
     values = {"user_id": user_id, "session_id": session_id, "app": app, "scope": scope}
-    return [(row[0], row[1], row[2]) for row in await database.fetch_page(GET, Advice.ONE_SCOPE, **values)]
+    return await database.fetch_page(GET, Advice.ONE_SCOPE, **values)
 
 
-def load_values(rows: list[tuple[str, str, str]], user_id: str | None, session_id: str | None) -> ScopedValues:
+def load_values(rows: list[Row], user_id: str | None, session_id: str | None) -> ScopedValues:
     """Parse the values that were read.
 
     Raises:
         UnreadableRow: one of them is not valid JSON.
     """
-    found: dict[str, dict[str, Any]] = {"app": {}, "user": {}, "session": {}}
-    for scope, key, text in rows:
-        owner = None if scope == "app" else user_id, session_id if scope == "session" else None
-        found[scope][key] = _load(text, scope, *owner, key)
-    return ScopedValues(**found)
+    return ScopedValues(**{scope: _load(text, scope, user_id, session_id) for scope, text in rows})
 
 
-def _load(text: str, scope: str, user_id: str | None, session_id: str | None, key: str) -> Any:
+def _load(text: str, scope: ValueScope, user_id: str | None, session_id: str | None) -> dict[str, Any]:
     try:
-        return loads(text)
+        loaded: dict[str, Any] = loads(text)
     except (ValueError, RecursionError) as error:
-        raise UnreadableRow(describe_invalid(error), f"{scope}_values", user_id, session_id, key) from error
+        owner = None if scope == "app" else user_id, session_id if scope == "session" else None
+        raise UnreadableRow(describe_invalid(error), f"{scope}_values", *owner) from error
+    return loaded
 
 
 async def read_values_of(database: Database, keys: list[tuple[str, str]], app: str) -> list[Row]:
@@ -101,15 +93,16 @@ def load_values_of(rows: list[Row], keys: list[tuple[str, str]]) -> list[ScopedV
     Raises:
         UnreadableRow: one of them is not valid JSON.
     """
-    of_app: dict[str, Any] = {}
-    of_users: dict[str, dict[str, Any]] = {}
-    of_sessions: dict[tuple[str, str], dict[str, Any]] = {}
-    for scope, user_id, session_id, key, text in rows:
-        found = of_app if scope == "app" else of_users.setdefault(user_id, {})
-        if scope == "session":
-            found = of_sessions.setdefault((user_id, session_id), {})
-        found[key] = _load(text, scope, user_id, session_id, key)
-    return [ScopedValues(of_app, of_users.get(key[0], {}), of_sessions.get(key, {})) for key in keys]
+    found = {
+        (scope, user_id, session_id): _load(text, scope, user_id, session_id)
+        for scope, user_id, session_id, text in rows
+    }
+    return [
+        ScopedValues(
+            found.get(("app", None, None), {}), found.get(("user", key[0], None), {}), found.get(("session", *key), {})
+        )
+        for key in keys
+    ]
 
 
 async def merge_in(fetch: Fetch, user_id: str | None, session_id: str | None, changes: ValueChanges) -> bool:

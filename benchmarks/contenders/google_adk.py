@@ -11,7 +11,7 @@ from google.adk.events import Event
 from google.adk.sessions import DatabaseSessionService, Session
 from google.genai.types import Content, Part
 
-from benchmarks.contender import USER, PlainMessage
+from benchmarks.contender import STATE, USER, PlainMessage
 
 APP = "bench"
 
@@ -37,6 +37,9 @@ class Contender:
 
     async def create(self, session: str) -> None:  # noqa: D102
         self._sessions[session] = await self._service.create_session(app_name=APP, user_id=USER, session_id=session)
+
+    async def create_with_state(self, session: str) -> None:  # noqa: D102
+        await self._service.create_session(app_name=APP, user_id=USER, session_id=session, state=STATE)
 
     def convert(self, messages: Sequence[PlainMessage]) -> list[Event]:
         """Return events. Each has the timestamp of its creation, which determines the order of reads."""

@@ -2,9 +2,8 @@
 
 # pyright: reportMissingImports=false
 import asyncio
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import replace
+import marshal
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -24,11 +23,14 @@ from agentstore.adapters.stores import OnStore, Store, is_stored
 from agentstore.errors import Conflict, NotFound
 from agentstore.event_loops import PerLoop
 from agentstore.interfaces import SessionHistoryService
+from agentstore.schemas import ScopedValues
 from agentstore.schemas import Session as StoredSession
 from agentstore.schemas.payload import strip_id
 
-# The size of a page of a list, and of how many sessions the states are read together.
+# The size of a page of a list, of which the states are read together.
 _PAGE = 1_000
+# The effort to create the object of a session: as much as that of visiting so many values.
+_CREATED = 50
 
 _Locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]
 
@@ -138,24 +140,18 @@ class AgentStoreSessionService(OnStore, BaseSessionService):  # type: ignore[mis
             NotConfigured: without `user_id`, row-level security hides sessions from the role.
         """
         store = await self._started()
-        found: list[tuple[str, StoredSession]] = []
+        sessions: list[Session] = []
         cursor = None
         while True:
             # By creation: a session that is written to while the pages are read stays in its place.
             page = await store.sessions.list_sessions(
                 user_id, app=app_name, order="created", limit=_PAGE, cursor=cursor
             )
-            for stored in page:
-                if (id := session_id_in(stored, app_name)) is not None:
-                    found.append((id, stored))
+            values = await store.states.get_values_of(page, app=app_name)
+            sessions += await offload.run(_sessions_of, app_name, page, values)
             cursor = page.next_cursor
             if cursor is None:
                 break
-        states = await _states(store, app_name, [stored for _, stored in found])
-        sessions = []
-        for (id, stored), state in zip(found, states, strict=True):
-            session = Session(app_name=app_name, user_id=stored.user_id, id=id, state=state)
-            sessions.append(_marked(session, _last_update(stored, []), stored.message_count or 0))
         sessions.sort(key=lambda each: (each.last_update_time, each.user_id, each.id))
         return ListSessionsResponse(sessions=sessions)
 
@@ -268,11 +264,19 @@ def _stale(session: Session) -> StaleSessionError:
     )
 
 
-async def _states(store: Store, app_name: str, sessions: list[StoredSession]) -> list[dict[str, Any]]:
-    """Return the states of sessions, many at a time."""
-    found: list[dict[str, Any]] = []
-    for first in range(0, len(sessions), _PAGE):
-        values = await store.states.get_values_of(sessions[first : first + _PAGE], app=app_name)
-        # Those of the application and the user are shared, and the caller may change each state.
-        found += [state_of(replace(each, app=deepcopy(each.app), user=deepcopy(each.user))) for each in values]
-    return found
+def _sessions_of(app_name: str, page: Sequence[StoredSession], values: Sequence[ScopedValues]) -> list[Session]:
+    """Return the sessions of a page without events; sessions that other programs created are left out."""
+    offload.spend(len(page) * _CREATED)
+    sessions = []
+    for stored, scoped in zip(page, values, strict=True):
+        if (id := session_id_in(stored, app_name)) is not None:
+            # The values of the application and the user are shared, and the caller may change each state.
+            scoped = ScopedValues(_copy(scoped.app), _copy(scoped.user), scoped.session)
+            session = Session(app_name=app_name, user_id=stored.user_id, id=id, state=state_of(scoped))
+            sessions.append(_marked(session, _last_update(stored, []), stored.message_count or 0))
+    return sessions
+
+
+def _copy(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a deep copy of JSON values, in a tenth of the time that copy.deepcopy takes."""
+    return marshal.loads(marshal.dumps(dict(values))) if values else values  # noqa: S302 - dumped here

@@ -36,11 +36,11 @@ def values_of(state: Mapping[str, Any]) -> ScopedValues | None:
 
 def state_of(values: ScopedValues) -> dict[str, Any]:
     """Return the state for scoped values."""
-    return {
-        **unwrap(values.session),
-        **{f"{_APP}{key}": value for key, value in unwrap(values.app).items()},
-        **{f"{_USER}{key}": value for key, value in unwrap(values.user).items()},
-    }
+    state = unwrap(values.session)
+    for prefix, scope in ((_APP, values.app), (_USER, values.user)):
+        if scope:
+            state.update((f"{prefix}{key}", value) for key, value in unwrap(scope).items())
+    return state
 
 
 def wrap(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +50,11 @@ def wrap(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def unwrap(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a scope as they were given."""
-    return {key: value[_WRAPPED] if _is_wrapped(value) else value for key, value in values.items()}
+    found = dict(values)
+    for key, value in values.items():
+        if _is_wrapped(value):
+            found[key] = value[_WRAPPED]
+    return found
 
 
 def _wrap(value: Any) -> Any:
@@ -58,4 +62,4 @@ def _wrap(value: Any) -> Any:
 
 
 def _is_wrapped(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {_WRAPPED}
+    return isinstance(value, dict) and len(value) == 1 and _WRAPPED in value

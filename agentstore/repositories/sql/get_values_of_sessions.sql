@@ -3,19 +3,24 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_ids text[], app text
--- Rows: scope, user_id, session_id (each null where the scope has none), key, the value as JSON text; by key
+-- Rows: scope, user_id, session_id (each null where the scope has none), the values as one JSON object, by key; none
+--   for what has no values, and for a session that does not exist
 -- Races: none, since it only reads
-SELECT 'app' AS scope, NULL AS user_id, NULL AS session_id, v.key, v.value::text AS value
+SELECT
+    'app' AS scope, NULL AS user_id, NULL AS session_id, json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
 FROM {schema}.app_values AS v
 WHERE v.app = :app
+HAVING count(*) > 0
 UNION ALL
-SELECT 'user' AS scope, v.user_id, NULL AS session_id, v.key, v.value::text AS value
+SELECT 'user' AS scope, v.user_id, NULL AS session_id, json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
 FROM {schema}.user_values AS v
 WHERE v.user_id = :user_id AND v.app = :app
+GROUP BY v.user_id
 UNION ALL
-SELECT 'session' AS scope, v.user_id, v.session_id, v.key, v.value::text AS value
+SELECT
+    'session' AS scope, v.user_id, v.session_id, json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
 FROM {schema}.session_values AS v
 JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
 WHERE v.user_id = :user_id AND v.session_id = ANY(:session_ids)
     AND coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
-ORDER BY key
+GROUP BY v.user_id, v.session_id

@@ -13,18 +13,22 @@ WITH given AS MATERIALIZED (
 owners AS MATERIALIZED (
     SELECT DISTINCT user_id FROM given
 )
-SELECT 'app' AS scope, NULL AS user_id, NULL AS session_id, v.key, v.value::text AS value
+SELECT
+    'app' AS scope, NULL AS user_id, NULL AS session_id, json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
 FROM {schema}.app_values AS v
 WHERE v.app = :app
+HAVING count(*) > 0
 UNION ALL
-SELECT 'user' AS scope, v.user_id, NULL AS session_id, v.key, v.value::text AS value
+SELECT 'user' AS scope, v.user_id, NULL AS session_id, json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
 FROM owners
 JOIN {schema}.user_values AS v ON owners.user_id = v.user_id
 WHERE v.app = :app
+GROUP BY v.user_id
 UNION ALL
-SELECT 'session' AS scope, v.user_id, v.session_id, v.key, v.value::text AS value
+SELECT
+    'session' AS scope, v.user_id, v.session_id, json_object_agg(v.key, v.value ORDER BY v.key)::text AS object
 FROM given
 JOIN {schema}.session_values AS v ON given.user_id = v.user_id AND given.session_id = v.session_id
 JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
 WHERE coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
-ORDER BY key
+GROUP BY v.user_id, v.session_id
