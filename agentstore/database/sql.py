@@ -67,7 +67,9 @@ class SqlStatements:
 
     def __init__(self, module_file: str, **constants: Any) -> None:
         """Name the module by its ``__file__``; no file is read yet."""
-        self._folder = Path(module_file).parent / "sql"
+        module = Path(module_file)
+        self._folder = module.parent / "sql"
+        self._area = module.stem if module.parent.name == "repositories" else module.parent.name
         self._constants = constants
 
     def __call__(
@@ -88,6 +90,7 @@ class SqlStatements:
             {**self._constants, **constants},
             repeatable=repeatable,
             includes=tuple((includes or {}).items()),
+            name=f"{self._area}.{name}",
         )
 
 
@@ -101,9 +104,14 @@ class SqlStatement(Statement):
         *,
         repeatable: bool | None = None,
         includes: tuple[tuple[str, str], ...] = (),
+        name: str | None = None,
     ) -> None:
-        """Name the file; `repeatable` overrides what it declares, and `includes` which files it includes."""
+        """Name the file; `repeatable` overrides what it declares, and `includes` which files it includes.
+
+        `name` is that of :class:`Statement`, by default the name of the file.
+        """
         self.path = path
+        self.name = name or path.stem
         self._includes = includes
         self._constants = constants
         self._given_repeatable = repeatable

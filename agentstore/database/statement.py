@@ -44,6 +44,7 @@ class Statement:
         *,
         scope: Scope,
         repeatable: bool | None = None,
+        name: str = "statement",
     ) -> None:
         """Wrap a construct, or a function that builds it at first use, which keeps imports cheap.
 
@@ -54,7 +55,9 @@ class Statement:
                 all users, "none" if it concerns no rows of users.
             repeatable: whether executing it again, after its response was lost, changes nothing more and returns the
                 same rows. By default true for a statement that only reads.
+            name: how logs, spans and metrics name it: ``users.get``, what it is about and what it does.
         """
+        self.name = name
         self._construct = construct
         self._repeatable = repeatable
         self.scope: Scope = scope

@@ -60,21 +60,28 @@ SQL = SqlStatements(__file__)
 INSERT_USER = SQL("insert_user")
 # Weaker than the lock of a deletion of the user, and no obstacle for rows that refer to the user.
 LOCK_USER = Statement(
-    select(UserRow.id).where(UserRow.id == _USER).with_for_update(key_share=True), scope="user", repeatable=False
+    select(UserRow.id).where(UserRow.id == _USER).with_for_update(key_share=True),
+    name="blobs.lock_user",
+    scope="user",
+    repeatable=False,
 )
-GET = Statement(select(*_COLUMNS).where(_THIS_VERSION), scope="user")
-GET_LAST = Statement(select(*_COLUMNS).where(_THIS).order_by(BlobRow.version.desc()).limit(1), scope="user")
+GET = Statement(select(*_COLUMNS).where(_THIS_VERSION), name="blobs.get", scope="user")
+GET_LAST = Statement(
+    select(*_COLUMNS).where(_THIS).order_by(BlobRow.version.desc()).limit(1), name="blobs.get_last", scope="user"
+)
 LIST = SQL("list_blobs")
 LIST_VERSIONS = Statement(
     select(*_COLUMNS)
     .where(_THIS, BlobRow.version < bindparam("before_version", type_=BigInteger))
     .order_by(BlobRow.version.desc())
     .limit(_LIMIT),
+    name="blobs.list_versions",
     scope="user",
 )
 PUT = SQL("put_blob")
 COUNT_CHUNKS = Statement(
     select(func.count()).select_from(BlobChunkRow).where(BlobChunkRow.user_id == _USER, BlobChunkRow.hash == _HASH),
+    name="blobs.count_chunks",
     scope="user",
 )
 _CHUNK: dict[str, Any] = {
@@ -85,6 +92,7 @@ _CHUNK: dict[str, Any] = {
 }
 ADD_CHUNK = Statement(
     insert(BlobChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(BlobChunkRow.number),
+    name="blobs.add_chunk",
     scope="user",
     repeatable=False,
 )
@@ -92,13 +100,17 @@ CHUNK_OF = Statement(
     select(BlobChunkRow.data).where(
         BlobChunkRow.user_id == _USER, BlobChunkRow.hash == _HASH, BlobChunkRow.number == _NUMBER
     ),
+    name="blobs.chunk_of",
     scope="user",
 )
 
 
 def _delete(*conditions: ColumnElement[bool]) -> Statement:
     return Statement(
-        delete(BlobRow).where(*conditions).returning(BlobRow.hash, BlobRow.size), scope="user", repeatable=False
+        delete(BlobRow).where(*conditions).returning(BlobRow.hash, BlobRow.size),
+        name="blobs.delete",
+        scope="user",
+        repeatable=False,
     )
 
 
@@ -121,6 +133,7 @@ DELETE_CONTENTS = Statement(
         .exists(),
     )
     .returning(BlobChunkRow.number),
+    name="blobs.delete_contents",
     scope="user",
     repeatable=False,
 )

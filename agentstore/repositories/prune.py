@@ -44,9 +44,10 @@ _SQL = SqlStatements(__file__)
 
 USERS = Statement(
     select(UserRow.id).where(UserRow.id > bindparam("after", type_=Text)).order_by(UserRow.id).limit(_LIMIT),
+    name="prune.users",
     scope="all",
 )
-FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT), scope="all")
+FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT), name="prune.first_users", scope="all")
 # Sessions last: what goes with them is no longer found as old by itself.
 KINDS = ("memories", "states", "sessions")
 FIND = {kind: _SQL(f"find_old_{kind}") for kind in KINDS}
@@ -71,6 +72,7 @@ LOCK_HEAD = Statement(
     select(StateHeadRow.last_round)
     .where(StateHeadRow.user_id == _USER, StateHeadRow.session_id == _SESSION)
     .with_for_update(skip_locked=True),
+    name="prune.lock_head",
     scope="user",
     repeatable=False,
 )
@@ -83,6 +85,7 @@ DELETE_WORKSPACE = Statement(
         WorkspaceRow.saved_at < bindparam("before", type_=WorkspaceRow.saved_at.type),
     )
     .returning(WorkspaceRow.size),
+    name="prune.delete_workspace",
     scope="user",
     repeatable=False,
 )

@@ -49,22 +49,30 @@ SAVE_AFTER = SQL("save_state_after")
 SAVE_AT = SQL("save_state_round")
 # Not repeatable, since executed again it would not return the round that it has inserted.
 IMPORT = SQL("save_state_round", repeatable=False)
-LAST = Statement(select(StateHeadRow.last_round).where(_THIS), scope="user")
-EXPORT = Statement(select(*_STATE).where(_ITS_LIVE_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
-EXISTS = Statement(select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), scope="user")
+LAST = Statement(select(StateHeadRow.last_round).where(_THIS), name="states.last", scope="user")
+EXPORT = Statement(
+    select(*_STATE).where(_ITS_LIVE_ROUNDS, StateRoundRow.round == _ROUND), name="states.export", scope="user"
+)
+EXISTS = Statement(
+    select(StateRoundRow.round).where(_ITS_ROUNDS, StateRoundRow.round == _ROUND), name="states.exists", scope="user"
+)
 EXPORT_LAST = Statement(
-    select(*_STATE).where(_ITS_LIVE_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1), scope="user"
+    select(*_STATE).where(_ITS_LIVE_ROUNDS).order_by(StateRoundRow.round.desc()).limit(1),
+    name="states.export_last",
+    scope="user",
 )
 LIST = Statement(
     select(StateRoundRow.round, StateRoundRow.size, StateRoundRow.saved_at, _METADATA)
     .where(_ITS_LIVE_ROUNDS, StateRoundRow.round < bindparam("before", type_=BigInteger))
     .order_by(StateRoundRow.round.desc())
     .limit(bindparam("limit", type_=BigInteger)),
+    name="states.list",
     scope="user",
 )
 # Executed before every write if states expire, so that no other statement that writes has to check.
 EXPIRE = Statement(
     delete(StateHeadRow).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).returning(StateHeadRow.session_id),
+    name="states.expire",
     scope="user",
     repeatable=True,
 )
@@ -73,11 +81,14 @@ TOUCH = Statement(
     .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "ttl"))
     .values(updated_at=func.now())
     .returning(StateHeadRow.session_id),
+    name="states.touch",
     scope="user",
     repeatable=True,
 )
 # Precedes the deletion in its transaction: a deletion that waited for a save would not see the saved round.
-LOCK = Statement(select(StateHeadRow.last_round).where(_THIS).with_for_update(), scope="user", repeatable=False)
+LOCK = Statement(
+    select(StateHeadRow.last_round).where(_THIS).with_for_update(), name="states.lock", scope="user", repeatable=False
+)
 
 
 DELETE_ONE = SQL("delete_state")

@@ -40,9 +40,10 @@ COUNT = Statement(
             for table in (AppValueRow, UserValueRow, SessionValueRow, BlobRow)
         ),
     ),
+    name="stats.count",
     scope="all",
 )
-COUNT_USERS = Statement(select(func.count()).select_from(UserRow), scope="all")
+COUNT_USERS = Statement(select(func.count()).select_from(UserRow), name="stats.count_users", scope="all")
 TABLES = SQL("table_sizes")
 USERS = SQL("largest_users")
 SESSIONS = SQL("largest_sessions")

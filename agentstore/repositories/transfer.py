@@ -92,25 +92,35 @@ def _read(table: Table, *owners: ColumnElement[bool]) -> ClauseElement:
 
 
 READ = {
-    name: Statement(partial(_read, table, _owner(table) >= _FIRST, _owner(table) <= _LAST), scope="all")
+    name: Statement(
+        partial(_read, table, _owner(table) >= _FIRST, _owner(table) <= _LAST), name="transfer.read", scope="all"
+    )
     for name, table in TABLES.items()
     if name != APP_VALUES
 }
 """Of each table: the rows of a range of users."""
 READ_USER = {
-    name: Statement(partial(_read, table, _owner(table) == bindparam("user_id", type_=Text)), scope="user")
+    name: Statement(
+        partial(_read, table, _owner(table) == bindparam("user_id", type_=Text)),
+        name="transfer.read_user",
+        scope="user",
+    )
     for name, table in TABLES.items()
     if name != APP_VALUES
 }
 """Of each table: the rows of one user."""
-READ_APP_VALUES = Statement(partial(_read, TABLES[APP_VALUES]), scope="all")
+READ_APP_VALUES = Statement(partial(_read, TABLES[APP_VALUES]), name="transfer.read_app_values", scope="all")
 USERS = SQL("export_users")
 _CONTROL = func.pg_control_system().table_valued("system_identifier")
 IDENTITY = Statement(
-    select(cast(_CONTROL.c.system_identifier, Text), cast(func.current_database(), Text)), scope="none"
+    select(cast(_CONTROL.c.system_identifier, Text), cast(func.current_database(), Text)),
+    name="transfer.identity",
+    scope="none",
 )
 KNOWN_USERS = Statement(
-    select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))), scope="all"
+    select(UserRow.id).where(UserRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))),
+    name="transfer.known_users",
+    scope="all",
 )
 
 UNITS: Mapping[str, tuple[str, Sequence[str]]] = {

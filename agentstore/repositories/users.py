@@ -29,7 +29,7 @@ _USER = bindparam("user_id", type_=Text)
 SQL = SqlStatements(__file__)
 _COLUMNS = (UserRow.id, cast(UserRow.metadata_, Text).label("metadata"), UserRow.created_at)
 
-GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER), scope="user")
+GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER), name="users.get", scope="user")
 _AFTER = bindparam("after", type_=Text)
 LIST = Statement(
     select(*_COLUMNS)
@@ -37,6 +37,7 @@ LIST = Statement(
     .where(UserRow.id >= func.coalesce(_AFTER, ""), UserRow.id.is_distinct_from(_AFTER))
     .order_by(UserRow.id)
     .limit(bindparam("limit", type_=BigInteger)),
+    name="users.list",
     scope="all",
 )
 SET_METADATA = Statement(
@@ -44,6 +45,7 @@ SET_METADATA = Statement(
     .values(id=_USER, metadata_=cast(bindparam("metadata", type_=Text), JSON))
     .on_conflict_do_update(index_elements=["id"], set_={"metadata": literal_column("excluded.metadata")})
     .returning(*_COLUMNS),
+    name="users.set_metadata",
     scope="user",
     repeatable=True,
 )

@@ -31,10 +31,14 @@ MERGE = SQL("merge_values")
 MERGE_OF_APP = SQL("merge_app_values")
 DELETE: dict[ValueScope, Statement] = {
     "app": Statement(
-        delete(AppValueRow).where(AppValueRow.app == _APP).returning(AppValueRow.key), scope="none", repeatable=False
+        delete(AppValueRow).where(AppValueRow.app == _APP).returning(AppValueRow.key),
+        name="values.delete_app",
+        scope="none",
+        repeatable=False,
     ),
     "user": Statement(
         delete(UserValueRow).where(UserValueRow.user_id == _USER, UserValueRow.app == _APP).returning(UserValueRow.key),
+        name="values.delete_user",
         scope="user",
         repeatable=False,
     ),
@@ -42,6 +46,7 @@ DELETE: dict[ValueScope, Statement] = {
         delete(SessionValueRow)
         .where(SessionValueRow.user_id == _USER, SessionValueRow.session_id == _SESSION)
         .returning(SessionValueRow.key),
+        name="values.delete_session",
         scope="user",
         repeatable=False,
     ),

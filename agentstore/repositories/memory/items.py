@@ -65,9 +65,10 @@ LOCK_USER = Statement(
     upsert(UserRow)
     .values(id=_USER)
     .on_conflict_do_update(index_elements=["id"], set_={"metadata": UserRow.metadata_}, where=false()),
+    name="memory.lock_user",
     scope="user",
 )
-LOCK_ITEMS = Statement(_lock, scope="user")
+LOCK_ITEMS = Statement(_lock, name="memory.lock_items", scope="user")
 UPDATE_ITEMS = SQL("update_items")
 # A message of the bucket that has the id of an item.
 FIND_MESSAGES = Statement(
@@ -79,6 +80,7 @@ FIND_MESSAGES = Statement(
         MemoryRow.kind == MESSAGE,
     )
     .limit(literal_column("1")),
+    name="memory.find_messages",
     scope="user",
 )
 # A superseded item is valid until now. One that expired before remains unchanged.
@@ -92,6 +94,7 @@ SUPERSEDE = Statement(
     )
     .values(valid_until=func.now())
     .returning(MemoryRow.id),
+    name="memory.supersede",
     scope="user",
 )
 
@@ -123,8 +126,8 @@ def _list(*, after: bool) -> ClauseElement:
     )
 
 
-LIST_ITEMS = Statement(partial(_list, after=False), scope="user")
-LIST_ITEMS_AFTER = Statement(partial(_list, after=True), scope="user")
+LIST_ITEMS = Statement(partial(_list, after=False), name="memory.list_items", scope="user")
+LIST_ITEMS_AFTER = Statement(partial(_list, after=True), name="memory.list_items_after", scope="user")
 LIST_LABELED_ITEMS = SQL("list_labeled_items")
 
 

@@ -117,7 +117,7 @@ def _release(*, of_user: bool) -> ClauseElement:
 LIST_DUE = SQL("list_due_extractions")
 LIST_DUE_OF_USER = SQL("list_due_extractions_of_user")
 CLAIM = SQL("claim_extraction")
-READ_MESSAGES = Statement(_read_messages, scope="user")
+READ_MESSAGES = Statement(_read_messages, name="memory.read_messages", scope="user")
 # The current state of items that were given to an extractor.
 READ_ITEMS = Statement(
     select(
@@ -128,25 +128,39 @@ READ_ITEMS = Statement(
         MemoryRow.id == func.any(bindparam("ids", type_=ARRAY(Text))),
         MemoryRow.kind != MESSAGE,
     ),
+    name="memory.read_items",
     scope="user",
 )
 # Whether the worker still has the job.
-CHECK_LEASE = Statement(select(literal_column("1").label("one")).select_from(_JOB).where(*_IS_LEASED), scope="user")
+CHECK_LEASE = Statement(
+    select(literal_column("1").label("one")).select_from(_JOB).where(*_IS_LEASED),
+    name="memory.check_lease",
+    scope="user",
+)
 FINISH = SQL("finish_extraction")
-RELEASE_FOR_RETRY = Statement(_release_for_retry, scope="user", repeatable=True)
+RELEASE_FOR_RETRY = Statement(_release_for_retry, name="memory.release_for_retry", scope="user", repeatable=True)
 MARK_FAILED = SQL("mark_extraction_failed")
-RELEASE = Statement(partial(_release, of_user=False), scope="all", repeatable=True)
-RELEASE_OF_USER = Statement(partial(_release, of_user=True), scope="user", repeatable=True)
-LIST_FAILED = Statement(partial(_list_failed, of_user=False, after=False), scope="all")
-LIST_FAILED_AFTER = Statement(partial(_list_failed, of_user=False, after=True), scope="all")
-LIST_FAILED_OF_USER = Statement(partial(_list_failed, of_user=True, after=False), scope="user")
-LIST_FAILED_OF_USER_AFTER = Statement(partial(_list_failed, of_user=True, after=True), scope="user")
+RELEASE = Statement(partial(_release, of_user=False), name="memory.release", scope="all", repeatable=True)
+RELEASE_OF_USER = Statement(
+    partial(_release, of_user=True), name="memory.release_of_user", scope="user", repeatable=True
+)
+LIST_FAILED = Statement(partial(_list_failed, of_user=False, after=False), name="memory.list_failed", scope="all")
+LIST_FAILED_AFTER = Statement(
+    partial(_list_failed, of_user=False, after=True), name="memory.list_failed_after", scope="all"
+)
+LIST_FAILED_OF_USER = Statement(
+    partial(_list_failed, of_user=True, after=False), name="memory.list_failed_of_user", scope="user"
+)
+LIST_FAILED_OF_USER_AFTER = Statement(
+    partial(_list_failed, of_user=True, after=True), name="memory.list_failed_of_user_after", scope="user"
+)
 # The next user who has failed jobs.
 NEXT_FAILED_USER = Statement(
     select(_JOB.user_id)
     .where(_JOB.failed_at.is_not(None), _JOB.user_id > bindparam("after_user", type_=Text))
     .order_by(_JOB.user_id)
     .limit(literal_column("1")),
+    name="memory.next_failed_user",
     scope="all",
 )
 RETRY = SQL("retry_extractions")

@@ -71,20 +71,22 @@ def _next(*, of_user: bool) -> ClauseElement:
     )
 
 
-NEXT = Statement(partial(_next, of_user=False), scope="all")
-NEXT_OF_USER = Statement(partial(_next, of_user=True), scope="user")
+NEXT = Statement(partial(_next, of_user=False), name="memory.next", scope="all")
+NEXT_OF_USER = Statement(partial(_next, of_user=True), name="memory.next_of_user", scope="user")
 WRITE = SQL("reindex")
 # The number of memories: an estimate from the statistics of the table, or of one user, from the buckets.
 COUNT = Statement(
     text("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(:table)").bindparams(
         bindparam("table", type_=Text)
     ),
+    name="memory.count",
     scope="none",
 )
 COUNT_OF_USER = Statement(
     select(func.coalesce(func.sum(MemoryBucketRow.count), 0)).where(
         MemoryBucketRow.user_id == bindparam("user_id", type_=Text)
     ),
+    name="memory.count_of_user",
     scope="user",
 )
 START: Key = ("", "", -1)

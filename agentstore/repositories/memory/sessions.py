@@ -30,6 +30,7 @@ LIST_IDS = Statement(
     )
     .order_by(SessionRow.id)
     .limit(bindparam("limit", type_=BigInteger)),
+    name="memory.list_ids",
     scope="user",
 )
 

@@ -97,18 +97,21 @@ def _touch() -> ClauseElement:
 
 
 LIST = SQL("list")
-LIST_AFTER = Statement(_list_after, scope="user")
+LIST_AFTER = Statement(_list_after, name="memory.list_after", scope="user")
 LIST_OF_SESSIONS = SQL("list_of_sessions")
 LIST_LABELED = SQL("list_labeled")
-DELETE = Statement(_delete, scope="user")
-DELETE_ALL = Statement(_delete_all, scope="user")
-TOUCH = Statement(_touch, scope="user", repeatable=True)
+DELETE = Statement(_delete, name="memory.delete", scope="user")
+DELETE_ALL = Statement(_delete_all, name="memory.delete_all", scope="user")
+TOUCH = Statement(_touch, name="memory.touch", scope="user", repeatable=True)
 # The sessions whose memories have expired. Executed before every read where memories expire.
 LIST_EXPIRED = Statement(
     select(MemoryBucketRow.session_id).where(
         MemoryBucketRow.user_id == _USER, has_expired(MemoryBucketRow.updated_at, "ttl")
     ),
+    name="memory.list_expired",
     scope="user",
 )
 # Executed before every write where memories expire, so that no other statement needs to check their age.
-EXPIRE = Statement(partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at, "ttl")), scope="user")
+EXPIRE = Statement(
+    partial(_delete_all, lambda: has_expired(MemoryBucketRow.updated_at, "ttl")), name="memory.expire", scope="user"
+)

@@ -113,17 +113,19 @@ def _is_large() -> ClauseElement:
 
 SQL = SqlStatements(__file__, ranking=ranking)
 
-IS_ENABLED = Statement(select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)), scope="none")
+IS_ENABLED = Statement(
+    select(func.to_regclass(bindparam("table", type_=Text)).is_not(None)), name="memory.is_enabled", scope="none"
+)
 INSERT = SQL("insert_vectors")
 INSERT_OF_USER = SQL("insert_vectors_of_user")
 LIST_UNEMBEDDED = SQL("list_unembedded")
 LIST_UNEMBEDDED_OF_USER = SQL("list_unembedded_of_user")
 # The number of vectors of each embedder; reads the whole table.
-EMBEDDERS = Statement(_count_by_embedder, scope="all")
+EMBEDDERS = Statement(_count_by_embedder, name="memory.embedders", scope="all")
 VECTOR = SQL("vector")
 HYBRID = SQL("hybrid")
-IS_LARGE = Statement(_is_large, scope="user")
-USE_INDEX = Statement(_use_index, scope="none", repeatable=True)
+IS_LARGE = Statement(_is_large, name="memory.is_large", scope="user")
+USE_INDEX = Statement(_use_index, name="memory.use_index", scope="none", repeatable=True)
 
 
 @lru_cache

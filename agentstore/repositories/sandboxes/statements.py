@@ -64,9 +64,10 @@ def _update_ending() -> Update:
 
 
 CLAIM = SQL("claim")
-FIND = Statement(select(*_ROW).where(_MATCHES_KEY), scope="user")
+FIND = Statement(select(*_ROW).where(_MATCHES_KEY), name="sandboxes.find", scope="user")
 OF_SESSION = Statement(
     select(*_ROW).where(SandboxRow.user_id == _USER, SandboxRow.session_id == _SESSION).order_by(SandboxRow.type),
+    name="sandboxes.of_session",
     scope="user",
 )
 READY = Statement(
@@ -74,6 +75,7 @@ READY = Statement(
     .where(_MATCHES_GENERATION, SandboxRow.state == "starting")
     .values(state="ready", handle=bindparam("handle", type_=Text), lease_until=_NEW_LEASE)
     .returning(SandboxRow.generation),
+    name="sandboxes.ready",
     scope="user",
     repeatable=False,
 )
@@ -83,17 +85,25 @@ MARK_ENDING = Statement(
     .where(_MATCHES_GENERATION)
     .values(state="ending", lease_until=_NEW_LEASE)
     .returning(SandboxRow.generation),
+    name="sandboxes.mark_ending",
     scope="user",
     repeatable=True,
 )
 RENEW_ENDING = Statement(
-    _update_ending().values(lease_until=_NEW_LEASE).returning(SandboxRow.generation), scope="user", repeatable=True
+    _update_ending().values(lease_until=_NEW_LEASE).returning(SandboxRow.generation),
+    name="sandboxes.renew_ending",
+    scope="user",
+    repeatable=True,
 )
 REOPEN = Statement(
-    _update_ending().values(state="ready").returning(SandboxRow.generation), scope="user", repeatable=True
+    _update_ending().values(state="ready").returning(SandboxRow.generation),
+    name="sandboxes.reopen",
+    scope="user",
+    repeatable=True,
 )
 DROP = Statement(
     delete(SandboxRow).where(_MATCHES_GENERATION).returning(SandboxRow.generation),
+    name="sandboxes.drop",
     scope="user",
     repeatable=False,
 )
@@ -115,6 +125,7 @@ EXPIRED = Statement(
     )
     .order_by(*_EXPIRED_KEY)
     .limit(_LIMIT),
+    name="sandboxes.expired",
     scope="all",
 )
 # Increments the generation, so that the previous holder's statements match no row.
@@ -123,15 +134,17 @@ TAKE = Statement(
     .where(_MATCHES_GENERATION, SandboxRow.lease_until < func.now())
     .values(generation=SandboxRow.generation + 1, state="ending", owner=_OWNER, host=_HOST, lease_until=_NEW_LEASE)
     .returning(SandboxRow.generation),
+    name="sandboxes.take",
     scope="user",
     repeatable=False,
 )
 _LIST = select(*_INFO).where(SandboxRow.user_id == _USER).order_by(SandboxRow.session_id, SandboxRow.type)
-LIST_FIRST = Statement(_LIST.limit(_LIMIT), scope="user")
+LIST_FIRST = Statement(_LIST.limit(_LIMIT), name="sandboxes.list_first", scope="user")
 LIST = Statement(
     _LIST.where(
         tuple_(SandboxRow.session_id, SandboxRow.type)
         > tuple_(bindparam("after_session", type_=Text), bindparam("after_type", type_=Text))
     ).limit(_LIMIT),
+    name="sandboxes.list",
     scope="user",
 )

@@ -28,6 +28,7 @@ _MATCHES_CHUNKS = (
 # The lock that a foreign key check takes. A deletion of the user locks both rows in the same order.
 OWNER = Statement(
     select(UserRow.id).where(UserRow.id == _USER).with_for_update(read=True, key_share=True),
+    name="sandboxes.owner",
     scope="user",
     repeatable=False,
 )
@@ -41,6 +42,7 @@ FENCE = Statement(
         SandboxRow.generation == bindparam("generation", type_=BigInteger),
     )
     .with_for_update(),
+    name="sandboxes.fence",
     scope="user",
     repeatable=False,
 )
@@ -58,11 +60,15 @@ SAVE = Statement(
         index_elements=["user_id", "session_id", "type"],
         set_={name: _SAVED.excluded[name] for name in ("chunks", "size", "saved_at")},
     ).returning(WorkspaceRow.size),
+    name="sandboxes.save",
     scope="user",
     repeatable=False,
 )
 CLEAR = Statement(
-    delete(WorkspaceChunkRow).where(_MATCHES_CHUNKS).returning(WorkspaceChunkRow.number), scope="user", repeatable=False
+    delete(WorkspaceChunkRow).where(_MATCHES_CHUNKS).returning(WorkspaceChunkRow.number),
+    name="sandboxes.clear",
+    scope="user",
+    repeatable=False,
 )
 _CHUNK: dict[str, Any] = {
     "user_id": _USER,
@@ -73,19 +79,23 @@ _CHUNK: dict[str, Any] = {
 }
 ADD = Statement(
     upsert(WorkspaceChunkRow).from_select(list(_CHUNK), select(*_CHUNK.values())).returning(WorkspaceChunkRow.number),
+    name="sandboxes.add",
     scope="user",
     repeatable=False,
 )
-GET = Statement(select(WorkspaceRow.chunks, WorkspaceRow.size).where(_MATCHES_KEY), scope="user")
+GET = Statement(select(WorkspaceRow.chunks, WorkspaceRow.size).where(_MATCHES_KEY), name="sandboxes.get", scope="user")
 DELETE = Statement(
     delete(WorkspaceRow)
     .where(WorkspaceRow.user_id == _USER, WorkspaceRow.session_id == _SESSION)
     .returning(WorkspaceRow.type),
+    name="sandboxes.delete",
     scope="user",
     repeatable=False,
 )
 CHUNK_OF = Statement(
-    select(WorkspaceChunkRow.data).where(_MATCHES_CHUNKS, WorkspaceChunkRow.number == _NUMBER), scope="user"
+    select(WorkspaceChunkRow.data).where(_MATCHES_CHUNKS, WorkspaceChunkRow.number == _NUMBER),
+    name="sandboxes.chunk_of",
+    scope="user",
 )
 
 

@@ -46,15 +46,18 @@ def _lock_states() -> ClauseElement:
 
 FORK = _SQL("fork")
 REWIND = _SQL("rewind")
-LOCK = Statement(_lock, scope="user", repeatable=False)
-LOCK_STATES = Statement(_lock_states, scope="user", repeatable=False)
+LOCK = Statement(_lock, name="sessions.lock", scope="user", repeatable=False)
+LOCK_STATES = Statement(_lock_states, name="sessions.lock_states", scope="user", repeatable=False)
 FIND = Statement(
-    select(MessageRow.seq).where(ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)), scope="user"
+    select(MessageRow.seq).where(ITS_MESSAGES, MessageRow.id == bindparam("message_id", type_=Text)),
+    name="sessions.find",
+    scope="user",
 )
 FIND_ALL = Statement(
     select(MessageRow.id, MessageRow.seq, MessageRow.created_at, cast(MessageRow.payload, Text)).where(
         ITS_MESSAGES, MessageRow.id == func.any(bindparam("ids", type_=ARRAY(Text)))
     ),
+    name="sessions.find_all",
     scope="user",
 )
 

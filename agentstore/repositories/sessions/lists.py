@@ -109,7 +109,9 @@ def _list(order: SessionOrder, index: _Index) -> ClauseElement:
 
 
 def _statement(order: SessionOrder, index: _Index) -> Statement:
-    return Statement(lambda: _list(order, index), scope="user" if index.startswith("user") else "all")
+    return Statement(
+        lambda: _list(order, index), name="sessions.list", scope="user" if index.startswith("user") else "all"
+    )
 
 
 _ORDERS: tuple[SessionOrder, ...] = ("last_used", "created")

@@ -80,7 +80,7 @@ CREATE = _SQL("create")
 CREATE_NEW = _SQL("create", repeatable=False)
 # Executed again after a lost response it writes nothing more; the session then counts as existing.
 IMPORT = _SQL("import")
-GET = Statement(_get, scope="user", repeatable=True)
+GET = Statement(_get, name="sessions.get", scope="user", repeatable=True)
 GET_LAST = _SQL("get_last")
 GET_BEFORE = _SQL("get_before")
 GET_AFTER = _SQL("get_after")
@@ -92,14 +92,18 @@ FIND_PAYLOAD = Statement(
         cast(MessageRow.payload, Text) == bindparam("payload", type_=Text),
     )
     .limit(literal_column("1")),
+    name="sessions.find_payload",
     scope="user",
 )
-EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION), scope="user")
+EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION), name="sessions.exists", scope="user")
 # The foreign key deletes the messages. The counter says how many: no append can change it while the row is locked.
-DELETE = Statement(delete(SessionRow).where(THIS_SESSION).returning(MESSAGE_COUNT), scope="user")
+DELETE = Statement(
+    delete(SessionRow).where(THIS_SESSION).returning(MESSAGE_COUNT), name="sessions.delete", scope="user"
+)
 # Executed where a new session needs the id of one that may have expired.
 EXPIRE = Statement(
     delete(SessionRow).where(THIS_SESSION, ~is_not_expired(SessionRow)).returning(SessionRow.id),
+    name="sessions.expire",
     scope="user",
     repeatable=True,
 )
@@ -108,27 +112,34 @@ TOUCH = Statement(
     .where(LIVE_SESSION, is_idle(SessionRow.updated_at))
     .values(updated_at=func.now(), listed_at=func.date_trunc("minute", func.now()))
     .returning(SessionRow.id),
+    name="sessions.touch",
     scope="user",
     repeatable=True,
 )
 SET_TTL = Statement(
     update(SessionRow).where(LIVE_SESSION).values(ttl=bindparam("ttl", type_=BigInteger)).returning(SessionRow.id),
+    name="sessions.set_ttl",
     scope="user",
     repeatable=True,
 )
 SET_TITLE = Statement(
     update(SessionRow).where(LIVE_SESSION).values(title=bindparam("title", type_=Text)).returning(SessionRow.id),
+    name="sessions.set_title",
     scope="user",
     repeatable=True,
 )
 LOCK_METADATA = Statement(
-    select(cast(SessionRow.metadata_, Text)).where(LIVE_SESSION).with_for_update(), scope="user", repeatable=False
+    select(cast(SessionRow.metadata_, Text)).where(LIVE_SESSION).with_for_update(),
+    name="sessions.lock_metadata",
+    scope="user",
+    repeatable=False,
 )
 SET_METADATA = Statement(
     update(SessionRow)
     .where(LIVE_SESSION)
     .values(metadata_=cast(bindparam("metadata", type_=Text), JSON))
     .returning(SessionRow.id),
+    name="sessions.set_metadata",
     scope="user",
     repeatable=True,
 )
