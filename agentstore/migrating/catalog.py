@@ -21,7 +21,7 @@ class Key(NamedTuple):
     """What identifies an object of the catalog."""
 
     kind: str
-    """table, column, default, not null, constraint, index, row security, policy, function or trigger."""
+    """table, storage parameter, column, default, not null, constraint, index, row security, policy, function, ..."""
     table: str
     """The name of the table; empty for a function."""
     name: str
@@ -47,6 +47,9 @@ WITH tables AS (
     WHERE a.attnum > 0 AND NOT a.attisdropped
 )
 SELECT 'table', relname::text, relname::text, CASE relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE '' END FROM tables
+UNION ALL
+SELECT 'storage parameter', relname, split_part(parameter, '=', 1), split_part(parameter, '=', 2)
+FROM tables, unnest(reloptions) AS parameter
 UNION ALL
 SELECT 'column', relname, attname, regexp_replace(format_type(atttypid, atttypmod), '^.*\.', '')
     || CASE WHEN attcollation <> typcollation THEN ' COLLATE ' || quote_ident(collname) ELSE '' END

@@ -4,7 +4,8 @@ A revision says which migrations have run, not what has been changed by hand sin
 message be stored twice, a missing foreign key leaves orphaned rows, and no call fails.
 
 These are no drift: row-level security on or off, vectors enabled or not, further columns that may be NULL or have a
-default, further indexes that are not unique, further triggers, and whatever else the schema contains.
+default, further indexes that are not unique, further triggers, other values of storage parameters, and whatever else
+the schema contains.
 """
 
 import re
@@ -19,7 +20,10 @@ from agentstore.migrating.catalog import Catalog, Key, expected_in, read_catalog
 from agentstore.migrating.connections import opened
 from agentstore.settings import Settings
 
-_KINDS = ("table", "column", "default", "not null", "constraint", "function", "index", "trigger", "row security")
+_KINDS = (
+    *("table", "storage parameter", "column", "default", "not null", "constraint", "function", "index", "trigger"),
+    "row security",
+)
 _OF_POLICIES = ("row security", "policy")
 
 
@@ -38,9 +42,9 @@ class Difference:
 async def find_drift(target: Database | AsyncEngine | str, *, settings: Settings | None = None) -> list[Difference]:
     """Compare the schema with what its recorded revision consists of, and return the differences.
 
-    Compared are tables, columns and their types, defaults, NOT NULL, constraints (primary keys, unique, foreign keys,
-    checks), indexes, triggers and, where row-level security is on, policies. The statements are in an order in which
-    they can be executed. A schema that a newer release has migrated is not compared.
+    Compared are tables, their storage parameters, columns and their types, defaults, NOT NULL, constraints (primary
+    keys, unique, foreign keys, checks), indexes, triggers and, where row-level security is on, policies. The statements
+    are in an order in which they can be executed. A schema that a newer release has migrated is not compared.
 
     Args:
         target: the database: a URL, an engine, or a `Database`.
@@ -97,6 +101,8 @@ def _is_implied(key: Key, expected: Catalog, found: Catalog) -> bool:
     if key in expected:
         if key.kind in ("column", "default", "not null") and table not in found:
             return True  # part of the missing table
+        if key.kind == "storage parameter":
+            return key in found  # another value, which someone has chosen
         return key.kind in ("default", "not null") and column not in found  # part of the missing column
     if key.kind in ("default", "not null") and column not in expected:
         # A further column that may be NULL or has a default: no statement of agentstore fails.
@@ -163,6 +169,8 @@ def _statements(schema: str, key: Key, expected: Catalog, wanted: str | None, is
             if default is None
             else [f"{column} DROP DEFAULT", f"{column} {using}", f"{column} SET DEFAULT {default}"]
         )
+    if key.kind == "storage parameter":
+        return [f"{alter} SET ({key.name} = {wanted})"]
     if key.kind == "default":
         if (is_now or "").startswith("GENERATED"):
             kind = "IDENTITY" if "IDENTITY" in (is_now or "") else "EXPRESSION"

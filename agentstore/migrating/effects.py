@@ -113,7 +113,7 @@ def _alter_table(matched: re.Match[str], text: str) -> Iterator[Effect]:
         yield Effect(table, _STRONG, "scan")
     elif re.match(r"ALTER COLUMN \S+ (SET DATA )?TYPE", action):
         yield Effect(table, _STRONG, "rewrite")
-    elif re.match(r"SET \(", action):
+    elif re.match(r"(RE)?SET \(", action):
         yield Effect(table, "SHARE UPDATE EXCLUSIVE", "none")
     elif re.match(
         r"(DROP (COLUMN|CONSTRAINT)|ALTER COLUMN \S+ (SET (DEFAULT|STORAGE)|DROP (DEFAULT|NOT NULL)))", action
@@ -140,6 +140,8 @@ _RULES: list[tuple[re.Pattern[str], _Rule]] = [
     ),
     (re.compile(rf"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?\S+ ON {_NAME}"), _on_table("SHARE", "scan")),
     (re.compile(rf"REINDEX INDEX CONCURRENTLY {_NAME}"), _on_table("SHARE UPDATE EXCLUSIVE", "scan")),
+    (re.compile(rf"ALTER INDEX {_NAME} (RE)?SET \("), _on_table(_STRONG, "none")),
+    (re.compile(rf"SELECT gin_clean_pending_list\('{_NAME}'\)"), _on_no_table),
     (re.compile(rf"DROP INDEX CONCURRENTLY (?:IF EXISTS )?{_NAME}"), _on_table("SHARE UPDATE EXCLUSIVE", "none")),
     (re.compile(rf"DROP INDEX (?:IF EXISTS )?{_NAME}"), _on_table(_STRONG, "none")),
     (re.compile(rf"DROP TABLE (?:IF EXISTS )?{_NAME}"), _on_table(_STRONG, "none")),

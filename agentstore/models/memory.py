@@ -77,6 +77,7 @@ class MemoryRow(Base):
             "memories_lexemes_idx",
             "lexemes",
             postgresql_using="gin",
-            postgresql_with={"gin_pending_list_limit": "128"},
+            # Each entry is inserted at once: every search would read the list of pending ones.
+            postgresql_with={"gin_pending_list_limit": "128", "fastupdate": "off"},
         ),
     )

@@ -24,10 +24,12 @@ K1, B = 0.9, 0.65
 # than MIN_RARE others.
 COMMON, COMMON_ROOT = 700, 7.0
 MIN_RARE = 2
-# The maximum number of matches read for a query, in equal shares for its tokens, but for each at least what makes it
-# common. A token with as many matches as that is weighted as if it were in every memory, and beside other tokens not at
-# all: only some of its matches are read, and equal texts have equal scores.
-MAX_HITS = 20_000
+# The maximum number of matches read for a query, in equal shares for its tokens. A token with as many matches as its
+# share is common, too: the longer the question, the rarer the tokens by which memories are found, so that a pasted page
+# costs no more than a sentence. Where common tokens count for lack of others, one with as many matches as its share is
+# weighted as if it were in every memory, and beside other tokens not at all: only some of its matches are read, and
+# equal texts have equal scores.
+MAX_HITS = 30_000
 # Without a filter on the role, only this many of the best memories, or this many times the number of hits wanted, are
 # looked up by key: the factors for role and form reorder these, and change little beyond them.
 CANDIDATES, CANDIDATES_PER_HIT = 500, 4
@@ -168,7 +170,7 @@ def scores(
     if not count or not tokens:
         return {}
     average = all_tokens / count or 1.0
-    limit, most = common_from(count), max_matches(count, len(tokens))
+    most, limit = max_matches(len(tokens)), common_from(count, len(tokens))
     matches = {token: [memory for memory in memories if among(memory) and has(memory, token)] for token in tokens}
     matches = {token: found for token, found in matches.items() if found}
     rare = sum(len(found) <= limit for found in matches.values())
@@ -246,14 +248,14 @@ def prior(memory: Memory) -> float:
     return (1.0 if memory.role in (None, "user") else OTHER_SPEAKER) * (QUESTION if memory.is_question else 1.0)
 
 
-def common_from(count: int) -> int:
-    """Return the number of a user's `count` memories above which a token in them is common."""
-    return max(COMMON, math.ceil(COMMON_ROOT * math.sqrt(count)))
-
-
-def max_matches(count: int, tokens: int) -> int:
+def max_matches(tokens: int) -> int:
     """Return the maximum number of matches read for one of a query's `tokens`."""
-    return max(common_from(count) + 1, MAX_HITS // tokens)
+    return MAX_HITS // tokens
+
+
+def common_from(count: int, tokens: int) -> int:
+    """Return the number of a user's `count` memories above which one of a query's `tokens` is common."""
+    return min(max(COMMON, math.ceil(COMMON_ROOT * math.sqrt(count))), max_matches(tokens) - 1)
 
 
 def candidates(top_k: int, role: str | None) -> int | None:

@@ -260,7 +260,7 @@ async def test_equal_texts_get_equal_scores_and_the_newest_comes_first(
     for service in services:
         await service.add_memory("alice", messages, "s")
     unknown = [f"qqq{first}{second}" for first in string.ascii_lowercase for second in string.ascii_lowercase]
-    for count in (2, 3, 4, 5, 6, 7, 9, 11, 20, 100, 300):
+    for count in (2, 3, 4, 5, 6, 7, 9, 11, 20, 100, 160):
         query = " ".join(["alpha", "zebra", *unknown[: count - 2]])
         scores = []
         for service in services:

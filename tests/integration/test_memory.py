@@ -277,6 +277,34 @@ async def test_a_search_scans_the_index_once_for_each_token_and_never_the_table(
             assert all("session_id" in key and "seq" in key for key in keys)
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_search_reads_no_more_memories_the_longer_the_question(
+    store: AgentStore, observer: asyncpg.Connection, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "COMMON", 100)
+    monkeypatch.setattr(ranking, "COMMON_ROOT", 1.0)
+    monkeypatch.setattr(ranking, "MAX_HITS", 400)
+    words = [f"word{number}" for number in range(80)]
+    rng = random.Random(4)
+    for session in range(2):
+        batch = [text(" ".join(rng.sample(words, k=20))) for _ in range(200)]
+        await store.memory.add_memory("alice", batch, f"s{session}")
+    values: dict[str, Any] = {
+        "user_id": "alice", "wanted_sessions": None, "excluded": [], "role": None, "since": None, "until": None,
+        "neighbors": False, "labels": None, "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10,
+        "expired": [],
+    }  # fmt: skip
+    read = []
+    for count in (5, 10, 20, 40, 80):  # each word matches 100 memories
+        values |= {"queries": ranking.queries("alice", words[:count]), "weights": [1.0] * count}
+        nodes = await nodes_of(observer, memory_search.SEARCH, values, mode, analyze=True)
+        (hits,) = (node for node in nodes if node.get("Subplan Name") == "CTE hits")
+        assert hits["Actual Rows"] <= ranking.MAX_HITS
+        scans = [node for node in nodes if node["Node Type"] == "Bitmap Heap Scan"]
+        read.append(sum(node["Actual Rows"] * node["Actual Loops"] for node in scans))
+    assert max(read[1:]) <= 1.01 * ranking.MAX_HITS, read
+
+
 _SYNTAX = [
     "a & b", "!a", "a <-> b", "(((", ":*", "'a':*ABCD", "a | !b", "\\", "''", '"quoted words"', "-minus", "+plus",
     "'; DROP TABLE agentstore.memories; --", "' OR 1=1 --", "%s %(x)s $1 :x", "NULL", "\0", "\ud800", "\udfff\ud800",

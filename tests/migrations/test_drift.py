@@ -143,6 +143,8 @@ def _drops(expected: Catalog, key: Key) -> str:
         # A column that may not be NULL can be added to an empty table.
         empty = f"DELETE FROM {table}; " if "version" in key.table else ""
         return f"{empty}ALTER TABLE {table} DROP COLUMN {key.name} CASCADE"
+    if key.kind == "storage parameter":
+        return f"ALTER TABLE {table} RESET ({key.name})"
     if key.kind == "default":
         return f"ALTER TABLE {table} ALTER COLUMN {key.name} DROP DEFAULT"
     if key.kind == "constraint":
@@ -171,11 +173,11 @@ _OF_POLICIES = ("row security", "policy")
 
 async def test_each_dropped_object_is_found_and_named(altered: asyncpg.Connection) -> None:
     expected = {key: it for key, it in _HEAD.items() if key.kind not in _OF_POLICIES}
-    kinds = {"table", "column", "default", "not null", "constraint", "function", "index"}
+    kinds = {"table", "storage parameter", "column", "default", "not null", "constraint", "function", "index"}
     assert {key.kind for key in expected} == kinds
     for key in expected:
         found = await _assert_found(altered, expected, _drops(expected, key), [key.table, key.name])
-        if key.kind in ("default", "index"):
+        if key.kind in ("default", "index", "storage parameter"):
             assert len(found) == 1
 
 
@@ -222,6 +224,7 @@ _CHANGES = {
     "ALTER TABLE agentstore.sessions ADD CONSTRAINT x CHECK (title <> '')": ["constraint x of sessions"],
     "CREATE UNIQUE INDEX x ON agentstore.sessions (title)": ["index x of sessions"],
     "DROP INDEX agentstore.sessions_ttl_idx; CREATE INDEX sessions_ttl_idx ON agentstore.sessions (ttl)": ["ttl_idx"],
+    "ALTER INDEX agentstore.memories_lexemes_idx SET (fastupdate = on)": ["memories_lexemes_idx", "fastupdate=off"],
     "ALTER INDEX agentstore.sessions_ttl_idx RENAME TO other": ["sessions_ttl_idx", "other"],
     "DROP TABLE agentstore.messages, agentstore.sessions CASCADE": ["table messages is missing"],
     "ALTER FUNCTION agentstore.metadata_terms(json) VOLATILE": ["function metadata_terms"],

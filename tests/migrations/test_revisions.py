@@ -43,7 +43,8 @@ SELECT table_name, column_name, column_default FROM information_schema.columns W
 """
 _LOCKS = """
 SELECT c.relname, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-WHERE l.pid = pg_backend_pid() AND l.granted AND c.relnamespace = 'agentstore'::regnamespace AND c.relkind = 'r'
+WHERE l.pid = pg_backend_pid() AND l.granted AND c.relnamespace = 'agentstore'::regnamespace
+    AND c.relkind = CASE WHEN $1 LIKE 'ALTER INDEX%' THEN 'i' ELSE 'r' END
 """
 _WEAK = {"AccessShareLock", "RowShareLock", "RowExclusiveLock"}
 _REVISIONS = [revision.id for revision in reversed(migrate.history())]
@@ -228,7 +229,7 @@ async def test_predicted_locks_are_those_that_the_server_takes(observer: asyncpg
             await connection.execute(statement)
             taken = {
                 (table, _mode(mode))
-                for table, mode in await connection.fetch(_LOCKS)
+                for table, mode in await connection.fetch(_LOCKS, statement)
                 if mode not in _WEAK and table not in created
             }
             await connection.execute("COMMIT")

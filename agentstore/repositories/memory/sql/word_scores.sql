@@ -19,6 +19,10 @@ WITH terms AS MATERIALIZED (
     SELECT given.query::tsquery AS query, given.weight, given.position
     FROM unnest((SELECT :queries), (SELECT :weights)) WITH ORDINALITY AS given (query, weight, position)
 ),
+caps AS MATERIALIZED (
+    -- The most matches of a term that are read: an equal share of all that are read.
+    SELECT {ranking.MAX_HITS} / cardinality((SELECT :queries)) AS most
+),
 counted AS MATERIALIZED (
     SELECT sum(count)::float8 AS count, sum(tokens)::float8 AS tokens
     FROM {schema}.memory_buckets
@@ -28,12 +32,11 @@ size AS MATERIALIZED (
     SELECT
         count,
         coalesce(nullif(tokens / nullif(count, 0), 0), 1) AS average,
-        greatest({ranking.COMMON}, ceil({ranking.COMMON_ROOT} * sqrt(count)))::bigint AS common
+        least(
+            greatest({ranking.COMMON}, ceil({ranking.COMMON_ROOT} * sqrt(count)))::bigint, caps.most - 1
+        ) AS common
     FROM counted
-),
-caps AS MATERIALIZED (
-    -- The most matches of a term that are read.
-    SELECT greatest(common + 1, {ranking.MAX_HITS} / cardinality((SELECT :queries))) AS most FROM size
+    CROSS JOIN caps
 ),
 hits AS MATERIALIZED (
     -- Matched by the lexemes alone, which contain the user's hash: with a condition on user_id beside them the planner
