@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from agentstore.errors import (
@@ -63,6 +62,7 @@ from agentstore.schemas.payload import MAX_TTL, check_id, dump_message, prepare_
 from agentstore.search import analysis, embedding, ranking, reranking, spelling
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.labels import labels_of_filter
+from agentstore.search.question import read_question
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings, settings_from_environment
 
@@ -355,7 +355,8 @@ class InMemoryMemoryService(StoreMemoryService):
         checked = read_search_filters(filters, self._settings)
         strategy = checked.strategy or self._strategy
         text, time = query_of(messages, self._settings)
-        query = dict(islice(analysis.query_tokens(text, time, self._language).items(), ranking.MAX_TOKENS))
+        question = read_question(text, time, self._language)
+        query = question.tokens
         self._use()
         vector = None
         if strategy is not SearchStrategy.FULL_TEXT:
@@ -393,7 +394,9 @@ class InMemoryMemoryService(StoreMemoryService):
 
         def by_words(tokens: Mapping[str, float]) -> dict[tuple[str, int], ranking.Scored]:
             best = ranking.candidates(wanted, checked.role)
-            found = ranking.scores(memories, tokens, among, best=best, neighbors=checked.neighbors)
+            found = ranking.scores(
+                memories, question._replace(tokens=tokens), among, best=best, neighbors=checked.neighbors
+            )
             return {key: scored for key, scored in found.items() if has_role(key)}
 
         def hits_of(scores: Mapping[tuple[str, int], ranking.Scored], tokens: Mapping[str, float]) -> list[MemoryHit]:
@@ -419,7 +422,7 @@ class InMemoryMemoryService(StoreMemoryService):
                 unknown = spelling.unknown_tokens(analysis.words(text, self._language), known, selective)
                 if unknown:
                     existing = {token for each in memories for token in each.tokens}
-                    query |= spelling.replacements(unknown, existing)
+                    query = {**query, **spelling.replacements(unknown, existing)}
                     hits = hits_of(by_words(query), query)
             if not hits:
                 prefixes = ranking.prefixes(query)
@@ -438,7 +441,7 @@ class InMemoryMemoryService(StoreMemoryService):
                 similar = {key: ranking.Scored(score, True) for key, score in meaning.items() if passes(key)}
                 hits = hits_of(similar, query)
             else:
-                priors = {key: ranking.prior(each.memory) for key, each in stored.items()}
+                priors = {key: ranking.prior(each.memory, question) for key, each in stored.items()}
                 weight = self._settings.hybrid_weight
                 hits = hits_of(ranking.fused(by_words(query), meaning, passes, priors, weight, wanted), query)
         hits.sort(key=lambda hit: (-hit.score, -hit.time.timestamp(), hit.session_id, -hit.position))

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentstore.schemas import MemoryItem, Message, Role
-from agentstore.schemas.memory import speaker_and_text, time_of
+from agentstore.schemas.memory import speaker_and_text, speaker_of, time_of
 from agentstore.schemas.memory_item import item_of
 from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import load_messages
 from agentstore.search import analysis, ranking
 from agentstore.search.labels import labels_of_memory
+from agentstore.search.question import name_tokens, question_share
 from agentstore.settings import Settings
 
 Key = tuple[str, int]
@@ -48,7 +49,11 @@ def stored_message(
     """Return the memory of a message. `stored_at` is its time, if its metadata has none; default: now."""
     time = time_of(message, stored_at)
     analyzed = _analyze(key, speaker_and_text(message), time, message.role, settings)
-    analyzed = analyzed._replace(is_question=ranking.is_question(text_of(message)))
+    speaker = name_tokens(speaker_of(message), settings.text_search_config)
+    analyzed = analyzed._replace(
+        question_share=question_share(text_of(message)[: settings.max_indexed]),
+        speaker=frozenset(speaker.split() if speaker else ()),
+    )
     labels = frozenset(labels_of_memory(namespace, message.metadata))
     return StoredMemory(payload, time.astimezone(UTC), analyzed, labels, namespace)
 
@@ -68,4 +73,4 @@ def stored_item(
 def _analyze(key: Key, text: str, time: datetime | None, role: str | None, settings: Settings) -> ranking.Memory:
     found = analysis.memory_tokens(text[: settings.max_indexed], time, settings.text_search_config)
     tokens = ranking.truncate([*found.dates, *found.words])
-    return ranking.Memory(*key, frozenset(tokens), len(tokens) - len(found.dates), role, False)
+    return ranking.Memory(*key, frozenset(tokens), len(tokens) - len(found.dates), role)

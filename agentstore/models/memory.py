@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    SmallInteger,
     Text,
     UniqueConstraint,
     func,
@@ -47,7 +48,12 @@ class MemoryRow(Base):
     id: Mapped[str] = mapped_column(Id)
     payload: Mapped[Any] = mapped_column(JSON)
     role: Mapped[str | None] = mapped_column(Text)
+    # Whether at least half of the words are in sentences that ask, for earlier releases and where the next is null.
     is_question: Mapped[bool] = mapped_column(Boolean)
+    # The percentage of the words that are in sentences that ask. Null for items, and if an earlier release indexed it.
+    question_share: Mapped[int | None] = mapped_column(SmallInteger)
+    # The tokens of the speaker's first name, separated by spaces.
+    speaker: Mapped[str | None] = mapped_column(Text)
     # The message's own timestamp, otherwise the time of storing.
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     tokens: Mapped[int] = mapped_column(BigInteger)

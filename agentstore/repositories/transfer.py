@@ -137,7 +137,7 @@ By their table: the column that identifies a unit of a user, and the tables of i
 _TTL_SETTINGS = {"sessions": "session_ttl", "memory_buckets": "memory_ttl", "state_heads": "state_ttl"}
 # Not compared: the queue and the vectors, which workers change, and the columns that a release computes from the text.
 _NOT_COMPARED = {"memory_extractions", VECTORS}
-_COMPUTED_COLUMNS = {"lexemes", "tokens", "analysis", "is_cut"}
+_COMPUTED_COLUMNS = {"lexemes", "tokens", "analysis", "is_cut", "is_question", "question_share", "speaker"}
 # Rows that are inserted each by itself, where there is none with the same key; and how they are reported.
 _SINGLE = {"user_values": "s.user_id, s.key", "blobs": "s.user_id, s.name", APP_VALUES: "s.app, s.key"}
 # The columns to compare where others change in normal use.

@@ -139,12 +139,17 @@ def speaker_and_text(message: Message, between: str = " ") -> str:
 
 
 def with_speaker(message: Message, text: str, between: str = " ") -> str:
-    """Return `text` after the name of the message's speaker, which is ``metadata["name"]`` or "original_name"."""
-    if not message.metadata:
-        return text
-    names = (message.metadata.get(key) for key in ("name", "original_name"))
-    name = next((each for each in names if isinstance(each, str)), "")
+    """Return `text` after the name of the message's speaker."""
+    name = speaker_of(message)
     return f"{name}{between}{text}" if name else text
+
+
+def speaker_of(message: Message) -> str:
+    """Return the name of a message's speaker, which is ``metadata["name"]`` or "original_name"; "" if it has none."""
+    if not message.metadata:
+        return ""
+    names = (message.metadata.get(key) for key in ("name", "original_name"))
+    return next((each for each in names if isinstance(each, str)), "")
 
 
 def embedded_text(message: Message, settings: Settings) -> str:

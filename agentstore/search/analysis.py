@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import Stemmer
     from opencc import OpenCC
 
-# Increase it whenever a text gets different tokens than before: memories analyzed by another version are reindexed.
-VERSION = 3
+# Increase it whenever a text gets different tokens, or a memory other values by which it is ranked, than before:
+# memories analyzed by another version are reindexed.
+VERSION = 4
 
 # The maximum length of a token in characters. Longer strings are not words, and lexemes in Postgres are limited.
 _MAX_LENGTH = 100

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import pydantic_core
-from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Double, LargeBinary, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Double, LargeBinary, SmallInteger, Text
 
 from agentstore.errors import AgentStoreError, InvalidContent, LimitExceeded, UnreadableRow
 from agentstore.exact_json import dumps, loads
@@ -43,6 +43,7 @@ _MAX_ROUND = 2**63 - 1
 _LIMITS = {"attempts": _MAX_ATTEMPTS, "outages": _MAX_ATTEMPTS, "next_round": _MAX_ROUND, "last_round": _MAX_ROUND}
 _SCOPED_VALUES = {"app_values", "user_values", "session_values"}
 _LIMITS |= {"round": _MAX_ROUND, "ttl": MAX_TTL}
+_MAX_PERCENT = 100
 _ROLES = {Role.USER, Role.ASSISTANT, Role.SYSTEM, Role.TOOL}
 # Characters of a payload from which it is parsed in a thread, so that the event loop is not blocked.
 _LARGE = 1_000_000
@@ -151,6 +152,8 @@ def _pattern(column: Column[Any], max_id_bytes: int) -> bytes:
         )
     if isinstance(kind, BigInteger):
         return rb"([0-9]{1,18}+)(?![0-9])"
+    if isinstance(kind, SmallInteger):
+        return rb"(100|[1-9]?[0-9])(?![0-9])"
     if isinstance(kind, Boolean):
         return rb"(true|false)"
     if isinstance(kind, Double):
@@ -174,8 +177,8 @@ def check_values(table: str, values: dict[str, Any], settings: Settings) -> None
                 raise InvalidContent(f"{name} is null")
             continue
         kind = column.type
-        if isinstance(kind, BigInteger):
-            most = _LIMITS.get(name, _MAX_NUMBER)
+        if isinstance(kind, (BigInteger, SmallInteger)):
+            most = _LIMITS.get(name, _MAX_NUMBER) if isinstance(kind, BigInteger) else _MAX_PERCENT
             if type(value) is not int or not 0 <= value <= most:
                 raise InvalidContent(f"{name} must be an integer from 0 to {most}, got {shortened(value)}")
         elif isinstance(kind, Boolean):

@@ -19,10 +19,11 @@ from agentstore.repositories.memory.rows import analyze_texts
 from agentstore.repositories.transfer import APP_VALUES, TABLES, VECTORS, columns_of, payload_of
 from agentstore.sandbox.archive import CHUNK
 from agentstore.schemas.blob import CHUNK as BLOB_CHUNK
-from agentstore.schemas.memory import speaker_and_text
+from agentstore.schemas.memory import speaker_and_text, speaker_of
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.state import pack_state
 from agentstore.schemas.times import local_time
+from agentstore.search.question import name_tokens
 from agentstore.settings import Settings
 
 Row = dict[str, Any]
@@ -203,7 +204,9 @@ class InMemorySource:
                     "seq": seq,
                     "id": id,
                     "role": message.role,
-                    "is_question": stored.memory.is_question,
+                    "is_question": stored.memory.question_share >= 50,
+                    "question_share": stored.memory.question_share if item is None else None,
+                    "speaker": name_tokens(speaker_of(message), self.memory._language) if item is None else None,
                     "time": stored.time,
                     "tokens": analyzed["tokens"][0],
                     "lexemes": analyzed["lexemes"][0],

@@ -114,7 +114,7 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
     weights = [1 / (1 + number) for number in range(len(words))]
     for number in range(200):
         message = text(
-            " ".join(rng.choices(words, weights, k=rng.randint(1, 12))) + rng.choice(["", "?", "？"]),
+            " ".join(rng.choices(words, weights, k=rng.randint(1, 12))) + rng.choice(["", "?", "？", "? Word3 word4."]),
             id=f"m{number}",
             role=rng.choice(["user", "assistant", None]),
             metadata={"timestamp": 1_700_000_000 + number, "name": rng.choice(["Ann", "Bo", ""])},
@@ -127,6 +127,10 @@ async def test_full_text_search_returns_the_same_hits_and_scores_in_both(
         rare = rng.choices([*words[40:], "nothing"], k=2) if common == 3 else []
         query = " ".join(
             rare + rng.choices([*words, "wor", "nothing", "runing", "emial", "東京塔", "word9x"], k=rng.randint(1, 6))
+        )
+        # Of the assistant, of a speaker, with words of little weight, and mostly of pairs of characters.
+        query += rng.choice(
+            ["", "", " did you recommend?", " Ann", " how many times", " 东京塔虾仁呢", " 你说过东京的什么"]
         )
         filters: Any = rng.choice(
             [

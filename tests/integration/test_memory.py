@@ -261,11 +261,12 @@ async def test_a_search_scans_the_index_once_for_each_token_and_never_the_table(
     for user in range(20):
         batch = [text(" ".join(rng.choices(words, k=12))) for _ in range(400)]
         await store.memory.add_memory(f"u{user}", batch, "s")
-    values = {
+    values: dict[str, Any] = {
         "user_id": "u3", "wanted_sessions": None, "excluded": [], "role": None, "since": None, "until": None,
         "neighbors": True, "labels": None, "min_score": 0.0, "kind": None, "valid_at": None, "limit": 10,
-        "queries": ranking.queries("u3", words[:5]), "expired": [], "weights": [1.0] * 5,
+        "expired": [],
     }  # fmt: skip
+    values |= memory_search.query_values(values, ranking.Question(dict.fromkeys(words[:5], 1.0)))
     for prepare in ("SELECT 1", "ANALYZE agentstore.memories, agentstore.memory_buckets"):
         await observer.execute(prepare)
         for mode in MODES:
@@ -296,7 +297,7 @@ async def test_a_search_reads_no_more_memories_the_longer_the_question(
     }  # fmt: skip
     read = []
     for count in (5, 10, 20, 40, 80):  # each word matches 100 memories
-        values |= {"queries": ranking.queries("alice", words[:count]), "weights": [1.0] * count}
+        values |= memory_search.query_values(values, ranking.Question(dict.fromkeys(words[:count], 1.0)))
         nodes = await nodes_of(observer, memory_search.SEARCH, values, mode, analyze=True)
         (hits,) = (node for node in nodes if node.get("Subplan Name") == "CTE hits")
         assert hits["Actual Rows"] <= ranking.MAX_HITS

@@ -28,7 +28,7 @@ from agentstore.models import Base
 from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.repositories.memory import vectors as memory_vectors
-from agentstore.repositories.memory.search import SEARCH
+from agentstore.repositories.memory.search import SEARCH, query_values
 from agentstore.search import ranking
 from agentstore.testing import HOSTILE_IDS, text
 from tests.integration.extraction.support import EchoExtractor
@@ -297,8 +297,8 @@ async def test_searches_use_the_index_once_its_operator_is_leakproof(
     await observer.execute("VACUUM ANALYZE")
     connection = await asyncpg.connect(secured_url)
     await connection.execute("BEGIN; " + set_user_sql("alice"))
-    values = {"queries": ranking.queries("alice", ["word7"]), "weights": [1.0], "user_id": "alice", "limit": 5}
-    values |= {"expired": [], "excluded": [], "neighbors": True, "labels": None}
+    values = {"user_id": "alice", "limit": 5, "expired": [], "excluded": [], "neighbors": True, "labels": None}
+    values |= query_values(values, ranking.Question({"word7": 1.0}))
     names = ("wanted_sessions", "role", "kind", "since", "until", "valid_at")
 
     async def uses_index() -> bool:

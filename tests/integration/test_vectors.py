@@ -22,6 +22,7 @@ from agentstore import (
 )
 from agentstore.database.statement import Statement
 from agentstore.repositories.memory import vectors as memory_vectors
+from agentstore.repositories.memory.search import query_values
 from agentstore.search import embedding, ranking
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
@@ -244,12 +245,13 @@ ANALYZE agentstore.users, agentstore.memory_buckets, agentstore.memories, agents
 _VALUES: dict[str, Any] = {
     "user_id": "u3", "wanted_sessions": None, "excluded": ["old"], "neighbors": True, "labels": None,
     "role": None, "since": None, "until": None, "min_score": 0.0,
-    "kind": None, "valid_at": None, "limit": 10, "queries": ranking.queries("u3", ["a", "b"]), "weights": [1.0] * 2,
+    "kind": None, "valid_at": None, "limit": 10,
     "weight": 0.7, "expired": ["old"],
     "embedder": "words", "vector": "[1,2,3]", "after_user": "u3", "after_session": "s", "after": 3,
     "many": 100, "nearest": 100, "index": "agentstore.x",
     "users": ["u3", "u4"], "ids": ["m41", "m42"], "vectors": ["[1,2,3]", "[1,2,3]"], "digests": [b"x", b"y"],
 }  # fmt: skip
+_VALUES |= query_values(_VALUES, ranking.Question({"a": 1.0, "b": 1.0}))
 
 
 @with_pgvector

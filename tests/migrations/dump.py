@@ -102,6 +102,10 @@ _ROWS = {
             '2025-01-02T03:04:05Z' FROM sessions, generate_series(0, 1) n;
         INSERT INTO blob_chunks (user_id, hash, number, data) SELECT id, sha256('\\x00ff'), 1, '\\x00ff' FROM users;
     """,
+    "0025": """
+        UPDATE memories SET question_share = 0, speaker = 'ann 密'
+        WHERE session_id = 's' AND kind = 'message';
+    """,
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

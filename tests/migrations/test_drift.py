@@ -23,6 +23,7 @@ _VECTORS = expected_catalog(migrate.head("vector"), "vector")
 _OTHER_TYPES = {
     "text": "varchar(900)",
     "bigint": "integer",
+    "smallint": "integer",
     "boolean": "text",
     "json": "jsonb",
     "timestamp with time zone": "timestamp",

@@ -30,13 +30,14 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.models import MemoryBucketRow, MemoryRow
 from agentstore.repositories.memory.rows import analyze_texts
-from agentstore.schemas.memory import speaker_and_text
+from agentstore.schemas.memory import speaker_and_text, speaker_of
 from agentstore.schemas.memory_item import MESSAGE, metadata_of
 from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import load_readable_messages
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis
 from agentstore.search.labels import labels_of_memory
+from agentstore.search.question import name_tokens, question_share
 from agentstore.settings import Settings
 
 Key = tuple[str, str, int]
@@ -153,6 +154,10 @@ def _values_of_user(rows: list[Row], language: str, settings: Settings) -> dict[
             source = speaker_and_text(message), local_time((message.metadata or {}).get("timestamp")) or row["time"]
         else:
             source = text_of(message), row["valid_from"]
+        values["new_question_share"].append(
+            None if is_item else question_share(text_of(message)[: settings.max_indexed])
+        )
+        values["new_speaker"].append(None if is_item else name_tokens(speaker_of(message), language))
         analyzed = analyze_texts(row["user_id"], [source], [labels], language, settings)
         values["new_before"].append(row["tokens"])
         for name in ("session_id", "seq", "version"):

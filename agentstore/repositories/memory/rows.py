@@ -6,13 +6,14 @@ from typing import Any
 
 from agentstore.database.sql import SqlStatements
 from agentstore.schemas import MemoryItem, Message, extraction
-from agentstore.schemas.memory import with_speaker
+from agentstore.schemas.memory import speaker_of, with_speaker
 from agentstore.schemas.memory_item import message_of
 from agentstore.schemas.message import text_of
 from agentstore.schemas.payload import dump_message
 from agentstore.schemas.times import local_time
 from agentstore.search import analysis, ranking
 from agentstore.search.labels import labels_of_memory
+from agentstore.search.question import name_tokens, question_share
 from agentstore.settings import Settings
 
 SQL = SqlStatements(__file__, extraction=extraction)
@@ -54,7 +55,8 @@ def values_of_messages(
         "ids": [message.id for message in messages],
         "payloads": [payload for _, payload in prepared],
         "roles": [message.role for message in messages],
-        "questions": _array_or_null([ranking.is_question(text) for text in texts]),
+        "question_shares": _array_or_null([question_share(text[: settings.max_indexed]) for text in texts]),
+        "speakers": _array_or_null([name_tokens(speaker_of(message), language) for message in messages]),
         "times": _array_or_null(times),
         "cuts": _array_or_null(analyzed["cuts"]),
     }

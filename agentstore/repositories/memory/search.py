@@ -25,23 +25,34 @@ def combine_queries(queries: list[str]) -> list[str]:
     return [" | ".join(queries[at : at + WORDS_PER_SCAN]) for at in range(0, len(queries), WORDS_PER_SCAN)]
 
 
-def query_values(values: Mapping[str, Any], tokens: Mapping[str, float]) -> dict[str, Any]:
-    """Return the parameters of a search for `tokens` with their weights, among memories with the labels of `values`."""
-    queries = ranking.queries(values["user_id"], tokens, values["labels"])
-    return {"queries": queries, "weights": list(tokens.values())}
+def query_values(values: Mapping[str, Any], question: ranking.Question) -> dict[str, Any]:
+    """Return the parameters of a search for a question, among memories with the labels of `values`."""
+    return {
+        "queries": ranking.queries(values["user_id"], question.tokens, values["labels"]),
+        "weights": list(question.tokens.values()),
+        "words": list(question.tokens),
+        "other_speaker": question.other_speaker,
+        "coverage": question.coverage,
+    }
 
 
 async def search_by_words(
-    database: Database, text: str, tokens: dict[str, float], values: dict[str, Any], *, language: str
-) -> tuple[list[Row], dict[str, float]]:
+    database: Database, text: str, question: ranking.Question, values: dict[str, Any], *, language: str
+) -> tuple[list[Row], Mapping[str, float]]:
     """Return the matching rows, and the tokens searched for: with replacements for those that no memory has.
 
-    `text` is the query that has the `tokens`, and `values` are the parameters of the filters.
+    `question` is the question of the query `text`, and `values` are the parameters of the filters.
     """
+    tokens = question.tokens
     if not tokens:
         return [], tokens
+
+    async def search(tokens: Mapping[str, float]) -> list[Row]:
+        given = query_values(values, question._replace(tokens=tokens))
+        return await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **given)
+
     user_id = values["user_id"]
-    rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(values, tokens))
+    rows = await search(tokens)
     known, selective = (
         {token for position, token in enumerate(tokens, 1) if rows and position in (rows[0][column] or ())}
         for column in ("known", "selective")
@@ -50,11 +61,11 @@ async def search_by_words(
         unknown := spelling.unknown_tokens(analysis.words(text, language), known, selective)
     ):
         existing = await _existing_words(database, user_id, spelling.all_spellings(unknown), values["expired"])
-        tokens = tokens | spelling.replacements(unknown, existing)
-        rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(values, tokens))
+        tokens = {**tokens, **spelling.replacements(unknown, existing)}
+        rows = await search(tokens)
     if not rows and (prefixes := ranking.prefixes(tokens)):
         tokens = prefixes
-        rows = await database.fetch_page(SEARCH, Advice.SMALLER_TOP_K, **values, **query_values(values, tokens))
+        rows = await search(tokens)
     return rows, tokens
 
 

@@ -8,7 +8,6 @@ import logging
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import URL
@@ -85,9 +84,10 @@ from agentstore.schemas.memory_item import (
 from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import MAX_TTL, check_id, prepare_messages
-from agentstore.search import analysis, embedding, ranking, reranking
+from agentstore.search import analysis, embedding, reranking
 from agentstore.search.extraction import configured_extractor
 from agentstore.search.labels import labels_of_filter
+from agentstore.search.question import read_question
 from agentstore.search.ranking import label_query
 from agentstore.search.snippets import Highlighter
 from agentstore.settings import Settings
@@ -406,9 +406,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         if strategy is not SearchStrategy.FULL_TEXT:
             self._require_embedder()
         text, time = query_of(messages, self._settings)
-        found = await offload.run(analysis.query_tokens, text, time, self._language)
-        tokens = dict(islice(found.items(), ranking.MAX_TOKENS))
-        if not checked.top_k or not (tokens if strategy is SearchStrategy.FULL_TEXT else text.strip()):
+        question = await offload.run(read_question, text, time, self._language)
+        if not checked.top_k or not (question.tokens if strategy is SearchStrategy.FULL_TEXT else text.strip()):
             return []
         values = {
             "user_id": user_id,
@@ -425,13 +424,16 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         }
         vector = None if strategy is SearchStrategy.FULL_TEXT else await self._embed_query(strategy, text)
 
-        async def read(database: Database) -> tuple[list[Row], dict[str, float]]:
+        async def read(database: Database) -> tuple[list[Row], Mapping[str, float]]:
             expired = await list_expired(database, user_id, self._settings)
             found = {**values, "expired": expired, "excluded": [*expired, *(checked.exclude_session_id or ())]}
             if vector is None:
-                return await search_by_words(database, text, tokens, found, language=self._language)
-            words = query_values(values, tokens or _NO_TOKENS) if strategy is SearchStrategy.HYBRID else None
-            return await search_by_vector(database, self._require_embedder(), vector, words, found), tokens
+                return await search_by_words(database, text, question, found, language=self._language)
+            words = None
+            if strategy is SearchStrategy.HYBRID:
+                words = query_values(values, question if question.tokens else question._replace(tokens=_NO_TOKENS))
+            rows = await search_by_vector(database, self._require_embedder(), vector, words, found)
+            return rows, question.tokens
 
         try:
             rows, tokens = await self._database.read(read, stale_ok=stale_ok)

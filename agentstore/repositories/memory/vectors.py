@@ -182,7 +182,7 @@ async def search_by_vector(
 ) -> list[Row]:
     """Return the memories nearest to `vector`, or those that match best by vector and words.
 
-    `words` are the parameters `queries` and `weights` of a hybrid search, `values` those of the filters.
+    `words` are the parameters of the question of a hybrid search, `values` those of the filters.
 
     Raises:
         NotConfigured: see :func:`translate_vector_errors`.

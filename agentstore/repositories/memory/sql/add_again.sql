@@ -3,7 +3,8 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, session_id text, analysis text, namespace text, ids text[], payloads text[], roles text[],
---   questions boolean[], times timestamptz[], tokens bigint[], lexemes text[], cuts boolean[],
+--   question_shares smallint[], times timestamptz[], tokens bigint[], lexemes text[], cuts boolean[],
+--   speakers text[],
 --   enqueue boolean, settle interval, slack interval
 -- Rows: the number of new messages; base, the last position before them, or null if the bucket does not exist;
 --   item_id, the id of a message that is the id of an existing item, in which case nothing was inserted
@@ -12,8 +13,8 @@
 WITH given AS MATERIALIZED (
     -- Before `inserted`: on Citus, a CTE that is executed after it would see its rows.
     SELECT given.*, existing.kind AS existing_kind
-    FROM unnest(:ids, :payloads, :roles, :questions, :times, :tokens, :lexemes, :cuts) WITH ORDINALITY
-            AS given (id, payload, role, is_question, time, tokens, lexemes, is_cut, position)
+    FROM unnest(:ids, :payloads, :roles, :question_shares, :times, :tokens, :lexemes, :cuts, :speakers) WITH ORDINALITY
+            AS given (id, payload, role, question_share, time, tokens, lexemes, is_cut, speaker, position)
     LEFT JOIN {schema}.memories AS existing
         ON existing.user_id = :user_id AND existing.session_id = :session_id AND given.id = existing.id
 ),
@@ -41,13 +42,14 @@ claimed AS (
 ),
 inserted AS (
     INSERT INTO {schema}.memories (
-        user_id, session_id, seq, id, payload, role, is_question, time, tokens, lexemes, is_cut, analysis,
-        namespace
+        user_id, session_id, seq, id, payload, role, question_share, is_question, time, tokens, lexemes, is_cut,
+        speaker, analysis, namespace
     )
     SELECT
         :user_id, :session_id, claimed.base + row_number() OVER (ORDER BY position) AS seq, id, payload::json, role,
-        coalesce(is_question, FALSE) AS is_question, coalesce(time, now()) AS time, tokens, lexemes::tsvector,
-        coalesce(is_cut, FALSE) AS is_cut, :analysis, :namespace
+        coalesce(question_share, 0) AS question_share, coalesce(question_share, 0) >= 50 AS is_question,
+        coalesce(time, now()) AS time, tokens, lexemes::tsvector, coalesce(is_cut, FALSE) AS is_cut, speaker, :analysis,
+        :namespace
     FROM new_messages
     CROSS JOIN claimed
     RETURNING 1

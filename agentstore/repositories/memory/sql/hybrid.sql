@@ -3,7 +3,8 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, role text, kind text, labels text, since timestamptz, until timestamptz,
---   valid_at timestamptz, weight float8, nearest bigint, min_score float8, limit bigint
+--   valid_at timestamptz, words text[], other_speaker float8, weight float8, nearest bigint, min_score float8,
+--   limit bigint
 -- Rows: score, session_id, seq, time, is_match, payload, kind, valid_until, namespace; the best first, then the newest
 -- Races: none, since it only reads
 --
@@ -23,7 +24,8 @@ vector_matches AS MATERIALIZED (
     SELECT nearest.session_id, nearest.seq, m.time, factors.prior, nearest.similarity
     FROM nearest
     JOIN LATERAL (
-        SELECT role, is_question, importance, time, kind, valid_from, valid_until, lexemes
+        SELECT
+            role, is_question, question_share, speaker, importance, time, kind, valid_from, valid_until, lexemes
         FROM {schema}.memories
         WHERE user_id = :user_id AND session_id = nearest.session_id AND seq = nearest.seq
         LIMIT 1
@@ -32,8 +34,13 @@ vector_matches AS MATERIALIZED (
         SELECT
             CASE
                 WHEN m.kind = 'message'
-                    THEN CASE WHEN m.role <> 'user' THEN {ranking.OTHER_SPEAKER} ELSE 1 END
-                        * CASE WHEN m.is_question THEN {ranking.QUESTION} ELSE 1 END
+                    THEN CASE WHEN m.role <> 'user' THEN :other_speaker ELSE 1 END
+                        * CASE WHEN string_to_array(m.speaker, ' ') <@ :words THEN {ranking.NAMED_SPEAKER} ELSE 1 END
+                        * (
+                            1 - {ranking.QUESTION}
+                            * coalesce(m.question_share, CASE WHEN m.is_question THEN {ranking.FORMER_QUESTION} END, 0)
+                            / 100
+                        )
                 -- In this form: Postgres refuses a product that underflows, as m.importance * 0.5 may.
                 ELSE 1 + (m.importance * 2 - 1) * (1 - {ranking.MIN_IMPORTANCE})
             END AS prior

@@ -3,7 +3,8 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, analysis text, new_session_id text[], new_seq bigint[], new_version text[],
---   new_before bigint[], new_tokens bigint[], new_lexemes text[], new_is_cut boolean[]
+--   new_before bigint[], new_tokens bigint[], new_lexemes text[], new_is_cut boolean[],
+--   new_question_share smallint[], new_speaker text[]
 -- Rows: the number of memories updated
 -- Races: a memory that another transaction changes or deletes meanwhile is not updated
 WITH locked AS MATERIALIZED (
@@ -20,9 +21,13 @@ changed AS (
         tokens = given.tokens,
         lexemes = given.lexemes::tsvector,
         is_cut = given.is_cut,
+        question_share = given.question_share,
+        speaker = given.speaker,
         analysis = :analysis
-    FROM unnest(:new_session_id, :new_seq, :new_version, :new_before, :new_tokens, :new_lexemes, :new_is_cut)
-            AS given (session_id, seq, version, tokens_before, tokens, lexemes, is_cut)
+    FROM unnest(
+            :new_session_id, :new_seq, :new_version, :new_before, :new_tokens, :new_lexemes, :new_is_cut,
+            :new_question_share, :new_speaker
+        ) AS given (session_id, seq, version, tokens_before, tokens, lexemes, is_cut, question_share, speaker)
     WHERE memory.user_id = :user_id
         AND memory.session_id = given.session_id
         AND memory.seq = given.seq

@@ -4,9 +4,9 @@
 -- Repeatable: yes
 -- Parameters: user_id text, queries text[], weights float8[], wanted_sessions text[], excluded text[], role text,
 --   kind text, labels text, expired text[], since timestamptz, until timestamptz, valid_at timestamptz,
---   neighbors boolean, limit bigint
--- Rows: session_id, seq, time, score, prior, the factor for role and form, or for importance, which the score has in
---   it, is_match, whether the memory has a term itself; in no order
+--   neighbors boolean, words text[], other_speaker float8, coverage float8, limit bigint
+-- Rows: session_id, seq, time, score, prior, the factor for role, form and speaker, or for importance, which the score
+--   has in it, is_match, whether the memory has a term itself; in no order
 -- Races: none, since it only reads
 --
 -- The scores are those of agentstore.search.ranking. The index is scanned once for each term, and no tsvector is read
@@ -90,9 +90,12 @@ weighed AS MATERIALIZED (
 ),
 scored AS MATERIALIZED (
     SELECT
-        hits.position, hits.session_id, hits.seq, hits.kind,
+        hits.position, hits.session_id, hits.seq, hits.kind, weighed.idf,
         weighed.idf * (1 + {ranking.K1})
-        / (1 + {ranking.K1} * (1 - {ranking.B} + {ranking.B} * hits.tokens / size.average)) AS score
+        / (
+            1 + {ranking.K1}
+            * (1 - {ranking.B} + {ranking.B} * hits.tokens / greatest(size.average, {ranking.MIN_AVERAGE}))
+        ) AS score
     FROM hits
     JOIN weighed USING (position)
     CROSS JOIN size
@@ -111,6 +114,7 @@ lent AS MATERIALIZED (
         summed.session_id,
         summed.seq + neighbors.step AS seq,
         max(summed.score) FILTER (WHERE neighbors.step = 0) AS own,
+        max(summed.idf) AS idf,
         max(
             summed.score
             * CASE
@@ -134,10 +138,21 @@ lent AS MATERIALIZED (
         )
     GROUP BY summed.position, summed.session_id, summed.seq + neighbors.step
 ),
-scores AS MATERIALIZED (
-    SELECT session_id, seq, sum(score) AS score, sum(own) AS own, round(sum(score)::numeric, 9)::float8 AS compared
+sums AS (
+    -- The scores, and the shares of the question's terms that the memory and its neighbors have, and it alone.
+    SELECT
+        session_id, seq, sum(score) AS score, sum(own) AS own,
+        coalesce(sum(idf) / (SELECT nullif(sum(idf), 0) FROM weighed), 1) AS share,
+        coalesce(sum(idf) FILTER (WHERE own IS NOT NULL) / (SELECT nullif(sum(idf), 0) FROM weighed), 1) AS own_share
     FROM lent
     GROUP BY session_id, seq
+),
+scores AS MATERIALIZED (
+    SELECT
+        session_id, seq, covered.score, own * power(own_share, (SELECT :coverage)) AS own,
+        round(covered.score::numeric, 9)::float8 AS compared
+    FROM sums
+    JOIN LATERAL (SELECT sums.score * power(sums.share, (SELECT :coverage)) AS score) AS covered ON TRUE
 ),
 candidates AS (
     -- With a filter on the role all are candidates, since most may not pass it.
@@ -161,7 +176,8 @@ word_matches AS (
     FROM candidates AS c
     JOIN LATERAL (
         -- LIMIT 1 makes the planner use the whole key, whatever it estimates about the user.
-        SELECT role, is_question, importance, time, kind, valid_from, valid_until, lexemes
+        SELECT
+            role, is_question, question_share, speaker, importance, time, kind, valid_from, valid_until, lexemes
         FROM {schema}.memories
         WHERE user_id = :user_id AND session_id = c.session_id AND seq = c.seq
         LIMIT 1
@@ -171,8 +187,13 @@ word_matches AS (
             CASE WHEN m.kind = 'message' THEN c.score ELSE c.own END AS words,
             CASE
                 WHEN m.kind = 'message'
-                    THEN CASE WHEN m.role <> 'user' THEN {ranking.OTHER_SPEAKER} ELSE 1 END
-                        * CASE WHEN m.is_question THEN {ranking.QUESTION} ELSE 1 END
+                    THEN CASE WHEN m.role <> 'user' THEN :other_speaker ELSE 1 END
+                        * CASE WHEN string_to_array(m.speaker, ' ') <@ :words THEN {ranking.NAMED_SPEAKER} ELSE 1 END
+                        * (
+                            1 - {ranking.QUESTION}
+                            * coalesce(m.question_share, CASE WHEN m.is_question THEN {ranking.FORMER_QUESTION} END, 0)
+                            / 100
+                        )
                 -- In this form: Postgres refuses a product that underflows, as m.importance * 0.5 may.
                 ELSE 1 + (m.importance * 2 - 1) * (1 - {ranking.MIN_IMPORTANCE})
             END AS prior
