@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from agentstore import migrating as migrate
+    from agentstore.database.telemetry import StatementEvent, Telemetry, TelemetryEvent
     from agentstore.embedded.postgres import EmbeddedPostgres
     from agentstore.errors import (
         AgentStoreError,
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
         Message,
         MessageType,
         Page,
+        PoolStats,
         Pruned,
         QuestionEmbedder,
         RefusalContent,
@@ -173,6 +175,7 @@ __all__ = [
     "OpenAIEmbedder",
     "OpenAIExtractor",
     "Page",
+    "PoolStats",
     "PoolTimeout",
     "PostgresBlobService",
     "PostgresMemoryService",
@@ -212,6 +215,7 @@ __all__ = [
     "Settings",
     "StateRound",
     "StateService",
+    "StatementEvent",
     "StatementFailed",
     "StatementTimeout",
     "Stats",
@@ -220,6 +224,8 @@ __all__ = [
     "StoreSessionHistoryService",
     "StoreStateService",
     "StoredMessages",
+    "Telemetry",
+    "TelemetryEvent",
     "TextContent",
     "ToolResult",
     "Unavailable",
@@ -234,6 +240,7 @@ __all__ = [
 
 # Where each name of __all__ is defined; a test compares the two and the imports above.
 _NAMES = {
+    "agentstore.database.telemetry": "StatementEvent Telemetry TelemetryEvent",
     "agentstore.embedded.postgres": "EmbeddedPostgres",
     "agentstore.errors": (
         "AgentStoreError AlreadyExists Closed Conflict EmbeddingFailed ExtractionFailed InvalidContent "
@@ -258,9 +265,9 @@ _NAMES = {
     "agentstore.schemas": (
         "Appended AudioContent Blob BlobData ContentType DataContent Deleted Embedder Error Extracted Extraction "
         "FailedExtraction FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType "
-        "Page Pruned QuestionEmbedder RefusalContent Reranker Role RunStatus SandboxInfo SandboxLimits SandboxSpec "
-        "ScopedValues SearchFilters SearchStrategy Session StateRound Stats StoredMessages TextContent ToolResult "
-        "User ValueScope register_sandbox_type"
+        "Page PoolStats Pruned QuestionEmbedder RefusalContent Reranker Role RunStatus SandboxInfo SandboxLimits "
+        "SandboxSpec ScopedValues SearchFilters SearchStrategy Session StateRound Stats StoredMessages TextContent "
+        "ToolResult User ValueScope register_sandbox_type"
     ),
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",

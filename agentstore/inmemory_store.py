@@ -16,7 +16,17 @@ from agentstore.inmemory.sessions import InMemorySessionHistoryService
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.inmemory.users import InMemoryUserService
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager
-from agentstore.schemas import Deleted, Embedder, Pruned, Reranker, SessionStats, Stats, TableStats, UserStats
+from agentstore.schemas import (
+    Deleted,
+    Embedder,
+    PoolStats,
+    Pruned,
+    Reranker,
+    SessionStats,
+    Stats,
+    TableStats,
+    UserStats,
+)
 from agentstore.schemas.page import check_count
 from agentstore.schemas.progress import Progress
 from agentstore.schemas.retention import read_prune_options
@@ -177,6 +187,10 @@ class InMemoryStore(ServiceWithLifecycleManager):
             identity=self._identity,
             settings=self._settings,
         )
+
+    def pool_stats(self) -> PoolStats:
+        """Return that there are no connections."""
+        return PoolStats(0, 0, 0, 0)
 
     async def stats(self, *, largest: int = 10) -> Stats:
         """Return statistics; see :meth:`agentstore.AgentStore.stats`. Sizes are those of the contents.

@@ -188,6 +188,18 @@ with warnings.catch_warnings():
             description="How often the workspace of a running sandbox is stored; it is also stored at its end.",
         )
 
+        slow_statement: Annotated[float, Field(gt=0)] | None = Field(
+            default=None, description="Log each statement that takes longer, in seconds. Default: none."
+        )
+        telemetry: Literal["auto", "off"] = Field(
+            default="auto",
+            description="Whether spans and metrics go to the providers of OpenTelemetry that the application has set.",
+        )
+        telemetry_sql: bool = Field(default=False, description="Whether spans have the SQL of statements.")
+        log_format: Literal["text", "json"] = Field(
+            default="text", description="How the command line writes its log: as text, or as a JSON object a line."
+        )
+
         embedded_dir: str | None = Field(default=None, description="The data directory of the embedded Postgres.")
         embedded_binaries: str | None = Field(
             default=None,

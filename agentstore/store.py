@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore.database.telemetry import Telemetry, observe_calls
 from agentstore.database.url import Password
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager, StopInProgress
 from agentstore.repositories import (
@@ -21,7 +22,7 @@ from agentstore.repositories import (
 from agentstore.repositories.connect import open_database
 from agentstore.repositories.prune import Pruning
 from agentstore.repositories.stats import stats
-from agentstore.schemas import Embedder, Pruned, Reranker, Stats
+from agentstore.schemas import Embedder, PoolStats, Pruned, Reranker, Stats
 from agentstore.schemas.page import check_count
 from agentstore.schemas.retention import read_prune_options
 from agentstore.settings import Settings
@@ -63,6 +64,7 @@ class AgentStore(ServiceWithLifecycleManager):
         embedder: Embedder | None = None,
         extractor: Extractor | None = None,
         reranker: Reranker | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Create a store that is not connected yet.
 
@@ -76,11 +78,13 @@ class AgentStore(ServiceWithLifecycleManager):
                 AGENTSTORE_EMBEDDING_* settings, if they are set.
             extractor: extracts facts in ``memory.extract``. Default: the extractor of AGENTSTORE_EXTRACTION_*.
             reranker: scores the best memories of a search again. Default: the reranker of AGENTSTORE_RERANKER_*.
+            telemetry: where to report statements and events, besides the log. Default: the providers of OpenTelemetry
+                that the application has set.
 
         Raises:
             NotConfigured: no database is named, the URL is invalid, or the embedder or reranker lacks a member.
         """
-        self._database = open_database(url, engine=engine, settings=settings, password=password)
+        self._database = open_database(url, engine=engine, settings=settings, password=password, telemetry=telemetry)
         self._stop_in_progress = StopInProgress()
         self.sessions = PostgresSessionHistoryService(database=self._database)
         self.memory = PostgresMemoryService(
@@ -239,6 +243,10 @@ class AgentStore(ServiceWithLifecycleManager):
         await restorer.run(file, lambda: tick(restorer.progress), dry_run=dry_run)
         return restorer.progress
 
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are open, in use and waited for, in this process. Does not wait."""
+        return self._database.pool_stats()
+
     async def stats(self, *, largest: int = 10) -> Stats:
         """Return statistics: rows and bytes per table, and the `largest` users and sessions by number of messages.
 
@@ -272,3 +280,6 @@ class AgentStore(ServiceWithLifecycleManager):
                 not made read-only, and its disk is not full, for which a temporary file of some 100 KB is written.
         """
         return await self._database.health(timeout, writable=writable)
+
+
+observe_calls(AgentStore, "store", lambda store: store._database.observer)

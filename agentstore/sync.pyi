@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Literal, Self
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agentstore.database.telemetry import Telemetry
 from agentstore.database.url import Password
 from agentstore.interfaces import Extractor
 from agentstore.schemas import (
@@ -26,6 +27,7 @@ from agentstore.schemas import (
     Message,
     MessagesLike,
     Page,
+    PoolStats,
     Pruned,
     Reranker,
     SandboxInfo,
@@ -183,8 +185,6 @@ class Sessions:
         """Set the time to live of a session, in seconds after ``updated_at``; None applies the store's setting."""
     def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:
         """Restart the time to live of a session, as an append does, unless it was written in the last `idle` seconds."""
-    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
-        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
     def window(
         self,
         user_id: str,
@@ -196,6 +196,8 @@ class Sessions:
         stale_ok: bool = False,
     ) -> list[Message]:
         """Return the newest messages of a session that fit a budget of tokens, in order, to send them to a model."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
 
 class Memory:
     """Long-term memory stored in Postgres and searched in one statement. See :class:`MemoryService`."""
@@ -471,6 +473,7 @@ class AgentStore:
         embedder: Embedder | None = None,
         extractor: Extractor | None = None,
         reranker: Reranker | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Create a store that is not connected yet."""
     @staticmethod
@@ -512,6 +515,8 @@ class AgentStore:
         tick: Callable[[Progress], None] = ...,
     ) -> Progress:
         """Restore an export; return what was restored and what was skipped."""
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are open, in use and waited for, in this process. Does not wait."""
     def stats(self, *, largest: int = 10) -> Stats:
         """Return statistics: rows and bytes per table, and the `largest` users and sessions by number of messages."""
     def stop(self) -> None:

@@ -13,14 +13,19 @@ T = TypeVar("T")
 
 
 def load_settings() -> "Settings":
-    """Return the settings from the environment.
+    """Return the settings from the environment, after setting up the log by them.
 
     Raises:
         NotConfigured: a setting is not valid.
     """
     from agentstore.settings import settings_from_environment
 
-    return settings_from_environment()
+    settings = settings_from_environment()
+    if settings.log_format != "text":
+        from agentstore.cli.log import configure_log
+
+        configure_log(settings.log_format)
+    return settings
 
 
 def run_with_database(url: str | None, run: "Callable[[Database], Coroutine[Any, Any, T]]") -> T:

@@ -6,6 +6,7 @@ form, and executed on the pooled asyncpg connection in autocommit: one round tri
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -35,11 +36,13 @@ from agentstore.database.retry import back_off
 from agentstore.database.row_security import REFUSE_FILTERED_VIEWS, set_user_sql
 from agentstore.database.server import ServerFacts, check_facts, check_health, read_facts
 from agentstore.database.statement import CompiledStatement, Row, Statement
+from agentstore.database.telemetry import Execution, Observer, Server, Telemetry
 from agentstore.database.transaction import BEGIN, BEGIN_SNAPSHOT, Transaction, set_idle_timeout
 from agentstore.database.url import Connect
 from agentstore.errors import AgentStoreError, Closed, LimitExceeded, NotConfigured, StatementFailed, UnknownOutcome
 from agentstore.event_loops import PerLoop
 from agentstore.schemas.page import Advice
+from agentstore.schemas.stats import PoolStats
 from agentstore.settings import Settings
 
 T = TypeVar("T")
@@ -69,6 +72,8 @@ class Database:
         on_stop: Callable[[], Awaitable[None]] | None = None,
         where: str = "the database",
         where_directly: str | None = None,
+        telemetry: Telemetry | None = None,
+        server: Server = Server(),  # noqa: B008 - immutable
     ) -> None:
         """Create a database that is not connected yet; give either `connect` or `engine`.
 
@@ -82,6 +87,8 @@ class Database:
             on_stop: awaited at the stop, after the last connection was closed.
             where: how error messages name the database.
             where_directly: the same for `connect_directly`, if it connects with another login or by another route.
+            telemetry: where to report what happens.
+            server: how spans and metrics name the database.
         """
         if (connect is None) == (engine is None):
             raise TypeError("expected exactly one of connect and engine")
@@ -94,7 +101,8 @@ class Database:
         self._engine = engine
         self._prepare = prepare
         self._on_stop = on_stop
-        self._pools = Pools(settings, connect=connect, engine=engine)
+        self.observer = Observer(settings, telemetry, server)
+        self._pools = Pools(settings, self.observer, connect=connect, engine=engine)
         self._started = self._stopped = False
         self._starting: PerLoop[asyncio.Task[None]] = PerLoop()
         # What the next start waits for: the start that a stop has abandoned, and the last stop.
@@ -216,13 +224,28 @@ class Database:
         if not self._started:
             await self._start_unless_stopped()
         compiled = self._compile(statement)
+        if not self.observer.measures:
+            return await self._execute(statement, compiled, values, advice, None)
+        with self.observer.execution(statement.name, compiled.sql) as execution:
+            rows = await self._execute(statement, compiled, values, advice, execution)
+            execution.rows = len(rows)
+            return rows
+
+    async def _execute(
+        self,
+        statement: Statement,
+        compiled: CompiledStatement,
+        values: dict[str, Any],
+        advice: Advice | None,
+        execution: Execution | None,
+    ) -> list[Row]:
         arguments = compiled.arguments(values)
         begin = self._begin if self._isolates else None
         if (begin_with := self._begin_with(compiled, values)) is not None:
             begin = f"{self._begin}; {begin_with}"
         for attempt in range(1, _ATTEMPTS + 1):
             pool = self._get_pool()
-            pooled = await self._checkout(pool)
+            pooled = await self._checkout(pool, execution)
             try:
                 driver: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]
                 if begin is not None:
@@ -240,6 +263,7 @@ class Database:
                 pool.release_after_error(pooled, error)
                 outcome, translated = classify_error(error, self.where)
                 if outcome is Outcome.UNKNOWN and not statement.repeatable:
+                    self.observer.unknown_outcome(statement.name)
                     raise UnknownOutcome(
                         f"The response of {self.where} to a write was lost; it may have been committed. ({translated})"
                     ) from error
@@ -252,6 +276,9 @@ class Database:
                     if isinstance(error, asyncpg.SerializationError) and self._begin != BEGIN and begin is None:
                         self._isolates, begin = True, self._begin  # the server's default has changed since the start
                     await back_off(attempt + 2)
+                self.observer.retried(statement.name, error, attempt)
+                if execution is not None:
+                    execution.attempts += 1
             except LimitExceeded:
                 pool.release(pooled)  # discards it
                 raise
@@ -324,6 +351,7 @@ class Database:
             timeout=self._timeout,
             where=self.where,
             settings=self.settings,
+            observer=self.observer,
         )
         try:
             await transaction.execute(BEGIN_SNAPSHOT if snapshot else self._begin)
@@ -419,8 +447,14 @@ class Database:
         """Return how many connections are checked out, including those being reset after a canceled call."""
         return sum(pool.checked_out() for pool in self._pools.values())
 
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are open, in use and waited for."""
+        size = self.settings.pool_size if self._engine is None else 0
+        return sum((pool.stats() for pool in self._pools.values()), PoolStats(size, 0, 0, 0))
+
     async def _start(self, *previous: asyncio.Task[None] | None) -> None:
         await _wait_for(*previous)
+        self.observer.start(self.pool_stats)
         try:
             facts = await self.check_server()
             self._isolates = facts.isolates
@@ -444,6 +478,7 @@ class Database:
         if (starting := self._starting.get()) is not None:
             self._abandoned.set(starting)
         self._starting.clear()
+        self.observer.stop()
         replica = [] if self.replica is None else self.replica.database._begin_stop()
         return [self._begin_close(*self._pools.clear()), *replica]
 
@@ -480,9 +515,16 @@ class Database:
             raise Closed("The store was stopped: call start() to use it again.")
         return self._pools.open()
 
-    async def _checkout(self, pool: Pool) -> PoolProxiedConnection:
+    async def _checkout(self, pool: Pool, execution: Execution | None = None) -> PoolProxiedConnection:
+        began = time.perf_counter() if self.observer.measures else None
         try:
-            return await pool.checkout(self.settings.pool_timeout)
+            pooled = await pool.checkout(self.settings.pool_timeout)
+            if began is not None:
+                waited = time.perf_counter() - began
+                self.observer.waited(waited)
+                if execution is not None:
+                    execution.waited += waited
+            return pooled
         except (QueueTimeout, *CONNECT_ERRORS) as error:
             if isinstance(error, QueueTimeout):
                 raise pool.timeout_error(

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
@@ -22,8 +21,11 @@ from sqlalchemy.util import greenlet_spawn
 from agentstore.database.budget import Budget
 from agentstore.database.errors import CONNECT_ERRORS, DRIVER_ERRORS, is_connection_limit
 from agentstore.database.hosts import CLOSE_TIMEOUT
+from agentstore.database.sockets import close_socket, release_sockets
+from agentstore.database.telemetry import Observer
 from agentstore.errors import AgentStoreError, PoolTimeout
 from agentstore.event_loops import notify_after_fork
+from agentstore.schemas.stats import PoolStats
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class Pool:
         self,
         queue: Queue,
         budget: Budget | None,
+        observer: Observer,
         *,
         connect: Callable[[], Awaitable[PoolProxiedConnection]] | None = None,
         on_silence: Callable[[], None] = lambda: None,
@@ -78,12 +81,14 @@ class Pool:
             queue: SQLAlchemy's pool.
             budget: the slots that this pool shares with those of other event loops; None if the limits of `queue`
                 apply, which is a pool of the caller's engine.
+            observer: what connections and waits are reported to.
             connect: checks out a connection of the caller's engine; `queue` is then never disposed.
             on_silence: called when a connection has received no response in time.
         """
         self.loop = asyncio.get_running_loop()
         self._queue = queue
         self._budget = budget
+        self._observer = observer
         self._is_borrowed = connect is not None
         self._checkout_from_queue = connect or (lambda: greenlet_spawn(queue.connect))
         self._on_silence = on_silence
@@ -147,8 +152,10 @@ class Pool:
                         holds_slot = True
                         continue
                 if await self._is_usable(pooled, idle_since):
+                    if self._observer.measures:
+                        pooled.info["used_since"] = time.perf_counter()
                     return pooled
-                pooled.invalidate()
+                self._discard(pooled, "it was closed or did not answer while it was idle")
         except BaseException:
             if holds_slot:
                 self._release_slot()
@@ -161,8 +168,10 @@ class Pool:
         if self._budget is not None and self._budget.is_wanted and not unwanted and self._is_to_give_up():
             self._in_background(self._give_up(pooled))
             return
-        if unwanted or driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
+        if unwanted:
             pooled.invalidate()
+        elif driver.is_closed() or driver.is_in_transaction():  # type: ignore[union-attr]
+            self._discard(pooled, "it was closed during a statement")
         else:
             self._return(pooled)
         self._release_slot()
@@ -291,29 +300,14 @@ class Pool:
         with self._dropping:  # two event loops may find this one closed at once
             opened, self._opened = list(self._opened), WeakSet()
         for driver in opened:
-            transport = driver._transport  # type: ignore[attr-defined]
-            transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
-            with suppress(RuntimeError):
-                driver.terminate()
-            # What the closed loop refused to schedule; uvloop has closed its sockets itself.
-            if getattr(transport, "_sock", None) is not None:
-                with suppress(RuntimeError):
-                    transport._call_connection_lost(None)
+            close_socket(driver)
         if self._budget is not None:
             self._budget.remove(self)
 
     def after_fork(self) -> None:
         """Release the parent's sockets in a forked child, without sending or changing anything."""
         self._closed = True
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            for driver in list(self._opened):
-                transport: asyncio.Transport | None = driver._transport  # type: ignore[attr-defined]
-                connected = None if transport is None else transport.get_extra_info("socket")
-                if connected is not None and (number := connected.fileno()) >= 0:
-                    os.dup2(null, number, inheritable=False)
-        finally:
-            os.close(null)
+        release_sockets(list(self._opened))
 
     def is_of_closed_loop(self) -> bool:
         """Return whether the event loop was closed."""
@@ -334,6 +328,14 @@ class Pool:
     def checked_out(self) -> int:
         """Return how many connections are checked out, including those being reset after a canceled call."""
         return self._queue.checkedout() if isinstance(self._queue, QueuePool) else len(self._tasks)
+
+    def stats(self) -> PoolStats:
+        """Return how many connections are open, in use and waited for; its size is what it has less than its budget.
+
+        Called in any thread.
+        """
+        idle = len(self._idle) if self._slots is not None else self._checked_in()
+        return PoolStats(-self._withheld, idle, self.checked_out(), self._waiting)
 
     def timeout_error(self, message: str) -> PoolTimeout:
         """Return the error for a checkout that timed out; ``{}`` in `message` becomes the number of connections."""
@@ -363,6 +365,7 @@ class Pool:
             async with asyncio.timeout(timeout):
                 await slots.acquire()
         except TimeoutError as error:
+            self._observer.timed_out(timeout)
             advice = "Raise AGENTSTORE_POOL_SIZE, or find out what holds the connections."
             if self._budget is not None and self.size < self._budget.size:
                 advice = "Raise AGENTSTORE_POOL_SIZE: several event loops of this process share it."
@@ -450,11 +453,12 @@ class Pool:
             return False
         if not self._has_warned:
             self._has_warned = True
-            _log.warning(
+            self._observer.event(
+                "connection.limited",
+                logging.WARNING,
                 "the server accepts no more connections, and calls wait for the open ones: lower AGENTSTORE_POOL_SIZE "
-                "(%d), or raise the connection limit of the server, database or role (%s)",
-                self._budget.size,
-                error,
+                f"({self._budget.size}), or raise the connection limit of the server, database or role ({error})",
+                size=self._budget.size,
             )
         if self._withheld == 0:
             self.loop.call_later(_LIMIT_CHECK_INTERVAL, self._restore_slot)
@@ -488,8 +492,11 @@ class Pool:
 
     async def _connect(self) -> tuple[PoolProxiedConnection, float | None]:
         self._opening += 1
+        began = time.perf_counter()
         try:
             pooled = await self._checkout_from_queue()
+            if "opened_at" not in pooled.info:
+                self._observer.opened(time.perf_counter() - began)
             return pooled, self._mark_in_use(pooled)
         finally:
             self._opening -= 1
@@ -507,12 +514,23 @@ class Pool:
 
     def _return(self, pooled: PoolProxiedConnection) -> None:
         pooled.info["idle_since"] = now = time.monotonic()
+        self._note_use(pooled)
         if self._slots is not None:
             # Our own pool has no overflow, so close() only returns the connection and never has to wait.
             self._idle[pooled.driver_connection] = now  # type: ignore[index]
             pooled.close()
         else:
             self._in_background(greenlet_spawn(pooled.close))
+
+    def _discard(self, pooled: PoolProxiedConnection, reason: str) -> None:
+        """Close a connection that cannot be used again; another one is opened when it is needed."""
+        self._note_use(pooled)
+        pooled.invalidate()
+        self._observer.discarded(reason)
+
+    def _note_use(self, pooled: PoolProxiedConnection) -> None:
+        if (since := pooled.info.pop("used_since", None)) is not None:
+            self._observer.used(time.perf_counter() - since)
 
     def _checked_in(self) -> int:
         return self._queue.checkedin() if isinstance(self._queue, QueuePool) else 0
@@ -565,8 +583,8 @@ class Pool:
                     await driver.execute("ROLLBACK")
         except DRIVER_ERRORS as error:
             self.suspect_idle()
-            _log.debug("a connection is discarded, since the rollback after a canceled call failed: %s", error)
-            pooled.invalidate()
+            _log.debug("the rollback after a canceled call failed: %s", error)
+            self._discard(pooled, "the rollback after a canceled call failed")
             self._release_slot()
         except BaseException:
             pooled.invalidate()

@@ -12,6 +12,7 @@ from sqlalchemy.pool import Pool as Queue
 from agentstore.database.budget import Budget
 from agentstore.database.hosts import CLOSE_TIMEOUT, Hosts
 from agentstore.database.pool import Pool
+from agentstore.database.telemetry import Observer
 from agentstore.database.url import Connect
 from agentstore.event_loops import PerLoop, leave_to_parent, notify_after_fork
 from agentstore.settings import Settings
@@ -23,9 +24,12 @@ class Pools:
     The pool of an event loop is closed with the loop. A forked child has none of its parent's pools.
     """
 
-    def __init__(self, settings: Settings, *, connect: Connect | None, engine: AsyncEngine | None) -> None:
+    def __init__(
+        self, settings: Settings, observer: Observer, *, connect: Connect | None, engine: AsyncEngine | None
+    ) -> None:
         """Create no pool yet. `connect` opens a connection; without it, `engine` is the caller's."""
         self._settings = settings
+        self._observer = observer
         self._connect = connect
         self._engine = engine
         self._budget: Budget | None = None
@@ -99,8 +103,8 @@ class Pools:
                 hide_parameters=True,
             ).sync_engine.pool
         if isinstance(self._connect, Hosts):
-            return Pool(self._queue.recreate(), self._budget, on_silence=self._connect.try_others_first)
-        return Pool(self._queue.recreate(), self._budget)
+            return Pool(self._queue.recreate(), self._budget, self._observer, on_silence=self._connect.try_others_first)
+        return Pool(self._queue.recreate(), self._budget, self._observer)
 
     def _of_engine(self, engine: AsyncEngine) -> Pool:
         """Use the pool of the caller's engine in the first event loop, and copies of it in the others.
@@ -111,6 +115,6 @@ class Pools:
         queue = engine.sync_engine.pool
         borrower = None if self._borrower is None else self._borrower()
         if queue is self._borrowed and borrower is not loop and not isinstance(queue, NullPool):
-            return Pool(queue.recreate(), None)
+            return Pool(queue.recreate(), None, self._observer)
         self._borrowed, self._borrower = queue, ref(loop)
-        return Pool(queue, None, connect=engine.raw_connection)
+        return Pool(queue, None, self._observer, connect=engine.raw_connection)

@@ -16,6 +16,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from agentstore.database.telemetry import note_retry
 from agentstore.errors import AgentStoreError, StatementFailed, Unavailable
 
 FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION = "23503", "23505"
@@ -52,6 +53,7 @@ async def retry(
     cause: AgentStoreError | None = None
     for attempt in range(attempts):
         if attempt:
+            note_retry(cause, attempt)
             await back_off(attempt - 1)
         try:
             result = await work(attempt)

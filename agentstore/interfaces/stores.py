@@ -20,6 +20,7 @@ from agentstore.schemas import (
     MemoryItem,
     MessagesLike,
     Page,
+    PoolStats,
     Pruned,
     SearchFilters,
     Session,
@@ -299,6 +300,10 @@ class Store(Protocol):
         tick: Callable[[Progress], None] = lambda progress: None,
     ) -> Progress:
         """Restore an export of either kind of store; return what was restored and skipped. See AgentStore.restore."""
+        ...
+
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are open, in use and waited for, in this process. Does not wait."""
         ...
 
     async def stats(self, *, largest: int = 10) -> Stats:

@@ -139,7 +139,7 @@ DELETE_CONTENTS = Statement(
 )
 
 
-class PostgresBlobService(PostgresService, BlobService):
+class PostgresBlobService(PostgresService, BlobService, area="blobs"):
     """Blobs stored in Postgres; see :class:`BlobService`."""
 
     async def put(  # noqa: D102 - documented by the interface

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.database.replica import Replica
+from agentstore.database.telemetry import Server, Telemetry
 from agentstore.database.transaction import idle_timeout
 from agentstore.database.url import (
     Connect,
@@ -34,6 +35,7 @@ def open_database(
     engine: AsyncEngine | None = None,
     settings: Settings | None = None,
     password: Password | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Database:
     """Return a database that is not connected yet.
 
@@ -51,19 +53,26 @@ def open_database(
             raise NotConfigured(
                 "The engine must be an async engine on asyncpg: create_async_engine('postgresql+asyncpg://...')."
             )
-        return Database(settings, engine=engine, prepare=_schema_check("check"), where=_describe(engine))
+        return Database(
+            settings,
+            engine=engine,
+            prepare=_schema_check("check"),
+            where=_describe(engine),
+            telemetry=telemetry,
+            server=Server(engine.url.host, engine.url.port, engine.url.database),
+        )
     if isinstance(url, URL):
         url = url.render_as_string(hide_password=False)
     if url is None and settings.database_url is not None:
         url = settings.database_url.get_secret_value()
     if url is None:
-        return _embedded(settings)
+        return _embedded(settings, telemetry)
     of_url = settings_of_url(url, settings)
     connect = _connector(url, of_url, password)
     with _naming("AGENTSTORE_MIGRATION_DATABASE_URL"):
         connect_directly = direct_connector(url, of_url, password=password)
     with _naming("AGENTSTORE_READ_URL"):
-        replica = _replica(url, settings, password)
+        replica = _replica(url, settings, password, telemetry)
     return Database(
         of_url,
         connect=connect,
@@ -72,17 +81,29 @@ def open_database(
         prepare=_schema_check("check"),
         where=str(parse_url(url)),
         where_directly=str(parse_url(migration_url(url, of_url) or url)),
+        telemetry=telemetry,
+        server=_server_of(url),
     )
 
 
-def _replica(url: str, settings: Settings, password: Password | None) -> Replica | None:
+def _server_of(url: str) -> Server:
+    """Return how spans and metrics name the database. Of several hosts, the one that is used may change."""
+    parsed = parse_url(url)
+    if len(parsed.hosts) > 1:
+        return Server(database=parsed.database)
+    return Server(parsed.hosts[0], parsed.ports[0], parsed.database)
+
+
+def _replica(url: str, settings: Settings, password: Password | None, telemetry: Telemetry | None) -> Replica | None:
     to_read = read_url(url, settings)
     if to_read is None:
         return None
     settings = settings_of_url(to_read, settings)
     where = parse_url(to_read)
     connect = _connector(to_read, settings, password if where.password is None else None)
-    return Replica(Database(settings, connect=connect, where=str(where)))
+    return Replica(
+        Database(settings, connect=connect, where=str(where), telemetry=telemetry, server=_server_of(to_read))
+    )
 
 
 @contextmanager
@@ -117,7 +138,7 @@ def _schema_check(default: AutoMigrate) -> Callable[[Database], Awaitable[None]]
     return ensure_schema
 
 
-def _embedded(settings: Settings) -> Database:
+def _embedded(settings: Settings, telemetry: Telemetry | None) -> Database:
     from agentstore.embedded.postgres import EmbeddedPostgres, bundled_binaries
 
     if settings.embedded_binaries is None:
@@ -153,6 +174,8 @@ def _embedded(settings: Settings) -> Database:
         prepare=_schema_check("upgrade"),
         where=f"the embedded Postgres in {server.data_dir}",
         on_stop=server.stop,
+        telemetry=telemetry,
+        server=Server("localhost"),
     )
 
 

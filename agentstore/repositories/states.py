@@ -95,7 +95,7 @@ DELETE_ONE = SQL("delete_state")
 DELETE_ALL = SQL("delete_states")
 
 
-class PostgresStateService(PostgresService, StoreStateService):
+class PostgresStateService(PostgresService, StoreStateService, area="states"):
     """States stored in Postgres; see :class:`StateService`."""
 
     async def save_state(  # noqa: D102 - see the interface

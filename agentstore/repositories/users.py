@@ -52,7 +52,7 @@ SET_METADATA = Statement(
 DELETE = SQL("delete_user")
 
 
-class PostgresUserService(PostgresService, UserService):
+class PostgresUserService(PostgresService, UserService, area="users"):
     """Users on Postgres. See :class:`agentstore.UserService` for what each method does and raises."""
 
     async def get_user(  # noqa: D102 - documented in the interface

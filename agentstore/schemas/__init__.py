@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agentstore.schemas.sandbox import SandboxInfo, SandboxLimits, SandboxSpec, ToolResult, register_sandbox_type
     from agentstore.schemas.session import Session
     from agentstore.schemas.state import StateRound
-    from agentstore.schemas.stats import SessionStats, Stats, TableStats, UserStats
+    from agentstore.schemas.stats import PoolStats, SessionStats, Stats, TableStats, UserStats
     from agentstore.schemas.stored_messages import StoredMessages
     from agentstore.schemas.strategy import Embedder, QuestionEmbedder, Reranker, SearchStrategy
     from agentstore.schemas.user import User
@@ -66,6 +66,7 @@ __all__ = [
     "MessageType",
     "MessagesLike",
     "Page",
+    "PoolStats",
     "Pruned",
     "QuestionEmbedder",
     "RefusalContent",
@@ -107,7 +108,7 @@ _NAMES = {
     "sandbox": "SandboxInfo SandboxLimits SandboxSpec ToolResult register_sandbox_type",
     "session": "Session",
     "state": "StateRound",
-    "stats": "SessionStats Stats TableStats UserStats",
+    "stats": "PoolStats SessionStats Stats TableStats UserStats",
     "stored_messages": "StoredMessages",
     "strategy": "Embedder QuestionEmbedder Reranker SearchStrategy",
     "user": "User",

@@ -74,3 +74,31 @@ class Stats:
     """The users with the most messages, largest first."""
     largest_sessions: list[SessionStats]
     """The sessions with the most messages, largest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """The connections of a store now, those of all event loops together."""
+
+    size: int
+    """How many connections it may open: POOL_SIZE, or fewer if the server refuses more. 0 if that is not known."""
+    idle: int
+    """How many are open and not in use."""
+    in_use: int
+    """How many execute a call, or are being reset after a canceled one."""
+    waiting: int
+    """How many calls wait for a connection."""
+
+    @property
+    def open(self) -> int:
+        """How many are open: `idle` and `in_use`."""
+        return self.idle + self.in_use
+
+    def __add__(self, other: "PoolStats") -> "PoolStats":
+        """Return the connections of both."""
+        return PoolStats(
+            self.size + other.size,
+            self.idle + other.idle,
+            self.in_use + other.in_use,
+            self.waiting + other.waiting,
+        )

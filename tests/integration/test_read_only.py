@@ -272,7 +272,7 @@ _WRITES_IF_DUE = {
     "memory.embed", "memory.extract", "memory.reindex", "sandboxes.connect", "sandboxes.reap", "sandboxes.release",
     "store.restore",
 }  # fmt: skip
-_LIFECYCLE = {"start", "stop", "reopen"}
+_LIFECYCLE = {"pool_stats", "start", "stop", "reopen"}
 
 
 def _public_methods(store: AgentStore) -> set[str]:

@@ -93,8 +93,6 @@ class _Stub:
     def _signature(self, source: type, function: Callable[..., Any], decorator: str = "") -> str:
         node: ast.AST = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
         assert isinstance(node, (ast.AsyncFunctionDef, ast.FunctionDef))
-        if not decorator and isinstance(node, ast.FunctionDef) and node.name != "__init__":
-            raise TypeError(f"{source.__name__}.{node.name} is neither async nor a property")
         arguments = node.args
         arguments.defaults = list(map(_default, arguments.defaults))
         arguments.kw_defaults = [None if each is None else _default(each) for each in arguments.kw_defaults]

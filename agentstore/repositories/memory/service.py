@@ -17,6 +17,7 @@ from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import is_conflict, retry
 from agentstore.database.statement import Row
+from agentstore.database.telemetry import Telemetry
 from agentstore.database.url import Password
 from agentstore.errors import (
     EmbeddingFailed,
@@ -100,7 +101,7 @@ _NO_TOKENS = {" ": 1.0}
 _MAX_CHARACTERS = 200_000_000
 
 
-class PostgresMemoryService(PostgresService, StoreMemoryService):
+class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
     """Long-term memory stored in Postgres and searched in one statement. See :class:`MemoryService`."""
 
     def __init__(
@@ -111,6 +112,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
         settings: Settings | None = None,
         password: Password | None = None,
         database: Database | None = None,
+        telemetry: Telemetry | None = None,
         extractor: Extractor | None = None,
         embedder: Embedder | None = None,
         strategy: SearchStrategy | str = SearchStrategy.FULL_TEXT,
@@ -132,7 +134,9 @@ class PostgresMemoryService(PostgresService, StoreMemoryService):
                 `reranker` is not a reranker, or `strategy` needs an embedder and there is none.
             InvalidContent: `strategy` is not a search strategy.
         """
-        super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
+        super().__init__(
+            dsn, engine=engine, settings=settings, password=password, database=database, telemetry=telemetry
+        )
         self._language = analysis.check_language(self._settings.text_search_config)
         self._extractor = extractor
         self._enqueues = extractor is not None or self._settings.extraction_url is not None

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.retry import back_off, retry
 from agentstore.database.statement import Row
+from agentstore.database.telemetry import Telemetry
 from agentstore.database.url import Password
 from agentstore.errors import (
     AgentStoreError,
@@ -67,7 +68,7 @@ _SILENT_AFTER = 2.5
 _SLOWEST_RESTORE = 100_000
 
 
-class PostgresSandboxService(PostgresService, SandboxService):
+class PostgresSandboxService(PostgresService, SandboxService, area="sandboxes"):
     """Sandboxes with a registry on Postgres. See :class:`SandboxService`.
 
     The service renews the lease of each sandbox that it uses. A sandbox counts as in use until AGENTSTORE_SANDBOX_IDLE
@@ -87,6 +88,7 @@ class PostgresSandboxService(PostgresService, SandboxService):
         settings: Settings | None = None,
         password: Password | None = None,
         database: Database | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Create a service that is not connected yet.
 
@@ -98,7 +100,9 @@ class PostgresSandboxService(PostgresService, SandboxService):
         Raises:
             NotConfigured: no database is configured, or there is no such provider.
         """
-        super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
+        super().__init__(
+            dsn, engine=engine, settings=settings, password=password, database=database, telemetry=telemetry
+        )
         self._owns_provider = provider is None or isinstance(provider, str)
         self._provider = open_provider(self._settings, base_url=base_url, bearer_token=bearer_token, provider=provider)
         self._workspaces = Workspaces(self._database, self._settings)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentstore.database.database import Database
 from agentstore.database.statement import Row, Statement
@@ -77,10 +77,15 @@ class _Waiting:
     The future's result is None if the caller has to execute the append individually.
     """
 
-    __slots__ = ("future", "ids", "payloads", "size")
+    __slots__ = ("caller", "future", "ids", "payloads", "size", "statements")
 
-    def __init__(self, future: "asyncio.Future[Stored | None]", ids: list[str], payloads: list[str]) -> None:
+    def __init__(
+        self, future: "asyncio.Future[Stored | None]", ids: list[str], payloads: list[str], caller: Any
+    ) -> None:
         self.future = future
+        # The span of the caller, and those of the statements that it shares with others; for OpenTelemetry.
+        self.caller = caller
+        self.statements: Sequence[Any] = ()
         self.ids = ids
         self.payloads = payloads
         self.size = sum(map(len, payloads))
@@ -149,11 +154,16 @@ class Appends:
         Raises:
             PoolTimeout, Closed: as for a statement that is executed individually.
         """
-        waiting = _Waiting(self.loop.create_future(), ids, payloads)
+        otel = self._database.observer.otel
+        caller = None if otel is None else otel.current_span()
+        waiting = _Waiting(self.loop.create_future(), ids, payloads, caller)
         self._waiting.setdefault(key, deque()).append(waiting)
         if self._timer is None:
             self._timer = self.loop.call_later(_PATIENCE, self._dispatch_periodically)
-        return await waiting.future
+        stored = await waiting.future
+        if otel is not None:
+            otel.link(waiting.statements)
+        return stored
 
     def exclude(self, key: Key) -> None:
         """Execute the appends to a session individually from now on, since one had messages that are stored already."""
@@ -228,6 +238,16 @@ class Appends:
         return batch
 
     async def _execute(self, batch: _Batch) -> None:
+        if (otel := self._database.observer.otel) is None:
+            await self._execute_batch(batch)
+            return
+        appends = [each for line in batch.values() for each in line]
+        with otel.shared_by([each.caller for each in appends]) as statements:
+            for each in appends:
+                each.statements = statements
+            await self._execute_batch(batch)
+
+    async def _execute_batch(self, batch: _Batch) -> None:
         try:
             left = await self._execute_together(batch) if len(batch) > 1 else batch
             for (user_id, session_id), line in left.items():

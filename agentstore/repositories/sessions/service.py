@@ -16,6 +16,7 @@ from agentstore import offload
 from agentstore.database.database import Database
 from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
 from agentstore.database.statement import Fetch, Row, Statement
+from agentstore.database.telemetry import Telemetry
 from agentstore.database.url import Password
 from agentstore.errors import (
     AlreadyExists,
@@ -81,7 +82,7 @@ from agentstore.schemas.values import ScopedValues, prepare_values
 from agentstore.settings import Settings
 
 
-class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService):
+class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService, area="sessions"):
     """Conversation history on Postgres, shared by all processes that use the database.
 
     See :class:`agentstore.SessionHistoryService` for what each method does and raises.
@@ -96,6 +97,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService)
         settings: Settings | None = None,
         password: Password | None = None,
         database: Database | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Create a service with a database of its own, or on the `database` of a store.
 
@@ -103,7 +105,9 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService)
         Runtime's in-memory service does; with "error" they return None or raise NotFound. The other arguments are those
         of :class:`PostgresService`.
         """
-        super().__init__(dsn, engine=engine, settings=settings, password=password, database=database)
+        super().__init__(
+            dsn, engine=engine, settings=settings, password=password, database=database, telemetry=telemetry
+        )
         self._create_missing = check_missing_session(missing_session)
         self._appends: PerLoop[Appends] = PerLoop()
         self._edits = Edits(self._database, self._settings)

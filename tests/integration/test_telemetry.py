@@ -1,0 +1,402 @@
+"""What a store reports: to logs, to functions of the application, and to OpenTelemetry."""
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.metrics import db_metrics as pool_metrics
+from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
+from opentelemetry.semconv.metrics import db_metrics
+from opentelemetry.trace import SpanKind, StatusCode
+
+from agentstore import (
+    AgentStore,
+    Message,
+    NotFound,
+    PoolTimeout,
+    ScopedValues,
+    Settings,
+    StatementEvent,
+    Telemetry,
+    TelemetryEvent,
+)
+from agentstore.database.otel import SCHEMA_URL
+from agentstore.database.telemetry import event_names
+from agentstore.testing import text
+
+SECRET_WORDS = ("alice-the-user", "the-session", "a very private text", "hunter2")
+
+
+class Collected:
+    """The providers of an application that keeps everything in memory."""
+
+    def __init__(self) -> None:
+        self._spans = InMemorySpanExporter()
+        self._reader = InMemoryMetricReader()
+        self.tracer_provider = TracerProvider()
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.meter_provider = MeterProvider([self._reader])
+        self.statements: list[StatementEvent] = []
+        self.events: list[TelemetryEvent] = []
+
+    def telemetry(self) -> Telemetry:
+        """Return the argument for a store."""
+        return Telemetry(
+            on_statement=self.statements.append,
+            on_event=self.events.append,
+            tracer_provider=self.tracer_provider,
+            meter_provider=self.meter_provider,
+        )
+
+    def spans(self) -> list[ReadableSpan]:
+        """Return the spans that have ended since the last call."""
+        found = list(self._spans.get_finished_spans())
+        self._spans.clear()
+        return found
+
+    def metrics(self) -> dict[str, list[Any]]:
+        """Return the data points of each metric."""
+        data = self._reader.get_metrics_data()
+        found: dict[str, list[Any]] = {}
+        for resource in [] if data is None else data.resource_metrics:
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    found.setdefault(metric.name, []).extend(metric.data.data_points)
+        return found
+
+
+@pytest.fixture
+def collected() -> Collected:
+    return Collected()
+
+
+@pytest.fixture
+async def observed(database_url: str, settings: Settings, collected: Collected) -> AsyncIterator[AgentStore]:
+    """A store that reports to `collected`."""
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        collected.spans()
+        collected.statements.clear()
+        yield store
+
+
+def kinds(spans: list[ReadableSpan]) -> Counter[SpanKind]:
+    return Counter(span.kind for span in spans)
+
+
+CALLS: dict[str, Any] = {
+    "sessions.create_session": lambda store: store.sessions.create_session("alice-the-user", "the-session"),
+    "sessions.append": lambda store: store.sessions.append(
+        "alice-the-user", "the-session", text("a very private text")
+    ),
+    "sessions.get_session": lambda store: store.sessions.get_session("alice-the-user", "the-session"),
+    "sessions.list_sessions": lambda store: store.sessions.list_sessions("alice-the-user"),
+    "sessions.window": lambda store: store.sessions.window(
+        "alice-the-user", "the-session", max_tokens=9, count=lambda _: 1
+    ),
+    "sessions.fork_session": lambda store: store.sessions.fork_session("alice-the-user", "the-session"),
+    "sessions.iter_messages": lambda store: _drain(store.sessions.iter_messages("alice-the-user", "the-session")),
+    "memory.add_memory": lambda store: store.memory.add_memory(
+        "alice-the-user", [text("a very private text")], "the-session"
+    ),
+    "memory.search_memory": lambda store: store.memory.search_memory("alice-the-user", "a very private text"),
+    "memory.list_memory": lambda store: store.memory.list_memory("alice-the-user"),
+    "states.save_state": lambda store: store.states.save_state("alice-the-user", {"password": "hunter2"}),
+    "states.merge_values": lambda store: store.states.merge_values(
+        "alice-the-user", values=ScopedValues({"a": 1}, {"b": "hunter2"})
+    ),
+    "states.export_state": lambda store: store.states.export_state("alice-the-user"),
+    "blobs.put": lambda store: store.blobs.put("alice-the-user", "the-session", b"hunter2"),
+    "blobs.get": lambda store: store.blobs.get("alice-the-user", "the-session"),
+    "store.stats": lambda store: store.stats(),
+    "store.prune": lambda store: store.prune(),
+    "users.list_users": lambda store: store.users.list_users(),
+    "users.delete_user": lambda store: store.users.delete_user("alice-the-user"),
+}
+
+
+async def _drain(messages: AsyncIterator[Message]) -> None:
+    async for _ in messages:
+        pass
+
+
+async def test_each_call_is_one_internal_span_with_its_statements(observed: AgentStore, collected: Collected) -> None:
+    for name, call in CALLS.items():
+        collected.spans()
+        collected.statements.clear()
+        await call(observed)
+        spans = collected.spans()
+        (outer,) = [span for span in spans if span.kind is SpanKind.INTERNAL]
+        inner = [span for span in spans if span.kind is SpanKind.CLIENT]
+        assert outer.name == f"agentstore.{name}"
+        assert inner, name
+        assert {span.parent.span_id for span in inner if span.parent} == {outer.context.span_id}
+        assert all(span.parent for span in inner)
+        assert [event.name for event in collected.statements] == [span.name for span in inner]
+        assert {event.call for event in collected.statements} == {name}
+
+
+async def test_attributes_follow_the_conventions(observed: AgentStore, collected: Collected) -> None:
+    """The names are those of the package of the conventions."""
+    await observed.sessions.append("alice", "s", text("a"))
+    (*_, span) = [span for span in collected.spans() if span.kind is SpanKind.CLIENT]
+    assert span.instrumentation_scope is not None
+    assert span.instrumentation_scope.schema_url == SCHEMA_URL
+    assert span.attributes is not None
+    assert span.attributes[db_attributes.DB_SYSTEM_NAME] == "postgresql"
+    assert span.attributes[db_attributes.DB_QUERY_SUMMARY] == span.name == "sessions.import"
+    assert span.attributes[db_attributes.DB_OPERATION_NAME] == "import"
+    assert isinstance(span.attributes[db_attributes.DB_NAMESPACE], str)
+    assert isinstance(span.attributes[server_attributes.SERVER_ADDRESS], str)
+    assert isinstance(span.attributes[server_attributes.SERVER_PORT], int)
+    assert db_attributes.DB_QUERY_TEXT not in span.attributes
+    metrics = collected.metrics()
+    assert metrics.keys() >= {
+        db_metrics.DB_CLIENT_OPERATION_DURATION,
+        pool_metrics.DB_CLIENT_CONNECTION_COUNT,
+        pool_metrics.DB_CLIENT_CONNECTION_MAX,
+        pool_metrics.DB_CLIENT_CONNECTION_IDLE_MAX,
+        pool_metrics.DB_CLIENT_CONNECTION_PENDING_REQUESTS,
+        pool_metrics.DB_CLIENT_CONNECTION_WAIT_TIME,
+        pool_metrics.DB_CLIENT_CONNECTION_USE_TIME,
+        pool_metrics.DB_CLIENT_CONNECTION_CREATE_TIME,
+        "agentstore.operation.duration",
+    }
+    with pytest.raises(NotFound):
+        await observed.sessions.append("alice", "none", text("a"), create=False)
+    (failed,) = [span for span in collected.spans() if span.kind is SpanKind.INTERNAL]
+    assert failed.attributes is not None
+    assert failed.attributes[error_attributes.ERROR_TYPE] == "agentstore.errors.NotFound"
+    assert failed.status.status_code is StatusCode.ERROR
+
+
+async def test_no_report_has_data_of_users(
+    database_url: str, settings: Settings, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a name, an attribute, a label, an event nor a line of the log."""
+    caplog.set_level(logging.DEBUG, "agentstore")
+    settings = settings.model_copy(update={"slow_statement": 1e-9})
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        for call in CALLS.values():
+            await call(store)
+        with pytest.raises(NotFound):
+            await store.sessions.append("alice-the-user", "the-session", text("x"), create=False)
+    reported = [
+        *(span.to_json() for span in collected.spans()),
+        *(str(point.attributes) for points in collected.metrics().values() for point in points),
+        *map(repr, collected.events),
+        *(f"{record.getMessage()} {vars(record)}" for record in caplog.records if hasattr(record, "event")),
+    ]
+    assert len(reported) > 100
+    assert not [each for each in reported if any(word in each for word in SECRET_WORDS)]
+
+
+async def test_appends_that_share_a_statement_are_linked_to_it(observed: AgentStore, collected: Collected) -> None:
+    await observed.sessions.create_session("alice", "s")
+    collected.spans()
+    tracer = collected.tracer_provider.get_tracer("application")
+
+    async def turn() -> None:
+        with tracer.start_as_current_span("turn"):
+            await observed.sessions.append("alice", "s", text("x"))
+
+    await asyncio.gather(*(turn() for _ in range(40)))
+    spans = collected.spans()
+    by_id = {span.context.span_id: span for span in spans}
+    calls = [span for span in spans if span.name == "agentstore.sessions.append"]
+    statements = [span for span in spans if span.name == "sessions.append"]
+    assert len(calls) == 40
+    assert len(statements) < 40
+    shared = [span for span in statements if span.links]
+    assert shared
+    assert all(span.parent is None for span in shared)
+    for span in calls:
+        assert span.parent is not None
+        assert by_id[span.parent.span_id].name == "turn"
+        own = [each for each in statements if each.parent and each.parent.span_id == span.context.span_id]
+        linked = [by_id[link.context.span_id] for link in span.links]
+        assert own or linked
+        for each in linked:
+            assert span.context.span_id in {link.context.span_id for link in each.links}
+    (batches,) = collected.metrics()["agentstore.append.batch.size"]
+    assert batches.sum == sum(len(span.links) for span in shared)
+
+
+async def test_retries_lost_connections_and_unknown_outcomes_are_reported(
+    observed: AgentStore, collected: Collected, observer: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that ends the connections: what is known to have had no effect is executed again."""
+    await observed.sessions.create_session("alice", "s")
+    await observer.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert await observed.sessions.get_session("alice", "s") is not None
+    names = [event.name for event in collected.events]
+    assert "connection.discarded" in names
+    assert names.count("connection.opened") == 2
+    discarded = collected.metrics()["agentstore.connections.discarded"]
+    assert sum(point.value for point in discarded) == names.count("connection.discarded")
+    logged = [record for record in caplog.records if getattr(record, "event", None) == "connection.discarded"]
+    assert len(logged) == names.count("connection.discarded")
+    assert {record.levelno for record in logged} == {logging.WARNING}
+
+
+async def test_a_deadlock_is_reported_as_a_retry(
+    observed: AgentStore, collected: Collected, observer: asyncpg.Connection
+) -> None:
+    await observer.execute("""
+        CREATE FUNCTION public.fail_once() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('public.failures') = 1 THEN RAISE SQLSTATE '40P01'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE SEQUENCE public.failures;
+        CREATE TRIGGER fail BEFORE INSERT ON agentstore.sessions EXECUTE FUNCTION public.fail_once();
+    """)
+    await observed.sessions.create_session("alice", "s")
+    (event,) = [event for event in collected.events if event.name == "statement.retried"]
+    assert event.attributes["statement"] == "sessions.create"
+    assert event.attributes["sqlstate"] == "40P01"
+    (statement,) = [each for each in collected.statements if each.name == "sessions.create"]
+    assert (statement.attempts, statement.error) == (2, None)
+    (point,) = collected.metrics()["agentstore.retries"]
+    assert point.value == 1
+    assert point.attributes[db_attributes.DB_RESPONSE_STATUS_CODE] == "40P01"
+
+
+async def test_the_pool_adds_up_under_load_cancels_and_failures(
+    database_url: str, settings: Settings, collected: Collected
+) -> None:
+    settings = settings.model_copy(update={"pool_size": 3, "pool_timeout": 0.2})
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        assert store.pool_stats().size == 3
+        async with store._database.transaction(), store._database.transaction(), store._database.transaction():
+            stats = store.pool_stats()
+            assert (stats.in_use, stats.idle, stats.waiting, stats.open) == (3, 0, 0, 3)
+            waiting = [asyncio.create_task(store.sessions.get_session("alice", "s")) for _ in range(4)]
+            async with asyncio.timeout(60):
+                while store.pool_stats().waiting < 4:
+                    await asyncio.sleep(0)
+            waiting[0].cancel()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(each) for each in results[1:]] == [PoolTimeout] * 3
+        running = [asyncio.create_task(store.sessions.create_session("alice", str(n))) for n in range(20)]
+        await asyncio.sleep(0.01)
+        for each in running[::3]:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        async with asyncio.timeout(60):
+            while store.pool_stats().in_use:
+                await asyncio.sleep(0.001)
+        stats = store.pool_stats()
+        assert stats.waiting == 0
+        metrics = collected.metrics()
+        count = {
+            point.attributes["db.client.connection.state"]: point.value
+            for point in metrics["db.client.connection.count"]
+        }
+        assert count == {"idle": stats.idle, "used": 0}
+        assert 1 <= stats.idle <= 3
+        (timeouts,) = metrics["db.client.connection.timeouts"]
+        assert timeouts.value == 3
+        (created,) = metrics["db.client.connection.create_time"]
+        discarded = sum(point.value for point in metrics.get("agentstore.connections.discarded", ()))
+        assert created.count - discarded == stats.open
+        (waits,) = metrics["db.client.connection.wait_time"]
+        (uses,) = metrics["db.client.connection.use_time"]
+        assert waits.count == uses.count
+    assert store.pool_stats().open == 0
+    assert "db.client.connection.count" not in collected.metrics()
+
+
+async def test_a_slow_statement_is_logged_with_its_name(
+    database_url: str, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings.model_copy(update={"slow_statement": 1e-9})
+    async with AgentStore(database_url, settings=settings) as store:
+        await store.sessions.create_session("alice", "s")
+    (record,) = [each for each in caplog.records if getattr(each, "statement", None) == "sessions.create"]
+    assert record.levelno == logging.WARNING
+    assert vars(record)["event"] == "statement.slow"
+    assert vars(record)["rows"] == 1
+    assert vars(record)["duration"] > 0
+    settings = settings.model_copy(update={"slow_statement": 3600.0})
+    caplog.clear()
+    async with AgentStore(database_url, settings=settings) as store:
+        await store.sessions.create_session("alice", "s")
+    assert not [each for each in caplog.records if getattr(each, "event", None) == "statement.slow"]
+
+
+async def test_a_function_that_fails_does_not_reach_the_call(
+    database_url: str, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("broken")
+
+    telemetry = Telemetry(on_statement=fail, on_event=fail)
+    async with AgentStore(database_url, settings=settings, telemetry=telemetry) as store:
+        session = await store.sessions.create_session("alice", "s")
+        assert session.id == "s"
+    failed = [each for each in caplog.records if getattr(each, "event", None) == "hook.failed"]
+    assert failed
+    assert all(each.exc_info for each in failed)
+
+
+async def test_nothing_is_measured_unless_somebody_asks(database_url: str, settings: Settings) -> None:
+    async with AgentStore(database_url, settings=settings) as store:
+        await store.sessions.create_session("alice", "s")
+        assert not store._database.observer.measures
+        assert store._database.observer.otel is None
+    collected = Collected()
+    off = settings.model_copy(update={"telemetry": "off"})
+    telemetry = Telemetry(tracer_provider=collected.tracer_provider, meter_provider=collected.meter_provider)
+    async with AgentStore(database_url, settings=off, telemetry=telemetry) as store:
+        await store.sessions.create_session("alice", "s")
+    assert collected.spans() == []
+
+
+@pytest.fixture
+def global_provider(collected: Collected, monkeypatch: pytest.MonkeyPatch) -> Collected:
+    """An application that sets its provider globally, as most do."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", collected.tracer_provider)
+    return collected
+
+
+async def test_the_provider_of_the_application_is_used(
+    database_url: str, settings: Settings, global_provider: Collected
+) -> None:
+    tracer = trace.get_tracer("application")
+    async with AgentStore(database_url, settings=settings) as store:
+        with tracer.start_as_current_span("request") as request:
+            await store.sessions.create_session("alice", "s")
+    (call,) = [span for span in global_provider.spans() if span.name == "agentstore.sessions.create_session"]
+    assert call.parent is not None
+    assert call.parent.span_id == request.get_span_context().span_id
+
+
+async def test_sql_is_opt_in(database_url: str, settings: Settings, collected: Collected) -> None:
+    settings = settings.model_copy(update={"telemetry_sql": True})
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        await store.sessions.create_session("alice", "s")
+    (span,) = [span for span in collected.spans() if span.name == "sessions.create"]
+    assert span.attributes is not None
+    assert "INSERT INTO" in str(span.attributes[db_attributes.DB_QUERY_TEXT])
+    assert "alice" not in str(span.attributes)
+
+
+def test_the_documentation_lists_every_event() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
+    listed = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| (?:INFO|WARNING|ERROR)", page, re.MULTILINE)
+    assert listed == list(event_names())
