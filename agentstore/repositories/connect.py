@@ -89,9 +89,10 @@ def open_database(
 def _server_of(url: str) -> Server:
     """Return how spans and metrics name the database. Of several hosts, the one that is used may change."""
     parsed = parse_url(url)
-    if len(parsed.hosts) > 1:
+    if len(parsed.hosts) != 1:
         return Server(database=parsed.database)
-    return Server(parsed.hosts[0], parsed.ports[0], parsed.database)
+    ((host, port),) = zip(parsed.hosts, parsed.ports, strict=True)
+    return Server(host, port, parsed.database)
 
 
 def _replica(url: str, settings: Settings, password: Password | None, telemetry: Telemetry | None) -> Replica | None:
