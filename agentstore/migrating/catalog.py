@@ -6,6 +6,7 @@ Definitions are independent of the schema's name and of the version of Postgres.
 """
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -109,7 +110,15 @@ FROM tables c JOIN pg_trigger t ON t.tgrelid = c.oid WHERE NOT t.tgisinternal
 async def read_catalog(connection: asyncpg.Connection, schema: str, tables: set[str]) -> Catalog:
     """Return what these tables of a schema consist of, and the functions of the schema."""
     rows = await connection.fetch(_CATALOG, schema, sorted(tables))
-    return {Key(kind, table, name): definition for kind, table, name, definition in rows}
+    return {
+        Key(kind, table, name): _sort_options(definition) if kind == "index" else definition
+        for kind, table, name, definition in rows
+    }
+
+
+def _sort_options(definition: str) -> str:
+    """Sort the storage parameters of an index, whose order is that in which they were set."""
+    return re.sub(r"(?<= WITH \()[^)]*", lambda options: ", ".join(sorted(options[0].split(", "))), definition)
 
 
 async def missing_tables(connection: asyncpg.Connection, schema: str, revision: str) -> list[str]:

@@ -186,6 +186,13 @@ def _statements(schema: str, key: Key, expected: Catalog, wanted: str | None, is
         drop = [] if is_now is None else [f"{alter} DROP CONSTRAINT {name}"]
         definition = (wanted or "").replace("REFERENCES ", f"REFERENCES {schema}.")
         return drop + ([] if wanted is None else [f"{alter} ADD CONSTRAINT {name} {definition}"])
+    if key.kind == "index" and wanted is not None and is_now is not None and _without_options(wanted)[0] == (
+        _without_options(is_now)[0]
+    ):
+        names = [each.partition("=")[0] for each in _without_options(is_now)[1].split(", ") if each]
+        reset = [f"ALTER INDEX {schema}.{name} RESET ({', '.join(names)})"] if names else []
+        options = _without_options(wanted)[1]
+        return [*reset, f"ALTER INDEX {schema}.{name} SET ({options})"] if options else reset
     if key.kind == "index":
         drop = [] if is_now is None else [f"DROP INDEX CONCURRENTLY {schema}.{name}"]
         unique, _, definition = (wanted or "").rpartition("USING ")
@@ -212,6 +219,12 @@ def _statements(schema: str, key: Key, expected: Catalog, wanted: str | None, is
         return [f"{alter} {state} ROW LEVEL SECURITY", f"{alter} {forced} ROW LEVEL SECURITY"]
     drop = [] if is_now is None else [f"DROP POLICY {name} ON {table}"]
     return drop + ([] if wanted is None else [f"CREATE POLICY {name} ON {table} {wanted}"])
+
+
+def _without_options(definition: str) -> tuple[str, str]:
+    """Split the definition of an index from its storage parameters."""
+    matched = re.search(r" WITH \(([^)]*)\)", definition)
+    return (definition, "") if matched is None else (definition.replace(matched[0], ""), matched[1])
 
 
 def _column(table: str, name: str, expected: Catalog) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +54,10 @@ class InMemoryTarget:
     async def has_vectors(self) -> bool:
         """Return true: vectors need no extension."""
         return True
+
+    def loading(self) -> AbstractAsyncContextManager[None]:
+        """Return a context that does nothing."""
+        return nullcontext()
 
     def limit_concurrency(self, wanted: int) -> int:
         """Return 1: blocks are restored one after another."""

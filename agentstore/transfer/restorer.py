@@ -5,6 +5,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import BinaryIO, Protocol
 
 from agentstore.database.database import Database
@@ -13,6 +14,7 @@ from agentstore.database.transaction import Transaction
 from agentstore.errors import Conflict, InvalidContent, NotConfigured, StatementFailed
 from agentstore.migrating.revisions import head
 from agentstore.repositories import transfer
+from agentstore.repositories.memory.loading import bulk_load
 from agentstore.repositories.memory.vectors import is_enabled
 from agentstore.repositories.transfer import KNOWN_USERS, TABLES, VECTORS
 from agentstore.schemas.progress import Progress
@@ -43,6 +45,10 @@ class Target(Protocol):
 
     async def has_vectors(self) -> bool:
         """Return whether the store has a table of vectors."""
+        ...
+
+    def loading(self) -> AbstractAsyncContextManager[None]:
+        """Return the context in which all blocks are restored."""
         ...
 
     def limit_concurrency(self, wanted: int) -> int:
@@ -80,6 +86,10 @@ class DatabaseTarget:
     async def has_vectors(self) -> bool:
         """Return whether vectors are enabled in the database."""
         return await is_enabled(self._database)
+
+    def loading(self) -> AbstractAsyncContextManager[None]:
+        """Return a context in which many memories can be inserted."""
+        return bulk_load(self._database)
 
     def limit_concurrency(self, wanted: int) -> int:
         """Return how many connections a restore may use, at most `wanted`."""
@@ -227,13 +237,14 @@ class Restorer:
 
         self.progress.bytes = export.blocks[0].start if export.blocks else export.stop
         count = 1 if dry_run or not isinstance(file, _SEEKABLE) else self._target.limit_concurrency(_CONCURRENCY)
-        workers = [asyncio.create_task(worker()) for _ in range(count)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for each in workers:
-                each.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        async with nullcontext() if dry_run else self._target.loading():
+            workers = [asyncio.create_task(worker()) for _ in range(count)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for each in workers:
+                    each.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
         self.progress.left.sort()
 
     async def _check_rows(self, file: BinaryIO, block: Block) -> None:

@@ -162,6 +162,32 @@ async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: Age
     assert await all_rows(other_url) == before
 
 
+async def test_a_restore_without_memories_updates_the_search_index_at_its_end(
+    filled: AgentStore, other: AgentStore, other_url: str
+) -> None:
+    """A restore beside memories, whose searches would read what is collected, updates it with each."""
+    query = "SELECT 'fastupdate=on' = ANY (reloptions) FROM pg_class WHERE relname = 'memories_lexemes_idx'"
+    collects: list[bool] = []
+    observed = asyncio.Event()
+
+    async def observe(file: io.BytesIO) -> None:
+        connection = await asyncpg.connect(other_url)
+        restoring = asyncio.create_task(other.restore(file, tick=lambda _: observed.set()))
+        await observed.wait()
+        collects.append(await connection.fetchval(query))
+        await restoring
+        assert await connection.fetchval(query) is False
+        assert await connection.fetchval("SELECT gin_clean_pending_list('agentstore.memories_lexemes_idx')") == 0
+        await connection.close()
+
+    await observe(io.BytesIO(await export_of(filled, "alice", "bob\\n")))
+    observed.clear()
+    await observe(io.BytesIO(await export_of(filled)))
+    assert collects == [True, False]
+    assert await migrate.find_drift(other_url) == []
+    assert await other.memory.search("alice", "apples")
+
+
 async def test_an_export_of_some_users_has_no_other_users(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:

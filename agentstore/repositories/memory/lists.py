@@ -90,7 +90,8 @@ async def list_memory(
         "wanted_sessions": filters.session_id,
         "labels": label_query(user_id, labels),
     }
-    statement: Statement = LIST if filters.cursor is None else LIST_AFTER
+    # The first page is found by key. The others without a cursor need the counts of the buckets before them.
+    statement: Statement = LIST if values["offset"] else LIST_AFTER
     if labels:
         statement = LIST_LABELED
     elif filters.session_id is not None or filters.exclude_session_id:
