@@ -195,6 +195,7 @@ def stats(
                 each["updated_at"] = each["updated_at"].isoformat()
             for each, table in zip(fields["tables"], found.tables, strict=True):
                 each["total_bytes"] = table.total_bytes
+                each["analyzed_at"] = table.analyzed_at and table.analyzed_at.isoformat()
             echo_json(fields)
             return
         echo(
@@ -213,11 +214,13 @@ def stats(
             echo(f"from {found.oldest:%Y-%m-%d %H:%M} to {found.newest:%Y-%m-%d %H:%M}")
         echo("")
         sizes = Table(
-            Column("table"), *(Column(name, "number") for name in ("rows (estimate)", "heap", "TOAST", "indexes"))
+            Column("table"),
+            *(Column(name, "number") for name in ("rows (estimate)", "dead rows", "heap", "TOAST", "indexes")),
         )
         for table in sorted(found.tables, key=lambda each: -each.total_bytes):
             indexes = sum(table.index_bytes.values())
-            sizes.add_row(table.name, f"{table.rows:,}", *map(format_bytes, (table.bytes, table.toast_bytes, indexes)))
+            counts = f"{table.rows:,}", f"{table.dead_rows:,}"
+            sizes.add_row(table.name, *counts, *map(format_bytes, (table.bytes, table.toast_bytes, indexes)))
         sizes.echo(wide=wide)
         if found.largest_users:
             echo("")

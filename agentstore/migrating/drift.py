@@ -186,8 +186,11 @@ def _statements(schema: str, key: Key, expected: Catalog, wanted: str | None, is
         drop = [] if is_now is None else [f"{alter} DROP CONSTRAINT {name}"]
         definition = (wanted or "").replace("REFERENCES ", f"REFERENCES {schema}.")
         return drop + ([] if wanted is None else [f"{alter} ADD CONSTRAINT {name} {definition}"])
-    if key.kind == "index" and wanted is not None and is_now is not None and _without_options(wanted)[0] == (
-        _without_options(is_now)[0]
+    if (
+        key.kind == "index"
+        and wanted is not None
+        and is_now is not None
+        and _without_options(wanted)[0] == (_without_options(is_now)[0])
     ):
         names = [each.partition("=")[0] for each in _without_options(is_now)[1].split(", ") if each]
         reset = [f"ALTER INDEX {schema}.{name} RESET ({', '.join(names)})"] if names else []

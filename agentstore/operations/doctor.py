@@ -22,6 +22,7 @@ from agentstore.migrating.schema_status import status
 from agentstore.models import Base
 from agentstore.operations import adapters
 from agentstore.operations.distribution import distribution
+from agentstore.operations.vacuum import undone
 from agentstore.search import analysis
 from agentstore.settings import Settings
 
@@ -163,8 +164,8 @@ async def examine(database: Database) -> list[Finding]:
     """Check a database and its configuration, and return the findings. Writes nothing; never raises for the database.
 
     The checks: connection, version, encoding, writes, durability, isolation, clock, schema, drift, role, indexes,
-    memories, row security, distribution, pooler, migrations, replica, pool, adapters. A check that does not apply is
-    left out. If the database cannot be reached, that is the only finding.
+    vacuum, memories, row security, distribution, pooler, migrations, replica, pool, adapters. A check that does not
+    apply is left out. If the database cannot be reached, that is the only finding.
     """
     try:
         async with database.connection() as connection:
@@ -176,6 +177,9 @@ async def examine(database: Database) -> list[Finding]:
             findings.append(await _clock(connection))
             rights = await _rights(connection, database, server)
             indexes = [_index(row) for row in await connection.fetch(_INVALID_INDEXES, database.settings.schema)]
+            vacuum = [
+                Finding("vacuum", "warning", *each) for each in await undone(connection, database.settings.schema)
+            ]
             limits = await connection.fetch(_CONNECTIONS)
             analyses = await connection.fetchval(_ANALYSES, database.settings.schema)
     except AgentStoreError as error:
@@ -186,6 +190,7 @@ async def examine(database: Database) -> list[Finding]:
         *await _drift(database),
         rights,
         *(indexes or [Finding("indexes", "ok", "all indexes are valid")]),
+        *(vacuum or [Finding("vacuum", "ok", "few dead rows, recent statistics, dense indexes")]),
     ]
     security = await row_security_status(database)
     # Postgres hides statistics of rows that a policy hides.

@@ -53,8 +53,10 @@ async def stats(database: Database, largest: int) -> Stats:
     """Return the statistics of a database, with the `largest` users and sessions by number of messages."""
     (counts,) = await database.fetch(COUNT)
     tables: dict[str, TableStats] = {}
-    for name, rows, size, toast, index, index_size in await database.fetch(TABLES):
-        tables.setdefault(name, TableStats(name, rows, size, toast))
+    for name, rows, size, toast, dead, age, analyzed, index, index_size in await database.fetch(TABLES):
+        tables.setdefault(
+            name, TableStats(name, rows, size, toast, dead_rows=dead, freeze_age=age, analyzed_at=analyzed)
+        )
         if index is not None:
             tables[name].index_bytes[index] = index_size
     return Stats(

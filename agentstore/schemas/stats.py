@@ -17,6 +17,12 @@ class TableStats:
     """The rest of the table: TOAST, free space map, visibility map."""
     index_bytes: dict[str, int] = field(default_factory=dict)
     """The size of each index by its name."""
+    dead_rows: int = 0
+    """The estimate of Postgres of updated and deleted rows that VACUUM has not removed yet."""
+    freeze_age: int = 0
+    """The transactions since the oldest one whose rows are not frozen (``age(relfrozenxid)``)."""
+    analyzed_at: datetime | None = None
+    """The last ANALYZE, by hand or by autovacuum; None if there was none since the server's statistics were reset."""
 
     @property
     def total_bytes(self) -> int:

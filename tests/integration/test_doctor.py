@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, Unavailable, migrate
-from agentstore.operations import doctor
+from agentstore.operations import doctor, vacuum
 from agentstore.operations.doctor import Finding, examine
 from agentstore.operations.grants import apply, grants
 from agentstore.repositories.connect import open_database
@@ -70,6 +70,7 @@ async def test_a_healthy_database_has_no_problems(own_server: EmbeddedPostgres) 
         "drift": "ok",
         "role": "warning",
         "indexes": "ok",
+        "vacuum": "ok",
         "memories": "ok",
         "pooler": "ok",
         "pool": "ok",
@@ -129,6 +130,40 @@ async def test_memories_of_another_analysis_are_found_with_the_command_that_fixe
         assert (await _examine(direct_url))["memories"].state == state
     assert (await _examine(direct_url, text_search_config="german"))["memories"].state == "warning"
     assert await store.memory.reindex() == 9
+
+
+async def test_what_vacuum_left_undone_is_found_with_the_command_that_fixes_it(
+    direct_url: str, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vacuum, "_HARMLESS_DEAD", 100)
+    monkeypatch.setattr(vacuum, "_LARGE_TABLE", 10_000)
+    monkeypatch.setattr(vacuum, "_LARGE_INDEX", 50_000)
+
+    async def findings() -> list[tuple[str, str]]:
+        await observer.execute("SELECT pg_stat_force_next_flush()")
+        return await vacuum.undone(observer, "agentstore")
+
+    fill = "INSERT INTO agentstore.users (id) SELECT md5(n::text) FROM generate_series(1, 5000) n"
+    await observer.execute(f"ALTER TABLE agentstore.users SET (autovacuum_enabled = false); {fill}")
+    ((found, advice),) = await findings()
+    assert "users was never analyzed" in found
+    await observer.execute(advice)
+    assert await findings() == []
+    await observer.execute("DELETE FROM agentstore.users WHERE id > '2'")
+    ((found, advice),) = await findings()
+    assert re.match("users has 4,[0-9]{3} dead rows beside [0-9]{3}", found)
+    await observer.execute(advice.partition(";")[0])
+    ((found, advice),) = await findings()
+    assert "users_pkey has" in found
+    await observer.execute(advice)
+    assert await findings() == []
+    table = {
+        "name": "users", "quoted": "agentstore.users", "dead": 0, "live": 9, "bytes": 1, "unanalyzed": False,
+        "autovacuum": False, "max_age": 200_000_000, "age": 400_000_001,
+    }  # fmt: skip
+    off, old = [found for found, _ in vacuum._of_tables([table])]  # type: ignore[list-item]
+    assert "autovacuum is off" in off
+    assert "400,000,001 transactions old" in old
 
 
 async def test_an_invalid_index_is_found_with_the_command_that_fixes_it(

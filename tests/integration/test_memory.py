@@ -9,6 +9,7 @@ import pytest
 
 from agentstore import AgentStore, Deleted, LimitExceeded, SearchFilters
 from agentstore.repositories.memory import items as memory_items
+from agentstore.repositories.memory import lists as memory_lists
 from agentstore.repositories.memory import search as memory_search
 from agentstore.repositories.memory import sessions as memory_sessions
 from agentstore.repositories.memory import statements as memory_statements
@@ -362,6 +363,12 @@ async def test_a_page_reads_no_bucket_after_its_first_memory(
         # The window function reads one row ahead.
         assert read["memory_buckets"] <= buckets + 1
         assert read["memories"] <= 5
+    values = {"user_id": "alice", "after_session": "", "after": 0, "expired": [], "excluded": [], "limit": 5}
+    nodes = await nodes_of(observer, memory_statements.LIST_AFTER, values, mode, analyze=True)
+    assert {node["Relation Name"]: node["Actual Rows"] for node in nodes if "Relation Name" in node} == {"memories": 5}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(memory_lists, "LIST")  # the first page is found by key
+        await store.memory.list_memory("alice", {"page_size": 5})
     for number in (1, 2, 7, 120, 1200, 1201):
         page = await store.memory.list_memory("alice", {"page_num": number, "page_size": 5})
         assert [message.id for message in page] == in_order[(number - 1) * 5 : number * 5]

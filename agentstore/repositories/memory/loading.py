@@ -37,19 +37,19 @@ async def bulk_load(database: Database) -> AsyncIterator[None]:
 
 async def _begin(database: Database) -> bool:
     schema = database.settings.schema
+    applies = (
+        f"SELECT pg_has_role(relowner, 'USAGE') AND NOT EXISTS (SELECT FROM \"{schema}\".memories) "  # noqa: S608
+        f"FROM pg_class WHERE oid = '\"{schema}\".{_INDEX}'::regclass"
+    )
     try:
         async with database.transaction() as transaction:
-            ((applies,),) = await transaction.query(f"""
-                SELECT pg_has_role(relowner, 'USAGE') AND NOT EXISTS (SELECT FROM "{schema}".memories)
-                FROM pg_class
-                WHERE oid = '"{schema}"."{_INDEX}"'::regclass
-            """)  # noqa: S608
-            if applies:
+            ((is_empty,),) = await transaction.query(applies)
+            if is_empty:
                 await transaction.execute(f'ALTER INDEX "{schema}"."{_INDEX}" SET ({_COLLECTING})')
     except AgentStoreError as error:
         _log.info("The search index is updated for each memory: %s", error)
         return False
-    return bool(applies)
+    return bool(is_empty)
 
 
 async def _end(database: Database) -> None:
@@ -59,10 +59,10 @@ async def _end(database: Database) -> None:
             await transaction.execute(f"ALTER INDEX {index} SET ({_DIRECTLY})")
         async with database.transaction() as transaction:
             await transaction.disable_timeout()
-            await transaction.query(f"SELECT gin_clean_pending_list('{index}')")  # noqa: S608
+            await transaction.query(f"SELECT gin_clean_pending_list('{index}')")
     except AgentStoreError as error:
         _log.warning(
-            "Searches may be slow until these are executed: ALTER INDEX %s SET (%s); SELECT gin_clean_pending_list('%s')"
-            " - %s",
+            "Searches may be slow until these are executed: ALTER INDEX %s SET (%s); "
+            "SELECT gin_clean_pending_list('%s') - %s",
             *(index, _DIRECTLY, index, error),
         )
