@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from agentstore.search.embedding import CallableEmbedder, OpenAIEmbedder, SentenceTransformerEmbedder
     from agentstore.search.extraction import OpenAIExtractor
     from agentstore.search.reranking import CrossEncoderReranker, HttpReranker
+    from agentstore.search.static_embedding import StaticEmbedder
     from agentstore.settings import Settings
     from agentstore.store import AgentStore
 
@@ -218,6 +219,7 @@ __all__ = [
     "StatementEvent",
     "StatementFailed",
     "StatementTimeout",
+    "StaticEmbedder",
     "Stats",
     "Store",
     "StoreMemoryService",
@@ -272,6 +274,7 @@ _NAMES = {
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",
     "agentstore.search.reranking": "CrossEncoderReranker HttpReranker",
+    "agentstore.search.static_embedding": "StaticEmbedder",
     "agentstore.settings": "Settings",
     "agentstore.store": "AgentStore",
 }

@@ -75,7 +75,7 @@ class AgentStore(ServiceWithLifecycleManager):
             settings: default: ``Settings()``, read from the environment.
             password: replaces the password of the URL. A function, sync or async, is called for each new connection.
             embedder: computes vectors of memories, so that they are also found by meaning. Default: the embedder of the
-                AGENTSTORE_EMBEDDING_* settings, if they are set.
+                AGENTSTORE_EMBEDDING_* settings, if they are set. A StaticEmbedder is for hybrid searches alone.
             extractor: extracts facts in ``memory.extract``. Default: the extractor of AGENTSTORE_EXTRACTION_*.
             reranker: scores the best memories of a search again. Default: the reranker of AGENTSTORE_RERANKER_*.
             telemetry: where to report statements and events, besides the log. Default: the providers of OpenTelemetry

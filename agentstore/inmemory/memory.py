@@ -64,6 +64,7 @@ from agentstore.search.extraction import configured_extractor
 from agentstore.search.labels import labels_of_filter
 from agentstore.search.question import read_question
 from agentstore.search.snippets import Highlighter
+from agentstore.search.static_embedding import StaticEmbedder, find_static
 from agentstore.settings import Settings, settings_from_environment
 
 _log = logging.getLogger(__name__)
@@ -94,10 +95,11 @@ class InMemoryMemoryService(StoreMemoryService):
         self._settings = settings or settings_from_environment()
         self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
         embedder = embedder if embedder is not None else self._own_embedder
-        self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
+        self._static = embedder if isinstance(embedder, StaticEmbedder) else None
+        # That whose vectors are stored.
+        self._embedder = None if embedder is None or self._static else embedding.check_embedder(embedder)
         self._strategy = read_strategy(strategy)
-        if self._strategy is not SearchStrategy.FULL_TEXT:
-            self._require_embedder()
+        self._find_static(self._strategy)
         self._own_reranker = None if reranker is not None else reranking.configured_reranker(self._settings)
         reranker = reranker if reranker is not None else self._own_reranker
         self._reranker = reranker if reranker is None else reranking.check_reranker(reranker)
@@ -358,8 +360,9 @@ class InMemoryMemoryService(StoreMemoryService):
         question = read_question(text, time, self._language)
         query = question.tokens
         self._use()
+        static = self._find_static(strategy)
         vector = None
-        if strategy is not SearchStrategy.FULL_TEXT:
+        if strategy is not SearchStrategy.FULL_TEXT and static is None:
             embedder = self._require_embedder()
             if not text.strip() or not checked.top_k:
                 return []
@@ -371,7 +374,8 @@ class InMemoryMemoryService(StoreMemoryService):
                 _log.warning("Hybrid search falls back to searching by words alone: %s", error)
         if not checked.top_k:
             return []
-        wanted = reranking.candidates(self._reranker, checked, self._settings)
+        wanted = reranking.candidates(checked, self._reranker, static, self._settings)
+        min_score = checked.min_score if static is None else 0.0
         at = checked.valid_at or datetime.now(UTC)
         labels = labels_of_filter(checked.namespace, checked.metadata)
         stored = {(each.memory.session_id, each.memory.seq): each for each in self._all(user_id)}
@@ -409,7 +413,7 @@ class InMemoryMemoryService(StoreMemoryService):
                     highlighter=mark,
                 )
                 for key, scored in scores.items()
-                if scored.score >= checked.min_score and (each := stored[key])
+                if scored.score >= min_score and (each := stored[key])
             ]
 
         if vector is None:
@@ -451,8 +455,11 @@ class InMemoryMemoryService(StoreMemoryService):
             check_reply(payloads, self._settings, Advice.SMALLER_TOP_K)
         except LimitExceeded:
             check_reply(payloads[: checked.top_k], self._settings, Advice.SMALLER_TOP_K)
-            hits = hits[: checked.top_k]  # only these are reranked
-        return await reranking.select(hits, text, checked, self._reranker, self._settings)
+            hits = hits[: checked.top_k]  # only these are scored again
+        factors = [ranking.prior(stored[hit.session_id, hit.position].memory, question) for hit in hits if static]
+        return await reranking.select(
+            hits, text, checked, self._settings, reranker=self._reranker, static=static, priors=factors
+        )
 
     async def embed(  # noqa: D102
         self, *, user_id: str | None = None, batch: int = 100, progress: Callable[[int, int], None] | None = None
@@ -503,6 +510,12 @@ class InMemoryMemoryService(StoreMemoryService):
     async def expire(self, user_id: str) -> None:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
         self._use(user_id)
+
+    def _find_static(self, strategy: SearchStrategy) -> StaticEmbedder | None:
+        """Return the embedder of a hybrid search without stored vectors, else None. Raises as find_static does."""
+        static = find_static(strategy, self._embedder or self._static)
+        self._static = static or self._static
+        return static
 
     def _require_embedder(self) -> Embedder:
         if self._embedder is None:

@@ -21,8 +21,10 @@ from agentstore.http_client import TRANSIENT_STATUSES, HttpClient, RequestFailed
 from agentstore.schemas import MemoryHit, Reranker
 from agentstore.schemas.memory import embedded_text
 from agentstore.schemas.memory_filters import CheckedSearch
+from agentstore.search import static_embedding
 from agentstore.search.embedding import without_surrogates
 from agentstore.search.local_model import LocalModel
+from agentstore.search.static_embedding import StaticEmbedder
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -195,9 +197,12 @@ def check_reranker(reranker: Reranker) -> Reranker:
     return reranker
 
 
-def candidates(reranker: Reranker | None, filters: CheckedSearch, settings: Settings) -> int:
+def candidates(
+    filters: CheckedSearch, reranker: Reranker | None, static: StaticEmbedder | None, settings: Settings
+) -> int:
     """Return the number of best memories that a search has to find for :func:`select`."""
-    return filters.top_k if reranker is None else max(filters.top_k, settings.reranker_candidates)
+    reranked = 0 if reranker is None else settings.reranker_candidates
+    return max(filters.top_k, reranked, 0 if static is None else static_embedding.CANDIDATES)
 
 
 async def score(reranker: Reranker, question: str, texts: Sequence[str], *, timeout: float) -> list[float]:
@@ -223,9 +228,25 @@ async def score(reranker: Reranker, question: str, texts: Sequence[str], *, time
 
 
 async def select(
-    hits: list[MemoryHit], question: str, filters: CheckedSearch, reranker: Reranker | None, settings: Settings
+    hits: list[MemoryHit],
+    question: str,
+    filters: CheckedSearch,
+    settings: Settings,
+    *,
+    reranker: Reranker | None,
+    static: StaticEmbedder | None,
+    priors: Sequence[float],
 ) -> list[MemoryHit]:
-    """Return the hits of a search, in its order: the best `top_k` of the candidates, which are given best first."""
+    """Return the hits of a search, in its order: the best `top_k` of the candidates, which are given best first.
+
+    With a `static` embedder, the candidates are those of a search by words, without the filter ``min_score``, and
+    `priors` their factors for role and form.
+    """
+    if static is not None:
+        hits = await asyncio.to_thread(
+            static_embedding.rescore, hits, priors, question, static, settings, neighbors=filters.neighbors
+        )
+        hits = [hit for hit in hits if hit.score >= filters.min_score]
     is_chronological = filters.order == "chronological"
     # The order by score matters only if it is returned, or decides what is.
     if reranker is not None and not (is_chronological and len(hits) <= filters.top_k):

@@ -200,7 +200,7 @@ async def test_a_strategy_that_needs_vectors_needs_an_embedder(store: AgentStore
     with pytest.raises(NotConfigured, match="embedder"):
         await store.memory.embed()
     with pytest.raises(NotConfigured, match="embedder"):
-        PostgresMemoryService(database_url, strategy="hybrid")
+        PostgresMemoryService(database_url, strategy="vector")
     with pytest.raises(NotConfigured, match="dimensions"):
         AgentStore(database_url, embedder=object())  # type: ignore[arg-type]
     wrong: Any

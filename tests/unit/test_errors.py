@@ -32,8 +32,8 @@ from agentstore.transfer.lines import check_file
 # What applications may import from agentstore. A name is never removed or renamed without a deprecation.
 _PUBLIC = """
 AgentStore AgentStoreError AlreadyExists Appended AudioContent Blob BlobData BlobService CallableEmbedder Closed
-Conflict ContentType CrossEncoderReranker DataContent Deleted EmbeddedPostgres Embedder EmbeddingFailed Error
-Extracted Extraction ExtractionFailed Extractor FailedExtraction FileContent HttpReranker ImageContent Imported
+Conflict ContentType CrossEncoderReranker DataContent Deleted EmbeddedPostgres Embedder EmbeddingFailed Error Extracted
+Extraction ExtractionFailed Extractor FailedExtraction FileContent HttpReranker ImageContent Imported
 InMemoryBlobService InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService InMemoryStateService
 InMemoryStore InMemoryUserService InvalidContent LimitExceeded ListFilters MemoryHit MemoryItem MemoryService Message
 MessageType NotConfigured NotFound OpenAIEmbedder OpenAIExtractor Page PoolStats PoolTimeout PostgresBlobService
@@ -42,9 +42,9 @@ Pruned QuestionEmbedder ReadOnly RefusalContent Reranker RerankingFailed Retryab
 SandboxElsewhere SandboxFailed SandboxInfo SandboxLimits SandboxLost SandboxProvider SandboxService SandboxSpec
 SandboxUnavailable SchemaAhead SchemaBehind ScopedValues SearchFilters SearchStrategy SentenceTransformerEmbedder
 Service ServiceWithLifecycleManager Session SessionHistoryService Settings StateRound StateService StatementEvent
-StatementFailed StatementTimeout Stats Store StoreMemoryService StoreSessionHistoryService StoreStateService
-StoredMessages Telemetry TelemetryEvent TextContent ToolResult Unavailable UnknownOutcome UnreadableRow User
-UserService ValueScope migrate register_sandbox_type
+StatementFailed StatementTimeout StaticEmbedder Stats Store StoreMemoryService StoreSessionHistoryService
+StoreStateService StoredMessages Telemetry TelemetryEvent TextContent ToolResult Unavailable UnknownOutcome
+UnreadableRow User UserService ValueScope migrate register_sandbox_type
 """
 
 

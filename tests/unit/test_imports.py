@@ -74,6 +74,7 @@ _COMMAND_LINE = {"rich", "pygments", "typer", "click"}
 _NEEDED_BY_ONE_CALL = {
     *("alembic", "mako", "httpx", "zstandard", "opencc", "Stemmer", "jsonpatch", "redis", "fastapi", "starlette"),
     *("sentence_transformers", "torch", "jupyter_client", "IPython", "agentscope", "agentscope_runtime", "pytest"),
+    *("numpy", "wordllama", "tokenizers"),
 }
 _DATABASE = {"sqlalchemy", "asyncpg"}
 

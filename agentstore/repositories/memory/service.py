@@ -91,6 +91,7 @@ from agentstore.search.labels import labels_of_filter
 from agentstore.search.question import read_question
 from agentstore.search.ranking import label_query
 from agentstore.search.snippets import Highlighter
+from agentstore.search.static_embedding import StaticEmbedder, find_static
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -120,7 +121,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
     ) -> None:
         """Create the service. The other arguments are those of :class:`PostgresService`.
 
-        `embedder` defaults to the one configured by AGENTSTORE_EMBEDDING_*, if any. Vectors are stored only in a
+        `embedder` defaults to the one configured by AGENTSTORE_EMBEDDING_*, if any; without one, HYBRID searches use a
+        :class:`StaticEmbedder`, if its extra is installed, which stores nothing. Vectors are stored only in a
         database where `agentstore vector enable` was run; elsewhere the service logs one warning and embeds nothing.
 
         With an `extractor`, or with AGENTSTORE_EXTRACTION_URL set, added messages are queued for :meth:`extract`.
@@ -142,10 +144,11 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         self._enqueues = extractor is not None or self._settings.extraction_url is not None
         self._own_embedder = None if embedder is not None else embedding.configured(self._settings)
         embedder = embedder if embedder is not None else self._own_embedder
-        self._embedder = embedder if embedder is None else embedding.check_embedder(embedder)
+        self._static = embedder if isinstance(embedder, StaticEmbedder) else None
+        # That whose vectors are stored.
+        self._embedder = None if embedder is None or self._static else embedding.check_embedder(embedder)
         self._strategy = read_strategy(strategy)
-        if self._strategy is not SearchStrategy.FULL_TEXT:
-            self._require_embedder()
+        self._find_static(self._strategy)
         self._own_reranker = None if reranker is not None else reranking.configured_reranker(self._settings)
         reranker = reranker if reranker is not None else self._own_reranker
         self._reranker = reranker if reranker is None else reranking.check_reranker(reranker)
@@ -390,8 +393,8 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         - ``strategy``: a :class:`SearchStrategy` or its name; the service's by default.
 
         Scores compare within one search only. With VECTOR the score is the cosine similarity; with HYBRID it is
-        between 0 and about 1. If the embedder fails, HYBRID searches by words alone and logs a warning. With `stale_ok`
-        the memories may be read from a replica.
+        between 0 and about 1. If the embedder fails, HYBRID searches by words alone and logs a warning. With a static
+        embedder, HYBRID orders the best matches of the words. With `stale_ok` the memories may be read from a replica.
 
         With a reranker, the best memories (50 by default) are scored again and ordered by ``rerank_score``, whatever
         the strategy. ``min_score`` is about ``score``, and selects which memories the reranker scores;
@@ -407,11 +410,11 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         check_id(user_id, "user_id", self._settings)
         checked = read_search_filters(filters, self._settings)
         strategy = checked.strategy or self._strategy
-        if strategy is not SearchStrategy.FULL_TEXT:
-            self._require_embedder()
+        static = self._find_static(strategy)
         text, time = query_of(messages, self._settings)
         question = await offload.run(read_question, text, time, self._language)
-        if not checked.top_k or not (question.tokens if strategy is SearchStrategy.FULL_TEXT else text.strip()):
+        by_words = strategy is SearchStrategy.FULL_TEXT or static is not None
+        if not checked.top_k or not (question.tokens if by_words else text.strip()):
             return []
         values = {
             "user_id": user_id,
@@ -419,14 +422,14 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
             "role": checked.role,
             "since": checked.since,
             "until": checked.until,
-            "min_score": checked.min_score,
-            "limit": reranking.candidates(self._reranker, checked, self._settings),
+            "min_score": checked.min_score if static is None else 0.0,
+            "limit": reranking.candidates(checked, self._reranker, static, self._settings),
             "kind": checked.kind,
             "valid_at": checked.valid_at,
             "neighbors": checked.neighbors,
             "labels": label_query(user_id, labels_of_filter(checked.namespace, checked.metadata)),
         }
-        vector = None if strategy is SearchStrategy.FULL_TEXT else await self._embed_query(strategy, text)
+        vector = None if by_words else await self._embed_query(strategy, text)
 
         async def read(database: Database) -> tuple[list[Row], Mapping[str, float]]:
             expired = await list_expired(database, user_id, self._settings)
@@ -444,7 +447,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         except LimitExceeded:
             if values["limit"] == checked.top_k:
                 raise
-            values["limit"] = checked.top_k  # only these are reranked
+            values["limit"] = checked.top_k  # only these are scored again
             rows, tokens = await self._database.read(read, stale_ok=stale_ok)
         highlighter = Highlighter(tokens, self._language, most=self._settings.max_indexed)
         loaded = await offload.run(
@@ -462,7 +465,10 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
             for memory, row in zip(loaded, rows, strict=True)
             if memory is not None
         ]
-        return await reranking.select(hits, text, checked, self._reranker, self._settings)
+        priors = [row["prior"] for memory, row in zip(loaded, rows, strict=True) if memory is not None and static]
+        return await reranking.select(
+            hits, text, checked, self._settings, reranker=self._reranker, static=static, priors=priors
+        )
 
     async def reindex(
         self,
@@ -540,6 +546,12 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         check_id(user_id, "user_id", self._settings)
         if self._settings.memory_ttl is not None:
             await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
+
+    def _find_static(self, strategy: SearchStrategy) -> StaticEmbedder | None:
+        """Return the embedder of a hybrid search without stored vectors, else None. Raises as find_static does."""
+        static = find_static(strategy, self._embedder or self._static)
+        self._static = static or self._static
+        return static
 
     def _require_embedder(self) -> Embedder:
         if self._embedder is None:

@@ -3,20 +3,20 @@
 -- Scope: user
 -- Repeatable: yes
 -- Parameters: user_id text, min_score float8, limit bigint
--- Rows: score, session_id, seq, time, is_match, payload, kind, valid_until, namespace; known and selective, the
+-- Rows: score, session_id, seq, time, is_match, prior, payload, kind, valid_until, namespace; known and selective, the
 --   positions of the terms that match any memory, and of those that are selective. The best first, then the newest.
 -- Races: none, since it only reads
 WITH
 -- include: word_scores.sql
 found AS (
-    SELECT score, session_id, seq, time, is_match
+    SELECT score, session_id, seq, time, is_match, prior
     FROM word_matches
     WHERE score >= :min_score
     ORDER BY score DESC, time DESC, session_id, seq DESC
     LIMIT (SELECT :limit)
 )
 SELECT
-    found.score, found.session_id, found.seq, found.time, found.is_match,
+    found.score, found.session_id, found.seq, found.time, found.is_match, found.prior,
     stored.payload, stored.kind, stored.valid_until, stored.namespace,
     (SELECT array_agg(df.position) FROM df) AS known,
     (
