@@ -166,11 +166,24 @@ class Sessions:
     def delete_session(self, user_id: str, session_id: str) -> Deleted:
         """Delete a session, its messages and its values; return the number of the first two. Idempotent."""
     def fork_session(
-        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        at: str | int | None = None,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         """Copy a session, up to and including the message `at`, and return the copy."""
     def rewind_session(
-        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        at: str | int,
+        *,
+        keep: bool = True,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         """Remove the messages after `at` from a session, and return it."""
     def set_title(self, user_id: str, session_id: str, title: str | None) -> None:

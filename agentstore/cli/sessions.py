@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -273,7 +273,7 @@ def export(
 
 At = Annotated[str | None, typer.Option(metavar="ID", help="Id of the last message to include.", callback=require_text)]
 First = Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of messages to include, instead of --at.")]
-NewId = Annotated[str | None, typer.Option(metavar="ID", help="Id of the fork; default: a generated one.")]
+NewId = Annotated[str | None, typer.Option(metavar="ID", help="Id of the new session; default: a generated one.")]
 
 
 def _place(at: str | None, first: int | None) -> str | int | None:
@@ -299,11 +299,11 @@ def fork(
     place = _place(at, first)
 
     async def run(store: AgentStore) -> None:
-        copy = await store.sessions.fork_session(user, session, at=place, new_id=new_id)
+        copy = await store.sessions.fork_session(user, session, at=place, new_id=new_id, messages=False)
         if json_:
             echo_json(_without_messages(copy))
         else:
-            echo(f"session {copy.id!r} has the first {counted(message=len(copy.messages))} of {session!r}")
+            echo(f"session {copy.id!r} has the first {counted(message=copy.message_count or 0)} of {session!r}")
 
     run_with_store(url, run, is_large=True)
 
@@ -314,7 +314,7 @@ def rewind(
     session: SessionId,
     at: At = None,
     first: First = None,
-    keep: Annotated[bool, typer.Option(help="Fork the session before it is rewound.")] = True,
+    keep: Annotated[bool, typer.Option(help="Move what is removed to a new session.")] = True,
     new_id: NewId = None,
     yes: Yes = False,
     url: Url = None,
@@ -322,7 +322,7 @@ def rewind(
 ) -> None:
     """Rewind a session and its states to a message.
 
-    By default the session is forked first, so that what is removed can be restored.
+    By default what is removed is moved to a new session, so that it can be restored.
     """
     from agentstore.schemas.payload import new_session_id
 
@@ -336,14 +336,14 @@ def rewind(
     async def run(store: AgentStore) -> None:
         if keep and await store.sessions.get_session(user, fork_id, limit=0) is not None:
             raise AlreadyExists(f"user {user!r} already has a session {fork_id!r}")
-        rewound = await store.sessions.rewind_session(user, session, place, keep=keep, new_id=fork_id)
-        forked = keep and await store.sessions.get_session(user, fork_id, limit=0) is not None
+        rewound = await store.sessions.rewind_session(user, session, place, keep=keep, new_id=fork_id, messages=False)
+        kept = await store.sessions.get_session(user, fork_id, limit=0) if keep else None
         if json_:
-            echo_json({**_without_messages(rewound), "kept_in": fork_id if forked else None})
+            echo_json({**_without_messages(rewound), "kept_in": None if kept is None else fork_id})
             return
-        echo(f"session {session!r} now has {counted(message=len(rewound.messages))}")
-        if forked:
-            echo(f"session {fork_id!r} is a copy of it before the rewind")
+        echo(f"session {session!r} now has {counted(message=rewound.message_count or 0)}")
+        if kept is not None:
+            echo(f"session {fork_id!r} has the {counted(message=kept.message_count or 0)} that followed")
 
     run_with_store(url, run, is_large=True)
 
@@ -366,7 +366,7 @@ def delete(user: User, session: SessionId, yes: Yes = False, url: Url = None, js
 
 
 async def _export(store: AgentStore, user: str, ids: list[str] | None, file: TextIO) -> int:
-    """Write sessions as JSON Lines, with one session in memory at a time; return how many.
+    """Write sessions as JSON Lines, with one line in memory at a time; return how many.
 
     Raises:
         NotFound: there is no such user, or no such session.
@@ -376,27 +376,31 @@ async def _export(store: AgentStore, user: str, ids: list[str] | None, file: Tex
     longest = load_settings().max_message_bytes
     count = 0
     async for id in _given(ids) if ids else _all(store, user):
-        session = await store.sessions.get_session(user, id)
-        if session is not None:
-            for part in _split(session, longest):
+        session = await store.sessions.get_session(user, id, limit=0)
+        try:
+            if session is None:
+                raise NotFound(f"user {user!r} has no session {id!r}")
+            async for part in _split(session, store.sessions.iter_messages(user, id), longest):
                 write_json(part, file)
+        except NotFound:
+            if ids:
+                raise
+        else:
             count += 1
-        elif ids:
-            raise NotFound(f"user {user!r} has no session {id!r}")
     return count
 
 
-def _split(session: Session, longest: int) -> Iterator[dict[str, Any]]:
+async def _split(session: Session, messages: AsyncIterator[Message], longest: int) -> AsyncIterator[dict[str, Any]]:
     """Yield a session as one or more objects, each of which fits into a line that an import accepts."""
     part = _for_export(session)
-    messages, part["messages"] = part["messages"], []
     size = 0
-    for message in messages:
-        length = len(json.dumps(message))
+    async for message in messages:
+        dumped = dump(message)
+        length = len(json.dumps(dumped))
         if size and size + length > longest:
             yield part
             part["messages"], size = [], 0
-        part["messages"].append(message)
+        part["messages"].append(dumped)
         size += length
     yield part
 

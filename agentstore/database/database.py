@@ -37,7 +37,13 @@ from agentstore.database.row_security import REFUSE_FILTERED_VIEWS, set_user_sql
 from agentstore.database.server import ServerFacts, check_facts, check_health, read_facts
 from agentstore.database.statement import CompiledStatement, Row, Statement
 from agentstore.database.telemetry import Execution, Observer, Server, Telemetry
-from agentstore.database.transaction import BEGIN, BEGIN_SNAPSHOT, Transaction, set_idle_timeout
+from agentstore.database.transaction import (
+    BEGIN,
+    BEGIN_SNAPSHOT,
+    BEGIN_WRITABLE_SNAPSHOT,
+    Transaction,
+    set_idle_timeout,
+)
 from agentstore.database.url import Connect
 from agentstore.errors import AgentStoreError, Closed, LimitExceeded, NotConfigured, StatementFailed, UnknownOutcome
 from agentstore.event_loops import PerLoop
@@ -330,11 +336,12 @@ class Database:
         return await self.replica.read(work, self)
 
     @asynccontextmanager
-    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, snapshot: bool = False, read_only: bool = True) -> AsyncIterator[Transaction]:
         """Open a transaction, commit it at the end of the block, and roll it back if the block raises.
 
-        For what one statement cannot do: it is never retried, and holds a connection. With `snapshot` it is read-only
-        and all its statements see the same snapshot (REPEATABLE READ).
+        For what one statement cannot do: it is never retried, and holds a connection. With `snapshot` all its
+        statements see the same snapshot (REPEATABLE READ). It only reads then, unless `read_only` is false, and may
+        insert rows, but not change any: a concurrent change would fail it.
 
         Raises:
             UnknownOutcome: the response to the commit was lost.
@@ -354,7 +361,12 @@ class Database:
             observer=self.observer,
         )
         try:
-            await transaction.execute(BEGIN_SNAPSHOT if snapshot else self._begin)
+            if snapshot and read_only:
+                await transaction.execute(BEGIN_SNAPSHOT)
+            else:
+                await transaction.execute(
+                    self._begin.replace(BEGIN, BEGIN_WRITABLE_SNAPSHOT) if snapshot else self._begin
+                )
             yield transaction
             if await transaction.execute("COMMIT") != "COMMIT":
                 raise StatementFailed(

@@ -16,6 +16,7 @@ from agentstore.settings import Settings
 
 # Every statement is written for READ COMMITTED: one that has waited for a lock continues with the committed row.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+BEGIN_WRITABLE_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 # A snapshot holds no lock that writers wait for, and its reader may be slow.
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
 _MIN_IDLE_TIMEOUT = 5.0

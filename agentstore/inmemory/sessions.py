@@ -106,7 +106,7 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
     ) -> Session:
         check_id(user_id, "user_id", self._settings)
         session_id = check_id(new_session_id(session_id), "session_id", self._settings)
-        session = self._create(
+        return self._create(
             user_id,
             session_id,
             exist_ok=exist_ok,
@@ -114,8 +114,8 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
             metadata="{}" if metadata is None else dump_metadata(metadata, self._settings),
             ttl=check_ttl(ttl),
             app=None if app is None else check_id(app, "app", self._settings),
+            messages=messages,
         )
-        return session if messages else session.model_copy(update={"messages": []})
 
     def _create(
         self,
@@ -127,6 +127,7 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         metadata: str = "{}",
         ttl: int | None = None,
         app: str | None = None,
+        messages: bool = True,
     ) -> Session:
         self._check_open()
         sessions = self._users.setdefault(user_id, {})
@@ -136,7 +137,7 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
             sessions[session_id] = StoredSession(title, metadata, now, now, ttl=ttl, app=app)
         elif not exist_ok:
             raise AlreadyExists(f"user {user_id!r} already has a session {session_id!r}")
-        return self._session(user_id, session_id, sessions[session_id])
+        return self._session(user_id, session_id, sessions[session_id], None if messages else ())
 
     async def get_session(  # noqa: D102
         self,
@@ -435,7 +436,13 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         return Deleted(sessions=1, messages=len(stored.messages))
 
     async def fork_session(  # noqa: D102
-        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        at: str | int | None = None,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         new_id = check_id(new_session_id(new_id), "new_id", self._settings)
         if at is not None:
@@ -444,26 +451,34 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         last = stored.next_seq - 1 if at is None else self._place(user_id, session_id, stored, at)
         self._fork(user_id, session_id, last, new_id)
         try:
-            return self._session(user_id, new_id, self._users[user_id][new_id])
+            return self._session(user_id, new_id, self._users[user_id][new_id], None if messages else ())
         except LimitExceeded as error:
             raise LimitExceeded(f"session {new_id!r} was created, but {error}") from error
 
     async def rewind_session(  # noqa: D102
-        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        at: str | int,
+        *,
+        keep: bool = True,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         new_id = check_id(new_session_id(new_id), "new_id", self._settings)
         check_place(at, self._settings)
         stored = self._get(user_id, session_id)
         last = self._place(user_id, session_id, stored, at)
-        remaining = (payload for id, payload in stored.messages.items() if stored.places[id][0] <= last)
-        check_reply(remaining, self._settings, Advice.RAISE_LIMIT)
+        if messages:
+            remaining = (payload for id, payload in stored.messages.items() if stored.places[id][0] <= last)
+            check_reply(remaining, self._settings, Advice.RAISE_LIMIT)
         if last < stored.next_seq - 1:
-            if keep:
-                self._fork(user_id, session_id, stored.next_seq - 1, new_id)
             if (since := time_after(stored, last)) is not None:
+                if keep:
+                    self._fork(user_id, session_id, stored.next_seq - 1, new_id, after=last, since=since)
                 self._states._truncate(user_id, session_id, since)
             self._cut(stored, last + 1)
-        return self._session(user_id, session_id, stored)
+        return self._session(user_id, session_id, stored, None if messages else ())
 
     def _place(self, user_id: str, session_id: str, stored: StoredSession, at: str | int) -> int:
         """Return the number of the message `at`."""
@@ -473,17 +488,26 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
             return at
         raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
 
-    def _fork(self, user_id: str, session_id: str, last: int, new_id: str) -> None:
+    def _fork(
+        self,
+        user_id: str,
+        session_id: str,
+        last: int,
+        new_id: str,
+        *,
+        after: int = 0,
+        since: datetime | None = None,
+    ) -> None:
+        """Copy the messages after one number up to another, and the state rounds, of those saved since a time."""
         sessions = self._users[user_id]
         stored = sessions[session_id]
-        until = time_after(stored, last)
         is_taken = new_id in sessions and not self._has_expired(sessions[new_id])
-        if is_taken or not self._states._copy(user_id, session_id, new_id, until):
+        if is_taken or not self._states._copy(user_id, session_id, new_id, since, time_after(stored, last)):
             raise AlreadyExists(
                 f"user {user_id!r} already has a session or states with the id {new_id!r}: choose another new_id"
             )
         now = datetime.now(UTC)
-        places = {id: place for id, place in stored.places.items() if place[0] <= last}
+        places = {id: place for id, place in stored.places.items() if after < place[0] <= last}
         messages = {id: stored.messages[id] for id in places}
         sessions[new_id] = replace(
             stored,

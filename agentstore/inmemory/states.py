@@ -273,12 +273,16 @@ class InMemoryStateService(StoreStateService):
         keys = [key for key in self._user_values if key[0] == user_id]
         return sum(len(self._user_values.pop(key)) for key in keys)
 
-    def _copy(self, user_id: str, session_id: str, new_id: str, until: datetime | None) -> bool:
-        """Copy the rounds saved before `until`, for a fork; return False if the new id has states."""
+    def _copy(self, user_id: str, session_id: str, new_id: str, since: datetime | None, until: datetime | None) -> bool:
+        """Copy the rounds saved since a time and before another; return False if the new id has states."""
         head, new = self._find(self._key(user_id, session_id)), self._find((user_id, new_id))
         if new.rounds:
             return False
-        rounds = {number: each for number, each in head.rounds.items() if until is None or each.saved_at < until}
+        rounds = {
+            number: each
+            for number, each in head.rounds.items()
+            if (since is None or each.saved_at >= since) and (until is None or each.saved_at < until)
+        }
         if rounds:
             self._heads[user_id, new_id] = StoredHead(max(new.next_round, max(rounds) + 1), rounds)
         return True

@@ -288,7 +288,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         """Delete the messages of a session from `at` on, and append others, in one transaction.
 
         To generate an answer again, or to replace the end of a conversation by a summary. State rounds and memories
-        remain; :meth:`rewind_session` removes states too, and can retain a copy.
+        remain; :meth:`rewind_session` removes states too, and can retain what it removes.
 
         Args:
             user_id: the owner.
@@ -446,7 +446,13 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def fork_session(
-        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        at: str | int | None = None,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         """Copy a session, up to and including the message `at`, and return the copy.
 
@@ -460,6 +466,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             at: the id of the last message to copy, or its number: 1 is the first message, 0 copies none. None copies
                 all messages.
             new_id: the id of the copy, as in :meth:`create_session`.
+            messages: whether the messages of the copy are read and returned.
 
         Raises:
             NotFound: the session, or the message in it, does not exist.
@@ -470,7 +477,14 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def rewind_session(
-        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        at: str | int,
+        *,
+        keep: bool = True,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         """Remove the messages after `at` from a session, and return it.
 
@@ -481,9 +495,11 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             user_id: the owner.
             session_id: the session.
             at: the id of the last message to retain, or its number, as in :meth:`fork_session`.
-            keep: whether the session is forked beforehand, so that nothing is lost. If there is nothing to remove, it
-                is not forked.
-            new_id: the id of that fork, as in :meth:`create_session`.
+            keep: whether what is removed is moved to a new session, so that nothing is lost: the messages and the state
+                rounds, with their numbers. It has the title, the metadata and the values of the session, which
+                ``forked_from`` names. It is not created if there is nothing to remove.
+            new_id: the id of that session, as in :meth:`create_session`.
+            messages: whether the messages that the session has left are read and returned.
 
         Raises:
             NotFound, AlreadyExists, InvalidContent: as :meth:`fork_session`; nothing was changed.

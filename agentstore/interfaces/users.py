@@ -45,5 +45,6 @@ class UserService(ServiceWithLifecycleManager):
         """Delete a user and all of the user's data; return the number of rows by kind, without the user. Idempotent.
 
         Safe during concurrent writes for the user: they are deleted too, or create the user again afterwards. No row
-        is left without its owner.
+        is left without its owner. A user with more than 50,000 rows is deleted in several transactions, the user last:
+        if the call fails, part of the data is deleted, and the call is safe to repeat.
         """

@@ -23,6 +23,7 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.database.transaction import Transaction
 from agentstore.models import StateHeadRow, UserRow, WorkspaceRow
+from agentstore.repositories import steps
 from agentstore.repositories.blobs import PRUNE as PRUNE_BLOBS
 from agentstore.repositories.blobs import delete_in
 from agentstore.repositories.sessions.statements import EXISTS as SESSION_EXISTS
@@ -52,8 +53,11 @@ FIRST_USERS = Statement(select(UserRow.id).order_by(UserRow.id).limit(_LIMIT), n
 KINDS = ("memories", "states", "sessions")
 FIND = {kind: _SQL(f"find_old_{kind}") for kind in KINDS}
 DELETE = {kind: _SQL(f"prune_{kind}") for kind in KINDS}
+LOCK = {kind: _SQL(f"lock_old_{kind}") for kind in KINDS}
 MEASURE = {kind: _SQL(f"measure_{kind}") for kind in KINDS}
 LAST = {kind: _SQL(f"last_{kind}") for kind in KINDS}
+# The counts of what is deleted with them.
+_PARTS = {"sessions": "messages", "memories": "memories", "states": "state_rounds"}
 # By which columns the rows of FIND and LAST are ranked.
 _RANK = {
     "sessions": ("listed_at", "updated_at", "id"),
@@ -147,7 +151,7 @@ class Pruning:
             owners: set[str] = set()
             async for rows in self._pages(FIND_EXPIRED_SESSIONS, ("", "")):
                 self._counted.clear()
-                for batch in _batches(rows):
+                for batch in batches(rows):
                     await self._delete("sessions", batch)
                 owners.update(row[0] for row in rows)
                 self._count_users(len(owners))
@@ -161,7 +165,7 @@ class Pruning:
             for kind in KINDS:
                 retained = await self._find_retained(kind, first, last)
                 async for rows in self._pages(FIND[kind], (first, ""), **of_users):
-                    for batch in _batches([row for row in rows if row["has_expired"] or not retained(row)]):
+                    for batch in batches([row for row in rows if row["has_expired"] or not retained(row)]):
                         await self._delete(kind, batch)
             if self._before is not None:
                 async for rows in self._pages(FIND_ROUNDS, (first, ""), **of_users, keep=self._keep["states"]):
@@ -244,11 +248,18 @@ class Pruning:
             for user_id, of_user in groupby(rows, key=itemgetter(0))
         ]
 
+        is_large = rows[0][2] > _BATCH_ROWS and not self._dry_run
+
         async def delete() -> Pruned:
             async with self._database.transaction() as transaction:
+                pruned = Pruned()
+                if is_large:
+                    if not await transaction.fetch(LOCK[kind], **by_user[0]):
+                        return pruned
+                    pruned = await delete_in_steps(transaction, kind, rows[0])
                 if kind == "sessions":
-                    return await self._delete_sessions(transaction, by_user)
-                return await self._delete_parts(transaction, kind, by_user)
+                    return pruned + await self._delete_sessions(transaction, by_user)
+                return pruned + await self._delete_parts(transaction, kind, by_user)
 
         await self._execute(delete())
         if self._dry_run and kind != "sessions":
@@ -341,7 +352,14 @@ class Pruning:
         return Pruned()
 
 
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
+async def delete_in_steps(transaction: Transaction, kind: str, row: Row) -> Pruned:
+    """Delete the messages of a locked session, the memories of a bucket or the rounds of a head."""
+    count, size = await steps.delete_parts(transaction.fetch, kind, row["user_id"], row["id"])
+    counts: dict[str, Any] = {_PARTS[kind]: count}
+    return Pruned(bytes=size, **counts)
+
+
+def batches(rows: list[Row]) -> Iterator[list[Row]]:
     """Split what was found into batches of at most `_BATCH_ROWS` rows, except for a session that has more by itself."""
     batch: list[Row] = []
     size = 0

@@ -20,7 +20,9 @@ from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.interfaces import UserService
 from agentstore.models import UserRow
+from agentstore.repositories.erasure import AT_ONCE, delete_in_bounded_transactions
 from agentstore.repositories.service import PostgresService
+from agentstore.repositories.steps import MAX
 from agentstore.schemas import Deleted, Page, User
 from agentstore.schemas.page import Advice, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_metadata, load_object
@@ -80,9 +82,13 @@ class PostgresUserService(PostgresService, UserService, area="users"):
 
     async def delete_user(self, user_id: str) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
-        (row,) = await self._database.fetch(DELETE, user_id=user_id)
+        (row,) = await self._database.fetch(DELETE, user_id=user_id, most=AT_ONCE)
+        before = Deleted()
+        if row["is_large"]:
+            before = await delete_in_bounded_transactions(self._database, user_id)
+            (row,) = await self._database.fetch(DELETE, user_id=user_id, most=MAX)
         names = ("sessions", "messages", "memories", "state_rounds", "workspaces", "values", "blobs")
-        return Deleted(**dict(zip(names, row, strict=True)))
+        return Deleted(**{name: getattr(before, name) + count for name, count in zip(names, row, strict=False)})
 
 
 def _user(row: Row) -> User:

@@ -42,6 +42,21 @@ def _texts(msgs: list[Any]) -> list[str]:
     return [each.content for each in msgs]
 
 
+async def test_adding_msgs_does_not_load_the_session(database_url: str, settings: Settings) -> None:
+    small = settings.model_copy(update={"max_reply_bytes": 50_000})
+    async with AgentStore(database_url, settings=small) as store:
+        memory, msgs = _memory(store), [_msg("x" * 20_000) for _ in range(4)]
+        for msg in msgs:
+            await memory.add(msg)
+        changed = _msg("changed")
+        changed.id = msgs[0].id
+        await memory.add([changed, _msg("new")])  # the first one is retained
+        await memory.add([msgs[1], _msg("marked")], marks="m")
+        session = await store.sessions.get_session("alice", "s", limit=2)
+        assert session is not None
+        assert (session.message_count, [each.text for each in session.messages]) == (6, ["new", "marked"])
+
+
 async def test_msgs_round_trip_through_the_session(store: AgentStore) -> None:
     from agentscope.memory import MemoryBase
 

@@ -167,6 +167,7 @@ async def test_max_messages_limits_what_is_returned_not_what_is_stored(create_se
         await service.append_message(session, text_message(str(number)))
     assert texts(session.messages) == ["5", "6", "7", "8", "9"]
     assert await service.get_session("alice", "s") == session
+    assert await service.create_session("alice", "s") == session
     assert len((await create_service(PostgresSessionHistoryService).get_session("alice", "s")).messages) == 10
 
 

@@ -1,6 +1,8 @@
 """``agentstore states``, and ``agentstore sessions fork`` and ``rewind``."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
@@ -70,13 +72,33 @@ def test_sessions_are_forked_and_rewound_with_their_states() -> None:
     assert run("sessions", "rewind", "alice", "s", "--first", "3", "--json").json()["kept_in"] is None
     back = run("sessions", "rewind", "alice", "s", "--at", "m1", "--json").json()
     assert back["forked_from"] is None
-    assert len(run("sessions", "show", "alice", back["kept_in"], "--json").json()["messages"]) == 3
+    assert len(run("sessions", "show", "alice", back["kept_in"], "--json").json()["messages"]) == 2
     assert len(run("sessions", "show", "alice", "s", "--json").json()["messages"]) == 1
     assert run("sessions", "rewind", "alice", "s", "--first", "0", "--no-keep").code == 2
     assert run("sessions", "rewind", "alice", "s", "--first", "0", "--no-keep", "-y").out == (
         "session 's' now has 0 messages\n"
     )
     assert run("sessions", "rewind", "alice", "nope", "--first", "0").code == 1
+
+
+def test_no_command_loads_a_session_that_it_does_not_print(direct_url: str, tmp_path: Path) -> None:
+    async def append() -> None:
+        async with AgentStore() as store:
+            for number in range(5):
+                await store.sessions.append("alice", "s", text("x" * 20_000, id=f"large {number}"))
+
+    asyncio.run(append())
+    file = str(tmp_path / "export")
+    for command in (
+        "append alice s more", "fork alice s --new-id f", "rewind alice s --first 7", "rename alice s title",
+        "rewind alice f --first 6 --no-keep -y", "list alice", f"export alice s f -o {file}", "delete alice s -y",
+    ):  # fmt: skip
+        done = run("sessions", *command.split(), environment={"AGENTSTORE_MAX_REPLY_BYTES": "50000"})
+        assert done.code == 0, (command, done.err)
+    lines = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    assert [[each["id"] for each in line["messages"]] for line in lines] == [
+        ["m1", "m2", "m3", *(f"large {number}" for number in range(count))] for count in (4, 3)
+    ]
 
 
 def test_export_and_import_preserve_the_lineage_of_a_fork() -> None:

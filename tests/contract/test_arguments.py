@@ -89,6 +89,8 @@ _NUMBERS = {
 }
 # The number of the last messages of a session has no maximum, as a session may have any number of them.
 _UNLIMITED = {"get_session", "read_messages"}
+# Parameters that are flags, and not messages.
+_FLAGS = {name: {"messages"} for name in ("create_session", "fork_session", "rewind_session")}
 # Parameters in which ids and numbers are found: each with a function that puts one there.
 _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "session": {
@@ -237,7 +239,7 @@ async def test_ids(open_service: Any, cls: type[Any], name: str) -> None:
             if name != "connect":  # which creates a sandbox
                 for valid in _VALID_IDS:
                     await _check(service, name, parameters, {parameter: valid}, None)
-        for parameter in parameters.keys() & _NESTED_IDS.keys() - ({"messages"} if name == "create_session" else set()):
+        for parameter in parameters.keys() & _NESTED_IDS.keys() - _FLAGS.get(name, set()):
             for part, put in _NESTED_IDS[parameter].items():
                 if parameter == "filters" and "adapters" in cls.__module__:
                     continue  # they ignore other filters

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from agentstore import (
     AgentStore,
     AlreadyExists,
+    Appended,
     InMemorySessionHistoryService,
     InMemoryStateService,
     InvalidContent,
@@ -17,13 +19,18 @@ from agentstore import (
     Settings,
     StateService,
 )
+from agentstore.repositories import steps
 from agentstore.testing import text
 
 Services = tuple[SessionHistoryService, StateService]
 
 
-@pytest.fixture(params=["in memory", "postgres"])
-async def services(request: pytest.FixtureRequest, database_url: str, settings: Settings) -> AsyncIterator[Services]:
+@pytest.fixture(params=["in memory", "postgres", "postgres, a message at a time"])
+async def services(
+    request: pytest.FixtureRequest, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Services]:
+    if request.param == "postgres, a message at a time":
+        monkeypatch.setattr(steps, "STEP", 1)
     if request.param == "in memory":
         states = InMemoryStateService()
         yield InMemorySessionHistoryService(states=states), states
@@ -34,8 +41,15 @@ async def services(request: pytest.FixtureRequest, database_url: str, settings: 
 
 async def _create_conversation(services: Services) -> Session:
     """Append four messages, and save a state after each: rounds 1 to 4."""
+    sessions, _ = services
+    await sessions.create_session("alice", "s", title="Plans", metadata={"z": 1, "a": "\0"})
+    return await _append_with_states(services)
+
+
+async def _append_with_states(services: Services) -> Session:
     sessions, states = services
-    session = await sessions.create_session("alice", "s", title="Plans", metadata={"z": 1, "a": "\0"})
+    session = await sessions.get_session("alice", "s")
+    assert session is not None
     for number in range(1, 5):
         await sessions.append_message(session, text(str(number), id=f"m{number}"))
         await states.save_state("alice", {"step": number}, "s", metadata={"of": f"m{number}"})
@@ -140,10 +154,10 @@ async def test_what_remains_of_deleted_states_does_not_prevent_a_fork(
         await sessions.fork_session("alice", "s", at="m2", new_id="f")
     else:
         await sessions.rewind_session("alice", "s", "m2", new_id="f")
-    rounds = [1, 2] if call == "fork" else [1, 2, 3, 4]
+    rounds = [1, 2] if call == "fork" else [3, 4]
     assert [each.round_id for each in await states.list_states("alice", "f")] == rounds[::-1]
-    following = max(len(rounds), 0 if remains == "of a rewind" else 7) + 1
-    assert await states.save_state("alice", {}, "f", expected_round=len(rounds)) == following
+    following = max(rounds[-1], 0 if remains == "of a rewind" else 7) + 1
+    assert await states.save_state("alice", {}, "f", expected_round=rounds[-1]) == following
 
 
 async def test_fork_of_the_empty_session_id_copies_its_states(services: Services) -> None:
@@ -158,9 +172,7 @@ async def test_fork_of_the_empty_session_id_copies_its_states(services: Services
 
 @pytest.mark.parametrize("at", ["m2", 2])
 @pytest.mark.parametrize("keep", [True, False])
-async def test_rewind_removes_later_messages_and_keeps_them_in_a_fork(
-    services: Services, at: str | int, keep: bool
-) -> None:
+async def test_rewind_moves_later_messages_to_another_session(services: Services, at: str | int, keep: bool) -> None:
     sessions, states = services
     source = await _create_conversation(services)
     rewound = await sessions.rewind_session("alice", "s", at, keep=keep, new_id="backup")
@@ -170,8 +182,16 @@ async def test_rewind_removes_later_messages_and_keeps_them_in_a_fork(
     backup = await sessions.get_session("alice", "backup")
     if keep:
         assert backup is not None
-        assert (backup.messages, backup.forked_from, backup.forked_at) == (source.messages, "s", 4)
+        assert (backup.messages, backup.forked_from, backup.forked_at) == (source.messages[2:], "s", 4)
+        assert (backup.title, backup.metadata, backup.message_count) == (source.title, source.metadata, 2)
+        assert [(each.seq, each.created_at) for each in backup.messages] == [
+            (each.seq, each.created_at) for each in source.messages[2:]
+        ]
+        assert [(each.round_id, each.metadata) for each in await states.list_states("alice", "backup")] == [
+            (4, {"of": "m4"}), (3, {"of": "m3"})
+        ]  # fmt: skip
         assert await states.export_state("alice", "backup") == {"step": 4}
+        assert _ids(await sessions.get_session("alice", "backup", limit=1)) == ["m4"]
     else:
         assert backup is None
         assert await states.export_state("alice", "backup") is None
@@ -179,6 +199,56 @@ async def test_rewind_removes_later_messages_and_keeps_them_in_a_fork(
     assert _ids(await sessions.get_session("alice", "s")) == ["m1", "m2", "m4"]
     assert await states.save_state("alice", {"step": 3}, "s", expected_round=2) == 5
     assert (await sessions.delete_session("alice", "s")).messages == 3
+
+
+async def test_what_a_rewind_has_moved_can_be_appended_again(services: Services) -> None:
+    sessions, _ = services
+    source = await _create_conversation(services)
+    rewound = await sessions.rewind_session("alice", "s", "m1", new_id="backup")
+    backup = await sessions.get_session("alice", "backup")
+    assert backup is not None
+    assert await sessions.append("alice", "backup", text("5", id="m5")) == Appended(5, 5, ANY)
+    await sessions.append_message(rewound, backup.messages)
+    assert _ids(await sessions.get_session("alice", "s")) == _ids(source)
+    assert (await sessions.delete_session("alice", "backup")).messages == 4
+
+
+async def test_rewind_past_deleted_messages_moves_the_others(services: Services) -> None:
+    sessions, states = services
+    await _create_conversation(services)
+    await sessions.delete_messages("alice", "s", ["m1", "m3"])
+    rewound = await sessions.rewind_session("alice", "s", 2, new_id="backup")
+    assert (_ids(rewound), rewound.message_count) == (["m2"], 1)
+    backup = await sessions.get_session("alice", "backup", limit=5)
+    assert backup is not None
+    assert (_ids(backup), backup.message_count) == (["m4"], 1)
+    assert [each.round_id for each in await states.list_states("alice", "backup")] == [4]
+    await sessions.delete_messages("alice", "s", ["m2"])
+    rewound = await sessions.rewind_session("alice", "s", 1, new_id="nothing")  # nothing is left to remove
+    assert (rewound.messages, rewound.message_count) == ([], 0)
+    assert await sessions.get_session("alice", "nothing") is None
+    assert (await sessions.append("alice", "s", text("again"))).first_seq == 2
+
+
+async def test_rewind_to_the_beginning_moves_the_states_since_the_first_message(services: Services) -> None:
+    sessions, states = services
+    await sessions.create_session("alice", "s")
+    await states.save_state("alice", {"step": 0}, "s")
+    await _append_with_states(services)
+    await sessions.rewind_session("alice", "s", 0, new_id="backup")
+    assert [each.round_id for each in await states.list_states("alice", "s")] == [1]
+    assert [each.round_id for each in await states.list_states("alice", "backup")] == [5, 4, 3, 2]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_fork_and_a_rewind_return_no_messages_if_told_so(services: Services, keep: bool) -> None:
+    sessions, _ = services
+    source = await _create_conversation(services)
+    fork = await sessions.fork_session("alice", "s", at=3, messages=False)
+    assert (fork.messages, fork.message_count, fork.forked_from) == ([], 3, "s")
+    rewound = await sessions.rewind_session("alice", "s", 2, keep=keep, messages=False)
+    assert (rewound.messages, rewound.message_count, rewound.title) == ([], 2, source.title)
+    assert _ids(await sessions.get_session("alice", fork.id)) == ["m1", "m2", "m3"]
 
 
 async def test_rewind_to_the_last_message_changes_nothing(services: Services) -> None:

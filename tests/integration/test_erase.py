@@ -8,6 +8,7 @@ import pytest
 
 from agentstore import AgentStore, AgentStoreError, Deleted, MemoryItem, Message, NotFound, ScopedValues, Settings
 from agentstore.models import Base
+from agentstore.repositories import erasure, prune, steps, users
 from agentstore.search import ranking
 from agentstore.testing import text
 from tests.support.traces import traces
@@ -35,9 +36,20 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
     await store.sandboxes.connect(session.id, user)
 
 
+@pytest.mark.parametrize("is_large", [False, True], ids=["at once", "in bounded transactions"])
 async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
-    has_pgvector: bool, vector_store: AgentStore, observer: asyncpg.Connection, settings: Settings, database_url: str
+    has_pgvector: bool,
+    vector_store: AgentStore,
+    observer: asyncpg.Connection,
+    settings: Settings,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_large: bool,
 ) -> None:
+    if is_large:
+        monkeypatch.setattr(users, "AT_ONCE", 0)
+        for module, name in ((steps, "STEP"), (prune, "_BATCH_ROWS"), (erasure, "_PAGE")):
+            monkeypatch.setattr(module, name, 1)
     extra = {
         "extraction_url": "http://127.0.0.1:9/v1",
         "sandbox_provider": "unsafe_subprocess",
@@ -55,7 +67,7 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vector_store.users.delete_user("aardvark@example.com")
-    assert deleted == Deleted(sessions=3, messages=5, memories=3, state_rounds=4, workspaces=1, values=1, blobs=2)
+    assert deleted == Deleted(sessions=3, messages=4, memories=3, state_rounds=4, workspaces=1, values=1, blobs=2)
     assert await traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
     assert len(await vector_store.memory.search("bob", "quokka")) == 3

@@ -16,7 +16,7 @@ from agentstore.database.database import Database
 from agentstore.database.statement import Statement
 from agentstore.database.transaction import Transaction
 from agentstore.repositories.sessions.append_statements import APPEND_MISSING
-from agentstore.repositories.sessions.copies import LOCK, REWIND
+from agentstore.repositories.sessions.copies import CUT, LOCK
 from agentstore.testing import text
 
 _A, _B, _C = (text(id, id=id) for id in ("a", "b", "c"))
@@ -183,7 +183,7 @@ async def test_an_import_of_several_parts_has_all_or_is_rewound_as_a_whole(
     assert await _ids(store) == ["a"]
 
 
-@pytest.mark.parametrize("until", [LOCK, REWIND], ids=["locked", "rewound"])
+@pytest.mark.parametrize("until", [LOCK, CUT], ids=["locked", "rewound"])
 async def test_a_fork_beside_a_rewind_copies_what_was_there_before(
     store: AgentStore, other: AgentStore, monkeypatch: pytest.MonkeyPatch, until: Statement
 ) -> None:

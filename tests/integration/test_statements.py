@@ -181,6 +181,8 @@ _VALUES: dict[str, Any] = {
     "expected": 2,
     "overwrites": True,
     "new_id": "copy",
+    "most": 5_000,
+    "in_steps": False,
     "message_id": "m3",
     "forked_from": None,
     "forked_at": None,

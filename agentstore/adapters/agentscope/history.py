@@ -9,6 +9,7 @@ from agentscope.memory import MemoryBase
 from agentscope.message import Msg
 
 from agentstore.adapters.agentscope.messages import KEY, StoredMsg, from_messages, list_of_msgs, to_message
+from agentstore.adapters.stores import is_stored
 from agentstore.errors import Conflict, InvalidContent, NotFound
 from agentstore.interfaces import SessionHistoryService
 from agentstore.schemas import Message, Session
@@ -55,9 +56,7 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
             await self._read(limit=0)
         messages = [to_message(msg, self._message_id(msg, allow_duplicates)) for msg in msgs]
         if marks:
-            existing, _annotations = await self._read()
-            existing_ids = {each.id for each in existing}
-            messages = [each for each in messages if each.id not in existing_ids]
+            messages = await self._missing(messages)
             # Marks are written first: if the append fails, a mark without a message is harmless, whereas a message
             # without its marks would remain.
             await self._annotate(lambda old: _with_marks(old, {each.id: marks for each in messages}))
@@ -178,15 +177,19 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
             try:
                 return await self._sessions.append_message(session, messages)
             except NotFound:
-                await self._sessions.create_session(self.user_id, self.session_id)
+                await self._sessions.create_session(self.user_id, self.session_id, messages=False)
             except Conflict:
                 # A Msg was changed after it was added: as in AgentScope's own memory, the first one is retained.
-                stored = await self._sessions.get_session(self.user_id, self.session_id)
-                known = {each.id for each in stored.messages} if stored is not None else set()
-                missing = [each for each in messages if each.id not in known]
+                missing = await self._missing(messages)
                 if len(missing) == len(messages):
                     raise
                 messages = missing
+
+    async def _missing(self, messages: list[Message]) -> list[Message]:
+        """Return those of the messages that the session does not have."""
+        return [
+            each for each in messages if not await is_stored(self._sessions, self.user_id, self.session_id, each.id)
+        ]
 
     async def _read(self, limit: int | None = None) -> tuple[list[Message], Annotations]:
         """Return the session's messages and its annotations."""
@@ -212,7 +215,7 @@ class AgentScopeSessionHistoryMemory(MemoryBase):  # type: ignore[misc]
                     self.user_id, self.session_id, lambda old: {**old, KEY: change(old.get(KEY, {}))}
                 )
             except NotFound:
-                await self._sessions.create_session(self.user_id, self.session_id)
+                await self._sessions.create_session(self.user_id, self.session_id, messages=False)
             else:
                 annotations: Annotations = metadata[KEY]
                 return annotations

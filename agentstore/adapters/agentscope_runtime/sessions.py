@@ -14,6 +14,8 @@ from agentstore.schemas.session import extend_messages
 
 _log = logging.getLogger(__name__)
 
+_PAGE = 1_000
+
 
 class PostgresSessionHistoryService(PostgresService):
     """The runtime's SessionHistoryService on Postgres.
@@ -38,7 +40,10 @@ class PostgresSessionHistoryService(PostgresService):
     async def create_session(self, user_id: str, session_id: str | None = None) -> Any:
         """Create a session, or return the existing one unchanged. The runtime's services empty an existing one."""
         await self._ensure_started()
-        return await self._reads.create_session(user_id, session_id)
+        if self._max_messages is None:
+            return await self._reads.create_session(user_id, session_id)
+        created = await self.inner.create_session(user_id, session_id, ttl=self._ttl, messages=False)
+        return await self._reads.get_session(created.user_id, created.id, limit=self._max_messages)
 
     async def get_session(self, user_id: str, session_id: str) -> Any:
         """Return a session with its messages; a missing one is created, or None with ``compat="redis"``."""
@@ -87,8 +92,15 @@ class PostgresSessionHistoryService(PostgresService):
         """Delete all sessions of a user."""
         await self._ensure_started()
         check_id(user_id, "user_id", self._shared.database.settings)
-        for session in await self.inner.list_sessions(user_id):
-            await self.inner.delete_session(user_id, session.id)
+        cursor = None
+        while True:
+            # By creation: sessions that are created meanwhile are not deleted.
+            page = await self.inner.list_sessions(user_id, order="created", limit=_PAGE, cursor=cursor)
+            for session in page:
+                await self.inner.delete_session(user_id, session.id)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
 
 class _Sessions(repositories.PostgresSessionHistoryService):

@@ -231,7 +231,7 @@ class AgentStoreSession(OnStore):
             raise NotFound(
                 f"session {self.session_id!r} of user {user_id!r} has {len(turns)} turns, and no turn {turn}"
             )
-        fork = await store.sessions.fork_session(user_id, self.session_id, at=at, new_id=session_id)
+        fork = await store.sessions.fork_session(user_id, self.session_id, at=at, new_id=session_id, messages=False)
         return self._with_id(fork.id, user_id)
 
     async def search(self, query: str, limit: int = 10) -> list[Message]:

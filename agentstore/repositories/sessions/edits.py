@@ -15,7 +15,7 @@ from agentstore.database.statement import Fetch, Row, Statement
 from agentstore.errors import Conflict, NotFound, StatementFailed, Unavailable, UnknownOutcome
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_MISSING
 from agentstore.repositories.sessions.appends import Stored, contiguous, stored_by
-from agentstore.repositories.sessions.copies import FIND, FIND_ALL, LOCK
+from agentstore.repositories.sessions.copies import FIND, FIND_ALL, LOCK, cut
 from agentstore.repositories.sessions.statements import EXPIRE, IMPORT, SET_METADATA
 from agentstore.repositories.values import merge_in
 from agentstore.schemas import Message
@@ -30,7 +30,6 @@ _SQL = SqlStatements(__file__)
 POP = _SQL("pop")
 DELETE_MESSAGES = _SQL("delete_messages")
 REPLACE_MESSAGE = _SQL("replace_message")
-CUT = _SQL("cut")
 
 _NEW_HEAD = dict.fromkeys(("title", "ttl", "created_at", "updated_at", "forked_from", "forked_at"))
 
@@ -255,7 +254,7 @@ class Edits:
             if place is None:
                 raise NotFound(f"{where} has no message {at!r}")
             if place <= last_seq:
-                ((count,),) = await transaction.fetch(CUT, **key, at=place)
+                count = await cut(transaction.fetch, key, last_seq, place)
             if not values["ids"]:
                 return contiguous(updated_at, place, 0, count)
             try:

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore import offload
 from agentstore.database.database import Database
-from agentstore.database.retry import UNIQUE_VIOLATION, is_conflict, retry
-from agentstore.database.statement import Fetch, Row, Statement
+from agentstore.database.retry import is_conflict, retry
+from agentstore.database.statement import Row, Statement
 from agentstore.database.telemetry import Telemetry
 from agentstore.database.url import Password
 from agentstore.errors import (
@@ -27,10 +27,11 @@ from agentstore.errors import (
 )
 from agentstore.event_loops import PerLoop
 from agentstore.interfaces import StoreSessionHistoryService
+from agentstore.repositories import steps
 from agentstore.repositories.service import PostgresService
 from agentstore.repositories.sessions.append_statements import APPEND, APPEND_TO_MANY
 from agentstore.repositories.sessions.appends import Appends, Key, Stored, stored_by
-from agentstore.repositories.sessions.copies import FIND, FORK, LOCK, LOCK_STATES, REWIND, already_exists, copy_error
+from agentstore.repositories.sessions.copies import Copies
 from agentstore.repositories.sessions.edits import Edits
 from agentstore.repositories.sessions.imports import Imports, values_of_messages
 from agentstore.repositories.sessions.lists import list_sessions
@@ -48,6 +49,7 @@ from agentstore.repositories.sessions.statements import (
     GET_LAST,
     HEAD_WIDTH,
     LOCK_METADATA,
+    LOCK_TO_DELETE,
     SET_METADATA,
     SET_TITLE,
     SET_TTL,
@@ -56,7 +58,6 @@ from agentstore.repositories.sessions.statements import (
     found_in,
     split,
 )
-from agentstore.repositories.states import EXPIRE as EXPIRE_STATES
 from agentstore.schemas import Appended, Deleted, Imported, Message, MessagesLike, Page, Session, StoredMessages
 from agentstore.schemas.edits import MetadataPatch, check_message_ids, check_patch, prepare_replacement
 from agentstore.schemas.listing import SessionOrder, read_session_filters
@@ -111,6 +112,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         self._create_missing = check_missing_session(missing_session)
         self._appends: PerLoop[Appends] = PerLoop()
         self._edits = Edits(self._database, self._settings)
+        self._copies = Copies(self._database, self._settings)
 
     async def create_session(  # noqa: D102 - documented by the interface
         self,
@@ -204,7 +206,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
             return StoredMessages(found.payloads, user_id, session_id, found.places)
         if not self._create_missing:
             return None
-        await self._create(user_id, session_id)
+        await self._create(user_id, session_id, messages=False)
         return StoredMessages()
 
     async def _read(
@@ -249,7 +251,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
                 # Read once more: the session may have been created, with messages, since the batch was read.
                 is_found = True
                 if self._create_missing:
-                    await self._create(user_id, session_id)
+                    await self._create(user_id, session_id, messages=False)
                 elif not await self._database.read(
                     lambda database: database.fetch(EXISTS, **values), stale_ok=stale_ok
                 ):
@@ -386,7 +388,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
             raise NotFound(f"user {user_id!r} has no session {session_id!r}")
 
         async def create_and_append(_: int) -> Stored | None:
-            await self._create(user_id, session_id)
+            await self._create(user_id, session_id, messages=False)
             return await self._append(values)
 
         return await retry(create_and_append, f"could not append to session {session_id!r} of user {user_id!r}")
@@ -434,36 +436,34 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         return Appended(stored.first_seq, stored.last_seq, stored.created_at)
 
     async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
-        row = await self._database.fetch_one(DELETE, **self._key(user_id, session_id))
-        return Deleted() if row is None else Deleted(sessions=1, messages=row[0])
+        key = self._key(user_id, session_id)
+        row = await self._database.fetch_one(DELETE, **key, most=steps.STEP)
+        if row is None:
+            return Deleted()
+        if row["is_deleted"]:
+            return Deleted(sessions=1, messages=row["messages"])
+        async with self._database.transaction() as transaction:
+            if not await transaction.fetch(LOCK_TO_DELETE, **key):
+                return Deleted()
+            count, _ = await steps.delete_parts(transaction.fetch, "sessions", user_id, session_id)
+            await transaction.fetch(DELETE, **key, most=steps.MAX)
+        return Deleted(sessions=1, messages=count)
 
     async def fork_session(  # noqa: D102
-        self, user_id: str, session_id: str, *, at: str | int | None = None, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        at: str | int | None = None,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         values = self._copy_values(user_id, session_id, new_id)
-        kind = None if at is None else check_place(at, self._settings)
-        place = {"at": at if kind is int else None, "at_id": at if kind is str else None}
-        copy_key = {"user_id": user_id, "session_id": values["new_id"]}
-        row = None
-        for is_last in (False, True):
-            try:
-                row = await self._database.fetch_one(FORK, **values, **place)
-                is_taken = row is not None and row[2]
-            except StatementFailed as error:
-                if error.sqlstate != UNIQUE_VIOLATION:
-                    raise copy_error(error, values) from error
-                is_taken = True
-            if not is_taken:
-                break
-            # The id may be that of an expired session, or of expired states: delete them, and try once more.
-            if is_last or not await self._expire(self._database.fetch, **copy_key):
-                raise already_exists(values)
-        if row is None:
-            raise NotFound(f"user {user_id!r} has no session {session_id!r}")
-        if row[1] is None:
-            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
+        if at is not None:
+            check_place(at, self._settings)
+        await self._copies.fork(values, at)
         try:
-            copy = await self.get_session(user_id, values["new_id"])
+            copy = await self.get_session(user_id, values["new_id"], limit=None if messages else 0)
         except LimitExceeded as error:
             raise LimitExceeded(f"session {values['new_id']!r} was created, but {error}") from error
         if copy is None:
@@ -471,44 +471,20 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         return copy
 
     async def rewind_session(  # noqa: D102
-        self, user_id: str, session_id: str, at: str | int, *, keep: bool = True, new_id: str | None = None
+        self,
+        user_id: str,
+        session_id: str,
+        at: str | int,
+        *,
+        keep: bool = True,
+        new_id: str | None = None,
+        messages: bool = True,
     ) -> Session:
         values = self._copy_values(user_id, session_id, new_id)
-        new, states = values.pop("new_id"), values.pop("state_session")
-        kind = check_place(at, self._settings)
-        async with self._database.transaction() as transaction:
-            locked = await transaction.fetch(LOCK, **values)
-            if not locked:
-                raise NotFound(f"user {user_id!r} has no session {session_id!r}")
-            await transaction.fetch(LOCK_STATES, user_id=user_id, state_session=states)
-            count = locked[0][0]
-            if kind is str:
-                found = await transaction.fetch(FIND, **values, message_id=at)
-                place = found[0][0] if found else None
-            else:
-                place = at if at <= count else None
-            if place is None:
-                raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {at!r}")
-            if place < count:
-                if keep:
-                    await self._expire(transaction.fetch, user_id, new)
-                    try:
-                        (forked,) = await transaction.fetch(
-                            FORK, **values, state_session=states, new_id=new, at=None, at_id=None
-                        )
-                    except StatementFailed as error:
-                        raise copy_error(error, {**values, "new_id": new}) from error
-                    if forked[2]:
-                        raise already_exists({**values, "new_id": new})
-                await transaction.fetch(REWIND, **values, state_session=states, at=place)
-            rows = await transaction.fetch_page(GET, Advice.RAISE_LIMIT, **values)
-        return await self._load(user_id, session_id, found_in(rows))
-
-    async def _expire(self, fetch: Fetch, user_id: str, session_id: str) -> bool:
-        """Delete the session and the states with this id if they have expired; return whether any had."""
-        sessions = await fetch(EXPIRE, user_id=user_id, session_id=session_id)
-        states = await fetch(EXPIRE_STATES, user_id=user_id, session_id=session_id, ttl=self._settings.state_ttl)
-        return bool(sessions or states)
+        check_place(at, self._settings)
+        return await self._load(
+            user_id, session_id, await self._copies.rewind(values, at, keep=keep, messages=bool(messages))
+        )
 
     def _copy_values(self, user_id: str, session_id: str, new_id: str | None) -> dict[str, Any]:
         return {

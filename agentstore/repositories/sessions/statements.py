@@ -96,9 +96,13 @@ FIND_PAYLOAD = Statement(
     scope="user",
 )
 EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION), name="sessions.exists", scope="user")
-# The foreign key deletes the messages. The counter says how many: no append can change it while the row is locked.
-DELETE = Statement(
-    delete(SessionRow).where(THIS_SESSION).returning(MESSAGE_COUNT), name="sessions.delete", scope="user"
+DELETE = _SQL("delete")
+# Whether it has expired or not, before its messages are deleted.
+LOCK_TO_DELETE = Statement(
+    select(SessionRow.id).where(THIS_SESSION).with_for_update(),
+    name="sessions.lock_to_delete",
+    scope="user",
+    repeatable=False,
 )
 # Executed where a new session needs the id of one that may have expired.
 EXPIRE = Statement(

@@ -1,20 +1,54 @@
--- Delete the user and all of the user's data.
+-- Delete the user and all of the user's data, unless that has more than `most` rows.
 --
 -- Scope: user
 -- Repeatable: no
--- Parameters: user_id text
+-- Parameters: user_id text, most bigint
 -- Rows: one, the numbers of sessions, messages, memories, state rounds, workspaces, values of the user and blobs
---   deleted
+--   deleted; and is_large: there are more sessions, messages, memories and state rounds, and nothing was deleted
 -- Races: the user is locked first, so that a concurrent deletion waits before it holds any other lock; then the rows in
 --   the order of their ids, as in every statement that locks several. Rows that are inserted meanwhile are deleted by
 --   the foreign keys, uncounted, or their insertion fails because the user is missing.
-WITH owner AS MATERIALIZED (
-    SELECT id FROM {schema}.users WHERE id = :user_id FOR UPDATE
+WITH size AS MATERIALIZED (
+    -- At most `most` rows of each table are counted.
+    SELECT
+        (
+            SELECT coalesce(sum(s.rows), 0)
+            FROM (
+                SELECT next_seq - removed AS rows
+                FROM {schema}.sessions
+                WHERE user_id = :user_id
+                ORDER BY id
+                LIMIT (SELECT :most)
+            ) AS s
+        )
+        + (
+            SELECT coalesce(sum(b.rows), 0)
+            FROM (
+                SELECT count AS rows
+                FROM {schema}.memory_buckets
+                WHERE user_id = :user_id
+                ORDER BY session_id
+                LIMIT (SELECT :most)
+            ) AS b
+        )
+        + (
+            SELECT count(*)
+            FROM (
+                SELECT round
+                FROM {schema}.state_rounds
+                WHERE user_id = :user_id
+                ORDER BY session_id, round
+                LIMIT (SELECT :most)
+            ) AS r
+        ) > :most AS is_large
+),
+owner AS MATERIALIZED (
+    SELECT id FROM {schema}.users WHERE id = :user_id AND NOT (SELECT is_large FROM size) FOR UPDATE
 ),
 locked_sessions AS MATERIALIZED (
     SELECT id
     FROM {schema}.sessions
-    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0
+    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0 AND NOT (SELECT is_large FROM size)
     ORDER BY id
     FOR UPDATE OF sessions
 ),
@@ -27,7 +61,7 @@ deleted_sessions AS (
 locked_buckets AS MATERIALIZED (
     SELECT session_id
     FROM {schema}.memory_buckets
-    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0
+    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0 AND NOT (SELECT is_large FROM size)
     ORDER BY session_id
     FOR UPDATE OF memory_buckets
 ),
@@ -40,7 +74,7 @@ deleted_buckets AS (
 locked_heads AS MATERIALIZED (
     SELECT session_id
     FROM {schema}.state_heads
-    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0
+    WHERE user_id = :user_id AND (SELECT count(*) FROM owner) >= 0 AND NOT (SELECT is_large FROM size)
     ORDER BY session_id
     FOR UPDATE OF state_heads
 ),
@@ -74,7 +108,9 @@ deleted_user AS (
     -- Depends on the count, so that the rows above are deleted first.
     DELETE FROM {schema}.users
     USING counted
-    WHERE users.id = :user_id AND counted.sessions >= 0
+    WHERE users.id = :user_id AND counted.sessions >= 0 AND NOT (SELECT is_large FROM size)
     RETURNING users.id
 )
-SELECT sessions, messages, memories, state_rounds, workspaces, user_values, blobs FROM counted
+SELECT
+    sessions, messages, memories, state_rounds, workspaces, user_values, blobs, (SELECT is_large FROM size) AS is_large
+FROM counted

@@ -14,13 +14,13 @@ WITH chosen AS MATERIALIZED (
             OR coalesce(now() - updated_at >= {settings.memory_ttl}::bigint * interval '1 second', FALSE)
         )
     ORDER BY session_id
-),
-counted AS (
-    SELECT
-        count(*) AS parts,
-        coalesce(sum(pg_column_size(part.payload) + pg_column_size(part.lexemes)), 0) AS bytes
-    FROM chosen
-    JOIN {schema}.memories AS part ON chosen.id = part.session_id AND part.user_id = :user_id
 )
-SELECT (SELECT count(*) FROM chosen) AS rows, counted.parts, counted.bytes
-FROM counted
+SELECT
+    count(*) AS rows, coalesce(sum(counted.parts), 0)::bigint AS parts, coalesce(sum(counted.bytes), 0)::bigint AS bytes
+FROM chosen
+CROSS JOIN LATERAL (
+    -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
+    SELECT count(*) AS parts, sum(pg_column_size(part.payload) + pg_column_size(part.lexemes)) AS bytes
+    FROM {schema}.memories AS part
+    WHERE part.user_id = :user_id AND part.session_id = chosen.id
+) AS counted

@@ -20,18 +20,14 @@ WITH chosen AS MATERIALIZED (
             )
         )
     ORDER BY id
-),
-counted AS (
-    SELECT
-        chosen.id,
-        count(*) AS parts,
-        sum(pg_column_size(part.payload)) AS bytes
-    FROM chosen
-    JOIN {schema}.messages AS part ON chosen.id = part.session_id AND part.user_id = :user_id
-    GROUP BY chosen.id
 )
 SELECT
-    chosen.user_id, chosen.id, chosen.updated_at, chosen.ttl, chosen.has_expired,
-    coalesce(counted.parts, 0) AS parts, coalesce(counted.bytes, 0) AS bytes
+    chosen.user_id, chosen.id, chosen.updated_at, chosen.ttl, chosen.has_expired, counted.parts,
+    coalesce(counted.bytes, 0) AS bytes
 FROM chosen
-LEFT JOIN counted USING (id)
+CROSS JOIN LATERAL (
+    -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
+    SELECT count(*) AS parts, sum(pg_column_size(part.payload)) AS bytes
+    FROM {schema}.messages AS part
+    WHERE part.user_id = :user_id AND part.session_id = chosen.id
+) AS counted

@@ -14,13 +14,13 @@ WITH chosen AS MATERIALIZED (
             OR coalesce(now() - updated_at >= {settings.state_ttl}::bigint * interval '1 second', FALSE)
         )
     ORDER BY session_id
-),
-counted AS (
-    SELECT
-        count(*) AS parts,
-        coalesce(sum(coalesce(pg_column_size(part.packed), pg_column_size(part.payload))), 0) AS bytes
-    FROM chosen
-    JOIN {schema}.state_rounds AS part ON chosen.id = part.session_id AND part.user_id = :user_id
 )
-SELECT (SELECT count(*) FROM chosen) AS rows, counted.parts, counted.bytes
-FROM counted
+SELECT
+    count(*) AS rows, coalesce(sum(counted.parts), 0)::bigint AS parts, coalesce(sum(counted.bytes), 0)::bigint AS bytes
+FROM chosen
+CROSS JOIN LATERAL (
+    -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
+    SELECT count(*) AS parts, sum(coalesce(pg_column_size(part.packed), pg_column_size(part.payload))) AS bytes
+    FROM {schema}.state_rounds AS part
+    WHERE part.user_id = :user_id AND part.session_id = chosen.id
+) AS counted

@@ -2,10 +2,12 @@
 --
 -- Scope: user
 -- Repeatable: no
--- Parameters: user_id text, session_id text, state_session text, new_id text, at bigint, at_id text
--- Rows: the id of the source, the seq of the last message copied, is_taken. No row: the source does not exist. A null
---   seq: it has no such message. is_taken: states are stored under the new id, which may have expired, and nothing is
---   copied, so that a fork does not mix its own with them.
+-- Parameters: user_id text, session_id text, state_session text, new_id text, at bigint, at_id text, most bigint,
+--   in_steps boolean
+-- Rows: the id of the source, the seq of the last message to copy, is_taken, is_large. No row: the source does not
+--   exist. A null seq: it has no such message. is_taken: states are stored under the new id, which may have expired,
+--   and nothing is copied, so that a fork does not mix its own with them. is_large: seq is over `most`, and nothing is
+--   copied; with `in_steps` the messages up to `most` are, and copy_messages.sql copies the others.
 -- Races: fails with 23505 if a session has the new id. It reads one snapshot and takes no lock on the source: a
 --   concurrent write is copied as a whole or not at all.
 --
@@ -45,7 +47,7 @@ taken AS MATERIALIZED (
 copied AS MATERIALIZED (
     SELECT seq, until
     FROM last_message
-    WHERE NOT EXISTS (SELECT FROM taken)
+    WHERE NOT EXISTS (SELECT FROM taken) AND (:in_steps OR seq <= :most)
 ),
 rounds AS (
     SELECT r.round, r.payload, r.packed, r.metadata, r.size, r.saved_at
@@ -105,7 +107,7 @@ created_messages AS (
     INSERT INTO {schema}.messages (user_id, session_id, seq, id, payload, created_at)
     SELECT :user_id, :new_id, m.seq, m.id, m.payload, m.created_at
     FROM {schema}.messages AS m
-    JOIN target ON m.seq <= target.seq
+    JOIN target ON m.seq <= least(target.seq, :most)
     WHERE m.user_id = :user_id AND m.session_id = :session_id
     RETURNING 1
 ),
@@ -120,6 +122,8 @@ created_values AS (
 )
 SELECT
     source.id, last_message.seq,
-    last_message.seq IS NOT NULL AND (SELECT count(*) FROM target) = 0 AS is_taken
+    last_message.seq IS NOT NULL AND (:in_steps OR last_message.seq <= :most) AND (SELECT count(*) FROM target) = 0
+        AS is_taken,
+    NOT :in_steps AND last_message.seq > :most AS is_large
 FROM source
 LEFT JOIN last_message ON TRUE
