@@ -1,0 +1,13 @@
+"""What programs that the tests of adapters start need of the environment."""
+
+import pytest
+
+from tests.support.pgbouncer import PgBouncer
+
+
+@pytest.fixture(autouse=True)
+def _pooler(pgbouncer: PgBouncer | None, direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``--pooler``, a URL alone does not say that it is a pooler's."""
+    if pgbouncer is not None:
+        monkeypatch.setenv("AGENTSTORE_POOLER", "transaction")
+        monkeypatch.setenv("AGENTSTORE_MIGRATION_DATABASE_URL", direct_url)
