@@ -75,6 +75,7 @@ SECTIONS = {
     "Operations": {
         "doctor": CommandInfo("doctor", "Diagnose the database and its configuration."),
         "stats": CommandInfo("retention", "Print row counts, sizes, and the largest users and sessions."),
+        "metrics": CommandInfo("metrics", "Print or serve figures of the database for monitoring."),
         "explain": CommandInfo("explain", "Print what a statement is for, its SQL, and its plan."),
         "grants": CommandInfo("grants", "Print or apply the least privileges that roles need."),
         "rls": CommandInfo("rls", "Enable, disable and check row-level security.", is_group=True),
