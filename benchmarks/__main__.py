@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks import frameworks, growth, reading, sandboxes, searching, startup, transfer
+from benchmarks import frameworks, growth, longmemeval, reading, sandboxes, searching, startup, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import (
@@ -35,6 +35,8 @@ from benchmarks.runner import (
 from benchmarks.runner import as_json as results_as_json
 from benchmarks.runner import sizes as measure_sizes
 
+# A part that needs a file which the caller has downloaded.
+_LONGMEMEVAL = "longmemeval"
 _PARTS = ["startup", "calls", "frameworks", "reading", "growth", "search", "import", "sandboxes"]
 
 
@@ -107,6 +109,8 @@ async def _measure(part: str, options: argparse.Namespace, report: dict[str, Any
         report[part] = await growth.measure(options.url, options.large, _log, quick=options.quick)
     elif part == "search":
         report[part] = await searching.measure(options.url, _log, quick=options.quick)
+    elif part == _LONGMEMEVAL:
+        report[part] = await longmemeval.measure(options.url, options.longmemeval, _log, quick=options.quick)
     elif part == "frameworks":
         report[part], is_whole = await frameworks.measure_frameworks(
             options.url, options.adapters, _log, quick=options.quick
@@ -131,9 +135,10 @@ def _write(report: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def _parts(text: str) -> list[str]:
-    if unknown := set(parts := text.split(",")) - set(_PARTS):
+    known = [*_PARTS, _LONGMEMEVAL]
+    if unknown := set(parts := text.split(",")) - set(known):
         raise argparse.ArgumentTypeError(
-            f"unknown parts: {', '.join(sorted(unknown))}; expected some of {', '.join(_PARTS)}"
+            f"unknown parts: {', '.join(sorted(unknown))}; expected some of {', '.join(known)}"
         )
     return parts
 
@@ -157,12 +162,17 @@ async def main() -> int:
     parser.add_argument(
         "--parts", type=_parts, default=_PARTS, metavar=",".join(_PARTS), help="the parts to measure, in this order"
     )
+    parser.add_argument(
+        "--longmemeval", type=Path, metavar="FILE", help="LongMemEval's file of questions, for the part longmemeval"
+    )
     parser.add_argument("--large", type=int, default=10_000_000, help="the number of rows of the largest table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
     parser.add_argument(
         "--plots", type=Path, metavar="DIR", help="write results.md and SVG plots to this folder (needs matplotlib)"
     )
     options = parser.parse_args()
+    if _LONGMEMEVAL in options.parts and options.longmemeval is None:
+        parser.error("the part longmemeval needs --longmemeval=FILE")
     report: dict[str, Any] = {
         "time": now(),
         "python": platform.python_version(),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.longmemeval import METRICS
 from benchmarks.runner import Result
 
 
@@ -72,6 +73,9 @@ def markdown(report: dict[str, Any]) -> str:
         ]
     if search := report.get("search"):
         sections.append(_section("Search under load", _searching(search)))
+    if found := report.get("longmemeval"):
+        title = f"Sessions found, of {found['questions']} questions of {found['file']}"
+        sections.append(_section(title, _longmemeval(found)))
     if transfer := report.get("import"):
         sections.append(_section(f"Export and import of {transfer['messages']:,} messages", _transfer(transfer)))
     if measured := report.get("frameworks"):
@@ -158,6 +162,12 @@ def _searching(search: dict[str, Any]) -> Iterable[Sequence[str]]:
         if isinstance(found, dict):
             rate = found.get("searches_per_second")
             yield [name, f"{found['p50']:.1f}", f"{found['p95']:.1f}", "" if rate is None else f"{rate:,.0f}"]
+
+
+def _longmemeval(found: dict[str, Any]) -> Iterable[Sequence[str]]:
+    yield ["%", *METRICS]
+    for strategy, means in found["strategies"].items():
+        yield [strategy, *("{mean:.1f} ({low:.1f}-{high:.1f})".format(**means[name]) for name in METRICS)]
 
 
 def _transfer(transfer: dict[str, Any]) -> Iterable[Sequence[str]]:
