@@ -29,6 +29,7 @@ from agentstore import (
     ScopedValues,
     Settings,
     StatementEvent,
+    StatementTimeout,
     Telemetry,
     TelemetryEvent,
 )
@@ -274,6 +275,24 @@ async def test_a_deadlock_is_reported_as_a_retry(
     (point,) = collected.metrics()["agentstore.retries"]
     assert point.value == 1
     assert point.attributes[db_attributes.DB_RESPONSE_STATUS_CODE] == "40P01"
+
+
+async def test_a_statement_that_stalls_is_reported(
+    database_url: str, settings: Settings, collected: Collected, observer: asyncpg.Connection
+) -> None:
+    settings = settings.model_copy(update={"statement_timeout": 0.2, "slow_statement": 0.1})
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        async with observer.transaction():
+            await observer.execute("LOCK TABLE agentstore.sessions")
+            with pytest.raises(StatementTimeout):
+                await store.sessions.create_session("alice", "s")
+    (event,) = [event for event in collected.events if event.name == "statement.slow"]
+    assert event.attributes["statement"] == "sessions.create"
+    (statement,) = [each for each in collected.statements if each.name == "sessions.create"]
+    assert (type(statement.error), statement.rows) == (StatementTimeout, None)
+    (span,) = [span for span in collected.spans() if span.name == "sessions.create"]
+    assert span.attributes is not None
+    assert span.attributes[error_attributes.ERROR_TYPE] == "agentstore.errors.StatementTimeout"
 
 
 async def test_the_pool_adds_up_under_load_cancels_and_failures(

@@ -1,0 +1,112 @@
+"""The alert rules and the dashboard in docs/operations use metrics and labels that a real run has."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import asyncpg
+import pytest
+import yaml
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from agentstore import AgentStore, NotFound, PoolTimeout, Settings, Telemetry
+from agentstore.errors import AgentStoreError
+from agentstore.testing import text
+from tests.support.cli import run
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "docs" / "operations" / "alerts.yaml"
+DASHBOARD = ROOT / "docs" / "operations" / "dashboard.json"
+
+_FAIL_ONCE = """
+CREATE FUNCTION public.fail_once() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('public.failures') = 1 THEN RAISE SQLSTATE '40P01'; END IF;
+    RETURN NEW;
+END $$;
+CREATE SEQUENCE public.failures;
+CREATE TRIGGER fail BEFORE INSERT ON agentstore.sessions EXECUTE FUNCTION public.fail_once();
+"""
+
+
+def names_and_labels(exposed: str) -> tuple[set[str], set[str]]:
+    """Return the names of all samples in Prometheus' format, and those of their labels."""
+    samples = [sample for family in text_string_to_metric_families(exposed) for sample in family.samples]
+    return {sample.name for sample in samples}, {label for sample in samples for label in sample.labels}
+
+
+def used(expression: str) -> set[str]:
+    """Return the names of metrics and labels in an expression."""
+    return set(
+        re.findall(r"\b(?:agentstore|db)_[a-z_]+\b|\b\w+(?=\s*=~?\"|\s*!=\")", re.sub(r'"[^"]*"', '""', expression))
+    )
+
+
+async def _run(url: str, settings: Settings, observer: asyncpg.Connection) -> str:
+    """Let a store do what each metric counts, and return what an application would expose."""
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    settings = settings.model_copy(update={"pool_size": 2, "pool_timeout": 0.05})
+    async with AgentStore(url, settings=settings, telemetry=Telemetry(meter_provider=meters)) as store:
+        await observer.execute(_FAIL_ONCE)
+        await store.sessions.create_session("alice", "s")  # executed twice, after a deadlock
+        await asyncio.gather(
+            *(store.sessions.append("alice", "s", text("x")) for _ in range(20)), return_exceptions=True
+        )
+        with pytest.raises(NotFound):
+            await store.sessions.append("alice", "none", text("x"), create=False)
+        async with store._database.transaction(), store._database.transaction():
+            with pytest.raises(PoolTimeout):
+                await store.sessions.get_session("alice", "s")
+        await observer.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert await store.sessions.get_session("alice", "s") is not None
+        store._database.observer.unknown_outcome("sessions.append")
+        return generate_latest(registry).decode()
+
+
+async def test_rules_and_dashboard_use_what_a_run_exposes(
+    direct_url: str, settings: Settings, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exposed = await _run(direct_url, settings, observer)
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", direct_url)
+    figures = await asyncio.to_thread(lambda: run("metrics").out)
+    # Only where vectors are enabled.
+    names, labels = names_and_labels(f"{exposed}{figures}\nagentstore_embedding_backlog 0\n")
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    expressions = [rule["expr"] for rule in rules] + [target["expr"] for panel in panels for target in panel["targets"]]
+    assert len(expressions) > 30
+    for expression in expressions:
+        assert used(expression) <= names | labels, expression
+    for panel in panels:
+        for target in panel["targets"]:
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels
+
+
+def test_rules_name_errors_that_exist() -> None:
+    (failures,) = [
+        rule["expr"]
+        for group in yaml.safe_load(RULES.read_text())["groups"]
+        for rule in group["rules"]
+        if rule["alert"] == "AgentstoreFailures"
+    ]
+    (listed,) = re.findall(r"agentstore\.errors\.\(([\w|]+)\)", failures)
+    import agentstore.errors
+
+    assert all(issubclass(getattr(agentstore.errors, name), AgentStoreError) for name in listed.split("|"))
+
+
+def test_rules_say_what_to_do() -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("critical", "warning", "info")
+        assert rule["annotations"].keys() == {"summary", "action"}
