@@ -282,10 +282,12 @@ async def test_a_statement_that_stalls_is_reported(
 ) -> None:
     settings = settings.model_copy(update={"statement_timeout": 0.2, "slow_statement": 0.1})
     async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
-        async with observer.transaction():
-            await observer.execute("LOCK TABLE agentstore.sessions")
-            with pytest.raises(StatementTimeout):
-                await store.sessions.create_session("alice", "s")
+        lock = observer.transaction()
+        await lock.start()
+        await observer.execute("LOCK TABLE agentstore.sessions")
+        with pytest.raises(StatementTimeout):
+            await store.sessions.create_session("alice", "s")
+        await lock.rollback()
     (event,) = [event for event in collected.events if event.name == "statement.slow"]
     assert event.attributes["statement"] == "sessions.create"
     (statement,) = [each for each in collected.statements if each.name == "sessions.create"]
