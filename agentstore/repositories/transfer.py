@@ -216,7 +216,8 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
                     INSERT INTO "{schema}".{part} ({_columns(part)})
                     SELECT {_columns(part, "s")}
                     FROM staged_{part} s
-                    JOIN new_{unit} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)"""
+                    JOIN new_{unit} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)
+                    WHERE EXISTS (SELECT FROM new_{unit})"""
     if VECTORS in tables:
         # Vectors that an earlier restore skipped, of memories that are equal.
         commands["missing_vectors"] = f"""
@@ -225,7 +226,7 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
             FROM staged_{VECTORS} s
             JOIN staged_memories m ON {_same_key("memories", "s", "m")}
             JOIN "{schema}".memories t ON {_same_key("memories", "m", "t")}
-            WHERE {_compared("memories", "m")} = {_compared("memories", "t")}
+            WHERE NOT {_differ("memories", "m", "t")}
             ON CONFLICT DO NOTHING"""
     return commands
 
@@ -239,11 +240,14 @@ def difference_queries(schema: str, tables: Sequence[str], settings: Settings) -
     """
 
     def differing(table: str, ids: str) -> str:
+        # LIMIT 1 makes the planner look up each staged row by its key: a join may read the whole table, once a block.
         return f"""
             SELECT {ids}
             FROM staged_{table} s
-            LEFT JOIN "{schema}".{table} t ON {_same_key(table, "s", "t")}
-            WHERE {_compared(table, "s")} IS DISTINCT FROM {_compared(table, "t")}"""
+            LEFT JOIN LATERAL (
+                SELECT * FROM "{schema}".{table} t WHERE {_same_key(table, "t", "s")} LIMIT 1
+            ) t ON TRUE
+            WHERE {_differ(table, "s", "t")}"""
 
     queries = {"users": differing("users", "s.id, ''")}
     queries |= {table: differing(table, ids) for table, ids in _SINGLE.items() if table in tables}
@@ -290,9 +294,18 @@ def compared_columns(table: str) -> list[str]:
     return _COMPARED_COLUMNS.get(table, names)
 
 
-def _compared(table: str, of: str) -> str:
-    """Return the columns to compare of a table's alias, as one text. Values of the type json cannot be compared."""
-    return f"ROW({', '.join(f'{of}.{name}' for name in compared_columns(table))})::text"
+def _differ(table: str, one: str, other: str) -> str:
+    """Return the condition that the columns to compare of two aliases of a table differ.
+
+    Values of the type json cannot be compared, and their texts must be equal.
+    """
+    columns = TABLES[table].columns
+
+    def value(of: str, name: str) -> str:
+        return f"{of}.{name}::text" if isinstance(columns[name].type, JSON) else f"{of}.{name}"
+
+    pairs = [f"{value(one, name)} IS DISTINCT FROM {value(other, name)}" for name in compared_columns(table)]
+    return f"({' OR '.join(pairs)})"
 
 
 def _same_key(table: str, one: str, other: str) -> str:

@@ -36,6 +36,7 @@ from agentstore.transfer import exporter, lines
 from agentstore.transfer import rows as row_reader
 from tests.support.databases import Databases
 from tests.support.exports import LARGE_STATE, LEASES, SESSION, USER, all_rows, export_of, fill, message, signed
+from tests.support.plans import nodes
 from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
 
@@ -160,6 +161,29 @@ async def test_a_repeated_restore_inserts_nothing(filled: AgentStore, other: Age
     assert not any(again.rows.values())
     assert again.left == []
     assert await all_rows(other_url) == before
+
+
+@pytest.mark.parametrize("others", [1_000, 4_000])
+async def test_a_repeated_restore_reads_the_rows_of_the_file_alone(
+    store: AgentStore, observer: asyncpg.Connection, others: int
+) -> None:
+    """However many other rows the tables have."""
+    await store.sessions.create_session("alice", "s")
+    await observer.execute(
+        "INSERT INTO agentstore.messages (user_id, session_id, seq, id, payload) "
+        f"SELECT 'alice', 's', n, 'm' || n, '{{}}' FROM generate_series(1, {others}) n; ANALYZE agentstore.messages"
+    )
+    tables = ["users", "sessions", "messages"]
+    async with observer.transaction():
+        for command in transfer.stage("agentstore", tables):
+            await observer.execute(command)
+        await observer.execute("INSERT INTO staged_messages SELECT * FROM agentstore.messages WHERE seq <= 300")
+        query = transfer.difference_queries("agentstore", tables, Settings())["sessions"]
+        plan = await observer.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+        assert await observer.fetch(query) == []
+        staged = await observer.fetchval("SELECT count(*) FROM staged_messages")
+    read = [node for node in nodes(json.loads(plan)[0]["Plan"]) if node.get("Relation Name") == "messages"]
+    assert [node["Actual Rows"] * node["Actual Loops"] for node in read] == [staged]
 
 
 async def test_a_restore_without_memories_updates_the_search_index_at_its_end(

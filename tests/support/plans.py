@@ -33,8 +33,9 @@ async def nodes_of(
         plan = await connection.fetchval(f"EXPLAIN ({options}) {execute}")
     finally:
         await connection.execute("DEALLOCATE planned")
-    return _nodes(json.loads(plan)[0]["Plan"])
+    return nodes(json.loads(plan)[0]["Plan"])
 
 
-def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all nodes of a plan, the root first."""
+    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
