@@ -6,10 +6,12 @@ Memories and states are deleted in the transaction that deletes their session.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from math import inf
 from operator import itemgetter
@@ -37,7 +39,6 @@ _PAGE = 500
 _BATCH_ROWS = 5_000
 # Appended to an id, it makes the least id after it: ids are compared by bytes, and contain no NUL.
 _LEAST = "\x01"
-_END = datetime.max.replace(tzinfo=UTC)
 
 _USER, _SESSION = bindparam("user_id", type_=Text), bindparam("session_id", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -95,8 +96,47 @@ DELETE_WORKSPACE = Statement(
 )
 
 
+# The states that a dry run has counted with their sessions.
+_STATES_OF_SESSIONS = "states of sessions"
+
+
 class _OutOfTime(Exception):
     """The time that a run may take has passed."""
+
+
+class _Keys:
+    """The keys of many rows by kind, in eight bytes each: a user may have millions of sessions.
+
+    Different keys are taken for equal if their hashes are, of 64 bits.
+    """
+
+    _SHARDS = 1 << 10
+
+    def __init__(self) -> None:
+        self._shards: dict[tuple[str, int], array[int]] = {}
+        self._unsorted: set[tuple[str, int]] = set()
+
+    def clear(self) -> None:
+        self._shards.clear()
+        self._unsorted.clear()
+
+    def update(self, kind: str, keys: Iterable[tuple[str, str]]) -> None:
+        for key in keys:
+            hashed = hash(key)
+            shard = kind, hashed % self._SHARDS
+            self._shards.setdefault(shard, array("q")).append(hashed)
+            self._unsorted.add(shard)
+
+    def has(self, kind: str, user_id: str, id: str) -> bool:
+        hashed = hash((user_id, id))
+        shard = kind, hashed % self._SHARDS
+        if (hashes := self._shards.get(shard)) is None:
+            return False
+        if shard in self._unsorted:
+            hashes = self._shards[shard] = array("q", sorted(hashes))
+            self._unsorted.discard(shard)
+        position = bisect_left(hashes, hashed)
+        return position < len(hashes) and hashes[position] == hashed
 
 
 class Pruning:
@@ -128,9 +168,9 @@ class Pruning:
         self._following = options.following
         self._dry_run = dry_run
         # What a dry run has counted of the current users: the ids by user and kind. The states of a session are counted
-        # if they were saved before a time.
-        self._counted: set[tuple[str, str, str]] = set()
-        self._counted_states: dict[tuple[str, str], datetime] = {}
+        # if they were saved before a time, which is `before` for those that are not in the dict.
+        self._counted = _Keys()
+        self._cutoffs: dict[tuple[str, str], datetime] = {}
 
     async def run(self, progress: Callable[[int, Pruned], None]) -> Pruned:
         """Prune, and return how much was deleted.
@@ -160,7 +200,7 @@ class Pruning:
         async for users in self._user_pages():
             first, last = users[0], users[-1]
             self._counted.clear()
-            self._counted_states.clear()
+            self._cutoffs.clear()
             of_users = {"last_user": last, "before": self._before}
             for kind in KINDS:
                 retained = await self._find_retained(kind, first, last)
@@ -170,7 +210,7 @@ class Pruning:
             if self._before is not None:
                 async for rows in self._pages(FIND_ROUNDS, (first, ""), **of_users, keep=self._keep["states"]):
                     for user_id, session_id, saved_at in rows:
-                        if (cutoff := self._counted_states.get((user_id, session_id))) is None or saved_at >= cutoff:
+                        if not self._has_counted_states(user_id, session_id, saved_at):
                             await self._delete_rounds(user_id, session_id)
                 async for rows in self._pages(FIND_WORKSPACES, (first, "", ""), **of_users):
                     await self._delete_workspaces(rows)
@@ -263,9 +303,7 @@ class Pruning:
 
         await self._execute(delete())
         if self._dry_run and kind != "sessions":
-            self._counted.update((kind, row[0], row[1]) for row in rows)
-            if kind == "states":
-                self._counted_states.update(((row[0], row[1]), _END) for row in rows)
+            self._counted.update(kind, ((row[0], row[1]) for row in rows))
 
     async def _delete_parts(self, transaction: Transaction, kind: str, by_user: list[dict[str, Any]]) -> Pruned:
         """Delete buckets with their memories, or heads with the rounds of states."""
@@ -282,10 +320,12 @@ class Pruning:
             ids: dict[tuple[str, datetime], list[str]] = {}
             for row in rows:
                 cutoff = self._cutoff(kind, row)
-                if cutoff is not None and (kind, row["user_id"], row["id"]) not in self._counted:
+                if cutoff is not None and not self._counted.has(kind, row["user_id"], row["id"]):
                     ids.setdefault((row["user_id"], cutoff), []).append(row["id"])
                     if self._dry_run and kind == "states":
-                        self._counted_states[row["user_id"], row["id"]] = cutoff
+                        self._counted.update(_STATES_OF_SESSIONS, [(row["user_id"], row["id"])])
+                        if cutoff != self._before:
+                            self._cutoffs[row["user_id"], row["id"]] = cutoff
             if ids:
                 pruned += await self._delete_parts(
                     transaction,
@@ -293,7 +333,7 @@ class Pruning:
                     [{"user_id": user, "ids": of_user, "before": before} for (user, before), of_user in ids.items()],
                 )
         if self._dry_run:
-            self._counted.update(("sessions", row["user_id"], row["id"]) for row in rows)
+            self._counted.update("sessions", ((row["user_id"], row["id"]) for row in rows))
         return pruned
 
     def _cutoff(self, kind: str, session: Row) -> datetime | None:
@@ -307,6 +347,14 @@ class Pruning:
             return self._before
         expired_at: datetime = session["updated_at"] + timedelta(seconds=ttl)
         return expired_at if self._before is None else max(self._before, expired_at)
+
+    def _has_counted_states(self, user_id: str, session_id: str, saved_at: datetime) -> bool:
+        """Return whether a dry run has counted the states of a session that were last saved at this time."""
+        if self._counted.has("states", user_id, session_id):
+            return True
+        if self._before is None or not self._counted.has(_STATES_OF_SESSIONS, user_id, session_id):
+            return False
+        return saved_at < self._cutoffs.get((user_id, session_id), self._before)
 
     async def _delete_rounds(self, user_id: str, session_id: str) -> None:
         key = {"user_id": user_id, "session_id": session_id, "before": self._before, "keep": self._keep["states"]}
@@ -326,7 +374,7 @@ class Pruning:
 
     async def _delete_workspaces(self, rows: list[Row]) -> None:
         for user_id, session_id, type_, size, has_session in rows:
-            if self._retains_sessions and has_session and ("sessions", user_id, session_id) not in self._counted:
+            if self._retains_sessions and has_session and not self._counted.has("sessions", user_id, session_id):
                 continue
             key = {"user_id": user_id, "session_id": session_id, "type": type_}
             await self._execute(self._delete_workspace(key, size))
@@ -334,7 +382,7 @@ class Pruning:
     async def _delete_blobs(self, rows: list[Row]) -> None:
         for user_id, session_id, versions, size in rows:
             key = {"user_id": user_id, "session_id": session_id}
-            has_retained = self._retains_sessions and ("sessions", user_id, session_id) not in self._counted
+            has_retained = self._retains_sessions and not self._counted.has("sessions", user_id, session_id)
             if has_retained and await self._database.fetch(SESSION_EXISTS, **key):
                 continue
             await self._execute(self._delete_blobs_of(key, versions, size))

@@ -33,19 +33,23 @@ def _delete_after(model: Any, number: InstrumentedAttribute[int], size: Any) -> 
     others: Any = aliased(model)
     place = getattr(others, number.key)
     last = select(place).where(*following(others)).order_by(place).limit(literal_column("1")).offset(_LIMIT - 1)
-    step = (*following(model), number <= func.coalesce(last.scalar_subquery(), literal_column(f"{MAX}")))
-    # Sizes are not returned by the DELETE, since Citus accepts immutable functions only there.
+    # Before the deletion, which on Citus may return immutable functions only, and is executed after what it refers to.
     sized = (
         select(
             func.count().label("count"),
             cast(func.coalesce(func.sum(size), 0), BigInteger).label("size"),
             func.max(number).label("last"),
         )
-        .where(*step)
+        .where(*following(model), number <= func.coalesce(last.scalar_subquery(), literal_column(f"{MAX}")))
         .cte("sized")
         .prefix_with("MATERIALIZED")
     )
-    deleted = delete(model).where(*step).returning(literal_column("1")).cte("deleted")
+    deleted = (
+        delete(model)
+        .where(*following(model), number <= select(sized.c.last).scalar_subquery())
+        .returning(literal_column("1"))
+        .cte("deleted")
+    )
     return select(sized.c.count, sized.c.size, sized.c.last).add_cte(deleted)
 
 

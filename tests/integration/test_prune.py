@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -68,6 +69,22 @@ async def test_old_data_is_deleted_as_a_dry_run_reports(store: AgentStore, obser
     assert not await store.prune(90 * _DAY)
     assert await store.users.get_user("") is not None  # users stay
     assert [hit.session_id for hit in await store.memory.search("alice", "plums")] != []
+
+
+def test_what_a_dry_run_remembers_takes_few_bytes() -> None:
+    keys, count = prune._Keys(), 100_000
+    tracemalloc.start()
+    try:
+        for first in range(0, count, 500):
+            keys.update("sessions", [("alice", f"s{number}") for number in range(first, first + 500)])
+        found = [keys.has("sessions", "alice", f"s{number}") for number in range(0, 2 * count, 1_000)]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [True] * 100 + [False] * 100
+    assert not keys.has("states", "alice", "s0")
+    assert not keys.has("sessions", "bob", "s0")
+    assert size < 20 * count  # a set of tuples takes ten times as much
 
 
 async def test_keep_last_retains_the_last_sessions_and_rounds(store: AgentStore, observer: asyncpg.Connection) -> None:

@@ -7,18 +7,21 @@
 -- Races: what is locked, or was written to meanwhile, is not deleted
 WITH
 -- include: lock_old_sessions.sql
+counted AS MATERIALIZED (
+    -- Before the deletion, since on Citus what follows it does not see the rows.
+    SELECT chosen.user_id, chosen.id, chosen.updated_at, chosen.ttl, chosen.has_expired, part.parts, part.bytes
+    FROM chosen
+    CROSS JOIN LATERAL (
+        -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
+        SELECT count(*) AS parts, sum(pg_column_size(p.payload)) AS bytes
+        FROM {schema}.messages AS p
+        WHERE p.user_id = :user_id AND p.session_id = chosen.id
+    ) AS part
+),
 deleted AS (
     DELETE FROM {schema}.sessions AS r
-    WHERE r.user_id = :user_id AND r.id = ANY(ARRAY(SELECT chosen.id FROM chosen))
+    WHERE r.user_id = :user_id AND r.id = ANY(ARRAY(SELECT counted.id FROM counted))
     RETURNING 1
 )
-SELECT
-    chosen.user_id, chosen.id, chosen.updated_at, chosen.ttl, chosen.has_expired, counted.parts,
-    coalesce(counted.bytes, 0) AS bytes
-FROM chosen
-CROSS JOIN LATERAL (
-    -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
-    SELECT count(*) AS parts, sum(pg_column_size(part.payload)) AS bytes
-    FROM {schema}.messages AS part
-    WHERE part.user_id = :user_id AND part.session_id = chosen.id
-) AS counted
+SELECT user_id, id, updated_at, ttl, has_expired, parts, coalesce(bytes, 0) AS bytes
+FROM counted

@@ -7,17 +7,21 @@
 -- Races: what is locked, or was written to meanwhile, is not deleted
 WITH
 -- include: lock_old_states.sql
+counted AS MATERIALIZED (
+    -- Before the deletion, since on Citus what follows it does not see the rows.
+    SELECT chosen.id, part.parts, part.bytes
+    FROM chosen
+    CROSS JOIN LATERAL (
+        -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
+        SELECT count(*) AS parts, sum(coalesce(pg_column_size(p.packed), pg_column_size(p.payload))) AS bytes
+        FROM {schema}.state_rounds AS p
+        WHERE p.user_id = :user_id AND p.session_id = chosen.id
+    ) AS part
+),
 deleted AS (
     DELETE FROM {schema}.state_heads AS r
-    WHERE r.user_id = :user_id AND r.session_id = ANY(ARRAY(SELECT chosen.id FROM chosen))
+    WHERE r.user_id = :user_id AND r.session_id = ANY(ARRAY(SELECT counted.id FROM counted))
     RETURNING 1
 )
-SELECT
-    count(*) AS rows, coalesce(sum(counted.parts), 0)::bigint AS parts, coalesce(sum(counted.bytes), 0)::bigint AS bytes
-FROM chosen
-CROSS JOIN LATERAL (
-    -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
-    SELECT count(*) AS parts, sum(coalesce(pg_column_size(part.packed), pg_column_size(part.payload))) AS bytes
-    FROM {schema}.state_rounds AS part
-    WHERE part.user_id = :user_id AND part.session_id = chosen.id
-) AS counted
+SELECT count(*) AS rows, coalesce(sum(parts), 0)::bigint AS parts, coalesce(sum(bytes), 0)::bigint AS bytes
+FROM counted
