@@ -133,6 +133,7 @@ def search(
                 [
                     {
                         "score": hit.score,
+                        "rerank_score": hit.rerank_score,
                         "session_id": hit.session_id,
                         "position": hit.position,
                         "time": hit.time.isoformat(),

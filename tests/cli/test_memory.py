@@ -35,6 +35,7 @@ def test_search_prints_matches_and_applies_filters() -> None:
     (hit,) = run("memory", "search", "alice", "过敏", "--json").json()
     assert (hit["session_id"], hit["position"], hit["message"]["id"]) == ("of 虾", 1, "虾")
     assert hit["score"] > 0
+    assert hit["rerank_score"] is None
     assert "\x1b" not in run("memory", "search", "alice", "train").out
     assert "no memories of user 'bob' match" in run("memory", "search", "bob", "x").out
     assert run("memory", "search", "alice", "过敏", "--until", "2024-01-01", "--json").json() == []

@@ -4,7 +4,7 @@ Each suite is run by `make combinations`, and once in the gate; behind PgBouncer
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 from uuid import uuid4
@@ -71,6 +71,13 @@ _WITH_TTL = {"session_ttl": 10_000_000, "memory_ttl": 10_000_000, "state_ttl": 1
 _MODELS: dict[str, Any] = {"embedder": WordEmbedder(), "extractor": EchoExtractor()}
 
 
+class _SameOrder:
+    """A reranker whose scores keep the order."""
+
+    async def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+        return [-float(place) for place in range(len(texts))]
+
+
 @pytest.mark.asyncio(loop_scope="class")
 class TestSessionsUnderRowSecurity(SessionHistoryContract):
     lists_all_users = False
@@ -115,3 +122,10 @@ class TestMemoryWithEmbedderAndExtractor(MemoryContract):
 class TestMemoryWithEmbedderAndExtractorUnderRowSecurity(MemoryContract):
     databases = "secured"
     open = _opener(PostgresMemoryService, _SECURED, _ROLE, **_MODELS)
+
+
+@pytest.mark.asyncio(loop_scope="class")
+class TestMemoryWithHybridSearchAndReranker(MemoryContract):
+    """By the static embedder."""
+
+    open = _opener(PostgresMemoryService, {}, strategy="hybrid", reranker=_SameOrder())
