@@ -95,6 +95,9 @@ def search(
     valid_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only items that are valid at this time; default: now.")
     ] = None,
+    now: Annotated[
+        str | None, typer.Option(metavar="TIME", help='Time of the question, by which "last week" is a date.')
+    ] = None,
     min_score: Annotated[float, typer.Option(metavar="SCORE", help="Minimum score of a result.")] = 0.0,
     neighbors: Annotated[bool, typer.Option(help="Also find memories by their neighbors in the session.")] = True,
     order: Annotated[_Order, typer.Option(help="Best first, or by time.")] = _Order.RELEVANCE,
@@ -120,6 +123,7 @@ def search(
         "since": since,
         "until": until,
         "valid_at": valid_at,
+        "now": now,
         "min_score": min_score,
         "neighbors": neighbors,
         "order": order.value,

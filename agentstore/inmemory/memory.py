@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import filterfalse
 from typing import Any
 
 from agentstore.errors import (
@@ -356,7 +357,7 @@ class InMemoryMemoryService(StoreMemoryService):
         check_id(user_id, "user_id", self._settings)
         checked = read_search_filters(filters, self._settings)
         strategy = checked.strategy or self._strategy
-        text, time = query_of(messages, self._settings)
+        text, time = query_of(messages, self._settings, checked.now)
         question = read_question(text, time, self._language)
         query = question.tokens
         self._use()
@@ -429,7 +430,7 @@ class InMemoryMemoryService(StoreMemoryService):
                     query = {**query, **spelling.replacements(unknown, existing)}
                     hits = hits_of(by_words(query), query)
             if not hits:
-                prefixes = ranking.prefixes(query)
+                prefixes = ranking.prefixes(filterfalse(analysis.is_function_word, query))
                 hits = hits_of(by_words(prefixes), prefixes)
         else:
             meaning = {

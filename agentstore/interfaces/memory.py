@@ -70,6 +70,8 @@ class MemoryService(ServiceWithLifecycleManager):
                 - ``neighbors``: whether memories are also found by their neighbors in the session (default True);
                 - ``kind``: only memories of this kind: "message", or an item's, such as "fact";
                 - ``valid_at``: only items that are valid at this time (default: now);
+                - ``now``: the time of the question, by which "last week" is a date (default: the timestamp of the
+                  query's message, or else the current time);
                 - ``strategy``: a SearchStrategy or its name, "full_text", "vector" or "hybrid" (default: the
                   service's).
 

@@ -16,7 +16,7 @@ from agentstore.schemas.times import local_time
 from agentstore.settings import Settings
 
 
-def _unmarked(text: str) -> list[tuple[str, bool]]:
+def _unmarked(text: str, length: int = 0) -> list[tuple[str, bool]]:
     return [(text, False)]
 
 
@@ -67,12 +67,18 @@ class MemoryHit:
     """The namespace that the memory was added to."""
     rerank_score: float | None = None
     """The reranker's score; None if there is no reranker, it failed, or this hit was not among those it scored."""
-    highlighter: Callable[[str], list[tuple[str, bool]]] = field(default=_unmarked, repr=False, compare=False)
+    highlighter: Callable[..., list[tuple[str, bool]]] = field(default=_unmarked, repr=False, compare=False)
 
     @property
     def highlights(self) -> list[tuple[str, bool]]:
         """About 200 characters of the text, as a list of parts, each with whether it matches the query."""
         return self.highlighter(text_of(self.message))
+
+    @property
+    def matched_terms(self) -> list[str]:
+        """The words of the text that match the query, in order, each once: none of a memory found by its neighbors."""
+        text = text_of(self.message)
+        return list(dict.fromkeys(part for part, is_match in self.highlighter(text, len(text)) if is_match))
 
     @property
     def snippet(self) -> str:
@@ -82,16 +88,16 @@ class MemoryHit:
         )
 
 
-def query_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, datetime]:
+def query_of(messages: MessagesLike | str, settings: Settings, now: datetime | None = None) -> tuple[str, datetime]:
     """Return the query of a search, which is a string or the text of the last message, and its time.
 
-    The time is the message's ``metadata["timestamp"]``, or else the current time.
+    The time is `now`, or else the message's ``metadata["timestamp"]``, or else the current time.
 
     Raises:
         InvalidContent: `messages` is neither a string nor messages.
     """
     if isinstance(messages, str):
-        return messages[: settings.max_query], datetime.now(UTC)
+        return messages[: settings.max_query], now or datetime.now(UTC)
     many = [messages] if messages is None or isinstance(messages, (Message, Mapping)) else messages
     if not isinstance(many, Sequence) or isinstance(many, (bytes, bytearray)):
         raise InvalidContent(
@@ -99,9 +105,9 @@ def query_of(messages: MessagesLike | str, settings: Settings) -> tuple[str, dat
         )
     last = next((each for each in reversed(many) if each is not None), None)
     if last is None:
-        return "", datetime.now(UTC)
+        return "", now or datetime.now(UTC)
     message = as_message(last)
-    return text_of(message)[: settings.max_query], time_of(message)
+    return text_of(message)[: settings.max_query], now or time_of(message)
 
 
 def time_of(message: Message, stored_at: datetime | None = None) -> datetime:

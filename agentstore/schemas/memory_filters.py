@@ -13,6 +13,7 @@ from agentstore.schemas.namespace import check_namespace
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import check_id, read_time, shortened
 from agentstore.schemas.strategy import SearchStrategy
+from agentstore.schemas.times import local_time
 from agentstore.settings import Settings
 
 # The maximum number of session ids in a filter: each memory found is compared with them.
@@ -46,6 +47,8 @@ class SearchFilters(TypedDict, total=False):
     """Only memories before this time."""
     valid_at: datetime | str | float | None
     """Only items that are valid at this time (default: now)."""
+    now: datetime | str | float | None
+    """The time of the question, by which "last week" is a date (default: the query message's timestamp, or now)."""
     min_score: float
     """The minimum score of a result (default 0.0)."""
     neighbors: bool
@@ -89,6 +92,7 @@ class CheckedSearch:
     min_score: float = 0.0
     kind: str | None = None
     valid_at: datetime | None = None
+    now: datetime | None = None
     neighbors: bool = True
     strategy: SearchStrategy | None = None
 
@@ -135,9 +139,11 @@ def read_search_filters(filters: Mapping[str, Any] | None, settings: Settings) -
     for name in ("role", "kind"):
         if given.get(name) is not None:
             check_id(given[name], name, settings)
-    for name in ("since", "until", "valid_at"):
-        if given.get(name) is not None:
-            given[name] = read_time(given[name], name)
+    for name in ("since", "until", "valid_at", "now"):
+        if (value := given.get(name)) is not None:
+            given[name] = read_time(value, name)
+            if name == "now" and not isinstance(value, datetime):
+                given[name] = local_time(value)  # in its own time zone, which decides the day
     score = given.get("min_score", 0.0)
     if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
         raise InvalidContent(f"min_score must be a number, got {shortened(score)}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Increase it whenever a text gets different tokens, or a memory other values by which it is ranked, than before:
 # memories analyzed by another version are reindexed.
-VERSION = 4
+VERSION = 5
 
 # The maximum length of a token in characters. Longer strings are not words, and lexemes in Postgres are limited.
 _MAX_LENGTH = 100
@@ -114,6 +114,15 @@ _STOP = frozenset(
     we were what when where which who whom why will with would you your am any about
     """.split()  # noqa: SIM905 - more readable than a list
 )
+# Function words that are something else in capitals: US, IT, WHO, and inside a sentence The Who and Will. "I" is not.
+_IN_CAPITALS = {word.upper(): word for word in _STOP if len(word) > 1}
+_AS_NAMES = {word.capitalize(): word for word in _STOP if len(word) > 1}
+_CAPITALIZED = re.compile("[A-Z][A-Za-z]+")
+# Sentences of up to so many characters may consist of function words alone, also after a colon or a quotation mark.
+_SENTENCE_ENDS = re.compile('[.!?:"“”\n]')
+_MAX_SENTENCE = 60
+_LETTERS_ONLY = re.compile("[a-z]+")
+_SENTENCE_OF_WILL = re.compile(r"""(?:^|[.!"“\n] ?)Will\b[^?.!\n]{0,200}(?:[.!\n]|$)""")
 
 
 class _Folding(dict[int, str]):
@@ -207,7 +216,10 @@ class Tokens(NamedTuple):
 def memory_tokens(text: str, time: datetime | None, language: str) -> Tokens:
     """Return the tokens of a memory with the timestamp `time`."""
     text, is_cut = _normalize_beginning(text)
-    return Tokens(_unique_tokens(text, language), dates.dates_of_memory(text, time), is_cut)
+    words = _unique_tokens(text, language)
+    sentences = dict.fromkeys(_sentences_of_function_words(text))
+    words += [word for word in sentences if word not in words]
+    return Tokens(words, dates.dates_of_memory(text, time), is_cut)
 
 
 def query_tokens(text: str, time: datetime | None, language: str) -> dict[str, float]:
@@ -237,7 +249,62 @@ def tokens(text: str, language: str) -> list[str]:
 
 def _unique_tokens(text: str, language: str) -> list[str]:
     tokens = (_ascii_tokens if text.isascii() else _tokens)(text, _languages_of(text, language))
-    return list(dict.fromkeys(filter(None, tokens)))
+    found = dict.fromkeys(filter(None, tokens))
+    capitalized = set(_CAPITALIZED.findall(text))
+    if not capitalized.isdisjoint(_IN_CAPITALS) or not capitalized.isdisjoint(_AS_NAMES):
+        found.update(dict.fromkeys(_function_words_as_names(text, capitalized)))
+    # Looked for where nothing else is: "Who am I?"
+    return list(found or dict.fromkeys(word for word in _LETTERS_ONLY.findall(text.lower()) if word in _STOP))
+
+
+def is_function_word(token: str) -> bool:
+    """Return whether a token is a word such as "the", which counts only as a name or where there is no other."""
+    return token in _STOP
+
+
+def _function_words_as_names(text: str, capitalized: set[str]) -> Iterator[str]:
+    """Yield the function words that are names in a text, by their capitals: US, The Who, my brother Will."""
+    for word in sorted(capitalized):
+        if word in _IN_CAPITALS:
+            if not text.isupper() and _stands_alone(text, word):
+                yield _IN_CAPITALS[word]
+        elif word in _AS_NAMES and (
+            _is_inside_sentence(text, word)
+            or (word == "Will" and (f"{word}'s" in text or _SENTENCE_OF_WILL.search(text) is not None))
+        ):
+            yield _AS_NAMES[word]
+
+
+def _stands_alone(text: str, word: str) -> bool:
+    """Return whether a word is in a text, and not only a part of longer ones."""
+    at = text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        if not (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        at = text.find(word, end)
+    return False
+
+
+def _is_inside_sentence(text: str, word: str) -> bool:
+    """Return whether a word is in a text after another word of the same sentence."""
+    at = text.find(f" {word}")
+    while at >= 0:
+        end = at + 1 + len(word)
+        before = text[at - 1 : at]
+        if (before.islower() or before in (",", ";")) and not text[end : end + 1].isalnum():
+            return True
+        at = text.find(f" {word}", end)
+    return False
+
+
+def _sentences_of_function_words(text: str) -> Iterator[str]:
+    """Yield the words of the short sentences that have function words alone: "To be or not to be"."""
+    for sentence in _SENTENCE_ENDS.split(text):
+        if len(sentence) <= _MAX_SENTENCE:
+            words = sentence.lower().replace("'", " ").replace(",", " ").split()
+            if len(words) > 1 and all(word in _STOP or word in _CLITICS for word in words):
+                yield from filter(is_function_word, words)
 
 
 def _ascii_tokens(text: str, stems_in: tuple[str, ...]) -> list[str]:

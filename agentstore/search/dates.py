@@ -8,6 +8,7 @@ years that contain them; a query has only the tokens of the dates it names.
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 SIGN = "@"
@@ -101,6 +102,8 @@ _DAYS = {
     **dict.fromkeys(["yesterday", "gestern", "ayer", "ontem", "ieri", "вчера", "昨天", "昨日", "어제"], -1),
     **dict.fromkeys(["tomorrow", "demain", "amanhã", "domani", "завтра", "明天", "明日", "내일"], 1),
     **dict.fromkeys(["vorgestern", "avant-hier", "anteayer", "позавчера", "前天", "一昨日", "그저께"], -2),
+    "the day before yesterday": -2,
+    "大前天": -3,
 }
 _SPANS = {
     "last week|letzte woche|semana pasada|semana passada|semaine dernière|прошлой неделе|上周|上週|上星期|先週"
@@ -109,18 +112,56 @@ _SPANS = {
     "last year|letztes jahr|año pasado|ano passado|année dernière|прошлом году|去年|昨年|작년": "year",
 }
 _WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+_DAYS_OF_WEEK = ("一月월", "二火화", "三水수", "四木목", "五金금", "六土토", "日天일")
+# Not 上周一起, "last week together".
+_DAY_OF_WEEK = rf"[{''.join(_DAYS_OF_WEEK)}](?![起直个個样樣])"
 _RELATIVE = re.compile(
     rf"(?<![a-zа-я])(?:(?P<days>{'|'.join(sorted(_DAYS, key=len, reverse=True))})"
-    + "".join(rf"|(?P<{span}>{words})" for words, span in _SPANS.items())
+    # Not 上上周, and not 上周二, which is one day of it.
+    + "".join(rf"|(?<!上)(?P<{span}>{words})(?!(?:の|\s)?{_DAY_OF_WEEK})" for words, span in _SPANS.items())
     + rf"|last (?P<weekday>{'|'.join(_WEEKDAYS)}))(?![a-zа-я])"
 )
+# "3 days ago", "two Tuesdays ago", 三天前, 2週間前, 3일 전.
+_COUNTS = {
+    **dict.fromkeys(["a", "an", "one", "last"], 1),
+    **dict.fromkeys(["two", "a couple of", "两", "兩"], 2),
+    **dict(zip(["three", "four", "five", "six", "seven", "eight", "nine", "ten"], range(3, 11), strict=True)),
+}
+_UNITS = {
+    **dict.fromkeys(["day", "天", "日", "일"], "day"),
+    **dict.fromkeys(["week", "周", "週", "个星期", "個星期", "星期", "个礼拜", "週間", "주", "주일"], "week"),
+    **dict.fromkeys(["month", "个月", "個月", "ヶ月", "か月", "カ月", "개월", "달"], "month"),
+    **dict.fromkeys(["year", "年", "년"], "year"),
+}
+_LONGEST_FIRST = sorted(_UNITS, key=len, reverse=True)
+_AGO = re.compile(
+    rf"(?<!\w)(?P<count>\d{{1,3}}|{'|'.join(each for each in _COUNTS if each.isascii())})"
+    rf" (?:(?P<unit>{'|'.join(each for each in _LONGEST_FIRST if each.isascii())})|(?P<weekday>{'|'.join(_WEEKDAYS)}))"
+    r"s? ago(?!\w)"
+    rf"|(?<![\d{_NUMERALS}月월])(?P<many>\d{{1,3}}|[{_NUMERALS}]{{1,3}}|[两兩])\s?"
+    rf"(?P<of>{'|'.join(each for each in _LONGEST_FIRST if not each.isascii())})\s?[之以]?(?:前|전)"
+)
+# "next Tuesday", "on Tuesday", 周二, 上周二, 先週の火曜日, 지난주 화요일. A plural, as in "on Tuesdays", is no date.
+_WEEKS = {
+    **dict.fromkeys(["上上周", "上上週", "上上星期", "先々週", "지지난주"], -2),
+    **dict.fromkeys(["上周", "上週", "上星期", "上个星期", "上個星期", "上礼拜", "先週", "지난주", "지난 주"], -1),
+    **dict.fromkeys(["这周", "這週", "这星期", "本周", "本週", "今週", "이번 주", "이번주"], 0),
+    **dict.fromkeys(["下周", "下週", "下星期", "下个星期", "下個星期", "下礼拜", "来週", "다음 주", "다음주"], 1),
+}
+_WEEKDAY = re.compile(
+    rf"(?<!\w)(?P<which>on|next|this|last|since) (?P<weekday>{'|'.join(_WEEKDAYS)})(?!\w)"
+    rf"|(?P<week>{'|'.join(sorted(_WEEKS, key=len, reverse=True))})(?:の|\s)?(?P<day>{_DAY_OF_WEEK})"
+    rf"|(?<![{_NUMERALS}\d两每])(?:周|週|星期|礼拜)(?P<bare>{_DAY_OF_WEEK})"
+)
+_AGO_HINTS, _WEEKDAY_HINTS = (" ago", "前", "전"), (*_WEEKDAYS, "周", "週", "期", "拜", "주")
 _ALPHABETIC = re.compile(r"[^\W\d_]+")
 _DIGIT = re.compile(r"\d")
 # A text without any of these words has no date in words, so most texts need no further parsing. Checked for ASCII text
 # only, since other text may have no spaces between words.
 _HINTS = frozenset(
     _ALPHABETIC.findall(each)[0]
-    for each in [*_MONTHS, *_DAYS, *(each for words in _SPANS for each in words.split("|")), "last"]
+    for each in [*_MONTHS, *_DAYS, *(each for words in _SPANS for each in words.split("|")), "last", "ago", *_WEEKDAYS]
+    if not each.startswith("the ")
 )
 
 
@@ -151,7 +192,9 @@ def dates_of_memory(text: str, time: datetime | None) -> list[str]:
     A day or month without a year is assigned to the year in which it is closest to `time`.
     """
     found = dict.fromkeys(_Date(time.year, time.month, time.day).tokens() if time else ())
-    for each in _dates(text, time):
+    lower = text.lower()
+    is_worded = _is_worded(lower)
+    for each in chain(_dates(lower, time, is_worded), _relative_dates(lower, time, is_worded, of_query=False)):
         if not each.year and time and each.month:
             each = each._replace(year=_nearest(each, time))
         found.update(dict.fromkeys(each.tokens()))
@@ -163,7 +206,9 @@ def dates_of_memory(text: str, time: datetime | None) -> list[str]:
 def dates_of_query(text: str, time: datetime | None) -> dict[str, float]:
     """Return the date tokens of a query with their weights. Words such as "yesterday" are relative to `time`."""
     found: dict[str, float] = {}
-    for each in _dates(text, time, weeks=True):
+    lower = text.lower()
+    is_worded = _is_worded(lower)
+    for each in _dates(lower, time, is_worded):
         if not each.year and not each.month:
             continue  # there is no year 0
         own, *wider = each.tokens()
@@ -171,22 +216,47 @@ def dates_of_query(text: str, time: datetime | None) -> dict[str, float]:
         if each.year and each.month:
             found.setdefault(wider[0], _ANY_YEAR_WEIGHT)
         if len(found) > _MAX_TOKENS:
+            return found
+    for each in _relative_dates(lower, time, is_worded, of_query=True):
+        found[each.tokens()[0]] = 1.0  # never of another year
+        if len(found) > _MAX_TOKENS:
             break
     return found
 
 
-def _dates(text: str, time: datetime | None, *, weeks: bool = False) -> Iterator[_Date]:
-    lower = text.lower()
+def _is_worded(lower: str) -> bool:
+    """Return whether a text in lower case may have a date in words."""
+    return not lower.isascii() or not _HINTS.isdisjoint(_ALPHABETIC.findall(lower))
+
+
+def _dates(lower: str, time: datetime | None, is_worded: bool) -> Iterator[_Date]:
+    """Yield the dates that a text in lower case names, besides those of :func:`_relative_dates`."""
     years: set[int] = set()
-    is_worded = not lower.isascii() or not _HINTS.isdisjoint(_ALPHABETIC.findall(lower))
     if is_worded:
         yield from _worded(lower, time, years)
     if _DIGIT.search(lower):
         yield from _numeric(lower, years)
     if not lower.isascii():
         yield from _eastern(lower)
-    if time and is_worded:
-        yield from _relative(lower, time.date(), weeks)
+
+
+def _relative_dates(lower: str, time: datetime | None, is_worded: bool, *, of_query: bool) -> Iterator[_Date]:
+    """Yield the dates that a text in lower case names relative to `time`.
+
+    Weeks, and days of a week that may be the past or the next one, only in a query.
+    """
+    if time is None or not is_worded:
+        return
+    today = time.date()
+    try:
+        yield from _relative(lower, today, of_query)
+        # In most texts there is neither, and searching for a character is faster.
+        if any(each in lower for each in _AGO_HINTS):
+            yield from _ago(lower, today, of_query)
+        if any(each in lower for each in _WEEKDAY_HINTS):
+            yield from _weekdays(lower, today, of_query)
+    except OverflowError:  # before the year 1 or after 9999
+        return
 
 
 def _worded(text: str, time: datetime | None, years: set[int]) -> Iterator[_Date]:
@@ -272,6 +342,44 @@ def _relative(text: str, today: date, weeks: bool) -> Iterator[_Date]:
         elif weeks:
             monday = today - timedelta(today.weekday() + 7)
             yield from (_of(monday + timedelta(day)) for day in range(7))
+
+
+def _ago(text: str, today: date, of_query: bool) -> Iterator[_Date]:
+    for found in _AGO.finditer(text):
+        word = found["count"] or found["many"]
+        count = _COUNTS.get(word) or int(_arabic(word))
+        unit = _UNITS.get(found["unit"] or found["of"], "")
+        if found["weekday"]:
+            back = (today.weekday() - _WEEKDAYS.index(found["weekday"]) - 1) % 7 + 1
+            yield _of(today - timedelta(back + 7 * (count - 1)))
+        elif unit == "day":
+            yield _of(today - timedelta(count))
+        elif unit == "month":
+            months = today.year * 12 + today.month - 1 - count
+            yield _Date(months // 12, months % 12 + 1)
+        elif unit == "year":
+            yield _Date(today.year - count)
+        elif of_query:
+            yield from (_of(today - timedelta(7 * count + day)) for day in range(-3, 4))
+
+
+def _weekdays(text: str, today: date, of_query: bool) -> Iterator[_Date]:
+    monday = today - timedelta(today.weekday())
+    for found in _WEEKDAY.finditer(text):
+        if found["day"]:
+            day = next(number for number, names in enumerate(_DAYS_OF_WEEK) if found["day"] in names)
+            yield _of(monday + timedelta(7 * _WEEKS[found["week"]] + day))
+            continue
+        if found["bare"]:
+            day = next(number for number, names in enumerate(_DAYS_OF_WEEK) if found["bare"] in names)
+        else:
+            day = _WEEKDAYS.index(found["weekday"])
+        if found["which"] == "next":
+            yield _of(today + timedelta((day - today.weekday() - 1) % 7 + 1))
+        elif found["which"] == "this":
+            yield _of(monday + timedelta(day))
+        elif of_query and found["which"] != "last":  # that is a relative date already
+            yield _of(today - timedelta((today.weekday() - day) % 7))
 
 
 def _of(day: date) -> _Date:

@@ -123,7 +123,19 @@ _OTHER = {
     *("data", "content_type", "filename"),
 }
 _OTHER_FILTERS = {
-    *("order", "since", "until", "min_score", "valid_at", "strategy", "cursor", "neighbors", "namespace", "metadata"),
+    *(
+        "order",
+        "since",
+        "until",
+        "min_score",
+        "valid_at",
+        "now",
+        "strategy",
+        "cursor",
+        "neighbors",
+        "namespace",
+        "metadata",
+    ),
 }
 # Filters that are an id or a list of ids.
 _SEVERAL_IDS = {"session_id", "exclude_session_id"}

@@ -5,7 +5,7 @@ import math
 import random
 import string
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -300,6 +300,66 @@ async def test_snippet_marks_matches_and_escapes_html(
         assert hit.snippet == "&lt;b&gt;<mark>Apples</mark>&lt;/b&gt; &amp; pears"
         hit = (await service.search("alice", "banan"))[0]
         assert hit.snippet == "<mark>bananas</mark>"
+
+
+async def test_a_hit_names_the_words_that_match(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService],
+) -> None:
+    for service in services:
+        long = "I saw Apples, apples and pears" + " and bananas" * 100 + " and one last pear"
+        await service.add_memory("alice", [text(long), text("They were good")], "s")
+        hits = await service.search("alice", "apple pear?")
+        assert [hit.matched_terms for hit in hits] == [["Apples", "apples", "pears", "pear"], []]
+        assert [hit.is_match for hit in hits] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("question", "day"),
+    [("Whom did I meet two Tuesdays ago?", "m4"), ("我上周五见了谁", "m7"), ("met Bob on Monday", "m10")],
+)
+async def test_words_of_time_are_relative_to_the_time_of_the_question(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService], question: str, day: str
+) -> None:
+    """Memories of that day come first, and no others are left out."""
+    asked: list[tuple[Any, Any]] = [
+        (question, {"now": "2024-06-12T08:00+00:00"}),
+        (question, {"now": datetime(2024, 6, 12, 23, tzinfo=timezone(timedelta(hours=-7)))}),
+        (question, {"now": "2024-06-12T23:00-07:00"}),
+        (text(question, metadata={"timestamp": "2024-06-12T08:00+00:00"}), {}),
+        (text(question, metadata={"timestamp": "2020-01-01"}), {"now": "2024-06-12"}),
+    ]
+    for service in services:
+        messages = [
+            text("I met Bob, 我见了他", id=f"m{n}", metadata={"timestamp": f"2024-06-{n:02}"}) for n in range(1, 12)
+        ]
+        await service.add_memory("alice", messages, "s")
+        for query, filters in asked:
+            given: Any = {"top_k": 20, "neighbors": False, **filters}
+            hits = await service.search("alice", query, given)
+            assert hits[0].message.id == day
+            assert len(hits) == 11
+
+
+@pytest.mark.parametrize(
+    ("question", "id"),
+    [
+        ("Who am I?", "film"), ("to be or not to be", "play"), ("The Who", "band"), ("What did Will do?", "will"),
+        ("US", "us"), ("Is IT hard?", "it"),
+    ],
+)  # fmt: skip
+async def test_questions_of_function_words_find_names_and_sentences_of_these(
+    services: tuple[InMemoryMemoryService, PostgresMemoryService], question: str, id: str
+) -> None:
+    texts = {
+        "film": "Who am I? I watched it with her.", "play": 'Hamlet: "To be or not to be"',
+        "band": "I heard The Who in London", "will": "Her brother Will paints", "us": "I fly to the US in May",
+        "it": "He works in IT for us, and will do so", "other": "It is what it was for all of us, who would not",
+    }  # fmt: skip
+    for service in services:
+        await service.add_memory("alice", [text(each, id=key) for key, each in texts.items()], "s")
+        hits = await service.search("alice", question, {"neighbors": False})
+        assert [hit.message.id for hit in hits][:1] == [id]
+        assert "other" not in [hit.message.id for hit in hits]
 
 
 async def test_facts_and_messages_are_found_without_raising_each_others_score(

@@ -187,7 +187,20 @@ async def _try_field(kind: str, name: str, value: Any, accepted: Accepted) -> No
 
 
 _ITEM_FIELDS = [*MemoryItem.model_fields, "a_later_field"]
-_FILTERS = ["top_k", "order", "session_id", "role", "kind", "since", "until", "valid_at", "min_score", "strategy", "x"]
+_FILTERS = [
+    "top_k",
+    "order",
+    "session_id",
+    "role",
+    "kind",
+    "since",
+    "until",
+    "valid_at",
+    "now",
+    "min_score",
+    "strategy",
+    "x",
+]
 _values = st.builds(Given, any_object | any_value)
 _one_value = st.one_of(
     st.tuples(st.just("message"), st.sampled_from(PLACES), _values, st.sampled_from(["dict", "model", "parts"])),

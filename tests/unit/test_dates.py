@@ -65,15 +65,44 @@ def test_a_day_is_parsed_in_every_notation(text: str) -> None:
         ("5월 8일", {"@--05-08"}),
         ("2023年", {"@2023"}),
         ("on 13/5", {"@--05-13"}),
-        ("yesterday", {"@2024-06-11", "@--06-11"}),
-        ("昨天", {"@2024-06-11", "@--06-11"}),
-        ("last Friday", {"@2024-06-07", "@--06-07"}),
-        ("last month", {"@2024-05", "@--05"}),
+        ("yesterday", {"@2024-06-11"}),
+        ("昨天", {"@2024-06-11"}),
+        ("last Friday", {"@2024-06-07"}),
+        ("last month", {"@2024-05"}),
+        ("two Tuesdays ago", {"@2024-06-04"}),
+        ("3 days ago", {"@2024-06-09"}),
+        ("a month ago", {"@2024-05"}),
+        ("14 months ago", {"@2023-04"}),
+        ("a couple of years ago", {"@2022"}),
+        ("on Monday", {"@2024-06-10"}),
+        ("on Wednesday", {"@2024-06-12"}),
+        ("next Wednesday", {"@2024-06-19"}),
+        ("this Friday", {"@2024-06-14"}),
+        ("上周二", {"@2024-06-04"}),
+        ("上上周五", {"@2024-05-31"}),
+        ("上个星期天", {"@2024-06-09"}),
+        ("周二", {"@2024-06-11"}),
+        ("大前天", {"@2024-06-09"}),
+        ("三天前", {"@2024-06-09"}),
+        ("两年前", {"@2022"}),
+        ("2个月前", {"@2024-04"}),
+        ("先週の火曜日", {"@2024-06-04"}),
+        ("3日前", {"@2024-06-09"}),
+        ("지난주 화요일", {"@2024-06-04"}),
+        ("3일 전", {"@2024-06-09"}),
         ("去年", {"@2023"}),
     ],
 )
 def test_a_query_has_only_the_dates_that_it_names(text: str, tokens: set[str]) -> None:
     assert set(dates_of_query(text, _NOW)) == tokens
+
+
+def test_weeks_ago_mean_the_seven_days_around() -> None:
+    for text in ("two weeks ago", "两周前", "2週間前", "2주 전"):
+        assert sorted(dates_of_query(text, _NOW)) == [
+            *(f"@2024-05-{day}" for day in range(26, 32)), "@2024-06-01",
+        ]  # fmt: skip
+    assert len(dates_of_query("上周一起吃饭", _NOW)) == 7
 
 
 def test_last_week_means_its_seven_days() -> None:
@@ -104,6 +133,9 @@ def test_last_week_means_its_seven_days() -> None:
             "order 20235",
             "May 8:30",
             "what to do today",
+            "on Tuesdays",
+            "一周一次",
+            "long ago",
             "@2023"[:1],
         ),
     ],
@@ -122,6 +154,8 @@ def test_a_day_without_a_year_is_assigned_to_the_closest_year() -> None:
     assert "@2023-12-30" in dates_of_memory("we left on December 30", datetime(2024, 1, 5, tzinfo=UTC))
     assert "@2024-01-05" in dates_of_memory("we leave on January 5", datetime(2023, 12, 30, tzinfo=UTC))
     assert "@2024-06-11" in dates_of_memory("we left yesterday", _NOW)
+    assert "@2024-06-09" in dates_of_memory("we left three days ago", _NOW)
+    assert "@2024-06-10" not in dates_of_memory("we meet on Monday", _NOW)
 
 
 def test_date_tokens_are_distinct_from_words() -> None:
@@ -132,7 +166,26 @@ def test_date_tokens_are_distinct_from_words() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["may ", "8 may ", "2023-", "5/", "1 ", "в ", "5月", "年", "last ", "2023 ", "  ", "8.", "一", "İ", "in may 8 "],
+    [
+        "may ",
+        "8 may ",
+        "2023-",
+        "5/",
+        "1 ",
+        "в ",
+        "5月",
+        "年",
+        "last ",
+        "2023 ",
+        "  ",
+        "8.",
+        "一",
+        "İ",
+        "in may 8 ",
+        "two days ago ",
+        "上上周",
+        "周",
+    ],
 )
 def test_dates_are_limited_and_parsed_in_linear_time(piece: str) -> None:
     assert len(dates_of_memory(piece * (300_000 // len(piece)), _NOW)) <= 60
@@ -149,6 +202,11 @@ def test_no_text_or_timestamp_raises_an_error() -> None:
         "february",
         "last week",
         "last year",
+        "999 years ago",
+        " months ago",
+        "on monday",
+        "上周二",
+        "天前",
         "昨天",
         "月",
         "年",

@@ -181,7 +181,7 @@ def test_an_invalid_variable_is_named_with_what_was_expected(
         assert value not in str(raised.value)  # it may be a password in the wrong variable
 
 
-@pytest.mark.parametrize("name", ["since", "until", "valid_at"])
+@pytest.mark.parametrize("name", ["since", "until", "valid_at", "now"])
 @pytest.mark.parametrize(
     ("value", "reason"),
     [

@@ -71,6 +71,16 @@ from tests.support.scaling import assert_linear
         ("كتـــاب", "كتاب"),
         ("کتاب", "كتاب"),
         ("٢٠٢٣", "2023"),
+        ("To be, or not to be", "to be or not to be"),
+        ("I heard The Who play", "The Who"),
+        ("The Who are loud", "who"),
+        ("my brother Will", "Will"),
+        ("Will moved to Oslo.", "What did Will do?"),
+        ("Will's house", "Will"),
+        ("the US economy", "US"),
+        ("WHO declared it", "What is the WHO?"),
+        ("I work in IT, mostly", "IT"),
+        ("it's mine", "its mine"),
         ("Wo sind die Häuser und was ist das?", "Haus"),
         ("¿Dónde están las canciones?", "canción"),
     ],
@@ -82,10 +92,29 @@ def test_query_and_memory_share_a_token(memory: str, query: str) -> None:
 @pytest.mark.parametrize(
     ("memory", "query"),
     [
+        ("Who am I? A nurse.", "who am i"),
+        ("Who am I?", "Who am I?"),
+        ('He said: "To be or not to be", aloud', "To be or not to be?"),
+        ("That's it.", "that's it"),
+    ],
+)
+def test_a_question_of_function_words_finds_sentences_of_these(memory: str, query: str) -> None:
+    wanted = set(tokens(query, "english"))
+    assert wanted
+    assert wanted <= set(analysis.memory_tokens(memory, None, "english").words)
+    assert not wanted & set(analysis.memory_tokens("What he said to me was a lie, she is there", None, "english").words)
+
+
+@pytest.mark.parametrize(
+    ("memory", "query"),
+    [
         ("aa bb", "ab"),
         ("Anna's", "Bob's"),
         ("🇨🇳", "🇨🇦"),
-        ("the and of", "the"),
+        ("the end of", "the"),
+        ("tell us what it is", "US"),
+        ("DO NOT TOUCH IT", "IT"),
+        ("They say who it was. Will you come?", "Will"),
         ("a.b", ""),
         ("\0\ud800 \u200b", "\0"),
         ("?!.", "?"),
@@ -159,7 +188,7 @@ def test_words_are_stemmed_in_the_configured_language() -> None:
 def test_tokens_of_this_version_do_not_change() -> None:
     """Other tokens would not match memories that are indexed already: increase VERSION when they change."""
     text = "Jane's e-bikes, snake_case, getHTTP v1.2: 我爱 東京 한국 ไทย 😀 дома x@y.com"
-    assert analysis.VERSION == 4
+    assert analysis.VERSION == 5
     assert tokens(text, "english") == [
         *("jane", "e-bikes", "ebik", "e", "bike", "snake_case", "snakecas", "snake", "case", "gethttp", "get"),
         *(
@@ -215,10 +244,14 @@ def test_simplified_and_traditional_have_the_same_tokens() -> None:
         "(1",
         "🇨",
         "א",
+        "Will ",
+        "so The, ",
+        "itIT",
+        "to be. ",
     ],
 )
 def test_analysis_takes_linear_time(piece: str) -> None:
-    assert_linear(lambda text: tokens(text, "english"), piece)
+    assert_linear(lambda text: analysis.memory_tokens(text, None, "english"), piece)
 
 
 def test_tokens_of_random_unicode_can_be_stored() -> None:

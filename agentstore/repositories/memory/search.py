@@ -1,6 +1,7 @@
 """Full-text search: its statements, which rank memories as :mod:`agentstore.search.ranking` defines, and their use."""
 
 from collections.abc import Mapping
+from itertools import filterfalse
 from typing import Any
 
 from agentstore.database.database import Database
@@ -63,7 +64,7 @@ async def search_by_words(
         existing = await _existing_words(database, user_id, spelling.all_spellings(unknown), values["expired"])
         tokens = {**tokens, **spelling.replacements(unknown, existing)}
         rows = await search(tokens)
-    if not rows and (prefixes := ranking.prefixes(tokens)):
+    if not rows and (prefixes := ranking.prefixes(filterfalse(analysis.is_function_word, tokens))):
         tokens = prefixes
         rows = await search(tokens)
     return rows, tokens

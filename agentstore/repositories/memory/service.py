@@ -386,6 +386,9 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         - ``since``, ``until``: only memories from `since` on, and before `until`: a datetime, an ISO 8601 string or
           seconds since 1970.
         - ``valid_at``: only items that are valid at this time; now by default.
+        - ``now``: the time of the question, in its time zone, by which "yesterday" and "two Tuesdays ago" are dates;
+          by default the ``metadata["timestamp"]`` of the query's message, or the current time. Memories of such a date
+          are ranked higher, and no others left out.
         - ``min_score``: only hits with at least this score.
         - ``neighbors``: with False, only memories that match themselves, by their own words alone. By default a memory
           also raises the score of its neighbors in the session, which is how many answers are found; ``is_match`` of a
@@ -411,7 +414,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         checked = read_search_filters(filters, self._settings)
         strategy = checked.strategy or self._strategy
         static = self._find_static(strategy)
-        text, time = query_of(messages, self._settings)
+        text, time = query_of(messages, self._settings, checked.now)
         question = await offload.run(read_question, text, time, self._language)
         by_words = strategy is SearchStrategy.FULL_TEXT or static is not None
         if not checked.top_k or not (question.tokens if by_words else text.strip()):
