@@ -128,6 +128,7 @@ def compare_messages(path: str, expected: list[Message], found: list[Message]) -
 STORED = {Message, Session, MemoryItem, User, StateRound, SandboxInfo, Blob}
 # Results and arguments of calls, which are not stored as such.
 _NOT_STORED = {
+    "PoolStats",
     *("Appended", "Deleted", "Extracted", "Extraction", "FailedExtraction", "Imported", "MemoryHit", "Page", "Pruned"),
     *("Stats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
     *("SandboxLimits", "SandboxSpec", "ToolResult", "SearchFilters", "ListFilters"),
