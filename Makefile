@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos combinations sandboxes peers adapters adapters-newest runtime previous lint types bench bench-quick profile clean
+.PHONY: help demo test chaos combinations sandboxes peers adapters adapters-newest runtime previous lint types bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -131,6 +131,9 @@ bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) $(ADAPTERS:%=$(VENV)/adapt
 
 bench-quick: $(VENV)/test ## the same in two minutes, compared with the ORM (ARGS="--only=agno_db" and other installed peers)
 	$(BIN)/python -m benchmarks --quick --peers=$(VENV)/peers --adapters=$(VENV)/adapters $(ARGS)
+
+scale: $(VENV)/bench ## each call on databases of 10 thousand to 1 million messages (ARGS="--sizes=10000000 --parts=search")
+	$(BIN)/python -m benchmarks.scale --plot=docs/performance/scale.svg $(ARGS)
 
 profile: $(VENV)/bench ## a profile of each call (as root; ARGS=--count counts instructions: needs valgrind)
 	$(BIN)/python -m benchmarks.profiles --out=docs/performance $(ARGS)

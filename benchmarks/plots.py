@@ -37,6 +37,23 @@ def draw(report: dict[str, Any], folder: Path) -> None:
             _growth(growth, folder / "growth.svg")
 
 
+def draw_scale(found: list[dict[str, Any]], path: Path) -> None:
+    """Draw the median time of each call by the size of the database, once it is analyzed."""
+    by_call: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for each in found:
+        if each["statistics"] == "analyzed":
+            by_call[each["call"]].append((each["size"], each["median"]))
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots()
+        for number, (call, points) in enumerate(by_call.items()):
+            axes.plot(*zip(*points, strict=True), marker="o" if number < 10 else "s", markersize=3, label=call)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("messages in the database")
+        axes.set_ylabel("ms")
+        _save(figure, path)
+
+
 def flames(stacks: Mapping[tuple[str, ...], int], server_share: float, title: str, path: Path) -> None:
     """Draw a flame graph. The width of a function is its share of the time of the call; callers are below."""
     widths: dict[tuple[str, ...], float] = defaultdict(float)

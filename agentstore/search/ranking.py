@@ -29,10 +29,10 @@ COMMON, COMMON_ROOT = 700, 7.0
 MIN_RARE = 2
 # The maximum number of matches read for a query, in equal shares for its tokens. A token with as many matches as its
 # share is common, too: the longer the question, the rarer the tokens by which memories are found, so that a pasted page
-# costs no more than a sentence. Where common tokens count for lack of others, one with as many matches as its share is
-# weighted as if it were in every memory, and beside other tokens not at all: only some of its matches are read, and
-# equal texts have equal scores.
-MAX_HITS = 30_000
+# costs little more than a sentence. Of the matches of common tokens, no more than MAX_COMMON_HITS are read, or as many
+# as make a token common. Where these count for lack of others, one with as many matches as are read is weighted as if
+# it were in every memory, and beside other tokens not at all: equal texts have equal scores.
+MAX_HITS, MAX_COMMON_HITS = 30_000, 20_000
 # Without a filter on the role, only this many of the best memories, or this many times the number of hits wanted, are
 # looked up by key: the factors for role and form reorder these, and change little beyond them.
 CANDIDATES, CANDIDATES_PER_HIT = 500, 4
@@ -205,7 +205,7 @@ def scores(
     if not count or not tokens:
         return {}
     average = all_tokens / count or 1.0
-    most, limit = max_matches(len(tokens)), common_from(count, len(tokens))
+    most, limit = max_matches(count, len(tokens)), common_from(count, len(tokens))
     matches = {token: [memory for memory in memories if among(memory) and has(memory, token)] for token in tokens}
     matches = {token: found for token, found in matches.items() if found}
     rare = sum(len(found) <= limit for found in matches.values())
@@ -296,14 +296,18 @@ def prior(memory: Memory, question: Question) -> float:
     return factor * NAMED_SPEAKER if is_named else factor
 
 
-def max_matches(tokens: int) -> int:
-    """Return the maximum number of matches read for one of a query's `tokens`."""
-    return MAX_HITS // tokens
+def max_matches(count: int, tokens: int) -> int:
+    """Return the maximum number of matches among `count` memories that are read for one of a query's `tokens`."""
+    return min(MAX_HITS // tokens, max(_common(count) + 1, MAX_COMMON_HITS // tokens))
 
 
 def common_from(count: int, tokens: int) -> int:
     """Return the number of a user's `count` memories above which one of a query's `tokens` is common."""
-    return min(max(COMMON, math.ceil(COMMON_ROOT * math.sqrt(count))), max_matches(tokens) - 1)
+    return min(_common(count), max_matches(count, tokens) - 1)
+
+
+def _common(count: int) -> int:
+    return max(COMMON, math.ceil(COMMON_ROOT * math.sqrt(count)))
 
 
 def candidates(top_k: int, role: str | None) -> int | None:

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 _INDEX = "memories_lexemes_idx"
 # Each entry is inserted at once, as the migrations create the index.
-_DIRECTLY = "fastupdate = off, gin_pending_list_limit = 128"
+_DIRECTLY = "gin_pending_list_limit = 128, fastupdate = off"
 # In kB. A merge of this many entries reads most pages of the index once, instead of some for each memory.
 _COLLECTING = "fastupdate = on, gin_pending_list_limit = 65536"
 

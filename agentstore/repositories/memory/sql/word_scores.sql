@@ -19,23 +19,30 @@ WITH terms AS MATERIALIZED (
     SELECT given.query::tsquery AS query, given.weight, given.position
     FROM unnest((SELECT :queries), (SELECT :weights)) WITH ORDINALITY AS given (query, weight, position)
 ),
-caps AS MATERIALIZED (
-    -- The most matches of a term that are read: an equal share of all that are read.
-    SELECT {ranking.MAX_HITS} / cardinality((SELECT :queries)) AS most
-),
 counted AS MATERIALIZED (
     SELECT sum(count)::float8 AS count, sum(tokens)::float8 AS tokens
     FROM {schema}.memory_buckets
     WHERE user_id = :user_id AND session_id <> ALL((SELECT :expired)::text[])
 ),
-size AS MATERIALIZED (
+limits AS MATERIALIZED (
     SELECT
         count,
         coalesce(nullif(tokens / nullif(count, 0), 0), 1) AS average,
-        least(
-            greatest({ranking.COMMON}, ceil({ranking.COMMON_ROOT} * sqrt(count)))::bigint, caps.most - 1
-        ) AS common
+        greatest({ranking.COMMON}, ceil({ranking.COMMON_ROOT} * sqrt(count)))::bigint AS common
     FROM counted
+),
+caps AS MATERIALIZED (
+    -- The most matches of a term that are read.
+    SELECT
+        least(
+            {ranking.MAX_HITS} / cardinality((SELECT :queries)),
+            greatest(common + 1, {ranking.MAX_COMMON_HITS} / cardinality((SELECT :queries)))
+        ) AS most
+    FROM limits
+),
+size AS MATERIALIZED (
+    SELECT limits.count, limits.average, least(limits.common, caps.most - 1) AS common
+    FROM limits
     CROSS JOIN caps
 ),
 hits AS MATERIALIZED (
