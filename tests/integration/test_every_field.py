@@ -128,9 +128,8 @@ def compare_messages(path: str, expected: list[Message], found: list[Message]) -
 STORED = {Message, Session, MemoryItem, User, StateRound, SandboxInfo, Blob}
 # Results and arguments of calls, which are not stored as such.
 _NOT_STORED = {
-    "PoolStats",
     *("Appended", "Deleted", "Extracted", "Extraction", "FailedExtraction", "Imported", "MemoryHit", "Page", "Pruned"),
-    *("Stats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
+    *("Stats", "PoolStats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
     *("SandboxLimits", "SandboxSpec", "ToolResult", "SearchFilters", "ListFilters"),
     "ScopedValues",  # each value by itself
     *("Embedder", "QuestionEmbedder", "Reranker", "SearchStrategy", "ContentType", "MessageType", "Role", "RunStatus"),
