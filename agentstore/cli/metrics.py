@@ -81,6 +81,7 @@ async def _read(url: str | None) -> tuple[Figures, AgentStoreError | None]:
 
 
 async def _serve(url: str | None, host: str, port: int) -> None:
+    from agentstore.errors import AgentStoreError
     from agentstore.operations.metrics import read_or_report
 
     database = _open(url)
@@ -88,7 +89,8 @@ async def _serve(url: str | None, host: str, port: int) -> None:
 
     def read() -> Figures:
         """Read the figures in the event loop, from the thread of a scrape."""
-        figures, error = asyncio.run_coroutine_threadsafe(read_or_report(database), loop).result(_TIMEOUT)
+        reading = asyncio.run_coroutine_threadsafe(read_or_report(database, AgentStoreError), loop)
+        figures, error = reading.result(_TIMEOUT)
         if error is not None:
             echo_error(str(error))
         return figures

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from agentstore.database.database import Database
-from agentstore.errors import AgentStoreError
+from agentstore.database.row_security import REFUSE_FILTERED_VIEWS
+from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.migrating.schema_status import status
 
 _TABLES = """
@@ -70,7 +71,9 @@ async def read_figures(database: Database) -> Figures:
     found: Figures = {
         "agentstore.schema.state": [(float(schema.state == state), {"state": state}) for state in _SCHEMA_STATES]
     }
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.transaction(readonly=True):
+        # Also with the setting ROW_LEVEL_SECURITY: hidden rows would be missing in the counts.
+        await connection.execute(REFUSE_FILTERED_VIEWS)
         tables = await connection.fetch(_TABLES, database.settings.schema)
         rows = {table["name"]: table["rows"] for table in tables}
         for column in ("rows", "size", "dead_rows", "freeze_age"):
@@ -92,9 +95,15 @@ async def read_figures(database: Database) -> Figures:
     return found
 
 
-async def read_or_report(database: Database) -> tuple[Figures, AgentStoreError | None]:
-    """Read all figures; if that fails, return the error, and that the database is not up."""
+async def read_or_report(
+    database: Database, errors: type[AgentStoreError] = Unavailable
+) -> tuple[Figures, AgentStoreError | None]:
+    """Read all figures; after one of the `errors`, return it, and that the database is not up.
+
+    Raises:
+        NotConfigured: as :func:`read_figures`, unless it is one of the `errors`.
+    """
     try:
         return {"agentstore.up": [(1.0, {})], **await read_figures(database)}, None
-    except AgentStoreError as error:
+    except errors as error:
         return {"agentstore.up": [(0.0, {})]}, error
