@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Increase it whenever a text gets different tokens, or a memory other values by which it is ranked, than before:
 # memories analyzed by another version are reindexed.
-VERSION = 5
+VERSION = 6
 
 # The maximum length of a token in characters. Longer strings are not words, and lexemes in Postgres are limited.
 _MAX_LENGTH = 100
@@ -60,6 +60,7 @@ _SEPARATORS = re.compile(r"[/:?#&=@,~+%]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)+")
 _THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:[, '’]\d{3}){1,6}(?!\w)|(?<![\w.,])\d{1,3}(?:\.\d{3}){1,6}(?![\w.])")
 _SHORT_THOUSANDS = re.compile(r"(?<![\w.,])(\d{1,4})(?:\.(\d{1,3}))?[kK](?!\w)")
+_LEADING_ZEROS = re.compile(r"(?<![\w.,])0+([1-9]\d{0,17})(?!\w)")
 # Numbers written in groups of digits, such as telephone and account numbers.
 _DIGITS = re.compile(r"(?<![\w.])\+?\(?\d(?:[ ().\-/]{0,2}\d){6,18}(?!\w)")
 _HASH = re.compile(r"(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{10,64}")
@@ -400,6 +401,8 @@ def _numbers(text: str) -> Iterator[str]:
         yield "".join(filter(str.isdecimal, found.group()))
     for found in _SHORT_THOUSANDS.finditer(text):
         yield str(int(found[1] + (found[2] or "").ljust(3, "0")))
+    for found in _LEADING_ZEROS.finditer(text):
+        yield found[1]
     for found in _DIGITS.finditer(text):
         digits = "".join(filter(str.isdecimal, found.group()))
         yield digits

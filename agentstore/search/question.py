@@ -41,6 +41,7 @@ _ASKS_ASSISTANT = re.compile(
     r"|\byour (?:\w+ )?(?:recommendation|suggestion|advice|explanation|answer|response)s?\b"
     r"|\b(?:our|the) (?:previous|last|earlier|past|recent) (?:conversation|chat|discussion|session)s?\b"
     r"|\bwe (?:\w+ )?(?:talked|discussed|spoke|chatted)\b"
+    r"|\bremind me\b(?![^.?!]{0,200}\bmy\b)"
     # Not 我给你推荐过, "what I recommended to you".
     r"|(?<![和给跟向对与问让为同])[你您][^，。？！,?!]{0,14}?"
     r"(?:推荐|建议|告诉|说|提到|提|介绍|分享|教|讲|列|写|回答|解释|提供)(?:过|了|的)",
