@@ -282,13 +282,17 @@ class Pruning:
         return task.result()
 
     async def _delete(self, kind: str, rows: list[Row]) -> None:
+        is_large = rows[0][2] > _BATCH_ROWS and not self._dry_run
         # One statement for each user, since Citus refuses to lock rows of several, in one transaction.
         by_user = [
-            {"user_id": user_id, "ids": [row[1] for row in of_user], "before": self._before}
+            {
+                "user_id": user_id,
+                "ids": [row[1] for row in of_user],
+                "before": self._before,
+                "with_counts": not is_large,
+            }
             for user_id, of_user in groupby(rows, key=itemgetter(0))
         ]
-
-        is_large = rows[0][2] > _BATCH_ROWS and not self._dry_run
 
         async def delete() -> Pruned:
             async with self._database.transaction() as transaction:
@@ -330,7 +334,10 @@ class Pruning:
                 pruned += await self._delete_parts(
                     transaction,
                     kind,
-                    [{"user_id": user, "ids": of_user, "before": before} for (user, before), of_user in ids.items()],
+                    [
+                        {"user_id": user, "ids": of_user, "before": before, "with_counts": True}
+                        for (user, before), of_user in ids.items()
+                    ],
                 )
         if self._dry_run:
             self._counted.update("sessions", ((row["user_id"], row["id"]) for row in rows))

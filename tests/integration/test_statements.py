@@ -183,6 +183,7 @@ _VALUES: dict[str, Any] = {
     "new_id": "copy",
     "most": 5_000,
     "in_steps": False,
+    "with_counts": True,
     "message_id": "m3",
     "forked_from": None,
     "forked_at": None,

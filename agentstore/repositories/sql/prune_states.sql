@@ -2,9 +2,11 @@
 --
 -- Scope: user
 -- Repeatable: no
--- Parameters: user_id text
+-- Parameters: user_id text, with_counts boolean
 -- Rows: one: the number of heads of states, the number of their state rounds, and the bytes of those
 -- Races: what is locked, or was written to meanwhile, is not deleted
+--
+-- Without `with_counts` those numbers are 0: steps have deleted the rows, whose entries are still in the index.
 WITH
 -- include: lock_old_states.sql
 counted AS MATERIALIZED (
@@ -15,7 +17,7 @@ counted AS MATERIALIZED (
         -- An aggregate of each, which is looked up in the index. A join might read the rows of all that the user has.
         SELECT count(*) AS parts, sum(coalesce(pg_column_size(p.packed), pg_column_size(p.payload))) AS bytes
         FROM {schema}.state_rounds AS p
-        WHERE p.user_id = :user_id AND p.session_id = chosen.id
+        WHERE p.user_id = :user_id AND p.session_id = chosen.id AND :with_counts
     ) AS part
 ),
 deleted AS (
