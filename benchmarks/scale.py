@@ -13,6 +13,7 @@ import random
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ _SESSIONS, _MESSAGES = 10, 10  # of each user and of each session
 _VOCABULARY = 50_000
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _ROUNDS = 30
+_FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
 Call = Callable[[], Awaitable[object]]
 
@@ -68,8 +70,15 @@ async def fill(store: AgentStore, connection: asyncpg.Connection, size: int) -> 
     # Foreign keys are not checked: the rows are consistent.
     await connection.execute("SET session_replication_role = replica")
     await _copy(connection, "users", ["id"], ([user] for user in users))
-    columns = ["user_id", "id", "next_seq"]
-    await _copy(connection, "sessions", columns, ([user, id, str(count + 1)] for user, id, count in sessions(size)))
+    # One a second, as the calls of users are spread over time.
+    times = (str(_FIRST + timedelta(seconds=number)) for number in itertools.count())
+    columns = ["user_id", "id", "next_seq", "created_at", "updated_at", "listed_at"]
+    await _copy(
+        connection,
+        "sessions",
+        columns,
+        ([user, id, str(count + 1), at, at, at] for (user, id, count), at in zip(sessions(size), times, strict=False)),
+    )
 
     def rows() -> Iterator[list[str]]:
         for user, id, count in sessions(size):
