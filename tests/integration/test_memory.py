@@ -196,6 +196,36 @@ async def test_filters_find_memories_of_an_older_analysis_after_they_are_reindex
     assert await observer.fetch("SELECT id, lexemes, tokens FROM agentstore.memories ORDER BY id") == before
 
 
+async def test_a_reindex_computes_by_what_memories_of_an_older_release_are_ranked(
+    store: AgentStore, observer: asyncpg.Connection
+) -> None:
+    texts = {
+        "asks": "apples for Ann?",
+        "partly": "I have apples now. Any tips for you?",
+        "tells": "apples for Ann and me",
+    }
+    messages = [text(each, id=id, metadata={"name": "Ann Lee"}) for id, each in texts.items()]
+    await store.memory.add_memory("alice", messages, "s")
+    read = "SELECT id, question_share, is_question, speaker FROM agentstore.memories ORDER BY seq"
+    rows = await observer.fetch(read)
+    assert [tuple(row) for row in rows] == [
+        ("asks", 100, True, "ann"), ("partly", 50, True, "ann"), ("tells", 0, False, "ann"),
+    ]  # fmt: skip
+
+    async def scores() -> dict[str, float]:
+        hits = await store.memory.search("alice", "apples", {"neighbors": False})
+        return {hit.message.id: hit.score for hit in hits}
+
+    before = await scores()
+    await observer.execute("UPDATE agentstore.memories SET question_share = NULL, speaker = NULL, analysis = '3 x'")
+    former = await scores()
+    assert former["asks"] / former["tells"] == pytest.approx(0.7)
+    assert before["asks"] / before["tells"] == pytest.approx(0.5)
+    assert await store.memory.reindex() == 3
+    assert await observer.fetch(read) == rows
+    assert await scores() == before
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_filters_by_labels_read_the_memories_that_have_them(
     store: AgentStore, observer: asyncpg.Connection, mode: str
