@@ -89,8 +89,8 @@ async def _serve(url: str | None, host: str, port: int) -> None:
 
     def read() -> Figures:
         """Read the figures in the event loop, from the thread of a scrape."""
-        reading = asyncio.run_coroutine_threadsafe(read_or_report(database, AgentStoreError), loop)
-        figures, error = reading.result(_TIMEOUT)
+        reading = asyncio.run_coroutine_threadsafe(read_or_report(database, AgentStoreError, timeout=_TIMEOUT), loop)
+        figures, error = reading.result()
         if error is not None:
             echo_error(str(error))
         return figures

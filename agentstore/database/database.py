@@ -477,12 +477,18 @@ class Database:
                 await self._prepare(self)
         except BaseException:
             # A caller whose start() failed does not call stop().
+            self._stop_observing_unless_started()
             await asyncio.shield(self._begin_close(self._pools.pop()))
             raise
         if self._starting.get() is not asyncio.current_task():
+            self._stop_observing_unless_started()
             await asyncio.shield(self._begin_close(self._pools.pop()))
             raise Closed("The store was stopped while it was starting: call start() to use it again.")
         self._started = True
+
+    def _stop_observing_unless_started(self) -> None:
+        if not self._started:  # in another event loop
+            self.observer.stop()
 
     def _begin_stop(self) -> list[asyncio.Task[None]]:
         """Stop, and return the tasks that close the pools: a canceled stop() still closes everything."""

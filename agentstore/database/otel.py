@@ -6,6 +6,7 @@ passes one, has spans and metrics: without one nothing is created. No global sta
 https://opentelemetry.io/docs/specs/semconv/database/
 """
 
+import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,14 +110,15 @@ class OpenTelemetry:
             if value is not None:
                 self._server[name] = value
         pool = f"{server.address or 'unknown'}:{server.port or 5432}/{server.database or ''}"
-        self._pool = {"db.client.connection.pool.name": pool}
+        self.pool = {"db.client.connection.pool.name": pool}
         self._attributes: dict[str, dict[str, Any]] = {}
+        self.pool_stats = pool_stats
         self._instruments = _instruments_of(meters)
-        self._instruments.pools[self] = (pool_stats, self._pool)
+        self._instruments.databases[id(self)] = self
 
     def stop(self) -> None:
         """Observe the pool no more."""
-        self._instruments.pools.pop(self, None)
+        self._instruments.databases.pop(id(self), None)
 
     def begin_call(self, name: str) -> "Span":
         """Begin the span of a public call."""
@@ -169,9 +171,11 @@ class OpenTelemetry:
     def event(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Add an event to the current span, and count it where there is a counter for it."""
         known = {key: value for key, value in attributes.items() if value is not None}
-        self._trace.get_current_span().add_event(f"agentstore.{name}", known)
+        span = self._trace.get_current_span()
+        if span.is_recording():  # what goes on in the background may outlive the call that has begun it
+            span.add_event(f"agentstore.{name}", known)
         if (counter := _COUNTED.get(name)) is not None:
-            labels = self._pool if name.startswith(("connection.", "pool.")) else {}
+            labels = self.pool if name.startswith(("connection.", "pool.")) else {}
             labels = {**labels, **{label: known[key] for key, label in _LABELS.items() if key in known}}
             self._instruments.counters[counter].add(1, labels)
 
@@ -180,7 +184,7 @@ class OpenTelemetry:
         return self._trace.get_current_span().get_span_context()
 
     @contextmanager
-    def shared_by(self, callers: "Sequence[SpanContext]") -> "Iterator[Sequence[SpanContext]]":
+    def shared_by(self, callers: "Sequence[SpanContext | None]") -> "Iterator[Sequence[SpanContext]]":
         """Let the statements of a block belong to several calls: linked to their spans, and the child of none.
 
         Returns the statements, which grow: each caller links its span to them (:meth:`link`).
@@ -188,7 +192,8 @@ class OpenTelemetry:
         from opentelemetry import context
 
         self._instruments.batches.record(len(callers))
-        shared = _Shared([each for each in callers if each.is_valid], [])
+        # None for a call that has begun before the store was started again.
+        shared = _Shared([each for each in callers if each is not None and each.is_valid], [])
         began, token = _shared.set(shared), context.attach(context.Context())
         try:
             with outside_of_calls():
@@ -200,21 +205,23 @@ class OpenTelemetry:
     def link(self, statements: "Sequence[SpanContext]") -> None:
         """Link the span of the current call to the statements that it shares with others."""
         span = self._trace.get_current_span()
+        if not hasattr(span, "add_link"):  # before 1.24, a span has only the links that it begins with
+            return
         for each in statements:
             if each.is_valid:
                 span.add_link(each)
 
     def record_create_time(self, duration: float) -> None:
         """Count a new connection."""
-        self._instruments.create_time.record(duration, self._pool)
+        self._instruments.create_time.record(duration, self.pool)
 
     def record_wait_time(self, duration: float) -> None:
         """Count a wait for a connection."""
-        self._instruments.wait_time.record(duration, self._pool)
+        self._instruments.wait_time.record(duration, self.pool)
 
     def record_use_time(self, duration: float) -> None:
         """Count the use of a connection."""
-        self._instruments.use_time.record(duration, self._pool)
+        self._instruments.use_time.record(duration, self.pool)
 
     def _attributes_of(self, statement: str) -> dict[str, Any]:
         found = self._attributes.get(statement)
@@ -256,10 +263,15 @@ class _Instruments:
         from opentelemetry.metrics import Observation
 
         self._observation = Observation
-        self.pools: weakref.WeakKeyDictionary[OpenTelemetry, tuple[Callable[[], PoolStats], Mapping[str, str]]] = (
-            weakref.WeakKeyDictionary()
-        )
-        seconds: dict[str, Any] = {"unit": "s", "explicit_bucket_boundaries_advisory": _BUCKETS}
+        # By their id. A store that is never stopped leaves with its last reference.
+        self.databases: weakref.WeakValueDictionary[int, OpenTelemetry] = weakref.WeakValueDictionary()
+        # Before 1.30, the API knows no advice about buckets.
+        is_advised = "explicit_bucket_boundaries_advisory" in inspect.signature(meter.create_histogram).parameters
+        seconds: dict[str, Any] = {"unit": "s"}
+        batches: dict[str, Any] = {"unit": "{call}"}
+        if is_advised:
+            seconds["explicit_bucket_boundaries_advisory"] = _BUCKETS
+            batches["explicit_bucket_boundaries_advisory"] = _BATCHES
         self.statements = meter.create_histogram(
             "db.client.operation.duration", description="Duration of database client operations.", **seconds
         )
@@ -276,10 +288,7 @@ class _Instruments:
             "db.client.connection.use_time", description="The time a call used a connection.", **seconds
         )
         self.batches = meter.create_histogram(
-            "agentstore.append.batch.size",
-            unit="{call}",
-            description="How many appends shared a statement.",
-            explicit_bucket_boundaries_advisory=_BATCHES,
+            "agentstore.append.batch.size", description="How many appends shared a statement.", **batches
         )
         self.counters = {
             name: meter.create_counter(name, unit=unit, description=description)
@@ -312,12 +321,14 @@ class _Instruments:
     def _stats(self) -> list[tuple[PoolStats, Mapping[str, str]]]:
         """Return the connections by pool: databases with the same URL share its name."""
         found: dict[str, tuple[PoolStats, Mapping[str, str]]] = {}
-        for pool_stats, pool in list(self.pools.values()):
-            stats = pool_stats()
-            name = pool["db.client.connection.pool.name"]
+        for reference in self.databases.valuerefs():
+            if (each := reference()) is None:
+                continue
+            stats = each.pool_stats()
+            name = each.pool["db.client.connection.pool.name"]
             if name in found:
                 stats += found[name][0]
-            found[name] = stats, pool
+            found[name] = stats, each.pool
         return list(found.values())
 
 
@@ -326,7 +337,10 @@ _instruments: "weakref.WeakKeyDictionary[MeterProvider, _Instruments]" = weakref
 
 
 def _instruments_of(provider: "MeterProvider") -> _Instruments:
-    found = _instruments.get(provider)
+    try:
+        found = _instruments.get(provider)
+    except TypeError:  # it has no hash, or supports no weak references
+        return _Instruments(provider.get_meter(_NAME, schema_url=SCHEMA_URL))
     if found is None:
         found = _instruments[provider] = _Instruments(provider.get_meter(_NAME, schema_url=SCHEMA_URL))
     return found

@@ -118,21 +118,21 @@ class Server(NamedTuple):
 class Call:
     """A public call that is being observed."""
 
-    __slots__ = ("began", "name", "observer", "span")
+    __slots__ = ("began", "name", "observer", "otel", "span")
 
     def __init__(self, observer: "Observer", name: str) -> None:
         self.observer: Observer | None = observer
         self.name = name
         self.began = time.perf_counter()
-        self.span: Any = None
-        if observer.otel is not None:
-            self.span = observer.otel.begin_call(name)
+        # What begins the span ends it, though the store may be stopped or started meanwhile.
+        self.otel = observer.otel
+        self.span: Any = None if self.otel is None else self.otel.begin_call(name)
 
     def end(self, error: BaseException | None) -> None:
         """Report the call. Tasks that it has started, and that go on, belong to no call from now on."""
-        observer, self.observer = self.observer, None
-        if observer is not None and observer.otel is not None:
-            observer.otel.end_call(self, time.perf_counter() - self.began, error)
+        self.observer = None
+        if self.otel is not None:
+            self.otel.end_call(self, time.perf_counter() - self.began, error)
 
 
 _call: ContextVar[Call | None] = ContextVar("agentstore_call", default=None)
@@ -157,7 +157,7 @@ def outside_of_calls() -> Iterator[None]:
 class Execution:
     """The execution of one statement, as a context manager: reported at its end."""
 
-    __slots__ = ("_began", "_observer", "attempts", "name", "rows", "span", "sql", "waited")
+    __slots__ = ("_began", "_observer", "attempts", "name", "otel", "rows", "span", "sql", "waited")
 
     def __init__(self, observer: "Observer", name: str, sql: str | None = None) -> None:
         self._observer = observer
@@ -166,12 +166,13 @@ class Execution:
         self.waited = 0.0
         self.attempts = 1
         self.rows: int | None = None
+        self.otel = observer.otel
         self.span: Any = None
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
-        if self._observer.otel is not None:
-            self.span = self._observer.otel.begin_statement(self)
+        if self.otel is not None:
+            self.span = self.otel.begin_statement(self)
         return self
 
     def __exit__(
@@ -215,8 +216,8 @@ class Observer:
 
     def end(self, execution: Execution, duration: float, error: BaseException | None) -> None:
         """Report a statement that has ended."""
-        if self.otel is not None:
-            self.otel.end_statement(execution, duration + execution.waited, error)
+        if execution.otel is not None:
+            execution.otel.end_statement(execution, duration + execution.waited, error)
         if self._slow is not None and duration >= self._slow:
             self.event(
                 "statement.slow",
@@ -244,15 +245,15 @@ class Observer:
     def event(self, name: EventName, level: int, message: str, **attributes: Any) -> None:
         """Log an event, and report it to the application and to the span of the current call."""
         _log.log(level, message, extra={"event": name, **attributes})
-        if self.otel is not None:
-            self.otel.event(name, attributes)
+        if (otel := self.otel) is not None:
+            otel.event(name, attributes)
         if self._telemetry.on_event is not None:
             self._run_hook(self._telemetry.on_event, TelemetryEvent(name, message, attributes))
 
     def opened(self, duration: float) -> None:
         """Report a new connection."""
-        if self.otel is not None:
-            self.otel.record_create_time(duration)
+        if (otel := self.otel) is not None:
+            otel.record_create_time(duration)
         self.event(
             "connection.opened",
             logging.INFO,
@@ -266,13 +267,13 @@ class Observer:
 
     def waited(self, duration: float) -> None:
         """Report how long a call waited for a connection."""
-        if self.otel is not None:
-            self.otel.record_wait_time(duration)
+        if (otel := self.otel) is not None:
+            otel.record_wait_time(duration)
 
     def used(self, duration: float) -> None:
         """Report how long a call used a connection."""
-        if self.otel is not None:
-            self.otel.record_use_time(duration)
+        if (otel := self.otel) is not None:
+            otel.record_use_time(duration)
 
     def timed_out(self, timeout: float) -> None:
         """Report a call for which no connection became free."""
@@ -302,8 +303,8 @@ class Observer:
         except Exception as error:  # noqa: BLE001
             # The statement has been executed: its caller must learn that.
             _log.exception("a function of Telemetry failed", extra={"event": "hook.failed"})
-            if self.otel is not None:
-                self.otel.event("hook.failed", {"error": type(error).__name__})
+            if (otel := self.otel) is not None:
+                otel.event("hook.failed", {"error": type(error).__name__})
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
@@ -329,7 +330,8 @@ def note_retry(error: BaseException | None, attempt: int) -> None:
 def observe_calls(service: type[Any], area: str, observer_of: Callable[[Any], Observer]) -> None:
     """Let the public methods of a class report each call to the observer of its object.
 
-    A call within a call, such as that of a list within an export, is a part of it. `area` names the service.
+    A call within a call of the same store, such as that of a list within an export, is a part of it. `area` names the
+    service.
     """
     for name in dir(service):
         if name.startswith("_") or name in _LIFECYCLE:
@@ -348,7 +350,7 @@ def _observed(method: Callable[..., Any], name: str, observer_of: Callable[[Any]
     @wraps(method)
     async def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         observer = observer_of(self)
-        if not observer.measures or current_call() is not None:
+        if not observer.measures or _is_within_call(observer):
             return await method(self, *args, **kwargs)
         observed = Call(observer, name)
         with _Active(observed):
@@ -370,7 +372,7 @@ def _observed_generator(
     async def call(self: Any, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         observer = observer_of(self)
         generator = method(self, *args, **kwargs)
-        observed = Call(observer, name) if observer.measures and current_call() is None else None
+        observed = Call(observer, name) if observer.measures and not _is_within_call(observer) else None
         error: BaseException | None = None
         try:
             while True:
@@ -390,12 +392,20 @@ def _observed_generator(
             error = raised
             raise
         finally:
-            if isinstance(generator, AsyncGenerator):
-                await generator.aclose()
-            if observed is not None:
-                observed.end(error)
+            try:
+                if isinstance(generator, AsyncGenerator):
+                    await generator.aclose()
+            finally:
+                if observed is not None:
+                    observed.end(error)
 
     return call
+
+
+def _is_within_call(observer: Observer) -> bool:
+    """Return whether a public call of the same store is being executed: a new one is a part of it."""
+    call = current_call()
+    return call is not None and call.observer is observer
 
 
 class _Active:
@@ -409,8 +419,8 @@ class _Active:
     def __enter__(self) -> None:
         self._token = _call.set(self._call)
         self._context: Any = None
-        if self._call.span is not None and (observer := self._call.observer) is not None and observer.otel is not None:
-            self._context = observer.otel.attach(self._call.span)
+        if self._call.otel is not None:
+            self._context = self._call.otel.attach(self._call.span)
 
     def __exit__(self, *_: object) -> None:
         _call.reset(self._token)

@@ -149,7 +149,7 @@ class Transaction:
         """Compile a statement, and execute what it needs before, such as its user for row-level security."""
         compiled = self._compile(statement)
         if (begin_with := self._begin_with(compiled, values)) is not None:
-            await self.execute(begin_with)
+            await self.execute(begin_with, is_private=True)
         return compiled
 
     async def _fetch(self, name: str, sql: str, arguments: Sequence[Any]) -> list[Row]:
@@ -166,12 +166,15 @@ class Transaction:
             execution.rows = len(rows)
             return rows
 
-    async def execute(self, sql: str) -> str:
-        """Execute SQL without parameters or rows, such as BEGIN or COMMIT, and return the server's status tag."""
+    async def execute(self, sql: str, *, is_private: bool = False) -> str:
+        """Execute SQL without parameters or rows, such as BEGIN or COMMIT, and return the server's status tag.
+
+        With `is_private`, no report has the SQL, which has the id of a user.
+        """
         if not self._observer.measures:
             return await self._execute(sql)
         command = sql.partition(" ")[0].lower()
-        with self._observer.execution(f"transaction.{command}", sql):
+        with self._observer.execution(f"transaction.{command}", None if is_private else sql):
             return await self._execute(sql)
 
     async def _execute(self, sql: str) -> str:

@@ -1,5 +1,6 @@
 """Figures of a database for monitoring: queues, the state of the schema, and what vacuum has to do."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -96,14 +97,18 @@ async def read_figures(database: Database) -> Figures:
 
 
 async def read_or_report(
-    database: Database, errors: type[AgentStoreError] = Unavailable
+    database: Database, errors: type[AgentStoreError] = Unavailable, *, timeout: float | None = None
 ) -> tuple[Figures, AgentStoreError | None]:
-    """Read all figures; after one of the `errors`, return it, and that the database is not up.
+    """Read all figures; after one of the `errors`, or `timeout` seconds, return it, and that the database is not up.
 
     Raises:
         NotConfigured: as :func:`read_figures`, unless it is one of the `errors`.
     """
+    not_up: Figures = {"agentstore.up": [(0.0, {})]}
     try:
-        return {"agentstore.up": [(1.0, {})], **await read_figures(database)}, None
+        async with asyncio.timeout(timeout):
+            return {"agentstore.up": [(1.0, {})], **await read_figures(database)}, None
+    except TimeoutError:
+        return not_up, Unavailable(f"{database.where} did not return its figures in time")
     except errors as error:
-        return {"agentstore.up": [(0.0, {})]}, error
+        return not_up, error

@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agentstore import AgentStore, NotFound, PoolTimeout, Settings, Telemetry
-from agentstore.errors import AgentStoreError
+from agentstore.database.database import Database
+from agentstore.errors import AgentStoreError, Unavailable
+from agentstore.operations.metrics import read_or_report
 from agentstore.testing import text
 from tests.support.cli import run
 
@@ -110,3 +112,13 @@ def test_rules_say_what_to_do() -> None:
     for rule in rules:
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert rule["annotations"].keys() == {"summary", "action"}
+
+
+async def test_figures_that_take_too_long_are_reported(database: Database, observer: asyncpg.Connection) -> None:
+    """A scrape has an answer: without the figure agentstore_up, its alert would not fire."""
+    async with observer.transaction():
+        await observer.execute("LOCK TABLE agentstore.memory_extractions")
+        figures, error = await read_or_report(database, AgentStoreError, timeout=0.1)
+    assert figures == {"agentstore.up": [(0.0, {})]}
+    assert isinstance(error, Unavailable)
+    assert (await read_or_report(database))[0]["agentstore.up"] == [(1.0, {})]

@@ -1,16 +1,18 @@
 """What a store reports: to logs, to functions of the application, and to OpenTelemetry."""
 
 import asyncio
+import gc
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -19,7 +21,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.metrics import db_metrics as pool_metrics
 from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
 from opentelemetry.semconv.metrics import db_metrics
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    NoOpTracer,
+    NoOpTracerProvider,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+)
 
 from agentstore import (
     AgentStore,
@@ -32,6 +41,7 @@ from agentstore import (
     StatementTimeout,
     Telemetry,
     TelemetryEvent,
+    Unavailable,
 )
 from agentstore.database.otel import SCHEMA_URL
 from agentstore.database.telemetry import event_names
@@ -415,6 +425,174 @@ async def test_sql_is_opt_in(database_url: str, settings: Settings, collected: C
     assert span.attributes is not None
     assert "INSERT INTO" in str(span.attributes[db_attributes.DB_QUERY_TEXT])
     assert "alice" not in str(span.attributes)
+
+
+async def test_sql_with_the_id_of_a_user_is_not_reported(
+    database_url: str, settings: Settings, collected: Collected
+) -> None:
+    """Under row-level security, transactions set it."""
+    settings = settings.model_copy(update={"telemetry_sql": True, "row_level_security": True})
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        await store.blobs.put("alice", "a", b"x")
+        await store.sessions.create_session("alice", "s")
+        await store.sessions.append("alice", "s", text("x"))
+        await store.sessions.fork_session("alice", "s")
+    attributes = [dict(span.attributes or {}) for span in collected.spans()]
+    assert [each for each in attributes if each.get(db_attributes.DB_QUERY_SUMMARY) == "transaction.select"]
+    assert [each for each in attributes if "INSERT INTO" in str(each.get(db_attributes.DB_QUERY_TEXT))]
+    assert b"alice".hex() not in str(attributes)
+
+
+async def test_spans_end_though_the_store_stops(
+    database_url: str, settings: Settings, collected: Collected, observer: asyncpg.Connection
+) -> None:
+    store = AgentStore(database_url, settings=settings, telemetry=collected.telemetry())
+    await store.start()
+    async with observer.transaction():
+        await observer.execute("LOCK TABLE agentstore.sessions")
+        creating = asyncio.create_task(store.sessions.create_session("alice", "s"))
+        await _wait_until_locked(observer)
+        stopping = asyncio.create_task(store.stop())
+        await asyncio.sleep(0)
+    await creating
+    await stopping
+    assert {"agentstore.sessions.create_session", "sessions.create"} <= {span.name for span in collected.spans()}
+
+
+async def test_a_provider_that_is_set_during_a_statement_does_not_fail_it(
+    database_url: str,
+    settings: Settings,
+    collected: Collected,
+    observer: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    telemetry = Telemetry(on_statement=collected.statements.append)
+    async with AgentStore(database_url, settings=settings, telemetry=telemetry) as store:
+        async with observer.transaction():
+            await observer.execute("LOCK TABLE agentstore.sessions")
+            creating = asyncio.create_task(store.sessions.create_session("alice", "s"))
+            await _wait_until_locked(observer)
+            await store.stop()
+            monkeypatch.setattr(trace, "_TRACER_PROVIDER", collected.tracer_provider)
+            await store.start()
+        assert (await creating).id == "s"
+
+
+async def _wait_until_locked(observer: asyncpg.Connection) -> None:
+    waiting = """
+        SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        WHERE d.datname = current_database() AND NOT l.granted
+    """
+    async with asyncio.timeout(60):
+        while not await observer.fetchval(waiting):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_call_to_another_store_is_a_call_of_its_own(
+    database_url: str, settings: Settings, observed: AgentStore, collected: Collected
+) -> None:
+    class WithOtherStore:
+        async def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+            await observed.users.list_users()
+            return [1.0] * len(texts)
+
+    telemetry = Telemetry(tracer_provider=collected.tracer_provider)
+    async with AgentStore(database_url, settings=settings, telemetry=telemetry, reranker=WithOtherStore()) as store:
+        await store.memory.add_memory("alice", [text("apples")])
+        collected.statements.clear()
+        await store.memory.search("alice", "apples")
+    assert [event.call for event in collected.statements] == ["users.list_users"]
+    spans = {span.name: span for span in collected.spans()}
+    parent = spans["agentstore.users.list_users"].parent
+    assert parent is not None
+    assert parent.span_id == spans["agentstore.memory.search"].context.span_id
+
+
+async def test_a_store_that_was_not_stopped_is_not_counted(
+    database_url: str, settings: Settings, collected: Collected
+) -> None:
+    """Such as one whose start has failed, and that is created again until it succeeds."""
+
+    async def fail_to_start() -> None:
+        store = AgentStore("postgresql://postgres@127.0.0.1:1/none", settings=settings, telemetry=collected.telemetry())
+        with pytest.raises(Unavailable):
+            await store.start()
+        assert not store._database.observer.measures
+
+    await fail_to_start()
+    assert "db.client.connection.max" not in collected.metrics()
+    store = AgentStore(database_url, settings=settings, telemetry=collected.telemetry())
+    await store.start()
+    assert "db.client.connection.max" in collected.metrics()
+    await store._database._pools.values()[0].close()
+    del store
+    gc.collect()
+    assert "db.client.connection.max" not in collected.metrics()
+
+
+class _Plain(NoOpMeterProvider):
+    """A provider with equality by value, and therefore without a hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Plain)
+
+
+class _OfOldApi(NoOpMeterProvider):
+    """A provider of the API before 1.30."""
+
+    def get_meter(self, *arguments: Any, **options: Any) -> Any:
+        return _OldMeter("")
+
+
+class _OldMeter(NoOpMeter):
+    def create_histogram(self, name: str, unit: str = "", description: str = "") -> Any:  # type: ignore[override]
+        return super().create_histogram(name, unit, description)
+
+
+@pytest.mark.parametrize("provider", [_Plain(), _OfOldApi()])
+async def test_unusual_providers(database_url: str, settings: Settings, provider: MeterProvider) -> None:
+    async with AgentStore(database_url, settings=settings, telemetry=Telemetry(meter_provider=provider)) as store:
+        assert (await store.sessions.create_session("alice", "s")).id == "s"
+
+
+class _OldTracers(NoOpTracerProvider):
+    """A provider of the API before 1.24, whose spans get no links after their start."""
+
+    def get_tracer(self, *arguments: Any, **options: Any) -> Any:
+        return _OldTracer()
+
+
+class _OldTracer(NoOpTracer):
+    def start_span(self, *arguments: Any, **options: Any) -> Any:
+        return _OldSpan(SpanContext(1, 2, is_remote=False))
+
+
+class _OldSpan(NonRecordingSpan):
+    @property
+    def add_link(self) -> Any:
+        raise AttributeError("add_link")
+
+
+async def test_shared_appends_with_an_old_provider(database_url: str, settings: Settings) -> None:
+    async with AgentStore(database_url, settings=settings, telemetry=Telemetry(tracer_provider=_OldTracers())) as store:
+        await store.sessions.create_session("alice", "s")
+        await asyncio.gather(*(store.sessions.append("alice", "s", text("x")) for _ in range(40)))
+        stored = await store.sessions.read_messages("alice", "s")
+    assert stored is not None
+    assert len(stored) == 40
+
+
+async def test_what_outlives_a_call_is_no_event_of_its_span(
+    database_url: str, settings: Settings, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK would warn."""
+    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+        observer = store._database.observer
+        ended = collected.tracer_provider.get_tracer("application").start_span("request")
+        ended.end()
+        with trace.use_span(ended):
+            observer.discarded("a test")
+    assert not [each for each in caplog.records if each.name.startswith("opentelemetry")]
 
 
 def test_the_documentation_lists_every_event() -> None:

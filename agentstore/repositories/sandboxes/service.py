@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from weakref import WeakValueDictionary
@@ -240,7 +241,9 @@ class PostgresSandboxService(PostgresService, SandboxService, area="sandboxes"):
         if self._are_loops_running():
             return
         loop = asyncio.get_running_loop()
-        self._loop_tasks.set((loop.create_task(self._leases.keep_renewing()), loop.create_task(self._maintain())))
+        # In a context of their own: they are no part of the trace of the call that happens to be the first.
+        renewing = loop.create_task(self._leases.keep_renewing(), context=Context())
+        self._loop_tasks.set((renewing, loop.create_task(self._maintain(), context=Context())))
 
     def _are_loops_running(self) -> bool:
         tasks = self._loop_tasks.get()

@@ -6,8 +6,19 @@ from typing import Any
 
 import asyncpg
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agentstore import AgentStore, PostgresSandboxService, SandboxElsewhere, SandboxLost, SandboxUnavailable, Settings
+from agentstore import (
+    AgentStore,
+    PostgresSandboxService,
+    SandboxElsewhere,
+    SandboxLost,
+    SandboxUnavailable,
+    Settings,
+    Telemetry,
+)
 from agentstore.database.statement import Statement
 from agentstore.repositories.sandboxes.statements import EXPIRED
 from agentstore.sandbox import handles
@@ -172,3 +183,26 @@ async def test_a_sandbox_that_cannot_be_destroyed_stays_registered(
         assert await second_service.reap() == 1
         assert await read_registered(observer) == []
         assert not await provider.check(sandbox.sandbox_id)
+
+
+async def test_renewals_are_no_part_of_the_trace_of_the_first_call(
+    database_url: str, settings: Settings, provider: UnsafeSubprocessProvider
+) -> None:
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    service = PostgresSandboxService(
+        database_url,
+        settings=settings.model_copy(update={"sandbox_lease": 0.6}),
+        provider=provider,
+        telemetry=Telemetry(tracer_provider=tracers),
+    )
+    async with service:
+        with tracers.get_tracer("application").start_as_current_span("request"):
+            await service.connect("s", "alice")
+        exporter.clear()
+
+        async def was_renewed() -> bool:
+            return any(span.name == "sandboxes.renew" for span in exporter.get_finished_spans())
+
+        await wait_until(was_renewed)
+    assert not [span for span in exporter.get_finished_spans() if span.name == "sandboxes.renew" and span.parent]
