@@ -195,7 +195,10 @@ def _statements(schema: str, key: Key, expected: Catalog, wanted: str | None, is
         names = [each.partition("=")[0] for each in _without_options(is_now)[1].split(", ") if each]
         reset = [f"ALTER INDEX {schema}.{name} RESET ({', '.join(names)})"] if names else []
         options = _without_options(wanted)[1]
-        return [*reset, f"ALTER INDEX {schema}.{name} SET ({options})"] if options else reset
+        set_ = [f"ALTER INDEX {schema}.{name} SET ({options})"] if options else []
+        # The parameter prevents new entries of the pending list. Those that it has are read by every search.
+        merge = [f"SELECT gin_clean_pending_list('{schema}.{name}')"] if "fastupdate=off" in options else []
+        return [*reset, *set_, *merge]
     if key.kind == "index":
         drop = [] if is_now is None else [f"DROP INDEX CONCURRENTLY {schema}.{name}"]
         unique, _, definition = (wanted or "").rpartition("USING ")

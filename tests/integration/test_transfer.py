@@ -30,6 +30,7 @@ from agentstore import (
 )
 from agentstore.models import Base
 from agentstore.repositories import transfer
+from agentstore.repositories.memory import loading
 from agentstore.repositories.sandboxes.statements import CLAIM, DROP
 from agentstore.testing import text
 from agentstore.transfer import exporter, lines
@@ -210,6 +211,25 @@ async def test_a_restore_without_memories_updates_the_search_index_at_its_end(
     assert collects == [True, False]
     assert await migrate.find_drift(other_url) == []
     assert await other.memory.search("alice", "apples")
+
+
+async def test_a_repeated_restore_ends_the_load_of_one_that_was_killed(
+    filled: AgentStore, other: AgentStore, other_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_killed(_: object) -> None:
+        pass
+
+    file = io.BytesIO(await export_of(filled))
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "_end", is_killed)
+        await other.restore(file)
+    assert [each.kind for each in await migrate.find_drift(other_url)] == ["index"]
+    file.seek(0)
+    await other.restore(file)
+    assert await migrate.find_drift(other_url) == []
+    connection = await asyncpg.connect(other_url)
+    assert await connection.fetchval("SELECT gin_clean_pending_list('agentstore.memories_lexemes_idx')") == 0
+    await connection.close()
 
 
 async def test_an_export_of_some_users_has_no_other_users(

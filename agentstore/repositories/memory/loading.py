@@ -14,7 +14,8 @@ _INDEX = "memories_lexemes_idx"
 # Each entry is inserted at once, as the migrations create the index.
 _DIRECTLY = "gin_pending_list_limit = 128, fastupdate = off"
 # In kB. A merge of this many entries reads most pages of the index once, instead of some for each memory.
-_COLLECTING = "fastupdate = on, gin_pending_list_limit = 65536"
+_LIMIT = "gin_pending_list_limit=65536"
+_COLLECTING = f"fastupdate = on, {_LIMIT}"
 
 
 @asynccontextmanager
@@ -22,8 +23,8 @@ async def bulk_load(database: Database) -> AsyncIterator[None]:
     """Let the search index collect the entries of new memories, and merge them at the end of the block.
 
     Loading many memories then takes half of the time, and a quarter of the WAL. Searches meanwhile read what was
-    collected, so nothing is done if there are memories already; nor if the login does not own the table, or a
-    transaction prevents the change of the index.
+    collected, so nothing is done if there are memories already, unless a load that was killed has left the index
+    collecting; nor if the login does not own the table, or a transaction prevents the change of the index.
     """
     if not await _begin(database):
         yield
@@ -38,18 +39,19 @@ async def bulk_load(database: Database) -> AsyncIterator[None]:
 async def _begin(database: Database) -> bool:
     schema = database.settings.schema
     applies = (
-        f"SELECT pg_has_role(relowner, 'USAGE') AND NOT EXISTS (SELECT FROM \"{schema}\".memories) "  # noqa: S608
+        "SELECT pg_has_role(relowner, 'USAGE') "  # noqa: S608
+        f"AND (coalesce('{_LIMIT}' = ANY (reloptions), FALSE) OR NOT EXISTS (SELECT FROM \"{schema}\".memories)) "
         f"FROM pg_class WHERE oid = '\"{schema}\".{_INDEX}'::regclass"
     )
     try:
         async with database.transaction() as transaction:
-            ((is_empty,),) = await transaction.query(applies)
-            if is_empty:
+            ((begins,),) = await transaction.query(applies)
+            if begins:
                 await transaction.execute(f'ALTER INDEX "{schema}"."{_INDEX}" SET ({_COLLECTING})')
     except AgentStoreError as error:
         _log.info("The search index is updated for each memory: %s", error)
         return False
-    return bool(is_empty)
+    return bool(begins)
 
 
 async def _end(database: Database) -> None:
