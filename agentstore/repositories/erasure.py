@@ -72,8 +72,9 @@ async def delete_in_bounded_transactions(database: Database, user_id: str) -> De
             for batch in batches(rows):
                 key = {"user_id": user_id, "ids": [row["id"] for row in batch], "before": _END}
                 async with database.transaction() as transaction:
-                    is_large = batch[0]["rows"] > steps.STEP and bool(await transaction.fetch(LOCK[kind], **key))
-                    if is_large:
+                    if is_large := batch[0]["rows"] > steps.STEP:
+                        if not await transaction.fetch(LOCK[kind], **key):
+                            continue
                         total += await delete_in_steps(transaction, kind, batch[0])
                     deleted = await transaction.fetch(DELETE[kind], **key, with_counts=not is_large)
                 if kind == "sessions":

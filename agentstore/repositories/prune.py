@@ -302,7 +302,7 @@ class Pruning:
                         return pruned
                     pruned = await delete_in_steps(transaction, kind, rows[0])
                 if kind == "sessions":
-                    return pruned + await self._delete_sessions(transaction, by_user)
+                    return pruned + await self._delete_sessions(transaction, by_user, is_large=is_large)
                 return pruned + await self._delete_parts(transaction, kind, by_user)
 
         await self._execute(delete())
@@ -315,8 +315,13 @@ class Pruning:
         _, parts, size = (sum(map(int, column)) for column in zip(*found, strict=True))
         return Pruned(memories=parts, bytes=size) if kind == "memories" else Pruned(state_rounds=parts, bytes=size)
 
-    async def _delete_sessions(self, transaction: Transaction, by_user: list[dict[str, Any]]) -> Pruned:
-        """Delete sessions with their messages, and the memories and states that go with them."""
+    async def _delete_sessions(
+        self, transaction: Transaction, by_user: list[dict[str, Any]], *, is_large: bool
+    ) -> Pruned:
+        """Delete sessions with their messages, and the memories and states that go with them.
+
+        With `is_large` it is one session, whose messages are deleted already; it may have as many of the others.
+        """
         rows = await transaction.fetch_many(MEASURE["sessions"] if self._dry_run else DELETE["sessions"], by_user)
         pruned = Pruned(sessions=len(rows), messages=sum(row["parts"] for row in rows))
         pruned += Pruned(bytes=sum(int(row["bytes"]) for row in rows))
@@ -330,15 +335,16 @@ class Pruning:
                         self._counted.update(_STATES_OF_SESSIONS, [(row["user_id"], row["id"])])
                         if cutoff != self._before:
                             self._cutoffs[row["user_id"], row["id"]] = cutoff
-            if ids:
-                pruned += await self._delete_parts(
-                    transaction,
-                    kind,
-                    [
-                        {"user_id": user, "ids": of_user, "before": before, "with_counts": True}
-                        for (user, before), of_user in ids.items()
-                    ],
-                )
+            parts = [
+                {"user_id": user, "ids": of_user, "before": before, "with_counts": not is_large}
+                for (user, before), of_user in ids.items()
+            ]
+            if parts and is_large:
+                if not await transaction.fetch(LOCK[kind], **parts[0]):
+                    continue
+                pruned += await delete_in_steps(transaction, kind, rows[0])
+            if parts:
+                pruned += await self._delete_parts(transaction, kind, parts)
         if self._dry_run:
             self._counted.update("sessions", ((row["user_id"], row["id"]) for row in rows))
         return pruned

@@ -82,13 +82,20 @@ class PostgresUserService(PostgresService, UserService, area="users"):
 
     async def delete_user(self, user_id: str) -> Deleted:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
-        (row,) = await self._database.fetch(DELETE, user_id=user_id, most=AT_ONCE)
-        before = Deleted()
-        if row["is_large"]:
-            before = await delete_in_bounded_transactions(self._database, user_id)
-            (row,) = await self._database.fetch(DELETE, user_id=user_id, most=MAX)
+        before: list[Deleted] = []
+        # Sessions that are locked meanwhile remain, and may be large: they are tried again.
+        for most in (AT_ONCE, AT_ONCE, AT_ONCE, MAX):
+            (row,) = await self._database.fetch(DELETE, user_id=user_id, most=most)
+            if not row["is_large"]:
+                break
+            before.append(await delete_in_bounded_transactions(self._database, user_id))
         names = ("sessions", "messages", "memories", "state_rounds", "workspaces", "values", "blobs")
-        return Deleted(**{name: getattr(before, name) + count for name, count in zip(names, row, strict=False)})
+        return Deleted(
+            **{
+                name: count + sum(getattr(each, name) for each in before)
+                for name, count in zip(names, row, strict=False)
+            }
+        )
 
 
 def _user(row: Row) -> User:

@@ -1,14 +1,14 @@
 """Calls on long sessions and users with many rows: how many rows they read, and how many one statement changes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from agentstore import AgentStore, Settings
+from agentstore import AgentStore, Deleted, Settings
 from agentstore.repositories import erasure, prune, steps, users
 from agentstore.testing import text
 
@@ -94,6 +94,8 @@ _CALLS: dict[str, tuple[Call, tuple[int, int, int]]] = {
     "replace": (lambda store: store.sessions.replace_from("alice", "s1", 4, text("x")), (39, 70, 70)),
     "delete": (lambda store: store.sessions.delete_session("alice", "s1"), (35, 70, 70)),
     "prune": (lambda store: store.prune(timedelta(days=1)), (0, 0, 0)),
+    # What goes with a session that is not among the last ones.
+    "prune all but one": (lambda store: store.prune(timedelta(days=1), keep_last=2_000, keep_sessions=1), (35, 35, 35)),
     "erase": (lambda store: store.users.delete_user("alice"), (0, 0, 0)),
 }
 
@@ -111,6 +113,14 @@ async def test_no_statement_changes_more_rows_than_a_step(
         "UPDATE agentstore.messages SET created_at = now() - interval '9 days' + seq * interval '1 minute'; "
         "UPDATE agentstore.state_rounds SET saved_at = now() - interval '9 days' + round * interval '1 minute'"
     )
+    await _record(observer)
+    await call(store)
+    counts = [await observer.fetchval(f"SELECT count(*) FROM agentstore.{table}") for table in _TABLES]
+    assert tuple(counts) == left
+    assert await _largest_change(observer, _TABLES if name.startswith(("prune", "erase")) else ("messages",)) == _STEP
+
+
+async def _record(observer: asyncpg.Connection) -> None:
     await observer.execute(_RECORD)
     for table in _TABLES:
         for event, rows in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
@@ -118,14 +128,38 @@ async def test_no_statement_changes_more_rows_than_a_step(
                 f"CREATE TRIGGER record_{event} AFTER {event} ON agentstore.{table} "
                 f"REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.record()"
             )
-    await call(store)
-    counts = [await observer.fetchval(f"SELECT count(*) FROM agentstore.{table}") for table in _TABLES]
-    assert tuple(counts) == left
+
+
+async def _largest_change(observer: asyncpg.Connection, tables: Sequence[str]) -> int:
+    """Return the largest number of rows of one of the tables that one statement has changed."""
     changed = await observer.fetch(
-        "SELECT sum(rows) FROM public.changes WHERE relation = 'messages' OR $1 GROUP BY backend, statement, relation",
-        name in ("prune", "erase"),
+        "SELECT sum(rows) FROM public.changes WHERE relation = ANY ($1) GROUP BY backend, statement, relation", tables
     )
-    assert max(row[0] for row in changed) == _STEP
+    return max(int(row[0]) for row in changed)
+
+
+async def test_what_is_locked_while_a_user_is_erased_is_deleted_in_steps_as_well(
+    store: AgentStore, observer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, constant in ((steps, "STEP"), (prune, "_BATCH_ROWS"), (users, "AT_ONCE")):
+        monkeypatch.setattr(module, constant, _STEP)
+    await _fill(observer, sessions=2, messages=35)
+    await _record(observer)
+    transaction = observer.transaction()
+    await transaction.start()
+    await observer.execute("SELECT FROM agentstore.sessions WHERE id = 's1' FOR UPDATE")
+    delete, calls = erasure.delete_in_bounded_transactions, []
+
+    async def delete_until_unlocked(*arguments: Any) -> Deleted:
+        calls.append(await delete(*arguments))
+        if len(calls) == 1:
+            await transaction.rollback()
+        return calls[-1]
+
+    monkeypatch.setattr(users, "delete_in_bounded_transactions", delete_until_unlocked)
+    assert await store.users.delete_user("alice") == Deleted(sessions=2, messages=70, memories=70, state_rounds=70)
+    assert [each.sessions for each in calls] == [1, 1]
+    assert await _largest_change(observer, _TABLES) == _STEP
 
 
 @pytest.mark.parametrize("name", _CALLS)
@@ -137,7 +171,7 @@ async def test_steps_read_in_proportion_to_the_rows(
         monkeypatch.setattr(module, constant, _STEP)
     read = []
     for messages in (600, 1_200):
-        await _fill(observer, sessions=1, messages=messages)
+        await _fill(observer, sessions=2 if name == "prune all but one" else 1, messages=messages)
         read.append(await _work_of(observer, database_url, settings, _CALLS[name][0]))
     assert read[1] < 2.8 * read[0], read
 
