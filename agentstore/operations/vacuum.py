@@ -28,7 +28,7 @@ WHERE n.nspname = $1 AND c.relkind = 'r' ORDER BY c.relname
 _INDEXES = """
 SELECT format('%I.%I', n.nspname, i.relname) AS quoted, i.relname::text AS name, pg_relation_size(i.oid) AS bytes,
     greatest(i.reltuples, 0) AS entries, (
-        SELECT sum(coalesce(s.avg_width, 8))
+        SELECT CASE WHEN bool_and(k.number = 0 OR s.avg_width IS NOT NULL) THEN sum(coalesce(s.avg_width, 8)) END
         FROM unnest(x.indkey) AS k(number)
         LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number AND a.attnum > 0
         LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = t.relname AND s.attname = a.attname
@@ -68,6 +68,8 @@ def _of_tables(tables: list[asyncpg.Record]) -> Iterator[tuple[str, str]]:
 
 def _of_indexes(indexes: list[asyncpg.Record]) -> Iterator[tuple[str, str]]:
     for index in indexes:
+        if index["width"] is None:  # there are no statistics of its columns, or they are hidden from the login
+            continue
         needed = index["entries"] * (index["width"] + _ENTRY) / _FILLED
         if index["bytes"] > max(_LARGE_INDEX, _SPARSE * needed):
             yield (

@@ -166,6 +166,23 @@ async def test_what_vacuum_left_undone_is_found_with_the_command_that_fixes_it(
     assert "400,000,001 transactions old" in old
 
 
+async def test_an_index_whose_statistics_are_hidden_is_not_taken_for_a_sparse_one(
+    observer: asyncpg.Connection, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vacuum, "_LARGE_INDEX", 50_000)
+    await observer.execute(
+        "INSERT INTO agentstore.users (id) SELECT repeat(md5(n::text), 4) FROM generate_series(1, 5000) n"
+    )
+    await observer.execute("ANALYZE agentstore.users")
+    assert await vacuum.undone(observer, "agentstore") == []
+    await observer.execute(
+        f"ALTER TABLE agentstore.users ENABLE ROW LEVEL SECURITY; GRANT USAGE ON SCHEMA agentstore TO {role}; "
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA agentstore TO {role}; SET ROLE {role}"
+    )
+    assert await vacuum.undone(observer, "agentstore") == []
+    await observer.execute("RESET ROLE")
+
+
 async def test_an_invalid_index_is_found_with_the_command_that_fixes_it(
     direct_url: str, observer: asyncpg.Connection
 ) -> None:
