@@ -338,7 +338,7 @@ def _relative(text: str, today: date, weeks: bool) -> Iterator[_Date]:
             last = today.replace(day=1) - timedelta(1)
             yield _Date(last.year, last.month)
         elif found["year"]:
-            yield _Date(today.year - 1)
+            yield from _year(today.year - 1)
         elif weeks:
             monday = today - timedelta(today.weekday() + 7)
             yield from (_of(monday + timedelta(day)) for day in range(7))
@@ -356,9 +356,9 @@ def _ago(text: str, today: date, of_query: bool) -> Iterator[_Date]:
             yield _of(today - timedelta(count))
         elif unit == "month":
             months = today.year * 12 + today.month - 1 - count
-            yield _Date(months // 12, months % 12 + 1)
+            yield from _valid(str(months // 12), months % 12 + 1, None)
         elif unit == "year":
-            yield _Date(today.year - count)
+            yield from _year(today.year - count)
         elif of_query:
             yield from (_of(today - timedelta(7 * count + day)) for day in range(-3, 4))
 
@@ -380,6 +380,12 @@ def _weekdays(text: str, today: date, of_query: bool) -> Iterator[_Date]:
             yield _of(monday + timedelta(day))
         elif of_query and found["which"] != "last":  # that is a relative date already
             yield _of(today - timedelta((today.weekday() - day) % 7))
+
+
+def _year(year: int) -> Iterator[_Date]:
+    """Yield the year if it exists, as does each from 1 on."""
+    if year > 0:
+        yield _Date(year)
 
 
 def _of(day: date) -> _Date:

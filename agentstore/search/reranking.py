@@ -135,10 +135,12 @@ class HttpReranker:
             results = response if isinstance(response, list) else response["results"]
             for each in results:
                 found[each["index"]] = float(each["relevance_score"] if "relevance_score" in each else each["score"])
-            return [found[index] for index in range(count)] if len(results) == count else list(found.values())
+            if len(results) == count:
+                return [found[index] for index in range(count)]
         except (LookupError, TypeError, ValueError, OverflowError):
             excerpt = self._client.excerpt(response)
             raise RerankingFailed(f"{self._client.url} returned no scores of {count} texts: {excerpt}") from None
+        raise RerankingFailed(f"{self._client.url} returned {len(results)} scores for {count} texts")
 
 
 class CrossEncoderReranker:

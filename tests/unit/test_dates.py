@@ -192,6 +192,11 @@ def test_dates_are_limited_and_parsed_in_linear_time(piece: str) -> None:
     assert_linear(lambda text: dates_of_memory(text, _NOW), piece)
 
 
+@pytest.mark.parametrize("text", ["2 years ago", "999 years ago", "24 months ago", "999 months ago"])
+def test_there_is_no_year_0(text: str) -> None:
+    assert dates_of_query(text, datetime(2, 1, 1)) == {}
+
+
 def test_no_text_or_timestamp_raises_an_error() -> None:
     rng = random.Random(6)
     pieces = [
@@ -218,7 +223,7 @@ def test_no_text_or_timestamp_raises_an_error() -> None:
         "²",
         "٣",
     ]
-    for moment in (datetime.min.replace(year=1900), datetime.max.replace(year=9000), _NOW, None):
+    for moment in (datetime(2, 1, 1), datetime(1900, 1, 1), datetime.max.replace(year=9000), _NOW, None):
         for _ in range(500):
             text = "".join(rng.choices(pieces, k=rng.randint(1, 12)))
             dates_of_memory(text, moment)

@@ -92,6 +92,7 @@ def _results(*scores: Any) -> Answer:
         (_results(), 1, "0 scores for 2 texts"),
         (_results(1), 1, "1 scores for 2 texts"),
         (_results(1, 2, 3), 1, "3 scores for 2 texts"),
+        ((200, [{"index": place, "score": place} for place in (1, 0, 0)]), 1, "3 scores for 2 texts"),
         ((200, '[{"index": 0, "score": 1e999}, {"index": 1, "score": 1}]'), 1, "not finite"),
     ],
     ids=str,
@@ -102,6 +103,14 @@ async def test_errors_are_reported_without_the_key(wrong: Answer, attempts: int,
             await reranking.score(reranker, "q", ["a", "b"], timeout=60)
         assert len(requests) == attempts
         assert _KEY not in str(raised.value)
+
+
+async def test_each_batch_has_a_score_for_each_text() -> None:
+    """Else the scores of one too many would be those of the texts of another."""
+    answers: list[Answer] = [_results(1, 2, 3), _results(1)]
+    async with json_api(lambda _: answers.pop()) as (url, _), HttpReranker(url, "m", batch=2) as reranker:
+        with pytest.raises(RerankingFailed, match="1 scores for 2 texts"):
+            await reranking.score(reranker, "q", ["a", "b", "c", "d"], timeout=60)
 
 
 async def test_temporary_errors_are_retried() -> None:
