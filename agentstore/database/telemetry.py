@@ -97,14 +97,20 @@ class Telemetry:
     """Creates the meter. Default: the global provider, if the application has set one when the store starts."""
 
     def __post_init__(self) -> None:
-        """Check the functions.
+        """Check the functions and providers.
 
         Raises:
-            NotConfigured: one of them cannot be called.
+            NotConfigured: a function cannot be called, or is async, or a provider cannot create tracers or meters.
         """
         for name in ("on_statement", "on_event"):
-            if (given := getattr(self, name)) is not None and not callable(given):
-                raise NotConfigured(f"Telemetry.{name} must be a function, got {type(given).__name__}")
+            given = getattr(self, name)
+            if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
+                kind = "an async function" if callable(given) else type(given).__name__
+                raise NotConfigured(f"Telemetry.{name} must be a function that is not async, got {kind}")
+        for name, method in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
+            given = getattr(self, name)
+            if given is not None and not hasattr(given, method):
+                raise NotConfigured(f"Telemetry.{name} must have {method}(), which {type(given).__name__} lacks")
 
 
 class Server(NamedTuple):

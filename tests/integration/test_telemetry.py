@@ -33,6 +33,7 @@ from opentelemetry.trace import (
 from agentstore import (
     AgentStore,
     Message,
+    NotConfigured,
     NotFound,
     PoolTimeout,
     ScopedValues,
@@ -383,6 +384,25 @@ async def test_a_function_that_fails_does_not_reach_the_call(
     failed = [each for each in caplog.records if getattr(each, "event", None) == "hook.failed"]
     assert failed
     assert all(each.exc_info for each in failed)
+
+
+async def _on_statement(_: StatementEvent) -> None:
+    """Would never be awaited."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"on_statement": 1}, "on_statement must be a function that is not async, got int"),
+        ({"on_event": "x"}, "on_event must be a function"),
+        ({"on_statement": _on_statement}, "got an async function"),
+        ({"tracer_provider": TracerProvider().get_tracer("a")}, r"must have get_tracer\(\), which Tracer lacks"),
+        ({"meter_provider": TracerProvider()}, "which TracerProvider lacks"),
+    ],
+)
+def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(NotConfigured, match=message):
+        Telemetry(**arguments)
 
 
 async def test_nothing_is_measured_unless_somebody_asks(database_url: str, settings: Settings) -> None:
