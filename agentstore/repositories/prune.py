@@ -331,7 +331,7 @@ class Pruning:
                 cutoff = self._cutoff(kind, row)
                 if cutoff is not None and not self._counted.has(kind, row["user_id"], row["id"]):
                     ids.setdefault((row["user_id"], cutoff), []).append(row["id"])
-                    if self._dry_run and kind == "states":
+                    if self._dry_run and kind == "states" and self._before is not None:
                         self._counted.update(_STATES_OF_SESSIONS, [(row["user_id"], row["id"])])
                         if cutoff != self._before:
                             self._cutoffs[row["user_id"], row["id"]] = cutoff

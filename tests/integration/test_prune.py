@@ -13,6 +13,7 @@ import pytest
 
 from agentstore import AgentStore, Deleted, InvalidContent, LimitExceeded, NotFound, Pruned, Session, Settings
 from agentstore.repositories import prune
+from agentstore.schemas.retention import PruneOptions
 from agentstore.testing import text
 from tests.support.plans import MODES, nodes_of
 
@@ -85,6 +86,16 @@ def test_what_a_dry_run_remembers_takes_few_bytes() -> None:
     assert not keys.has("states", "alice", "s0")
     assert not keys.has("sessions", "bob", "s0")
     assert size < 20 * count  # a set of tuples takes ten times as much
+
+
+async def test_a_dry_run_without_an_age_remembers_no_session(store: AgentStore, observer: asyncpg.Connection) -> None:
+    for number in range(3):
+        await store.sessions.create_session("alice", f"s{number}", ttl=1)
+    await observer.execute("UPDATE agentstore.sessions SET updated_at = now() - interval '1 day'")
+    options = PruneOptions(None, dict.fromkeys(prune.KINDS, 0), ("memories", "states"), retains_sessions=False)
+    pruning = prune.Pruning(store._database, options, dry_run=True, max_time=None, pause=timedelta())
+    assert (await pruning.run(lambda users, pruned: None)).sessions == 3
+    assert pruning._cutoffs == {}
 
 
 async def test_keep_last_retains_the_last_sessions_and_rounds(store: AgentStore, observer: asyncpg.Connection) -> None:
