@@ -71,7 +71,7 @@ class StatementEvent:
     rows: int | None
     """How many rows it returned; None if it failed."""
     error: BaseException | None
-    """What it raised."""
+    """What it raised. Its message may have ids: that of a violated constraint names the row."""
 
     @property
     def sqlstate(self) -> str | None:
