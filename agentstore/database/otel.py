@@ -313,7 +313,8 @@ class _Instruments:
                 yield self._observation(value, {**pool, "db.client.connection.state": state})
 
     def _max(self, _: "CallbackOptions") -> "Iterable[Observation]":
-        return [self._observation(stats.size, pool) for stats, pool in self._stats()]
+        # That of an engine of the application is not known.
+        return [self._observation(stats.size, pool) for stats, pool in self._stats() if stats.size]
 
     def _waiting(self, _: "CallbackOptions") -> "Iterable[Observation]":
         return [self._observation(stats.waiting, pool) for stats, pool in self._stats()]

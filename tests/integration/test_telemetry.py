@@ -29,6 +29,7 @@ from opentelemetry.trace import (
     SpanKind,
     StatusCode,
 )
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from agentstore import (
     AgentStore,
@@ -548,6 +549,21 @@ async def test_a_store_that_was_not_stopped_is_not_counted(
     del store
     gc.collect()
     assert "db.client.connection.max" not in collected.metrics()
+
+
+async def test_the_maximum_of_an_engine_is_not_reported(
+    database_url: str, settings: Settings, collected: Collected
+) -> None:
+    """It is not known: 0 would be wrong."""
+    engine = create_async_engine(
+        database_url.replace("postgresql://", "postgresql+asyncpg://"), connect_args={"statement_cache_size": 0}
+    )
+    async with AgentStore(engine=engine, settings=settings, telemetry=collected.telemetry()) as store:
+        await store.sessions.create_session("alice", "s")
+        metrics = collected.metrics()
+    await engine.dispose()
+    assert "db.client.connection.count" in metrics
+    assert not metrics.keys() & {"db.client.connection.max", "db.client.connection.idle.max"}
 
 
 class _Plain(NoOpMeterProvider):
