@@ -247,15 +247,19 @@ async def test_appends_that_share_a_statement_are_linked_to_it(observed: AgentSt
 
 
 async def test_retries_lost_connections_and_unknown_outcomes_are_reported(
-    observed: AgentStore, collected: Collected, observer: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+    direct_url: str, collected: Collected, observer: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that ends the connections: what is known to have had no effect is executed again."""
-    await observed.sessions.create_session("alice", "s")
-    await observer.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    assert await observed.sessions.get_session("alice", "s") is not None
+    """A server that ends the connections: what is known to have had no effect is executed again.
+
+    A pooler would open others.
+    """
+    async with AgentStore(direct_url, telemetry=collected.telemetry()) as store:
+        await store.sessions.create_session("alice", "s")
+        await observer.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert await store.sessions.get_session("alice", "s") is not None
     names = [event.name for event in collected.events]
     assert "connection.discarded" in names
     assert names.count("connection.opened") == 2
@@ -290,10 +294,10 @@ async def test_a_deadlock_is_reported_as_a_retry(
 
 
 async def test_a_statement_that_stalls_is_reported(
-    database_url: str, settings: Settings, collected: Collected, observer: asyncpg.Connection
+    direct_url: str, collected: Collected, observer: asyncpg.Connection
 ) -> None:
-    settings = settings.model_copy(update={"statement_timeout": 0.2, "slow_statement": 0.1})
-    async with AgentStore(database_url, settings=settings, telemetry=collected.telemetry()) as store:
+    settings = Settings(statement_timeout=0.2, slow_statement=0.1)
+    async with AgentStore(direct_url, settings=settings, telemetry=collected.telemetry()) as store:
         lock = observer.transaction()
         await lock.start()
         await observer.execute("LOCK TABLE agentstore.sessions")
@@ -551,14 +555,10 @@ async def test_a_store_that_was_not_stopped_is_not_counted(
     assert "db.client.connection.max" not in collected.metrics()
 
 
-async def test_the_maximum_of_an_engine_is_not_reported(
-    database_url: str, settings: Settings, collected: Collected
-) -> None:
+async def test_the_maximum_of_an_engine_is_not_reported(direct_url: str, collected: Collected) -> None:
     """It is not known: 0 would be wrong."""
-    engine = create_async_engine(
-        database_url.replace("postgresql://", "postgresql+asyncpg://"), connect_args={"statement_cache_size": 0}
-    )
-    async with AgentStore(engine=engine, settings=settings, telemetry=collected.telemetry()) as store:
+    engine = create_async_engine(direct_url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with AgentStore(engine=engine, telemetry=collected.telemetry()) as store:
         await store.sessions.create_session("alice", "s")
         metrics = collected.metrics()
     await engine.dispose()
