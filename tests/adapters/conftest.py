@@ -6,8 +6,8 @@ from tests.support.pgbouncer import PgBouncer
 
 
 @pytest.fixture(autouse=True)
-def _pooler(pgbouncer: PgBouncer | None, direct_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def _pooler(request: pytest.FixtureRequest, pgbouncer: PgBouncer | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``--pooler``, a URL alone does not say that it is a pooler's."""
-    if pgbouncer is not None:
+    if pgbouncer is not None and request.node.get_closest_marker("adapters"):
         monkeypatch.setenv("AGENTSTORE_POOLER", "transaction")
-        monkeypatch.setenv("AGENTSTORE_MIGRATION_DATABASE_URL", direct_url)
+        monkeypatch.setenv("AGENTSTORE_MIGRATION_DATABASE_URL", request.getfixturevalue("direct_url"))

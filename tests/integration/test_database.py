@@ -270,9 +270,9 @@ async def test_a_rejected_statement_raises_a_typed_error(database: Database, obs
         await database.fetch(USERS)
 
 
-async def test_a_statement_is_cancelled_after_the_statement_timeout(database_url: str, settings: Settings) -> None:
-    fast = settings.model_copy(update={"statement_timeout": 0.2})
-    opened = open_database(database_url, settings=fast)
+async def test_a_statement_is_cancelled_after_the_statement_timeout(direct_url: str) -> None:
+    """By the server, which a transaction pooler does not tell the limit."""
+    opened = open_database(direct_url, settings=Settings(statement_timeout=0.2))
     try:
         async with asyncio.timeout(60):
             with pytest.raises(StatementTimeout, match="AGENTSTORE_STATEMENT_TIMEOUT") as caught:
@@ -301,10 +301,9 @@ async def test_a_statement_that_an_administrator_cancels_may_be_retried(
             await call
 
 
-async def test_a_wait_for_a_lock_names_its_limit(
-    database_url: str, settings: Settings, observer: asyncpg.Connection
-) -> None:
-    opened = open_database(database_url, settings=settings.model_copy(update={"lock_timeout": 0.1}))
+async def test_a_wait_for_a_lock_names_its_limit(direct_url: str, observer: asyncpg.Connection) -> None:
+    """By the server, which a transaction pooler does not tell the limit."""
+    opened = open_database(direct_url, settings=Settings(lock_timeout=0.1))
     await observer.execute("BEGIN; LOCK TABLE agentstore.users IN ACCESS EXCLUSIVE MODE")
     try:
         with pytest.raises(Unavailable, match="AGENTSTORE_LOCK_TIMEOUT"):
