@@ -29,9 +29,9 @@ class Session(BaseModel):
     updated_at: datetime | None = None
     """The last append, rewind or touch, else the creation (UTC). Changes of title, metadata and ttl do not count."""
     forked_from: str | None = None
-    """The id of the session that this one is a copy of."""
+    """The id of the session from which a fork copied its messages, or a rewind moved them."""
     forked_at: int | None = None
-    """The number of messages that were copied from it."""
+    """The ``seq`` of the last of these messages."""
     ttl: int | None = None
     """Time to live in seconds after ``updated_at``; None applies the setting ``session_ttl``, by default no expiry."""
     app: str | None = None
