@@ -69,7 +69,7 @@ async def _fill(observer: asyncpg.Connection, *, sessions: int, messages: int) -
 
 
 async def _work_of(observer: asyncpg.Connection, url: str, settings: Settings, call: Call) -> int:
-    """Return how much a call reads. The server has counted it once the connections are closed."""
+    """Return how much a call reads. The server has counted it once the connections are closed: a pooler keeps them."""
 
     async def total() -> int:
         async with asyncio.timeout(60):
@@ -164,7 +164,7 @@ async def test_what_is_locked_while_a_user_is_erased_is_deleted_in_steps_as_well
 
 @pytest.mark.parametrize("name", _CALLS)
 async def test_steps_read_in_proportion_to_the_rows(
-    observer: asyncpg.Connection, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+    observer: asyncpg.Connection, direct_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A step that read what the earlier ones have deleted would do four times the work for twice the rows."""
     for module, constant in ((steps, "STEP"), (prune, "_BATCH_ROWS"), (users, "AT_ONCE")):
@@ -172,12 +172,12 @@ async def test_steps_read_in_proportion_to_the_rows(
     read = []
     for messages in (600, 1_200):
         await _fill(observer, sessions=2 if name == "prune all but one" else 1, messages=messages)
-        read.append(await _work_of(observer, database_url, settings, _CALLS[name][0]))
+        read.append(await _work_of(observer, direct_url, settings, _CALLS[name][0]))
     assert read[1] < 2.8 * read[0], read
 
 
 async def test_a_rewind_near_the_end_reads_what_it_removes(
-    observer: asyncpg.Connection, database_url: str, settings: Settings
+    observer: asyncpg.Connection, direct_url: str, settings: Settings
 ) -> None:
     for keep in (True, False):
         read = []
@@ -189,7 +189,7 @@ async def test_a_rewind_near_the_end_reads_what_it_removes(
             async def rewind(store: AgentStore, at: int = messages - 5, keep: bool = keep) -> None:
                 await store.sessions.rewind_session("alice", "s1", at, keep=keep, messages=False)
 
-            read.append(await _work_of(observer, database_url, settings, rewind))
+            read.append(await _work_of(observer, direct_url, settings, rewind))
         assert read[1] < 1.5 * read[0], read
 
 
@@ -199,7 +199,7 @@ async def test_a_rewind_near_the_end_reads_what_it_removes(
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_prune_reads_in_proportion_to_the_sessions(
     observer: asyncpg.Connection,
-    database_url: str,
+    direct_url: str,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
@@ -213,7 +213,7 @@ async def test_prune_reads_in_proportion_to_the_sessions(
         read.append(
             await _work_of(
                 observer,
-                database_url,
+                direct_url,
                 settings,
                 lambda store: store.prune(timedelta(days=1), dry_run=dry_run, **options),
             )
@@ -223,12 +223,12 @@ async def test_prune_reads_in_proportion_to_the_sessions(
 
 @pytest.mark.parametrize("at_once", [50_000, 0])
 async def test_erase_reads_in_proportion_to_the_sessions(
-    observer: asyncpg.Connection, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, at_once: int
+    observer: asyncpg.Connection, direct_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr(erasure, "_PAGE", 20)
     monkeypatch.setattr(users, "AT_ONCE", at_once)
     read = []
     for sessions in (250, 500):
         await _fill(observer, sessions=sessions, messages=1)
-        read.append(await _work_of(observer, database_url, settings, lambda store: store.users.delete_user("alice")))
+        read.append(await _work_of(observer, direct_url, settings, lambda store: store.users.delete_user("alice")))
     assert read[1] < 2.8 * read[0], read
