@@ -406,7 +406,7 @@ def _without_timestamp(message: Message) -> Message:
 
 @pytest.mark.parametrize("count", [300, pytest.param(100_000, marks=pytest.mark.chaos)])
 async def test_whatever_is_accepted_is_read_by_every_path(
-    count: int, database_url: str, other_url: str, settings: Settings, tmp_path: Path
+    count: int, database_url: str, direct_url: str, other_url: str, settings: Settings, tmp_path: Path
 ) -> None:
     accepted = await asyncio.to_thread(_try, count)
     assert len(accepted.messages) + len(accepted.fields) > count // 10
@@ -427,7 +427,7 @@ async def test_whatever_is_accepted_is_read_by_every_path(
                 "extract", message.model_copy(update={"metadata": None}), expected.model_copy(update={"metadata": None})
             )
         assert recorder.messages.keys() == accepted.messages.keys()
-        await asyncio.to_thread(_check_commands, database_url, accepted, tmp_path)
+        await asyncio.to_thread(_check_commands, direct_url, accepted, tmp_path)
         with (tmp_path / "export.jsonl").open("w+b") as file:
             assert await store.export(file) is not None
             async with AgentStore(other_url) as other:
