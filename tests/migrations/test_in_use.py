@@ -211,7 +211,7 @@ async def test_no_append_waits_long_while_an_upgrade_waits_for_a_lock(empty_url:
 
     async def dump() -> None:
         while not done:
-            await asyncio.to_thread(pg_dump, empty_url)
+            await asyncio.to_thread(pg_dump, empty_url, beside_upgrade=True)
 
     async def upgrade() -> None:
         nonlocal done
