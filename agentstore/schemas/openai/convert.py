@@ -69,7 +69,8 @@ def from_item(item: Mapping[str, Any]) -> Message:
     message: Message | None = None
     with suppress(InvalidContent):
         (message,) = _read(Message, raw, "responses")
-    if message is None or write([message], "responses") != raw:
+    # Without a record, what was written to make it was equal to the item.
+    if message is None or (KEY in (message.metadata or {}) and write([message], "responses") != raw):
         message = Message.model_validate(responses.opaque(raw))
     message.id = new_message_id()
     return message
