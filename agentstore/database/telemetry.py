@@ -9,13 +9,13 @@ SLOW_STATEMENT. Otherwise they cost a comparison.
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from agentstore.errors import NotConfigured
 from agentstore.schemas.stats import PoolStats
@@ -434,8 +434,3 @@ class _Active:
             from agentstore.database.otel import detach
 
             detach(self._context)
-
-
-def event_names() -> Sequence[str]:
-    """Return the names of all events."""
-    return get_args(EventName)

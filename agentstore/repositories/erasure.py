@@ -5,6 +5,7 @@ What is locked or written to meanwhile remains, and is deleted with the user by 
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, ClauseElement, Text, bindparam, func, literal_column, select
 
@@ -12,14 +13,13 @@ from agentstore.database.database import Database
 from agentstore.database.statement import Statement
 from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow
 from agentstore.repositories import steps
-from agentstore.repositories.prune import DELETE, KINDS, LOCK, batches, delete_in_steps
+from agentstore.repositories.prune import DELETE, KINDS, LEAST, LOCK, PARTS, batches, delete_in_steps
 from agentstore.schemas import Deleted, Pruned
 
 AT_ONCE = 50_000
 """How many rows a user may have to be deleted by one statement."""
 
 _PAGE = 1_000
-_LEAST = "\x01"  # appended to an id, it makes the least id after it
 _END = datetime.max.replace(tzinfo=UTC)
 _USER, _FROM = bindparam("user_id", type_=Text), bindparam("from_session", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -77,13 +77,10 @@ async def delete_in_bounded_transactions(database: Database, user_id: str) -> De
                             continue
                         total += await delete_in_steps(transaction, kind, batch[0])
                     deleted = await transaction.fetch(DELETE[kind], **key, with_counts=not is_large)
-                if kind == "sessions":
-                    total += Pruned(sessions=len(deleted), messages=sum(row["parts"] for row in deleted))
-                elif kind == "memories":
-                    total += Pruned(memories=deleted[0]["parts"])
-                else:
-                    total += Pruned(state_rounds=deleted[0]["parts"])
-            following = rows[-1]["id"] + _LEAST if len(rows) == _PAGE else None
+                # A row for each session; one row for all buckets or heads.
+                counts: dict[str, Any] = {PARTS[kind]: sum(row["parts"] for row in deleted)}
+                total += Pruned(sessions=len(deleted) if kind == "sessions" else 0, **counts)
+            following = rows[-1]["id"] + LEAST if len(rows) == _PAGE else None
     return Deleted(
         sessions=total.sessions, messages=total.messages, memories=total.memories, state_rounds=total.state_rounds
     )

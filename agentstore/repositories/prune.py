@@ -38,7 +38,7 @@ _PAGE = 500
 # About how many rows one transaction deletes.
 _BATCH_ROWS = 5_000
 # Appended to an id, it makes the least id after it: ids are compared by bytes, and contain no NUL.
-_LEAST = "\x01"
+LEAST = "\x01"
 
 _USER, _SESSION = bindparam("user_id", type_=Text), bindparam("session_id", type_=Text)
 _LIMIT = bindparam("limit", type_=BigInteger)
@@ -58,7 +58,7 @@ LOCK = {kind: _SQL(f"lock_old_{kind}") for kind in KINDS}
 MEASURE = {kind: _SQL(f"measure_{kind}") for kind in KINDS}
 LAST = {kind: _SQL(f"last_{kind}") for kind in KINDS}
 # The counts of what is deleted with them.
-_PARTS = {"sessions": "messages", "memories": "memories", "states": "state_rounds"}
+PARTS = {"sessions": "messages", "memories": "memories", "states": "state_rounds"}
 # By which columns the rows of FIND and LAST are ranked.
 _RANK = {
     "sessions": ("listed_at", "updated_at", "id"),
@@ -241,7 +241,7 @@ class Pruning:
                 yield rows
             if len(rows) < _PAGE:
                 return
-            key = (*rows[-1][: len(first) - 1], rows[-1][len(first) - 1] + _LEAST)
+            key = (*rows[-1][: len(first) - 1], rows[-1][len(first) - 1] + LEAST)
 
     async def _find_retained(self, kind: str, first: str, last: str) -> Callable[[Row], bool]:
         """Return a function that says whether an old row of FIND is retained, of the users from `first` to `last`."""
@@ -416,7 +416,7 @@ class Pruning:
 async def delete_in_steps(transaction: Transaction, kind: str, row: Row) -> Pruned:
     """Delete the messages of a locked session, the memories of a bucket or the rounds of a head."""
     count, size = await steps.delete_parts(transaction.fetch, kind, row["user_id"], row["id"])
-    counts: dict[str, Any] = {_PARTS[kind]: count}
+    counts: dict[str, Any] = {PARTS[kind]: count}
     return Pruned(bytes=size, **counts)
 
 

@@ -19,20 +19,11 @@ from agentstore.errors import AgentStoreError, Unavailable
 from agentstore.operations.metrics import read_or_report
 from agentstore.testing import text
 from tests.support.cli import run
+from tests.support.failures import FAIL_ONCE
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "operations" / "alerts.yaml"
 DASHBOARD = ROOT / "docs" / "operations" / "dashboard.json"
-
-_FAIL_ONCE = """
-CREATE FUNCTION public.fail_once() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF nextval('public.failures') = 1 THEN RAISE SQLSTATE '40P01'; END IF;
-    RETURN NEW;
-END $$;
-CREATE SEQUENCE public.failures;
-CREATE TRIGGER fail BEFORE INSERT ON agentstore.sessions EXECUTE FUNCTION public.fail_once();
-"""
 
 
 def names_and_labels(exposed: str) -> tuple[set[str], set[str]]:
@@ -55,7 +46,7 @@ async def _run(url: str, settings: Settings, observer: asyncpg.Connection) -> st
     meters = MeterProvider([reader], shutdown_on_exit=False)
     settings = settings.model_copy(update={"pool_size": 2, "pool_timeout": 0.05})
     async with AgentStore(url, settings=settings, telemetry=Telemetry(meter_provider=meters)) as store:
-        await observer.execute(_FAIL_ONCE)
+        await observer.execute(FAIL_ONCE)
         await store.sessions.create_session("alice", "s")  # executed twice, after a deadlock
         await asyncio.gather(
             *(store.sessions.append("alice", "s", text("x")) for _ in range(20)), return_exceptions=True

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import pytest
@@ -46,8 +46,9 @@ from agentstore import (
     Unavailable,
 )
 from agentstore.database.otel import SCHEMA_URL
-from agentstore.database.telemetry import event_names
+from agentstore.database.telemetry import EventName
 from agentstore.testing import text
+from tests.support.failures import FAIL_ONCE
 
 SECRET_WORDS = ("alice-the-user", "the-session", "a very private text", "hunter2")
 
@@ -273,15 +274,7 @@ async def test_retries_lost_connections_and_unknown_outcomes_are_reported(
 async def test_a_deadlock_is_reported_as_a_retry(
     observed: AgentStore, collected: Collected, observer: asyncpg.Connection
 ) -> None:
-    await observer.execute("""
-        CREATE FUNCTION public.fail_once() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF nextval('public.failures') = 1 THEN RAISE SQLSTATE '40P01'; END IF;
-            RETURN NEW;
-        END $$;
-        CREATE SEQUENCE public.failures;
-        CREATE TRIGGER fail BEFORE INSERT ON agentstore.sessions EXECUTE FUNCTION public.fail_once();
-    """)
+    await observer.execute(FAIL_ONCE)
     await observed.sessions.create_session("alice", "s")
     (event,) = [event for event in collected.events if event.name == "statement.retried"]
     assert event.attributes["statement"] == "sessions.create"
@@ -634,4 +627,4 @@ async def test_what_outlives_a_call_is_no_event_of_its_span(
 def test_the_documentation_lists_every_event() -> None:
     page = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
     listed = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| (?:INFO|WARNING|ERROR)", page, re.MULTILINE)
-    assert listed == list(event_names())
+    assert listed == list(get_args(EventName))
