@@ -55,13 +55,18 @@ peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other package
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
 
 # Frameworks with an adapter, each in its own environment with these packages, and once more with the newest ones.
-ADAPTERS := openai-agents claude-agent-sdk adk
+ADAPTERS := openai-agents claude-agent-sdk adk langgraph
 PINNED_openai-agents := openai-agents[encrypt]==0.24.0
 NEWEST_openai-agents := openai-agents[encrypt]
 PINNED_claude-agent-sdk := claude-agent-sdk==0.2.189
 NEWEST_claude-agent-sdk := claude-agent-sdk
 PINNED_adk := google-adk==2.13.0
 NEWEST_adk := google-adk
+# With its own saver and store on Postgres, to compare with and to import from.
+PINNED_langgraph := langgraph-checkpoint==4.3.2 langgraph==1.2.24 langgraph-checkpoint-conformance==0.0.2 \
+	langgraph-checkpoint-postgres==3.2.0 psycopg[binary,pool]==3.3.9 pycryptodome==4.4.0
+NEWEST_langgraph := langgraph-checkpoint langgraph langgraph-checkpoint-conformance langgraph-checkpoint-postgres \
+	psycopg[binary,pool] pycryptodome
 
 # The name of an environment is that of the framework and of the list of packages: openai-agents.PINNED.
 $(VENV)/adapters/%: pyproject.toml Makefile

@@ -9,6 +9,7 @@ SUPPORTED = {
     "agentscope": ("agentscope", ">=1.0.9,<1.1"),
     "agentscope-runtime": ("agentscope-runtime", ">=1.0.5,<1.1"),
     "claude-agent-sdk": ("claude-agent-sdk", ">=0.2.189"),
+    "langgraph": ("langgraph-checkpoint", ">=4.3,<5"),
     "openai-agents": ("openai-agents", ">=0.24"),
 }
 """For each extra with an adapter the package of the framework, and its releases that pyproject.toml requires."""

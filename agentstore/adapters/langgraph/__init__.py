@@ -1,0 +1,26 @@
+"""The checkpoint saver and the store for LangGraph on agentstore.
+
+::
+
+    from agentstore.adapters.langgraph import AgentStoreSaver
+
+    graph = builder.compile(checkpointer=AgentStoreSaver(store))
+    config = {"configurable": {"thread_id": "trip", "user_id": "alice"}}
+    await graph.ainvoke({"messages": [("user", "Any rain in Chengdu?")]}, config)
+
+Importing a name of this package imports langgraph-checkpoint.
+"""
+
+from typing import TYPE_CHECKING
+
+from agentstore.lazy_imports import defined_in, lazy_attributes
+
+if TYPE_CHECKING:
+    from agentstore.adapters.langgraph.saver import AgentStoreSaver
+
+__all__ = ["AgentStoreSaver"]
+
+_DEFINED_IN = defined_in({"agentstore.adapters.langgraph.saver": "AgentStoreSaver"})
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_attributes(__name__, _DEFINED_IN)
