@@ -113,7 +113,7 @@ class Sessions:
     ) -> StoredMessages | None:
         """Return the messages of a session in stored form, or None: for large reads that need no Message objects."""
     def iter_messages(
-        self, user_id: str, session_id: str, *, batch: int = 1000, stale_ok: bool = False
+        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1000, stale_ok: bool = False
     ) -> Iterator[Message]:
         """Iterate over the messages of a session in order, with bounded memory."""
     def list_sessions(
@@ -198,6 +198,10 @@ class Sessions:
         """Set the time to live of a session, in seconds after ``updated_at``; None applies the store's setting."""
     def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:
         """Restart the time to live of a session, as an append does, unless it was written in the last `idle` seconds."""
+    def follow(
+        self, user_id: str, session_id: str, after_seq: int = 0, *, interval: float = 1.0, stale_ok: bool = False
+    ) -> Iterator[Message]:
+        """Yield the messages of a session after a position, and then each new one once it is stored, without end."""
     def window(
         self,
         user_id: str,
@@ -364,7 +368,9 @@ class Users:
 
     def get_user(self, user_id: str, *, stale_ok: bool = False) -> User | None:
         """Return a user, or None. A user exists once data of the user was stored."""
-    def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:
+    def list_users(
+        self, *, prefix: str = "", limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[User]:
         """Return a page of users, ordered by id."""
     def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:
         """Replace the metadata of a user, any JSON object, and return the user, created if missing."""

@@ -126,29 +126,40 @@ def show(
     before: Annotated[
         str | None, typer.Option(metavar="ID", help="Show only messages before the one with this id.")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Then print each new message as it is stored, until interrupted.")
+    ] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Do not wrap long lines.")] = False,
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Show a session and its messages in order."""
+    """Show a session and its messages in order.
+
+    With --follow and --json, the session is one line of JSON, and each new message another one.
+    """
+    if follow and before is not None:
+        raise typer.BadParameter("--follow shows the end of a session: give either --follow or --before")
 
     async def run(store: AgentStore) -> None:
-        # One more message than requested shows whether there are earlier ones.
-        fetched = limit if limit is None or json_ else limit + 1
+        # One more message than requested shows whether there are earlier ones, and from which one on to follow.
+        fetched = limit if limit is None or (json_ and not follow) else limit + 1
         found = await store.sessions.get_session(user, session, limit=fetched, before=before)
         if found is None:
             raise NotFound(f"user {user!r} has no session {session!r}")
-        if json_:
-            echo_json({**_for_export(found), "messages": [_with_place(message) for message in found.messages]})
-            return
+        last = (found.messages[-1].seq if found.messages else None) or 0
         has_earlier = limit is not None and len(found.messages) > limit
         if has_earlier:
             found.messages = found.messages[1:]
-        from agentstore.cli.transcript import echo_transcript
+        if json_:
+            echo_json({**_for_export(found), "messages": [_with_place(message) for message in found.messages]})
+        else:
+            from agentstore.cli.transcript import echo_transcript
 
-        echo_transcript(found, wide=wide)
-        if has_earlier and found.messages:
-            echo(f"Earlier messages: --limit {limit} --before={shlex.quote(found.messages[0].id)}", style="dim")
+            echo_transcript(found, wide=wide)
+            if has_earlier and found.messages:
+                echo(f"Earlier messages: --limit {limit} --before={shlex.quote(found.messages[0].id)}", style="dim")
+        if follow:
+            await _follow(store, user, session, last, wide=wide, as_json=json_)
 
     run_with_store(url, run)
 
@@ -363,6 +374,16 @@ def delete(user: User, session: SessionId, yes: Yes = False, url: Url = None, js
             echo(f"nothing deleted: user {user!r} has no session {session!r}")
 
     run_with_store(url, run, is_large=True)
+
+
+async def _follow(store: AgentStore, user: str, session: str, after_seq: int, *, wide: bool, as_json: bool) -> None:
+    from agentstore.cli.transcript import echo_message
+
+    async for message in store.sessions.follow(user, session, after_seq):
+        if as_json:
+            echo_json(_with_place(message))
+        else:
+            echo_message(message, wide)
 
 
 async def _export(store: AgentStore, user: str, ids: list[str] | None, file: TextIO) -> int:

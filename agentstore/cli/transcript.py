@@ -45,10 +45,11 @@ def echo_transcript(session: Session, *, wide: bool = False) -> None:
         heading.append((f"\n{one_line(json.dumps(session.metadata, ensure_ascii=False))}", "dim"))
     echo_spans(heading)
     for message in session.messages:
-        _echo_message(message, wide)
+        echo_message(message, wide)
 
 
-def _echo_message(message: Message, wide: bool) -> None:
+def echo_message(message: Message, wide: bool) -> None:
+    """Print a message, as :func:`echo_transcript` does."""
     role = message.role or "?"
     spans = [("\n", ""), (role, _STYLES.get(role, "bold"))]
     metadata = message.metadata or {}

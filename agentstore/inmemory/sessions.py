@@ -185,13 +185,13 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         return StoredMessages(payloads, user_id, session_id, [stored.places[id] for id in ids])
 
     async def iter_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
+        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False
     ) -> AsyncIterator[Message]:
+        after = check_count(after_seq, "after_seq")
         check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
         if self._create_missing:
             self._create(user_id, session_id)
         stored = self._get(user_id, session_id)
-        after = 0
         while ids := list(islice((id for id, place in stored.places.items() if place[0] > after), batch)):
             places = [stored.places[id] for id in ids]
             after = places[-1][0]

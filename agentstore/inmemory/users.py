@@ -59,11 +59,15 @@ class InMemoryUserService(UserService):
         self._check_open()
         return self._user(user_id) if user_id in self._users else None
 
-    async def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:  # noqa: D102
+    async def list_users(  # noqa: D102
+        self, *, prefix: str = "", limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[User]:
+        check_id(prefix, "prefix", self._settings)
         check_count(limit, "limit", maximum=self._settings.max_page)
         after = None if cursor is None else str(read_cursor(cursor, str)[0]).encode()
         self._check_open()
-        ids = [id for id in self._ids() if after is None or id.encode() > after][:limit]
+        matching = (id for id in self._ids() if id.startswith(prefix))
+        ids = [id for id in matching if after is None or id.encode() > after][:limit]
         return Page(map(self._user, ids), write_cursor(ids[-1]) if ids and len(ids) == limit else None)
 
     async def set_metadata(self, user_id: str, metadata: Mapping[str, Any]) -> User:  # noqa: D102

@@ -1,12 +1,13 @@
 """The interface of the session history: conversations and their messages."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
-from agentstore.errors import NotFound
+from agentstore.errors import InvalidContent, NotFound
 from agentstore.interfaces.service import ServiceWithLifecycleManager
 from agentstore.schemas import (
     Appended,
@@ -22,10 +23,12 @@ from agentstore.schemas import (
 from agentstore.schemas.edits import MetadataPatch
 from agentstore.schemas.listing import SessionOrder
 from agentstore.schemas.page import check_count
+from agentstore.schemas.payload import shortened
 from agentstore.schemas.tool_calls import drop_orphans, has_cut_calls
 
 # The numbers of messages that `window` reads first, and at most, at a time.
 _FIRST, _LARGEST = 20, 1_000
+_LONGEST_PAUSE = 3_600
 
 
 class SessionHistoryService(ServiceWithLifecycleManager):
@@ -117,7 +120,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     def iter_messages(
-        self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
+        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False
     ) -> AsyncIterator[Message]:
         """Iterate over the messages of a session in order, with bounded memory.
 
@@ -125,10 +128,67 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         read when it is needed, and no connection is held in between, so the iteration may pause for any time. Messages
         that are appended before its end are yielded too. With `stale_ok` they may be read from a replica.
 
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            after_seq: only messages whose ``seq`` is greater.
+            batch: how many messages are read at a time.
+            stale_ok: whether they may be read from a replica.
+
         Raises:
             NotFound: the session does not exist; raised when the first message is requested.
-            InvalidContent, LimitExceeded: `batch` is not an integer >= 1, or is over 10,000.
+            InvalidContent, LimitExceeded: `after_seq` is not an integer >= 0, or `batch` is not one >= 1 or is over
+                10,000.
         """
+
+    async def follow(
+        self,
+        user_id: str,
+        session_id: str,
+        after_seq: int = 0,
+        *,
+        interval: float = 1.0,
+        stale_ok: bool = False,
+    ) -> AsyncIterator[Message]:
+        """Yield the messages of a session after a position, and then each new one once it is stored, without end.
+
+        Every `interval` seconds the session's row is read by its key, and messages only if the session was written to.
+        No connection is held in between. A message that is replaced in its place, or appended where messages that were
+        yielded have been removed, is not yielded.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            after_seq: only messages whose ``seq`` is greater, such as that of the last message read; 0 yields all.
+            interval: the seconds between two reads.
+            stale_ok: whether messages may be read from a replica.
+
+        Raises:
+            NotFound: the session does not exist, or no longer.
+            InvalidContent: `after_seq` is not an integer >= 0, or `interval` is not a number of seconds above 0.
+        """
+        last = check_count(after_seq, "after_seq")
+        if not isinstance(interval, (int, float)) or isinstance(interval, bool) or not 0 < interval <= _LONGEST_PAUSE:
+            raise InvalidContent(
+                f"interval must be a number of seconds above 0 and up to {_LONGEST_PAUSE:,}, got {shortened(interval)}"
+            )
+        before: tuple[datetime | None, int | None] | None = None
+        while True:
+            session = await self.get_session(user_id, session_id, limit=0, stale_ok=stale_ok)
+            if session is None:
+                raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+            found = session.updated_at, session.message_count
+            if found != before:
+                messages = self.iter_messages(user_id, session_id, after_seq=last, stale_ok=stale_ok)
+                try:
+                    async for message in messages:
+                        last = message.seq or last
+                        yield message
+                finally:
+                    if isinstance(messages, AsyncGenerator):
+                        await messages.aclose()
+                before = found
+            await asyncio.sleep(interval)
 
     @abstractmethod
     async def list_sessions(

@@ -19,16 +19,19 @@ class UserService(ServiceWithLifecycleManager):
         """
 
     @abstractmethod
-    async def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:
+    async def list_users(
+        self, *, prefix: str = "", limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[User]:
         """Return a page of users, ordered by id.
 
         Args:
+            prefix: only users whose id begins with this text, compared byte by byte.
             limit: the size of the page.
             cursor: ``next_cursor`` of the previous page.
             stale_ok: whether the users may be read from a replica.
 
         Raises:
-            InvalidContent: `limit` or `cursor` is invalid.
+            InvalidContent: `prefix`, `limit` or `cursor` is invalid.
             LimitExceeded: `limit` is over 10,000.
         """
 

@@ -8,7 +8,6 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
-    func,
     literal_column,
     select,
 )
@@ -24,6 +23,7 @@ from agentstore.repositories.erasure import AT_ONCE, delete_in_bounded_transacti
 from agentstore.repositories.service import PostgresService
 from agentstore.repositories.steps import MAX
 from agentstore.schemas import Deleted, Page, User
+from agentstore.schemas.blob import end_of_prefix
 from agentstore.schemas.page import Advice, check_count, read_cursor, write_cursor
 from agentstore.schemas.payload import check_id, dump_metadata, load_object
 
@@ -33,10 +33,16 @@ _COLUMNS = (UserRow.id, cast(UserRow.metadata_, Text).label("metadata"), UserRow
 
 GET = Statement(select(*_COLUMNS).where(UserRow.id == _USER), name="users.get", scope="user")
 _AFTER = bindparam("after", type_=Text)
+# After all ids, which have at most 512 bytes.
+_LAST = "\U0010ffff" * 129
 LIST = Statement(
     select(*_COLUMNS)
     # "" is a valid id, so there is no value that sorts before all ids.
-    .where(UserRow.id >= func.coalesce(_AFTER, ""), UserRow.id.is_distinct_from(_AFTER))
+    .where(
+        UserRow.id >= bindparam("first", type_=Text),
+        UserRow.id < bindparam("until", type_=Text),
+        UserRow.id.is_distinct_from(_AFTER),
+    )
     .order_by(UserRow.id)
     .limit(bindparam("limit", type_=BigInteger)),
     name="users.list",
@@ -64,11 +70,15 @@ class PostgresUserService(PostgresService, UserService, area="users"):
         row = await self._database.read(lambda database: database.fetch_one(GET, user_id=user_id), stale_ok=stale_ok)
         return None if row is None else await offload.run(_user, row)
 
-    async def list_users(self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False) -> Page[User]:  # noqa: D102
+    async def list_users(  # noqa: D102
+        self, *, prefix: str = "", limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[User]:
+        check_id(prefix, "prefix", self._settings)
         check_count(limit, "limit", maximum=self._settings.max_page)
         after = None if cursor is None else read_cursor(cursor, str)[0]
+        values = {"first": max(prefix, str(after or ""), key=str.encode), "until": end_of_prefix(prefix) or _LAST}
         rows = await self._database.read(
-            lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, after=after, limit=limit),
+            lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, **values, after=after, limit=limit),
             stale_ok=stale_ok,
         )
         users = await offload.run(lambda: [_user(row) for row in rows])

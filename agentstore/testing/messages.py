@@ -505,3 +505,43 @@ class MessageContract:
         for invalid, error in ((0, InvalidContent), (True, InvalidContent), (10_001, LimitExceeded)):
             with pytest.raises(error):
                 await anext(aiter(service.iter_messages("alice", "s", batch=invalid)))
+        seqs = [each.seq for each in session.messages]
+        after = [each async for each in service.iter_messages("alice", "s", after_seq=seqs[-3] or 0)]
+        assert after == session.messages[-2:]
+        assert [each async for each in service.iter_messages("alice", "s", after_seq=2**63)] == []
+        with pytest.raises(NotFound):
+            await anext(aiter(service.iter_messages("alice", "missing", after_seq=1)))
+        with pytest.raises(InvalidContent, match="after_seq"):
+            await anext(aiter(service.iter_messages("alice", "s", after_seq=-1)))
+
+    async def test_follow_yields_stored_messages_and_then_new_ones(self, service: SessionHistoryService) -> None:
+        """Check both, a start after a position, concurrent appends, and that it ends with the session."""
+        session = await service.create_session("alice", "s")
+        await service.append_message(session, [text("1"), text("2")])
+        found: asyncio.Queue[str] = asyncio.Queue()
+
+        async def follow(after_seq: int) -> None:
+            async for message in service.follow("alice", "s", after_seq, interval=0.01):
+                found.put_nowait(message.text)
+
+        async def next_texts(count: int) -> list[str]:
+            async with asyncio.timeout(30):
+                return [await found.get() for _ in range(count)]
+
+        following = asyncio.ensure_future(follow(1))
+        assert await next_texts(1) == ["2"]
+        await service.append("alice", "s", [text("3"), text("4")])
+        assert await next_texts(2) == ["3", "4"]
+        await asyncio.gather(*(service.append("alice", "s", text(str(number))) for number in range(5, 15)))
+        texts = await next_texts(10)
+        assert texts == [each.text async for each in service.iter_messages("alice", "s", after_seq=4)]
+        await service.delete_session("alice", "s")
+        with pytest.raises(NotFound):
+            await following
+        for invalid in (0, -1, True, "1", float("nan"), float("inf")):
+            with pytest.raises(InvalidContent, match="interval"):
+                await anext(aiter(service.follow("alice", "s", interval=invalid)))  # type: ignore[arg-type]
+        with pytest.raises(InvalidContent, match="after_seq"):
+            await anext(aiter(service.follow("alice", "s", -1)))
+        with pytest.raises(NotFound):
+            await anext(aiter(service.follow("alice", "s")))

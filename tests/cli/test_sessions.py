@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import datetime
@@ -412,3 +413,29 @@ def test_errors_have_a_message_and_an_exit_code(arguments: tuple[str, ...], code
     assert done.code == code
     assert "Traceback" not in done.err + done.out
     assert done.err or done.out
+
+
+def test_show_follows_a_session() -> None:
+    _store(Session(id="s", user_id="alice", messages=[text(str(number), id=f"m{number}") for number in range(3)]))
+    command = [
+        sys.executable,
+        "-m",
+        "agentstore",
+        "sessions",
+        "show",
+        "alice",
+        "s",
+        "--follow",
+        "--json",
+        "--limit",
+        "0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["messages"] == []
+        assert run("sessions", "append", "alice", "s", "new").code == 0
+        found = json.loads(process.stdout.readline())
+        assert (found["seq"], found["content"][0]["text"]) == (4, "new")
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert run("sessions", "show", "alice", "s", "--follow", "--before", "m1").code == 2

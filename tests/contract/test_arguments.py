@@ -4,10 +4,11 @@ The methods and their parameters are found in the classes, so that a new one can
 table below names fails the first test.
 """
 
+import asyncio
 import inspect
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -85,6 +86,7 @@ _NUMBERS = {
     "b": Number(1, _ROUND, is_size=False),
     "n": Number(0, None),
     "expected_seq": Number(0, None),
+    "after_seq": Number(0, None),
     "max_tokens": Number(0, None),
 }
 # The number of the last messages of a session has no maximum, as a session may have any number of them.
@@ -120,7 +122,7 @@ _OTHER = {
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
-    *("data", "content_type", "filename"),
+    *("data", "content_type", "filename", "interval"),
 }
 _OTHER_FILTERS = {
     *(
@@ -219,7 +221,11 @@ async def _call(service: Any, name: str, parameters: dict[str, inspect.Parameter
     if "adapters" in type(service).__module__ and "messages" in arguments:
         arguments["messages"] = [arguments["messages"]]  # a list, as the runtime's services take
     result = getattr(service, name)(**arguments)
-    if inspect.isasyncgen(result):
+    if name == "follow":  # which has no end: the first message of the session, if there is one
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05), aclosing(result):
+                await anext(result)
+    elif inspect.isasyncgen(result):
         async for _ in result:
             pass
     else:

@@ -9,6 +9,7 @@ import inspect
 import io
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -80,6 +81,9 @@ async def _call(store: AgentStore, name: str, export: bytes) -> Any:
         for each in _required(_METHODS[name])
     }
     result = getattr(getattr(store, service) if service else store, method)(**values)
+    if method == "follow":  # which has no end
+        async with aclosing(result):
+            return [await anext(result)]
     if inspect.isasyncgen(result):
         return [each async for each in result]
     return await result

@@ -5,6 +5,7 @@ import inspect
 import io
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -176,6 +177,12 @@ async def _read_all(store: AgentStore) -> list[Any]:
     return [each async for each in store.sessions.iter_messages("alice", "live")]
 
 
+async def _follow(store: AgentStore) -> Any:
+    following: Any = store.sessions.follow("alice", "live")
+    async with aclosing(following) as messages:
+        return await anext(messages)
+
+
 async def _read_blob(store: AgentStore) -> bytes:
     return b"".join([part async for part in store.blobs.read("alice", "n")])
 
@@ -204,6 +211,7 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sessions.get_session": lambda store: store.sessions.get_session("alice", "live"),
     "sessions.read_messages": _read_stored,
     "sessions.iter_messages": _read_all,
+    "sessions.follow": _follow,
     "sessions.window": lambda store: store.sessions.window("alice", "live", max_tokens=9, count=lambda message: 1),
     "sessions.list_sessions": lambda store: store.sessions.list_sessions("alice"),
     "memory.search_memory": lambda store: store.memory.search_memory("alice", message("apples")),

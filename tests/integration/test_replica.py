@@ -5,7 +5,7 @@ import inspect
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,13 @@ async def _iterate(store: AgentStore, **options: Any) -> list[Any]:
     return [each async for each in store.sessions.iter_messages("alice", "s", **options)]
 
 
+async def _follow(store: AgentStore, **options: Any) -> Any:
+    stored = await store.sessions.read_messages("alice", "s", **options)
+    following: Any = store.sessions.follow("alice", "s", **options)
+    async with aclosing(following) as messages:
+        return [await anext(messages) for _ in stored or ()]
+
+
 async def _read_blob(store: AgentStore, **options: Any) -> bytes:
     return b"".join([part async for part in store.blobs.read("alice", "n", **options)])
 
@@ -63,6 +70,7 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "sessions.get_session": lambda store, **options: store.sessions.get_session("alice", "s", **options),
     "sessions.read_messages": _read_stored,
     "sessions.iter_messages": _iterate,
+    "sessions.follow": _follow,
     "sessions.window": lambda store, **options: store.sessions.window(
         "alice", "s", max_tokens=1_000, count=lambda message: 1, **options
     ),

@@ -11,6 +11,7 @@ import inspect
 import io
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -96,6 +97,8 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "messages": (text("apples", id="9"), text("aplpes", id="9"), text("quinces", id="9")),
     "ids": (["1", "9"],),
     "n": (2,),
+    "after_seq": (1,),
+    "interval": (0.1,),
     "max_tokens": (10,),
     "count": (lambda user: lambda message: 1,),
     "keep_system": (False,),
@@ -356,6 +359,9 @@ async def observer(urls: tuple[str, str]) -> AsyncIterator[asyncpg.Connection]:
 
 async def _execute(store: AgentStore, call: _Call, arguments: dict[str, Any]) -> Any:
     result = getattr(getattr(store, call.service) if call.service else store, call.method)(**arguments)
+    if call.method == "follow":  # which has no end
+        async with aclosing(result):
+            return [await anext(result)]
     return [each async for each in result] if inspect.isasyncgen(result) else await result
 
 

@@ -302,6 +302,8 @@ def _values_of(name: str) -> dict[str, Any]:
         values["keep"] = 5
     if name.startswith("states."):
         values["before"] = 10
+    if name.startswith("users."):
+        values |= {"first": "u", "until": "v"}
     if name.startswith("sessions.copies."):
         values["at"] = 3
     if name.startswith("sessions."):
@@ -413,6 +415,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
     await one_statement(store.sessions.read_messages("alice", "s"))
     await one_statement(anext(store.sessions.iter_messages("alice", "s")))
+    await one_statement(anext(aiter(store.sessions.follow("alice", "s"))), 2)  # one that reads the session's row
     await one_statement(store.sessions.list_sessions("alice"))
     await one_statement(store.sessions.list_sessions(limit=1, title="x", metadata={"x": 1}, app="x"))
     await one_statement(store.sessions.import_session(session.model_copy(update={"id": "imported"})))
@@ -428,6 +431,7 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.users.set_metadata("alice", {}))
     await one_statement(store.users.get_user("alice"))
     await one_statement(store.users.list_users())
+    await one_statement(store.users.list_users(prefix="a"))
     await one_statement(store.states.save_state("alice", {}, "s"))
     await one_statement(store.states.save_state("new user", {}, "s", 3))
     await one_statement(store.states.save_state("alice", {}, "s", expected_round=1))

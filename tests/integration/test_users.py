@@ -55,6 +55,36 @@ async def test_pages_contain_every_user_once_including_the_empty_id(store: Agent
         await store.users.list_users(cursor="nonsense")
 
 
+async def test_users_are_listed_by_prefix(store: AgentStore) -> None:
+    last = "\U0010ffff" * 128
+    for name in ("a", "ab", "ab\U0010ffff", "abc", "ac", "b", "", "\ud7ff", "\ue000", last):
+        await store.sessions.create_session(name)
+    in_memory = AgentStore.in_memory()
+    for user in await store.users.list_users():
+        await in_memory.sessions.create_session(user.id)
+    for prefix, expected in (
+        ("", ["", "a", "ab", "abc", "ab\U0010ffff", "ac", "b", "\ud7ff", "\ue000", last]),
+        ("a", ["a", "ab", "abc", "ab\U0010ffff", "ac"]),
+        ("ab", ["ab", "abc", "ab\U0010ffff"]),
+        ("ab\U0010ffff", ["ab\U0010ffff"]),
+        ("\ud7ff", ["\ud7ff"]),
+        ("\U0010ffff", [last]),
+        ("missing", []),
+    ):
+        for each in (store, in_memory):
+            assert [user.id for user in await each.users.list_users(prefix=prefix)] == expected
+            seen: list[str] = []
+            cursor = None
+            while True:
+                page = await each.users.list_users(prefix=prefix, limit=2, cursor=cursor)
+                seen += [user.id for user in page]
+                if (cursor := page.next_cursor) is None:
+                    break
+            assert seen == expected
+    with pytest.raises(InvalidContent, match="prefix"):
+        await store.users.list_users(prefix="\0")
+
+
 async def test_delete_removes_and_counts_all_data_of_one_user(store: AgentStore, observer: asyncpg.Connection) -> None:
     for name in HOSTILE_IDS:
         for session_id in ("a", "b"):

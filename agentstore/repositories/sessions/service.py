@@ -227,12 +227,13 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         return found
 
     async def iter_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, batch: int = 1_000, stale_ok: bool = False
+        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False
     ) -> AsyncIterator[Message]:
         values = self._key(user_id, session_id)
         values["limit"] = check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
-        after = 0
+        after = min(check_count(after_seq, "after_seq"), steps.MAX)
         is_found = False
+        has_read = False
 
         async def read_batch(database: Database) -> list[Row]:
             return await database.fetch_page(GET_AFTER, Advice.RAISE_LIMIT, **values, after_seq=after)
@@ -245,7 +246,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
                     raise
                 values["limit"] = max(1, values["limit"] // 10)
                 continue
-            if not rows and (after or is_found):
+            if not rows and (has_read or is_found):
                 return
             if not rows:
                 # Read once more: the session may have been created, with messages, since the batch was read.
@@ -257,7 +258,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
                 ):
                     raise NotFound(f"user {user_id!r} has no session {session_id!r}")
                 continue
-            after = rows[-1][0]
+            after, has_read = rows[-1][0], True
             payloads = [row[1] for row in rows]
             try:
                 key, places = message_key(user_id, session_id), [row[2] for row in rows]
