@@ -1,4 +1,4 @@
-"""What vacuum and analyze have left undone: dead rows, old row versions, missing statistics, sparse indexes."""
+"""What vacuum and analyze have left undone, such as dead rows and missing statistics, and what holds them back."""
 
 from collections.abc import Iterator
 
@@ -14,6 +14,8 @@ _SPARSE, _LARGE_INDEX = 3.0, 50_000_000
 _ENTRY, _FILLED = 16, 0.9
 # The age in transactions from which a wraparound is near: the server stops accepting writes at 2 billion.
 _VERY_OLD = 1_500_000_000
+# Seconds for which a transaction may be open, and bytes of WAL that a replication slot without a consumer may keep.
+_LONG_OPEN, _KEPT_WAL = 3600.0, 256_000_000
 
 # Reading pg_stats is subject to row-level security.
 _TABLES = """
@@ -37,13 +39,25 @@ FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid
     JOIN pg_namespace n ON n.oid = t.relnamespace JOIN pg_am m ON m.oid = i.relam
 WHERE n.nspname = $1 AND m.amname = 'btree' AND i.reltuples > 0 ORDER BY i.relname
 """
+# Without pg_read_all_stats, a login sees when its own transactions began, and those of no other.
+_HOLDERS = """
+SELECT 'slot' AS kind, quote_literal(slot_name) AS name, (SELECT pg_wal_lsn_diff(
+        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, restart_lsn
+    ))::float8 AS amount
+FROM pg_replication_slots WHERE NOT active
+UNION ALL SELECT 'transaction', pid::text, extract(epoch FROM clock_timestamp() - xact_start)::float8
+FROM pg_stat_activity WHERE backend_type = 'client backend' AND coalesce(backend_xid, backend_xmin) IS NOT NULL
+UNION ALL SELECT 'prepared', quote_literal(gid), extract(epoch FROM clock_timestamp() - prepared)::float8
+FROM pg_prepared_xacts
+ORDER BY kind, name
+"""
 
 
 async def undone(connection: asyncpg.Connection, schema: str) -> list[tuple[str, str]]:
     """Return what was found about the tables and indexes of a schema, each with what to do about it."""
     tables = await connection.fetch(_TABLES, schema)
     indexes = await connection.fetch(_INDEXES, schema)
-    return [*_of_tables(tables), *_of_indexes(indexes)]
+    return [*_of_tables(tables), *_of_indexes(indexes), *_of_holders(await connection.fetch(_HOLDERS))]
 
 
 def _of_tables(tables: list[asyncpg.Record]) -> Iterator[tuple[str, str]]:
@@ -75,4 +89,22 @@ def _of_indexes(indexes: list[asyncpg.Record]) -> Iterator[tuple[str, str]]:
             yield (
                 f"{index['name']} has {index['bytes']:,} bytes for entries of about {needed:,.0f}",
                 f"REINDEX INDEX CONCURRENTLY {index['quoted']}",
+            )
+
+
+def _of_holders(holders: list[asyncpg.Record]) -> Iterator[tuple[str, str]]:
+    for holder in holders:
+        kind, name, amount = holder["kind"], holder["name"], holder["amount"] or 0.0
+        if kind == "slot":
+            if amount > _KEPT_WAL:
+                yield (
+                    f"nothing reads from the replication slot {name}, for which {amount:,.0f} bytes of WAL are kept",
+                    f"start its standby or subscriber, or SELECT pg_drop_replication_slot({name})",
+                )
+        elif amount > _LONG_OPEN:
+            is_prepared = kind == "prepared"
+            yield (
+                f"{'the prepared transaction' if is_prepared else 'a transaction of process'} {name} is open for "
+                f"{amount / 3600:,.1f} hours: vacuum removes nothing that it may still see",
+                f"{f'ROLLBACK PREPARED {name}' if is_prepared else f'SELECT pg_terminate_backend({name})'}",
             )

@@ -32,7 +32,7 @@ _NOT_RUN = {
     "import --from adk postgresql://user": "a database that ADK wrote, tested in adapters/adk/test_import.py",
     "pg_stat_statements": "needs an extension that is loaded when the server starts",
     "ALTER FUNCTION pg_catalog": "changes the server for all tests, tested in integration/test_row_security.py",
-    "agentstore grants": "roles belong to the server, tested in migrations/test_grants.py",
+    "agentstore grants --app agents --readonly": "roles belong to the server, tested in migrations/test_grants.py",
 }
 # What installs packages is not executed. `doctor` finds that the server of the tests does not write to disk.
 _FUNCTIONS = """set -euo pipefail
@@ -44,6 +44,8 @@ agentstore() { command agentstore "$@" || test "$? $1" = "1 doctor"; }
 _OTHER_PACKAGES = {"adk.md", "agentscope-runtime.md", "claude-agent-sdk.md", "openai-agents.md"}
 # Its Python is an application's tests.
 _TESTS = "testing.md"
+# Its commands change servers: test_operations.py.
+_OPERATIONS = "operations.md"
 
 
 def _selected(*languages: str) -> list[Any]:
@@ -55,6 +57,8 @@ def _selected(*languages: str) -> list[Any]:
             for each in blocks(page)
             if each.language in languages and not any(part in each.code for part in _NOT_RUN)
         ]
+        if page.name == _OPERATIONS:
+            continue
         if run and not (page.name in {*_OTHER_PACKAGES, _TESTS} and "python" in languages):
             found.append(pytest.param(run, id=page.name))
     return found

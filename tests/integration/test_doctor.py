@@ -166,6 +166,40 @@ async def test_what_vacuum_left_undone_is_found_with_the_command_that_fixes_it(
     assert "400,000,001 transactions old" in old
 
 
+async def test_what_holds_vacuum_and_wal_back_is_found_with_the_command_that_ends_it(
+    observer: asyncpg.Connection, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = f"slot_{uuid4().hex}"
+    assert await vacuum.undone(observer, "agentstore") == []
+    monkeypatch.setattr(vacuum, "_LONG_OPEN", -1.0)
+    monkeypatch.setattr(vacuum, "_KEPT_WAL", -1)
+    await observer.execute(f"SELECT pg_create_physical_replication_slot('{slot}', true)")
+    other = await asyncpg.connect(direct_url)
+    try:
+        await other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        own = await other.fetchval("SELECT pg_backend_pid()")
+        found = dict(await vacuum.undone(observer, "agentstore"))
+        (transaction,) = [advice for text, advice in found.items() if f"process {own} is open for 0.0 hours" in text]
+        assert transaction == f"SELECT pg_terminate_backend({own})"
+        (unread,) = [advice for text, advice in found.items() if slot in text]
+        assert "bytes of WAL are kept" in next(text for text in found if slot in text)
+        await observer.execute(unread[unread.index("SELECT") :])
+        await observer.execute(transaction)
+        while await observer.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", own):
+            await asyncio.sleep(0.01)
+        left = [text for text, _ in await vacuum.undone(observer, "agentstore")]
+        assert not [text for text in left if slot in text or f"process {own} " in text]
+    finally:
+        other.terminate()
+        await observer.fetch(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", slot
+        )
+    prepared = {"kind": "prepared", "name": "'two''s'", "amount": 7200.0}
+    ((text, advice),) = vacuum._of_holders([prepared])  # type: ignore[list-item]
+    assert text.startswith("the prepared transaction 'two''s' is open for 2.0 hours")
+    assert advice == "ROLLBACK PREPARED 'two''s'"
+
+
 async def test_an_index_whose_statistics_are_hidden_is_not_taken_for_a_sparse_one(
     observer: asyncpg.Connection, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
