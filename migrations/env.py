@@ -38,6 +38,8 @@ def _report_step(*, step: Any, **_: object) -> None:
     if report is not None and not step.is_stamp:
         script = step.up_revision
         report(f"{script.revision}{'' if step.is_upgrade else ' undone'}: {script.doc}")
+    if (applied := config.attributes.get("applied")) is not None:
+        applied()
 
 
 _OPTIONS = {

@@ -38,6 +38,7 @@ EventName = Literal[
     "statement.slow",
     "statement.unknown_outcome",
     "call.retried",
+    "migration.waiting",
     "hook.failed",
 ]
 """The names of events: stable, documented in docs/telemetry.md."""
@@ -215,6 +216,31 @@ class Observer:
             self.otel.stop()
         self.otel = None
         self.measures = False
+
+    @contextmanager
+    def call(self, name: str, pool_stats: Callable[[], PoolStats]) -> Iterator[None]:
+        """Report a block as a public call: one that needs no store that has started, such as an upgrade."""
+        if _is_within_call(self):
+            yield
+            return
+        is_started = self.measures
+        if not is_started:
+            self.start(pool_stats)
+        try:
+            if not self.measures:
+                yield
+                return
+            observed = Call(self, name)
+            with _Active(observed):
+                try:
+                    yield
+                except BaseException as error:
+                    observed.end(error)
+                    raise
+                observed.end(None)
+        finally:
+            if not is_started:
+                self.stop()
 
     def execution(self, name: str, sql: str | None = None) -> Execution:
         """Return the context manager that measures the execution of a statement."""

@@ -9,6 +9,7 @@ too long.
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -98,7 +99,9 @@ async def run_exclusively(
             pause = lock_timeout * _PAUSE_FACTOR
             if sqlstate not in _RETRIED_SQLSTATES or time.monotonic() + pause > deadline:
                 raise migration_error(error, database) from error
-            report(f"no lock within {lock_timeout:g} s ({await _longest_holder(database)}): retrying in {pause:g} s")
+            holder = await _longest_holder(database)
+            message = f"no lock within {lock_timeout:g} s ({holder}): retrying in {pause:g} s"
+            _report_wait(database, report, "lock timeout", message)
         await asyncio.sleep(pause * random.uniform(0.75, 1))  # noqa: S311
         lock_timeout = min(2 * lock_timeout, _LONGEST_LOCK_TIMEOUT)
 
@@ -156,7 +159,7 @@ async def bounded_waits(
                         return
                     if now > reported + _REPORT_INTERVAL:
                         reported = now
-                        report(f"waiting for {found}: {row[4]}")
+                        _report_wait(database, report, "transaction", f"waiting for {found}: {row[4]}")
                 is_waiting, seen = row is not None, now
                 await asyncio.sleep(_WATCH_INTERVAL)
 
@@ -208,9 +211,15 @@ async def acquire_migration_lock(
             )
         if time.monotonic() > reported + _REPORT_INTERVAL:
             reported = time.monotonic()
-            report(f"another process is migrating: {holder}")
+            _report_wait(database, report, "migrator", f"another process is migrating: {holder}")
         await asyncio.sleep(_POLL_INTERVAL)
     await connection.commit()
+
+
+def _report_wait(database: Database, report: Report, reason: str, message: str) -> None:
+    """Report a wait for a lock. `report` logs it, or shows it to a person, so that the event is for those who look."""
+    report(message)
+    database.observer.event("migration.waiting", logging.DEBUG, message, reason=reason)
 
 
 def migration_error(error: BaseException, database: Database) -> AgentStoreError:

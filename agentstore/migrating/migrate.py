@@ -14,7 +14,7 @@ import io
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.database.server import check_encoding
+from agentstore.database.telemetry import Observer
 from agentstore.errors import Conflict, NotConfigured, SchemaAhead
 from agentstore.migrating import revisions as revision_files
 from agentstore.migrating.catalog import expected_catalog, tables_of
@@ -321,6 +322,7 @@ async def migrate_line(
                 f"The schema {schema!r} of {database.where} has tables of agentstore and records no revision: restore "
                 f"the table {VERSION_TABLE}, or run `agentstore stamp REVISION` with the revision that it was at."
             )
+        scripts: list[Script] = []
         if direction != "stamp":
             scripts = _scripts_between(current, wanted, direction, line)
             if not scripts:
@@ -335,9 +337,15 @@ async def migrate_line(
                 await _check_losses(connection, database, f"{current}:{wanted}", line)
         else:
             await _check_tables(driver, database, wanted, line)
-        await run_command(
-            connection, partial(_COMMANDS[direction], revision=wanted), line=line, version_table=table, report=report
-        )
+        with _measured(database.observer, scripts) as applied:
+            await run_command(
+                connection,
+                partial(_COMMANDS[direction], revision=wanted),
+                line=line,
+                version_table=table,
+                report=report,
+                applied=applied,
+            )
         if is_secured and direction == "up":
             await secure_tables(connection, schema)
         await rename_version_tables(driver)
@@ -348,7 +356,30 @@ async def migrate_line(
             for each in ("", "vector"):
                 await driver.execute(rename_statement(each))
 
-    await run_exclusively(database, work, wait, report)
+    names = {"up": "upgrade", "down": "downgrade", "stamp": "stamp"}
+    with database.observer.call(f"migrations.{names[direction]}", database.pool_stats):
+        await run_exclusively(database, work, wait, report)
+
+
+@contextmanager
+def _measured(observer: Observer, scripts: list[Script]) -> Iterator[Callable[[], None]]:
+    """Report each migration as a statement, such as ``migrations.0024``; yield what is called when one has run."""
+    if not observer.measures:
+        yield lambda: None
+        return
+    names = iter([f"migrations.{script.revision}" for script in scripts])
+    with ExitStack() as running:
+
+        def begin() -> None:
+            if (name := next(names, None)) is not None:
+                running.enter_context(observer.execution(name))
+
+        def applied() -> None:
+            running.close()
+            begin()
+
+        begin()
+        yield applied
 
 
 async def run_command(
@@ -358,12 +389,16 @@ async def run_command(
     line: str = "",
     version_table: str | None = None,
     report: Report,
+    applied: Callable[[], None] | None = None,
 ) -> None:
-    """Run one of Alembic's commands on a connection. `version_table`: its name if it is not that of the line."""
+    """Run one of Alembic's commands on a connection. `version_table`: its name if it is not that of the line.
+
+    `applied` is called after each migration.
+    """
 
     def run_sync(sync: Connection) -> None:
         config = _config(line=line)
-        config.attributes.update(connection=sync, report=report)
+        config.attributes.update(connection=sync, report=report, applied=applied)
         if version_table is not None:
             config.attributes["version_table"] = version_table
         with _translated_errors():
