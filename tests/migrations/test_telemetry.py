@@ -30,7 +30,7 @@ async def test_an_upgrade_is_a_call_and_each_migration_a_statement(empty_url: st
             f"migrations.{each}" for each in reversed(_REVISIONS[-2:])
         ]
         assert spans[-1].name == "agentstore.migrations.downgrade"
-        assert {each.parent for each in spans[:-1]} == {spans[-1].context}
+        assert all(each.parent == spans[-1].context for each in spans[:-1])
     finally:
         await database.stop()
 
