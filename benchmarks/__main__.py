@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks import frameworks, growth, longmemeval, reading, sandboxes, searching, startup, transfer
+from benchmarks import frameworks, growth, longmemeval, reading, sandboxes, searching, startup, telemetry, transfer
 from benchmarks.cases import cases, writers
 from benchmarks.report import markdown, row, size_rows
 from benchmarks.runner import (
@@ -37,7 +37,7 @@ from benchmarks.runner import sizes as measure_sizes
 
 # A part that needs a file which the caller has downloaded.
 _LONGMEMEVAL = "longmemeval"
-_PARTS = ["startup", "calls", "frameworks", "reading", "growth", "search", "import", "sandboxes"]
+_PARTS = ["startup", "calls", "frameworks", "reading", "growth", "search", "import", "sandboxes", "telemetry"]
 
 
 def _log(text: str) -> None:
@@ -116,6 +116,8 @@ async def _measure(part: str, options: argparse.Namespace, report: dict[str, Any
             options.url, options.adapters, _log, quick=options.quick
         )
         return is_whole
+    elif part == "telemetry":
+        report[part] = await telemetry.measure(options.url, _log, quick=options.quick)
     elif part == "sandboxes":
         report[part] = await sandboxes.measure(options.url, _log, quick=options.quick)
     else:

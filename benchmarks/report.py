@@ -66,6 +66,8 @@ def markdown(report: dict[str, Any]) -> str:
         ]
     if reading := report.get("reading"):
         sections.append(_section(f"Ways to read a session of {reading['messages']:,} messages", _reading(reading)))
+    if telemetry := report.get("telemetry"):
+        sections.append(_section("Telemetry: client CPU of an append", _telemetry(telemetry)))
     if growth := report.get("growth"):
         sections += [
             _section(f"Growth with the number of {kind}", _growth([each for each in growth if each["grows"] == kind]))
@@ -147,6 +149,12 @@ def _reading(reading: dict[str, Any]) -> Iterable[Sequence[str]]:
     yield ["", "ms", "relative to get_session", "MB afterwards", "MB at the peak"]
     for way, found in reading["ways"].items():
         yield [way, f"{found['ms']:.1f}", f"{found['ratio']:.2f}", f"{found['kept']:.0f}", f"{found['peak']:.0f}"]
+
+
+def _telemetry(kinds: dict[str, dict[str, float]]) -> Iterable[Sequence[str]]:
+    yield ["", "us", "relative to a store without"]
+    for kind, found in kinds.items():
+        yield [kind, f"{found['seconds'] * 1e6:.0f}", f"{found['ratio']:.2f} ({found['low']:.2f}-{found['high']:.2f})"]
 
 
 def _growth(growth: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
