@@ -105,6 +105,24 @@ def test_rules_say_what_to_do() -> None:
         assert rule["annotations"].keys() == {"summary", "action"}
 
 
+def test_the_compose_profile_mounts_files_that_exist_and_serves_the_ports_that_are_read() -> None:
+    """Their images are not started here."""
+    root = RULES.parents[2]
+    services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
+    for name in ("collector", "prometheus", "grafana"):
+        assert services[name]["profiles"] == ["observability"]
+        for volume in services[name]["volumes"]:
+            source = root / volume.split(":")[0]
+            assert (json.loads if source.suffix == ".json" else yaml.safe_load)(source.read_text())
+    folder = RULES.parent / "observability"
+    collector, prometheus = (
+        yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("collector", "prometheus")
+    )
+    served = collector["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
+    read = {job["job_name"]: job["static_configs"][0]["targets"] for job in prometheus["scrape_configs"]}
+    assert read == {"application": [f"collector:{served}"], "database": ["host.docker.internal:9464"]}
+
+
 async def test_figures_that_take_too_long_are_reported(database: Database, observer: asyncpg.Connection) -> None:
     """A scrape has an answer: without the figure agentstore_up, its alert would not fire."""
     async with observer.transaction():
