@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from agentstore.inmemory import (
         InMemoryBlobService,
+        InMemoryDocumentService,
         InMemoryMemoryService,
         InMemorySandboxService,
         InMemorySessionHistoryService,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from agentstore.inmemory_store import InMemoryStore
     from agentstore.interfaces import (
         BlobService,
+        DocumentService,
         Extractor,
         MemoryService,
         Sandbox,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     )
     from agentstore.repositories import (
         PostgresBlobService,
+        PostgresDocumentService,
         PostgresMemoryService,
         PostgresSandboxService,
         PostgresSessionHistoryService,
@@ -113,6 +116,7 @@ if TYPE_CHECKING:
         Session,
         StateRound,
         Stats,
+        StoredDocument,
         StoredMessages,
         TextContent,
         ToolResult,
@@ -143,6 +147,7 @@ __all__ = [
     "CrossEncoderReranker",
     "DataContent",
     "Deleted",
+    "DocumentService",
     "EmbeddedPostgres",
     "Embedder",
     "EmbeddingFailed",
@@ -157,6 +162,7 @@ __all__ = [
     "ImageContent",
     "Imported",
     "InMemoryBlobService",
+    "InMemoryDocumentService",
     "InMemoryMemoryService",
     "InMemorySandboxService",
     "InMemorySessionHistoryService",
@@ -179,6 +185,7 @@ __all__ = [
     "PoolStats",
     "PoolTimeout",
     "PostgresBlobService",
+    "PostgresDocumentService",
     "PostgresMemoryService",
     "PostgresSandboxService",
     "PostgresSessionHistoryService",
@@ -225,6 +232,7 @@ __all__ = [
     "StoreMemoryService",
     "StoreSessionHistoryService",
     "StoreStateService",
+    "StoredDocument",
     "StoredMessages",
     "Telemetry",
     "TelemetryEvent",
@@ -251,25 +259,25 @@ _NAMES = {
         "Unavailable UnknownOutcome UnreadableRow"
     ),
     "agentstore.inmemory": (
-        "InMemoryBlobService InMemoryMemoryService InMemorySandboxService InMemorySessionHistoryService "
-        "InMemoryStateService InMemoryUserService"
+        "InMemoryBlobService InMemoryDocumentService InMemoryMemoryService InMemorySandboxService "
+        "InMemorySessionHistoryService InMemoryStateService InMemoryUserService"
     ),
     "agentstore.inmemory_store": "InMemoryStore",
     "agentstore.interfaces": (
-        "BlobService Extractor MemoryService Sandbox SandboxProvider SandboxService Service "
+        "BlobService DocumentService Extractor MemoryService Sandbox SandboxProvider SandboxService Service "
         "ServiceWithLifecycleManager SessionHistoryService StateService Store StoreMemoryService "
         "StoreSessionHistoryService StoreStateService UserService"
     ),
     "agentstore.repositories": (
-        "PostgresBlobService PostgresMemoryService PostgresSandboxService PostgresSessionHistoryService "
-        "PostgresStateService PostgresUserService"
+        "PostgresBlobService PostgresDocumentService PostgresMemoryService PostgresSandboxService "
+        "PostgresSessionHistoryService PostgresStateService PostgresUserService"
     ),
     "agentstore.schemas": (
         "Appended AudioContent Blob BlobData ContentType DataContent Deleted Embedder Error Extracted Extraction "
         "FailedExtraction FileContent ImageContent Imported ListFilters MemoryHit MemoryItem Message MessageType "
         "Page PoolStats Pruned QuestionEmbedder RefusalContent Reranker Role RunStatus SandboxInfo SandboxLimits "
-        "SandboxSpec ScopedValues SearchFilters SearchStrategy Session StateRound Stats StoredMessages TextContent "
-        "ToolResult User ValueScope register_sandbox_type"
+        "SandboxSpec ScopedValues SearchFilters SearchStrategy Session StateRound Stats StoredDocument StoredMessages "
+        "TextContent ToolResult User ValueScope register_sandbox_type"
     ),
     "agentstore.search.embedding": "CallableEmbedder OpenAIEmbedder SentenceTransformerEmbedder",
     "agentstore.search.extraction": "OpenAIExtractor",

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from agentstore.errors import Closed
 from agentstore.inmemory.blobs import InMemoryBlobService
+from agentstore.inmemory.documents import InMemoryDocumentService
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.pruning import InMemoryPruning
 from agentstore.inmemory.sandboxes import InMemorySandboxService, Workspaces
@@ -44,7 +45,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
     the provider in AGENTSTORE_SANDBOX_PROVIDER.
 
     Attributes:
-        sessions, memory, states, users, blobs, sandboxes: the services, as in AgentStore.
+        sessions, memory, documents, states, users, blobs, sandboxes: the services, as in AgentStore.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             extractor=extractor,
             reranker=reranker,
         )
+        self.documents = InMemoryDocumentService(memory=self.memory)
         self._workspaces: Workspaces = {}
         self._started = self._stopped = False
         self._identity = f"memory/{uuid4()}"

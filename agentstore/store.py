@@ -13,6 +13,7 @@ from agentstore.database.url import Password
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager, StopInProgress
 from agentstore.repositories import (
     PostgresBlobService,
+    PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
@@ -51,6 +52,7 @@ class AgentStore(ServiceWithLifecycleManager):
         states: states of agents in numbered rounds.
         users: the owners of everything else.
         blobs: versioned files.
+        documents: memories that are written and read by key.
         sandboxes: isolated environments for code, created on first access.
     """
 
@@ -93,6 +95,7 @@ class AgentStore(ServiceWithLifecycleManager):
         self.states = PostgresStateService(database=self._database)
         self.users = PostgresUserService(database=self._database)
         self.blobs = PostgresBlobService(database=self._database)
+        self.documents = PostgresDocumentService(database=self._database, memory=self.memory)
 
     @staticmethod
     def in_memory(

@@ -162,6 +162,7 @@ class AgentStore(_Calls):
         self.states = _Calls(store.states, self._runner)
         self.users = _Calls(store.users, self._runner)
         self.blobs = _Calls(store.blobs, self._runner)
+        self.documents = _Calls(store.documents, self._runner)
         # At the end of the process, and if the store is no longer used: closes the connections.
         weakref.finalize(self, self._runner.close)
 

@@ -33,9 +33,11 @@ from agentstore.schemas import (
     SandboxInfo,
     ScopedValues,
     SearchFilters,
+    SearchStrategy,
     Session,
     StateRound,
     Stats,
+    StoredDocument,
     StoredMessages,
     ToolResult,
     User,
@@ -450,6 +452,59 @@ class Blobs:
     def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
         """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
 
+class Documents:
+    """Documents stored in Postgres; see :class:`DocumentService`."""
+
+    def put(
+        self, user_id: str, documents: MemoryItem | Mapping[str, Any] | Sequence[MemoryItem | Mapping[str, Any]]
+    ) -> None:
+        """Insert documents, or replace those with the same ids, all or none. Of concurrent calls, the last one wins."""
+    def import_documents(self, user_id: str, stored: Sequence[StoredDocument]) -> int:
+        """Insert documents of another system with their times; return the number of new ones."""
+    def get(self, user_id: str, ids: Iterable[str], *, stale_ok: bool = False) -> dict[str, StoredDocument]:
+        """Return those of the documents that exist, by id."""
+    def list(
+        self,
+        user_id: str,
+        *,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[StoredDocument]:
+        """Return a page of a user's documents, newest first. The order does not change when a document is replaced."""
+    def search(
+        self,
+        user_id: str,
+        query: str,
+        *,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        top_k: int = 10,
+        strategy: SearchStrategy | str | None = None,
+        stale_ok: bool = False,
+    ) -> Sequence[tuple[StoredDocument, float]]:
+        """Return the documents that match a query, each with its score, best first. Any text is a valid query."""
+    def renew(self, user_id: str, times: Mapping[str, datetime]) -> None:
+        """Extend the life of documents that expire; `times` has their new ``valid_until``, by id."""
+    def list_namespaces(
+        self,
+        user_id: str | None = None,
+        *,
+        namespace: str | None = None,
+        limit: int = 1000,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[tuple[str, str]]:
+        """Return a page of the namespaces that have documents: pairs of the user and the namespace, in their order."""
+    def delete(self, user_id: str, ids: Iterable[str]) -> Deleted:
+        """Delete documents, and return how many existed. Idempotent."""
+    def delete_expired(self) -> int:
+        """Delete the documents of all users that have expired, as ``prune`` does; return their number."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+
 class Sandboxes:
     """Sandboxes with a registry on Postgres. See :class:`SandboxService`."""
 
@@ -480,6 +535,7 @@ class AgentStore:
     states: States
     users: Users
     blobs: Blobs
+    documents: Documents
     @property
     def sandboxes(self) -> Sandboxes: ...
     def __init__(

@@ -3,7 +3,7 @@
 from typing import Protocol, Self
 
 from agentstore.errors import NotConfigured, NotFound
-from agentstore.interfaces import BlobService, SessionHistoryService, StateService, StoreMemoryService
+from agentstore.interfaces import BlobService, DocumentService, SessionHistoryService, StateService, StoreMemoryService
 
 
 class Store(Protocol):
@@ -29,6 +29,11 @@ class Store(Protocol):
         """The files."""
         ...
 
+    @property
+    def documents(self) -> DocumentService:
+        """The memories that are written by key."""
+        ...
+
 
 class SharedStore:
     """The services on the pool of a URL, which all adapters in this process share."""
@@ -43,6 +48,7 @@ class SharedStore:
         from agentstore.adapters.shared_database import shared_database
         from agentstore.repositories import (
             PostgresBlobService,
+            PostgresDocumentService,
             PostgresMemoryService,
             PostgresSessionHistoryService,
             PostgresStateService,
@@ -51,9 +57,11 @@ class SharedStore:
 
         self._shared = shared_database(url, settings_from_environment(), None)
         self.sessions: SessionHistoryService = PostgresSessionHistoryService(database=self._shared.database)
-        self.memory: StoreMemoryService = PostgresMemoryService(database=self._shared.database)
+        memory = PostgresMemoryService(database=self._shared.database)
+        self.memory: StoreMemoryService = memory
         self.states: StateService = PostgresStateService(database=self._shared.database)
         self.blobs: BlobService = PostgresBlobService(database=self._shared.database)
+        self.documents: DocumentService = PostgresDocumentService(database=self._shared.database, memory=memory)
 
     async def start(self) -> None:
         """Open the pool, unless it is open. Idempotent."""

@@ -1,6 +1,7 @@
 """In-memory services: for tests of applications, and as the reference for the tests of the Postgres services."""
 
 from agentstore.inmemory.blobs import InMemoryBlobService
+from agentstore.inmemory.documents import InMemoryDocumentService
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import InMemorySandboxService
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
@@ -9,6 +10,7 @@ from agentstore.inmemory.users import InMemoryUserService
 
 __all__ = [
     "InMemoryBlobService",
+    "InMemoryDocumentService",
     "InMemoryMemoryService",
     "InMemorySandboxService",
     "InMemorySessionHistoryService",

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agentstore.inmemory.blobs import InMemoryBlobService
+from agentstore.inmemory.documents import expired_documents
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import Workspaces
 from agentstore.inmemory.sessions import InMemorySessionHistoryService
@@ -71,6 +72,7 @@ class InMemoryPruning:
             ),
         }
         gone: dict[str, set[str]] = {kind: self._choose(kind, of_kind, sessions) for kind, of_kind in units.items()}
+        gone["memories"].update(expired_documents(self._memory, user_id))
         gone["sessions"] = self._choose("sessions", sessions, {})
         for id in gone["sessions"]:
             for kind in self._options.following:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, Protocol, Self
 
 from agentstore.interfaces.blobs import BlobService
+from agentstore.interfaces.documents import DocumentService
 from agentstore.interfaces.memory import MemoryService
 from agentstore.interfaces.sandboxes import SandboxService
 from agentstore.interfaces.sessions import SessionHistoryService
@@ -247,6 +248,11 @@ class Store(Protocol):
     @property
     def blobs(self) -> BlobService:
         """Versioned files."""
+        ...
+
+    @property
+    def documents(self) -> DocumentService:
+        """Memories that are written and read by key."""
         ...
 
     @property

@@ -79,6 +79,19 @@ class MemoryRow(Base):
         # The id comes first, so that the planner does not choose this index to find memories by session.
         UniqueConstraint("id", "user_id", "session_id"),
         Index("memories_items_idx", "user_id", "time", "id", postgresql_where=text("kind <> 'message'")),
+        # Documents are in a bucket of their own, whose name is their id.
+        Index(
+            "memories_namespaces_idx",
+            "user_id",
+            "namespace",
+            postgresql_ops={"namespace": 'COLLATE "C"'},
+            postgresql_where=text("kind = 'document' AND id = session_id"),
+        ),
+        Index(
+            "memories_expiring_idx",
+            "valid_until",
+            postgresql_where=text("kind = 'document' AND id = session_id AND valid_until IS NOT NULL"),
+        ),
         Index(
             "memories_lexemes_idx",
             "lexemes",

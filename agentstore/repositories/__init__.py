@@ -9,6 +9,7 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
     from agentstore.repositories.blobs import PostgresBlobService
+    from agentstore.repositories.memory.documents import PostgresDocumentService
     from agentstore.repositories.memory.service import PostgresMemoryService
     from agentstore.repositories.sandboxes.service import PostgresSandboxService
     from agentstore.repositories.sessions.service import PostgresSessionHistoryService
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PostgresBlobService",
+    "PostgresDocumentService",
     "PostgresMemoryService",
     "PostgresSandboxService",
     "PostgresSessionHistoryService",
@@ -27,6 +29,7 @@ __all__ = [
 # Where each name of __all__ is defined.
 _NAMES = {
     "agentstore.repositories.blobs": "PostgresBlobService",
+    "agentstore.repositories.memory.documents": "PostgresDocumentService",
     "agentstore.repositories.memory.service": "PostgresMemoryService",
     "agentstore.repositories.sandboxes.service": "PostgresSandboxService",
     "agentstore.repositories.sessions.service": "PostgresSessionHistoryService",

@@ -28,6 +28,7 @@ from agentstore.models import StateHeadRow, UserRow, WorkspaceRow
 from agentstore.repositories import steps
 from agentstore.repositories.blobs import PRUNE as PRUNE_BLOBS
 from agentstore.repositories.blobs import delete_in
+from agentstore.repositories.memory import documents
 from agentstore.repositories.sessions.statements import EXISTS as SESSION_EXISTS
 from agentstore.schemas import Pruned
 from agentstore.schemas.retention import PruneOptions
@@ -185,6 +186,7 @@ class Pruning:
         return self.pruned
 
     async def _run(self) -> None:
+        await self._delete_expired_documents()
         settings = self._database.settings
         if self._before is None and settings.session_ttl is settings.memory_ttl is settings.state_ttl is None:
             # Nothing else can be old.
@@ -218,6 +220,22 @@ class Pruning:
                     await self._delete_blobs(rows)
             seen += len(users)
             self._count_users(seen)
+
+    async def _delete_expired_documents(self) -> None:
+        if self._dry_run:
+            ((count, size),) = await self._database.fetch(documents.COUNT_EXPIRED)
+            self.pruned += Pruned(memories=count, bytes=int(size))
+            return
+
+        async def delete(user_id: str, ids: list[str]) -> Pruned:
+            rows = await self._database.fetch(documents.DELETE_EXPIRED, user_id=user_id, ids=ids)
+            return Pruned(memories=len(rows), bytes=sum(row["bytes"] for row in rows))
+
+        deleted = True
+        while deleted:
+            deleted = False
+            for user_id, ids in await documents.find_expired(self._database):
+                deleted = bool((await self._execute(delete(user_id, ids))).memories) or deleted
 
     async def _user_pages(self) -> AsyncIterator[list[str]]:
         rows = await self._database.fetch(FIRST_USERS, limit=_USER_PAGE)

@@ -10,6 +10,7 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
     from agentstore.schemas.blob import Blob, BlobData
+    from agentstore.schemas.document import StoredDocument
     from agentstore.schemas.extraction import Extracted, Extraction, FailedExtraction
     from agentstore.schemas.memory import MemoryHit
     from agentstore.schemas.memory_filters import ListFilters, SearchFilters
@@ -83,6 +84,7 @@ __all__ = [
     "SessionStats",
     "StateRound",
     "Stats",
+    "StoredDocument",
     "StoredMessages",
     "TableStats",
     "TextContent",
@@ -96,6 +98,7 @@ __all__ = [
 # The module of this package that defines each name of __all__; a test compares the two and the imports above.
 _NAMES = {
     "blob": "Blob BlobData",
+    "document": "StoredDocument",
     "extraction": "Extracted Extraction FailedExtraction",
     "memory": "MemoryHit",
     "memory_filters": "ListFilters SearchFilters",

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 # The kind of memories that are messages.
 MESSAGE = "message"
+# The kind of items that are written by put_documents, each in a bucket of its own.
+DOCUMENT = "document"
 # The metadata key of the item's fields in the message that represents an item.
 _KEY = "memory_item"
 
@@ -50,8 +52,12 @@ class MemoryItem(BaseModel):
     """A path such as "project/x", by whose prefixes items are filtered; None for none."""
 
 
-def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], settings: Settings) -> dict[str, MemoryItem]:
+def prepare_items(
+    given: MemoryItem | Mapping[str, Any] | Sequence[Any], settings: Settings, *, kind: str | None = None
+) -> dict[str, MemoryItem]:
     """Validate one or several items, and return them by id; of items with the same id, the last one.
+
+    With `kind` it is the default of dicts, the only one allowed, and the text may be empty.
 
     Raises:
         InvalidContent: a value is not an item, or cannot be stored.
@@ -66,14 +72,19 @@ def prepare_items(given: MemoryItem | Mapping[str, Any] | Sequence[Any], setting
     for each in many:
         try:
             # Validated again, since fields may have been assigned after the item was created.
-            item = MemoryItem.model_validate(each.__dict__ if isinstance(each, MemoryItem) else each)
+            fields = each.__dict__ if isinstance(each, MemoryItem) else each
+            if kind is not None and isinstance(each, Mapping):
+                fields = {"kind": kind, **each}
+            item = MemoryItem.model_validate(fields)
         except ValueError as error:  # a ValidationError, or that of a huge Decimal for a timestamp
             raise InvalidContent(f"not a valid memory item: {error}") from error
         check_ids([item.id], settings)
         check_id(item.kind, "an item's kind", settings)
         if not item.kind or item.kind == MESSAGE:
             raise InvalidContent(f"an item's kind must be a word other than {MESSAGE!r}, got {item.kind!r}")
-        if not item.text.strip():
+        if kind not in (None, item.kind):
+            raise InvalidContent(f"the kind of item {item.id!r} must be {kind!r}, got {shortened(item.kind)}")
+        if kind is None and not item.text.strip():
             raise InvalidContent(f"item {item.id!r} has no text")
         for name in ("valid_from", "valid_until"):
             if (time := aware(getattr(item, name), name)) is not None:

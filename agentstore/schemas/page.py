@@ -141,6 +141,7 @@ class Advice(StrEnum):
     SMALLER_LIMIT = "pass a smaller limit="
     SMALLER_PAGE_SIZE = "pass a smaller page_size"
     SMALLER_TOP_K = "pass a smaller top_k"
+    FEWER_IDS = "pass fewer ids"
     ONE_SCOPE = "pass scope= to read one scope, and store large data as messages, states or files"
     RAISE_LIMIT = "raise the setting; nothing was changed"
 

@@ -18,6 +18,7 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
     from agentstore.testing.blobs import BlobContract
+    from agentstore.testing.documents import DocumentContract
     from agentstore.testing.memory import MemoryContract
     from agentstore.testing.sandboxes import SandboxContract
     from agentstore.testing.scoped_values import ScopedValuesContract
@@ -30,6 +31,7 @@ __all__ = [
     "EXACT_VALUES",
     "HOSTILE_IDS",
     "BlobContract",
+    "DocumentContract",
     "MemoryContract",
     "SandboxContract",
     "ScopedValuesContract",
@@ -42,6 +44,7 @@ __all__ = [
 # Where each name of __all__ is defined. Imported when used, since pytest loads the plugin in this package in every run.
 _NAMES = {
     "agentstore.testing.blobs": "BlobContract",
+    "agentstore.testing.documents": "DocumentContract",
     "agentstore.testing.memory": "MemoryContract",
     "agentstore.testing.sandboxes": "SandboxContract",
     "agentstore.testing.scoped_values": "ScopedValuesContract",

@@ -10,6 +10,7 @@ import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from agentstore import (
     AlreadyExists,
     Conflict,
     InMemoryBlobService,
+    InMemoryDocumentService,
     InMemoryMemoryService,
     InMemorySandboxService,
     InMemorySessionHistoryService,
@@ -32,6 +34,7 @@ from agentstore import (
     NotConfigured,
     NotFound,
     PostgresBlobService,
+    PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
@@ -40,6 +43,7 @@ from agentstore import (
     ScopedValues,
     Session,
     Settings,
+    StoredDocument,
 )
 from agentstore.adapters import agentscope_runtime
 from agentstore.interfaces import Service
@@ -49,6 +53,7 @@ from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.exports import signed
 
+_TIME = datetime(2025, 1, 1, tzinfo=UTC)
 _PAGE = 10_000
 _TTL = 2**31 - 1
 _ROUND = 2**63 - 2
@@ -61,6 +66,10 @@ class Number:
     minimum: int
     maximum: int | None
     is_size: bool = True
+
+
+def _stored(id: Any) -> StoredDocument:
+    return StoredDocument(MemoryItem.model_construct(id=id, text="x", kind="document"), _TIME, _TIME)
 
 
 def _filter(name: str, value: Any) -> dict[str, Any]:
@@ -78,6 +87,7 @@ _NUMBERS = {
     "keep_memories": Number(0, _PAGE),
     "keep_states": Number(0, _PAGE),
     "largest": Number(0, _PAGE),
+    "top_k": Number(0, 1_000),
     "ttl": Number(1, _TTL, is_size=False),
     "round_id": Number(1, _ROUND, is_size=False),
     "expected_round": Number(0, _ROUND, is_size=False),
@@ -108,6 +118,9 @@ _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "items": {"id": lambda id: {"id": id, "text": "x"}, "kind": lambda id: {"kind": id, "text": "x"}},
     "supersedes": {"id": lambda id: [id]},
     "ids": {"id": lambda id: [id]},
+    "documents": {"id": lambda id: {"id": id, "text": "x"}},
+    "stored": {"id": lambda id: [_stored(id)]},
+    "times": {"id": lambda id: {id: _TIME} if id.__hash__ is not None else id},
     "session_ids": {"id": lambda id: [id]},
     "users": {"id": lambda id: [id]},
     "only_users": {"id": lambda id: [id]},
@@ -122,7 +135,7 @@ _OTHER = {
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
-    *("data", "content_type", "filename", "interval"),
+    *("data", "content_type", "filename", "interval", "query", "strategy"),
 }
 _OTHER_FILTERS = {
     *(
@@ -147,6 +160,7 @@ _VALUES: dict[str, Any] = {
     "messages": text("x"), "filters": None, "state": {}, "metadata": {}, "change": dict, "title": None, "ttl": None,
     "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "max_tokens": 10, "count": len, "items": MemoryItem(text="x"),
     "values": ScopedValues(app={"a": 1}), "name": "n", "data": b"x",
+    "documents": [], "stored": [], "times": {}, "query": "x",
     "sessions": [Session(id="s", user_id="alice")],
 }  # fmt: skip
 _INVALID_IDS: tuple[Any, ...] = (0, 1, True, False, b"s", [], ["s"], "\0", "a\ud800", "x" * 513, "é" * 257)
@@ -156,6 +170,7 @@ _CLASSES: tuple[type[Any], ...] = (
     *(InMemorySessionHistoryService, InMemoryMemoryService, InMemoryStateService, InMemorySandboxService),
     *(PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService, PostgresSandboxService),
     *(PostgresUserService, AgentStore, InMemoryUserService, InMemoryStore, InMemoryBlobService, PostgresBlobService),
+    *(InMemoryDocumentService, PostgresDocumentService),
     *(agentscope_runtime.PostgresSessionHistoryService, agentscope_runtime.PostgresMemoryService),
     agentscope_runtime.PostgresStateService,
 )

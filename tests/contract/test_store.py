@@ -15,9 +15,11 @@ import pytest
 from agentstore import (
     AgentStore,
     BlobService,
+    DocumentService,
     Extraction,
     ExtractionFailed,
     InMemoryBlobService,
+    InMemoryDocumentService,
     InMemoryMemoryService,
     InMemorySandboxService,
     InMemorySessionHistoryService,
@@ -29,6 +31,7 @@ from agentstore import (
     Message,
     NotFound,
     PostgresBlobService,
+    PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
@@ -78,6 +81,7 @@ _TWINS: dict[type, type] = {
     PostgresStateService: InMemoryStateService,
     PostgresUserService: InMemoryUserService,
     PostgresBlobService: InMemoryBlobService,
+    PostgresDocumentService: InMemoryDocumentService,
     PostgresSandboxService: InMemorySandboxService,
 }
 # AgentStore.in_memory() returns the other one.
@@ -113,6 +117,7 @@ def test_the_protocol_has_the_calls_of_both() -> None:
         "states": (StoreStateService, PostgresStateService),
         "users": (UserService, PostgresUserService),
         "blobs": (BlobService, PostgresBlobService),
+        "documents": (DocumentService, PostgresDocumentService),
         "sandboxes": (SandboxService, PostgresSandboxService),
     }
     assert _public(Store).keys() == (_public(InMemoryStore).keys() | services.keys())
@@ -157,6 +162,9 @@ async def _use_everything(store: Store) -> None:
         for content in (b"", b"one", b"large" * 200_000):
             await store.blobs.put(user, "f", content, "s", app="app", filename="f.txt", metadata={"b": 1, "a": "\0"})
         await store.blobs.put(user, "another", b"one")
+        document = {"id": "d", "text": "likes 苹果", "metadata": {"b": 1, "a": "\0"}, "namespace": "a/b"}
+        for _ in range(2):
+            await store.documents.put(user, [document, {"id": "e", "text": ""}])
 
 
 def _rows(file: io.BytesIO) -> list[Any]:

@@ -22,6 +22,8 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
     await store.sessions.append_message(session, [text(f"the {word}", id=f"{word} 1"), text("plain", id=f"{word} 2")])
     await store.memory.add_memory(user, session.messages, session.id)
     await store.memory.save_items(user, MemoryItem(text=f"likes {word}", id=f"{word} item"))
+    document = {"id": f"{word} document", "text": f"likes {word}", "namespace": word, "metadata": {word: word}}
+    await store.documents.put(user, document)
     await store.states.save_state(user, {"plan": [word] * 3}, session.id, metadata={"of": word})
     await store.states.save_state(user, {"plan": [f"{number} {word}" for number in range(5_000)]}, session.id)
     await store.blobs.put(user, word, word.encode(), session.id, app=word, filename=word, metadata={"x": word})
@@ -67,10 +69,10 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vector_store.users.delete_user("aardvark@example.com")
-    assert deleted == Deleted(sessions=3, messages=4, memories=3, state_rounds=4, workspaces=1, values=1, blobs=2)
+    assert deleted == Deleted(sessions=3, messages=4, memories=4, state_rounds=4, workspaces=1, values=1, blobs=2)
     assert await traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
-    assert len(await vector_store.memory.search("bob", "quokka")) == 3
+    assert len(await vector_store.memory.search("bob", "quokka")) == 4
     (query,) = ranking.queries("aardvark@example.com", [_WORD])
     await observer.execute("SET enable_seqscan = off")
     assert await observer.fetchval("SELECT count(*) FROM agentstore.memories WHERE lexemes @@ $1::tsquery", query) == 0

@@ -50,6 +50,7 @@ from tests.support.cli import run
 
 _TIME = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 _USER, _ID = "alice", "s1"
+_DOCUMENT = "a document"
 
 # Fields that accept fewer values than their annotations.
 _SPECIAL: dict[tuple[str, str], Any] = {
@@ -132,6 +133,7 @@ _NOT_STORED = {
     *("Stats", "PoolStats", "SessionStats", "TableStats", "UserStats", "StoredMessages"),
     *("SandboxLimits", "SandboxSpec", "ToolResult", "SearchFilters", "ListFilters"),
     "ScopedValues",  # each value by itself
+    "StoredDocument",  # an item and its times
     *("Embedder", "QuestionEmbedder", "Reranker", "SearchStrategy", "ContentType", "MessageType", "Role", "RunStatus"),
     # Parts of a Message: value_of() creates one of each.
     *("AudioContent", "DataContent", "Error", "FileContent", "ImageContent", "RefusalContent", "TextContent"),
@@ -306,14 +308,23 @@ def test_a_session_keeps_every_field_through_the_command_line(direct_url: str, e
 async def _read_all(store: AgentStore) -> dict[str, Any]:
     """Return one stored value of each kind, from the calls that read them."""
     session = await store.sessions.get_session(_USER, _ID)
-    (item,) = await store.memory.list_items(_USER)
+    (item,) = await store.memory.list_items(_USER, kind=sample_of(MemoryItem).kind)
     (round_,) = await store.states.list_states(_USER, _ID)
     user = await store.users.get_user(_USER)
     memories = await store.memory.list_memory(_USER, {"page_size": 100})
     state = await store.states.export_state(_USER, _ID)
     blob = await store.blobs.get(_USER, "a blob", app="an app")
     values = await store.states.get_values(_USER, _ID, app="an app")
-    found = {"session": session, "item": item, "round": round_, "user": user, "memories": memories, "state": state}
+    documents = list((await store.documents.get(_USER, [_DOCUMENT])).values())
+    found = {
+        "session": session,
+        "item": item,
+        "documents": documents,
+        "round": round_,
+        "user": user,
+        "memories": memories,
+        "state": state,
+    }
     return {**found, "values": values, "blob": blob}
 
 
@@ -322,6 +333,7 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     await store.users.set_metadata(_USER, sample_of(User).metadata)
     await store.memory.add_memory(_USER, [message_of("m1")], _ID)
     await store.memory.save_items(_USER, sample_of(MemoryItem), session_id=_ID)
+    await store.documents.put(_USER, _document())
     await store.states.save_state(_USER, {"x": "\0"}, _ID, 7, metadata=value_of(dict, "metadata"))
     sample: Blob = sample_of(Blob, user_id=_USER, name="a blob", app="an app", session_id="default")
     about = {name: getattr(sample, name) for name in ("content_type", "filename", "metadata")}
@@ -433,6 +445,24 @@ async def test_an_item_keeps_every_field(memory: Any) -> None:
     await memory.save_items(_USER, item.model_copy(update={"text": "another text"}), session_id=_ID)
     (again,) = await memory.list_items(_USER)
     compare("save_items of an existing one", item, again, changed=frozenset({"text"}))
+
+
+def _document() -> MemoryItem:
+    """Return an item with a value in each field that a document has, under an id that no session has."""
+    document: MemoryItem = sample_of(MemoryItem, id=_DOCUMENT, kind="document", valid_from=None)
+    return document
+
+
+async def test_a_document_keeps_every_field(store: AgentStore) -> None:
+    for each in (store, AgentStore.in_memory()):
+        for text in ("a text", "another text"):
+            document = _document().model_copy(update={"text": text})
+            await each.documents.put(_USER, document)
+            compare("get", document, (await each.documents.get(_USER, [_DOCUMENT]))[_DOCUMENT].item)
+            (listed,) = await each.documents.list(_USER)
+            compare("list", document, listed.item)
+            ((found, _),) = await each.documents.search(_USER, text)
+            assert found == listed
 
 
 @pytest.fixture(params=["in memory", "Postgres"])

@@ -10,6 +10,7 @@ import io
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,16 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from agentstore import AgentStore, MemoryItem, NotConfigured, ScopedValues, Session, Settings, migrate
+from agentstore import (
+    AgentStore,
+    MemoryItem,
+    NotConfigured,
+    ScopedValues,
+    Session,
+    Settings,
+    StoredDocument,
+    migrate,
+)
 from agentstore.cli import COMMANDS, load_command
 from agentstore.database.server import table_names
 from agentstore.operations.grants import grants
@@ -31,9 +41,11 @@ from tests.support.roles import with_role
 from tests.support.vectors import WordEmbedder
 
 _SETTINGS: dict[str, Any] = {"sandbox_provider": "unsafe_subprocess", "sandbox_snapshots": True, "memory_ttl": 10**6}
-_SERVICES = ("sessions", "memory", "states", "users", "blobs", "sandboxes")
+_SERVICES = ("sessions", "memory", "states", "users", "blobs", "documents", "sandboxes")
 # Methods that read and write no rows of users.
 _LIFECYCLE = {"start", "stop", "health"}
+_TIME = datetime(2025, 1, 1, tzinfo=UTC)
+_STORED = StoredDocument(MemoryItem(text="x", kind="document"), _TIME, _TIME)
 # Values of required parameters, by name. Those of `export` and `restore` are files.
 _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("pears"),
@@ -41,6 +53,7 @@ _VALUES: dict[str, Any] = {
     "ttl": 60, "change": dict, "at": "1", "a": 1, "b": 2, "ids": ["1"], "max_tokens": 10, "count": len,
     "round_id": 7, "state": {"a": 1}, "sessions": [Session(id="s", user_id="alice")],
     "values": ScopedValues({"a": 1}, {"u": 1}), "name": "n", "data": b"x",
+    "documents": {"id": "d", "text": "x"}, "stored": [_STORED], "query": "apples", "times": {"d": _TIME},
 }  # fmt: skip
 
 

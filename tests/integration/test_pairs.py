@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
@@ -115,6 +115,11 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "add memory": lambda store: store.memory.add_memory(_USER, _messages("m4", "x"), "s"),
     "add sessions": lambda store: store.memory.add_sessions(_USER, namespace="a"),
     "save item": lambda store: store.memory.save_items(_USER, MemoryItem(id="item", text="likes pears")),
+    "put documents": lambda store: store.documents.put(
+        _USER, [{"id": "d", "text": "likes pears"}, {"id": "e", "text": "likes pears", "namespace": "a"}]
+    ),
+    "delete documents": lambda store: store.documents.delete(_USER, ["d", "e"]),
+    "renew document": lambda store: store.documents.renew(_USER, {"d": datetime(2090, 1, 1, tzinfo=UTC)}),
     "delete memory": lambda store: store.memory.delete_memory(_USER, "s"),
     "reindex": lambda store: store.memory.reindex(user_id=_USER),
     "prune": lambda store: store.prune(timedelta(days=5)),
@@ -264,6 +269,8 @@ class Pairs:
         await store.states.save_state(_USER, {"n": 0}, "s")
         await store.memory.add_memory(_USER, _messages("m1", "m2", "m3"), "s")
         await store.memory.save_items(_USER, MemoryItem(id="item", text="likes apples"))
+        until = datetime(2080, 1, 1, tzinfo=UTC)
+        await store.documents.put(_USER, {"id": "d", "text": "likes apples", "valid_until": until})
         await store.blobs.put(_USER, "b", b"one")
         await store.states.merge_values(_USER, "s", values=ScopedValues({"k": 0}, {"k": 0}, {"k": 0}))
         for state, change in _STATES.items():

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -15,7 +15,17 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from agentstore import AgentStore, MemoryItem, ReadOnly, ScopedValues, Session, Settings, Unavailable, migrate
+from agentstore import (
+    AgentStore,
+    MemoryItem,
+    ReadOnly,
+    ScopedValues,
+    Session,
+    Settings,
+    StoredDocument,
+    Unavailable,
+    migrate,
+)
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
 from agentstore.operations.grants import apply, grants
@@ -206,6 +216,9 @@ async def _stats(store: AgentStore) -> Any:
     return found.sessions, found.messages, found.memories, found.state_rounds
 
 
+_DOCUMENT = StoredDocument(
+    MemoryItem(id="new", text="x", kind="document"), datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
+)
 # Every public method of the services, by whether it reads or writes.
 _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sessions.get_session": lambda store: store.sessions.get_session("alice", "live"),
@@ -218,6 +231,10 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "memory.search": _search,
     "memory.list_memory": lambda store: store.memory.list_memory("alice"),
     "memory.list_items": lambda store: store.memory.list_items("alice"),
+    "documents.get": lambda store: store.documents.get("alice", ["d"]),
+    "documents.list": lambda store: store.documents.list("alice"),
+    "documents.search": lambda store: store.documents.search("alice", "apples"),
+    "documents.list_namespaces": lambda store: store.documents.list_namespaces(),
     "memory.list_failed_extractions": lambda store: store.memory.list_failed_extractions("alice"),
     "states.export_state": lambda store: store.states.export_state("alice", "live"),
     "states.list_states": lambda store: store.states.list_states("alice", "live"),
@@ -258,6 +275,10 @@ _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "memory.add_sessions": lambda store: store.memory.add_sessions("alice"),
     "memory.save_items": lambda store: store.memory.save_items("alice", MemoryItem(text="x")),
     "memory.delete_memory": lambda store: store.memory.delete_memory("alice"),
+    "documents.put": lambda store: store.documents.put("alice", {"id": "d", "text": "x"}),
+    "documents.renew": lambda store: store.documents.renew("alice", {"d": datetime(2090, 1, 1, tzinfo=UTC)}),
+    "documents.delete": lambda store: store.documents.delete("alice", ["d"]),
+    "documents.import_documents": lambda store: store.documents.import_documents("alice", [_DOCUMENT]),
     "memory.retry_failed_extractions": lambda store: store.memory.retry_failed_extractions("alice"),
     "memory.touch": lambda store: store.memory.touch("alice"),
     "memory.expire": lambda store: store.memory.expire("alice"),
@@ -277,6 +298,7 @@ _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
 }
 # They write if there is something to do, or need a provider, an extractor or an embedder.
 _WRITES_IF_DUE = {
+    "documents.delete_expired",
     "memory.embed", "memory.extract", "memory.reindex", "sandboxes.connect", "sandboxes.reap", "sandboxes.release",
     "store.restore",
 }  # fmt: skip
@@ -284,7 +306,10 @@ _LIFECYCLE = {"pool_stats", "start", "stop", "reopen"}
 
 
 def _public_methods(store: AgentStore) -> set[str]:
-    services = {name: getattr(store, name) for name in ("sessions", "memory", "states", "users", "blobs", "sandboxes")}
+    services = {
+        name: getattr(store, name)
+        for name in ("sessions", "memory", "states", "users", "blobs", "documents", "sandboxes")
+    }
     return {
         f"{name}.{method}"
         for name, service in {**services, "store": store}.items()
@@ -314,6 +339,7 @@ async def test_every_read_works_on_a_read_only_server_and_every_write_raises_rea
             for number in range(2):
                 await store.states.save_state("alice", {"n": number}, id)
             await store.blobs.put("alice", "n", b"a content")
+            await store.documents.put("alice", {"id": "d", "text": "likes apples", "namespace": "a"})
             await store.states.merge_values("alice", id, values=ScopedValues({"a": 1}, {"u": 1}, {"s": 1}))
         before = await _read_each(store)
         for table, column in (("sessions", "id"), ("memory_buckets", "session_id"), ("state_heads", "session_id")):

@@ -79,6 +79,10 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "memory.search_memory": lambda store, **options: store.memory.search_memory("alice", text("apples"), **options),
     "memory.list_memory": lambda store, **options: store.memory.list_memory("alice", **options),
     "memory.list_items": lambda store, **options: store.memory.list_items("alice", **options),
+    "documents.get": lambda store, **options: store.documents.get("alice", ["d"], **options),
+    "documents.list": lambda store, **options: store.documents.list("alice", **options),
+    "documents.search": lambda store, **options: store.documents.search("alice", "apples", **options),
+    "documents.list_namespaces": lambda store, **options: store.documents.list_namespaces("alice", **options),
     "states.export_state": lambda store, **options: store.states.export_state("alice", "s", **options),
     "states.list_states": lambda store, **options: store.states.list_states("alice", "s", **options),
     "states.diff_states": lambda store, **options: store.states.diff_states("alice", 1, 2, "s", **options),
@@ -102,6 +106,8 @@ async def _write(store: AgentStore, number: int) -> None:
     await store.sessions.create_session("alice", f"s{number}")
     await store.memory.add_memory("alice", text(f"apples {number}"), "s")
     await store.memory.save_items("alice", MemoryItem(text=f"likes apples {number}"))
+    document = {"text": f"apples {number}", "namespace": f"n{number}"}
+    await store.documents.put("alice", [{"id": "d", **document}, {"id": f"d{number}", **document}])
     for round_id in (1, 2):
         await store.states.save_state("alice", {"n": number * round_id}, "s", round_id)
     await store.states.save_state("alice", {"n": number}, "s")
@@ -117,7 +123,7 @@ async def _read_all(store: AgentStore, names: set[str], **options: Any) -> dict[
 def test_every_method_with_the_parameter_is_in_the_table() -> None:
     store = AgentStore("postgresql://127.0.0.1/none")
     services = {"sessions": store.sessions, "memory": store.memory, "states": store.states, "users": store.users}
-    services["blobs"] = store.blobs
+    services |= {"blobs": store.blobs, "documents": store.documents}
     found = {
         f"{name}.{method}"
         for name, service in services.items()

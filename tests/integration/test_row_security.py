@@ -70,6 +70,7 @@ async def _use_all_services(store: AgentStore, user: str) -> None:
     await store.sessions.append_message(session, [text(f"apples of {user!r}", id="1"), text("pears", id="2")])
     await store.memory.add_memory(user, session.messages, "s")
     await store.memory.save_items(user, MemoryItem(text=f"likes apples {len(user)}"))
+    await store.documents.put(user, {"id": "d", "text": "", "namespace": "n", "metadata": {"of": user}})
     await store.states.save_state(user, {"of": user}, "s")
     await store.blobs.put(user, "of", f"of {user}".encode(), "s")
     await store.states.merge_values(user, "s", values=ScopedValues({user: user}, {"of": user}, {"of": user}))
@@ -104,6 +105,10 @@ async def test_each_service_works_and_sees_only_one_user(secured: AgentStore, ob
         assert session is not None
         assert session.messages[0].content[0].text == f"apples of {user!r}"  # type: ignore[index,union-attr]
         assert await secured.states.export_state(user, "s") == {"of": user}
+        documents = await secured.documents.get(user, ["d"])
+        assert documents["d"].item.metadata == {"of": user}
+        assert [each.item.metadata for each in await secured.documents.list(user)] == [{"of": user}]
+        assert list(await secured.documents.list_namespaces(user)) == [(user, "n")]
         parts = [part async for part in secured.blobs.read(user, "of", "s")]
         assert b"".join(parts) == f"of {user}".encode()
         values = await secured.states.get_values(user, "s")
@@ -118,7 +123,7 @@ async def test_each_service_works_and_sees_only_one_user(secured: AgentStore, ob
         await secured.sessions.delete_session(user, fork.id)
     deleted = await secured.users.delete_user("alice" if "alice" in HOSTILE_IDS[:12] else HOSTILE_IDS[0])
     assert deleted.sessions > 0
-    assert deleted.memories == 3
+    assert deleted.memories == 4
     assert await observer.fetchval("SELECT count(*) FROM agentstore.users") == 11
 
 

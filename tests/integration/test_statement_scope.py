@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from agentstore import (
     MemoryItem,
     NotConfigured,
     PostgresBlobService,
+    PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
     PostgresSessionHistoryService,
@@ -37,6 +38,7 @@ from agentstore import (
     ScopedValues,
     Session,
     Settings,
+    StoredDocument,
     migrate,
 )
 from agentstore.interfaces import Service
@@ -81,6 +83,7 @@ _CLASSES: dict[str, type[Any]] = {
     "sandboxes": PostgresSandboxService,
     "users": PostgresUserService,
     "blobs": PostgresBlobService,
+    "documents": PostgresDocumentService,
     "": AgentStore,
 }
 # The values of a parameter: of a required one the first is given in every call; of an optional one each in a call of
@@ -116,6 +119,19 @@ _VALUES: dict[str, tuple[Any, ...]] = {
         {"namespace": "a", "metadata": {"a": 1}},
         {"kind": "fact", "order": "chronological"},
     ),
+    "documents": (
+        {"id": "d", "text": "likes plums", "namespace": "a/b"},
+        [{"id": "d", "text": ""}, {"id": "new", "text": "eats", "metadata": {"a": 1}}],
+    ),
+    "stored": (
+        lambda user: [
+            StoredDocument(MemoryItem(id="i", text="x", kind="document"), datetime.now(UTC), datetime.now(UTC))
+        ],
+    ),
+    "top_k": (3,),
+    "strategy": ("vector", "hybrid"),
+    "query": ("apples", "aplpes"),
+    "times": ({"d": datetime(2090, 1, 1, tzinfo=UTC)},),
     "items": (MemoryItem(text="likes plums"), [MemoryItem(id="is", text="likes apples"), MemoryItem(text="eats")]),
     "supersedes": (["is"],),
     "kind": ("fact",),
@@ -323,6 +339,8 @@ async def _fill(admin: AgentStore, observer: asyncpg.Connection, user: str) -> N
         await admin.sessions.append_message(session, [text("apples", id="1"), text("pears", id="2")])
         await admin.memory.add_memory(user, session.messages, id)
         await admin.memory.save_items(user, MemoryItem(id=f"i{id}", text="likes apples"))
+    document = {"id": "d", "text": "likes apples", "namespace": "a/b", "valid_until": datetime(2080, 1, 1, tzinfo=UTC)}
+    await admin.documents.put(user, [document, {"id": "1", "text": ""}])
     for session_id in (None, "s"):
         for number in (1, 2):
             await admin.states.save_state(user, {"a": number}, session_id)

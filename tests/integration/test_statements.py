@@ -46,6 +46,14 @@ INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_quest
 SELECT 'u' || n % 1000 + 1, 's' || n, 1, 'm1', '{"role": "user"}', false, 2,
     array_to_tsvector(ARRAY['a' || n, 'b' || n % 100]), '1'
 FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.memory_buckets (user_id, session_id, count, tokens)
+SELECT 'u' || n % 1000 + 1, 'd' || n, 1, 2 FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.memories (user_id, session_id, seq, id, payload, is_question, tokens, lexemes, analysis, kind,
+    namespace, valid_until)
+SELECT 'u' || n % 1000 + 1, 'd' || n, 1, 'd' || n, '{"role": "system"}', false, 2,
+    array_to_tsvector(ARRAY['d' || n, 'b' || n % 100]), '1', 'document', 'a/' || n % 7,
+    CASE n % 10 WHEN 0 THEN now() + (n - 1000) * interval '1 minute' END
+FROM generate_series(1, 40000) n;
 INSERT INTO agentstore.memory_extractions (user_id, session_id, first_seq, last_seq, run_after, lease, leased_until,
     is_open, failed_at, error)
 SELECT 'u' || n % 1000 + 1, 's' || n, 1, 1, now() + (n - 20000) * interval '1 second',
@@ -217,6 +225,8 @@ _VALUES: dict[str, Any] = {
     "version": 1,
     "before_version": 2,
     "first": "a/",
+    "replace": True,
+    "least": "a",
     "hash": sha256(b"1").digest(),
     "hashes": [sha256(b"1").digest()],
     "content_type": None,
@@ -297,6 +307,17 @@ def _values_of(name: str) -> dict[str, Any]:
     values = {**_VALUES, "before": "m500" if name.endswith("GET_BEFORE") else NEWEST}
     if name.endswith(("LIST_AFTER", "LIST_OF_SESSIONS", "LIST_LABELED")):
         values["after"] = 1
+    if name.startswith("memory.documents."):
+        time = datetime(2090, 1, 1, tzinfo=UTC)
+        values |= {
+            "ids": ["d1", "d1001"],
+            "untils": [time, time],
+            "at": time,
+            "first": "a",
+            "least": "a",
+            "until": "a0",
+        }
+        values |= {"created_at": [None, None], "updated_at": [None, None]}
     if name.startswith("prune."):
         values["ids"] = ["s1", "s1001"]
         values["keep"] = 5
@@ -447,6 +468,17 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.blobs.get("alice", "n"))
     await one_statement(store.blobs.list("alice", prefix="n"))
     await one_statement(store.blobs.list_versions("alice", "n"))
+    document = {"id": "d", "text": "likes apples", "namespace": "a"}
+    await one_statement(store.documents.put("another new user", [document, {"id": "e", "text": "x"}]))
+    await one_statement(store.documents.put("another new user", document))
+    await one_statement(store.documents.get("another new user", ["d", "e"]))
+    await one_statement(store.documents.list("another new user"))
+    await one_statement(store.documents.list("another new user", namespace="a", metadata={"x": 1}))
+    await one_statement(store.documents.search("another new user", "apples"), 2)  # one that reads what was found
+    await one_statement(store.documents.renew("another new user", {"d": datetime(2090, 1, 1, tzinfo=UTC)}))
+    await one_statement(store.documents.list_namespaces("another new user"))
+    await one_statement(store.documents.list_namespaces())
+    await one_statement(store.documents.delete("another new user", ["d", "e"]))
     await one_statement(store.states.delete_values("alice", "s"))
     await one_statement(store.states.delete_values(None))
     await one_statement(store.sessions.delete_session("alice", "s"))

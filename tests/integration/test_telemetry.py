@@ -133,6 +133,8 @@ CALLS: dict[str, Any] = {
     "states.export_state": lambda store: store.states.export_state("alice-the-user"),
     "blobs.put": lambda store: store.blobs.put("alice-the-user", "the-session", b"hunter2"),
     "blobs.get": lambda store: store.blobs.get("alice-the-user", "the-session"),
+    "documents.put": lambda store: store.documents.put("alice-the-user", {"id": "d", "text": "hunter2"}),
+    "documents.get": lambda store: store.documents.get("alice-the-user", ["d"]),
     "store.stats": lambda store: store.stats(),
     "store.prune": lambda store: store.prune(),
     "users.list_users": lambda store: store.users.list_users(),

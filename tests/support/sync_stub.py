@@ -24,6 +24,7 @@ _SERVICES = {
     "States": agentstore.PostgresStateService,
     "Users": agentstore.PostgresUserService,
     "Blobs": agentstore.PostgresBlobService,
+    "Documents": agentstore.PostgresDocumentService,
     "Sandboxes": agentstore.PostgresSandboxService,
 }
 # The store starts and stops its services.
@@ -36,6 +37,7 @@ _OF_STORE = """
     states: States
     users: Users
     blobs: Blobs
+    documents: Documents
     @property
     def sandboxes(self) -> Sandboxes: ...
 """
