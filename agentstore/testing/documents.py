@@ -26,7 +26,8 @@ class DocumentContract:
     """
 
     async def test_document_round_trips_and_is_replaced(self, service: DocumentService) -> None:
-        assert await service.get("alice", ["a", "b"]) == {}
+        found = await service.get("alice", ["a", "b"])
+        assert found == {}
         began = datetime.now(UTC) - CLOCK_SKEW
         for number, value in enumerate(EXACT_VALUES):
             given = _document("a", f"text {number}", metadata={"x": value}, namespace="n/m", importance=0.25)
