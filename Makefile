@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos combinations sandboxes peers adapters adapters-newest runtime previous lint types bench bench-quick scale profile clean
+.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest runtime previous lint types bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +20,11 @@ demo: $(VENV)/test ## the main features in half a minute, on an embedded Postgre
 
 test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--database=container" and others: tests/conftest.py)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+OTHERS := chaos or combinations or tls or pooler or labelled or model or peers or adapters or runtime or documentation or bubblewrap
+
+slow: $(VENV)/test ## the tests that take longest: killed processes, silent networks, upgrades from every revision
+	$(BIN)/python -m pytest -m 'slow and not ($(OTHERS))' $(PARALLEL) $(ARGS)
 
 chaos: $(VENV)/test ## the long forms of tests: races, kills, locks, random calls and queries; a full disk (as root)
 	$(BIN)/python -m pytest -m chaos $(ARGS)

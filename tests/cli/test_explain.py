@@ -57,6 +57,7 @@ def test_no_statement_of_the_repositories_is_missing() -> None:
         assert statement in found or (isinstance(statement, SqlStatement) and statement.path in paths), name
 
 
+@pytest.mark.slow
 async def test_every_statement_is_explained_and_none_executed(
     store: AgentStore, direct_url: str, observer: asyncpg.Connection, has_pgvector: bool
 ) -> None:

@@ -18,6 +18,8 @@ from agentstore.testing import text
 from tests.support.chat import KEY, ChatEndpoint, Reply, chat_endpoint, facts_reply
 from tests.support.cli import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def endpoint() -> Iterator[ChatEndpoint]:

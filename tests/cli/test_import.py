@@ -519,6 +519,7 @@ def test_missing_file_is_reported_before_anything_is_stored(
     assert _stored(direct_url, _COUNTS) == [(0, 0)]
 
 
+@pytest.mark.slow
 def test_killed_import_leaves_complete_conversations_and_resumes(
     run_import: RunImport, direct_url: str, tmp_path: Path
 ) -> None:
@@ -568,6 +569,7 @@ def _peak(url: str, file: Path) -> tuple[dict[str, Any], int]:
     return json.loads(done.stdout), int(done.stderr.split()[1]) // 1024
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(direct_url: str, tmp_path: Path) -> None:
     peaks = []
     for size in (400, 2_000):

@@ -113,6 +113,7 @@ def test_each_kind_may_have_a_number_of_its_own() -> None:
     assert (done["sessions"], done["memories"], done["state_rounds"]) == (2, 0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("json_", [True, False])
 def test_an_interrupted_prune_prints_what_it_deleted(direct_url: str, number: signal.Signals, json_: bool) -> None:

@@ -52,6 +52,7 @@ async def _rows(observer: asyncpg.Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
+@pytest.mark.slow
 async def test_commands_list_use_and_end_sandboxes_of_an_application(service: PostgresSandboxService) -> None:
     (box,) = await service.connect("s", "alice")
     await box.run_ipython_cell("x = 41")

@@ -321,6 +321,7 @@ def test_exported_files_are_readable_by_their_owner_only(command: tuple[str, ...
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_closed_standard_streams_are_no_error(closed: str) -> None:
     _store(*_sessions(1))

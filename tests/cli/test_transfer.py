@@ -132,6 +132,7 @@ def test_invalid_export_files_are_reported(tmp_path: Path) -> None:
     assert run("import", str(file), str(tmp_path / "chat.jsonl")).code == 2
 
 
+@pytest.mark.slow
 def test_killed_export_and_import_resume(tmp_path: Path, direct_url: str, other_url: str) -> None:
     """Each is killed twice with SIGKILL before it completes; the copy equals the original."""
     asyncio.run(_fill(direct_url))

@@ -625,6 +625,7 @@ async def test_an_idle_connection_is_pinged_before_use(
             assert await database.fetch_one(ADD_USER, id="alice") == ("alice",)
 
 
+@pytest.mark.slow
 async def test_passwords_with_all_printable_characters_and_password_functions(
     own_tcp_server: tuple[str, int],
 ) -> None:

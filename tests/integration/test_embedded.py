@@ -19,6 +19,8 @@ from agentstore.database.statement import Statement
 from tests.integration.test_database import ADD_USER, USERS
 from tests.support.servers import copy_cluster
 
+pytestmark = pytest.mark.slow
+
 _ROOT = Path(__file__).parents[2]
 
 # Uses the folder's server, prints a line when it is connected, and stops when a line arrives on stdin.

@@ -79,6 +79,7 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     assert not await vector_store.users.delete_user("aardvark@example.com")
 
 
+@pytest.mark.slow
 async def test_erase_beside_concurrent_writers_leaves_no_orphans(
     store: AgentStore, observer: asyncpg.Connection
 ) -> None:

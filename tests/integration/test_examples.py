@@ -13,6 +13,8 @@ from agentstore import AgentStore
 from tests.support.documents import ROOT, run_process, run_pytest
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.slow
+
 _EXAMPLES = ROOT / "examples"
 
 

@@ -14,6 +14,8 @@ from tests.integration.test_telemetry import Collected
 from tests.support.failures import FAIL_ONCE
 from tests.support.servers import terminate_all_backends
 
+pytestmark = pytest.mark.slow
+
 _SECONDS = 5.0
 
 

@@ -17,6 +17,8 @@ from tests.support.pgbouncer import free_port
 from tests.support.proxy import Proxy
 from tests.support.standby import Pair, primary_and_standby
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 1.0
 
 

@@ -18,6 +18,8 @@ from tests.support import corpus_formats  # noqa: F401 (adds its formats to the 
 from tests.support.corpus import FORMATS, PASSED_OVER, PROBLEM, STORED, STORES, Conversation, generate
 from tests.support.key_values import KeyValues
 
+pytestmark = pytest.mark.slow
+
 _COUNT = 30
 _MARK = re.compile(r"<[^<>]+>")
 

@@ -307,6 +307,7 @@ def test_the_callers_engine_serves_several_loops(server: Server, database_name: 
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["prefork", "running loop", "same loop"])
 def test_forked_children_use_the_store_of_their_parent(direct_url: str, scenario: str) -> None:
     """Neither shares a connection: responses would be mixed up, and each would close those of the other."""

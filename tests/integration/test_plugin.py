@@ -7,6 +7,8 @@ import pytest
 from tests.support.documents import LOAD_PLUGIN
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 _USES = """

@@ -384,6 +384,7 @@ async def test_extractions_of_one_user_run_beside_those_of_others(
                 await call
 
 
+@pytest.mark.slow
 async def test_concurrent_users_of_one_pool_never_see_each_others_rows(secured: AgentStore) -> None:
     users = [f"u{number}" for number in range(30)]
     await asyncio.gather(*(_use_all_services(secured, user) for user in users))

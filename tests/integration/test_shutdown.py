@@ -12,6 +12,8 @@ import pytest
 from tests.support.proxy import Proxy
 from tests.support.served import CALLS
 
+pytestmark = pytest.mark.slow
+
 _ROOT = Path(__file__).parents[2]
 _PROMISED = 5.0
 # A program that is started meanwhile says how busy the machine is: so often its time is added to what is promised.

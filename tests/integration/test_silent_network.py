@@ -16,6 +16,8 @@ from agentstore.database.url import connector
 from tests.integration.test_database import ADD_USER, ECHO, USERS, _database
 from tests.support.proxy import Proxy
 
+pytestmark = pytest.mark.slow
+
 # Seconds that scheduling on a busy machine may add to what is promised.
 _MARGIN = 2.0
 

@@ -33,6 +33,8 @@ from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
 from tests.support.vectors import WordEmbedder
 
+pytestmark = pytest.mark.slow
+
 
 def _around(*caps: int, times: Sequence[int] = (1, 2), long: Sequence[int] = ()) -> list[Any]:
     """Return the sizes one below, at and one above multiples of the caps; those of `long` are for `make chaos`."""

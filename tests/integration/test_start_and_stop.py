@@ -23,6 +23,8 @@ from agentstore.interfaces import Service
 from agentstore.repositories.connect import open_database
 from tests.integration.test_database import ECHO
 
+pytestmark = pytest.mark.slow
+
 SEQUENCES = [calls for length in (2, 3, 4) for calls in itertools.product(("start", "stop"), repeat=length)]
 
 

@@ -49,6 +49,8 @@ from tests.support.roles import with_role
 from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
 
+pytestmark = pytest.mark.slow
+
 _SETTINGS = Settings(
     row_level_security=True,
     sandbox_provider="unsafe_subprocess",

@@ -343,6 +343,7 @@ def _modified(data: bytes) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [_truncated, _modified])
 async def test_a_truncated_or_modified_file_is_rejected_before_anything_is_written(
     filled: AgentStore,
@@ -469,6 +470,7 @@ async def test_vectors_are_restored_only_where_vectors_are_enabled(
     assert await all_rows(url_without_vectors) == before
 
 
+@pytest.mark.slow
 async def test_an_interrupted_export_is_resumed(
     filled: AgentStore,
     other: AgentStore,
@@ -544,6 +546,7 @@ async def test_the_size_of_blocks_does_not_change_the_rows(
     assert await all_rows(other_url) == await all_rows(direct_url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pool_size", "expected"), [(8, 2), (7, 1), (1, 1)])
 async def test_a_restore_uses_a_quarter_of_the_pool_and_at_most_two_connections(
     filled: AgentStore,
@@ -617,6 +620,7 @@ async def test_a_compressed_file_is_read_in_order(
     assert await all_rows(other_url) == await all_rows(direct_url)
 
 
+@pytest.mark.slow
 async def test_two_concurrent_restores_and_a_writer_lose_nothing(
     filled: AgentStore, other: AgentStore, direct_url: str, other_url: str
 ) -> None:

@@ -30,6 +30,8 @@ from agentstore.transfer import checks, lines
 from tests.support.exports import SESSION, USER, message, signed, signed_again
 from tests.support.values import PLACES, message_with
 
+pytestmark = pytest.mark.slow
+
 _SIZES = Settings(max_message_bytes=100_000, max_state_bytes=200_000)
 
 

@@ -17,6 +17,8 @@ from tests.migrations.test_revisions import _load
 from tests.support.cli import run
 from tests.support.psql import psql
 
+pytestmark = pytest.mark.slow
+
 _HEAD = expected_catalog(migrate.head())
 _VECTORS = expected_catalog(migrate.head("vector"), "vector")
 # Another type, to which values of the type can be converted.

@@ -21,6 +21,8 @@ from tests.support.cli import run
 from tests.support.psql import pg_dump, psql
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.slow
+
 _ROOT = Path(__file__).parents[2]
 # An append as every release executes it.
 _APPEND = """

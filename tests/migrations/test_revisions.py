@@ -14,6 +14,8 @@ from agentstore.migrating.revisions import folder
 from agentstore.repositories.connect import open_database
 from tests.migrations.dump import FOLDER, added, columns
 
+pytestmark = pytest.mark.slow
+
 _COLUMNS = """
 SELECT table_name, column_name FROM information_schema.columns
 WHERE table_schema = 'agentstore' AND table_name !~ '^(agentstore|alembic)_version' ORDER BY 1, ordinal_position

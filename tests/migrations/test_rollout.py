@@ -19,6 +19,8 @@ import pytest
 
 from agentstore import AgentStore, migrate
 
+pytestmark = pytest.mark.slow
+
 _ROOT = Path(__file__).parents[2]
 _WRITER = _ROOT / "tests" / "previous" / "writer.py"
 _MIGRATIONS = {

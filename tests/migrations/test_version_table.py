@@ -12,6 +12,8 @@ from tests.migrations.test_revisions import _load
 from tests.support.cli import run
 from tests.support.psql import psql
 
+pytestmark = pytest.mark.slow
+
 _TABLES = """
 SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relname ~ 'version' AND relkind = 'r'
 ORDER BY 1
