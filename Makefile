@@ -60,7 +60,7 @@ peers: $(VENV)/test $(PEERS:%=$(VENV)/peers/%) ## import data that other package
 	$(BIN)/python -m pytest -m peers --peers=$(VENV)/peers $(ARGS)
 
 # Frameworks with an adapter, each in its own environment with these packages, and once more with the newest ones.
-ADAPTERS := openai-agents claude-agent-sdk adk langgraph
+ADAPTERS := openai-agents claude-agent-sdk adk langgraph pydantic-ai
 PINNED_openai-agents := openai-agents[encrypt]==0.24.0
 NEWEST_openai-agents := openai-agents[encrypt]
 PINNED_claude-agent-sdk := claude-agent-sdk==0.2.189
@@ -72,6 +72,8 @@ PINNED_langgraph := langgraph-checkpoint==4.3.2 langgraph==1.2.24 langgraph-chec
 	langgraph-checkpoint-postgres==3.2.0 psycopg[binary,pool]==3.3.9 pycryptodome==4.4.0
 NEWEST_langgraph := langgraph-checkpoint langgraph langgraph-checkpoint-conformance langgraph-checkpoint-postgres \
 	psycopg[binary,pool] pycryptodome
+PINNED_pydantic-ai := pydantic-ai-slim==2.68.0
+NEWEST_pydantic-ai := pydantic-ai-slim
 
 # The name of an environment is that of the framework and of the list of packages: openai-agents.PINNED.
 $(VENV)/adapters/%: pyproject.toml Makefile
@@ -82,7 +84,7 @@ $(VENV)/adapters/%: pyproject.toml Makefile
 	@touch $@
 
 run_adapters = for each in $(ADAPTERS); do \
-	$(VENV)/adapters/$$each.$(1)/bin/python -m pip list 2>/dev/null | grep -E "^(google-)?$$each "; \
+	$(VENV)/adapters/$$each.$(1)/bin/python -m pip list 2>/dev/null | grep -E "^(google-)?$$each(-slim)? "; \
 	$(VENV)/adapters/$$each.$(1)/bin/python -m pytest -m adapters tests/adapters/$$(echo $$each | tr - _) $(ARGS) || exit 1; done
 
 adapters: $(ADAPTERS:%=$(VENV)/adapters/%.PINNED) ## the adapters with the packages of their frameworks

@@ -111,6 +111,7 @@ class Sessions:
         *,
         limit: int | None = None,
         before: str | None = None,
+        through: str | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
         """Return the messages of a session in stored form, or None: for large reads that need no Message objects."""
@@ -165,7 +166,9 @@ class Sessions:
         """Replace the message with the same id by `message`, in its place, and return it."""
     def replace_from(self, user_id: str, session_id: str, at: str | int, messages: MessagesLike) -> Appended:
         """Delete the messages of a session from `at` on, and append others, in one transaction."""
-    def delete_session(self, user_id: str, session_id: str) -> Deleted:
+    def delete_session(
+        self, user_id: str, session_id: str, *, only_if: Callable[[dict[str, Any]], bool] | None = None
+    ) -> Deleted:
         """Delete a session, its messages and its values; return the number of the first two. Idempotent."""
     def fork_session(
         self,

@@ -3,14 +3,21 @@
 from typing import Protocol, Self
 
 from agentstore.errors import NotConfigured, NotFound
-from agentstore.interfaces import BlobService, DocumentService, SessionHistoryService, StateService, StoreMemoryService
+from agentstore.interfaces import (
+    BlobService,
+    DocumentService,
+    SessionHistoryService,
+    StateService,
+    StoreMemoryService,
+    StoreSessionHistoryService,
+)
 
 
 class Store(Protocol):
     """What the sessions use of an AgentStore. An object with the services in memory may be used too."""
 
     @property
-    def sessions(self) -> SessionHistoryService:
+    def sessions(self) -> StoreSessionHistoryService:
         """The conversations."""
         ...
 
@@ -56,7 +63,7 @@ class SharedStore:
         from agentstore.settings import settings_from_environment
 
         self._shared = shared_database(url, settings_from_environment(), None)
-        self.sessions: SessionHistoryService = PostgresSessionHistoryService(database=self._shared.database)
+        self.sessions: StoreSessionHistoryService = PostgresSessionHistoryService(database=self._shared.database)
         memory = PostgresMemoryService(database=self._shared.database)
         self.memory: StoreMemoryService = memory
         self.states: StateService = PostgresStateService(database=self._shared.database)

@@ -37,6 +37,7 @@ from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
 from agentstore.schemas.payload import (
     MAX_TTL,
+    check_end,
     check_id,
     check_missing_session,
     check_place,
@@ -150,8 +151,7 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         stale_ok: bool = False,
     ) -> Session | None:
         check_limit(limit)
-        if before is not None:
-            check_id(before, "before", self._settings)
+        check_end(before, None, self._settings)
         stored = self._find(user_id, session_id)
         if stored is None:
             return self._create(user_id, session_id) if self._create_missing else None
@@ -168,18 +168,18 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         *,
         limit: int | None = None,
         before: str | None = None,
+        through: str | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
         check_limit(limit)
-        if before is not None:
-            check_id(before, "before", self._settings)
+        check_end(before, through, self._settings)
         stored = self._find(user_id, session_id)
         if stored is None:
             if self._create_missing:
                 self._create(user_id, session_id)
                 return StoredMessages()
             return None
-        ids = select_ids(stored, user_id, limit, before, session_id)
+        ids = select_ids(stored, user_id, limit, before, session_id, through)
         payloads = [stored.messages[id] for id in ids]
         check_reply(payloads, self._settings, Advice.READ_PARTS)
         return StoredMessages(payloads, user_id, session_id, [stored.places[id] for id in ids])
@@ -428,8 +428,12 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         stored.updated_at = datetime.now(UTC)
         return ids
 
-    async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
-        self._find(user_id, session_id)
+    async def delete_session(  # noqa: D102
+        self, user_id: str, session_id: str, *, only_if: Callable[[dict[str, Any]], bool] | None = None
+    ) -> Deleted:
+        found = self._find(user_id, session_id)
+        if only_if is not None and (found is None or not only_if(loads(found.metadata))):
+            return Deleted()
         stored = self._users.get(user_id, {}).pop(session_id, None)
         if stored is None:
             return Deleted()

@@ -58,12 +58,18 @@ def appended(stored: StoredSession, prepared: dict[str, tuple[Message, str]]) ->
 
 
 def select_ids(
-    stored: StoredSession, user_id: str, limit: int | None, before: str | None, session_id: str
+    stored: StoredSession,
+    user_id: str,
+    limit: int | None,
+    before: str | None,
+    session_id: str,
+    through: str | None = None,
 ) -> list[str]:
-    """Return the ids of all or the last `limit` messages, of those before the message `before` if it is given."""
+    """Return the ids of all or the last `limit` messages, of those before `before` or up to `through` if given."""
     ids = list(stored.messages)
-    if before is not None:
-        if before not in stored.messages:
-            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
-        ids = ids[: ids.index(before)]
+    end = before if through is None else through
+    if end is not None:
+        if end not in stored.messages:
+            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {end!r}")
+        ids = ids[: ids.index(end) + (through is not None)]
     return ids if limit is None else ids[max(0, len(ids) - limit) :]

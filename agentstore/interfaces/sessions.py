@@ -110,12 +110,17 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         *,
         limit: int | None = None,
         before: str | None = None,
+        through: str | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
         """Return the messages of a session in stored form, or None: for large reads that need no Message objects.
 
         StoredMessages is a sequence that creates each Message when it is accessed, and provides all of them as JSON
-        or as dicts. Arguments and errors are those of :meth:`get_session`.
+        or as dicts. Arguments and errors are those of :meth:`get_session`; and, instead of `before`:
+
+        Args:
+            user_id, session_id, limit, before, stale_ok: as for :meth:`get_session`.
+            through: the id of a message: return only messages up to this one, which is the last.
         """
 
     @abstractmethod
@@ -456,8 +461,17 @@ class SessionHistoryService(ServiceWithLifecycleManager):
                 return
 
     @abstractmethod
-    async def delete_session(self, user_id: str, session_id: str) -> Deleted:
-        """Delete a session, its messages and its values; return the number of the first two. Idempotent."""
+    async def delete_session(
+        self, user_id: str, session_id: str, *, only_if: Callable[[dict[str, Any]], bool] | None = None
+    ) -> Deleted:
+        """Delete a session, its messages and its values; return the number of the first two. Idempotent.
+
+        Args:
+            user_id: the owner.
+            session_id: the session.
+            only_if: a function that receives a copy of the metadata and decides whether the session is deleted. The
+                session is locked while it runs, so that no concurrent change is lost. An expired session remains.
+        """
 
     @abstractmethod
     async def set_title(self, user_id: str, session_id: str, title: str | None) -> None:

@@ -374,6 +374,17 @@ class Message(BaseModel):
         """
         return text_of(self)
 
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # A validated assignment turns what else is in __dict__ into extra fields.
+            place = self.__dict__.pop(_PLACE, None)
+            try:
+                super().__setattr__(name, value)
+            finally:
+                if place is not None:
+                    self.__dict__[_PLACE] = place
+
     @property
     def seq(self) -> int | None:
         """Its number in its session, from 1; None if it was not stored. Not a field: it is neither compared nor dumped.

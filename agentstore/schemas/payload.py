@@ -83,6 +83,19 @@ def _not_an_id(value: object, name: str) -> InvalidContent:
     return InvalidContent(f"{name} must be a string, got {type(value).__name__}{advice}")
 
 
+def check_end(before: str | None, through: str | None, settings: "Settings") -> None:
+    """Validate the ids of the messages at which a page ends: one that follows it, or its last one.
+
+    Raises:
+        InvalidContent: one is not a valid id, or both are given.
+    """
+    for name, id in (("before", before), ("through", through)):
+        if id is not None:
+            check_id(id, name, settings)
+    if before is not None and through is not None:
+        raise InvalidContent("expected either before or through, got both")
+
+
 def check_ids(values: list[str], name: str, settings: "Settings") -> None:
     """Validate many ids at once: see :func:`check_id`."""
     try:

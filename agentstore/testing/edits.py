@@ -246,6 +246,28 @@ class EditContract:
             with pytest.raises(NotFound):
                 await service.replace_message(*missing[:2], text("x", id=missing[2]))
 
+    async def test_a_message_that_was_read_can_be_changed_and_replaced(self, service: SessionHistoryService) -> None:
+        """An assignment leaves its seq and its time, which are not fields."""
+        await service.append("alice", "s", _numbered(1, 2, 3))
+        session = await service.get_session("alice", "s")
+        assert session is not None
+        for message, field, value in zip(
+            session.messages,
+            ("content", "metadata", "extra"),
+            ("new", {"a": 1}, 1),
+            strict=True,
+        ):
+            place = message.seq, message.created_at
+            setattr(message, field, value)
+            assert (message.seq, message.created_at) == place
+            replaced = await service.replace_message("alice", "s", message)
+            assert (replaced.seq, replaced.created_at) == place
+        found = await service.get_session("alice", "s")
+        assert found is not None
+        assert found.messages == session.messages
+        assert (found.messages[0].text, found.messages[1].metadata) == ("new", {"a": 1})
+        assert found.messages[2].model_extra == {"extra": 1}
+
     async def test_replace_message_compares_what_is_expected(self, service: SessionHistoryService) -> None:
         (first,) = _numbered(1)
         await service.append("alice", "s", first)

@@ -486,6 +486,30 @@ class MessageContract:
         assert (empty.json(), empty.dicts(), list(empty)) == (b"[]", [], [])
         assert await service.read_messages("alice", "missing") is None
 
+    async def test_read_messages_ends_with_a_message(self, service: SessionHistoryService) -> None:
+        messages = [text(str(number), id=f"m{number}") for number in range(10)]
+        await service.append("alice", "s", messages)
+
+        async def ids(**selection: Any) -> list[str]:
+            found = await service.read_messages("alice", "s", **selection)
+            assert found is not None
+            assert found.models() == [each for each in messages if each.id in {message.id for message in found}]
+            return [message.id for message in found]
+
+        assert await ids(through="m2") == ["m0", "m1", "m2"]
+        assert await ids(through="m9", limit=2) == ["m8", "m9"]
+        assert await ids(through="m3", limit=1) == ["m3"]
+        assert await ids(through="m3", limit=0) == []
+        assert await ids(through="m0", limit=5) == ["m0"]
+        with pytest.raises(NotFound):
+            await ids(through="missing")
+        with pytest.raises(InvalidContent, match="before or through"):
+            await ids(through="m3", before="m4")
+        assert await service.read_messages("alice", "t", through="m3") is None
+        await service.delete_messages("alice", "s", ["m2", "m5"])
+        assert await ids(through="m6", limit=4) == ["m1", "m3", "m4", "m6"]
+        assert await ids(through="m1") == ["m0", "m1"]
+
     async def test_iter_messages_yields_all_messages_in_order(self, service: SessionHistoryService) -> None:
         """Check several batch sizes, and that messages appended during the iteration are included."""
         session = await service.create_session("alice", "s")

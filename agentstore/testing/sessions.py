@@ -166,6 +166,45 @@ class SessionHistoryContract(EditContract, ListContract, MessageContract):
         with pytest.raises(LimitExceeded):
             await service.list_sessions("alice", limit=10_001)
 
+    async def test_delete_session_only_if_the_metadata_allows_it(self, service: SessionHistoryService) -> None:
+        await service.create_session("alice", "s", metadata={"version": 1})
+        await service.append("alice", "s", [text("1"), text("2")])
+        given: list[Any] = []
+
+        def is_second(metadata: dict[str, Any]) -> bool:
+            given.append(dict(metadata))
+            metadata["version"] = 3  # a copy
+            return given[-1] == {"version": 2}
+
+        assert await service.delete_session("alice", "s", only_if=is_second) == Deleted()
+        await service.set_metadata("alice", "s", {"version": 2})
+        assert await service.delete_session("alice", "s", only_if=is_second) == Deleted(sessions=1, messages=2)
+        assert await service.delete_session("alice", "s", only_if=is_second) == Deleted()
+        assert given == [{"version": 1}, {"version": 2}]
+        await service.append("alice", "s", text("1"))
+
+        def fail(_: dict[str, Any]) -> bool:
+            raise ValueError("a reason")
+
+        with pytest.raises(ValueError, match="a reason"):
+            await service.delete_session("alice", "s", only_if=fail)
+        assert await service.get_session("alice", "s") is not None
+
+    async def test_concurrent_deletions_and_changes_are_ordered(self, service: SessionHistoryService) -> None:
+        """Either the change comes first, and the session remains, or it is deleted."""
+        for number in range(8):
+            id = f"s{number}"
+            await service.create_session("alice", id, metadata={"version": 1})
+            deleted, _ = await asyncio.gather(
+                service.delete_session("alice", id, only_if=lambda metadata: metadata == {"version": 1}),
+                service.append("alice", id, text("1"), metadata_patch={"version": 2}),
+            )
+            found = await service.get_session("alice", id)
+            assert found is not None
+            # A deleted session is created again by the append.
+            assert (found.message_count, found.metadata) == (1, {"version": 2})
+            assert deleted in (Deleted(), Deleted(sessions=1))
+
     async def test_delete_session_returns_counts_and_is_idempotent(self, service: SessionHistoryService) -> None:
         session = await service.create_session("alice", "s")
         await service.append_message(session, [text("1"), text("2")])

@@ -77,7 +77,7 @@ def _filter(name: str, value: Any) -> dict[str, Any]:
 
 
 # The parameters that are ids, and those that are numbers.
-_IDS = {"user_id", "session_id", "new_id", "before", "kind", "app", "name", "prefix"}
+_IDS = {"user_id", "session_id", "new_id", "before", "through", "kind", "app", "name", "prefix"}
 _NUMBERS = {
     "limit": Number(0, _PAGE),
     "batch": Number(1, _PAGE),
@@ -135,7 +135,7 @@ _OTHER = {
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
-    *("data", "content_type", "filename", "interval", "query", "strategy"),
+    *("data", "content_type", "filename", "interval", "only_if", "query", "strategy"),
 }
 _OTHER_FILTERS = {
     *(

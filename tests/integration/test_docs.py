@@ -41,7 +41,7 @@ apt-get() { :; }
 agentstore() { command agentstore "$@" || test "$? $1" = "1 doctor"; }
 """
 # Their Python runs in `make runtime` and `make adapters`: adapters/test_docs.py, adapters/*/test_sdk.py.
-_OTHER_PACKAGES = {"adk.md", "agentscope-runtime.md", "claude-agent-sdk.md", "openai-agents.md"}
+_OTHER_PACKAGES = {"adk.md", "agentscope-runtime.md", "claude-agent-sdk.md", "openai-agents.md", "pydantic-ai.md"}
 # Its Python is an application's tests.
 _TESTS = "testing.md"
 # Its commands change servers: test_operations.py.

@@ -172,6 +172,9 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "idle": (10,),
     "limit": (1,),
     "before": ("2",),
+    "through": ("2",),
+    # Called with the user, they return the functions.
+    "only_if": (lambda _: dict, lambda _: lambda _: True),
     "batch": (1,),
     "sandbox_types": (["base"],),
     "snapshot": (False,),

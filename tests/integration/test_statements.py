@@ -234,6 +234,7 @@ _VALUES: dict[str, Any] = {
     "keys": ["k1", "new"],
     "texts": ["1", "2"],
     "removed": ["k2"],
+    "included": 0,
     **{f"{scope}_keys": ["k1", "new"] for scope in ("user", "session")},
     **{f"{scope}_texts": ["1", "2"] for scope in ("user", "session")},
     **{f"{scope}_removed": ["k2"] for scope in ("user", "session")},

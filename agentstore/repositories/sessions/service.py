@@ -66,6 +66,7 @@ from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit
 from agentstore.schemas.payload import (
     MAX_TTL,
+    check_end,
     check_id,
     check_missing_session,
     check_place,
@@ -184,6 +185,7 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         whole_calls: bool = False,
         stale_ok: bool = False,
     ) -> Session | None:
+        check_end(before, None, self._settings)
         found = await self._read(user_id, session_id, limit, before, stale_ok=stale_ok)
         if found is None:
             return await self._create(user_id, session_id) if self._create_missing else None
@@ -199,9 +201,11 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         *,
         limit: int | None = None,
         before: str | None = None,
+        through: str | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
-        found = await self._read(user_id, session_id, limit, before, stale_ok=stale_ok)
+        check_end(before, through, self._settings)
+        found = await self._read(user_id, session_id, limit, before, through, stale_ok=stale_ok)
         if found is not None:
             return StoredMessages(found.payloads, user_id, session_id, found.places)
         if not self._create_missing:
@@ -210,20 +214,28 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         return StoredMessages()
 
     async def _read(
-        self, user_id: str, session_id: str, limit: int | None, before: str | None, *, stale_ok: bool
+        self,
+        user_id: str,
+        session_id: str,
+        limit: int | None,
+        before: str | None,
+        through: str | None = None,
+        *,
+        stale_ok: bool,
     ) -> Found | None:
         """Read a session with all or the last messages; None if it does not exist."""
-        values = {**self._key(user_id, session_id), "limit": check_limit(limit), "before": before}
+        end = before if through is None else through
+        values = {**self._key(user_id, session_id), "limit": check_limit(limit)}
         statement = GET if limit is None else GET_LAST
-        if before is not None:
-            check_id(before, "before", self._settings)
+        if end is not None:
             statement = GET_BEFORE
+            values |= {"before": end, "included": 0 if through is None else 1}
         rows = await self._database.read(
             lambda database: database.fetch_page(statement, Advice.READ_PARTS, **values), stale_ok=stale_ok
         )
         found = split(rows)
-        if found is not None and before is not None and found.head[HEAD_WIDTH + 2] is None:
-            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {before!r}")
+        if found is not None and end is not None and found.head[HEAD_WIDTH + 2] is None:
+            raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {end!r}")
         return found
 
     async def iter_messages(  # noqa: D102
@@ -436,16 +448,26 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         place_messages([each for each, _ in prepared.values()], stored.places)
         return Appended(stored.first_seq, stored.last_seq, stored.created_at)
 
-    async def delete_session(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
+    async def delete_session(  # noqa: D102
+        self, user_id: str, session_id: str, *, only_if: Callable[[dict[str, Any]], bool] | None = None
+    ) -> Deleted:
         key = self._key(user_id, session_id)
-        row = await self._database.fetch_one(DELETE, **key, most=steps.STEP)
-        if row is None:
-            return Deleted()
-        if row["is_deleted"]:
-            return Deleted(sessions=1, messages=row["messages"])
-        async with self._database.transaction() as transaction:
-            if not await transaction.fetch(LOCK_TO_DELETE, **key):
+        if only_if is None:
+            row = await self._database.fetch_one(DELETE, **key, most=steps.STEP)
+            if row is None:
                 return Deleted()
+            if row["is_deleted"]:
+                return Deleted(sessions=1, messages=row["messages"])
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch(LOCK_TO_DELETE if only_if is None else LOCK_METADATA, **key)
+            if not rows:
+                return Deleted()
+            if only_if is not None:
+                if not only_if(await offload.run(load_metadata, rows[0][0], user_id, session_id)):
+                    return Deleted()
+                (row,) = await transaction.fetch(DELETE, **key, most=steps.STEP)
+                if row["is_deleted"]:
+                    return Deleted(sessions=1, messages=row["messages"])
             count, _ = await steps.delete_parts(transaction.fetch, "sessions", user_id, session_id)
             await transaction.fetch(DELETE, **key, most=steps.MAX)
         return Deleted(sessions=1, messages=count)

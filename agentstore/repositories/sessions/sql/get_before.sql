@@ -1,8 +1,8 @@
--- Read a session and its last messages before the message `before`.
+-- Read a session and its last messages before the message `before`, or up to it if `included` is 1 instead of 0.
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, limit bigint, before text
+-- Parameters: user_id text, session_id text, limit bigint, before text, included bigint
 -- Rows: the columns of the session, nulls, end_seq, which is null if there is no such message; then one for each
 --   message: nulls, payload, place, null. Without a session, none.
 -- Races: none, since it only reads
@@ -11,7 +11,7 @@ WITH head AS MATERIALIZED (
         created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl, app,
         next_seq - 1 - removed AS message_count, removed,
         (
-            SELECT m.seq FROM {schema}.messages AS m
+            SELECT m.seq + :included FROM {schema}.messages AS m
             WHERE m.user_id = :user_id AND m.session_id = :session_id AND m.id = :before
         ) AS end_seq
     FROM {schema}.sessions
