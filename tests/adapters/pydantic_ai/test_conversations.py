@@ -402,6 +402,7 @@ async def test_concurrent_forks_and_deletions_are_ordered(any_store: Any) -> Non
     conversations = conversations_of(any_store)
     for number in range(6):
         await _say(conversations, "trip", "1", "2")
+        forked: Any
         forked, _ = await asyncio.gather(
             conversations.fork("trip", new_conversation_id=f"fork {number}"),
             conversations.delete("trip"),
