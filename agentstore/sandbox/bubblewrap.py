@@ -5,8 +5,8 @@ import inspect
 import json
 import os
 import re
+import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +16,8 @@ from typing import Any
 
 from agentstore.errors import SandboxUnavailable
 from agentstore.event_loops import PerLoop
+from agentstore.sandbox.cgroups import find_cgroups
+from agentstore.sandbox.handles import id_of
 from agentstore.sandbox.local import LocalProvider
 from agentstore.sandbox.program import build_archive
 
@@ -60,9 +62,11 @@ class BubblewrapProvider(LocalProvider):
     processes. The files in a sandbox use memory of this machine in addition to its processes: at most twice the type's
     ``disk``, and 64 MB. A sandbox ends with the process that created it.
 
-    If this process runs as root, sandboxes run as the user nobody, as the kernel does not limit the number of root's
-    processes. `python` is the interpreter whose environment the sandboxes have; the default is the one that runs
-    agentstore.
+    If this process runs as root, each sandbox runs as a user of its own, as the kernel does not limit the number of
+    root's processes, and counts other resources, such as pipes, by user. If it may create cgroups, each sandbox has one
+    with its limits, and the kernel enforces them; else the memory of each is measured several times a second.
+
+    `python` is the interpreter whose environment the sandboxes have; the default is the one that runs agentstore.
     """
 
     def __init__(self, *, python: str | None = None) -> None:
@@ -87,6 +91,9 @@ class BubblewrapProvider(LocalProvider):
             if self._python is None:
                 bwrap, python = await asyncio.to_thread(_find_programs, self._requested_python)
                 await super().start()
+                self._cgroups = await asyncio.to_thread(find_cgroups)
+                if self._cgroups is not None:
+                    await asyncio.to_thread(self._cgroups.remove_stale)
                 self._bwrap, self._python = bwrap, python
 
     def _configuration(self, folder: str) -> dict[str, Any]:
@@ -95,14 +102,14 @@ class BubblewrapProvider(LocalProvider):
         return {"confined": True, "python": self._python.program, **places}
 
     def _start_process(
-        self, folder: str, owner: socket.socket, listening: socket.socket, errors: int
+        self, folder: str, inherited: list[int], errors: int
     ) -> "tuple[subprocess.Popen[bytes], int | None]":
         python = self._python
         assert python is not None  # noqa: S101
         information, writing = os.pipe()
         with ExitStack() as stack:
             stack.callback(os.close, writing)
-            passed = [owner.fileno(), listening.fileno(), writing]
+            passed = [*inherited, writing]
 
             def file(content: bytes) -> str:
                 """Return the number of a descriptor from which bwrap copies a file."""
@@ -128,10 +135,11 @@ class BubblewrapProvider(LocalProvider):
                 command += ["--setenv", name, value]
             # Read-only, as these have no quota; and last, as the arguments above create files in them.
             command += ["--remount-ro", "/dev", "--remount-ro", "/"]
-            command += ["--", python.program, "-I", "-S", "/opt/box.pyz", str(owner.fileno()), str(listening.fileno())]
+            command += ["--", python.program, "-I", "-S", "/opt/box.pyz", *map(str, inherited[:2]), id_of(folder)]
             if is_root:
-                plan = {"stage": folder, "folders": [source for source, _ in python.folders], "command": command}
-                program = f"{inspect.getsource(_exec_as_nobody)}\n_exec_as_nobody()"
+                sources = [source for source, _ in python.folders]
+                plan = {"stage": folder, "folders": sources, "command": command, "user": _choose_user()}
+                program = f"{inspect.getsource(_exec_as_user)}\n_exec_as_user()"
                 command = [sys.executable, "-I", "-S", "-c", program, json.dumps(plan)]
             try:
                 process = subprocess.Popen(  # noqa: S603
@@ -193,8 +201,20 @@ def _environment(python: _Python) -> dict[str, str]:
     }
 
 
-def _exec_as_nobody() -> None:
-    """Mount the plan's folders where the user nobody can reach them, become that user, and exec bwrap.
+def _choose_user() -> int:
+    """Return a uid for a sandbox, which is also its gid: the kernel counts pipes and others by user.
+
+    It is one of the highest that this process may use, of which systems give none to users, services or containers.
+    """
+    most = 2**31
+    for file in ("/proc/self/uid_map", "/proc/self/gid_map"):
+        with open(file) as lines:
+            most = min(most, max(int(first) + int(count) for first, _, count in map(str.split, lines)))
+    return most - 1 - secrets.randbelow(max(1, min(2**26, most // 8)))
+
+
+def _exec_as_user() -> None:
+    """Mount the plan's folders where the user of a sandbox can reach them, become that user, and exec bwrap.
 
     The source of this function is run as a program of its own, as root. The folders may be below one that only root
     can enter, such as /root.
@@ -222,8 +242,8 @@ def _exec_as_nobody() -> None:
             os.mkdir(place)
             check(libc.mount(folder.encode(), place.encode(), None, 0x1000, None), folder)  # MS_BIND
     os.setgroups([])
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
+    os.setresgid(plan["user"], plan["user"], plan["user"])
+    os.setresuid(plan["user"], plan["user"], plan["user"])
     os.execv(plan["command"][0], plan["command"])  # noqa: S606
 
 

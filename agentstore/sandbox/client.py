@@ -19,7 +19,8 @@ from agentstore.schemas.sandbox import ToolResult
 _MAX_RESPONSE_SIZE = 64_000_000
 # A directory may have 50,000 files, and each is a part of a result with three values.
 _MAX_VALUES = 1_000_000
-_START_TIMEOUT = 15.0
+START_TIMEOUT = 15.0
+"""Seconds in which a new box must report that it is ready."""
 
 
 async def send_request(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +82,7 @@ async def configure(owner: socket.socket, configuration: bytes) -> Any:
     """Send a new box its configuration, on the socket of its owner, and return its first message."""
     loop = asyncio.get_running_loop()
     owner.setblocking(False)
-    async with asyncio.timeout(_START_TIMEOUT):
+    async with asyncio.timeout(START_TIMEOUT):
         await loop.sock_sendall(owner, encode_frame(configuration))
         received = b""
         while len(received) < 4 or len(received) < 4 + min(struct.unpack("!I", received[:4])[0], 1000):

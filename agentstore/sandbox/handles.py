@@ -4,8 +4,10 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -16,6 +18,7 @@ from agentstore.sandbox.client import can_connect
 from agentstore.sandbox.processes import read_start_time
 
 _PREFIX = "agentstore-sandbox-"
+_ID = re.compile("[0-9a-f]{16}")
 # Seconds after which a folder whose socket has no listener is removed: a younger one may belong to a box that is being
 # started.
 _STALE_AFTER = 60.0
@@ -42,6 +45,11 @@ def folder_of(id: str) -> str:
     return os.path.join(find_base(), f"{_PREFIX}{id}")
 
 
+def id_of(folder: str) -> str:
+    """Return the id of the box that a folder belongs to."""
+    return os.path.basename(folder).removeprefix(_PREFIX)
+
+
 def socket_in(folder: str) -> str:
     """Return the path of the socket in the folder of a box."""
     return os.path.join(folder, "s")
@@ -64,10 +72,10 @@ def parse_handle(text: str) -> Handle:
         values = json.loads(text)
         handle = Handle(**values)
         kinds = (str, str, str, str, int, str)
-        well_formed = all(isinstance(values[name], kind) for name, kind in zip(Handle.__slots__, kinds, strict=True))
+        well_formed = all(type(values[name]) is kind for name, kind in zip(Handle.__slots__, kinds, strict=True))
     except (ValueError, TypeError) as error:
         raise SandboxFailed(f"{text[:80]!r} is not a handle of a local sandbox") from error
-    if not well_formed or os.path.basename(os.path.dirname(handle.path)) != f"{_PREFIX}{handle.id}":
+    if not well_formed or not _ID.fullmatch(handle.id) or handle.pid <= 1:
         raise SandboxFailed(f"{text[:80]!r} is not a handle of a local sandbox")
     host, machine = _identify_machine(os.getpid())
     if (handle.host, handle.machine) != (host, machine):
@@ -75,6 +83,13 @@ def parse_handle(text: str) -> Handle:
         raise SandboxElsewhere(
             f"the sandbox runs on the host {handle.host}{same} and can only be used there; this is {host}"
         )
+    # Handles are stored in the database: a writer of it must not be able to make this process use another path.
+    if handle.path != socket_in(folder_of(handle.id)):
+        raise SandboxFailed(f"{text[:80]!r} is not a handle of a local sandbox")
+    with contextlib.suppress(FileNotFoundError):
+        status = os.lstat(os.path.dirname(handle.path))
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+            raise SandboxFailed(f"the folder of the sandbox {handle.id} belongs to another user")
     return handle
 
 

@@ -20,7 +20,9 @@ from typing import Any, cast
 from agentstore.errors import SandboxElsewhere, SandboxFailed, SandboxLost, SandboxUnavailable
 from agentstore.event_loops import leave_to_parent, notify_after_fork
 from agentstore.interfaces import SandboxProvider
+from agentstore.sandbox.cgroups import Cgroup, Cgroups
 from agentstore.sandbox.client import (
+    START_TIMEOUT,
     can_connect,
     configure,
     parse_result,
@@ -29,8 +31,9 @@ from agentstore.sandbox.client import (
     send_request,
     send_workspace,
 )
-from agentstore.sandbox.handles import folder_of, make_handle, parse_handle, remove_stale_folders, socket_in
-from agentstore.sandbox.processes import estimate_memory, kill, measure_memory, read_start_time
+from agentstore.sandbox.handles import folder_of, id_of, make_handle, parse_handle, remove_stale_folders, socket_in
+from agentstore.sandbox.limits import MemoryWatch
+from agentstore.sandbox.processes import is_box, kill, kill_same, read_start_time
 from agentstore.sandbox.program import build_archive
 from agentstore.schemas.sandbox import SandboxSpec, ToolResult
 
@@ -46,17 +49,29 @@ class _Running:
     """A box that this process started."""
 
     def __init__(
-        self, spec: SandboxSpec, folder: str, owner: socket.socket, process: "subprocess.Popen[bytes]", *, kill: bool
+        self,
+        spec: SandboxSpec,
+        folder: str,
+        owner: socket.socket,
+        process: "subprocess.Popen[bytes]",
+        cgroup: Cgroup | None,
     ) -> None:
         self.spec = spec
+        self.memory_limit = spec.limits.memory
+        self.excesses: list[float] = []
         self.folder = folder
-        self._kill = kill
+        self.cgroup = cgroup
         self.process = process
         self.pid = process.pid
+        self._opened: int | None = None
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._waiting: asyncio.Task[None] | None = None
+
+    def open_process(self, pid: int) -> None:
+        """Use a pidfd of the box, which is process 1 of its sandbox and a child of `process`, to end it."""
+        self.pid, self._opened = pid, os.pidfd_open(pid)
 
     def watch(self) -> None:
         """Resolve `ended` when the box has exited, which closes the other end of the owner's socket."""
@@ -75,8 +90,7 @@ class _Running:
             self._waiting = self._loop.create_task(self._wait())
 
     async def _wait(self) -> None:
-        await asyncio.to_thread(self.process.wait)
-        self._clean_up()
+        await asyncio.to_thread(self._wait_and_clean_up)
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -105,27 +119,34 @@ class _Running:
             self.process.wait(2)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
-        self._clean_up()
+        self._wait_and_clean_up()
 
     def _begin_to_end(self) -> None:
-        if self._kill:
-            kill(self.pid)  # bwrap, whose child the box is, notices its exit and exits too
+        if self._opened is not None:
+            kill(self._opened)  # bwrap, whose child the box is, notices its exit and exits too
         else:
             self._owner.shutdown(socket.SHUT_WR)  # the box then kills the processes that it has started, and exits
 
-    def _clean_up(self) -> None:
+    def _wait_and_clean_up(self) -> None:
+        self.process.wait()
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove what the box has on this machine; it must have exited."""
         self._owner.close()
+        if self._opened is not None:
+            os.close(self._opened)
+            self._opened = None
+        if self.cgroup is not None:
+            self.cgroup.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class LocalProvider(SandboxProvider):
     """The base of providers whose sandboxes are processes on this machine. A subclass starts the process of a box."""
 
-    # Whether the kernel kills everything in a box when the process of the box is killed.
-    _is_process_1 = True
-
     def __init__(self) -> None:
+        self._cgroups: Cgroups | None = None
         self._running: dict[str, _Running] = {}
         self._watcher: asyncio.Task[None] | None = None
         notify_after_fork(self)
@@ -142,9 +163,12 @@ class LocalProvider(SandboxProvider):
 
     @abstractmethod
     def _start_process(
-        self, folder: str, owner: socket.socket, listening: socket.socket, errors: int
+        self, folder: str, inherited: list[int], errors: int
     ) -> "tuple[subprocess.Popen[bytes], int | None]":
-        """Start the process of a box, which inherits the two sockets and has its stderr in `errors`.
+        """Start the process of a box, which inherits these descriptors and has its stderr in `errors`.
+
+        The first two of them are its sockets, and their numbers its first two arguments; the third argument is the id
+        of the box, which is the end of the name of its folder.
 
         Returns the process, and a descriptor from which JSON with the ``child-pid`` of the box can be read, if the box
         is a child of the process.
@@ -183,7 +207,8 @@ class LocalProvider(SandboxProvider):
         running.ended.add_done_callback(lambda _: self._running.pop(id, None))
         loop = asyncio.get_running_loop()
         if self._watcher is None or self._watcher.done() or self._watcher.get_loop() is not loop:
-            self._watcher = asyncio.create_task(self._watch_memory())
+            watch = MemoryWatch(self._running.values, self._note, self._end)
+            self._watcher = asyncio.create_task(watch.run())
         return make_handle(id, running.pid).encode()
 
     async def _start_box(self, spec: SandboxSpec, folder: str) -> _Running:
@@ -191,6 +216,8 @@ class LocalProvider(SandboxProvider):
         tools = None if spec.tools is None else sorted(spec.tools)
         environment = dict(spec.environment)
         configuration = {"limits": limits, "tools": tools, "environment": environment, **self._configuration(folder)}
+        cgroup = self._create_cgroup(spec, folder)
+        running = None
         with contextlib.ExitStack() as stack:
             listening = stack.enter_context(socket.socket(socket.AF_UNIX))
             listening.bind(socket_in(folder))
@@ -198,36 +225,51 @@ class LocalProvider(SandboxProvider):
             ours, theirs = socket.socketpair()
             stack.enter_context(theirs)
             errors = stack.enter_context(tempfile.TemporaryFile())
+            inherited = [theirs.fileno(), listening.fileno()]
             try:
-                process, information = self._start_process(folder, theirs, listening, errors.fileno())
-            except OSError as error:
-                ours.close()
-                raise SandboxUnavailable(f"the sandbox could not be started: {error}") from error
-            theirs.close()
-            running = _Running(spec, folder, ours, process, kill=self._is_process_1)
-            try:
-                message = await configure(ours, json.dumps(configuration).encode())
+                if cgroup is not None:
+                    configuration["events"] = cgroup.open_events()
+                    stack.callback(os.close, configuration["events"])
+                    inherited.append(configuration["events"])
+                process, information = self._start_process(folder, inherited, errors.fileno())
+                running = _Running(spec, folder, ours, process, cgroup)
+                theirs.close()
                 if information is not None:
-                    running.pid = _parse_child_pid(os.read(information, 4096)) or running.pid
+                    stack.callback(os.close, information)
+                    running.open_process(await _read_child_pid(information))
+                    # Before the box has read its configuration it starts nothing.
+                    if cgroup is not None:
+                        cgroup.add(running.pid)
+                message = await configure(ours, json.dumps(configuration).encode())
             except BaseException as error:
-                process.kill()
-                await asyncio.shield(asyncio.to_thread(process.wait))
-                ours.close()
-                if isinstance(error, (OSError, ValueError, EOFError, struct.error)):
+                if running is None:
+                    ours.close()
+                    if cgroup is not None:
+                        cgroup.remove()
+                else:
+                    running.process.kill()
+                    await asyncio.shield(asyncio.to_thread(running.process.wait))
+                    running.clean_up()
+                if isinstance(error, (OSError, ValueError, EOFError, KeyError, TypeError, struct.error)):
                     errors.seek(0)
                     printed = " | ".join(errors.read(4000).decode(errors="replace").strip().splitlines()[-3:])
                     raise SandboxUnavailable(
                         f"the sandbox could not be started: {printed or str(error) or 'it did not respond'}"
                     ) from error
                 raise
-            finally:
-                if information is not None:
-                    os.close(information)
         running.watch()
         if message != {"ready": True}:
             await running.end()
             raise SandboxFailed("the sandbox did not report that it is ready")
         return running
+
+    def _create_cgroup(self, spec: SandboxSpec, folder: str) -> Cgroup | None:
+        if self._cgroups is None:
+            return None
+        try:
+            return self._cgroups.create(id_of(folder), spec.limits)
+        except OSError as error:
+            raise SandboxUnavailable(f"the cgroup of a sandbox cannot be created: {error}") from error
 
     async def connect(self, handle: str) -> None:
         """Check that a box responds; see :meth:`agentstore.SandboxProvider.connect`."""
@@ -286,14 +328,14 @@ class LocalProvider(SandboxProvider):
             async with asyncio.timeout(_PING_TIMEOUT):
                 await send_request(box.path, {"op": "shutdown"})
         while True:
-            # Pids are reused: only with the same start time is it the process of the box.
-            lives = bool(box.started) and read_start_time(box.pid) == box.started
+            # The handle is data: only with the same start time and id is it the process of the box.
+            lives = bool(box.started) and read_start_time(box.pid) == box.started and is_box(box.pid, box.id)
             if not lives and not await asyncio.to_thread(can_connect, box.path):
                 break
             if time.monotonic() > deadline:
                 raise SandboxUnavailable(f"the sandbox could not be ended: its process {box.pid} does not respond")
             if lives and time.monotonic() > deadline - _GRACE / 2:
-                kill(box.pid)  # it ignored the request to shut down
+                kill_same(box.pid, box.started)  # it ignored the request to shut down
             await asyncio.sleep(0.01)
         shutil.rmtree(os.path.dirname(box.path), ignore_errors=True)
 
@@ -307,48 +349,36 @@ class LocalProvider(SandboxProvider):
         """Unpack an archive into the workspace; see :meth:`agentstore.SandboxProvider.unpack`."""
         await send_workspace(parse_handle(handle).path, archive, timeout)
 
-    async def _watch_memory(self) -> None:
-        """Kill the largest process of each box whose processes together exceed its memory limit.
-
-        This process may not be allowed to create a cgroup, and resource limits apply to each process by itself.
-        """
-        while True:
-            try:
-                is_near = await self._check_memory()
-            except Exception:  # noqa: BLE001 - the limit must hold after an error, too
-                _log.warning("the memory of sandboxes could not be measured", exc_info=True)
-                is_near = True
-            await asyncio.sleep(0.05 if is_near else 0.25)
-
-    async def _check_memory(self) -> bool:
-        """Enforce the memory limits once, and return whether a box uses more than half of its limit."""
-        is_near = False
-        boxes = {running.pid: running for running in self._running.values()}
-        for pid, estimates in (await asyncio.to_thread(estimate_memory, set(boxes))).items():
-            running = boxes[pid]
-            limit = running.spec.limits.memory
-            is_near |= 2 * sum(estimates.values()) > limit
-            if sum(estimates.values()) > limit:  # which counts shared pages once for each process
-                exact = await asyncio.to_thread(measure_memory, estimates)
-                if sum(exact.values()) > limit:
-                    await self._kill_largest(running, exact)
-        return is_near
-
-    async def _kill_largest(self, running: _Running, memory: Mapping[int, int]) -> None:
-        largest = max(memory, key=lambda pid: memory[pid])
-        text = (
-            f"process killed: the sandbox's processes used {sum(memory.values()):,} bytes of memory together, "
-            f"and {running.spec.limits.memory:,} are allowed"
-        )
+    async def _note(self, box: _Running, text: str) -> None:
+        """Add a line to the results of the calls that are running in a box, if it answers at once."""
         with contextlib.suppress(TimeoutError, SandboxLost, SandboxUnavailable, SandboxFailed):
-            async with asyncio.timeout(0.2):
-                await send_request(socket_in(running.folder), {"op": "note", "text": text})
-        _log.info("sandbox: %s", text)
-        kill(largest)
+            async with asyncio.timeout(0.05):
+                await send_request(socket_in(box.folder), {"op": "note", "text": text})
+
+    async def _end(self, box: _Running, reason: str) -> None:
+        _log.warning("a sandbox is ended, as its processes exceed its memory limit again and again: %s", reason)
+        await box.end()
 
 
-def _parse_child_pid(information: bytes) -> int | None:
+async def _read_child_pid(information: int) -> int:
+    """Read the pid of the box from what bwrap writes about it, in several pieces.
+
+    Raises:
+        EOFError: bwrap has not started it.
+    """
+    loop = asyncio.get_running_loop()
+    received = b""
+    readable = asyncio.Event()
+    loop.add_reader(information, readable.set)
     try:
-        return int(json.loads(information)["child-pid"])
-    except (ValueError, KeyError, TypeError):
-        return None
+        async with asyncio.timeout(START_TIMEOUT):
+            while b"}" not in received:
+                await readable.wait()
+                readable.clear()
+                data = os.read(information, 4096)
+                if not data:
+                    raise EOFError
+                received += data
+    finally:
+        loop.remove_reader(information)
+    return int(json.loads(received)["child-pid"])

@@ -4,13 +4,39 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+# Bytes of kernel memory that count for no process: the buffers of a socket, and a mapping.
+_SOCKET_SIZE = 213_000
+_MAPPING_SIZE = 250
 
 
-def kill(pid: int) -> None:
-    """Send SIGKILL to a process, if it exists and this process may kill it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
+def kill(opened: int) -> None:
+    """Send SIGKILL to the process of a pidfd, unless it has exited."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(opened, signal.SIGKILL)
+
+
+def kill_same(pid: int, started: str) -> None:
+    """Kill the process with this pid and start time, and no other that has the pid by now."""
+    with contextlib.suppress(ProcessLookupError):
+        opened = os.pidfd_open(pid)
+        try:
+            if read_start_time(pid) == started:
+                kill(opened)
+        finally:
+            os.close(opened)
+
+
+def is_box(pid: int, id: str) -> bool:
+    """Return whether a process is the box with this id, as its command line has it."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = file.read().split(b"\0")
+    except OSError:
+        return False
+    return len(arguments) > 2 and arguments[-2] == id.encode() and any(each.endswith(b"box.pyz") for each in arguments)
 
 
 def read_start_time(pid: int) -> str:
@@ -25,8 +51,39 @@ def read_start_time(pid: int) -> str:
         return ""
 
 
-def estimate_memory(roots: set[int]) -> dict[int, dict[int, int]]:
-    """Return the memory in bytes of each process below each of the roots: ``{root: {pid: bytes}}``.
+def read_available_memory() -> tuple[int, int]:
+    """Return the bytes of memory that the machine has available, and those that its kernel holds for itself."""
+    with open("/proc/meminfo", "rb") as file:
+        fields = dict(line.split()[:2] for line in file)
+    return 1024 * int(fields[b"MemAvailable:"]), 1024 * int(fields[b"SUnreclaim:"])
+
+
+def estimate_sockets(root: int) -> int:
+    """Return the most bytes that data in the sockets of a box may take, whose process 1 is `root`."""
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{root}/net/sockstat", "rb") as file:
+        return int(file.readline().split()[2]) * _SOCKET_SIZE
+    return 0
+
+
+def estimate_mappings(pids: Iterable[int]) -> int:
+    """Return the bytes of kernel memory for the mappings of these processes. Takes 20 ms for 65,000 mappings."""
+    count = 0
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
+            while chunk := file.read(1 << 20):
+                count += chunk.count(b"\n")
+    return count * _MAPPING_SIZE
+
+
+class Process(NamedTuple):
+    """A process. Pids are reused: its start time distinguishes it from others that had its pid, or will have it."""
+
+    pid: int
+    started: str
+
+
+def estimate_memory(roots: set[int]) -> dict[int, dict[Process, int]]:
+    """Return the memory in bytes of each process below each of the roots: ``{root: {process: bytes}}``.
 
     Resident memory and page tables. Shared pages count for each process that maps them, so the sum is an upper bound.
     Reads /proc once, whatever the number of roots.
@@ -39,29 +96,30 @@ def estimate_memory(roots: set[int]) -> dict[int, dict[int, int]]:
         if name.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 fields = _read_stat(name)
-                parents[int(name)], resident[int(name)] = int(fields[1]), int(fields[21]) * page
-    found: dict[int, dict[int, int]] = {}
-    for pid, size in resident.items():
-        above = parents[pid]
+                process = Process(int(name), fields[19].decode())
+                parents[process.pid], resident[process] = int(fields[1]), int(fields[21]) * page
+    found: dict[int, dict[Process, int]] = {}
+    for process, size in resident.items():
+        above = parents[process.pid]
         while above not in roots and above in parents:
             above = parents[above]
         if above in roots:
-            found.setdefault(above, {})[pid] = size + _read_page_tables(pid)
+            found.setdefault(above, {})[process] = size + _read_page_tables(process.pid)
     return found
 
 
-def measure_memory(estimates: Mapping[int, int]) -> dict[int, int]:
+def measure_memory(estimates: Mapping[Process, int]) -> dict[Process, int]:
     """Return the memory in bytes of these processes, each with its share of shared pages, without pages of files.
 
     `estimates` are as :func:`estimate_memory` returned them: the values of processes that cannot be measured.
     """
     found = {}
-    for pid, size in estimates.items():
-        found[pid] = size
-        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/smaps_rollup") as file:
+    for process, size in estimates.items():
+        found[process] = size
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{process.pid}/smaps_rollup") as file:
             kilobytes = dict(line.split()[:2] for line in file if line.startswith("Pss"))
             proportional = 1024 * (int(kilobytes.get("Pss_Anon:", 0)) + int(kilobytes.get("Pss_Shmem:", 0)))
-            found[pid] = proportional + _read_page_tables(pid)
+            found[process] = proportional + _read_page_tables(process.pid)
     return found
 
 

@@ -1,12 +1,12 @@
 """Sandboxes that isolate nothing, for development and tests on machines without bubblewrap."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from agentstore.sandbox.handles import id_of
 from agentstore.sandbox.local import LocalProvider
 from agentstore.sandbox.program import build_archive
 
@@ -23,8 +23,6 @@ class UnsafeSubprocessProvider(LocalProvider):
         super().__init__()
         self._python = python or sys.executable
 
-    _is_process_1 = False
-
     @property
     def name(self) -> str:
         """The provider's name in AGENTSTORE_SANDBOX_PROVIDER: "unsafe_subprocess"."""
@@ -37,21 +35,20 @@ class UnsafeSubprocessProvider(LocalProvider):
         return {"confined": False, "python": self._python, **places}
 
     def _start_process(
-        self, folder: str, owner: socket.socket, listening: socket.socket, errors: int
+        self, folder: str, inherited: list[int], errors: int
     ) -> "tuple[subprocess.Popen[bytes], int | None]":
-        passed = (owner.fileno(), listening.fileno())
         home = os.path.join(folder, "home")
         search = os.path.dirname(self._python) + os.pathsep + os.environ.get("PATH", os.defpath)
         program = Path(folder, "box.pyz")
         program.write_bytes(build_archive())
         process = subprocess.Popen(  # noqa: S603
-            [self._python, "-I", str(program), *map(str, passed)],
+            [self._python, "-I", str(program), *map(str, inherited[:2]), id_of(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd=os.path.join(folder, "workspace"),
             env={"PATH": search, "HOME": home, "IPYTHONDIR": os.path.join(home, "ipython"), "LANG": "C.UTF-8"},
-            pass_fds=passed,
+            pass_fds=inherited,
             start_new_session=True,
         )
         return process, None

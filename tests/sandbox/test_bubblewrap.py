@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import os
+import random
 import signal
 import struct
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from agentstore.errors import InvalidContent, SandboxFailed, SandboxLost, SandboxUnavailable
-from agentstore.sandbox import handles, local
+from agentstore.sandbox import handles, local, processes
 from agentstore.sandbox.bubblewrap import BubblewrapProvider
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from agentstore.schemas.sandbox import SandboxLimits, SandboxSpec
@@ -176,6 +177,27 @@ async def test_cell_that_times_out_while_waiting_for_another_is_not_run(cell: Ru
     await first
     assert "waiting for earlier cells" in second.text
     assert (await cell("n")).text.endswith("0\n")
+
+
+async def test_call_that_times_out_ends_its_daemons(shell: Run, cell: Run) -> None:
+    # Neither their parents nor their environment show where they come from.
+    daemon = "env -i setsid -f sh -c 'sleep 1000; :'"
+    assert "timed out" in (await shell(f"{daemon}; {daemon}; sleep 1000", timeout=0.5)).text
+    assert (await shell("pgrep -c sleep")).part("stdout") == "0\n"
+    await cell("import os, time")
+    assert "timed out" in (await cell(f'os.system("{daemon}")\ntime.sleep(1000)', timeout=3)).text
+    assert (await shell("pgrep -c sleep")).part("stdout") == "0\n"
+
+
+async def test_file_tool_that_times_out_is_ended(tool: Run, shell: Run) -> None:
+    numbers = random.Random(1)
+    before, after = ("\n".join(str(numbers.randrange(100)) for _ in range(200_000)) for _ in range(2))
+    await tool("write_file", path="file", content=before)
+    edits = [{"oldText": before, "newText": after}]
+    results = await asyncio.gather(*(tool("edit_file", timeout=1, path="file", edits=edits) for _ in range(4)))
+    assert all("timed out after 1 s" in each.text for each in results)
+    assert (await shell("pgrep -c python")).part("stdout") == "1\n"  # only the box
+    assert (await tool("read_file", path="file")).text == before
 
 
 async def test_cancelled_call_ends_its_processes(shell: Run, cell: Run) -> None:
@@ -370,12 +392,20 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         archive_of((member("../tmp/out"), b"x")),
         archive_of((member("/tmp/out"), b"x")),
         archive_of((member("link", tarfile.SYMTYPE, "/tmp"), b""), (member("link/out"), b"x")),
+        archive_of((member("link", tarfile.SYMTYPE, "."), b""), (member("link/out"), b"x")),
+        archive_of((member("hard", tarfile.LNKTYPE, "../etc/passwd"), b"")),
+        archive_of(
+            (member("link", tarfile.SYMTYPE, "/etc"), b""), (member("hard", tarfile.LNKTYPE, "link/passwd"), b"")
+        ),
         archive_of((member("device", tarfile.CHRTYPE), b"")),
         archive_of((member("large"), bytes(9_000_000))),
         [b"no archive" * 100],
         [],
     ],
-    ids=["parent directory", "absolute", "through a link", "device", "above the quota", "no archive", "empty"],
+    ids=[
+        *("parent directory", "absolute", "through a link", "through a link inside", "hard link to a parent"),
+        *("hard link through a link", "device", "above the quota", "no archive", "empty"),
+    ],
 )
 async def test_invalid_archive_is_rejected(bubblewrap: BubblewrapProvider, pieces: list[bytes]) -> None:
     handle = await bubblewrap.create(SandboxSpec("test", limits=SandboxLimits(disk=8_000_000)))
@@ -581,6 +611,50 @@ async def test_invalid_handle_is_rejected(bubblewrap: BubblewrapProvider, handle
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"path": "/etc/agentstore-sandbox-0123456789abcdef/s", "id": "0123456789abcdef"},
+        {"path": "/tmp/agentstore-sandbox-../../etc/s", "id": "../../etc"},
+        {"id": "0123456789abcdef"},
+        {"pid": 1},
+        {"pid": True},
+        {"pid": "1"},
+    ],
+)
+async def test_handle_with_another_path_or_an_invalid_pid_is_rejected(
+    bubblewrap: BubblewrapProvider, sandbox_handle: str, changes: dict[str, Any]
+) -> None:
+    changed = json.dumps({**json.loads(sandbox_handle), **changes})
+    for call in (bubblewrap.check(changed), bubblewrap.destroy(changed)):
+        with pytest.raises(SandboxFailed):
+            await call
+    assert await bubblewrap.check(sandbox_handle)
+
+
+async def test_process_that_a_handle_names_is_killed_only_if_it_is_the_box(
+    bubblewrap: BubblewrapProvider, sandbox_handle: str
+) -> None:
+    bystander = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
+    await bubblewrap.destroy(sandbox_handle)
+    started = processes.read_start_time(bystander.pid)
+    await bubblewrap.destroy(json.dumps({**json.loads(sandbox_handle), "pid": bystander.pid, "started": started}))
+    await bystander.communicate(b"\n")
+    assert bystander.returncode == 0
+
+
+async def test_folder_of_a_handle_that_belongs_to_another_user_is_rejected(
+    bubblewrap: BubblewrapProvider, sandbox_handle: str
+) -> None:
+    await bubblewrap.destroy(sandbox_handle)
+    os.symlink("/etc", folder_of(sandbox_handle))
+    try:
+        with pytest.raises(SandboxFailed, match="another user"):
+            await bubblewrap.destroy(sandbox_handle)
+    finally:
+        os.unlink(folder_of(sandbox_handle))
+
+
+@pytest.mark.parametrize(
     "response",
     [
         b"\xff\xff\xff\xff" + b"x" * 1000,
@@ -682,3 +756,19 @@ async def test_unsafe_subprocess_has_the_same_tools_and_leaves_nothing() -> None
     await provider.destroy(handle)
     await wait_until(lambda: not is_alive(pid))
     assert not exists(folder_of(handle))
+
+
+async def test_archive_follows_no_link_that_is_put_in_its_way(tmp_path: Path) -> None:
+    provider = UnsafeSubprocessProvider()
+    handle = await provider.create(SandboxSpec("test"))
+    (tmp_path / "out").write_text("unchanged")
+    command = {"command": f"ln -s {tmp_path}/out file; ln -s {tmp_path} folder"}
+    await provider.exec(handle, "run_shell_command", command, TIMEOUT)
+    await provider.unpack(handle, iterate(archive_of((member("file"), b"new"))), TIMEOUT)
+    assert (await provider.exec(handle, "read_file", {"path": "file"}, TIMEOUT)).text == "new"
+    for name in ("folder/out", "folder/./out", "folder/more/out"):
+        with pytest.raises(SandboxFailed, match="cannot be unpacked"):
+            await provider.unpack(handle, iterate(archive_of((member(name), b"new"))), TIMEOUT)
+    await provider.stop()
+    assert (tmp_path / "out").read_text() == "unchanged"
+    assert os.listdir(tmp_path) == ["out"]

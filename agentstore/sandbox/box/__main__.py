@@ -25,8 +25,9 @@ def main() -> None:
     for each in (owner, listening):
         each.set_inheritable(False)
     config = _read_config(owner)
+    locks = None
     if config["confined"]:
-        confine(config["limits"])
+        locks = confine(config["limits"])
     elif sys.platform == "linux":
         adopt_orphans()
     limit_resources(config["limits"], confined=config["confined"])
@@ -34,7 +35,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o022)
     os.makedirs(os.environ["HOME"], exist_ok=True)
-    asyncio.run(Box(config).serve(listening, owner))
+    asyncio.run(Box(config).serve(listening, owner, locks))
     os._exit(0)  # without waiting for threads
 
 

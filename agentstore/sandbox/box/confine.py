@@ -1,40 +1,29 @@
 """The confinement of a box: mounts with quotas, capabilities, the seccomp filter and resource limits."""
 
-import contextlib
 import ctypes
-import errno
 import os
-import platform
 import resource
 import signal
 import struct
+import sys
 from typing import Any
 
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 4, 22, 24, 36
-_PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
-_CLONE_NEWNS, _MS_NOSUID, _MS_NODEV = 0x20000, 2, 4
+from .seccomp import install_filter
 
-# System calls that do not exist in a sandbox: those that allocate memory which belongs to no process and counts
-# towards no quota (memfd, System V queues and segments, rings, extended attributes), and kernel interfaces that no
-# tool of a sandbox needs. By machine: its audit number; the numbers of memfd_create, memfd_secret, shmget, msgget,
-# semget, mq_open, io_uring_setup, userfaultfd, bpf, perf_event_open, keyctl, add_key, request_key, mount, umount2,
-# pivot_root, fsopen, open_tree, move_mount, unshare, setns, pidfd_getfd, open_by_handle_at, fanotify_init,
-# process_vm_readv, process_vm_writev, syslog, setxattr, lsetxattr, fsetxattr and setxattrat; and the numbers of mmap,
-# socket, setsockopt and prlimit64, whose arguments are checked.
-_BLOCKED_CALLS: dict[str, tuple[int, str, tuple[int, int, int, int]]] = {
-    "x86_64": (
-        0xC000003E,
-        "319 447 29 68 64 240 425 323 321 298 250 248 249 165 166 155 430 428 429 272 308 438 304 300 310 311 "
-        "103 188 189 190 463",
-        (9, 41, 54, 302),
-    ),
-    "aarch64": (
-        0xC00000B7,
-        "279 447 194 186 190 180 425 282 280 241 219 217 218 40 39 41 430 428 429 97 268 438 265 262 270 271 "
-        "116 5 6 7 463",
-        (222, 198, 208, 261),
-    ),
-}
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 4, 24, 36
+_PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
+_CLONE_NEWNS = 0x20000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
+
+# Files of /proc that describe the machine, not the sandbox.
+_HIDDEN = (
+    "cmdline config.gz consoles devices diskstats iomem ioports kallsyms kcore key-users keys latency_stats locks "
+    "modules mtrr partitions sched_debug slabinfo swaps timer_list vmallocinfo zoneinfo"
+)
+# The pseudo-terminals of a sandbox: those of the machine are limited, too, for all users together.
+_MAX_TERMINALS = 32
+# The signals and timers that may wait in each process.
+_MAX_PENDING_SIGNALS = 4_096
 
 # The box's own processes and threads, and those that it can still start when its children have reached their limit.
 _OWN_PROCESSES = 8
@@ -50,14 +39,22 @@ def _check(result: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
-def confine(limits: dict[str, int]) -> None:
-    """Mount the writable directories, each with its quota, and give up all capabilities.
+def confine(limits: dict[str, int]) -> tuple[int, int] | None:
+    """Mount the writable directories, each with its quota, hide the machine, and give up all capabilities.
 
     The tmpfs that bwrap can mount is limited in bytes but not in inodes: empty files would take nothing of the quota,
     and 1 kB of kernel memory each. Mounts of a namespace below bwrap's are locked, so nothing that is read-only can be
     made writable even before the capabilities are given up.
+
+    Returns the arguments of :class:`.locks.LockCounter`; None if this machine has no seccomp filter.
+
+    Raises:
+        OSError: a part of the confinement is not possible here; the message says which.
     """
     libc = _load_libc()
+    # When the machine runs out of memory, sandboxes are killed first. Only a dumpable process may set this itself.
+    _write("/proc/self/oom_score_adj", "1000")
+    locks = os.open("/proc/locks", os.O_RDONLY | os.O_CLOEXEC)
     _check(libc.unshare(_CLONE_NEWNS), "unshare")
     owner = f"uid={os.getuid()},gid={os.getgid()}"
     for place, size, files, mode in (
@@ -66,8 +63,15 @@ def confine(limits: dict[str, int]) -> None:
         ("/dev/shm", min(limits["disk"], 64_000_000), 1024, "1777"),  # noqa: S108
     ):
         options = f"size={size},nr_inodes={files + 1},mode={mode},{owner}"
-        flags = _MS_NOSUID | _MS_NODEV
-        _check(libc.mount(b"tmpfs", place.encode(), b"tmpfs", flags, options.encode()), f"mount {place}")
+        _mount(libc, "tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+    options = f"newinstance,ptmxmode=0666,mode=620,max={_MAX_TERMINALS}"
+    _mount(libc, "devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, options)
+    for name in _HIDDEN.split():
+        if os.path.isfile(f"/proc/{name}"):
+            _mount(libc, os.devnull, f"/proc/{name}", "", _MS_BIND, "")
+    # Read-only, so that no process can lower its oom_score_adj.
+    flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _mount(libc, "none", "/proc", "", flags, "")
     for capability in range(64):
         if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
             break  # the last capability that this kernel has
@@ -79,66 +83,25 @@ def confine(limits: dict[str, int]) -> None:
         capabilities = [line.split()[1] for line in status if line.startswith("Cap")]
     if any(int(each, 16) for each in capabilities):
         raise OSError(f"capabilities could not be dropped: {capabilities}")
-    _install_filter(libc)
+    listener = install_filter(libc)
     # The code in the sandbox runs as the same user: without this, it could read the box's memory and descriptors.
     _check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
+    return None if listener is None else (listener, locks)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def _mount(libc: Any, source: str, place: str, kind: str, flags: int, options: str) -> None:
+    result = libc.mount(source.encode(), place.encode(), kind.encode() or None, flags, options.encode() or None)
+    _check(result, f"mount {place}")
 
 
 def adopt_orphans() -> None:
     """Make this process the parent of its orphaned descendants, as process 1 is by itself."""
     _load_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _install_filter(libc: Any) -> None:
-    """Install the seccomp filter. There is none for machines other than x86_64 and aarch64."""
-    if platform.machine() not in _BLOCKED_CALLS:
-        return
-    program = _build_filter(*_BLOCKED_CALLS[platform.machine()])
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in program))
-    filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
-    _check(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.c_void_p(ctypes.addressof(filter_)), 0, 0), "seccomp")
-
-
-def _build_filter(
-    architecture: int, blocked: str, checked: tuple[int, int, int, int]
-) -> list[tuple[int, int, int, int]]:
-    """Return the filter as BPF instructions: opcode, instructions to skip if true, and if false, and operand."""
-    load, both, equal, at_least, leave = 0x20, 0x54, 0x15, 0x35, 0x06
-    allow, refuse = (leave, 0, 0, 0x7FFF0000), 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
-    missing = (leave, 0, 0, refuse | errno.ENOSYS)
-    forbidden = (leave, 0, 0, refuse | errno.EPERM)
-
-    def argument(number: int, *, upper: bool = False) -> tuple[int, int, int, int]:
-        return (load, 0, 0, 16 + 8 * number + 4 * upper)
-
-    def one_of(*values: int) -> list[tuple[int, int, int, int]]:
-        """Continue with the next instruction if the value is one of these, else with the one after it."""
-        last = len(values) - 1
-        return [(equal, last - place, place == last, value) for place, value in enumerate(values)]
-
-    map_, socket_, setsockopt, prlimit = checked
-    bodies = {
-        # Shared anonymous memory is a file of the kernel that may outlive the mapping of every process.
-        map_: [argument(3), (both, 0, 0, 0x2F), *one_of(0x21, 0x23), forbidden, allow],
-        # Allowed are AF_UNIX, AF_INET and AF_INET6 (only the loopback exists), AF_NETLINK, and AF_PACKET, which needs
-        # a capability. Other families, such as AF_VSOCK, do not belong to a network namespace.
-        socket_: [argument(0), *one_of(1, 2, 10, 16, 17), allow, (leave, 0, 0, refuse | errno.EAFNOSUPPORT)],
-        # Larger socket buffers.
-        setsockopt: [argument(1), (equal, 0, 7, 1), argument(2), *one_of(7, 8, 32, 33), forbidden, allow, allow],
-        # Limits of other processes, process 1 among them.
-        prlimit: [
-            *(argument(0), (equal, 5, 0, 0)),
-            *(argument(2), (equal, 0, 2, 0), argument(2, upper=True), (equal, 1, 0, 0)),
-            *(forbidden, allow),
-        ],
-    }
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), missing, (load, 0, 0, 0)]
-    program += [(at_least, 0, 1, 0x40000000), missing]  # the x32 calls, which have other numbers
-    for number in map(int, blocked.split()):
-        program += [(equal, 0, 1, number), missing]
-    for number, body in bodies.items():
-        program += [(equal, 0, len(body), number), *body]
-    return [*program, allow]
 
 
 def limit_resources(limits: dict[str, int], *, confined: bool) -> None:
@@ -153,15 +116,18 @@ def limit_resources(limits: dict[str, int], *, confined: bool) -> None:
         resource.RLIMIT_NOFILE: limits["open_files"],
         resource.RLIMIT_DATA: limits["memory"],
     }
-    if confined:  # outside a user namespace it would count all processes of the user
+    if confined:  # outside a user namespace they would count for all processes of the user
         wanted[resource.RLIMIT_NPROC] = limits["processes"] + _OWN_PROCESSES + _SPARE_PROCESSES
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-            score.write("1000")  # when the machine runs out of memory, the sandbox is killed first
+        wanted[resource.RLIMIT_SIGPENDING] = _MAX_PENDING_SIGNALS
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        with contextlib.suppress(ValueError):  # macOS has some that cannot be set
+        try:
             resource.setrlimit(kind, (value, value))
+        except ValueError:
+            if sys.platform == "linux":
+                raise
+            # macOS has some that cannot be set.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 

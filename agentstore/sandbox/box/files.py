@@ -201,10 +201,12 @@ class Files:
             if not edit["oldText"] or edit["oldText"] not in after:
                 raise ValueError(f"{path} does not contain the text {edit['oldText'][:80]!r}")
             after = after.replace(edit["oldText"], edit["newText"], 1)
+        # Before the file is changed: a comparison may take longer than the call.
+        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm="")
+        result = self._join_lines(lines)
         if not dryRun:
             self._write(absolute, after.encode())
-        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm="")
-        return self._join_lines(lines)
+        return result
 
     def _directory_tree(self, path: str) -> Result:
         count = 0

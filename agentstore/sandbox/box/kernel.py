@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .processes import Processes
+from .processes import Processes, read_ticks
 from .protocol import KernelMissing, Result, ToolFailed, error_result, text_part, tool_result
 from .tasks import run_to_completion
 
@@ -20,11 +20,30 @@ _MAX_RICH_OUTPUT = 16_000_000
 """Characters of the images and other rich output of a cell."""
 
 # An IPython kernel whose print() waits until the output is sent after each 100,000 characters. By itself it collects
-# whatever is printed within a fifth of a second, and a loop that prints would exceed the memory limit.
+# whatever is printed within a fifth of a second, and a loop that prints would exceed the memory limit. The output of
+# forked processes is sent over a Unix socket, as a sandbox has no TCP.
 _KERNEL = """
 import sys
 del sys.path[0]
 from ipykernel import iostream, kernelapp
+def prepare_pipe(address):
+    import zmq
+    prepare = iostream.IOPubThread._setup_pipe_in
+    def listen(self):
+        bind = zmq.Socket.bind_to_random_port
+        zmq.Socket.bind_to_random_port = lambda socket, _: socket.bind(address)
+        try:
+            prepare(self)
+        finally:
+            zmq.Socket.bind_to_random_port = bind
+    def connect(self):
+        context = zmq.Context()
+        pipe = context.socket(zmq.PUSH)
+        pipe.linger = 3000
+        pipe.connect(address)
+        return context, pipe
+    iostream.IOPubThread._setup_pipe_in, iostream.IOPubThread._setup_pipe_out = listen, connect
+prepare_pipe("ipc://" + sys.argv[2] + ".pipe")
 write_to_buffer = iostream.OutStream.write
 def write(self, string):
     if not isinstance(string, str):
@@ -38,7 +57,7 @@ def write(self, string):
             self.flush()
     return len(string)
 iostream.OutStream.write = write
-del sys.modules["__main__"].write
+del write, prepare_pipe
 kernelapp.launch_new_instance()
 """
 
@@ -106,7 +125,10 @@ class Kernel:
                 except ToolFailed:
                     await self._stop()
                     raise
+            began = read_ticks()
             reason = await self._execute(cell, code, deadline, timeout)
+            if reason and self._pid:
+                await self._processes.kill_started_since(self._pid, f"AGENTSTORE_CALL={self._folder}", began)
             if reason != "exited":
                 break
             if attempt == 2 or cell.began:

@@ -38,7 +38,11 @@ class Shell:
         name, _, value = mark.partition("=")
         try:
             pid, exited = await self._processes.start(
-                [_SHELL, "-c", command], {name: value}, stdout=output.writing, stderr=errors.writing
+                [_SHELL, "-c", command],
+                {name: value},
+                stdout=output.writing,
+                stderr=errors.writing,
+                adopts_orphans=True,
             )
         except ToolFailed:
             output.close()

@@ -1,12 +1,11 @@
-"""Asyncio tasks and I/O: cleanup that survives cancellation, threads that may fail to start, and pipes."""
+"""Asyncio tasks and I/O: cleanup that survives cancellation, and pipes."""
 
 import asyncio
 import os
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from .protocol import CHUNK_SIZE, ToolFailed
+from .protocol import CHUNK_SIZE
 
 _T = TypeVar("_T")
 _running: set["asyncio.Task[Any]"] = set()
@@ -20,27 +19,6 @@ def run_to_completion(work: "Coroutine[Any, Any, _T]") -> "asyncio.Task[_T]":
     return task
 
 
-async def run_in_thread(work: Callable[[], _T], timeout: float) -> _T:
-    """Run a function in a thread and return its result.
-
-    Raises:
-        TimeoutError: it took longer than `timeout` seconds; the thread continues.
-        ToolFailed: no thread could be started.
-    """
-    try:
-        future = asyncio.get_running_loop().run_in_executor(None, work)
-    except RuntimeError:
-        raise ToolFailed("no thread can be started: the sandbox has reached its limit of processes") from None
-    async with asyncio.timeout(timeout):
-        return await future
-
-
-async def join_thread(thread: threading.Thread) -> None:
-    """Wait until a thread has ended."""
-    while thread.is_alive():  # noqa: ASYNC110 - waiting for the event would take another thread
-        await asyncio.sleep(0.002)
-
-
 async def open_pipe_reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     """Open the reading end of a pipe as a stream; closing the transport closes the descriptor."""
     loop = asyncio.get_running_loop()
@@ -49,14 +27,6 @@ async def open_pipe_reader(descriptor: int) -> tuple[asyncio.StreamReader, async
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", buffering=0)
     )
     return stream, transport
-
-
-async def read_chunk(stream: asyncio.StreamReader) -> bytes:
-    """Read CHUNK_SIZE bytes, or what is left before the end of the stream."""
-    try:
-        return await stream.readexactly(CHUNK_SIZE)
-    except asyncio.IncompleteReadError as error:
-        return error.partial
 
 
 async def write_all(descriptor: int, data: bytes) -> None:

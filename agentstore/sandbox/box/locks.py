@@ -1,0 +1,65 @@
+"""The count of file locks in a sandbox.
+
+A lock of a part of a file (``fcntl(F_SETLK)``, as SQLite uses it) is kernel memory that counts for no process and for
+no cgroup, and a process may have any number of them. So the seccomp filter asks the box before each.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+
+LARGEST_COUNT = 1_000
+"""The number of locks that the processes of a sandbox may have together."""
+
+# Requests of ioctl(2), and the sizes of their structures: struct seccomp_notif and struct seccomp_notif_resp.
+_RECEIVE, _SEND = 0xC0502100, 0xC0182101
+_NOTIFICATION_SIZE = 80
+_CONTINUE = 1
+# Seconds for which a count that was too large is not repeated.
+_COUNT_INTERVAL = 0.05
+
+
+class LockCounter:
+    """Answer the kernel when a process wants to lock a part of a file: below the limit it may, else it gets ENOLCK.
+
+    The locks are counted after each so many requests that the limit might be reached; a request adds at most two.
+    """
+
+    def __init__(self, listener: int, locks: int) -> None:
+        """Answer on the listener of :func:`.seccomp.install_filter`; `locks` is /proc/locks, opened in the sandbox."""
+        self._listener = listener
+        self._locks = locks
+        self._requests_left = 0
+        self._counted_at = float("-inf")
+
+    def start(self) -> None:
+        """Begin to answer, in the running event loop."""
+        asyncio.get_running_loop().add_reader(self._listener, self._answer)
+
+    def _answer(self) -> None:
+        notification = bytearray(_NOTIFICATION_SIZE)
+        try:
+            fcntl.ioctl(self._listener, _RECEIVE, notification)
+            (id,) = struct.unpack_from("Q", notification)
+            error, flags = (0, _CONTINUE) if self._is_allowed() else (-errno.ENOLCK, 0)
+            fcntl.ioctl(self._listener, _SEND, struct.pack("QqiI", id, 0, error, flags))
+        except FileNotFoundError:
+            pass  # the process has been killed
+
+    def _is_allowed(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._requests_left <= 0 and now - self._counted_at > _COUNT_INTERVAL:
+            self._counted_at = now
+            self._requests_left = (LARGEST_COUNT - self._count()) // 2
+        self._requests_left -= 1
+        return self._requests_left >= 0
+
+    def _count(self) -> int:
+        """Return the number of locks, and of requests that wait for one. The file has those of the sandbox only."""
+        count = offset = 0
+        while chunk := os.pread(self._locks, 65_536, offset):
+            offset += len(chunk)
+            count += chunk.count(b" POSIX ")
+        return count

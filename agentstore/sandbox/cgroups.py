@@ -1,0 +1,190 @@
+"""Control groups of sandboxes, in which the kernel bounds the memory, processes and processor time of each as a whole.
+
+A process may create them if it is root, or if a cgroup was delegated to it: by systemd with ``Delegate=yes`` and
+``DelegateSubgroup=``, for example. Both versions of cgroups are supported.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentstore.schemas.sandbox import SandboxLimits
+
+_PREFIX = "agentstore-"
+# Processes beyond the limit of a type: the box, its helpers, and those that it can start when the limit is reached.
+_OWN_PROCESSES = 32
+_MAX_TCP_BUFFERS = 16_000_000
+# Seconds after which a cgroup without processes is removed: a younger one may belong to a sandbox that is being
+# started.
+_STALE_AFTER = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """The control group of one sandbox. `folders` are its folders by controller: in version 2, all are the same."""
+
+    version: int
+    folders: dict[str, Path]
+    limits: SandboxLimits
+
+    def add(self, pid: int) -> None:
+        """Move a process into the group; what it starts belongs to it, too."""
+        for folder in set(self.folders.values()):
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def open_events(self) -> int:
+        """Open the file in which the kernel counts the processes that it killed, in the line ``oom_kill``."""
+        name = "memory.events" if self.version == 2 else "memory.oom_control"
+        return os.open(self.folders["memory"] / name, os.O_RDONLY | os.O_CLOEXEC)
+
+    def allow_files(self) -> None:
+        """Set the memory limit to that of the processes, and what the files of the sandbox take in addition.
+
+        The files are in memory, with a quota of their own. Those that are written before the next call must fit into a
+        twentieth of the limit, beside processes that use all of theirs.
+        """
+        statistics = (self.folders["memory"] / "memory.stat").read_text()
+        name = "shmem " if self.version == 2 else "total_shmem "
+        files = sum(int(line.split()[1]) for line in statistics.splitlines() if line.startswith(name))
+        quota = 2 * self.limits.disk + 64_000_000
+        step = self.limits.memory // 20
+        wanted = self.limits.memory + min(quota, files + step)
+        file = self.folders["memory"] / ("memory.max" if self.version == 2 else "memory.limit_in_bytes")
+        if abs(int(file.read_text()) - wanted) > step // 4:
+            try:
+                _write(file, wanted)
+            except OSError as error:
+                # The processes use more than the new limit, of what the kernel cannot free: the next call tries again.
+                if error.errno != errno.EBUSY:
+                    raise
+
+    def remove(self) -> None:
+        """Remove the group. Its processes have exited, but the kernel may take a moment to notice."""
+        for folder in set(self.folders.values()):
+            for _ in range(50):
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.01)
+                else:
+                    break
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """The folders in which this process may create control groups, by controller."""
+
+    version: int
+    folders: dict[str, Path]
+
+    def create(self, id: str, limits: SandboxLimits) -> Cgroup:
+        """Create the group of a sandbox, with its limits.
+
+        Raises:
+            OSError: it cannot be created.
+        """
+        folders = {name: folder / f"{_PREFIX}{id}" for name, folder in self.folders.items()}
+        group = Cgroup(self.version, folders, limits)
+        try:
+            for folder in set(folders.values()):
+                folder.mkdir()
+            memory = folders["memory"]
+            if self.version == 2:
+                _write(memory / "memory.max", limits.memory)
+                _write_if_exists(memory / "memory.swap.max", 0)
+            else:
+                _write(memory / "memory.limit_in_bytes", limits.memory)
+                _write_if_exists(memory / "memory.swappiness", 0)
+                _write_if_exists(memory / "memory.kmem.tcp.limit_in_bytes", _MAX_TCP_BUFFERS)
+            _write(folders["pids"] / "pids.max", limits.processes + _OWN_PROCESSES)
+            if "cpu" in folders:
+                # All processes of a sandbox together weigh as much as one other process, or one other group.
+                name, weight = ("cpu.weight", 100) if self.version == 2 else ("cpu.shares", 1024)
+                _write(folders["cpu"] / name, weight)
+            group.allow_files()
+        except BaseException:
+            group.remove()
+            raise
+        return group
+
+    def remove_stale(self) -> None:
+        """Remove the groups of sandboxes whose owner was killed before it could remove them."""
+        for folder in set(self.folders.values()):
+            for each in folder.glob(f"{_PREFIX}*"):
+                with contextlib.suppress(OSError):  # it has processes, or another process has removed it
+                    if time.time() - each.stat().st_mtime > _STALE_AFTER:
+                        each.rmdir()
+
+
+@functools.cache
+def find_cgroups() -> Cgroups | None:
+    """Return where this process may create control groups that limit memory and processes; None if nowhere."""
+    if sys.platform != "linux":
+        return None
+    for candidate in _candidates():
+        try:
+            probe = candidate.create(f"probe-{os.getpid()}", SandboxLimits())
+        except OSError:
+            continue  # no right to create one there, or not one with these controllers
+        probe.remove()
+        return candidate
+    return None
+
+
+def _candidates() -> Iterator[Cgroups]:
+    own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    found: dict[str, Path] = {}
+    for fields in mounts:
+        kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
+        root, place = fields[3], Path(fields[4])
+        if kind == "cgroup2":
+            path = next((path for number, _, path in own if number == "0"), "/")
+            folder = _below(place, root, path)
+            for each in dict.fromkeys((folder, folder.parent if folder != place else folder, place)):
+                if _has_controllers(each):
+                    yield Cgroups(2, dict.fromkeys(("memory", "pids", "cpu"), each))
+        elif kind == "cgroup":
+            for _, names, path in own:
+                for name in {"memory", "pids", "cpu"} & set(names.split(",")) & set(options):
+                    found[name] = _below(place, root, path)
+    if {"memory", "pids"} <= set(found):
+        yield Cgroups(1, found)
+
+
+def _below(place: Path, root: str, path: str) -> Path:
+    """Return the folder of a cgroup's path in a mount of its hierarchy, or that of the mount if it is not below it."""
+    relative = os.path.relpath(path, root)
+    return place if relative.startswith("..") else place / relative
+
+
+def _has_controllers(folder: Path) -> bool:
+    """Return whether groups below a folder of version 2 have the controllers, after an attempt to enable them."""
+    wanted = {"memory", "pids", "cpu"}
+    try:
+        if not wanted <= set((folder / "cgroup.controllers").read_text().split()):
+            return False
+        if not wanted <= set((folder / "cgroup.subtree_control").read_text().split()):
+            _write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(wanted)))
+    except OSError:
+        return False  # no right to do so, or the group has processes itself
+    return True
+
+
+def _write(file: Path, value: object) -> None:
+    with open(file, "w") as opened:
+        opened.write(str(value))
+
+
+def _write_if_exists(file: Path, value: object) -> None:
+    """Write a limit of what not every kernel has, such as swap."""
+    if file.exists():
+        _write(file, value)
