@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest runtime previous lint types bench bench-quick scale profile clean
+.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,12 @@ chaos: $(VENV)/test ## the long forms of tests: races, kills, locks, random call
 
 combinations: $(VENV)/test ## the contract suites with row-level security, retention, an embedder and an extractor
 	$(BIN)/python -m pytest -m combinations $(PARALLEL) $(ARGS)
+
+console-tests: $(VENV)/console ## the console in a browser (needs chromium, fonts-noto-cjk and fonts-noto-color-emoji)
+	$(BIN)/python -m pytest -m console tests/console $(ARGS)
+
+console-screens: $(VENV)/console ## the screenshots of the console for the documentation (needs the same)
+	$(BIN)/python -m tests.console.screens
 
 sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from one (needs bubblewrap)
 	$(BIN)/python -m pytest -m bubblewrap tests/sandbox $(ARGS)
@@ -165,6 +171,10 @@ $(VENV)/test: pyproject.toml
 
 $(VENV)/bench: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+$(VENV)/console: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --group console
 	@touch $@
 
 $(VENV)/dev: $(VENV)/test

@@ -196,6 +196,11 @@ with warnings.catch_warnings():
             description="Whether spans and metrics go to the providers of OpenTelemetry that the application has set.",
         )
         telemetry_sql: bool = Field(default=False, description="Whether spans have the SQL of statements.")
+        console_token: SecretStr | None = Field(
+            default=None,
+            description="What visitors of `agentstore console` have to enter, at least 16 characters. Needed if it "
+            "listens on another address than one of this machine.",
+        )
         log_format: Literal["text", "json"] = Field(
             default="text", description="How the command line writes its log: as text, or as a JSON object a line."
         )

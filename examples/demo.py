@@ -131,6 +131,8 @@ def main() -> None:
     out.print("\nRun it again: the conversations are still stored. To explore them:")
     program = os.path.relpath(Path(sys.executable).with_name("agentstore"))
     out.print(f"AGENTSTORE_EMBEDDED_DIR={os.path.relpath(FOLDER)} {program} sessions list alice", soft_wrap=True)
+    out.print('To read them in a browser (it needs the extra "console"):')
+    out.print(f"AGENTSTORE_EMBEDDED_DIR={os.path.relpath(FOLDER)} {program} console", soft_wrap=True)
     sys.exit(not is_complete)
 
 

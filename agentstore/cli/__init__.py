@@ -73,6 +73,7 @@ SECTIONS = {
         "sql": CommandInfo("schema", "Print the SQL of an upgrade, to review or to run with psql."),
     },
     "Operations": {
+        "console": CommandInfo("console", "Serve the console: stored data, and its health, in a browser."),
         "doctor": CommandInfo("doctor", "Diagnose the database and its configuration."),
         "stats": CommandInfo("retention", "Print row counts, sizes, and the largest users and sessions."),
         "metrics": CommandInfo("metrics", "Print or serve figures of the database for monitoring."),

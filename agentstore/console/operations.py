@@ -1,0 +1,240 @@
+"""The pages about the database: the overview, the extraction queue, operations, and statements."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from starlette.responses import Response
+
+from agentstore import migrating
+from agentstore.console import charts
+from agentstore.console.view import PAGE_SIZE, Panel, View, load
+from agentstore.database.database import Database
+from agentstore.errors import AgentStoreError, NotConfigured, NotFound, Unavailable
+from agentstore.operations.doctor import Finding, examine
+from agentstore.operations.explain import describe, explain
+from agentstore.operations.explain import statements as all_statements
+from agentstore.operations.metrics import Figures, read_figures
+from agentstore.schemas import Session, Stats
+
+T = TypeVar("T")
+
+# Seconds for which results are shared. The counts of all rows take longest.
+_STATS, _CHECKS, _GROWTH = 30.0, 60.0, 30.0
+_TIMEOUT = 20.0
+_NEWEST = 2_000
+_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How many sessions and messages the newest sessions add to each day, or each hour."""
+
+    sessions: list[tuple[str, int]]
+    messages: list[tuple[str, int]]
+    is_complete: bool
+    """Whether these are all sessions of the period, and not only the newest ones."""
+    count: int
+
+
+async def overview(view: View) -> Response:
+    """Show counts, growth, the largest users and sessions, the queue, the schema and what the doctor found."""
+    stats, growth, findings, figures, schema = await asyncio.gather(
+        load(_stats(view)), load(_growth(view)), _findings(view), _figures(view), _schema(view)
+    )
+    charts_of = {}
+    if growth.value is not None:
+        charts_of = {
+            "sessions": charts.bar_chart(growth.value.sessions, view.text("Sessions by the day of their creation")),
+            "messages": charts.bar_chart(growth.value.messages, view.text("Messages by the day of their session")),
+        }
+    return view.render(
+        "overview.html",
+        stats=stats,
+        growth=growth,
+        charts=charts_of,
+        findings=findings,
+        jobs=_jobs(figures),
+        figures=figures,
+        schema=schema,
+    )
+
+
+async def _stats(view: View) -> Stats:
+    return await view.console.recent.get("stats", _STATS, view.store.stats)
+
+
+async def _growth(view: View) -> Growth:
+    async def compute() -> Growth:
+        listed = await view.store.sessions.list_sessions(order="created", limit=_NEWEST)
+        return growth_of(listed, is_complete=listed.next_cursor is None, now=datetime.now(UTC))
+
+    return await view.console.recent.get("growth", _GROWTH, compute)
+
+
+def growth_of(listed: Sequence[Session], *, is_complete: bool, now: datetime) -> Growth:
+    """Return the growth over the last 30 days, or the days that the sessions cover; over hours if these are few.
+
+    `listed` are the newest sessions, newest first, and `is_complete` says whether there are no others.
+    """
+    times = [each.created_at for each in listed if each.created_at is not None]
+    since = now - timedelta(days=_DAYS)
+    oldest = min(times, default=now)
+    covers_all = is_complete or oldest <= since
+    begin = max(since, oldest)
+    step, form = (
+        (timedelta(hours=1), "%d %b %H:00") if now - begin < timedelta(days=2) else (timedelta(days=1), "%d %b")
+    )
+    sessions, messages = Counter[datetime](), Counter[datetime]()
+    for each in listed:
+        if each.created_at is not None and each.created_at >= begin:
+            slot = _slot(each.created_at, step)
+            sessions[slot] += 1
+            messages[slot] += each.message_count or 0
+    slots = [_slot(begin, step)] if times else []
+    while slots and slots[-1] + step <= now:
+        slots.append(slots[-1] + step)
+    return Growth(
+        [(f"{slot:{form}}", sessions[slot]) for slot in slots],
+        [(f"{slot:{form}}", messages[slot]) for slot in slots],
+        covers_all,
+        len(listed),
+    )
+
+
+def _slot(time: datetime, step: timedelta) -> datetime:
+    hour = time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return hour if step < timedelta(days=1) else hour.replace(hour=0)
+
+
+def _database(view: View) -> Database:
+    """Return the database of the console.
+
+    Raises:
+        NotConfigured: the store is in memory.
+    """
+    if view.console.database is None:
+        raise NotConfigured("this store is in memory: it has no database")
+    return view.console.database
+
+
+async def _findings(view: View) -> Panel[list[Finding]]:
+    async def compute() -> list[Finding]:
+        return await _within(examine(_database(view)))
+
+    return await load(view.console.recent.get("findings", _CHECKS, compute))
+
+
+async def _figures(view: View) -> Panel[Figures]:
+    async def compute() -> Figures:
+        return await _within(read_figures(_database(view)))
+
+    return await load(view.console.recent.get("figures", 5.0, compute))
+
+
+async def _schema(view: View) -> Panel[migrating.Status]:
+    async def compute() -> migrating.Status:
+        return await _within(migrating.status(_database(view)))
+
+    return await load(view.console.recent.get("schema", 5.0, compute))
+
+
+async def _within(call: Awaitable[T]) -> T:
+    """Return the result of a call that reads the catalog.
+
+    Raises:
+        Unavailable: it takes too long.
+        NotConfigured: the login lacks a privilege.
+    """
+    import asyncpg
+
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            return await call
+    except TimeoutError:
+        raise Unavailable(f"no answer within {_TIMEOUT:.0f} seconds") from None
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise NotConfigured(f"the login lacks a privilege: {error}") from error
+    except asyncpg.PostgresError as error:
+        raise AgentStoreError(f"the database refused a query of its catalog: {error}") from error
+
+
+def _jobs(figures: Panel[Figures]) -> dict[str, int] | None:
+    """Return the number of jobs of the extraction queue by their state."""
+    if figures.value is None:
+        return None
+    jobs = figures.value.get("agentstore.extraction.jobs", [])
+    return {labels["state"]: int(value) for value, labels in jobs}
+
+
+async def queue(view: View) -> Response:
+    """Show how many jobs are due, leased, scheduled and failed, and the failed ones with their reasons."""
+    user_id = view.query("user") if "user" in view.request.query_params else None
+    figures, failed = await asyncio.gather(
+        _figures(view),
+        load(view.store.memory.list_failed_extractions(user_id, limit=PAGE_SIZE, cursor=view.cursor())),
+    )
+    age = (figures.value or {}).get("agentstore.extraction.oldest_due.age", [(0.0, {})])[0][0]
+    return view.render("queue.html", figures=figures, jobs=_jobs(figures), oldest=age, failed=failed, user_id=user_id)
+
+
+async def operations(view: View) -> Response:
+    """Show the schema, planned migrations, tables and indexes, connections, slow statements, the doctor's findings."""
+    recent = view.console.recent
+
+    async def drift() -> list[migrating.Difference]:
+        return await _within(migrating.find_drift(_database(view)))
+
+    async def planned() -> list[migrating.Planned]:
+        return await _within(migrating.plan(_database(view)))
+
+    async def security() -> migrating.RowSecurity:
+        return await _within(migrating.row_security_status(_database(view)))
+
+    stats, findings, schema, differences, plan, rows = await asyncio.gather(
+        load(_stats(view)),
+        _findings(view),
+        _schema(view),
+        load(recent.get("drift", _CHECKS, drift)),
+        load(recent.get("plan", _CHECKS, planned)),
+        load(recent.get("row security", _CHECKS, security)),
+    )
+    times = sorted(recent.statements.values(), key=lambda each: -each.longest)[:20]
+    return view.render(
+        "operations.html",
+        stats=stats,
+        findings=findings,
+        schema=schema,
+        differences=differences,
+        plan=plan,
+        row_security=rows,
+        pool=view.store.pool_stats(),
+        times=times,
+        reports=list(recent.reports)[-10:],
+        largest=max((each.total_bytes for each in stats.value.tables), default=0) if stats.value else 0,
+    )
+
+
+async def statements(view: View) -> Response:
+    """List the statements of the library, or explain one: what it is for, its SQL, and its plan in this database.
+
+    Raises:
+        NotFound: there is no such statement.
+    """
+    database = _database(view)
+    name = view.query("name")
+    if not name:
+        listed = await asyncio.to_thread(lambda: [describe(each, database.settings) for each in all_statements()])
+        return view.render("statements.html", statements=listed, found=None, name="")
+    if name not in await asyncio.to_thread(all_statements):
+        raise NotFound(f"there is no statement {name[:80]!r}")
+    found = await load(_within(explain(database, name)))
+    return view.render("statements.html", statements=[], found=found, name=name)
+
+
+async def keys(view: View) -> Response:
+    """List the keys that the console understands."""
+    return view.render("keys.html")

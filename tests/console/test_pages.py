@@ -1,0 +1,379 @@
+"""The pages of the console, rendered without a browser."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from starlette.requests import Request
+
+from agentstore import AgentStore, Message, Session, Settings
+from agentstore.console import conversation, operations, texts, users, view
+from agentstore.console.app import create_app
+from agentstore.console.security import ConsoleOptions
+from agentstore.database.telemetry import StatementEvent, Telemetry
+from agentstore.schemas import TextContent
+from agentstore.testing import text
+from tests.console.payloads import PAYLOADS
+from tests.console.sample import fill, picture
+from tests.console.support import Document, browser, check_harmless, path
+
+_TEMPLATES = Path(view.__file__).parent / "templates"
+_PAGES = [
+    path("/"),
+    path("/users"),
+    path("/users", prefix="al"),
+    path("/users", prefix="missing"),
+    *(path("/user", user="alice", show=tab) for tab in users.TABS),
+    *(path("/user", user="priya", show=tab) for tab in ("memories", "facts", "states", "files")),
+    path("/session", user="alice", session="lisbon"),
+    path("/session", user="alice", session="lisbon", after=0),
+    path("/session", user="alice", session="lisbon, cheaper"),
+    path("/session", user="سارة", session="رحلة"),
+    path("/session/message", user="alice", session="lisbon", seq=9),
+    path("/search"),
+    path("/search", user="alice", q="budget for Lisbon"),
+    path("/search", user="alice", q="budget", strategy="full_text", neighbors="no", role="user"),
+    path("/search", user="alice", q="zzzz"),
+    path("/search", user="priya", q="x"),
+    path("/search", user="alice", q="x", metadata="no JSON"),
+    path("/states", user="alice", session="lisbon"),
+    path("/states", user="alice"),
+    path("/state", user="alice", session="lisbon", round=2),
+    path("/diff", user="alice", session="lisbon", a=1, b=3),
+    path("/diff", user="alice", session="lisbon", a=2, b=2),
+    path("/queue"),
+    path("/operations"),
+    path("/keys"),
+    path("/act/rename", user="alice", session="lisbon"),
+    path("/act/delete-session", user="alice", session="lisbon"),
+    path("/act/delete-states", user="alice", session="lisbon", round=1),
+    path("/act/delete-memories", user="alice"),
+    path("/act/erase", user="alice"),
+    path("/act/retry"),
+    path("/act/prune"),
+    path("/act/prune", days=30),
+]
+_MISSING = {
+    path("/nosuch"): 404,
+    path("/user", user="missing"): 404,
+    path("/session", user="alice", session="missing"): 404,
+    path("/session/message", user="alice", session="lisbon", seq=99): 404,
+    path("/session/media", user="alice", session="lisbon", seq=2, part=0): 404,
+    path("/state", user="alice", session="lisbon", round=99): 404,
+    path("/diff", user="alice", session="lisbon", a=1, b=99): 404,
+    path("/diff", user="alice", session="lisbon"): 400,
+    path("/user", user="\0"): 400,
+    path("/users", cursor="nonsense"): 200,
+    path("/user", user="x" * 513): 400,
+}
+_WRITES = ConsoleOptions(allow_writes=True)
+
+
+@pytest_asyncio.fixture
+async def in_memory() -> AsyncIterator[AgentStore]:
+    store: Any = AgentStore.in_memory()
+    await fill(store)
+    yield store
+    await store.stop()
+
+
+async def test_each_page_is_complete_and_harmless_in_both_languages(
+    in_memory: AgentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untranslated: set[str] = set()
+
+    def translate(language: str, given: str) -> str:
+        if language == "zh" and given not in texts._CHINESE:
+            untranslated.add(given)
+        return texts.translate(language, given)
+
+    monkeypatch.setattr(view, "translate", translate)
+    async with browser(in_memory, options=_WRITES) as client:
+        for each in _PAGES:
+            for language in ("en", "zh"):
+                response = await client.get(each, headers={"accept-language": f"{language};q=0.9, fr"})
+                assert response.status_code == 200, (each, response.text)
+                assert response.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+                found = check_harmless(response.text)
+                assert found.all("html", "lang", language)
+                assert len([tag for tag, _ in found.elements if tag == "h1"]) == 1, each
+        for each, status in _MISSING.items():
+            response = await client.get(each)
+            assert response.status_code == status, each
+            check_harmless(response.text)
+    details = {each for each in untranslated if "agentstore" in each or "'" in each}  # errors of the library
+    assert untranslated - details == set()
+
+
+def test_each_text_of_the_templates_is_translated() -> None:
+    literal = re.compile(r"""\bt\("((?:[^"\\]|\\.)*)"\)""")
+    for template in _TEMPLATES.iterdir():
+        for found in literal.findall(template.read_text()):
+            assert found.replace('\\"', '"') in texts._CHINESE, f"{template.name}: {found}"
+    for english, chinese in texts._CHINESE.items():
+        assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
+
+
+def test_the_language_is_the_one_that_the_browser_prefers() -> None:
+    for accepted, expected in (
+        ("", "en"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("en;q=0.5, zh;q=0.7", "zh"),
+        ("fr, de", "en"),
+        ("zh;q=x", "en"),
+    ):
+        assert texts.choose_language(None, accepted) == expected
+    assert texts.choose_language("en", "zh") == "en"
+    assert texts.choose_language("xx", "zh") == "zh"
+
+
+async def test_stored_text_never_becomes_an_element_or_a_handler() -> None:
+    store: Any = AgentStore.in_memory()
+    await store.start()
+    messages: list[Any] = []
+    for payload in PAYLOADS:
+        messages += [
+            Message.user(payload, metadata={"name": payload, payload: payload}),
+            {"role": "user", "content": [{"type": "image", "image_url": payload}]},
+            {"role": "user", "content": [{"type": "file", "filename": payload, "file_url": payload}]},
+            {"role": "user", "content": [{"type": "audio", "format": payload, "transcript": payload}]},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": payload}]},
+            {"role": "assistant", "type": payload, "content": payload, "code": payload, "message": payload},
+            {"role": "assistant", "type": "function_call", "content": [
+                {"type": "data", "data": {"call_id": payload, "name": payload, "arguments": payload}}
+            ]},
+            {"role": "tool", "type": "function_call_output", "content": [
+                {"type": "data", "data": {"call_id": payload, "output": payload}}
+            ]},
+            {"role": "tool", "type": "function_call_output", "content": [
+                {"type": "data", "data": {"call_id": f"{payload} ", "output": {payload: payload}}}
+            ]},
+        ]  # fmt: skip
+    for number, message in enumerate(messages):
+        await store.sessions.append("alice", f"s{number // 45}", message)
+    ids = [payload for payload in PAYLOADS if "\0" not in payload and "\ud800" not in payload and len(payload) < 400]
+    for payload in ids:
+        await store.sessions.append(payload, payload, Message.user("x", metadata={"name": payload}))
+        await store.sessions.set_title(payload, payload, payload)
+        await store.sessions.set_metadata(payload, payload, {payload: payload})
+        await store.users.set_metadata(payload, {payload: payload})
+        await store.states.save_state(payload, {payload: payload}, payload, metadata={payload: payload})
+        await store.states.save_state(payload, {payload: [payload]}, payload)
+        await store.blobs.put(payload, payload, b"x", content_type=payload[:100], filename=payload)
+        await store.memory.save_items(payload, {"text": f"likes {payload}", "kind": payload})
+        await store.memory.add_sessions(payload)
+    async with browser(store, options=_WRITES) as client:
+        for number in range((len(messages) + 44) // 45):
+            response = await client.get(path("/session", user="alice", session=f"s{number}"))
+            assert response.status_code == 200
+            check_harmless(response.text)
+        for payload in ids:
+            of = {"user": payload, "session": payload}
+            for each in (
+                path("/users", prefix=payload[:20]),
+                *(path("/user", user=payload, show=tab) for tab in users.TABS if tab != "sandboxes"),
+                path("/session", **of),
+                path("/session", **of, around=payload),
+                path("/session/message", **of, seq=1),
+                path("/search", user=payload, q=payload, role=payload, namespace=payload),
+                path("/states", **of),
+                path("/state", **of, round=1),
+                path("/diff", **of, a=1, b=2),
+                path("/act/delete-session", **of),
+                path("/act/rename", **of),
+                path("/act/erase", user=payload),
+                path("/nosuch", x=payload),
+            ):
+                check_harmless((await client.get(each)).text)
+    await store.stop()
+
+
+async def test_a_conversation_pairs_calls_with_outputs_and_places_states(in_memory: AgentStore) -> None:
+    async with browser(in_memory) as client:
+        html = (await client.get(path("/session", user="alice", session="lisbon"))).text
+        found = Document(html)
+        assert [each["data-call"] for each in found.all("article", "data-call")] == ["call_1", "call_2"]
+        assert found.all("article", "data-output") == []  # both are within their calls
+        weather = html.index("get_weather")
+        assert weather < html.index("0.1") < html.index("search_trains")
+        for tag in ("<table>", "<ol>", "<blockquote>", '<span class="k">def</span>'):
+            assert tag in html
+        states = [html.index(f"round={number}") for number in (1, 2, 3)]
+        assert html.index("not too expensive") < states[0] < html.index("I look up") < states[1] < states[2]
+        assert "session=lisbon%2C+cheaper" in html
+        assert "session=porto+instead" in html
+        (image,) = (each for each in found.all("img", "src") if "media" in str(each["src"]))
+        response = await client.get(str(image["src"]))
+        assert (response.headers["content-type"], response.content[:4]) == ("image/png", b"\x89PNG")
+        assert "sandbox" in response.headers["content-security-policy"]
+        raw = await client.get(path("/session/message", user="alice", session="lisbon", seq=2, **{"as": "json"}))
+        assert raw.json()["content"][0]["text"].startswith("Plan three days")
+        assert (
+            picture()[:30]
+            in (
+                await client.get(path("/session/message", user="alice", session="lisbon", seq=9, **{"as": "text"}))
+            ).text
+        )
+
+
+async def test_pages_of_a_conversation_have_every_message_once_in_both_directions() -> None:
+    store: Any = AgentStore.in_memory()
+    await store.sessions.append("alice", "s", [text(str(number), id=f"m{number}") for number in range(1, 234)])
+    await store.sessions.delete_messages("alice", "s", ["m100", "m101"])
+    expected = [str(number) for number in range(1, 234) if number not in (100, 101)]
+    async with browser(store) as client:
+
+        async def walk(start: str, rel: str) -> list[list[str]]:
+            pages, at = [], start
+            while True:
+                found = Document((await client.get(at)).text)
+                pages.append([str(each["data-seq"]) for each in found.all("article", "data-seq")])
+                links = found.all("a", "rel", rel)
+                if not links:
+                    return pages
+                at = str(links[0]["href"])
+
+        forwards = await walk(path("/session", user="alice", session="s", after=0), "next")
+        assert [seq for page in forwards for seq in page] == expected
+        backwards = await walk(path("/session", user="alice", session="s"), "prev")
+        assert [seq for page in reversed(backwards) for seq in page] == expected
+        around = Document((await client.get(path("/session", user="alice", session="s", around="m150"))).text)
+        seqs = [str(each["data-seq"]) for each in around.all("article", "data-seq")]
+        assert seqs == [str(number) for number in range(125, 175)]
+        assert [each["data-seq"] for each in around.all("article", "class", "message user marked")] == ["150"]
+        gone = await client.get(path("/session", user="alice", session="s", around="m100"))
+        assert "was deleted" in gone.text
+        assert "#233" in gone.text
+
+
+async def test_a_large_message_is_cut_on_the_page_and_sent_whole_on_request() -> None:
+    store: Any = AgentStore.in_memory()
+    large = "word " * 2_000_000
+    await store.sessions.append("alice", "s", [text("before"), text(large), text("after")])
+    async with browser(store) as client:
+        html = (await client.get(path("/session", user="alice", session="s"))).text
+        assert len(html) < 50_000
+        found = Document(html)
+        assert "9,980,000 more characters are not shown" in found.text
+        (link,) = (each["href"] for each in found.all("a", "href") if "as=text" in str(each["href"]))
+        whole = await client.get(str(link))
+        assert whole.headers["content-type"] == "text/plain; charset=utf-8"
+        assert whole.text == large
+        assert len((await client.get(path("/session/message", user="alice", session="s", seq=2))).text) < 250_000
+
+
+async def test_new_messages_are_sent_as_events_until_the_session_is_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversation, "_INTERVAL", 0.01)
+    monkeypatch.setattr(conversation, "_HEARTBEAT", 0.05)
+    store: Any = AgentStore.in_memory()
+    await store.sessions.append("alice", "s", [text("one"), text("two")])
+    app = create_app(store)
+    scope = {"type": "http", "method": "GET", "path": "/session/events", "headers": [], "query_string": b""}
+    shown = view.View(app.state.console, Request(scope), None)
+    parts: Any = conversation._stream(shown, "alice", "s", 1)
+    async with aclosing(parts), asyncio.timeout(30):
+        assert await anext(parts) == "retry: 2000\n\n"
+        event = await anext(parts)
+        assert event.startswith("id: 2\nevent: message\n")
+        assert "two" in json.loads(event.split("data: ")[1])["html"]
+        assert await anext(parts) == ": waiting\n\n"
+        await store.sessions.append("alice", "s", Message.user("<script>three</script>"))
+        while (event := await anext(parts)).startswith(":"):
+            pass
+        assert "&lt;script&gt;three" in json.loads(event.split("data: ")[1])["html"]
+        await store.sessions.delete_session("alice", "s")
+        while (event := await anext(parts)).startswith(":"):
+            pass
+        assert event.startswith("event: gone\n")
+        with pytest.raises(StopAsyncIteration):
+            await anext(parts)
+    assert not app.state.console.followers.locked()
+
+
+async def test_a_hit_says_why_it_was_found(in_memory: AgentStore) -> None:
+    async with browser(in_memory) as client:
+        found = Document((await client.get(path("/search", user="alice", q="trains and budget for Lisbon"))).text)
+        assert "Words of its text match the question." in found.text
+        assert "Its neighbors in the session match" in found.text
+        assert found.all("article", "class", "hit neighbor")
+        without = await client.get(path("/search", user="alice", q="trains and budget for Lisbon", neighbors="no"))
+        assert Document(without.text).all("article", "class", "hit neighbor") == []
+        vector = await client.get(path("/search", user="alice", q="trains", strategy="vector"))
+        assert "Hidden from this login" in vector.text or "embedder" in vector.text
+
+
+def test_growth_counts_each_day_or_hour_once() -> None:
+    now = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+
+    def session(age: timedelta) -> Session:
+        return Session(id="s", user_id="u", created_at=now - age, message_count=2)
+
+    days = [session(timedelta(days=day)) for day in (0, 1, 1, 5, 40)]
+    found = operations.growth_of(days, is_complete=True, now=now)
+    assert dict(found.sessions)["09 Mar"] == 2
+    assert sum(count for _, count in found.sessions) == 4  # not that of 40 days ago
+    assert sum(count for _, count in found.messages) == 8
+    assert len(found.sessions) == 31
+    hours = operations.growth_of([session(timedelta(hours=hour)) for hour in range(5)], is_complete=False, now=now)
+    assert [count for _, count in hours.sessions] == [1] * 5
+    assert not hours.is_complete
+    empty = operations.growth_of([], is_complete=True, now=now)
+    assert (empty.sessions, empty.count) == ([], 0)
+
+
+async def test_a_page_reads_a_bounded_number_of_rows(database_url: str, settings: Settings) -> None:
+    events: list[StatementEvent] = []
+    telemetry = Telemetry(on_statement=events.append)
+    async with AgentStore(database_url, settings=settings, telemetry=telemetry) as store:
+        for number in range(400):
+            await store.sessions.create_session("alice", f"s{number}", title=f"number {number}")
+        many = [text("x" * 100) for _ in range(2_000)]
+        await store.sessions.append("alice", "s0", many)
+        async with browser(store, store._database) as client:
+            for each in (
+                path("/user", user="alice"),
+                path("/session", user="alice", session="s0"),
+                path("/session", user="alice", session="s0", after=1_000),
+                path("/users"),
+            ):
+                events.clear()
+                assert (await client.get(each)).status_code == 200
+                rows = sum(event.rows or 0 for event in events)
+                # A page of 50 and one more, the rounds, and the sessions among which forks are searched.
+                assert len(events) <= 6, [event.name for event in events]
+                assert rows <= 300, [(event.name, event.rows) for event in events]
+
+
+async def test_an_export_is_restored_by_another_store(in_memory: AgentStore) -> None:
+    import io
+
+    async with browser(in_memory) as client:
+        response = await client.get(path("/export", user="alice"))
+        assert response.headers["content-disposition"].startswith("attachment")
+        assert (await client.get(path("/export", user="missing"))).status_code == 404
+    other: Any = AgentStore.in_memory()
+    await other.restore(io.BytesIO(response.content))
+    copy = await other.sessions.get_session("alice", "lisbon")
+    original = await in_memory.sessions.get_session("alice", "lisbon")
+    assert copy == original
+    assert [user.id for user in await other.users.list_users()] == ["alice"]
+
+
+async def test_a_lone_surrogate_and_a_nul_are_shown_as_escapes() -> None:
+    store: Any = AgentStore.in_memory()
+    message = Message(role="user", content=[TextContent(text="a\ud800b\0c")], metadata={"name": "\udfff"})
+    await store.sessions.append("alice", "s", message)
+    async with browser(store) as client:
+        html = (await client.get(path("/session", user="alice", session="s"))).text
+        assert "a\\ud800b␀c" in html
+        whole = await client.get(path("/session/message", user="alice", session="s", seq=1, **{"as": "text"}))
+        assert whole.status_code == 200

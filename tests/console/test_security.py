@@ -1,0 +1,375 @@
+"""Logins, forms that another site cannot send, path prefixes, proxies, and what a restricted login may see."""
+
+import re
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from starlette.applications import Starlette
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from agentstore import AgentStore, NotConfigured, Settings, migrate
+from agentstore.console import security
+from agentstore.console.app import create_app
+from agentstore.console.security import Access, ConsoleOptions, LoginLimit
+from agentstore.operations.grants import grants
+from agentstore.testing import text
+from tests.console.support import TOKEN, Document, browser, check_harmless, path
+from tests.support.cli import run
+from tests.support.psql import psql
+from tests.support.roles import with_role
+
+_LOCKED = ConsoleOptions(token=TOKEN)
+_WRITES = ConsoleOptions(allow_writes=True)
+
+
+@pytest_asyncio.fixture
+async def store() -> AsyncIterator[Any]:
+    opened: Any = AgentStore.in_memory()
+    await opened.sessions.append("alice", "s", [text("one"), text("two")])
+    await opened.states.save_state("alice", {"a": 1}, "s")
+    await opened.states.save_state("alice", {"a": 2}, "s")
+    await opened.memory.add_sessions("alice")
+    yield opened
+    await opened.stop()
+
+
+async def _log_in(client: httpx.AsyncClient, token: str = TOKEN, **fields: str) -> httpx.Response:
+    return await client.post("/login", data={"token": token, "next": "", **fields})
+
+
+async def test_every_page_needs_a_login_if_there_is_a_token(store: Any) -> None:
+    async with browser(store, options=_LOCKED, base="http://console.example") as client:
+        paths = [route.path for route in create_app(store, options=_LOCKED).routes if route.path != "/static/{name}"]  # type: ignore[attr-defined]
+        for each in paths:
+            response = await client.get(each, params={"user": "alice", "session": "s"})
+            if each in ("/login", "/csp-report", "/logout"):
+                continue
+            assert response.status_code == 303, each
+            assert response.headers["location"].startswith("/login"), each
+            assert "alice" not in response.text
+        for each in ("/act/erase", "/logout", "/nosuch"):
+            response = await client.post(each, data={"user": "alice", "typed": "alice"})
+            assert response.status_code in (401, 405), each
+        assert (await client.get("/static/console.css")).status_code == 200
+        check_harmless((await client.get("/login")).text)
+        assert await store.users.get_user("alice") is not None
+
+
+async def test_a_login_leads_to_the_page_that_was_requested_and_can_be_ended(store: Any) -> None:
+    async with browser(store, options=_LOCKED, base="https://console.example") as client:
+        asked = path("/session", user="alice", session="s")
+        sent_to_login = await client.get(asked)
+        form = Document((await client.get(sent_to_login.headers["location"])).text)
+        response = await _log_in(client, next=form.fields()["next"])
+        assert (response.status_code, response.headers["location"]) == (303, asked)
+        cookie = response.headers["set-cookie"]
+        for part in ("HttpOnly", "SameSite=lax", "Secure", "Path=/"):
+            assert part in cookie
+        assert TOKEN not in cookie
+        page = await client.get(asked)
+        assert page.status_code == 200
+        assert (await client.get("/login")).headers["location"] == "/"
+        token = Document(page.text).fields()["form_token"]
+        await client.post("/logout", data={"form_token": token})
+        assert (await client.get(asked)).status_code == 303
+        for target in ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/\tx"):
+            assert (await _log_in(client, next=target)).headers["location"] == "/"
+
+
+async def test_a_wrong_token_is_refused_and_attempts_are_limited(store: Any) -> None:
+    async with browser(store, options=_LOCKED) as client:
+        for _ in range(5):
+            response = await _log_in(client, "another token that is long")
+            assert response.status_code == 401
+            assert "set-cookie" not in response.headers
+        refused = await _log_in(client)
+        assert (refused.status_code, "set-cookie" in refused.headers) == (429, False)
+        assert 0 < int(refused.headers["retry-after"]) <= 61
+    now = 0.0
+    limit = LoginLimit(lambda: now)
+    for _ in range(5):
+        assert limit.wait("2001:db8::1") == 0
+        limit.fail("2001:db8::1")
+    assert limit.wait("2001:db8::ffff") == 60.0  # of the same network
+    assert limit.wait("2001:db8:1::1") == limit.wait("192.0.2.1") == 0
+    now = 59.5
+    assert limit.wait("2001:db8::1") == 0.5
+    now = 60.0
+    assert limit.wait("2001:db8::1") == 0
+    for number in range(security._ADDRESSES + 10):
+        limit.fail(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(limit._failures) == security._ADDRESSES
+
+
+def test_a_cookie_is_valid_for_one_token_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    access, other = Access(_LOCKED), Access(ConsoleOptions(token=TOKEN + "x"))
+    value, visitor = access.issue()
+    assert access.read(f"x=y; {access.cookie}={value}") == visitor
+    assert Access(_LOCKED).read(f"{access.cookie}={value}") == visitor  # of another process
+    assert other.read(f"{other.cookie}={value}") is None
+    id, expires, signature = value.split(".")
+    for forged in (
+        "",
+        "x",
+        f"{id}.{int(expires) + 1}.{signature}",
+        f"{id}x.{expires}.{signature}",
+        f"{id}.{expires}.",
+        f"{id}.{expires}.é",
+        f"{id}..{signature}",
+    ):
+        assert access.read(f"{access.cookie}={forged}") is None
+    assert access.is_form_token(visitor, visitor.form_token)
+    assert not access.is_form_token(access.issue()[1], visitor.form_token)
+    assert not access.is_token("")
+    assert not Access(ConsoleOptions()).is_token("")
+    later = time.time() + security.COOKIE_SECONDS
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert access.read(f"{access.cookie}={value}") is None
+
+
+def test_an_address_that_others_reach_needs_a_token() -> None:
+    for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
+        ConsoleOptions(host)
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.com", ""):
+        with pytest.raises(NotConfigured, match="AGENTSTORE_CONSOLE_TOKEN"):
+            ConsoleOptions(host)
+        ConsoleOptions(host, TOKEN)
+    with pytest.raises(NotConfigured, match="16 characters"):
+        ConsoleOptions(token="short")
+    for prefix in ("console", "/console/", "/"):
+        with pytest.raises(NotConfigured, match="path prefix"):
+            ConsoleOptions(root_path=prefix)
+    assert run("console", "--host", "0.0.0.0").code == 1
+    assert TOKEN not in repr(_LOCKED)
+
+
+async def test_without_a_token_only_names_of_this_machine_are_answered(store: Any) -> None:
+    for host, status in (
+        ("127.0.0.1:8642", 200),
+        ("localhost", 200),
+        ("[::1]:8642", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+    ):
+        async with browser(store) as client:
+            response = await client.get("/", headers={"host": host})
+            assert response.status_code == status, host
+            assert "alice" not in response.text or status == 200
+    async with browser(store, options=_LOCKED, base="https://console.example") as client:
+        assert (await client.get("/login")).status_code == 200
+
+
+async def test_only_a_form_of_the_same_visitor_changes_anything(store: Any) -> None:
+    where = path("/act/delete-session", user="alice", session="s")
+    async with browser(store, options=_WRITES) as client, browser(store, options=_WRITES) as other:
+        fields = Document((await client.get(where)).text).fields()
+        assert (fields["user"], fields["session"]) == ("alice", "s")
+        foreign = Document((await other.get(where)).text).fields()
+        for wrong in (
+            {**fields, "form_token": ""},
+            {**fields, "form_token": foreign["form_token"]},
+            {name: value for name, value in fields.items() if name != "form_token"},
+            {**fields, "x": "y" * 70_000},
+        ):
+            response = await client.post("/act/delete-session", data=wrong)
+            assert response.status_code == 403
+            check_harmless(response.text)
+        cross = await client.post("/act/delete-session", data=fields, headers={"sec-fetch-site": "cross-site"})
+        assert cross.status_code == 403
+        assert (await client.get("/act/delete-session", params=fields)).status_code == 200  # only asks
+        assert await store.sessions.get_session("alice", "s") is not None
+        assert (await client.post("/act/delete-session", data=fields)).status_code == 200
+        assert await store.sessions.get_session("alice", "s") is None
+
+
+async def test_a_read_only_console_refuses_each_change(store: Any) -> None:
+    options = ConsoleOptions()
+    app = create_app(store, options=options)
+    actions = [route.path for route in app.routes if route.path.startswith("/act/")]  # type: ignore[attr-defined]
+    assert len(actions) == 14
+    async with browser(store, options=options) as client:
+        for each in actions:
+            for response in (
+                await client.get(each, params={"user": "alice", "session": "s"}),
+                await client.post(each, data={"user": "alice", "session": "s"}),
+            ):
+                assert response.status_code == 403
+                assert "read-only" in response.text
+        page = (await client.get(path("/session", user="alice", session="s"))).text
+        assert "/act/" not in page
+
+
+async def test_each_change_is_confirmed_and_done(store: Any) -> None:
+    async with browser(store, options=_WRITES) as client:
+
+        async def change(where: str, **more: str) -> str:
+            asked = await client.get(where)
+            assert asked.status_code == 200, asked.text
+            fields = Document(asked.text).fields() | more
+            done = await client.post(where.partition("?")[0], data=fields)
+            assert done.status_code == 200, done.text
+            return Document(done.text).text
+
+        await change(path("/act/rename", user="alice", session="s"), title="A new title")
+        assert (await store.sessions.get_session("alice", "s")).title == "A new title"
+        assert "state rounds" in await change(path("/act/delete-states", user="alice", session="s", round=1))
+        assert [each.round_id for each in await store.states.list_states("alice", "s")] == [2]
+        await change(path("/act/delete-states", user="alice", session="s"))
+        assert await store.states.list_states("alice", "s") == []
+        await change(path("/act/delete-memories", user="alice", session="s"))
+        assert await store.memory.list_memory("alice") == []
+        assert "due again" in await change(path("/act/retry"))
+        await store.sessions.create_session("old", "old")
+        assert "Old data was deleted" in await change(path("/act/prune", days=400))
+        wrong = Document((await client.get(path("/act/erase", user="alice"))).text).fields()
+        for typed in ("", "Alice", "alice "):
+            refused = await client.post("/act/erase", data={**wrong, "typed": typed})
+            assert refused.status_code == 400
+        assert await store.users.get_user("alice") is not None
+        assert "messages" in await change(path("/act/erase", user="alice"), typed="alice")
+        assert await store.users.get_user("alice") is None
+        for name in ("rename", "delete-session", "erase"):
+            gone = await client.get(path(f"/act/{name}", user="alice", session="s"))
+            assert gone.status_code == 404
+
+
+async def test_a_path_prefix_is_in_every_link_whether_the_proxy_removes_it_or_not(store: Any) -> None:
+    options = ConsoleOptions(token=TOKEN, root_path="/tools/console")
+    async with browser(store, options=options, base="https://console.example") as client:
+        sent = await client.get("/tools/console/users")
+        assert sent.headers["location"] == "/tools/console/login?next=%2Ftools%2Fconsole%2Fusers"
+        logged_in = await client.post("/tools/console/login", data={"token": TOKEN, "next": "/tools/console/users"})
+        assert logged_in.headers["location"] == "/tools/console/users"
+        assert "Path=/tools/console" in logged_in.headers["set-cookie"]
+        cookie = {"cookie": logged_in.headers["set-cookie"].partition(";")[0]}
+        for asked in ("/tools/console/user?user=alice", "/user?user=alice"):
+            response = await client.get(asked, headers=cookie)
+            assert response.status_code == 200
+            found = Document(response.text)
+            for name in ("href", "src", "action"):
+                for _, attributes in found.elements:
+                    target = attributes.get(name)
+                    assert target is None or target.startswith(("/tools/console/", "#")), target
+            assert "report-uri /tools/console/csp-report" in response.headers["content-security-policy"]
+        assert (await client.get("/tools/console/static/console.js")).status_code == 200
+        assert (await client.get("/tools/consoles", headers=cookie)).status_code == 404
+
+
+async def test_headers_of_a_trusted_proxy_make_cookies_secure(store: Any) -> None:
+    app: Any = create_app(store, options=_LOCKED)
+    for trusted, expected in (("127.0.0.1", True), ("192.0.2.1", False)):
+        wrapped: Any = ProxyHeadersMiddleware(app, trusted_hosts=trusted)
+        transport = httpx.ASGITransport(app=wrapped)
+        async with httpx.AsyncClient(transport=transport, base_url="http://console.example") as client:
+            headers = {"x-forwarded-proto": "https", "x-forwarded-for": "198.51.100.7"}
+            response = await client.post("/login", data={"token": TOKEN}, headers=headers)
+            assert ("Secure" in response.headers["set-cookie"]) is expected
+
+
+async def test_pages_show_what_row_level_security_leaves_and_say_what_it_hides(direct_url: str) -> None:
+    await migrate.enable_row_security(direct_url)
+    psql(direct_url, "DROP ROLE IF EXISTS console_reader; CREATE ROLE console_reader LOGIN;")
+    psql(direct_url, "; ".join(grants(app="console_reader")) + ";")
+    async with AgentStore(direct_url) as filling:
+        await filling.sessions.append("alice", "s", text("hello"))
+        await filling.memory.add_sessions("alice")
+        await filling.states.save_state("alice", {"a": 1}, "s")
+    settings = Settings(row_level_security=True)
+    try:
+        async with (
+            AgentStore(with_role(direct_url, "console_reader"), settings=settings) as limited,
+            browser(limited, limited._database) as client,
+        ):
+            for each in ("/", "/users", "/queue", "/operations"):
+                response = await client.get(each)
+                assert response.status_code == 200, response.text
+                assert "Hidden from this login" in response.text, each
+                check_harmless(response.text)
+            for each, expected in (
+                (path("/user", user="alice"), "s"),
+                (path("/session", user="alice", session="s"), "hello"),
+                (path("/search", user="alice", q="hello"), "hello"),
+                (path("/states", user="alice", session="s"), "Round"),
+            ):
+                response = await client.get(each)
+                assert (response.status_code, expected in response.text) == (200, True), each
+            opened = await client.get(path("/users", open="alice"))
+            assert opened.headers["location"] == "/user?user=alice"
+    finally:
+        await migrate.disable_row_security(direct_url)
+        psql(direct_url, "DROP OWNED BY console_reader; DROP ROLE console_reader;")
+
+
+async def test_pages_work_with_a_login_that_may_only_read(direct_url: str) -> None:
+    psql(direct_url, "DROP ROLE IF EXISTS console_viewer; CREATE ROLE console_viewer LOGIN;")
+    psql(
+        direct_url,
+        "GRANT USAGE ON SCHEMA agentstore TO console_viewer;"
+        "GRANT SELECT ON ALL TABLES IN SCHEMA agentstore TO console_viewer;"
+        "ALTER ROLE console_viewer SET default_transaction_read_only = on;",
+    )
+    async with AgentStore(direct_url) as filling:
+        await filling.sessions.append("alice", "s", text("hello"))
+        await filling.memory.add_sessions("alice")
+    try:
+        async with (
+            AgentStore(with_role(direct_url, "console_viewer")) as limited,
+            browser(limited, limited._database, _WRITES) as client,
+        ):
+            for each in (
+                "/",
+                "/users",
+                path("/user", user="alice"),
+                path("/session", user="alice", session="s"),
+                path("/search", user="alice", q="hello"),
+                path("/states", user="alice", session="s"),
+                "/queue",
+                "/operations",
+                "/statements",
+                "/statements?name=sessions/get_after",
+            ):
+                response = await client.get(each)
+                assert response.status_code == 200, (each, response.text)
+                check_harmless(response.text)
+            where = path("/act/delete-session", user="alice", session="s")
+            fields = Document((await client.get(where)).text).fields()
+            refused = await client.post("/act/delete-session", data=fields)
+            assert refused.status_code in (403, 500, 503)
+            assert re.search("<h1>.+</h1>", refused.text)
+    finally:
+        psql(direct_url, "DROP OWNED BY console_viewer; DROP ROLE console_viewer;")
+
+
+async def test_reports_of_visitors_are_shown_and_others_are_ignored(store: Any) -> None:
+    async with browser(store, options=_LOCKED, base="http://console.example") as client:
+        await client.post("/csp-report", json={"csp-report": {"blocked-uri": "unknown-visitor"}})
+        await _log_in(client)
+        assert "unknown-visitor" not in (await client.get("/operations")).text
+        await client.post("/csp-report", json={"csp-report": {"blocked-uri": "<b>known-visitor"}})
+        await client.post("/csp-report", content=b"\xff" * 100_000)
+        page = (await client.get("/operations")).text
+        assert "known-visitor" in page
+        check_harmless(page)
+
+
+def test_without_the_extra_the_command_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nh3", None)
+    done = run("console")
+    assert (done.code, "pip install 'agentstore-postgres[console]'" in done.err) == (1, True)
+
+
+async def test_the_console_is_mounted_in_an_application(store: Any) -> None:
+    app = Starlette()
+    options = ConsoleOptions(token=TOKEN, root_path="/console")
+    app.mount("/console", create_app(store, options=options))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://app.example") as client:
+        assert (await client.get("/console/users")).headers["location"].startswith("/console/login")
+        await client.post("/console/login", data={"token": TOKEN})
+        page = await client.get("/console/users")
+        assert (page.status_code, "alice" in page.text) == (200, True)
