@@ -11,7 +11,7 @@ SUPPORTED = {
     "claude-agent-sdk": ("claude-agent-sdk", ">=0.2.189"),
     "langgraph": ("langgraph-checkpoint", ">=4.3,<5"),
     "openai-agents": ("openai-agents", ">=0.24"),
-    "pydantic-ai": ("pydantic-ai-slim", ">=2.62,<3"),
+    "pydantic-ai": ("pydantic-ai-slim", ">=2.66,<3"),
 }
 """For each extra with an adapter the package of the framework, and its releases that pyproject.toml requires."""
 

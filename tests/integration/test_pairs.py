@@ -97,6 +97,7 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "fork": lambda store: store.sessions.fork_session(_USER, "s", new_id="f"),
     "fork at": lambda store: store.sessions.fork_session(_USER, "s", at="m2", new_id="f"),
     "delete": lambda store: store.sessions.delete_session(_USER, "s"),
+    "delete without patch": lambda store: store.sessions.delete_session(_USER, "s", only_if=lambda old: "p" not in old),
     "get": lambda store: store.sessions.get_session(_USER, "s"),
     "get last": lambda store: store.sessions.get_session(_USER, "s", limit=2),
     "read": _read_all,
