@@ -23,6 +23,8 @@ from agentstore.schemas import Message
 
 # Of `append`.
 _LARGEST_BATCH = 10_000
+# How many sessions are read beyond the limit of a list, some of which are no conversations.
+_MORE = 10
 # By how much the clocks of two machines may differ.
 _SKEW = timedelta(minutes=1)
 
@@ -95,7 +97,8 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
         if limit == 0:
             return found
         log = await self._agentstore_log()
-        async with aclosing(log.iter_sessions(scope=scope)) as sessions:
+        options: dict[str, Any] = {} if limit is None else {"page": limit + _MORE}
+        async with aclosing(log.iter_sessions(scope=scope, **options)) as sessions:
             async for session in sessions:
                 # The sessions are ordered by the clock of the database, the records by those of their writers.
                 if limit is not None and len(found) >= limit:

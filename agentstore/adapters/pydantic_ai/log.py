@@ -96,9 +96,12 @@ class Log:
         raise EntryNotFound(f"the user has no conversation with the entry {entry_id!r}")
 
     async def iter_sessions(
-        self, *, scope: str | None = None, since: datetime | None = None
+        self, *, scope: str | None = None, since: datetime | None = None, page: int = _PAGE
     ) -> AsyncGenerator[Session, None]:
-        """Iterate over the sessions of the user, or of all users in the application, the last used first."""
+        """Iterate over the sessions of the user, or of all users in the application, the last used first.
+
+        They are read in pages of `page` sessions.
+        """
         filters: dict[str, Any] = {"since": since}
         if scope is not None:
             filters["metadata"] = {SCOPE_KEY: scope}
@@ -108,11 +111,11 @@ class Log:
             filters["user_id"] = self.place_of("").user_id
         cursor = None
         while True:
-            page = await self.sessions.list_sessions(limit=_PAGE, cursor=cursor, **filters)
-            for session in page:
+            found = await self.sessions.list_sessions(limit=min(page, _PAGE), cursor=cursor, **filters)
+            for session in found:
                 if self._user_of is not None or session.user_id == session.id:
                     yield session
-            cursor = page.next_cursor
+            cursor = found.next_cursor
             if cursor is None:
                 return
 
