@@ -3,7 +3,8 @@
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+import weakref
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
@@ -126,6 +127,73 @@ class LoopThread:
 
     async def _until_closed(self) -> None:
         await self._closing.wait()
+
+
+class LoopRunner:
+    """Runs coroutines on an event loop in a thread, which the first call starts, in each process.
+
+    The thread ends with the process, or if the runner is no longer used.
+    """
+
+    def __init__(self, name: str, owner: str) -> None:
+        """Create a runner without a thread; `name` and `owner` are those of :class:`LoopThread`."""
+        self._names = name, owner
+        self._thread: LoopThread | None = None
+        self._lock = threading.RLock()
+        notify_after_fork(self)
+
+    def _start(self) -> LoopThread:
+        thread = LoopThread(*self._names)
+        weakref.finalize(self, thread.close)
+        return thread
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine, and block until it returns."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = self._start()
+            thread = self._thread
+        return thread.call(work)
+
+    def begin(self, work: Coroutine[Any, Any, object]) -> None:
+        """Begin to run a coroutine, if the thread runs."""
+        with self._lock:
+            if self._thread is None:
+                work.close()
+            else:
+                self._thread.submit(work)
+
+    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """Yield the items of an asynchronous iterator."""
+
+        async def next_item() -> T:
+            return await anext(items)
+
+        async def close() -> None:
+            if (aclose := getattr(items, "aclose", None)) is not None:
+                await aclose()
+
+        try:
+            while True:
+                try:
+                    item = self.run(next_item())
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self.begin(close())  # without waiting: an iterator may be finalized in any thread
+
+    def close(self) -> None:
+        """End the thread; the next call starts another one."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.close()
+
+    def after_fork(self) -> None:
+        """Start another thread at the next call, since the parent's does not exist in this process."""
+        self._lock = threading.RLock()
+        self._thread = None
 
 
 def _is_canceled() -> bool:

@@ -5,85 +5,23 @@
 
 import functools
 import inspect
-import threading
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import agentstore
 from agentstore.errors import Closed
-from agentstore.event_loops import notify_after_fork
-from agentstore.loop_thread import LoopThread
+from agentstore.loop_thread import LoopRunner
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-T = TypeVar("T")
-
 __all__ = ["AgentStore"]
-
-
-class _Runner:
-    """Runs coroutines on an event loop in a thread, which the first call starts, in each process."""
-
-    def __init__(self) -> None:
-        self._thread: LoopThread | None = None
-        self._lock = threading.RLock()
-        notify_after_fork(self)
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine, and block until it returns."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = LoopThread("agentstore", "store")
-            thread = self._thread
-        return thread.call(work)
-
-    def begin(self, work: Coroutine[Any, Any, object]) -> None:
-        """Begin to run a coroutine, if the thread runs."""
-        with self._lock:
-            if self._thread is None:
-                work.close()
-            else:
-                self._thread.submit(work)
-
-    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Yield the items of an asynchronous iterator."""
-
-        async def next_item() -> T:
-            return await anext(items)
-
-        async def close() -> None:
-            if (aclose := getattr(items, "aclose", None)) is not None:
-                await aclose()
-
-        try:
-            while True:
-                try:
-                    item = self.run(next_item())
-                except StopAsyncIteration:
-                    return
-                yield item
-        finally:
-            self.begin(close())  # without waiting: an iterator may be finalized in any thread
-
-    def close(self) -> None:
-        """End the thread; the next call starts another one."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.close()
-
-    def after_fork(self) -> None:
-        """Start another thread at the next call, since the parent's does not exist in this process."""
-        self._lock = threading.RLock()
-        self._thread = None
 
 
 class _Calls:
     """The calls of an object, each of which blocks until the coroutine returns."""
 
-    def __init__(self, target: Any, runner: _Runner) -> None:
+    def __init__(self, target: Any, runner: LoopRunner) -> None:
         self._target = target
         self._runner = runner
 
@@ -156,15 +94,13 @@ class AgentStore(_Calls):
         return store
 
     def _begin(self, store: Any) -> None:
-        super().__init__(store, _Runner())
+        super().__init__(store, LoopRunner("agentstore", "store"))
         self.sessions = _Calls(store.sessions, self._runner)
         self.memory = _Calls(store.memory, self._runner)
         self.states = _Calls(store.states, self._runner)
         self.users = _Calls(store.users, self._runner)
         self.blobs = _Calls(store.blobs, self._runner)
         self.documents = _Calls(store.documents, self._runner)
-        # At the end of the process, and if the store is no longer used: closes the connections.
-        weakref.finalize(self, self._runner.close)
 
     @functools.cached_property
     def sandboxes(self) -> _Sandboxes:

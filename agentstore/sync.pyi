@@ -474,6 +474,7 @@ class Documents:
         metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        offset: int = 0,
         stale_ok: bool = False,
     ) -> Page[StoredDocument]:
         """Return a page of a user's documents, newest first. The order does not change when a document is replaced."""

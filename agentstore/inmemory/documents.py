@@ -106,6 +106,7 @@ class InMemoryDocumentService(DocumentService):
         metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        offset: int = 0,
         stale_ok: bool = False,
     ) -> Page[StoredDocument]:
         check_id(user_id, "user_id", self._settings)
@@ -113,11 +114,13 @@ class InMemoryDocumentService(DocumentService):
         labels = labels_of_filter(namespace, check_metadata_filter(metadata))
         before = read_document_cursor(cursor)
         check_count(limit, "limit", maximum=self._settings.max_page)
+        check_count(offset, "offset")
         self._memory._use()
         found = [
             ((each.time, each.memory.session_id), each) for each in self._all(user_id) if each.labels.issuperset(labels)
         ]
-        page = sorted((each for each in found if each[0] < before), key=lambda each: each[0], reverse=True)[:limit]
+        ordered = sorted((each for each in found if each[0] < before), key=lambda each: each[0], reverse=True)
+        page = ordered[offset : offset + limit]
         check_reply((each.payload for _, each in page), self._settings, Advice.SMALLER_LIMIT)
         end = write_cursor(*page[-1][0]) if page and len(page) == limit else None
         return Page([self._document(user_id, each) for _, each in page], end)

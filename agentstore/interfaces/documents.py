@@ -52,6 +52,7 @@ class DocumentService(ServiceWithLifecycleManager):
         metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        offset: int = 0,
         stale_ok: bool = False,
     ) -> Page[StoredDocument]:
         """Return a page of a user's documents, newest first. The order does not change when a document is replaced.
@@ -62,6 +63,7 @@ class DocumentService(ServiceWithLifecycleManager):
             metadata: only documents whose metadata has all of these keys, up to 100, with equal values.
             limit: the size of the page, up to 10,000.
             cursor: ``next_cursor`` of the previous page.
+            offset: how many documents to skip. Pages by `cursor` cost the same however far they are.
             stale_ok: whether the documents may be read from a replica.
 
         Raises:

@@ -106,7 +106,10 @@ class DocumentContract:
                 if (cursor := page.next_cursor) is None:
                     break
             assert ids == wanted
-        assert list(await service.list("alice", limit=0)) == []
+            page = await service.list("alice", limit=3, offset=1, **filters)
+            assert [each.item.id for each in page] == wanted[1:4]
+        assert await service.list("alice", limit=0) == await service.list("alice", offset=7) == []
+        assert await service.list("alice", offset=2**70) == []
         newest = next(iter(await service.list("alice", limit=1)))
         assert newest == (await service.get("alice", ["d6"]))["d6"]
 

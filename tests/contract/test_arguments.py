@@ -88,6 +88,7 @@ _NUMBERS = {
     "keep_states": Number(0, _PAGE),
     "largest": Number(0, _PAGE),
     "top_k": Number(0, 1_000),
+    "offset": Number(0, None),
     "ttl": Number(1, _TTL, is_size=False),
     "round_id": Number(1, _ROUND, is_size=False),
     "expected_round": Number(0, _ROUND, is_size=False),

@@ -131,6 +131,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
         ],
     ),
     "top_k": (3,),
+    "offset": (1,),
     "strategy": ("vector", "hybrid"),
     "query": ("apples", "aplpes"),
     "times": ({"d": datetime(2090, 1, 1, tzinfo=UTC)},),

@@ -17,10 +17,16 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
     from agentstore.adapters.langgraph.saver import AgentStoreSaver
+    from agentstore.adapters.langgraph.store import AgentStoreStore
 
-__all__ = ["AgentStoreSaver"]
+__all__ = ["AgentStoreSaver", "AgentStoreStore"]
 
-_DEFINED_IN = defined_in({"agentstore.adapters.langgraph.saver": "AgentStoreSaver"})
+_DEFINED_IN = defined_in(
+    {
+        "agentstore.adapters.langgraph.saver": "AgentStoreSaver",
+        "agentstore.adapters.langgraph.store": "AgentStoreStore",
+    }
+)
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(__name__, _DEFINED_IN)

@@ -163,6 +163,7 @@ class PostgresDocumentService(PostgresService, DocumentService, area="documents"
         metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        offset: int = 0,
         stale_ok: bool = False,
     ) -> Page[StoredDocument]:
         check_id(user_id, "user_id", self._settings)
@@ -171,6 +172,7 @@ class PostgresDocumentService(PostgresService, DocumentService, area="documents"
         at, after_id = read_document_cursor(cursor)
         values: dict[str, Any] = {"user_id": user_id, "at": at, "after_id": after_id}
         values["limit"] = check_count(limit, "limit", maximum=self._settings.max_page)
+        values["offset"] = check_count(offset, "offset")
         if labels:
             values["labels"] = label_query(user_id, labels)
 

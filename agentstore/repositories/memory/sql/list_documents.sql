@@ -2,7 +2,8 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, expired text[], at timestamptz, after_id text, limit bigint
+-- Parameters: user_id text, expired text[], at timestamptz, after_id text, limit bigint,
+--   offset bigint
 -- Rows: id, payload, kind, valid_until, namespace, time, updated_at
 -- Races: none, since it only reads
 --
@@ -16,7 +17,7 @@ WITH found AS MATERIALIZED (
         AND (m.valid_until IS NULL OR m.valid_until > now())
         AND (m.time, m.id) < (:at, :after_id)
     ORDER BY m.time DESC, m.id DESC
-    LIMIT :limit
+    LIMIT :limit OFFSET :offset
 )
 SELECT
     found.id, stored.payload, stored.kind, stored.valid_until, stored.namespace, found.time, stored.updated_at
