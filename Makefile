@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types bench bench-quick scale profile clean
+.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types docs bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -145,6 +145,11 @@ types: $(VENV)/dev ## mypy --strict and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: $(VENV)/docs/ready ## the documentation site in .site/html, built without the network; fails for a warning
+	@PYTHONPATH=. $(VENV)/docs/bin/python -m tests.support.site
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build --strict
+	@! grep -rEn '<(script|link|img)[^>]* (src|href)="?(https?:)?//' --include='*.html' .site/html
+
 bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) $(ADAPTERS:%=$(VENV)/adapters/%.PINNED) ## the cost of each call, compared with the floor and every peer: an hour (needs redis-server)
 	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --adapters=$(VENV)/adapters --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
 
@@ -158,7 +163,7 @@ profile: $(VENV)/bench ## a profile of each call (as root; ARGS=--count counts i
 	$(BIN)/python -m benchmarks.profiles --out=docs/performance $(ARGS)
 
 clean: ## remove everything that these targets created
-	rm -rf $(VENV) .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/test: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
@@ -179,4 +184,10 @@ $(VENV)/console: $(VENV)/test
 
 $(VENV)/dev: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/docs/ready: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)/docs
+	@$(VENV)/docs/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(VENV)/docs/bin/python -m pip install --quiet --editable . --group docs
 	@touch $@

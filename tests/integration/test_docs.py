@@ -110,9 +110,12 @@ async def test_the_tests_of_an_application_run_twice(server: Server, tmp_path: P
 
 async def _request_every_route(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
-        for path in app.openapi()["paths"]:
-            response = await client.get(path, params={"user": "alice"})
-            assert response.status_code == 200, f"{path}: {response.text}"
+        for path, methods in app.openapi()["paths"].items():
+            for method in methods:
+                url = path.format(user="alice", chat="trip")
+                body = {"id": "asked", "text": "Which dish has no pepper?"} if method == "post" else None
+                response = await client.request(method, url, params={"user": "alice"}, json=body)
+                assert response.status_code == 200, f"{method} {path}: {response.text}"
 
 
 @pytest.mark.documentation

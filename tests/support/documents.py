@@ -14,10 +14,13 @@ from typing import Any
 
 import agentstore
 from agentstore import AgentStore, MemoryItem, Message
+from tests.support import translations
 from tests.support.servers import Server
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_EVERY_PAGE = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = [each for each in _EVERY_PAGE if translations.find(each) is None]
+"""The pages whose blocks run. Those of a translation are the same: ``tests/unit/test_site.py`` compares them."""
 _PLUGIN = "agentstore.testing.plugin"
 _IS_INSTALLED = any(each.value == _PLUGIN for each in entry_points(group="pytest11"))
 LOAD_PLUGIN = () if _IS_INSTALLED else ("-p", _PLUGIN)

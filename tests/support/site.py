@@ -1,0 +1,118 @@
+"""Assemble the pages of the documentation site: ``python -m tests.support.site`` writes them to .site/pages.
+
+The pages are those of docs/, the README as the home page, and others; tests/support/reference.py writes the reference.
+A link to another file of the repository leads to a page with its text, so that the site needs no other. A translation
+of an older text says so. ``make docs`` builds the site from these pages; mkdocs.yml has its navigation.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
+
+from tests.support import reference, translations
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / ".site" / "pages"
+# Pages that are elsewhere in the repository, and their places in the site.
+_MOVED = {
+    "README.md": "index.md",
+    "README.zh.md": "index.zh.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security-policy.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
+_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+_CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sql": "sql"}
+_STALE = {
+    "zh": '!!! warning "本页译文已过期"\n    英文原文在翻译之后有改动，请以<a href="{source}">英文版</a>为准。\n',
+}
+
+
+def place_of(path: str) -> str:
+    """Return where the site has a file of the repository, both relative to their roots."""
+    if path in _MOVED:
+        return _MOVED[path]
+    return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path.replace('.', '-')}.md"
+
+
+def rewrite_links(text: str, path: str, linked: set[str]) -> str:
+    """Return the text of a page for the site, in which its relative links lead to pages of the site.
+
+    `path` is that of the page in the repository; `linked` receives the other files that it links.
+    """
+    here = PurePosixPath(place_of(path)).parent
+
+    def rewrite(link: re.Match[str]) -> str:
+        target = os.path.normpath((PurePosixPath(path).parent / link[1]).as_posix())
+        place = place_of(target)
+        if place.startswith("source/"):
+            linked.add(target)
+        return os.path.relpath(place, here)
+
+    parts = []
+    end = 0
+    for code in [*_CODE.finditer(text), None]:
+        parts.append(_LINK.sub(rewrite, text[end : code.start() if code else None]))
+        if code:
+            parts.append(code[0])
+            end = code.end()
+    return "".join(parts)
+
+
+def source_page(path: str) -> str:
+    """Return a page with the text of a file of the repository, or with those of a folder."""
+    file = ROOT / path
+    if file.is_dir():
+        tracked = subprocess.run(["git", "ls-files", path], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        files = [ROOT / each for each in tracked.split() if not each.endswith(".jsonl")]
+    else:
+        files = [file]
+    parts = [f"# {path}\n"]
+    for each in files:
+        heading = f"## {each.name}\n\n" if file.is_dir() else ""
+        language = _LANGUAGES.get(each.suffix, "text")
+        parts.append(f"{heading}``````{language}\n{each.read_text(encoding='utf-8').rstrip()}\n``````\n")
+    return "\n".join(parts)
+
+
+def mark_as_stale(text: str, translation: translations.Translation) -> str:
+    """Return a translation with a note below its title, which links the newer source."""
+    source = f"../{place_of(translation.source_name).removesuffix('.md')}.html"  # a translation is a folder deeper
+    note = _STALE[translation.language].format(source=source)
+    return re.sub(r"(?m)^# .*\n", lambda title: f"{title[0]}\n{note}", text, count=1)
+
+
+def _pages_of_repository() -> list[str]:
+    docs = [each.relative_to(ROOT).as_posix() for each in sorted(ROOT.glob("docs/**/*")) if each.is_file()]
+    return [*docs, *(each for each in _MOVED if (ROOT / each).exists())]
+
+
+def main() -> None:
+    """Write all pages."""
+    shutil.rmtree(PAGES, ignore_errors=True)
+    linked: set[str] = set()
+    for path in _pages_of_repository():
+        page = PAGES / place_of(path)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        if not path.endswith(".md"):
+            shutil.copy(ROOT / path, page)
+            continue
+        text = rewrite_links((ROOT / path).read_text(encoding="utf-8"), path, linked)
+        if (translation := translations.find(ROOT / path)) and translation.is_stale:
+            text = mark_as_stale(text, translation)
+        page.write_text(text, encoding="utf-8")
+    for name, text in reference.pages().items():
+        page = PAGES / "reference" / name
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(text, encoding="utf-8")
+    for path in sorted(linked):
+        page = PAGES / place_of(path)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(source_page(path), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The documentation site: its navigation, links, diagram and translations."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support import diagram, translations
+from tests.support.documents import PAGES, ROOT, blocks
+from tests.support.site import mark_as_stale, rewrite_links
+from tests.support.translations import Translation, find, find_all, update
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {each.relative_to(ROOT / "docs").as_posix() for each in PAGES if ROOT / "docs" in each.parents}
+    assert {
+        each for each in pages if not re.search(rf"(- |: |  ){re.escape(each)}$", navigation, re.MULTILINE)
+    } == set()
+
+
+def test_the_diagram_is_that_of_the_models() -> None:
+    assert diagram.PATH.read_text(encoding="utf-8") == diagram.draw(), "run python -m tests.support.diagram"
+
+
+def test_links_lead_to_pages_of_the_site() -> None:
+    linked: set[str] = set()
+    text = "[a](docs/memory.md#ranking) [b](tests/x.py) `[c](docs/d.md)` [e](https://x.org/docs/f.md) [g](#h)"
+    expected = "[a](memory.md#ranking) [b](source/tests/x-py.md) `[c](docs/d.md)` [e](https://x.org/docs/f.md) [g](#h)"
+    assert rewrite_links(text, "README.md", linked) == expected
+    assert rewrite_links("[a](../README.md) [b](performance/results.md)", "docs/faq.md", linked) == (
+        "[a](index.md) [b](performance/results.md)"
+    )
+    assert rewrite_links("[a](../performance.md)", "docs/performance/results.md", linked) == "[a](../performance.md)"
+    assert linked == {"tests/x.py"}
+
+
+def test_a_translation_is_stale_once_its_source_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translations, "ROOT", tmp_path)
+    source, page = tmp_path / "page.md", tmp_path / "page.zh.md"
+    source.write_text("# Title\n", encoding="utf-8")
+    page.write_text("# 标题\n\n正文\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"page\.zh\.md does not begin with"):
+        find(page)
+    update(page)
+    assert find(page) == Translation(page, source, "zh", is_stale=False)
+    source.write_text("# Another title\n", encoding="utf-8")
+    assert find(page) == Translation(page, source, "zh", is_stale=True)
+    assert [each.is_stale for each in find_all(tmp_path)] == [True]
+    assert find(source) is None
+
+
+def test_a_stale_translation_says_so_below_its_title() -> None:
+    stale = Translation(ROOT / "docs" / "faq.zh.md", ROOT / "docs" / "faq.md", "zh", is_stale=True)
+    marked = mark_as_stale("<!-- head -->\n# 标题\n\n正文\n", stale)
+    assert re.fullmatch(r'<!-- head -->\n# 标题\n\n!!! warning .*href="\.\./faq\.html".*\n\n正文\n', marked, re.DOTALL)
+
+
+def _code(page: Path) -> list[str]:
+    """Return the blocks of a page without their comments, which are translated."""
+    return [re.sub(r"\s*#.*", "", each.code) for each in blocks(page)]
+
+
+@pytest.mark.parametrize("page", list(find_all()), ids=lambda each: each.page.name)
+def test_the_code_of_a_translation_is_that_of_its_source(page: Translation) -> None:
+    if not page.is_stale:
+        assert _code(page.page) == _code(page.source)
