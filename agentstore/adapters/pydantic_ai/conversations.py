@@ -1,6 +1,7 @@
 """The conversation store of Pydantic AI."""
 
 # pyright: reportMissingImports=false
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
@@ -18,8 +19,10 @@ from agentstore.adapters.pydantic_ai.entries import EntryId, EntryNotFound, Plac
 from agentstore.adapters.pydantic_ai.log import Log, UserOf
 from agentstore.adapters.pydantic_ai.records import metadata_of, record_of
 from agentstore.adapters.stores import OnStore, Store, is_stored
-from agentstore.errors import AgentStoreError, Conflict, Retryable, UnknownOutcome
+from agentstore.errors import AgentStoreError, Conflict, Retryable, UnknownOutcome, UnreadableRow
 from agentstore.schemas import Message
+
+_log = logging.getLogger(__name__)
 
 # Of `append`.
 _LARGEST_BATCH = 10_000
@@ -84,7 +87,8 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
     async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> list[ConversationRecord]:
         """Return the records of conversations, by the time of their last save, the latest first.
 
-        They are those of the user; without `user_id` those of all users in the application.
+        They are those of the user; without `user_id` those of all users in the application. One that is not valid,
+        since another program changed it, is left out and logged.
 
         Args:
             scope: only records with this scope.
@@ -107,8 +111,12 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
                     assert session.updated_at is not None  # noqa: S101 - of every stored session
                     if session.updated_at + _SKEW < found[-1].updated_at:
                         break
-                place = Place(session.user_id, session.id)
-                if (record := record_of(session.metadata, place)) is not None:
+                try:
+                    record = record_of(session.metadata, Place(session.user_id, session.id))
+                except UnreadableRow as error:
+                    _log.warning("A conversation is left out of the list: %s", error)
+                    continue
+                if record is not None:
                     found.append(record)
         found.sort(key=_updated_at, reverse=True)
         return found[:limit]
@@ -138,12 +146,14 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
         log = await self._agentstore_log()
         place, sessions = log.place_of(record.conversation_id), log.sessions
         new, changes = await offload.run(_prepare, record, new_entries)
-        referred = _referred(record, new_entries)
+        added = {entry.id for entry in new_entries}
+        needed = {record.head_id, *(entry.parent_id for entry in new_entries)} - {None, *added}
+        referred = needed | (set(record.branches) - added)
         copied: list[Message] = []
         known: set[str] = set()
         if not new and record.head_id is not None:
             # A branch or a fork: that its entries are known is not to be expected.
-            copied += await _copies(log, place, {record.head_id}, record)
+            copied += await _copies(log, place, {record.head_id}, needed, record)
             known.add(record.head_id)
         while True:
             messages = list({each.id: each for each in (*copied, *new)}.values())
@@ -157,7 +167,7 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
             try:
                 await sessions.append(*place, messages, app=self._app, metadata_patch=write.patch)
             except _Unknown as error:
-                copied += await _copies(log, place, error.ids, record)
+                copied += await _copies(log, place, error.ids, needed, record)
                 known |= error.ids
                 continue
             except Conflict as error:
@@ -166,10 +176,10 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
                 if not await _is_written(log, place, record):
                     raise
                 return
-            break
-        if not write.is_done:  # all messages were stored before, by an earlier call with this record, or by another one
-            await _check_revision(log, place, record.revision)
-        elif not messages:
+            if write.is_done:
+                break
+            copied, new = [], []  # all of them were stored before, and with them the record or not
+        if not messages:
             await sessions.touch(*place)
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
@@ -221,11 +231,11 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
         return Log((await self._started()).sessions, self._user_of, self._app)
 
 
-async def _copies(log: Log, place: Place, ids: set[str], record: ConversationRecord) -> list[Message]:
-    """Return the messages that a conversation lacks, for entries to continue from that other ones have.
+async def _copies(log: Log, place: Place, ids: set[str], needed: set[str], record: ConversationRecord) -> list[Message]:
+    """Return the messages that a conversation lacks, for entries that it refers to and other ones have.
 
     Raises:
-        ConversationConflict: there is no such entry.
+        ConversationConflict: there is no such entry, and it is one of those that are needed to continue from.
     """
     messages: dict[str, Message] = {}
     for id in sorted(ids):
@@ -236,7 +246,7 @@ async def _copies(log: Log, place: Place, ids: set[str], record: ConversationRec
         try:
             _, stored = await log.read_line(id, None)
         except EntryNotFound as error:
-            if id in record.branches and id != record.head_id:
+            if id not in needed:
                 continue
             raise ConversationConflict(record.conversation_id) from error
         messages |= {each["id"]: Message.model_validate(each) for each in stored if each["id"] not in messages}
@@ -304,12 +314,6 @@ class _Write:
 
 def _prepare(record: ConversationRecord, entries: Sequence[ConversationEntry]) -> tuple[list[Message], dict[str, Any]]:
     return [message_of(entry) for entry in entries], metadata_of(record)
-
-
-def _referred(record: ConversationRecord, entries: Sequence[ConversationEntry]) -> set[str]:
-    """Return the entries that a record and new entries refer to, and that are not among the new ones."""
-    ids = {record.head_id, *record.branches, *(entry.parent_id for entry in entries)}
-    return {id for id in ids if id is not None} - {entry.id for entry in entries}
 
 
 def _updated_at(record: ConversationRecord) -> Any:

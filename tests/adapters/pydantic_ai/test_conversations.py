@@ -154,6 +154,10 @@ async def test_entries_to_continue_from_must_exist(any_store: Any, conversations
         await conversations.write_record(
             record_of(head_id="e1"), new_entries=chain("1", after="missing"), expected_revision=None
         )
+    with conflict():  # a branch need not exist, unless it is continued
+        await conversations.write_record(
+            record_of(branches=["missing"]), new_entries=chain("1", after="missing"), expected_revision=None
+        )
     assert await conversations.read_record("trip") is None
     record = record_of(head_id="e1")
     await conversations.write_record(record, new_entries=chain("1"), expected_revision=None)
@@ -464,6 +468,12 @@ async def test_a_fork_may_have_more_entries_than_one_append(any_store: Any, monk
     with conflict():
         await conversations.fork("fork", new_conversation_id="trip")
     assert (await any_store.sessions.get_session("alice", "trip")).message_count == 1
+    # What an interrupted fork has stored is no conversation, and does not prevent another fork with the same id.
+    source = await any_store.sessions.get_session("alice", "fork")
+    await any_store.sessions.append("alice", "again", source.messages[:10])
+    assert await conversations.load("again") is None
+    await conversations.fork("fork", at=5, new_conversation_id="again")
+    assert len((await conversations.load("again")).messages) == 5
 
 
 async def test_each_call_executes_few_statements(database_url: str, settings: Settings) -> None:

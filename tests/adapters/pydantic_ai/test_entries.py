@@ -102,7 +102,7 @@ def test_usage_and_time_are_those_of_the_message() -> None:
     assert (stored.metadata or {})["timestamp"] == given.timestamp.isoformat().replace("+00:00", "Z")
 
 
-async def test_a_message_that_another_program_changed_is_reported() -> None:
+async def test_what_another_program_changed_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 
     from agentstore.adapters.pydantic_ai import AgentStoreConversationStore
@@ -126,3 +126,7 @@ async def test_a_message_that_another_program_changed_is_reported() -> None:
     await store.sessions.set_metadata("alice", "trip", {"pydantic_ai": [{"head_id": 1}]})
     with pytest.raises(UnreadableRow, match="another program changed"):
         await conversations.read_record("trip")
+    other = ConversationRecord(conversation_id="other", head_id=None)
+    await conversations.write_record(other, expected_revision=None)
+    assert list(await conversations.read_records()) == [other]
+    assert "left out of the list" in caplog.text
