@@ -201,7 +201,8 @@ def style_sheet() -> str:
         # The background of the page is its own, and so is that of what the lexer does not know.
         return [line for line in lines if line.startswith(f"{selector} .") and " .err " not in line]
 
-    light = rules("code", "default")
+    # Comments of this style have too little contrast on a gray background.
+    light = [line.replace("#3D7B7B", "#316363") for line in rules("code", "default")]
     dark = [f"[data-theme=dark] {line}" for line in rules("code", "github-dark")]
     automatic = [f":root:not([data-theme=light]) {line}" for line in rules("code", "github-dark")]
     return "\n".join([*light, *dark, "@media (prefers-color-scheme: dark) {", *automatic, "}"])
