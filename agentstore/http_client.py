@@ -267,13 +267,18 @@ class HttpClient:
             raise InvalidResponse(f"{url} sent a response that cannot be decompressed from {self.excerpt(encoding)}")
         if len(data) > max_bytes:
             raise InvalidResponse(f"{url} sent a response of more than {max_bytes:,} bytes when decompressed")
-        # Characters in strings count only if the number matters: removing the strings takes longer than parsing.
-        if _count_values(data) > max_values and _count_values(_STRING.sub(b"", data)) > max_values:
+        # Characters in strings count only if the number matters: removing the strings takes longer than parsing, and
+        # with many of them much longer. Each value has at most two strings, itself and its key, of two quotes each.
+        if _count_values(data) > max_values and (
+            data.count(b'"') - data.count(b'\\"') > 4 * max_values or _count_values(_STRING.sub(b"", data)) > max_values
+        ):
             raise InvalidResponse(f"{url} sent a response with more than {max_values:,} values")
         try:
             try:
                 return pydantic_core.from_json(data, allow_inf_nan=False, cache_strings="keys")
-            except ValueError:
+            except ValueError as error:
+                if "recursion" in str(error):  # 200 levels
+                    raise
                 return json.loads(data, parse_constant=_refuse)  # lone surrogates, which pydantic's parser rejects
         except (ValueError, RecursionError):
             # Without the cause, which has the response.

@@ -41,6 +41,9 @@ RETRY_DELAY = 0.1
 _HEALTH_TIMEOUT = 5.0
 # Seconds that a command has, after its timeout, to be killed and answered.
 _GRACE = 5.0
+# The values in a reply, and the levels of its arrays and objects.
+_MAX_VALUES = 200_000
+_MAX_DEPTH = 100
 # Seconds that stop() waits for cleanup.
 _LONGEST_STOP = 10.0
 
@@ -306,6 +309,11 @@ class ManagedProvider(SandboxProvider):
     async def _request(self, method: str, arguments: Mapping[str, Any], timeout: float, attempts: int = 1) -> Any:
         """Call the manager. A manager that is itself a client of another one returns errors as text."""
         data = await self._call(method, arguments, timeout, attempts)
+        if not _is_bounded(data):
+            raise SandboxFailed(
+                f"{self._server} returned more than {_MAX_VALUES:,} values for {method}, "
+                f"or more than {_MAX_DEPTH} levels"
+            )
         if isinstance(data, str) and data.startswith("Error:"):
             raise self._error_from_text(method, data)
         return data
@@ -515,6 +523,20 @@ def _parse_handle(handle: str) -> _Handle:
         return _Handle(str(fields["name"]), fields.get("server"))
     except (ValueError, LookupError) as error:
         raise SandboxFailed(f"{handle[:80]!r} is not the handle of a managed sandbox") from error
+
+
+def _is_bounded(value: Any) -> bool:
+    """Return whether a reply has so few values and levels that it can be printed and encoded."""
+    waiting = [(value, 1)]
+    count = 0
+    while waiting:
+        value, depth = waiting.pop()
+        below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        count += len(below)
+        if count > _MAX_VALUES or depth > _MAX_DEPTH:
+            return False
+        waiting += [(each, depth + 1) for each in below if isinstance(each, (dict, list))]
+    return True
 
 
 def _is_part(part: object) -> bool:

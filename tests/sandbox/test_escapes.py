@@ -298,6 +298,41 @@ async def test_malformed_rich_output_is_an_error(cell: Run) -> None:
     assert "Out[" in (await cell("1 + 1")).text
 
 
+FORGE = """
+import json
+kernel = get_ipython().kernel
+session, socket, parent = kernel.session, kernel.iopub_socket, kernel.get_parent()["header"]
+def forge(content, parent=parent):
+    parts = [json.dumps(session.msg_header("stream"), default=str).encode(), json.dumps(parent, default=str).encode()]
+    parts += [b"{}", content]
+    socket.send_multipart([b"x", b"<IDS|MSG>", session.sign(parts), *parts])
+"""
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "socket.send_multipart([b'x', b'<IDS|MSG>', b'bad'])",
+        "forge(b'{}')",
+        "forge(b'[' * 10_000)",
+        "forge(b'{}', {**parent, 'msg_id': 'another'})",
+    ],
+)
+async def test_junk_on_the_channel_of_the_kernel_counts_as_output(cell: Run, attempt: str) -> None:
+    result = await cell(f"{FORGE}\nwhile True: {attempt}")
+    assert "the cell was interrupted: it printed more than 100,000 bytes" in result.text
+    assert len(result.text) < 10_000
+    assert ": 2\n" in (await cell("1 + 1")).text
+
+
+async def test_deeply_nested_message_is_an_error_of_the_cell(cell: Run) -> None:
+    result = await cell(f"{FORGE}\nforge(b'[' * 100_000 + b']' * 100_000)\nprint('after')")
+    assert result.is_error
+    assert result.part("stdout") == "after\n"
+    assert "malformed message" in result.text
+    assert (await cell("print('next')")).text == "next\n"
+
+
 async def test_kernel_start_on_a_full_disk_is_an_error(shell: Run, cell: Run) -> None:
     await shell("head -c 20000000 /dev/zero >/tmp/full; for i in $(seq 600); do : >/tmp/$i; done")
     result = await cell("1 + 1")

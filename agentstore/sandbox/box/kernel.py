@@ -19,6 +19,9 @@ from .tasks import run_to_completion
 _MAX_RICH_OUTPUT = 16_000_000
 """Characters of the images and other rich output of a cell."""
 
+# Bytes that a message counts for that is malformed or belongs to another cell.
+_USELESS_SIZE = 100
+
 # An IPython kernel whose print() waits until the output is sent after each 100,000 characters. By itself it collects
 # whatever is printed within a fifth of a second, and a loop that prints would exceed the memory limit. The output of
 # forked processes is sent over a Unix socket, as a sandbox has no TCP.
@@ -163,8 +166,8 @@ class Kernel:
                 if message in done:
                     try:
                         cell.add(message.result(), request)
-                    except (KeyError, TypeError, ValueError, AttributeError):
-                        cell.errors += "the kernel sent a malformed message\n"
+                    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+                        cell.add_malformed()
                     if cell.idle:
                         return reason
                     message = asyncio.ensure_future(client.iopub_channel.get_msg())
@@ -265,12 +268,14 @@ class _Cell:
         self.output = ""
         self.errors = ""
         self._rich: list[dict[str, Any]] = []
-        self._size = {"stdout": 0, "stderr": 0, "rich": 0}
+        self._size = {"stdout": 0, "stderr": 0, "rich": 0, "useless": 0}
+        self.has_malformed = False
         self.began = self.idle = self.failed = self.full = False
 
     def add(self, message: dict[str, Any], request: str) -> None:
         """Add a message of the kernel, unless it belongs to another request."""
         if message["parent_header"].get("msg_id") != request:
+            self._count_useless()
             return
         kind, content = message["header"]["msg_type"], message["content"]
         if kind == "status":
@@ -286,6 +291,17 @@ class _Cell:
             self._display(content["data"], f"Out[{content['execution_count']}]: ")
         elif kind in ("display_data", "update_display_data"):
             self._display(content["data"], "")
+
+    def add_malformed(self) -> None:
+        """Say once that there were messages that cannot be read, and count them as output."""
+        if not self.has_malformed:
+            self.errors += "the kernel sent a malformed message\n"
+        self.has_malformed = self.failed = True
+        self._count_useless()
+
+    def _count_useless(self) -> None:
+        self._size["useless"] += _USELESS_SIZE
+        self.full = self.full or self._size["useless"] > self._limit
 
     def _print(self, stream: str, value: str) -> None:
         stream = "stderr" if stream == "stderr" else "stdout"
@@ -331,7 +347,7 @@ class _Cell:
 def _is_reply_to(reply: "asyncio.Future[dict[str, Any]]", request: str) -> bool:
     try:
         return bool(reply.result()["parent_header"]["msg_id"] == request)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return False
 
 

@@ -8,6 +8,7 @@ import pytest
 from agentstore import InMemorySandboxService, SandboxService, Settings
 from agentstore.errors import (
     InvalidContent,
+    SandboxFailed,
     SandboxUnavailable,
 )
 from agentstore.sandbox.managed import ManagedProvider
@@ -41,6 +42,19 @@ async def test_a_failing_command_is_a_result(any_provider: ManagedProvider) -> N
     assert cell.is_error
     assert "ZeroDivisionError" in cell.text
     assert not (await any_provider.exec(handle, "run_ipython_cell", {"code": ""}, 60)).is_error
+
+
+async def test_reply_with_too_many_values_or_levels_is_an_error(
+    any_provider: ManagedProvider, server: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await any_provider.create(BASE)
+    nested: list[object] = []
+    for _ in range(150):
+        nested = [nested]
+    for value in (nested, [{}] * 200_001, {"content": [nested]}):
+        monkeypatch.setattr(server, "call_tool", lambda value=value, **_: value)
+        with pytest.raises(SandboxFailed, match=r"more than 200,000 values( for call_tool, or more than 100 levels)?"):
+            await any_provider.exec(handle, "echo", {}, 60)
 
 
 async def test_invalid_arguments_are_refused(any_provider: ManagedProvider, server: SandboxServer) -> None:
