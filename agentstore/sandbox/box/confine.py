@@ -133,10 +133,15 @@ def limit_resources(limits: dict[str, int], *, confined: bool) -> None:
 
 def limit_child(limits: dict[str, int], *, confined: bool) -> None:
     """Set the limits of a process that the box starts, between fork and exec."""
-    # Lower than the box's own, so that the box can start a process when its children have reached their limit.
     if confined:
+        # Lower than the box's own, so that the box can start a process when its children have reached their limit.
         most = limits["processes"] + _OWN_PROCESSES
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+        # They run when neither the box nor the machine has other work, and cannot change that.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        for kind in (resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO):
+            resource.setrlimit(kind, (0, 0))
+    else:
+        os.nice(5)  # so that the box responds however busy they are
     resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu"], limits["cpu"] + 5))
-    os.nice(5)  # so that the box responds however busy they are
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -5,6 +5,7 @@ no cgroup, and a process may have any number of them. So the seccomp filter asks
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,8 +18,9 @@ LARGEST_COUNT = 1_000
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _NOTIFICATION_SIZE = 80
 _CONTINUE = 1
-# Seconds for which a count that was too large is not repeated.
+# Seconds for which a count that was too large is not repeated, and after which a request is refused.
 _COUNT_INTERVAL = 0.05
+_REFUSAL_DELAY = 0.02
 
 
 class LockCounter:
@@ -42,11 +44,18 @@ class LockCounter:
         notification = bytearray(_NOTIFICATION_SIZE)
         try:
             fcntl.ioctl(self._listener, _RECEIVE, notification)
-            (id,) = struct.unpack_from("Q", notification)
-            error, flags = (0, _CONTINUE) if self._is_allowed() else (-errno.ENOLCK, 0)
-            fcntl.ioctl(self._listener, _SEND, struct.pack("QqiI", id, 0, error, flags))
         except FileNotFoundError:
-            pass  # the process has been killed
+            return  # the process has been killed
+        (id,) = struct.unpack_from("Q", notification)
+        if self._is_allowed():
+            self._send(struct.pack("QqiI", id, 0, 0, _CONTINUE))
+        else:  # later, so that a process that tries again and again does not keep the box busy
+            response = struct.pack("QqiI", id, 0, -errno.ENOLCK, 0)
+            asyncio.get_running_loop().call_later(_REFUSAL_DELAY, self._send, response)
+
+    def _send(self, response: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):  # the process has been killed
+            fcntl.ioctl(self._listener, _SEND, response)
 
     def _is_allowed(self) -> bool:
         now = asyncio.get_running_loop().time()
