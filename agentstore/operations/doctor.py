@@ -1,6 +1,7 @@
 """Diagnose a database: what is misconfigured, and what to do about it."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from agentstore.models import Base
 from agentstore.operations import adapters
 from agentstore.operations.distribution import distribution
 from agentstore.operations.vacuum import undone
+from agentstore.sandbox.cgroups import find_cgroups
 from agentstore.search import analysis
 from agentstore.settings import Settings
 
@@ -164,8 +166,8 @@ async def examine(database: Database) -> list[Finding]:
     """Check a database and its configuration, and return the findings. Writes nothing; never raises for the database.
 
     The checks: connection, version, encoding, writes, durability, isolation, clock, schema, drift, role, indexes,
-    vacuum, memories, row security, distribution, pooler, migrations, replica, pool, adapters. A check that does not
-    apply is left out. If the database cannot be reached, that is the only finding.
+    vacuum, memories, row security, distribution, pooler, migrations, replica, pool, sandboxes, adapters. A check that
+    does not apply is left out. If the database cannot be reached, that is the only finding.
     """
     try:
         async with database.connection() as connection:
@@ -204,7 +206,7 @@ async def examine(database: Database) -> list[Finding]:
     if database.replica is not None:
         findings.append(await _replica(database, database.replica.database, identity))
     findings.append(_pool(limits, database.settings, pooled=pooler.found.startswith("a pooler")))
-    return findings + _adapters()
+    return findings + _sandboxes(database.settings) + _adapters()
 
 
 def _advice(error: AgentStoreError) -> str:
@@ -498,6 +500,22 @@ async def _replica(database: Database, replica: Database, identity: Identity) ->
     if here != there:
         return Finding("replica", "warning", f"{found}, at revision {there or 'none'} instead of {here}", "wait for it")
     return Finding("replica", "ok", found)
+
+
+def _sandboxes(settings: Settings) -> list[Finding]:
+    """Return what limits the sandboxes of this machine, if there may be any."""
+    provider = settings.sandbox_provider or ("remote" if settings.sandbox_url else "bubblewrap")
+    if provider != "bubblewrap" or shutil.which("bwrap") is None:
+        return []
+    cgroups = find_cgroups()
+    if cgroups is not None:
+        found = f"each has a cgroup (version {cgroups.version}), in which the kernel limits it as a whole"
+    else:
+        found = (
+            "this process may not create cgroups: the memory of each is measured several times a second, and may "
+            "exceed its limit by half for a moment"
+        )
+    return [Finding("sandboxes", "ok", found)]
 
 
 def _adapters() -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from agentstore.operations import doctor, vacuum
 from agentstore.operations.doctor import Finding, examine
 from agentstore.operations.grants import apply, grants
 from agentstore.repositories.connect import open_database
+from agentstore.sandbox.cgroups import Cgroups
 from agentstore.settings import AutoMigrate
 from agentstore.testing import text
 from tests.support.cli import run
@@ -74,8 +76,19 @@ async def test_a_healthy_database_has_no_problems(own_server: EmbeddedPostgres) 
         "memories": "ok",
         "pooler": "ok",
         "pool": "ok",
+        **({"sandboxes": "ok"} if shutil.which("bwrap") else {}),
     }
     assert "superuser" in found["role"].found
+
+
+def test_what_limits_sandboxes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/bwrap")
+    for cgroups, said in ((Cgroups(1, {}), "a cgroup (version 1)"), (None, "measured several times a second")):
+        monkeypatch.setattr(doctor, "find_cgroups", lambda cgroups=cgroups: cgroups)
+        (found,) = doctor._sandboxes(Settings())
+        assert said in found.found
+    assert not doctor._sandboxes(Settings(sandbox_provider="unsafe_subprocess"))
+    assert not doctor._sandboxes(Settings(sandbox_url="http://localhost"))
 
 
 async def test_a_schema_that_is_behind_is_found(empty_url: str) -> None:

@@ -51,7 +51,8 @@ async def test_reply_with_too_many_values_or_levels_is_an_error(
     nested: list[object] = []
     for _ in range(150):
         nested = [nested]
-    for value in (nested, [{}] * 200_001, {"content": [nested]}):
+    replies: list[object] = [nested, [{}] * 200_001, {"content": [nested]}]
+    for value in replies:
         monkeypatch.setattr(server, "call_tool", lambda value=value, **_: value)
         with pytest.raises(SandboxFailed, match=r"more than 200,000 values( for call_tool, or more than 100 levels)?"):
             await any_provider.exec(handle, "echo", {}, 60)
