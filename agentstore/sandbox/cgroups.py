@@ -46,8 +46,8 @@ class Cgroup:
     def allow_files(self) -> None:
         """Set the memory limit to that of the processes, and what the files of the sandbox take in addition.
 
-        The files are in memory, with a quota of their own. Those that are written before the next call must fit into a
-        twentieth of the limit, beside processes that use all of theirs.
+        The files are in memory, with a separate quota. Those that are written before the next call must fit into a
+        twentieth of the limit, if the processes have reached it.
         """
         statistics = (self.folders["memory"] / "memory.stat").read_text()
         name = "shmem " if self.version == 2 else "total_shmem "

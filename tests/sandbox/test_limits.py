@@ -94,7 +94,7 @@ async def test_locks_of_parts_of_files_are_limited(tool: Run, shell: Run) -> Non
     await write_script(
         tool,
         """
-        import fcntl, sqlite3, sys, time
+        import fcntl, os, sys, time
         count = 0
         with open(f"/tmp/{sys.argv[1]}", "w") as file:
             try:
@@ -102,7 +102,9 @@ async def test_locks_of_parts_of_files_are_limited(tool: Run, shell: Run) -> Non
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 2 * count)
             except OSError as error:
                 print(count, error)
-            time.sleep(0.2)
+                open(f"/tmp/{sys.argv[1]}.done", "w").close()
+            while not all(os.path.exists(f"/tmp/{number}.done") for number in range(1, 5)):
+                time.sleep(0.01)
         """,
     )
     result = await shell("for i in 1 2 3 4; do python3 script.py $i & done; wait")
