@@ -15,7 +15,7 @@ from starlette.routing import Route
 from agentstore.console import actions, conversation, memory, operations, states, users
 from agentstore.console.recent import Recent
 from agentstore.console.security import COOKIE_SECONDS, Access, ConsoleOptions, PathPrefix, SecureHeaders
-from agentstore.console.view import Console, View, assets
+from agentstore.console.view import Busy, Console, View, assets, is_refused
 from agentstore.database.database import Database
 from agentstore.errors import (
     AgentStoreError,
@@ -121,7 +121,7 @@ def _guarded(console: Console, page: Page, *, is_open: bool = False) -> Callable
             response = await page(view)
         except AgentStoreError as error:
             status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-            response = _error(view, status, _TITLES.get(status, "This could not be read"), str(error))
+            response = _error(view, status, _title(error, status), str(error))
         if cookie is not None:
             set_cookie(view, response, cookie)
         return response
@@ -137,6 +137,14 @@ _TITLES = {
     413: "This is too large to show",
     503: "The database does not answer",
 }
+
+
+def _title(error: AgentStoreError, status: int) -> str:
+    if isinstance(error, Busy):
+        return "The console is busy"
+    if isinstance(error, NotConfigured) and not is_refused(error):
+        return "Not available here"
+    return _TITLES.get(status, "This could not be read")
 
 
 def _error(view: View, status: int, title: str, detail: str) -> Response:

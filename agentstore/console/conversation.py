@@ -12,8 +12,8 @@ from starlette.types import Send
 
 from agentstore.console import messages as shown
 from agentstore.console.rendering import render_json
-from agentstore.console.view import PAGE_SIZE, Panel, View, load
-from agentstore.errors import LimitExceeded, NotConfigured, NotFound
+from agentstore.console.view import PAGE_SIZE, Busy, Panel, View, load
+from agentstore.errors import LimitExceeded, NotFound
 from agentstore.schemas import Message, Page, Session, StateRound
 
 # The rounds that are shown beside the messages, and the sessions that are searched for forks.
@@ -173,13 +173,13 @@ async def events(view: View) -> Response:
 
     Raises:
         NotFound: the session does not exist.
-        NotConfigured: too many pages follow sessions.
+        Busy: too many pages follow sessions.
     """
     user_id, session_id = view.query("user"), view.query("session")
     if await view.store.sessions.get_session(user_id, session_id, limit=0) is None:
         raise NotFound(f"user {user_id!r} has no session {session_id!r}")
     if view.console.followers.locked():
-        raise NotConfigured("too many pages follow sessions at once")
+        raise Busy("too many pages follow sessions at once")
     last = view.request.headers.get("last-event-id", "")
     after = int(last) if last.isascii() and last.isdecimal() and len(last) < 19 else view.number("after", 0)
     headers = {"x-accel-buffering": "no"}

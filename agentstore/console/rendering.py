@@ -24,6 +24,7 @@ MOST_TEXT = 20_000
 MOST_MARKDOWN = 10_000
 """How many characters of a text are rendered as Markdown; longer ones are shown as they are."""
 _MOST_CODE = 20_000
+_MOST_LEVELS = 30
 _TAGS = {
     *("p", "br", "hr", "h3", "h4", "h5", "h6", "em", "strong", "s", "code", "pre", "span", "blockquote", "ul", "ol"),
     *("li", "a", "table", "thead", "tbody", "tr", "th", "td"),
@@ -69,7 +70,11 @@ def render_markdown(text: str) -> Markup:
     """Return Markdown as HTML; text that is longer than :data:`MOST_MARKDOWN` is returned as it is."""
     if len(text) > MOST_MARKDOWN:
         return render_text(text)
-    html = _parser().render(printable(text))
+    parser = _parser()
+    tokens = parser.parse(printable(text))
+    if any(_leaves_text_out(token) for token in tokens):
+        return render_text(text)
+    html = parser.renderer.render(tokens, parser.options, {})
     cleaned = nh3.clean(
         html,
         tags=_TAGS,
@@ -82,6 +87,12 @@ def render_markdown(text: str) -> Markup:
     return Markup('<div class="markdown" dir="auto">{}</div>').format(Markup(cleaned))  # noqa: S704
 
 
+def _leaves_text_out(token: "Token") -> bool:
+    """Return whether the parser stopped at a depth, or text stands where a block of code has its language."""
+    info = token.info.strip() if token.type == "fence" else ""
+    return token.level >= _MOST_LEVELS - 1 or (info != "" and not _PLAIN_NAME.fullmatch(info))
+
+
 def _keep_attribute(tag: str, name: str, value: str) -> str | None:
     return value if name != "href" or _LINK.match(value) else None
 
@@ -91,8 +102,10 @@ def _parser() -> "MarkdownIt":
     from markdown_it import MarkdownIt
 
     # Nesting is bounded, as hostile text may have thousands of levels.
-    parser = MarkdownIt("commonmark", {"html": False, "highlight": _highlight, "maxNesting": 20})
+    parser = MarkdownIt("commonmark", {"html": False, "highlight": _highlight, "maxNesting": _MOST_LEVELS})
     parser.enable(["table", "strikethrough"])
+    # A definition of a link would be left out of the page.
+    parser.disable("reference")
     parser.add_render_rule("image", _image_as_link)
     parser.add_render_rule("heading_open", _heading)
     parser.add_render_rule("heading_close", _heading)

@@ -58,6 +58,8 @@ _CHINESE = {
     "The empty id": "空 ID",
     # Errors.
     "Hidden from this login": "当前登录无权查看",
+    "Not available here": "此处不可用",
+    "The console is busy": "控制台正忙",
     "This took too long": "耗时过长",
     "The database does not answer": "数据库没有响应",
     "This could not be read": "无法读取",

@@ -7,8 +7,8 @@ from typing import IO, Any, cast
 
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from agentstore.console.view import PAGE_SIZE, Panel, View, load
-from agentstore.errors import InvalidContent, NotConfigured, NotFound
+from agentstore.console.view import PAGE_SIZE, Busy, Panel, View, load
+from agentstore.errors import InvalidContent, NotFound
 from agentstore.schemas import Page, Session
 from agentstore.schemas.memory import listed_memory
 from agentstore.schemas.message import text_of
@@ -101,12 +101,12 @@ async def export(view: View) -> Response:
 
     Raises:
         NotFound: the user does not exist.
-        NotConfigured: another export is running.
+        Busy: another export is running.
     """
     user_id = view.query("user")
     exports = view.console.exports
     if exports.locked():
-        raise NotConfigured("another export is running: try again when it is done")
+        raise Busy("another export is running: try again when it is done")
     async with exports:
         file = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 - closed after it was sent
         try:

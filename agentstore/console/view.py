@@ -1,6 +1,7 @@
 """What a page is made with: its request, its language, the store, and the templates."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from agentstore.console.recent import Recent
 from agentstore.console.security import Access, ConsoleOptions, Visitor
 from agentstore.console.texts import LANGUAGES, choose_language, translate
 from agentstore.database.database import Database
-from agentstore.errors import AgentStoreError, NotConfigured, StatementTimeout, Unavailable
+from agentstore.errors import AgentStoreError, NotConfigured, Retryable, StatementTimeout, Unavailable
 from agentstore.interfaces import Store
 
 T = TypeVar("T")
@@ -56,12 +57,21 @@ class Panel(Generic[T]):
     def reason(self) -> str:
         """Return what the error means, as a text to translate."""
         if isinstance(self.error, NotConfigured):
-            return "Hidden from this login"
+            return "Hidden from this login" if is_refused(self.error) else "Not available here"
         if isinstance(self.error, StatementTimeout):
             return "This took too long"
         if isinstance(self.error, Unavailable):
             return "The database does not answer"
         return "This could not be read"
+
+
+class Busy(Retryable):
+    """The console does too much of this at once."""
+
+
+def is_refused(error: NotConfigured) -> bool:
+    """Return whether the database refused the login something: it lacks a privilege, or row-level security applies."""
+    return error.__cause__ is not None or re.search("row.level.security", str(error), re.IGNORECASE) is not None
 
 
 async def load(call: Awaitable[T]) -> Panel[T]:
