@@ -22,6 +22,20 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9,
 }
 _AGENTSTORE = "agentstore"
+# Each contender has this color in every panel of every plot. Those of Okabe and Ito can be told apart by everybody.
+_COLORS = {
+    _AGENTSTORE: "#c0392b",
+    "floor (asyncpg)": "black",
+    "SQLAlchemy ORM": "#0072b2",
+    "google-adk": "#e69f00",
+    "openai-agents": "#009e73",
+    "agno": "#cc79a7",
+    "agentscope": "#56b4e9",
+    "agentscope-runtime (Redis)": "#8c6d31",
+    "agentscope-runtime (in memory)": "#c2b280",
+    "langgraph checkpoint": "#6a3d9a",
+    "langgraph store": "#b39ddb",
+}
 _NARROWEST = 0.004
 
 
@@ -110,6 +124,7 @@ def _costs(results: list[dict[str, Any]], path: Path) -> None:
         axes.plot(places, list(own.values()), **_line(name), linestyle="none")
     axes.set_xticks(range(len(cases)), cases, rotation=30, ha="right")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_plain)
     axes.set_ylabel("time relative to the floor")
     axes.axhline(1, color="black", linewidth=0.8)
     _save(figure, path)
@@ -125,7 +140,12 @@ def _writers(results: list[dict[str, Any]], path: Path) -> None:
             axes.plot(*zip(*sorted(own), strict=True), **_line(name))
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        writers = sorted({int(each["case"].split()[0]) for each in found})
+        axes.set_xticks(writers, [str(each) for each in writers])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter(_plain)
         axes.set_xlabel("writers to one session" if is_one_session else "writers, each to its own session")
+        _name_line(axes)
     two_axes[0].set_ylabel("appends per second")
     _save(figure, path)
 
@@ -138,7 +158,9 @@ def _latencies(results: list[dict[str, Any]], path: Path) -> None:
             if each["case"] == case:
                 axes.plot([max(1e-3, ms) for ms in each["quantiles_ms"]], range(101), **_line(each["contender"], ""))
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_plain)
         axes.set_xlabel(f"ms, {case}")
+        _name_line(axes)
     two_axes[0].set_ylabel("% of calls")
     _save(figure, path)
 
@@ -153,6 +175,7 @@ def _growth(growth: list[dict[str, Any]], path: Path) -> None:
                 axes.plot(each["sizes"], each["ms"], marker="o", markersize=3, label=each["call"])
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_plain)
         axes.set_xlabel(kind)
         axes.legend(fontsize=7)
     all_axes[0].set_ylabel("ms")
@@ -161,14 +184,35 @@ def _growth(growth: list[dict[str, Any]], path: Path) -> None:
 
 def _line(name: str, marker: str = "o") -> dict[str, Any]:
     is_agentstore = name == _AGENTSTORE
-    color = "#c0392b" if is_agentstore else "black" if name.startswith("floor") else None
     return {
         "label": name,
+        "color": _COLORS.get(name, "gray"),
+        "zorder": 3 if is_agentstore else 2,
         "marker": marker,
         "markersize": 6 if is_agentstore else 4,
         "linewidth": 2.2 if is_agentstore else 1.2,
-        **({"color": color} if color else {}),
     }
+
+
+def _plain(value: float, _: Any) -> str:
+    """Return the label of a tick: a number without an exponent."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+
+def _name_line(axes: Any) -> None:
+    """Write the name of agentstore beside its line, where it ends."""
+    for line in axes.get_lines():
+        if line.get_label() == _AGENTSTORE:
+            end = line.get_xdata()[-1], line.get_ydata()[-1]
+            axes.annotate(
+                _AGENTSTORE,
+                end,
+                xytext=(-4, 7),
+                textcoords="offset points",
+                ha="right",
+                color=line.get_color(),
+                fontweight="bold",
+            )
 
 
 def _save(figure: Any, path: Path, *, legend: bool = True) -> None:
