@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import agentstore
 from tests.support import diagram, translations
 from tests.support.documents import PAGES, ROOT, blocks
 from tests.support.site import mark_as_stale, rewrite_links
@@ -65,3 +66,10 @@ def _code(page: Path) -> list[str]:
 def test_the_code_of_a_translation_is_that_of_its_source(page: Translation) -> None:
     if not page.is_stale:
         assert _code(page.page) == _code(page.source)
+
+
+def test_every_public_name_has_an_example() -> None:
+    examples = [each.code for page in PAGES for each in blocks(page) if each.language == "python"]
+    examples += [each.read_text(encoding="utf-8") for each in (ROOT / "examples").glob("*.py")]
+    named = set(re.findall(r"\w+", "\n".join(examples)))
+    assert [name for name in agentstore.__all__ if name not in named] == []
