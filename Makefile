@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types docs bench bench-quick scale profile clean
+.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types docs release-check bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -150,6 +150,17 @@ docs: $(VENV)/docs/ready ## the documentation site in .site/html, built without 
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build --strict
 	@! grep -rEn '<(script|link|img)[^>]* (src|href)="?(https?:)?//' --include='*.html' .site/html
 
+release-check: $(VENV)/release/ready ## build the packages in dist/, check them, and list what a release still needs (ARGS=--final)
+	@rm -rf dist
+	@$(VENV)/release/bin/python -m build --outdir dist . >/dev/null
+	@$(VENV)/release/bin/python -m twine check --strict dist/*
+	@PYTHONPATH=. $(VENV)/release/bin/python -m tests.support.release $(ARGS)
+	@rm -rf $(VENV)/released && $(PYTHON) -m venv $(VENV)/released
+	@$(VENV)/released/bin/python -m pip install --quiet dist/*.whl
+	@$(VENV)/released/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@$(VENV)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json $(VENV)/released
+	@ls -l dist
+
 bench: $(VENV)/bench $(BENCH_PEERS:%=$(VENV)/peers/%) $(ADAPTERS:%=$(VENV)/adapters/%.PINNED) ## the cost of each call, compared with the floor and every peer: an hour (needs redis-server)
 	$(BIN)/python -m benchmarks --peers=$(VENV)/peers --adapters=$(VENV)/adapters --json=docs/performance/bench.json --plots=docs/performance $(ARGS)
 
@@ -190,4 +201,10 @@ $(VENV)/docs/ready: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)/docs
 	@$(VENV)/docs/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(VENV)/docs/bin/python -m pip install --quiet --editable . --group docs
+	@touch $@
+
+$(VENV)/release/ready: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)/release
+	@$(VENV)/release/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(VENV)/release/bin/python -m pip install --quiet --group release
 	@touch $@
