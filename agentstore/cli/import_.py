@@ -65,6 +65,7 @@ class Source(StrEnum):
     AGENTSCOPE_2 = "agentscope-2"
     OPENAI_AGENTS = "openai-agents"
     ADK = "adk"
+    LANGGRAPH_STORE = "langgraph-store"
 
 
 @commands.command("import")
@@ -120,7 +121,7 @@ def import_(
 
     A file is JSON Lines of chat completions, an export of ChatGPT, Claude, Open WebUI or LibreChat, another format of
     --list-formats, or an export of `agentstore export`. A URL is that of the database of AgentScope Runtime's Redis
-    services, AgentScope 2, openai-agents or Google ADK, which may be in use.
+    services, AgentScope 2, openai-agents, Google ADK or the store of LangGraph, which may be in use.
 
     Importing again adds only what is new; a file that was moved needs ids in its messages. Invalid input is skipped and
     reported with its place; the exit code is then 5. docs/import.md describes the formats.
@@ -133,7 +134,7 @@ def import_(
     if source is not None or any(each.startswith(_REDIS) for each in sources):
         if only_user:
             raise typer.BadParameter("it applies to files only, and not to databases", param_hint="--only-user")
-        _import_store(sources, source, _USER if user is None else user, remember, url, dry_run, json_)
+        _import_store(sources, source, user, remember, url, dry_run, json_)
         return
     if any("://" in each and not Path(each).exists() for each in sources):
         # The URL is not echoed, since it may contain a password.
@@ -324,7 +325,7 @@ def _list_formats(json_: bool) -> None:
 def _import_store(
     sources: list[str],
     source: Source | None,
-    user: str,
+    user: str | None,
     remember: bool,
     url: str | None,
     dry_run: bool,
@@ -350,7 +351,7 @@ def _import_store(
         target = None
         if store is not None:
             remembering = _remembering(store, settings) if remember else None
-            target = Target(remembering or store.sessions, store.memory, store.states, store.sessions)
+            target = Target(remembering or store.sessions, store.memory, store.states, store.sessions, store.documents)
         mover = Mover(target, settings=settings, report=report)
         with move_spinner(mover.moved) as tick:
             if source is None:
@@ -367,8 +368,15 @@ def _import_store(
         summary = {**asdict(moved), "seconds": round(moved.seconds, 3), "dry_run": dry_run, **_remembered(remembering)}
         echo_json({**summary, **reports.as_json()})
     else:
-        found = counted(message=moved.messages, memory=moved.memories, state=moved.states, value=moved.values)
+        found = counted(
+            message=moved.messages,
+            memory=moved.memories,
+            state=moved.states,
+            value=moved.values,
+            document=moved.documents,
+        )
         added = {"message": moved.new_messages, "state": moved.new_states, "value": moved.new_values}
+        added["document"] = moved.new_documents
         new = f"New: {counted(session=moved.new_sessions, **added)}."
         echo(
             f"{counted(session=moved.sessions)} with {found} in {moved.seconds:.1f} s. "
@@ -378,7 +386,7 @@ def _import_store(
         raise typer.Exit(_SKIPPED)
 
 
-def _reader(source: Source, database: OtherDatabase, user: str) -> Reader:
+def _reader(source: Source, database: OtherDatabase, user: str | None) -> Reader:
     """Return the reader of an application's database.
 
     Raises:
@@ -389,7 +397,9 @@ def _reader(source: Source, database: OtherDatabase, user: str) -> Reader:
     if source is Source.AGENTSCOPE_2:
         return agentscope2.read(database)
     if source is Source.OPENAI_AGENTS:
-        return openai_agents.read(database, user)
+        return openai_agents.read(database, _USER if user is None else user)
+    if source is Source.LANGGRAPH_STORE:
+        return _langgraph_store_reader(database, user)
     try:
         from agentstore.adapters.adk.events import message_of_fields
         from agentstore.adapters.adk.imported import session_of, values_of_scope
@@ -456,3 +466,15 @@ def _print_restored(name: str, done: Progress, dry_run: bool, json_: bool) -> No
         echo_json({**summarize(done), "dry_run": dry_run, "left": [list(each) for each in done.left]})
     else:
         echo(f"{'dry run, nothing was stored; the file has' if dry_run else 'new'}: {describe(done)}")
+
+
+def _langgraph_store_reader(database: OtherDatabase, user: str | None) -> Reader:
+    from agentstore.importing import langgraph_store
+
+    try:
+        from agentstore.adapters.langgraph.items import document_of
+    except ImportError as error:
+        raise NotConfigured(
+            "the package langgraph-checkpoint is not installed: run pip install 'agentstore-postgres[langgraph]'"
+        ) from error
+    return langgraph_store.read(database, langgraph_store.Conversion(document_of), user)

@@ -11,10 +11,18 @@ from agentstore.errors import Conflict, InvalidContent, LimitExceeded, NotConfig
 from agentstore.exact_json import dumps_sorted
 from agentstore.importing.dry_run import DryRun
 from agentstore.importing.notes import Counts, Note, at
-from agentstore.importing.records import MemoriesRecord, Reader, SessionRecord, StateRecord, ValuesRecord
+from agentstore.importing.records import (
+    DocumentsRecord,
+    MemoriesRecord,
+    Reader,
+    SessionRecord,
+    StateRecord,
+    ValuesRecord,
+)
 from agentstore.importing.storing import Sessions, store_session
-from agentstore.interfaces import MemoryService, SessionHistoryService, StoreStateService
+from agentstore.interfaces import DocumentService, MemoryService, SessionHistoryService, StoreStateService
 from agentstore.schemas import Message, ScopedValues, Session, StateRound
+from agentstore.schemas.document import prepare_imported
 from agentstore.schemas.parts import quote
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state, prepare_messages
 from agentstore.schemas.state import check_round
@@ -38,11 +46,14 @@ class Moved(Counts):
     states: int = 0
     values: int = 0
     """Scoped values: those that the store has, now or before."""
+    documents: int = 0
     new_sessions: int = 0
     new_messages: int = 0
     new_states: int = 0
     new_values: int = 0
     """Those that were added or changed."""
+    new_documents: int = 0
+    """Those that were added or replaced."""
     seconds: float = 0.0
 
 
@@ -55,6 +66,7 @@ class Target:
     states: StoreStateService
     history: SessionHistoryService
     """Where the times of the sessions are read."""
+    documents: DocumentService
 
 
 class Mover:
@@ -87,6 +99,8 @@ class Mover:
                 await self._store_state(record)
             elif isinstance(record, ValuesRecord):
                 await self._store_values(record)
+            elif isinstance(record, DocumentsRecord):
+                await self._store_documents(record)
             else:
                 translated = record.translated
                 self.moved.input_messages += translated.messages
@@ -147,6 +161,23 @@ class Mover:
                 return
             for position, message in part.items():
                 await self._add_memories(session, {position: message}, refused)
+
+    async def _store_documents(self, record: DocumentsRecord) -> None:
+        """Store the documents that the store lacks, or has in an older version, each by itself if one is refused."""
+        try:
+            check_id(record.user_id, "user_id", self._settings)
+            prepare_imported(record.documents, self._settings)
+            if self._target is not None:
+                self.moved.new_documents += await self._target.documents.import_documents(
+                    record.user_id, record.documents
+                )
+            self.moved.documents += len(record.documents)
+        except _INVALID as error:
+            if len(record.documents) == 1:
+                self._note(record.place, Note(quote(record.documents[0].item.id), str(error)))
+                return
+            for document in record.documents:
+                await self._store_documents(replace(record, documents=[document]))
 
     async def _store_state(self, record: StateRecord) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentstore.importing.notes import Note
 from agentstore.importing.translated import Translated
+from agentstore.schemas import StoredDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,5 +52,14 @@ class ValuesRecord:
     """When the source last wrote to a session of the scope, and so may have changed a value; None if unknown."""
 
 
-Record = SessionRecord | MemoriesRecord | StateRecord | ValuesRecord | Note
+@dataclass(frozen=True, slots=True)
+class DocumentsRecord:
+    """Documents of a user."""
+
+    place: str
+    user_id: str
+    documents: list[StoredDocument]
+
+
+Record = SessionRecord | MemoriesRecord | StateRecord | ValuesRecord | DocumentsRecord | Note
 Reader = AsyncIterator[Record]

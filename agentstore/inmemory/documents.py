@@ -73,7 +73,8 @@ class InMemoryDocumentService(DocumentService):
         for each, payload in zip(documents, payloads, strict=True):
             item = each.item
             existing = _document_in(buckets.get(item.id, {}), item.id)
-            if item.id in buckets and not replace:
+            is_older = existing is not None and memory._updated_at[user_id, item.id] < each.updated_at
+            if item.id in buckets and not (replace or is_older):
                 continue
             created_at = each.created_at if existing is None else existing.time
             stored = stored_item(payload, (item.id, 1), item.namespace, item.valid_until, created_at, self._settings)

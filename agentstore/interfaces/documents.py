@@ -144,9 +144,10 @@ class DocumentService(ServiceWithLifecycleManager):
 
     @abstractmethod
     async def import_documents(self, user_id: str, stored: Sequence[StoredDocument]) -> int:
-        """Insert documents of another system with their times; return the number of new ones.
+        """Insert documents of another system with their times; return how many were written.
 
-        Existing ones remain unchanged, so the call is idempotent.
+        An existing one is replaced if it was last written before ``updated_at``, and otherwise remains unchanged: the
+        call is idempotent. A document whose place another memory has is not written.
 
         Raises:
             InvalidContent, LimitExceeded: see :meth:`put`; a time is not an aware datetime.

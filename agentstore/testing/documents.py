@@ -207,10 +207,14 @@ class DocumentContract:
         given = [StoredDocument(item, then, later)]
         assert await service.import_documents("alice", given) == 1
         assert await service.get("alice", ["a"]) == {"a": given[0]}
-        changed = StoredDocument(item.model_copy(update={"text": "x"}), later, later)
+        changed = StoredDocument(item.model_copy(update={"text": "x"}), then, later)
         other = StoredDocument(item.model_copy(update={"id": "b"}), later, later)
         assert await service.import_documents("alice", [changed, other]) == 1
         assert await service.get("alice", ["a", "b"]) == {"a": given[0], "b": other}
         assert [each.item.id for each in await service.list("alice")] == ["b", "a"]
+        newer = StoredDocument(item.model_copy(update={"text": "newer"}), later, later + _HOUR)
+        assert await service.import_documents("alice", [newer]) == 1
+        assert await service.import_documents("alice", [newer]) == 0
+        assert await service.get("alice", ["a"]) == {"a": newer._replace(created_at=then)}
         with pytest.raises(InvalidContent):
             await service.import_documents("alice", [StoredDocument(item, then, None)])  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ _NOT_RUN = {
     "agentstore embed": "needs a model, tested in cli/test_vector.py",
     "agentstore distribute": "needs a cluster, tested in integration/test_distribution.py",
     "agentstore.adapters.adk.session_service": "read by ADK, tested in adapters/adk/test_sdk.py",
+    "import --from langgraph-store postgresql://user": "written by LangGraph, adapters/langgraph/test_store_import.py",
     "import --from adk postgresql://user": "a database that ADK wrote, tested in adapters/adk/test_import.py",
     "pg_stat_statements": "needs an extension that is loaded when the server starts",
     "ALTER FUNCTION pg_catalog": "changes the server for all tests, tested in integration/test_row_security.py",
@@ -41,7 +42,14 @@ apt-get() { :; }
 agentstore() { command agentstore "$@" || test "$? $1" = "1 doctor"; }
 """
 # Their Python runs in `make runtime` and `make adapters`: adapters/test_docs.py, adapters/*/test_sdk.py.
-_OTHER_PACKAGES = {"adk.md", "agentscope-runtime.md", "claude-agent-sdk.md", "openai-agents.md", "pydantic-ai.md"}
+_OTHER_PACKAGES = {
+    "adk.md",
+    "agentscope-runtime.md",
+    "claude-agent-sdk.md",
+    "langgraph.md",
+    "openai-agents.md",
+    "pydantic-ai.md",
+}
 # Its Python is an application's tests.
 _TESTS = "testing.md"
 # Its commands change servers: test_operations.py.

@@ -20,7 +20,9 @@ async def _move(store: AgentStore, settings: Settings, *records: Record) -> tupl
 
     problems: list[Note] = []
     imported = Mover(
-        Target(store.sessions, store.memory, store.states, store.sessions), settings=settings, report=problems.append
+        Target(store.sessions, store.memory, store.states, store.sessions, store.documents),
+        settings=settings,
+        report=problems.append,
     )
     await imported.run(reader())
     return imported.moved, problems

@@ -265,7 +265,9 @@ async def test_moved_memories_are_complete(store: AgentStore, settings: Settings
 
     for _ in range(2):
         mover = Mover(
-            Target(store.sessions, store.memory, store.states, store.sessions), settings=settings, report=_fail
+            Target(store.sessions, store.memory, store.states, store.sessions, store.documents),
+            settings=settings,
+            report=_fail,
         )
         await mover.run(read())
         assert (mover.moved.memories, mover.moved.problems) == (count, 0)

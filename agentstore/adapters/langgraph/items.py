@@ -65,7 +65,7 @@ def _escape(text: str) -> str:
 
 
 def document_of(
-    labels: Sequence[str], key: str, value: Any, ttl: float | None, paths: Sequence[str] | None
+    labels: Sequence[str], key: str, value: Any, ttl: float | None, paths: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return the document for an item.
 

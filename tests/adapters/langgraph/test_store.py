@@ -14,6 +14,7 @@ import pytest
 from agentstore import AgentStore, InvalidContent, NotConfigured, Settings, migrate
 from agentstore.operations.grants import grants
 from agentstore.testing import EXACT_VALUES
+from tests.support.documents import ROOT, blocks, run_python, seed
 from tests.support.psql import psql
 from tests.support.roles import with_role
 from tests.support.traces import traces
@@ -496,6 +497,19 @@ async def test_nodes_of_a_graph_read_and_write_memory(any_store: Any) -> None:
     assert (await graph.ainvoke(first))["known"] == []
     assert (await graph.ainvoke({"user": "alice", "text": "Which tea?", "known": []}))["known"] == ["I drink green tea"]
     assert (await graph.ainvoke({"user": "bob", "text": "Which tea?", "known": []}))["known"] == []
+
+
+async def test_the_python_of_the_page_runs_twice(
+    store: AgentStore, database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTSTORE_DATABASE_URL", database_url)
+    page = [each for each in blocks(ROOT / "docs/langgraph.md") if each.language == "python"]
+    assert len(page) >= 2
+    for _ in range(2):
+        names = {**await seed(store), "__name__": __name__}
+        for block in page:
+            await run_python(block, names)
+    assert capsys.readouterr().out.count("['Alice drinks green tea']") == 2
 
 
 async def test_erasing_the_user_leaves_nothing(store: AgentStore, observer: asyncpg.Connection) -> None:

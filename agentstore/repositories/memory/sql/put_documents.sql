@@ -11,7 +11,7 @@
 --   document.
 --
 -- The time of a document is that of its first insertion, and the time of its bucket that of the last one. Unless
--- `replace` is true, existing documents remain unchanged.
+-- `replace` is true, existing documents that were not written before `updated_at` remain unchanged.
 WITH
 -- include: ../../sql/insert_user.sql
 given AS MATERIALIZED (
@@ -29,7 +29,10 @@ given AS MATERIALIZED (
         )
         AND (
             :replace
-            OR NOT EXISTS (SELECT FROM {schema}.memories AS m WHERE m.user_id = :user_id AND m.session_id = given.id)
+            OR NOT EXISTS (
+                SELECT FROM {schema}.memory_buckets AS b
+                WHERE b.user_id = :user_id AND b.session_id = given.id AND b.updated_at >= given.updated_at
+            )
         )
 ),
 bucket AS (
@@ -43,7 +46,7 @@ bucket AS (
         SET
             tokens = excluded.tokens,
             updated_at = greatest(bucket.updated_at, excluded.updated_at)
-        WHERE bucket.count = 1 AND :replace
+        WHERE bucket.count = 1 AND (:replace OR bucket.updated_at < excluded.updated_at)
     RETURNING bucket.session_id
 )
 INSERT INTO {schema}.memories AS document (
@@ -67,5 +70,5 @@ ON CONFLICT (user_id, session_id, seq) DO UPDATE
         importance = excluded.importance,
         valid_until = excluded.valid_until,
         namespace = excluded.namespace
-    WHERE document.id = excluded.id AND document.kind = 'document' AND :replace
+    WHERE document.id = excluded.id AND document.kind = 'document'
 RETURNING document.id
