@@ -259,6 +259,9 @@ _CHINESE = {
     "Its neighbors in the session match; the text itself does not.": "同一会话中相邻的消息匹配，文本自身不匹配。",
     "Words of its text match the question.": "文本中的词语与问题匹配。",
     "Its meaning: the vector of the text is near to that of the question.": "语义：文本的向量与问题的向量相近。",
+    "Parts of words match the question or, in a search with vectors, its meaning.": (
+        "词语的一部分与问题匹配；使用向量搜索时，也可能是语义相近。"
+    ),
     "Matched words": "匹配的词语",
     "reranker": "重排",
     "Position": "位置",

@@ -106,6 +106,7 @@ async def fill(store: AgentStore) -> None:
     await store.sessions.fork_session("alice", "lisbon", at=3, new_id="lisbon, cheaper")
     await store.sessions.set_title("alice", "lisbon, cheaper", "Three days in Lisbon, cheaper")
     await store.sessions.fork_session("alice", "lisbon, cheaper", at=2, new_id="porto instead")
+    await store.sessions.set_title("alice", "porto instead", "Porto instead")
     await store.states.merge_values(
         "alice", "lisbon", values=ScopedValues({"currency": "EUR"}, {"language": "en"}, {"tickets": 2})
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import asyncpg
-from playwright.sync_api import sync_playwright
 
 from agentstore import AgentStore, Settings, migrate
 from agentstore.console.security import ConsoleOptions
@@ -56,6 +55,8 @@ DOCUMENTED = {
 
 def main(folder: Path, *, everything: bool) -> None:
     """Write the screenshots: those of the documentation, or of every page in every size and theme."""
+    from playwright.sync_api import sync_playwright
+
     folder.mkdir(parents=True, exist_ok=True)
     with data_folder() as data, EmbeddedPostgres(data / "server") as server:
         url = server.url_of("postgres")

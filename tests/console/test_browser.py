@@ -1,12 +1,15 @@
-"""The console in a real browser: Debian's chromium, driven by Playwright. `make console-tests` runs these."""
+"""The console in a real browser: Debian's chromium, driven by Playwright. `make console-tests` runs these.
+
+Playwright is imported by the fixtures: where these tests are not selected, it need not be installed.
+"""
+
+from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 from agentstore import AgentStore, Message
 from agentstore.console.security import ConsoleOptions
@@ -18,6 +21,9 @@ from tests.console.support import TOKEN, path
 from tests.support.cli import run
 from tests.support.databases import Databases
 from tests.support.servers import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page
 
 pytestmark = pytest.mark.console
 
@@ -58,6 +64,8 @@ def served(url: str) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def chromium(url: str) -> Iterator[Browser]:
     # After the database, for which event loops run: none can in this thread while Playwright's does.
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -93,11 +101,19 @@ def opened(chromium: Browser) -> Iterator[Callable[..., Page]]:
     assert problems == []
 
 
+def expect(found: Locator) -> Any:
+    from playwright.sync_api import expect as wait_for
+
+    return wait_for(found)
+
+
 @pytest.mark.parametrize(("scheme", "width"), _COMBINATIONS)
 def test_each_page_fits_the_window_and_is_accessible(
     opened: Callable[..., Page], served: Served, scheme: str, width: int
 ) -> None:
     tab = opened(color_scheme=scheme, viewport={"width": width, "height": 800})
+    from axe_playwright_python.sync_playwright import Axe
+
     axe = Axe()
     for name, where in _LISTED.items():
         tab.goto(served.url + where, wait_until="load")
