@@ -24,7 +24,14 @@ _MOVED = {
     "CONTRIBUTING.md": "contributing.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+# The end of a line within a Chinese paragraph, which would be shown as a space.
+_CHINESE_LINE_END = re.compile(
+    r"(?<=[\u2018-\u201d\u3000-\u9fff\uff00-\uffef])\n *(?=[\u2018-\u201d\u3000-\u9fff\uff00-\uffef])"
+)
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_LANGUAGE_SWITCH = re.compile(r"^\[[^\]]+\]\(README(\.zh)?\.md\)\n\n", re.MULTILINE)
 _LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sql": "sql"}
 _STALE = {
     "zh": '!!! warning "本页译文已过期"\n    英文原文在翻译之后有改动，请以<a href="{source}">英文版</a>为准。\n',
@@ -78,6 +85,31 @@ def source_page(path: str) -> str:
     return "\n".join(parts)
 
 
+def anchor_of(heading: str) -> str:
+    """Return the anchor that GitHub and the site give to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def add_anchors(text: str, source: str) -> str:
+    """Return a translation whose headings have the anchors of its source, to which pages of any language link.
+
+    Raises:
+        ValueError: the headings have other levels than those of the source.
+    """
+    originals, headings = _headings(source), _headings(text)
+    if [each[1] for each in originals] != [each[1] for each in headings]:
+        raise ValueError("a translation needs the headings of its source")
+    anchors = {anchor_of(each[2]): anchor_of(original[2]) for each, original in zip(headings, originals, strict=True)}
+    for each in reversed(headings):
+        text = f"{text[: each.end()]} {{ #{anchors[anchor_of(each[2])]} }}{text[each.end() :]}"
+    return re.sub(r"(?<=\]\(#)[^)]+", lambda link: anchors.get(link[0], link[0]), text)
+
+
+def _headings(text: str) -> list[re.Match[str]]:
+    """Return the headings of a page; a comment in a block of code is none."""
+    return list(_HEADING.finditer(_FENCE.sub(lambda code: "`" * len(code[0]), text)))
+
+
 def mark_as_stale(text: str, translation: translations.Translation) -> str:
     """Return a translation with a note below its title, which links the newer source."""
     source = f"../{place_of(translation.source_name).removesuffix('.md')}.html"  # a translation is a folder deeper
@@ -100,9 +132,20 @@ def main() -> None:
         if not path.endswith(".md"):
             shutil.copy(ROOT / path, page)
             continue
-        text = rewrite_links((ROOT / path).read_text(encoding="utf-8"), path, linked)
-        if (translation := translations.find(ROOT / path)) and translation.is_stale:
-            text = mark_as_stale(text, translation)
+        text = _LANGUAGE_SWITCH.sub("", (ROOT / path).read_text(encoding="utf-8"))
+        text = rewrite_links(text, path, linked)
+        if translation := translations.find(ROOT / path):
+            # Within the pages of a language, a link to a page leads to its translation if there is one.
+            text = text.replace(f".{translation.language}.md", ".md")
+            text = _CHINESE_LINE_END.sub("", text)
+            try:
+                text = add_anchors(text, translation.source.read_text(encoding="utf-8"))
+            except ValueError:
+                if not translation.is_stale:
+                    raise
+                continue  # the site has the source instead
+            if translation.is_stale:
+                text = mark_as_stale(text, translation)
         page.write_text(text, encoding="utf-8")
     for name, text in reference.pages().items():
         page = PAGES / "reference" / name

@@ -8,7 +8,7 @@ import pytest
 import agentstore
 from tests.support import diagram, translations
 from tests.support.documents import PAGES, ROOT, blocks
-from tests.support.site import mark_as_stale, rewrite_links
+from tests.support.site import add_anchors, mark_as_stale, rewrite_links
 from tests.support.translations import Translation, find, find_all, update
 
 
@@ -55,6 +55,17 @@ def test_a_stale_translation_says_so_below_its_title() -> None:
     stale = Translation(ROOT / "docs" / "faq.zh.md", ROOT / "docs" / "faq.md", "zh", is_stale=True)
     marked = mark_as_stale("<!-- head -->\n# 标题\n\n正文\n", stale)
     assert re.fullmatch(r'<!-- head -->\n# 标题\n\n!!! warning .*href="\.\./faq\.html".*\n\n正文\n', marked, re.DOTALL)
+
+
+def test_headings_of_a_translation_have_the_anchors_of_its_source() -> None:
+    source = "# Title\n\n## The `first` part\n\n```bash\n# no heading\n```\n\n## What it costs\n"
+    text = "# 标题\n\n## 第一部分\n\n```bash\n# 注释\n```\n\n[见下](#代价) [b](b.md#c)\n\n## 代价\n"
+    assert add_anchors(text, source) == (
+        "# 标题 { #title }\n\n## 第一部分 { #the-first-part }\n\n```bash\n# 注释\n```\n\n"
+        "[见下](#what-it-costs) [b](b.md#c)\n\n## 代价 { #what-it-costs }\n"
+    )
+    with pytest.raises(ValueError, match="the headings of its source"):
+        add_anchors("# 标题\n", source)
 
 
 def _code(page: Path) -> list[str]:
