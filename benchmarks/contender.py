@@ -73,6 +73,15 @@ class Contender(Protocol):
     async def add_memory(self, session: str, messages: list[Any]) -> None:
         """Add new messages of a session to the memory that can be searched by words."""
 
+    async def put_item(self, key: str, value: dict[str, Any]) -> None:
+        """Insert or replace an item of a store of values by key."""
+
+    async def get_item(self, key: str) -> dict[str, Any] | None:
+        """Return the value of an item."""
+
+    async def search_items(self, condition: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the values of ten items with these values of their keys."""
+
 
 def new_messages(first: int, count: int, writer: int = 0) -> list[PlainMessage]:
     """Return messages that are unique by ``writer`` and a number, which starts at ``first``."""
@@ -91,6 +100,12 @@ def short_messages(first: int, count: int) -> list[PlainMessage]:
         )
         for number in range(first, first + count)
     ]
+
+
+def memory_item(number: int) -> dict[str, Any]:
+    """Return what an agent remembers: a text of thirty words and two fields, by the first of which items are found."""
+    words = " ".join(each.text for each in short_messages(number * 3, 3))
+    return {"topic": f"topic {number % 100}", "text": words, "number": number}
 
 
 def agent_state(number: int, messages: int = 50) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from benchmarks.report import row
 from benchmarks.runner import AGENTSTORE, FLOOR, Result, as_json, contenders, measure, measure_writers, server
 
 # The environment of each framework, which `make adapters` creates, its own store, and the adapter.
-_FRAMEWORKS = {
-    "openai-agents.PINNED": ("openai_agents", "agentstore_openai_agents"),
-    "google-adk.PINNED": ("google_adk", "agentstore_google_adk"),
-}
+_FRAMEWORKS = [
+    ("openai-agents.PINNED", "openai_agents", "agentstore_openai_agents"),
+    ("google-adk.PINNED", "google_adk", "agentstore_google_adk"),
+    ("langgraph.PINNED", "langgraph_store", "agentstore_langgraph_store"),
+]
 
 
 def _cases(*, quick: bool) -> list[Case]:
@@ -23,6 +24,9 @@ def _cases(*, quick: bool) -> list[Case]:
     return [
         Case("ten turns of a new conversation", "append", "converse", {}, goal=1 / 3, max_calls=20),
         Case(name, "create_with_state", "list_sessions", {}, history=sessions, goal=1 / 20, max_calls=20),
+        Case(f"get one of {sessions:,} items", "get_item", "get_item", {}, history=sessions, goal=1.5),
+        Case("put an item", "put_item", "put_item", {}, history=sessions, goal=2.5),
+        Case(f"search {sessions:,} items by a field", "search_items", "search_items", {}, history=sessions, goal=1),
     ]
 
 
@@ -37,7 +41,7 @@ async def measure_frameworks(
     results: list[Result] = []
     async with server(url) as (admin_url, url_of):
         admin = await asyncpg.connect(admin_url)
-        for environment, (theirs, ours) in _FRAMEWORKS.items():
+        for environment, theirs, ours in _FRAMEWORKS:
             environments = dict.fromkeys((theirs, ours), environment)
             async with contenders(url_of, admin, adapters, (theirs, ours), log, environments=environments) as running:
                 if len(running) < 2:
@@ -49,8 +53,9 @@ async def measure_frameworks(
                 for case in _cases(quick=quick):
                     if case.requires in about["methods"]:
                         results += _logged(await measure(case, pair, rounds, log), log)
-                writers = Writers("64 writers, 64 sessions", 64, 64, goal=3)
-                results += _logged(await measure_writers(writers, pair, rounds, log), log)
+                if "append" in about["methods"]:
+                    writers = Writers("64 writers, 64 sessions", 64, 64, goal=3)
+                    results += _logged(await measure_writers(writers, pair, rounds, log), log)
                 for process in running.values():
                     await process.run("stop")
             for module in (theirs, ours):

@@ -383,6 +383,8 @@ async def prepare(case: Case, process: Process) -> None:
             return
         process.filled.add(case.session)
         await process.run("fill", session=case.session, messages=case.history)
+    elif case.command.endswith(("_item", "_items")):
+        await process.run("fill_items", items=case.history)
     elif case.requires == "create_with_state":
         await process.run("fill_with_states", sessions=case.history)
     elif case.requires == "list_sessions":

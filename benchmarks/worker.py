@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.contender import Contender, agent_state, new_messages, short_messages
+from benchmarks.contender import Contender, agent_state, memory_item, new_messages, short_messages
 from benchmarks.memory import resident
 
 # How many messages each append has when a session is filled, which is not measured.
@@ -31,6 +31,7 @@ class Worker:
         self._numbers = itertools.count()
         self._appended: dict[str, list[str]] = {}
         self._last_state = 0
+        self._items = 0
 
     async def start(self) -> dict[str, Any]:
         """Start the contender, and return its name, version and methods."""
@@ -116,6 +117,32 @@ class Worker:
         sessions = [f"m{next(self._numbers) % 50}" for _ in range(calls)]
         pairs = zip(sessions, batches, strict=True)
         return await _timed([partial(self._contender.add_memory, session, each) for session, each in pairs])
+
+    async def fill_items(self, items: int) -> dict[str, Any]:
+        """Put items, unless there are as many."""
+        for number in range(self._items, items):
+            await self._contender.put_item(f"item {number}", memory_item(number))
+        self._items = max(self._items, items)
+        return {}
+
+    async def put_item(self, calls: int) -> dict[str, Any]:
+        """Put items, every second one of which exists."""
+        numbers = [self._items + number // 2 for number in range(calls)]
+        self._items += calls // 2 + 1
+        return await _timed([partial(self._contender.put_item, f"item {each}", memory_item(each)) for each in numbers])
+
+    async def get_item(self, calls: int) -> dict[str, Any]:
+        """Get different items, and check that the first is the one that was put."""
+        assert await self._contender.get_item("item 7") == memory_item(7), "the item did not round-trip unchanged"
+        keys = [f"item {number % self._items}" for number in range(calls)]
+        return await _timed([partial(self._contender.get_item, key) for key in keys])
+
+    async def search_items(self, calls: int) -> dict[str, Any]:
+        """Search ten items of a topic."""
+        found = await self._contender.search_items({"topic": "topic 7"})
+        assert [each["topic"] for each in found] == ["topic 7"] * 10, "other items were found"
+        conditions = [{"topic": f"topic {number % 100}"} for number in range(calls)]
+        return await _timed([partial(self._contender.search_items, each) for each in conditions])
 
     async def verify(self, session: str) -> dict[str, Any]:
         """Compare a session with the acknowledged messages: how many are lost, duplicated or out of order."""

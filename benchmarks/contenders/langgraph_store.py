@@ -1,4 +1,4 @@
-"""langgraph's AsyncPostgresStore: abatch with one put per message.
+"""langgraph's AsyncPostgresStore: abatch with one put per message, and single items.
 
 Without vectors, as here, it does not index the texts.
 """
@@ -6,11 +6,14 @@ Without vectors, as here, it does not index the texts.
 import importlib.metadata
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
-from langgraph.store.base import PutOp
+from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.postgres import AsyncPostgresStore
 
 from benchmarks.contender import USER, PlainMessage
+
+NAMESPACE = (USER, "memories")
 
 
 class Contender:
@@ -20,16 +23,16 @@ class Contender:
     version = importlib.metadata.version("langgraph-checkpoint-postgres")
     durable = True
 
-    _store: AsyncPostgresStore
+    _store: BaseStore
 
     def __init__(self, url: str, redis_url: str | None) -> None:
         self._url = url
         self._open = AsyncExitStack()
 
     async def start(self) -> None:  # noqa: D102 - documented in benchmarks.contender
-        store = AsyncPostgresStore.from_conn_string(self._url, pool_config={"min_size": 10, "max_size": 10})
-        self._store = await self._open.enter_async_context(store)
-        await self._store.setup()
+        opening = AsyncPostgresStore.from_conn_string(self._url, pool_config={"min_size": 10, "max_size": 10})
+        self._store = store = await self._open.enter_async_context(opening)
+        await store.setup()
 
     async def stop(self) -> None:  # noqa: D102
         await self._open.aclose()
@@ -40,3 +43,13 @@ class Contender:
 
     async def add_memory(self, session: str, messages: list[tuple[str, dict[str, str]]]) -> None:  # noqa: D102
         await self._store.abatch([PutOp((USER, session), key, value) for key, value in messages])
+
+    async def put_item(self, key: str, value: dict[str, Any]) -> None:  # noqa: D102
+        await self._store.aput(NAMESPACE, key, value)
+
+    async def get_item(self, key: str) -> dict[str, Any] | None:  # noqa: D102
+        item = await self._store.aget(NAMESPACE, key)
+        return None if item is None else item.value
+
+    async def search_items(self, condition: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: D102
+        return [item.value for item in await self._store.asearch(NAMESPACE, filter=condition)]
