@@ -237,10 +237,16 @@ def _exec_as_user() -> None:
             libc.mount(b"none", b"/", None, 0x44000, None), "mount propagation cannot be disabled"
         )  # MS_REC, MS_PRIVATE
         check(libc.mount(b"tmpfs", plan["stage"].encode(), b"tmpfs", 0, b"mode=0755,size=64k"), plan["stage"])
+        empty = os.path.join(plan["stage"], "empty")
+        os.mkdir(empty)
+        below = os.open(empty, os.O_PATH)
         for number, folder in enumerate(plan["folders"]):
             place = os.path.join(plan["stage"], str(number))
             os.mkdir(place)
-            check(libc.mount(folder.encode(), place.encode(), None, 0x1000, None), folder)  # MS_BIND
+            # As the layer of an overlay, by its descriptor, so that /proc/self/mountinfo does not show its path.
+            layers = f"lowerdir=/proc/self/fd/{os.open(folder, os.O_PATH)}:/proc/self/fd/{below}"
+            if libc.mount(b"overlay", place.encode(), b"overlay", 1, layers.encode()) != 0:  # MS_RDONLY
+                check(libc.mount(folder.encode(), place.encode(), None, 0x1000, None), folder)  # MS_BIND
     os.setgroups([])
     os.setresgid(plan["user"], plan["user"], plan["user"])
     os.setresuid(plan["user"], plan["user"], plan["user"])

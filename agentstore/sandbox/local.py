@@ -324,12 +324,14 @@ class LocalProvider(SandboxProvider):
             self._running.pop(box.id, None)
             return
         deadline = time.monotonic() + _GRACE
+        # The handle is data: only with the same start time and id is it the process of the box. Once it is exiting, its
+        # command line is gone.
+        is_known = bool(box.started) and read_start_time(box.pid) == box.started and is_box(box.pid, box.id)
         with contextlib.suppress(TimeoutError, SandboxLost, SandboxFailed):
             async with asyncio.timeout(_PING_TIMEOUT):
                 await send_request(box.path, {"op": "shutdown"})
         while True:
-            # The handle is data: only with the same start time and id is it the process of the box.
-            lives = bool(box.started) and read_start_time(box.pid) == box.started and is_box(box.pid, box.id)
+            lives = is_known and read_start_time(box.pid) == box.started
             if not lives and not await asyncio.to_thread(can_connect, box.path):
                 break
             if time.monotonic() > deadline:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -178,6 +179,14 @@ async def test_protection_that_is_missing_is_an_error_of_start(monkeypatch: pyte
 async def test_machine_is_not_described_in_proc(shell: Run) -> None:
     assert (await shell("cat /proc/cmdline /proc/locks /proc/keys 2>/dev/null")).part("stdout") == ""
     assert (await shell("touch /proc/self/comm")).is_error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="of a bind mount, which an ordinary user can create, the path is visible")
+async def test_paths_of_the_host_are_not_visible(shell: Run) -> None:
+    seen = (await shell("cat /proc/self/mountinfo /proc/self/maps /proc/1/cmdline /proc/mounts")).text
+    assert "/opt/python" in seen or "/usr" in seen
+    assert sys.prefix not in seen
+    assert sys.base_prefix == "/usr" or sys.base_prefix not in seen
 
 
 async def test_groups_are_removed_with_their_sandboxes(bubblewrap: BubblewrapProvider, sandbox_handle: str) -> None:
