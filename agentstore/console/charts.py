@@ -10,7 +10,7 @@ _WIDTH, _HEIGHT, _FEW = 720, 120, 24
 
 
 def bar_chart(values: Sequence[tuple[str, int]], label: str) -> Markup:
-    """Return a bar for each value, with its name and number as its tooltip, and the first and last name below.
+    """Return a bar for each value, with its name and number as its tooltip; below are the ends and the maximum.
 
     `label` describes the chart to a screen reader.
     """
@@ -30,6 +30,7 @@ def bar_chart(values: Sequence[tuple[str, int]], label: str) -> Markup:
     names = list(dict.fromkeys([values[0][0], values[-1][0]]))
     if len(values) < _FEW:
         names = [" – ".join(names)]
+    names.insert(1, f"max {highest:,}")
     return Markup(  # noqa: S704 - numbers, and escaped names
         f'<figure class="chart"><svg viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label)}">{"".join(bars)}</svg>'
