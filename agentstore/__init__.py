@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from agentstore.inmemory import (
         InMemoryBlobService,
+        InMemoryCheckpointService,
         InMemoryDocumentService,
         InMemoryMemoryService,
         InMemorySandboxService,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from agentstore.inmemory_store import InMemoryStore
     from agentstore.interfaces import (
         BlobService,
+        CheckpointService,
         DocumentService,
         Extractor,
         MemoryService,
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     )
     from agentstore.repositories import (
         PostgresBlobService,
+        PostgresCheckpointService,
         PostgresDocumentService,
         PostgresMemoryService,
         PostgresSandboxService,
@@ -141,6 +144,7 @@ __all__ = [
     "BlobData",
     "BlobService",
     "CallableEmbedder",
+    "CheckpointService",
     "Closed",
     "Conflict",
     "ContentType",
@@ -162,6 +166,7 @@ __all__ = [
     "ImageContent",
     "Imported",
     "InMemoryBlobService",
+    "InMemoryCheckpointService",
     "InMemoryDocumentService",
     "InMemoryMemoryService",
     "InMemorySandboxService",
@@ -185,6 +190,7 @@ __all__ = [
     "PoolStats",
     "PoolTimeout",
     "PostgresBlobService",
+    "PostgresCheckpointService",
     "PostgresDocumentService",
     "PostgresMemoryService",
     "PostgresSandboxService",
@@ -259,18 +265,18 @@ _NAMES = {
         "Unavailable UnknownOutcome UnreadableRow"
     ),
     "agentstore.inmemory": (
-        "InMemoryBlobService InMemoryDocumentService InMemoryMemoryService InMemorySandboxService "
-        "InMemorySessionHistoryService InMemoryStateService InMemoryUserService"
+        "InMemoryBlobService InMemoryCheckpointService InMemoryDocumentService InMemoryMemoryService "
+        "InMemorySandboxService InMemorySessionHistoryService InMemoryStateService InMemoryUserService"
     ),
     "agentstore.inmemory_store": "InMemoryStore",
     "agentstore.interfaces": (
-        "BlobService DocumentService Extractor MemoryService Sandbox SandboxProvider SandboxService Service "
-        "ServiceWithLifecycleManager SessionHistoryService StateService Store StoreMemoryService "
+        "BlobService CheckpointService DocumentService Extractor MemoryService Sandbox SandboxProvider SandboxService "
+        "Service ServiceWithLifecycleManager SessionHistoryService StateService Store StoreMemoryService "
         "StoreSessionHistoryService StoreStateService UserService"
     ),
     "agentstore.repositories": (
-        "PostgresBlobService PostgresDocumentService PostgresMemoryService PostgresSandboxService "
-        "PostgresSessionHistoryService PostgresStateService PostgresUserService"
+        "PostgresBlobService PostgresCheckpointService PostgresDocumentService PostgresMemoryService "
+        "PostgresSandboxService PostgresSessionHistoryService PostgresStateService PostgresUserService"
     ),
     "agentstore.schemas": (
         "Appended AudioContent Blob BlobData ContentType DataContent Deleted Embedder Error Extracted Extraction "

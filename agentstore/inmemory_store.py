@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from agentstore.errors import Closed
 from agentstore.inmemory.blobs import InMemoryBlobService
+from agentstore.inmemory.checkpoints import InMemoryCheckpointService
 from agentstore.inmemory.documents import InMemoryDocumentService
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.pruning import InMemoryPruning
@@ -45,7 +46,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
     the provider in AGENTSTORE_SANDBOX_PROVIDER.
 
     Attributes:
-        sessions, memory, documents, states, users, blobs, sandboxes: the services, as in AgentStore.
+        sessions, memory, documents, states, users, blobs, checkpoints, sandboxes: the services, as in AgentStore.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         self._settings = settings = settings or settings_from_environment()
         self.users = InMemoryUserService(delete_data=self._delete_data, settings=settings)
         self.blobs = InMemoryBlobService(users=self.users, settings=settings)
+        self.checkpoints = InMemoryCheckpointService(users=self.users, settings=settings)
         self.states = InMemoryStateService(users=self.users, settings=settings)
         self.sessions = InMemorySessionHistoryService(states=self.states, users=self.users, settings=settings)
         self.memory = InMemoryMemoryService(
@@ -92,7 +94,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
     async def start(self) -> None:
         """Make the store ready. Idempotent, and optional."""
         self._started, self._stopped = True, False
-        for service in (self.sessions, self.memory, self.states, self.users, self.blobs):
+        for service in (self.sessions, self.memory, self.states, self.users, self.blobs, self.checkpoints):
             await service.start()
         if (sandboxes := self._used_sandboxes) is not None:
             sandboxes.reopen()
@@ -104,7 +106,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             if (sandboxes := self._used_sandboxes) is not None:
                 await sandboxes.stop()
         finally:
-            for service in (self.sessions, self.memory, self.states, self.users, self.blobs):
+            for service in (self.sessions, self.memory, self.states, self.users, self.blobs, self.checkpoints):
                 await service.stop()
 
     async def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
@@ -140,7 +142,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         )
         self._check_open()
         pruning = InMemoryPruning(
-            *(self.sessions, self.memory, self.states, self.blobs, self._workspaces, options),
+            *(self.sessions, self.memory, self.states, self.blobs, self.checkpoints, self._workspaces, options),
             settings=self._settings,
             dry_run=dry_run,
         )
@@ -185,7 +187,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
 
     def _source(self) -> InMemorySource:
         return InMemorySource(
-            *(self.users, self.sessions, self.memory, self.states, self.blobs, self._workspaces),
+            *(self.users, self.sessions, self.memory, self.states, self.blobs, self.checkpoints, self._workspaces),
             identity=self._identity,
             settings=self._settings,
         )
@@ -227,6 +229,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
         }
         tables = [
             *(_table(name, [text for each in groups for text in each.values()]) for name, groups in values.items()),
+            TableStats("checkpoints", sum(len(each.checkpoints) for each in self.checkpoints._sessions.values()), 0, 0),
             TableStats("blobs", len(blobs), sum({each.sha256: each.size for each in blobs}.values()), 0),
             _table("memories", [text for texts in memories.values() for text in texts]),
             TableStats("messages", sum(messages.values()), sum(each.bytes for each in sessions), 0),
@@ -243,6 +246,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             state_rounds=numbers["state_rounds"],
             values=sum(numbers[name] for name in values),
             blobs=numbers["blobs"],
+            checkpoints=numbers["checkpoints"],
             bytes=sum(table.total_bytes for table in tables),
             oldest=min((each.created_at for each in stored), default=None),
             newest=max((each.updated_at for each in stored), default=None),
@@ -277,6 +281,7 @@ class InMemoryStore(ServiceWithLifecycleManager):
             workspaces=len(workspaces),
             values=self.states._delete_values_of_user(user_id),
             blobs=self.blobs._delete_user(user_id),
+            checkpoints=self.checkpoints._delete_user(user_id),
         )
 
     def _check_open(self) -> None:

@@ -13,6 +13,7 @@ from agentstore.database.url import Password
 from agentstore.interfaces import Extractor, ServiceWithLifecycleManager, StopInProgress
 from agentstore.repositories import (
     PostgresBlobService,
+    PostgresCheckpointService,
     PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
@@ -53,6 +54,7 @@ class AgentStore(ServiceWithLifecycleManager):
         users: the owners of everything else.
         blobs: versioned files.
         documents: memories that are written and read by key.
+        checkpoints: the steps of graphs.
         sandboxes: isolated environments for code, created on first access.
     """
 
@@ -96,6 +98,7 @@ class AgentStore(ServiceWithLifecycleManager):
         self.users = PostgresUserService(database=self._database)
         self.blobs = PostgresBlobService(database=self._database)
         self.documents = PostgresDocumentService(database=self._database, memory=self.memory)
+        self.checkpoints = PostgresCheckpointService(database=self._database)
 
     @staticmethod
     def in_memory(

@@ -101,6 +101,7 @@ class AgentStore(_Calls):
         self.users = _Calls(store.users, self._runner)
         self.blobs = _Calls(store.blobs, self._runner)
         self.documents = _Calls(store.documents, self._runner)
+        self.checkpoints = _Calls(store.checkpoints, self._runner)
 
     @functools.cached_property
     def sandboxes(self) -> _Sandboxes:

@@ -43,6 +43,7 @@ from agentstore.schemas import (
     User,
     ValueScope,
 )
+from agentstore.schemas.checkpoint import ChannelHistory, Checkpoint, CheckpointInfo, CheckpointWrite
 from agentstore.schemas.edits import MetadataPatch
 from agentstore.schemas.listing import SessionOrder
 from agentstore.settings import Settings
@@ -509,6 +510,63 @@ class Documents:
     def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
         """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
 
+class Checkpoints:
+    """Checkpoints stored in Postgres; see :class:`CheckpointService`."""
+
+    def put(self, user_id: str, session_id: str, checkpoint: Checkpoint, *, is_complete: bool = False) -> None:
+        """Store a checkpoint, and the values of those versions that are not stored yet. Idempotent."""
+    def put_writes(
+        self, user_id: str, session_id: str, namespace: str, checkpoint_id: str, writes: Sequence[CheckpointWrite]
+    ) -> None:
+        """Store writes that are pending at a checkpoint, which may be stored later. Idempotent."""
+    def get(
+        self, user_id: str, session_id: str, namespace: str = "", id: str | None = None, *, stale_ok: bool = False
+    ) -> Checkpoint | None:
+        """Return a checkpoint with its values and writes, by default the last one of a namespace; None if missing."""
+    def get_many(
+        self, user_id: str, session_id: str, namespace: str, ids: Sequence[str], *, stale_ok: bool = False
+    ) -> builtins.list[Checkpoint]:
+        """Return those checkpoints of a namespace that exist, the newest first."""
+    def list(
+        self,
+        user_id: str,
+        session_id: str,
+        namespace: str | None = None,
+        *,
+        before: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        stale_ok: bool = False,
+    ) -> Page[CheckpointInfo]:
+        """Return checkpoints of a session without their values and writes, the newest first."""
+    def list_sessions(
+        self, *, limit: int = 100, cursor: str | None = None, stale_ok: bool = False
+    ) -> Page[tuple[str, str]]:
+        """Return the sessions of all users that have checkpoints, as pairs of the user's and the session's id."""
+    def list_owners(self, session_id: str, *, stale_ok: bool = False) -> Sequence[str]:
+        """Return the users that have checkpoints in sessions of this id."""
+    def history(
+        self,
+        user_id: str,
+        session_id: str,
+        namespace: str,
+        id: str | None,
+        channels: Sequence[str],
+        *,
+        stale_ok: bool = False,
+    ) -> dict[str, ChannelHistory]:
+        """Return the writes to channels before a checkpoint, along its parents, and the value that precedes them."""
+    def copy(self, user_id: str, session_id: str, target_user_id: str, target_session_id: str) -> None:
+        """Copy all checkpoints and writes of a session into another one, whose existing ones remain as they are."""
+    def prune(self, user_id: str, session_id: str) -> Deleted:
+        """Delete all checkpoints of a session but the last one of each namespace; return how many were deleted."""
+    def delete_runs(self, run_ids: Sequence[str], *, user_id: str | None = None) -> Deleted:
+        """Delete the checkpoints of runs, with their writes; return how many there were. Idempotent."""
+    def delete(self, user_id: str, session_id: str) -> Deleted:
+        """Delete all checkpoints and writes of a session; return how many checkpoints there were. Idempotent."""
+    def health(self, timeout: float = 2.0, *, writable: bool = True) -> bool:
+        """Return whether the database works now; see :meth:`agentstore.AgentStore.health`."""
+
 class Sandboxes:
     """Sandboxes with a registry on Postgres. See :class:`SandboxService`."""
 
@@ -540,6 +598,7 @@ class AgentStore:
     users: Users
     blobs: Blobs
     documents: Documents
+    checkpoints: Checkpoints
     @property
     def sandboxes(self) -> Sandboxes: ...
     def __init__(

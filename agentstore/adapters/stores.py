@@ -5,6 +5,7 @@ from typing import Protocol, Self
 from agentstore.errors import NotConfigured, NotFound
 from agentstore.interfaces import (
     BlobService,
+    CheckpointService,
     DocumentService,
     SessionHistoryService,
     StateService,
@@ -41,6 +42,11 @@ class Store(Protocol):
         """The memories that are written by key."""
         ...
 
+    @property
+    def checkpoints(self) -> CheckpointService:
+        """The checkpoints of graphs."""
+        ...
+
 
 class SharedStore:
     """The services on the pool of a URL, which all adapters in this process share."""
@@ -55,6 +61,7 @@ class SharedStore:
         from agentstore.adapters.shared_database import shared_database
         from agentstore.repositories import (
             PostgresBlobService,
+            PostgresCheckpointService,
             PostgresDocumentService,
             PostgresMemoryService,
             PostgresSessionHistoryService,
@@ -69,6 +76,7 @@ class SharedStore:
         self.states: StateService = PostgresStateService(database=self._shared.database)
         self.blobs: BlobService = PostgresBlobService(database=self._shared.database)
         self.documents: DocumentService = PostgresDocumentService(database=self._shared.database, memory=memory)
+        self.checkpoints: CheckpointService = PostgresCheckpointService(database=self._shared.database)
 
     async def start(self) -> None:
         """Open the pool, unless it is open. Idempotent."""

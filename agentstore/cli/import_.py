@@ -56,6 +56,7 @@ _WHAT = {
     "workspaces": "workspaces of session",
     "user_values": "value",
     "blobs": "blob",
+    "checkpoint_heads": "checkpoints of session",
 }
 
 

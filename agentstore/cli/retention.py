@@ -207,6 +207,7 @@ def stats(
                 state_round=found.state_rounds,
                 value=found.values,
                 blob=found.blobs,
+                checkpoint=found.checkpoints,
             )
             + f", {format_bytes(found.bytes)}"
         )

@@ -84,6 +84,7 @@ def delete(user: User, yes: Yes = False, url: Url = None, json_: Json = False) -
                     workspace=deleted.workspaces,
                     value=deleted.values,
                     blob=deleted.blobs,
+                    checkpoint=deleted.checkpoints,
                 )
             )
         else:

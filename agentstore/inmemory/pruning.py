@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agentstore.inmemory.blobs import InMemoryBlobService
+from agentstore.inmemory.checkpoints import InMemoryCheckpointService
 from agentstore.inmemory.documents import expired_documents
 from agentstore.inmemory.memory import InMemoryMemoryService
 from agentstore.inmemory.sandboxes import Workspaces
@@ -38,6 +39,7 @@ class InMemoryPruning:
         memory: InMemoryMemoryService,
         states: InMemoryStateService,
         blobs: InMemoryBlobService,
+        checkpoints: InMemoryCheckpointService,
         workspaces: Workspaces,
         options: PruneOptions,
         *,
@@ -49,6 +51,7 @@ class InMemoryPruning:
         self._memory = memory
         self._states = states
         self._blobs = blobs
+        self._checkpoints = checkpoints
         self._workspaces = workspaces
         self._options = options
         self._settings = settings
@@ -82,6 +85,7 @@ class InMemoryPruning:
                     gone[kind].add(id)
         pruned = self._delete_rounds(heads, gone["states"]) + self._delete_workspaces(user_id, sessions, gone)
         pruned += self._delete_blobs(user_id, sessions, gone)
+        pruned += self._delete_checkpoints(user_id, sessions, gone)
         return pruned + self._delete(user_id, gone)
 
     def _session_ttl(self, user_id: str, session_id: str) -> int | None:
@@ -162,6 +166,17 @@ class InMemoryPruning:
                 pruned += Pruned(blobs=1, bytes=blob.size)
                 if not self._dry_run:
                     self._blobs._delete_version(blob)
+        return pruned
+
+    def _delete_checkpoints(self, user_id: str, sessions: Mapping[str, _Unit], gone: Mapping[str, set[str]]) -> Pruned:
+        pruned = Pruned()
+        for key, stored in list(self._checkpoints._sessions.items()):
+            has_session = key[1] in sessions and key[1] not in gone["sessions"]
+            is_old = self._options.before is not None and stored.updated_at < self._options.before
+            if key[0] == user_id and is_old and not (self._options.retains_sessions and has_session):
+                pruned += Pruned(checkpoints=len(stored.checkpoints), bytes=stored.size())
+                if not self._dry_run:
+                    del self._checkpoints._sessions[key]
         return pruned
 
     def _delete(self, user_id: str, gone: Mapping[str, set[str]]) -> Pruned:

@@ -16,6 +16,7 @@ Every method treats its arguments by the same rules:
 """
 
 from agentstore.interfaces.blobs import BlobService
+from agentstore.interfaces.checkpoints import CheckpointService
 from agentstore.interfaces.documents import DocumentService
 from agentstore.interfaces.memory import Extractor, MemoryService
 from agentstore.interfaces.sandboxes import Sandbox, SandboxProvider, SandboxService
@@ -32,6 +33,7 @@ from agentstore.interfaces.users import UserService
 
 __all__ = [
     "BlobService",
+    "CheckpointService",
     "DocumentService",
     "Extractor",
     "MemoryService",

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, Protocol, Self
 
 from agentstore.interfaces.blobs import BlobService
+from agentstore.interfaces.checkpoints import CheckpointService
 from agentstore.interfaces.documents import DocumentService
 from agentstore.interfaces.memory import MemoryService
 from agentstore.interfaces.sandboxes import SandboxService
@@ -253,6 +254,11 @@ class Store(Protocol):
     @property
     def documents(self) -> DocumentService:
         """Memories that are written and read by key."""
+        ...
+
+    @property
+    def checkpoints(self) -> CheckpointService:
+        """The steps of graphs."""
         ...
 
     @property

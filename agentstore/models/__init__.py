@@ -2,6 +2,7 @@
 
 from agentstore.models.base import Base
 from agentstore.models.blob import BlobChunkRow, BlobRow
+from agentstore.models.checkpoint import CheckpointHeadRow, CheckpointRow, CheckpointValueRow, CheckpointWriteRow
 from agentstore.models.memory import MemoryBucketRow, MemoryRow
 from agentstore.models.memory_extraction import MemoryExtractionRow
 from agentstore.models.message import MessageRow
@@ -16,6 +17,10 @@ __all__ = [
     "Base",
     "BlobChunkRow",
     "BlobRow",
+    "CheckpointHeadRow",
+    "CheckpointRow",
+    "CheckpointValueRow",
+    "CheckpointWriteRow",
     "MemoryBucketRow",
     "MemoryExtractionRow",
     "MemoryRow",

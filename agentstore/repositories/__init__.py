@@ -9,6 +9,7 @@ from agentstore.lazy_imports import defined_in, lazy_attributes
 
 if TYPE_CHECKING:
     from agentstore.repositories.blobs import PostgresBlobService
+    from agentstore.repositories.checkpoints.service import PostgresCheckpointService
     from agentstore.repositories.memory.documents import PostgresDocumentService
     from agentstore.repositories.memory.service import PostgresMemoryService
     from agentstore.repositories.sandboxes.service import PostgresSandboxService
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PostgresBlobService",
+    "PostgresCheckpointService",
     "PostgresDocumentService",
     "PostgresMemoryService",
     "PostgresSandboxService",
@@ -30,6 +32,7 @@ __all__ = [
 _NAMES = {
     "agentstore.repositories.blobs": "PostgresBlobService",
     "agentstore.repositories.memory.documents": "PostgresDocumentService",
+    "agentstore.repositories.checkpoints.service": "PostgresCheckpointService",
     "agentstore.repositories.memory.service": "PostgresMemoryService",
     "agentstore.repositories.sandboxes.service": "PostgresSandboxService",
     "agentstore.repositories.sessions.service": "PostgresSessionHistoryService",

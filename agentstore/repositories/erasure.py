@@ -1,6 +1,7 @@
-"""Deletion of a user with many rows, in bounded transactions: sessions, memories and states, by pages of their ids.
+"""Deletion of a user with many rows, in bounded transactions.
 
-What is locked or written to meanwhile remains, and is deleted with the user by ``delete_user.sql`` at the end.
+Sessions, memories, states and checkpoints are deleted by pages of their ids. What is locked or written to meanwhile
+remains, and is deleted with the user by ``delete_user.sql`` at the end.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,18 @@ from sqlalchemy import BigInteger, ClauseElement, Text, bindparam, func, literal
 
 from agentstore.database.database import Database
 from agentstore.database.statement import Statement
-from agentstore.models import MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow
+from agentstore.models import CheckpointHeadRow, CheckpointRow, MemoryBucketRow, SessionRow, StateHeadRow, StateRoundRow
 from agentstore.repositories import steps
-from agentstore.repositories.prune import DELETE, KINDS, LEAST, LOCK, PARTS, batches, delete_in_steps
+from agentstore.repositories.prune import (
+    DELETE,
+    DELETE_CHECKPOINTS,
+    KINDS,
+    LEAST,
+    LOCK,
+    PARTS,
+    batches,
+    delete_in_steps,
+)
 from agentstore.schemas import Deleted, Pruned
 
 AT_ONCE = 50_000
@@ -57,13 +67,30 @@ def _heads() -> ClauseElement:
     )
 
 
+def _checkpoints() -> ClauseElement:
+    checkpoints = (
+        select(func.count(literal_column("*")))
+        .where(
+            CheckpointRow.user_id == CheckpointHeadRow.user_id, CheckpointRow.session_id == CheckpointHeadRow.session_id
+        )
+        .scalar_subquery()
+    )
+    return (
+        select(CheckpointHeadRow.user_id, CheckpointHeadRow.session_id.label("id"), checkpoints.label("rows"))
+        .where(CheckpointHeadRow.user_id == _USER, CheckpointHeadRow.session_id >= _FROM)
+        .order_by(CheckpointHeadRow.session_id)
+        .limit(_LIMIT)
+    )
+
+
 _LISTS: dict[str, Callable[[], ClauseElement]] = {"sessions": _sessions, "memories": _buckets, "states": _heads}
 # A page of the sessions, buckets or heads of a user, from an id on: user_id, id, rows.
+LIST_CHECKPOINTS = Statement(_checkpoints, name="erasure.list_checkpoints", scope="user")
 LIST = {kind: Statement(construct, name=f"erasure.list_{kind}", scope="user") for kind, construct in _LISTS.items()}
 
 
 async def delete_in_bounded_transactions(database: Database, user_id: str) -> Deleted:
-    """Delete the sessions, memories and states of a user; return how many there were."""
+    """Delete the sessions, memories, states and checkpoints of a user; return how many there were."""
     total = Pruned()
     for kind in KINDS:
         following: str | None = ""
@@ -81,6 +108,18 @@ async def delete_in_bounded_transactions(database: Database, user_id: str) -> De
                 counts: dict[str, Any] = {PARTS[kind]: sum(row["parts"] for row in deleted)}
                 total += Pruned(sessions=len(deleted) if kind == "sessions" else 0, **counts)
             following = rows[-1]["id"] + LEAST if len(rows) == _PAGE else None
+    checkpoints = 0
+    following = ""
+    while following is not None:
+        rows = await database.fetch(LIST_CHECKPOINTS, user_id=user_id, from_session=following, limit=_PAGE)
+        for row in rows:
+            await database.fetch(DELETE_CHECKPOINTS, user_id=user_id, session_id=row["id"], before=_END)
+            checkpoints += row["rows"]
+        following = rows[-1]["id"] + LEAST if len(rows) == _PAGE else None
     return Deleted(
-        sessions=total.sessions, messages=total.messages, memories=total.memories, state_rounds=total.state_rounds
+        sessions=total.sessions,
+        messages=total.messages,
+        memories=total.memories,
+        state_rounds=total.state_rounds,
+        checkpoints=checkpoints,
     )

@@ -24,7 +24,7 @@ from agentstore.database.database import Database
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Row, Statement
 from agentstore.database.transaction import Transaction
-from agentstore.models import StateHeadRow, UserRow, WorkspaceRow
+from agentstore.models import CheckpointHeadRow, StateHeadRow, UserRow, WorkspaceRow
 from agentstore.repositories import steps
 from agentstore.repositories.blobs import PRUNE as PRUNE_BLOBS
 from agentstore.repositories.blobs import delete_in
@@ -72,6 +72,8 @@ DELETE_ROUNDS = _SQL("prune_rounds")
 MEASURE_ROUNDS = _SQL("measure_rounds")
 FIND_WORKSPACES = _SQL("find_old_workspaces")
 FIND_BLOBS = _SQL("find_old_blobs")
+FIND_CHECKPOINTS = _SQL("find_old_checkpoints")
+MEASURE_CHECKPOINTS = _SQL("measure_checkpoints")
 # In a transaction, before its rounds are deleted: a save that changes the highest round then waits for this
 # transaction. A head that is locked is skipped.
 LOCK_HEAD = Statement(
@@ -92,6 +94,18 @@ DELETE_WORKSPACE = Statement(
     )
     .returning(WorkspaceRow.size),
     name="prune.delete_workspace",
+    scope="user",
+    repeatable=False,
+)
+DELETE_CHECKPOINTS = Statement(
+    delete(CheckpointHeadRow)
+    .where(
+        CheckpointHeadRow.user_id == _USER,
+        CheckpointHeadRow.session_id == _SESSION,
+        CheckpointHeadRow.updated_at < bindparam("before", type_=CheckpointHeadRow.updated_at.type),
+    )
+    .returning(CheckpointHeadRow.session_id),
+    name="prune.delete_checkpoints",
     scope="user",
     repeatable=False,
 )
@@ -218,6 +232,8 @@ class Pruning:
                     await self._delete_workspaces(rows)
                 async for rows in self._pages(FIND_BLOBS, (first, ""), **of_users):
                     await self._delete_blobs(rows)
+                async for rows in self._pages(FIND_CHECKPOINTS, (first, ""), **of_users):
+                    await self._delete_checkpoints(rows)
             seen += len(users)
             self._count_users(seen)
 
@@ -413,10 +429,26 @@ class Pruning:
     async def _delete_blobs(self, rows: list[Row]) -> None:
         for user_id, session_id, versions, size in rows:
             key = {"user_id": user_id, "session_id": session_id}
-            has_retained = self._retains_sessions and not self._counted.has("sessions", user_id, session_id)
-            if has_retained and await self._database.fetch(SESSION_EXISTS, **key):
-                continue
-            await self._execute(self._delete_blobs_of(key, versions, size))
+            if not await self._is_retained(**key):
+                await self._execute(self._delete_blobs_of(key, versions, size))
+
+    async def _is_retained(self, user_id: str, session_id: str) -> bool:
+        """Return whether the session of blobs or checkpoints is retained, and they with it."""
+        if not self._retains_sessions or self._counted.has("sessions", user_id, session_id):
+            return False
+        return bool(await self._database.fetch(SESSION_EXISTS, user_id=user_id, session_id=session_id))
+
+    async def _delete_checkpoints(self, rows: list[Row]) -> None:
+        for user_id, session_id in rows:
+            if not await self._is_retained(user_id, session_id):
+                await self._execute(self._delete_checkpoints_of({"user_id": user_id, "session_id": session_id}))
+
+    async def _delete_checkpoints_of(self, key: dict[str, str]) -> Pruned:
+        async with self._database.transaction() as transaction:
+            ((count, size),) = await transaction.fetch(MEASURE_CHECKPOINTS, **key)
+            if not self._dry_run and not await transaction.fetch(DELETE_CHECKPOINTS, **key, before=self._before):
+                return Pruned()  # written to meanwhile
+        return Pruned(checkpoints=count, bytes=size)
 
     async def _delete_blobs_of(self, key: dict[str, str], versions: int, size: int) -> Pruned:
         if self._dry_run:

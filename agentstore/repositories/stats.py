@@ -10,6 +10,7 @@ from agentstore.database.statement import Statement
 from agentstore.models import (
     AppValueRow,
     BlobRow,
+    CheckpointRow,
     MemoryBucketRow,
     SessionRow,
     SessionValueRow,
@@ -37,7 +38,7 @@ COUNT = Statement(
         func.max(SessionRow.updated_at),
         *(
             select(func.count()).select_from(table).scalar_subquery()
-            for table in (AppValueRow, UserValueRow, SessionValueRow, BlobRow)
+            for table in (AppValueRow, UserValueRow, SessionValueRow, BlobRow, CheckpointRow)
         ),
     ),
     name="stats.count",
@@ -70,6 +71,7 @@ async def stats(database: Database, largest: int) -> Stats:
         newest=counts[6],
         values=counts[7] + counts[8] + counts[9],
         blobs=counts[10],
+        checkpoints=counts[11],
         tables=list(tables.values()),
         largest_users=[UserStats(*row) for row in await database.fetch(USERS, limit=largest)],
         largest_sessions=[SessionStats(*row) for row in await database.fetch(SESSIONS, limit=largest)],

@@ -38,8 +38,8 @@ _LIMIT = bindparam("limit", type_=BigInteger)
 VECTORS = "memory_vectors"
 APP_VALUES = "app_values"
 """The table whose rows belong to no user: only an export of all users has them."""
-# Leases belong to the workers of this database.
-_EXCLUDED_COLUMNS = {"memory_extractions": {"lease", "leased_until"}}
+# Leases belong to the workers of this database; a restored head has an epoch of its own.
+_EXCLUDED_COLUMNS = {"memory_extractions": {"lease", "leased_until"}, "checkpoint_heads": {"epoch"}}
 
 
 def _table(row: Any) -> Table:
@@ -128,6 +128,7 @@ UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "memory_buckets": ("session_id", ("memories", "memory_extractions", VECTORS)),
     "state_heads": ("session_id", ("state_rounds",)),
     "workspaces": ("session_id", ("workspace_chunks",)),
+    "checkpoint_heads": ("session_id", ("checkpoints", "checkpoint_values", "checkpoint_writes")),
 }
 """The units of a merge, each of which is inserted completely or not at all.
 
@@ -158,11 +159,10 @@ def stage(schema: str, tables: Sequence[str]) -> list[str]:
 def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, str]:
     """Return the commands that insert the staged rows that are missing, by the table that each inserts into.
 
-    A session, a bucket of memories, the states of a session and its workspaces are units: each is inserted with all its
-    parts, or not at all if one with this id exists. One that has expired is deleted first, unless the staged one has
-    expired as well. A user without metadata gets the staged metadata, and users and applications the values whose keys
-    they lack. A command fails with 23505 if a concurrent
-    transaction has inserted the same rows.
+    A session, a bucket of memories, the states of a session, its workspaces and its checkpoints are units: each is
+    inserted with all its parts, or not at all if one with this id exists. One that has expired is deleted first, unless
+    the staged one has expired as well. A user without metadata gets the staged metadata, and users and applications the
+    values whose keys they lack. A command fails with 23505 if a concurrent transaction has inserted the same rows.
     """
     commands = {}
     for unit in _TTL_SETTINGS:

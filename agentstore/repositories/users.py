@@ -99,7 +99,7 @@ class PostgresUserService(PostgresService, UserService, area="users"):
             if not row["is_large"]:
                 break
             before.append(await delete_in_bounded_transactions(self._database, user_id))
-        names = ("sessions", "messages", "memories", "state_rounds", "workspaces", "values", "blobs")
+        names = ("sessions", "messages", "memories", "state_rounds", "workspaces", "values", "blobs", "checkpoints")
         return Deleted(
             **{
                 name: count + sum(getattr(each, name) for each in before)

@@ -71,6 +71,8 @@ class Deleted:
     """Scoped values, without those of a session that was deleted as a whole."""
     blobs: int = 0
     """Versions of blobs."""
+    checkpoints: int = 0
+    """Checkpoints of graphs."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(Deleted))

@@ -19,7 +19,8 @@ class Progress:
     """The objects that a restore left unchanged, since the database has different ones: (table, user id, session id).
 
     ``("users", user_id, "")`` is the metadata of a user, ``("user_values", user_id, key)`` and ``("app_values", app,
-    key)`` are scoped values, ``("blobs", user_id, name)`` is a version of a blob.
+    key)`` are scoped values, ``("blobs", user_id, name)`` is a version of a blob, ``("checkpoint_heads", user_id,
+    session_id)`` are the checkpoints of a session.
     """
     seconds: float = 0.0
 

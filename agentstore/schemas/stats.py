@@ -68,6 +68,8 @@ class Stats:
     """Scoped values, of applications, users and sessions."""
     blobs: int
     """Versions of blobs."""
+    checkpoints: int
+    """Checkpoints of graphs."""
     bytes: int
     """All tables with their TOAST and indexes."""
     oldest: datetime | None

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import pydantic_core
-from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Double, LargeBinary, SmallInteger, Text
+from sqlalchemy import ARRAY, JSON, BigInteger, Boolean, Column, DateTime, Double, LargeBinary, SmallInteger, Text
 
 from agentstore.errors import AgentStoreError, InvalidContent, LimitExceeded, UnreadableRow
 from agentstore.exact_json import dumps, loads
@@ -43,6 +43,8 @@ _MAX_ROUND = 2**63 - 1
 _LIMITS = {"attempts": _MAX_ATTEMPTS, "outages": _MAX_ATTEMPTS, "next_round": _MAX_ROUND, "last_round": _MAX_ROUND}
 _SCOPED_VALUES = {"app_values", "user_values", "session_values"}
 _LIMITS |= {"round": _MAX_ROUND, "ttl": MAX_TTL}
+# The numbers of writes that replace earlier ones are negative.
+_LEAST = {("checkpoint_writes", "number"): -1_000}
 _MAX_PERCENT = 100
 _ROLES = {Role.USER, Role.ASSISTANT, Role.SYSTEM, Role.TOOL}
 # Characters of a payload from which it is parsed in a thread, so that the event loop is not blocked.
@@ -158,7 +160,7 @@ def _pattern(column: Column[Any], max_id_bytes: int) -> bytes:
         return rb"(true|false)"
     if isinstance(kind, Double):
         return rb"(0(?:\.[0-9]{1,17})?|1)"
-    if isinstance(kind, (JSON, LargeBinary)):
+    if isinstance(kind, (ARRAY, JSON, LargeBinary)):
         return rb'"((?!))"'  # always checked
     most = max_id_bytes if isinstance(kind, Text) else 1_000_000
     return rb'"([^"\\\x00-\x1f]{0,%d})"' % most
@@ -179,16 +181,24 @@ def check_values(table: str, values: dict[str, Any], settings: Settings) -> None
         kind = column.type
         if isinstance(kind, (BigInteger, SmallInteger)):
             most = _LIMITS.get(name, _MAX_NUMBER) if isinstance(kind, BigInteger) else _MAX_PERCENT
-            if type(value) is not int or not 0 <= value <= most:
-                raise InvalidContent(f"{name} must be an integer from 0 to {most}, got {shortened(value)}")
+            least = _LEAST.get((table, name), 0)
+            if type(value) is not int or not least <= value <= most:
+                raise InvalidContent(f"{name} must be an integer from {least} to {most}, got {shortened(value)}")
         elif isinstance(kind, Boolean):
             if type(value) is not bool:
                 raise InvalidContent(f"{name} must be true or false, got {shortened(value)}")
         elif isinstance(kind, Double):
             if type(value) not in (int, float) or not 0 <= value <= 1:
                 raise InvalidContent(f"{name} must be a number from 0 to 1, got {shortened(value)}")
+        elif isinstance(kind, ARRAY):
+            if not isinstance(value, list):
+                raise InvalidContent(f"{name} must be a list of strings, got {shortened(value)}")
+            for each in value:
+                check_id(each, name, settings)
         elif not isinstance(value, str):
             raise InvalidContent(f"{name} must be a string, got {shortened(value)}")
+        elif isinstance(kind, LargeBinary):
+            read_bytes(name, value)
         elif isinstance(kind, DateTime):
             _check_time(name, value)
         elif isinstance(kind, JSON):
@@ -198,12 +208,26 @@ def check_values(table: str, values: dict[str, Any], settings: Settings) -> None
         elif name == "role":
             if value not in _ROLES:
                 raise InvalidContent(f"role must be one of {', '.join(sorted(_ROLES))}, got {shortened(value)}")
-        elif name not in ("error", "lexemes", "embedding", "packed", "data"):
+        elif name not in ("error", "lexemes", "embedding"):
             check_id(value, name, settings)
         elif "\0" in value:
             raise InvalidContent(f"{name} contains a NUL character")
     if table == "sessions" and values.get("ttl") == 0:
         raise InvalidContent("ttl must be at least 1")
+
+
+def read_bytes(name: str, value: object) -> bytes:
+    """Return the bytes that a row has in hexadecimal.
+
+    Raises:
+        InvalidContent: the value of the column `name` is not of this form.
+    """
+    try:
+        if isinstance(value, str) and value.startswith("\\x"):
+            return bytes.fromhex(value[2:])
+    except ValueError:
+        pass
+    raise InvalidContent(f"{name} must be bytes in hexadecimal after \\x")
 
 
 def _check_time(name: str, value: str) -> None:

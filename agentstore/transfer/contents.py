@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from agentstore.errors import InvalidContent, LimitExceeded
 from agentstore.schemas.blob import CHUNK
 from agentstore.settings import Settings
+from agentstore.transfer.checks import read_bytes
 
 _Key = tuple[str, bytes]  # user id, hash
 
@@ -33,13 +34,13 @@ class Contents:
             InvalidContent: it does not follow the chunk before it, or the content before it has another hash.
             LimitExceeded: the content is larger than `max_blob_bytes`.
         """
-        key = str(values.get("user_id")), _unhex(values, "hash")
+        key = str(values.get("user_id")), read_bytes("hash", values.get("hash"))
         if key != self._key:
             self.finish()
             if key in self._found:
                 raise InvalidContent("the chunks of a content are not in order")
             self._key, self._digest, self._size, self._number = key, hashlib.sha256(), 0, 0
-        data = _unhex(values, "data")
+        data = read_bytes("data", values.get("data"))
         self._number += 1
         if values.get("number") != self._number:
             raise InvalidContent(f"number is {values.get('number')}, expected {self._number}")
@@ -59,7 +60,7 @@ class Contents:
             InvalidContent: its content is not in the block, or has another size.
         """
         self.finish()
-        key = str(values.get("user_id")), _unhex(values, "hash")
+        key = str(values.get("user_id")), read_bytes("hash", values.get("hash"))
         self._unused.discard(key)
         empty = _Found(0, 0) if key[1] == hashlib.sha256().digest() else None
         found = self._found.get(key, empty)
@@ -90,13 +91,3 @@ class Contents:
         self.finish()
         if self._unused:
             raise InvalidContent("the file has a content that belongs to no blob")
-
-
-def _unhex(values: dict[str, Any], name: str) -> bytes:
-    value = values.get(name)
-    try:
-        if isinstance(value, str) and value.startswith("\\x"):
-            return bytes.fromhex(value[2:])
-    except ValueError:
-        pass
-    raise InvalidContent(f"{name} must be bytes in hexadecimal after \\x")

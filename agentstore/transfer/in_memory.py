@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import orjson
 from agentstore.errors import NotFound
 from agentstore.inmemory import (
     InMemoryBlobService,
+    InMemoryCheckpointService,
     InMemoryMemoryService,
     InMemorySessionHistoryService,
     InMemoryStateService,
@@ -25,8 +27,16 @@ from agentstore.schemas.state import pack_state
 from agentstore.schemas.times import local_time
 from agentstore.search.question import name_tokens
 from agentstore.settings import Settings
+from agentstore.transfer import in_memory_checkpoints
 
 Row = dict[str, Any]
+
+_CHECKPOINTS = {
+    "checkpoint_heads": in_memory_checkpoints.read_heads,
+    "checkpoints": in_memory_checkpoints.read_checkpoints,
+    "checkpoint_values": in_memory_checkpoints.read_values,
+    "checkpoint_writes": in_memory_checkpoints.read_writes,
+}
 
 
 class InMemorySource:
@@ -42,6 +52,7 @@ class InMemorySource:
         memory: InMemoryMemoryService,
         states: InMemoryStateService,
         blobs: InMemoryBlobService,
+        checkpoints: InMemoryCheckpointService,
         workspaces: Workspaces,
         identity: str,
         settings: Settings,
@@ -52,6 +63,7 @@ class InMemorySource:
         self.users, self.sessions, self.memory, self.states = users, sessions, memory, states
         self.workspaces = workspaces
         self.blobs = blobs
+        self.checkpoints = checkpoints
         self._readers: dict[str, Callable[[str], Iterable[Row]]] = {
             "users": self._read_user,
             "sessions": self._read_sessions,
@@ -67,6 +79,7 @@ class InMemorySource:
             "blobs": self._read_blobs,
             "blob_chunks": self._read_blob_chunks,
             "session_values": self._read_session_values,
+            **{name: partial(read, checkpoints) for name, read in _CHECKPOINTS.items()},
         }
 
     async def identify(self) -> str | None:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Double, LargeBinary
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Double, LargeBinary
 
 from agentstore.errors import Conflict
 from agentstore.inmemory.blobs import StoredVersion
@@ -21,6 +21,7 @@ from agentstore.repositories.transfer import APP_VALUES, TABLES, UNITS, VECTORS,
 from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.payload import load_messages
 from agentstore.transfer.in_memory import InMemorySource, Row
+from agentstore.transfer.in_memory_checkpoints import comparable_rows, stored_checkpoints
 from agentstore.transfer.lines import Block
 from agentstore.transfer.restorer import Left
 from agentstore.transfer.rows import RowReader
@@ -28,6 +29,7 @@ from agentstore.transfer.rows import RowReader
 _Rows = dict[str, list[Row]]
 _UnitKey = tuple[str, str]
 _ESCAPED = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"\\": b"\\"}
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)  # an element of an array
 _SESSION = ("title", "metadata", "created_at", "updated_at", "next_seq", "forked_from", "forked_at", "ttl", "app")
 _JOB = ("first_seq", "last_seq", "is_open", "attempts", "outages", "failed_at", "error", "created_at")
 # What a row has in a column that the release which exported it did not have.
@@ -177,6 +179,8 @@ class InMemoryTarget:
             return key[1] in self._memory._users.get(key[0], {})
         if unit == "state_heads":
             return key in self._states._heads
+        if unit == "checkpoint_heads":
+            return key in self._source.checkpoints._sessions
         return any(each[:2] == key for each in self._source.workspaces)
 
     def _has_expired(self, unit: str, key: _UnitKey) -> bool:
@@ -224,6 +228,8 @@ class InMemoryTarget:
                 for each in rows["state_rounds"]
             }
             self._states._heads[key] = StoredHead(row["next_round"], rounds, row["updated_at"])
+        elif unit == "checkpoint_heads":
+            self._source.checkpoints._sessions[key] = stored_checkpoints(row, rows)
         else:
             data = _archives(rows["workspace_chunks"])
             for each in rows[unit]:
@@ -288,6 +294,8 @@ def _comparable(table: str, rows: list[Row]) -> list[Row]:
         return []  # their archives are compared
     if table == "state_rounds":
         return [_unpacked(row) for row in rows]
+    if table in ("checkpoints", "checkpoint_values", "checkpoint_writes"):
+        return comparable_rows(table, rows)
     if table != "workspace_chunks":
         return rows
     names = ("user_id", "session_id", "type")
@@ -378,6 +386,8 @@ def _value(column: Column[Any], text: bytes) -> Any:
         return datetime.fromisoformat(value).astimezone(UTC)
     if isinstance(kind, LargeBinary):
         return bytes.fromhex(value.removeprefix("\\x"))
+    if isinstance(kind, ARRAY):
+        return [re.sub(r"\\(.)", r"\1", each, flags=re.DOTALL) for each in _QUOTED.findall(value)]
     return _vector(value) if column.table.name == VECTORS and column.name == "embedding" else value
 
 

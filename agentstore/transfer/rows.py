@@ -14,6 +14,7 @@ from agentstore.schemas.memory_item import MESSAGE
 from agentstore.schemas.payload import shortened
 from agentstore.settings import Settings
 from agentstore.transfer import checks, lines
+from agentstore.transfer.checkpoint_values import CheckpointValues, check_packed
 from agentstore.transfer.contents import Contents
 from agentstore.transfer.lines import Block
 
@@ -101,6 +102,7 @@ class RowReader:
         # By the table of the parts and their key.
         self._expected: dict[tuple[str, tuple[bytes, ...]], _Expected] = {}
         self._contents = Contents(settings)
+        self._values = CheckpointValues(settings)
 
     def tables(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each table whose rows come next, with its columns. The caller reads them by :meth:`rows`.
@@ -129,7 +131,8 @@ class RowReader:
                     raise self._fail(expected.position, _wrong_count(part, key, 0, expected))
             try:
                 self._contents.end()
-            except InvalidContent as error:
+                self._values.finish()
+            except (InvalidContent, LimitExceeded) as error:
                 raise self._fail(self.position, error) from error
             return None
         at = self._line.find(b'":{', 0, 100)
@@ -270,6 +273,12 @@ class RowReader:
                 self._contents.add_chunk(values)
             elif name == "blobs":
                 self._contents.add_blob(values)
+            elif name == "checkpoint_values":
+                self._values.add(values)
+            elif name in ("checkpoints", "checkpoint_writes"):
+                check_packed(values, self._settings)
+            if name != "checkpoint_values":
+                self._values.finish()
         except AgentStoreError as error:
             raise self._fail(self.position, error) from error
 
@@ -383,6 +392,9 @@ def _field(value: Any) -> bytes:
         return encoded
     if value is True or value is False:
         return b"t" if value else b"f"
+    if isinstance(value, list):
+        quoted = [each.replace("\\", "\\\\").replace('"', '\\"') for each in value]
+        return _field("{" + ",".join(f'"{each}"' for each in quoted) + "}")
     return repr(value).encode()
 
 

@@ -43,7 +43,8 @@ class Contender:
         await self._sessions[session].add_items(messages)
 
     async def read(self, session: str) -> list[TResponseInputItem]:  # noqa: D102
-        return await self._sessions[session].get_items()
+        items: list[TResponseInputItem] = await self._sessions[session].get_items()
+        return items
 
     def texts(self, found: list[TResponseInputItem]) -> list[str]:  # noqa: D102
         return [item["content"] for item in found]

@@ -179,6 +179,7 @@ def test_erase_counts_what_it_deletes() -> None:
         "workspaces": 0,
         "values": 0,
         "blobs": 0,
+        "checkpoints": 0,
     }
     assert run("erase", "alice", "--yes", "--json").json() == counts
     assert "there is no user 'alice'" in run("erase", "alice", "-y").out

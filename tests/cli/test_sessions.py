@@ -160,6 +160,7 @@ def test_users_are_listed_shown_and_deleted() -> None:
         "workspaces": 0,
         "values": 0,
         "blobs": 0,
+        "checkpoints": 0,
     }
     assert run("users", "delete", "bob", "--yes", "--json").json() == {
         **nothing,

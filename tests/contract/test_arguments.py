@@ -21,6 +21,7 @@ from agentstore import (
     AlreadyExists,
     Conflict,
     InMemoryBlobService,
+    InMemoryCheckpointService,
     InMemoryDocumentService,
     InMemoryMemoryService,
     InMemorySandboxService,
@@ -34,6 +35,7 @@ from agentstore import (
     NotConfigured,
     NotFound,
     PostgresBlobService,
+    PostgresCheckpointService,
     PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
@@ -51,6 +53,7 @@ from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
 from agentstore.schemas.memory_filters import ListFilters, SearchFilters
 from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.exports import signed
 
 _TIME = datetime(2025, 1, 1, tzinfo=UTC)
@@ -77,7 +80,8 @@ def _filter(name: str, value: Any) -> dict[str, Any]:
 
 
 # The parameters that are ids, and those that are numbers.
-_IDS = {"user_id", "session_id", "new_id", "before", "through", "kind", "app", "name", "prefix"}
+_IDS = {"user_id", "session_id", "new_id", "before", "through", "kind", "app", "name", "prefix", "id"}
+_IDS |= {"checkpoint_id", "target_user_id", "target_session_id"}
 _NUMBERS = {
     "limit": Number(0, _PAGE),
     "batch": Number(1, _PAGE),
@@ -126,6 +130,14 @@ _NESTED_IDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "users": {"id": lambda id: [id]},
     "only_users": {"id": lambda id: [id]},
     "at": {"id": lambda id: id},
+    "run_ids": {"id": lambda id: [id]},
+    "channels": {"id": lambda id: [id]},
+    "checkpoint": {
+        "id": checkpoint_of,
+        "parent_id": lambda id: checkpoint_of(parent_id=id),
+        "namespace": lambda id: checkpoint_of(namespace=id),
+    },
+    "writes": {"task_id": lambda id: [write_of(task_id=id)], "channel": lambda id: [write_of(channel=id)]},
     "values": {"id": lambda id: ScopedValues(app={id: 1}) if id.__hash__ is not None else id},
     "filters": {name: partial(_filter, name) for name in ("session_id", "exclude_session_id", "role", "kind")},
 }
@@ -136,7 +148,7 @@ _OTHER = {
     *("progress", "tick", "file", "without_vectors", "dry_run", "older_than", "max_time", "sandbox_types"),
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
-    *("data", "content_type", "filename", "interval", "only_if", "query", "strategy"),
+    *("data", "content_type", "filename", "interval", "only_if", "query", "strategy", "is_complete"),
 }
 _OTHER_FILTERS = {
     *(
@@ -162,6 +174,8 @@ _VALUES: dict[str, Any] = {
     "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "max_tokens": 10, "count": len, "items": MemoryItem(text="x"),
     "values": ScopedValues(app={"a": 1}), "name": "n", "data": b"x",
     "documents": [], "stored": [], "times": {}, "query": "x",
+    "checkpoint": checkpoint_of(), "namespace": "", "checkpoint_id": "1", "writes": [write_of()], "id": "1",
+    "run_ids": ["r"], "channels": ["c"], "target_user_id": "alice", "target_session_id": "copy",
     "sessions": [Session(id="s", user_id="alice")],
 }  # fmt: skip
 _INVALID_IDS: tuple[Any, ...] = (0, 1, True, False, b"s", [], ["s"], "\0", "a\ud800", "x" * 513, "é" * 257)
@@ -172,6 +186,7 @@ _CLASSES: tuple[type[Any], ...] = (
     *(PostgresSessionHistoryService, PostgresMemoryService, PostgresStateService, PostgresSandboxService),
     *(PostgresUserService, AgentStore, InMemoryUserService, InMemoryStore, InMemoryBlobService, PostgresBlobService),
     *(InMemoryDocumentService, PostgresDocumentService),
+    *(InMemoryCheckpointService, PostgresCheckpointService),
     *(agentscope_runtime.PostgresSessionHistoryService, agentscope_runtime.PostgresMemoryService),
     agentscope_runtime.PostgresStateService,
 )

@@ -15,10 +15,12 @@ import pytest
 from agentstore import (
     AgentStore,
     BlobService,
+    CheckpointService,
     DocumentService,
     Extraction,
     ExtractionFailed,
     InMemoryBlobService,
+    InMemoryCheckpointService,
     InMemoryDocumentService,
     InMemoryMemoryService,
     InMemorySandboxService,
@@ -31,6 +33,7 @@ from agentstore import (
     Message,
     NotFound,
     PostgresBlobService,
+    PostgresCheckpointService,
     PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
@@ -49,6 +52,7 @@ from agentstore import (
 from agentstore.sync import AgentStore as BlockingStore
 from agentstore.testing import StoreContract, text
 from tests.integration.extraction.support import DUE, EchoExtractor
+from tests.support.checkpoints import checkpoint_of, write_of
 
 _CREATED = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -82,6 +86,7 @@ _TWINS: dict[type, type] = {
     PostgresUserService: InMemoryUserService,
     PostgresBlobService: InMemoryBlobService,
     PostgresDocumentService: InMemoryDocumentService,
+    PostgresCheckpointService: InMemoryCheckpointService,
     PostgresSandboxService: InMemorySandboxService,
 }
 # AgentStore.in_memory() returns the other one.
@@ -118,6 +123,7 @@ def test_the_protocol_has_the_calls_of_both() -> None:
         "users": (UserService, PostgresUserService),
         "blobs": (BlobService, PostgresBlobService),
         "documents": (DocumentService, PostgresDocumentService),
+        "checkpoints": (CheckpointService, PostgresCheckpointService),
         "sandboxes": (SandboxService, PostgresSandboxService),
     }
     assert _public(Store).keys() == (_public(InMemoryStore).keys() | services.keys())
@@ -165,6 +171,10 @@ async def _use_everything(store: Store) -> None:
         document = {"id": "d", "text": "likes 苹果", "metadata": {"b": 1, "a": "\0"}, "namespace": "a/b"}
         for _ in range(2):
             await store.documents.put(user, [document, {"id": "e", "text": ""}])
+        for number in range(3):
+            value = b"x" * 300 * number
+            await store.checkpoints.put(user, "s", checkpoint_of(f"{number}", value, namespace='a "b\\'))
+        await store.checkpoints.put_writes(user, "s", "", "1", [write_of(), write_of(-1)])
 
 
 def _rows(file: io.BytesIO) -> list[Any]:

@@ -11,6 +11,7 @@ from agentstore.models import Base
 from agentstore.repositories import erasure, prune, steps, users
 from agentstore.search import ranking
 from agentstore.testing import text
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.traces import traces
 
 _WORD = "zyzzyva"
@@ -28,6 +29,8 @@ async def _fill(store: AgentStore, user: str, word: str) -> None:
     await store.states.save_state(user, {"plan": [f"{number} {word}" for number in range(5_000)]}, session.id)
     await store.blobs.put(user, word, word.encode(), session.id, app=word, filename=word, metadata={"x": word})
     await store.blobs.put(user, word, word.encode() * 100_000)
+    await store.checkpoints.put(user, session.id, checkpoint_of(word, word.encode() * 100, run_id=word, namespace=word))
+    await store.checkpoints.put_writes(user, session.id, word, word, [write_of(value=word.encode(), task_id=word)])
     values = ScopedValues(user={word: word}, session={word: [word]})
     await store.states.merge_values(user, session.id, values=values, app=word)
     await store.sessions.fork_session(user, session.id, new_id=f"{word} fork")
@@ -69,7 +72,8 @@ async def test_erase_deletes_all_data_of_the_user_and_none_of_another(
     counted = "SELECT count(*) FROM agentstore.messages WHERE user_id = 'bob'"
     before = await observer.fetchval(counted)
     deleted = await vector_store.users.delete_user("aardvark@example.com")
-    assert deleted == Deleted(sessions=3, messages=4, memories=4, state_rounds=4, workspaces=1, values=1, blobs=2)
+    counts = {"memories": 4, "state_rounds": 4, "workspaces": 1, "values": 1, "blobs": 2, "checkpoints": 1}
+    assert deleted == Deleted(sessions=3, messages=4, **counts)
     assert await traces(observer, "aardvark@example.com", _WORD) == []
     assert await observer.fetchval(counted) == before
     assert len(await vector_store.memory.search("bob", "quokka")) == 4

@@ -45,6 +45,7 @@ from agentstore.adapters import agentscope_runtime
 from agentstore.models import Base
 from agentstore.repositories import PostgresSandboxService, PostgresSessionHistoryService
 from agentstore.sandbox.unsafe_subprocess import UnsafeSubprocessProvider
+from agentstore.schemas.checkpoint import Checkpoint, CheckpointWrite, Serialized
 from agentstore.schemas.imports import check_import
 from tests.support.cli import run
 
@@ -314,6 +315,8 @@ async def _read_all(store: AgentStore) -> dict[str, Any]:
     memories = await store.memory.list_memory(_USER, {"page_size": 100})
     state = await store.states.export_state(_USER, _ID)
     blob = await store.blobs.get(_USER, "a blob", app="an app")
+    checkpoint = await store.checkpoints.get(_USER, _ID, "a namespace")
+    (info,) = await store.checkpoints.list(_USER, _ID)
     values = await store.states.get_values(_USER, _ID, app="an app")
     documents = list((await store.documents.get(_USER, [_DOCUMENT])).values())
     found = {
@@ -325,7 +328,29 @@ async def _read_all(store: AgentStore) -> dict[str, Any]:
         "memories": memories,
         "state": state,
     }
-    return {**found, "values": values, "blob": blob}
+    return {**found, "values": values, "blob": blob, "checkpoint": checkpoint, "info": info}
+
+
+def _sample_checkpoint() -> Checkpoint:
+    """Return a checkpoint with a value in each field, other than its default."""
+    return Checkpoint(
+        namespace="a namespace",
+        id="an id",
+        body=Serialized("a", b"\0" * 1_000),
+        metadata=Serialized("b", b"\xff"),
+        parent_id="a parent",
+        run_id="a run",
+        versions={'a, "b\\': "7", "c": f"{5:032}.0.25"},
+        values={"c": Serialized("c", b"\1")},
+        deltas=('a, "b\\',),
+        writes=[CheckpointWrite("a task", -3, "a channel", Serialized("d", b"\2" * 300), "a path")],
+    )
+
+
+def test_the_sample_of_a_checkpoint_has_each_field() -> None:
+    sample = _sample_checkpoint()
+    assert all(getattr(sample, each.name) for each in fields(sample))
+    assert all(all(write) for write in sample.writes)
 
 
 async def test_everything_keeps_every_field_through_an_export_and_a_restore(store: AgentStore, other_url: str) -> None:
@@ -338,10 +363,14 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     sample: Blob = sample_of(Blob, user_id=_USER, name="a blob", app="an app", session_id="default")
     about = {name: getattr(sample, name) for name in ("content_type", "filename", "metadata")}
     await store.blobs.put(_USER, "a blob", b"x", app="an app", **about)
+    checkpoint = _sample_checkpoint()
+    await store.checkpoints.put(_USER, _ID, checkpoint)
+    await store.checkpoints.put_writes(_USER, _ID, checkpoint.namespace, checkpoint.id, checkpoint.writes)
     scope = value_of(dict, "values")
     await store.states.merge_values(_USER, _ID, values=ScopedValues(scope, scope, scope), app="an app")
     before = await _read_all(store)
     compare("put and get", sample, before["blob"], changed=frozenset({"version", "size", "sha256", "saved_at"}))
+    assert before["checkpoint"] == checkpoint
     compare("values", ScopedValues(scope, scope, scope), before["values"])
     compare("get_user", sample_of(User), before["user"], changed=frozenset({"created_at"}))
     compare("list_users", before["user"], (await store.users.list_users())[0])
@@ -353,6 +382,8 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
         after = await _read_all(other)
     for name in ("session", "item", "round", "user", "blob"):
         compare("export and restore", before[name], after[name])
+    for name in ("checkpoint", "info"):
+        assert before[name] == after[name]
     compare_messages("export and restore", list(before["memories"]), list(after["memories"]))
     assert (after["state"], after["values"]) == (before["state"], before["values"])
 

@@ -35,13 +35,14 @@ from agentstore.operations.grants import grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.integration.extraction.support import EchoExtractor
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.cli import run
 from tests.support.psql import psql
 from tests.support.roles import with_role
 from tests.support.vectors import WordEmbedder
 
 _SETTINGS: dict[str, Any] = {"sandbox_provider": "unsafe_subprocess", "sandbox_snapshots": True, "memory_ttl": 10**6}
-_SERVICES = ("sessions", "memory", "states", "users", "blobs", "documents", "sandboxes")
+_SERVICES = ("sessions", "memory", "states", "users", "blobs", "documents", "checkpoints", "sandboxes")
 # Methods that read and write no rows of users.
 _LIFECYCLE = {"start", "stop", "health"}
 _TIME = datetime(2025, 1, 1, tzinfo=UTC)
@@ -54,6 +55,8 @@ _VALUES: dict[str, Any] = {
     "round_id": 7, "state": {"a": 1}, "sessions": [Session(id="s", user_id="alice")],
     "values": ScopedValues({"a": 1}, {"u": 1}), "name": "n", "data": b"x",
     "documents": {"id": "d", "text": "x"}, "stored": [_STORED], "query": "apples", "times": {"d": _TIME},
+    "checkpoint": checkpoint_of(), "namespace": "", "checkpoint_id": "1", "writes": [write_of()], "id": "1",
+    "run_ids": ["r"], "channels": ["c"], "target_user_id": "alice", "target_session_id": "copy",
 }  # fmt: skip
 
 

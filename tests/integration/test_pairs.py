@@ -35,7 +35,10 @@ from agentstore import (
 )
 from agentstore.models import Base
 from agentstore.testing import text
+from tests.support.checkpoints import checkpoint_of, write_of
 
+# Large enough to be stored in pieces.
+_LARGE = bytes(range(256)) * 20
 _USER = "u"
 _EXCLUDED = {"sandboxes", "workspaces", "workspace_chunks"}
 _TABLES = [table.name for table in Base.metadata.sorted_tables if table.name not in _EXCLUDED]
@@ -82,6 +85,13 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     ),
     "put blob": lambda store: store.blobs.put(_USER, "b", b"one"),
     "delete blobs": lambda store: store.blobs.delete_all(_USER),
+    "put checkpoint": lambda store: store.checkpoints.put(_USER, "s", checkpoint_of("3", _LARGE + b"3", parent_id="2")),
+    "put writes": lambda store: store.checkpoints.put_writes(_USER, "s", "", "3", [write_of()]),
+    "get checkpoint": lambda store: store.checkpoints.get(_USER, "s"),
+    "prune checkpoints": lambda store: store.checkpoints.prune(_USER, "s"),
+    "copy checkpoints": lambda store: store.checkpoints.copy(_USER, "s", _USER, "copy"),
+    "delete runs": lambda store: store.checkpoints.delete_runs(["r"], user_id=_USER),
+    "delete checkpoints": lambda store: store.checkpoints.delete(_USER, "s"),
     "get values": lambda store: store.states.get_values(_USER, "s"),
     "delete values": lambda store: store.states.delete_values(_USER, "s"),
     "pop": lambda store: store.sessions.pop_messages(_USER, "s", 2),
@@ -163,6 +173,7 @@ _STATES = {
     "UPDATE {0}.state_heads SET updated_at = updated_at - interval '10 days';"
     "UPDATE {0}.state_rounds SET saved_at = saved_at - interval '10 days';"
     "UPDATE {0}.memories SET analysis = 'older';"
+    "UPDATE {0}.checkpoint_heads SET updated_at = updated_at - interval '10 days';"
     "UPDATE {0}.blobs SET saved_at = saved_at - interval '10 days';",
     "expired": "UPDATE {0}.sessions SET updated_at = updated_at - interval '10 days', ttl = 60",
     "nothing": "".join(f"TRUNCATE {{0}}.{name};" for name in _TABLES),
@@ -192,6 +203,10 @@ UNION ALL SELECT 'values', array_agg(x ORDER BY x) FROM (
 UNION ALL SELECT 'blobs', array_agg(x ORDER BY x) FROM (
     SELECT row(session_id, name, version, encode(hash, 'hex'), chunks, size)::text FROM agentstore.blobs
     UNION ALL SELECT row(encode(hash, 'hex'), number, data)::text FROM agentstore.blob_chunks) AS t(x)
+UNION ALL SELECT 'checkpoints', array_agg(x ORDER BY x) FROM (
+    SELECT row(session_id, id, parent_id, channels, versions)::text FROM agentstore.checkpoints
+    UNION ALL SELECT row(session_id, channel, version)::text FROM agentstore.checkpoint_values
+    UNION ALL SELECT row(session_id, checkpoint_id, task_id, number)::text FROM agentstore.checkpoint_writes) AS t(x)
 UNION ALL SELECT 'users', array_agg(id) FROM agentstore.users
 """
 
@@ -273,6 +288,8 @@ class Pairs:
         until = datetime(2080, 1, 1, tzinfo=UTC)
         await store.documents.put(_USER, {"id": "d", "text": "likes apples", "valid_until": until})
         await store.blobs.put(_USER, "b", b"one")
+        for id in ("1", "2"):
+            await store.checkpoints.put(_USER, "s", checkpoint_of(id, _LARGE + id.encode()))
         await store.states.merge_values(_USER, "s", values=ScopedValues({"k": 0}, {"k": 0}, {"k": 0}))
         for state, change in _STATES.items():
             await self._observer.execute(f'CREATE SCHEMA "{state}"')

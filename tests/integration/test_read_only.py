@@ -32,6 +32,7 @@ from agentstore.operations.grants import apply, grants
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text as message
 from tests.integration.test_database import ADD_USER, ECHO, USERS, _database, _wait_for_checkouts
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.cli import run
 from tests.support.proxy import Proxy
 
@@ -244,6 +245,12 @@ _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "blobs.read": _read_blob,
     "blobs.list": lambda store: store.blobs.list("alice"),
     "blobs.list_versions": lambda store: store.blobs.list_versions("alice", "n"),
+    "checkpoints.get": lambda store: store.checkpoints.get("alice", "live"),
+    "checkpoints.get_many": lambda store: store.checkpoints.get_many("alice", "live", "", ["1"]),
+    "checkpoints.list": lambda store: store.checkpoints.list("alice", "live"),
+    "checkpoints.list_sessions": lambda store: store.checkpoints.list_sessions(),
+    "checkpoints.list_owners": lambda store: store.checkpoints.list_owners("live"),
+    "checkpoints.history": lambda store: store.checkpoints.history("alice", "live", "", None, ["c"]),
     "states.get_values_of": lambda store: store.states.get_values_of([Session(id="live", user_id="alice")]),
     "users.get_user": lambda store: store.users.get_user("alice"),
     "users.list_users": lambda store: store.users.list_users(),
@@ -291,6 +298,12 @@ _WRITES: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "blobs.put": lambda store: store.blobs.put("alice", "n", b"x"),
     "blobs.delete": lambda store: store.blobs.delete("alice", "n"),
     "blobs.delete_all": lambda store: store.blobs.delete_all("alice"),
+    "checkpoints.put": lambda store: store.checkpoints.put("alice", "live", checkpoint_of("3")),
+    "checkpoints.put_writes": lambda store: store.checkpoints.put_writes("alice", "live", "", "1", [write_of()]),
+    "checkpoints.copy": lambda store: store.checkpoints.copy("alice", "live", "alice", "copy"),
+    "checkpoints.prune": lambda store: store.checkpoints.prune("alice", "live"),
+    "checkpoints.delete": lambda store: store.checkpoints.delete("alice", "live"),
+    "checkpoints.delete_runs": lambda store: store.checkpoints.delete_runs(["r"]),
     "users.set_metadata": lambda store: store.users.set_metadata("alice", {}),
     "users.delete_user": lambda store: store.users.delete_user("alice"),
     "sandboxes.delete_workspaces": lambda store: store.sandboxes.delete_workspaces("live", "alice"),
@@ -308,7 +321,7 @@ _LIFECYCLE = {"pool_stats", "start", "stop", "reopen"}
 def _public_methods(store: AgentStore) -> set[str]:
     services = {
         name: getattr(store, name)
-        for name in ("sessions", "memory", "states", "users", "blobs", "documents", "sandboxes")
+        for name in ("sessions", "memory", "states", "users", "blobs", "documents", "checkpoints", "sandboxes")
     }
     return {
         f"{name}.{method}"
@@ -340,6 +353,9 @@ async def test_every_read_works_on_a_read_only_server_and_every_write_raises_rea
                 await store.states.save_state("alice", {"n": number}, id)
             await store.blobs.put("alice", "n", b"a content")
             await store.documents.put("alice", {"id": "d", "text": "likes apples", "namespace": "a"})
+            for checkpoint_id in ("1", "2"):
+                await store.checkpoints.put("alice", id, checkpoint_of(checkpoint_id))
+            await store.checkpoints.put_writes("alice", id, "", "2", [write_of()])
             await store.states.merge_values("alice", id, values=ScopedValues({"a": 1}, {"u": 1}, {"s": 1}))
         before = await _read_each(store)
         for table, column in (("sessions", "id"), ("memory_buckets", "session_id"), ("state_heads", "session_id")):

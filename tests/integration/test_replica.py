@@ -33,6 +33,7 @@ from agentstore.operations.doctor import Finding, examine
 from agentstore.operations.grants import grants
 from agentstore.testing import text
 from tests.integration.test_database import ECHO
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.pgbouncer import PgBouncer
 from tests.support.proxy import Proxy
 from tests.support.psql import psql
@@ -91,6 +92,12 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "blobs.read": _read_blob,
     "blobs.list": lambda store, **options: store.blobs.list("alice", **options),
     "blobs.list_versions": lambda store, **options: store.blobs.list_versions("alice", "n", **options),
+    "checkpoints.get": lambda store, **options: store.checkpoints.get("alice", "s", **options),
+    "checkpoints.get_many": lambda store, **options: store.checkpoints.get_many("alice", "s", "", ["1"], **options),
+    "checkpoints.list": lambda store, **options: store.checkpoints.list("alice", "s", **options),
+    "checkpoints.list_sessions": lambda store, **options: store.checkpoints.list_sessions(**options),
+    "checkpoints.list_owners": lambda store, **options: store.checkpoints.list_owners("s", **options),
+    "checkpoints.history": lambda store, **options: store.checkpoints.history("alice", "s", "", None, ["c"], **options),
     "states.get_values_of": lambda store, **options: store.states.get_values_of(
         [Session(id="s", user_id="alice")], **options
     ),
@@ -113,7 +120,16 @@ async def _write(store: AgentStore, number: int) -> None:
     await store.states.save_state("alice", {"n": number}, "s")
     await store.states.merge_values("alice", "s", values=ScopedValues(session={"n": number}))
     await store.blobs.put("alice", "n", b"%d" % number)
+    await store.checkpoints.put("alice", "s", checkpoint_of(f"{number}", b"%d" % number))
+    await store.checkpoints.put("alice", f"s{number}", checkpoint_of())
+    await store.checkpoints.put("alice", "s", checkpoint_of(f"{number}a", parent_id=f"{number}"))
+    await store.checkpoints.put(f"user {number}", "s", checkpoint_of())
+    for id in ("1", f"{number}"):
+        await store.checkpoints.put_writes("alice", "s", "", id, [write_of(number, b"%d" % number)])
     await store.users.set_metadata("alice", {"n": number})
+
+
+_OF_ALL_USERS = {"users.list_users", "checkpoints.list_sessions", "checkpoints.list_owners"}
 
 
 async def _read_all(store: AgentStore, names: set[str], **options: Any) -> dict[str, Any]:
@@ -123,7 +139,7 @@ async def _read_all(store: AgentStore, names: set[str], **options: Any) -> dict[
 def test_every_method_with_the_parameter_is_in_the_table() -> None:
     store = AgentStore("postgresql://127.0.0.1/none")
     services = {"sessions": store.sessions, "memory": store.memory, "states": store.states, "users": store.users}
-    services |= {"blobs": store.blobs, "documents": store.documents}
+    services |= {"blobs": store.blobs, "documents": store.documents, "checkpoints": store.checkpoints}
     found = {
         f"{name}.{method}"
         for name, service in services.items()
@@ -226,7 +242,7 @@ async def test_row_level_security_applies_on_a_standby(pair: Pair, caplog: pytes
         as_role = {"primary": with_role(urls.primary, "app_secured"), "standby": with_role(urls.standby, "app_secured")}
         settings = Settings(row_level_security=True, read_url=SecretStr(as_role["standby"]))
         async with AgentStore(as_role["primary"], settings=settings) as store:
-            await _check_where_reads_go(store, urls, _READS.keys() - {"users.list_users"}, caplog)
+            await _check_where_reads_go(store, urls, _READS.keys() - _OF_ALL_USERS, caplog)
             with pytest.raises(NotConfigured, match="BYPASSRLS"):
                 await store.users.list_users(stale_ok=True)
             assert await store.sessions.list_sessions("bob", stale_ok=True) == []

@@ -32,6 +32,7 @@ from agentstore.repositories.memory.search import SEARCH, query_values
 from agentstore.search import ranking
 from agentstore.testing import HOSTILE_IDS, text
 from tests.integration.extraction.support import EchoExtractor
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.cli import run
 from tests.support.pgbouncer import PgBouncer
 from tests.support.plans import nodes_of
@@ -73,6 +74,8 @@ async def _use_all_services(store: AgentStore, user: str) -> None:
     await store.documents.put(user, {"id": "d", "text": "", "namespace": "n", "metadata": {"of": user}})
     await store.states.save_state(user, {"of": user}, "s")
     await store.blobs.put(user, "of", f"of {user}".encode(), "s")
+    await store.checkpoints.put(user, "s", checkpoint_of("1", f"of {user}".encode()))
+    await store.checkpoints.put_writes(user, "s", "", "1", [write_of()])
     await store.states.merge_values(user, "s", values=ScopedValues({user: user}, {"of": user}, {"of": user}))
     (sandbox,) = await store.sandboxes.connect("s", user)
     await sandbox.write_file("of", user)

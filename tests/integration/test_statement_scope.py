@@ -29,6 +29,7 @@ from agentstore import (
     MemoryItem,
     NotConfigured,
     PostgresBlobService,
+    PostgresCheckpointService,
     PostgresDocumentService,
     PostgresMemoryService,
     PostgresSandboxService,
@@ -45,6 +46,7 @@ from agentstore.interfaces import Service
 from agentstore.operations.grants import grants
 from agentstore.testing import text
 from tests.integration.extraction.support import DUE, EchoExtractor
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.roles import with_role
 from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
@@ -86,6 +88,7 @@ _CLASSES: dict[str, type[Any]] = {
     "users": PostgresUserService,
     "blobs": PostgresBlobService,
     "documents": PostgresDocumentService,
+    "checkpoints": PostgresCheckpointService,
     "": AgentStore,
 }
 # The values of a parameter: of a required one the first is given in every call; of an optional one each in a call of
@@ -156,6 +159,15 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "ttl": (60,),
     "app": ("a",),
     "name": ("n",),
+    "checkpoint": (checkpoint_of("2"),),
+    "is_complete": (True,),
+    "checkpoint_id": ("1",),
+    "writes": ([write_of(1)],),
+    "id": ("1",),
+    "run_ids": (["r"],),
+    "channels": (["c"],),
+    "target_user_id": (lambda user: user,),
+    "target_session_id": ("copy",),
     "data": (b"one", b"of another size"),
     "version": (0,),
     "prefix": ("n",),
@@ -354,6 +366,10 @@ async def _fill(admin: AgentStore, observer: asyncpg.Connection, user: str) -> N
         await admin.blobs.put(user, name, b"one", "s")
         await admin.blobs.put(user, name, b"one")
         await admin.blobs.put(user, name, b"one", app="a")
+    for session_id in ("s", "s2"):
+        for id, parent in (("1", None), ("2", "1")):
+            await admin.checkpoints.put(user, session_id, checkpoint_of(id, parent_id=parent))
+        await admin.checkpoints.put_writes(user, session_id, "", "1", [write_of()])
     await admin.states.merge_values(user, "s", values=ScopedValues({"a": 1}, {"u": 1}, {"s": 1}))
     await observer.execute(_FAILED_EXTRACTIONS, user)
     await observer.execute(DUE)

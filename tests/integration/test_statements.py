@@ -85,6 +85,21 @@ SELECT 'u' || n % 1000 + 1, 's' || n % 5000, '', 'a/' || n, v, sha256(n::text::b
     now() - n * interval '1 minute' FROM generate_series(1, 40000) n, generate_series(0, 2) v;
 INSERT INTO agentstore.blob_chunks (user_id, hash, number, data)
 SELECT 'u' || n % 1000 + 1, sha256(n::text::bytea), 1, 'abc' FROM generate_series(1, 40000) n;
+INSERT INTO agentstore.checkpoint_heads (user_id, session_id, epoch, updated_at)
+SELECT 'u' || n % 1000 + 1, 's' || n, 7, now() - n * interval '1 minute' FROM generate_series(1, 20000) n;
+INSERT INTO agentstore.checkpoints (user_id, session_id, namespace, id, parent_id, run_id, type, size, data,
+    metadata_type, metadata, channels, versions)
+SELECT user_id, session_id, 'a/b', 'm' || k, 'm' || k - 1, 'r' || session_id, 'x', 1, 'x', 'x', 'x', '{c,d}',
+    ARRAY['v' || k, 'v1'] FROM agentstore.checkpoint_heads, generate_series(1, 3) k;
+INSERT INTO agentstore.checkpoint_values (user_id, session_id, namespace, channel, version, type, size, data, sources)
+SELECT user_id, session_id, 'a/b', c, 'v' || k, 'x', 1, 'x', ARRAY['v1']
+FROM agentstore.checkpoint_heads, unnest('{c,d}'::text[]) c, generate_series(1, 3) k;
+INSERT INTO agentstore.checkpoint_writes (user_id, session_id, namespace, checkpoint_id, task_id, number, task_path,
+    channel, type, size, data)
+SELECT user_id, session_id, 'a/b', 'm' || k, 't', 0, '', 'c', 'x', 1, 'x'
+FROM agentstore.checkpoint_heads, generate_series(1, 3) k;
+ANALYZE agentstore.checkpoint_heads, agentstore.checkpoints, agentstore.checkpoint_values,
+    agentstore.checkpoint_writes;
 ANALYZE agentstore.blobs, agentstore.blob_chunks;
 ANALYZE agentstore.app_values, agentstore.user_values, agentstore.session_values;
 ANALYZE agentstore.state_heads, agentstore.state_rounds, agentstore.sandboxes, agentstore.workspaces,
@@ -235,6 +250,31 @@ _VALUES: dict[str, Any] = {
     "texts": ["1", "2"],
     "removed": ["k2"],
     "included": 0,
+    "epoch": 7,
+    "new_epoch": 8,
+    "parent_id": "m2",
+    "run_id": "r",
+    "run_ids": ["rs1"],
+    "metadata_type": "x",
+    "channel": "c",
+    "channels": ["c", "d"],
+    "versions": ["v1", "v2"],
+    "deltas": None,
+    "value_channels": ["c", "new"],
+    "value_versions": ["v4", "v4"],
+    "value_types": ["x", "x"],
+    "value_sizes": [1, 1],
+    "value_data": [b"x", b"x"],
+    "value_sources": [None, "v1\nv2"],
+    "value_pieces": [None, b"x"],
+    "checkpoint_id": "m3",
+    "task_ids": ["t", "new"],
+    "task_paths": ["", ""],
+    "sizes": [1, 1],
+    "before_namespace": "",
+    "source_user": "u2",
+    "target_user": "u3",
+    "target_session": "s2",
     **{f"{scope}_keys": ["k1", "new"] for scope in ("user", "session")},
     **{f"{scope}_texts": ["1", "2"] for scope in ("user", "session")},
     **{f"{scope}_removed": ["k2"] for scope in ("user", "session")},
@@ -326,6 +366,10 @@ def _values_of(name: str) -> dict[str, Any]:
         values["before"] = 10
     if name.startswith("users."):
         values |= {"first": "u", "until": "v"}
+    if name.startswith("checkpoints."):
+        values |= {"before": "m9", "session_id": "s1", "metadata": b"x", "data": [b"x", b"x"], "types": ["x", "x"]}
+        if name.endswith(".PUT"):
+            values["data"] = b"x"
     if name.startswith("sessions.copies."):
         values["at"] = 3
     if name.startswith("sessions."):

@@ -48,6 +48,7 @@ from agentstore import (
 from agentstore.database.otel import SCHEMA_URL
 from agentstore.database.telemetry import EventName
 from agentstore.testing import text
+from tests.support.checkpoints import checkpoint_of
 from tests.support.failures import FAIL_ONCE
 
 SECRET_WORDS = ("alice-the-user", "the-session", "a very private text", "hunter2")
@@ -132,6 +133,9 @@ CALLS: dict[str, Any] = {
     ),
     "states.export_state": lambda store: store.states.export_state("alice-the-user"),
     "blobs.put": lambda store: store.blobs.put("alice-the-user", "the-session", b"hunter2"),
+    "checkpoints.put": lambda store: store.checkpoints.put(
+        "alice-the-user", "the-session", checkpoint_of(value=b"hunter2")
+    ),
     "blobs.get": lambda store: store.blobs.get("alice-the-user", "the-session"),
     "documents.put": lambda store: store.documents.put("alice-the-user", {"id": "d", "text": "hunter2"}),
     "documents.get": lambda store: store.documents.get("alice-the-user", ["d"]),

@@ -27,6 +27,7 @@ from agentstore import (
 from agentstore.schemas.payload import dump_message, load_messages
 from agentstore.testing import text
 from agentstore.transfer import checks, lines
+from tests.support.checkpoints import checkpoint_of, write_of
 from tests.support.exports import SESSION, USER, message, signed, signed_again
 from tests.support.values import PLACES, message_with
 
@@ -51,6 +52,10 @@ async def _fill(store: AgentStore, *, with_app: bool = True) -> bytes:
     await store.states.save_state("alice", {"x": 1}, "s", metadata={"y": 2})
     await store.states.save_state("alice", {"x": "large " * 20_000}, "s")
     await store.blobs.put("alice", "f", b"x" * 500_000 + b"yy", "s", filename="f.txt")
+    for number in (1, 2):
+        value = bytes(range(256)) * 20 + b"end" * number
+        await store.checkpoints.put("alice", "s", checkpoint_of(f"{number}", value))
+    await store.checkpoints.put_writes("alice", "s", "", "1", [write_of(value=b"y" * 500)])
     values = ScopedValues({"a": 1}, {"u": "one"}, {"s": {"x": 1}})
     await store.states.merge_values("alice", "s", values=values if with_app else replace(values, app={}))
     file = io.BytesIO()
@@ -167,6 +172,14 @@ _INVALID: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a chunk that is missing": (_change("blob_chunks", _set(number=3), 1), "expected 2"),
     "a chunk that is too large": (_change("blob_chunks", _set(data="\\x" + "00" * 500_001)), "500000"),
     "a chunk that is not hexadecimal": (_change("blob_chunks", _set(data="\\xzz")), "hexadecimal"),
+    "pieces of a missing version": (_change("checkpoint_values", _set(version="=9")), "lacks a part"),
+    "pieces that are cut": (_change("checkpoint_values", _set(pieces="\\x00"), 1), "lacks a part"),
+    "pieces without sources": (_change("checkpoint_values", _set(sources=None), 1), "sources"),
+    "a value of another size": (_change("checkpoint_values", _set(size=6)), "data is not valid"),
+    "a write that is not compressed": (_change("checkpoint_writes", _set(data="\\x00")), "data is not valid"),
+    "a checkpoint that is too large": (_change("checkpoints", _set(size=10**9)), "MAX_STATE_BYTES"),
+    "channels that are a text": (_change("checkpoints", _set(channels="c")), "list of strings"),
+    "a channel that is a number": (_change("checkpoints", _set(channels=[1])), "channels must be a string"),
     "a blob of another size": (_change("blobs", _set(size=1)), "size"),
     "a file name with NUL": (_change("blobs", _set(filename="\0")), "NUL"),
     "a name that is too long": (_change("blobs", _set(name="x" * 513)), "513 bytes"),

@@ -106,6 +106,25 @@ _ROWS = {
         UPDATE memories SET question_share = 0, speaker = 'ann 密'
         WHERE session_id = 's' AND kind = 'message';
     """,
+    "0027": """
+        INSERT INTO checkpoint_heads (user_id, session_id, epoch, updated_at)
+        SELECT user_id, id, 7, '2025-01-02T03:04:05Z' FROM sessions;
+        INSERT INTO checkpoints (user_id, session_id, namespace, id, parent_id, run_id, type, size, data, metadata_type,
+            metadata, channels, versions, deltas, saved_at)
+        SELECT user_id, id, '密', n::text, nullif(n - 1, 0)::text, 'a run', 'msgpack', 2, '\\x00ff', 'json', '\\x7b7d',
+            '{"a b",密}', ARRAY[n || '.0.5', '=1'], '{"a b"}', '2025-01-02T03:04:05Z'
+        FROM sessions, generate_series(1, 2) n;
+        INSERT INTO checkpoint_values (user_id, session_id, namespace, channel, version, type, size, data, sources,
+            pieces)
+        SELECT user_id, id, '密', 'a b', '1.0.5', 'msgpack', 2, '\\x00ff'::bytea, NULL::text[], NULL::bytea
+        FROM sessions
+        UNION ALL
+        SELECT user_id, id, '密', 'a b', '2.0.5', 'msgpack', 1, '\\x01', '{1.0.5}', '\\x0001010200' FROM sessions;
+        INSERT INTO checkpoint_writes (user_id, session_id, namespace, checkpoint_id, task_id, number, task_path,
+            channel, type, size, data)
+        SELECT user_id, id, '密', '2', 'a task', n, '~x', '密', 'msgpack', 2, '\\x00ff'
+        FROM sessions, generate_series(0, 1) n;
+    """,
 }
 # Lines of newer releases of pg_dump that older servers and other clients do not accept.
 _OMITTED = re.compile(r"(--.*|\\.*|SET transaction_timeout.*|)\n")

@@ -32,6 +32,7 @@ _OTHER_TYPES = {
     "double precision": "real",
     "tsvector": "text",
     "bytea": "text",
+    "text[]": "varchar[]",
     "character varying(32)": "text",
     "vector": "public.vector(3)",
 }

@@ -424,7 +424,9 @@ def test_every_key_begins_with_the_user_and_every_foreign_key_cascades() -> None
             # The exceptions: each lexeme begins with a hash of its user, and rows that are due for any user, or listed
             # for all users, can be found in each shard separately.
             first = "metadata" if index.name == "sessions_metadata_idx" else next(iter(index.columns)).name
-            assert first in (owner, "lexemes", "run_after", "lease_until", "listed_at", "created_at", "app", "metadata")
+            due = ("run_after", "lease_until", "valid_until")
+            listed = ("listed_at", "created_at", "app", "session_id", "run_id")
+            assert first in (owner, "lexemes", "metadata", *due, *listed)
             assert not index.unique or owner in index.columns
         for foreign in table.foreign_key_constraints:
             assert foreign.ondelete == "CASCADE"
@@ -465,6 +467,7 @@ _FROZEN = {
     "0024_storage_parameters": "2dfcc7fee02dfe9da04f0bded1857ae812711ba62343a7e93dcf1faf52cc1191",
     "0025_ranking_of_memories": "a15ce1ac312b46487b4ef813995922dd38f28caee96d0f54f032fce929e97891",
     "0026_documents": "cba72c792a2091c896403601f3feab591f39bd0b33999d619a824c21f6018eee",
+    "0027_checkpoints": "270cfa438bc26a00dfe69d02bdaea996d4652487ccecf295622728c7b87c26e5",
     "v001_vectors": "dc341848d60858129053114a0d9272c6f617f246a30894a4942eeee67b0d8915",
 }
 

@@ -12,6 +12,7 @@ from agentstore import MemoryItem, ScopedValues, Store, migrate
 from agentstore.repositories import transfer
 from agentstore.testing import HOSTILE_IDS, text
 from agentstore.transfer import lines
+from tests.support.checkpoints import checkpoint_of
 
 _COLUMNS = """
 SELECT table_name, column_name FROM information_schema.columns
@@ -94,6 +95,7 @@ async def fill(store: Store, user: str) -> None:
         about: dict[str, Any] = {"content_type": "x", "filename": "a\tb", "metadata": {"x": "\0"}}
         await store.blobs.put(user, f"{size}", content, session.id, **about)
         await store.blobs.put(user, "again", content)
+        await store.checkpoints.put(user, session.id, checkpoint_of(f"{size}", content))
     values = ScopedValues(
         {user: "\0\n", "x": 1}, {"k": '","value":1\t\\'}, {"k": "\ud800", "": [2**70, {"value": None}]}
     )

@@ -25,6 +25,7 @@ _SERVICES = {
     "Users": agentstore.PostgresUserService,
     "Blobs": agentstore.PostgresBlobService,
     "Documents": agentstore.PostgresDocumentService,
+    "Checkpoints": agentstore.PostgresCheckpointService,
     "Sandboxes": agentstore.PostgresSandboxService,
 }
 # The store starts and stops its services.
@@ -38,6 +39,7 @@ _OF_STORE = """
     users: Users
     blobs: Blobs
     documents: Documents
+    checkpoints: Checkpoints
     @property
     def sandboxes(self) -> Sandboxes: ...
 """

@@ -3,8 +3,9 @@
 -- Scope: user
 -- Repeatable: no
 -- Parameters: user_id text, most bigint
--- Rows: one, the numbers of sessions, messages, memories, state rounds, workspaces, values of the user and blobs
---   deleted; and is_large: there are more sessions, messages, memories and state rounds, and nothing was deleted
+-- Rows: one, the numbers of sessions, messages, memories, state rounds, workspaces, values of the user, blobs
+--   and checkpoints deleted; and is_large: there are more sessions, messages, memories, state rounds and checkpoints,
+--   and nothing was deleted
 -- Races: the user is locked first, so that a concurrent deletion waits before it holds any other lock; then the rows in
 --   the order of their ids, as in every statement that locks several. Rows that are inserted meanwhile are deleted by
 --   the foreign keys, uncounted, or their insertion fails because the user is missing.
@@ -40,6 +41,16 @@ WITH size AS MATERIALIZED (
                 ORDER BY session_id, round
                 LIMIT (SELECT :most)
             ) AS r
+        )
+        + (
+            SELECT count(*)
+            FROM (
+                SELECT id
+                FROM {schema}.checkpoints
+                WHERE user_id = :user_id
+                ORDER BY session_id, namespace, id
+                LIMIT (SELECT :most)
+            ) AS c
         ) > :most AS is_large
 ),
 owner AS MATERIALIZED (
@@ -92,8 +103,8 @@ deleted_rounds AS (
     RETURNING state_rounds.round
 ),
 counted AS (
-    -- The foreign key deletes values, blobs, workspaces and sandboxes; the holder of a sandbox notices when it renews
-    -- its lease.
+    -- The foreign key deletes values, blobs, checkpoints, workspaces and sandboxes. The holder of a sandbox notices
+    -- when it renews its lease.
     SELECT
         count(*) AS sessions,
         coalesce(sum(messages), 0)::bigint AS messages,
@@ -101,7 +112,8 @@ counted AS (
         (SELECT count(*) FROM deleted_rounds) AS state_rounds,
         (SELECT count(*) FROM {schema}.workspaces WHERE user_id = :user_id) AS workspaces,
         (SELECT count(*) FROM {schema}.user_values WHERE user_id = :user_id) AS user_values,
-        (SELECT count(*) FROM {schema}.blobs WHERE user_id = :user_id) AS blobs
+        (SELECT count(*) FROM {schema}.blobs WHERE user_id = :user_id) AS blobs,
+        (SELECT count(*) FROM {schema}.checkpoints WHERE user_id = :user_id) AS checkpoints
     FROM deleted_sessions
 ),
 deleted_user AS (
@@ -112,5 +124,6 @@ deleted_user AS (
     RETURNING users.id
 )
 SELECT
-    sessions, messages, memories, state_rounds, workspaces, user_values, blobs, (SELECT is_large FROM size) AS is_large
+    sessions, messages, memories, state_rounds, workspaces, user_values, blobs, checkpoints,
+    (SELECT is_large FROM size) AS is_large
 FROM counted
