@@ -1,14 +1,15 @@
 """Write the reference of the site from the code: docstrings, fields, settings, commands, names of telemetry."""
 
+import ast
 import inspect
 import re
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
+from itertools import pairwise
 from typing import Any, get_args
 
 import typer
-from pydantic import BaseModel
 
 import agentstore
 from agentstore.cli import SECTIONS, load_command
@@ -116,16 +117,28 @@ def values() -> str:
         parts.append(f"## {name}\n\n{markdown(inspect.getdoc(kind) or '')}\n")
         if issubclass(kind, Enum):
             parts.append(", ".join(f"`{each.value}`" for each in kind) + "\n")
-        elif issubclass(kind, BaseModel):
-            parts.append("| field | type | description |\n|---|---|---|")
-            for field, info in kind.model_fields.items():
-                parts.append(f"| `{field}` | `{_type(info.annotation)}` | {_cell(info.description or '')} |")
-            parts.append("")
-        elif annotations := inspect.get_annotations(kind):
-            parts.append("| field | type |\n|---|---|")
-            parts += [f"| `{field}` | `{_type(each)}` |" for field, each in annotations.items() if field[0] != "_"]
+        elif fields := list(_fields(kind)):
+            parts.append("| field | type | |\n|---|---|---|")
+            parts += [f"| `{field}` | `{annotation}` | {_cell(text)} |" for field, annotation, text in fields]
             parts.append("")
     return "\n".join(parts)
+
+
+def _fields(kind: type) -> Iterator[tuple[str, str, str]]:
+    """Yield the public fields of a class: name, type, and the docstring below it."""
+    for base in reversed(kind.__mro__):
+        if not base.__module__.startswith("agentstore"):
+            continue
+        try:
+            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except TypeError:  # of a named tuple: its fields have no source
+            continue
+        assert isinstance(definition, ast.ClassDef)
+        for node, below in pairwise([*definition.body, ast.Pass()]):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id[0] != "_":
+                described = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                text = markdown(str(below.value.value)) if described else ""  # type: ignore[attr-defined]
+                yield node.target.id, re.sub(r"Annotated\[(.+?), .*\]", r"\1", ast.unparse(node.annotation)), text
 
 
 def errors() -> str:
@@ -198,7 +211,8 @@ def telemetry() -> str:
 
 def _type(annotation: Any) -> str:
     text = annotation.__name__ if inspect.isclass(annotation) and not get_args(annotation) else str(annotation)
-    return _MODULE.sub("", text).replace("|", "\\|")
+    text = re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", _MODULE.sub("", text))
+    return re.sub(r"Optional\[(.*)\]", r"\1 | None", text)
 
 
 def _cell(text: str) -> str:

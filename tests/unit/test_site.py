@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import agentstore
-from tests.support import diagram, translations
+from tests.support import diagram, reference, translations
 from tests.support.documents import PAGES, ROOT, blocks
 from tests.support.site import add_anchors, mark_as_stale, rewrite_links
 from tests.support.translations import Translation, find, find_all, update
@@ -66,6 +66,21 @@ def test_headings_of_a_translation_have_the_anchors_of_its_source() -> None:
     )
     with pytest.raises(ValueError, match="the headings of its source"):
         add_anchors("# 标题\n", source)
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    docstring = "Do it.\n\n    See :meth:`create`, with ``None``.\n\n"
+    docstring += "    Raises:\n        NotFound: there is none,\n            at all."
+    assert reference.markdown(docstring) == (
+        "Do it.\n\nSee `create`, with `None`.\n\n**Raises**\n\n- `NotFound`: there is none,\n    at all."
+    )
+    settings = reference.settings()
+    assert all(f"`AGENTSTORE_{name.upper()}`" in settings for name in agentstore.Settings.model_fields)
+    assert "| `AGENTSTORE_SESSION_TTL` | `int | None` |  |" in settings
+    assert "| `code` | `str | None` | The code of an error message. |" in reference.values()
+    services = reference.services()
+    assert "### store.sessions.window\n" in services
+    assert "async create_session(\n    user_id: str,\n" in services
 
 
 def _code(page: Path) -> list[str]:
