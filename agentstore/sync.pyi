@@ -464,7 +464,7 @@ class Documents:
     ) -> None:
         """Insert documents, or replace those with the same ids, all or none. Of concurrent calls, the last one wins."""
     def import_documents(self, user_id: str, stored: Sequence[StoredDocument]) -> int:
-        """Insert documents of another system with their times; return the number of new ones."""
+        """Insert documents of another system with their times; return how many were written."""
     def get(self, user_id: str, ids: Iterable[str], *, stale_ok: bool = False) -> dict[str, StoredDocument]:
         """Return those of the documents that exist, by id."""
     def list(
