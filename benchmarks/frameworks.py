@@ -15,6 +15,7 @@ _FRAMEWORKS = [
     ("openai-agents.PINNED", "openai_agents", "agentstore_openai_agents"),
     ("google-adk.PINNED", "google_adk", "agentstore_google_adk"),
     ("langgraph.PINNED", "langgraph_store", "agentstore_langgraph_store"),
+    ("langgraph.PINNED", "langgraph_saver", "agentstore_langgraph_saver"),
 ]
 
 
@@ -26,8 +27,15 @@ def _cases(*, quick: bool) -> list[Case]:
         Case(name, "create_with_state", "list_sessions", {}, history=sessions, goal=1 / 20, max_calls=20),
         Case(f"get one of {sessions:,} items", "get_item", "get_item", {}, history=sessions, goal=1.5),
         Case("put an item", "put_item", "put_item", {}, history=sessions, goal=2.5),
+        _state("put a checkpoint with 17 KB", "save_state", quick=quick, goal=1.2),
+        _state("get the last checkpoint", "load_state", quick=quick, goal=1.3),
         Case(f"search {sessions:,} items by a field", "search_items", "search_items", {}, history=sessions, goal=1),
     ]
+
+
+def _state(name: str, method: str, *, quick: bool, goal: float) -> Case:
+    history = 100 if quick else 1_000
+    return Case(f"{name} of {history:,}", "save_state", method, {"session": "state"}, history=history, goal=goal)
 
 
 async def measure_frameworks(
