@@ -116,6 +116,8 @@ class Sessions:
         stale_ok: bool = False,
     ) -> StoredMessages | None:
         """Return the messages of a session in stored form, or None: for large reads that need no Message objects."""
+    def find_message(self, user_id: str, message_id: str, *, stale_ok: bool = False) -> str | None:
+        """Return the id of the session of a user that has a message with this id, or None."""
     def iter_messages(
         self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1000, stale_ok: bool = False
     ) -> Iterator[Message]:

@@ -32,7 +32,7 @@ from agentstore.schemas.edits import (
 )
 from agentstore.schemas.identity import is_same_payload
 from agentstore.schemas.imports import has_expired, prepare_import
-from agentstore.schemas.listing import SessionOrder, read_session_filters
+from agentstore.schemas.listing import SessionOrder, minute_of, read_session_filters
 from agentstore.schemas.message import place_messages
 from agentstore.schemas.page import Advice, check_count, check_limit, check_reply
 from agentstore.schemas.payload import (
@@ -183,6 +183,19 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         payloads = [stored.messages[id] for id in ids]
         check_reply(payloads, self._settings, Advice.READ_PARTS)
         return StoredMessages(payloads, user_id, session_id, [stored.places[id] for id in ids])
+
+    async def find_message(  # noqa: D102
+        self, user_id: str, message_id: str, *, stale_ok: bool = False
+    ) -> str | None:
+        check_id(user_id, "user_id", self._settings)
+        check_id(message_id, "message_id", self._settings)
+        self._check_open()
+        found = [
+            (minute_of(stored.updated_at), id)
+            for id, stored in self._users.get(user_id, {}).items()
+            if message_id in stored.messages and not self._has_expired(stored)
+        ]
+        return max(found)[1] if found else None
 
     async def iter_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False

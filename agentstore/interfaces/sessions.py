@@ -124,6 +124,14 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         """
 
     @abstractmethod
+    async def find_message(self, user_id: str, message_id: str, *, stale_ok: bool = False) -> str | None:
+        """Return the id of the session of a user that has a message with this id, or None.
+
+        Of several, such as a session and its forks, it is the last used one, to the minute. Searches each session of
+        the user by an index, so the time grows with their number. With `stale_ok` it may be read from a replica.
+        """
+
+    @abstractmethod
     def iter_messages(
         self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False
     ) -> AsyncIterator[Message]:

@@ -510,6 +510,21 @@ class MessageContract:
         assert await ids(through="m6", limit=4) == ["m1", "m3", "m4", "m6"]
         assert await ids(through="m1") == ["m0", "m1"]
 
+    async def test_find_message_returns_its_session(self, service: SessionHistoryService) -> None:
+        for user in ("alice", "bob"):
+            for number in range(5):
+                await service.append(user, f"{user} {number}", [text("1", id=f"m{number}"), text("2", id="each")])
+        for number in range(5):
+            assert await service.find_message("alice", f"m{number}") == f"alice {number}"
+        assert str(await service.find_message("bob", "each")).startswith("bob ")
+        for user, id in (("alice", "missing"), ("carol", "each"), ("alice", "")):
+            assert await service.find_message(user, id) is None
+        await service.fork_session("alice", "alice 0", new_id="fork")
+        await service.delete_session("alice", "alice 0")
+        assert await service.find_message("alice", "m0") == "fork"
+        await service.delete_messages("alice", "fork", ["m0"])
+        assert await service.find_message("alice", "m0") is None
+
     async def test_iter_messages_yields_all_messages_in_order(self, service: SessionHistoryService) -> None:
         """Check several batch sizes, and that messages appended during the iteration are included."""
         session = await service.create_session("alice", "s")

@@ -80,7 +80,7 @@ def _filter(name: str, value: Any) -> dict[str, Any]:
 
 
 # The parameters that are ids, and those that are numbers.
-_IDS = {"user_id", "session_id", "new_id", "before", "through", "kind", "app", "name", "prefix", "id"}
+_IDS = {"user_id", "session_id", "new_id", "before", "through", "message_id", "kind", "app", "name", "prefix", "id"}
 _IDS |= {"checkpoint_id", "target_user_id", "target_session_id"}
 _NUMBERS = {
     "limit": Number(0, _PAGE),
@@ -170,6 +170,7 @@ _SEVERAL_IDS = {"session_id", "exclude_session_id"}
 
 _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("x"),
+    "message_id": "m",
     "messages": text("x"), "filters": None, "state": {}, "metadata": {}, "change": dict, "title": None, "ttl": None,
     "round_id": 1, "a": 1, "b": 1, "at": 1, "ids": ["m"], "max_tokens": 10, "count": len, "items": MemoryItem(text="x"),
     "values": ScopedValues(app={"a": 1}), "name": "n", "data": b"x",

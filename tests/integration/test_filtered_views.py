@@ -50,6 +50,7 @@ _STORED = StoredDocument(MemoryItem(text="x", kind="document"), _TIME, _TIME)
 # Values of required parameters, by name. Those of `export` and `restore` are files.
 _VALUES: dict[str, Any] = {
     "user_id": "alice", "session_id": "s", "session": Session(id="s", user_id="alice"), "message": text("pears"),
+    "message_id": "m",
     "messages": text("apples"), "items": MemoryItem(text="likes apples"), "metadata": {"a": 1}, "title": "a title",
     "ttl": 60, "change": dict, "at": "1", "a": 1, "b": 2, "ids": ["1"], "max_tokens": 10, "count": len,
     "round_id": 7, "state": {"a": 1}, "sessions": [Session(id="s", user_id="alice")],

@@ -111,6 +111,7 @@ _CALLS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "get": lambda store: store.sessions.get_session(_USER, "s"),
     "get last": lambda store: store.sessions.get_session(_USER, "s", limit=2),
     "read": _read_all,
+    "find message": lambda store: store.sessions.find_message(_USER, "m3"),
     "list": lambda store: store.sessions.list_sessions(_USER),
     "list all": lambda store: store.sessions.list_sessions(order="created", metadata={"p": 1}),
     "set title": lambda store: store.sessions.set_title(_USER, "s", "title"),

@@ -224,6 +224,7 @@ _DOCUMENT = StoredDocument(
 _READS: dict[str, Callable[[AgentStore], Awaitable[Any]]] = {
     "sessions.get_session": lambda store: store.sessions.get_session("alice", "live"),
     "sessions.read_messages": _read_stored,
+    "sessions.find_message": lambda store: store.sessions.find_message("alice", "1"),
     "sessions.iter_messages": _read_all,
     "sessions.follow": _follow,
     "sessions.window": lambda store: store.sessions.window("alice", "live", max_tokens=9, count=lambda message: 1),

@@ -70,6 +70,7 @@ async def _search(store: AgentStore, **options: Any) -> list[Any]:
 _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "sessions.get_session": lambda store, **options: store.sessions.get_session("alice", "s", **options),
     "sessions.read_messages": _read_stored,
+    "sessions.find_message": lambda store, **options: store.sessions.find_message("alice", "each", **options),
     "sessions.iter_messages": _iterate,
     "sessions.follow": _follow,
     "sessions.window": lambda store, **options: store.sessions.window(
@@ -110,7 +111,7 @@ async def _write(store: AgentStore, number: int) -> None:
     """Write what changes the result of each of these reads."""
     session = await store.sessions.create_session("alice", "s")
     await store.sessions.append_message(session, text(f"apples {number}"))
-    await store.sessions.create_session("alice", f"s{number}")
+    await store.sessions.append("alice", f"s{number}", text("apples", id="each"))
     await store.memory.add_memory("alice", text(f"apples {number}"), "s")
     await store.memory.save_items("alice", MemoryItem(text=f"likes apples {number}"))
     document = {"text": f"apples {number}", "namespace": f"n{number}"}

@@ -186,6 +186,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "limit": (1,),
     "before": ("2",),
     "through": ("2",),
+    "message_id": ("2",),
     # Called with the user, they return the functions.
     "only_if": (lambda _: dict, lambda _: lambda _: True),
     "batch": (1,),

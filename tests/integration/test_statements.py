@@ -479,6 +479,8 @@ async def test_each_uncontended_call_is_one_statement(
     await one_statement(store.sessions.create_session("alice", "s"))  # existing, with its messages
     await one_statement(store.sessions.get_session("alice", "s"))
     await one_statement(store.sessions.get_session("alice", "s", limit=1, before=session.messages[1].id))
+    await one_statement(store.sessions.read_messages("alice", "s", limit=1, through=session.messages[1].id))
+    await one_statement(store.sessions.find_message("alice", session.messages[1].id))
     await one_statement(store.sessions.read_messages("alice", "s"))
     await one_statement(anext(store.sessions.iter_messages("alice", "s")))
     await one_statement(anext(aiter(store.sessions.follow("alice", "s"))), 2)  # one that reads the session's row

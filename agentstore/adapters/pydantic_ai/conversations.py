@@ -201,8 +201,8 @@ class AgentStoreConversationStore(OnStore, ConversationStore):  # type: ignore[m
     async def read_entry(self, entry_id: str) -> ConversationEntry:
         """Return an entry by its id.
 
-        An id that this object has read names the conversation too, and takes one statement. Any other id, such as one
-        from another process, is searched in the conversations of the user, which takes one for each of them.
+        An id that this object has read names the conversation too. Any other id, such as one from another process, is
+        searched in the conversations of the user, by one more statement.
 
         Raises:
             EntryNotFound: no conversation of the user has this entry; or the conversation is not known, and this object

@@ -2,15 +2,11 @@
 
 # pyright: reportMissingImports=false
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
-from uuid import UUID
 
 from agentstore import offload
 from agentstore.adapters.pydantic_ai.entries import EntryId, EntryNotFound, Place, parent_of
 from agentstore.adapters.pydantic_ai.records import SCOPE_KEY
-from agentstore.adapters.stores import is_stored
 from agentstore.errors import LimitExceeded, NotFound
 from agentstore.interfaces import StoreSessionHistoryService
 from agentstore.schemas import Session
@@ -21,8 +17,6 @@ UserOf: TypeAlias = str | Callable[[], str] | None
 _PAGE = 200
 # How many entries are read at once where all of them are too large for one response.
 _PART = 1_000
-# Entries are created by the clocks of other machines.
-_SKEW = timedelta(days=1)
 
 
 class Log:
@@ -89,20 +83,18 @@ class Log:
                 f"the conversation of entry {entry_id!r} is not known: create the store with user_id, or read the "
                 "conversation"
             )
-        async with aclosing(self.iter_sessions(since=_time_of(entry_id))) as sessions:
-            async for session in sessions:
-                if await is_stored(self.sessions, session.user_id, session.id, entry_id):
-                    return Place(session.user_id, session.id)
+        user_id = self.place_of("").user_id
+        conversation_id = await self.sessions.find_message(user_id, entry_id)
+        if conversation_id is not None:
+            return Place(user_id, conversation_id)
         raise EntryNotFound(f"the user has no conversation with the entry {entry_id!r}")
 
-    async def iter_sessions(
-        self, *, scope: str | None = None, since: datetime | None = None, page: int = _PAGE
-    ) -> AsyncGenerator[Session, None]:
+    async def iter_sessions(self, *, scope: str | None = None, page: int = _PAGE) -> AsyncGenerator[Session, None]:
         """Iterate over the sessions of the user, or of all users in the application, the last used first.
 
         They are read in pages of `page` sessions.
         """
-        filters: dict[str, Any] = {"since": since}
+        filters: dict[str, Any] = {}
         if scope is not None:
             filters["metadata"] = {SCOPE_KEY: scope}
         if self._user_of is None:
@@ -118,12 +110,3 @@ class Log:
             cursor = found.next_cursor
             if cursor is None:
                 return
-
-
-def _time_of(entry_id: str) -> datetime | None:
-    """Return a time before an entry was created, if its id is a UUID with a time; otherwise None."""
-    try:
-        id = UUID(entry_id)
-        return datetime.fromtimestamp((id.int >> 80) / 1000, UTC) - _SKEW if id.version == 7 else None
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -42,6 +42,7 @@ from agentstore.repositories.sessions.statements import (
     DELETE,
     EXISTS,
     EXPIRE,
+    FIND_MESSAGE,
     FIND_PAYLOAD,
     GET,
     GET_AFTER,
@@ -237,6 +238,16 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         if found is not None and end is not None and found.head[HEAD_WIDTH + 2] is None:
             raise NotFound(f"session {session_id!r} of user {user_id!r} has no message {end!r}")
         return found
+
+    async def find_message(  # noqa: D102
+        self, user_id: str, message_id: str, *, stale_ok: bool = False
+    ) -> str | None:
+        check_id(user_id, "user_id", self._settings)
+        check_id(message_id, "message_id", self._settings)
+        rows = await self._database.read(
+            lambda database: database.fetch(FIND_MESSAGE, user_id=user_id, id=message_id), stale_ok=stale_ok
+        )
+        return rows[0][0] if rows else None
 
     async def iter_messages(  # noqa: D102
         self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False

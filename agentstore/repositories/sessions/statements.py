@@ -84,6 +84,7 @@ GET = Statement(_get, name="sessions.get", scope="user", repeatable=True)
 GET_LAST = _SQL("get_last")
 GET_BEFORE = _SQL("get_before")
 GET_AFTER = _SQL("get_after")
+FIND_MESSAGE = _SQL("find_message")
 # The id of a message that cannot be read.
 FIND_PAYLOAD = Statement(
     select(MessageRow.id)
