@@ -66,6 +66,7 @@ class Source(StrEnum):
     AGENTSCOPE_2 = "agentscope-2"
     OPENAI_AGENTS = "openai-agents"
     ADK = "adk"
+    LANGGRAPH = "langgraph"
     LANGGRAPH_STORE = "langgraph-store"
 
 
@@ -122,7 +123,7 @@ def import_(
 
     A file is JSON Lines of chat completions, an export of ChatGPT, Claude, Open WebUI or LibreChat, another format of
     --list-formats, or an export of `agentstore export`. A URL is that of the database of AgentScope Runtime's Redis
-    services, AgentScope 2, openai-agents, Google ADK or the store of LangGraph, which may be in use.
+    services, AgentScope 2, openai-agents, Google ADK or LangGraph, which may be in use.
 
     Importing again adds only what is new; a file that was moved needs ids in its messages. Invalid input is skipped and
     reported with its place; the exit code is then 5. docs/import.md describes the formats.
@@ -352,7 +353,14 @@ def _import_store(
         target = None
         if store is not None:
             remembering = _remembering(store, settings) if remember else None
-            target = Target(remembering or store.sessions, store.memory, store.states, store.sessions, store.documents)
+            target = Target(
+                remembering or store.sessions,
+                store.memory,
+                store.states,
+                store.sessions,
+                store.documents,
+                store.checkpoints,
+            )
         mover = Mover(target, settings=settings, report=report)
         with move_spinner(mover.moved) as tick:
             if source is None:
@@ -375,6 +383,7 @@ def _import_store(
             state=moved.states,
             value=moved.values,
             document=moved.documents,
+            checkpoint=moved.checkpoints,
         )
         added = {"message": moved.new_messages, "state": moved.new_states, "value": moved.new_values}
         added["document"] = moved.new_documents
@@ -399,8 +408,8 @@ def _reader(source: Source, database: OtherDatabase, user: str | None) -> Reader
         return agentscope2.read(database)
     if source is Source.OPENAI_AGENTS:
         return openai_agents.read(database, _USER if user is None else user)
-    if source is Source.LANGGRAPH_STORE:
-        return _langgraph_store_reader(database, user)
+    if source in (Source.LANGGRAPH, Source.LANGGRAPH_STORE):
+        return _langgraph_reader(source, database, user)
     try:
         from agentstore.adapters.adk.events import message_of_fields
         from agentstore.adapters.adk.imported import session_of, values_of_scope
@@ -469,13 +478,15 @@ def _print_restored(name: str, done: Progress, dry_run: bool, json_: bool) -> No
         echo(f"{'dry run, nothing was stored; the file has' if dry_run else 'new'}: {describe(done)}")
 
 
-def _langgraph_store_reader(database: OtherDatabase, user: str | None) -> Reader:
-    from agentstore.importing import langgraph_store
+def _langgraph_reader(source: Source, database: OtherDatabase, user: str | None) -> Reader:
+    from agentstore.importing import langgraph_saver, langgraph_store
 
     try:
-        from agentstore.adapters.langgraph.items import document_of
+        from agentstore.adapters.langgraph.imported import document_of, dump_json
     except ImportError as error:
         raise NotConfigured(
             "the package langgraph-checkpoint is not installed: run pip install 'agentstore-postgres[langgraph]'"
         ) from error
+    if source is Source.LANGGRAPH:
+        return langgraph_saver.read(database, langgraph_saver.Conversion(dump_json), user)
     return langgraph_store.read(database, langgraph_store.Conversion(document_of), user)

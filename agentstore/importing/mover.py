@@ -12,6 +12,7 @@ from agentstore.exact_json import dumps_sorted
 from agentstore.importing.dry_run import DryRun
 from agentstore.importing.notes import Counts, Note, at
 from agentstore.importing.records import (
+    CheckpointRecord,
     DocumentsRecord,
     MemoriesRecord,
     Reader,
@@ -20,8 +21,15 @@ from agentstore.importing.records import (
     ValuesRecord,
 )
 from agentstore.importing.storing import Sessions, store_session
-from agentstore.interfaces import DocumentService, MemoryService, SessionHistoryService, StoreStateService
+from agentstore.interfaces import (
+    CheckpointService,
+    DocumentService,
+    MemoryService,
+    SessionHistoryService,
+    StoreStateService,
+)
 from agentstore.schemas import Message, ScopedValues, Session, StateRound
+from agentstore.schemas.checkpoint import check_checkpoint, check_writes
 from agentstore.schemas.document import prepare_imported
 from agentstore.schemas.parts import quote
 from agentstore.schemas.payload import check_id, dump_metadata, dump_state, prepare_messages
@@ -47,6 +55,8 @@ class Moved(Counts):
     values: int = 0
     """Scoped values: those that the store has, now or before."""
     documents: int = 0
+    checkpoints: int = 0
+    """Those that the store has, now or before."""
     new_sessions: int = 0
     new_messages: int = 0
     new_states: int = 0
@@ -67,6 +77,7 @@ class Target:
     history: SessionHistoryService
     """Where the times of the sessions are read."""
     documents: DocumentService
+    checkpoints: CheckpointService
 
 
 class Mover:
@@ -101,6 +112,8 @@ class Mover:
                 await self._store_values(record)
             elif isinstance(record, DocumentsRecord):
                 await self._store_documents(record)
+            elif isinstance(record, CheckpointRecord):
+                await self._store_checkpoint(record)
             else:
                 translated = record.translated
                 self.moved.input_messages += translated.messages
@@ -178,6 +191,24 @@ class Mover:
                 return
             for document in record.documents:
                 await self._store_documents(replace(record, documents=[document]))
+
+    async def _store_checkpoint(self, record: CheckpointRecord) -> None:
+        """Store a checkpoint and its writes. Both are idempotent."""
+        checkpoint = record.checkpoint
+        try:
+            check_id(record.user_id, "user_id", self._settings)
+            check_id(record.session_id, "session_id", self._settings)
+            check_checkpoint(checkpoint, self._settings)
+            check_writes(checkpoint.writes, self._settings)
+            if self._target is not None:
+                key = record.user_id, record.session_id
+                await self._target.checkpoints.put(*key, checkpoint)
+                if checkpoint.writes:
+                    place = checkpoint.namespace, checkpoint.id
+                    await self._target.checkpoints.put_writes(*key, *place, checkpoint.writes)
+            self.moved.checkpoints += 1
+        except _INVALID as error:
+            self._note(record.place, Note("", str(error)))
 
     async def _store_state(self, record: StateRecord) -> None:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 from agentstore.importing.notes import Note
 from agentstore.importing.translated import Translated
 from agentstore.schemas import StoredDocument
+from agentstore.schemas.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +62,15 @@ class DocumentsRecord:
     documents: list[StoredDocument]
 
 
-Record = SessionRecord | MemoriesRecord | StateRecord | ValuesRecord | DocumentsRecord | Note
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A checkpoint of a graph with its writes, and the values that no earlier one of its session had."""
+
+    place: str
+    user_id: str
+    session_id: str
+    checkpoint: Checkpoint
+
+
+Record = SessionRecord | MemoriesRecord | StateRecord | ValuesRecord | DocumentsRecord | CheckpointRecord | Note
 Reader = AsyncIterator[Record]

@@ -29,7 +29,7 @@ _NOT_RUN = {
     "agentstore embed": "needs a model, tested in cli/test_vector.py",
     "agentstore distribute": "needs a cluster, tested in integration/test_distribution.py",
     "agentstore.adapters.adk.session_service": "read by ADK, tested in adapters/adk/test_sdk.py",
-    "import --from langgraph-store postgresql://user": "written by LangGraph, adapters/langgraph/test_store_import.py",
+    "import --from langgraph postgresql://user": "written by LangGraph, adapters/langgraph/test_*_import.py",
     "import --from adk postgresql://user": "a database that ADK wrote, tested in adapters/adk/test_import.py",
     "pg_stat_statements": "needs an extension that is loaded when the server starts",
     "ALTER FUNCTION pg_catalog": "changes the server for all tests, tested in integration/test_row_security.py",

@@ -160,7 +160,9 @@ def _write(name: str, conversations: list[Conversation], values: list[Any], file
 async def _move(store: AgentStore | None, settings: Settings, name: str, file: Path) -> tuple[Mover, list[Note]]:
     notes: list[Note] = []
     target = (
-        None if store is None else Target(store.sessions, store.memory, store.states, store.sessions, store.documents)
+        None
+        if store is None
+        else Target(store.sessions, store.memory, store.states, store.sessions, store.documents, store.checkpoints)
     )
     mover = Mover(target, settings=settings, report=notes.append)
     if name == "redis":

@@ -20,7 +20,7 @@ async def _move(store: AgentStore, settings: Settings, *records: Record) -> tupl
 
     problems: list[Note] = []
     imported = Mover(
-        Target(store.sessions, store.memory, store.states, store.sessions, store.documents),
+        Target(store.sessions, store.memory, store.states, store.sessions, store.documents, store.checkpoints),
         settings=settings,
         report=problems.append,
     )

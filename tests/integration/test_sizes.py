@@ -265,7 +265,7 @@ async def test_moved_memories_are_complete(store: AgentStore, settings: Settings
 
     for _ in range(2):
         mover = Mover(
-            Target(store.sessions, store.memory, store.states, store.sessions, store.documents),
+            Target(store.sessions, store.memory, store.states, store.sessions, store.documents, store.checkpoints),
             settings=settings,
             report=_fail,
         )
