@@ -154,6 +154,22 @@ async def test_pruning_retains_what_the_latest_checkpoint_needs(saver: Any) -> N
     assert await listed(saver, config_of("t", user_id="alice")) == []
 
 
+async def test_values_lost_in_a_failover_are_not_referred_to(store: AgentStore, direct_url: str) -> None:
+    """A standby that lagged behind lacks the last values, which this process knows."""
+    from agentstore.adapters.langgraph import AgentStoreSaver
+
+    thread = Thread(AgentStoreSaver(store), "t")
+    for number in range(5):
+        await thread.append(f"{number} {MESSAGE * 20}")
+    connection = await asyncpg.connect(direct_url)
+    last = max(row[0] for row in await connection.fetch("SELECT version FROM agentstore.checkpoint_values"))
+    await connection.execute("DELETE FROM agentstore.checkpoint_values WHERE version = $1", last)
+    await connection.close()
+    config = await thread.append("after")
+    found = await thread.saver.aget_tuple(config)
+    assert found.checkpoint["channel_values"]["messages"] == thread.messages
+
+
 async def test_invalid_arguments_of_pruning_are_refused(saver: Any) -> None:
     await Thread(saver, "t").append("x")
     with pytest.raises(InvalidContent, match="strategy"):

@@ -7,7 +7,7 @@
 --   versions text[], deltas text[], value_channels text[], value_versions text[], value_types text[],
 --   value_sizes bigint[], value_data bytea[], value_sources text[], value_pieces bytea[]
 -- Rows: epoch, stored: the channels whose value was stored, as opposed to those whose version existed; no row, and
---   nothing written but a head, if `epoch` is not null, and not that of the head
+--   nothing written but a head, if `epoch` is not null, and not that of the head, or a source is missing
 -- Races: the head's row is locked until the commit, so that no value is deleted that the new ones consist of: what
 --   deletes values changes the epoch first. 23503 if the user or the head is deleted meanwhile.
 --
@@ -27,7 +27,23 @@ head AS (
     -- A head that was deleted meanwhile has been created again, with another epoch.
     SELECT saved.epoch
     FROM saved
-    WHERE :epoch IS NULL OR saved.epoch = :epoch
+    WHERE
+        (:epoch IS NULL OR saved.epoch = :epoch)
+        -- A failover to a standby that lagged behind loses values, and changes no epoch.
+        AND NOT EXISTS (
+            SELECT
+            FROM unnest(:value_channels, :value_sources) AS new (channel, sources)
+            CROSS JOIN unnest(string_to_array(new.sources, E'\n')) AS source (version)
+            WHERE
+                (
+                    SELECT v.version
+                    FROM {schema}.checkpoint_values AS v
+                    WHERE
+                        v.user_id = :user_id AND v.session_id = :session_id AND v.namespace = :namespace
+                        AND v.channel = new.channel AND v.version = source.version
+                    LIMIT 1
+                ) IS NULL
+        )
 ),
 checkpoint AS (
     INSERT INTO {schema}.checkpoints (
