@@ -95,7 +95,10 @@ async def _serve(url: str | None, settings: Settings, options: ConsoleOptions, p
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((options.host, port))
+            try:
+                listening.bind((options.host, port))
+            except OSError as error:
+                raise NotConfigured(f"the console cannot listen on {options.host}:{port}: {error.strerror}") from error
             name = f"[{options.host}]" if family == socket.AF_INET6 else options.host
             where = f"http://{name}:{listening.getsockname()[1]}{options.root_path}/"
             access = "with --allow-writes" if options.allow_writes else "read-only"

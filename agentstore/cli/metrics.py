@@ -99,7 +99,10 @@ async def _serve(url: str | None, host: str, port: int) -> None:
     from prometheus_client import start_http_server
 
     try:
-        server, thread = start_http_server(port, host, registry)
+        try:
+            server, thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise NotConfigured(f"the figures cannot be served on {host}:{port}: {error.strerror}") from error
         echo(f"serving http://{host}:{port}/metrics")
         try:
             await asyncio.Event().wait()

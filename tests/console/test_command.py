@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -41,3 +42,12 @@ def test_options_that_are_not_valid_are_refused() -> None:
         assert (done.code, message in done.err) == (1, True)
     assert run("console", environment={"AGENTSTORE_CONSOLE_TOKEN": "short"}).code == 1
     assert run("console", "--port", "70000").code == 2
+
+
+def test_an_address_that_is_in_use_is_refused(direct_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for arguments in (("console", "--port", str(port)), ("metrics", "--serve", str(port))):
+            done = run(*arguments, "--url", direct_url)
+            assert (done.code, done.out) == (1, "")
+            assert f"127.0.0.1:{port}: Address already in use" in done.err
