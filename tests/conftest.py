@@ -1,9 +1,10 @@
 """The database of the tests: a real Postgres, migrated by the project's migrations.
 
 ``--database=embedded`` (the default) starts one, ``--database=container`` runs ``postgres:18`` by testcontainers,
-``--database=URL`` uses a server on which databases may be created. ``--postgres=DIR`` names the binaries of the
-embedded one, and ``--pooler`` puts a PgBouncer in transaction mode in front of the server. An option that cannot be
-satisfied is an error, never a skip.
+``--database=URL`` uses a server on which databases may be created; on the coordinator of a Citus cluster, where the
+database that it names has Citus and its workers, the tables of all databases are distributed. ``--postgres=DIR`` names
+the binaries of the embedded one, and ``--pooler`` puts a PgBouncer in transaction mode in front of the server. An
+option that cannot be satisfied is an error, never a skip.
 
 ``-n auto`` runs the tests in a worker process per core. All workers use one server, which the controlling process
 starts; each has its own template database.
@@ -27,6 +28,7 @@ import tests.support.plain  # noqa: F401
 from agentstore import AgentStore, EmbeddedPostgres, NotConfigured, Settings, migrate
 from agentstore.database.database import Database
 from agentstore.repositories.connect import open_database
+from tests.support.cluster import Cluster, ClusterDatabases, cluster_of
 from tests.support.databases import Databases
 from tests.support.pgbouncer import PgBouncer, free_port
 from tests.support.servers import Server, container, copy_cluster, data_folder, existing_server
@@ -77,7 +79,13 @@ def _running_server(config: pytest.Config) -> Iterator[Server]:
         with container() as running:
             yield running
     else:
-        yield existing_server(database)
+        yield _existing(database)
+
+
+def _existing(url: str) -> Server:
+    """Return the server of a URL, or the cluster of which it is the coordinator."""
+    found = existing_server(url)
+    return cluster_of(found.url_of, url) or found
 
 
 class _SharedServer:
@@ -107,7 +115,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The server of this run; each test has its own database."""
     shared_url = getattr(request.config, "workerinput", {}).get("server")
     if shared_url is not None:
-        yield existing_server(shared_url)
+        yield _existing(shared_url)
         return
     with _running_server(request.config) as running:
         yield running
@@ -126,6 +134,11 @@ def pgbouncer(request: pytest.FixtureRequest, server: Server) -> Iterator[PgBoun
 def template(server: Server) -> Iterator[str]:
     """The name of a database at head, which each test's database is a copy of."""
     name = f"agentstore_test_{uuid4().hex[:12]}"
+    if isinstance(server, Cluster):
+        asyncio.run(server.create(name))
+        yield name
+        asyncio.run(server.drop(name))
+        return
     asyncio.run(server.execute(f'CREATE DATABASE "{name}"'))
     asyncio.run(migrate.upgrade(server.url_of(name), settings=Settings()))
     yield name
@@ -133,9 +146,9 @@ def template(server: Server) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def databases(server: Server, template: str) -> Iterator[Databases]:
+def databases(server: Server, template: str) -> Iterator[Databases | ClusterDatabases]:
     """The databases of tests: a test that needs a second one takes it here."""
-    copies = Databases(server, template)
+    copies = ClusterDatabases(server, template) if isinstance(server, Cluster) else Databases(server, template)
     yield copies
     copies.close()
 
@@ -200,8 +213,8 @@ async def store(database_url: str, settings: Settings) -> AsyncIterator[AgentSto
 
 @pytest.fixture(scope="session")
 def has_pgvector(server: Server) -> bool:
-    """Whether the server has pgvector, which Linux distributions ship as a separate package."""
-    return is_available(server.url_of("postgres"))
+    """Whether vectors can be enabled: pgvector is a separate package of Linux distributions, and Citus refuses it."""
+    return not isinstance(server, Cluster) and is_available(server.url_of("postgres"))
 
 
 @pytest.fixture
@@ -213,11 +226,11 @@ def embedder() -> WordEmbedder:
 async def vector_store(
     has_pgvector: bool, database_url: str, direct_url: str, settings: Settings, embedder: WordEmbedder
 ) -> AsyncIterator[AgentStore]:
-    """A store with an embedder, on a database with vectors, or on one without pgvector, where enabling is refused."""
+    """A store with an embedder, on a database with vectors, or on one that cannot have them: enabling is refused."""
     if has_pgvector:
         await migrate.enable_vectors(direct_url)
     else:
-        with pytest.raises(NotConfigured, match="no pgvector"):
+        with pytest.raises(NotConfigured, match=r"no pgvector|distributed"):
             await migrate.enable_vectors(direct_url)
     async with AgentStore(database_url, settings=settings, embedder=embedder) as opened:
         yield opened

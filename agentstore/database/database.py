@@ -448,6 +448,11 @@ class Database:
                 if not connection.is_closed():
                     connection.terminate()
 
+    @property
+    def has_citus(self) -> bool:
+        """Whether the database may be distributed, as found at the start: it has the extension Citus."""
+        return self._has_citus
+
     def limit_concurrency(self, wanted: int) -> int:
         """Return how many of the `wanted` connections one call may use at once: at most a quarter of the pool.
 

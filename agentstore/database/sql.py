@@ -20,6 +20,8 @@ transaction comes first) are for the reader. In the SQL:
   statement by itself, and its parameters become parameters of this one. The module may include a file with other rows
   in its place.
 
+- ``-- citus:`` begins a line of SQL that only a distributed database executes.
+
 A file ``x.citus.sql`` beside ``x.sql`` is the form of the statement for a distributed database.
 """
 
@@ -37,6 +39,7 @@ _FIELDS = ("scope", "repeatable", "parameters", "rows", "races")
 _TOKENS = re.compile(
     r"""--[^\n]*|'(?:[^']|'')*'|"[^"]*"|::|(?<![\w:]):(?P<parameter>[a-z_]\w*)|\{(?P<constant>[a-z_]\w*(?:\.\w+)?)\}"""
 )
+_CITUS = re.compile(r"^( *)-- citus: ", re.MULTILINE)
 _INCLUDE = re.compile(r"^ *-- include: (\S+)$", re.MULTILINE)
 _INCLUDED = re.compile(r"\AWITH\s+(?P<ctes>.*\n\))\nSELECT\b.*\Z", re.DOTALL)
 _PARAMETER = re.compile(r"([a-z_]\w*) ([a-z]\w*(?:\[\])?)")
@@ -157,7 +160,8 @@ class SqlStatement(Statement):
                 return _literal(self._value(constant, settings), settings, constant)
             return "" if token[0].startswith("--") else token[0]
 
-        sql = re.sub(r"\s*\n(?:\s*\n)*", "\n", _TOKENS.sub(render, file.sql)).strip()
+        source = _CITUS.sub(r"\1", file.sql) if citus else file.sql
+        sql = re.sub(r"\s*\n(?:\s*\n)*", "\n", _TOKENS.sub(render, source)).strip()
         if unused := sorted(set(file.parameters) - set(names)):
             raise InvalidSql(f"{self.path}: the header declares {', '.join(unused)}, which the statement does not use")
         return Compiled(sql, tuple(names), {})

@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, bindparam, cast, func, literal_column
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, bindparam, cast, false, func, literal_column, true
 
 _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 # Ages are compared, not timestamps: timestamptz + interval depends on the time zone, so it is only STABLE, and Citus
-# rejects STABLE functions of a column in statements that write.
+# rejects STABLE functions of a column in statements that write. Neither does it accept now() in coalesce there: IS NOT
+# FALSE also matches null.
 
 
 def is_not_expired(sessions: Any) -> ColumnElement[bool]:
     """Match sessions that have not expired: by their own ttl, otherwise by the setting, if there is one."""
     seconds = func.coalesce(sessions.ttl, cast(bindparam("setting_session_ttl", type_=BigInteger), BigInteger))
-    return func.coalesce(func.now() - sessions.updated_at < seconds * _SECOND, True)
+    return (func.now() - sessions.updated_at < seconds * _SECOND).is_not(false())
 
 
 def is_idle(written: Any) -> ColumnElement[bool]:
@@ -28,7 +29,7 @@ def has_expired(written: Any, ttl: str) -> ColumnElement[bool]:
     `ttl` names the parameter, which ``setting_...`` makes a setting.
     """
     seconds = cast(bindparam(ttl, type_=BigInteger), BigInteger)
-    return func.coalesce(func.now() - written >= seconds * _SECOND, False)
+    return (func.now() - written >= seconds * _SECOND).is_(true())
 
 
 def is_in_no_expired_bucket(session_id: Any) -> ColumnElement[bool]:

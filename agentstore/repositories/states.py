@@ -46,9 +46,9 @@ SQL = SqlStatements(__file__)
 
 SAVE = SQL("save_state")
 SAVE_AFTER = SQL("save_state_after")
-SAVE_AT = SQL("save_state_round")
+SAVE_AT = SQL("save_state_round", overwrites=True)
 # Not repeatable, since executed again it would not return the round that it has inserted.
-IMPORT = SQL("save_state_round", repeatable=False)
+IMPORT = SQL("save_state_round", repeatable=False, overwrites=False)
 LAST = Statement(select(StateHeadRow.last_round).where(_THIS), name="states.last", scope="user")
 EXPORT = Statement(
     select(*_STATE).where(_ITS_LIVE_ROUNDS, StateRoundRow.round == _ROUND), name="states.export", scope="user"
@@ -114,7 +114,7 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
             if expected_round is not None:
                 raise InvalidContent("pass either round_id or expected_round, not both")
             statement = SAVE_AT
-            values |= {"round_id": check_round(round_id), "overwrites": True}
+            values |= {"round_id": check_round(round_id)}
         elif expected_round is not None and check_round(expected_round, "expected_round", minimum=0) > 0:
             statement = SAVE_AFTER
         saved = await self._save(statement, values, state, metadata)
@@ -135,7 +135,7 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        values = {**self._key(user_id, session_id), "round_id": check_round(round_id), "overwrites": False}
+        values = {**self._key(user_id, session_id), "round_id": check_round(round_id)}
         await self._expire(user_id, values["session_id"])
         if await self._database.fetch_one(EXISTS, **values) is not None:
             return False

@@ -1,49 +1,17 @@
 """Statistics about the stored data. The statements count messages and memories by counters, without reading them."""
 
-from typing import Any
-
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import func, select
 
 from agentstore.database.database import Database
 from agentstore.database.sql import SqlStatements
 from agentstore.database.statement import Statement
-from agentstore.models import (
-    AppValueRow,
-    BlobRow,
-    CheckpointRow,
-    MemoryBucketRow,
-    SessionRow,
-    SessionValueRow,
-    StateRoundRow,
-    UserRow,
-    UserValueRow,
-)
+from agentstore.models import UserRow
 from agentstore.schemas import SessionStats, Stats, TableStats, UserStats
 
 SQL = SqlStatements(__file__)
 
 
-def _sum(value: Any) -> Any:
-    return cast(func.coalesce(func.sum(value), 0), BigInteger)
-
-
-COUNT = Statement(
-    select(
-        select(func.count()).select_from(UserRow).scalar_subquery(),
-        func.count(),
-        _sum(SessionRow.next_seq - 1 - SessionRow.removed),
-        select(_sum(MemoryBucketRow.count)).scalar_subquery(),
-        select(func.count()).select_from(StateRoundRow).scalar_subquery(),
-        func.min(SessionRow.created_at),
-        func.max(SessionRow.updated_at),
-        *(
-            select(func.count()).select_from(table).scalar_subquery()
-            for table in (AppValueRow, UserValueRow, SessionValueRow, BlobRow, CheckpointRow)
-        ),
-    ),
-    name="stats.count",
-    scope="all",
-)
+COUNT = SQL("count_rows")
 COUNT_USERS = Statement(select(func.count()).select_from(UserRow), name="stats.count_users", scope="all")
 TABLES = SQL("table_sizes")
 USERS = SQL("largest_users")

@@ -156,17 +156,30 @@ def stage(schema: str, tables: Sequence[str]) -> list[str]:
     ]
 
 
-def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, str]:
+def merge(schema: str, tables: Sequence[str], settings: Settings, *, citus: bool = False) -> dict[str, str]:
     """Return the commands that insert the staged rows that are missing, by the table that each inserts into.
 
     A session, a bucket of memories, the states of a session, its workspaces and its checkpoints are units: each is
     inserted with all its parts, or not at all if one with this id exists. One that has expired is deleted first, unless
     the staged one has expired as well. A user without metadata gets the staged metadata, and users and applications the
     values whose keys they lack. A command fails with 23505 if a concurrent transaction has inserted the same rows.
+
+    `citus` chooses the forms for a distributed database. Citus joins no staged table with a distributed one, but the
+    rows of a MATERIALIZED CTE. It locks rows of one user only, and reports 23505 only for rows that are returned.
     """
+    returning = "\n            RETURNING 1" if citus else ""
     commands = {}
     for unit in _TTL_SETTINGS:
         key = UNITS[unit][0]
+        if citus:
+            commands[f"expired_{unit}"] = f"""
+            WITH staged AS MATERIALIZED (
+                SELECT DISTINCT s.user_id, s.{key} FROM staged_{unit} s WHERE NOT {_has_expired(unit, "s", settings)}
+            )
+            DELETE FROM "{schema}".{unit} t
+            USING staged
+            WHERE t.user_id = staged.user_id AND t.{key} = staged.{key} AND {_has_expired(unit, "t", settings)}"""
+            continue
         commands[f"expired_{unit}"] = f"""
             WITH expired AS MATERIALIZED (
                 SELECT t.user_id, t.{key}
@@ -183,33 +196,54 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
         SELECT {columns} FROM staged_users
         ON CONFLICT (id) DO UPDATE
             SET metadata = excluded.metadata
-            WHERE users.metadata::text = '{{}}' AND excluded.metadata::text <> '{{}}'"""
+            WHERE users.metadata::text = '{{}}' AND excluded.metadata::text <> '{{}}'{returning}"""
     for table in (each for each in _SINGLE if each in tables):
         columns = _columns(table)
         commands[table] = f"""
             INSERT INTO "{schema}".{table} ({columns})
             SELECT {columns} FROM staged_{table}
-            ON CONFLICT DO NOTHING"""
+            ON CONFLICT DO NOTHING{returning}"""
     if "blob_chunks" in tables:
         # The user is locked by the command for users, so that no content is deleted in between.
+        is_used = f'EXISTS (SELECT FROM "{schema}".blobs b WHERE (b.user_id, b.hash) = (s.user_id, s.hash))'
+        known = ""
+        if citus:
+            known = f"""WITH staged AS MATERIALIZED (
+                SELECT DISTINCT user_id, hash FROM staged_blob_chunks
+            ), known AS MATERIALIZED (
+                SELECT DISTINCT staged.* FROM staged JOIN "{schema}".blobs b USING (user_id, hash)
+            )"""
+            is_used = "EXISTS (SELECT FROM known WHERE (known.user_id, known.hash) = (s.user_id, s.hash))"
         commands["blob_chunks"] = f"""
+            {known}
             INSERT INTO "{schema}".blob_chunks ({_columns("blob_chunks")})
             SELECT {_columns("blob_chunks", "s")}
             FROM staged_blob_chunks s
-            WHERE EXISTS (SELECT FROM "{schema}".blobs b WHERE (b.user_id, b.hash) = (s.user_id, s.hash))
-            ON CONFLICT DO NOTHING"""
+            WHERE {is_used}
+            ON CONFLICT DO NOTHING{returning}"""
     for unit, (key, parts) in UNITS.items():
-        commands[f"new_{unit}"] = f"""
+        commands[f"new_{unit}"] = (
+            f"""
+            CREATE TEMPORARY TABLE new_{unit} ON COMMIT DROP AS
+            WITH staged AS MATERIALIZED (
+                SELECT DISTINCT user_id, {key} FROM staged_{unit}
+            ), known AS MATERIALIZED (
+                SELECT staged.* FROM staged JOIN "{schema}".{unit} t USING (user_id, {key})
+            )
+            SELECT user_id, {key} FROM staged EXCEPT SELECT user_id, {key} FROM known"""
+            if citus
+            else f"""
             CREATE TEMPORARY TABLE new_{unit} ON COMMIT DROP AS
             SELECT DISTINCT s.user_id, s.{key}
             FROM staged_{unit} s
             WHERE NOT EXISTS (
                 SELECT FROM "{schema}".{unit} t WHERE (t.user_id, t.{key}) = (s.user_id, s.{key})
             )"""
+        )
         columns = _columns(unit)
         commands[unit] = f"""
             INSERT INTO "{schema}".{unit} ({columns})
-            SELECT {columns} FROM staged_{unit} JOIN new_{unit} USING (user_id, {key})"""
+            SELECT {columns} FROM staged_{unit} JOIN new_{unit} USING (user_id, {key}){returning}"""
         for part in parts:
             if part in tables:
                 commands[part] = f"""
@@ -217,7 +251,7 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
                     SELECT {_columns(part, "s")}
                     FROM staged_{part} s
                     JOIN new_{unit} n ON (n.user_id, n.{key}) = (s.user_id, s.session_id)
-                    WHERE EXISTS (SELECT FROM new_{unit})"""
+                    WHERE EXISTS (SELECT FROM new_{unit}){returning}"""
     if VECTORS in tables:
         # Vectors that an earlier restore skipped, of memories that are equal.
         commands["missing_vectors"] = f"""
@@ -231,15 +265,26 @@ def merge(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, s
     return commands
 
 
-def difference_queries(schema: str, tables: Sequence[str], settings: Settings) -> dict[str, str]:
+def difference_queries(
+    schema: str, tables: Sequence[str], settings: Settings, *, citus: bool = False
+) -> dict[str, str]:
     """Return queries for the existing units that lack something of what is staged, or differ from it, by their table.
 
     Each returns the ids of the user and of the session; of values, those of the user or the application, and the key.
     To be executed after the merge, when inserted units are equal. Units that have expired do not exist for any call,
-    and are left out.
+    and are left out. `citus` is as for :func:`merge`.
     """
 
     def differing(table: str, ids: str) -> str:
+        if citus:
+            return f"""
+            (WITH s AS MATERIALIZED (
+                SELECT * FROM staged_{table}
+            ), t AS MATERIALIZED (
+                SELECT t.* FROM s JOIN "{schema}".{table} t ON {_equal_keys(table, "t", "s")}
+            )
+            SELECT {ids} FROM s LEFT JOIN t ON {_equal_keys(table, "t", "s")}
+            WHERE {_differ(table, "s", "t")})"""
         # LIMIT 1 makes the planner look up each staged row by its key: a join may read the whole table, once a block.
         return f"""
             SELECT {ids}
@@ -259,7 +304,14 @@ def difference_queries(schema: str, tables: Sequence[str], settings: Settings) -
             compared.append(differing(unit, f"s.user_id, s.{key}"))
         queries[unit] = f"({' UNION '.join(compared)})"
         if unit in _TTL_SETTINGS:
-            queries[unit] += f" EXCEPT SELECT t.user_id, t.{key} {_from_expired(schema, unit, settings)}"
+            expired = f"SELECT t.user_id, t.{key} {_from_expired(schema, unit, settings)}"
+            if citus:
+                expired = f"""(WITH s AS MATERIALIZED (
+                    SELECT DISTINCT user_id, {key} FROM staged_{unit}
+                )
+                SELECT t.user_id, t.{key} FROM "{schema}".{unit} t JOIN s ON {_equal_keys(unit, "s", "t")}
+                WHERE {_has_expired(unit, "t", settings)})"""
+            queries[unit] += f" EXCEPT {expired}"
     return queries
 
 
@@ -277,7 +329,7 @@ def _has_expired(unit: str, of: str, settings: Settings) -> str:
     seconds = "NULL::bigint" if ttl is None else str(ttl)
     if unit == "sessions":
         seconds = f"coalesce({of}.ttl, {seconds})"
-    return f"coalesce(now() - {of}.updated_at >= {seconds} * interval '1 second', FALSE)"
+    return f"((now() - {of}.updated_at >= {seconds} * interval '1 second') IS TRUE)"
 
 
 def _columns(table: str, of: str | None = None) -> str:
@@ -312,3 +364,9 @@ def _same_key(table: str, one: str, other: str) -> str:
     """Return the condition that rows of two aliases of a table have the same primary key."""
     names = [column.name for column in TABLES[table].primary_key.columns]
     return f"({', '.join(f'{one}.{name}' for name in names)}) = ({', '.join(f'{other}.{name}' for name in names)})"
+
+
+def _equal_keys(table: str, one: str, other: str) -> str:
+    """Return the same as :func:`_same_key`, as single comparisons: Citus finds the user in these only."""
+    names = [column.name for column in TABLES[table].primary_key.columns]
+    return " AND ".join(f"{one}.{name} = {other}.{name}" for name in names)

@@ -141,14 +141,15 @@ class DatabaseTarget:
         for name, columns in reader.tables():
             await transaction.copy_in(f"staged_{name}", columns, reader.rows(name, columns))
         done: dict[str, int] = {}
-        for name, command in transfer.merge(self._schema, tables, self.settings).items():
+        citus = self._database.has_citus
+        for name, command in transfer.merge(self._schema, tables, self.settings, citus=citus).items():
             tag = await transaction.execute(command)
             table = VECTORS if name == "missing_vectors" else name
             if table in TABLES:
                 done[table] = done.get(table, 0) + int(tag.split()[-1])
         left = [
             (kind, user_id, session_id)
-            for kind, query in transfer.difference_queries(self._schema, tables, self.settings).items()
+            for kind, query in transfer.difference_queries(self._schema, tables, self.settings, citus=citus).items()
             for user_id, session_id in await transaction.query(query)
         ]
         return done, left

@@ -53,6 +53,7 @@ from agentstore.sync import AgentStore as BlockingStore
 from agentstore.testing import StoreContract, text
 from tests.integration.extraction.support import DUE, EchoExtractor
 from tests.support.checkpoints import checkpoint_of, write_of
+from tests.support.cluster import earlier
 
 _CREATED = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -387,11 +388,10 @@ async def test_both_prune_what_has_expired_the_same(
                 await store.memory.add_memory("alice", text("x"), session_id)
                 await store.states.save_state("alice", {}, session_id)
             if isinstance(store, AgentStore):
-                await observer.execute(
-                    "UPDATE agentstore.sessions SET updated_at = updated_at - interval '1 hour'; "
-                    "UPDATE agentstore.state_heads SET updated_at = updated_at - interval '1 hour'; "
-                    "UPDATE agentstore.state_rounds SET saved_at = saved_at - interval '1 hour'"
-                )
+                for table, column in (
+                    ("sessions", "updated_at"), ("state_heads", "updated_at"), ("state_rounds", "saved_at")
+                ):  # fmt: skip
+                    await observer.execute(f"UPDATE agentstore.{table} SET {column} = {earlier(column, 3_600)}")
             else:
                 for stored in store.sessions._users["alice"].values():
                     stored.updated_at -= hour

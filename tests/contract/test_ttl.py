@@ -27,6 +27,7 @@ from agentstore import (
     Settings,
 )
 from agentstore.testing import text
+from tests.support.cluster import earlier
 
 
 @dataclass
@@ -89,7 +90,7 @@ async def _age(url: str, seconds: int) -> None:
         ("state_heads", "updated_at"),
         ("memory_buckets", "updated_at"),
     ):
-        changes = ", ".join(f"{column} = {column} - {seconds} * interval '1 second'" for column in columns)
+        changes = ", ".join(f"{column} = {earlier(column, seconds)}" for column in columns)
         await connection.execute(f"UPDATE agentstore.{table} SET {changes}")
     await connection.close()
 

@@ -202,7 +202,6 @@ _VALUES: dict[str, Any] = {
     "size": 2,
     "round_id": 3,
     "expected": 2,
-    "overwrites": True,
     "new_id": "copy",
     "most": 5_000,
     "in_steps": False,

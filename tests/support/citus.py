@@ -13,7 +13,7 @@ import asyncpg
 from tests.support.trees import Node, inside
 
 _UPDATE, _INSERT, _DELETE = 2, 3, 4
-_RELATION, _SUBQUERY, _CTE = 0, 1, 6
+_RELATION, _SUBQUERY, _JOIN, _CTE = 0, 1, 2, 6
 _FUNCTIONS = {
     "FUNCEXPR": "funcid",
     "OPEXPR": "opfuncid",
@@ -23,6 +23,7 @@ _FUNCTIONS = {
     "AGGREF": "aggfnoid",
     "WINDOWFUNC": "winfnoid",
 }
+_CONDITIONALS = frozenset({"CASE", "CASEEXPR", "COALESCE", "COALESCEEXPR"})  # the names since and before Postgres 16
 # Citus treats CTEs as separate statements, so they are checked separately.
 _CHECKED_SEPARATELY = frozenset({"cteList", "onConflict", "returningList"})
 
@@ -37,6 +38,7 @@ class Catalog:
     users: dict[int, int]  # the attribute number of a table's user column
     tables: dict[int, str]
     equals: int  # the function behind text = text
+    local: dict[int, str]  # temporary tables
 
     @classmethod
     async def read(cls, connection: asyncpg.Connection) -> "Catalog":
@@ -50,6 +52,9 @@ class Catalog:
             " AND a.attname = CASE c.relname WHEN 'users' THEN 'id' WHEN 'app_values' THEN 'app' ELSE 'user_id' END"
             " WHERE c.relnamespace = 'agentstore'::regnamespace AND c.relkind = 'r'"
         )
+        temporary = await connection.fetch(
+            "SELECT oid::int8, relname FROM pg_class WHERE relkind = 'r' AND relpersistence = 't'"
+        )
         return cls(
             volatility={row["oid"]: row["provolatile"] for row in functions},
             names={row["oid"]: row["proname"] for row in functions},
@@ -57,6 +62,7 @@ class Catalog:
             users={row["oid"]: row["attnum"] for row in tables},
             tables={row["oid"]: row["relname"] for row in tables},
             equals=await connection.fetchval("SELECT 'texteq'::regproc::oid::int8"),
+            local={row["oid"]: row["relname"] for row in temporary},
         )
 
     def function(self, node: Node) -> tuple[str, str]:
@@ -173,7 +179,7 @@ def _always(part: Any) -> Iterator[Node]:
         yield part
 
 
-def _equalities(levels: list[_Level], catalog: Catalog) -> _Classes:
+def _equalities(levels: list[_Level], catalog: Catalog, *, subqueries: bool = True) -> _Classes:
     classes = _Classes()
     for level in levels:
         for node in _always(level.query.one("jointree")):
@@ -181,6 +187,8 @@ def _equalities(levels: list[_Level], catalog: Catalog) -> _Classes:
                 one, other = (level.key(value) for value in node.list("args"))
                 if one is not None and other is not None:
                     classes.join(one, other)
+        if not subqueries:
+            continue
         # A column of an inserted row equals the inserted value; a column of a subquery equals its output.
         if level.query.number("commandType") == _INSERT:
             for target in level.query.list("targetList"):
@@ -222,6 +230,10 @@ def violations(tree: Node, catalog: Catalog) -> set[str]:
         found.update(_called_wrongly(level.query, catalog))
         found.update(_inserted_wrongly(level.query))
         found.update(_of_several_users(level, classes, catalog))
+        found.update(_subqueries_wrongly(level, catalog))
+        found.update(_locked_wrongly(level, catalog))
+        found.update(_joined_locally(level, catalog))
+    found.update(_parameters_wrongly(tree))
     return found
 
 
@@ -234,6 +246,12 @@ def _called_wrongly(query: Node, catalog: Catalog) -> Iterator[str]:
                 yield f"writes with volatile {name}"
             elif volatility == "s" and any(each.type == "VAR" for each in inside(node)):
                 yield f"writes with stable {name} of a column"
+        for node in inside(own, leave=_CHECKED_SEPARATELY):
+            if node.type in _CONDITIONALS:
+                for each in inside(node, leave=_CHECKED_SEPARATELY):
+                    volatility, name = catalog.function(each)
+                    if volatility != "i":
+                        yield f"writes with {name} in CASE or COALESCE"
     for place, field in (("ON CONFLICT", "onConflict"), ("RETURNING", "returningList")):
         for node in inside(query.fields[field]):
             volatility, name = catalog.function(node)
@@ -244,7 +262,7 @@ def _called_wrongly(query: Node, catalog: Catalog) -> Iterator[str]:
 def _inserted_wrongly(query: Node) -> Iterator[str]:
     if query.number("commandType") != _INSERT:
         return
-    selects = _SUBQUERY in {entry.number("rtekind") for entry in query.list("rtable")[1:]}
+    selects = _selects(query)
     if selects and query.one("returningList") == "<>":
         yield "INSERT ... SELECT without RETURNING"
     own = [value for name, value in query.fields.items() if name not in _CHECKED_SEPARATELY]
@@ -268,3 +286,81 @@ def _of_several_users(level: _Level, classes: _Classes, catalog: Catalog) -> Ite
         together.update(*(users(outer).values() for outer in level.around))
     if here and len(together) > 1:
         yield f"joins {', '.join(sorted(names.values()))} without the user"
+
+
+def _parameters_wrongly(query: Node) -> Iterator[str]:
+    """Yield the parameters that Citus does not pass on with the rows of the outermost INSERT ... SELECT."""
+    if query.number("commandType") != _INSERT or not _selects(query):
+        return
+    for place, field in (("ON CONFLICT", "onConflict"), ("RETURNING", "returningList")):
+        if any(_is_parameter(node) for node in inside(query.fields[field])):
+            yield f"a parameter in {place} of INSERT ... SELECT"
+
+
+def _is_parameter(node: Node) -> bool:
+    return node.type == "PARAM" and node.number("paramkind") == 0
+
+
+def _selects(query: Node) -> bool:
+    """Return whether the rows of an INSERT are those of a SELECT."""
+    return _SUBQUERY in {entry.number("rtekind") for entry in query.list("rtable")[1:]}
+
+
+def _has_own_user(level: _Level, catalog: Catalog) -> bool:
+    """Return whether conditions of a query itself limit its tables to one user, or to that of a table around it."""
+    classes = _equalities([level], catalog, subqueries=False)
+    around = {
+        classes.of((id(outer), number, catalog.users[oid]))
+        for outer in level.around
+        for number, oid in _relations(outer, catalog).items()
+    }
+    own = {
+        classes.of((id(level.query), number, catalog.users[oid]))
+        for number, oid in _relations(level.query, catalog).items()
+    }
+    return all(each[0] == "parameter" or each in around for each in own)
+
+
+def _subqueries_wrongly(level: _Level, catalog: Catalog) -> Iterator[str]:
+    query = level.query
+    names = ", ".join(sorted(catalog.tables[oid] for oid in _relations(query, catalog).values()))
+    if names and level.is_correlated and not _has_own_user(level, catalog):
+        if query.one("limitCount") != "<>" or query.one("limitOffset") != "<>":
+            yield f"reads {names} in a correlated subquery with LIMIT or OFFSET, without the user"
+        if any(entry.number("rtekind") == _CTE for outer in level.around[-1:] for entry in _referenced(query, outer)):
+            yield f"reads {names} in a subquery that is correlated with a CTE, without the user"
+    if query.one("hasAggs") == "true" and names and not _has_own_user(level, catalog):
+        for node in inside(query.list("targetList")):
+            queries = [each for each in inside(node) if each.type == "QUERY"] if node.type == "SUBLINK" else []
+            if any(_relations(each, catalog) for each in queries):
+                yield "a subquery that reads a table, in a list of aggregates"
+
+
+def _referenced(query: Node, outer: Node) -> Iterator[Node]:
+    """Yield the range table entries of `outer` of which `query`, directly inside it, reads columns."""
+    for node in inside(query):
+        if node.type == "VAR" and node.number("varlevelsup") == 1 and node.number("varno") <= len(outer.list("rtable")):
+            yield outer.list("rtable")[node.number("varno") - 1]
+
+
+def _locked_wrongly(level: _Level, catalog: Catalog) -> Iterator[str]:
+    """Yield the locks in CTEs that join the locked table with others."""
+    if not level.query.list("rowMarks") or not level.around:
+        return
+    entries = [entry for entry in level.query.list("rtable") if entry.number("rtekind") != _JOIN]
+    names = [catalog.tables[oid] for oid in _relations(level.query, catalog).values()]
+    if len(entries) > 1 and names:
+        yield f"locks {', '.join(sorted(names))} in a CTE with other tables"
+
+
+def _joined_locally(level: _Level, catalog: Catalog) -> Iterator[str]:
+    """Yield the joins of a distributed table with one that is not, in FROM or by a correlated subquery."""
+    query = level.query
+    target = query.number("resultRelation") if query.number("commandType") == _INSERT else 0
+    entries = [entry for number, entry in enumerate(query.list("rtable"), start=1) if number != target]
+    entries += [entry for outer in level.around[-1:] for entry in _referenced(query, outer)]
+    oids = {entry.number("relid") for entry in entries if entry.number("rtekind") == _RELATION}
+    distributed = sorted(catalog.tables[oid] for oid in oids & catalog.users.keys())
+    local = sorted(catalog.local[oid] for oid in oids & catalog.local.keys())
+    if distributed and local:
+        yield f"joins {', '.join(distributed)} with the local {', '.join(local)}"

@@ -20,6 +20,6 @@ SELECT
     ) AS rows
 FROM {schema}.sessions AS s
 WHERE s.ttl IS NOT NULL AND (s.user_id, s.id) >= (:from_user, :from_session)
-    AND NOT coalesce(now() - s.updated_at < s.ttl * interval '1 second', TRUE)
+    AND (now() - s.updated_at < s.ttl * interval '1 second') IS FALSE
 ORDER BY s.user_id, s.id
 LIMIT :limit

@@ -21,16 +21,14 @@ SELECT
         ), 0
     ) AS rows,
     s.listed_at, s.updated_at,
-    NOT coalesce(
-        now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-    ) AS has_expired
+    (
+        now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second'
+    ) IS FALSE AS has_expired
 FROM {schema}.sessions AS s
 WHERE s.user_id <= :last_user AND (s.user_id, s.id) >= (:from_user, :from_session)
     AND (
         s.updated_at < :before
-        OR NOT coalesce(
-            now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-        )
+        OR (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS FALSE
     )
 ORDER BY s.user_id, s.id
 LIMIT :limit

@@ -8,14 +8,14 @@
 -- Races: none, since it only reads
 SELECT
     r.user_id, r.session_id AS id, r.last_round AS rows, r.updated_at,
-    coalesce(now() - r.updated_at >= {settings.state_ttl}::bigint * interval '1 second', FALSE) AS has_expired,
+    (now() - r.updated_at >= {settings.state_ttl}::bigint * interval '1 second') IS TRUE AS has_expired,
     -- A count, which is an index lookup for each row: EXISTS may become a scan of all sessions.
     (SELECT count(*) FROM {schema}.sessions AS s WHERE s.user_id = r.user_id AND s.id = r.session_id) > 0 AS has_session
 FROM {schema}.state_heads AS r
 WHERE r.user_id <= :last_user AND (r.user_id, r.session_id) >= (:from_user, :from_session)
     AND (
         r.updated_at < :before
-        OR coalesce(now() - r.updated_at >= {settings.state_ttl}::bigint * interval '1 second', FALSE)
+        OR (now() - r.updated_at >= {settings.state_ttl}::bigint * interval '1 second') IS TRUE
     )
 ORDER BY r.user_id, r.session_id
 LIMIT :limit

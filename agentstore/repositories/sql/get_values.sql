@@ -21,5 +21,5 @@ SELECT 'session' AS scope, json_object_agg(v.key, v.value ORDER BY v.key)::text 
 FROM {schema}.session_values AS v
 JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
 WHERE v.user_id = :user_id AND v.session_id = :session_id AND coalesce(:scope = 'session', TRUE)
-    AND coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+    AND (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 HAVING count(*) > 0

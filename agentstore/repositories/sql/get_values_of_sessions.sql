@@ -22,5 +22,5 @@ SELECT
 FROM {schema}.session_values AS v
 JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
 WHERE v.user_id = :user_id AND v.session_id = ANY(:session_ids)
-    AND coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+    AND (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 GROUP BY v.user_id, v.session_id

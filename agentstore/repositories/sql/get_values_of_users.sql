@@ -30,5 +30,5 @@ SELECT
 FROM given
 JOIN {schema}.session_values AS v ON given.user_id = v.user_id AND given.session_id = v.session_id
 JOIN {schema}.sessions AS s ON v.user_id = s.user_id AND v.session_id = s.id
-WHERE coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+WHERE (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 GROUP BY v.user_id, v.session_id

@@ -13,9 +13,7 @@ JOIN LATERAL (
     SELECT r.listed_at, r.updated_at, r.id
     FROM {schema}.sessions AS r
     WHERE r.user_id = u.id
-        AND coalesce(
-            now() - r.updated_at < coalesce(r.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-        )
+        AND (now() - r.updated_at < coalesce(r.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
     ORDER BY r.listed_at DESC, r.updated_at DESC, r.id DESC
     LIMIT 1 OFFSET :keep - 1
 ) AS kept ON TRUE

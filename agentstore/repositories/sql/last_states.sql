@@ -14,7 +14,7 @@ JOIN LATERAL (
     SELECT r.updated_at, r.session_id
     FROM {schema}.state_heads AS r
     WHERE r.user_id = u.id
-        AND NOT coalesce(now() - r.updated_at >= {settings.state_ttl}::bigint * interval '1 second', FALSE)
+        AND (now() - r.updated_at >= {settings.state_ttl}::bigint * interval '1 second') IS NOT TRUE
         AND (
             NOT :without_session
             OR (SELECT count(*) FROM {schema}.sessions AS s WHERE s.user_id = r.user_id AND s.id = r.session_id) = 0

@@ -8,16 +8,14 @@
 WITH chosen AS MATERIALIZED (
     SELECT
         user_id, id, updated_at, ttl,
-        NOT coalesce(
-            now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-        ) AS has_expired
+        (
+            now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second'
+        ) IS FALSE AS has_expired
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = ANY(:ids)
         AND (
             updated_at < :before
-            OR NOT coalesce(
-                now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-            )
+            OR (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS FALSE
         )
     ORDER BY id
     FOR UPDATE SKIP LOCKED

@@ -11,7 +11,7 @@ WITH chosen AS MATERIALIZED (
     WHERE user_id = :user_id AND session_id = ANY(:ids)
         AND (
             updated_at < :before
-            OR coalesce(now() - updated_at >= {settings.state_ttl}::bigint * interval '1 second', FALSE)
+            OR (now() - updated_at >= {settings.state_ttl}::bigint * interval '1 second') IS TRUE
         )
     ORDER BY session_id
 )

@@ -17,7 +17,7 @@ locked_session AS MATERIALIZED (
     SELECT id
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id AND (SELECT count(*) FROM locked_user) >= 0
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
     FOR KEY SHARE
 ),
 target AS MATERIALIZED (

@@ -3,8 +3,8 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, round_id bigint, overwrites boolean, payload text, packed bytea,
---   metadata text, size bigint
+-- Parameters: user_id text, session_id text, round_id bigint, payload text, packed bytea, metadata text,
+--   size bigint
 -- Rows: the number of the round; no row if it exists and is not overwritten
 -- Races: the head's row is locked until the commit, so saves into one session are serialized. 23503 if the user is
 --   deleted meanwhile.
@@ -33,5 +33,6 @@ ON CONFLICT (user_id, session_id, round) DO UPDATE
         metadata = excluded.metadata,
         size = excluded.size,
         saved_at = excluded.saved_at
-    WHERE :overwrites
+    -- A constant: Citus accepts no parameter here, nor in RETURNING, if the rows are those of a SELECT.
+    WHERE {overwrites}
 RETURNING round

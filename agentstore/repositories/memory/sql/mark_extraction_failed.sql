@@ -15,12 +15,13 @@ WITH bucket AS MATERIALIZED (
 leased AS MATERIALIZED (
     SELECT job.first_seq, job.last_seq, job.is_open
     FROM {schema}.memory_extractions AS job
-    JOIN bucket USING (user_id, session_id)
-    WHERE job.user_id = :user_id
+    -- Not a join: Citus accepts a lock in a CTE of a single table only.
+    WHERE EXISTS (SELECT FROM bucket)
+        AND job.user_id = :user_id
         AND job.session_id = :session_id
         AND job.first_seq = :first_seq
         AND job.lease = :lease
-    FOR UPDATE OF job
+    FOR UPDATE
 ),
 failed AS (
     UPDATE {schema}.memory_extractions AS job

@@ -8,7 +8,9 @@
 -- Rows: the ids of the items that exist
 -- Races: none, since all transactions that save items of the user lock the user first
 WITH existing AS MATERIALIZED (
-    SELECT memories.session_id, memories.seq, memories.tokens AS tokens_before, given.*
+    SELECT
+        memories.session_id, memories.seq, memories.tokens AS tokens_before,
+        coalesce(given.time, now()) AS new_time, given.*
     FROM unnest(
             :ids, :payloads, :times, :tokens, :lexemes, :cuts, :kinds, :importances, :froms, :untils,
             :namespaces
@@ -29,7 +31,7 @@ counted AS (
 UPDATE {schema}.memories
 SET
     payload = existing.payload::json,
-    time = coalesce(existing.time, now()),
+    time = existing.new_time,
     tokens = existing.tokens,
     lexemes = existing.lexemes::tsvector,
     is_cut = existing.is_cut,

@@ -58,6 +58,7 @@ hits AS MATERIALIZED (
             SELECT user_id, session_id, seq, tokens, time, kind, valid_from, valid_until
             FROM {schema}.memories
             WHERE lexemes @@ terms.query
+            -- citus: AND user_id = :user_id
             OFFSET 0
         ) AS m
         WHERE m.user_id = :user_id

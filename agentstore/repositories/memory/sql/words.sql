@@ -20,7 +20,11 @@ matching AS MATERIALIZED (
             FROM owner
             -- Matched by the lexemes alone, which contain the user's hash: OFFSET 0 keeps the two conditions apart.
             CROSS JOIN (
-                SELECT user_id, session_id FROM {schema}.memories WHERE lexemes @@ given.query::tsquery OFFSET 0
+                SELECT user_id, session_id
+                FROM {schema}.memories
+                WHERE lexemes @@ given.query::tsquery
+                -- citus: AND user_id = :user_id
+                OFFSET 0
             ) AS m
             WHERE m.user_id = :user_id AND m.session_id <> ALL((SELECT :expired)::text[])
         )
@@ -35,7 +39,11 @@ WHERE
         SELECT
         FROM owner
         CROSS JOIN (
-            SELECT user_id, session_id FROM {schema}.memories WHERE lexemes @@ words.query::tsquery OFFSET 0
+            SELECT user_id, session_id
+            FROM {schema}.memories
+            WHERE lexemes @@ words.query::tsquery
+            -- citus: AND user_id = :user_id
+            OFFSET 0
         ) AS m
         WHERE m.user_id = :user_id AND m.session_id <> ALL((SELECT :expired)::text[])
     )

@@ -9,7 +9,7 @@
 -- The lease of a sandbox that is ending is left alone: the process that ends it renews it, and if that process dies the
 -- lease must expire.
 WITH locked AS MATERIALIZED (
-    SELECT session_id, type
+    SELECT session_id, type, CASE WHEN state = 'ending' THEN lease_until ELSE now() + :lease_time END AS lease_until
     FROM {schema}.sandboxes
     WHERE user_id = :user_id
         AND (session_id, type, generation) IN (
@@ -20,7 +20,7 @@ WITH locked AS MATERIALIZED (
     FOR UPDATE
 )
 UPDATE {schema}.sandboxes
-SET lease_until = CASE WHEN state = 'ending' THEN lease_until ELSE now() + :lease_time END
+SET lease_until = locked.lease_until
 FROM locked
 WHERE user_id = :user_id AND sandboxes.session_id = locked.session_id AND sandboxes.type = locked.type
 RETURNING sandboxes.session_id, sandboxes.type, sandboxes.generation, sandboxes.state

@@ -18,8 +18,8 @@ WITH claimed AS (
         updated_at = greatest(updated_at, now()),
         listed_at = greatest(listed_at, date_trunc('minute', now()))
     WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
-        AND coalesce(next_seq - 1 - removed = :expected, TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
+        AND (next_seq - 1 - removed = :expected) IS NOT FALSE
     RETURNING next_seq - :count AS base, updated_at, next_seq - 1 - removed AS message_count
 )
 INSERT INTO {schema}.messages AS m (user_id, session_id, seq, id, payload, created_at)

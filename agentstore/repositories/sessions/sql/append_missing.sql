@@ -17,7 +17,7 @@ WITH head AS MATERIALIZED (
     SELECT xmin AS version, next_seq - 1 - removed AS message_count
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 ),
 known AS MATERIALIZED (
     SELECT
@@ -32,14 +32,17 @@ known AS MATERIALIZED (
         ON given.id = m.id AND m.user_id = :user_id AND m.session_id = :session_id
 ),
 counted AS (
-    SELECT count(*) FILTER (WHERE is_new) AS missing, count(stored) AS differing FROM known
+    SELECT
+        count(*) FILTER (WHERE is_new) AS missing, count(stored) AS differing,
+        coalesce(:at, now()) AS written_at, date_trunc('minute', coalesce(:at, now())) AS listed_at
+    FROM known
 ),
 claimed AS (
     UPDATE {schema}.sessions AS s
     SET
         next_seq = s.next_seq + counted.missing,
-        updated_at = greatest(s.updated_at, coalesce(:at, now())),
-        listed_at = greatest(s.listed_at, date_trunc('minute', coalesce(:at, now())))
+        updated_at = greatest(s.updated_at, counted.written_at),
+        listed_at = greatest(s.listed_at, counted.listed_at)
     FROM counted
     CROSS JOIN head
     WHERE s.user_id = :user_id AND s.id = :session_id AND s.xmin = head.version

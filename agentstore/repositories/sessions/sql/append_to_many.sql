@@ -20,9 +20,7 @@ WITH unlocked AS MATERIALIZED (
         unnest((SELECT :users), (SELECT :sessions), (SELECT :counts), (SELECT :firsts)) WITH ORDINALITY
             AS target (user_id, id, count, first, number)
         ON s.user_id = target.user_id AND s.id = target.id
-    WHERE coalesce(
-            now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-        )
+    WHERE (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
     FOR NO KEY UPDATE OF s SKIP LOCKED
 ),
 claimed AS (

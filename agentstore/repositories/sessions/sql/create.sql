@@ -13,7 +13,7 @@ WITH existing AS MATERIALIZED (
         next_seq - 1 - removed AS message_count
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 ),
 -- include: ../../sql/insert_user.sql
 created AS (

@@ -18,7 +18,7 @@ WITH source AS MATERIALIZED (
     SELECT id, next_seq, removed, title, metadata, ttl, app
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 ),
 last_message AS MATERIALIZED (
     -- `until` is the timestamp of the next message, or null.
@@ -42,7 +42,7 @@ last_message AS MATERIALIZED (
 taken AS MATERIALIZED (
     SELECT 1 FROM {schema}.state_heads
     WHERE user_id = :user_id AND session_id = :new_id AND last_round > 0
-        AND coalesce(now() - updated_at < {settings.state_ttl}::bigint * interval '1 second', TRUE)
+        AND (now() - updated_at < {settings.state_ttl}::bigint * interval '1 second') IS NOT FALSE
 ),
 copied AS MATERIALIZED (
     SELECT seq, until
@@ -57,7 +57,7 @@ rounds AS (
         AND EXISTS (
             SELECT FROM {schema}.state_heads
             WHERE user_id = :user_id AND session_id = :state_session
-                AND coalesce(now() - updated_at < {settings.state_ttl}::bigint * interval '1 second', TRUE)
+                AND (now() - updated_at < {settings.state_ttl}::bigint * interval '1 second') IS NOT FALSE
         )
 ),
 created_head AS (

@@ -13,9 +13,9 @@ WITH following AS (
         AND EXISTS (
             SELECT FROM {schema}.sessions AS s
             WHERE s.user_id = :user_id AND s.id = :session_id
-                AND coalesce(
-                    now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-                )
+                AND (
+                    now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second'
+                ) IS NOT FALSE
         )
     ORDER BY seq
     LIMIT :limit

@@ -12,7 +12,7 @@ WITH head AS MATERIALIZED (
         next_seq - 1 - removed AS message_count, removed, next_seq AS end_seq
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 ),
 page AS MATERIALIZED (
     -- The number of the first message of the page. A range of seq selects the messages: with LIMIT, Postgres estimates

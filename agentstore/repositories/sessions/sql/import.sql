@@ -18,16 +18,16 @@ missing AS MATERIALIZED (
     -- No row if the session exists.
     SELECT
         created_at, updated_at,
-        coalesce(
-            now() - updated_at < coalesce(:ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-        ) AS is_live
+        (
+            now() - updated_at < coalesce(:ttl, {settings.session_ttl}::bigint) * interval '1 second'
+        ) IS NOT FALSE AS is_live
     FROM times
     WHERE NOT EXISTS (
             SELECT FROM {schema}.sessions AS s
             WHERE s.user_id = :user_id AND s.id = :session_id
-                AND coalesce(
-                    now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE
-                )
+                AND (
+                    now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second'
+                ) IS NOT FALSE
         )
 ),
 inserted_user AS (

@@ -15,7 +15,7 @@ WITH tail AS MATERIALIZED (
 taken AS MATERIALIZED (
     SELECT 1 FROM {schema}.state_heads
     WHERE user_id = :user_id AND session_id = :new_id AND last_round > 0
-        AND coalesce(now() - updated_at < {settings.state_ttl}::bigint * interval '1 second', TRUE)
+        AND (now() - updated_at < {settings.state_ttl}::bigint * interval '1 second') IS NOT FALSE
 ),
 rounds AS MATERIALIZED (
     SELECT r.round
@@ -25,7 +25,7 @@ rounds AS MATERIALIZED (
         AND EXISTS (
             SELECT FROM {schema}.state_heads
             WHERE user_id = :user_id AND session_id = :state_session
-                AND coalesce(now() - updated_at < {settings.state_ttl}::bigint * interval '1 second', TRUE)
+                AND (now() - updated_at < {settings.state_ttl}::bigint * interval '1 second') IS NOT FALSE
         )
 ),
 created_head AS (

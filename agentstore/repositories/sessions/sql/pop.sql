@@ -12,7 +12,7 @@ WITH head AS MATERIALIZED (
     SELECT xmin AS version, next_seq, removed
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 ),
 last_messages AS MATERIALIZED (
     SELECT seq

@@ -11,7 +11,7 @@ WITH head AS MATERIALIZED (
     SELECT id
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
-        AND coalesce(now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+        AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 ),
 found AS MATERIALIZED (
     SELECT session_id, seq, created_at, payload::text AS stored
