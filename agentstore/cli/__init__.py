@@ -81,6 +81,7 @@ SECTIONS = {
         "grants": CommandInfo("grants", "Print or apply the least privileges that roles need."),
         "rls": CommandInfo("rls", "Enable, disable and check row-level security.", is_group=True),
         "distribute": CommandInfo("distribute", "Distribute the tables over a Citus cluster."),
+        "undistribute": CommandInfo("distribute", "Move the rows of a Citus cluster back to the coordinator."),
     },
     "Sandboxes": {
         "sandboxes": CommandInfo("sandboxes", "List, use and end sandboxes.", is_group=True),

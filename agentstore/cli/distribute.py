@@ -1,4 +1,4 @@
-"""``agentstore distribute``."""
+"""``agentstore distribute`` and ``agentstore undistribute``."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -16,7 +16,7 @@ commands = new_group()
 
 
 def _report(line: str) -> None:
-    echo_error(line, label="distribute", style="dim")
+    echo_error(line, label="citus", style="dim")
 
 
 @commands.command()
@@ -64,3 +64,21 @@ def distribute(
         echo_error(obstacle)
     if planned.obstacles:
         raise typer.Exit(1)
+
+
+@commands.command()
+def undistribute(yes: Yes = False, url: Url = None, json_: Json = False) -> None:
+    """Move the rows of a Citus cluster back to the coordinator.
+
+    One transaction copies all rows; calls wait for its end.
+    """
+    confirm("Move the rows of all servers to the coordinator?", yes)
+
+    async def run(database: Database) -> Distribution:
+        return await distribution.undistribute(database, report=_report)
+
+    current = run_with_database(url, run)
+    if json_:
+        echo_json({"state": current.state, **asdict(current)})
+    else:
+        echo(current.state)

@@ -58,6 +58,9 @@ _log = logging.getLogger(__name__)
 # Seconds that the client waits beyond the server's statement_timeout before it considers the network broken.
 _NETWORK_GRACE = 5.0
 _ATTEMPTS = 4
+# With these Citus rejects the form for tables that are not distributed, and Postgres the form for those that are: a
+# feature that is not supported, a type that cannot be inferred, a function that does not exist.
+_REJECTS_FORM = frozenset({"0A000", "42804", "42P18", "42883"})
 
 
 class Database:
@@ -115,7 +118,7 @@ class Database:
         self._abandoned: PerLoop[asyncio.Task[None]] = PerLoop()
         self._closing: PerLoop[asyncio.Task[None]] = PerLoop()
         self._compiled: dict[Statement, CompiledStatement] = {}
-        self._has_citus = False
+        self._is_distributed = False
         self._secured = settings.row_level_security
         # Whether the server's default isolation level is another one, so that each statement begins a transaction.
         self._isolates = False
@@ -229,6 +232,29 @@ class Database:
     async def _fetch(self, statement: Statement, values: dict[str, Any], advice: Advice | None) -> list[Row]:
         if not self._started:
             await self._start_unless_stopped()
+        try:
+            return await self._fetch_once(statement, values, advice)
+        except AgentStoreError as error:
+            rejected = getattr(error.__cause__, "sqlstate", None) in _REJECTS_FORM
+            if not rejected or not await self._has_changed_form():
+                raise
+        return await self._fetch_once(statement, values, advice)
+
+    async def _has_changed_form(self) -> bool:
+        """Return whether the tables have been distributed, or are no longer, since that was last read."""
+        async with self.connection() as connection:
+            facts = await read_facts(connection, self.settings, self._timeout)
+        return self._set_form(facts)
+
+    def _set_form(self, facts: ServerFacts) -> bool:
+        """Choose the form of all statements, and return whether it is another one than before."""
+        if facts.is_distributed == self._is_distributed:
+            return False
+        self._is_distributed = facts.is_distributed
+        self._compiled.clear()
+        return True
+
+    async def _fetch_once(self, statement: Statement, values: dict[str, Any], advice: Advice | None) -> list[Row]:
         compiled = self._compile(statement)
         if not self.observer.measures:
             return await self._execute(statement, compiled, values, advice, None)
@@ -449,9 +475,9 @@ class Database:
                     connection.terminate()
 
     @property
-    def has_citus(self) -> bool:
-        """Whether the database may be distributed, as found at the start: it has the extension Citus."""
-        return self._has_citus
+    def is_distributed(self) -> bool:
+        """Whether the tables are distributed over the servers of a Citus cluster, as found at the start."""
+        return self._is_distributed
 
     def limit_concurrency(self, wanted: int) -> int:
         """Return how many of the `wanted` connections one call may use at once: at most a quarter of the pool.
@@ -475,9 +501,7 @@ class Database:
         try:
             facts = await self.check_server()
             self._isolates = facts.isolates
-            if facts.has_citus != self._has_citus:
-                self._has_citus = facts.has_citus
-                self._compiled.clear()
+            self._set_form(facts)
             if self._prepare is not None:
                 await self._prepare(self)
         except BaseException:
@@ -527,7 +551,9 @@ class Database:
     def _compile(self, statement: Statement) -> CompiledStatement:
         compiled = self._compiled.get(statement)
         if compiled is None:
-            compiled = self._compiled[statement] = CompiledStatement(statement, self.settings, citus=self._has_citus)
+            compiled = self._compiled[statement] = CompiledStatement(
+                statement, self.settings, citus=self._is_distributed
+            )
         return compiled
 
     def _get_pool(self) -> Pool:

@@ -9,9 +9,14 @@ from agentstore.database.row_security import filtered_view_error
 from agentstore.errors import NotConfigured, Unavailable
 from agentstore.settings import Settings
 
+CITUS_FUNCTION = "citus_append_messages_1"
+"""A function that a distributed database has: see :mod:`agentstore.migrating.citus`."""
+IS_DISTRIBUTED = f"to_regproc($1 || '.{CITUS_FUNCTION}') IS NOT NULL"
+"""A condition on the schema's quoted name."""
+
 # Without a parameter that is an array, whose type the driver would look up: that takes longer than the query.
-_FACTS = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS has_citus,
+_FACTS = f"""
+SELECT {IS_DISTRIBUTED} AS is_distributed,
     current_setting('server_encoding') AS encoding,
     current_setting('default_transaction_isolation') <> 'read committed' AS isolates,
     EXISTS (
@@ -38,7 +43,7 @@ _ENCODING = "SELECT current_setting('server_encoding')"
 class ServerFacts(NamedTuple):
     """Facts about the server, the database and the role."""
 
-    has_citus: bool
+    is_distributed: bool
     encoding: str
     isolates: bool
     """Whether a statement outside a transaction has another isolation level than READ COMMITTED."""

@@ -16,6 +16,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.migrating import citus
 from agentstore.migrating.catalog import Catalog, Key, expected_in, read_catalog, tables_of
 from agentstore.migrating.connections import opened
 from agentstore.settings import Settings
@@ -32,7 +33,7 @@ class Difference:
     """A difference between the schema and what its revision consists of."""
 
     kind: str
-    """table, column, default, not null, constraint, function, index, trigger, row security or policy."""
+    """table, column, default, not null, constraint, function, index, trigger, row security, policy or distribution."""
     found: str
     """What is missing or different, with its name and that of its table."""
     statement: str
@@ -43,8 +44,9 @@ async def find_drift(target: Database | AsyncEngine | str, *, settings: Settings
     """Compare the schema with what its recorded revision consists of, and return the differences.
 
     Compared are tables, their storage parameters, columns and their types, defaults, NOT NULL, constraints (primary
-    keys, unique, foreign keys, checks), indexes, triggers and, where row-level security is on, policies. The statements
-    are in an order in which they can be executed. A schema that a newer release has migrated is not compared.
+    keys, unique, foreign keys, checks), indexes, triggers and, where row-level security is on, policies. If Citus
+    distributes the tables, each that is local is a difference as well. The statements are in an order in which they
+    can be executed. A schema that a newer release has migrated is not compared.
 
     Args:
         target: the database: a URL, an engine, or a `Database`.
@@ -55,8 +57,12 @@ async def find_drift(target: Database | AsyncEngine | str, *, settings: Settings
         NotConfigured: the login was rejected, or lacks the privilege to read the revision.
     """
     async with opened(target, settings) as database, database.connection() as connection:
-        expected = await expected_in(connection, database.settings.schema)
-        return await differences(connection, database.settings.schema, expected)
+        schema = database.settings.schema
+        found = await differences(connection, schema, await expected_in(connection, schema))
+        return found + [
+            Difference("distribution", f"table {name} is not distributed", citus.distribute_statement(schema, name))
+            for name in await citus.local_tables(connection, schema)
+        ]
 
 
 async def differences(connection: asyncpg.Connection, schema: str, expected: Catalog) -> list[Difference]:

@@ -33,6 +33,7 @@ from agentstore.database.database import Database
 from agentstore.database.server import check_encoding
 from agentstore.database.telemetry import Observer
 from agentstore.errors import Conflict, NotConfigured, SchemaAhead
+from agentstore.migrating import citus
 from agentstore.migrating import revisions as revision_files
 from agentstore.migrating.catalog import expected_catalog, tables_of
 from agentstore.migrating.connections import driver_connection, opened
@@ -118,7 +119,8 @@ async def upgrade(
     """Upgrade the schema to `revision`. Idempotent, and safe to call from many processes at once: one migrates.
 
     A schema that a newer release has migrated is left unchanged: this release works on it, so there is nothing to do.
-    If the schema is at the revision already, no lock is taken. A statement that does not get its lock within a timeout,
+    Tables of a database that Citus distributes are distributed as well. If the schema is at the revision already, no
+    lock is taken. A statement that does not get its lock within a timeout,
     at first half a second and at most three, gives way to the statements that have queued behind it; the migration is
     then retried.
 
@@ -158,9 +160,24 @@ async def upgrade(
                 wait=wait,
                 report=report,
             )
+        elif found.state == "at head":
+            await _complete_distribution(database, wait, report)
         if wanted in ("head", "heads", found.head, needed()) and (await vector_status(database)).state == "behind":
             of_vectors = needed("vector") if wanted == needed() else "head"
             await migrate_line(database, "up", of_vectors, line="vector", wait=wait, report=report)
+
+
+async def _complete_distribution(database: Database, wait: float, report: Report) -> None:
+    """Distribute what an upgrade that was interrupted, or an earlier release, has left local."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await citus.complete(await driver_connection(connection), database.settings.schema, report)
+
+    async with database.connection() as connection:
+        schema = database.settings.schema
+        if not (await citus.local_tables(connection, schema) or await citus.missing_functions(connection, schema)):
+            return
+    await run_exclusively(database, work, wait, report)
 
 
 async def downgrade(
@@ -348,6 +365,10 @@ async def migrate_line(
             )
         if is_secured and direction == "up":
             await secure_tables(connection, schema)
+        if direction == "up":
+            await citus.complete(driver, schema, report)
+        elif direction == "down" and not line:
+            await citus.drop_functions(driver, schema)
         await rename_version_tables(driver)
 
     async def rename_version_tables(driver: asyncpg.Connection) -> None:

@@ -11,6 +11,7 @@ from agentstore.database import row_security as policies
 from agentstore.database.database import Database
 from agentstore.database.server import table_names
 from agentstore.errors import NotConfigured
+from agentstore.migrating import citus
 from agentstore.migrating.connections import driver_connection, opened
 from agentstore.migrating.locking import run_exclusively
 from agentstore.migrating.options import WAIT, Report
@@ -51,13 +52,17 @@ async def enable_row_security(
     altered one after the other, each under an ACCESS EXCLUSIVE lock for a moment. Idempotent.
 
     Raises:
-        NotConfigured: the role does not own the tables.
+        NotConfigured: the role does not own the tables, or they are distributed by Citus.
         Unavailable: see :func:`agentstore.migrating.migrate.upgrade`.
     """
+
+    async def work(connection: AsyncConnection) -> None:
+        driver = await driver_connection(connection)
+        await citus.refuse(driver, database, "row-level security, whose user is not set on the other servers")
+        await secure_tables(connection, database.settings.schema)
+
     async with opened(target, settings) as database:
-        await run_exclusively(
-            database, lambda connection: secure_tables(connection, database.settings.schema), wait, report
-        )
+        await run_exclusively(database, work, wait, report)
 
 
 async def disable_row_security(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
 from agentstore.errors import NotConfigured, SchemaBehind
+from agentstore.migrating import citus
 from agentstore.migrating.connections import dedicated_connection, driver_connection, opened
 from agentstore.migrating.locking import acquire_migration_lock, bounded_waits, migration_error
 from agentstore.migrating.options import WAIT, Report
@@ -33,7 +34,8 @@ async def enable_vectors(target: Database | AsyncEngine | str, *, settings: Sett
     """Install pgvector in the database, and create the table of vectors and its trigger. Idempotent.
 
     Raises:
-        NotConfigured: the server has no pgvector, or the login may not install it; the message says what is missing.
+        NotConfigured: the server has no pgvector, or the login may not install it; the message says what is missing. Or
+            the tables are distributed by Citus.
         SchemaBehind: the schema itself is older than this release.
         Unavailable: see :func:`agentstore.migrating.migrate.upgrade`.
     """
@@ -49,6 +51,8 @@ async def enable_vectors(target: Database | AsyncEngine | str, *, settings: Sett
                 f"The schema {database.settings.schema!r} of {database.where} is at revision "
                 f"{schema.current or 'none'}: run `agentstore upgrade` first."
             )
+        async with database.connection() as connection:
+            await citus.refuse(connection, database, "vectors, whose table needs a trigger")
         await _check_extension(database, found)
         await migrate_line(database, "up", "head", line="vector")
 

@@ -7,6 +7,7 @@ statements are followed by every statement of agentstore.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.errors import InvalidContent, NotConfigured
+from agentstore.migrating import citus
 from agentstore.migrating.connections import driver_connection, opened
 from agentstore.migrating.locking import run_exclusively
 from agentstore.migrating.options import WAIT, Report
 from agentstore.migrating.schema_status import status
-from agentstore.models import Base
 from agentstore.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -29,10 +30,6 @@ SHARDS = 32
 MOST_SHARDS = 1_024
 
 _OLDEST_VERSION = 11
-VECTORS = "memory_vectors"
-"""The table of vectors, which cannot be distributed."""
-
-_EXTENSION = "SELECT installed_version FROM pg_available_extensions WHERE name = 'citus'"
 _IS_COORDINATOR = "SELECT groupid = 0 FROM pg_dist_local_group"
 _SERVERS = "SELECT count(*) FROM pg_dist_node WHERE isactive AND shouldhaveshards AND noderole = 'primary'"
 # Citus adds triggers to the tables that it has distributed; those are internal.
@@ -69,10 +66,6 @@ LEFT JOIN pg_attribute b ON b.attrelid = r.oid AND b.attname = CASE r.relname WH
 WHERE f.contype = 'f' AND (c.relnamespace = to_regnamespace($1) OR r.relnamespace = to_regnamespace($1))
 ORDER BY 2, 1
 """
-_DISTRIBUTED = """
-SELECT c.relname AS name, column_to_column_name(p.logicalrelid, p.partkey) AS "column", p.colocationid AS "group"
-FROM pg_dist_partition p JOIN pg_class c ON c.oid = p.logicalrelid WHERE c.relnamespace = to_regnamespace($1)
-"""
 # The transaction locks each shard, its indexes and its TOAST table with its index.
 _LOCKS = """
 SELECT sum(
@@ -92,13 +85,15 @@ class Distribution:
     local: tuple[str, ...]
     has_copies: bool = False
     """Whether the coordinator still stores rows from before the distribution, which no statement reads."""
+    missing_functions: tuple[str, ...] = ()
+    """The functions of this release that a distributed database lacks."""
 
     @property
     def state(self) -> Literal["local", "distributed", "incomplete"]:
-        """How far the distribution is; "incomplete": some tables are local, or there are copies."""
+        """How far the distribution is; "incomplete": tables are local, functions are missing, or there are copies."""
         if not self.distributed:
             return "local"
-        return "incomplete" if self.local or self.has_copies else "distributed"
+        return "incomplete" if self.local or self.has_copies or self.missing_functions else "distributed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +104,6 @@ class DistributionPlan:
     """The reasons that prevent the distribution, each with its remedy."""
     statements: tuple[str, ...]
     """The SQL in the order of execution; empty if there is nothing to do."""
-
-
-def tables() -> list[str]:
-    """Return the tables that are distributed, users first, each after the tables that it references."""
-    names = [table.name for table in Base.metadata.sorted_tables if table.name != VECTORS]
-    return sorted(names, key=lambda name: name != "users")
 
 
 async def distribution(database: Database) -> Distribution:
@@ -141,15 +130,16 @@ async def plan(database: Database, *, shards: int = SHARDS) -> DistributionPlan:
     async with database.connection() as connection:
         now, rows, distributed = await _read(connection, database)
         obstacles = await _cluster_obstacles(connection, schema, shards)
-        references = await connection.fetch(_REFERENCES, schema, tables())
+        references = await connection.fetch(_REFERENCES, schema, citus.tables())
+        keys = await citus.foreign_keys(connection, database.settings.schema)
     if found.state != "at head":
         obstacles.append(f"the schema is {found.state}: it has to be at {found.head}, run `agentstore upgrade`")
-    if VECTORS in rows:
-        obstacles.append(f"{VECTORS} needs a trigger, which Citus refuses: run `agentstore vector disable`")
+    if citus.VECTORS in rows:
+        obstacles.append(f"{citus.VECTORS} needs a trigger, which Citus refuses: run `agentstore vector disable`")
     for name in now.local:
         obstacles += _table_obstacles(rows[name])
     obstacles += _foreign_key_obstacles(references) + _distributed_obstacles(distributed)
-    return DistributionPlan(tuple(obstacles), tuple(_statements(database.settings.schema, now, shards)))
+    return DistributionPlan(tuple(obstacles), tuple(_statements(database.settings.schema, now, keys, shards)))
 
 
 async def distribute(
@@ -162,8 +152,9 @@ async def distribute(
 ) -> Distribution:
     """Distribute the tables over the servers of a Citus cluster, by user, and return the new state.
 
-    All tables are distributed in one transaction: writes wait for its end, reads continue. Then the rows that the
-    coordinator still stores, which no statement reads, are removed. Idempotent; a call after an interruption resumes.
+    All tables are distributed in one transaction: writes wait for its end, reads continue. Rows of a local table whose
+    owner was deleted from a distributed one are removed. Then the rows that the coordinator still stores, which no
+    statement reads, are removed, and the functions are created. Idempotent; a call after an interruption resumes.
 
     Args:
         target: the coordinator: a URL, an engine, or a `Database`. The connection is that of migrations, see
@@ -195,6 +186,46 @@ async def distribute(
         return await distribution(database)
 
 
+async def undistribute(
+    target: Database | AsyncEngine | str,
+    *,
+    settings: Settings | None = None,
+    wait: float = WAIT,
+    report: Report = _log.info,
+) -> Distribution:
+    """Move all rows back to the coordinator, whose tables are local again, and return the new state. Idempotent.
+
+    In one transaction, in which the coordinator copies all rows: calls wait for its end.
+
+    Args:
+        target: the coordinator, as for :func:`distribute`.
+        settings: by default those of the environment; for a URL or an engine only.
+        wait: seconds that waiting for other migrators and for locks may take, in all.
+        report: receives each statement before it runs, and a line for each wait.
+
+    Raises:
+        Unavailable: see :func:`agentstore.migrate.upgrade`. Nothing was changed.
+    """
+
+    async def work(connection: AsyncConnection) -> None:
+        driver, schema = await driver_connection(connection), database.settings.schema
+        async with driver.transaction():
+            await driver.execute("SET LOCAL statement_timeout TO 0")
+            await driver.execute("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
+            await citus.drop_functions(driver, schema)
+            for name in citus.tables():
+                if name not in await citus.distributed_tables(driver, schema):
+                    continue  # moved back with a table that it references
+                table = citus.literal(citus.quoted(schema, name))
+                statement = f"SELECT undistribute_table({table}, cascade_via_foreign_keys => true)"
+                report(statement)
+                await driver.execute(statement)
+
+    async with opened(target, settings) as database:
+        await run_exclusively(database, work, wait, report)
+        return await distribution(database)
+
+
 def _check(shards: int) -> None:
     if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MOST_SHARDS:
         raise InvalidContent(f"Expected a number of shards from 1 to {MOST_SHARDS:,}, got {shards!r:.80}.")
@@ -204,30 +235,30 @@ async def _read(
     connection: asyncpg.Connection, database: Database
 ) -> tuple[Distribution, dict[str, asyncpg.Record], dict[str, asyncpg.Record]]:
     """Return the state, and by name the rows of _TABLES and, of those that are distributed, of _DISTRIBUTED."""
-    schema, names = f'"{database.settings.schema}"', tables()
-    citus = await connection.fetchrow(_EXTENSION)
-    partitions = await connection.fetch(_DISTRIBUTED, schema) if citus and citus["installed_version"] else []
-    rows = {row["name"]: row for row in await connection.fetch(_TABLES, schema, [*names, VECTORS])}
-    distributed = {row["name"]: row for row in partitions if row["name"] in rows}
+    schema, names = f'"{database.settings.schema}"', citus.tables()
+    partitions = await citus.distributed_tables(connection, database.settings.schema)
+    rows = {row["name"]: row for row in await connection.fetch(_TABLES, schema, [*names, citus.VECTORS])}
+    distributed = {name: row for name, row in partitions.items() if name in rows}
     found = Distribution(
         distributed=tuple(name for name in names if name in distributed),
         local=tuple(name for name in names if name in rows and name not in distributed),
         has_copies=any(rows[name]["size"] for name in distributed),
+        missing_functions=tuple(await citus.missing_functions(connection, database.settings.schema)),
     )
     return found, rows, distributed
 
 
 async def _cluster_obstacles(connection: asyncpg.Connection, schema: str, shards: int) -> list[str]:
     """Return what prevents this server from distributing any table."""
-    citus = await connection.fetchrow(_EXTENSION)
-    if citus is None:
+    extension = await connection.fetchrow(citus.EXTENSION)
+    if extension is None:
         return [
             "this server has no Citus: install it on every server, and set shared_preload_libraries = 'citus' there"
         ]
-    if citus["installed_version"] is None:
+    if extension["installed_version"] is None:
         return ["this database has no Citus: run CREATE EXTENSION citus as a superuser, here and on every worker"]
-    if int(citus["installed_version"].split(".")[0]) < _OLDEST_VERSION:
-        return [f"Citus {citus['installed_version']} is too old: upgrade it to {_OLDEST_VERSION} or later"]
+    if int(extension["installed_version"].split(".")[0]) < _OLDEST_VERSION:
+        return [f"Citus {extension['installed_version']} is too old: upgrade it to {_OLDEST_VERSION} or later"]
     if not await connection.fetchval(_IS_COORDINATOR):
         return ["this server is a worker: use the URL of the coordinator"]
     found = []
@@ -237,7 +268,7 @@ async def _cluster_obstacles(connection: asyncpg.Connection, schema: str, shards
             "no server takes shards: run SELECT citus_set_coordinator_host('HOST', PORT), then "
             "SELECT citus_add_node('HOST', PORT) for each worker"
         )
-    (limits,) = await connection.fetch(_LOCKS, schema, tables())
+    (limits,) = await connection.fetch(_LOCKS, schema, citus.tables())
     needed = (limits["relations"] or 0) * -(-shards // max(servers, 1))
     if needed > limits["locks"] * limits["transactions"]:
         least = -(-needed // limits["transactions"])
@@ -269,7 +300,7 @@ def _foreign_key_obstacles(rows: list[asyncpg.Record]) -> list[str]:
     found = []
     for row in rows:
         name = f"the foreign key {row['name']} of {row['table']}"
-        if row["table"] == VECTORS:
+        if row["table"] == citus.VECTORS:
             continue
         if not row["from_agentstore"]:
             found.append(f"{name} references {row['target']} from a table that is not agentstore's: drop it")
@@ -286,7 +317,7 @@ def _distributed_obstacles(distributed: dict[str, asyncpg.Record]) -> list[str]:
     """Return what is wrong with tables that were distributed by other means."""
     found = []
     for name, row in distributed.items():
-        column = _column(name)
+        column = citus.column_of(name)
         if row["column"] != column:
             how = f"by {row['column']}" if row["column"] else "to every server"
             found.append(f"{name} is distributed {how}, not by {column}: run SELECT undistribute_table(...)")
@@ -295,36 +326,14 @@ def _distributed_obstacles(distributed: dict[str, asyncpg.Record]) -> list[str]:
     return found
 
 
-def _statements(schema: str, now: Distribution, shards: int) -> list[str]:
-    """Return what distributes the local tables, and removes the rows that the coordinator still stores."""
-
-    def quoted(name: str) -> str:
-        return f'"{schema}"."{name}"'
-
+def _statements(schema: str, now: Distribution, keys: Iterable[citus.ForeignKey], shards: int) -> list[str]:
+    """Return what distributes the local tables, removes the rows of the coordinator, and creates the functions."""
     found = []
     if now.local:
-        # Sequential mode uses one connection to each server, on which a table's shards are visible to the tables that
-        # reference them before the commit. The lock comes first, so that no row is written to one table while another
-        # is being distributed.
-        found += ["BEGIN", "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"]
-        found.append("SET LOCAL statement_timeout TO 0")
-        found.append(f"LOCK TABLE {', '.join(map(quoted, now.local))} IN EXCLUSIVE MODE")
-        users = _literal(quoted("users"))
-        for name in now.local:
-            where = f"colocate_with => {users}"
-            if name == "users":
-                where = f"colocate_with => 'none', shard_count => {shards}"
-            found.append(f"SELECT create_distributed_table({_literal(quoted(name))}, '{_column(name)}', {where})")
-        found.append("COMMIT")
+        found += citus.distribute_statements(schema, now.local, keys, shards=shards)
     if now.local or now.has_copies:
-        found.append(f"SELECT truncate_local_data_after_distributing_table({_literal(quoted('users'))})")
+        users = citus.literal(citus.quoted(schema, "users"))
+        found.append(f"SELECT truncate_local_data_after_distributing_table({users})")
+    if now.missing_functions:
+        found += citus.function_statements(schema)
     return found
-
-
-def _column(table: str) -> str:
-    """Return the column by which a table is distributed: the user, or the application of what belongs to no user."""
-    return {"users": "id", "app_values": "app"}.get(table, "user_id")
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

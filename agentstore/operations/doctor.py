@@ -22,7 +22,7 @@ from agentstore.migrating.row_security import RowSecurity, row_security_status
 from agentstore.migrating.schema_status import status
 from agentstore.models import Base
 from agentstore.operations import adapters
-from agentstore.operations.distribution import distribution
+from agentstore.operations.cluster import describe_cluster
 from agentstore.operations.vacuum import undone
 from agentstore.sandbox.cgroups import find_cgroups
 from agentstore.search import analysis
@@ -362,16 +362,15 @@ def _row_security(found: RowSecurity, *, is_set: bool) -> list[Finding]:
 
 
 async def _distribution(database: Database) -> list[Finding]:
-    """Check that all tables are distributed; no finding if none is."""
-    found = await distribution(database)
-    if found.state == "local":
+    """Check that all tables are distributed, and the servers; no finding if no table is."""
+    found = await describe_cluster(database)
+    if found is None:
         return []
-    if found.state == "distributed":
-        return [Finding("distribution", "ok", "every table is distributed by user")]
-    description = "the coordinator still stores rows from before the distribution"
-    if found.local:
-        description = f"not distributed by user: {', '.join(found.local)}"
-    return [Finding("distribution", "problem", description, "run `agentstore distribute`")]
+    description, problems = found
+    return [
+        Finding("distribution", "problem" if each.is_severe else "warning", each.found, each.advice)
+        for each in problems
+    ] or [Finding("distribution", "ok", description)]
 
 
 async def _rights(connection: asyncpg.Connection, database: Database, server: asyncpg.Record) -> Finding:

@@ -17,6 +17,7 @@ from sqlalchemy.sql.visitors import iterate
 from agentstore import repositories
 from agentstore.database.database import Database
 from agentstore.database.row_security import set_user_sql
+from agentstore.database.server import IS_DISTRIBUTED
 from agentstore.database.sql import SqlStatement
 from agentstore.database.statement import Scope, Statement
 from agentstore.errors import InvalidContent, NotFound
@@ -25,7 +26,6 @@ from agentstore.schemas.payload import shortened
 from agentstore.settings import Settings
 
 _PREFIX = "agentstore.repositories."
-_HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 _TYPES = "SELECT parameter_types::text[] FROM pg_catalog.pg_prepared_statements WHERE name = 'agentstore_explain'"
 
 
@@ -118,9 +118,9 @@ async def explain(database: Database, name: str, values: Mapping[str, str] | Non
     settings = database.settings
     with translate_vector_errors(database):
         async with database.connection() as connection:
-            has_citus = await connection.fetchval(_HAS_CITUS)
-            info = describe(name, settings, citus=has_citus)
-            compiled = statements()[name].compile(settings, citus=has_citus)
+            is_distributed = await connection.fetchval(f"SELECT {IS_DISTRIBUTED}", f'"{settings.schema}"')
+            info = describe(name, settings, citus=is_distributed)
+            compiled = statements()[name].compile(settings, citus=is_distributed)
             if unknown := sorted(set(values or ()) - set(compiled.names)):
                 raise InvalidContent(
                     f"{name} has no parameter {shortened(unknown[0])}, but {', '.join(compiled.names) or 'none'}"

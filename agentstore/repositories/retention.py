@@ -13,7 +13,8 @@ _SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 def is_not_expired(sessions: Any) -> ColumnElement[bool]:
     """Match sessions that have not expired: by their own ttl, otherwise by the setting, if there is one."""
     seconds = func.coalesce(sessions.ttl, cast(bindparam("setting_session_ttl", type_=BigInteger), BigInteger))
-    return (func.now() - sessions.updated_at < seconds * _SECOND).is_not(false())
+    is_live: ColumnElement[bool] = (func.now() - sessions.updated_at < seconds * _SECOND).is_not(false())
+    return is_live
 
 
 def is_idle(written: Any) -> ColumnElement[bool]:
@@ -29,7 +30,8 @@ def has_expired(written: Any, ttl: str) -> ColumnElement[bool]:
     `ttl` names the parameter, which ``setting_...`` makes a setting.
     """
     seconds = cast(bindparam(ttl, type_=BigInteger), BigInteger)
-    return (func.now() - written >= seconds * _SECOND).is_(true())
+    is_old: ColumnElement[bool] = (func.now() - written >= seconds * _SECOND).is_(true())
+    return is_old
 
 
 def is_in_no_expired_bucket(session_id: Any) -> ColumnElement[bool]:

@@ -141,7 +141,7 @@ class DatabaseTarget:
         for name, columns in reader.tables():
             await transaction.copy_in(f"staged_{name}", columns, reader.rows(name, columns))
         done: dict[str, int] = {}
-        citus = self._database.has_citus
+        citus = self._database.is_distributed
         for name, command in transfer.merge(self._schema, tables, self.settings, citus=citus).items():
             tag = await transaction.execute(command)
             table = VECTORS if name == "missing_vectors" else name

@@ -11,9 +11,10 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, EmbeddedPostgres, InvalidContent, NotConfigured, Settings, migrate
+from agentstore.migrating.citus import tables
 from agentstore.models import Base
 from agentstore.operations import doctor
-from agentstore.operations.distribution import Distribution, DistributionPlan, distribute, distribution, plan, tables
+from agentstore.operations.distribution import Distribution, DistributionPlan, distribute, distribution, plan
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.support.cli import run
@@ -21,7 +22,13 @@ from tests.support.psql import psql
 from tests.support.servers import data_folder
 
 _STAND_IN = """
-CREATE TABLE public.pg_dist_node (nodename text, noderole text, isactive bool, shouldhaveshards bool);
+CREATE TABLE public.pg_dist_node (
+    groupid int, nodename text, nodeport int, noderole text, isactive bool, shouldhaveshards bool
+);
+CREATE TABLE public.pg_dist_placement (shardid bigint, groupid int);
+CREATE TABLE public.pg_dist_shard (shardid bigint, logicalrelid regclass);
+ALTER TABLE public.pg_dist_placement SET SCHEMA pg_catalog;
+ALTER TABLE public.pg_dist_shard SET SCHEMA pg_catalog;
 CREATE TABLE public.pg_dist_local_group (groupid int);
 INSERT INTO public.pg_dist_local_group VALUES (0);
 CREATE TABLE public.pg_dist_partition (logicalrelid regclass, partkey text, colocationid int);
@@ -56,6 +63,27 @@ BEGIN
     );
     INSERT INTO public.calls VALUES (format('%s by %s in %s', table_name, distribution_column, shard_count));
 END $$;
+CREATE FUNCTION create_distributed_function(
+    function_name regprocedure, distribution_arg_name text, colocate_with text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.calls VALUES (format('function by %s', distribution_arg_name));
+END $$;
+CREATE FUNCTION undistribute_table(table_name regclass, cascade_via_foreign_keys bool) RETURNS void LANGUAGE plpgsql
+AS $$
+BEGIN
+    DELETE FROM pg_dist_partition WHERE logicalrelid = table_name
+        OR colocationid = (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = table_name)
+            AND logicalrelid <> 'agentstore.app_values'::regclass;
+    INSERT INTO public.calls VALUES (format('%s is local', table_name));
+END $$;
+CREATE FUNCTION run_command_on_workers(command text)
+RETURNS TABLE (nodename text, nodeport int, success bool, result text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE command INTO result;
+    RETURN QUERY SELECT n.nodename, n.nodeport, n.nodeport <> 0, r.result
+        FROM pg_dist_node n, LATERAL (VALUES (result)) AS r (result) WHERE n.groupid > 0;
+END $$;
 CREATE FUNCTION truncate_local_data_after_distributing_table(table_name regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('TRUNCATE %s CASCADE', table_name);
@@ -87,7 +115,7 @@ async def url(coordinator: EmbeddedPostgres) -> AsyncIterator[str]:
     psql(coordinator.url, f"CREATE DATABASE {name};")
     address = coordinator.url_of(name)
     psql(address, "CREATE EXTENSION citus; ALTER DATABASE " + name + " SET citus.multi_shard_modify_mode = 'parallel';")
-    psql(address, "INSERT INTO pg_dist_node SELECT 'worker', 'primary', true, true FROM generate_series(1, 2);")
+    psql(address, "INSERT INTO pg_dist_node SELECT n, 'worker', n, 'primary', true, true FROM generate_series(1, 2) n;")
     await migrate.upgrade(address)
     yield address
     psql(coordinator.url, f"DROP DATABASE {name} WITH (FORCE);")
@@ -183,7 +211,8 @@ async def test_the_tables_are_distributed_by_user_once(url: str) -> None:
     calls = await _calls(url)
     assert calls[0] == "users by id in 8"
     columns = {"app_values": "app"}  # which belong to no user
-    assert calls[1:-1] == [f"{name} by {columns.get(name, 'user_id')} in " for name in tables()[1:]]
+    assert calls[1:-2] == [f"{name} by {columns.get(name, 'user_id')} in " for name in tables()[1:]]
+    assert calls[-2] == "function by p_user"
     assert calls[-1] == "removed"
     assert await distribute(url) == found
     assert await _calls(url) == calls
@@ -228,12 +257,13 @@ def test_the_distribute_command_prints_or_executes_the_plan(direct_url: str, url
     assert (done.code, done.out, "this server has no Citus" in done.err) == (1, "local\n", True)
     printed = run("distribute", "--dry-run", "--shards", "4", "--url", url)
     assert printed.code == 0
-    assert len(printed.out.splitlines()) == 6 + len(tables())
+    assert printed.out.count("create_distributed_table(") == len(tables())
     assert run("distribute", "--dry-run", "--url", url, "--json").json()["state"] == "local"
     psql(url, printed.out)  # the printed SQL can be run by hand
     assert run("distribute", "--yes", "--url", url).out == "distributed\n"
     assert run("distribute", "--yes", "--url", url, "--json").json() == {
-        "state": "distributed", "distributed": tables(), "local": [], "has_copies": False, "obstacles": [],
+        "state": "distributed", "distributed": tables(), "local": [], "has_copies": False, "missing_functions": [],
+        "obstacles": [],
         "statements": [],
     }  # fmt: skip
     assert run("distribute", "--shards", "0", "--url", url).code == 2

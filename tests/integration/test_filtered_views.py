@@ -224,7 +224,7 @@ async def test_a_method_about_all_users_is_refused_without_settings_of_the_sessi
 # Commands that read and write no rows of users.
 _OF_THE_SCHEMA = {
     "check", "current", "plan", "upgrade", "history", "heads", "sql", "doctor", "explain", "grants", "rls enable",
-    "rls disable", "rls status", "distribute", "vector enable", "vector disable",
+    "rls disable", "rls status", "distribute", "undistribute", "vector enable", "vector disable",
     "vector index",
 }  # fmt: skip
 _ARGUMENTS = {

@@ -109,8 +109,9 @@ class Appends:
         self._database = database
         self._append = append
         self._append_to_many = append_to_many
-        # Row-level security names one user for each transaction.
-        self._max_sessions = 1 if database.settings.row_level_security else _BATCH_SESSIONS
+        # Row-level security names one user for each transaction, and Citus locks rows of one user only.
+        has_one = database.settings.row_level_security or database.is_distributed
+        self._max_sessions = 1 if has_one else _BATCH_SESSIONS
         # By session, in the order of arrival; a session that was part of a batch moves to the end.
         self._waiting: dict[Key, deque[_Waiting]] = {}
         self._busy: set[Key] = set()
