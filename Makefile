@@ -10,7 +10,7 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow chaos combinations sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types docs release-check bench bench-quick scale profile clean
+.PHONY: help demo test slow chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types docs release-check bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,12 @@ console-tests: $(VENV)/console ## the console in a browser (needs chromium, font
 
 console-screens: $(VENV)/console ## the screenshots of the console for the documentation (needs the same)
 	$(BIN)/python -m tests.console.screens
+
+# The database in the URL of the coordinator has Citus and its workers; the tests create others beside it. ARGS="-k NAME".
+citus: $(VENV)/test ## the contract suites, every call, races and failures on a Citus cluster (URL=its coordinator's)
+	$(BIN)/python -m pytest --database=$(URL) -m 'not (chaos or combinations or tls or pooler or model)' tests/contract tests/citus \
+		tests/integration/test_concurrency.py tests/integration/test_every_field.py $(ARGS)
+	$(BIN)/python -m benchmarks.citus $(URL)
 
 sandboxes: $(VENV)/test ## sandboxes of bubblewrap, and attempts to escape from one (needs bubblewrap)
 	$(BIN)/python -m pytest -m bubblewrap tests/sandbox $(ARGS)

@@ -4,6 +4,7 @@ Citus is not available as a Python package. The checks of Postgres's catalog run
 replaced by an extension that has its catalogs and functions, and refuses what Citus is known to refuse.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
@@ -11,10 +12,18 @@ import asyncpg
 import pytest
 
 from agentstore import AgentStore, EmbeddedPostgres, InvalidContent, NotConfigured, Settings, migrate
+from agentstore.database.server import CITUS_FUNCTION
 from agentstore.migrating.citus import tables
 from agentstore.models import Base
 from agentstore.operations import doctor
-from agentstore.operations.distribution import Distribution, DistributionPlan, distribute, distribution, plan
+from agentstore.operations.distribution import (
+    Distribution,
+    DistributionPlan,
+    distribute,
+    distribution,
+    plan,
+    undistribute,
+)
 from agentstore.repositories.connect import open_database
 from agentstore.testing import text
 from tests.support.cli import run
@@ -267,3 +276,72 @@ def test_the_distribute_command_prints_or_executes_the_plan(direct_url: str, url
         "statements": [],
     }  # fmt: skip
     assert run("distribute", "--shards", "0", "--url", url).code == 2
+
+
+async def test_an_upgrade_distributes_what_is_local(url: str) -> None:
+    """Of a database that is distributed: what an interrupted upgrade has left, and the functions that are missing."""
+    await distribute(url)
+    psql(url, "DELETE FROM pg_dist_partition WHERE logicalrelid = 'agentstore.user_values'::regclass;"
+         f"DROP FUNCTION {_function()};")  # fmt: skip
+    found = await _state(url)
+    assert (found.state, found.local, len(found.missing_functions)) == ("incomplete", ("user_values",), 1)
+    drift = await migrate.find_drift(url)
+    assert [each.found for each in drift] == ["table user_values is not distributed"]
+    assert (await asyncio.to_thread(run, "check", "--url", url)).code == 7
+    findings = [each.found for each in await _doctor(url) if each.check == "distribution"]
+    assert [each.split(":")[0] for each in findings] == [
+        "not distributed by user", "functions of this release are missing"
+    ]  # fmt: skip
+    await migrate.upgrade(url)
+    assert (await _state(url)).state == "distributed"
+    calls = await _calls(url)
+    await migrate.upgrade(url)
+    assert await _calls(url) == calls
+
+
+async def test_undistribute_makes_all_tables_local(url: str) -> None:
+    await distribute(url)
+    assert (await asyncio.to_thread(run, "undistribute", "--yes", "--url", url)).out == "local\n"
+    found = await undistribute(url)
+    assert (found.state, found.local, found.missing_functions) == ("local", tuple(tables()), ())
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT to_regprocedure($1) IS NULL", _function())
+    await connection.close()
+
+
+async def test_an_open_store_follows_the_distribution(url: str) -> None:
+    async with AgentStore(url) as store:
+        await distribute(url)
+        database = store._database
+        assert not database.is_distributed
+        assert await database._has_changed_form()
+        session = await store.sessions.create_session("alice", "s")
+        await store.sessions.append_message(session, text("2"))
+        await undistribute(url)
+        assert database.is_distributed
+        await store.sessions.append_message(session, text("3"))  # the function does not exist any more
+        assert not database.is_distributed
+        assert (await store.sessions.get_session("alice", "s")).message_count == 2
+
+
+async def test_the_doctor_reports_workers_and_uneven_shards(url: str) -> None:
+    await distribute(url)
+    psql(url, "INSERT INTO pg_dist_shard SELECT n, 'agentstore.users' FROM generate_series(1, 4) n;"
+         "INSERT INTO pg_dist_placement SELECT n, 1 FROM generate_series(1, 4) n;"
+         "INSERT INTO pg_dist_node VALUES (3, 'lost', 0, 'primary', true, true)")  # fmt: skip
+    findings = [(each.state, each.found) for each in await _doctor(url) if each.check == "distribution"]
+    assert findings == [
+        ("problem", "the worker lost:0 cannot be reached"),
+        ("warning", "the shards are not spread evenly: lost:0 has 0, worker:1 has 4, worker:2 has 0"),
+    ]
+
+
+async def test_vectors_and_row_level_security_are_refused(url: str) -> None:
+    await distribute(url)
+    for refused in (migrate.enable_vectors, migrate.enable_row_security):
+        with pytest.raises(NotConfigured, match="distributed by Citus"):
+            await refused(url)
+
+
+def _function() -> str:
+    return f"agentstore.{CITUS_FUNCTION}(text, text, text[], text[], bigint, bigint, bigint)"
