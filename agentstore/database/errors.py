@@ -1,5 +1,6 @@
 """Translation of the driver's errors: the outcome of a failed statement, and the exception to raise."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -49,6 +50,16 @@ _READ_ONLY = "25006"
 _UNKNOWN_COMPLETION = "40003"
 _ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
 _UNDEFINED = {"42P01", "42703", "3F000"}
+# Of Citus' coordinator about one of its workers. The outcome is known only where no connection was opened.
+_WORKER_LOST = re.compile(
+    r"connection to the remote node (?:[^@\s]*@)?(?P<node>\S+) failed with the following error: (?P<reason>.*)"
+    r"|failure on connection marked as essential: (?P<essential>\S+)",
+    re.DOTALL,
+)
+_NOT_CONNECTED = re.compile(
+    r"Connection refused|timeout expired|could not translate|No route to host|the database system is"
+    r"|not currently accepting connections|too many clients"
+)
 _OUT_OF_RESOURCES = {"53000", "53100", "53200", "53300", "53400", "57P04", "58000", "58030"}
 
 
@@ -86,6 +97,8 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
         # The server's termination message arrived before the statement was sent; asyncpg has not seen EOF yet.
         return Outcome.ROLLED_BACK, Unavailable(f"The connection to {where} was closed by the server")
     state = getattr(error, "sqlstate", None)
+    if isinstance(error, asyncpg.PostgresError) and (lost := _WORKER_LOST.search(str(error))) is not None:
+        return _worker_error(lost, where)
     if not isinstance(error, asyncpg.PostgresError) or state is None or state[:2] == "08":
         return Outcome.UNKNOWN, Unavailable(f"The connection to {where} was lost: {error}")
     if state in _ROLLED_BACK:
@@ -130,6 +143,16 @@ def classify_error(error: BaseException, where: str) -> tuple[Outcome, AgentStor
     if state[:2] == "54":
         return Outcome.REJECTED, LimitExceeded(f"A statement exceeds a limit of {where}: {error}")
     return Outcome.REJECTED, StatementFailed(f"{where} rejected a statement: {error}", state)
+
+
+def _worker_error(lost: re.Match[str], where: str) -> tuple[Outcome, AgentStoreError]:
+    """Return the outcome of a statement for which a worker of a distributed database could not be reached."""
+    reason = (lost["reason"] or "the connection was lost").split("\n")[0].strip()
+    translated = Unavailable(
+        f"The worker {lost['node'] or lost['essential']} of {where}, which stores the rows of some users, could not be "
+        f"reached: {reason}"
+    )
+    return Outcome.REJECTED if _NOT_CONNECTED.search(lost["reason"] or "") else Outcome.UNKNOWN, translated
 
 
 def undecodable(values: Mapping[str, Any]) -> UnreadableRow:

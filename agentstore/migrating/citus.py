@@ -12,7 +12,6 @@ from typing import NamedTuple
 import asyncpg
 
 from agentstore.database.database import Database
-from agentstore.database.server import CITUS_FUNCTION
 from agentstore.errors import NotConfigured
 from agentstore.migrating.options import Report
 from agentstore.models import Base
@@ -114,7 +113,7 @@ async def missing_functions(connection: asyncpg.Connection, schema: str) -> list
 
 def function_names() -> list[str]:
     """Return the names of the functions of this release."""
-    return [CITUS_FUNCTION]
+    return sorted(path.stem for path in _FOLDER.glob("*.sql"))
 
 
 def function_statements(schema: str) -> list[str]:

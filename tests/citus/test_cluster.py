@@ -164,6 +164,7 @@ async def test_a_worker_that_is_killed_and_comes_back_loses_nothing(
     for user in users:
         session = await store.sessions.get_session(user, "s")
         assert session is not None
+        assert session.message_count is not None
         assert session.message_count >= stored[user]  # a lost response may be that of an append that was stored
         seqs = await observer.fetch("SELECT seq FROM agentstore.messages WHERE user_id = $1 ORDER BY seq", user)
         assert [row[0] for row in seqs] == list(range(1, session.message_count + 1))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 import agentstore
@@ -23,8 +24,10 @@ from agentstore import (
     OpenAIExtractor,
     SentenceTransformerEmbedder,
     Session,
+    Unavailable,
     errors,
 )
+from agentstore.database.errors import Outcome, classify_error
 from agentstore.importing.files import find
 from agentstore.settings import settings_from_environment
 from agentstore.transfer.lines import check_file
@@ -233,3 +236,35 @@ async def test_a_missing_extra_is_named_when_it_is_used(tmp_path: Path, monkeypa
         await EmbeddedPostgres(tmp_path).start()
     with pytest.raises(NotConfigured, match=re.escape("pip install 'agentstore-postgres[redis]'")):
         await anext(redis_services.read("redis://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("message", "node", "outcome"),
+    [
+        (
+            "connection to the remote node app@10.0.0.2:5432 failed with the following error: Connection refused\n"
+            "\tIs the server running on that host and accepting TCP/IP connections?",
+            "10.0.0.2:5432",
+            Outcome.REJECTED,
+        ),
+        (
+            'connection to the remote node w2:5432 failed with the following error: FATAL:  database "x" is not '
+            "currently accepting connections",
+            "w2:5432",
+            Outcome.REJECTED,
+        ),
+        (
+            "connection to the remote node app@w2:5432 failed with the following error: server closed the connection "
+            "unexpectedly",
+            "w2:5432",
+            Outcome.UNKNOWN,
+        ),
+        ("failure on connection marked as essential: w3:5432", "w3:5432", Outcome.UNKNOWN),
+    ],
+)
+def test_a_worker_of_a_cluster_that_cannot_be_reached_is_named(message: str, node: str, outcome: Outcome) -> None:
+    """Nothing was written if no connection was opened to it; otherwise it may have committed."""
+    for kind in (asyncpg.ConnectionFailureError, asyncpg.InternalServerError):
+        found, error = classify_error(kind(message), "the database")
+        assert (found, type(error)) == (outcome, Unavailable)
+        assert f"The worker {node} of the database" in str(error)

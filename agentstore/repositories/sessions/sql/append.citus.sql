@@ -9,5 +9,6 @@
 -- Citus sends a query that is nothing but this call to the server of the user, and executes it there.
 SELECT written_at, first_seq, message_count
 FROM {schema}.citus_append_messages_1(
-        :user_id, :session_id, :ids, :payloads, :count, :expected, {settings.session_ttl}::bigint
+        :user_id, :session_id, :ids, :payloads, :count, :expected, {settings.session_ttl}::bigint,
+        {settings.lock_timeout}
     )
