@@ -236,7 +236,8 @@ class Database:
             return await self._fetch_once(statement, values, advice)
         except AgentStoreError as error:
             rejected = getattr(error.__cause__, "sqlstate", None) in _REJECTS_FORM
-            if not rejected or not await self._has_changed_form():
+            is_dropped = "cache lookup failed for function" in str(error)  # while the statement was being executed
+            if not (rejected or is_dropped) or not await self._has_changed_form():
                 raise
         return await self._fetch_once(statement, values, advice)
 

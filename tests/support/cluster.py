@@ -44,6 +44,11 @@ class Cluster(Server):
             await _execute(url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
             await _execute(url, _TERMINATE.format(name))
 
+    async def open(self, name: str) -> None:
+        """Allow connections to a database that :meth:`create` has created."""
+        for url in self._urls("postgres"):
+            await _execute(url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
     async def create_empty(self, name: str) -> None:
         """Create an empty database with Citus."""
         for url in self._urls("postgres"):
