@@ -44,7 +44,7 @@ def _calls() -> dict[str, Call]:
         "export_state": lambda store: store.states.export_state("alice", "read"),
         "add a memory": lambda store: store.memory.add_memory("alice", text("x"), "written"),
         "search 200 memories": lambda store: store.memory.search("bob", "peppers onions", {"top_k": 5}),
-        "fork of 10 messages": lambda store: store.sessions.fork_session("alice", "read", new_session_id=new()),
+        "fork of 10 messages": lambda store: store.sessions.fork_session("alice", "read", new_id=new()),
     }
 
 
@@ -99,9 +99,11 @@ async def _run(cluster: Cluster) -> None:
         await cluster.create(names[1], shards=32)
         await cluster.open(names[1])
         connection = await asyncpg.connect(cluster.url_of(names[1]))
-        versions = await connection.fetchrow("SELECT citus_version(), current_setting('server_version')")
+        versions = await connection.fetchval(
+            "SELECT split_part(citus_version(), ' on ', 1) || ', Postgres ' || current_setting('server_version')"
+        )
         await connection.close()
-        print(f"{versions[0].split(' on ')[0]}, Postgres {versions[1]}, {len(cluster.workers)} workers\n")
+        print(f"{versions}, {len(cluster.workers)} workers\n")
         async with AgentStore(cluster.url_of(names[0])) as plain, AgentStore(cluster.url_of(names[1])) as distributed:
             await _compare(plain, distributed)
     finally:

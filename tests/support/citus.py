@@ -13,7 +13,7 @@ import asyncpg
 from tests.support.trees import Node, inside
 
 _UPDATE, _INSERT, _DELETE = 2, 3, 4
-_RELATION, _SUBQUERY, _JOIN, _CTE = 0, 1, 2, 6
+_RELATION, _SUBQUERY, _CTE = 0, 1, 6
 _FUNCTIONS = {
     "FUNCEXPR": "funcid",
     "OPEXPR": "opfuncid",
@@ -344,13 +344,11 @@ def _referenced(query: Node, outer: Node) -> Iterator[Node]:
 
 
 def _locked_wrongly(level: _Level, catalog: Catalog) -> Iterator[str]:
-    """Yield the locks in CTEs that join the locked table with others."""
-    if not level.query.list("rowMarks") or not level.around:
-        return
-    entries = [entry for entry in level.query.list("rtable") if entry.number("rtekind") != _JOIN]
+    """Yield the locks in CTEs that join the locked table with the rows of another CTE."""
     names = [catalog.tables[oid] for oid in _relations(level.query, catalog).values()]
-    if len(entries) > 1 and names:
-        yield f"locks {', '.join(sorted(names))} in a CTE with other tables"
+    joins = any(entry.number("rtekind") == _CTE for entry in level.query.list("rtable"))
+    if names and joins and level.around and level.query.list("rowMarks"):
+        yield f"locks {', '.join(sorted(names))} in a CTE with the rows of another"
 
 
 def _joined_locally(level: _Level, catalog: Catalog) -> Iterator[str]:

@@ -15,7 +15,7 @@ WITH bucket AS MATERIALIZED (
 leased AS MATERIALIZED (
     SELECT job.first_seq, job.last_seq, job.is_open
     FROM {schema}.memory_extractions AS job
-    -- Not a join: Citus accepts a lock in a CTE of a single table only.
+    -- Not a join: in a CTE, Citus locks no table that is joined with the rows of another CTE.
     WHERE EXISTS (SELECT FROM bucket)
         AND job.user_id = :user_id
         AND job.session_id = :session_id

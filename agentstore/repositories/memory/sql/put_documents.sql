@@ -70,5 +70,6 @@ ON CONFLICT (user_id, session_id, seq) DO UPDATE
         importance = excluded.importance,
         valid_until = excluded.valid_until,
         namespace = excluded.namespace
+    -- Of the buckets above only: Citus accepts no parameter here.
     WHERE document.id = excluded.id AND document.kind = 'document'
 RETURNING document.id
