@@ -5,7 +5,7 @@ import asyncpg
 from agentstore import Settings
 from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.migrating.citus import function_statements
-from agentstore.repositories import stats
+from agentstore.repositories import stats, transfer
 from tests.integration.test_statements import MODULES, statements_of
 from tests.support.citus import Catalog, violations
 from tests.support.trees import parse_tree
@@ -24,6 +24,28 @@ async def test_every_statement_follows_the_rules_of_citus(observer: asyncpg.Conn
     # Appends of several users in one statement; once Citus has rejected it, each user's is executed separately.
     assert found == {"sessions.append_statements.APPEND_TO_MANY": {"locks sessions of several users"}}
     assert len(statements) > 100
+
+
+async def test_the_commands_of_a_restore_follow_the_rules_of_citus(observer: asyncpg.Connection) -> None:
+    """In the forms for a distributed database; the others join staged tables with those of the store."""
+    tables = [name for name in transfer.TABLES if name != transfer.VECTORS]
+    settings = Settings(session_ttl=60, memory_ttl=60, state_ttl=60)
+    found: dict[bool, set[str]] = {}
+    for citus in (True, False):
+        found[citus] = set()
+        async with observer.transaction():
+            for command in transfer.stage("agentstore", tables):
+                await observer.execute(command)
+            commands = transfer.merge("agentstore", tables, settings, citus=citus)
+            queries = transfer.difference_queries("agentstore", tables, settings, citus=citus)
+            for unit in transfer.UNITS:
+                await observer.execute(commands[f"new_{unit}"])
+            catalog = await Catalog.read(observer)
+            for command in (*commands.values(), *queries.values()):
+                sql = command.split(" ON COMMIT DROP AS", 1)[-1]
+                found[citus] |= violations(await parse_tree(observer, sql), catalog)
+    assert found[True] == set()
+    assert any("with the local" in each for each in found[False])
 
 
 def _sql_of(statement: Statement) -> str:

@@ -338,9 +338,20 @@ def _subqueries_wrongly(level: _Level, catalog: Catalog) -> Iterator[str]:
 
 def _referenced(query: Node, outer: Node) -> Iterator[Node]:
     """Yield the range table entries of `outer` of which `query`, directly inside it, reads columns."""
-    for node in inside(query):
-        if node.type == "VAR" and node.number("varlevelsup") == 1 and node.number("varno") <= len(outer.list("rtable")):
-            yield outer.list("rtable")[node.number("varno") - 1]
+
+    def columns(part: Any, depth: int) -> Iterator[Node]:
+        if isinstance(part, list):
+            for each in part:
+                yield from columns(each, depth)
+        elif isinstance(part, Node):
+            depth += part.type == "QUERY"
+            if part.type == "VAR" and part.number("varlevelsup") == depth:
+                yield part
+            for value in part.fields.values():
+                yield from columns(value, depth)
+
+    for node in columns(query, 0):
+        yield outer.list("rtable")[node.number("varno") - 1]
 
 
 def _locked_wrongly(level: _Level, catalog: Catalog) -> Iterator[str]:
