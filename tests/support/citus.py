@@ -221,8 +221,11 @@ def _relations(query: Node, catalog: Catalog) -> dict[int, int]:
     }
 
 
-def violations(tree: Node, catalog: Catalog) -> set[str]:
-    """Return the restrictions that a statement violates, and where."""
+def violations(tree: Node, catalog: Catalog, *, of_one_user: bool = False) -> set[str]:
+    """Return the restrictions that a statement violates, and where.
+
+    With `of_one_user` also what makes Citus read all servers for a statement about one user.
+    """
     levels = list(_levels(tree, []))
     classes = _equalities(levels, catalog)
     found: set[str] = set()
@@ -233,6 +236,8 @@ def violations(tree: Node, catalog: Catalog) -> set[str]:
         found.update(_subqueries_wrongly(level, catalog))
         found.update(_locked_wrongly(level, catalog))
         found.update(_joined_locally(level, catalog))
+        if of_one_user and not level.is_correlated and _is_limited(level.query) and not _has_own_user(level, catalog):
+            found.add("reads all users in a subquery with LIMIT or OFFSET")
     found.update(_parameters_wrongly(tree))
     return found
 
@@ -321,11 +326,15 @@ def _has_own_user(level: _Level, catalog: Catalog) -> bool:
     return all(each[0] == "parameter" or each in around for each in own)
 
 
+def _is_limited(query: Node) -> bool:
+    return query.one("limitCount") != "<>" or query.one("limitOffset") != "<>"
+
+
 def _subqueries_wrongly(level: _Level, catalog: Catalog) -> Iterator[str]:
     query = level.query
     names = ", ".join(sorted(catalog.tables[oid] for oid in _relations(query, catalog).values()))
     if names and level.is_correlated and not _has_own_user(level, catalog):
-        if query.one("limitCount") != "<>" or query.one("limitOffset") != "<>":
+        if _is_limited(query):
             yield f"reads {names} in a correlated subquery with LIMIT or OFFSET, without the user"
         if any(entry.number("rtekind") == _CTE for outer in level.around[-1:] for entry in _referenced(query, outer)):
             yield f"reads {names} in a subquery that is correlated with a CTE, without the user"

@@ -13,7 +13,11 @@ WITH found AS MATERIALIZED (
     SELECT session_id, seq
     FROM (
         -- Matched by the lexemes alone, as in word_scores.sql.
-        SELECT user_id, session_id, seq FROM {schema}.memories WHERE lexemes @@ (SELECT :labels::tsquery) OFFSET 0
+        SELECT user_id, session_id, seq
+        FROM {schema}.memories
+        WHERE lexemes @@ (SELECT :labels::tsquery)
+        -- citus: AND user_id = :user_id
+        OFFSET 0
     ) AS m
     WHERE m.user_id = :user_id
         AND m.session_id <> ALL((SELECT :excluded)::text[])

@@ -15,6 +15,7 @@ WITH found AS MATERIALIZED (
         SELECT user_id, session_id, seq, id, time, kind, valid_from, valid_until
         FROM {schema}.memories
         WHERE lexemes @@ (SELECT :labels::tsquery)
+        -- citus: AND user_id = :user_id
         OFFSET 0
     ) AS m
     WHERE m.user_id = :user_id
