@@ -133,7 +133,7 @@ class Appends:
 
     def begin(self, key: Key) -> bool:
         """Return whether an append may be executed individually now; if so, call :meth:`end` when it is done."""
-        lanes = _LANES if self._waiting or self._last > _FEW else _FEW
+        lanes = self._lane_count() if self._waiting or self._last > _FEW else max(_FEW, self._lane_count())
         if key in self._busy or key in self._waiting or not self._has_lane(lanes):
             return False
         self._busy.add(key)
@@ -177,7 +177,12 @@ class Appends:
         if self._excluded:
             self._excluded.pop(key, None)
 
-    def _has_lane(self, lanes: int = _LANES) -> bool:
+    def _lane_count(self) -> int:
+        """Return how many statements may be executed at once: on a cluster many, since each is for one session."""
+        return max(_LANES, self._database.settings.pool_size) if self._database.is_distributed else _LANES
+
+    def _has_lane(self, lanes: int | None = None) -> bool:
+        lanes = self._lane_count() if lanes is None else lanes
         if len(self._lanes) < lanes:
             return True
         patience = self.loop.time() - _PATIENCE
