@@ -327,7 +327,7 @@ def _has_own_user(level: _Level, catalog: Catalog) -> bool:
 
 
 def _is_limited(query: Node) -> bool:
-    return query.one("limitCount") != "<>" or query.one("limitOffset") != "<>"
+    return any(query.fields[name] != ["<>"] for name in ("limitCount", "limitOffset"))
 
 
 def _subqueries_wrongly(level: _Level, catalog: Catalog) -> Iterator[str]:
