@@ -4,13 +4,13 @@
 -- Repeatable: yes
 -- Parameters: none
 -- Rows: one: numbers of users, sessions, messages, memories and state rounds; when the first session was created, and
---   the last one written to; numbers of values of applications, users and sessions, of blobs, and of
---   checkpoints
+--   the last one written to; numbers of values of applications, users and sessions, of blobs, and of checkpoints
 -- Races: none, since it only reads
 --
 -- Each count is a subquery in FROM: Citus accepts none in a list of columns.
 SELECT
-    users, sessions, messages, memories, rounds, oldest, newest, app_values, user_values, session_values, blobs, checkpoints
+    users, sessions, messages, memories, rounds, oldest, newest, app_values, user_values, session_values, blobs,
+    checkpoints
 FROM (SELECT count(*) AS users FROM {schema}.users) AS of_users
 CROSS JOIN (
     SELECT
