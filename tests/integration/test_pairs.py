@@ -206,7 +206,6 @@ UNION ALL SELECT 'blobs', array_agg(x ORDER BY x) FROM (
     UNION ALL SELECT row(encode(hash, 'hex'), number, data)::text FROM agentstore.blob_chunks) AS t(x)
 UNION ALL SELECT 'checkpoints', array_agg(x ORDER BY x) FROM (
     SELECT row(session_id, id, parent_id, channels, versions)::text FROM agentstore.checkpoints
-    UNION ALL SELECT row(session_id, channel, version)::text FROM agentstore.checkpoint_values
     UNION ALL SELECT row(session_id, checkpoint_id, task_id, number)::text FROM agentstore.checkpoint_writes) AS t(x)
 UNION ALL SELECT 'users', array_agg(id) FROM agentstore.users
 """

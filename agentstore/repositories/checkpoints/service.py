@@ -25,7 +25,6 @@ from agentstore.repositories.checkpoints.statements import (
     DELETE,
     DELETE_RUNS,
     DELETE_UNUSED_VALUES,
-    EXISTS,
     GET,
     LIST,
     LIST_ALL,
@@ -34,6 +33,7 @@ from agentstore.repositories.checkpoints.statements import (
     LIST_OWNERS,
     LIST_SESSIONS,
     LOCK_HEAD,
+    LOCK_SOURCE,
     PRUNE,
     PUT,
     PUT_WRITES,
@@ -63,6 +63,7 @@ from agentstore.schemas.pieces import COMPARED_FROM, Composed, compose, own_of, 
 # How many ancestors one statement reads at most.
 _CHAIN = 1_000
 _MAX_OWNERS = 10_000
+_PASSES = 3
 
 
 class PostgresCheckpointService(PostgresService, CheckpointService, area="checkpoints"):
@@ -284,7 +285,7 @@ class PostgresCheckpointService(PostgresService, CheckpointService, area="checkp
 
         async def copy(_: int) -> bool:
             async with self._database.transaction() as transaction:
-                if not await transaction.fetch(EXISTS, user_id=user_id, session_id=session_id):
+                if not await transaction.fetch(LOCK_SOURCE, user_id=user_id, session_id=session_id):
                     return True
                 await transaction.fetch(
                     LOCK_HEAD, user_id=target_user_id, session_id=target_session_id, new_epoch=_new_epoch()
@@ -313,12 +314,16 @@ class PostgresCheckpointService(PostgresService, CheckpointService, area="checkp
             return Deleted()
         statement = LIST_OF_RUNS if user_id is None else LIST_OF_RUNS_OF_USER
         deleted = 0
-        for owner, session_id in await self._database.fetch(statement, **values):
-            of_session = await self._delete_some(
-                (owner, session_id),
-                lambda transaction, key: transaction.fetch(DELETE_RUNS, **key, run_ids=values["run_ids"]),
-            )
-            deleted += of_session.checkpoints
+        # Again for what was copied or put meanwhile, but not for as long as a run continues.
+        for _ in range(_PASSES):
+            if not (found := await self._database.fetch(statement, **values)):
+                break
+            for owner, session_id in found:
+                of_session = await self._delete_some(
+                    (owner, session_id),
+                    lambda transaction, key: transaction.fetch(DELETE_RUNS, **key, run_ids=values["run_ids"]),
+                )
+                deleted += of_session.checkpoints
         return Deleted(checkpoints=deleted)
 
     async def _delete_some(
@@ -342,9 +347,7 @@ class PostgresCheckpointService(PostgresService, CheckpointService, area="checkp
 
     async def delete(self, user_id: str, session_id: str) -> Deleted:  # noqa: D102
         session = self._session(user_id, session_id)
-        rows = await self._database.fetch(DELETE, user_id=user_id, session_id=session_id)
-        self._recent.forget(session)
-        return Deleted(checkpoints=rows[0][0] if rows else 0)
+        return await self._delete_some(session, lambda transaction, key: transaction.fetch(DELETE, **key))
 
     def _session(self, user_id: str, session_id: str) -> tuple[str, str]:
         """Validate the ids of a user and a session.

@@ -86,7 +86,13 @@ VALUES = Statement(
     name="checkpoints.values",
     scope="user",
 )
-EXISTS = Statement(select(CheckpointHeadRow.epoch).where(_THIS), name="checkpoints.exists", scope="user")
+# What deletes checkpoints of the source of a copy waits for the copy.
+LOCK_SOURCE = Statement(
+    select(CheckpointHeadRow.epoch).where(_THIS).with_for_update(read=True),
+    name="checkpoints.lock_source",
+    scope="user",
+    repeatable=False,
+)
 LOCK_HEAD = SQL("lock_head")
 COPY = SQL("copy")
 COPY_TO_USER = SQL("copy_to_user")

@@ -4,7 +4,7 @@
 -- Repeatable: no
 -- Parameters: user_id text, session_id text
 -- Rows: one: the number of checkpoints, unless the session has none
--- Races: what is stored meanwhile waits for the head, and is stored in a new one
+-- Races: none: the head must be locked. What is stored meanwhile waits for it, and is stored in a new one.
 WITH counted AS MATERIALIZED (
     SELECT count(*) AS checkpoints
     FROM {schema}.checkpoints AS c
