@@ -95,7 +95,7 @@ def test_each_command_that_cannot_be_undone_has_yes() -> None:
     ]  # fmt: skip
     assert {path for path in paths if "yes" in _names_of_options(path)} == {
         *("sessions delete", "sessions rewind", "states delete", "memory delete", "users delete", "erase", "prune"),
-        *("vector disable", "downgrade", "rls disable", "distribute"),
+        *("vector disable", "downgrade", "rls disable", "distribute", "undistribute"),
         *("sandboxes release", "sandboxes reap", "sandboxes forget"),
     }
 
@@ -114,6 +114,7 @@ def test_each_command_that_cannot_be_undone_has_yes() -> None:
         ("downgrade", "base", "--lose-data"),
         ("rls", "disable"),
         ("distribute",),
+        ("undistribute",),
         ("sandboxes", "release", "alice", "s"),
         ("sandboxes", "reap"),
         ("sandboxes", "forget", "alice", "s"),
