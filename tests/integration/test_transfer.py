@@ -36,7 +36,7 @@ from agentstore.testing import text
 from agentstore.transfer import exporter, lines
 from agentstore.transfer import rows as row_reader
 from tests.support.databases import Databases
-from tests.support.exports import LARGE_STATE, LEASES, SESSION, USER, all_rows, export_of, fill, message, signed
+from tests.support.exports import LARGE_STATE, NOT_EXPORTED, SESSION, USER, all_rows, export_of, fill, message, signed
 from tests.support.plans import nodes
 from tests.support.servers import Server
 from tests.support.vectors import WordEmbedder
@@ -533,7 +533,7 @@ def _of_users(rows_by_table: dict[str, list[tuple[Any, ...]]], users: set[str]) 
 
 
 def _names(table: str) -> list[str]:
-    return [column.name for column in transfer.TABLES[table].columns if (table, column.name) not in LEASES]
+    return [column.name for column in transfer.TABLES[table].columns if (table, column.name) not in NOT_EXPORTED]
 
 
 async def test_the_size_of_blocks_does_not_change_the_rows(
