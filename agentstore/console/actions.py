@@ -245,7 +245,7 @@ def _age(given: str) -> timedelta | None:
     """
     if not given.strip():
         return None
-    if not (given.isascii() and given.isdecimal() and 0 < int(given) <= 36_500):
+    if not (given.isascii() and given.isdecimal() and len(given) < 6 and 0 < int(given) <= 36_500):
         raise InvalidContent(f"the age must be a number of days from 1 to 36,500, got {given[:80]!r}")
     return timedelta(days=int(given))
 

@@ -7,10 +7,10 @@ from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from agentstore.console import actions, conversation, memory, operations, states, users
 from agentstore.console.recent import Recent
@@ -61,6 +61,15 @@ _PAGES: dict[str, Page] = {
 }
 
 
+class _Application(Starlette):
+    """An application whose page for unexpected errors passes through the middleware, as all other responses do."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Wrap the middleware that answers after an unexpected error, too."""
+        options: ConsoleOptions = self.state.console.options
+        return PathPrefix(SecureHeaders(super().build_middleware_stack(), options), options.root_path)
+
+
 def create_app(
     store: Store,
     database: Database | None = None,
@@ -92,11 +101,9 @@ def create_app(
             for name, each in actions.ACTIONS.items()
         ),
     ]
-    app = Starlette(
-        routes=routes,
-        middleware=[Middleware(PathPrefix, prefix=options.root_path), Middleware(SecureHeaders, options=options)],
-        exception_handlers={HTTPException: _not_routed, Exception: _failed},
-    )
+    app = _Application(routes=routes, exception_handlers={HTTPException: _not_routed, Exception: _failed})
+    # The redirect would be to the name in the Host header, which is not that of the console behind a proxy.
+    app.router.redirect_slashes = False
     app.state.console = console
     return app
 
@@ -114,7 +121,7 @@ def _guarded(console: Console, page: Page, *, is_open: bool = False) -> Callable
             target = view.here() if view.path != "/" else None
             return RedirectResponse(view.url("/login", next=target), 303)
         cookie = None
-        if visitor is None and not access.needs_login:
+        if visitor is None and not access.needs_login and not is_open:
             cookie, visitor = access.issue()
         view = View(console, request, visitor)
         try:

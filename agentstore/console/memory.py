@@ -47,7 +47,7 @@ async def _search(view: View, user_id: str, question: str, values: dict[str, str
     if values["metadata"]:
         try:
             filters["metadata"] = json.loads(values["metadata"])
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidContent(f"metadata must be a JSON object, got {values['metadata'][:80]!r}") from None
     if values["strategy"]:
         filters["strategy"] = values["strategy"]

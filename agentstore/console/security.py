@@ -3,14 +3,15 @@
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentstore.errors import NotConfigured
@@ -19,6 +20,8 @@ COOKIE_SECONDS = 12 * 3_600
 """How long a login lasts."""
 SHORTEST_TOKEN = 16
 """The minimum length of a token, in characters."""
+# It becomes a part of headers, in which other characters have a meaning.
+_ROOT_PATH = re.compile("(?:/[A-Za-z0-9._~-]+)*")
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 # Failed logins of one address within a period in seconds, and the number of addresses that are remembered.
 _FAILURES, _PERIOD, _ADDRESSES = 5, 60.0, 10_000
@@ -55,8 +58,11 @@ class ConsoleOptions:
                 f"the console on {self.host!r} can be reached from other hosts, so it needs a token: set "
                 "AGENTSTORE_CONSOLE_TOKEN, for example to the output of `openssl rand -hex 32`"
             )
-        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise NotConfigured(f"the path prefix must begin with / and not end with it, got {self.root_path[:80]!r}")
+        if not _ROOT_PATH.fullmatch(self.root_path):
+            raise NotConfigured(
+                "the path prefix must consist of / and names of ASCII letters, digits and the characters ._~-, and not "
+                f"end with /, got {self.root_path[:80]!r}"
+            )
 
 
 def is_loopback(host: str) -> bool:
@@ -107,13 +113,8 @@ class Access:
 
     def read(self, cookie_header: str) -> Visitor | None:
         """Return the visitor of a request, or None if its cookie is missing, forged or expired."""
-        try:
-            found = SimpleCookie(cookie_header).get(self.cookie)
-        except CookieError:
-            return None
-        if found is None:
-            return None
-        id, _, signature = found.value.rpartition(".")
+        # Applications on other ports of the host set cookies too, such as JSON, which http.cookies does not parse.
+        id, _, signature = cookie_parser(cookie_header).get(self.cookie, "").rpartition(".")
         expires = id.rpartition(".")[2]
         if not hmac.compare_digest(signature.encode(), self._sign(id).encode()):
             return None

@@ -124,13 +124,15 @@ class View:
 
     def url(self, path: str, **parameters: object) -> str:
         """Return the URL of a page, below the path prefix; parameters that are None are left out."""
+        return self._url(path, parameters)
+
+    def _url(self, path: str, parameters: Mapping[str, object]) -> str:
         given = [(name, str(value)) for name, value in parameters.items() if value is not None]
         return self.console.options.root_path + path + (f"?{urlencode(given)}" if given else "")
 
     def here(self, **changes: object) -> str:
         """Return the URL of this page with other parameters; a parameter that is None is removed."""
-        parameters: dict[str, object] = {**self.request.query_params, **changes}
-        return self.url(self.path, **parameters)
+        return self._url(self.path, {**self.request.query_params, **changes})
 
     @property
     def path(self) -> str:

@@ -141,7 +141,7 @@ def test_an_address_that_others_reach_needs_a_token() -> None:
         ConsoleOptions(host, TOKEN)
     with pytest.raises(NotConfigured, match="16 characters"):
         ConsoleOptions(token="short")
-    for prefix in ("console", "/console/", "/"):
+    for prefix in ("console", "/console/", "/", "//x", "/a;b", "/a b", "/控制台"):
         with pytest.raises(NotConfigured, match="path prefix"):
             ConsoleOptions(root_path=prefix)
     assert run("console", "--host", "0.0.0.0").code == 1
@@ -347,6 +347,10 @@ async def test_pages_work_with_a_login_that_may_only_read(direct_url: str) -> No
 
 
 async def test_reports_of_visitors_are_shown_and_others_are_ignored(store: Any) -> None:
+    async with browser(store) as client:  # another site sends no cookie
+        foreign = await client.post("/csp-report", json={"csp-report": {"blocked-uri": "unknown-visitor"}})
+        assert "set-cookie" not in foreign.headers
+        assert "unknown-visitor" not in (await client.get("/operations")).text
     async with browser(store, options=_LOCKED, base="http://console.example") as client:
         await client.post("/csp-report", json={"csp-report": {"blocked-uri": "unknown-visitor"}})
         await _log_in(client)
@@ -373,3 +377,47 @@ async def test_the_console_is_mounted_in_an_application(store: Any) -> None:
         await client.post("/console/login", data={"token": TOKEN})
         page = await client.get("/console/users")
         assert (page.status_code, "alice" in page.text) == (200, True)
+
+
+async def test_any_parameter_of_a_url_is_answered_by_a_page(store: Any) -> None:
+    async with browser(store, options=_WRITES) as client:
+        for each, status in (
+            ("/users?path=%2Fx&self=y&name=z", 200),
+            (path("/nosuch", path="/x"), 404),
+            (path("/act/prune", days="9" * 5_000), 400),
+            (path("/search", user="alice", q="x", metadata="[" * 20_000), 200),
+        ):
+            response = await client.get(each)
+            assert response.status_code == status, each[:40]
+            check_harmless(response.text)
+
+
+async def test_a_page_about_an_unexpected_error_has_the_headers_of_all_others(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("an unexpected error")
+
+    monkeypatch.setattr(store.users, "get_user", fail)
+    options = ConsoleOptions(root_path="/console")
+    async with browser(store, options=options) as client:
+        usual, failed = [await client.get(path(each, user="alice")) for each in ("/search", "/user")]
+        assert (failed.status_code, "unexpected" in failed.text) == (500, False)
+        check = {*usual.headers} - {"set-cookie", "content-length"}
+        assert {name: failed.headers.get(name) for name in check} == {name: usual.headers[name] for name in check}
+        targets = [each["href"] for each in Document(failed.text).all("a", "href")]
+        assert all(str(target).startswith(("/console/", "#")) for target in targets)
+
+
+def test_cookies_of_other_applications_of_the_host_do_not_end_a_login() -> None:
+    access = Access(_LOCKED)
+    value, visitor = access.issue()
+    for other in ('x={"a": 1}', "a[b]=1", 'x="', "x", "x=é", "expires=1"):
+        assert access.read(f"{other}; {access.cookie}={value}; {other}") == visitor, other
+
+
+async def test_a_path_with_a_slash_at_its_end_leads_to_no_other_host(store: Any) -> None:
+    async with browser(store, options=_LOCKED, base="https://evil.example") as client:
+        await _log_in(client)
+        for each in ("/users/", "/login/", "/act/erase/"):
+            assert (await client.get(each)).status_code == 404
