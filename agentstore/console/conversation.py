@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from starlette.types import Send
 from agentstore.console import messages as shown
 from agentstore.console.rendering import render_json
 from agentstore.console.view import PAGE_SIZE, Busy, Panel, View, load
-from agentstore.errors import LimitExceeded, NotFound
+from agentstore.errors import AgentStoreError, LimitExceeded, NotFound
 from agentstore.schemas import Message, Page, Session, StateRound
+
+_log = logging.getLogger(__name__)
 
 # The rounds that are shown beside the messages, and the sessions that are searched for forks.
 _ROUNDS, _FORKS = 200, 200
 _MOST_ANCESTORS = 20
-# In characters of JSON: what one page shows of one message.
-_MOST_RAW = 200_000
+# In characters: what one page shows of one message as JSON, and the messages after which one page reads no more.
+_MOST_RAW, _MOST_READ = 200_000, 16_000_000
 # Seconds: between two reads, between two signs of life, and until the browser has to connect again.
 _INTERVAL, _HEARTBEAT, _LIFETIME = 1.0, 15.0, 900.0
 
@@ -70,7 +73,7 @@ async def session(view: View) -> Response:
         excerpt = await _excerpt(view, user_id, session_id)
     except NotFound:  # the message of the URL was deleted
         is_gone = True
-        excerpt = await _last(view, user_id, session_id, PAGE_SIZE)
+        excerpt = Excerpt(*await _preceding(view, user_id, session_id, None, PAGE_SIZE), has_later=False)
     entries = await asyncio.to_thread(shown.entries, excerpt.messages, _beside(excerpt, rounds))
     return view.render(
         "session.html",
@@ -102,48 +105,53 @@ async def _excerpt(view: View, user_id: str, session_id: str) -> Excerpt:
         return await _around(view, user_id, session_id, around)
     if "after" in view.request.query_params:
         after = view.number("after", 0)
-        found = await _following(view, user_id, session_id, after, PAGE_SIZE + 1)
-        return Excerpt(found[:PAGE_SIZE], after > 0, len(found) > PAGE_SIZE)
-    before = view.query("before")
-    return await _last(view, user_id, session_id, PAGE_SIZE, before or None)
+        found, has_later = await _following(view, user_id, session_id, after, PAGE_SIZE)
+        return Excerpt(found, after > 0, has_later)
+    before = view.query("before") or None
+    return Excerpt(*await _preceding(view, user_id, session_id, before, PAGE_SIZE), before is not None)
 
 
-async def _last(view: View, user_id: str, session_id: str, count: int, before: str | None = None) -> Excerpt:
-    """Return the last messages, or those before one. If they are too large together, fewer."""
-    found = await _read_before(view, user_id, session_id, count + 1, before)
-    return Excerpt(found[-count:] if count else [], len(found) > count, before is not None)
+async def _preceding(
+    view: View, user_id: str, session_id: str, before: str | None, count: int
+) -> tuple[list[Message], bool]:
+    """Return up to `count` messages before one, or the last ones, and whether there are earlier ones.
 
-
-async def _read_before(view: View, user_id: str, session_id: str, count: int, before: str | None) -> list[Message]:
+    They are fewer if they are too large together.
+    """
+    limit = count + 1
     while True:
         try:
-            page = await view.store.sessions.read_messages(user_id, session_id, limit=count, before=before)
+            page = await view.store.sessions.read_messages(user_id, session_id, limit=limit, before=before)
         except LimitExceeded:
-            if count <= 2:
+            if limit <= 2:
                 raise
-            count = count // 4 + 1
+            limit = limit // 4 + 1
         else:
-            return [] if page is None else page.models()
+            found = [] if page is None else await asyncio.to_thread(page.models)
+            return found[1 - limit :], len(found) == limit
 
 
-async def _following(view: View, user_id: str, session_id: str, after: int, count: int) -> list[Message]:
+async def _following(view: View, user_id: str, session_id: str, after: int, count: int) -> tuple[list[Message], bool]:
+    """Return up to `count` messages after a position, fewer if they are large, and whether there are later ones."""
     found: list[Message] = []
-    messages: Any = view.store.sessions.iter_messages(user_id, session_id, after_seq=after, batch=count)
+    size = 0
+    messages: Any = view.store.sessions.iter_messages(user_id, session_id, after_seq=after, batch=count + 1)
     async with aclosing(messages):
         async for message in messages:
+            if len(found) == count or size > _MOST_READ:
+                return found, True
             found.append(message)
-            if len(found) == count:
-                break
-    return found
+            size += await asyncio.to_thread(shown.size_of, message)
+    return found, False
 
 
 async def _around(view: View, user_id: str, session_id: str, message_id: str) -> Excerpt:
     """Return a message with those before and after it."""
     half = PAGE_SIZE // 2
-    before = await _read_before(view, user_id, session_id, half + 1, message_id)
+    before, has_earlier = await _preceding(view, user_id, session_id, message_id, half)
     after = before[-1].seq if before else 0
-    following = await _following(view, user_id, session_id, after or 0, half + 1)
-    return Excerpt(before[-half:] + following[:half], len(before) > half, len(following) > half)
+    following, has_later = await _following(view, user_id, session_id, after or 0, half)
+    return Excerpt(before + following, has_earlier, has_later)
 
 
 async def _lineage(view: View, user_id: str, session_id: str) -> Lineage:
@@ -190,34 +198,25 @@ async def _stream(view: View, user_id: str, session_id: str, after: int) -> Asyn
     async with view.console.followers:
         yield "retry: 2000\n\n"
         following: Any = view.store.sessions.follow(user_id, session_id, after, interval=_INTERVAL)
-        queue: asyncio.Queue[Message | None] = asyncio.Queue(maxsize=20)
-
-        async def read() -> None:
-            try:
-                async with aclosing(following):
-                    async for message in following:
-                        await queue.put(message)
-            finally:
-                await queue.put(None)
-
-        reading = asyncio.ensure_future(read())
         ends_at = asyncio.get_running_loop().time() + _LIFETIME
+        reading = asyncio.ensure_future(anext(following))
         try:
             while asyncio.get_running_loop().time() < ends_at:  # then the browser connects again
-                try:
-                    async with asyncio.timeout(_HEARTBEAT):
-                        message = await queue.get()
-                except TimeoutError:
+                await asyncio.wait({reading}, timeout=_HEARTBEAT)
+                if not reading.done():
                     yield ": waiting\n\n"
                     continue
-                if message is None:
-                    break
+                message = await reading
+                reading = asyncio.ensure_future(anext(following))
                 yield await asyncio.to_thread(_event, view, user_id, session_id, message)
+        except NotFound:
+            yield "event: gone\ndata: {}\n\n"
+        except AgentStoreError as error:  # the browser connects again, and may succeed
+            _log.warning("cannot follow a session: %s", error)
         finally:
             reading.cancel()
-            (error,) = await asyncio.gather(reading, return_exceptions=True)
-        if isinstance(error, NotFound):
-            yield "event: gone\ndata: {}\n\n"
+            await asyncio.gather(reading, return_exceptions=True)
+            await following.aclose()
 
 
 class _Events(StreamingResponse):
@@ -259,10 +258,12 @@ async def message(view: View) -> Response:
 
 
 async def _one(view: View, user_id: str, session_id: str, seq: int) -> Message:
-    found = await _following(view, user_id, session_id, max(0, seq - 1), 1)
-    if not found or found[0].seq != seq:
+    messages: Any = view.store.sessions.iter_messages(user_id, session_id, after_seq=max(0, seq - 1), batch=1)
+    async with aclosing(messages):
+        found: Message | None = await anext(messages, None)
+    if found is None or found.seq != seq:
         raise NotFound(f"session {session_id!r} of user {user_id!r} has no message number {seq}")
-    return found[0]
+    return found
 
 
 async def media(view: View) -> Response:

@@ -26,7 +26,6 @@ from agentstore.schemas import (
     FileContent,
     ImageContent,
     Message,
-    MessageType,
     RefusalContent,
     StateRound,
     TextContent,
@@ -236,6 +235,8 @@ def raw_text(message: Message) -> str:
     return "\n\n".join(texts)
 
 
-def is_reasoning(message: Message) -> bool:
-    """Return whether a message is a thought of the model."""
-    return message.type == MessageType.REASONING
+def size_of(message: Message) -> int:
+    """Return about how many characters the content of a message has."""
+    return sum(
+        len(part.text or "") if isinstance(part, TextContent) else len(repr(part)) for part in message.content or ()
+    )

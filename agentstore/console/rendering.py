@@ -23,7 +23,7 @@ MOST_TEXT = 20_000
 """How many characters of a text a page shows."""
 MOST_MARKDOWN = 10_000
 """How many characters of a text are rendered as Markdown; longer ones are shown as they are."""
-_MOST_CODE = 20_000
+_MOST_CODE, _MOST_JSON = 4_000, 20_000
 _MOST_LEVELS = 30
 _TAGS = {
     *("p", "br", "hr", "h3", "h4", "h5", "h6", "em", "strong", "s", "code", "pre", "span", "blockquote", "ul", "ol"),
@@ -32,6 +32,44 @@ _TAGS = {
 _ATTRIBUTES = {"a": {"href", "title"}, "span": {"class"}, "ol": {"start"}}
 # A relative link would lead to a page of the console.
 _LINK = re.compile("(?:https?://|mailto:)", re.IGNORECASE)
+_INDENTATION = re.compile(r"\n *")
+# Those whose lexers were measured with hostile text. Others, such as those of C and Java, need minutes for a few
+# thousand line breaks, and nothing else in the process runs meanwhile.
+_LANGUAGES = {
+    *(
+        "bash",
+        "css",
+        "diff",
+        "docker",
+        "dockerfile",
+        "go",
+        "html",
+        "javascript",
+        "js",
+        "json",
+        "php",
+        "postgresql",
+        "py",
+    ),
+    *(
+        "pycon",
+        "python",
+        "python3",
+        "rb",
+        "rs",
+        "ruby",
+        "rust",
+        "sh",
+        "shell",
+        "sql",
+        "toml",
+        "ts",
+        "typescript",
+        "xml",
+    ),
+    *("yaml", "zsh"),
+}
+_LONG_SPACE = re.compile(r"\s{101}")
 _PLAIN_NAME = re.compile("[a-zA-Z0-9_+.#-]{1,40}")
 
 
@@ -130,9 +168,12 @@ def _highlight(code: str, language: str, _: str) -> str:
 
 
 def highlight(code: str, language: str) -> Markup:
-    """Return code with the classes of Pygments; unknown languages, and long code, as it is."""
+    """Return code with the classes of Pygments; languages that are not listed, and long code, as it is."""
     code = printable(code)
-    if not _PLAIN_NAME.fullmatch(language) or len(code) > _MOST_CODE:
+    language = language.lower()
+    if language not in _LANGUAGES or len(code) > (_MOST_JSON if language == "json" else _MOST_CODE):
+        return escape(code)
+    if language != "json" and _LONG_SPACE.search(code):
         return escape(code)
     from pygments import highlight as pygmentize
     from pygments.formatters import HtmlFormatter
@@ -146,14 +187,28 @@ def highlight(code: str, language: str) -> Markup:
     return Markup(pygmentize(code, lexer, HtmlFormatter(nowrap=True)))  # noqa: S704 - Pygments escapes the code
 
 
-def format_json(value: Any) -> str:
-    """Return a JSON value on several lines."""
-    return json.dumps(value, ensure_ascii=False, indent=2)
+def format_json(value: Any, length: int) -> tuple[str, int]:
+    """Return the beginning of a JSON value on several lines, and how many characters but indentation are left out.
+
+    Only the beginning is written: the indentation of a nested list may be a hundred times as long as the list.
+    """
+    parts: list[str] = []
+    size = 0
+    for part in json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(value):
+        parts.append(part)
+        size += len(part)
+        if size > length:
+            break
+    text, rest = shorten("".join(parts), length)
+    if rest:
+        written = len(json.dumps(value, ensure_ascii=False, separators=(",", ": ")))
+        rest = max(1, written - len(_INDENTATION.sub("", text)))
+    return text, rest
 
 
 def render_json(value: Any, length: int = MOST_TEXT) -> tuple[Markup, int]:
     """Return the beginning of a JSON value as highlighted code, and how many characters are left out."""
-    text, rest = shorten(format_json(value), length)
+    text, rest = format_json(value, length)
     return Markup('<pre class="code" dir="ltr" tabindex="0"><code>{}</code></pre>').format(
         highlight(text, "json")
     ), rest
@@ -163,7 +218,7 @@ def render_argument(value: Any, length: int) -> tuple[Markup, int]:
     """Return arguments or an output of a tool: as JSON if it is, or is a text that is, a JSON object or a list."""
     if isinstance(value, str) and value[:1] in ("{", "[") and len(value) <= length:
         with suppress(ValueError, RecursionError):
-            value = json.loads(value)
+            return render_json(json.loads(value), length)
     if isinstance(value, str):
         text, rest = shorten(value, length)
         return Markup('<pre class="code" dir="auto" tabindex="0"><code>{}</code></pre>').format(printable(text)), rest

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from agentstore import AgentStore, Message, Session, Settings
 from agentstore.console import conversation, operations, texts, users, view
 from agentstore.console.app import create_app
-from agentstore.console.rendering import render_markdown
+from agentstore.console.rendering import format_json, highlight, render_argument, render_markdown
 from agentstore.console.security import ConsoleOptions
 from agentstore.database.telemetry import StatementEvent, Telemetry
 from agentstore.schemas import TextContent
@@ -396,3 +396,87 @@ def test_no_text_of_a_message_is_left_out_of_its_rendering() -> None:
         rendered = render_markdown(given)
         assert "deep" in Document(rendered).text, given
     assert "<ul>" in render_markdown("- a\n  - b\n    - c")
+
+
+async def test_a_stream_ends_while_messages_wait_to_be_sent() -> None:
+    store: Any = AgentStore.in_memory()
+    await store.sessions.append("alice", "s", [text(str(number)) for number in range(100)])
+    app = create_app(store)
+    scope = {"type": "http", "method": "GET", "path": "/session/events", "headers": [], "query_string": b""}
+    parts: Any = conversation._stream(view.View(app.state.console, Request(scope), None), "alice", "s", 0)
+    async with asyncio.timeout(30):
+        assert await anext(parts) == "retry: 2000\n\n"
+        assert (await anext(parts)).startswith("id: 1\n")
+        for _ in range(1_000):
+            await asyncio.sleep(0)  # what reads ahead has its turn
+        await parts.aclose()
+    assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_large_messages_are_shown_a_few_on_each_page_and_none_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversation, "_MOST_READ", 1_000_000)
+    store: Any = AgentStore.in_memory(settings=Settings(max_reply_bytes=2_000_000))
+    for _ in range(30):
+        await store.sessions.append("alice", "s", text("x" * 200_000))
+    async with browser(store) as client:
+
+        async def walk(start: str, rel: str) -> list[list[int]]:
+            pages, at = [], start
+            while True:
+                response = await client.get(at)
+                assert response.status_code == 200
+                found = Document(response.text)
+                pages.append([int(str(each["data-seq"])) for each in found.all("article", "data-seq")])
+                links = found.all("a", "rel", rel)
+                if not links:
+                    return pages
+                at = str(links[0]["href"])
+
+        forwards = await walk(path("/session", user="alice", session="s", after=0), "next")
+        backwards = (await walk(path("/session", user="alice", session="s"), "prev"))[::-1]
+        for pages in (forwards, backwards):
+            assert [seq for page in pages for seq in page] == [*range(1, 31)]
+            assert max(map(len, pages)) < 10
+
+
+def test_the_indentation_of_a_nested_value_is_written_no_further_than_it_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value: Any = [1] * 100_000
+    for _ in range(100):
+        value = [value]
+    written = 0
+    write = json.JSONEncoder.iterencode
+
+    def count(*arguments: Any, **options: Any) -> Iterator[str]:
+        nonlocal written
+        for part in write(*arguments, **options):
+            written += len(part)
+            yield part
+
+    monkeypatch.setattr(json.JSONEncoder, "iterencode", count)
+    beginning, left_out = format_json(value, 20_000)
+    assert len(beginning) == 20_000
+    compact = json.dumps(value).replace(" ", "")
+    assert written < 1_000_000  # of 20 million
+    assert left_out == len(compact) - len("".join(beginning.split()))
+    assert format_json({"a": [1, "b"]}, 100) == (json.dumps({"a": [1, "b"]}, indent=2), 0)
+    deep = "[" * 2_900 + "]" * 2_900
+    for each in (deep, deep[:900] + deep[-900:]):
+        assert Document(render_argument(each, 6_000)[0]).text.strip().startswith("[")
+
+
+def test_code_whose_lexer_may_take_exponential_time_is_not_highlighted() -> None:
+    for code, language in (
+        ("\n" * 5_000, "c"),
+        ("\n " * 2_000, "java"),
+        ("\n" * 2_000, "autohotkey"),
+        ("\n" * 2_000, "python"),
+        ("a" * 9_000, "make"),
+        ("a." * 4_000, "ts"),
+    ):
+        assert highlight(code, language) == code
+    assert highlight("\n" * 100 + "def", "Python") != "\n" * 100 + "def"
+    assert highlight("<a>", "xml") != highlight("<a>", "c") == "&lt;a&gt;"
