@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agentstore.errors import SandboxUnavailable
@@ -206,11 +207,29 @@ def _choose_user() -> int:
 
     It is one of the highest that this process may use, of which systems give none to users, services or containers.
     """
-    most = 2**31
-    for file in ("/proc/self/uid_map", "/proc/self/gid_map"):
-        with open(file) as lines:
-            most = min(most, max(int(first) + int(count) for first, _, count in map(str.split, lines)))
-    return most - 1 - secrets.randbelow(max(1, min(2**26, most // 8)))
+    first, end = _choose_range(Path("/proc/self/uid_map").read_text(), Path("/proc/self/gid_map").read_text())
+    return end - 1 - secrets.randbelow(max(1, min(2**26, (end - first) // 8)))
+
+
+def _choose_range(users: str, groups: str) -> tuple[int, int]:
+    """Return the first and the end of the largest range of ids that both maps of a user namespace have.
+
+    Raises:
+        SandboxUnavailable: there is none.
+    """
+
+    def ranges(text: str) -> list[tuple[int, int]]:
+        return [(int(first), int(first) + int(count)) for first, _, count in map(str.split, text.splitlines())]
+
+    shared = [
+        (max(first, other), min(end, other_end, 2**31))
+        for first, end in ranges(users)
+        for other, other_end in ranges(groups)
+    ]
+    first, end = max(shared, key=lambda each: each[1] - each[0], default=(0, 0))
+    if first >= end:
+        raise SandboxUnavailable("sandboxes need a user id that is a group id, too, in this user namespace")
+    return first, end
 
 
 def _exec_as_user() -> None:

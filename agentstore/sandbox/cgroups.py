@@ -7,7 +7,10 @@ A process may create them if it is root, or if a cgroup was delegated to it: by 
 import contextlib
 import errno
 import functools
+import logging
 import os
+import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +19,8 @@ from pathlib import Path
 
 from agentstore.schemas.sandbox import SandboxLimits
 
+_log = logging.getLogger(__name__)
+
 _PREFIX = "agentstore-"
 # Processes beyond the limit of a type: the box, its helpers, and those that it can start when the limit is reached.
 _OWN_PROCESSES = 32
@@ -23,6 +28,9 @@ _MAX_TCP_BUFFERS = 16_000_000
 # Seconds after which a cgroup without processes is removed: a younger one may belong to a sandbox that is being
 # started.
 _STALE_AFTER = 60.0
+# Seconds in which the kernel notices that the processes of a cgroup have exited.
+_REMOVAL_TIMEOUT = 2.0
+_NEEDED, _OPTIONAL = {"memory", "pids"}, {"cpu"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +75,16 @@ class Cgroup:
     def remove(self) -> None:
         """Remove the group. Its processes have exited, but the kernel may take a moment to notice."""
         for folder in set(self.folders.values()):
-            for _ in range(50):
+            until = time.monotonic() + _REMOVAL_TIMEOUT
+            while True:
                 try:
                     folder.rmdir()
                 except FileNotFoundError:
                     break
-                except OSError:
+                except OSError as error:
+                    if time.monotonic() > until:
+                        _log.warning("the cgroup of a sandbox could not be removed, and is later: %s", error)
+                        break
                     time.sleep(0.01)
                 else:
                     break
@@ -131,17 +143,42 @@ def find_cgroups() -> Cgroups | None:
         return None
     for candidate in _candidates():
         try:
-            probe = candidate.create(f"probe-{os.getpid()}", SandboxLimits())
-        except OSError:
-            continue  # no right to create one there, or not one with these controllers
-        probe.remove()
+            _try(candidate)
+        except OSError as error:
+            # No right to create one there or to move a process into it, or not one with these controllers.
+            _log.debug("no sandbox can have a cgroup below %s: %s", candidate.folders["memory"], error)
+            continue
         return candidate
     return None
+
+
+def _try(candidate: Cgroups) -> None:
+    """Create a group, and move a process of this user into it: the right to the one is not the right to the other.
+
+    Raises:
+        OSError: one of them is not possible.
+    """
+    # Pids are not unique: processes of several containers may share a folder.
+    probe = candidate.create(f"probe-{secrets.token_hex(8)}", SandboxLimits())
+    try:
+        with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE) as process:
+            probe.add(process.pid)
+    finally:
+        probe.remove()
 
 
 def _candidates() -> Iterator[Cgroups]:
     own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return _find_candidates(own, mounts)
+
+
+def _find_candidates(own: list[list[str]], mounts: list[list[str]]) -> Iterator[Cgroups]:
+    """Yield the folders below which sandboxes could have groups, of this process's cgroups and the mounts of them.
+
+    In version 2, a group with processes has no groups with limits below it, except the root: the folder is that of this
+    process, its parent, or that of the whole mount. No limit of a group that this process is in is left behind.
+    """
     found: dict[str, Path] = {}
     for fields in mounts:
         kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
@@ -150,13 +187,15 @@ def _candidates() -> Iterator[Cgroups]:
             path = next((path for number, _, path in own if number == "0"), "/")
             folder = _below(place, root, path)
             for each in dict.fromkeys((folder, folder.parent if folder != place else folder, place)):
-                if _has_controllers(each):
-                    yield Cgroups(2, dict.fromkeys(("memory", "pids", "cpu"), each))
+                if _is_limited_below(each, folder):
+                    break
+                if controllers := _enable_controllers(each):
+                    yield Cgroups(2, dict.fromkeys(sorted(controllers), each))
         elif kind == "cgroup":
             for _, names, path in own:
-                for name in {"memory", "pids", "cpu"} & set(names.split(",")) & set(options):
+                for name in (_NEEDED | _OPTIONAL) & set(names.split(",")) & set(options):
                     found[name] = _below(place, root, path)
-    if {"memory", "pids"} <= set(found):
+    if set(found) >= _NEEDED:
         yield Cgroups(1, found)
 
 
@@ -166,17 +205,31 @@ def _below(place: Path, root: str, path: str) -> Path:
     return place if relative.startswith("..") else place / relative
 
 
-def _has_controllers(folder: Path) -> bool:
-    """Return whether groups below a folder of version 2 have the controllers, after an attempt to enable them."""
-    wanted = {"memory", "pids", "cpu"}
+def _is_limited_below(top: Path, folder: Path) -> bool:
+    """Return whether a group of version 2 above or at `folder`, but below `top`, limits memory or processor time."""
+    while folder != top:
+        for name in ("memory.max", "memory.high", "cpu.max"):
+            with contextlib.suppress(FileNotFoundError):  # the controller is not enabled there
+                if not (folder / name).read_text().startswith("max"):
+                    return True
+        folder = folder.parent
+    return False
+
+
+def _enable_controllers(folder: Path) -> set[str]:
+    """Return the controllers of groups below a folder of version 2, after an attempt to enable them.
+
+    Empty if memory and processes cannot be limited there.
+    """
     try:
-        if not wanted <= set((folder / "cgroup.controllers").read_text().split()):
-            return False
-        if not wanted <= set((folder / "cgroup.subtree_control").read_text().split()):
-            _write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(wanted)))
+        wanted = (_NEEDED | _OPTIONAL) & set((folder / "cgroup.controllers").read_text().split())
+        if not wanted >= _NEEDED:
+            return set()
+        if missing := wanted - set((folder / "cgroup.subtree_control").read_text().split()):
+            _write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(missing)))
     except OSError:
-        return False  # no right to do so, or the group has processes itself
-    return True
+        return set()  # no right to do so, or the group has processes itself
+    return wanted
 
 
 def _write(file: Path, value: object) -> None:

@@ -73,7 +73,7 @@ def parse_handle(text: str) -> Handle:
         handle = Handle(**values)
         kinds = (str, str, str, str, int, str)
         well_formed = all(type(values[name]) is kind for name, kind in zip(Handle.__slots__, kinds, strict=True))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise SandboxFailed(f"{text[:80]!r} is not a handle of a local sandbox") from error
     if not well_formed or not _ID.fullmatch(handle.id) or handle.pid <= 1:
         raise SandboxFailed(f"{text[:80]!r} is not a handle of a local sandbox")

@@ -1,7 +1,7 @@
 """Enforce what the kernel does not: the memory of all processes of a sandbox together, where there are no cgroups."""
 
 import asyncio
-import contextlib
+import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -81,8 +81,11 @@ class MemoryWatch(Generic[_B]):
         boxes = list(self._boxes())
         for each in boxes:
             if each.cgroup is not None:
-                with contextlib.suppress(FileNotFoundError):  # it has just been ended
+                try:
                     each.cgroup.allow_files()
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ENODEV):  # else it has just been ended
+                        raise
         polled = {each.pid: each for each in boxes if each.cgroup is None}
         if not polled:
             return

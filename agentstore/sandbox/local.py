@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -33,7 +34,7 @@ from agentstore.sandbox.client import (
 )
 from agentstore.sandbox.handles import folder_of, id_of, make_handle, parse_handle, remove_stale_folders, socket_in
 from agentstore.sandbox.limits import MemoryWatch
-from agentstore.sandbox.processes import is_box, kill, kill_same, read_start_time
+from agentstore.sandbox.processes import is_box, kill, kill_same, read_parent, read_start_time
 from agentstore.sandbox.program import build_archive
 from agentstore.schemas.sandbox import SandboxSpec, ToolResult
 
@@ -70,8 +71,16 @@ class _Running:
         self._waiting: asyncio.Task[None] | None = None
 
     def open_process(self, pid: int) -> None:
-        """Use a pidfd of the box, which is process 1 of its sandbox and a child of `process`, to end it."""
-        self.pid, self._opened = pid, os.pidfd_open(pid)
+        """Use a pidfd of the box, which is process 1 of its sandbox and a child of `process`, to end it.
+
+        Raises:
+            OSError: the box has exited, and the pid may be that of another process.
+        """
+        opened = os.pidfd_open(pid)
+        if read_parent(pid) != self.process.pid:
+            os.close(opened)
+            raise ProcessLookupError(errno.ESRCH, "the process of the sandbox has exited")
+        self.pid, self._opened = pid, opened
 
     def watch(self) -> None:
         """Resolve `ended` when the box has exited, which closes the other end of the owner's socket."""
@@ -90,7 +99,7 @@ class _Running:
             self._waiting = self._loop.create_task(self._wait())
 
     async def _wait(self) -> None:
-        await asyncio.to_thread(self._wait_and_clean_up)
+        await asyncio.to_thread(self.wait_and_clean_up)
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -119,7 +128,7 @@ class _Running:
             self.process.wait(2)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        self._wait_and_clean_up()
+        self.wait_and_clean_up()
 
     def _begin_to_end(self) -> None:
         if self._opened is not None:
@@ -127,12 +136,9 @@ class _Running:
         else:
             self._owner.shutdown(socket.SHUT_WR)  # the box then kills the processes that it has started, and exits
 
-    def _wait_and_clean_up(self) -> None:
+    def wait_and_clean_up(self) -> None:
+        """Wait until the box has exited, and remove what it has on this machine. Blocks."""
         self.process.wait()
-        self.clean_up()
-
-    def clean_up(self) -> None:
-        """Remove what the box has on this machine; it must have exited."""
         self._owner.close()
         if self._opened is not None:
             os.close(self._opened)
@@ -148,6 +154,7 @@ class LocalProvider(SandboxProvider):
     def __init__(self) -> None:
         self._cgroups: Cgroups | None = None
         self._running: dict[str, _Running] = {}
+        self._stops = 0
         self._watcher: asyncio.Task[None] | None = None
         notify_after_fork(self)
 
@@ -185,6 +192,7 @@ class LocalProvider(SandboxProvider):
 
     async def stop(self) -> None:
         """End the sandboxes that this process started: nothing would limit their memory without it."""
+        self._stops += 1  # a sandbox that is being created is ended by its create()
         running, self._running = list(self._running.values()), {}
         await asyncio.gather(*(each.end() for each in running))
         watcher, self._watcher = self._watcher, None
@@ -194,6 +202,7 @@ class LocalProvider(SandboxProvider):
 
     async def create(self, spec: SandboxSpec, reserved: str = "") -> str:
         """Start a box; see :meth:`agentstore.SandboxProvider.create`."""
+        stops = self._stops
         await self.start()
         id = secrets.token_hex(8)
         folder = folder_of(id)
@@ -203,6 +212,9 @@ class LocalProvider(SandboxProvider):
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        if self._stops != stops:
+            await running.end()
+            raise SandboxUnavailable("the provider was stopped while it created the sandbox")
         self._running[id] = running
         running.ended.add_done_callback(lambda _: self._running.pop(id, None))
         loop = asyncio.get_running_loop()
@@ -248,8 +260,7 @@ class LocalProvider(SandboxProvider):
                         cgroup.remove()
                 else:
                     running.process.kill()
-                    await asyncio.shield(asyncio.to_thread(running.process.wait))
-                    running.clean_up()
+                    await asyncio.shield(asyncio.to_thread(running.wait_and_clean_up))
                 if isinstance(error, (OSError, ValueError, EOFError, KeyError, TypeError, struct.error)):
                     errors.seek(0)
                     printed = " | ".join(errors.read(4000).decode(errors="replace").strip().splitlines()[-3:])

@@ -51,6 +51,14 @@ def read_start_time(pid: int) -> str:
         return ""
 
 
+def read_parent(pid: int) -> int:
+    """Return the pid of a process's parent; 0 if the process has exited."""
+    try:
+        return int(_read_stat(pid)[1])
+    except (OSError, IndexError):
+        return 0
+
+
 def read_available_memory() -> tuple[int, int]:
     """Return the bytes of memory that the machine has available, and those that its kernel holds for itself."""
     with open("/proc/meminfo", "rb") as file:

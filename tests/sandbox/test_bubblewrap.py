@@ -52,6 +52,11 @@ def exists(path: str) -> bool:
     return os.path.exists(path)
 
 
+def read_descriptors_of_children(pid: int) -> list[str]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [os.readlink(each) for child in children for each in Path(f"/proc/{child}/fd").iterdir()]
+
+
 def folder_of(handle: str) -> str:
     return os.path.dirname(str(json.loads(handle)["path"]))
 
@@ -606,7 +611,7 @@ async def test_sandbox_of_another_host_is_unavailable_and_its_host_is_named(
             await call()
 
 
-@pytest.mark.parametrize("handle", ["", "{}", "[]", "null", '{"host": 1}'])
+@pytest.mark.parametrize("handle", ["", "{}", "[]", "null", '{"host": 1}', "[" * 200_000, '{"a":' * 200_000])
 async def test_invalid_handle_is_rejected(bubblewrap: BubblewrapProvider, handle: str) -> None:
     with pytest.raises(SandboxFailed):
         await bubblewrap.check(handle)
@@ -741,6 +746,46 @@ async def test_stopped_provider_can_be_used_again(bubblewrap: BubblewrapProvider
     await bubblewrap.stop()
     assert not await bubblewrap.check(sandbox_handle)
     assert await bubblewrap.check(await bubblewrap.create(SandboxSpec("test")))
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.15])
+async def test_sandbox_that_is_being_created_does_not_outlive_a_stop(after: float) -> None:
+    provider = BubblewrapProvider()
+    await provider.start()
+    creating = asyncio.create_task(provider.create(SandboxSpec("test")))
+    done, _ = await asyncio.wait({creating}, timeout=after)
+    await provider.stop()
+    await asyncio.wait({creating})
+    assert done or isinstance(creating.exception(), SandboxUnavailable)
+    assert bwrap_children() == []
+    assert provider._watcher is None
+
+
+async def test_process_that_is_not_the_child_of_bubblewrap_is_never_ended(
+    bubblewrap: BubblewrapProvider, sandbox_handle: str
+) -> None:
+    """As if the sandbox had exited at once and its pid were that of another process."""
+    running = next(iter(bubblewrap._running.values()))
+    bystander = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
+    with pytest.raises(ProcessLookupError):
+        running.open_process(bystander.pid)
+    await bubblewrap.destroy(sandbox_handle)
+    await bystander.communicate(b"\n")
+    assert bystander.returncode == 0
+
+
+async def test_forked_process_has_no_descriptors_of_the_box_however_many_the_owner_has() -> None:
+    provider = UnsafeSubprocessProvider()
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(300)]
+    handle = await provider.create(SandboxSpec("test"))
+    for each in held:
+        os.close(each)
+    assert not (await provider.exec(handle, "list_files", {"path": "."}, TIMEOUT)).is_error
+    box = json.loads(handle)["pid"]
+    opened = read_descriptors_of_children(box)
+    await provider.stop()
+    assert len(opened) == 4
+    assert opened.count("/dev/null") == 3
 
 
 async def test_unsafe_subprocess_has_the_same_tools_and_leaves_nothing() -> None:

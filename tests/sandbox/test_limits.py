@@ -48,11 +48,17 @@ def limits() -> SandboxLimits:
     return SMALL
 
 
-@pytest.fixture(params=["cgroups", "no cgroups"] if find_cgroups() else ["no cgroups"])
+# For the tests of what differs between sandboxes with cgroups and without.
+with_and_without_cgroups = pytest.mark.parametrize(
+    "bubblewrap", ["cgroups", "no cgroups"] if find_cgroups() else ["no cgroups"], indirect=True
+)
+
+
+@pytest.fixture
 async def bubblewrap(request: pytest.FixtureRequest) -> AsyncIterator[BubblewrapProvider]:
     provider = BubblewrapProvider()
     await provider.start()
-    if request.param == "no cgroups":
+    if getattr(request, "param", "") == "no cgroups":
         provider._cgroups = None
     yield provider
     await provider.stop()
@@ -62,6 +68,7 @@ async def write_script(tool: Run, script: str) -> None:
     assert not (await tool("write_file", path="script.py", content=textwrap.dedent(script))).is_error
 
 
+@with_and_without_cgroups
 async def test_memory_of_processes_that_fork_again_is_limited(bubblewrap: BubblewrapProvider) -> None:
     limits = SandboxLimits(memory=800_000_000, processes=32)
     handle = await bubblewrap.create(SandboxSpec("test", limits=limits))
@@ -160,6 +167,7 @@ async def test_terminals_are_limited(shell: Run) -> None:
     assert "works" in result.text
 
 
+@with_and_without_cgroups
 async def test_machine_kills_sandboxes_first(bubblewrap: BubblewrapProvider, shell: Run) -> None:
     assert (await shell("cat /proc/1/oom_score_adj /proc/self/oom_score_adj")).part("stdout") == "1000\n1000\n"
     assert [read_score(each.pid) for each in bubblewrap._running.values()] == [1000]
@@ -189,6 +197,7 @@ async def test_paths_of_the_host_are_not_visible(shell: Run) -> None:
     assert sys.base_prefix == "/usr" or sys.base_prefix not in seen
 
 
+@with_and_without_cgroups
 async def test_groups_are_removed_with_their_sandboxes(bubblewrap: BubblewrapProvider, sandbox_handle: str) -> None:
     group = next(iter(bubblewrap._running.values())).cgroup
     if group is None:
@@ -200,11 +209,12 @@ async def test_groups_are_removed_with_their_sandboxes(bubblewrap: BubblewrapPro
     assert not any(folder.exists() for folder in group.folders.values())
 
 
+@with_and_without_cgroups
 async def test_files_do_not_take_the_memory_of_processes(bubblewrap: BubblewrapProvider) -> None:
     limits = SandboxLimits(memory=150_000_000, disk=256_000_000)
     handle = await bubblewrap.create(SandboxSpec("test", limits=limits))
     for name in ("/workspace/a", "/tmp/a"):
-        write = f"for i in $(seq 15); do head -c 6000000 /dev/zero >> {name}; sleep 0.12; done"
+        write = f"for i in $(seq 8); do head -c 6000000 /dev/zero >> {name}; sleep 0.12; done"
         assert not (await bubblewrap.exec(handle, "run_shell_command", {"command": write}, TIMEOUT)).is_error
     command = {"command": "python3 -c 'x = b\"x\" * 90_000_000'"}
     result = await bubblewrap.exec(handle, "run_shell_command", command, TIMEOUT)

@@ -19,12 +19,22 @@ def _read_config(owner: socket.socket) -> Any:
         return json.loads(stream.read(struct.unpack("!I", stream.read(4))[0]))
 
 
+def _move_down(descriptor: int) -> int:
+    """Return the lowest free descriptor instead of this one, which may be above the limit of open files.
+
+    An owner with many files passes such descriptors, and what is forked closes none above the limit.
+    """
+    moved = os.dup(descriptor)
+    os.close(descriptor)
+    return moved
+
+
 def main() -> None:
     """Confine this process as the owner's configuration says, and serve on the listening socket."""
-    owner, listening = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    for each in (owner, listening):
-        each.set_inheritable(False)
+    owner, listening = (socket.socket(fileno=_move_down(int(number))) for number in sys.argv[1:3])
     config = _read_config(owner)
+    if "events" in config:
+        config["events"] = _move_down(config["events"])
     locks = None
     if config["confined"]:
         locks = confine(config["limits"])

@@ -39,14 +39,14 @@ def _check(result: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
-def confine(limits: dict[str, int]) -> tuple[int, int] | None:
+def confine(limits: dict[str, int]) -> tuple[int, int]:
     """Mount the writable directories, each with its quota, hide the machine, and give up all capabilities.
 
     The tmpfs that bwrap can mount is limited in bytes but not in inodes: empty files would take nothing of the quota,
     and 1 kB of kernel memory each. Mounts of a namespace below bwrap's are locked, so nothing that is read-only can be
     made writable even before the capabilities are given up.
 
-    Returns the arguments of :class:`.locks.LockCounter`; None if this machine has no seccomp filter.
+    Returns the arguments of :class:`.locks.LockCounter`.
 
     Raises:
         OSError: a part of the confinement is not possible here; the message says which.
@@ -86,7 +86,7 @@ def confine(limits: dict[str, int]) -> tuple[int, int] | None:
     listener = install_filter(libc)
     # The code in the sandbox runs as the same user: without this, it could read the box's memory and descriptors.
     _check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
-    return None if listener is None else (listener, locks)
+    return listener, locks
 
 
 def _write(path: str, text: str) -> None:

@@ -59,14 +59,16 @@ _BLOCKED_CALLS: dict[str, tuple[int, str, dict[str, int]]] = {
 _Instruction = tuple[int, int, int, int]
 
 
-def install_filter(libc: Any) -> int | None:
+def install_filter(libc: Any) -> int:
     """Install the filter in this process and all that it starts.
 
-    Returns a descriptor on which the kernel asks whether a process may lock a part of a file: see :mod:`.locks`. There
-    is no filter for machines other than x86_64 and aarch64.
+    Returns a descriptor on which the kernel asks whether a process may lock a part of a file: see :mod:`.locks`.
+
+    Raises:
+        OSError: it cannot be installed, or this is a machine other than x86_64 and aarch64, for which there is none.
     """
     if platform.machine() not in _BLOCKED_CALLS:
-        return None
+        raise OSError(f"there is no seccomp filter for {platform.machine()}, but for {', '.join(_BLOCKED_CALLS)}")
     architecture, blocked, checked = _BLOCKED_CALLS[platform.machine()]
     program = _build_filter(architecture, blocked, checked)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in program))
