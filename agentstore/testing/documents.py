@@ -152,6 +152,15 @@ class DocumentContract:
         await service.put("alice", _document("a", "old", valid_until=datetime.now(UTC) - _HOUR))
         await service.put("alice", _document("a", "new"))
         assert (await service.get("alice", ["a"]))["a"].item.text == "new"
+        then, later = datetime(2025, 1, 2, tzinfo=UTC), datetime(2025, 3, 4, tzinfo=UTC)
+        expired = [MemoryItem(id=id, text="old", kind="document", valid_until=later) for id in ("b", "c")]
+        assert await service.import_documents("alice", [StoredDocument(each, then, then) for each in expired]) == 2
+        await service.put("alice", [_document("b", "new"), _document("beside", "new")])
+        imported = StoredDocument(expired[1].model_copy(update={"valid_until": None}), later, later)
+        assert await service.import_documents("alice", [imported]) == 1
+        found = await service.get("alice", ["b", "c", "beside"])
+        assert found["b"].created_at == found["beside"].created_at
+        assert found["c"].created_at == later
         assert await service.delete_expired() == 0
 
     async def test_namespaces_are_listed_in_pages(self, service: DocumentService) -> None:

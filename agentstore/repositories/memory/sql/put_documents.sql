@@ -10,7 +10,8 @@
 --   23503 if the user or a bucket is deleted meanwhile. A bucket that has other memories is not written, nor is the
 --   document.
 --
--- The time of a document is that of its first insertion, and the time of its bucket that of the last one. Unless
+-- The time of a document is that of its first insertion, and the time of its bucket that of the last one. One that has
+-- expired no longer exists for a caller, whether it is deleted yet or not: its time is that of this insertion. Unless
 -- `replace` is true, existing documents that were not written before `updated_at` remain unchanged.
 WITH
 -- include: ../../sql/insert_user.sql
@@ -63,6 +64,7 @@ ORDER BY given.id COLLATE "C"
 ON CONFLICT (user_id, session_id, seq) DO UPDATE
     SET
         payload = excluded.payload,
+        time = CASE WHEN document.valid_until <= now() THEN excluded.time ELSE document.time END,
         tokens = excluded.tokens,
         lexemes = excluded.lexemes,
         is_cut = excluded.is_cut,
