@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agentstore.database.telemetry import StatementEvent
+from agentstore.errors import AgentStoreError
 
 T = TypeVar("T")
 
@@ -36,16 +37,28 @@ class Recent:
     reports: deque[str] = field(default_factory=lambda: deque(maxlen=100))
     """Violations of the Content-Security-Policy, as browsers reported them."""
     _results: dict[str, tuple[float, Any]] = field(default_factory=dict)
+    _failures: dict[str, tuple[float, AgentStoreError]] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def get(self, name: str, seconds: float, compute: Callable[[], Awaitable[T]]) -> T:
-        """Return a result that is at most `seconds` old; concurrent callers wait for the same computation."""
+        """Return a result that is at most `seconds` old; concurrent callers wait for the same computation.
+
+        If it fails, it fails for all who have waited: one after the other, they would wait for each to time out.
+        """
+        called_at = time.monotonic()
         async with self._locks.setdefault(name, asyncio.Lock()):
+            failed = self._failures.get(name)
+            if failed is not None and failed[0] > called_at:
+                raise failed[1]
             found = self._results.get(name)
             if found is not None and time.monotonic() - found[0] < seconds:
                 result: T = found[1]
                 return result
-            result = await compute()
+            try:
+                result = await compute()
+            except AgentStoreError as error:
+                self._failures[name] = (time.monotonic(), error)
+                raise
             self._results[name] = (time.monotonic(), result)
             return result
 

@@ -13,9 +13,10 @@ import pytest
 import pytest_asyncio
 from starlette.requests import Request
 
-from agentstore import AgentStore, Message, Session, Settings
+from agentstore import AgentStore, Message, Session, Settings, Unavailable
 from agentstore.console import conversation, operations, texts, users, view
 from agentstore.console.app import create_app
+from agentstore.console.recent import Recent
 from agentstore.console.rendering import format_json, highlight, render_argument, render_markdown
 from agentstore.console.security import ConsoleOptions
 from agentstore.database.telemetry import StatementEvent, Telemetry
@@ -480,3 +481,24 @@ def test_code_whose_lexer_may_take_exponential_time_is_not_highlighted() -> None
         assert highlight(code, language) == code
     assert highlight("\n" * 100 + "def", "Python") != "\n" * 100 + "def"
     assert highlight("<a>", "xml") != highlight("<a>", "c") == "&lt;a&gt;"
+
+
+async def test_a_shared_result_that_fails_is_computed_once_for_all_who_wait() -> None:
+    recent, count = Recent(), 0
+
+    async def fail() -> int:
+        nonlocal count
+        count += 1
+        await asyncio.sleep(0.01)
+        raise Unavailable("no answer")
+
+    several = await asyncio.gather(*(recent.get("x", 60, fail) for _ in range(20)), return_exceptions=True)
+    assert ({type(each) for each in several}, count) == ({Unavailable}, 1)
+    with pytest.raises(Unavailable):
+        await recent.get("x", 60, fail)
+    assert count == 2
+
+    async def succeed() -> int:
+        return 1
+
+    assert await recent.get("x", 60, succeed) == await recent.get("x", 60, fail) == 1
