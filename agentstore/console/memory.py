@@ -1,5 +1,6 @@
 """The page of a memory search: what is found, with its score, and why."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -25,6 +26,9 @@ async def search(view: View) -> Response:
     is_filtered = any(values[name] for name in (*_FIELDS, "metadata"))
     is_asked = bool(user_id or "user" in view.request.query_params) and bool(question.strip())
     hits = await load(_search(view, user_id, question, values)) if is_asked else None
+    found = (hits.value if hits is not None else None) or []
+    # Texts may be large, and all of a text is searched for its best passage.
+    explained = await asyncio.to_thread(lambda: [(hit, _explain(hit)) for hit in found])
     has_memories = None
     if hits is not None and hits.value == []:
         has_memories = (await load(view.store.memory.list_memory(user_id, {"page_size": 1}))).value
@@ -37,8 +41,8 @@ async def search(view: View) -> Response:
         has_memories=has_memories,
         is_filtered=is_filtered,
         strategies=STRATEGIES,
-        best=max((hit.score for hit in hits.value), default=0.0) if hits is not None and hits.value else 0.0,
-        explain=_explain,
+        best=max((hit.score for hit in found), default=0.0),
+        explained=explained,
     )
 
 
@@ -63,11 +67,12 @@ def _explain(hit: MemoryHit) -> dict[str, Any]:
     """Return what a page shows of a hit: its text, and why it was found."""
     text = text_of(hit.message)
     is_long = len(text) > _MOST_SHOWN
+    highlights = hit.highlights
+    terms = list(dict.fromkeys(part for part, is_match in highlights if is_match)) if is_long else hit.matched_terms
     return {
-        "highlights": hit.highlights,
-        "terms": [] if is_long and not hit.is_match else hit.matched_terms[:20],
+        "highlights": highlights,
+        "terms": terms[:20] if hit.is_match else [],
         "text": text[:_MOST_SHOWN],
         "left_out": max(0, len(text) - _MOST_SHOWN),
         "speaker": speaker_of(hit.message),
-        "is_long": is_long,
     }

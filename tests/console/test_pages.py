@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from agentstore.console.recent import Recent
 from agentstore.console.rendering import format_json, highlight, render_argument, render_markdown
 from agentstore.console.security import ConsoleOptions
 from agentstore.database.telemetry import StatementEvent, Telemetry
-from agentstore.schemas import TextContent
+from agentstore.schemas import MemoryHit, TextContent
 from agentstore.testing import text
 from tests.console.payloads import PAYLOADS
 from tests.console.sample import fill, picture
@@ -502,3 +503,25 @@ async def test_a_shared_result_that_fails_is_computed_once_for_all_who_wait() ->
         return 1
 
     assert await recent.get("x", 60, succeed) == await recent.get("x", 60, fail) == 1
+
+
+async def test_hits_are_explained_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    original: Any = MemoryHit.__dict__["highlights"]
+
+    def highlights(hit: MemoryHit) -> list[tuple[str, bool]]:
+        threads.append(threading.current_thread())
+        found: list[tuple[str, bool]] = original.fget(hit)
+        return found
+
+    monkeypatch.setattr(MemoryHit, "highlights", property(highlights))
+    monkeypatch.setattr(MemoryHit, "matched_terms", property(lambda _: pytest.fail("a large text is searched twice")))
+    store: Any = AgentStore.in_memory()
+    await store.sessions.append("alice", "s", [text("some other words " * 5_000 + "a budget"), text("unrelated")])
+    await store.memory.add_sessions("alice")
+    async with browser(store) as client:
+        found = await client.get(path("/search", user="alice", q="budget", neighbors="no"))
+    assert "<mark>budget</mark>" in found.text
+    assert "Words of its text match the question." in found.text
+    assert threads
+    assert threading.main_thread() not in threads
