@@ -125,6 +125,24 @@ async def test_locks_of_parts_of_files_are_limited(tool: Run, shell: Run) -> Non
     assert not result.is_error, result.text
 
 
+@pytest.mark.parametrize("held", [0, 450])
+async def test_locks_that_are_held_briefly_are_granted_however_many(tool: Run, shell: Run, held: int) -> None:
+    await write_script(
+        tool,
+        f"""
+        import fcntl
+        with open("/tmp/held", "w") as other, open("/tmp/file", "w") as file:
+            for number in range({held}):
+                fcntl.lockf(other, fcntl.LOCK_EX, 1, 2 * number)
+            for _ in range(3_000):
+                fcntl.lockf(file, fcntl.LOCK_EX)
+                fcntl.lockf(file, fcntl.LOCK_UN)
+        """,
+    )
+    result = await shell("python3 script.py")
+    assert not result.is_error, result.text
+
+
 @pytest.mark.parametrize(
     "attempt",
     [

@@ -18,9 +18,10 @@ LARGEST_COUNT = 1_000
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _NOTIFICATION_SIZE = 80
 _CONTINUE = 1
-# Seconds for which a count that was too large is not repeated, and after which a request is refused.
+# Locks above which they are counted at most once in so many seconds, so that a process with many cannot keep the box
+# busy. Requests wait for the count.
+_CROWDED = LARGEST_COUNT // 2
 _COUNT_INTERVAL = 0.05
-_REFUSAL_DELAY = 0.02
 
 
 class LockCounter:
@@ -34,7 +35,7 @@ class LockCounter:
         self._listener = listener
         self._locks = locks
         self._requests_left = 0
-        self._counted_at = float("-inf")
+        self._counted_at = self._count_again_at = float("-inf")
 
     def start(self) -> None:
         """Begin to answer, in the running event loop."""
@@ -47,23 +48,29 @@ class LockCounter:
         except FileNotFoundError:
             return  # the process has been killed
         (id,) = struct.unpack_from("Q", notification)
-        if self._is_allowed():
+        self._decide(id, asyncio.get_running_loop().time())
+
+    def _decide(self, id: int, asked_at: float) -> None:
+        """Answer a request, by a count that is not older than the request unless enough may still follow the last."""
+        loop = asyncio.get_running_loop()
+        if self._requests_left <= 0 and self._counted_at <= asked_at:
+            now = loop.time()
+            if now < self._count_again_at:
+                loop.call_at(self._count_again_at, self._decide, id, asked_at)
+                return
+            count = self._count()
+            self._counted_at = loop.time()
+            self._count_again_at = self._counted_at + (_COUNT_INTERVAL if count > _CROWDED else 0)
+            self._requests_left = (LARGEST_COUNT - count) // 2
+        if self._requests_left > 0:
+            self._requests_left -= 1
             self._send(struct.pack("QqiI", id, 0, 0, _CONTINUE))
-        else:  # later, so that a process that tries again and again does not keep the box busy
-            response = struct.pack("QqiI", id, 0, -errno.ENOLCK, 0)
-            asyncio.get_running_loop().call_later(_REFUSAL_DELAY, self._send, response)
+        else:
+            self._send(struct.pack("QqiI", id, 0, -errno.ENOLCK, 0))
 
     def _send(self, response: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):  # the process has been killed
             fcntl.ioctl(self._listener, _SEND, response)
-
-    def _is_allowed(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if self._requests_left <= 0 and now - self._counted_at > _COUNT_INTERVAL:
-            self._counted_at = now
-            self._requests_left = (LARGEST_COUNT - self._count()) // 2
-        self._requests_left -= 1
-        return self._requests_left >= 0
 
     def _count(self) -> int:
         """Return the number of locks, and of requests that wait for one. The file has those of the sandbox only."""
