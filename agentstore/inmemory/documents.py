@@ -76,8 +76,9 @@ class InMemoryDocumentService(DocumentService):
             is_older = existing is not None and memory._updated_at[user_id, item.id] < each.updated_at
             if item.id in buckets and not (replace or is_older):
                 continue
-            is_new = existing is None or not existing.is_valid(datetime.now(UTC))
-            created_at = each.created_at if existing is None or is_new else existing.time
+            until = existing.item.valid_until if existing is not None and existing.item is not None else None
+            has_expired = until is not None and until <= each.created_at
+            created_at = each.created_at if existing is None or has_expired else existing.time
             stored = stored_item(payload, (item.id, 1), item.namespace, item.valid_until, created_at, self._settings)
             if existing is not None and existing.payload == payload:
                 stored.vector = existing.vector

@@ -64,7 +64,7 @@ ORDER BY given.id COLLATE "C"
 ON CONFLICT (user_id, session_id, seq) DO UPDATE
     SET
         payload = excluded.payload,
-        time = CASE WHEN document.valid_until <= now() THEN excluded.time ELSE document.time END,
+        time = CASE WHEN document.valid_until <= excluded.time THEN excluded.time ELSE document.time END,
         tokens = excluded.tokens,
         lexemes = excluded.lexemes,
         is_cut = excluded.is_cut,
