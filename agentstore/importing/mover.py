@@ -202,7 +202,13 @@ class Mover:
             check_writes(checkpoint.writes, self._settings)
             if self._target is not None:
                 key = record.user_id, record.session_id
-                await self._target.checkpoints.put(*key, checkpoint)
+                try:
+                    await self._target.checkpoints.put(*key, checkpoint)
+                except Conflict:
+                    # The parent was refused, is not in the source, or was deleted here meanwhile.
+                    checkpoint = await record.complete()
+                    check_checkpoint(checkpoint, self._settings)
+                    await self._target.checkpoints.put(*key, checkpoint, is_complete=True)
                 if checkpoint.writes:
                     place = checkpoint.namespace, checkpoint.id
                     await self._target.checkpoints.put_writes(*key, *place, checkpoint.writes)

@@ -1,6 +1,6 @@
 """The records that a reader of another store yields."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,6 +70,8 @@ class CheckpointRecord:
     user_id: str
     session_id: str
     checkpoint: Checkpoint
+    complete: Callable[[], Awaitable[Checkpoint]]
+    """Read it with the values of all of its versions, for a target that lacks those of earlier ones."""
 
 
 Record = SessionRecord | MemoriesRecord | StateRecord | ValuesRecord | DocumentsRecord | CheckpointRecord | Note

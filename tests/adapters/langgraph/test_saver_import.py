@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentstore import AgentStore
+from tests.adapters.langgraph.graphs import checkpoint_of
 from tests.support.cli import run
 
 pytestmark = pytest.mark.adapters
@@ -101,3 +102,27 @@ async def test_threads_of_many_pages_belong_to_the_given_user(
     assert [user.id for user in await store.users.list_users()] == ["carol"]
     found = await _saver(store).aget_tuple(_config("t39", user_id="carol"))
     assert found.checkpoint == source.get_tuple(_config("t39")).checkpoint
+
+
+@pytest.mark.parametrize("gap", ["missing", "refused"])
+async def test_a_checkpoint_without_its_parent_is_imported_with_all_of_its_values(
+    source: Any, empty_url: str, store: AgentStore, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    """Its parent has set a channel that it does not change."""
+    config, parent = _config("t", checkpoint_ns=""), ""
+    steps = [{"messages": ["a"]}, {"messages": ["x" * 9_000], "topic": ["rain"]}, {"messages": ["b"]}]
+    values: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    for step in steps:
+        parent = config["configurable"].get("checkpoint_id", "")
+        new = {channel: source.get_next_version(versions.get(channel), None) for channel in step}
+        values, versions = {**values, **step}, {**versions, **new}
+        config = await asyncio.to_thread(source.put, config, checkpoint_of(values, versions), {}, new)
+    if gap == "missing":
+        with source._cursor() as cursor:
+            cursor.execute("DELETE FROM checkpoints WHERE checkpoint_id = %s", [parent])
+    else:
+        monkeypatch.setenv("AGENTSTORE_MAX_STATE_BYTES", "5000")
+    assert (await _import(empty_url, code=0 if gap == "missing" else 5))["checkpoints"] == 2
+    found = await _saver(store).aget_tuple(_config("t"))
+    assert found.checkpoint["channel_values"] == {"messages": ["b"], "topic": ["rain"]}
