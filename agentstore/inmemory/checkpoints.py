@@ -18,6 +18,7 @@ from agentstore.schemas.checkpoint import (
     check_checkpoint,
     check_writes,
     last_of_each,
+    values_deleted,
     write_order,
 )
 from agentstore.schemas.page import Advice, check_count, check_limit, read_cursor, reply_too_large, write_cursor
@@ -90,6 +91,10 @@ class InMemoryCheckpointService(CheckpointService):
         key = self._key(user_id, session_id)
         check_checkpoint(checkpoint, self._settings)
         self._check_open()
+        if not is_complete and checkpoint.relies_on_stored and checkpoint.parent_id is not None:
+            known = self._sessions.get(key, StoredCheckpoints()).checkpoints
+            if (checkpoint.namespace, checkpoint.parent_id) not in known:
+                raise values_deleted(checkpoint, user_id, session_id)
         stored = self._create(key)
         for channel, value in checkpoint.values.items():
             stored.values.setdefault((checkpoint.namespace, channel, checkpoint.versions[channel]), value)

@@ -23,12 +23,14 @@ class CheckpointService(ServiceWithLifecycleManager):
             user_id: the owner, created if missing.
             session_id: the session.
             checkpoint: the checkpoint; its writes are ignored. One with the same id is replaced, without its writes.
-            is_complete: whether it has the values of all of its versions that have one, and not of new ones only.
+            is_complete: whether it has the values of all of its versions that have one, and not of new ones only. They
+                are stored as a whole.
 
         Raises:
             InvalidContent, LimitExceeded: an id is not valid, or a value is larger than `max_state_bytes`; nothing was
                 written.
-            Conflict: stored values that the checkpoint relies on may have been deleted meanwhile; nothing was written.
+            Conflict: stored values that the checkpoint relies on may have been deleted meanwhile, or its parent is not
+                stored; nothing was written.
                 Repeat the call with a complete checkpoint.
         """
 

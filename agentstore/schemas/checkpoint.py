@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from agentstore.errors import InvalidContent, LimitExceeded
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.schemas.payload import check_id, check_ids, shortened
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ class Checkpoint:
     writes: Sequence[CheckpointWrite] = ()
     """In the order in which a step applies them."""
 
+    @property
+    def relies_on_stored(self) -> bool:
+        """Whether it has versions without a value, which may be stored with earlier checkpoints."""
+        return not self.versions.keys() <= self.values.keys()
+
 
 class ChannelHistory(NamedTuple):
     """The writes to a channel before a checkpoint, the oldest first, from the last stored value on."""
@@ -109,6 +114,14 @@ def check_checkpoint(checkpoint: Checkpoint, settings: "Settings") -> None:
         check_serialized(value, f"the value of channel {channel!r}", settings)
     check_serialized(checkpoint.body, "the checkpoint", settings)
     check_serialized(checkpoint.metadata, "the metadata", settings)
+
+
+def values_deleted(checkpoint: Checkpoint, user_id: str, session_id: str) -> Conflict:
+    """Return the error for a checkpoint that relies on values of a parent that is not stored any more."""
+    return Conflict(
+        f"values of user {user_id!r}, session {session_id!r} were deleted before checkpoint {checkpoint.id!r} was "
+        "stored: put it again, complete"
+    )
 
 
 def check_writes(writes: Sequence[CheckpointWrite], settings: "Settings") -> None:

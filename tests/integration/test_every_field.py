@@ -364,7 +364,7 @@ async def test_everything_keeps_every_field_through_an_export_and_a_restore(stor
     about = {name: getattr(sample, name) for name in ("content_type", "filename", "metadata")}
     await store.blobs.put(_USER, "a blob", b"x", app="an app", **about)
     checkpoint = _sample_checkpoint()
-    await store.checkpoints.put(_USER, _ID, checkpoint)
+    await store.checkpoints.put(_USER, _ID, checkpoint, is_complete=True)
     await store.checkpoints.put_writes(_USER, _ID, checkpoint.namespace, checkpoint.id, checkpoint.writes)
     scope = value_of(dict, "values")
     await store.states.merge_values(_USER, _ID, values=ScopedValues(scope, scope, scope), app="an app")

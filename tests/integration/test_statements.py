@@ -251,6 +251,8 @@ _VALUES: dict[str, Any] = {
     "included": 0,
     "epoch": 7,
     "new_epoch": 8,
+    "changed_epoch": None,
+    "needed_parent": "m2",
     "parent_id": "m2",
     "run_id": "r",
     "run_ids": ["rs1"],

@@ -13,7 +13,7 @@ from agentstore import offload
 from agentstore.database.retry import retry
 from agentstore.database.statement import Row
 from agentstore.database.transaction import Transaction
-from agentstore.errors import AlreadyExists, Conflict, InvalidContent, UnreadableRow
+from agentstore.errors import AlreadyExists, InvalidContent, UnreadableRow
 from agentstore.interfaces.checkpoints import CheckpointService
 from agentstore.repositories.checkpoints.recent import RecentValues
 from agentstore.repositories.checkpoints.rows import Key, join_row, load, unpack_row, write_of
@@ -54,6 +54,7 @@ from agentstore.schemas.checkpoint import (
     check_writes,
     last_of_each,
     short_version,
+    values_deleted,
     write_order,
 )
 from agentstore.schemas.page import Advice, check_count, check_limit, read_cursor, write_cursor
@@ -79,9 +80,10 @@ class PostgresCheckpointService(PostgresService, CheckpointService, area="checkp
     ) -> None:
         session = self._session(user_id, session_id)
         check_checkpoint(checkpoint, self._settings)
-        relies = not is_complete and not checkpoint.versions.keys() <= checkpoint.values.keys()
-        epoch = self._recent.epoch_of(session)
-        if epoch is None and checkpoint.parent_id is not None and (relies or _is_large(checkpoint)):
+        relies = not is_complete and checkpoint.relies_on_stored
+        # Others may know its values in the pieces in which they were stored before: it gets none, and a new epoch.
+        epoch = None if is_complete else self._recent.epoch_of(session)
+        if epoch is None and not is_complete and checkpoint.parent_id is not None and (relies or _is_large(checkpoint)):
             # Nothing is known of the session here: its last values are those of the parent.
             await self.get(user_id, session_id, checkpoint.namespace, checkpoint.parent_id)
             epoch = self._recent.epoch_of(session)
@@ -91,14 +93,13 @@ class PostgresCheckpointService(PostgresService, CheckpointService, area="checkp
             composed, values = await offload.run(self._put_values, session, checkpoint, epoch)
             # Without a value that is stored in pieces, and that relies on others, any epoch will do.
             named = epoch if relies or any(value is not None for value in values["value_sources"]) else None
+            values |= {"changed_epoch": values["new_epoch"] if is_complete else None}
+            values |= {"needed_parent": checkpoint.parent_id if relies else None}
             rows = await self._database.fetch(PUT, **values, epoch=named)
             if not rows:
                 self._recent.forget(session)
                 if relies:
-                    raise Conflict(
-                        f"values of user {user_id!r}, session {session_id!r} were deleted while checkpoint "
-                        f"{checkpoint.id!r} was stored: put it again, complete"
-                    )
+                    raise values_deleted(checkpoint, user_id, session_id)
                 epoch = None
                 return await put(0)
             ((stored_in, stored),) = rows
@@ -334,7 +335,7 @@ class PostgresCheckpointService(PostgresService, CheckpointService, area="checkp
 
         async def work(_: int) -> Deleted:
             async with self._database.transaction() as transaction:
-                if not await transaction.fetch(CHANGE_EPOCH, **key):
+                if not await transaction.fetch(CHANGE_EPOCH, **key, new_epoch=_new_epoch()):
                     return Deleted()
                 (row,) = await delete(transaction, key)
                 if row["checkpoints"]:

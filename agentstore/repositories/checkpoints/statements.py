@@ -97,8 +97,12 @@ LOCK_HEAD = SQL("lock_head")
 COPY = SQL("copy")
 COPY_TO_USER = SQL("copy_to_user")
 # Before values are deleted, in the transaction that deletes them: puts that rely on them wait, and find another epoch.
+# It is random: a sequence would repeat an epoch after a failover that lost some.
 CHANGE_EPOCH = Statement(
-    update(CheckpointHeadRow).where(_THIS).values(epoch=CheckpointHeadRow.epoch + 1).returning(CheckpointHeadRow.epoch),
+    update(CheckpointHeadRow)
+    .where(_THIS)
+    .values(epoch=bindparam("new_epoch", type_=BigInteger))
+    .returning(CheckpointHeadRow.epoch),
     name="checkpoints.change_epoch",
     scope="user",
     repeatable=False,

@@ -4,6 +4,7 @@
 import asyncio
 import random
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -168,6 +169,56 @@ async def test_values_lost_in_a_failover_are_not_referred_to(store: AgentStore, 
     config = await thread.append("after")
     found = await thread.saver.aget_tuple(config)
     assert found.checkpoint["channel_values"]["messages"] == thread.messages
+
+
+async def _put_topic_then_message(saver: Any, between: Callable[[Any, Any], Awaitable[None]]) -> Any:
+    """Put a step, a second one with a topic, and, after `between`, a third one that relies on the topic."""
+    versions = {"messages": saver.get_next_version(None, None), "topic": saver.get_next_version(None, None)}
+    first = await saver.aput(
+        config_of("t"),
+        checkpoint_of({"messages": ["a"]}, {"messages": versions["messages"]}),
+        {},
+        {"messages": versions["messages"]},
+    )
+    values = {"messages": ["a"], "topic": "rain"}
+    second = await saver.aput(first, checkpoint_of(values, versions), {}, {"topic": versions["topic"]})
+    await between(first, second)
+    values, versions = {**values, "messages": ["a", "b"]}, {**versions, "messages": saver.get_next_version("1", None)}
+    third = await saver.aput(second, checkpoint_of(values, versions), {}, {"messages": versions["messages"]})
+    assert (await saver.aget_tuple(third)).checkpoint["channel_values"] == values
+
+
+async def test_a_checkpoint_is_complete_after_a_failover_that_lost_its_parent(
+    store: AgentStore, direct_url: str
+) -> None:
+    from agentstore.adapters.langgraph import AgentStoreSaver
+
+    async def lose(first: Any, second: Any) -> None:
+        connection = await asyncpg.connect(direct_url)
+        await connection.execute("DELETE FROM agentstore.checkpoint_values WHERE channel = 'topic'")
+        id = second["configurable"]["checkpoint_id"]
+        await connection.execute("DELETE FROM agentstore.checkpoints WHERE id = $1", id)
+        await connection.close()
+
+    await _put_topic_then_message(AgentStoreSaver(store), lose)
+
+
+@pytest.mark.parametrize("deletion", ["thread", "prune", "runs"])
+async def test_a_checkpoint_is_complete_after_a_deletion_of_its_parent(saver: Any, deletion: str) -> None:
+    """The process has read the thread again meanwhile: it knows the present state, and not that of the parent."""
+
+    async def delete(first: Any, second: Any) -> None:
+        if deletion == "thread":
+            await saver.adelete_thread("t")
+        thread = Thread(saver, "t")
+        await thread.append("another branch", run_id="r")
+        if deletion == "prune":
+            await saver.aprune(["t"])
+        elif deletion == "runs":
+            await saver.adelete_for_runs(["r"])
+        await saver.aget_tuple(config_of("t"))
+
+    await _put_topic_then_message(saver, delete)
 
 
 async def test_invalid_arguments_of_pruning_are_refused(saver: Any) -> None:

@@ -2,12 +2,13 @@
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, epoch bigint, new_epoch bigint, namespace text, id text, parent_id text,
---   run_id text, type text, size bigint, data bytea, metadata_type text, metadata bytea, channels text[],
---   versions text[], deltas text[], value_channels text[], value_versions text[], value_types text[],
---   value_sizes bigint[], value_data bytea[], value_sources text[], value_pieces bytea[]
+-- Parameters: user_id text, session_id text, epoch bigint, new_epoch bigint, changed_epoch bigint, needed_parent text,
+--   namespace text, id text, parent_id text, run_id text, type text, size bigint, data bytea, metadata_type text,
+--   metadata bytea, channels text[], versions text[], deltas text[], value_channels text[], value_versions text[],
+--   value_types text[], value_sizes bigint[], value_data bytea[], value_sources text[], value_pieces bytea[]
 -- Rows: epoch, stored: the channels whose value was stored, as opposed to those whose version existed; no row, and
---   nothing written but a head, if `epoch` is not null, and not that of the head, or a source is missing
+--   nothing written but a head, if `epoch` is not null, and not that of the head, or `needed_parent` or a source is
+--   missing
 -- Races: the head's row is locked until the commit, so that no value is deleted that the new ones consist of: what
 --   deletes values changes the epoch first. 23503 if the user or the head is deleted meanwhile.
 --
@@ -19,7 +20,9 @@ saved AS (
     SELECT :user_id, :session_id, :new_epoch
     FROM owner
     ON CONFLICT (user_id, session_id) DO UPDATE
-        SET updated_at = greatest(head.updated_at, excluded.updated_at)
+        SET
+            updated_at = greatest(head.updated_at, excluded.updated_at),
+            epoch = coalesce(:changed_epoch, head.epoch)
         WHERE :epoch IS NULL OR head.epoch = :epoch
     RETURNING head.epoch
 ),
@@ -29,7 +32,18 @@ head AS (
     FROM saved
     WHERE
         (:epoch IS NULL OR saved.epoch = :epoch)
-        -- A failover to a standby that lagged behind loses values, and changes no epoch.
+        -- The epoch may be known from a later read than that of the parent, whose values are then not known to exist.
+        -- A failover to a standby that lagged behind loses checkpoints and values, and changes no epoch.
+        AND (
+            :needed_parent IS NULL
+            OR EXISTS (
+                SELECT
+                FROM {schema}.checkpoints AS parent
+                WHERE
+                    parent.user_id = :user_id AND parent.session_id = :session_id AND parent.namespace = :namespace
+                    AND parent.id = :needed_parent
+            )
+        )
         AND NOT EXISTS (
             SELECT
             FROM unnest(:value_channels, :value_sources) AS new (channel, sources)
