@@ -49,7 +49,7 @@ async def register(
         id = f"{number:016x}"
         machine = here.machine if host is None else "another machine"
         path = handles.socket_in(handles.folder_of(id))
-        handle = handles.Handle(host or here.host, machine, path, id, 1, "")
+        handle = handles.Handle(host or here.host, machine, path, id, 2, "")
         rows.append((f"s{number:04}", handle.encode(), number * seconds_apart))
     await observer.execute("INSERT INTO agentstore.users (id) VALUES ('alice')")
     async with observer.transaction():  # one now() for all
