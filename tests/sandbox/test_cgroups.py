@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import platform
 from pathlib import Path
 
 import pytest
 
 from agentstore.errors import SandboxUnavailable
 from agentstore.sandbox import bubblewrap
+from agentstore.sandbox.box import seccomp
 from agentstore.sandbox.cgroups import Cgroup, Cgroups, _find_candidates, find_cgroups
 from agentstore.sandbox.limits import MemoryWatch
 from agentstore.schemas.sandbox import SandboxLimits
@@ -76,6 +78,12 @@ def test_user_of_a_sandbox_is_one_that_the_namespace_has(users: str, groups: str
 def test_namespace_without_a_user_for_sandboxes_is_an_error() -> None:
     with pytest.raises(SandboxUnavailable, match="user id"):
         bubblewrap._choose_range("0 0 10", "20 20 10")
+
+
+def test_machine_without_a_filter_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(OSError, match="no seccomp filter for riscv64"):
+        seccomp.install_filter(None)
 
 
 class _Sandbox:
