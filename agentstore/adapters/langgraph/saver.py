@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from agentstore.adapters.langgraph.versions import next_version
 from agentstore.adapters.stores import OnStore, Store
-from agentstore.errors import Conflict, InvalidContent
+from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.interfaces import CheckpointService
 from agentstore.loop_thread import LoopRunner
 from agentstore.schemas.checkpoint import Checkpoint, CheckpointInfo, CheckpointWrite, Serialized
@@ -27,7 +27,7 @@ from agentstore.schemas.payload import shortened
 Config = Any
 """A RunnableConfig."""
 
-# How many checkpoints a list reads at once: without their values, and with them.
+# How many checkpoints a list reads at once, unless they are too large: without their values, and with them.
 _PAGE = 100
 _AT_ONCE = 10
 # In bytes, and values of a container: what is serialized in a thread.
@@ -105,14 +105,24 @@ class AgentStoreSaver(OnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
         if left == 0:
             return
         checkpoints = await self._checkpoints()
+        at_once = _AT_ONCE
         async for thread in self._threads(checkpoints, config):
             infos = self._infos(checkpoints, thread, config, filter, before)
             async for group in _groups(infos, left):
-                found = await checkpoints.get_many(*thread, group[0].namespace, [info.id for info in group])
-                for checkpoint in found:
-                    yield await self._load(checkpoint, config, thread)
                 if left is not None:
                     left -= len(group)
+                while group:
+                    ids = [info.id for info in group[:at_once]]
+                    try:
+                        found = await checkpoints.get_many(*thread, group[0].namespace, ids)
+                    except LimitExceeded:
+                        if len(ids) == 1:
+                            raise
+                        at_once = max(1, len(ids) // 3)
+                        continue
+                    for checkpoint in found:
+                        yield await self._load(checkpoint, config, thread)
+                    group = group[at_once:]
             if left == 0:
                 return
 
@@ -142,9 +152,16 @@ class AgentStoreSaver(OnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
         configurable = {} if config is None else config["configurable"]
         namespace, id = configurable.get("checkpoint_ns"), configurable.get("checkpoint_id") or None
         last = (get_checkpoint_id(before) or None) if before is not None else None
+        at_once = _PAGE
         cursor: str | None = None
         while True:
-            page = await checkpoints.list(*thread, namespace, before=last, limit=_PAGE, cursor=cursor)
+            try:
+                page = await checkpoints.list(*thread, namespace, before=last, limit=at_once, cursor=cursor)
+            except LimitExceeded:
+                if at_once == 1:
+                    raise
+                at_once = max(1, at_once // 10)
+                continue
             for info in page:
                 if id is not None and info.id != id:
                     if info.id < id:

@@ -277,6 +277,22 @@ async def test_a_value_that_is_too_large_is_refused_and_nothing_is_written(datab
         assert await listed(saver, None) == []
 
 
+async def test_a_list_is_read_in_parts_that_fit_in_a_response(database_url: str) -> None:
+    from agentstore.adapters.langgraph import AgentStoreSaver
+
+    settings = Settings(max_state_bytes=100_000, max_reply_bytes=250_000)
+    for store in (AgentStore(database_url, settings=settings), AgentStore.in_memory(settings=settings)):
+        async with store:
+            saver = AgentStoreSaver(store)
+            config, values = config_of("t"), [random.randbytes(60_000).hex()[:90_000] for _ in range(12)]
+            for value in values:
+                version = saver.get_next_version(None, None)
+                about = {"text": value[:30_000]}
+                config = await saver.aput(config, checkpoint_of({"x": value}, {"x": version}), about, {"x": version})
+            found = await listed(saver, config_of("t"))
+            assert [each.checkpoint["channel_values"]["x"] for each in found] == values[::-1]
+
+
 async def test_encrypted_values_are_read_exactly_and_stored_only_encrypted(store: AgentStore, direct_url: str) -> None:
     from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
