@@ -33,7 +33,7 @@ from agentstore.adapters.langgraph.items import (
     value_of,
 )
 from agentstore.adapters.stores import OnStore, Store
-from agentstore.errors import AgentStoreError, InvalidContent
+from agentstore.errors import AgentStoreError, InvalidContent, LimitExceeded
 from agentstore.interfaces import DocumentService
 from agentstore.loop_thread import LoopRunner
 from agentstore.schemas import SearchStrategy, StoredDocument
@@ -341,10 +341,17 @@ class _Search:
 
     async def _newest(self, user_id: str) -> AsyncIterator[StoredDocument]:
         cursor: str | None = None
+        at_once = _PAGE
         while True:
-            page = await self._documents.list(
-                user_id, namespace=self._namespace, metadata=self._metadata, limit=_PAGE, cursor=cursor
-            )
+            try:
+                page = await self._documents.list(
+                    user_id, namespace=self._namespace, metadata=self._metadata, limit=at_once, cursor=cursor
+                )
+            except LimitExceeded:
+                if at_once == 1:
+                    raise
+                at_once = max(1, at_once // 10)
+                continue
             for document in page:
                 yield document
             if (cursor := page.next_cursor) is None:

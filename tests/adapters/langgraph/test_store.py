@@ -154,6 +154,18 @@ async def test_search_is_below_a_prefix_of_whole_labels(any_store: Any) -> None:
         assert found == {each for each in namespaces if each[: len(prefix)] == prefix}
 
 
+async def test_large_items_are_filtered_in_parts_that_fit_in_a_response(database_url: str) -> None:
+    settings = Settings(max_reply_bytes=250_000)
+    for store in (AgentStore(database_url, settings=settings), AgentStore.in_memory(settings=settings)):
+        async with store:
+            adapter = _store(store)
+            for number in range(12):
+                await adapter.aput(
+                    ("t",), f"k{number}", {"n": number, "x": random.randbytes(20_000).hex()}, index=False
+                )
+            assert await _keys(adapter, ("t",), filter={"n": {"$lt": 2}}) == ["k1", "k0"]
+
+
 async def test_filters_compare_as_those_of_langgraph(any_store: Any) -> None:
     store = _store(any_store)
     values = {
