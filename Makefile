@@ -21,7 +21,7 @@ demo: $(VENV)/test ## the main features in half a minute, on an embedded Postgre
 test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--database=container" and others: tests/conftest.py)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-OTHERS := chaos or combinations or tls or pooler or labelled or model or peers or adapters or runtime or documentation or bubblewrap or console
+OTHERS := chaos or combinations or tls or pooler or labelled or model or peers or adapters or runtime or documentation or bubblewrap or console or citus
 
 slow: $(VENV)/test ## the tests that take longest: killed processes, silent networks, upgrades from every revision
 	$(BIN)/python -m pytest -m 'slow and not ($(OTHERS))' $(PARALLEL) $(ARGS)
