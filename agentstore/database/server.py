@@ -11,8 +11,10 @@ from agentstore.settings import Settings
 
 CITUS_FUNCTION = "citus_append_messages_1"
 """A function that a distributed database has: see :mod:`agentstore.migrating.citus`."""
-IS_DISTRIBUTED = f"to_regproc($1 || '.{CITUS_FUNCTION}') IS NOT NULL"
-"""A condition on the schema's quoted name."""
+IS_DISTRIBUTED = f"""EXISTS (
+        SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = to_regnamespace($1) AND p.proname = '{CITUS_FUNCTION}'
+    )"""
+"""A condition on the schema's quoted name, which needs no privilege on it."""
 
 # Without a parameter that is an array, whose type the driver would look up: that takes longer than the query.
 _FACTS = f"""

@@ -153,9 +153,10 @@ async def test_sessions_are_added_in_pages_while_others_are_written(
         return await add_messages(self, user_id, messages, *rest)
 
     monkeypatch.setattr(type(store.memory), "_add_messages", count)
+    await store.sessions.append("alice", "s27", text("pears", id="later"))
 
     async def change() -> None:
-        for number in range(0, 30, 3):
+        for number in range(0, 27, 3):
             await store.sessions.append("alice", f"s{number:02}", text("pears", id="later"))
         await store.sessions.delete_session("alice", "s29")
 

@@ -429,7 +429,8 @@ async def _arguments(admin: AgentStore, call: _Call, user: str) -> dict[str, Any
 
 
 def _needs_vectors(call: _Call) -> bool:
-    return call.method == "embed" or call.value in ({"strategy": "vector"}, {"strategy": "hybrid"})
+    strategies = ("vector", "hybrid")
+    return call.method == "embed" or call.value in (*strategies, *({"strategy": each} for each in strategies))
 
 
 @pytest.mark.asyncio(loop_scope="module")
