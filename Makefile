@@ -79,11 +79,11 @@ PINNED_claude-agent-sdk := claude-agent-sdk==0.2.189
 NEWEST_claude-agent-sdk := claude-agent-sdk
 PINNED_adk := google-adk==2.13.0
 NEWEST_adk := google-adk
-# With its own saver and store on Postgres, to compare with and to import from.
+# With its own savers and stores, to compare with and to import from.
 PINNED_langgraph := langgraph-checkpoint==4.3.2 langgraph==1.2.24 langgraph-checkpoint-conformance==0.0.2 \
-	langgraph-checkpoint-postgres==3.2.0 psycopg[binary,pool]==3.3.9 pycryptodome==4.4.0
+	langgraph-checkpoint-postgres==3.2.0 langgraph-checkpoint-sqlite==3.1.2 psycopg[binary,pool]==3.3.9 pycryptodome==4.4.0
 NEWEST_langgraph := langgraph-checkpoint langgraph langgraph-checkpoint-conformance langgraph-checkpoint-postgres \
-	psycopg[binary,pool] pycryptodome
+	langgraph-checkpoint-sqlite psycopg[binary,pool] pycryptodome
 PINNED_pydantic-ai := pydantic-ai-slim==2.68.0
 NEWEST_pydantic-ai := pydantic-ai-slim
 

@@ -10,12 +10,12 @@ from benchmarks.cases import Case, Writers
 from benchmarks.report import row
 from benchmarks.runner import AGENTSTORE, FLOOR, Result, as_json, contenders, measure, measure_writers, server
 
-# The environment of each framework, which `make adapters` creates, its own store, and the adapter.
+# The environment of each framework, which `make adapters` creates, its own store, the adapter, and other stores of it.
 _FRAMEWORKS = [
-    ("openai-agents.PINNED", "openai_agents", "agentstore_openai_agents"),
-    ("google-adk.PINNED", "google_adk", "agentstore_google_adk"),
-    ("langgraph.PINNED", "langgraph_store", "agentstore_langgraph_store"),
-    ("langgraph.PINNED", "langgraph_saver", "agentstore_langgraph_saver"),
+    ("openai-agents.PINNED", "openai_agents", "agentstore_openai_agents", ()),
+    ("google-adk.PINNED", "google_adk", "agentstore_google_adk", ()),
+    ("langgraph.PINNED", "langgraph_store", "agentstore_langgraph_store", ("langgraph_sqlite_store",)),
+    ("langgraph.PINNED", "langgraph_saver", "agentstore_langgraph_saver", ("langgraph_sqlite_saver",)),
 ]
 
 
@@ -49,24 +49,27 @@ async def measure_frameworks(
     results: list[Result] = []
     async with server(url) as (admin_url, url_of):
         admin = await asyncpg.connect(admin_url)
-        for environment, theirs, ours in _FRAMEWORKS:
-            environments = dict.fromkeys((theirs, ours), environment)
-            async with contenders(url_of, admin, adapters, (theirs, ours), log, environments=environments) as running:
+        for environment, theirs, ours, others in _FRAMEWORKS:
+            names = (theirs, ours, *others)
+            environments = dict.fromkeys(names, environment)
+            async with contenders(url_of, admin, adapters, names, log, environments=environments) as running:
                 if len(running) < 2:
                     log(f"-- {environment} does not exist: `make adapters` creates it")
                     continue
-                pair = {FLOOR: running[theirs], AGENTSTORE: running[ours]}
+                compared = {FLOOR: running[theirs], AGENTSTORE: running[ours]} | {
+                    each: running[each] for each in others
+                }
                 about = running[theirs].about
                 log(f"-- {about['name']} {about['version']}: its own store, and agentstore relative to it")
                 for case in _cases(quick=quick):
                     if case.requires in about["methods"]:
-                        results += _logged(await measure(case, pair, rounds, log), log)
+                        results += _logged(await measure(case, compared, rounds, log), log)
                 if "append" in about["methods"]:
                     writers = Writers("64 writers, 64 sessions", 64, 64, goal=3)
-                    results += _logged(await measure_writers(writers, pair, rounds, log), log)
+                    results += _logged(await measure_writers(writers, compared, rounds, log), log)
                 for process in running.values():
                     await process.run("stop")
-            for module in (theirs, ours):
+            for module in names:
                 await admin.execute(f'DROP DATABASE IF EXISTS "bench_{module}" WITH (FORCE)')
         await admin.close()
     own = [result for result in results if result.contender.startswith("agentstore")]
