@@ -157,7 +157,7 @@ class SqlStatement(Statement):
                     names.append(name)
                 return f"${names.index(name) + 1}::{file.parameters[name]}"
             if (constant := token["constant"]) is not None:
-                return _literal(self._value(constant, settings), settings, constant)
+                return _constant(self._value(constant, settings), settings, constant)
             return "" if token[0].startswith("--") else token[0]
 
         source = _CITUS.sub(r"\1", file.sql) if citus else file.sql
@@ -259,7 +259,12 @@ class _Name(str):
     """A name in SQL, as opposed to a string."""
 
 
-def _literal(value: Any, settings: Settings, constant: str) -> str:
+def literal(text: str) -> str:
+    """Return a text as a literal of SQL, where no parameter can stand."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _constant(value: Any, settings: Settings, constant: str) -> str:
     """Return a constant as SQL: numbers, strings, arrays of numbers, and null."""
     if isinstance(value, _Name):
         return f'"{value}"'
@@ -272,7 +277,7 @@ def _literal(value: Any, settings: Settings, constant: str) -> str:
     if isinstance(value, float):
         return f"{value!r}::float8"
     if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
+        return literal(value)
     if isinstance(value, (tuple, list)) and value:
         kind = "float8" if any(isinstance(each, float) for each in value) else "integer"
         return f"'{{{','.join(map(repr, value))}}}'::{kind}[]"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import asyncpg
 
 from agentstore.database.database import Database
+from agentstore.database.sql import literal
 from agentstore.errors import NotConfigured
 from agentstore.migrating.options import Report
 from agentstore.models import Base
@@ -69,11 +70,6 @@ def tables() -> list[str]:
 def column_of(table: str) -> str:
     """Return the column by which a table is distributed: the user, or the application of what belongs to no user."""
     return {"users": "id", "app_values": "app"}.get(table, "user_id")
-
-
-def literal(text: str) -> str:
-    """Return a text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def quoted(schema: str, name: str) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS
+from agentstore.database.sql import literal
 from agentstore.errors import NotConfigured, SchemaBehind
 from agentstore.migrating import citus
 from agentstore.migrating.connections import dedicated_connection, driver_connection, opened
@@ -104,7 +105,6 @@ async def index_vectors(
             f"pgvector indexes vectors of at most {MOST_INDEXED_DIMENSIONS:,} dimensions, not of {dimensions:,}."
         )
     name, schema = vector_index_name(embedder, dimensions), database.settings.schema
-    literal = "'" + embedder.replace("'", "''") + "'"
     async with dedicated_connection(database) as connection:
         try:
             deadline = time.monotonic() + wait
@@ -119,7 +119,8 @@ async def index_vectors(
                 if not valid:
                     await connection.exec_driver_sql(
                         f'CREATE INDEX CONCURRENTLY "{name}" ON "{schema}".memory_vectors '
-                        f"USING hnsw ((embedding::vector({dimensions:d})) vector_cosine_ops) WHERE embedder = {literal}"
+                        f"USING hnsw ((embedding::vector({dimensions:d})) vector_cosine_ops) "
+                        f"WHERE embedder = {literal(embedder)}"
                     )
         except CONNECT_ERRORS as error:
             raise migration_error(error, database) from error

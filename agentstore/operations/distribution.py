@@ -15,6 +15,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agentstore.database.database import Database
+from agentstore.database.sql import literal
 from agentstore.errors import InvalidContent, NotConfigured
 from agentstore.migrating import citus
 from agentstore.migrating.connections import driver_connection, opened
@@ -216,7 +217,7 @@ async def undistribute(
             for name in citus.tables():
                 if name not in await citus.distributed_tables(driver, schema):
                     continue  # moved back with a table that it references
-                table = citus.literal(citus.quoted(schema, name))
+                table = literal(citus.quoted(schema, name))
                 statement = f"SELECT undistribute_table({table}, cascade_via_foreign_keys => true)"
                 report(statement)
                 await driver.execute(statement)
@@ -332,7 +333,7 @@ def _statements(schema: str, now: Distribution, keys: Iterable[citus.ForeignKey]
     if now.local:
         found += citus.distribute_statements(schema, now.local, keys, shards=shards)
     if now.local or now.has_copies:
-        users = citus.literal(citus.quoted(schema, "users"))
+        users = literal(citus.quoted(schema, "users"))
         found.append(f"SELECT truncate_local_data_after_distributing_table({users})")
     if now.missing_functions:
         found += citus.function_statements(schema)

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from agentstore.database.database import Database
 from agentstore.database.errors import CONNECT_ERRORS, connection_error
+from agentstore.database.sql import literal
 from agentstore.errors import InvalidContent, NotConfigured
 from agentstore.migrating.connections import refuse_other_database
 
@@ -98,41 +99,41 @@ def _on_tables(schema: str, rights: str, role: str, migrator: str | None) -> lis
     if "INSERT" in rights:
         statements.append(
             _block(
-                f"FOR relation IN SELECT relname FROM pg_class WHERE relnamespace = {_literal(where)}::regnamespace "
+                f"FOR relation IN SELECT relname FROM pg_class WHERE relnamespace = {literal(where)}::regnamespace "
                 "AND relkind = 'r' AND relname ~ '^(agentstore|alembic)_version' LOOP "
-                f"EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %I.%I FROM %I', {_literal(schema)}, relation, "
-                f"{_literal(role)}); END LOOP;"
+                f"EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %I.%I FROM %I', {literal(schema)}, relation, "
+                f"{literal(role)}); END LOOP;"
             )
         )
     if migrator is not None:
-        owner = f"owner := {_literal(migrator)};"
+        owner = f"owner := {literal(migrator)};"
     else:
         owner = (
             "SELECT rolname INTO owner FROM pg_roles r JOIN pg_namespace n ON n.nspowner = r.oid "
-            f"WHERE n.nspname = {_literal(schema)};"
+            f"WHERE n.nspname = {literal(schema)};"
         )
     for granted in (f"{rights} ON TABLES", "EXECUTE ON FUNCTIONS"):
         statements.append(
             _block(
                 f"{owner} EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I "
-                f"GRANT {granted} TO %I', owner, {_literal(schema)}, {_literal(role)});"
+                f"GRANT {granted} TO %I', owner, {literal(schema)}, {literal(role)});"
             )
         )
     return statements
 
 
 def _on_database(rights: str, role: str) -> str:
-    return _block(f"EXECUTE format('GRANT {rights} ON DATABASE %I TO %I', current_database(), {_literal(role)});")
+    return _block(f"EXECUTE format('GRANT {rights} ON DATABASE %I TO %I', current_database(), {literal(role)});")
 
 
 def _change_owner(schema: str, role: str) -> str:
     return _block(
         "FOR relation IN SELECT relname FROM pg_class "
-        f"WHERE relnamespace = {_literal(_name(schema))}::regnamespace AND relkind IN ('r', 'p') LOOP "
-        f"EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', {_literal(schema)}, relation, {_literal(role)}); END LOOP; "
+        f"WHERE relnamespace = {literal(_name(schema))}::regnamespace AND relkind IN ('r', 'p') LOOP "
+        f"EXECUTE format('ALTER TABLE %I.%I OWNER TO %I', {literal(schema)}, relation, {literal(role)}); END LOOP; "
         "FOR relation IN SELECT oid::regprocedure::text FROM pg_proc "
-        f"WHERE pronamespace = {_literal(_name(schema))}::regnamespace LOOP "
-        f"EXECUTE format('ALTER FUNCTION %s OWNER TO %I', relation, {_literal(role)}); END LOOP;"
+        f"WHERE pronamespace = {literal(_name(schema))}::regnamespace LOOP "
+        f"EXECUTE format('ALTER FUNCTION %s OWNER TO %I', relation, {literal(role)}); END LOOP;"
     )
 
 
@@ -146,7 +147,3 @@ def _block(body: str) -> str:
 
 def _name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
