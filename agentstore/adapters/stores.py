@@ -12,6 +12,7 @@ from agentstore.interfaces import (
     StoreMemoryService,
     StoreSessionHistoryService,
 )
+from agentstore.loop_thread import LoopRunner
 
 
 class Store(Protocol):
@@ -129,6 +130,35 @@ class OnStore:
         if isinstance(self._store, SharedStore):
             await self._store.start()
         return self._store
+
+
+class BlockingOnStore(OnStore):
+    """An adapter's object that has synchronous methods too, which any thread may call, and which block it.
+
+    They run on an event loop in a thread of the object, which the first one starts.
+    """
+
+    def __init__(self, store: Store | None = None, *, url: str | None = None, thread: str, kind: str) -> None:
+        """Create the object, without connecting.
+
+        `store` and `url` are those of :class:`OnStore`; `thread` is the name of the thread, and `kind` how errors call
+        the object.
+
+        Raises:
+            NotConfigured: both `store` and `url` are given, or none.
+        """
+        super().__init__(store, url=url)
+        self._runner = LoopRunner(thread, kind)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the pool of a `url`, and end the thread of the synchronous methods."""
+        try:
+            self._runner.run(self.close())
+        finally:
+            self._runner.close()
 
 
 async def is_stored(sessions: SessionHistoryService, user_id: str, session_id: str, message_id: str) -> bool:

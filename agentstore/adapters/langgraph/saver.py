@@ -2,9 +2,8 @@
 
 # pyright: reportMissingImports=false
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -15,13 +14,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
+from agentstore.adapters.langgraph.pages import rows_of
 from agentstore.adapters.langgraph.versions import next_version
-from agentstore.adapters.stores import OnStore, Store
+from agentstore.adapters.stores import BlockingOnStore, Store
 from agentstore.errors import Conflict, InvalidContent, LimitExceeded
 from agentstore.interfaces import CheckpointService
-from agentstore.loop_thread import LoopRunner
 from agentstore.schemas.checkpoint import Checkpoint, CheckpointInfo, CheckpointWrite, Serialized
-from agentstore.schemas.page import check_count
+from agentstore.schemas.page import Page, check_count
 from agentstore.schemas.payload import shortened
 
 Config = Any
@@ -37,7 +36,7 @@ _DELTAS = "counters_since_delta_snapshot"
 STRATEGIES = ("keep_latest", "delete")
 
 
-class AgentStoreSaver(OnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
+class AgentStoreSaver(BlockingOnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
     """A BaseCheckpointSaver of LangGraph: checkpoints in ``store.checkpoints``, which take the space of what is new.
 
     ::
@@ -68,8 +67,7 @@ class AgentStoreSaver(OnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
             NotConfigured: both `store` and `url` are given, or none.
         """
         BaseCheckpointSaver.__init__(self, serde=serde)
-        OnStore.__init__(self, store, url=url)
-        self._runner = LoopRunner("agentstore-saver", "saver")
+        BlockingOnStore.__init__(self, store, url=url, thread="agentstore-saver", kind="saver")
 
     async def aget_tuple(self, config: Config) -> Any:
         """Return a checkpoint with its values and pending writes, by default the last one; None if it is missing."""
@@ -131,14 +129,8 @@ class AgentStoreSaver(OnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
             user_id, thread_id, _ = _owner(config)
             yield user_id, thread_id
             return
-        cursor: str | None = None
-        while True:
-            page = await checkpoints.list_sessions(limit=_PAGE, cursor=cursor)
-            for thread in page:
-                yield thread
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        async for thread in rows_of(lambda limit, cursor: checkpoints.list_sessions(limit=limit, cursor=cursor), _PAGE):
+            yield thread
 
     async def _infos(
         self,
@@ -152,26 +144,17 @@ class AgentStoreSaver(OnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
         configurable = {} if config is None else config["configurable"]
         namespace, id = configurable.get("checkpoint_ns"), configurable.get("checkpoint_id") or None
         last = (get_checkpoint_id(before) or None) if before is not None else None
-        at_once = _PAGE
-        cursor: str | None = None
-        while True:
-            try:
-                page = await checkpoints.list(*thread, namespace, before=last, limit=at_once, cursor=cursor)
-            except LimitExceeded:
-                if at_once == 1:
-                    raise
-                at_once = max(1, at_once // 10)
+
+        def read(limit: int, cursor: str | None) -> Awaitable[Page[CheckpointInfo]]:
+            return checkpoints.list(*thread, namespace, before=last, limit=limit, cursor=cursor)
+
+        async for info in rows_of(read, _PAGE):
+            if id is not None and info.id != id:
+                if info.id < id:
+                    return
                 continue
-            for info in page:
-                if id is not None and info.id != id:
-                    if info.id < id:
-                        return
-                    continue
-                if not wanted or self._matches(info, wanted):
-                    yield info
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+            if not wanted or self._matches(info, wanted):
+                yield info
 
     def _matches(self, info: CheckpointInfo, wanted: Mapping[str, Any]) -> bool:
         metadata = self.serde.loads_typed(info.metadata)
@@ -391,18 +374,6 @@ class AgentStoreSaver(OnStore, BaseCheckpointSaver[str]):  # type: ignore[misc]
     def get_delta_channel_history(self, *, config: Config, channels: Sequence[str]) -> Mapping[str, Any]:
         """Return the writes to channels; see :meth:`aget_delta_channel_history`."""
         return self._runner.run(self.aget_delta_channel_history(config=config, channels=channels))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the pool of a `url`, and end the thread of the synchronous methods."""
-        try:
-            self._runner.run(self.close())
-        finally:
-            self._runner.close()
 
 
 async def _directly(function: Any, *args: Any) -> Any:

@@ -3,10 +3,9 @@
 # pyright: reportMissingImports=false
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from langgraph.store.base import (
     BaseStore,
@@ -32,11 +31,11 @@ from agentstore.adapters.langgraph.items import (
     search_item_of,
     value_of,
 )
-from agentstore.adapters.stores import OnStore, Store
-from agentstore.errors import AgentStoreError, InvalidContent, LimitExceeded
+from agentstore.adapters.langgraph.pages import rows_of
+from agentstore.adapters.stores import BlockingOnStore, Store
+from agentstore.errors import AgentStoreError, InvalidContent
 from agentstore.interfaces import DocumentService
-from agentstore.loop_thread import LoopRunner
-from agentstore.schemas import SearchStrategy, StoredDocument
+from agentstore.schemas import Page, SearchStrategy, StoredDocument
 from agentstore.schemas.document import prepare_documents
 from agentstore.schemas.page import check_count
 from agentstore.schemas.payload import shortened
@@ -53,7 +52,7 @@ _LARGEST_PAGE = 10_000
 Scored = tuple[StoredDocument, float | None]
 
 
-class AgentStoreStore(OnStore, BaseStore):  # type: ignore[misc]
+class AgentStoreStore(BlockingOnStore, BaseStore):  # type: ignore[misc]
     """A BaseStore of LangGraph: items are documents of agentstore's memory.
 
     ::
@@ -98,12 +97,11 @@ class AgentStoreStore(OnStore, BaseStore):  # type: ignore[misc]
         Raises:
             NotConfigured: both `store` and `url` are given, or none.
         """
-        OnStore.__init__(self, store, url=url)
+        BlockingOnStore.__init__(self, store, url=url, thread="agentstore-langgraph", kind="store")
         self.ttl_config = ttl
         self._user_id = user_id
         self._fields = fields
         self._strategy = strategy
-        self._runner = LoopRunner("agentstore-langgraph", "store")
         self._sweeper: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -199,18 +197,6 @@ class AgentStoreStore(OnStore, BaseStore):  # type: ignore[misc]
         """Stop the sweeper, and release the pool of a `url`. A store is stopped by its owner. Idempotent."""
         self._stopping.set()
         await super().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the pool of a `url`, and end the thread of the synchronous methods."""
-        try:
-            self._runner.run(self.close())
-        finally:
-            self._runner.close()
 
     def _owner(self, namespace: Namespace) -> str:
         """Return the user whose items are in a namespace."""
@@ -339,23 +325,13 @@ class _Search:
         passed = (hit for hit in hits if not self._compares or self._passes(hit[0]))
         return list(islice(passed, offset, offset + limit))
 
-    async def _newest(self, user_id: str) -> AsyncIterator[StoredDocument]:
-        cursor: str | None = None
-        at_once = _PAGE
-        while True:
-            try:
-                page = await self._documents.list(
-                    user_id, namespace=self._namespace, metadata=self._metadata, limit=at_once, cursor=cursor
-                )
-            except LimitExceeded:
-                if at_once == 1:
-                    raise
-                at_once = max(1, at_once // 10)
-                continue
-            for document in page:
-                yield document
-            if (cursor := page.next_cursor) is None:
-                return
+    def _newest(self, user_id: str) -> AsyncIterator[StoredDocument]:
+        def read(limit: int, cursor: str | None) -> Awaitable[Page[StoredDocument]]:
+            return self._documents.list(
+                user_id, namespace=self._namespace, metadata=self._metadata, limit=limit, cursor=cursor
+            )
+
+        return rows_of(read, _PAGE)
 
     def _passes(self, document: StoredDocument) -> bool:
         return matches(value_of(document.item), self._op.filter)
@@ -365,13 +341,12 @@ async def _namespaces(
     documents: DocumentService, user_id: str | None, namespace: str
 ) -> AsyncIterator[tuple[str, Namespace]]:
     """Yield all namespaces of items in one and below it, each with its user."""
-    cursor: str | None = None
-    while True:
-        page = await documents.list_namespaces(user_id, namespace=namespace, limit=_PAGE, cursor=cursor)
-        for owner, found in page:
-            yield owner, labels_of(found)
-        if (cursor := page.next_cursor) is None:
-            return
+
+    def read(limit: int, cursor: str | None) -> Awaitable[Page[tuple[str, str]]]:
+        return documents.list_namespaces(user_id, namespace=namespace, limit=limit, cursor=cursor)
+
+    async for owner, found in rows_of(read, _PAGE):
+        yield owner, labels_of(found)
 
 
 async def _renew(documents: DocumentService, read: Mapping[str, Iterable[StoredDocument]]) -> None:
