@@ -230,14 +230,8 @@ class Observer:
             if not self.measures:
                 yield
                 return
-            observed = Call(self, name)
-            with _Active(observed):
-                try:
-                    yield
-                except BaseException as error:
-                    observed.end(error)
-                    raise
-                observed.end(None)
+            with _Reported(Call(self, name)):
+                yield
         finally:
             if not is_started:
                 self.stop()
@@ -384,15 +378,8 @@ def _observed(method: Callable[..., Any], name: str, observer_of: Callable[[Any]
         observer = observer_of(self)
         if not observer.measures or _is_within_call(observer):
             return await method(self, *args, **kwargs)
-        observed = Call(observer, name)
-        with _Active(observed):
-            try:
-                result = await method(self, *args, **kwargs)
-            except BaseException as error:
-                observed.end(error)
-                raise
-            observed.end(None)
-            return result
+        with _Reported(Call(observer, name)):
+            return await method(self, *args, **kwargs)
 
     return call
 
@@ -454,9 +441,25 @@ class _Active:
         if self._call.otel is not None:
             self._context = self._call.otel.attach(self._call.span)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         _call.reset(self._token)
         if self._context is not None:
             from agentstore.database.otel import detach
 
             detach(self._context)
+
+
+class _Reported(_Active):
+    """Makes a call the current one for a block, and reports it at its end."""
+
+    __slots__ = ()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._call.end(error)
+        finally:
+            super().__exit__(kind, error, traceback)
