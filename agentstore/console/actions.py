@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from agentstore.console.view import View, load
 from agentstore.errors import InvalidContent, NotFound
+from agentstore.schemas import Session
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,30 @@ def _check_typed(fields: dict[str, str], expected: str) -> None:
         raise InvalidContent(f"the id that was entered is not {expected!r}: nothing was deleted")
 
 
-async def _confirm_rename(view: View) -> Response:
+async def _session_of(view: View) -> Session:
+    """Return the session in the URL, without messages.
+
+    Raises:
+        NotFound: it does not exist.
+    """
     user_id, session_id = view.query("user"), view.query("session")
     found = await view.store.sessions.get_session(user_id, session_id, limit=0)
     if found is None:
         raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+    return found
+
+
+async def _confirm_rename(view: View) -> Response:
+    found = await _session_of(view)
     return _page(
         view,
         "Rename the session",
         "Rename",
-        user_id=user_id,
-        session_id=session_id,
+        user_id=found.user_id,
+        session_id=found.id,
         old=found.title or "",
         is_harmless=True,
-        back=view.url("/session", user=user_id, session=session_id),
+        back=view.url("/session", user=found.user_id, session=found.id),
     )
 
 
@@ -94,20 +105,17 @@ async def _rename(view: View, fields: dict[str, str]) -> Response:
 
 
 async def _confirm_delete_session(view: View) -> Response:
-    user_id, session_id = view.query("user"), view.query("session")
-    found = await view.store.sessions.get_session(user_id, session_id, limit=0)
-    if found is None:
-        raise NotFound(f"user {user_id!r} has no session {session_id!r}")
+    found = await _session_of(view)
     return _page(
         view,
         "Delete the session",
         "Delete",
-        user_id=user_id,
-        session_id=session_id,
+        user_id=found.user_id,
+        session_id=found.id,
         old=found.title,
         goes={"messages": found.message_count or 0},
         stays="Memories and states of this session stay: they can be deleted on their own.",
-        back=view.url("/session", user=user_id, session=session_id),
+        back=view.url("/session", user=found.user_id, session=found.id),
     )
 
 

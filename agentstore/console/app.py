@@ -160,17 +160,7 @@ def _error(view: View, status: int, title: str, detail: str) -> Response:
 
 def set_cookie(view: View, response: Response, value: str) -> None:
     """Add the cookie of a visitor to a response."""
-    access = view.console.access
-    is_secure = view.request.url.scheme == "https"
-    response.set_cookie(
-        access.cookie,
-        value,
-        max_age=COOKIE_SECONDS,
-        path=access.path,
-        secure=is_secure,
-        httponly=True,
-        samesite="lax",
-    )
+    view.set_cookie(response, view.console.access.cookie, value, COOKIE_SECONDS)
 
 
 def _may_write(page: Page) -> Page:

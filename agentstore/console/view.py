@@ -154,17 +154,23 @@ class View:
         }
         html = environment().get_template(template).render(context)
         response = Html(html, status)
-        options: Mapping[str, Any] = {
-            "path": self.console.access.path,
-            "secure": self.request.url.scheme == "https",
-            "httponly": True,
-            "samesite": "lax",
-        }
         for name in ("lang", "theme"):
             if name in self.request.query_params:
                 value = self.language if name == "lang" else self.theme
-                response.set_cookie(f"agentstore_{name}", value, max_age=31_536_000, **options)
+                self.set_cookie(response, f"agentstore_{name}", value, 31_536_000)
         return response
+
+    def set_cookie(self, response: Response, name: str, value: str, seconds: int) -> None:
+        """Add a cookie of the console, which no script and no other site can use, to a response."""
+        response.set_cookie(
+            name,
+            value,
+            max_age=seconds,
+            path=self.console.access.path,
+            secure=self.request.url.scheme == "https",
+            httponly=True,
+            samesite="lax",
+        )
 
     def fragment(self, template: str, /, **values: Any) -> str:
         """Return a part of a page."""
