@@ -25,7 +25,7 @@ async def _copy(url: str, template: str, name: str) -> None:
     await connection.close()
 
 
-def _kill_after(messages: int) -> None:
+def kill_after(messages: int) -> None:
     """Kill this process right after it has sent this many messages to servers."""
     transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     write, sent = transport.write, 0
@@ -61,7 +61,7 @@ def main(folder: str, template: str, url: str, first: int, step: int) -> None:
 
         async def killed(name: str = name, number: int = number) -> None:
             await _copy(url, template, name)
-            _kill_after(number)
+            kill_after(number)
             await upgrade(name)
 
         code = _fork(killed)

@@ -6,11 +6,7 @@ two messages, and is killed with SIGKILL right after it has sent NUMBER messages
 
 # pyright: reportMissingImports=false
 import asyncio
-import os
-import signal
 import sys
-from asyncio import selector_events
-from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.conversation import Conversation
@@ -19,6 +15,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agentstore import AgentStore
 from agentstore.adapters.pydantic_ai import AgentStoreConversationStore
+from tests.support.killed import kill_after
 
 
 def count(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
@@ -39,27 +36,12 @@ async def _save_turns(conversations: AgentStoreConversationStore, messages: int)
     conversation = Conversation(conversation_id="trip")
     for turn in range(2):
         if turn == 1:
-            _kill_after(messages)
+            kill_after(messages)
         conversation.messages += [
             ModelRequest(parts=[UserPromptPart(f"question {turn}")]),
             ModelResponse(parts=[TextPart(f"answer {turn}")]),
         ]
         await conversations.save(conversation)
-
-
-def _kill_after(messages: int) -> None:
-    """Kill this process right after it has sent this many messages to servers."""
-    transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
-    write, sent = transport.write, 0
-
-    def counted(self: Any, data: Any) -> None:
-        nonlocal sent
-        write(self, data)
-        sent += 1
-        if sent == messages:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    transport.write = counted
 
 
 async def _main(url: str, mode: str, argument: str) -> None:

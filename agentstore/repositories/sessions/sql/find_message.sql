@@ -16,6 +16,6 @@ JOIN LATERAL (
     LIMIT 1
 ) AS found ON TRUE
 WHERE s.user_id = :user_id
-    AND coalesce(now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second', TRUE)
+    AND (now() - s.updated_at < coalesce(s.ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
 ORDER BY s.listed_at DESC, s.id DESC
 LIMIT 1
