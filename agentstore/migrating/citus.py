@@ -19,7 +19,8 @@ from agentstore.models import Base
 
 _FOLDER = Path(__file__).parent / "functions"
 
-EXTENSION = "SELECT installed_version FROM pg_available_extensions WHERE name = 'citus'"
+# Not pg_available_extensions, for which the server reads the files of every extension: each start asks this.
+_IS_INSTALLED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 _DISTRIBUTED = """
 SELECT c.relname AS name, column_to_column_name(p.logicalrelid, p.partkey) AS "column", p.colocationid AS "group"
 FROM pg_dist_partition p JOIN pg_class c ON c.oid = p.logicalrelid WHERE c.relnamespace = to_regnamespace($1)
@@ -79,19 +80,19 @@ def quoted(schema: str, name: str) -> str:
 
 async def distributed_tables(connection: asyncpg.Connection, schema: str) -> dict[str, asyncpg.Record]:
     """Return the distributed tables of a schema by name: `column` and `group`, of its shards. Needs no Citus."""
-    citus = await connection.fetchrow(EXTENSION)
-    if citus is None or citus["installed_version"] is None:
+    if not await connection.fetchval(_IS_INSTALLED):
         return {}
     return {row["name"]: row for row in await connection.fetch(_DISTRIBUTED, f'"{schema}"')}
 
 
-async def local_tables(connection: asyncpg.Connection, schema: str) -> list[str]:
-    """Return the tables of a distributed database that are not distributed; none if `users` is not either."""
+async def lacking(connection: asyncpg.Connection, schema: str) -> tuple[list[str], list[str]]:
+    """Return which tables of a distributed database are local, and which functions it lacks; nothing of any other."""
     distributed = await distributed_tables(connection, schema)
     if "users" not in distributed:
-        return []
+        return [], []
     existing = {row[0] for row in await connection.fetch(_EXISTING, f'"{schema}"', tables())}
-    return [name for name in tables() if name in existing and name not in distributed]
+    local = [name for name in tables() if name in existing and name not in distributed]
+    return local, await missing_functions(connection, schema)
 
 
 async def foreign_keys(connection: asyncpg.Connection, schema: str) -> list[ForeignKey]:
@@ -101,8 +102,6 @@ async def foreign_keys(connection: asyncpg.Connection, schema: str) -> list[Fore
 
 async def missing_functions(connection: asyncpg.Connection, schema: str) -> list[str]:
     """Return which functions of this release a distributed database lacks."""
-    if "users" not in await distributed_tables(connection, schema):
-        return []
     found = {row["name"] for row in await connection.fetch(_FUNCTIONS, f'"{schema}"')}
     return [name for name in function_names() if name not in found]
 
@@ -196,12 +195,13 @@ async def refuse(connection: asyncpg.Connection, database: Database, what: str) 
 async def complete(connection: asyncpg.Connection, schema: str, report: Report) -> None:
     """Distribute the local tables of a distributed database, and create the functions. Idempotent."""
     statements = []
-    if local := await local_tables(connection, schema):
+    local, functions = await lacking(connection, schema)
+    if local:
         statements += distribute_statements(schema, local, await foreign_keys(connection, schema))
         users = literal(quoted(schema, "users"))
         statements.append(f"SELECT truncate_local_data_after_distributing_table({users})")
         report(f"distributing {', '.join(local)}")
-    if await missing_functions(connection, schema):
+    if functions:
         statements += function_statements(schema)
     for statement in statements:
         await connection.execute(statement)

@@ -61,7 +61,7 @@ async def find_drift(target: Database | AsyncEngine | str, *, settings: Settings
         found = await differences(connection, schema, await expected_in(connection, schema))
         return found + [
             Difference("distribution", f"table {name} is not distributed", citus.distribute_statement(schema, name))
-            for name in await citus.local_tables(connection, schema)
+            for name in (await citus.lacking(connection, schema))[0]
         ]
 
 

@@ -174,8 +174,7 @@ async def _complete_distribution(database: Database, wait: float, report: Report
         await citus.complete(await driver_connection(connection), database.settings.schema, report)
 
     async with database.connection() as connection:
-        schema = database.settings.schema
-        if not (await citus.local_tables(connection, schema) or await citus.missing_functions(connection, schema)):
+        if not any(await citus.lacking(connection, database.settings.schema)):
             return
     await run_exclusively(database, work, wait, report)
 

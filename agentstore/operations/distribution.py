@@ -31,6 +31,7 @@ SHARDS = 32
 MOST_SHARDS = 1_024
 
 _OLDEST_VERSION = 11
+_EXTENSION = "SELECT installed_version FROM pg_available_extensions WHERE name = 'citus'"
 _IS_COORDINATOR = "SELECT groupid = 0 FROM pg_dist_local_group"
 _SERVERS = "SELECT count(*) FROM pg_dist_node WHERE isactive AND shouldhaveshards AND noderole = 'primary'"
 # Citus adds triggers to the tables that it has distributed; those are internal.
@@ -240,18 +241,19 @@ async def _read(
     partitions = await citus.distributed_tables(connection, database.settings.schema)
     rows = {row["name"]: row for row in await connection.fetch(_TABLES, schema, [*names, citus.VECTORS])}
     distributed = {name: row for name, row in partitions.items() if name in rows}
+    functions = await citus.missing_functions(connection, database.settings.schema) if "users" in distributed else ()
     found = Distribution(
         distributed=tuple(name for name in names if name in distributed),
         local=tuple(name for name in names if name in rows and name not in distributed),
         has_copies=any(rows[name]["size"] for name in distributed),
-        missing_functions=tuple(await citus.missing_functions(connection, database.settings.schema)),
+        missing_functions=tuple(functions),
     )
     return found, rows, distributed
 
 
 async def _cluster_obstacles(connection: asyncpg.Connection, schema: str, shards: int) -> list[str]:
     """Return what prevents this server from distributing any table."""
-    extension = await connection.fetchrow(citus.EXTENSION)
+    extension = await connection.fetchrow(_EXTENSION)
     if extension is None:
         return [
             "this server has no Citus: install it on every server, and set shared_preload_libraries = 'citus' there"
