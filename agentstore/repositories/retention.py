@@ -1,6 +1,6 @@
 """Conditions on the age of rows: expired, idle."""
 
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, bindparam, cast, false, func, literal_column, true
 
@@ -24,12 +24,13 @@ def is_idle(written: Any) -> ColumnElement[bool]:
     return idle
 
 
-def has_expired(written: Any, ttl: str) -> ColumnElement[bool]:
-    """Match rows whose timestamp `written` is at least ``:ttl`` seconds ago; none if that is null.
+def has_expired(written: Any, setting: Literal["state_ttl", "memory_ttl"]) -> ColumnElement[bool]:
+    """Match rows whose timestamp `written` is at least as many seconds ago as the setting says; none without it.
 
-    `ttl` names the parameter, which ``setting_...`` makes a setting.
+    The setting is a constant of the statement. If it were a parameter that is null, Postgres would plan each execution,
+    since a plan for the value does without the condition.
     """
-    seconds = cast(bindparam(ttl, type_=BigInteger), BigInteger)
+    seconds = cast(bindparam(f"setting_{setting}", type_=BigInteger), BigInteger)
     is_old: ColumnElement[bool] = (func.now() - written >= seconds * _SECOND).is_(true())
     return is_old
 

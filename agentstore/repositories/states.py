@@ -6,7 +6,7 @@ The statements of scoped values are in the module ``values``.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, or_, select, update
+from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, select, update
 
 from agentstore import offload
 from agentstore.database.retry import retry
@@ -34,10 +34,9 @@ _ROUND = bindparam("round_id", type_=BigInteger)
 _THIS = (StateHeadRow.user_id == _USER) & (StateHeadRow.session_id == _SESSION)
 _ITS_ROUNDS = (StateRoundRow.user_id == _USER) & (StateRoundRow.session_id == _SESSION)
 # Reads do not delete states that have expired: they may be executed on a standby.
-_TTL = bindparam("ttl", type_=BigInteger)
-_ITS_LIVE_ROUNDS = _ITS_ROUNDS & or_(
-    cast(_TTL, BigInteger).is_(None),
-    ~select(StateHeadRow.last_round).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).exists(),
+_ITS_LIVE_ROUNDS = (
+    _ITS_ROUNDS
+    & ~select(StateHeadRow.last_round).where(_THIS, has_expired(StateHeadRow.updated_at, "state_ttl")).exists()
 )
 # json is read as text: codecs that the application sets on the driver do not apply to it.
 _STATE = (cast(StateRoundRow.payload, Text), StateRoundRow.packed, StateRoundRow.round)
@@ -71,14 +70,16 @@ LIST = Statement(
 )
 # Executed before every write if states expire, so that no other statement that writes has to check.
 EXPIRE = Statement(
-    delete(StateHeadRow).where(_THIS, has_expired(StateHeadRow.updated_at, "ttl")).returning(StateHeadRow.session_id),
+    delete(StateHeadRow)
+    .where(_THIS, has_expired(StateHeadRow.updated_at, "state_ttl"))
+    .returning(StateHeadRow.session_id),
     name="states.expire",
     scope="user",
     repeatable=True,
 )
 TOUCH = Statement(
     update(StateHeadRow)
-    .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "ttl"))
+    .where(_THIS, is_idle(StateHeadRow.updated_at), ~has_expired(StateHeadRow.updated_at, "state_ttl"))
     .values(updated_at=func.now())
     .returning(StateHeadRow.session_id),
     name="states.touch",
@@ -166,7 +167,6 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
         statement = EXPORT_LAST
         if round_id is not None:
             statement, values["round_id"] = EXPORT, check_round(round_id)
-        values["ttl"] = self._settings.state_ttl
         row = await self._database.read(lambda database: database.fetch_one(statement, **values), stale_ok=stale_ok)
         if row is None:
             return None
@@ -184,7 +184,7 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
     ) -> Page[StateRound]:
         values = self._key(user_id, session_id)
         check_limit(limit, self._settings.max_page)
-        values |= {"before": read_round_cursor(cursor), "limit": limit, "ttl": self._settings.state_ttl}
+        values |= {"before": read_round_cursor(cursor), "limit": limit}
         rows = await self._database.read(
             lambda database: database.fetch_page(LIST, Advice.SMALLER_LIMIT, **values), stale_ok=stale_ok
         )
@@ -259,14 +259,12 @@ class PostgresStateService(PostgresService, StoreStateService, area="states"):
 
     async def touch(self, user_id: str, session_id: str | None = None, *, idle: int = 0) -> None:  # noqa: D102
         values = self._key(user_id, session_id)
-        await self._database.fetch(
-            TOUCH, **values, idle=check_count(idle, "idle", maximum=MAX_TTL), ttl=self._settings.state_ttl
-        )
+        await self._database.fetch(TOUCH, **values, idle=check_count(idle, "idle", maximum=MAX_TTL))
 
     async def _expire(self, user_id: str, session_id: str) -> None:
         """Delete the session's states if they have expired."""
         if self._settings.state_ttl is not None:
-            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id, ttl=self._settings.state_ttl)
+            await self._database.fetch(EXPIRE, user_id=user_id, session_id=session_id)
 
     def _key(self, user_id: str, session_id: str | None) -> dict[str, Any]:
         return {

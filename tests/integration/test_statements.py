@@ -17,7 +17,7 @@ import pytest_asyncio
 from agentstore import AgentStore, EmbeddedPostgres, Message, ScopedValues, Session, Settings, repositories
 from agentstore.database.statement import CompiledStatement, Statement
 from agentstore.repositories import states, transfer
-from agentstore.repositories.memory import rows, search
+from agentstore.repositories.memory import documents, rows, search
 from agentstore.repositories.sessions import append_statements, lists, statements
 from agentstore.schemas.listing import NEWEST, OLDEST
 from agentstore.search import ranking
@@ -319,6 +319,8 @@ def statements_of(*modules: ModuleType) -> list[tuple[str, Statement]]:
 
 
 _STATEMENTS = statements_of(*MODULES)
+# With these, statements have conditions that are not in them otherwise.
+_EXPIRING = Settings(state_ttl=3_600, memory_ttl=3_600)
 
 
 @pytest.fixture(scope="module")
@@ -387,7 +389,7 @@ async def test_every_statement_uses_an_index(
     filled: asyncpg.Connection, name: str, statement: Statement, mode: str
 ) -> None:
     """With custom plans and with generic plans."""
-    nodes = await nodes_of(filled, statement, _values_of(name), mode)
+    nodes = await nodes_of(filled, statement, _values_of(name), mode, settings=_EXPIRING)
     scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
     assert scanned == [], json.dumps(nodes[0], indent=1)
     reached = {node.get("Index Name") for node in nodes} - {None}
@@ -411,7 +413,9 @@ async def test_a_row_is_found_by_its_primary_key_before_there_are_statistics(ser
         keys = {row["relation"]: row for row in await connection.fetch(_PRIMARY_KEYS)}
         found = 0
         for statement_name, statement in _STATEMENTS:
-            for node in await nodes_of(connection, statement, _values_of(statement_name), "force_generic_plan"):
+            for node in await nodes_of(
+                connection, statement, _values_of(statement_name), "force_generic_plan", settings=_EXPIRING
+            ):
                 condition, key = node.get("Index Cond", ""), keys.get(node.get("Relation Name"))
                 if key is not None and all(f"({column} = " in condition for column in key["columns"]):
                     assert node["Index Name"] == key["name"], (statement_name, condition)
@@ -422,29 +426,38 @@ async def test_a_row_is_found_by_its_primary_key_before_there_are_statistics(ser
         await server.execute(f'DROP DATABASE "{name}"')
 
 
+_UNFILTERED = {"before": NEWEST, "since": OLDEST, "until": NEWEST, "app": None, "title": None, "limit": None}
+
+
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("settings", [Settings(), _EXPIRING], ids=["", "expiring"])
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "given"),
     [
-        statements.GET,
-        statements.GET_LAST,
-        statements.GET_BEFORE,
-        append_statements.APPEND,
-        append_statements.APPEND_TO_MANY,
-        states.SAVE,
-        states.EXPORT_LAST,
-        rows.ADD,
-        search.SEARCH,
+        (statements.GET, {}),
+        (statements.GET_LAST, {}),
+        (statements.GET_BEFORE, {"before": "m500"}),
+        (append_statements.APPEND, {"expected": None}),
+        (append_statements.APPEND_TO_MANY, {}),
+        (lists.LISTS["last_used_by_user"], _UNFILTERED),
+        (states.SAVE, {}),
+        (states.EXPORT, {}),
+        (states.EXPORT_LAST, {}),
+        (documents.GET, {}),
+        (rows.ADD, {}),
+        (search.SEARCH, {}),
     ],
-    ids=["get", "get_last", "get_before", "append", "append_to_many", "save", "export_last", "add", "search"],
+    ids=lambda value: value.name if isinstance(value, Statement) else "",
 )
-async def test_frequent_statements_get_a_generic_plan(filled: asyncpg.Connection, statement: Statement) -> None:
+async def test_frequent_statements_get_a_generic_plan(
+    filled: asyncpg.Connection, statement: Statement, given: dict[str, Any], settings: Settings
+) -> None:
     """Postgres uses the generic plan, after five custom plans, only if those do not seem cheaper."""
     await filled.execute("RESET plan_cache_mode")
-    compiled = CompiledStatement(statement, Settings())
-    prepared = await filled.prepare(compiled.sql, name=f"statement {id(statement)}")
+    compiled = CompiledStatement(statement, settings)
+    prepared = await filled.prepare(compiled.sql, name=f"statement {id(compiled)}")
     for turn in range(8):
-        values = {**_VALUES, "before": "m500", "ids": [f"{turn} a", f"{turn} b"]}
+        values = {**_VALUES, "ids": [f"{turn} a", f"{turn} b"], **given}
         transaction = filled.transaction()
         await transaction.start()
         await prepared.fetch(*compiled.arguments(values))

@@ -69,7 +69,7 @@ def _get() -> Any:
             MemoryRow.id == MemoryRow.session_id,
             MemoryRow.kind == DOCUMENT,
             or_(MemoryRow.valid_until.is_(None), MemoryRow.valid_until > func.now()),
-            ~has_expired(MemoryBucketRow.updated_at, "ttl"),
+            ~has_expired(MemoryBucketRow.updated_at, "memory_ttl"),
         )
     )
 
@@ -147,7 +147,7 @@ class PostgresDocumentService(PostgresService, DocumentService, area="documents"
         self, user_id: str, ids: Iterable[str], *, stale_ok: bool = False
     ) -> dict[str, StoredDocument]:
         check_id(user_id, "user_id", self._settings)
-        values = {"user_id": user_id, "ids": check_ids(ids, self._settings), "ttl": self._settings.memory_ttl}
+        values = {"user_id": user_id, "ids": check_ids(ids, self._settings)}
         if not values["ids"]:
             return {}
         rows = await self._database.read(

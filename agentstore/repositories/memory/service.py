@@ -537,9 +537,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
 
     async def touch(self, user_id: str, *, idle: int = 0) -> None:  # noqa: D102
         check_id(user_id, "user_id", self._settings)
-        await self._database.fetch(
-            TOUCH, user_id=user_id, idle=check_count(idle, "idle", maximum=MAX_TTL), ttl=self._settings.memory_ttl
-        )
+        await self._database.fetch(TOUCH, user_id=user_id, idle=check_count(idle, "idle", maximum=MAX_TTL))
 
     async def expire(self, user_id: str) -> None:
         """Delete the user's buckets of memories to which nothing was added for `memory_ttl` seconds, if it is set.
@@ -548,7 +546,7 @@ class PostgresMemoryService(PostgresService, StoreMemoryService, area="memory"):
         """
         check_id(user_id, "user_id", self._settings)
         if self._settings.memory_ttl is not None:
-            await self._database.fetch(EXPIRE, user_id=user_id, ttl=self._settings.memory_ttl)
+            await self._database.fetch(EXPIRE, user_id=user_id)
 
     def _find_static(self, strategy: SearchStrategy) -> StaticEmbedder | None:
         """Return the embedder of a hybrid search without stored vectors, else None. Raises as find_static does."""
