@@ -178,6 +178,7 @@ class UnreadableRow(AgentStoreError):
         id: the id of the message or memory, or its position if the row has no valid id; the number of a state round;
             None for other tables.
         reason: why it cannot be read.
+        seq: the number of a message in its session, if it is known.
     """
 
     def __init__(
@@ -187,6 +188,7 @@ class UnreadableRow(AgentStoreError):
         user_id: str | None,
         session_id: str | None = None,
         id: str | int | None = None,
+        seq: int | None = None,
     ) -> None:
         parts = {"user": user_id, "session": session_id, "id" if isinstance(id, str) else "position": id}
         named = ", ".join(f"{name} {value!r:.600}" for name, value in parts.items() if value is not None)
@@ -197,6 +199,7 @@ class UnreadableRow(AgentStoreError):
         self.user_id = user_id
         self.session_id = session_id
         self.id = id
+        self.seq = seq
 
 
 class SchemaBehind(AgentStoreError):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentstore.database.telemetry import Telemetry
 from agentstore.database.url import Password
+from agentstore.errors import UnreadableRow
 from agentstore.interfaces import Extractor
 from agentstore.schemas import (
     Appended,
@@ -113,13 +114,21 @@ class Sessions:
         limit: int | None = None,
         before: str | None = None,
         through: str | None = None,
+        before_seq: int | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
         """Return the messages of a session in stored form, or None: for large reads that need no Message objects."""
     def find_message(self, user_id: str, message_id: str, *, stale_ok: bool = False) -> str | None:
         """Return the id of the session of a user that has a message with this id, or None."""
     def iter_messages(
-        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1000, stale_ok: bool = False
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        batch: int = 1000,
+        on_unreadable: Callable[[UnreadableRow], object] | None = None,
+        stale_ok: bool = False,
     ) -> Iterator[Message]:
         """Iterate over the messages of a session in order, with bounded memory."""
     def list_sessions(
@@ -207,7 +216,14 @@ class Sessions:
     def touch(self, user_id: str, session_id: str, *, idle: int = 0) -> None:
         """Restart the time to live of a session, as an append does, unless it was written in the last `idle` seconds."""
     def follow(
-        self, user_id: str, session_id: str, after_seq: int = 0, *, interval: float = 1.0, stale_ok: bool = False
+        self,
+        user_id: str,
+        session_id: str,
+        after_seq: int = 0,
+        *,
+        interval: float = 1.0,
+        on_unreadable: Callable[[UnreadableRow], object] | None = None,
+        stale_ok: bool = False,
     ) -> Iterator[Message]:
         """Yield the messages of a session after a position, and then each new one once it is stored, without end."""
     def window(

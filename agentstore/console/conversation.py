@@ -3,18 +3,20 @@
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from agentstore.console import messages as shown
-from agentstore.console.rendering import render_json
+from agentstore.console.rendering import render_argument, render_json
 from agentstore.console.view import PAGE_SIZE, Busy, Panel, View, load
-from agentstore.errors import AgentStoreError, LimitExceeded, NotFound
+from agentstore.errors import AgentStoreError, LimitExceeded, NotFound, UnreadableRow
 from agentstore.schemas import Message, Page, Session, StateRound
 
 _log = logging.getLogger(__name__)
@@ -26,6 +28,12 @@ _MOST_ANCESTORS = 20
 _MOST_RAW, _MOST_READ = 200_000, 16_000_000
 # Seconds: between two reads, between two signs of life, and until the browser has to connect again.
 _INTERVAL, _HEARTBEAT, _LIFETIME = 1.0, 15.0, 900.0
+# How many unreadable messages wait to be sent to a page that follows a session.
+_MOST_PASSED = 100
+
+
+class _Enough(Exception):
+    """A page has as many messages as it shows."""
 
 
 @dataclass
@@ -33,8 +41,22 @@ class Excerpt:
     """A part of a session's messages, and whether there are others around it."""
 
     messages: list[Message]
-    has_earlier: bool
-    has_later: bool
+    unreadable: list[UnreadableRow]
+    """Those of the part that another program has changed, and that are not valid."""
+    has_earlier: bool = False
+    has_later: bool = False
+
+    @property
+    def seqs(self) -> list[int]:
+        """The numbers of all messages, in order."""
+        unreadable = [each.seq or 0 for each in self.unreadable]
+        return sorted([*unreadable, *(each.seq or 0 for each in self.messages)])
+
+    def up_to(self, seq: int) -> "Excerpt":
+        """Return the messages up to one, before others."""
+        messages = [each for each in self.messages if (each.seq or 0) <= seq]
+        unreadable = [each for each in self.unreadable if (each.seq or 0) <= seq]
+        return Excerpt(messages, unreadable, self.has_earlier, has_later=True)
 
 
 @dataclass
@@ -73,8 +95,9 @@ async def session(view: View) -> Response:
         excerpt = await _excerpt(view, user_id, session_id)
     except NotFound:  # the message of the URL was deleted
         is_gone = True
-        excerpt = Excerpt(*await _preceding(view, user_id, session_id, None, PAGE_SIZE), has_later=False)
-    entries = await asyncio.to_thread(shown.entries, excerpt.messages, _beside(excerpt, rounds))
+        excerpt = await _preceding(view, user_id, session_id, PAGE_SIZE)
+    entries = await asyncio.to_thread(shown.entries, excerpt.messages, _beside(excerpt, rounds), excerpt.unreadable)
+    seqs = excerpt.seqs
     return view.render(
         "session.html",
         user_id=user_id,
@@ -86,7 +109,8 @@ async def session(view: View) -> Response:
         lineage=lineage,
         is_gone=is_gone,
         marked=view.query("around"),
-        last_seq=excerpt.messages[-1].seq if excerpt.messages else 0,
+        first_seq=seqs[0] if seqs else 0,
+        last_seq=seqs[-1] if seqs else 0,
         page_size=PAGE_SIZE,
     )
 
@@ -105,53 +129,72 @@ async def _excerpt(view: View, user_id: str, session_id: str) -> Excerpt:
         return await _around(view, user_id, session_id, around)
     if "after" in view.request.query_params:
         after = view.number("after", 0)
-        found, has_later = await _following(view, user_id, session_id, after, PAGE_SIZE)
-        return Excerpt(found, after > 0, has_later)
-    before = view.query("before") or None
-    return Excerpt(*await _preceding(view, user_id, session_id, before, PAGE_SIZE), before is not None)
+        found = await _following(view, user_id, session_id, after, PAGE_SIZE)
+        found.has_earlier = after > 0
+        return found
+    before = view.number("before", 0) or None
+    found = await _preceding(view, user_id, session_id, PAGE_SIZE, before_seq=before)
+    found.has_later = before is not None
+    return found
 
 
-async def _preceding(
-    view: View, user_id: str, session_id: str, before: str | None, count: int
-) -> tuple[list[Message], bool]:
-    """Return up to `count` messages before one, or the last ones, and whether there are earlier ones.
+async def _preceding(view: View, user_id: str, session_id: str, count: int, **end: Any) -> Excerpt:
+    """Return up to `count` messages before one, or the last ones; fewer if they are too large together.
 
-    They are fewer if they are too large together.
+    `end` is the id or the number of a message, as ``before`` or ``before_seq``.
     """
     limit = count + 1
     while True:
         try:
-            page = await view.store.sessions.read_messages(user_id, session_id, limit=limit, before=before)
+            page = await view.store.sessions.read_messages(user_id, session_id, limit=limit, **end)
         except LimitExceeded:
             if limit <= 2:
                 raise
             limit = limit // 4 + 1
         else:
-            found = [] if page is None else await asyncio.to_thread(page.models)
-            return found[1 - limit :], len(found) == limit
+            if page is None:
+                return Excerpt([], [])
+            unreadable: list[UnreadableRow] = []
+            found = await asyncio.to_thread(page[1 - limit :].models, on_unreadable=unreadable.append)
+            return Excerpt(found, unreadable, has_earlier=len(page) == limit)
 
 
-async def _following(view: View, user_id: str, session_id: str, after: int, count: int) -> tuple[list[Message], bool]:
-    """Return up to `count` messages after a position, fewer if they are large, and whether there are later ones."""
-    found: list[Message] = []
+async def _following(view: View, user_id: str, session_id: str, after: int, count: int) -> Excerpt:
+    """Return up to `count` messages after a position; fewer if they are large."""
+    found = Excerpt([], [])
     size = 0
-    messages: Any = view.store.sessions.iter_messages(user_id, session_id, after_seq=after, batch=count + 1)
+
+    def pass_over(error: UnreadableRow) -> None:
+        if len(found.unreadable) > count:
+            raise _Enough
+        found.unreadable.append(error)
+
+    messages: Any = view.store.sessions.iter_messages(
+        user_id, session_id, after_seq=after, batch=count + 1, on_unreadable=pass_over
+    )
     async with aclosing(messages):
-        async for message in messages:
-            if len(found) == count or size > _MOST_READ:
-                return found, True
-            found.append(message)
-            size += await asyncio.to_thread(shown.size_of, message)
-    return found, False
+        with suppress(_Enough):
+            async for message in messages:
+                if len(found.messages) == count or size > _MOST_READ:
+                    found = found.up_to(found.messages[-1].seq or 0)
+                    break
+                found.messages.append(message)
+                size += await asyncio.to_thread(shown.size_of, message)
+    seqs = found.seqs
+    return found if len(seqs) <= count else found.up_to(seqs[count - 1])
 
 
 async def _around(view: View, user_id: str, session_id: str, message_id: str) -> Excerpt:
     """Return a message with those before and after it."""
     half = PAGE_SIZE // 2
-    before, has_earlier = await _preceding(view, user_id, session_id, message_id, half)
-    after = before[-1].seq if before else 0
-    following, has_later = await _following(view, user_id, session_id, after or 0, half)
-    return Excerpt(before + following, has_earlier, has_later)
+    before = await _preceding(view, user_id, session_id, half, before=message_id)
+    following = await _following(view, user_id, session_id, max(before.seqs, default=0), half)
+    return Excerpt(
+        before.messages + following.messages,
+        before.unreadable + following.unreadable,
+        before.has_earlier,
+        following.has_later,
+    )
 
 
 async def _lineage(view: View, user_id: str, session_id: str) -> Lineage:
@@ -197,16 +240,22 @@ async def events(view: View) -> Response:
 async def _stream(view: View, user_id: str, session_id: str, after: int) -> AsyncIterator[str]:
     async with view.console.followers:
         yield "retry: 2000\n\n"
-        following: Any = view.store.sessions.follow(user_id, session_id, after, interval=_INTERVAL)
+        passed = deque[UnreadableRow](maxlen=_MOST_PASSED)
+        following: Any = view.store.sessions.follow(
+            user_id, session_id, after, interval=_INTERVAL, on_unreadable=passed.append
+        )
         ends_at = asyncio.get_running_loop().time() + _LIFETIME
         reading = asyncio.ensure_future(anext(following))
         try:
             while asyncio.get_running_loop().time() < ends_at:  # then the browser connects again
                 await asyncio.wait({reading}, timeout=_HEARTBEAT)
-                if not reading.done():
+                message = await reading if reading.done() else None
+                # In order: a browser that connects again names the last one that it has.
+                while passed and (message is None or (passed[0].seq or 0) < (message.seq or 0)):
+                    yield await asyncio.to_thread(_event, view, user_id, session_id, passed.popleft())
+                if message is None:
                     yield ": waiting\n\n"
                     continue
-                message = await reading
                 reading = asyncio.ensure_future(anext(following))
                 yield await asyncio.to_thread(_event, view, user_id, session_id, message)
         except NotFound:
@@ -229,8 +278,11 @@ class _Events(StreamingResponse):
             await super().stream_response(send)
 
 
-def _event(view: View, user_id: str, session_id: str, message: Message) -> str:
-    (entry,) = shown.entries([message])
+def _event(view: View, user_id: str, session_id: str, message: Message | UnreadableRow) -> str:
+    if isinstance(message, UnreadableRow):
+        (entry,) = shown.entries([], unreadable=[message])
+    else:
+        (entry,) = shown.entries([message])
     html = view.fragment("entry.html", entry=entry, user_id=user_id, session_id=session_id, marked="")
     data = json.dumps({"seq": entry.seq, "html": html})
     return f"id: {entry.seq}\nevent: message\ndata: {data}\n\n"
@@ -245,25 +297,52 @@ async def message(view: View) -> Response:
     user_id, session_id, seq = view.query("user"), view.query("session"), view.number("seq", 0)
     found = await _one(view, user_id, session_id, seq)
     if view.query("as") == "text":
-        text = await asyncio.to_thread(shown.raw_text, found)
+        text = await asyncio.to_thread(_text_of, found)
         return PlainTextResponse(text.encode(errors="backslashreplace"))
     if view.query("as") == "json":
-        text = await asyncio.to_thread(lambda: json.dumps(shown.raw_json(found)))
+        text = await asyncio.to_thread(_json_of, found)
         headers = {"content-disposition": f'attachment; filename="message-{seq}.json"'}
         return Response(text, media_type="application/json", headers=headers)
-    html, left_out = await asyncio.to_thread(lambda: render_json(shown.raw_json(found), _MOST_RAW))
-    return view.render(
-        "message.html", user_id=user_id, session_id=session_id, message=found, html=html, left_out=left_out
-    )
+    html, left_out = await asyncio.to_thread(_rendered, found)
+    values = {"user_id": user_id, "session_id": session_id, "seq": seq, "html": html, "left_out": left_out}
+    if isinstance(found, Damaged):
+        return view.render("message.html", id=None, problem=found.error.reason, **values)
+    return view.render("message.html", id=found.id, problem="", **values)
 
 
-async def _one(view: View, user_id: str, session_id: str, seq: int) -> Message:
-    messages: Any = view.store.sessions.iter_messages(user_id, session_id, after_seq=max(0, seq - 1), batch=1)
-    async with aclosing(messages):
-        found: Message | None = await anext(messages, None)
-    if found is None or found.seq != seq:
-        raise NotFound(f"session {session_id!r} of user {user_id!r} has no message number {seq}")
-    return found
+@dataclass(frozen=True)
+class Damaged:
+    """A message that is not valid."""
+
+    error: UnreadableRow
+    text: str
+    """As it is stored: JSON."""
+
+
+def _text_of(found: Message | Damaged) -> str:
+    return found.text if isinstance(found, Damaged) else shown.raw_text(found)
+
+
+def _json_of(found: Message | Damaged) -> str:
+    return found.text if isinstance(found, Damaged) else json.dumps(shown.raw_json(found))
+
+
+def _rendered(found: Message | Damaged) -> tuple[Markup, int]:
+    if isinstance(found, Damaged):
+        return render_argument(found.text, _MOST_RAW)
+    return render_json(shown.raw_json(found), _MOST_RAW)
+
+
+async def _one(view: View, user_id: str, session_id: str, seq: int) -> Message | Damaged:
+    stored = await view.store.sessions.read_messages(user_id, session_id, limit=1, before_seq=seq + 1)
+    if stored is not None:
+        unreadable: list[UnreadableRow] = []
+        found = await asyncio.to_thread(stored.models, on_unreadable=unreadable.append)
+        if found and found[0].seq == seq:
+            return found[0]
+        if unreadable and unreadable[0].seq == seq:
+            return Damaged(unreadable[0], stored.json()[1:-1].decode())
+    raise NotFound(f"session {session_id!r} of user {user_id!r} has no message number {seq}")
 
 
 async def media(view: View) -> Response:
@@ -274,7 +353,9 @@ async def media(view: View) -> Response:
     """
     seq = view.number("seq", 0)
     found = await _one(view, view.query("user"), view.query("session"), seq)
-    image = await asyncio.to_thread(shown.inline_image, found, view.number("part", 0))
+    image = None
+    if isinstance(found, Message):
+        image = await asyncio.to_thread(shown.inline_image, found, view.number("part", 0))
     if image is None:
         raise NotFound(f"message number {seq} has no image that can be shown there")
     return Response(image[0], media_type=image[1], headers={"content-security-policy": "default-src 'none'; sandbox"})

@@ -19,6 +19,7 @@ from agentstore.console.rendering import (
     shorten,
     summarize,
 )
+from agentstore.errors import UnreadableRow
 from agentstore.schemas import (
     AudioContent,
     Content,
@@ -81,6 +82,7 @@ class Entry:
     """The state rounds that were saved after this message and before the next one."""
     day: date | None = None
     """The day, at the first message of a day."""
+    problem = ""
 
     @property
     def seq(self) -> int:
@@ -94,7 +96,19 @@ class Entry:
         return name if isinstance(name, str) else ""
 
 
-def entries(messages: Sequence[Message], rounds: Sequence[StateRound] = ()) -> list[Entry]:
+@dataclass(frozen=True)
+class Gap:
+    """A message that cannot be shown: another program has changed it."""
+
+    seq: int
+    id: str
+    """Its id, or "" if it has none."""
+    problem: str
+
+
+def entries(
+    messages: Sequence[Message], rounds: Sequence[StateRound] = (), unreadable: Sequence[UnreadableRow] = ()
+) -> list[Entry | Gap]:
     """Return messages as they are shown, in order: each output with its call, each round after its message."""
     budget = _MARKDOWN_BUDGET
     found: list[Entry] = []
@@ -111,7 +125,8 @@ def entries(messages: Sequence[Message], rounds: Sequence[StateRound] = ()) -> l
         found.append(entry)
     _add_days(found)
     _add_rounds(found, rounds)
-    return found
+    gaps = [Gap(each.seq or 0, each.id if isinstance(each.id, str) else "", each.reason) for each in unreadable]
+    return sorted([*found, *gaps], key=lambda each: each.seq)
 
 
 def _add_days(found: list[Entry]) -> None:

@@ -212,6 +212,8 @@ _CHINESE = {
     "Output of a tool": "工具输出",
     "Reasoning": "推理",
     "No content": "没有内容",
+    "Unreadable message": "无法读取的消息",
+    "Another program has written or changed it.": "它由其他程序写入或更改。",
     "Image in the message": "消息中的图片",
     "File": "文件",
     "Audio": "音频",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
 
-from agentstore.errors import AlreadyExists, Closed, Conflict, LimitExceeded, NotFound
+from agentstore.errors import AlreadyExists, Closed, Conflict, LimitExceeded, NotFound, UnreadableRow
 from agentstore.exact_json import loads
 from agentstore.inmemory.states import InMemoryStateService
 from agentstore.inmemory.stored_session import StoredSession, add_missing, appended, are_stored, select_ids, time_after
@@ -169,17 +169,19 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         limit: int | None = None,
         before: str | None = None,
         through: str | None = None,
+        before_seq: int | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
         check_limit(limit)
-        check_end(before, through, self._settings)
+        check_end(before, through, self._settings, before_seq)
+        last = None if before_seq is None else check_count(before_seq, "before_seq")
         stored = self._find(user_id, session_id)
         if stored is None:
             if self._create_missing:
                 self._create(user_id, session_id)
                 return StoredMessages()
             return None
-        ids = select_ids(stored, user_id, limit, before, session_id, through)
+        ids = select_ids(stored, user_id, limit, before, session_id, through, last)
         payloads = [stored.messages[id] for id in ids]
         check_reply(payloads, self._settings, Advice.READ_PARTS)
         return StoredMessages(payloads, user_id, session_id, [stored.places[id] for id in ids])
@@ -198,7 +200,14 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         return max(found)[1] if found else None
 
     async def iter_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        batch: int = 1_000,
+        on_unreadable: Callable[[UnreadableRow], object] | None = None,
+        stale_ok: bool = False,
     ) -> AsyncIterator[Message]:
         after = check_count(after_seq, "after_seq")
         check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
@@ -208,7 +217,8 @@ class InMemorySessionHistoryService(StoreSessionHistoryService):
         while ids := list(islice((id for id, place in stored.places.items() if place[0] > after), batch)):
             places = [stored.places[id] for id in ids]
             after = places[-1][0]
-            for message in load_messages([stored.messages[id] for id in ids], places=places):
+            stored_here = StoredMessages([stored.messages[id] for id in ids], user_id, session_id, places)
+            for message in stored_here.models(on_unreadable=on_unreadable):
                 yield message
 
     async def list_sessions(  # noqa: D102

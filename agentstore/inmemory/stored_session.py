@@ -64,9 +64,15 @@ def select_ids(
     before: str | None,
     session_id: str,
     through: str | None = None,
+    before_seq: int | None = None,
 ) -> list[str]:
-    """Return the ids of all or the last `limit` messages, of those before `before` or up to `through` if given."""
+    """Return the ids of all or the last `limit` messages, of those before `before` or up to `through` if given.
+
+    Or of those whose number is lower than `before_seq`.
+    """
     ids = list(stored.messages)
+    if before_seq is not None:
+        ids = [id for id in ids if stored.places[id][0] < before_seq]
     end = before if through is None else through
     if end is not None:
         if end not in stored.messages:

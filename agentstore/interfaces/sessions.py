@@ -7,7 +7,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
-from agentstore.errors import InvalidContent, NotFound
+from agentstore.errors import InvalidContent, NotFound, UnreadableRow
 from agentstore.interfaces.service import ServiceWithLifecycleManager
 from agentstore.schemas import (
     Appended,
@@ -111,6 +111,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         limit: int | None = None,
         before: str | None = None,
         through: str | None = None,
+        before_seq: int | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
         """Return the messages of a session in stored form, or None: for large reads that need no Message objects.
@@ -121,6 +122,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         Args:
             user_id, session_id, limit, before, stale_ok: as for :meth:`get_session`.
             through: the id of a message: return only messages up to this one, which is the last.
+            before_seq: return only messages whose ``seq`` is lower; none need have this one.
         """
 
     @abstractmethod
@@ -133,7 +135,14 @@ class SessionHistoryService(ServiceWithLifecycleManager):
 
     @abstractmethod
     def iter_messages(
-        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        batch: int = 1_000,
+        on_unreadable: Callable[[UnreadableRow], object] | None = None,
+        stale_ok: bool = False,
     ) -> AsyncIterator[Message]:
         """Iterate over the messages of a session in order, with bounded memory.
 
@@ -146,12 +155,15 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             session_id: the session.
             after_seq: only messages whose ``seq`` is greater.
             batch: how many messages are read at a time.
+            on_unreadable: called with the error of each stored message that is not valid, which is then left out,
+                before the messages of its batch are yielded. ``seq`` of the error is its place.
             stale_ok: whether they may be read from a replica.
 
         Raises:
             NotFound: the session does not exist; raised when the first message is requested.
             InvalidContent, LimitExceeded: `after_seq` is not an integer >= 0, or `batch` is not one >= 1 or is over
                 10,000.
+            UnreadableRow: a stored message is not valid, and there is no `on_unreadable`.
         """
 
     async def follow(
@@ -161,6 +173,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
         after_seq: int = 0,
         *,
         interval: float = 1.0,
+        on_unreadable: Callable[[UnreadableRow], object] | None = None,
         stale_ok: bool = False,
     ) -> AsyncIterator[Message]:
         """Yield the messages of a session after a position, and then each new one once it is stored, without end.
@@ -174,6 +187,7 @@ class SessionHistoryService(ServiceWithLifecycleManager):
             session_id: the session.
             after_seq: only messages whose ``seq`` is greater, such as that of the last message read; 0 yields all.
             interval: the seconds between two reads.
+            on_unreadable: called with the error of each stored message that is not valid, which is then left out.
             stale_ok: whether messages may be read from a replica.
 
         Raises:
@@ -186,16 +200,26 @@ class SessionHistoryService(ServiceWithLifecycleManager):
                 f"interval must be a number of seconds above 0 and up to {_LONGEST_PAUSE:,}, got {shortened(interval)}"
             )
         before: tuple[datetime | None, int | None] | None = None
+
+        def pass_over(error: UnreadableRow) -> None:
+            nonlocal last
+            assert on_unreadable is not None  # noqa: S101
+            on_unreadable(error)
+            last = max(last, error.seq or 0)
+
+        passed = None if on_unreadable is None else pass_over
         while True:
             session = await self.get_session(user_id, session_id, limit=0, stale_ok=stale_ok)
             if session is None:
                 raise NotFound(f"user {user_id!r} has no session {session_id!r}")
             found = session.updated_at, session.message_count
             if found != before:
-                messages = self.iter_messages(user_id, session_id, after_seq=last, stale_ok=stale_ok)
+                messages = self.iter_messages(
+                    user_id, session_id, after_seq=last, on_unreadable=passed, stale_ok=stale_ok
+                )
                 try:
                     async for message in messages:
-                        last = message.seq or last
+                        last = max(last, message.seq or 0)
                         yield message
                 finally:
                     if isinstance(messages, AsyncGenerator):

@@ -17,7 +17,7 @@ from agentstore.exact_json import MAX_DIGITS, dumps, dumps_checked, loads, may_h
 from agentstore.exact_json import shortened as shortened
 from agentstore.json_pieces import is_large
 from agentstore.offload import spend, works_in_pieces
-from agentstore.schemas.message import DataContent, Message, MessagesLike, Place, place_messages
+from agentstore.schemas.message import DataContent, Message, MessagesLike, Place, place_messages, seq_and_time
 from agentstore.schemas.message_checks import (
     check_before_dump,
     check_dumped,
@@ -83,17 +83,19 @@ def _not_an_id(value: object, name: str) -> InvalidContent:
     return InvalidContent(f"{name} must be a string, got {type(value).__name__}{advice}")
 
 
-def check_end(before: str | None, through: str | None, settings: "Settings") -> None:
-    """Validate the ids of the messages at which a page ends: one that follows it, or its last one.
+def check_end(before: str | None, through: str | None, settings: "Settings", before_seq: int | None = None) -> None:
+    """Validate the messages at which a page ends: one that follows it, by its id or number, or its last one.
 
     Raises:
-        InvalidContent: one is not a valid id, or both are given.
+        InvalidContent: one is not a valid id, or several are given.
     """
     for name, id in (("before", before), ("through", through)):
         if id is not None:
             check_id(id, name, settings)
     if before is not None and through is not None:
         raise InvalidContent("expected either before or through, got both")
+    if before_seq is not None and (before is not None or through is not None):
+        raise InvalidContent("expected either before_seq or the id of a message, got both")
 
 
 def check_ids(values: list[str], name: str, settings: "Settings") -> None:
@@ -454,20 +456,22 @@ def load_messages(
         return []
     size = sum(map(len, payloads))
     if works_in_pieces() and size > PIECE:
-        messages = _load_in_pieces(payloads, key)
+        messages = _load_in_pieces(payloads, key, places)
     else:
         spend(size // _LOADED)
         with no_collection(len(payloads)):
             try:
                 messages = _MESSAGES.validate_json(as_array(payloads))
             except ValidationError:
-                messages = [_load_message(payloads[index], index, key) for index in range(len(payloads))]
+                messages = [_load_message(payloads[index], index, key, places) for index in range(len(payloads))]
     if places:
         place_messages(messages, places)
     return messages
 
 
-def _load_in_pieces(payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey] | None) -> list[Message]:
+def _load_in_pieces(
+    payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey] | None, places: Sequence[Place]
+) -> list[Message]:
     found: list[Message] = []
     first = size = 0
     for index in range(len(payloads) + 1):
@@ -476,9 +480,10 @@ def _load_in_pieces(payloads: Sequence[str] | Sequence[bytes], key: Callable[[in
         if first < index and (is_end or size + length > PIECE):
             run = payloads[first:index]
             if len(run) > 1 or size <= PIECE:
-                found += load_messages(run, partial(_shifted, key, first) if key is not None else None)
+                shifted = partial(_shifted, key, first) if key is not None else None
+                found += load_messages(run, shifted, places[first:index])
             else:
-                found.append(_load_message(run[0], first, key))
+                found.append(_load_message(run[0], first, key, places))
             first, size = index, 0
         size += length
     return found
@@ -488,7 +493,9 @@ def _shifted(key: Callable[[int], RowKey], first: int, index: int) -> RowKey:
     return key(first + index)
 
 
-def _load_message(payload: str | bytes, index: int, key: Callable[[int], RowKey] | None) -> Message:
+def _load_message(
+    payload: str | bytes, index: int, key: Callable[[int], RowKey] | None, places: Sequence[Place] = ()
+) -> Message:
     value: object = None
     try:
         if works_in_pieces() and len(payload) > PIECE:
@@ -505,24 +512,40 @@ def _load_message(payload: str | bytes, index: int, key: Callable[[int], RowKey]
         if isinstance(value, dict) and isinstance(given := value.get("id"), str):
             id = given
         reason = f"it is not a valid message: {describe_invalid(error)}"
-        raise UnreadableRow(reason, table, user_id, session_id, id) from error
+        seq = seq_and_time(places[index])[0] if places else None
+        raise UnreadableRow(reason, table, user_id, session_id, id, seq) from error
 
 
 def load_readable_messages(
     payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey]
 ) -> list[Message | None]:
     """Parse stored messages as :func:`load_messages` does; one that is not valid is None, and a warning names it."""
+    found: list[Message | None] = []
+    for each in load_each_message(payloads, key):
+        if isinstance(each, UnreadableRow):
+            _log.warning("A row was passed over: %s", each)
+        found.append(None if isinstance(each, UnreadableRow) else each)
+    return found
+
+
+def load_each_message(
+    payloads: Sequence[str] | Sequence[bytes], key: Callable[[int], RowKey], places: Sequence[Place] = ()
+) -> list[Message | UnreadableRow]:
+    """Parse stored messages as :func:`load_messages` does; in place of one that is not valid is the error."""
     try:
-        return [*load_messages(payloads, key)]
+        return [*load_messages(payloads, key, places)]
     except UnreadableRow:
         pass
-    found: list[Message | None] = []
+    found: list[Message | UnreadableRow] = []
     for index in range(len(payloads)):
         try:
-            found.append(_load_message(payloads[index], index, key))
+            message = _load_message(payloads[index], index, key, places)
         except UnreadableRow as error:
-            _log.warning("A row was passed over: %s", error)
-            found.append(None)
+            found.append(error)
+        else:
+            if places:
+                place_messages([message], places[index : index + 1])
+            found.append(message)
     return found
 
 

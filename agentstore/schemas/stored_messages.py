@@ -1,14 +1,15 @@
 """Messages in their stored form, for callers that do not need a Message object for each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, ValidatorFunctionWrapHandler
 from pydantic_core import CoreSchema, core_schema
 
+from agentstore.errors import UnreadableRow
 from agentstore.exact_json import dumps, loads, no_collection
 from agentstore.schemas.message import Message, OpenAIAPI, Place, seq_and_time
-from agentstore.schemas.payload import as_array, load_messages, message_key
+from agentstore.schemas.payload import as_array, load_each_message, load_messages, message_key
 
 # The number of messages that an iteration parses at a time.
 _CHUNK = 100
@@ -54,13 +55,27 @@ class StoredMessages(BaseModel, Sequence[Message]):
             {"_payloads": payloads, "_user_id": user_id, "_session_id": session_id, "_places": places},
         )
 
-    def models(self) -> list[Message]:
+    def models(self, *, on_unreadable: Callable[[UnreadableRow], object] | None = None) -> list[Message]:
         """Return all messages as Message objects, as ``get_session`` does.
 
+        Args:
+            on_unreadable: called with the error of each stored message that is not valid, which is then left out.
+                ``seq`` of the error is its place.
+
         Raises:
-            UnreadableRow: a stored message is not valid; so do an iteration and an access to it.
+            UnreadableRow: a stored message is not valid, and there is no `on_unreadable`; so do an iteration and an
+                access to it.
         """
-        return self._load(0, len(self))
+        if on_unreadable is None:
+            return self._load(0, len(self))
+        key = message_key(self._user_id, self._session_id)
+        messages: list[Message] = []
+        for each in load_each_message(self._payloads, key, self._places):
+            if isinstance(each, UnreadableRow):
+                on_unreadable(each)
+            else:
+                messages.append(each)
+        return messages
 
     def dicts(self) -> list[dict[str, Any]]:
         """Return all messages as dicts, without the fields that have their default value."""

@@ -510,6 +510,26 @@ class MessageContract:
         assert await ids(through="m6", limit=4) == ["m1", "m3", "m4", "m6"]
         assert await ids(through="m1") == ["m0", "m1"]
 
+    async def test_read_messages_before_a_number(self, service: SessionHistoryService) -> None:
+        messages = [text(str(number), id=f"m{number}") for number in range(1, 10)]
+        await service.append("alice", "s", messages)
+
+        async def ids(before_seq: int, **selection: Any) -> list[str]:
+            found = await service.read_messages("alice", "s", before_seq=before_seq, **selection)
+            assert found is not None
+            return [message.id for message in found]
+
+        assert await ids(4) == ["m1", "m2", "m3"]
+        assert await ids(4, limit=2) == ["m2", "m3"]
+        assert await ids(1) == await ids(0, limit=3) == await ids(4, limit=0) == []
+        assert await ids(2**80, limit=2) == ["m8", "m9"]
+        await service.delete_messages("alice", "s", ["m3", "m4"])
+        assert await ids(5, limit=2) == await ids(4, limit=2) == ["m1", "m2"]
+        assert await service.read_messages("alice", "missing", before_seq=3) is None
+        for end in ({"before": "m5"}, {"through": "m5"}):
+            with pytest.raises(InvalidContent, match="before_seq"):
+                await ids(4, **end)
+
     async def test_find_message_returns_its_session(self, service: SessionHistoryService) -> None:
         for user in ("alice", "bob"):
             for number in range(5):

@@ -4,12 +4,13 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from starlette.requests import Request
@@ -315,6 +316,74 @@ async def test_a_hit_says_why_it_was_found(in_memory: AgentStore) -> None:
         vector = await client.get(path("/search", user="alice", q="trains", strategy="vector"))
         assert "Not available here" in vector.text
         assert "embedder" in vector.text
+
+
+async def _with_unreadable(store: AgentStore, url: str, seqs: Sequence[int]) -> None:
+    """Store a session of 120 messages, of which those with these numbers are not valid."""
+    await store.sessions.append("alice", "s", [text(f"number {each}", id=f"m{each}") for each in range(1, 121)])
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "UPDATE agentstore.messages SET payload = $1 WHERE session_id = 's' AND seq = ANY($2)",
+        '{"role": "<b>alien", "content": 5}',
+        list(seqs),
+    )
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "seqs", [[3], [1, 50, 51, 52, 70, 71, 120], range(1, 121), range(20, 121)], ids=["one", "some", "all", "most"]
+)
+async def test_an_unreadable_message_is_marked_among_the_others(
+    store: AgentStore, direct_url: str, seqs: Sequence[int]
+) -> None:
+    await _with_unreadable(store, direct_url, seqs)
+    async with browser(store) as client:
+
+        async def walk(start: str, rel: str) -> list[int]:
+            found: list[list[int]] = []
+            at = start
+            while True:
+                page = check_harmless((await client.get(at)).text)
+                found.append([int(str(each["data-seq"])) for each in page.all("article", "data-seq")])
+                assert len(found[-1]) <= 50
+                marked = [int(str(each["data-seq"])) for each in page.all("article", "class", "message unreadable")]
+                assert marked == [each for each in found[-1] if each in seqs]
+                assert page.text.count("Unreadable message") == len(marked)
+                links = page.all("a", "rel", rel)
+                if not links:
+                    return [each for part in (found if rel == "next" else found[::-1]) for each in part]
+                at = str(links[0]["href"])
+
+        assert await walk(path("/session", user="alice", session="s", after=0), "next") == [*range(1, 121)]
+        assert await walk(path("/session", user="alice", session="s"), "prev") == [*range(1, 121)]
+        of = {"user": "alice", "session": "s", "seq": seqs[0]}
+        page = check_harmless((await client.get(path("/session/message", **of))).text)
+        assert "Unreadable message" in page.text
+        assert "alien" in page.text
+        (back,) = (str(each["href"]) for each in page.all("a", "href") if str(each["href"]).endswith(f"#m{seqs[0]}"))
+        assert f'id="m{seqs[0]}"' in (await client.get(back)).text
+        for kind in ("text", "json"):
+            sent = await client.get(path("/session/message", **of, **{"as": kind}))
+            assert sent.text == '{"role": "<b>alien", "content": 5}'
+        assert (await client.get(path("/session/media", **of, part=0))).status_code == 404
+
+
+async def test_an_unreadable_message_is_marked_among_new_ones(
+    store: AgentStore, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "_INTERVAL", 0.01)
+    monkeypatch.setattr(conversation, "_HEARTBEAT", 0.05)
+    await _with_unreadable(store, direct_url, [118, 120])
+    app = create_app(store)
+    scope = {"type": "http", "method": "GET", "path": "/session/events", "headers": [], "query_string": b""}
+    parts: Any = conversation._stream(view.View(app.state.console, Request(scope), None), "alice", "s", 117)
+    async with aclosing(parts), asyncio.timeout(30):
+        assert await anext(parts) == "retry: 2000\n\n"
+        events: list[str] = []
+        while len(events) < 3:
+            events += [each] if (each := await anext(parts)) != ": waiting\n\n" else []
+    assert [each.split("\n")[0] for each in events] == ["id: 118", "id: 119", "id: 120"]
+    assert sum("message unreadable" in each for each in events) == 2
 
 
 def test_growth_counts_each_day_or_hour_once() -> None:

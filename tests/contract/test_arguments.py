@@ -102,6 +102,7 @@ _NUMBERS = {
     "n": Number(0, None),
     "expected_seq": Number(0, None),
     "after_seq": Number(0, None),
+    "before_seq": Number(0, None),
     "max_tokens": Number(0, None),
 }
 # The number of the last messages of a session has no maximum, as a session may have any number of them.
@@ -149,6 +150,7 @@ _OTHER = {
     *("pause", "snapshot", "reserved", "differences", "stale_ok", "create", "expected", "metadata_patch"),
     *("count", "keep_system", "whole_calls", "since", "until", "order", "namespace", "scope"),
     *("data", "content_type", "filename", "interval", "only_if", "query", "strategy", "is_complete"),
+    "on_unreadable",
 }
 _OTHER_FILTERS = {
     *(

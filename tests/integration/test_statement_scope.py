@@ -106,6 +106,8 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "ids": (["1", "9"],),
     "n": (2,),
     "after_seq": (1,),
+    "before_seq": (2,),
+    "on_unreadable": (lambda _: lambda error: None,),
     "interval": (0.1,),
     "max_tokens": (10,),
     "count": (lambda user: lambda message: 1,),

@@ -165,6 +165,8 @@ _VALUES: dict[str, Any] = {
     "with_invalid": False,
     "table": "agentstore.memories",
     "after_seq": 0,
+    "before_seq": 10,
+    "seqs": [1, 3],
     "new_session_id": ["s1"],
     "new_seq": [1],
     "new_version": ["1"],

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+from contextlib import aclosing
 from typing import Any
 
 import asyncpg
@@ -66,6 +67,9 @@ async def test_an_unreadable_message_is_named_by_each_call(store: AgentStore, di
     stored = await store.sessions.read_messages("alice", "s")
     assert stored is not None
     assert [stored[0].id, stored[2].id, stored[-3].id] == ["m1", "m3", "m1"]
+    assert [(each.seq, each.id) for each in (session.messages[0], *stored.models(on_unreadable=lambda _: None))] == [
+        *((1, "m1"), (1, "m1"), (3, "m3"))
+    ]
     for read in (stored.models, lambda: list(stored), lambda: stored[1], lambda: stored[1:][0]):
         with pytest.raises(UnreadableRow, match=r"'alice'.*'s'"):
             read()
@@ -80,6 +84,44 @@ async def test_an_unreadable_message_is_named_by_each_call(store: AgentStore, di
     file = io.BytesIO()
     assert await store.export(file) is not None
     assert (await store.sessions.rewind_session("alice", "s", "m1", keep=False)).messages == [session.messages[0]]
+
+
+@pytest.mark.parametrize("payload", INVALID.values(), ids=INVALID)
+async def test_unreadable_messages_can_be_passed_over(store: AgentStore, direct_url: str, payload: str) -> None:
+    """Each is reported with its number and its id, and all others are returned."""
+    await store.sessions.append("alice", "s", [text(str(each), id=f"m{each}") for each in range(1, 8)])
+    for each in ("m2", "m3", "m7"):
+        await _damage(direct_url, "messages", "payload", payload.replace('"m2"', f'"{each}"'), f"id = '{each}'")
+    errors: list[UnreadableRow] = []
+    stored = await store.sessions.read_messages("alice", "s", limit=6)
+    assert stored is not None
+    assert [each.id for each in stored.models(on_unreadable=errors.append)] == ["m4", "m5", "m6"]
+    assert [each.seq for each in errors] == [2, 3, 7]
+    for batch in (1, 2, 100):
+        errors.clear()
+        messages = store.sessions.iter_messages("alice", "s", batch=batch, on_unreadable=errors.append)
+        assert [(each.seq, each.id) async for each in messages] == [(each, f"m{each}") for each in (1, 4, 5, 6)]
+        assert [(each.seq, each.id) for each in errors] == [(2, "m2"), (3, "m3"), (7, "m7")]
+        assert {(each.table, each.user_id, each.session_id) for each in errors} == {("messages", "alice", "s")}
+
+    def refuse(_: UnreadableRow) -> None:
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        [each async for each in store.sessions.iter_messages("alice", "s", on_unreadable=refuse)]
+
+
+async def test_a_follower_passes_over_an_unreadable_message_once(store: AgentStore, direct_url: str) -> None:
+    errors: list[UnreadableRow] = []
+    await store.sessions.append("alice", "s", [text(str(each), id=f"m{each}") for each in (1, 2)])
+    await _damage(direct_url, "messages", "payload", "[]", "id = 'm2'")
+    following: Any = store.sessions.follow("alice", "s", interval=0.01, on_unreadable=errors.append)
+    async with aclosing(following), asyncio.timeout(30):
+        assert (await anext(following)).id == "m1"
+        for number in (3, 4):
+            await store.sessions.append("alice", "s", text(str(number), id=f"m{number}"))
+            assert (await anext(following)).id == f"m{number}"
+    assert [(each.seq, each.id) for each in errors] == [(2, "m2")]
 
 
 async def test_commands_report_an_unreadable_message(store: AgentStore, direct_url: str) -> None:

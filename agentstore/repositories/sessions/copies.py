@@ -178,7 +178,8 @@ class Copies:
                 if first:
                     await fetch(REWIND_STATES, **values, since=first[0][0])
             statement = GET if messages else GET_LAST
-            return found_in(await transaction.fetch_page(statement, Advice.RAISE_LIMIT, **key, limit=0))
+            last = {"limit": 0, "before_seq": steps.MAX}
+            return found_in(await transaction.fetch_page(statement, Advice.RAISE_LIMIT, **key, **last))
 
     async def _keep(self, fetch: Fetch, values: dict[str, Any]) -> None:
         """Create the session to which the messages are moved."""

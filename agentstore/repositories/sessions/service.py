@@ -42,8 +42,8 @@ from agentstore.repositories.sessions.statements import (
     DELETE,
     EXISTS,
     EXPIRE,
+    FIND_IDS,
     FIND_MESSAGE,
-    FIND_PAYLOAD,
     GET,
     GET_AFTER,
     GET_BEFORE,
@@ -75,6 +75,7 @@ from agentstore.schemas.payload import (
     check_title,
     check_ttl,
     dump_metadata,
+    load_each_message,
     load_messages,
     message_key,
     new_session_id,
@@ -203,10 +204,11 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         limit: int | None = None,
         before: str | None = None,
         through: str | None = None,
+        before_seq: int | None = None,
         stale_ok: bool = False,
     ) -> StoredMessages | None:
-        check_end(before, through, self._settings)
-        found = await self._read(user_id, session_id, limit, before, through, stale_ok=stale_ok)
+        check_end(before, through, self._settings, before_seq)
+        found = await self._read(user_id, session_id, limit, before, through, before_seq, stale_ok=stale_ok)
         if found is not None:
             return StoredMessages(found.payloads, user_id, session_id, found.places)
         if not self._create_missing:
@@ -221,13 +223,15 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         limit: int | None,
         before: str | None,
         through: str | None = None,
+        before_seq: int | None = None,
         *,
         stale_ok: bool,
     ) -> Found | None:
         """Read a session with all or the last messages; None if it does not exist."""
         end = before if through is None else through
-        values = {**self._key(user_id, session_id), "limit": check_limit(limit)}
-        statement = GET if limit is None else GET_LAST
+        last = steps.MAX if before_seq is None else min(check_count(before_seq, "before_seq"), steps.MAX)
+        values = {**self._key(user_id, session_id), "limit": check_limit(limit), "before_seq": last}
+        statement = GET if limit is None and before_seq is None else GET_LAST
         if end is not None:
             statement = GET_BEFORE
             values |= {"before": end, "included": 0 if through is None else 1}
@@ -250,7 +254,14 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         return rows[0][0] if rows else None
 
     async def iter_messages(  # noqa: D102
-        self, user_id: str, session_id: str, *, after_seq: int = 0, batch: int = 1_000, stale_ok: bool = False
+        self,
+        user_id: str,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        batch: int = 1_000,
+        on_unreadable: Callable[[UnreadableRow], object] | None = None,
+        stale_ok: bool = False,
     ) -> AsyncIterator[Message]:
         values = self._key(user_id, session_id)
         values["limit"] = check_count(batch, "batch", minimum=1, maximum=self._settings.max_page)
@@ -282,14 +293,16 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
                     raise NotFound(f"user {user_id!r} has no session {session_id!r}")
                 continue
             after, has_read = rows[-1][0], True
-            payloads = [row[1] for row in rows]
-            try:
-                key, places = message_key(user_id, session_id), [row[2] for row in rows]
-                messages = await offload.run(load_messages, payloads, key, places)
-            except UnreadableRow as error:
-                raise await self._with_id(error, payloads) from error
-            for message in messages:
-                yield message
+            key, places = message_key(user_id, session_id), [row[2] for row in rows]
+            loaded = await offload.run(load_each_message, [row[1] for row in rows], key, places)
+            unreadable = [each for each in loaded if isinstance(each, UnreadableRow)]
+            for error in await self._with_ids(unreadable[:1] if on_unreadable is None else unreadable):
+                if on_unreadable is None:
+                    raise error
+                on_unreadable(error)
+            for each in loaded:
+                if not isinstance(each, UnreadableRow):
+                    yield each
 
     async def list_sessions(  # noqa: D102
         self,
@@ -559,18 +572,20 @@ class PostgresSessionHistoryService(PostgresService, StoreSessionHistoryService,
         try:
             return await offload.run(self._session, user_id, session_id, found)
         except UnreadableRow as error:
-            raise await self._with_id(error, found.payloads) from error
+            raise (await self._with_ids([error]))[0] from error
 
-    async def _with_id(self, error: UnreadableRow, payloads: Sequence[bytes]) -> UnreadableRow:
-        """Return the error with the id of the message, which no statement reads that reads many messages."""
-        if error.table != "messages" or not isinstance(error.id, int):
-            return error
-        text = bytes(payloads[error.id - 1]).decode()
-        key = {"user_id": error.user_id, "session_id": error.session_id}
-        row = await self._database.fetch_one(FIND_PAYLOAD, **key, payload=text)
-        return (
-            error if row is None else UnreadableRow(error.reason, error.table, error.user_id, error.session_id, row[0])
-        )
+    async def _with_ids(self, errors: Sequence[UnreadableRow]) -> list[UnreadableRow]:
+        """Return errors with the ids of the messages, which no statement reads that reads many messages."""
+        of_messages = [error for error in errors if error.table == "messages" and error.seq is not None]
+        if not of_messages:
+            return list(errors)
+        key = {"user_id": of_messages[0].user_id, "session_id": of_messages[0].session_id}
+        rows = await self._database.fetch(FIND_IDS, **key, seqs=[error.seq for error in of_messages])
+        ids = {row[0]: row[1] for row in rows}
+        return [
+            UnreadableRow(each.reason, each.table, each.user_id, each.session_id, ids.get(each.seq, each.id), each.seq)
+            for each in errors
+        ]
 
     def _session(self, user_id: str, session_id: str, found: Found) -> Session:
         """Build a session from what was read. An adapter overrides this to return another package's class."""

@@ -9,6 +9,7 @@ Here are those that create, read, import, update and delete a session. Those tha
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ClauseElement,
     LargeBinary,
@@ -17,7 +18,6 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    literal_column,
     null,
     select,
     union_all,
@@ -85,15 +85,12 @@ GET_LAST = _SQL("get_last")
 GET_BEFORE = _SQL("get_before")
 GET_AFTER = _SQL("get_after")
 FIND_MESSAGE = _SQL("find_message")
-# The id of a message that cannot be read.
-FIND_PAYLOAD = Statement(
-    select(MessageRow.id)
-    .where(
-        ITS_MESSAGES,
-        cast(MessageRow.payload, Text) == bindparam("payload", type_=Text),
-    )
-    .limit(literal_column("1")),
-    name="sessions.find_payload",
+# The ids of messages that cannot be read.
+FIND_IDS = Statement(
+    select(MessageRow.seq, MessageRow.id).where(
+        ITS_MESSAGES, MessageRow.seq == func.any(bindparam("seqs", type_=ARRAY(BigInteger)))
+    ),
+    name="sessions.find_ids",
     scope="user",
 )
 EXISTS = Statement(select(SessionRow.id).where(LIVE_SESSION), name="sessions.exists", scope="user")

@@ -1,15 +1,15 @@
--- Read a session and its last messages.
+-- Read a session and its last messages before the number `before_seq`.
 --
 -- Scope: user
 -- Repeatable: yes
--- Parameters: user_id text, session_id text, limit bigint
+-- Parameters: user_id text, session_id text, limit bigint, before_seq bigint
 -- Rows: the columns of the session, nulls; then one for each message: nulls, payload, place. Without a
 --   session, none.
 -- Races: none, since it only reads
 WITH head AS MATERIALIZED (
     SELECT
         created_at, updated_at, title, metadata::text AS metadata, forked_from, forked_at, ttl, app,
-        next_seq - 1 - removed AS message_count, removed, next_seq AS end_seq
+        next_seq - 1 - removed AS message_count, removed, least(next_seq, :before_seq) AS end_seq
     FROM {schema}.sessions
     WHERE user_id = :user_id AND id = :session_id
         AND (now() - updated_at < coalesce(ttl, {settings.session_ttl}::bigint) * interval '1 second') IS NOT FALSE
