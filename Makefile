@@ -10,13 +10,16 @@ ARGS ?=
 PARALLEL ?= -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens runtime previous lint types docs release-check bench bench-quick scale profile clean
+.PHONY: help demo test slow chaos combinations citus sandboxes peers adapters adapters-newest console-tests console-screens demo-pictures runtime previous lint types docs release-check bench bench-quick scale profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(VENV)/test ## the main features in half a minute, on an embedded Postgres
 	@$(BIN)/python examples/demo.py
+
+demo-pictures: $(VENV)/test ## record the demo as the animated terminal of the documentation
+	@$(BIN)/python -m tests.support.terminal
 
 test: $(VENV)/test ## the tests in parallel, on an embedded Postgres (ARGS="--database=container" and others: tests/conftest.py)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)

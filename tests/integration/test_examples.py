@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from agentstore import AgentStore
+from tests.support import terminal
 from tests.support.documents import ROOT, run_process, run_pytest
 from tests.support.servers import Server
 
@@ -21,6 +22,14 @@ _EXAMPLES = ROOT / "examples"
 def test_each_is_short() -> None:
     for path in _EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60 or path.name == "demo.py", path.name
+
+
+def test_the_animated_terminal_shows_what_the_demo_prints() -> None:
+    lines = terminal.record()
+    for theme in terminal.THEMES:
+        shown = terminal.text_of((terminal.FOLDER / f"demo-{theme}.svg").read_text(encoding="utf-8"))
+        printed = terminal.text_of(terminal.draw(lines, theme))
+        assert terminal.without_figures(shown) == terminal.without_figures(printed), "run make demo-pictures"
 
 
 @pytest.fixture

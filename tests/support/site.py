@@ -31,6 +31,11 @@ _CHINESE_LINE_END = re.compile(
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+# A picture for light and dark pages, as GitHub shows it.
+_PICTURE = re.compile(
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*'
+    r'<img alt="([^"]+)" src="([^"]+)">\s*</picture>'
+)
 _LANGUAGE_SWITCH = re.compile(r"^\[[^\]]+\]\(README(\.zh)?\.md\)\n\n", re.MULTILINE)
 _LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sql": "sql"}
 _STALE = {
@@ -67,6 +72,11 @@ def rewrite_links(text: str, path: str, linked: set[str]) -> str:
             parts.append(code[0])
             end = code.end()
     return "".join(parts)
+
+
+def switch_pictures(text: str) -> str:
+    """Return a page whose pictures follow the theme of the site, which a reader may switch."""
+    return _PICTURE.sub(r"![\2](\3#only-light)\n![\2](\1#only-dark)", text)
 
 
 def source_page(path: str) -> str:
@@ -133,7 +143,7 @@ def main() -> None:
             shutil.copy(ROOT / path, page)
             continue
         text = _LANGUAGE_SWITCH.sub("", (ROOT / path).read_text(encoding="utf-8"))
-        text = rewrite_links(text, path, linked)
+        text = rewrite_links(switch_pictures(text), path, linked)
         if translation := translations.find(ROOT / path):
             # Within the pages of a language, a link to a page leads to its translation if there is one.
             text = text.replace(f".{translation.language}.md", ".md")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import agentstore
-from tests.support import diagram, reference, translations
+from tests.support import reference, translations
 from tests.support.documents import PAGES, ROOT, blocks
-from tests.support.site import add_anchors, mark_as_stale, rewrite_links
+from tests.support.site import add_anchors, mark_as_stale, rewrite_links, switch_pictures
 from tests.support.translations import Translation, find, find_all, update
 
 
@@ -18,10 +18,6 @@ def test_every_page_is_in_the_navigation() -> None:
     assert {
         each for each in pages if not re.search(rf"(- |: |  ){re.escape(each)}$", navigation, re.MULTILINE)
     } == set()
-
-
-def test_the_diagram_is_that_of_the_models() -> None:
-    assert diagram.PATH.read_text(encoding="utf-8") == diagram.draw(), "run python -m tests.support.diagram"
 
 
 def test_links_lead_to_pages_of_the_site() -> None:
@@ -34,6 +30,20 @@ def test_links_lead_to_pages_of_the_site() -> None:
     )
     assert rewrite_links("[a](../performance.md)", "docs/performance/results.md", linked) == "[a](../performance.md)"
     assert linked == {"tests/x.py"}
+
+
+def test_pictures_follow_the_theme_of_the_site() -> None:
+    picture = """<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="docs/a-dark.svg">
+  <img alt="What it shows" src="docs/a-light.svg">
+</picture>"""
+    shown = rewrite_links(switch_pictures(f"A\n\n{picture}\n\nB\n"), "README.md", set())
+    assert shown == "A\n\n![What it shows](a-light.svg#only-light)\n![What it shows](a-dark.svg#only-dark)\n\nB\n"
+
+
+def test_every_picture_of_a_page_is_converted() -> None:
+    for page in ROOT.glob("docs/**/*.md"):
+        assert "<picture" not in switch_pictures(page.read_text(encoding="utf-8")), page
 
 
 def test_a_translation_is_stale_once_its_source_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
